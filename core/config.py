@@ -1,0 +1,244 @@
+"""The configuration: a TOML file and the environment, read into frozen records.
+
+Every setting has its default and the reason for it here. `load` never fails for what a person
+wrote: an unknown key or a bad value becomes a `Problem` that names the line, and the default stands.
+`set_value` changes one key and leaves comments and order alone (tomlkit).
+
+The environment wins over the file: `MODELDECK_<SECTION>_<KEY>`, such as `MODELDECK_API_PORT=5323`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from core.errors import InvalidRequest, StorageFailed
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Bytes = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+ContextLength = Annotated[int, msgspec.Meta(ge=16, le=1 << 24)]
+"""Tokens. Above 2^24 no model exists, and llama.cpp fills the machine trying (RUNTIME: n_ctx 2^28)."""
+
+DOCUMENTED_PORTS = (1000, 5323, *range(39300, 39334))
+"""Ports that the documented API's clients look on, in the order they are tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """The listener."""
+
+    port: Port | None = None
+    """TCP port on 127.0.0.1; 0 for any free one. Unset: the first free one of `DOCUMENTED_PORTS`,
+    because the documented API's clients look on those."""
+    socket: bool = True
+    """Whether to answer on the Unix socket as well: front ends use it, and SSH can carry it."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names accepted in `Host` besides the loopback ones; each more is one a page can rebind."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call, such as `http://localhost:3000`; none by default, since a
+    page must not start a download unasked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    """The Hub that models come from."""
+
+    endpoint: str = "https://huggingface.co"
+    """Base URL; `HF_ENDPOINT` wins, as in every tool that uses the Hub."""
+    search_limit: Count = 30
+    """Repositories in one answer: about a screen."""
+    timeout_s: Seconds = 10
+    """For one question about metadata; the Hub answers in well under a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloads:
+    """The download queue."""
+
+    jobs_at_once: Count = 2
+    """Two keep a fast line full while one of them verifies."""
+    disk_floor_bytes: Bytes = 2 << 30
+    """Free disk that downloads never touch: a full system disk stops more than downloads."""
+    stall_s: Seconds = 30
+    """A connection that brings nothing for this long is given up and made anew."""
+    retries: Count = 5
+    """Tries in a row without one new byte before a job fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """Loading and running models."""
+
+    context_length: ContextLength = 8192
+    """Asked for when nothing else says; never more than the model was trained for."""
+    when_full: Literal["refuse", "unload_idle"] = "refuse"
+    """What the documented `load` does when memory is short: other tools must not lose a model."""
+    memory_reserve_bytes: Bytes = 1 << 30
+    """Left to the system when judging whether a model fits."""
+    idle_ttl_s: Seconds = 0
+    """Unload after this long without a request; 0 keeps it until it is unloaded."""
+    load_stall_s: Seconds = 120
+    """A load that makes no progress for this long is given up; a slow disk still moves."""
+    unload_grace_s: Seconds = 10
+    """How long a running answer may go on when its model is unloaded."""
+    queue_length: Count = 32
+    """Requests that may wait for one instance; the next is refused as busy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings, by section of the file."""
+
+    api: Api = field(default_factory=Api)
+    hub: Hub = field(default_factory=Hub)
+    downloads: Downloads = field(default_factory=Downloads)
+    runtime: Runtime = field(default_factory=Runtime)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something in the configuration that was not taken."""
+
+    where: str
+    """`path:line`, or the environment variable."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Config, tuple[Problem, ...]]:
+    """The configuration in force, and what was not taken. A missing file means all defaults."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        text, problems = "", [Problem(where=str(path), message=f"cannot be read: {error}")]
+        return _with_environment(Config(), problems, environ)
+    return _with_environment(*_parsed(text, path), environ=environ)
+
+
+def _parsed(text: str, path: Path) -> tuple[Config, list[Problem]]:
+    try:
+        document = tomlkit.parse(text).unwrap()
+    except TOMLKitError as error:
+        line = getattr(error, "line", 1)
+        return Config(), [Problem(where=f"{path}:{line}", message=f"is not TOML: {error}")]
+    config, problems = Config(), []
+    for section, values in document.items():
+        known = section in {f.name for f in fields(Config)}
+        if not known or not isinstance(values, Mapping):
+            where = f"{path}:{_line_of(text, section)}"
+            problems.append(Problem(where=where, message=f"unknown section or key {section!r}"))
+            continue
+        for key, value in values.items():
+            try:
+                config = _assign(config, section, key, value)
+            except InvalidRequest as error:
+                where = f"{path}:{_line_of(text, section, key)}"
+                problems.append(Problem(where=where, message=error.message))
+    return config, problems
+
+
+def _with_environment(
+    config: Config, problems: list[Problem], environ: Mapping[str, str]
+) -> tuple[Config, tuple[Problem, ...]]:
+    for section, key in names():
+        variable = f"MODELDECK_{section}_{key}".upper()
+        if (text := environ.get(variable)) is not None:
+            try:
+                config = _assign(config, section, key, _from_text(section, key, text))
+            except InvalidRequest as error:
+                problems.append(Problem(where=variable, message=error.message))
+    if endpoint := environ.get("HF_ENDPOINT"):
+        config = _assign(config, "hub", "endpoint", endpoint.rstrip("/"))
+    return config, tuple(problems)
+
+
+def names() -> Iterator[tuple[str, str]]:
+    """Every setting as section and key."""
+    hints = get_type_hints(Config)
+    for section in fields(Config):
+        for key in fields(hints[section.name]):
+            yield section.name, key.name
+
+
+def _assign(config: Config, section: str, key: str, value: object) -> Config:
+    """The configuration with one setting changed. Raises InvalidRequest naming what is wrong."""
+    if (section, key) not in set(names()):
+        raise InvalidRequest(f"unknown key {key!r} in section [{section}]")
+    record = getattr(config, section)
+    try:
+        taken = msgspec.convert(value, get_type_hints(type(record), include_extras=True)[key])
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"bad value for {section}.{key}: {error}") from error
+    return replace(config, **{section: replace(record, **{key: taken})})
+
+
+def _from_text(section: str, key: str, text: str) -> object:
+    """A setting's value as an environment variable spells it: TOML, or a bare string."""
+    hint = get_type_hints(type(getattr(Config(), section)), include_extras=True)[key]
+    if get_origin(hint) is tuple or any(get_origin(a) is tuple for a in get_args(hint)):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return tomlkit.value(text).unwrap()
+    except (TOMLKitError, AttributeError):
+        return text
+
+
+def _line_of(text: str, section: str, key: str | None = None) -> int:
+    """The line, from 1, where a section or a key of it stands; the first line when not found."""
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = line.strip()
+        if bare.startswith("["):
+            inside = bare.lstrip("[").split("]")[0].strip().split(".")[0] == section
+            if inside and key is None:
+                return number
+        elif inside and key and bare.split("=")[0].strip().strip("\"'") == key:
+            return number
+        elif not inside and bare.split("=")[0].strip().split(".")[0].strip("\"'") == section:
+            if key is None or bare.split("=")[0].strip().endswith(key):
+                return number
+    return 1
+
+
+def set_value(path: Path, section: str, key: str, value: Any) -> None:
+    """Write one setting into the file, keeping its comments and order; None removes it.
+
+    Raises InvalidRequest for an unknown key or a bad value, StorageFailed when the file cannot be
+    read or written. The file is replaced in one step, so a crash leaves the old or the new one.
+    """
+    if value is not None:
+        _assign(Config(), section, key, value)
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        document = tomlkit.parse(text)
+        table = document.setdefault(section, tomlkit.table())
+        if not isinstance(table, MutableMapping):
+            raise InvalidRequest(f"{path} has a value where section [{section}] should be.")
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = list(value) if isinstance(value, tuple) else value
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=".config-", delete=False
+        ) as new:
+            new.write(tomlkit.dumps(document))
+        Path(new.name).replace(path)
+    except (OSError, TOMLKitError) as error:
+        raise StorageFailed(
+            f"{path} cannot be changed: {error}.", "Mend the file or its permissions."
+        ) from error

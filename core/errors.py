@@ -1,0 +1,215 @@
+"""The errors a person or a program can meet, each with what to do about it.
+
+    DeckError
+      InvalidRequest 400        Unauthorized 401     Forbidden 403
+      NotFound 404              Conflict 409         TooLarge 413
+      Ambiguous (Conflict)      Busy 503             ShuttingDown 503
+      NotDownloaded (Conflict)  InUse (Conflict)
+      HubUnavailable 502        Gated 403            Corrupt 502
+      NotEnoughDisk 507         NotEnoughMemory 507  StorageFailed 500
+      EngineMissing 501         EngineFailed 500     Cancelled 499
+      CoreUnreachable           (only ever raised by the client)
+
+The class survives the wire: `to_info` on one side, `from_info` on the other. What is not a
+`DeckError` is a bug, and is treated as one.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from core.schema import ErrorInfo
+
+
+class DeckError(Exception):
+    """An expected failure. `message` says what happened, `remedy` what to do."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    """HTTP status of the native API (RFC 9110, section 15)."""
+
+    def __init__(self, message: str, remedy: str = "", *, details: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+class InvalidRequest(DeckError):
+    """The request cannot be understood or names something impossible."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class Unauthorized(DeckError):
+    """A token is needed, and none or a wrong one came."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(DeckError):
+    """Refused before anything was looked at: wrong Host, foreign Origin, or not in scope."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(DeckError):
+    """There is no such model, download, instance, repository or route."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(DeckError):
+    """The route exists, but not with this method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class Conflict(DeckError):
+    """The thing is in a state that does not allow this."""
+
+    code = "conflict"
+    status = 409
+
+
+class Ambiguous(Conflict):
+    """A short name that fits several models."""
+
+    code = "ambiguous"
+
+
+class NotDownloaded(Conflict):
+    """The model's files are not on this machine."""
+
+    code = "not_downloaded"
+
+
+class InUse(Conflict):
+    """The model's files are loaded, or being downloaded."""
+
+    code = "in_use"
+
+
+class TooLarge(DeckError):
+    """The request's body or head is over the limit."""
+
+    code = "too_large"
+    status = 413
+
+
+class UnsupportedMediaType(DeckError):
+    """The body is not JSON, or does not say that it is."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class Cancelled(DeckError):
+    """The action was called off before it was done."""
+
+    code = "cancelled"
+    status = 499
+
+
+class Busy(DeckError):
+    """Too much is waiting already."""
+
+    code = "busy"
+    status = 503
+
+
+class ShuttingDown(DeckError):
+    """The core is about to end and takes no new work."""
+
+    code = "shutting_down"
+    status = 503
+
+
+class HubUnavailable(DeckError):
+    """The Hub could not be reached, or did not answer as it should."""
+
+    code = "hub_unavailable"
+    status = 502
+
+
+class Gated(DeckError):
+    """The repository needs its licence accepted, or a token that is allowed to read it."""
+
+    code = "gated"
+    status = 403
+
+
+class Corrupt(DeckError):
+    """What arrived, or what lies on disk, is not what it should be."""
+
+    code = "corrupt"
+    status = 502
+
+
+class NotEnoughDisk(DeckError):
+    """The files would not leave the floor of free disk."""
+
+    code = "not_enough_disk"
+    status = 507
+
+
+class NotEnoughMemory(DeckError):
+    """The model would not fit the memory that is free."""
+
+    code = "not_enough_memory"
+    status = 507
+
+
+class StorageFailed(DeckError):
+    """The operating system refused to read or write a file."""
+
+    code = "storage_failed"
+    status = 500
+
+
+class EngineMissing(DeckError):
+    """The engine that this model needs is not installed."""
+
+    code = "engine_missing"
+    status = 501
+
+
+class EngineFailed(DeckError):
+    """The engine refused the model, or its process ended."""
+
+    code = "engine_failed"
+    status = 500
+
+
+class CoreUnreachable(DeckError):
+    """No core answers where it should."""
+
+    code = "core_unreachable"
+    status = 503
+
+
+def _tree(cls: type[DeckError]) -> list[type[DeckError]]:
+    return [cls, *(leaf for sub in cls.__subclasses__() for leaf in _tree(sub))]
+
+
+BY_CODE: dict[str, type[DeckError]] = {cls.code: cls for cls in _tree(DeckError)}
+
+
+def to_info(error: DeckError) -> ErrorInfo:
+    """The record of an error, as it goes over the wire and into State."""
+    return ErrorInfo(
+        code=error.code, message=error.message, remedy=error.remedy, details=error.details
+    )
+
+
+def from_info(info: ErrorInfo) -> DeckError:
+    """The error that `info` records; a plain `DeckError` for a code this version does not know."""
+    return BY_CODE.get(info.code, DeckError)(info.message, info.remedy, details=info.details)

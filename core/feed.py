@@ -1,0 +1,94 @@
+"""Bounded subscriptions to the State: a State first, then events.
+
+Each subscriber owns a queue of at most `LIMIT` items. When it would overflow, all of it is replaced
+by one State, so a slow reader costs a bounded amount of memory and still ends up right. A
+subscriber may ask for a rate; it then gets at most that many batches a second, each with the newest
+record per subject.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+
+from core.state import Event, State, subject
+
+LIMIT = 256
+"""Events a subscriber may lag behind: at 10 events a second, half a minute."""
+
+
+class Subscription:
+    """One reader's view of the feed. Iterate over `batches()`."""
+
+    def __init__(self, state: Callable[[], State], max_hz: float | None) -> None:
+        self._state = state
+        self._interval_s = 1 / max_hz if max_hz else 0.0
+        self._pending: list[Event] = []
+        self._newest: dict[tuple[str, str], Event] = {}
+        self._resync = True
+        self._wake = asyncio.Event()
+        self._wake.set()
+
+    def offer(self, event: Event) -> None:
+        """Take an event in; never waits."""
+        if not self._resync:
+            if self._interval_s:
+                key = subject(event)
+                self._newest.pop(key, None)
+                self._newest[key] = event
+            else:
+                self._pending.append(event)
+            if len(self._pending) + len(self._newest) > LIMIT:
+                self._pending.clear()
+                self._newest.clear()
+                self._resync = True
+        self._wake.set()
+
+    def take(self) -> list[State | Event]:
+        """All that is waiting, oldest first; a State alone after an overflow or at the start."""
+        self._wake.clear()
+        if self._resync:
+            self._resync = False
+            return [self._state()]
+        batch: list[State | Event] = [*self._pending, *self._newest.values()]
+        self._pending.clear()
+        self._newest.clear()
+        return batch
+
+    async def batches(self) -> AsyncIterator[list[State | Event]]:
+        """Batches as they come; the first is one State. Ends only by cancellation."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            started = loop.time()
+            yield self.take()
+            if (rest := self._interval_s - (loop.time() - started)) > 0:
+                await asyncio.sleep(rest)
+
+
+class Feed:
+    """Hands every event to every subscriber."""
+
+    def __init__(self, state: Callable[[], State]) -> None:
+        self._state = state
+        self._subscriptions: set[Subscription] = set()
+
+    def __len__(self) -> int:
+        """How many are subscribed."""
+        return len(self._subscriptions)
+
+    def publish(self, event: Event) -> None:
+        """Give the event to every subscriber. The State it leads to must be in place already."""
+        for subscription in self._subscriptions:
+            subscription.offer(event)
+
+    @contextmanager
+    def subscribe(self, max_hz: float | None = None) -> Iterator[Subscription]:
+        """A subscription for as long as the block runs; `max_hz` limits its batches a second."""
+        subscription = Subscription(self._state, max_hz)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)

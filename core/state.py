@@ -1,0 +1,263 @@
+"""State: one value that holds what this machine has and does, and the events that change it.
+
+Theory of operation. The core owns a State. Every change is an `Event` that carries a whole new
+record, never a delta, and `apply` is the one function that folds an event into a State, in the core
+and in every client. So folding is idempotent, any backlog of events may be replaced by its result,
+and first connect, reconnect and overflow are the same: take the State that comes, then fold what
+follows. `seq` counts the events; it goes up by one with each.
+
+Mappings keep insertion order, which is the order of lists on the wire. They are never changed in
+place: `apply` copies the one it changes and shares the rest, so a reader can compare parts with `is`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+import msgspec
+
+from core.schema import (
+    Disk,
+    Download,
+    Host,
+    Instance,
+    Memory,
+    Model,
+    Runtime,
+    Settings,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Everything a front end shows. `seq` is that of the last event folded in."""
+
+    seq: int = 0
+    host: Host
+    models: Mapping[str, Model] = field(default_factory=dict)
+    downloads: Mapping[str, Download] = field(default_factory=dict)
+    instances: Mapping[str, Instance] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    disk: Disk = field(default_factory=Disk)
+    runtimes: tuple[Runtime, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostChanged:
+    """The host record is new."""
+
+    seq: int
+    host: Host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChanged:
+    """A model is new or changed."""
+
+    seq: int
+    model: Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRemoved:
+    """A model is gone."""
+
+    seq: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadChanged:
+    """A download is new or changed."""
+
+    seq: int
+    download: Download
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadRemoved:
+    """A download is gone from the list."""
+
+    seq: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceChanged:
+    """An instance is new or changed."""
+
+    seq: int
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRemoved:
+    """An instance is gone from the list."""
+
+    seq: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryChanged:
+    """System memory was sampled."""
+
+    seq: int
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskChanged:
+    """The disk was looked at."""
+
+    seq: int
+    disk: Disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimesChanged:
+    """The engines of this machine were probed."""
+
+    seq: int
+    runtimes: tuple[Runtime, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsChanged:
+    """The settings in force changed."""
+
+    seq: int
+    settings: Settings
+
+
+Event = (
+    HostChanged
+    | ModelChanged
+    | ModelRemoved
+    | DownloadChanged
+    | DownloadRemoved
+    | InstanceChanged
+    | InstanceRemoved
+    | MemoryChanged
+    | DiskChanged
+    | RuntimesChanged
+    | SettingsChanged
+)
+
+EVENTS: dict[str, type[Event]] = {
+    "host_changed": HostChanged,
+    "model_changed": ModelChanged,
+    "model_removed": ModelRemoved,
+    "download_changed": DownloadChanged,
+    "download_removed": DownloadRemoved,
+    "instance_changed": InstanceChanged,
+    "instance_removed": InstanceRemoved,
+    "memory_changed": MemoryChanged,
+    "disk_changed": DiskChanged,
+    "runtimes_changed": RuntimesChanged,
+    "settings_changed": SettingsChanged,
+}
+"""The value of `event` in a feed frame, and the record that the rest of the frame holds."""
+
+_NAMES = {cls: name for name, cls in EVENTS.items()}
+
+R = TypeVar("R")
+
+
+def _put(records: Mapping[str, R], key: str, record: R) -> Mapping[str, R]:
+    return {**records, key: record}
+
+
+def _without(records: Mapping[str, R], key: str) -> Mapping[str, R]:
+    return {k: v for k, v in records.items() if k != key}
+
+
+def apply(state: State, event: Event) -> State:
+    """The State after `event`. An event that is already folded in (by `seq`) changes nothing."""
+    if event.seq <= state.seq:
+        return state
+    match event:
+        case ModelChanged(seq=seq, model=model):
+            return replace(state, seq=seq, models=_put(state.models, model.id, model))
+        case ModelRemoved(seq=seq, id=key):
+            return replace(state, seq=seq, models=_without(state.models, key))
+        case DownloadChanged(seq=seq, download=job):
+            return replace(state, seq=seq, downloads=_put(state.downloads, job.id, job))
+        case DownloadRemoved(seq=seq, id=key):
+            return replace(state, seq=seq, downloads=_without(state.downloads, key))
+        case InstanceChanged(seq=seq, instance=instance):
+            return replace(state, seq=seq, instances=_put(state.instances, instance.id, instance))
+        case InstanceRemoved(seq=seq, id=key):
+            return replace(state, seq=seq, instances=_without(state.instances, key))
+        case HostChanged(seq=seq, host=host):
+            return replace(state, seq=seq, host=host)
+        case MemoryChanged(seq=seq, memory=memory):
+            return replace(state, seq=seq, memory=memory)
+        case DiskChanged(seq=seq, disk=disk):
+            return replace(state, seq=seq, disk=disk)
+        case RuntimesChanged(seq=seq, runtimes=runtimes):
+            return replace(state, seq=seq, runtimes=runtimes)
+        case SettingsChanged(seq=seq, settings=settings):
+            return replace(state, seq=seq, settings=settings)
+
+
+def subject(event: Event) -> tuple[str, str]:
+    """What the event is about: two events with the same subject, and the newer one says it all."""
+    match event:
+        case ModelChanged(model=model):
+            return "model", model.id
+        case ModelRemoved(id=key):
+            return "model", key
+        case DownloadChanged(download=job):
+            return "download", job.id
+        case DownloadRemoved(id=key):
+            return "download", key
+        case InstanceChanged(instance=instance):
+            return "instance", instance.id
+        case InstanceRemoved(id=key):
+            return "instance", key
+        case _:
+            return _NAMES[type(event)], ""
+
+
+_LISTS = ("models", "downloads", "instances")
+
+
+def state_to_wire(state: State) -> dict[str, Any]:
+    """State as `GET /deck/state` answers it: the mappings become lists in their order."""
+    wire: dict[str, Any] = {f.name: getattr(state, f.name) for f in fields(state)}
+    for name in _LISTS:
+        wire[name] = list(wire[name].values())
+    return wire
+
+
+def state_from_wire(wire: Mapping[str, Any]) -> State:
+    """The State that `state_to_wire` described. Raises msgspec.ValidationError on a bad document."""
+    parts = dict(wire)
+    for name in _LISTS:
+        parts[name] = {record["id"]: record for record in parts.get(name, ())}
+    return msgspec.convert(parts, State)
+
+
+def frame_from_item(item: State | Event) -> bytes:
+    """One frame of the feed: `{"event": "state", ...}` or `{"event": "<name>", ...}` as JSON."""
+    if isinstance(item, State):
+        return msgspec.json.encode({"event": "state", **state_to_wire(item)})
+    body = {f.name: getattr(item, f.name) for f in fields(item)}
+    return msgspec.json.encode({"event": _NAMES[type(item)], **body})
+
+
+def item_from_frame(frame: bytes | str) -> State | Event | None:
+    """What a frame of the feed says; None for an event that this version does not know.
+
+    Raises msgspec.DecodeError or msgspec.ValidationError on a frame that is not one of ours.
+    """
+    wire = msgspec.json.decode(frame, type=dict[str, Any])
+    name = wire.pop("event", None)
+    if name == "state":
+        return state_from_wire(wire)
+    event = EVENTS.get(name) if isinstance(name, str) else None
+    return msgspec.convert(wire, event) if event else None
