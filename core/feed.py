@@ -1,4 +1,4 @@
-"""Bounded subscriptions to the State: a State first, then events.
+"""The State of the core, and bounded subscriptions to it: a State first, then events.
 
 Each subscriber owns a queue of at most `LIMIT` items. When it would overflow, all of it is replaced
 by one State, so a slow reader costs a bounded amount of memory and still ends up right. A
@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
-from core.state import Event, State, subject
+from core.state import Event, State, apply, subject
 
 LIMIT = 256
 """Events a subscriber may lag behind: at 10 events a second, half a minute."""
@@ -68,25 +68,32 @@ class Subscription:
 
 
 class Feed:
-    """Hands every event to every subscriber."""
+    """Holds the State, folds events into it, and hands each to every subscriber."""
 
-    def __init__(self, state: Callable[[], State]) -> None:
-        self._state = state
+    def __init__(self, state: State) -> None:
+        self._current = state
         self._subscriptions: set[Subscription] = set()
+
+    @property
+    def state(self) -> State:
+        """The State now."""
+        return self._current
 
     def __len__(self) -> int:
         """How many are subscribed."""
         return len(self._subscriptions)
 
-    def publish(self, event: Event) -> None:
-        """Give the event to every subscriber. The State it leads to must be in place already."""
+    def commit(self, kind: Callable[..., Event], **record: object) -> None:
+        """Make the next event of this kind, fold it in, and give it to every subscriber."""
+        event = kind(seq=self._current.seq + 1, **record)
+        self._current = apply(self._current, event)
         for subscription in self._subscriptions:
             subscription.offer(event)
 
     @contextmanager
     def subscribe(self, max_hz: float | None = None) -> Iterator[Subscription]:
         """A subscription for as long as the block runs; `max_hz` limits its batches a second."""
-        subscription = Subscription(self._state, max_hz)
+        subscription = Subscription(lambda: self._current, max_hz)
         self._subscriptions.add(subscription)
         try:
             yield subscription

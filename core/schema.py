@@ -201,9 +201,9 @@ class Model:
 class ModelSeed:
     """What a person gives to add a custom model."""
 
-    unique: str
+    unique: str | None = None
     """`owner/repo:VARIANT`, `owner/repo`, `hf://owner/repo/file`, an https URL of a GGUF file, or an
-    absolute path of a GGUF file or an MLX folder."""
+    absolute path of a GGUF file or an MLX folder; None for an entry without files."""
     name: str | None = None
     version: str | None = None
     description: str = ""
@@ -280,6 +280,20 @@ class Memory:
     """What models may take together: the setting, else what is available plus what they hold now."""
     swap_used_bytes: int | None = None
     gpus: tuple[Gpu, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessMemory:
+    """What one process holds, as the operating system tells it."""
+
+    rss_bytes: int
+    """Resident pages, shared ones counted in full."""
+    pss_bytes: int | None = None
+    """Resident pages, each shared one divided by those who share it; Linux only."""
+    private_bytes: int | None = None
+    """Pages that nobody else holds (USS): what comes back when the process ends."""
+    peak_bytes: int | None = None
+    """The largest resident size so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,6 +475,36 @@ class Chunk:
     completion_tokens: int | None = None
     tokens_per_s: float | None = None
     time_to_first_token_s: float | None = None
+
+
+# Cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedFile:
+    """One file of a snapshot in the cache."""
+
+    path: str
+    """Path inside the repository, with forward slashes."""
+    blob: str
+    """Name of its blob: the ETag. Empty where the cache holds a plain file instead of a link."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedSnapshot:
+    """One revision of a repository that the cache holds, whole or in part."""
+
+    repo: str
+    revision: str
+    refs: tuple[str, ...]
+    """Names that point to this revision, such as `main`."""
+    folder: str
+    """Where the snapshot lies on disk."""
+    files: tuple[CachedFile, ...]
+    """Files whose content is there; a link to a missing blob is left out."""
+    modified_at: float = 0.0
+    """When the newest of its blobs was written: seconds since the epoch."""
 
 
 # Deletion
