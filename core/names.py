@@ -1,0 +1,287 @@
+"""The grammar of names: repositories, revisions, files and blobs of the Hub, and unique names.
+
+Names come from people, from other programs and from the Hub, and end up in URLs and in paths on
+disk. So each kind has one grammar, and it is the strictest of the places the name goes to: a file
+path must be harmless under POSIX and under Windows rules on every platform, because a cache moves
+between machines (CVE-2026-15717: an absolute or UNC file name escaped its folder). Every `check_*`
+gives the name back unchanged, or raises InvalidRequest saying what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from core.errors import InvalidRequest
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+
+UNIQUE_FORMS = (
+    "owner/repo:VARIANT, such as Qwen/Qwen3-0.6B-GGUF:Q8_0",
+    "owner/repo, such as mlx-community/Qwen3-0.6B-4bit",
+    "hf://owner/repo/file.gguf",
+    "an https URL of a GGUF file",
+    "an absolute path of a GGUF file or an MLX folder",
+)
+"""What a unique name may look like; every refusal lists them."""
+
+PATH_LIMIT = 1024
+"""Bytes of a file path inside a repository; far above what is met, far below PATH_MAX (4096)."""
+SEGMENT_LIMIT = 255
+"""Bytes of one segment: NAME_MAX on Linux and macOS."""
+URL_LIMIT = 2048
+
+_REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(?:/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_HUB_FILE = re.compile(r"/([^/]+/[^/]+)/(?:resolve|blob|raw)/((?:refs/[^/]+/)?[^/]+)/(.+)")
+
+_FORBIDDEN = frozenset('<>:"|?*\\')
+"""Not allowed in file names by Windows; the backslash and the colon are also how one escapes."""
+_DEVICES = frozenset(
+    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
+    + [f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³"]
+)
+"""Names that Windows takes for devices, in any folder and with any extension.
+
+Source: Microsoft, "Naming Files, Paths, and Namespaces".
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubName:
+    """A model on the Hub: a repository, and which of its files."""
+
+    repo: str
+    label: str | None = None
+    """Which variant; None for an MLX repository, or when the name leaves the choice open."""
+    file: str | None = None
+    """Which file, where the name says it instead of a label."""
+    revision: str | None = None
+    """Branch, tag or commit, where the name pins one."""
+
+    @property
+    def unique(self) -> str:
+        """The name in its shortest form, which `parse_unique` reads back."""
+        if self.file is not None:
+            pinned = "@" + quote(self.revision, safe="") if self.revision else ""
+            return f"hf://{self.repo}{pinned}/{self.file}"
+        return f"{self.repo}:{self.label}" if self.label else self.repo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalPath:
+    """A GGUF file or an MLX folder on this machine, outside the cache."""
+
+    path: str
+    """Absolute and normalised; whether it exists is not looked at here."""
+
+    @property
+    def unique(self) -> str:
+        """The path."""
+        return self.path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UrlName:
+    """A GGUF file at an https URL that is not the Hub's."""
+
+    url: str
+
+    @property
+    def unique(self) -> str:
+        """The URL."""
+        return self.url
+
+
+def check_repo(text: str) -> str:
+    """A repository id, `owner/repo` or (for the Hub's oldest ones) `repo`.
+
+    The rules are those of huggingface_hub's `validate_repo_id`: ASCII letters, digits, `-`, `_` and
+    `.`, no `--` or `..`, not ending in `.git`, at most 96 characters a part.
+    """
+    parts = text.split("/")
+    good = len(parts) <= 2 and all(_REPO_PART.fullmatch(part) for part in parts)
+    if not good or "--" in text or ".." in text or text.lower().endswith(".git"):
+        raise InvalidRequest(
+            f"{text!r} is not a repository of the Hub.",
+            "Write owner/repo, in letters, digits, '-', '_' and '.'.",
+        )
+    return text
+
+
+def check_revision(text: str) -> str:
+    """A revision: 40 hexadecimal digits, or the name of a branch, tag or `refs/pr/N`.
+
+    Stricter than git's `check-ref-format`, since a ref is also a file in the cache.
+    """
+    if not _REVISION.fullmatch(text) or ".." in text or text.endswith((".lock", ".")):
+        raise InvalidRequest(
+            f"{text!r} is not a revision.", "Write a commit, or the name of a branch or tag."
+        )
+    return check_path(text)
+
+
+def is_commit(text: str) -> bool:
+    """Whether this is a full commit id: 40 lower-case hexadecimal digits."""
+    return _COMMIT.fullmatch(text) is not None
+
+
+def check_blob(text: str) -> str:
+    """The name of a blob: a SHA-256 (64 digits) or a git blob SHA-1 (40), and nothing else.
+
+    A looser rule once let a digest walk out of its folder (CVE-2026-7020).
+    """
+    if not _BLOB.fullmatch(text):
+        raise InvalidRequest(f"{text!r} is not the hash of a file.")
+    return text
+
+
+def check_path(text: str) -> str:
+    """A file path inside a repository: relative, with forward slashes, safe on every platform."""
+    if reason := _path_fault(text):
+        raise InvalidRequest(f"{text!r} cannot be the name of a file here: {reason}.")
+    return text
+
+
+def is_path(text: str) -> bool:
+    """Whether `check_path` would take it."""
+    return _path_fault(text) is None
+
+
+def check_paths(paths: Iterable[str]) -> tuple[str, ...]:
+    """Paths that are to lie in one folder: each is checked, and no two may differ only by case.
+
+    Where case does not count (macOS, Windows) the second would overwrite the first.
+    """
+    seen: dict[str, str] = {}
+    for path in paths:
+        other = seen.setdefault(check_path(path).casefold(), path)
+        if other != path:
+            raise InvalidRequest(f"{other!r} and {path!r} would be the same file on some systems.")
+    return tuple(seen.values())
+
+
+def check_label(text: str) -> str:
+    """The label of a variant, such as `Q4_K_M`."""
+    if not _LABEL.fullmatch(text):
+        raise InvalidRequest(f"{text!r} is not the label of a variant.", "It looks like Q4_K_M.")
+    return text
+
+
+def _path_fault(text: str) -> str | None:
+    if not text or len(text) > PATH_LIMIT or len(text.encode("utf-8", "replace")) > PATH_LIMIT:
+        return "it is empty" if not text else "it is too long"
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in text):
+        return "it has control characters"
+    if bad := _FORBIDDEN.intersection(text):
+        return f"it has {''.join(sorted(bad))!r}"
+    if unicodedata.normalize("NFC", text) != text:
+        return "it is not in Unicode's composed form (NFC)"
+    return next(filter(None, map(_segment_fault, text.split("/"))), None)
+
+
+def _segment_fault(segment: str) -> str | None:
+    if segment in ("", ".", ".."):
+        return "it is absolute or leaves its folder"
+    if segment.endswith((" ", ".")) or segment.startswith(" "):
+        return "a part of it starts or ends with a space, or ends with a dot"
+    if len(segment.encode()) > SEGMENT_LIMIT:
+        return "a part of it is too long"
+    if segment.split(".")[0].rstrip(" ").upper() in _DEVICES:
+        return f"{segment!r} is a device on Windows"
+    return None
+
+
+def parse_unique(text: str, endpoint: str = DEFAULT_ENDPOINT) -> HubName | LocalPath | UrlName:
+    """What a unique name stands for. Raises InvalidRequest that lists the forms it may have.
+
+    Args:
+        text: The name; spaces around it do not count.
+        endpoint: The Hub in force. A URL of one of its files is read as a name on the Hub, so that
+            the file goes into the cache like any other.
+    """
+    name = text.strip()
+    try:
+        if name.startswith("/"):
+            return _local(name)
+        if name.lower().startswith("hf://"):
+            return _hub_file(name[len("hf://") :])
+        if "://" in name:
+            return _url(name, endpoint)
+        return _short(name)
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            f"{name!r} does not name a model: {error.message}",
+            f"Write one of: {'; '.join(UNIQUE_FORMS)}.",
+        ) from error
+
+
+def _local(name: str) -> LocalPath:
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in name) or len(name) > 4096:
+        raise InvalidRequest("the path is too long or has control characters.")
+    return LocalPath(path="/" + posixpath.normpath(name).lstrip("/"))
+
+
+def _short(name: str) -> HubName:
+    repo, colon, label = name.partition(":")
+    if "/" not in repo:
+        raise InvalidRequest("it has no owner.")
+    return HubName(repo=check_repo(repo), label=check_label(label) if colon else None)
+
+
+def _hub_file(rest: str) -> HubName:
+    owner, _, rest = rest.partition("/")
+    repo, _, file = rest.partition("/")
+    repo, at, revision = repo.partition("@")
+    if not file:
+        raise InvalidRequest("hf:// needs an owner, a repository and a file.")
+    return HubName(
+        repo=check_repo(f"{owner}/{repo}"),
+        file=_model_file(file),
+        revision=check_revision(unquote(revision)) if at else None,
+    )
+
+
+def _model_file(path: str) -> str:
+    if not path.lower().endswith(".gguf"):
+        raise InvalidRequest("the file is not a GGUF file.")
+    return check_path(path)
+
+
+def _url(name: str, endpoint: str) -> HubName | UrlName:
+    if len(name) > URL_LIMIT or not name.isascii() or not name.isprintable() or " " in name:
+        raise InvalidRequest("the URL is too long or not properly encoded.")
+    url, hub = _split(name), _split(endpoint)
+    if (url.scheme, url.netloc) in {(hub.scheme, hub.netloc), ("https", "huggingface.co")}:
+        base = hub.path.rstrip("/")
+        found = _HUB_FILE.fullmatch(unquote(url.path.removeprefix(base)))
+        if not found:
+            raise InvalidRequest("the URL is the Hub's, but not that of a file in a repository.")
+        repo, revision, file = found.groups()
+        return HubName(
+            repo=check_repo(repo),
+            file=_model_file(file),
+            revision=None if revision == "main" else check_revision(revision),
+        )
+    if url.scheme != "https":
+        raise InvalidRequest("only https URLs are taken.")
+    _model_file(posixpath.basename(unquote(url.path)))
+    return UrlName(url=url._replace(fragment="").geturl())
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        url = urlsplit(text)
+        usable = bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError as error:
+        raise InvalidRequest(f"the URL is broken: {error}.") from error
+    if not usable or url.username is not None or url.password is not None:
+        raise InvalidRequest("the URL has no host, or has a user name or password in it.")
+    return url._replace(scheme=url.scheme.lower(), netloc=url.netloc.lower())
