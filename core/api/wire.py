@@ -1,0 +1,207 @@
+"""What a handler gets and gives: requests, answers and sockets, without any I/O.
+
+A handler is `async def name(deck, request) -> Response | StreamResponse`. It answers with
+`json_response`, `text_response`, `no_content` or `event_stream`. For an expected failure it raises
+(or lets pass) a `core.errors.DeckError`; the connection turns that into an answer in the style of
+the route (`Route.error_style`):
+
+- `json`: `{"error": {"code", "message", "remedy", "details"}}` with the error's own status.
+- `text`: `text/plain`, the message and the remedy in words, as the documented API declares it. The
+  status is 500, or what `Route.statuses` gives for the error's class.
+- `openai`: `{"error": {"message", "type", "param", "code"}}` with the error's own status.
+
+Anything else that a handler raises is a bug: it is logged with its traceback, and the caller gets a
+500 that does not repeat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Literal, Protocol, TypeVar
+
+import msgspec
+
+from core.errors import DeckError, InvalidRequest, to_info
+from core.schema import ErrorInfo
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+EVENTS = "text/event-stream; charset=utf-8"
+
+JSON_DEPTH = 64
+"""Levels of arrays and objects in a body. Ours need 5, a tool's JSON schema in a chat about 15."""
+
+ErrorStyle = Literal["json", "text", "openai"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request, its head checked and its body read."""
+
+    method: str
+    path: str
+    """As it came: percent-encoded, without the query."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    """The `{name}` segments of the route's template, decoded. Any text at all can be in here."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    """Query parameters, decoded; of a repeated one the last."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Names in lower case; values of a repeated one joined by a comma."""
+    body: bytes = b""
+    origin: str = ""
+    """Who asks, for the audit: `unix uid=1000`, or the peer's address."""
+
+    def json(self) -> Any:
+        """The body as JSON; None where it is empty. Raises InvalidRequest."""
+        if not self.body.strip():
+            return None
+        try:
+            value = msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidRequest(f"The body is not JSON: {error}.", "Send valid JSON.") from error
+        if self.body.count(b"[") + self.body.count(b"{") > JSON_DEPTH:
+            _check_depth(value)
+        return value
+
+    def parse(self, type_: type[T]) -> T:
+        """The body as a record of `type_`; an empty body counts as `{}`. Raises InvalidRequest.
+
+        The message names the field. Unknown fields are ignored.
+        """
+        value = self.json()
+        return convert({} if value is None else value, type_, "The body")
+
+    def number(self, name: str, default: T) -> int | T:
+        """A whole number among the query parameters, else `default`. Raises InvalidRequest."""
+        text = self.query.get(name)
+        if text is None or text == "":
+            return default
+        if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) < 19):
+            raise InvalidRequest(f"{name} is not a whole number: {text[:40]!r}.")
+        return int(text)
+
+
+def convert(value: object, type_: type[T], what: str) -> T:
+    """`value` (from JSON) as a record of `type_`. Raises InvalidRequest naming the field."""
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(
+            f"{what} is not as it should be: {error}.", "Mend the field that is named."
+        ) from error
+
+
+def _check_depth(value: object) -> None:
+    """Refuse what is nested deeper than `JSON_DEPTH`, without recursion of our own."""
+    level: list[object] = [value]
+    for _ in range(JSON_DEPTH):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return
+    raise InvalidRequest(f"The body is nested deeper than {JSON_DEPTH} levels.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """An answer whose body is whole."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str | None = JSON
+    """None where there is no body."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Further headers. Length, date and connection are the connection's business."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamResponse:
+    """An answer whose body comes in pieces, each sent as soon as it is there.
+
+    `chunks` is closed (`aclose`) when the peer goes away or the core stops, so its `finally` blocks
+    and `async with` run at once, in the task that iterates it.
+    """
+
+    chunks: AsyncGenerator[bytes, None]
+    status: int = 200
+    content_type: str = EVENTS
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class WebSocket(Protocol):
+    """One socket, as its handler sees it.
+
+    The handler runs in a task that is cancelled when the peer goes away or the core stops, so it
+    needs no watch of its own: it may simply send for ever. What the peer sends is read (pings are
+    answered) and dropped.
+    """
+
+    async def accept(self) -> None:
+        """Finish the handshake. A DeckError raised before it is answered as plain HTTP."""
+
+    async def send(self, text: bytes | str) -> None:
+        """Send one text frame; waits while the peer reads too slowly."""
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Start the closing handshake. A handler that returns does so by itself, with 1000."""
+
+
+def json_response(
+    value: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()
+) -> Response:
+    """An answer in JSON. `value` may be a record or hold records."""
+    return Response(status=status, body=msgspec.json.encode(value), headers=headers)
+
+
+def text_response(text: str, status: int = 200) -> Response:
+    """An answer in plain text."""
+    return Response(status=status, body=text.encode(errors="replace"), content_type=TEXT)
+
+
+def no_content() -> Response:
+    """The answer 204."""
+    return Response(status=204, content_type=None)
+
+
+def event(data: bytes) -> bytes:
+    """One server-sent event. `data` has no line breaks, as JSON has none.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
+    return b"data: " + data + b"\n\n"
+
+
+def error_response(error: DeckError, style: ErrorStyle, status: int | None = None) -> Response:
+    """The answer to a failure, in the route's style; `status` instead of the error's own."""
+    status = status or error.status
+    if style == "text":
+        return text_response(str(error), status)
+    info = to_info(error)
+    if style == "openai":
+        return json_response({"error": _openai_error(info, status)}, status)
+    return json_response({"error": info}, status)
+
+
+def _openai_error(info: ErrorInfo, status: int) -> dict[str, str | None]:
+    """The error object of the OpenAI API (platform.openai.com/docs/guides/error-codes)."""
+    kinds = {401: "authentication_error", 403: "permission_error"}
+    kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
+    code = "model_not_found" if info.code == "not_found" else info.code
+    message = f"{info.message} {info.remedy}".strip()
+    return {"message": message, "type": kind, "param": None, "code": code}
+
+
+def reason(status: int) -> str:
+    """The reason phrase of a status line."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Client Closed Request" if status == 499 else "Unknown"
