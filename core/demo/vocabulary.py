@@ -1,0 +1,145 @@
+"""The words of the tiny models: what they answer, and the tokenizer that spells it.
+
+The tokenizer is a byte-level BPE ("gpt2" for llama.cpp, "ByteLevel" for Hugging Face tokenizers)
+with all 256 bytes as tokens, so that any prompt can be tokenized, by both engines in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from string import ascii_lowercase
+
+BEGIN, END, ASSISTANT = "<|begin|>", "<|end|>", "<|assistant|>"
+SPECIALS = (BEGIN, END, "<|system|>", "<|user|>", ASSISTANT, "<|tool|>")
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+"""Jinja, as both engines read it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """One answer. No piece of it occurs twice, in this answer or in another."""
+
+    keywords: tuple[str, ...]
+    """The words in a conversation that select it; the latest one decides."""
+    pieces: tuple[str, ...]
+    """The answer, cut as it is tokenized; a piece that is not ASCII is one token per byte."""
+    ends: bool = True
+    """Whether the end token follows; else the answer starts over, for ever."""
+
+
+def _letters(first: str) -> tuple[str, ...]:
+    return tuple(f" {a}{b}" for a in first for b in ascii_lowercase)
+
+
+CHAINS: dict[str, Chain] = {
+    "default": Chain(
+        keywords=(),
+        pieces=(
+            *("Hello", "!", " I", " am", " a", " tiny", " test", " model", ","),
+            *(" and", " this", " answer", " is", " always", " the", " same", "."),
+        ),
+    ),
+    "count": Chain(
+        keywords=("count",),
+        pieces=(
+            *("One", " two", " three", " four", " five", " six"),
+            *(" seven", " eight", " nine", " ten", ";"),
+        ),
+    ),
+    "json": Chain(keywords=("json",), pieces=('{"', "answer", '":', ' "', "yes", '"}')),
+    "llama": Chain(keywords=("llama",), pieces=("Bytes", ":", "\u2192", "\U0001f999")),
+    "long": Chain(keywords=("long",), pieces=("Long", *_letters("xyz"), *_letters("jkq"))),
+    "loop": Chain(keywords=("loop",), pieces=("Tick", " tock"), ends=False),
+    "think": Chain(keywords=("think",), pieces=("<think>", "hmm", "</think>", "done")),
+}
+"""`llama` ends in characters of several bytes each, `long` has 157 tokens, `loop` never ends."""
+
+TOPICS = tuple(CHAINS)
+
+
+def expected(topic: str) -> str:
+    """The whole greedy answer about `topic`; for `loop`, one round of it.
+
+    >>> expected("count")
+    'One two three four five six seven eight nine ten;'
+    """
+    return "".join(CHAINS[topic].pieces)
+
+
+def forms(keyword: str) -> tuple[str, ...]:
+    """The spellings of a keyword that are one token each."""
+    return keyword, f" {keyword}", keyword.capitalize(), f" {keyword.capitalize()}"
+
+
+def byte_characters() -> tuple[str, ...]:
+    """The printable character that stands for each byte in a byte-level vocabulary.
+
+    The table of GPT-2: printable Latin-1 stands for itself, other bytes are numbered from U+0100.
+    """
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = iter(range(256, 512))
+    return tuple(chr(byte) if byte in printable else chr(next(others)) for byte in range(256))
+
+
+_BYTE_CHARACTERS = byte_characters()
+
+
+def _spell(text: str) -> str:
+    return "".join(_BYTE_CHARACTERS[byte] for byte in text.encode())
+
+
+@dataclass(slots=True)
+class Vocabulary:
+    """Tokens in the order of their ids: bytes, words, fillers, specials."""
+
+    extra_tokens: int = 0
+    """Fillers that no text uses: they make a vocabulary of any size."""
+    tokens: list[str] = field(default_factory=lambda: list(_BYTE_CHARACTERS))
+    merges: list[tuple[str, str]] = field(default_factory=list)
+    index: dict[str, int] = field(default_factory=dict)
+    words: int = 0
+    """How many ids bytes and words take."""
+    first_special: int = 0
+
+    def __post_init__(self) -> None:
+        self.index = {token: i for i, token in enumerate(self.tokens)}
+        for word in _words():
+            self._learn(_spell(word))
+        self.words = len(self.tokens)
+        for number in range(self.extra_tokens):
+            self._add(f"tok{number:07d}")
+        self.first_special = len(self.tokens)
+        for special in SPECIALS:
+            self._add(special)
+
+    def _add(self, token: str) -> None:
+        self.index[token] = len(self.tokens)
+        self.tokens.append(token)
+
+    def _learn(self, spelled: str) -> None:
+        """Merges that join `spelled` from the left, one byte at a time."""
+        for end in range(1, len(spelled)):
+            if spelled[: end + 1] not in self.index:
+                self.merges.append((spelled[:end], spelled[end]))
+                self._add(spelled[: end + 1])
+
+    def ids(self, piece: str) -> list[int]:
+        """The token ids of a piece of an answer, of a keyword's form, or of a special token."""
+        if piece in SPECIALS:
+            return [self.index[piece]]
+        spelled = _spell(piece)
+        whole = self.index.get(spelled)
+        return [self.index[c] for c in spelled] if whole is None else [whole]
+
+
+def _words() -> Iterator[str]:
+    """What becomes a token of its own."""
+    for chain in CHAINS.values():
+        yield from (piece for piece in chain.pieces if piece.isascii())
+        for keyword in chain.keywords:
+            yield from forms(keyword)
