@@ -1,0 +1,536 @@
+"""Deck: the service. Wires the parts, owns their tasks, and is all that the API sees.
+
+Every change ends in State through the feed; a method returns once the action is accepted, or done
+where it says so (`loaded`, `unload`, `delete_cached`). Whatever changes something is written to the
+audit trail with who asked. Order of the end: no new work, downloads (all durable), engines, store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import socket
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from core import __version__
+from core.cache import deletion, scan
+from core.cache.layout import Cache
+from core.catalog.hub import Hub, stored_token
+from core.config import Config, Problem
+from core.downloads.queue import Downloads
+from core.errors import (
+    Conflict,
+    DeckError,
+    EngineFailed,
+    EngineMissing,
+    HubUnavailable,
+    InUse,
+    NotDownloaded,
+    NotFound,
+    ShuttingDown,
+)
+from core.feed import Feed
+from core.fitting import Fitting
+from core.library import Library
+from core.log import Log, LogHandler, now
+from core.memory import probe
+from core.paths import Paths
+from core.runtime.lifecycle import LIVE
+from core.runtime.scheduler import Engines
+from core.schema import (
+    AuditEntry,
+    Chunk,
+    DeletionPlan,
+    DeletionReceipt,
+    Download,
+    Fit,
+    Forecast,
+    GenerateRequest,
+    Host,
+    Instance,
+    LoadOptions,
+    LogLine,
+    Model,
+    ModelSeed,
+    Repository,
+    SearchResult,
+    Settings,
+    UnloadReceipt,
+)
+from core.state import (
+    DownloadChanged,
+    DownloadRemoved,
+    HostChanged,
+    InstanceChanged,
+    InstanceRemoved,
+    RuntimesChanged,
+    State,
+)
+from core.store import Store
+from core.vitals import Vitals
+
+logger = logging.getLogger(__name__)
+
+ACTIVE = ("queued", "downloading", "verifying")
+"""States of a download that goes on by itself."""
+
+T = TypeVar("T")
+
+
+class Deck:
+    """The service of one machine. Use as an async context manager."""
+
+    def __init__(self, paths: Paths, config: Config, problems: Sequence[Problem] = ()) -> None:
+        self.paths = paths
+        self.config = config
+        self._problems = tuple(problems)
+        self._stop = asyncio.Event()
+        self._closing = False
+        self._log = Log()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        self._closing = True
+        return await self._stack.__aexit__(kind, error, trace)
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        handler = LogHandler(self._log)
+        logging.getLogger("core").addHandler(handler)
+        stack.callback(logging.getLogger("core").removeHandler, handler)
+        self._store = Store(self.paths.database)
+        stack.push_async_callback(self._store.close)
+        await self._store.open()
+        self.host_id = await self._store.installation_id()
+        self.feed = Feed(State(host=self._host(), settings=self._settings()))
+        self._group = await stack.enter_async_context(asyncio.TaskGroup())
+        await self._open_parts(stack)
+        await self._downloads.open()
+        stack.push_async_callback(self._downloads.close)
+        await self._vitals.look()
+        stack.callback(self._cancel_tasks)
+        self._spawn(self._vitals.watch())
+        self._spawn(self._probe_engines())
+
+    async def _open_parts(self, stack: AsyncExitStack) -> None:
+        config, token = self.config, partial(stored_token, self.paths.hf_home)
+        self._cache = Cache(self.paths.hf_cache)
+        self._hub = Hub(config.hub.endpoint, token, self.paths.cache / "hub", config.hub.timeout_s)
+        stack.push_async_callback(self._hub.close)
+        self._library = Library(
+            feed=self.feed,
+            store=self._store,
+            hub=self._hub,
+            scan=partial(scan.scan, self._cache.root),
+            cache_root=self._cache.root,
+        )
+        self._engines = Engines(
+            settings=config.runtime,
+            measure=probe.process,
+            on_change=self._instance_changed,
+            on_log=self._log.add,
+        )
+        await self._engines.open()
+        stack.push_async_callback(self._engines.close)
+        self._fitting = Fitting(
+            config=config,
+            hub=self._hub,
+            library=self._library,
+            engines=self._engines,
+            memory=probe.system,
+        )
+        self._downloads = Downloads(
+            store=self._store,
+            cache=self._cache,
+            settings=config.downloads,
+            endpoint=config.hub.endpoint,
+            token=token,
+            free_bytes=partial(probe.free_disk, self._cache.root),
+            on_change=self._download_changed,
+        )
+        self._vitals = Vitals(
+            feed=self.feed,
+            cache_root=self._cache.root,
+            reserve_bytes=config.runtime.memory_reserve_bytes,
+            sample_engines=self._engines.sample,
+            look_at_cache=self._library.look,
+        )
+        await self._library.open()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _host(self) -> Host:
+        return Host(
+            id=self.host_id,
+            name=socket.gethostname(),
+            version=__version__,
+            started_at=now(),
+            pid=os.getpid(),
+            platform=f"{platform.system().lower()} {platform.machine()}",
+            hub=self.config.hub.endpoint,
+            notices=tuple(str(problem) for problem in self._problems),
+        )
+
+    def _settings(self) -> Settings:
+        return Settings(
+            jobs_at_once=self.config.downloads.jobs_at_once,
+            disk_floor_bytes=self.config.downloads.disk_floor_bytes,
+            context_length=self.config.runtime.context_length,
+            idle_ttl_s=self.config.runtime.idle_ttl_s,
+            when_full=self.config.runtime.when_full,
+        )
+
+    def announce(self, urls: tuple[str, ...], socket_path: str | None) -> None:
+        """Put into State where the API answers."""
+        self.feed.commit(HostChanged, host=replace(self.state.host, urls=urls, socket=socket_path))
+
+    def request_stop(self) -> None:
+        """Ask whoever runs this core to end it."""
+        self._closing = True
+        self._stop.set()
+
+    async def stopped(self) -> None:
+        """Return once somebody asked for the end."""
+        await self._stop.wait()
+
+    async def _probe_engines(self) -> None:
+        self.feed.commit(RuntimesChanged, runtimes=await self._engines.probe())
+
+    # What changes State: called by the parts
+
+    def _instance_changed(self, instance: Instance) -> None:
+        self.feed.commit(InstanceChanged, instance=instance)
+
+    def _download_changed(self, job: Download) -> None:
+        """A completed job is told only when State says `downloaded`: clients list models on it."""
+        if job.state == "completed":
+            self._spawn(self._completed(job))
+        else:
+            self.feed.commit(DownloadChanged, download=job)
+
+    async def _completed(self, job: Download) -> None:
+        await self._library.look(force=True)
+        self.feed.commit(DownloadChanged, download=job)
+        await self._vitals.count_disk()
+
+    # Looking
+
+    @property
+    def state(self) -> State:
+        """Everything this machine has and does, as last seen. Never waits."""
+        return self.feed.state
+
+    async def refresh(self) -> State:
+        """The State, with memory no older than a second."""
+        await self._vitals.look()
+        return self.state
+
+    def model(self, ref: str) -> Model:
+        """The model with this id, unique name or short name. Raises NotFound or Ambiguous."""
+        return self._library.find(ref)
+
+    async def resolve(self, ref: str) -> Model:
+        """As `model`; a Hub name that is not listed is looked up and added to the list."""
+        return await self._ask_hub(self._library.resolve(ref))
+
+    def download_of(self, model_id: str) -> Download | None:
+        """The newest download of a model."""
+        jobs = [job for job in self.state.downloads.values() if job.model_id == model_id]
+        return max(jobs, key=lambda job: job.created_at, default=None)
+
+    def instance_of(self, model_id: str) -> Instance | None:
+        """The instance of a model that is loaded or being loaded."""
+        for instance in self.state.instances.values():
+            if instance.model_id == model_id and instance.state in LIVE:
+                return instance
+        return None
+
+    async def search(self, query: str, limit: int | None = None) -> SearchResult:
+        """What the Hub has for the words; what it said earlier when it cannot be reached."""
+        result = await self._hub.search(query, limit or self.config.hub.search_limit)
+        self._note_hub(result.error)
+        return result
+
+    async def repository(self, repo: str, revision: str | None = None) -> Repository:
+        """What a repository holds. Raises NotFound, Gated, HubUnavailable."""
+        return await self._ask_hub(self._hub.repository(repo, revision))
+
+    async def _ask_hub(self, question: Awaitable[T]) -> T:
+        try:
+            answer = await question
+        except HubUnavailable as error:
+            self._note_hub(error.message)
+            raise
+        return answer
+
+    def _note_hub(self, error: str | None) -> None:
+        if error != self.state.host.hub_error:
+            self.feed.commit(HostChanged, host=replace(self.state.host, hub_error=error))
+
+    async def fit(self, ref: str, context_length: int | None = None) -> Fit:
+        """Whether a model would fit the memory that is free now."""
+        return await self._fitting.fit(await self.resolve(ref), context_length)
+
+    def log(self, after: int = 0, limit: int = 500, source: str | None = None) -> list[LogLine]:
+        """Lines of the log with a number above `after`, oldest first."""
+        return list(self._log.lines(after, limit, source))
+
+    async def audit_trail(self, limit: int = 200) -> list[AuditEntry]:
+        """The newest entries of the audit trail, newest first."""
+        return [
+            AuditEntry(at=at, origin=origin, action=action, target=target, outcome=outcome)
+            for at, origin, action, target, outcome in await self._store.audit_trail(limit)
+        ]
+
+    @asynccontextmanager
+    async def _audited(self, origin: str, action: str, target: str) -> AsyncIterator[None]:
+        """Write the action to the audit trail with its outcome; refuse it while closing."""
+        if self._closing:
+            raise ShuttingDown("The core is about to end.", "Start it again with `modeldeck serve`.")
+        outcome = "failed"
+        try:
+            yield
+            outcome = "done"
+        except DeckError as error:
+            outcome = error.code
+            raise
+        except asyncio.CancelledError:
+            outcome = "abandoned"
+            raise
+        finally:
+            await self._store.audit(now(), origin, action, target, outcome)
+
+    # Custom models
+
+    async def create_model(self, seed: ModelSeed, origin: str) -> Model:
+        """Add a custom model. Raises Conflict for a duplicate, InvalidRequest for a bad name."""
+        async with self._audited(origin, "create", seed.unique or seed.name or ""):
+            return await self._library.create(seed)
+
+    async def update_model(self, model_id: str, changes: Mapping[str, Any], origin: str) -> Model:
+        """Change a custom model. Raises NotFound, Conflict, InvalidRequest."""
+        async with self._audited(origin, "update", model_id):
+            return await self._library.update(model_id, changes)
+
+    async def delete_model(self, model_id: str, origin: str) -> None:
+        """Unload a custom model, delete its files from the cache, and take it off the list."""
+        async with self._audited(origin, "delete", model_id):
+            model = self._library.custom(model_id)
+            await self._release([model])
+            if not model.local:
+                await self._delete([model])
+            await self._library.delete(model_id)
+
+    # Downloads
+
+    async def download(self, ref: str, origin: str) -> Download | None:
+        """Start to fetch a model, or join the download that runs; None when it is here already.
+
+        Journaled when it returns. Raises NotFound, Gated, HubUnavailable, NotEnoughDisk.
+        """
+        async with self._audited(origin, "download", ref):
+            model = await self.resolve(ref)
+            if model.downloaded:
+                return None
+            job = self.download_of(model.id)
+            if job is not None and job.state in ACTIVE:
+                return job
+            if job is not None and job.state in ("paused", "failed", "canceled"):
+                return await self._downloads.resume(job.id)
+            selection = await self._ask_hub(self._library.selection(model))
+            return await self._downloads.start(model, selection.revision, selection.files)
+
+    async def cancel_download(
+        self, download_id: str, origin: str, *, discard: bool = False
+    ) -> Download:
+        """Stop a download; what arrived stays for the next one, unless `discard`."""
+        async with self._audited(origin, "cancel", download_id):
+            return await self._downloads.cancel(download_id, discard=discard)
+
+    async def pause_download(self, download_id: str, origin: str) -> Download:
+        """Stop a download until it is resumed."""
+        async with self._audited(origin, "pause", download_id):
+            return await self._downloads.pause(download_id)
+
+    async def resume_download(self, download_id: str, origin: str) -> Download:
+        """Go on with a download that is paused, failed or canceled."""
+        async with self._audited(origin, "resume", download_id):
+            return await self._downloads.resume(download_id)
+
+    async def remove_download(self, download_id: str, origin: str) -> None:
+        """Take an ended download off the list."""
+        async with self._audited(origin, "forget", download_id):
+            await self._downloads.remove(download_id)
+            self.feed.commit(DownloadRemoved, id=download_id)
+
+    # Cache
+
+    async def plan_deletion(self, refs: Sequence[str]) -> DeletionPlan:
+        """What deleting the files of these models would remove, keep and give back."""
+        models = [self.model(ref) for ref in refs]
+        return await self._plan(models)
+
+    async def _plan(self, models: Sequence[Model]) -> DeletionPlan:
+        for model in models:
+            if model.local:
+                raise Conflict(
+                    f"{model.name} lies at {model.path}, which is yours: modeldeck never deletes it.",
+                    "Delete the file yourself, or take the entry off the list.",
+                )
+        await self._library.look(force=True)
+        plan = await asyncio.to_thread(
+            deletion.plan, self._cache.root, self._library.wanted(models)
+        )
+        blocked = [
+            f"{i.unique} is loaded (instance {i.id})"
+            for model in models
+            if (i := self.instance_of(model.id)) is not None
+        ]
+        return replace(plan, model_ids=tuple(m.id for m in models), blocked=tuple(blocked))
+
+    async def delete_cached(
+        self, refs: Sequence[str], origin: str, *, force: bool = False
+    ) -> DeletionReceipt:
+        """Delete the files of these models, partial ones too; the entries stay.
+
+        Raises InUse when one is loaded, unless `force`: then it is unloaded first. A running
+        download of one is cancelled.
+        """
+        models = [self.model(ref) for ref in refs]
+        async with self._audited(origin, "delete files", ", ".join(m.unique for m in models)):
+            plan = await self._plan(models)
+            if plan.blocked and not force:
+                raise InUse(f"{'; '.join(plan.blocked)}.", "Unload it first, or say force.")
+            await self._release(models)
+            return await self._delete(models)
+
+    async def _release(self, models: Sequence[Model]) -> None:
+        """Let go of the files: running downloads are cancelled, instances unloaded."""
+        for model in models:
+            for job in list(self.state.downloads.values()):
+                if job.model_id == model.id and job.state != "completed":
+                    await self._downloads.cancel(job.id, discard=True)
+            if (instance := self.instance_of(model.id)) is not None:
+                await self._engines.unload(instance.id)
+
+    async def _delete(self, models: Sequence[Model]) -> DeletionReceipt:
+        plan = await self._plan(models)
+        for model in models:
+            await self._library.keep(model)
+        receipt = await asyncio.to_thread(deletion.execute, self._cache.root, plan)
+        await self._library.look(force=True)
+        await self._vitals.count_disk()
+        return receipt
+
+    # Runtime
+
+    async def load(
+        self, ref: str, options: LoadOptions, origin: str, *, force: bool = False
+    ) -> Instance:
+        """Begin to load a model; a loaded one is returned as it is. `force` skips the memory check.
+
+        Raises NotDownloaded, EngineMissing, NotEnoughMemory.
+        """
+        model = await self.resolve(ref)
+        async with self._audited(origin, "load", model.unique):
+            if (instance := self.instance_of(model.id)) is not None:
+                return instance
+            if not model.downloaded or model.path is None:
+                raise NotDownloaded(
+                    f"{model.name} is not downloaded.", f"modeldeck pull {model.unique}"
+                )
+            self._require_engine(model)
+            options = self._fitting.options(model, options)
+            forecast = await self._make_room(model, options, origin, force=force)
+            return await self._engines.load(model, options, forecast)
+
+    def _require_engine(self, model: Model) -> None:
+        for runtime in self.state.runtimes:
+            if model.format in runtime.formats and not runtime.available:
+                raise EngineMissing(
+                    f"{model.name} needs {runtime.name}.", runtime.why_not or "Install it."
+                )
+
+    async def _make_room(
+        self, model: Model, options: LoadOptions, origin: str, *, force: bool
+    ) -> Forecast | None:
+        """The forecast, once there is room for it. A model that cannot be planned loads without one:
+        then the engine itself says what is wrong with it.
+        """
+        try:
+            forecast = await self._fitting.forecast(model, options)
+        except EngineFailed as error:
+            logger.info("%s cannot be planned: %s", model.unique, error)
+            return None
+        if not force:
+            may_unload = self.config.runtime.when_full == "unload_idle"
+            for instance_id in self._fitting.room(model, forecast, may_unload=may_unload):
+                logger.info("unloading %s to make room for %s", instance_id, model.unique)
+                await self.unload(instance_id, origin)
+        return forecast
+
+    async def loaded(
+        self, ref: str, options: LoadOptions, origin: str, *, force: bool = False
+    ) -> Instance:
+        """As `load`, and wait until it is ready. Raises EngineFailed when it never will be."""
+        instance = await self.load(ref, options, origin, force=force)
+        return await self._engines.ready(instance.id)
+
+    async def unload(self, instance_id: str, origin: str) -> UnloadReceipt:
+        """End an instance, or call off its load. The receipt says what came back."""
+        async with self._audited(origin, "unload", instance_id):
+            receipt = await self._engines.unload(instance_id)
+            await self._vitals.sample()
+            return receipt
+
+    async def unload_all(self, origin: str) -> list[UnloadReceipt]:
+        """End every instance that is not pinned."""
+        wanted = [
+            i.id for i in self.state.instances.values() if i.state in LIVE and not i.options.pinned
+        ]
+        return list(await asyncio.gather(*(self.unload(key, origin) for key in wanted)))
+
+    async def remove_instance(self, instance_id: str) -> None:
+        """Take a failed or stopped instance off the list. Raises NotFound, Conflict."""
+        await self._engines.remove(instance_id)
+
+    def instance_removed(self, instance_id: str) -> None:
+        """An instance left the list."""
+        self.feed.commit(InstanceRemoved, id=instance_id)
+
+    def generate(
+        self, instance_id: str, request: GenerateRequest
+    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        """The answer of an instance, piece by piece; leaving the block cancels it.
+
+        Raises NotFound, Busy, EngineFailed.
+        """
+        return self._engines.generate(instance_id, request)
+
+    async def embed(self, instance_id: str, texts: Sequence[str]) -> list[list[float]]:
+        """One vector per text, from an instance that was loaded for embeddings."""
+        return await self._engines.embed(instance_id, texts)

@@ -1,0 +1,185 @@
+"""Will it fit: the forecast of a load, judged against the memory that is free now.
+
+The engine plans the load itself, from the header alone, so the answer is the same before and after
+the download. Plans are kept per file and options; what is free is always asked anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from pathlib import Path
+
+from core.catalog.gguf import Header
+from core.catalog.hub import Hub
+from core.config import Config
+from core.errors import DeckError, EngineMissing, NotEnoughMemory, NotFound
+from core.library import Library, Selection
+from core.memory import estimate
+from core.runtime.placement import Candidate, LoadPlan, NoRoom, place
+from core.runtime.planner import HeaderFile
+from core.runtime.scheduler import Engines
+from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Memory, Model
+
+logger = logging.getLogger(__name__)
+
+PLANS_KEPT = 1000
+"""Forecasts remembered: a large catalog at a few context lengths."""
+
+LIVE = (InstanceState.STARTING, InstanceState.READY, InstanceState.BUSY)
+
+
+class Fitting:
+    """Forecasts loads and finds room for them."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        hub: Hub,
+        library: Library,
+        engines: Engines,
+        memory: Callable[[], Memory],
+    ) -> None:
+        self._config = config
+        self._hub = hub
+        self._library = library
+        self._engines = engines
+        self._memory = memory
+        self._plans: OrderedDict[Hashable, Forecast] = OrderedDict()
+
+    def options(self, model: Model, options: LoadOptions) -> LoadOptions:
+        """The options with the settings in force filled in."""
+        length = options.context_length
+        if length is None:
+            length = self._config.runtime.context_length
+            length = min(length, model.context_length or length)
+        ttl = options.idle_ttl_s
+        return replace(
+            options,
+            context_length=length,
+            idle_ttl_s=self._config.runtime.idle_ttl_s if ttl is None else ttl,
+            embedding="embedding" in model.usage if options.embedding is None else options.embedding,
+        )
+
+    async def fit(self, model: Model, context_length: int | None) -> Fit:
+        """Whether the model fits now. What cannot be known is `unknown`, with the reason."""
+        options = self.options(model, LoadOptions(context_length=context_length))
+        try:
+            forecast = await self.forecast(model, options)
+        except DeckError as error:
+            return Fit(
+                verdict="unknown",
+                forecast=None,
+                available_bytes=self.available(),
+                exact=False,
+                context_length=options.context_length,
+                reason=str(error),
+            )
+        fit = estimate.judge(forecast, self.available(), self._config.runtime.memory_reserve_bytes)
+        return replace(fit, context_length=options.context_length)
+
+    async def forecast(self, model: Model, options: LoadOptions) -> Forecast:
+        """What loading would take. Raises EngineFailed for a model that the engine refuses, and
+        NotFound, Gated or HubUnavailable where the header of a remote one cannot be had.
+        """
+        if model.format == "mlx":
+            return await self._forecast_mlx(model, options)
+        if model.downloaded and model.path is not None:
+            stat = os.stat(model.path)
+            key: Hashable = (model.path, stat.st_size, stat.st_mtime_ns, _relevant(options))
+            source: Path | tuple[HeaderFile, ...] = Path(model.path)
+            return await self._planned(key, source, options)
+        selection = await self._library.selection(model)
+        headers = await self._headers(selection)
+        key = (tuple(part.key for part, _ in headers), _relevant(options))
+        try:
+            return await self._planned(key, tuple(part for part, _ in headers), options)
+        except EngineMissing:
+            return estimate.from_header(headers[0][1], options, selection.variant.size_bytes)
+
+    async def _planned(
+        self, key: Hashable, source: Path | tuple[HeaderFile, ...], options: LoadOptions
+    ) -> Forecast:
+        if key in self._plans:
+            self._plans.move_to_end(key)
+            return self._plans[key]
+        forecast = await self._engines.plan(source, options)
+        self._plans[key] = forecast
+        if len(self._plans) > PLANS_KEPT:
+            self._plans.popitem(last=False)
+        return forecast
+
+    async def _headers(self, selection: Selection) -> list[tuple[HeaderFile, Header]]:
+        """The header of each GGUF part, the first part first; projectors are left out."""
+        parts = [f for f in selection.files if f.path != selection.variant.projector]
+        headers = []
+        for file in parts:
+            header, data = await self._hub.read_header(selection.repo, selection.revision, file)
+            name = file.path.split("/")[-1]
+            headers.append((HeaderFile(name=name, key=file.blob, data=data, size=file.size_bytes), header))
+        return headers
+
+    async def _forecast_mlx(self, model: Model, options: LoadOptions) -> Forecast:
+        if model.size_bytes is None:
+            raise NotFound(
+                f"The size of {model.name} is not known before the Hub was asked.",
+                "Try again when the Hub can be reached.",
+            )
+        return estimate.from_size(model.size_bytes)
+
+    def available(self) -> int | None:
+        """Memory for a new load: what is free, less what starting engines have yet to take."""
+        free = self._memory().available_bytes
+        if free is None:
+            return None
+        for instance in self._engines.instances.values():
+            if instance.state is InstanceState.STARTING and instance.forecast is not None:
+                held = instance.private_bytes or 0
+                free -= max(0, instance.forecast.total_bytes - held)
+        return max(0, free)
+
+    def room(self, model: Model, forecast: Forecast, *, may_unload: bool) -> tuple[str, ...]:
+        """The instances to unload first. Raises NotEnoughMemory with the numbers and what to try."""
+        available = self.available()
+        if available is None:
+            return ()
+        candidates = [_candidate(i) for i in self._engines.instances.values() if i.state in LIVE]
+        reserve = self._config.runtime.memory_reserve_bytes
+        answer = place(
+            forecast.total_bytes, available - reserve, candidates, may_unload=may_unload
+        )
+        if isinstance(answer, LoadPlan):
+            return answer.unload
+        raise _refusal(model, forecast, answer, reserve)
+
+
+def _candidate(instance: Instance) -> Candidate:
+    return Candidate(
+        id=instance.id,
+        holds_bytes=instance.private_bytes or instance.measured_bytes or 0,
+        idle_s=instance.idle_s if instance.state is InstanceState.READY else None,
+        pinned=bool(instance.options.pinned),
+    )
+
+
+def _refusal(model: Model, forecast: Forecast, room: NoRoom, reserve: int) -> NotEnoughMemory:
+    def gib(count: int) -> str:
+        return f"{count / (1 << 30):.1f} GiB"
+
+    tries = ["a smaller context or quantization"] if forecast.kv_bytes else ["a smaller model"]
+    if room.evictable_bytes:
+        tries.insert(0, f"unloading idle models ({gib(room.evictable_bytes)})")
+    return NotEnoughMemory(
+        f"{model.name} needs {gib(forecast.total_bytes)}; {gib(room.available_bytes)} are free"
+        f" besides the {gib(reserve)} kept for the system.",
+        f"Try {' or '.join(tries)}, or load it anyway with force.",
+    )
+
+
+def _relevant(options: LoadOptions) -> LoadOptions:
+    """The options less those that do not change a plan."""
+    return replace(options, idle_ttl_s=None, pinned=None)

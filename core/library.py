@@ -1,0 +1,427 @@
+"""The models of this machine: the built-in catalog, what the cache holds, and what people added.
+
+The library alone writes `State.models`. It looks at the cache when something in it changed, by
+whatever tool, and asks the Hub only when a repository is named that it does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from core.catalog import builtin, gguf, listing, safetensors
+from core.catalog.hub import Hub
+from core.catalog.variants import find as find_variant
+from core.errors import Conflict, DeckError, InvalidRequest, NotDownloaded, NotFound
+from core.feed import Feed
+from core.log import now
+from core.names import HubName, LocalPath, parse_unique
+from core.schema import CachedSnapshot, Model, ModelSeed, RepoFile, Repository, Variant, model_id
+from core.state import ModelChanged, ModelRemoved
+from core.store import Store
+
+logger = logging.getLogger(__name__)
+
+CHANGEABLE = frozenset(
+    {"name", "description", "version", "parameters", "quantization", "context_length", "size_bytes"}
+    | {"usage", "documented", "unique"}
+)
+"""Fields of a custom model that a person may change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The files of one model at one commit."""
+
+    repo: str
+    revision: str
+    variant: Variant
+
+    @property
+    def files(self) -> tuple[RepoFile, ...]:
+        """What is fetched, the file that an engine is given first."""
+        return self.variant.files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What a header tells beyond the file's name."""
+
+    context_length: int | None = None
+    architecture: str | None = None
+    parameters: float | None = None
+    embedding: bool = False
+
+
+class Library:
+    """Everything that can be named, and where its files are."""
+
+    def __init__(
+        self,
+        *,
+        feed: Feed,
+        store: Store,
+        hub: Hub,
+        scan: Callable[[], tuple[CachedSnapshot, ...]],
+        cache_root: Path,
+    ) -> None:
+        self._feed = feed
+        self._store = store
+        self._hub = hub
+        self._scan = scan
+        self._cache_root = cache_root
+        self._builtin = builtin.load()
+        self._added: dict[str, Model] = {}
+        self._facts: dict[tuple[str, int, int], _Facts] = {}
+        self._signature: object = None
+        self._looking = asyncio.Lock()
+        self.snapshots: tuple[CachedSnapshot, ...] = ()
+
+    async def open(self) -> None:
+        """Read what people added, and look at the cache once."""
+        for body in await self._store.documents("models"):
+            model = msgspec.json.decode(body, type=Model)
+            self._added[model.id] = model
+        await self.look()
+
+    async def look(self, *, force: bool = False) -> None:
+        """Bring `State.models` up to what is on disk, if anything there changed."""
+        async with self._looking:
+            paths = [m.path for m in self._added.values() if m.local and m.path]
+            signature = await asyncio.to_thread(_signature, self._cache_root, paths)
+            if force or signature != self._signature:
+                self.snapshots, found = await asyncio.to_thread(self._read_disk)
+                self._signature = signature
+                self._publish(found)
+
+    def _read_disk(self) -> tuple[tuple[CachedSnapshot, ...], list[Model]]:
+        snapshots = self._scan()
+        found = [model for s in snapshots for model in listing.from_snapshot(s)]
+        return snapshots, [self._with_facts(model) for model in found]
+
+    def _publish(self, cached: list[Model] | None = None) -> None:
+        """Commit every difference between what is known and what State says."""
+        if cached is not None:
+            self._cached = cached
+        added = [self._with_presence(model) for model in self._added.values()]
+        wanted = listing.merge(self._builtin, added, self._cached)
+        for key in [key for key in self._feed.state.models if key not in wanted]:
+            self._feed.commit(ModelRemoved, id=key)
+        for key, model in wanted.items():
+            if self._feed.state.models.get(key) != model:
+                self._feed.commit(ModelChanged, model=model)
+
+    def _with_presence(self, model: Model) -> Model:
+        """An added model with whether its files are there, where `listing.merge` cannot tell."""
+        if model.local and model.path is not None:
+            return replace(model, downloaded=os.path.exists(model.path))
+        name = _hub_name(model.unique)
+        if name is None or name.file is None:
+            return model
+        for snapshot in self.snapshots:
+            if snapshot.repo == name.repo and any(f.path == name.file for f in snapshot.files):
+                path = os.path.join(snapshot.folder, *name.file.split("/"))
+                return replace(model, downloaded=True, path=path, revision=snapshot.revision)
+        return model
+
+    def _with_facts(self, model: Model) -> Model:
+        """The model with what its header on disk says. A bad header says nothing here; loading tells."""
+        if model.path is None:
+            return model
+        try:
+            stat = os.stat(model.path)
+            key = (model.path, stat.st_size, stat.st_mtime_ns)
+            if key not in self._facts:
+                self._facts[key] = _read_facts(Path(model.path), model.format)
+        except (OSError, DeckError) as error:
+            logger.info("%s: the header cannot be read: %s", model.unique, error)
+            return model
+        facts = self._facts[key]
+        return replace(
+            model,
+            context_length=facts.context_length or model.context_length,
+            architecture=facts.architecture or model.architecture,
+            parameters=model.parameters or facts.parameters,
+            usage=model.usage or (("embedding",) if facts.embedding else ("chat",)),
+        )
+
+    def find(self, ref: str) -> Model:
+        """The model with this id, unique name or short name. Raises NotFound or Ambiguous."""
+        return listing.find(self._feed.state.models, ref)
+
+    async def resolve(self, ref: str) -> Model:
+        """As `find`; a Hub name that is not listed is looked up on the Hub and added to the list."""
+        try:
+            return self.find(ref)
+        except NotFound:
+            name = _hub_name(ref)
+            if name is None:
+                raise
+        repository = await self._hub.repository(name.repo, name.revision)
+        variant = choose(repository, name)
+        if known := self._feed.state.models.get(model_id(variant.unique)):
+            return known
+        model = _from_variant(repository, variant)
+        await self._add(model)
+        return model
+
+    async def selection(self, model: Model) -> Selection:
+        """The files of a model as the Hub has them now. Raises NotFound, Gated, HubUnavailable."""
+        name = _hub_name(model.unique)
+        if name is None or model.repo is None:
+            raise NotFound(
+                f"{model.name} has no files to fetch: {model.unique} is not a place on the Hub.",
+                "Give it a `unique` name such as owner/repo:Q4_K_M.",
+            )
+        repository = await self._hub.repository(model.repo, name.revision)
+        variant = choose(repository, name)
+        return Selection(repo=repository.repo, revision=repository.revision, variant=variant)
+
+    async def keep(self, model: Model) -> None:
+        """Keep the entry of a model that was only known from its files."""
+        if model.source == "cache" and model.id not in self._added:
+            kept = replace(
+                model, source="hub", downloaded=False, path=None, projector=None, revision=None
+            )
+            self._added[model.id] = kept
+            await self._store.put("models", model.id, msgspec.json.encode(kept))
+
+    async def create(self, seed: ModelSeed) -> Model:
+        """Add a custom model. Raises Conflict for a duplicate, InvalidRequest for a bad name."""
+        model = await asyncio.to_thread(_from_seed, seed)
+        self._refuse_duplicate(model, seed.unique)
+        await self._add(model)
+        return self._feed.state.models[model.id]
+
+    def _refuse_duplicate(self, model: Model, unique: str | None, own_id: str | None = None) -> None:
+        """Same unique name, or without one the same name and version (CONTRACT, Q9)."""
+
+        def same(a: str | None, b: str | None) -> bool:
+            return (a or "").strip().casefold() == (b or "").strip().casefold()
+
+        for other in self._feed.state.models.values():
+            if other.id == own_id:
+                continue
+            if (unique and same(other.unique, unique)) or other.id == model.id or (
+                not unique and same(other.name, model.name) and same(other.version, model.version)
+            ):
+                raise Conflict(
+                    f"There is such a model already: {other.name}, id {other.id}.",
+                    "Use that one, or choose another name.",
+                )
+
+    async def update(self, key: str, changes: Mapping[str, Any]) -> Model:
+        """Change a custom model; fields not named stay. Raises NotFound, Conflict, InvalidRequest."""
+        model = self._custom(key)
+        if unknown := set(changes) - CHANGEABLE:
+            raise InvalidRequest(f"These fields cannot be changed: {', '.join(sorted(unknown))}.")
+        unique = changes.get("unique", model.unique)
+        if unique != model.unique:
+            model = await self._renamed(model, unique)
+        try:
+            rest = {name: value for name, value in changes.items() if name != "unique"}
+            known = {f.name: getattr(model, f.name) for f in fields(model)}
+            changed = msgspec.convert({**msgspec.to_builtins(known), **rest}, Model)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"The change is not valid: {error}.") from error
+        named = unique if not unique.startswith("custom:") else None
+        self._refuse_duplicate(changed, named, own_id=key)
+        await self._add(changed)
+        return self._feed.state.models[key]
+
+    async def _renamed(self, model: Model, unique: str) -> Model:
+        """The model under a new unique name, with its old id: whoever holds the id keeps the model."""
+        if model.downloaded:
+            raise Conflict(
+                f"{model.name} is downloaded, so its unique name stays.", "Delete its files first."
+            )
+        fresh = await asyncio.to_thread(
+            _from_seed, ModelSeed(unique=unique, name=model.name, created_at=model.created_at)
+        )
+        place = ("unique", "format", "repo", "path", "local", "downloaded", "quantization")
+        return replace(model, **{name: getattr(fresh, name) for name in place})
+
+    async def delete(self, key: str) -> None:
+        """Take a custom model off the list; its files are not touched."""
+        model = self._custom(key)
+        self._added.pop(model.id)
+        await self._store.remove("models", model.id)
+        self._publish()
+
+    def _custom(self, key: str) -> Model:
+        model = self._feed.state.models.get(key)
+        if model is None:
+            raise NotFound(f"There is no model {key}.", "GET /deck/state lists them.")
+        if not model.custom or key not in self._added:
+            raise Conflict(
+                f"{model.name} is not a custom model.", "Only custom ones can be changed or removed."
+            )
+        return model
+
+    async def _add(self, model: Model) -> None:
+        self._added[model.id] = model
+        await self._store.put("models", model.id, msgspec.json.encode(model))
+        self._publish()
+
+
+def choose(repository: Repository, name: HubName) -> Variant:
+    """The variant that a Hub name means. Raises NotFound or Ambiguous-like NotFound naming them."""
+    variants = repository.variants
+    if name.file is not None:
+        for variant in variants:
+            if any(f.path == name.file for f in variant.files):
+                return variant
+        raise NotFound(
+            f"{repository.repo} has no model file {name.file}.",
+            f"`modeldeck search {repository.repo}` shows what it has.",
+        )
+    if name.label is not None:
+        if (found := find_variant(variants, name.label)) is not None:
+            return found
+    elif len(variants) == 1:
+        return variants[0]
+    labels = ", ".join(v.label or v.unique for v in variants) or "none"
+    asked = f"no variant {name.label}" if name.label else "several variants"
+    raise NotFound(
+        f"{repository.repo} has {asked}.",
+        f"Name one of its variants as {repository.repo}:LABEL. It has: {labels}."
+        if variants
+        else "It holds neither GGUF files nor an MLX model.",
+    )
+
+
+def _hub_name(ref: str) -> HubName | None:
+    try:
+        name = parse_unique(ref)
+    except InvalidRequest:
+        return None
+    return name if isinstance(name, HubName) else None
+
+
+def _from_variant(repository: Repository, variant: Variant) -> Model:
+    short = repository.repo.split("/")[-1]
+    return Model(
+        id=model_id(variant.unique),
+        unique=variant.unique,
+        name=f"{short} {variant.label}" if variant.label else short,
+        format=variant.format,
+        source="hub",
+        quantization=variant.quantization,
+        size_bytes=variant.size_bytes,
+        size_exact=True,
+        repo=repository.repo,
+        license=repository.license,
+        gated=repository.gated,
+        created_at=now(),
+    )
+
+
+def _from_seed(seed: ModelSeed) -> Model:
+    """The model that a seed describes. Raises InvalidRequest for a name that leads nowhere."""
+    base: dict[str, Any] = {
+        "version": seed.version or "",
+        "description": seed.description,
+        "created_at": seed.created_at or now(),
+        "documented": seed.documented,
+        "custom": True,
+        "source": "custom",
+    }
+    if seed.unique is None or not seed.unique.strip():
+        if not seed.name:
+            raise InvalidRequest("A custom model needs a name or a unique name.")
+        unique = f"custom:{seed.name.strip()}:{(seed.version or '').strip()}"
+        return Model(id=model_id(unique), unique=unique, name=seed.name, format="gguf", **base)
+    place = parse_unique(seed.unique.strip())
+    if isinstance(place, LocalPath):
+        return _from_path(place, seed, base)
+    if not isinstance(place, HubName):
+        raise InvalidRequest(
+            f"{seed.unique} is not on the Hub in use.",
+            "Give owner/repo:VARIANT, owner/repo, hf://owner/repo/file, a file's URL on the Hub, or"
+            " an absolute path.",
+        )
+    unique = place.unique
+    mlx = place.label is None and place.file is None and "gguf" not in place.repo.casefold()
+    return Model(
+        id=model_id(unique),
+        unique=unique,
+        name=seed.name or unique.split("/")[-1].replace(":", " "),
+        format="mlx" if mlx else "gguf",
+        repo=place.repo,
+        quantization=place.label,
+        **base,
+    )
+
+
+def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model:
+    path = Path(place.path)
+    if not path.exists():
+        raise InvalidRequest(f"There is nothing at {path}.", "Give the path of a model on the server.")
+    if path.is_dir():
+        facts, size = _read_facts(path, "mlx"), sum(f.stat().st_size for f in path.iterdir())
+    else:
+        facts, size = _read_facts(path, "gguf"), path.stat().st_size
+    return Model(
+        id=model_id(str(path)),
+        unique=str(path),
+        name=seed.name or path.stem,
+        format="mlx" if path.is_dir() else "gguf",
+        path=str(path),
+        local=True,
+        downloaded=True,
+        size_bytes=size,
+        size_exact=True,
+        context_length=facts.context_length,
+        architecture=facts.architecture,
+        parameters=facts.parameters,
+        usage=("embedding",) if facts.embedding else ("chat",),
+        **base,
+    )
+
+
+def _read_facts(path: Path, kind: str) -> _Facts:
+    """What a model on disk says of itself. Raises InvalidRequest or Corrupt when it is not a model."""
+    if kind == "mlx":
+        folder = safetensors.read_folder(path)
+        return _Facts(
+            context_length=folder.context_length,
+            architecture=folder.architecture,
+            parameters=folder.parameters,
+        )
+    header = gguf.read(path)
+    return _Facts(
+        context_length=header.context_length,
+        architecture=header.architecture,
+        parameters=header.parameters / 1e9 if header.parameters else None,
+        embedding=header.pooling is not None,
+    )
+
+
+def _signature(root: Path, paths: list[str]) -> object:
+    """Something that differs when files appeared or vanished: the times of the folders that list them."""
+    seen: list[tuple[str, int]] = []
+
+    def note(path: str | os.PathLike[str]) -> bool:
+        try:
+            seen.append((os.fspath(path), os.stat(path).st_mtime_ns))
+        except OSError:
+            return False
+        return True
+
+    for path in paths:
+        note(path)
+    if note(root):
+        for repo in root.glob("models--*"):
+            note(repo / "refs")
+            note(repo / "blobs")
+            if note(repo / "snapshots"):
+                for folder, _, _ in os.walk(repo / "snapshots"):
+                    note(folder)
+    return seen

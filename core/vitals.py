@@ -1,0 +1,95 @@
+"""The watch: samples memory and disk while somebody looks, and the cache always.
+
+Somebody looks while a feed is open, or for a few seconds after the state was asked for. Nobody
+looking, nothing is sampled, so an idle core costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from core.cache import scan
+from core.feed import Feed
+from core.memory import probe
+from core.runtime.lifecycle import LIVE
+from core.schema import Disk
+from core.state import DiskChanged, MemoryChanged
+
+SAMPLE_S = 1.0
+"""Between samples of memory while somebody looks."""
+LOOKING_S = 5.0
+"""Somebody who asked for the state counts as looking for this long."""
+CACHE_S = 3.0
+"""Between looks at the cache for what other tools put there; a look is a few `stat` calls."""
+DISK_S = 10.0
+"""Between counts of what the cache holds, while somebody looks."""
+
+
+class Vitals:
+    """Keeps `State.memory`, `State.disk` and what engines hold up to date."""
+
+    def __init__(
+        self,
+        *,
+        feed: Feed,
+        cache_root: Path,
+        reserve_bytes: int,
+        sample_engines: Callable[[], Awaitable[None]],
+        look_at_cache: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._feed = feed
+        self._cache_root = cache_root
+        self._reserve_bytes = reserve_bytes
+        self._sample_engines = sample_engines
+        self._look_at_cache = look_at_cache
+        self._looked_at = self._sampled_at = self._counted_at = float("-inf")
+
+    async def watch(self) -> None:
+        """Look again and again. Ends only by cancellation."""
+        cache_at = time.monotonic()
+        while True:
+            await asyncio.sleep(SAMPLE_S)
+            clock = time.monotonic()
+            if len(self._feed) or clock - self._looked_at < LOOKING_S:
+                await self.sample()
+            if clock - cache_at >= CACHE_S:
+                cache_at = clock
+                await self._look_at_cache()
+
+    async def look(self) -> None:
+        """Somebody looks: sample now, unless that was done within the last second."""
+        self._looked_at = time.monotonic()
+        if self._looked_at - self._sampled_at >= SAMPLE_S:
+            await self.sample()
+
+    async def sample(self) -> None:
+        """Sample memory and engines now, and the disk when its turn has come."""
+        self._sampled_at = time.monotonic()
+        memory = await asyncio.to_thread(probe.system)
+        await self._sample_engines()
+        if memory.available_bytes is not None:
+            instances = self._feed.state.instances.values()
+            held = sum(i.measured_bytes or 0 for i in instances if i.state in LIVE)
+            budget = max(0, memory.available_bytes + held - self._reserve_bytes)
+            memory = replace(memory, budget_bytes=budget)
+        if memory != self._feed.state.memory:
+            self._feed.commit(MemoryChanged, memory=memory)
+        if self._sampled_at - self._counted_at >= DISK_S:
+            await self.count_disk()
+
+    async def count_disk(self) -> None:
+        """Count what the cache holds and what is free."""
+        self._counted_at = time.monotonic()
+        cache_bytes, partial_bytes = await asyncio.to_thread(scan.usage, self._cache_root)
+        disk = Disk(
+            path=str(self._cache_root),
+            free_bytes=await asyncio.to_thread(probe.free_disk, self._cache_root),
+            cache_bytes=cache_bytes,
+            partial_bytes=partial_bytes,
+        )
+        if disk != self._feed.state.disk:
+            self._feed.commit(DiskChanged, disk=disk)
