@@ -1,0 +1,452 @@
+"""Reading the header of a GGUF file: metadata and the table of tensors, without the weights.
+
+Source: the GGUF specification (ggml, docs/gguf.md), and for the limits what llama.cpp itself checks
+(ggml/src/gguf.cpp). A header is hostile until shown otherwise: every count and length is checked
+against a limit and against the bytes that are there before anything is allocated for it, and every
+tensor must lie inside the file (CVE-2026-7482: an offset beyond the end read foreign memory).
+
+Long arrays, such as a vocabulary of 150,000 tokens, are stepped over and only their length is kept;
+so a header is read in milliseconds where building every string takes seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from core.errors import Corrupt, StorageFailed
+
+Value = int | float | bool | str | tuple[int | float | bool | str, ...]
+
+MAX_HEADER = 64 << 20
+"""Bytes. The largest headers met (vocabulary of 260,000 with merges) are about 12 MB."""
+FIRST_READ = 1 << 20
+"""Bytes of the first range: a vocabulary of 30,000 fits (measured: 150,000 tokens take 3.3 MB)."""
+NEXT_READ = 4 << 20
+"""Bytes of each further range: doubling fetched nearly three times what was needed."""
+
+_MAX_STRING = 8 << 20
+_MAX_ARRAY = 1 << 24
+_KEPT_ARRAY = 1024
+"""Longest array whose values are kept: one per layer, never one per token."""
+_MAX_PAIRS = 1 << 16
+_MAX_TENSORS = 1 << 18
+_MAX_DIMENSIONS = 4
+"""GGML_MAX_DIMS."""
+_MAX_BYTES = (1 << 63) - 1
+_MAX_KEY = 65535
+"""Bytes of a key, by the specification."""
+
+_SCALARS = {
+    code: struct.Struct("<" + letter)
+    for code, letter in zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True)
+}
+_STRING, _ARRAY = 8, 9
+_COUNT = struct.Struct("<Q")
+_TYPE = struct.Struct("<I")
+
+_BLOCKS = {
+    **{0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34)},
+    **{9: (32, 36), 10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176)},
+    **{14: (256, 210), 15: (256, 292), 16: (256, 66), 17: (256, 74), 18: (256, 98)},
+    **{19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136), 24: (1, 1)},
+    **{25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2)},
+    **{34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18)},
+}
+"""Elements and bytes of a block, by ggml type (ggml.c, `type_traits`)."""
+
+_RANGES = {
+    "context_length": (1, 1 << 31),
+    "embedding_length": (1, 1 << 20),
+    "block_count": (1, 1 << 12),
+    "attention.head_count": (0, 1 << 16),
+    "attention.head_count_kv": (0, 1 << 16),
+    "attention.key_length": (1, 1 << 16),
+    "attention.value_length": (1, 1 << 16),
+}
+"""What a number may be; far wider than any model. Outside, llama.cpp aborts or fills memory."""
+
+_POOLING = ("none", "mean", "cls", "last", "rank")
+"""`enum llama_pooling_type`, from 0."""
+
+_REMEDY = "Download it again, or take another file; the publisher may have a newer one."
+
+
+class _NeedMore(Exception):
+    """The bytes end before the header does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """One row of the table of tensors."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    """The ggml type's number."""
+    offset: int
+    """From the start of the data, in bytes."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a GGUF file says about itself."""
+
+    version: int
+    metadata: Mapping[str, Value]
+    """All values but long arrays, of which `array_lengths` tells the length."""
+    array_lengths: Mapping[str, int]
+    tensors: tuple[Tensor, ...]
+    data_offset: int
+    """Where the weights begin: the length of the header, in bytes."""
+
+    @property
+    def architecture(self) -> str | None:
+        """Name of the architecture, such as `llama`."""
+        return self.text("general.architecture")
+
+    @property
+    def name(self) -> str | None:
+        """The model's name, as its maker wrote it."""
+        return self.text("general.name")
+
+    @property
+    def license(self) -> str | None:
+        """The licence's identifier."""
+        return self.text("general.license")
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens the model was trained for."""
+        return self.number("context_length")
+
+    @property
+    def layers(self) -> int | None:
+        """Number of blocks."""
+        return self.number("block_count")
+
+    @property
+    def embedding_length(self) -> int | None:
+        """Width of the hidden state."""
+        return self.number("embedding_length")
+
+    @property
+    def heads(self) -> int | None:
+        """Attention heads of a layer; the largest where layers differ."""
+        return self.number("attention.head_count")
+
+    @property
+    def kv_heads(self) -> tuple[int, ...] | None:
+        """Key and value heads of each layer; 0 for a layer that keeps no such cache."""
+        layers = self.layers
+        value = self._own("attention.head_count_kv")
+        if value is None:
+            value = self._own("attention.head_count")
+        if layers is None or value is None:
+            return None
+        if isinstance(value, tuple):
+            return tuple(int(v) for v in value)
+        return (int(value),) * layers
+
+    @property
+    def key_length(self) -> int | None:
+        """Elements of a key, per head."""
+        return self.number("attention.key_length") or self._width_per_head()
+
+    @property
+    def value_length(self) -> int | None:
+        """Elements of a value, per head."""
+        return self.number("attention.value_length") or self._width_per_head()
+
+    @property
+    def vocab_size(self) -> int | None:
+        """Tokens of the vocabulary."""
+        return self.array_lengths.get("tokenizer.ggml.tokens")
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of all tensors of this file; a split model's other parts have their own."""
+        return sum(tensor.size_bytes for tensor in self.tensors)
+
+    @property
+    def file_size(self) -> int:
+        """The least number of bytes that a file with these tensors has."""
+        ends = (tensor.offset + tensor.size_bytes for tensor in self.tensors)
+        return self.data_offset + max(ends, default=0)
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all tensors of this file."""
+        return sum(prod(tensor.shape) for tensor in self.tensors)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model comes with a template for conversations."""
+        return "tokenizer.chat_template" in self.metadata
+
+    @property
+    def pooling(self) -> str | None:
+        """How an embedding model makes one vector of many; None for a model that writes text."""
+        number = self.number("pooling_type")
+        return _POOLING[number] if number is not None and 0 < number < len(_POOLING) else None
+
+    @property
+    def split_count(self) -> int:
+        """Number of files that make up the model."""
+        value = self.metadata.get("split.count", 1)
+        return max(1, value) if isinstance(value, int) else 1
+
+    def text(self, key: str) -> str | None:
+        """A string of the metadata; None where it is missing or something else."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else None
+
+    def number(self, key: str) -> int | None:
+        """A whole number that stands under the architecture's own prefix; the largest of a list."""
+        value = self._own(key)
+        if isinstance(value, tuple):
+            return max((v for v in value if isinstance(v, int)), default=None)
+        return value if isinstance(value, int) else None
+
+    def _own(self, key: str) -> int | tuple[int, ...] | None:
+        value = self.metadata.get(f"{self.architecture}.{key}")
+        if isinstance(value, tuple):
+            return tuple(v for v in value if isinstance(v, int))
+        return value if isinstance(value, int) else None
+
+    def _width_per_head(self) -> int | None:
+        width, heads = self.embedding_length, self.heads
+        return width // heads if width and heads else None
+
+
+def parse(data: bytes | bytearray | memoryview) -> Header | None:
+    """The header that `data` begins with; None when the header goes on beyond its end.
+
+    Raises Corrupt for what is not a GGUF file, or has values that no sound file has.
+    """
+    try:
+        return _Reader(bytes(data)).header()
+    except _NeedMore:
+        return None
+
+
+def read(path: Path) -> Header:
+    """The header of a file. Raises StorageFailed, or Corrupt (also for a file that is cut off)."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = bytearray()
+            while True:
+                step = file.read(FIRST_READ if not data else NEXT_READ)
+                data += step
+                if (header := parse(data)) is not None:
+                    return check_size(header, size)
+                if not step or len(data) > MAX_HEADER:
+                    raise _corrupt("its header is cut off or far too long")
+    except OSError as error:
+        raise StorageFailed(
+            f"{path} cannot be read: {error.strerror}.", "Check that it is there and readable."
+        ) from error
+
+
+async def read_remote(
+    fetch: Callable[[int, int], Awaitable[bytes]], size: int
+) -> tuple[Header, bytes]:
+    """The header of a file that is elsewhere, and its bytes.
+
+    Args:
+        fetch: Brings bytes; called with an offset and a length.
+        size: Bytes of the whole file.
+
+    Raises Corrupt as `read` does, and what `fetch` raises.
+    """
+    data = bytearray()
+    while True:
+        want = min(FIRST_READ if not data else NEXT_READ, size - len(data))
+        piece = await fetch(len(data), want) if want > 0 else b""
+        data += piece
+        # A long vocabulary takes tens of milliseconds: not on the event loop.
+        header = await asyncio.to_thread(parse, data)
+        if header is not None:
+            return check_size(header, size), bytes(data[: header.data_offset])
+        if not piece or len(data) > MAX_HEADER:
+            raise _corrupt("its header is cut off or far too long")
+
+
+def check_size(header: Header, size: int) -> Header:
+    """The header, if a file of `size` bytes can hold its tensors. Raises Corrupt otherwise."""
+    if header.file_size > size:
+        raise _corrupt(f"it has {size} bytes, and its header describes {header.file_size}")
+    return header
+
+
+def _corrupt(what: str) -> Corrupt:
+    return Corrupt(f"This is not a sound GGUF file: {what}.", _REMEDY)
+
+
+class _Reader:
+    """Steps through the bytes of a header once."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self._array_lengths: dict[str, int] = {}
+
+    def header(self) -> Header:
+        if self._data[:4] != b"GGUF"[: len(self._data)]:
+            raise _corrupt("it does not begin with GGUF")
+        self._take(4)
+        version = self._type()
+        if version & 0xFFFF == 0:
+            raise _corrupt("it is for big-endian machines")
+        if version not in (2, 3):
+            raise _corrupt(f"its version is {version}, and this reads 2 and 3")
+        tensor_count = self._count(_MAX_TENSORS, "tensors")
+        metadata = self._metadata(self._count(_MAX_PAIRS, "metadata entries"))
+        _check_ranges(metadata)
+        tensors = self._tensors(tensor_count)
+        alignment = _alignment(metadata)
+        if any(tensor.offset % alignment for tensor in tensors):
+            raise _corrupt("a tensor is not aligned")
+        data_offset = -(-self._at // alignment) * alignment
+        if data_offset > len(self._data) and tensors:
+            raise _NeedMore
+        return Header(
+            version=version,
+            metadata=metadata,
+            array_lengths=self._array_lengths,
+            tensors=tensors,
+            data_offset=data_offset if tensors else self._at,
+        )
+
+    def _take(self, count: int) -> int:
+        """Step over `count` bytes; gives where they begin."""
+        start, self._at = self._at, self._at + count
+        if self._at > len(self._data):
+            raise _NeedMore
+        return start
+
+    def _type(self) -> int:
+        return int(_TYPE.unpack_from(self._data, self._take(4))[0])
+
+    def _count(self, limit: int, what: str) -> int:
+        count = int(_COUNT.unpack_from(self._data, self._take(8))[0])
+        if count > limit:
+            raise _corrupt(f"it claims {count} {what}")
+        return count
+
+    def _string(self, limit: int = _MAX_STRING) -> str:
+        length = self._count(limit, "bytes in one string")
+        start = self._take(length)
+        return self._data[start : self._at].decode("utf-8", "replace")
+
+    def _metadata(self, count: int) -> dict[str, Value]:
+        metadata: dict[str, Value] = {}
+        seen: set[str] = set()
+        for _ in range(count):
+            key = self._string(_MAX_KEY)
+            if key in seen:
+                raise _corrupt(f"the entry {key[:80]!r} is there twice")
+            seen.add(key)
+            value = self._value(key)
+            if value is not None:
+                metadata[key] = value
+        return metadata
+
+    def _value(self, key: str) -> Value | None:
+        kind = self._type()
+        if kind in _SCALARS:
+            return self._scalar(kind)
+        if kind == _STRING:
+            return self._string()
+        if kind == _ARRAY:
+            return self._array(key)
+        raise _corrupt(f"the entry {key[:80]!r} has the unknown type {kind}")
+
+    def _scalar(self, kind: int) -> int | float | bool:
+        layout = _SCALARS[kind]
+        value: int | float | bool = layout.unpack_from(self._data, self._take(layout.size))[0]
+        return value
+
+    def _array(self, key: str) -> Value | None:
+        """The values of a short array; None for a long one, which is only counted."""
+        kind = self._type()
+        length = self._count(_MAX_ARRAY, "values in one array")
+        self._array_lengths[key] = length
+        if kind == _STRING:
+            if length <= _KEPT_ARRAY:
+                return tuple(self._string() for _ in range(length))
+            self._skip_strings(length)
+            return None
+        if kind not in _SCALARS:
+            raise _corrupt(f"the array {key[:80]!r} holds the unknown type {kind}")
+        if length <= _KEPT_ARRAY:
+            return tuple(self._scalar(kind) for _ in range(length))
+        self._take(length * _SCALARS[kind].size)
+        return None
+
+    def _skip_strings(self, count: int) -> None:
+        """Step over strings. Plain and local, since a vocabulary makes it the whole cost."""
+        data, at, unpack = self._data, self._at, _COUNT.unpack_from
+        try:
+            for _ in range(count):
+                at += 8 + unpack(data, at)[0]
+        except (struct.error, OverflowError):
+            at = max(at, len(data) + 1)
+        if at > MAX_HEADER:
+            raise _corrupt("a string in an array is far too long")
+        if at > len(data):
+            raise _NeedMore
+        self._at = at
+
+    def _tensors(self, count: int) -> tuple[Tensor, ...]:
+        tensors = []
+        names: set[str] = set()
+        for _ in range(count):
+            tensor = self._tensor()
+            if tensor.name in names:
+                raise _corrupt(f"the tensor {tensor.name[:80]!r} is there twice")
+            names.add(tensor.name)
+            tensors.append(tensor)
+        return tuple(tensors)
+
+    def _tensor(self) -> Tensor:
+        name = self._string(_MAX_KEY)
+        dimensions = self._type()
+        if dimensions > _MAX_DIMENSIONS:
+            raise _corrupt(f"the tensor {name[:80]!r} has {dimensions} dimensions")
+        shape = struct.unpack_from(f"<{dimensions}Q", self._data, self._take(8 * dimensions))
+        kind = self._type()
+        offset = int(_COUNT.unpack_from(self._data, self._take(8))[0])
+        if kind not in _BLOCKS:
+            raise _corrupt(f"the tensor {name[:80]!r} has the type {kind}, unknown to this version")
+        elements, size = _BLOCKS[kind]
+        if shape and shape[0] % elements:
+            raise _corrupt(f"the rows of the tensor {name[:80]!r} are not whole blocks")
+        size_bytes = prod(shape) // elements * size
+        if offset + size_bytes > _MAX_BYTES:
+            raise _corrupt(f"the tensor {name[:80]!r} is absurdly large")
+        return Tensor(name=name, shape=shape, type=kind, offset=offset, size_bytes=size_bytes)
+
+
+def _alignment(metadata: Mapping[str, Value]) -> int:
+    value = metadata.get("general.alignment", 32)
+    if not isinstance(value, int) or not 0 < value <= 1 << 16 or value & (value - 1):
+        raise _corrupt(f"its alignment is {value!r}")
+    return value
+
+
+def _check_ranges(metadata: Mapping[str, Value]) -> None:
+    architecture = metadata.get("general.architecture")
+    for key, (least, most) in _RANGES.items():
+        value = metadata.get(f"{architecture}.{key}")
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        for number in values:
+            if not isinstance(number, int) or not least <= number <= most:
+                raise _corrupt(f"its {key} is {number!r}")

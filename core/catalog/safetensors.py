@@ -1,0 +1,288 @@
+"""Reading an MLX model's folder, or its small files, without the weights.
+
+Sources: the safetensors format (huggingface/safetensors, README "Format"), the index that
+transformers writes beside split weights, and the `config.json` that mlx-lm reads. A configuration
+that names Python code to run is refused: mlx-lm before 0.32.2 ran `model_file` unasked
+(CVE-2026-5843), and transformers has run `auto_map` and `_attn_implementation_internal`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from core.errors import Corrupt, DeckError, Forbidden, StorageFailed
+from core.names import check_path
+
+MAX_HEADER = 100_000_000
+"""Bytes of the JSON in a safetensors file: the limit of the reference implementation."""
+MAX_CONFIG = 4 << 20
+"""Bytes of `config.json`; large ones hold per-layer quantization and are well below 1 MB."""
+MAX_INDEX = 32 << 20
+"""Bytes of `model.safetensors.index.json`; about 100 a tensor."""
+
+INDEX = "model.safetensors.index.json"
+
+_LENGTH = struct.Struct("<Q")
+_DTYPE_BITS = {
+    **{"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "C64": 64},
+    **{"F16": 16, "BF16": 16, "I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8},
+    **{"F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4},
+}
+_CODE_KEYS = frozenset(
+    {"auto_map", "model_file", "_attn_implementation_internal", "custom_pipelines"}
+)
+"""Keys of a configuration that make some loader import a file of the repository."""
+
+_REMEDY = "Download it again, or take another repository."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What `config.json` says of an MLX model. None where it is silent."""
+
+    architecture: str | None = None
+    """`model_type`: which of mlx-lm's model files reads the weights."""
+    context_length: int | None = None
+    layers: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    head_length: int | None = None
+    """Elements of a key or value, per head."""
+    embedding_length: int | None = None
+    vocab_size: int | None = None
+    quantization_bits: int | None = None
+    """Bits of a weight; None where the weights are not quantized."""
+    group_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What the header of a safetensors file says."""
+
+    tensor_bytes: int
+    elements: int
+    """Stored numbers; a packed one of 32 bits holds several weights."""
+    packed_elements: int
+    """Those of `elements` that are of type U32, which is how MLX packs quantized weights."""
+    header_bytes: int
+    """Where the data begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """An MLX model on disk."""
+
+    config: Config
+    weights_bytes: int
+    parameters: float | None
+    """In billions."""
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens the model was trained for."""
+        return self.config.context_length
+
+    @property
+    def architecture(self) -> str | None:
+        """`model_type` of the configuration."""
+        return self.config.architecture
+
+
+def read_config(data: bytes) -> Config:
+    """What a `config.json` says. Raises Forbidden when it names code to run, Corrupt otherwise."""
+    document = _json(data, "config.json", MAX_CONFIG)
+    if named := next((key for key, _ in _pairs(document) if key in _CODE_KEYS), None):
+        raise Forbidden(
+            f"config.json names Python code to run ({named}), and modeldeck never runs a model's.",
+            "Take a repository without it; most models have one, or a GGUF version.",
+        )
+    nested = document.get("text_config")
+    text: Mapping[str, Any] = {**document, **nested} if isinstance(nested, dict) else document
+    heads, width = _number(text, "num_attention_heads"), _number(text, "hidden_size")
+    scheme = document.get("quantization") or document.get("quantization_config")
+    scheme = scheme if isinstance(scheme, dict) else {}
+    model_type = document.get("model_type")
+    return Config(
+        architecture=model_type if isinstance(model_type, str) else None,
+        context_length=_number(text, "max_position_embeddings"),
+        layers=_number(text, "num_hidden_layers"),
+        heads=heads,
+        kv_heads=_number(text, "num_key_value_heads") or heads,
+        head_length=_number(text, "head_dim") or (width // heads if width and heads else None),
+        embedding_length=width,
+        vocab_size=_number(text, "vocab_size"),
+        quantization_bits=_number(scheme, "bits"),
+        group_size=_number(scheme, "group_size"),
+    )
+
+
+def is_mlx(data: bytes) -> bool:
+    """Whether a `config.json` is of a model that MLX quantized, going by the form of its key."""
+    try:
+        scheme = _json(data, "config.json", MAX_CONFIG).get("quantization")
+    except DeckError:
+        return False
+    return isinstance(scheme, dict) and "group_size" in scheme and "bits" in scheme
+
+
+def read_header(data: bytes, size: int) -> Weights | None:
+    """What the safetensors file of `size` bytes that begins with `data` says; None: needs more.
+
+    Raises Corrupt when the tensors do not fill the file exactly, which the format demands.
+    """
+    if len(data) < _LENGTH.size:
+        return None
+    length = int(_LENGTH.unpack_from(data)[0])
+    start = _LENGTH.size + length
+    if length > MAX_HEADER or start > size:
+        _corrupt("a safetensors file", f"its header claims {length} bytes")
+    if len(data) < start:
+        return None
+    table = _json(data[_LENGTH.size : start], "a safetensors header", MAX_HEADER)
+    spans, elements, packed = [], 0, 0
+    for name, row in table.items():
+        if name == "__metadata__":
+            continue
+        dtype, shape, begin, end = _row(name, row)
+        bits = prod(shape) * _DTYPE_BITS[dtype]
+        if end - begin != -(-bits // 8):
+            _corrupt("a safetensors file", f"the size of {name[:80]!r} does not fit its shape")
+        spans.append((begin, end))
+        elements += prod(shape)
+        packed += prod(shape) if dtype == "U32" else 0
+    spans.sort()
+    ends = [0, *(end for _, end in spans)]
+    if any(begin != end for (begin, _), end in zip(spans, ends, strict=False)):
+        _corrupt("a safetensors file", "its tensors overlap or leave gaps")
+    if start + ends[-1] != size:
+        _corrupt("a safetensors file", f"it has {size} bytes and should have {start + ends[-1]}")
+    return Weights(
+        tensor_bytes=ends[-1], elements=elements, packed_elements=packed, header_bytes=start
+    )
+
+
+def read_index(data: bytes) -> tuple[frozenset[str], int | None]:
+    """The files that an index names, and the bytes of all their tensors where it tells.
+
+    Raises Corrupt, and InvalidRequest for a file name that leaves the folder.
+    """
+    document = _json(data, INDEX, MAX_INDEX)
+    table, metadata = document.get("weight_map"), document.get("metadata")
+    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
+        _corrupt(INDEX, "it has no table of weights")
+    total = _number(metadata, "total_size") if isinstance(metadata, dict) else None
+    return frozenset(check_path(name) for name in set(table.values())), total
+
+
+def read_folder(folder: Path) -> Folder:
+    """What an MLX folder on disk says. Raises StorageFailed, Corrupt or Forbidden."""
+    try:
+        config = read_config(_bounded(folder / "config.json", MAX_CONFIG))
+        index = folder / INDEX
+        if index.exists():
+            names, _ = read_index(_bounded(index, MAX_INDEX))
+            files = [folder / name for name in sorted(names)]
+        else:
+            files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            _corrupt(str(folder), "it holds no safetensors file")
+        weights = [_read_weights(file) for file in files]
+    except OSError as error:
+        raise StorageFailed(
+            f"{error.filename or folder} cannot be read: {error.strerror}.",
+            "An MLX folder holds config.json and all its safetensors files.",
+        ) from error
+    return Folder(
+        config=config,
+        weights_bytes=sum(part.tensor_bytes for part in weights),
+        parameters=_parameters(config, weights) / 1e9,
+    )
+
+
+def _parameters(config: Config, weights: list[Weights]) -> int:
+    """Number of weights: a packed element of 32 bits holds 32 / bits of them."""
+    packed = sum(part.packed_elements for part in weights)
+    plain = sum(part.elements for part in weights) - packed
+    bits = config.quantization_bits
+    if not bits or not packed:
+        return plain + packed
+    unpacked = packed * 32 // bits
+    # Each group has a scale and a bias of its own, which are not weights of the model.
+    overhead = 2 * unpacked // config.group_size if config.group_size else 0
+    return max(0, plain - overhead) + unpacked
+
+
+def _read_weights(path: Path) -> Weights:
+    with path.open("rb") as file:
+        first = file.read(_LENGTH.size)
+        length = int(_LENGTH.unpack(first)[0]) if len(first) == _LENGTH.size else 0
+        data = first + file.read(min(length, MAX_HEADER))
+        weights = read_header(data, path.stat().st_size)
+    if weights is None:
+        _corrupt(path.name, "it is cut off")
+    return weights
+
+
+def _bounded(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        _corrupt(path.name, f"it is larger than {limit} bytes")
+    return data
+
+
+def _json(data: bytes, what: str, limit: int) -> dict[str, Any]:
+    if len(data) > limit:
+        _corrupt(what, f"it is larger than {limit} bytes")
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Corrupt(f"{what} is not sound: {error}.", _REMEDY) from error
+
+
+def _row(name: str, row: object) -> tuple[str, list[int], int, int]:
+    """Type, shape, begin and end of one tensor."""
+    try:
+        entry = msgspec.convert(row, _Row)
+    except msgspec.ValidationError as error:
+        raise Corrupt(f"The entry of {name[:80]!r} is not sound: {error}.", _REMEDY) from error
+    begin, end = entry.data_offsets
+    if entry.dtype not in _DTYPE_BITS or begin > end or any(n < 0 for n in (begin, *entry.shape)):
+        _corrupt("a safetensors file", f"the entry of {name[:80]!r} has impossible values")
+    return entry.dtype, entry.shape, begin, end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
+def _number(document: Mapping[str, Any], key: str) -> int | None:
+    value = document.get(key)
+    good = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 1 << 40
+    return value if good else None
+
+
+def _pairs(document: object) -> Iterator[tuple[str, object]]:
+    """Every key of a document, nested ones included, with its value."""
+    waiting = [document]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            yield from item.items()
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+def _corrupt(what: str, why: str) -> NoReturn:
+    raise Corrupt(f"{what} is not sound: {why}.", _REMEDY)

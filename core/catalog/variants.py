@@ -1,0 +1,220 @@
+"""What can be loaded from a repository: its files, grouped into variants.
+
+A GGUF variant is one quantization: one file, or all parts of a split one, with the vision projector
+of its repository. An MLX repository is one variant. Names are all there is to go by before a file
+was fetched, so the rules here read file names as the tools that write them spell them:
+
+- a quantization is a word of the file name (`model-Q4_K_M.gguf`, `model.q8_0.gguf`), else of the
+  folder's (`Q8_0/model.gguf`); words are set off by anything that is not a letter or digit
+- parts are `name-00001-of-00003.gguf` (llama.cpp, `llama_split_path`)
+- projectors have `mmproj` in their names (llama.cpp, docs/multimodal.md)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from core.names import is_path
+from core.schema import RepoFile, Variant
+
+_QUANTIZATION = re.compile(
+    r"""(?<![A-Za-z0-9])
+    (?:UD-)?                                        # Unsloth's "dynamic" mixes
+    (?: IQ[1-4]_(?:XXS|XS|S|M|NL|XL)
+      | Q4_0_(?:4_4|4_8|8_8)
+      | Q[1-8]_K(?:_(?:XXS|XS|XXL|XL|S|M|L))?
+      | Q[1-8]_[01]
+      | TQ[12]_0
+      | MXFP4(?:_MOE)?
+      | NVFP4
+      | BF16 | FP?16 | FP?32
+    )(?![A-Za-z0-9])""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.gguf", re.IGNORECASE)
+_SHARD = re.compile(r"model-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors")
+_MLX_WORD = re.compile(r"(?<![A-Za-z0-9])mlx(?![A-Za-z0-9])", re.IGNORECASE)
+_MLX_QUANTIZATION = re.compile(
+    r"(?<![A-Za-z0-9])(?:\d(?:\.\d)?-?bit|MXFP[48]|NVFP4|BF16|FP16|FP32)(?![A-Za-z0-9])",
+    re.IGNORECASE,
+)
+_MLX_FILES = re.compile(
+    r"[^/]*\.json|[^/]*\.safetensors|[^/]*\.jinja|[^/]*\.tiktoken|[^/]*\.model"
+    r"|(?:merges|vocab)\.txt",
+)
+"""What mlx-lm reads of a repository. Python files are left out: never fetched, so never run."""
+_UNUSABLE_LABEL = re.compile(r"[^A-Za-z0-9._+-]+")
+
+_PROJECTOR_ORDER = ("F16", "BF16", "Q8_0", "F32")
+"""Which projector goes with a model, where there are several: F16 is what tools take by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weights:
+    """The files of one model in GGUF, in order, before they have a label."""
+
+    stem: str
+    """Path without the extension and the number of the part."""
+    files: tuple[RepoFile, ...]
+
+
+def quantization(path: str) -> str | None:
+    """The quantization that a file's name tells, as it is spelled there; None if it tells none."""
+    *folders, name = path.split("/")
+    for text in (name, *reversed(folders)):
+        if found := _QUANTIZATION.findall(text):
+            return str(found[-1])
+    return None
+
+
+def canonical(label: str) -> str:
+    """A quantization as llama.cpp spells it: upper case, and F16 for fp16."""
+    return re.sub(r"\bFP(?=16|32)", "F", label.upper())
+
+
+def variants(
+    repo: str, files: Sequence[RepoFile], *, mlx: bool | None = None
+) -> tuple[Variant, ...]:
+    """Everything in a repository that an engine could load, smallest first.
+
+    Split models whose parts are not all there are left out, and so are files whose names cannot be
+    written on every platform. No two labels are the same, whatever their case.
+
+    Args:
+        repo: The repository's id.
+        files: Its files at one commit.
+        mlx: Whether safetensors files are MLX's; None to tell from the repository's name.
+    """
+    usable = [file for file in files if is_path(file.path)]
+    found = sorted(_gguf(repo, usable), key=lambda variant: variant.size_bytes)
+    if (mlx or (mlx is None and _MLX_WORD.search(repo))) and (whole := _mlx(repo, usable)):
+        found.append(whole)
+    return tuple(found)
+
+
+def find(found: Iterable[Variant], label: str) -> Variant | None:
+    """The variant with this label, whatever its case; else the one that this file belongs to."""
+    wanted = label.casefold()
+    for variant in found:
+        if variant.label is not None and variant.label.casefold() == wanted:
+            return variant
+    for variant in found:
+        if any(file.path.casefold() == wanted for file in variant.files):
+            return variant
+    return None
+
+
+def _gguf(repo: str, files: Sequence[RepoFile]) -> list[Variant]:
+    ggufs = [file for file in files if file.path.lower().endswith(".gguf")]
+    projectors = [file for file in ggufs if "mmproj" in _name(file).lower()]
+    weights = [file for file in ggufs if file not in projectors and not _is_helper(file)]
+    taken: set[str] = set()
+    made = []
+    for group in sorted(_groups(weights), key=_plainest_first):
+        label = _label(group.stem, taken)
+        taken.add(label.casefold())
+        told = quantization(group.stem)
+        variant = Variant(
+            unique=f"{repo}:{label}",
+            label=label,
+            format="gguf",
+            quantization=canonical(told) if told else None,
+            files=group.files,
+            size_bytes=sum(file.size_bytes for file in group.files),
+        )
+        made.append(_with_projector(variant, projectors))
+    return made
+
+
+def _name(file: RepoFile) -> str:
+    return file.path.rsplit("/", 1)[-1]
+
+
+def _is_helper(file: RepoFile) -> bool:
+    """Importance matrices are GGUF files too, but hold no model (llama.cpp, tools/imatrix)."""
+    return "imatrix" in _name(file).lower()
+
+
+def _groups(files: Iterable[RepoFile]) -> list[_Weights]:
+    """Single files, and split models of which every part is there."""
+    groups = []
+    parts: dict[tuple[str, int], dict[int, RepoFile]] = {}
+    for file in files:
+        if part := _PART.fullmatch(file.path):
+            key = part["stem"], int(part["total"])
+            parts.setdefault(key, {})[int(part["number"])] = file
+        else:
+            groups.append(_Weights(stem=file.path[: -len(".gguf")], files=(file,)))
+    for (stem, total), numbered in parts.items():
+        if total == len(numbered) and set(numbered) == set(range(1, total + 1)):
+            ordered = tuple(numbered[number] for number in sorted(numbered))
+            groups.append(_Weights(stem=stem, files=ordered))
+    return groups
+
+
+def _plainest_first(group: _Weights) -> tuple[int, int, str]:
+    """Of several with one quantization, the one with the shortest name gets the plain label."""
+    return group.stem.count("/"), len(group.stem), group.stem
+
+
+def _label(stem: str, taken: set[str]) -> str:
+    """A label that is not taken: the quantization, else the file's name, else its path."""
+    name = stem.rsplit("/", 1)[-1]
+    wordings = [quantization(stem), name, stem]
+    labels = [_UNUSABLE_LABEL.sub("_", text).strip("._-+")[:120] for text in wordings if text]
+    labels = [label for label in labels if label] or ["model"]
+    for label in labels:
+        if label.casefold() not in taken:
+            return label
+    numbered = (f"{labels[-1]}_{number}" for number in range(2, len(taken) + 3))
+    return next(label for label in numbered if label.casefold() not in taken)
+
+
+def _with_projector(variant: Variant, projectors: Sequence[RepoFile]) -> Variant:
+    if not projectors:
+        return variant
+    folder = variant.files[0].path.rpartition("/")[0]
+
+    def rank(file: RepoFile) -> tuple[bool, int, str]:
+        told = canonical(quantization(_name(file)) or "")
+        place = _PROJECTOR_ORDER.index(told) if told in _PROJECTOR_ORDER else len(_PROJECTOR_ORDER)
+        return file.path.rpartition("/")[0] != folder, place, file.path
+
+    best = min(projectors, key=rank)
+    return replace(
+        variant,
+        files=(*variant.files, best),
+        size_bytes=variant.size_bytes + best.size_bytes,
+        projector=best.path,
+    )
+
+
+def _mlx(repo: str, files: Sequence[RepoFile]) -> Variant | None:
+    """The repository as one MLX model, if its configuration and every shard are there."""
+    wanted = [file for file in files if _MLX_FILES.fullmatch(file.path)]
+    names = {file.path for file in wanted}
+    weights = [name for name in names if name.endswith(".safetensors")]
+    if "config.json" not in names or not weights or not _shards_complete(weights):
+        return None
+    # Weights come last, so that what looks complete (every shard is there) is complete.
+    wanted.sort(key=lambda f: (f.path in weights, f.path != "config.json", f.path))
+    told = _MLX_QUANTIZATION.findall(repo.rsplit("/", 1)[-1])
+    return Variant(
+        unique=repo,
+        label=None,
+        format="mlx",
+        quantization=told[0] if told else None,
+        files=tuple(wanted),
+        size_bytes=sum(file.size_bytes for file in wanted),
+    )
+
+
+def _shards_complete(names: Iterable[str]) -> bool:
+    """Whether of `model-00001-of-00002.safetensors` and the like none is missing."""
+    totals: dict[int, set[int]] = {}
+    for name in names:
+        if shard := _SHARD.fullmatch(name):
+            totals.setdefault(int(shard["total"]), set()).add(int(shard["number"]))
+    return all(numbers == set(range(1, total + 1)) for total, numbers in totals.items())
