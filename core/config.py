@@ -1,8 +1,8 @@
 """The configuration: a TOML file and the environment, read into frozen records.
 
 Every setting has its default and the reason for it here. `load` never fails for what a person
-wrote: an unknown key or a bad value becomes a `Problem` that names the line, and the default stands.
-`set_value` changes one key and leaves comments and order alone (tomlkit).
+wrote: an unknown key or a bad value becomes a `Problem` that names the line, and the default
+stands. `set_value` changes one key and leaves comments and order alone (tomlkit).
 
 The environment wins over the file: `MODELDECK_<SECTION>_<KEY>`, such as `MODELDECK_API_PORT=5323`.
 """
@@ -27,7 +27,7 @@ Bytes = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 ContextLength = Annotated[int, msgspec.Meta(ge=16, le=1 << 24)]
-"""Tokens. Above 2^24 no model exists, and llama.cpp fills the machine trying (RUNTIME: n_ctx 2^28)."""
+"""Tokens. No model exists above 2^24, and llama.cpp given 2^28 fills the machine with its cache."""
 
 DOCUMENTED_PORTS = (1000, 5323, *range(39300, 39334))
 """Ports that the documented API's clients look on, in the order they are tried."""
@@ -43,7 +43,7 @@ class Api:
     socket: bool = True
     """Whether to answer on the Unix socket as well: front ends use it, and SSH can carry it."""
     allowed_hosts: tuple[str, ...] = ()
-    """Host names accepted in `Host` besides the loopback ones; each more is one a page can rebind."""
+    """Names accepted in `Host` besides the loopback ones; each more is one a page can rebind."""
     allowed_origins: tuple[str, ...] = ()
     """Origins of web pages that may call, such as `http://localhost:3000`; none by default, since a
     page must not start a download unasked."""
@@ -206,12 +206,15 @@ def _line_of(text: str, section: str, key: str | None = None) -> int:
             inside = bare.lstrip("[").split("]")[0].strip().split(".")[0] == section
             if inside and key is None:
                 return number
-        elif inside and key and bare.split("=")[0].strip().strip("\"'") == key:
+        parts = _dotted(bare) if inside else _dotted(bare)[1:]
+        if (inside or _dotted(bare)[0] == section) and key in (None, *parts):
             return number
-        elif not inside and bare.split("=")[0].strip().split(".")[0].strip("\"'") == section:
-            if key is None or bare.split("=")[0].strip().endswith(key):
-                return number
     return 1
+
+
+def _dotted(line: str) -> list[str]:
+    """The parts of the key that a line of TOML begins with."""
+    return [part.strip().strip("\"'") for part in line.split("=")[0].split(".")]
 
 
 def set_value(path: Path, section: str, key: str, value: Any) -> None:

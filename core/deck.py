@@ -33,7 +33,6 @@ from core.errors import (
     HubUnavailable,
     InUse,
     NotDownloaded,
-    NotFound,
     ShuttingDown,
 )
 from core.feed import Feed
@@ -310,7 +309,9 @@ class Deck:
     async def _audited(self, origin: str, action: str, target: str) -> AsyncIterator[None]:
         """Write the action to the audit trail with its outcome; refuse it while closing."""
         if self._closing:
-            raise ShuttingDown("The core is about to end.", "Start it again with `modeldeck serve`.")
+            raise ShuttingDown(
+                "The core is about to end.", "Start it again with `modeldeck serve`."
+            )
         outcome = "failed"
         try:
             yield
@@ -398,7 +399,7 @@ class Deck:
         for model in models:
             if model.local:
                 raise Conflict(
-                    f"{model.name} lies at {model.path}, which is yours: modeldeck never deletes it.",
+                    f"{model.name} lies at {model.path}: that is yours, never deleted from here.",
                     "Delete the file yourself, or take the entry off the list.",
                 )
         await self._library.look(force=True)
@@ -478,8 +479,9 @@ class Deck:
     async def _make_room(
         self, model: Model, options: LoadOptions, origin: str, *, force: bool
     ) -> Forecast | None:
-        """The forecast, once there is room for it. A model that cannot be planned loads without one:
-        then the engine itself says what is wrong with it.
+        """The forecast, once there is room for it.
+
+        None for a model that cannot be planned: loading it tells what is wrong with it.
         """
         try:
             forecast = await self._fitting.forecast(model, options)

@@ -9,7 +9,7 @@ record per subject.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 
 from core.state import Event, State, apply, subject
@@ -56,7 +56,7 @@ class Subscription:
         self._newest.clear()
         return batch
 
-    async def batches(self) -> AsyncIterator[list[State | Event]]:
+    async def batches(self) -> AsyncGenerator[list[State | Event], None]:
         """Batches as they come; the first is one State. Ends only by cancellation."""
         loop = asyncio.get_running_loop()
         while True:

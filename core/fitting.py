@@ -62,7 +62,9 @@ class Fitting:
             options,
             context_length=length,
             idle_ttl_s=self._config.runtime.idle_ttl_s if ttl is None else ttl,
-            embedding="embedding" in model.usage if options.embedding is None else options.embedding,
+            embedding="embedding" in model.usage
+            if options.embedding is None
+            else options.embedding,
         )
 
     async def fit(self, model: Model, context_length: int | None) -> Fit:
@@ -83,8 +85,10 @@ class Fitting:
         return replace(fit, context_length=options.context_length)
 
     async def forecast(self, model: Model, options: LoadOptions) -> Forecast:
-        """What loading would take. Raises EngineFailed for a model that the engine refuses, and
-        NotFound, Gated or HubUnavailable where the header of a remote one cannot be had.
+        """What loading would take.
+
+        Raises EngineFailed for a model that the engine refuses, and NotFound, Gated or
+        HubUnavailable where the header of a remote one cannot be had.
         """
         if model.format == "mlx":
             return await self._forecast_mlx(model, options)
@@ -120,7 +124,9 @@ class Fitting:
         for file in parts:
             header, data = await self._hub.read_header(selection.repo, selection.revision, file)
             name = file.path.split("/")[-1]
-            headers.append((HeaderFile(name=name, key=file.blob, data=data, size=file.size_bytes), header))
+            headers.append(
+                (HeaderFile(name=name, key=file.blob, data=data, size=file.size_bytes), header)
+            )
         return headers
 
     async def _forecast_mlx(self, model: Model, options: LoadOptions) -> Forecast:
@@ -143,15 +149,13 @@ class Fitting:
         return max(0, free)
 
     def room(self, model: Model, forecast: Forecast, *, may_unload: bool) -> tuple[str, ...]:
-        """The instances to unload first. Raises NotEnoughMemory with the numbers and what to try."""
+        """The instances to unload first. Raises NotEnoughMemory: the numbers, and what to try."""
         available = self.available()
         if available is None:
             return ()
         candidates = [_candidate(i) for i in self._engines.instances.values() if i.state in LIVE]
         reserve = self._config.runtime.memory_reserve_bytes
-        answer = place(
-            forecast.total_bytes, available - reserve, candidates, may_unload=may_unload
-        )
+        answer = place(forecast.total_bytes, available - reserve, candidates, may_unload=may_unload)
         if isinstance(answer, LoadPlan):
             return answer.unload
         raise _refusal(model, forecast, answer, reserve)

@@ -19,7 +19,7 @@ import msgspec
 from core.catalog import builtin, gguf, listing, safetensors
 from core.catalog.hub import Hub
 from core.catalog.variants import find as find_variant
-from core.errors import Conflict, DeckError, InvalidRequest, NotDownloaded, NotFound
+from core.errors import Conflict, DeckError, InvalidRequest, NotFound
 from core.feed import Feed
 from core.log import now
 from core.names import HubName, LocalPath, parse_unique
@@ -132,7 +132,7 @@ class Library:
         return model
 
     def _with_facts(self, model: Model) -> Model:
-        """The model with what its header on disk says. A bad header says nothing here; loading tells."""
+        """The model with what its header on disk says; a bad header adds nothing, loading tells."""
         if model.path is None:
             return model
         try:
@@ -157,7 +157,7 @@ class Library:
         return listing.find(self._feed.state.models, ref)
 
     async def resolve(self, ref: str) -> Model:
-        """As `find`; a Hub name that is not listed is looked up on the Hub and added to the list."""
+        """As `find`; a Hub name that is not listed is looked up there and added to the list."""
         try:
             return self.find(ref)
         except NotFound:
@@ -200,7 +200,9 @@ class Library:
         await self._add(model)
         return self._feed.state.models[model.id]
 
-    def _refuse_duplicate(self, model: Model, unique: str | None, own_id: str | None = None) -> None:
+    def _refuse_duplicate(
+        self, model: Model, unique: str | None, own_id: str | None = None
+    ) -> None:
         """Same unique name, or without one the same name and version (CONTRACT, Q9)."""
 
         def same(a: str | None, b: str | None) -> bool:
@@ -209,8 +211,14 @@ class Library:
         for other in self._feed.state.models.values():
             if other.id == own_id:
                 continue
-            if (unique and same(other.unique, unique)) or other.id == model.id or (
-                not unique and same(other.name, model.name) and same(other.version, model.version)
+            if (
+                (unique and same(other.unique, unique))
+                or other.id == model.id
+                or (
+                    not unique
+                    and same(other.name, model.name)
+                    and same(other.version, model.version)
+                )
             ):
                 raise Conflict(
                     f"There is such a model already: {other.name}, id {other.id}.",
@@ -218,7 +226,7 @@ class Library:
                 )
 
     async def update(self, key: str, changes: Mapping[str, Any]) -> Model:
-        """Change a custom model; fields not named stay. Raises NotFound, Conflict, InvalidRequest."""
+        """Change the named fields of a custom model. Raises NotFound, Conflict, InvalidRequest."""
         model = self._custom(key)
         if unknown := set(changes) - CHANGEABLE:
             raise InvalidRequest(f"These fields cannot be changed: {', '.join(sorted(unknown))}.")
@@ -237,7 +245,7 @@ class Library:
         return self._feed.state.models[key]
 
     async def _renamed(self, model: Model, unique: str) -> Model:
-        """The model under a new unique name, with its old id: whoever holds the id keeps the model."""
+        """The model under a new unique name and its old id: who holds the id keeps the model."""
         if model.downloaded:
             raise Conflict(
                 f"{model.name} is downloaded, so its unique name stays.", "Delete its files first."
@@ -261,7 +269,8 @@ class Library:
             raise NotFound(f"There is no model {key}.", "GET /deck/state lists them.")
         if not model.custom or key not in self._added:
             raise Conflict(
-                f"{model.name} is not a custom model.", "Only custom ones can be changed or removed."
+                f"{model.name} is not a custom model.",
+                "Only custom ones can be changed or removed.",
             )
         return model
 
@@ -363,7 +372,9 @@ def _from_seed(seed: ModelSeed) -> Model:
 def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model:
     path = Path(place.path)
     if not path.exists():
-        raise InvalidRequest(f"There is nothing at {path}.", "Give the path of a model on the server.")
+        raise InvalidRequest(
+            f"There is nothing at {path}.", "Give the path of a model on the server."
+        )
     if path.is_dir():
         facts, size = _read_facts(path, "mlx"), sum(f.stat().st_size for f in path.iterdir())
     else:
@@ -387,7 +398,7 @@ def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model
 
 
 def _read_facts(path: Path, kind: str) -> _Facts:
-    """What a model on disk says of itself. Raises InvalidRequest or Corrupt when it is not a model."""
+    """What a model on disk says of itself. Raises InvalidRequest or Corrupt for what is none."""
     if kind == "mlx":
         folder = safetensors.read_folder(path)
         return _Facts(
@@ -405,7 +416,7 @@ def _read_facts(path: Path, kind: str) -> _Facts:
 
 
 def _signature(root: Path, paths: list[str]) -> object:
-    """Something that differs when files appeared or vanished: the times of the folders that list them."""
+    """Something that differs when files came or went: the times of the folders that list them."""
     seen: list[tuple[str, int]] = []
 
     def note(path: str | os.PathLike[str]) -> bool:

@@ -31,7 +31,11 @@ class Paths:
     cache: Path
     """What can be thrown away: answers of the Hub, headers, plans."""
     runtime: Path
-    """Sockets and the ready file; only the owner may enter."""
+    """Sockets and the ready file; only the owner may enter.
+
+    In the state folder, not the session's runtime folder: that one is not set over every SSH
+    connection or from cron, and a front end must find the core from there as well.
+    """
     log: Path
     hf_home: Path
     hf_cache: Path
@@ -89,21 +93,10 @@ def locate(environ: Mapping[str, str] = os.environ) -> Paths:
         config=folder("config", dirs.user_config_path),
         state=folder("state", dirs.user_state_path),
         cache=folder("cache", dirs.user_cache_path),
-        runtime=folder("runtime", _runtime_folder(dirs)),
+        runtime=folder("runtime", dirs.user_state_path / "run"),
         log=folder("log", dirs.user_log_path),
         hf_home=hf_home,
         hf_cache=_absolute(hf_cache) if hf_cache else hf_home / "hub",
-    )
-
-
-def _runtime_folder(dirs: platformdirs.PlatformDirsABC) -> Path:
-    """The session's runtime folder where the system has one, else the state folder's.
-
-    A folder of the system's (`/run`, for root) would be shared with others; the state folder is ours.
-    """
-    path = dirs.user_runtime_path
-    return path if path.parent.is_dir() and path.is_relative_to("/run/user") else (
-        dirs.user_state_path / "run"
     )
 
 

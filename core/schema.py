@@ -83,14 +83,14 @@ class RepoFile:
     """Path inside the repository, with forward slashes."""
     size_bytes: int
     blob: str
-    """The Hub's ETag and the file's name in the cache: SHA-256 of LFS files, else git blob SHA-1."""
+    """ETag, and the name of its blob in the cache: SHA-256 of LFS files, else git blob SHA-1."""
     lfs: bool = False
     """Whether `blob` is the SHA-256 of the content (else it is the git blob SHA-1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One choice of files inside a repository: a quantization with all its parts and its projector."""
+    """One choice of files inside a repository: a quantization, its parts and its projector."""
 
     unique: str
     """`owner/repo:LABEL` for GGUF, `owner/repo` for an MLX repository."""
@@ -154,7 +154,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A catalog entry: one variant that can be downloaded, or is downloaded, or lies at a local path."""
+    """A catalog entry: one variant that can be or is downloaded, or that lies at a local path."""
 
     id: str
     unique: str
@@ -175,7 +175,7 @@ class Model:
     revision: str | None = None
     """The commit that is downloaded; None when not downloaded or not from the Hub."""
     path: str | None = None
-    """What an engine is given: the (first) GGUF file or the MLX folder; None when not downloaded."""
+    """What an engine is given: the first GGUF file or the MLX folder; None when not downloaded."""
     projector: str | None = None
     """Path of the vision projector on disk; None where there is none."""
     parameters: float | None = None
@@ -202,8 +202,8 @@ class ModelSeed:
     """What a person gives to add a custom model."""
 
     unique: str | None = None
-    """`owner/repo:VARIANT`, `owner/repo`, `hf://owner/repo/file`, an https URL of a GGUF file, or an
-    absolute path of a GGUF file or an MLX folder; None for an entry without files."""
+    """`owner/repo:VARIANT`, `owner/repo`, `hf://owner/repo/file`, an https URL of a GGUF file, or
+    an absolute path of a GGUF file or an MLX folder; None for an entry without files."""
     name: str | None = None
     version: str | None = None
     description: str = ""
@@ -277,7 +277,7 @@ class Memory:
     available_bytes: int | None = None
     """What can be taken without swapping: `MemAvailable` on Linux, free plus inactive on macOS."""
     budget_bytes: int | None = None
-    """What models may take together: the setting, else what is available plus what they hold now."""
+    """What models may take together: what is available, plus what they hold, less the reserve."""
     swap_used_bytes: int | None = None
     gpus: tuple[Gpu, ...] = ()
 
@@ -400,7 +400,7 @@ class Instance:
     """What a starting instance is doing, in a word or two."""
     forecast: Forecast | None = None
     measured_bytes: int | None = None
-    """PSS of the engine process where the system tells it, else RSS; None before the first sample."""
+    """PSS of the process where the system tells it, else RSS; None before the first sample."""
     private_bytes: int | None = None
     """Memory that only this process holds: what comes back for certain when it ends."""
     peak_bytes: int | None = None
@@ -489,6 +489,9 @@ class CachedFile:
     blob: str
     """Name of its blob: the ETag. Empty where the cache holds a plain file instead of a link."""
     size_bytes: int
+    shared: str = ""
+    """Name of the payload that the blob links to, in the store that repositories of one cache share
+    (huggingface_hub 2.x); empty where the blob is a file of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ and first connect, reconnect and overflow are the same: take the State that come
 follows. `seq` counts the events; it goes up by one with each.
 
 Mappings keep insertion order, which is the order of lists on the wire. They are never changed in
-place: `apply` copies the one it changes and shares the rest, so a reader can compare parts with `is`.
+place: `apply` copies the one it changes and shares the rest, so that parts compare with `is`.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def state_to_wire(state: State) -> dict[str, Any]:
 
 
 def state_from_wire(wire: Mapping[str, Any]) -> State:
-    """The State that `state_to_wire` described. Raises msgspec.ValidationError on a bad document."""
+    """The State that `state_to_wire` described. Raises msgspec.ValidationError on a bad one."""
     parts = dict(wire)
     for name in _LISTS:
         parts[name] = {record["id"]: record for record in parts.get(name, ())}

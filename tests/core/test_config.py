@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import pytest
+
+from core import config
+from core.config import Config, load, set_value
+from core.errors import InvalidRequest, StorageFailed
+
+
+def test_nothing_written_means_all_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path / "none.toml", {}) == (Config(), ())
+
+
+def test_a_file_is_read_by_section(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        '[api]\nport = 5323\nallowed_origins = ["http://localhost:3000"]\n'
+        '[runtime]\nwhen_full = "unload_idle"\n'
+    )
+    settings, problems = load(path, {})
+    assert not problems
+    assert settings.api.port == 5323
+    assert settings.api.allowed_origins == ("http://localhost:3000",)
+    assert settings.runtime.when_full == "unload_idle"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("[api]\n\nport = 99999\n", 3, "65535"),
+        ("# hello\n[api]\nprot = 1\n", 3, "'prot'"),
+        ("[api]\nport = 1\n\n[weather]\nsun = 1\n", 4, "'weather'"),
+        ('[runtime]\nwhen_full = "panic"\n', 2, "when_full"),
+        ("[runtime]\ncontext_length = 0\n", 2, "16"),
+        ("[api]\nport = \n", 2, "not TOML"),
+        ("api = 3\n", 1, "'api'"),
+        ("api.prot = 3\n", 1, "'prot'"),
+    ],
+)
+def test_what_is_not_taken_is_named_with_its_line_and_the_rest_stands(
+    tmp_path: Path, text: str, line: int, says: str
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    settings, (problem,) = load(path, {})
+    assert problem.where == f"{path}:{line}"
+    assert says in problem.message
+    assert settings.downloads == Config().downloads
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_not_a_crash(tmp_path: Path) -> None:
+    settings, (problem,) = load(tmp_path, {})
+    assert settings == Config()
+    assert "cannot be read" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "section", "key", "value"),
+    [
+        ("MODELDECK_API_PORT", "0", "api", "port", 0),
+        ("MODELDECK_API_SOCKET", "false", "api", "socket", False),
+        ("MODELDECK_API_ALLOWED_HOSTS", "a.local, b", "api", "allowed_hosts", ("a.local", "b")),
+        ("MODELDECK_RUNTIME_WHEN_FULL", "unload_idle", "runtime", "when_full", "unload_idle"),
+        ("MODELDECK_HUB_TIMEOUT_S", "2.5", "hub", "timeout_s", 2.5),
+        ("HF_ENDPOINT", "http://127.0.0.1:9/", "hub", "endpoint", "http://127.0.0.1:9"),
+    ],
+)
+def test_the_environment_wins(
+    tmp_path: Path, variable: str, text: str, section: str, key: str, value: object
+) -> None:
+    settings, problems = load(tmp_path / "none.toml", {variable: text})
+    assert not problems
+    assert getattr(getattr(settings, section), key) == value
+
+
+def test_a_bad_value_in_the_environment_is_named(tmp_path: Path) -> None:
+    settings, (problem,) = load(tmp_path / "none.toml", {"MODELDECK_API_PORT": "many"})
+    assert problem.where == "MODELDECK_API_PORT"
+    assert settings.api.port is None
+
+
+def test_a_change_keeps_comments_and_order(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        "# mine\n[runtime]\nidle_ttl_s = 60  # a minute\n\n[api] # the door\nport = 1\n"
+    )
+    set_value(path, "api", "port", 5323)
+    set_value(path, "downloads", "jobs_at_once", 4)
+    text = path.read_text()
+    assert text.startswith("# mine\n[runtime]\nidle_ttl_s = 60  # a minute\n\n[api] # the door\n")
+    assert load(path, {})[0].api.port == 5323
+    assert load(path, {})[0].downloads.jobs_at_once == 4
+    set_value(path, "api", "port", None)
+    assert "port" not in path.read_text()
+    assert [p.name for p in tmp_path.iterdir()] == ["c.toml"]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"), [("api", "prot", 1), ("sky", "x", 1), ("api", "port", -1)]
+)
+def test_a_bad_change_leaves_the_file_alone(
+    tmp_path: Path, section: str, key: str, value: object
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("[api]\nport = 1\n")
+    with pytest.raises(InvalidRequest):
+        set_value(path, section, key, value)
+    assert path.read_text() == "[api]\nport = 1\n"
+
+
+def test_a_broken_file_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("[api\n")
+    with pytest.raises(StorageFailed):
+        set_value(path, "api", "port", 1)
+    assert path.read_text() == "[api\n"
+
+
+def test_every_setting_has_its_reason() -> None:
+    source = Path(config.__file__).read_text()
+    for section, key in config.names():
+        body = source.split(f"class {section.capitalize()}:")[1].split("\n@dataclass")[0]
+        after = body.split(f"\n    {key}:")[1].split("\n", 1)[1].lstrip()
+        assert after.startswith('"""'), f"{section}.{key} has no docstring"

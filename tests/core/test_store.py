@@ -1,0 +1,79 @@
+import asyncio
+import sqlite3
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from core.errors import StorageFailed
+from core.store import AUDIT_KEPT, Store
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(tmp_path / "state" / "db.sqlite3")
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def test_documents_keep_their_order_and_are_replaced_in_place(store: Store) -> None:
+    await store.put("models", "a", b"1")
+    await store.put("models", "b", b"2")
+    await store.put("models", "first", b"0", position=-1)
+    await store.put("models", "a", b"one")
+    assert await store.documents("models") == [b"0", b"one", b"2"]
+    await store.remove("models", "a")
+    await store.remove("models", "never there")
+    assert await store.documents("models") == [b"0", b"2"]
+    assert await store.documents("jobs") == []
+
+
+async def test_everything_is_there_after_a_restart(store: Store, tmp_path: Path) -> None:
+    identity = await store.installation_id()
+    await store.put("jobs", "j", b"body")
+    other = Store(tmp_path / "state" / "db.sqlite3")
+    await other.open()
+    assert await other.documents("jobs") == [b"body"]
+    assert await other.installation_id() == identity
+    await other.close()
+
+
+async def test_the_store_survives_power_loss_and_is_private(store: Store, tmp_path: Path) -> None:
+    db = sqlite3.connect(tmp_path / "state" / "db.sqlite3")
+    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+async def test_the_audit_trail_is_newest_first_and_bounded(store: Store) -> None:
+    for n in range(5):
+        await store.audit(f"t{n}", "unix uid=0", "load", f"m{n}", "done")
+    assert [row[3] for row in await store.audit_trail(2)] == ["m4", "m3"]
+    assert AUDIT_KEPT >= 1000
+
+
+async def test_writers_do_not_hold_up_one_another(store: Store) -> None:
+    await asyncio.gather(*(store.put("jobs", str(n), b"x") for n in range(200)))
+    assert len(await store.documents("jobs")) == 200
+
+
+async def test_a_database_of_a_newer_version_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite3"
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version=99")
+    db.close()
+    store = Store(path)
+    with pytest.raises(StorageFailed, match="newer modeldeck"):
+        await store.open()
+    await store.close()
+
+
+async def test_a_file_that_is_no_database_is_an_error_that_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite3"
+    path.write_text("this is not a database, and long enough to be read as one" * 20)
+    store = Store(path)
+    with pytest.raises(StorageFailed, match=r"db\.sqlite3"):
+        await store.open()
+    await store.close()
