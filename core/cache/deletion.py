@@ -1,0 +1,321 @@
+"""Deleting from the cache: plan, show, execute.
+
+A plan is decided from a scan alone and names everything that goes, what stays and why, and the
+bytes that come back. Executing it goes from what points to what is pointed to (refs, links, folders
+of revisions, then blobs), so that an interruption at any point leaves a cache that every tool
+reads. Each blob is looked at again, under the Hub's lock, before it goes: what another program linked in
+the meantime stays. Nothing outside the cache is touched. All of this blocks: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.cache.layout import PARTIAL_SUFFIX, Cache
+from core.cache.scan import partials, scan
+from core.schema import (
+    CachedFile,
+    CachedSnapshot,
+    DeletionItem,
+    DeletionPlan,
+    DeletionReceipt,
+    KeptItem,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Files of one repository: what is to go, or what somebody needs."""
+
+    repo: str
+    revision: str | None = None
+    """A commit; None for every one in the cache."""
+    paths: tuple[str, ...] = ()
+    """Paths inside the repository."""
+    blobs: tuple[str, ...] = ()
+    """Etags whose partial files go as well."""
+    reason: str = ""
+    """Who needs them, where they are to stay: a model's unique name."""
+
+
+def plan(root: Path, wanted: Sequence[Wanted], others: Sequence[Wanted] = ()) -> DeletionPlan:
+    """What deleting `wanted` would do to the cache as it lies there now; `others` stay as they are.
+
+    `model_ids` and `blocked` are left to the caller, who knows the models.
+    """
+    return decide(root, scan(root), partials(root), wanted, others)
+
+
+def decide(
+    root: Path,
+    snapshots: Sequence[CachedSnapshot],
+    partial_bytes: Mapping[tuple[str, str], int],
+    wanted: Sequence[Wanted],
+    others: Sequence[Wanted] = (),
+) -> DeletionPlan:
+    """The plan, from what a scan found. Pure."""
+    draft = _Draft(Cache(root), snapshots, wanted, others)
+    draft.add_partials(partial_bytes, wanted)
+    delete = [
+        *draft.pointing(),
+        *draft.blobs(),
+        *draft.partials,
+        *draft.repositories(partial_bytes),
+    ]
+    return DeletionPlan(
+        model_ids=(),
+        delete=tuple(delete),
+        keep=tuple(draft.keep),
+        freed_bytes=sum(item.size_bytes for item in delete),
+    )
+
+
+class _Draft:
+    """A plan in the making: which files of which revision go, and what follows from that."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        snapshots: Sequence[CachedSnapshot],
+        wanted: Sequence[Wanted],
+        others: Sequence[Wanted],
+    ) -> None:
+        self._cache = cache
+        self._snapshots = snapshots
+        self.keep: list[KeptItem] = []
+        self.partials: list[DeletionItem] = []
+        self._going: list[tuple[CachedSnapshot, CachedFile]] = []
+        self._staying: list[tuple[CachedSnapshot, CachedFile]] = []
+        for snapshot in snapshots:
+            asked, needed = _paths(snapshot, wanted), _paths(snapshot, others)
+            for file in snapshot.files:
+                goes = file.path in asked and file.path not in needed
+                (self._going if goes else self._staying).append((snapshot, file))
+                if file.path in asked and not goes:
+                    self._keep(_place(snapshot, file), file, f"{needed[file.path]} needs it")
+
+    def _keep(self, path: str, file: CachedFile, reason: str) -> None:
+        self.keep.append(KeptItem(path=path, size_bytes=file.size_bytes, reason=reason))
+
+    def _emptied(self) -> list[CachedSnapshot]:
+        """Revisions that lose all their files, in the order of the scan."""
+        losing = {(s.repo, s.revision) for s, _ in self._going}
+        left = {(s.repo, s.revision) for s, _ in self._staying}
+        return [s for s in self._snapshots if (s.repo, s.revision) in losing - left]
+
+    def pointing(self) -> Iterator[DeletionItem]:
+        """Refs, then links, then folders of revisions."""
+        for snapshot in self._emptied():
+            for ref in snapshot.refs:
+                path = str(self._cache.ref(snapshot.repo, ref))
+                yield DeletionItem(path=path, size_bytes=0, kind="ref")
+        for snapshot, file in self._going:
+            path = _place(snapshot, file)
+            if file.blob:
+                yield DeletionItem(path=path, size_bytes=0, kind="link")
+            else:
+                # A plain file instead of a link is the content itself.
+                yield DeletionItem(path=path, size_bytes=file.size_bytes, kind="blob")
+        for snapshot in self._emptied():
+            yield DeletionItem(path=snapshot.folder, size_bytes=0, kind="snapshot")
+
+    def blobs(self) -> Iterator[DeletionItem]:
+        """Blobs that nothing points to any more; the others are noted as kept."""
+        users = {(s.repo, f.blob): s for s, f in self._staying}
+        sharers = {f.shared: s for s, f in self._staying if f.shared}
+        seen: set[tuple[str, str]] = set()
+        counted: set[str] = set()
+        for snapshot, file in self._going:
+            key = (snapshot.repo, file.blob)
+            if not file.blob or key in seen:
+                continue
+            seen.add(key)
+            path = str(self._cache.blob(*key))
+            if (user := users.get(key)) is not None:
+                name = ", ".join(user.refs) or user.revision[:8]
+                self._keep(path, file, f"revision {name} shares it")
+                continue
+            size = file.size_bytes
+            if file.shared in sharers:
+                size = 0
+                self._keep(path, file, f"{sharers[file.shared].repo} shares its content")
+            elif file.shared in counted:
+                size = 0
+            counted |= {file.shared} - {""}
+            yield DeletionItem(path=path, size_bytes=size, kind="blob")
+
+    def add_partials(
+        self, partial_bytes: Mapping[tuple[str, str], int], wanted: Sequence[Wanted]
+    ) -> None:
+        """Partial files that were asked for and are there."""
+        for repo, blob in dict.fromkeys((w.repo, blob) for w in wanted for blob in w.blobs):
+            if (size := partial_bytes.get((repo, blob))) is not None:
+                path = str(self._cache.partial(repo, blob))
+                self.partials.append(DeletionItem(path=path, size_bytes=size, kind="partial"))
+
+    def repositories(self, partial_bytes: Mapping[tuple[str, str], int]) -> Iterator[DeletionItem]:
+        """Folders of repositories that nothing is left in."""
+        going = {item.path for item in self.partials}
+        left = {snapshot.repo for snapshot, _ in self._staying}
+        left |= {r for r, b in partial_bytes if str(self._cache.partial(r, b)) not in going}
+        for repo in dict.fromkeys(snapshot.repo for snapshot in self._emptied()):
+            if repo not in left:
+                path = str(self._cache.repo(repo))
+                yield DeletionItem(path=path, size_bytes=0, kind="repository")
+
+
+def _place(snapshot: CachedSnapshot, file: CachedFile) -> str:
+    return os.path.join(snapshot.folder, *file.path.split("/"))
+
+
+def _paths(snapshot: CachedSnapshot, wanted: Sequence[Wanted]) -> dict[str, str]:
+    """Paths of this revision that are wanted, and by whom."""
+    return {
+        path: item.reason or item.repo
+        for item in wanted
+        if item.repo == snapshot.repo and item.revision in (None, snapshot.revision)
+        for path in item.paths
+    }
+
+
+def execute(root: Path, plan: DeletionPlan) -> DeletionReceipt:
+    """Delete what the plan names, and tell what really went.
+
+    What cannot be removed is named in the receipt with its reason; the rest goes on.
+    """
+    work = _Execution(root)
+    before = _free(root)
+    for item in plan.delete:
+        try:
+            work.remove(item)
+        except OSError as error:
+            work.failed.append(f"{item.path}: {error.strerror or error}")
+    return DeletionReceipt(
+        model_ids=plan.model_ids,
+        freed_bytes=work.freed_bytes,
+        deleted=work.deleted,
+        failed=tuple(work.failed),
+        free_before_bytes=before,
+        free_after_bytes=_free(root),
+    )
+
+
+@dataclass(slots=True)
+class _Execution:
+    """What was done so far."""
+
+    root: Path
+    freed_bytes: int = 0
+    deleted: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def remove(self, item: DeletionItem) -> None:
+        """Remove one thing; what is gone already is no failure. Raises OSError."""
+        path = Path(item.path)
+        if not path.parent.resolve().is_relative_to(self.root.resolve()) or path == self.root:
+            raise OSError(f"leads out of the cache, to {path.parent.resolve()}")
+        if not os.path.lexists(path):
+            return
+        match item.kind:
+            case "snapshot":
+                self._remove_snapshot(path)
+            case "repository":
+                self._remove_repository(path)
+            case "blob" | "partial" if path.parent.name == "blobs":
+                self._remove_blob(path)
+            case _:
+                self._unlink(path)
+
+    def _unlink(self, path: Path) -> None:
+        """Remove a file or a link; bytes count when nothing else names them."""
+        found = path.lstat()
+        path.unlink()
+        self.deleted += 1
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            self.freed_bytes += found.st_size
+
+    def _remove_snapshot(self, folder: Path) -> None:
+        """Remove the folder of a revision and what `hf` noted of it. Links to nothing go too."""
+        for parent, folders, files in os.walk(folder, topdown=False):
+            for name in (*files, *folders):
+                path = Path(parent, name)
+                if path.is_symlink() and not path.exists():
+                    path.unlink()
+                elif name in folders:
+                    path.rmdir()
+        folder.rmdir()
+        self.deleted += 1
+        repo = folder.parent.parent
+        shutil.rmtree(repo / ".no_exist" / folder.name, ignore_errors=True)
+        (repo / "trees" / f"{folder.name}.json").unlink(missing_ok=True)
+
+    def _remove_repository(self, folder: Path) -> None:
+        for name in (".no_exist", "trees"):
+            if (folder / name).is_dir() and not any((folder / name).iterdir()):
+                (folder / name).rmdir()
+        Cache(self.root).tidy(folder.name.removeprefix("models--").replace("--", "/", 1))
+        self.deleted += not folder.exists()
+
+    def _remove_blob(self, path: Path) -> None:
+        """Remove a blob or a partial, under the Hub's lock, if no revision links to it."""
+        folder = path.parent.parent
+        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        blob = path.name.removesuffix(PARTIAL_SUFFIX)
+        lock = Cache(self.root).lock(repo, blob)
+        if not lock.try_acquire():
+            raise OSError("another program is writing it")
+        try:
+            if path.name == blob and _is_linked(folder / "snapshots", path):
+                raise OSError("a revision links to it")
+            if path.is_symlink():
+                self._remove_shared(path)
+            else:
+                self._unlink(path)
+        finally:
+            lock.release()
+
+    def _remove_shared(self, blob: Path) -> None:
+        """Remove a link into the shared store; its payload goes when no repository uses it.
+
+        The Hub's own code decides that: it alone knows the manifests and their locks.
+        """
+        from huggingface_hub import DeleteCacheStrategy
+
+        payload = blob.resolve()
+        size = payload.stat().st_size if payload.exists() else 0
+        none: frozenset[Path] = frozenset()
+        DeleteCacheStrategy(
+            expected_freed_size=0,
+            blobs=frozenset({blob}),
+            refs=none,
+            repos=none,
+            snapshots=none,
+            cache_dir=self.root,
+        ).execute()
+        if os.path.lexists(blob):
+            raise OSError("cannot be removed")
+        self.deleted += 1
+        if not payload.exists():
+            self.freed_bytes += size
+
+
+def _is_linked(snapshots: Path, blob: Path) -> bool:
+    """Whether any revision still links to this blob."""
+    for parent, _, files in os.walk(snapshots):
+        for name in files:
+            path = Path(parent, name)
+            if path.is_symlink() and path.parent.joinpath(os.readlink(path)).name == blob.name:
+                return True
+    return False
+
+
+def _free(root: Path) -> int | None:
+    try:
+        return shutil.disk_usage(root).free
+    except OSError:
+        return None

@@ -1,0 +1,259 @@
+"""The Hugging Face cache on disk: where everything lies, and how a verified file gets there.
+
+The layout is huggingface_hub's (its `file_download.py` and `utils/_shared_blobs.py`, 2.4), so that
+every tool that uses the Hub sees the same files:
+
+    <root>/CACHEDIR.TAG
+    <root>/.locks/models--<owner>--<repo>/<etag>.lock   held while a blob is written
+    <root>/blobs/<2 hex>/<xet hash>                     payloads that repositories share (2.x)
+    <root>/models--<owner>--<repo>/
+        blobs/<etag>                                    content, or a link to a shared payload
+        blobs/<etag>.modeldeck.incomplete               ours, until it is verified
+        snapshots/<commit>/<path> -> ../../blobs/<etag>
+        refs/<name>                                         a file that holds a commit
+
+An etag is the SHA-256 of an LFS file, else the git blob SHA-1. Where links cannot be made, the file
+itself lies in the snapshot. All of this blocks: call it in a thread. Names are checked here, at the
+point of writing, whatever was checked before; nothing is written outside the root.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from core.errors import InvalidRequest, StorageFailed
+from core.names import check_blob, check_path, check_repo, check_revision, is_commit
+from core.schema import RepoFile
+
+PARTIAL_SUFFIX = ".modeldeck.incomplete"
+"""Ends in `.incomplete`, so that `hf cache prune` finds what we left as well."""
+
+CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n"
+"""First line of the tag file (https://bford.info/cachedir/) that makes back-ups skip a cache."""
+
+NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+"""What `symlink` answers on file systems without links (FAT, some network mounts)."""
+
+_ref_lock = threading.Lock()
+
+
+class BlobLock:
+    """The lock that huggingface_hub takes while it writes one blob: same path, same kind.
+
+    It is `flock` on a file that stays; where the file system has none, a lock by existence.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock: BaseFileLock = FileLock(path, mode=0o664, thread_local=False)
+
+    def try_acquire(self) -> bool:
+        """Take the lock if nobody holds it. Raises OSError where no lock file can be made."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        except NotImplementedError:
+            self._lock = SoftFileLock(self._path, thread_local=False)
+            return self.try_acquire()
+        return True
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        self._lock.release()
+
+
+class Cache:
+    """One cache folder. Nothing of it need exist: what is missing is made when it is needed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def repo(self, repo: str) -> Path:
+        """Folder of a repository. Raises InvalidRequest for a name that is not one."""
+        return self.root / f"models--{check_repo(repo).replace('/', '--')}"
+
+    def blob(self, repo: str, blob: str) -> Path:
+        """Where the content with this etag lies, or will."""
+        return self.repo(repo) / "blobs" / check_blob(blob)
+
+    def partial(self, repo: str, blob: str) -> Path:
+        """Where the content with this etag is gathered until it is verified."""
+        return self.repo(repo) / "blobs" / (check_blob(blob) + PARTIAL_SUFFIX)
+
+    def snapshot(self, repo: str, revision: str) -> Path:
+        """Folder of one commit."""
+        if not is_commit(revision):
+            raise InvalidRequest(f"{revision!r} is not a commit: 40 hexadecimal digits.")
+        return self.repo(repo) / "snapshots" / revision
+
+    def pointer(self, repo: str, revision: str, path: str) -> Path:
+        """Where a commit's file is found by those who read it."""
+        return self.snapshot(repo, revision).joinpath(*check_path(path).split("/"))
+
+    def ref(self, repo: str, ref: str) -> Path:
+        """The file that says which commit a branch or tag was."""
+        return self.repo(repo).joinpath("refs", *check_revision(ref).split("/"))
+
+    def lock(self, repo: str, blob: str) -> BlobLock:
+        """The Hub's lock of this blob, not taken yet."""
+        return BlobLock(self.root / ".locks" / self.repo(repo).name / f"{check_blob(blob)}.lock")
+
+    def present(self, repo: str, revision: str, file: RepoFile) -> Path | None:
+        """Where a file's content lies already, of the right size; None when it does not.
+
+        Whether it is the right content is not looked at.
+        """
+        # Where links cannot be made, the content lies in the snapshot.
+        for path in (self.blob(repo, file.blob), self.pointer(repo, revision, file.path)):
+            try:
+                found = path.stat()
+            except OSError:
+                continue
+            if stat.S_ISREG(found.st_mode) and found.st_size == file.size_bytes:
+                return path
+        return None
+
+    def prepare(self, repo: str) -> None:
+        """Make the folders that a partial needs. Raises StorageFailed.
+
+        `snapshots` is made as well: `hf` calls a repository without it corrupt.
+        """
+        folder = self.repo(repo)
+        try:
+            for name in ("blobs", "snapshots"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+                self._check_inside(folder / name)
+            tag = self.root / "CACHEDIR.TAG"
+            if not tag.exists():
+                tag.write_text(CACHEDIR_TAG + "# A cache of models from the Hugging Face Hub.\n")
+        except OSError as error:
+            raise failure(folder, error) from error
+
+    def publish(self, repo: str, revision: str, file: RepoFile) -> Path:
+        """Make a file visible to every tool: its partial becomes the blob, the commit links to it.
+
+        The partial must be complete, verified and synced, and its lock held. Where there is none,
+        the blob must be there. Doing it again does no harm. Durable when it returns: blob first,
+        then the link, so that no link ever points to nothing. Raises StorageFailed.
+        """
+        partial, blob = self.partial(repo, file.blob), self.blob(repo, file.blob)
+        pointer = self.pointer(repo, revision, file.path)
+        try:
+            self._check_inside(blob.parent)
+            if partial.exists():
+                os.replace(partial, blob)
+                sync_folder(blob.parent)
+            pointer.parent.mkdir(parents=True, exist_ok=True)
+            self._check_inside(pointer.parent)
+            _point(pointer, blob)
+            folder = pointer.parent
+            while folder != blob.parent.parent:
+                sync_folder(folder)
+                folder = folder.parent
+        except OSError as error:
+            raise failure(pointer, error) from error
+        return pointer
+
+    def set_ref(self, repo: str, ref: str, revision: str) -> None:
+        """Note that a branch or tag was at this commit. Raises StorageFailed.
+
+        The new file is made beside `refs`, never inside: whatever lies there is a ref to `hf`.
+        """
+        path, new = self.ref(repo, ref), self.repo(repo) / ".modeldeck-ref"
+        self.snapshot(repo, revision)
+        try:
+            with _ref_lock:
+                if path.is_file() and path.read_text() == revision:
+                    return
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._check_inside(path.parent)
+                new.write_text(revision)
+                os.replace(new, path)
+        except OSError as error:
+            raise failure(path, error) from error
+
+    def discard(self, repo: str, blob: str) -> None:
+        """Delete a partial, and the folders that held nothing else. Raises StorageFailed."""
+        try:
+            self._check_inside(self.repo(repo))
+            self.partial(repo, blob).unlink(missing_ok=True)
+            self.tidy(repo)
+        except OSError as error:
+            raise failure(self.partial(repo, blob), error) from error
+
+    def tidy(self, repo: str) -> None:
+        """Remove the folders of a repository that are empty, itself last. Raises OSError."""
+        folder = self.repo(repo)
+        if _remove_empty(folder / "blobs"):
+            for name in ("snapshots", "refs"):
+                _remove_empty(folder / name)
+            (folder / ".modeldeck-ref").unlink(missing_ok=True)
+            _remove_empty(folder)
+
+    def _check_inside(self, folder: Path) -> None:
+        """Raise StorageFailed if a link leads out of the cache."""
+        if not folder.resolve().is_relative_to(self.root.resolve()):
+            raise StorageFailed(
+                f"{folder} leads out of the cache, to {folder.resolve()}.",
+                "Move that folder into the cache, or move the whole cache with HF_HUB_CACHE.",
+            )
+
+
+def failure(path: Path, error: OSError) -> StorageFailed:
+    """What to tell a person when the system refused to touch this path."""
+    return StorageFailed(
+        f"{path} cannot be written: {error.strerror or error}.",
+        "Check the disk and the permissions; HF_HUB_CACHE moves the cache.",
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable: a rename is not, until this is done (POSIX fsync)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a folder; they order its changes themselves.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _point(pointer: Path, blob: Path) -> None:
+    """Make `pointer` a relative link to `blob`; where there are no links, move the blob there."""
+    target = os.path.relpath(blob, pointer.parent)
+    if not os.path.lexists(blob):
+        if pointer.is_file() and not pointer.is_symlink():
+            return
+        raise FileNotFoundError(errno.ENOENT, "there is no such blob", str(blob))
+    if pointer.is_symlink() and os.readlink(pointer) == target:
+        return
+    pointer.unlink(missing_ok=True)
+    try:
+        os.symlink(target, pointer)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        os.replace(blob, pointer)
+
+
+def _remove_empty(folder: Path) -> bool:
+    """Remove a folder if it is there and empty; whether it is gone."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        return False
+    return True

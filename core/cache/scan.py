@@ -1,0 +1,202 @@
+"""What the cache holds, as it lies on disk, and whether it is what it should be.
+
+A scan never fails for what it finds: an entry that makes no sense is left out with a warning, and
+the rest is told. Only model repositories are listed; sizes count everything. All of this blocks:
+call it in a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from core.cache.layout import PARTIAL_SUFFIX
+from core.errors import InvalidRequest
+from core.names import check_path, check_repo, is_commit
+from core.schema import CachedFile, CachedSnapshot
+
+logger = logging.getLogger(__name__)
+
+READ_BYTES = 1 << 20
+
+_REPO_FOLDER = re.compile(r"(?:models|datasets|spaces|kernels)--.+")
+_BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SHARED = re.compile(r"\.\./\.\./blobs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
+"""A blob that is a link into the store shared by all repositories (`_shared_blobs.py`, 2.4)."""
+_IGNORED = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+
+def scan(root: Path) -> tuple[CachedSnapshot, ...]:
+    """Every revision of every model repository in the cache, by repository and commit."""
+    found: list[CachedSnapshot] = []
+    for entry in sorted(_entries(root), key=lambda entry: entry.name):
+        if not entry.name.startswith("models--"):
+            continue
+        repo = entry.name.removeprefix("models--").replace("--", "/", 1)
+        try:
+            found += _repository(Path(entry.path), check_repo(repo))
+        except (OSError, InvalidRequest) as error:
+            logger.warning("%s is left out: %s", entry.path, error)
+    return tuple(found)
+
+
+def _repository(folder: Path, repo: str) -> Iterator[CachedSnapshot]:
+    refs = _refs(folder / "refs")
+    for entry in sorted(_entries(folder / "snapshots"), key=lambda entry: entry.name):
+        if entry.name in _IGNORED:
+            continue
+        if not is_commit(entry.name) or not entry.is_dir(follow_symlinks=False):
+            logger.warning("%s is left out: it is not a revision.", entry.path)
+            continue
+        found = [_file(path, Path(entry.path), folder) for path in _files(Path(entry.path))]
+        files = [file for file in found if file is not None]
+        yield CachedSnapshot(
+            repo=repo,
+            revision=entry.name,
+            refs=tuple(sorted(name for name, commit in refs.items() if commit == entry.name)),
+            folder=entry.path,
+            files=tuple(file for file, _ in files),
+            modified_at=max((time for _, time in files), default=0.0),
+        )
+
+
+def _file(path: Path, snapshot: Path, repo: Path) -> tuple[CachedFile, float] | None:
+    """One entry of a snapshot and when its content was written.
+
+    None for one that leads nowhere, or out of its own repository.
+    """
+    name = path.relative_to(snapshot).as_posix()
+    try:
+        check_path(name)
+        if not path.is_symlink():
+            found = path.stat()
+            return CachedFile(path=name, blob="", size_bytes=found.st_size), found.st_mtime
+        blob = Path(os.path.abspath(path.parent / os.readlink(path)))
+        if blob.parent != Path(os.path.abspath(repo / "blobs")) or not _BLOB.fullmatch(blob.name):
+            logger.warning("%s is left out: it does not lead to a blob of its repository.", path)
+            return None
+        shared = ""
+        if blob.is_symlink():
+            # Links into the store are relative to the repository's `blobs`.
+            match = _SHARED.fullmatch(Path(os.readlink(blob)).as_posix())
+            if match is None:
+                logger.warning("%s is left out: its blob leads out of the cache.", path)
+                return None
+            shared = match[2]
+        found = blob.stat()
+    except FileNotFoundError:
+        return None
+    except (OSError, InvalidRequest) as error:
+        logger.warning("%s is left out: %s", path, error)
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    file = CachedFile(path=name, blob=blob.name, size_bytes=found.st_size, shared=shared)
+    return file, found.st_mtime
+
+
+def _refs(folder: Path) -> dict[str, str]:
+    refs = {}
+    for path in _files(folder):
+        try:
+            if path.name not in _IGNORED and path.stat().st_size < 256:
+                refs[path.relative_to(folder).as_posix()] = path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            logger.warning("%s is left out: %s", path, error)
+    return refs
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Everything below a folder that is not a folder, in the order of names; links not followed."""
+    for entry in sorted(_entries(folder), key=lambda entry: entry.name):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(Path(entry.path))
+        elif entry.name not in _IGNORED:
+            yield Path(entry.path)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        logger.warning("%s cannot be read: %s", folder, error)
+        return []
+
+
+def partials(root: Path) -> dict[tuple[str, str], int]:
+    """Our partial files: bytes on disk by repository and blob."""
+    found = {}
+    for folder in _entries(root):
+        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        if folder.name.startswith("models--"):
+            for entry in _entries(Path(folder.path, "blobs")):
+                if entry.name.endswith(PARTIAL_SUFFIX) and (size := _size(entry)) is not None:
+                    found[repo, entry.name.removesuffix(PARTIAL_SUFFIX)] = size
+    return found
+
+
+def usage(root: Path) -> tuple[int, int]:
+    """Bytes of all content in the cache, and how many of them are partial files, anybody's."""
+    total = partial = 0
+    for folder in _entries(root):
+        path = Path(folder.path)
+        if folder.name == "blobs":
+            total += sum(_size(e) or 0 for sub in _entries(path) for e in _entries(Path(sub.path)))
+        elif _REPO_FOLDER.fullmatch(folder.name):
+            for entry in _entries(path / "blobs"):
+                size = _size(entry) or 0
+                total += size
+                partial += size if entry.name.endswith(".incomplete") else 0
+            # Where links cannot be made, the content lies in the snapshot itself.
+            for file in _files(path / "snapshots"):
+                if not file.is_symlink():
+                    total += file.stat().st_size
+    return total, partial
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    """Bytes of a regular file; None for what is not one, or has just gone."""
+    try:
+        if entry.is_file(follow_symlinks=False):
+            return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def verify(
+    snapshot: CachedSnapshot, on_bytes: Callable[[int], None] = lambda _: None
+) -> tuple[str, ...]:
+    """Paths of a snapshot whose content is not what its etag says; `on_bytes` gets what was read.
+
+    An etag of 64 digits is a SHA-256, one of 40 a git blob SHA-1. A file without an etag (where
+    links cannot be made) cannot be checked, and is not named. Raises OSError.
+    """
+    wrong = []
+    for file in snapshot.files:
+        path = Path(snapshot.folder).joinpath(*file.path.split("/"))
+        if file.blob and _digest(path, file.blob, on_bytes) != file.blob:
+            wrong.append(file.path)
+    return tuple(wrong)
+
+
+def _digest(path: Path, blob: str, on_bytes: Callable[[int], None]) -> str:
+    with path.open("rb") as stream:
+        if len(blob) == 64:
+            digest = hashlib.sha256()
+        else:
+            # git hash-object: "blob", the size and a NUL, then the content.
+            size = os.fstat(stream.fileno()).st_size
+            digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        while data := stream.read(READ_BYTES):
+            digest.update(data)
+            on_bytes(len(data))
+    return digest.hexdigest()
