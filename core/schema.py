@@ -382,6 +382,11 @@ class InstanceState(StrEnum):
     STOPPED = "stopped"
     FAILED = "failed"
 
+    @property
+    def live(self) -> bool:
+        """Whether the instance is loaded or being loaded."""
+        return self in (InstanceState.STARTING, InstanceState.READY, InstanceState.BUSY)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
