@@ -1,0 +1,97 @@
+"""What can go wrong between a client and the hub, made to happen on purpose.
+
+A fault is armed once and strikes the next requests that fit it. All of this may be called from any
+thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["status", "reset", "truncate", "stall", "flip"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Fault:
+    """One thing that goes wrong, as often as `times` says."""
+
+    kind: Kind
+    times: int = 1
+    path: str = ""
+    """Part of the request's path or of the file's name; empty for every request."""
+    at: int = 0
+    """Bytes of the body that go out first; for a flip, the offset in the file."""
+    status: int = 503
+    retry_after_s: int | None = None
+
+    def fits(self, text: str, start: int, stop: int) -> bool:
+        """Whether it strikes the request that `text` describes, with this range as its body."""
+        if self.times <= 0 or self.path not in text:
+            return False
+        if self.kind == "status":
+            return True
+        return start <= self.at < stop if self.kind == "flip" else self.at < stop - start
+
+
+class Faults:
+    """The faults that are armed."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._lock = threading.Lock()
+        self._armed: list[Fault] = []
+        self._on_change = on_change
+        self.round = 0
+        """Counts `clear`; a stalled body goes on when this changes."""
+
+    def status(
+        self, status: int, *, times: int = 1, path: str = "", retry_after_s: int | None = None
+    ) -> None:
+        """Answer the next requests with an error such as 429 or 503."""
+        self._arm(
+            Fault(kind="status", status=status, times=times, path=path, retry_after_s=retry_after_s)
+        )
+
+    def reset(self, after_bytes: int = 0, *, times: int = 1, path: str = "") -> None:
+        """Reset the connection of the next files after so many bytes of the body."""
+        self._arm(Fault(kind="reset", at=after_bytes, times=times, path=path))
+
+    def truncate(self, after_bytes: int = 0, *, times: int = 1, path: str = "") -> None:
+        """Close the connection of the next files in good order, but too early."""
+        self._arm(Fault(kind="truncate", at=after_bytes, times=times, path=path))
+
+    def stall(self, after_bytes: int = 0, *, times: int = 1, path: str = "") -> None:
+        """Go silent in the next files after so many bytes, until the client leaves or `clear`."""
+        self._arm(Fault(kind="stall", at=after_bytes, times=times, path=path))
+
+    def flip(self, offset: int, *, times: int = 1, path: str = "") -> None:
+        """Invert the byte at an offset of the next files that are sent with it."""
+        self._arm(Fault(kind="flip", at=offset, times=times, path=path))
+
+    def clear(self) -> None:
+        """Disarm everything, and let stalled bodies go on."""
+        with self._lock:
+            self._armed.clear()
+            self.round += 1
+        self._on_change()
+
+    def _arm(self, fault: Fault) -> None:
+        with self._lock:
+            self._armed.append(fault)
+
+    def take(self, text: str, start: int = 0, stop: int = 0) -> Fault | None:
+        """The first armed fault that fits, one time of it used up.
+
+        Args:
+            text: The request's path and the name of the file it asks for.
+            start: First offset of the file's bytes that will be sent.
+            stop: The offset after the last one; equal to `start` for what is not a file's content.
+        """
+        with self._lock:
+            for fault in self._armed:
+                if (fault.kind == "status") == (stop == start) and fault.fits(text, start, stop):
+                    fault.times -= 1
+                    return fault
+        return None

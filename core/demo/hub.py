@@ -1,0 +1,351 @@
+"""A Hub on loopback: honest HTTP that `hf`, huggingface_hub and modeldeck itself download from.
+
+    async with DemoHub(build(folder)) as hub:
+        ...                      # HF_ENDPOINT=hub.url
+
+    with DemoHub.in_thread(build(folder)) as hub:
+        hub.rate_bytes_per_s = 1_000_000
+        hub.faults.reset(after_bytes=500_000)
+
+It listens on two ports: one is the Hub, the other the storage that large files are redirected to,
+because a token that reaches another origin has leaked. What it serves, how fast, and what goes
+wrong can be changed while it runs, from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+from core.demo.answers import Answer, Body, World, answer, storage_answer
+from core.demo.faults import Fault, Faults
+from core.demo.repository import DemoRepo
+from core.demo.server import HOST, Connection, Request, Server
+
+TOKEN = "hf_demo_visitor"  # noqa: S105 - opens the demo's own gated repository, and nothing else
+"""The token that may read the gated repository."""
+
+STRANGER = "hf_demo_stranger"
+"""A valid token that may not."""
+
+CHUNK = 256 << 10
+"""Bytes sent at a time."""
+
+LOG_LIMIT = 10_000
+"""Requests the log keeps."""
+
+_STEPS_PER_SECOND = 20
+"""How often a second a limited transfer sends something."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """One request and what was answered, as the log keeps it."""
+
+    origin: Literal["hub", "storage"]
+    method: str
+    path: str
+    """Path without the query, as it came."""
+    range: str | None
+    """The Range header."""
+    authorization: bool
+    """Whether an Authorization header came."""
+    status: int
+    file: str = ""
+    """`owner/name/path` of the file that was asked for."""
+    bytes_sent: int = 0
+    """Bytes of the body that the kernel took."""
+    finished: bool = False
+    """Whether the whole answer went out."""
+    fault: str | None = None
+    """What was made to go wrong."""
+
+
+class DemoHub:
+    """A Hub that serves some repositories. Enter it to start it."""
+
+    def __init__(
+        self,
+        repositories: Sequence[DemoRepo] = (),
+        *,
+        rate_bytes_per_s: int | None = None,
+        port: int = 0,
+    ) -> None:
+        self._repos: dict[str, tuple[DemoRepo, ...]] = {}
+        self._lock = threading.Lock()
+        self._log: deque[Exchange] = deque(maxlen=LOG_LIMIT)
+        self._secret = secrets.token_bytes(32)
+        self._rate = rate_bytes_per_s
+        self._port = port
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+        self._hub = Server(self._handle_hub)
+        self._storage = Server(self._handle_storage)
+        self.url = ""
+        """Where it answers: what `HF_ENDPOINT` is set to."""
+        self.storage_url = ""
+        """The origin of signed URLs."""
+        self.faults = Faults(self._notify)
+        """What goes wrong."""
+        self.link_lifetime_s = 3600.0
+        """How long a signed URL is good for."""
+        self.latency_s = 0.0
+        """How long every answer is held back."""
+        self.ranges = True
+        """Whether parts of files are served."""
+        for repo in repositories:
+            self.publish(repo)
+
+    async def __aenter__(self) -> Self:
+        """Start listening. Raises OSError when the port is taken."""
+        self._loop = asyncio.get_running_loop()
+        self.storage_url = f"http://{HOST}:{await self._storage.start()}"
+        self.url = f"http://{HOST}:{await self._hub.start(self._port)}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._loop = None
+        await self._hub.stop()
+        await self._storage.stop()
+
+    @classmethod
+    @contextmanager
+    def in_thread(
+        cls,
+        repositories: Sequence[DemoRepo] = (),
+        *,
+        rate_bytes_per_s: int | None = None,
+        port: int = 0,
+    ) -> Iterator[Self]:
+        """A running hub with a thread and an event loop of its own."""
+        hub = cls(repositories, rate_bytes_per_s=rate_bytes_per_s, port=port)
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="demo-hub", daemon=True)
+        thread.start()
+        try:
+            asyncio.run_coroutine_threadsafe(hub.__aenter__(), loop).result()
+            try:
+                yield hub
+            finally:
+                asyncio.run_coroutine_threadsafe(hub.__aexit__(), loop).result()
+        finally:
+            asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    # What can be changed while it runs
+
+    @property
+    def rate_bytes_per_s(self) -> int | None:
+        """How fast each connection is served; None for as fast as it goes."""
+        return self._rate
+
+    @rate_bytes_per_s.setter
+    def rate_bytes_per_s(self, rate: int | None) -> None:
+        self._rate = rate
+        self._notify()
+
+    @property
+    def online(self) -> bool:
+        """Whether anybody is answered; setting it to False resets every connection."""
+        return self._hub.online
+
+    @online.setter
+    def online(self, online: bool) -> None:
+        servers = (self._hub, self._storage)
+        for server in servers:
+            server.online = online
+        if self._loop is not None and not online:
+            for server in servers:
+                self._loop.call_soon_threadsafe(server.drop_all)
+
+    @property
+    def repositories(self) -> tuple[DemoRepo, ...]:
+        """What is served: the newest commit of every repository."""
+        with self._lock:
+            return tuple(commits[-1] for commits in self._repos.values())
+
+    def publish(self, repo: DemoRepo) -> None:
+        """Serve a repository, or a new commit of one: `main` is the newest."""
+        with self._lock:
+            earlier = self._repos.get(repo.repo, ())
+            kept = tuple(commit for commit in earlier if commit.revision != repo.revision)
+            self._repos[repo.repo] = (*kept, repo)
+
+    def withdraw(self, repo: str) -> None:
+        """Serve a repository no more. Raises KeyError when it was not served."""
+        with self._lock:
+            del self._repos[repo]
+
+    def expire_links(self) -> None:
+        """Make every signed URL that was given out invalid from now on."""
+        self._secret = secrets.token_bytes(32)
+
+    # The log
+
+    @property
+    def log(self) -> tuple[Exchange, ...]:
+        """Every request so far, the oldest first, as it stands now."""
+        with self._lock:
+            return tuple(replace(exchange) for exchange in self._log)
+
+    @property
+    def leaks(self) -> tuple[Exchange, ...]:
+        """Requests that carried a token to the storage, where none belongs."""
+        return tuple(e for e in self.log if e.origin == "storage" and e.authorization)
+
+    def clear_log(self) -> None:
+        """Forget the requests so far."""
+        with self._lock:
+            self._log.clear()
+
+    # Serving
+
+    def _notify(self) -> None:
+        """Wake every transfer that waits, from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _world(self) -> World:
+        with self._lock:
+            repos = dict(self._repos)
+        return World(
+            url=self.url,
+            storage_url=self.storage_url,
+            repos=repos,
+            now=time.time(),
+            link_lifetime_s=self.link_lifetime_s,
+            secret=self._secret,
+            ranges=self.ranges,
+            token=TOKEN,
+            stranger=STRANGER,
+        )
+
+    async def _handle_hub(self, request: Request, connection: Connection) -> None:
+        await self._respond("hub", answer(self._world(), request), request, connection)
+
+    async def _handle_storage(self, request: Request, connection: Connection) -> None:
+        await self._respond("storage", storage_answer(self._world(), request), request, connection)
+
+    async def _respond(
+        self,
+        origin: Literal["hub", "storage"],
+        found: Answer,
+        request: Request,
+        connection: Connection,
+    ) -> None:
+        fault = self.faults.take(f"{request.path} {found.file}")
+        if fault is not None:
+            found = _failure(fault, found.file)
+        exchange = Exchange(
+            origin=origin,
+            method=request.method,
+            path=request.path,
+            range=request.headers.get("range"),
+            authorization="authorization" in request.headers,
+            status=found.status,
+            file=found.file,
+            fault=fault.kind if fault else None,
+        )
+        with self._lock:
+            self._log.append(exchange)
+        await asyncio.sleep(self.latency_s)
+        body = found.body
+        size = len(body) if isinstance(body, bytes) else body.stop - body.start
+        await connection.head(found.status, [*found.headers, ("Content-Length", str(size))])
+        if request.method != "HEAD" and found.status != 304:
+            if isinstance(body, Body):
+                await self._send_file(body, exchange, connection)
+            else:
+                await connection.write(body)
+                exchange.bytes_sent = size
+        exchange.finished = exchange.fault in (None, "status", "stall", "flip")
+
+    async def _send_file(self, body: Body, exchange: Exchange, connection: Connection) -> None:
+        text = f"{exchange.path} {exchange.file}"
+        fault = self.faults.take(text, body.start, body.stop)
+        exchange.fault = fault.kind if fault else None
+        halt = body.stop
+        if fault is not None and fault.kind != "flip":
+            halt = body.start + fault.at
+        await self._send(replace(body, stop=halt), fault, exchange, connection)
+        if halt == body.stop or fault is None:
+            return
+        if fault.kind == "stall":
+            await self._stall(connection)
+            await self._send(replace(body, start=halt), None, exchange, connection)
+        elif fault.kind == "reset":
+            connection.reset()
+        else:
+            connection.close()
+
+    async def _send(
+        self, body: Body, fault: Fault | None, exchange: Exchange, connection: Connection
+    ) -> None:
+        """Send bytes of a file no faster than the limit allows."""
+        position, clock = body.start, asyncio.get_running_loop().time
+        due = clock()
+        while position < body.stop:
+            rate = self._rate
+            step = min(CHUNK, max(1, rate // _STEPS_PER_SECOND)) if rate else CHUNK
+            size = min(step, body.stop - position)
+            data = await asyncio.to_thread(body.file.read, position, size)
+            if fault is not None and fault.kind == "flip":
+                data = _inverted(data, fault.at - position)
+            await connection.write(data)
+            position += len(data)
+            exchange.bytes_sent += len(data)
+            if rate:
+                # A transfer that fell behind does not catch up with a burst.
+                due = max(due, clock() - 1 / _STEPS_PER_SECOND) + len(data) / rate
+                await self._wait_until(due, rate)
+
+    async def _wait_until(self, due: float, rate: int) -> None:
+        """Wait, but not on when the limit changes."""
+        clock = asyncio.get_running_loop().time
+        while self._rate == rate and (rest := due - clock()) > 0:
+            try:
+                await asyncio.wait_for(self._changed.wait(), rest)
+            except TimeoutError:
+                return
+
+    async def _stall(self, connection: Connection) -> None:
+        """Wait until the faults are cleared. Raises ConnectionError when the client leaves."""
+        patience, gone = self.faults.round, asyncio.create_task(connection.gone())
+        try:
+            while self.faults.round == patience:
+                changed = asyncio.create_task(self._changed.wait())
+                try:
+                    await asyncio.wait((gone, changed), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    changed.cancel()
+                if gone.done():
+                    raise ConnectionResetError("The client left.")
+        finally:
+            gone.cancel()
+
+
+def _failure(fault: Fault, file: str) -> Answer:
+    headers = [("Content-Type", "text/plain; charset=utf-8")]
+    if fault.retry_after_s is not None:
+        headers.append(("Retry-After", str(fault.retry_after_s)))
+    return Answer(status=fault.status, headers=headers, body=b"Made to fail.", file=file)
+
+
+def _inverted(data: bytes, offset: int) -> bytes:
+    """`data` with the byte at `offset` inverted, where it has one there."""
+    if not 0 <= offset < len(data):
+        return data
+    return data[:offset] + bytes([data[offset] ^ 0xFF]) + data[offset + 1 :]
