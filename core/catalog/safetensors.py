@@ -98,7 +98,8 @@ class Folder:
 def read_config(data: bytes) -> Config:
     """What a `config.json` says. Raises Forbidden when it names code to run, Corrupt otherwise."""
     document = _json(data, "config.json", MAX_CONFIG)
-    if named := next((key for key, _ in _pairs(document) if key in _CODE_KEYS), None):
+    named = next((key for key, value in _pairs(document) if key in _CODE_KEYS and value), None)
+    if named:
         raise Forbidden(
             f"config.json names Python code to run ({named}), and modeldeck never runs a model's.",
             "Take a repository without it; most models have one, or a GGUF version.",

@@ -1,0 +1,319 @@
+"""The Hub: search, repositories, and headers of files that nobody downloaded yet.
+
+Theory of operation. Metadata is asked through huggingface_hub, which blocks and is slow to import,
+so it lives in threads of its own and is imported by the first question. Every good answer is kept
+on disk; when the Hub cannot be reached, what it said earlier is given instead, marked as such. A
+refusal (gated, not found) is an answer too and is never papered over with an older one.
+
+What comes from the Hub is checked where it could do harm (ids, commits, hashes, sizes) and is
+otherwise left as it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from core.catalog import gguf
+from core.catalog.answers import Answers
+from core.catalog.gguf import Header
+from core.catalog.remote import Remote, refusal, unreachable
+from core.catalog.variants import variants
+from core.errors import Corrupt, HubUnavailable, InvalidRequest
+from core.names import check_blob, check_repo, check_revision, is_commit
+from core.schema import Format, RepoFile, Repository, SearchHit, SearchResult
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+T = TypeVar("T")
+
+ANSWERS_LIMIT = 64 << 20
+"""Bytes of answers kept: a few thousand repositories."""
+HEADERS_LIMIT = 256 << 20
+"""Bytes of headers kept: about fifty models of 5 MB each."""
+THREADS = 4
+"""Questions at once; a search takes two."""
+QUERY_LIMIT = 200
+"""Characters of a search."""
+
+_FORMATS: tuple[Format, ...] = ("gguf", "mlx")
+_EXPAND = ["downloads", "likes", "lastModified", "gated", "tags"]
+_PARAMETERS = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([BM])(?![A-Za-z0-9])", re.IGNORECASE)
+
+
+class Hub:
+    """One Hub, asked with one person's token."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        token: Callable[[], str | None],
+        cache: Path,
+        timeout_s: float = 10,
+    ) -> None:
+        """Nothing is asked, opened or imported yet.
+
+        Args:
+            endpoint: Base URL.
+            token: Called anew for every question, so that a login takes effect at once.
+            cache: Folder for what can be asked again.
+            timeout_s: For each phase of one question.
+        """
+        self._endpoint = endpoint.rstrip("/")
+        self._token = token
+        self._timeout_s = timeout_s
+        self._answers = Answers(cache / "answers", ANSWERS_LIMIT)
+        self._headers = Answers(cache / "headers", HEADERS_LIMIT)
+        self._remote = Remote(self._endpoint, token, timeout_s)
+        self._threads = ThreadPoolExecutor(THREADS, "hub")
+
+    async def close(self) -> None:
+        """Close connections; a question that is still open ends by its timeout."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._remote.close()
+
+    async def search(self, query: str, limit: int = 30) -> SearchResult:
+        """Repositories with models that modeldeck can load, the most downloaded first.
+
+        Raises HubUnavailable when the Hub cannot be asked and never answered this query before.
+        """
+        query = query.strip()
+        if len(query) > QUERY_LIMIT:
+            raise InvalidRequest(f"A search has at most {QUERY_LIMIT} characters.")
+        key = ("search", self._endpoint, query.casefold(), str(limit))
+        try:
+            found = await asyncio.gather(
+                *(self._thread(self._list, query, limit, tag) for tag in _FORMATS)
+            )
+        except HubUnavailable as error:
+            kept = await self._kept(key, SearchResult)
+            if kept is None:
+                raise
+            return replace(kept, from_cache=True, error=error.message)
+        hits = _merged([hit for part in found for hit in part])[:limit]
+        result = SearchResult(query=query, hits=tuple(hits))
+        await self._keep(key, result)
+        return result
+
+    async def repository(self, repo: str, revision: str | None = None) -> Repository:
+        """A repository with its variants, at a revision (`main` if none is named).
+
+        Raises NotFound and Gated; HubUnavailable when the Hub cannot be asked and never told.
+        """
+        check_repo(repo)
+        if revision is not None:
+            check_revision(revision)
+        key = ("repository", self._endpoint, repo.casefold())
+        try:
+            found = await self._thread(self._inspect, repo, revision)
+        except HubUnavailable:
+            kept = await self._kept((*key, revision or "main"), Repository)
+            if kept is None:
+                raise
+            return replace(kept, from_cache=True)
+        for name in {revision or "main", found.revision}:
+            await self._keep((*key, name), found)
+        return found
+
+    async def read_header(self, repo: str, revision: str, file: RepoFile) -> tuple[Header, bytes]:
+        """The header of a GGUF file on the Hub, and its bytes; a few ranges are fetched at most.
+
+        Raises Corrupt for a file that is not sound, and HubUnavailable, Gated or NotFound.
+        """
+        check_repo(repo)
+        check_revision(revision)
+        check_blob(file.blob)
+        key = (file.blob, str(file.size_bytes))
+        kept = await asyncio.to_thread(self._headers.get, *key)
+        if kept is not None and (header := await asyncio.to_thread(_sound, kept)) is not None:
+            return header, kept
+
+        async def fetch(offset: int, length: int) -> bytes:
+            return await self._remote.read(repo, revision, file, offset, length)
+
+        header, data = await gguf.read_remote(fetch, file.size_bytes)
+        await asyncio.to_thread(self._headers.put, data, *key)
+        return header, data
+
+    async def _kept(self, key: tuple[str, ...], kind: type[T]) -> T | None:
+        data = await asyncio.to_thread(self._answers.get, *key)
+        try:
+            return None if data is None else msgspec.json.decode(data, type=kind)
+        except msgspec.DecodeError:  # written by another version, or damaged: as good as none
+            return None
+
+    async def _keep(self, key: tuple[str, ...], answer: object) -> None:
+        await asyncio.to_thread(self._answers.put, msgspec.json.encode(answer), *key)
+
+    async def _thread(self, ask: Callable[..., T], *args: object) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: self._mapped(ask, *args))
+
+    def _mapped(self, ask: Callable[..., T], *args: object) -> T:
+        """Ask, and turn what huggingface_hub raises into our errors. Runs in a thread."""
+        from httpx2 import HTTPError  # the client inside huggingface_hub
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+        try:
+            return ask(*args)
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            code = error.response.headers.get("X-Error-Code")
+            raise refusal(
+                self._endpoint, str(args[0]), status, code, detail=error.server_message or ""
+            ) from error
+        except OfflineModeIsEnabled as error:
+            raise HubUnavailable(
+                "The Hub is not asked: HF_HUB_OFFLINE is set.", "Unset it to search and download."
+            ) from error
+        except (HTTPError, OSError) as error:
+            raise unreachable(self._endpoint, error) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise HubUnavailable(
+                f"{self._endpoint} did not answer as a Hub does: {error!r}.",
+                "Check `hub.endpoint`.",
+            ) from error
+
+    def _get(self, path: str, params: Mapping[str, str | int | list[str]]) -> object:
+        """One question to the Hub's API. Runs in a thread.
+
+        `HfApi.list_models` waits without end and tries five times, so that a person without network
+        would wait half a minute; so the request is made here, with huggingface_hub's own session.
+        """
+        from huggingface_hub import get_session
+
+        # Documented as public, but not re-exported in the form that type checkers read.
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]
+            build_hf_headers,
+            hf_raise_for_status,
+        )
+
+        headers = build_hf_headers(token=self._token() or False)
+        url = f"{self._endpoint}/api/{path}"
+        response = get_session().get(url, params=params, headers=headers, timeout=self._timeout_s)
+        hf_raise_for_status(response)
+        return response.json()
+
+    def _list(self, query: str, limit: int, tag: Format) -> list[SearchHit]:
+        answer = self._get(
+            "models",
+            {
+                "search": query,
+                "filter": tag,
+                "limit": limit,
+                "sort": "downloads",
+                "expand": _EXPAND,
+            },
+        )
+        found = msgspec.convert(answer, list[dict[str, object]])
+        return list(filter(None, (_hit(_info(item)) for item in found)))
+
+    def _inspect(self, repo: str, revision: str | None) -> Repository:
+        from huggingface_hub import HfApi
+
+        info = HfApi(self._endpoint, token=self._token() or False).model_info(
+            repo, revision=revision, files_metadata=True, timeout=self._timeout_s
+        )
+        if not is_commit(info.sha or ""):
+            raise HubUnavailable(f"{self._endpoint} did not say which commit {repo} is at.")
+        files = [file for file in map(_file, info.siblings or ()) if file is not None]
+        tags = info.tags or []
+        mlx = True if "mlx" in tags else None
+        return Repository(
+            repo=check_repo(info.id),
+            revision=str(info.sha),
+            license=_license(info),
+            gated=bool(info.gated),
+            downloads=info.downloads,
+            likes=info.likes,
+            last_modified=_iso(info.last_modified),
+            tags=tuple(tags),
+            variants=variants(info.id, files, mlx=mlx),
+        )
+
+
+def _sound(data: bytes) -> Header | None:
+    """The header of kept bytes; None for what does not read as one, and so is fetched anew."""
+    try:
+        return gguf.parse(data)
+    except Corrupt:
+        return None
+
+
+def _file(sibling: RepoSibling) -> RepoFile | None:
+    """A file of a repository; None where the Hub did not tell what is needed to fetch it."""
+    blob = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
+    size = sibling.lfs.size if sibling.lfs else sibling.size
+    if blob is None or size is None or size < 0:
+        return None
+    try:
+        check_blob(blob)
+    except InvalidRequest:
+        return None
+    return RepoFile(path=sibling.rfilename, size_bytes=size, blob=blob, lfs=sibling.lfs is not None)
+
+
+def _info(item: dict[str, object]) -> ModelInfo:
+    from huggingface_hub.hf_api import ModelInfo
+
+    make: Callable[..., ModelInfo] = ModelInfo  # its constructor has no annotations
+    return make(**item)
+
+
+def _hit(info: ModelInfo) -> SearchHit | None:
+    try:
+        check_repo(info.id)
+    except InvalidRequest:
+        return None
+    return SearchHit(
+        repo=info.id,
+        downloads=info.downloads,
+        likes=info.likes,
+        last_modified=_iso(info.last_modified),
+        gated=bool(info.gated),
+        license=_license(info),
+        formats=tuple(name for name in _FORMATS if name in (info.tags or ())),
+        parameters=parameters(info.id),
+    )
+
+
+def _license(info: ModelInfo) -> str | None:
+    named = info.card_data.get("license") if info.card_data else None
+    if isinstance(named, str):
+        return named
+    tags = (tag.partition(":") for tag in info.tags or ())
+    return next((value for name, _, value in tags if name == "license"), None)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _merged(hits: Iterable[SearchHit]) -> list[SearchHit]:
+    """Each repository once, with the formats of all its hits, the most downloaded first."""
+    found: dict[str, SearchHit] = {}
+    for hit in hits:
+        other = found.get(hit.repo, hit)
+        formats = tuple(name for name in _FORMATS if name in {*hit.formats, *other.formats})
+        found[hit.repo] = replace(hit, formats=formats)
+    return sorted(found.values(), key=lambda hit: (-(hit.downloads or 0), hit.repo))
+
+
+def parameters(repo: str) -> float | None:
+    """Billions of parameters, where the repository's name tells; the first number that it has."""
+    found = _PARAMETERS.search(repo.rsplit("/", 1)[-1].replace("_", "-"))
+    if found is None:
+        return None
+    count = float(found[1])
+    return count / 1000 if found[2].upper() == "M" else count
