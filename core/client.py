@@ -1,0 +1,347 @@
+"""The typed client of the API: the same verbs as the service, for every front end.
+
+It speaks HTTP (httpx) over the core's Unix socket, or over TCP, and follows the feed over a
+WebSocket. Errors come back as the classes of `core.errors` that the core raised. Nothing here
+knows where a core is or how one is started; that is `core.daemon`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from core.connection import (
+    CONNECT_S,
+    OTHER_VERSION,
+    REMEDY,
+    Connection,
+    query_string,
+    record,
+    segment,
+)
+from core.errors import CoreUnreachable, DeckError
+from core.schema import (
+    AuditEntry,
+    Chunk,
+    DeletionPlan,
+    DeletionReceipt,
+    Download,
+    Fit,
+    GenerateRequest,
+    Instance,
+    LoadOptions,
+    LogLine,
+    Model,
+    ModelSeed,
+    Repository,
+    SearchResult,
+    UnloadReceipt,
+)
+from core.state import Event, State, apply, item_from_frame, state_from_wire
+
+FIRST_WAIT_S = 0.1
+"""Before the first try to connect the feed anew; doubled with each try."""
+LONGEST_WAIT_S = 5.0
+"""Between two tries: a person who brings the core back should not have to wait for the screen."""
+
+
+class Client:
+    """One front end's connection to one core. Use as an async context manager.
+
+    Every method may raise `CoreUnreachable`, and whatever the core answers as an error.
+    """
+
+    def __init__(self, *, socket: Path | None = None, url: str | None = None) -> None:
+        """Talk over the Unix socket where one is given, else to `url`."""
+        self._connection = Connection(socket, url)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the connections up. Streams that are open must be left first."""
+        await self._connection.close()
+
+    # Looking
+
+    async def health(self) -> str:
+        """What `/.well-known/health` says: `ok:` and the id of the installation."""
+        return (
+            await self._connection.answer("GET", "/.well-known/health", timeout_s=CONNECT_S)
+        ).text
+
+    async def state(self) -> State:
+        """Everything the machine has and does, memory and disk sampled now."""
+        return state_from_wire(await self._connection.json("GET", "/deck/state"))
+
+    async def model(self, ref: str) -> Model:
+        """The model with this id, unique name or short name. Raises NotFound or Ambiguous."""
+        return record(Model, await self._connection.json("GET", f"/deck/models/{segment(ref)}"))
+
+    async def search(self, query: str, limit: int | None = None) -> SearchResult:
+        """What the Hub has for the words; earlier results when it cannot be reached."""
+        path = "/deck/search" + query_string(query=query, limit=limit)
+        return record(SearchResult, await self._connection.json("GET", path))
+
+    async def repository(self, repo: str, revision: str | None = None) -> Repository:
+        """What a repository holds. Raises NotFound, Gated, HubUnavailable."""
+        path = f"/deck/repositories/{segment(repo)}" + query_string(revision=revision)
+        return record(Repository, await self._connection.json("GET", path))
+
+    async def fit(self, ref: str, context_length: int | None = None) -> Fit:
+        """Whether a model would fit the memory that is free now."""
+        path = f"/deck/models/{segment(ref)}/fit" + query_string(context_length=context_length)
+        return record(Fit, await self._connection.json("GET", path, timeout_s=None))
+
+    async def log(
+        self, after: int = 0, limit: int = 500, source: str | None = None
+    ) -> list[LogLine]:
+        """Lines of the log with a number above `after`, oldest first."""
+        path = "/deck/log" + query_string(after=after, limit=limit, source=source)
+        return record(list[LogLine], _list(await self._connection.json("GET", path), "lines"))
+
+    async def audit_trail(self, limit: int = 200) -> list[AuditEntry]:
+        """The newest entries of the audit trail, newest first."""
+        answer = await self._connection.json("GET", "/deck/audit" + query_string(limit=limit))
+        return record(list[AuditEntry], _list(answer, "entries"))
+
+    # Models and downloads
+
+    async def create_model(self, seed: ModelSeed) -> Model:
+        """Add a custom model."""
+        return record(Model, await self._connection.json("POST", "/deck/models", _given(seed)))
+
+    async def update_model(self, ref: str, changes: Mapping[str, Any]) -> Model:
+        """Change fields of a model; answers the new record."""
+        path = f"/deck/models/{segment(ref)}"
+        return record(Model, await self._connection.json("PATCH", path, dict(changes)))
+
+    async def delete_model(self, ref: str) -> None:
+        """Remove a custom model from the list; its files stay."""
+        await self._connection.answer("DELETE", f"/deck/models/{segment(ref)}")
+
+    async def download(self, ref: str) -> tuple[Model, Download | None]:
+        """Ask for a model's files: the model, and the accepted job; None when they are here.
+
+        A name on the Hub that is not in the list yet is added to it.
+        """
+        answer = await self._connection.json("POST", f"/deck/models/{segment(ref)}/download")
+        job = answer["download"]
+        return record(Model, answer["model"]), record(Download, job) if job else None
+
+    async def cancel_download(self, download_id: str, *, discard: bool = False) -> Download:
+        """End a job at once; its partial file is kept for another time unless `discard`."""
+        path = f"/deck/downloads/{segment(download_id)}/cancel"
+        return record(Download, await self._connection.json("POST", path, {"discard": discard}))
+
+    async def pause_download(self, download_id: str) -> Download:
+        """Hold a job."""
+        path = f"/deck/downloads/{segment(download_id)}/pause"
+        return record(Download, await self._connection.json("POST", path))
+
+    async def resume_download(self, download_id: str) -> Download:
+        """Let a held job go on, or try a failed one again."""
+        path = f"/deck/downloads/{segment(download_id)}/resume"
+        return record(Download, await self._connection.json("POST", path))
+
+    async def remove_download(self, download_id: str) -> None:
+        """Forget a job that has ended."""
+        await self._connection.answer("DELETE", f"/deck/downloads/{segment(download_id)}")
+
+    async def plan_deletion(self, refs: Sequence[str]) -> DeletionPlan:
+        """What deleting these models' files would do."""
+        answer = await self._connection.json(
+            "POST", "/deck/cache/plan", {"models": list(refs)}, timeout_s=None
+        )
+        return record(DeletionPlan, answer)
+
+    async def delete_cached(self, refs: Sequence[str], *, force: bool = False) -> DeletionReceipt:
+        """Delete these models' files. Raises InUse unless `force` or nobody uses them."""
+        body = {"models": list(refs), "force": force}
+        answer = await self._connection.json("POST", "/deck/cache/delete", body, timeout_s=None)
+        return record(DeletionReceipt, answer)
+
+    # Instances
+
+    async def load(self, ref: str, options: LoadOptions, *, force: bool = False) -> Instance:
+        """Ask for a model to be loaded; answers once that is accepted."""
+        return await self._load(ref, options, force=force, wait=False)
+
+    async def loaded(self, ref: str, options: LoadOptions, *, force: bool = False) -> Instance:
+        """As `load`, but answers when the model is ready. Raises what went wrong."""
+        return await self._load(ref, options, force=force, wait=True)
+
+    async def _load(self, ref: str, options: LoadOptions, *, force: bool, wait: bool) -> Instance:
+        path = f"/deck/models/{segment(ref)}/load"
+        body = {**_given(options), "force": force, "wait": wait}
+        return record(Instance, await self._connection.json("POST", path, body, timeout_s=None))
+
+    async def unload(self, instance_id: str) -> UnloadReceipt:
+        """Unload one model, or call its load off; answers what came back."""
+        path = f"/deck/instances/{segment(instance_id)}/unload"
+        return record(UnloadReceipt, await self._connection.json("POST", path, timeout_s=None))
+
+    async def unload_all(self) -> list[UnloadReceipt]:
+        """Unload everything."""
+        answer = await self._connection.json("POST", "/deck/instances/unload", timeout_s=None)
+        return record(list[UnloadReceipt], _list(answer, "receipts"))
+
+    def generate(
+        self, ref: str, request: GenerateRequest
+    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        """A model's answer to the request's messages, piece by piece, the counts in the last one.
+
+        A downloaded model that is not loaded is loaded first. Leaving the block ends the answer.
+        """
+        return self._generate(ref, request)
+
+    @asynccontextmanager
+    async def _generate(
+        self, ref: str, request: GenerateRequest
+    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+        asked = {"model": ref, "stream": True, "stream_options": {"include_usage": True}}
+        async with (
+            self._connection.events("/v1/chat/completions", _given(request) | asked) as events,
+            aclosing(_chunks(events)) as chunks,
+        ):
+            yield chunks
+
+    # The core itself
+
+    async def stop(self) -> None:
+        """Ask the core to end; it answers first."""
+        await self._connection.json("POST", "/deck/stop")
+
+    # The feed
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        *,
+        max_hz: float | None = None,
+        patience_s: float | None = None,
+        lost: Callable[[CoreUnreachable, float], None] | None = None,
+    ) -> AsyncIterator[AsyncIterator[State | Event]]:
+        """The feed: a State first, then events; another State after every reconnect.
+
+        A connection that is lost is made anew for as long as the block runs. `lost` is called with
+        the reason and the seconds to the next try; after `patience_s` without a core the iterator
+        raises CoreUnreachable. `max_hz` limits the frames a second.
+        """
+        async with aclosing(self._items(max_hz, patience_s, lost)) as items:
+            yield items
+
+    @asynccontextmanager
+    async def states(
+        self, *, max_hz: float | None = None, patience_s: float | None = None
+    ) -> AsyncIterator[AsyncIterator[State]]:
+        """The feed folded: the State after every change."""
+        async with (
+            self.watch(max_hz=max_hz, patience_s=patience_s) as items,
+            aclosing(_folded(items)) as states,
+        ):
+            yield states
+
+    async def until(
+        self, condition: Callable[[State], bool], *, patience_s: float | None = None
+    ) -> State:
+        """The first State from now on that meets the condition."""
+        async with self.states(patience_s=patience_s) as states:
+            async for state in states:
+                if condition(state):
+                    return state
+        raise AssertionError("the feed never ends by itself")
+
+    async def _items(
+        self,
+        max_hz: float | None,
+        patience_s: float | None,
+        lost: Callable[[CoreUnreachable, float], None] | None,
+    ) -> AsyncGenerator[State | Event, None]:
+        reached = time.monotonic()
+        wait_s = FIRST_WAIT_S
+        while True:
+            cause: Exception | None = None
+            try:
+                async with aclosing(self._connection.frames(max_hz)) as frames:
+                    async for frame in frames:
+                        if (item := _item(frame)) is not None:
+                            yield item
+                        reached, wait_s = time.monotonic(), FIRST_WAIT_S
+            except CoreUnreachable as error:
+                cause = error
+            gone = CoreUnreachable(f"The core at {self._connection.where} went away.", REMEDY)
+            gone.__cause__ = cause
+            if patience_s is not None and time.monotonic() - reached >= patience_s:
+                raise gone
+            if lost is not None:
+                lost(gone, wait_s)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+
+def _given(body: Any) -> dict[str, Any]:
+    """The fields of a record that say something: None means "not said", on the wire as well."""
+    fields = msgspec.to_builtins(body)
+    return {k: v for k, v in fields.items() if v is not None and v != []}
+
+
+def _list(answer: Any, name: str) -> Any:
+    """The list in an answer that is one, or that holds one under a name."""
+    return answer.get(name, []) if isinstance(answer, dict) else answer
+
+
+def _item(frame: str | bytes) -> State | Event | None:
+    try:
+        return item_from_frame(frame)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise DeckError(
+            f"The core's feed is not understood: {error}.",
+            OTHER_VERSION,
+        ) from error
+
+
+async def _folded(items: AsyncIterator[State | Event]) -> AsyncGenerator[State, None]:
+    state: State | None = None
+    async for item in items:
+        state = item if isinstance(item, State) else apply(state, item) if state else None
+        if state is not None:
+            yield state
+
+
+async def _chunks(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[Chunk, None]:
+    """The pieces of a streamed chat completion; the last has the finish reason and the counts."""
+    finish: dict[str, Any] = {}
+    started = time.monotonic()
+    first_s: float | None = None
+    async for event in events:
+        for choice in event.get("choices") or ():
+            if text := (choice.get("delta") or {}).get("content"):
+                first_s = first_s or time.monotonic() - started
+                yield Chunk(text=text)
+            finish["finish_reason"] = choice.get("finish_reason") or finish.get("finish_reason")
+        if usage := event.get("usage"):
+            finish["prompt_tokens"] = usage.get("prompt_tokens")
+            finish["completion_tokens"] = usage.get("completion_tokens")
+        timings = event.get("timings") or {}
+        finish.update({k: timings[k] for k in _TIMINGS if k in timings})
+    finish.setdefault("time_to_first_token_s", first_s)
+    yield record(Chunk, finish)
+
+
+_TIMINGS = ("tokens_per_s", "time_to_first_token_s")

@@ -1,0 +1,232 @@
+"""One connection of a front end to one core: HTTP, streamed answers, and the feed's frames.
+
+What goes wrong on the way becomes `CoreUnreachable`; what the core answers as an error becomes the
+class of `core.errors` that it raised. `core.client` says what to ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import httpx
+import msgspec
+
+from core import errors
+from core.errors import CoreUnreachable, DeckError
+from core.schema import ErrorInfo
+
+T = TypeVar("T")
+
+CONNECT_S = 5.0
+"""For a connection to be made: the core is near, and accepts at once when it lives."""
+ANSWER_S = 30.0
+"""For an answer that needs no long work; the slowest is one that asks the Hub twice."""
+KEEP_ALIVE_S = 4.0
+"""An idle connection is given up before the core does so (10 s and more), which avoids a race."""
+FRAME_LIMIT = 64 << 20
+"""Bytes of one feed frame: a State with 10,000 models takes about 8 MiB."""
+LINE_LIMIT = 4 << 20
+"""Bytes of one line of a streamed answer; the core sends a few hundred."""
+
+REMEDY = "Start a core with `modeldeck serve`, or run the command again."
+OTHER_VERSION = "It may be another version of modeldeck: `modeldeck stop` ends it."
+JSON = {"Content-Type": "application/json"}
+
+
+class Connection:
+    """Requests to the core at a Unix socket, or at a URL where no socket is given."""
+
+    def __init__(self, socket: Path | None, url: str | None) -> None:
+        assert socket or url, "a connection needs an address"
+        self._socket = socket
+        self._url = "http://localhost" if socket else str(url).rstrip("/")
+        self.where = str(socket or url)
+        """The address, as a person reads it."""
+        self._http = httpx.AsyncClient(
+            base_url=self._url,
+            transport=httpx.AsyncHTTPTransport(
+                uds=str(socket) if socket else None,
+                verify=self._url.startswith("https:"),
+                limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_S),
+            ),
+            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+            trust_env=False,  # a proxy for the internet does not lead to this machine
+        )
+
+    async def close(self) -> None:
+        """Give the connections up. Streams that are open must be left first."""
+        await self._http.aclose()
+
+    async def json(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = ANSWER_S,
+    ) -> Any:
+        """The decoded answer to a request."""
+        response = await self.answer(method, path, body, timeout_s=timeout_s)
+        try:
+            return msgspec.json.decode(response.content)
+        except msgspec.DecodeError as error:
+            raise DeckError(
+                f"{self.where} answered {method} {path} with something that is not JSON.",
+                "Perhaps it is not modeldeck that answers there.",
+            ) from error
+
+    async def answer(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = ANSWER_S,
+    ) -> httpx.Response:
+        """The answer to a request; `timeout_s` None gives it all the time the work takes.
+
+        Every request that may carry a body has one: a JSON body is what a web page cannot send.
+        """
+        has_body = method in ("POST", "PATCH")
+        try:
+            response = await self._http.request(
+                method,
+                path,
+                content=msgspec.json.encode(body or {}) if has_body else None,
+                headers=JSON if has_body else None,
+                timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
+            )
+        except httpx.TransportError as error:
+            raise self.unreachable(error) from error
+        if response.is_error:
+            raise _error(response)
+        return response
+
+    @asynccontextmanager
+    async def events(
+        self, path: str, body: Mapping[str, Any]
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """The JSON of each server-sent event that answers a POST. Leaving the block ends it."""
+        try:
+            async with self._http.stream(
+                "POST",
+                path,
+                content=msgspec.json.encode(body),
+                headers=JSON,
+                timeout=httpx.Timeout(None, connect=CONNECT_S),
+            ) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise _error(response)
+                async with aclosing(_events(response)) as events:
+                    yield events
+        except httpx.TransportError as error:
+            raise self.unreachable(error) from error
+
+    async def frames(self, max_hz: float | None) -> AsyncGenerator[str | bytes, None]:
+        """Frames of one connection. Raises CoreUnreachable when it cannot be made or breaks."""
+        from websockets.asyncio.client import connect, unix_connect
+        from websockets.exceptions import InvalidStatus, WebSocketException
+
+        uri = "ws" + self._url.removeprefix("http") + "/deck/feed" + query_string(max_hz=max_hz)
+        options: dict[str, Any] = {
+            "open_timeout": CONNECT_S,
+            "close_timeout": CONNECT_S,
+            "max_size": FRAME_LIMIT,
+            "compression": None,
+        }
+        try:
+            async with (
+                unix_connect(str(self._socket), uri, **options)
+                if self._socket
+                else connect(uri, proxy=None, **options)
+            ) as socket:
+                async for frame in socket:
+                    yield frame
+        except InvalidStatus as error:
+            if error.response.status_code in (503, 502):
+                raise self.unreachable(error) from error
+            raise DeckError(
+                f"The core at {self.where} refuses the feed: {error}.",
+                OTHER_VERSION,
+            ) from error
+        except (OSError, WebSocketException) as error:
+            raise self.unreachable(error) from error
+
+    def unreachable(self, error: Exception) -> CoreUnreachable:
+        """What a transport's error means for a person."""
+        if isinstance(error, httpx.ReadTimeout):
+            message = f"The core at {self.where} took a request and does not answer."
+            return CoreUnreachable(message, "Look at its log, or end it with `modeldeck stop`.")
+        reason = str(error) or type(error).__name__
+        return CoreUnreachable(f"No core answers at {self.where}: {reason}.", REMEDY)
+
+
+def segment(text: str) -> str:
+    """One segment of a path, whatever the text holds."""
+    return quote(text, safe="")
+
+
+def query_string(**values: object) -> str:
+    """A query string of what is not None, with its question mark; empty for nothing."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def record(kind: type[T], value: Any) -> T:
+    """The record that the core described; fields that are new to this version are passed over."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise DeckError(f"The core's answer is not understood: {error}.", OTHER_VERSION) from error
+
+
+def _error(response: httpx.Response) -> DeckError:
+    """The error that an answer with status 400 and above records, in each of the API's styles."""
+    try:
+        body = msgspec.json.decode(response.content)["error"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        text = response.text.strip() or response.reason_phrase
+        return DeckError(f"The core answered {response.status_code}: {text}")
+    return _recorded(body, f"The core answered {response.status_code}.")
+
+
+def _recorded(body: Any, otherwise: str) -> DeckError:
+    """The error in an error object, the native one or OpenAI's."""
+    if not isinstance(body, dict):
+        return DeckError(otherwise)
+    details = body.get("details")
+    code = str(body.get("code") or "")
+    return errors.from_info(
+        ErrorInfo(
+            code="not_found" if code == "model_not_found" else code,
+            message=str(body.get("message") or otherwise),
+            remedy=str(body.get("remedy") or ""),
+            details=tuple(map(str, details)) if isinstance(details, list) else (),
+        )
+    )
+
+
+async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
+    """The JSON in server-sent events (WHATWG HTML, section 9.2), one line each, up to `[DONE]`.
+
+    Lines are split at the bytes: httpx's own splitting also breaks at U+2028, which JSON allows.
+    """
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) > LINE_LIMIT:
+            raise DeckError("The core sent a line without an end.")
+        for line in lines:
+            data = line.strip()
+            if data == b"data: [DONE]":
+                return
+            if data.startswith(b"data:"):
+                event = msgspec.json.decode(data.removeprefix(b"data:"), type=dict[str, Any])
+                if "error" in event:
+                    raise _recorded(event["error"], "The answer broke off.")
+                yield event

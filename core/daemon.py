@@ -1,0 +1,277 @@
+"""The core of this user: find it, start it, end it.
+
+Theory of operation. A core holds a lock in its state folder for as long as it lives, so there is
+never a second one on the same state, and writes a ready file that says who and where it is. One in
+the background is a process in a session of its own that nobody waits for: closing the terminal, or
+ctrl-C in a front end, does not reach it. Its starter reads one line of JSON from it: the ready
+record, or why it cannot start. `core.serving` is what runs in that process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from core import __version__
+from core.client import Client
+from core.errors import Conflict, CoreUnreachable, DeckError, StorageFailed, from_info
+from core.paths import Paths, locate, make_private
+from core.schema import ErrorInfo
+
+START_S = 60.0
+"""For a background core to answer: it takes under a second; a cold disk on a small machine more."""
+STOP_S = 40.0
+"""For a core to end: 15 s for engines and what a running answer is granted, and some room."""
+LOG_LIMIT = 4 << 20
+"""Bytes of the log file at which a new core starts a new one; the old one is kept beside it."""
+LAST_LINES = 8
+"""Lines of the log that are shown when a core does not start."""
+PROGRAM = (sys.executable, "-P", "-m", "core.serving")
+"""Starts a core. `-P`: whatever lies in the current folder is not ours."""
+ATTACHED = "--attached"
+"""Its argument for a core that ends with its standard input, instead of one in the background."""
+POLL_S = 0.05
+"""Between two looks at the lock of a core that is about to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A core that answers, as it describes itself."""
+
+    pid: int
+    url: str
+    """Where it answers over TCP."""
+    socket: str | None
+    """The Unix socket it answers on; None where that is switched off."""
+    hub: str
+    """The Hub endpoint in force."""
+    home: str
+    """`MODELDECK_HOME`, or the state folder where that is not set."""
+    version: str = __version__
+    ready: bool = True
+
+    def client(self) -> Client:
+        """A client of this core."""
+        return Client(socket=Path(self.socket)) if self.socket else Client(url=self.url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """What a background core says instead when it cannot start."""
+
+    error: ErrorInfo
+    ready: bool = False
+
+
+def line(ready: Ready) -> str:
+    """The record as scripts read it: one line of JSON."""
+    return msgspec.json.encode(ready).decode()
+
+
+def read_ready(paths: Paths) -> Ready | None:
+    """What the ready file says; None when there is none, or a broken one."""
+    try:
+        return msgspec.json.decode(paths.ready_file.read_bytes(), type=Ready)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+# Finding, starting and ending one
+
+
+async def find(paths: Paths) -> Ready | None:
+    """The core that answers for these folders; None when there is none."""
+    ready = read_ready(paths)
+    if ready is None:
+        return None
+    try:
+        async with ready.client() as client:
+            await client.health()
+    except CoreUnreachable:
+        return None
+    return ready
+
+
+async def start_background(paths: Paths) -> Ready:
+    """Start a core that outlives this process, and return once it answers.
+
+    When another process was quicker, that one's core is returned. Raises what the core could not
+    start for, with the last lines of its log.
+    """
+    try:
+        log = _open_log(paths)
+    except OSError as error:
+        raise StorageFailed(
+            f"The log {paths.core_log} cannot be written: {error}.",
+            "Mend its permissions, or move it with MODELDECK_LOG_DIR.",
+        ) from error
+    with log:
+        start = log.tell()
+        reply = await _spawn(log.fileno())
+    answer = _understood(reply)
+    if isinstance(answer, Conflict) and (other := await _other(paths)):
+        return other
+    return _started(answer, paths, start)
+
+
+def _understood(reply: bytes) -> Ready | DeckError | None:
+    """What a core said when it was started: its record, why it cannot start, or None."""
+    try:
+        return msgspec.json.decode(reply, type=Ready)
+    except msgspec.DecodeError:
+        pass
+    try:
+        return from_info(msgspec.json.decode(reply, type=Refused).error)
+    except msgspec.DecodeError:
+        return None
+
+
+def _started(answer: Ready | DeckError | None, paths: Paths, start: int) -> Ready:
+    """The core that started. Raises what it could not start for."""
+    if isinstance(answer, Ready):
+        return answer
+    raise answer or DeckError(
+        "The core did not start.",
+        f"See {paths.core_log}, or run `modeldeck serve` and watch.",
+        details=_last_lines(paths.core_log, start),
+    )
+
+
+async def _other(paths: Paths) -> Ready | None:
+    """The core that holds the lock, once it answers; None when it lets go, or never answers."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and not _free(paths):
+        if ready := await find(paths):
+            return ready
+        await asyncio.sleep(POLL_S)
+    return None
+
+
+def _open_log(paths: Paths) -> BinaryIO:
+    """The log file, at its end; a long one is put aside first."""
+    make_private(paths.log)
+    path = paths.core_log
+    if path.exists() and path.stat().st_size > LOG_LIMIT:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
+def _last_lines(path: Path, start: int) -> tuple[str, ...]:
+    with path.open("rb") as log:
+        log.seek(start)
+        lines = log.read().decode(errors="replace").splitlines()
+    return tuple(lines[-LAST_LINES:])
+
+
+async def _spawn(log: int) -> bytes:
+    """Start a core in the background: the line it answers, empty when it says nothing."""
+    ours, theirs = os.pipe()
+    try:
+        process = subprocess.Popen(  # noqa: ASYNC220 (returns at once, and so does what it starts)
+            PROGRAM,
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=log,
+            start_new_session=True,
+        )
+    finally:
+        os.close(theirs)
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb", 0)
+    )
+    try:
+        return await asyncio.wait_for(reader.readline(), START_S)
+    except TimeoutError:
+        os.killpg(process.pid, signal.SIGTERM)
+        return b""
+    finally:
+        transport.close()
+        await asyncio.to_thread(process.wait)  # it handed over to the core and ended long ago
+
+
+@asynccontextmanager
+async def child(environ: Mapping[str, str]) -> AsyncIterator[tuple[Ready, asyncio.Event]]:
+    """A core that lives as long as the block, or as this process: it ends with its standard input.
+
+    Gives its record, and an event that is set when it ends by itself. Its log goes to the log
+    folder that `environ` names. Raises as `start_background` does.
+    """
+    paths = locate(environ)
+    with _open_log(paths) as log:
+        process = await asyncio.create_subprocess_exec(
+            *(*PROGRAM, ATTACHED),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            env=environ,
+            start_new_session=True,
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    ended = asyncio.Event()
+    waiter = asyncio.create_task(process.wait())
+    waiter.add_done_callback(lambda _: ended.set())
+    try:
+        try:
+            reply = await asyncio.wait_for(process.stdout.readline(), START_S)
+        except TimeoutError:
+            reply = b""
+        yield _started(_understood(reply), paths, 0), ended
+    finally:
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(asyncio.shield(waiter), STOP_S)
+        except TimeoutError:
+            process.kill()
+            await waiter
+
+
+async def stop(paths: Paths) -> bool:
+    """End the core of these folders; returns once it is gone. False when there was none.
+
+    Raises CoreUnreachable when one holds the lock but does not answer, or does not end.
+    """
+    ready = await find(paths)
+    if ready is None:
+        if _free(paths):
+            return False
+        raise _hung(paths, "does not answer")
+    async with ready.client() as client:
+        await client.stop()
+    deadline = time.monotonic() + STOP_S
+    while not _free(paths):
+        if time.monotonic() > deadline:
+            raise _hung(paths, f"did not end within {STOP_S:.0f} s")
+        await asyncio.sleep(POLL_S)
+    return True
+
+
+def _free(paths: Paths) -> bool:
+    """Whether no core holds the lock."""
+    from filelock import FileLock, Timeout
+
+    if not paths.lock_file.exists():
+        return True
+    try:
+        with FileLock(paths.lock_file, timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def _hung(paths: Paths, what: str) -> CoreUnreachable:
+    ready = read_ready(paths)
+    remedy = f"End it with `kill {ready.pid}`." if ready else "It may be starting: try again."
+    return CoreUnreachable(f"A core holds {paths.lock_file}, but {what}.", remedy)

@@ -1,0 +1,214 @@
+"""Run a core: the process that `modeldeck serve` and `core.daemon` start.
+
+One core per state folder: it holds a lock for as long as it lives. Once it answers it writes the
+ready file, and announces the same record to whoever started it. The first signal ends it in order;
+the second at once, which loses nothing that was durable.
+
+A core that a front end starts is this module run as a program: `python -P -m core.serving`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from core import config
+from core.config import Config, Problem
+from core.daemon import ATTACHED, Ready, Refused, line, read_ready
+from core.errors import Conflict, DeckError, StorageFailed, to_info
+from core.paths import Paths, locate, make_private
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+
+LOCK_S = 1.0
+"""For the lock: somebody may look at it, and a core that ends lets go of it last."""
+
+
+async def serve(
+    paths: Paths,
+    settings: Config,
+    problems: Sequence[Problem],
+    announce: Callable[[Ready], None],
+    *,
+    until: asyncio.Event | None = None,
+) -> None:
+    """Run a core until a signal, a request to stop, or `until`.
+
+    `announce` is called once it answers. Raises Conflict when a core runs on this state already,
+    StorageFailed when a folder cannot be made, and what the listener raises when it cannot listen.
+    """
+    from core.api.listener import Listener
+    from core.deck import Deck
+
+    with _only_one(paths), _signals() as signalled:
+        async with Deck(paths, settings, problems) as deck:
+            listener = Listener(deck, settings.api, paths)
+            addresses = await listener.start()
+            try:
+                socket = str(addresses.socket) if addresses.socket else None
+                deck.announce(tuple(addresses.urls), socket)
+                ready = _ready(settings, paths, addresses.urls[0], socket)
+                with _ready_file(paths, ready):
+                    announce(ready)
+                    await _any(deck, signalled, until)
+            finally:
+                await listener.stop()
+
+
+def _ready(settings: Config, paths: Paths, url: str, socket: str | None) -> Ready:
+    return Ready(
+        pid=os.getpid(),
+        url=url,
+        socket=socket,
+        hub=settings.hub.endpoint,
+        home=os.environ.get("MODELDECK_HOME") or str(paths.state),
+    )
+
+
+async def _any(deck: Deck, *events: asyncio.Event | None) -> None:
+    """Return when one of the events is set, or the deck was asked to stop."""
+    waits: list[asyncio.Task[Any]] = [asyncio.create_task(deck.stopped())]
+    waits += [asyncio.create_task(event.wait()) for event in events if event]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+@contextmanager
+def _only_one(paths: Paths) -> Iterator[None]:
+    """Hold the lock of the state folder. Raises Conflict when another core holds it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(paths.lock_file, timeout=LOCK_S)
+    try:
+        for folder in (paths.state, paths.runtime, paths.socket.parent):
+            make_private(folder)
+        lock.acquire()
+    except Timeout as error:
+        other = read_ready(paths)
+        pid = f", process {other.pid}" if other else ""
+        raise Conflict(
+            f"A core runs on {paths.state} already{pid}.",
+            "Use that one, end it with `modeldeck stop`, or give this one a MODELDECK_HOME.",
+        ) from error
+    except OSError as error:
+        raise StorageFailed(
+            f"A folder of the core cannot be used: {error}.",
+            "Mend its permissions, or move it with MODELDECK_HOME.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _signals() -> Iterator[asyncio.Event]:
+    """An event that the first signal to end sets; the second one ends the process by itself."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    taken = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
+    ]
+
+    def first() -> None:
+        event.set()
+        for number in taken:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.getsignal(number) for number in taken}
+    for number in taken:
+        loop.add_signal_handler(number, first)
+    try:
+        yield event
+    finally:
+        for number in taken:
+            loop.remove_signal_handler(number)
+            signal.signal(number, before[number])
+
+
+@contextmanager
+def _ready_file(paths: Paths, ready: Ready) -> Iterator[None]:
+    """The ready file, for as long as the core answers."""
+    new = paths.ready_file.with_suffix(".new")
+    new.write_text(line(ready), encoding="utf-8")
+    new.replace(paths.ready_file)
+    try:
+        yield
+    finally:
+        paths.ready_file.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Run a core for whoever started this; say on standard output when it answers, or why not."""
+    attached = ATTACHED in sys.argv
+    if not attached and os.fork():
+        os._exit(0)  # a core in the background belongs to nobody, so nobody has to wait for it
+    log_to_stderr(logging.INFO)
+    try:
+        asyncio.run(_serve_starter(attached))
+    except DeckError as error:
+        print(msgspec.json.encode(Refused(error=to_info(error))).decode(), flush=True)
+        sys.exit(1)
+
+
+async def _serve_starter(attached: bool) -> None:
+    def announce(ready: Ready) -> None:
+        print(line(ready), flush=True)
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the pipe closes: all is said
+
+    paths = locate()
+    settings, problems = config.load(paths.config_file)
+    async with _end_of_input() if attached else nullcontext() as ended:
+        await serve(paths, settings, problems, announce, until=ended)
+
+
+@asynccontextmanager
+async def _end_of_input() -> AsyncIterator[asyncio.Event]:
+    """An event that is set when whoever holds the other end of standard input is gone."""
+    ended = asyncio.Event()
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+
+    async def wait() -> None:
+        while await reader.read(4096):
+            pass
+        ended.set()
+
+    task = asyncio.create_task(wait())
+    try:
+        yield ended
+    finally:
+        task.cancel()
+        transport.close()
+
+
+def log_to_stderr(level: int) -> None:
+    """Send log records from `level` up to standard error, with time and place."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("core").setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Numbers and outside text as a person reads them: the one place where units are converted.
+
+Sizes on disk and rates are decimal (`5.0 GB`), as shops and the Hub count them; memory is binary
+(`6.9 GiB`), as operating systems count it. What is not known is `—`, never 0. Text that came from
+outside goes through `clean` before it is drawn.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+UNKNOWN = "—"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glyphs:
+    """The signs that are drawn; each has a form in ASCII."""
+
+    done: str = "✓"
+    failed: str = "✗"
+    loaded: str = "●"
+    busy: str = "◐"
+    down: str = "↓"
+    paused: str = "‖"
+    full: str = "▇"
+    empty: str = "▁"
+    rule: str = "─"
+    dot: str = "·"
+    unknown: str = UNKNOWN
+
+
+UNICODE = Glyphs()
+ASCII = Glyphs(
+    done="+",
+    failed="x",
+    loaded="*",
+    busy="o",
+    down="v",
+    paused="=",
+    full="#",
+    empty=".",
+    rule="-",
+    dot="-",
+    unknown="-",
+)
+
+
+def glyphs(encoding: str | None, environ: Mapping[str, str] = os.environ) -> Glyphs:
+    """The signs that this output can show: those of Unicode where stream and locale are UTF-8."""
+    locale = next((v for n in ("LC_ALL", "LC_CTYPE", "LANG") if (v := environ.get(n))), "")
+    plain = locale.split(".")[0] in ("C", "POSIX") and "utf" not in locale.lower()
+    utf8 = (encoding or "").lower().replace("-", "") == "utf8"
+    return UNICODE if utf8 and not plain else ASCII
+
+
+# Text from outside
+
+_SEQUENCES = re.compile(
+    r"\x1b\][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC: title, links, clipboard
+    r"|\x1b[PX^_][^\x1b\x9c]*(?:\x1b\\|\x9c)?"  # DCS, SOS, PM, APC
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
+    r"|\x1b[ -/]*[0-~]?"  # the rest
+)
+"""Control sequences (ECMA-48, 5.4 and 8.3), whole: not only their first byte."""
+
+_JOINERS = frozenset({"\u200d", "\ufe0f"})
+"""Inside emoji. Kept in running text; in a table they would break the columns."""
+
+
+def clean(text: str, *, lines: bool = False) -> str:
+    """`text` without escape sequences, control and formatting characters (bidi marks included).
+
+    Breaks become spaces; with `lines`, line breaks and tabs stay, and so do joined emoji.
+    """
+    kept = _JOINERS | {"\n", "\t"} if lines else frozenset()
+    out: list[str] = []
+    for char in _SEQUENCES.sub("", text).replace("\r\n", "\n"):
+        if (char.isprintable() and char not in _JOINERS) or char in kept:
+            out.append(char)
+        elif char.isspace():
+            out.append("\n" if lines and char in "\r\x85\u2028\u2029" else " ")
+    return "".join(out)
+
+
+def columns(text: str) -> int:
+    """Cells that a terminal needs: two for wide characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_cells, text))
+
+
+def _cells(char: str) -> int:
+    if (
+        unicodedata.combining(char)
+        or char in _JOINERS
+        or unicodedata.category(char) in ("Mn", "Me")
+    ):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most `width` cells, with `…` where something is left out."""
+    if columns(text) <= width:
+        return text
+    out, room = "", width - 1
+    for char in text:
+        if (room := room - _cells(char)) < 0:
+            break
+        out += char
+    return out + "…" if width > 0 else ""
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """The text in exactly `width` cells, at the left or at the right of them."""
+    text = cut(text, width)
+    space = " " * (width - columns(text))
+    return space + text if right else text + space
+
+
+# Numbers
+
+
+def _scaled(value: float, base: int, units: Sequence[str]) -> str:
+    """Three figures or so: `639 MB`, `5.0 GB`."""
+    step = 0
+    while step < len(units) - 1 and abs(value) >= base * 0.9995:
+        value /= base
+        step += 1
+    digits = 0 if step == 0 or abs(value) >= 99.95 else 1
+    return f"{value:.{digits}f} {units[step]}"
+
+
+def size(count: float | None) -> str:
+    """Bytes on a disk or a line, decimal."""
+    if count is None:
+        return UNKNOWN
+    return _scaled(count, 1000, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def memory(count: float | None) -> str:
+    """Bytes of memory, binary."""
+    if count is None:
+        return UNKNOWN
+    return _scaled(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+
+
+def rate(bytes_per_s: float | None) -> str:
+    """A transfer rate."""
+    return UNKNOWN if bytes_per_s is None else f"{size(bytes_per_s)}/s"
+
+
+def duration(seconds: float | None) -> str:
+    """A time span in two units at most: `12 ms`, `0.42 s`, `58 s`, `1m52s`, `2h05m`, `3d04h`."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction, rounded down so that 100 % means all."""
+    return UNKNOWN if fraction is None else f"{int(fraction * 100 + 1e-9)} %"
+
+
+def error(forecast: float | None, measured: float | None) -> str:
+    """How far a forecast is off, against what was measured: `+1.4 %` when it was too high."""
+    if not forecast or not measured:
+        return UNKNOWN
+    return f"{(forecast - measured) / measured * 100:+.1f} %"
+
+
+def count(number: float | None) -> str:
+    """A large count, such as downloads: `1.2M`."""
+    if number is None:
+        return UNKNOWN
+    return _scaled(number, 1000, ("", "k", "M", "G")).replace(" ", "")
+
+
+def tokens(number: int | None) -> str:
+    """A context length: `40k` for 40960, `1M` for 1048576; rounded where it is not even."""
+    if number is None:
+        return UNKNOWN
+    for factor, unit in ((1 << 20, "M"), (1 << 10, "k")):
+        if number >= factor and number % factor == 0:
+            return f"{number // factor}{unit}"
+    return str(number) if number < 10_000 else f"{number / 1000:.0f}k"
+
+
+def parameters(billions: float | None) -> str:
+    """A number of parameters, given in billions: `8.2B`, `270M`."""
+    if billions is None:
+        return UNKNOWN
+    return f"{billions:.1f}B" if billions >= 0.95 else f"{billions * 1000:.0f}M"
+
+
+def number(value: int, one: str, many: str | None = None) -> str:
+    """A count with its noun: `1 model`, `2 models`."""
+    return f"{value} {one if value == 1 else many or one + 's'}"
+
+
+# Shapes
+
+
+def bar(fraction: float | None, width: int, signs: Glyphs = UNICODE) -> str:
+    """A bar of `width` cells."""
+    full = 0 if fraction is None else round(max(0.0, min(1.0, fraction)) * width)
+    return signs.full * full + signs.empty * (width - full)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table."""
+
+    title: str
+    right: bool = False
+    """Whether its cells stand at the right, as numbers do."""
+    shrink: bool = False
+    """Whether it gives way where the table is wider than the terminal."""
+
+
+def table(heads: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Aligned lines, the titles first, within `width` cells as far as a column may shrink."""
+    cells = [[head.title for head in heads], *(list(map(clean, row)) for row in rows)]
+    widths = [max(columns(row[i]) for row in cells) for i in range(len(heads))]
+    over = sum(widths) + 2 * (len(widths) - 1) - width
+    for i, head in enumerate(heads):
+        if head.shrink and over > 0:
+            less = min(over, max(0, widths[i] - max(12, columns(head.title))))
+            widths[i] -= less
+            over -= less
+    return [
+        "  ".join(pad(cell, widths[i], right=heads[i].right) for i, cell in enumerate(row)).rstrip()
+        for row in cells
+    ]
