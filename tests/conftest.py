@@ -1,0 +1,88 @@
+"""Fixtures for every test: the demo hub, its models, a home of one's own, and a real core.
+
+Nothing here reaches beyond 127.0.0.1: the environment names a Hub that nobody answers for, until a
+test asks for the demo's own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.demo.hub import DemoHub
+from core.demo.process import CoreProcess
+from core.demo.repositories import build
+from core.demo.repository import DemoRepo
+
+PADDED_BYTES = 32 << 20
+"""Size of the padded model: several times what the sockets between two processes buffer."""
+
+NOBODY = "http://127.0.0.1:9"
+"""An endpoint that nobody answers on: the discard port, which no system of today serves."""
+
+_BANISHED = (
+    *("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE"),
+    *("HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_XET", "XDG_CACHE_HOME"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
+)
+"""What the person at this machine may have set, and no test may depend on."""
+
+_BUILT: dict[Path, tuple[DemoRepo, ...]] = {}
+"""The demo repositories by their folder."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the environment before anything is imported that reads it once."""
+    for name in (*_BANISHED, *(name for name in os.environ if name.startswith("MODELDECK_"))):
+        os.environ.pop(name, None)
+    folder = tempfile.mkdtemp(prefix="md-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["HF_HOME"] = os.path.join(folder, "hf")
+    os.environ["MODELDECK_HOME"] = os.path.join(folder, "home")
+    os.environ["HF_ENDPOINT"] = NOBODY
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
+    os.environ["MLX_DISABLE_COMPILE"] = "1"  # else mlx compiles kernels for seconds, per process
+
+
+@pytest.fixture(scope="session")
+def demo_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the demo repositories' files, such as `tiny-GGUF/tiny-Q8_0.gguf`."""
+    folder = tmp_path_factory.mktemp("demo")
+    _BUILT[folder] = build(folder, PADDED_BYTES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_repositories(demo_models: Path) -> tuple[DemoRepo, ...]:
+    """The demo repositories, whose files `demo_models` holds."""
+    return _BUILT[demo_models]
+
+
+@pytest.fixture
+def hub(demo_repositories: tuple[DemoRepo, ...]) -> Iterator[DemoHub]:
+    """A hub in a thread of its own, with all demo repositories."""
+    with DemoHub.in_thread(demo_repositories) as hub:
+        yield hub
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty MODELDECK_HOME, with HF_HOME in it, at a path short enough for a Unix socket."""
+    folder = Path(tempfile.mkdtemp(prefix="md-"))
+    monkeypatch.setenv("MODELDECK_HOME", str(folder / "home"))
+    monkeypatch.setenv("HF_HOME", str(folder / "hf"))
+    yield folder / "home"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def core(home: Path, hub: DemoHub) -> Iterator[CoreProcess]:
+    """A real core in a process of its own, that knows the demo hub and starts empty."""
+    with CoreProcess({**os.environ, "HF_ENDPOINT": hub.url}) as core:
+        yield core
