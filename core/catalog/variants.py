@@ -69,6 +69,12 @@ def quantization(path: str) -> str | None:
     return None
 
 
+def mlx_quantization(repo: str) -> str | None:
+    """How an MLX repository is quantized, where its name tells, such as `4bit`."""
+    found = _MLX_QUANTIZATION.search(repo.rsplit("/", 1)[-1])
+    return found[0] if found else None
+
+
 def canonical(label: str) -> str:
     """A quantization as llama.cpp spells it: upper case, and F16 for fp16."""
     return re.sub(r"\bFP(?=16|32)", "F", label.upper())
@@ -200,12 +206,11 @@ def _mlx(repo: str, files: Sequence[RepoFile]) -> Variant | None:
         return None
     # Weights come last, so that what looks complete (every shard is there) is complete.
     wanted.sort(key=lambda f: (f.path in weights, f.path != "config.json", f.path))
-    told = _MLX_QUANTIZATION.findall(repo.rsplit("/", 1)[-1])
     return Variant(
         unique=repo,
         label=None,
         format="mlx",
-        quantization=told[0] if told else None,
+        quantization=mlx_quantization(repo),
         files=tuple(wanted),
         size_bytes=sum(file.size_bytes for file in wanted),
     )
