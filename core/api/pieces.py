@@ -1,0 +1,381 @@
+"""The documented API: its twelve operations, answered as its published clients expect.
+
+Success is exactly 200 with JSON or exactly 204: an SDK takes 201 for nothing at all. Failure is
+text; 500, or 410 where one model is looked up. A model is named by its id. Which operations there
+are, and where, is read from `pieces.json`; `OPERATIONS` says what each does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from core.api import pieces_model
+from core.api.pieces_model import Document, Version, checked, for_sdk, is_cloud, sdk_version
+from core.api.pieces_progress import Followers, newest, phase, present_frame
+from core.api.pieces_schema import DOCUMENT, check
+from core.api.router import Handler, Route
+from core.api.wire import (
+    Request,
+    Response,
+    WebSocket,
+    error_response,
+    json_response,
+    no_content,
+)
+from core.errors import Busy, Conflict, NotDownloaded, NotFound
+from core.schema import Download, Instance, InstanceState, LoadOptions, Model
+from core.state import State
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+LOAD_WAIT_S = 280.0
+"""How long an answer may wait for a load: clients on Node give up after 300 s without a head."""
+
+LISTS_KEPT = 8
+"""Encoded lists that are kept: one per SDK version that asks, and anybody can claim to be one."""
+
+LOADED = (InstanceState.READY, InstanceState.BUSY)
+
+
+Status = tuple[bool, bool, int | None]
+"""Of a model: whether it downloads, whether it is loaded, and the memory it takes."""
+
+
+class Catalog:
+    """Models as encoded documents, each made again only when what it says has changed."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, tuple[Model, Status, Document, bytes]] = {}
+        self._lists: dict[Version | None, bytes] = {}
+        self._state: tuple[object, object, object] = (None, None, None)
+        self._running: frozenset[str] = frozenset()
+        self._instances: dict[str, Instance] = {}
+
+    def all(self, state: State, version: Version | None) -> bytes:
+        """Every model, as the JSON of a documented Models."""
+        self._look(state)
+        if version not in self._lists:
+            if len(self._lists) >= LISTS_KEPT:
+                self._lists.clear()
+            parts = [self.one(state, model, version) for model in state.models.values()]
+            self._lists[version] = b'{"iterable":[' + b",".join(parts) + b"]}"
+        return self._lists[version]
+
+    def one(self, state: State, model: Model, version: Version | None) -> bytes:
+        """One model, as JSON."""
+        made, text = self.document(state, model)
+        shown = for_sdk(made, version)
+        return text if shown is made else msgspec.json.encode(shown)
+
+    def document(self, state: State, model: Model) -> tuple[Document, bytes]:
+        """One model, as an object and as JSON that any recent SDK takes."""
+        self._look(state)
+        instance = self._instances.get(model.id)
+        ram = instance.measured_bytes if instance is not None else None
+        status = model.id in self._running, instance is not None, ram
+        part = self._parts.get(model.id)
+        if part is None or part[0] is not model or part[1] != status:
+            made = pieces_model.document(
+                model, downloading=status[0], loaded=status[1], ram_bytes=status[2]
+            )
+            part = model, status, made, msgspec.json.encode(made)
+            self._parts[model.id] = part
+        return part[2], part[3]
+
+    def _look(self, state: State) -> None:
+        """Who downloads and who is loaded, worked out once per change."""
+        parts = state.models, state.downloads, state.instances
+        if all(now is before for now, before in zip(parts, self._state, strict=True)):
+            return
+        self._state = parts
+        self._lists.clear()
+        jobs = [job for job in state.downloads.values() if phase(job) == "running"]
+        self._running = frozenset(job.model_id for job in jobs)
+        loaded = [i for i in state.instances.values() if i.state in LOADED]
+        self._instances = {instance.model_id: instance for instance in loaded}
+        for gone in self._parts.keys() - state.models.keys():
+            del self._parts[gone]
+
+
+class Desk:
+    """What the operations keep for one core."""
+
+    def __init__(self) -> None:
+        self.catalog = Catalog()
+        self.followers = Followers()
+
+
+_desks: WeakKeyDictionary[Deck, Desk] = WeakKeyDictionary()
+
+
+def _desk(deck: Deck) -> Desk:
+    desk = _desks.get(deck)
+    if desk is None:
+        desk = _desks[deck] = Desk()
+    return desk
+
+
+def _find(deck: Deck, key: str) -> Model:
+    model = deck.state.models.get(key)
+    if model is None:
+        raise NotFound(f"There is no model {key[:100]!r}.", "GET /models lists them.")
+    return model
+
+
+def _named(deck: Deck, request: Request) -> Model:
+    return _find(deck, request.params["model"])
+
+
+def _sdk(request: Request) -> Version | None:
+    return sdk_version(request.headers.get("user-agent"))
+
+
+def _answer(deck: Deck, request: Request, key: str) -> Response:
+    """The model as it stands now."""
+    model = _find(deck, key)
+    return Response(body=_desk(deck).catalog.one(deck.state, model, _sdk(request)))
+
+
+def _job(deck: Deck, model: Model) -> Download | None:
+    """The download of a model that is under way."""
+    job = newest(deck.state, model.id)
+    return job if job is not None and phase(job) == "running" else None
+
+
+async def _told(deck: Deck, key: str) -> None:
+    """Let the progress sockets have what just happened before the operation is answered."""
+    await _desk(deck).followers.told(key, deck.state.seq)
+
+
+def _refuse_cloud(model: Model, verb: str) -> None:
+    if is_cloud(model):
+        raise Conflict(f"{model.name} runs at a remote provider: it cannot be {verb}.")
+
+
+# Operations
+
+
+def list_models(deck: Deck, request: Request) -> Response:
+    """Every model, in a stable order."""
+    return Response(body=_desk(deck).catalog.all(deck.state, _sdk(request)))
+
+
+def get_model(deck: Deck, request: Request) -> Response:
+    """One model; clients ask for this many times a second while they wait."""
+    return _answer(deck, request, request.params["model"])
+
+
+async def download(deck: Deck, request: Request) -> Response:
+    """Start a download, or join the one that runs; answered once it is journaled."""
+    model = _named(deck, request)
+    _refuse_cloud(model, "downloaded")
+    job = await deck.download(model.id, request.origin)
+    await _told(deck, model.id)
+    found = _find(deck, model.id)
+    if job is None or found.downloaded or _job(deck, found) is not None:
+        return _answer(deck, request, model.id)
+    # It ended already, and not well. The client learns that from the next answer: one that polls
+    # waits for ever where neither flag was ever set.
+    started = {**_desk(deck).catalog.document(deck.state, found)[0], "downloading": True}
+    return json_response(for_sdk(started, _sdk(request)))
+
+
+async def cancel(deck: Deck, request: Request) -> Response:
+    """Stop the download that runs; nothing happens where there is none."""
+    model = _named(deck, request)
+    job = _job(deck, model)
+    if job is not None:
+        try:
+            await deck.cancel_download(job.id, request.origin)
+        except (NotFound, Conflict):
+            pass  # it ended in between
+        await _told(deck, model.id)
+    return _answer(deck, request, model.id)
+
+
+async def load(deck: Deck, request: Request) -> Response:
+    """Load a downloaded model; answered when it is loaded."""
+    model = _named(deck, request)
+    _refuse_cloud(model, "loaded")
+    if not model.downloaded:
+        if _job(deck, model) is not None:
+            raise Conflict(f"{model.name} is still being downloaded.", "Load it when it is here.")
+        raise NotDownloaded(f"{model.name} is not downloaded.", "Download it first.")
+    try:
+        async with asyncio.timeout(LOAD_WAIT_S):
+            await deck.loaded(model.id, LoadOptions(), request.origin)
+    except TimeoutError:
+        raise Busy(
+            f"{model.name} is still loading after {LOAD_WAIT_S:.0f} s.",
+            "Ask again: a load that runs is joined.",
+        ) from None
+    return _answer(deck, request, model.id)
+
+
+async def unload(deck: Deck, request: Request) -> Response:
+    """Free the memory of a loaded model; nothing happens where it is not loaded."""
+    model = _named(deck, request)
+    _refuse_cloud(model, "unloaded")
+    instance = deck.instance_of(model.id)
+    if instance is not None:
+        try:
+            await deck.unload(instance.id, request.origin)
+        except NotFound:
+            pass  # it ended in between
+    return _answer(deck, request, model.id)
+
+
+async def unload_all(deck: Deck, request: Request) -> Response:
+    """Unload every model that can be unloaded."""
+    await deck.unload_all(request.origin)
+    return no_content()
+
+
+async def update(deck: Deck, request: Request) -> Response:
+    """Change a custom model; the id in the body names it."""
+    body = checked(request.json(), "Model")
+    model = _find(deck, body["id"])
+    if not model.custom:
+        raise Conflict(f"{model.name} is not a custom model.", "Only custom ones can be changed.")
+    shown, _ = _desk(deck).catalog.document(deck.state, model)
+    changes = pieces_model.changes(model, shown, body)
+    if "name" in changes:
+        _refuse_name(deck, model, changes["name"])
+    if changes:
+        await deck.update_model(model.id, changes, request.origin)
+    return _answer(deck, request, model.id)
+
+
+def _refuse_name(deck: Deck, model: Model, name: str) -> None:
+    """Clients key on the name: of two models with one name, one vanishes."""
+    wanted = name.strip().casefold()
+    if not wanted:
+        raise Conflict("name is empty.", "Give the model a name.")
+    for other in deck.state.models.values():
+        if other.id != model.id and other.name.strip().casefold() == wanted:
+            raise Conflict(f"{other.name} is the name of another model, id {other.id}.")
+
+
+async def create(deck: Deck, request: Request) -> Response:
+    """Add a custom model."""
+    seed = pieces_model.seed(checked(request.json(), "SeededModel"))
+    model = await deck.create_model(seed, request.origin)
+    return _answer(deck, request, model.id)
+
+
+async def delete(deck: Deck, request: Request) -> Response:
+    """Remove a custom model, with what was downloaded for it."""
+    model = _named(deck, request)
+    if not model.custom:
+        raise Conflict(f"{model.name} is not a custom model.", "Only custom ones can be deleted.")
+    await deck.delete_model(model.id, request.origin)
+    await _told(deck, model.id)
+    return no_content()
+
+
+async def delete_cache(deck: Deck, request: Request) -> Response:
+    """Remove what was downloaded for a model and keep the entry."""
+    body = request.json()
+    if body is not None:
+        check(body, "ModelDeleteCacheInput")
+    model = _named(deck, request)
+    if not is_cloud(model):
+        shown, _ = _desk(deck).catalog.document(deck.state, model)
+        if shown["usage"] in pieces_model.NOT_LANGUAGE:
+            raise Conflict(
+                f"{model.name} is not a language model ({shown['usage']}).",
+                "Only what was downloaded for language models can be removed here.",
+            )
+        await _remove_files(deck, request, model)
+    return json_response({"model": {"id": model.id}})
+
+
+async def _remove_files(deck: Deck, request: Request, model: Model) -> None:
+    if model.local:
+        raise Conflict(
+            f"{model.name} lies at {model.path}, which is yours: it is never deleted here.",
+            "Delete the file yourself, or delete the model to take it off the list.",
+        )
+    job = newest(deck.state, model.id)
+    if model.downloaded or (job is not None and job.state != "completed"):
+        await deck.delete_cached([model.id], request.origin, force=True)
+        await _told(deck, model.id)
+
+
+def progress(deck: Deck, request: Request) -> Response:
+    """The present state of a download, for a client that asks instead of listening."""
+    try:
+        model = _named(deck, request)
+    except NotFound as error:
+        return error_response(error, "text", 500)  # 410 is for the socket
+    frame = present_frame(model, newest(deck.state, model.id), datetime.now(UTC))
+    return Response(body=frame or b"{}")
+
+
+async def progress_socket(deck: Deck, request: Request, socket: WebSocket) -> None:
+    """Follow the downloads of a model, for as long as the client likes."""
+    model = _named(deck, request)
+    with _desk(deck).followers.join(model.id, socket) as follower:
+        await follower.run(deck.feed)
+
+
+# Routes
+
+OPERATIONS: Mapping[str, Handler] = {
+    "modelsSnapshot": list_models,
+    "modelsSpecificModelSnapshot": get_model,
+    "modelSpecificModelDownload": download,
+    "modelSpecificModelDownloadCancel": cancel,
+    "modelSpecificModelDownloadProgress": progress,
+    "modelSpecificModelLoad": load,
+    "modelSpecificModelUnload": unload,
+    "modelUpdate": update,
+    "modelsCreateNewModel": create,
+    "modelsDeleteSpecificModel": delete,
+    "modelsDeleteSpecificModelCache": delete_cache,
+    "unloadModels": unload_all,
+}
+"""Operation ids of the document, and what answers them."""
+
+
+def _routes() -> tuple[Route, ...]:
+    return tuple(
+        _route(method.upper(), path, operation)
+        for path, operations in DOCUMENT["paths"].items()
+        for method, operation in operations.items()
+    )
+
+
+def _route(method: str, path: str, operation: Mapping[str, Any]) -> Route:
+    name = operation["operationId"]
+    responses = operation["responses"]
+    body = operation.get("requestBody")
+    return Route(
+        method=method,
+        template=path,
+        operation_id=name,
+        summary=operation["summary"],
+        tag=operation["tags"][0],
+        handler=OPERATIONS[name],
+        socket=progress_socket if "101" in responses else None,
+        body=_schema(body) if body else None,
+        answer=_schema(responses["200"]) if "200" in responses else None,
+        status=200 if "200" in responses else 204,
+        error_style="text",
+        statuses={NotFound: 410} if "410" in responses else {},
+    )
+
+
+def _schema(part: Mapping[str, Any]) -> str:
+    reference: str = part["content"]["application/json"]["schema"]["$ref"]
+    return reference.rsplit("/", 1)[1]
+
+
+ROUTES = _routes()

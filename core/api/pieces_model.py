@@ -1,0 +1,333 @@
+"""The documented Model made from our records, and changes of our records from its fields. Pure.
+
+A documented Model says three kinds of things: what our record holds (name, size, whether it is
+downloaded), what follows from it (family, what it is for), and what a client once told us to keep
+(`Model.documented`), which wins over what we would say ourselves. Every value that goes out is
+checked here, when the answer is made from a record: a list with one bad entry cannot be read at all
+by the published SDKs, so a field that is not as documented is left out, never sent.
+
+Enum values. An SDK older than a value fails on it (Python up to 4.4), so what we work out ourselves
+is among the values of the oldest one, 2.7.0. What a client gave is kept, and left out only in
+answers to an SDK that is too old for it (`for_sdk`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from core.api.pieces_schema import INT64, SCHEMAS, check, problem, resolve, timestamp
+from core.errors import InvalidRequest
+from core.schema import Model, ModelSeed
+
+Document = dict[str, Any]
+"""A documented object, ready for JSON."""
+
+Version = tuple[int, int]
+"""Of an SDK: major and minor."""
+
+KEPT = (
+    *("type", "usage", "foundation", "provider", "parameters", "quantization"),
+    *("maxTokens", "capabilities", "bytes", "ram", "cpu"),
+)
+"""Fields that a client may give and change, and that only the documented API shows."""
+
+PLAIN = ("name", "description", "version")
+"""Fields that a client may give and change, and that are our record's own."""
+
+SPEED_BELOW = 5.0
+ACCURACY_FROM = 14.0
+"""Parameters in billions: below the first a model is small for its time, from the second large."""
+
+NOT_LANGUAGE = frozenset(
+    (
+        *("OCR", "VIDEO_OCR", "CODE_CLASSIFICATION", "TEXT_VS_CODE", "TEXT_VS_CODE_SEGMENTATION"),
+        *("TAGIFY_CODE", "TAGIFY_COLOR_FROM_CODE", "TLP_TAG_SEARCH", "TLP_NEURAL_CODE_SEARCH"),
+    )
+)
+"""Uses that are not a language model's: `delete/cache` is for language models only."""
+
+SINCE: Mapping[str, Mapping[str, Version]] = {
+    "foundation": dict.fromkeys(
+        (
+            *("GEMINI_2", "CLAUDE_4", "CODESTRAL_LATEST", "DEEPSEEK_LATEST", "LLAVA_LATEST"),
+            *("MIXTRAL_LATEST", "MISTRAL_LATEST", "ORCA_LATEST", "QWEN_CODER_LATEST"),
+            *("QWEN_LATEST", "QWQ_LATEST", "STARCODER_LATEST", "TINYLLAMA_LATEST"),
+            *("VICUNA_LATEST", "WIZARD_LATEST", "ZEPHYR_LATEST", "POTION"),
+        ),
+        (4, 4),
+    )
+    | dict.fromkeys(["MSFT_AZURE_OPEN_AI_LATEST", "AWS_BEDROCK_LATEST"], (5, 0)),
+    "provider": {"MINISHLABS": (4, 4), "MSFT_AZURE_OPEN_AI": (5, 0), "AWS_BEDROCK": (5, 0)},
+}
+"""Enum values that came after 2.7.0, and the SDK version that brought each."""
+
+FAMILIES: tuple[tuple[re.Pattern[str], str | None, str | None], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), provider, foundation)
+    for pattern, provider, foundation in (
+        (r"deepseek|nemotron", None, None),
+        (r"smol_?lm", "HUGGING_FACE", None),
+        (r"code-?gemma.*7b", "GOOGLE", "CODE_GEMMA_7B"),
+        (r"code-?gemma.*2b", "GOOGLE", "CODE_GEMMA_2B"),
+        (r"gemma-?2.*9b", "GOOGLE", "GEMMA_2_9B"),
+        (r"embedding-?gemma", "GOOGLE", None),
+        (r"gemma", "GOOGLE", "GEMMA_LATEST"),
+        (r"code-?llama.*7b", "META", "CODE_LLAMA_2_7B"),
+        (r"code-?llama.*13b", "META", "CODE_LLAMA_2_13B"),
+        (r"code-?llama.*70b", "META", "CODE_LLAMA_2_70B"),
+        (r"llama-?2.*7b", "META", "LLAMA_2_7B"),
+        (r"llama-?2.*13b", "META", "LLAMA_2_13B"),
+        (r"llama-?2.*70b", "META", "LLAMA_2_70B"),
+        (r"llama-?3(?![.]).*8b", "META", "LLAMA_3_8B"),
+        (r"llama-?3(?![.]).*70b", "META", "LLAMA_3_70B"),
+        (r"llama-?[34]", "META", "LLAMA_LATEST"),
+        (r"phi-?2(?![0-9])", "MICROSOFT", "PHI_2"),
+        (r"phi-?3-?mini", "MICROSOFT", "PHI_3_MINI"),
+        (r"phi-?3-?small", "MICROSOFT", "PHI_3_SMALL"),
+        (r"(?<![a-z])phi-?[0-9]", "MICROSOFT", "PHI_LATEST"),
+        (r"mixtral.*8x22b", None, "MIXTRAL_8_x_22B"),
+        (r"mixtral.*8x7b", None, "MIXTRAL_8_x_7B"),
+        (r"mistral-?7b", None, "MISTRAL_7B"),
+        (r"granite.*(?<![0-9])3b", "IBM", "GRANITE_3B"),
+        (r"granite.*(?<![0-9])8b", "IBM", "GRANITE_8B"),
+        (r"granite", "IBM", "GRANITE_LATEST"),
+        (r"gpt-?oss", "OPENAI", "GPT_LATEST"),
+        (r"starcoder.*15", "BIGCODE", "STARCODER_15.5B"),
+        (r"starcoder", "BIGCODE", None),
+        (r"starling.*7b", None, "STARLING_7B"),
+        (r"snowflake", "SNOWFLAKE", None),
+        (r"(?<![a-z])jina", "JINA", None),
+    )
+)
+"""Pattern in the name, who made it, family; the first that fits counts. All values are of 2.7.0."""
+
+_PROPERTIES = SCHEMAS["Model"]["properties"]
+_AGENT = re.compile(r"OpenAPI-Generator/(\d{1,4})\.(\d{1,4})\.\d+/python")
+
+
+def document(
+    model: Model, *, downloading: bool = False, loaded: bool = False, ram_bytes: int | None = None
+) -> Document:
+    """The documented Model of a record: as its schema says, whatever the record holds.
+
+    Args:
+        model: The record.
+        downloading: Whether a download of it runs now.
+        loaded: Whether it is in memory now.
+        ram_bytes: What it takes in memory now; None when not loaded or not measured.
+    """
+    cloud = is_cloud(model)
+    made: Document = {
+        "id": model.id,
+        "name": _text(model.name),
+        "version": _text(model.version) or "1",
+        "created": {"value": _moment(model.created_at)},
+        "cloud": cloud,
+        "type": _type(model),
+        "usage": _usage(model),
+        "description": _text(model.description),
+        **_family(model),
+        "cpu": model.format == "gguf",
+        "custom": model.custom,
+        "downloaded": model.downloaded and not cloud,
+        "downloading": downloading and not cloud,
+        "loaded": loaded and not cloud,
+    }
+    if (unique := unique_of(model)) is not None:
+        made["unique"] = _text(unique)
+    if model.quantization:
+        made["quantization"] = _text(model.quantization)
+    if model.parameters is not None and math.isfinite(model.parameters):
+        made["parameters"] = model.parameters
+    if (size := _bytes(model.size_bytes)) is not None:
+        made["bytes"] = size
+    if (ram := _bytes(ram_bytes)) is not None:
+        made["ram"] = ram
+    if model.context_length is not None and model.context_length in INT64:
+        made["maxTokens"] = {"total": model.context_length}
+    if "vision" in model.usage:
+        made["capabilities"] = {"images": True}
+    return _overlaid(made, model.documented)
+
+
+def _overlaid(made: Document, documented: Mapping[str, Any]) -> Document:
+    """What we would say, with what a client told us to keep where that is as its schema says."""
+    for name in KEPT:
+        if name not in documented:
+            continue
+        value = documented[name]
+        if value is None:  # a number that a client cleared
+            made.pop(name, None)
+        elif problem(value, _PROPERTIES[name]) is None:
+            made[name] = value
+    return made
+
+
+def sdk_version(user_agent: str | None) -> Version | None:
+    """The SDK that asks, where it is one that fails on enum values it does not know.
+
+    Python's names itself `OpenAPI-Generator/4.4.0/python`; TypeScript's takes any value.
+    """
+    found = _AGENT.match(user_agent or "")
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def for_sdk(made: Document, version: Version | None) -> Document:
+    """The document without what an SDK is too old for; the same one where that is nothing."""
+    if version is None:
+        return made
+    late = [
+        field
+        for field, since in SINCE.items()
+        if field in made and since.get(made[field], version) > version
+    ]
+    return {name: value for name, value in made.items() if name not in late} if late else made
+
+
+def is_cloud(model: Model) -> bool:
+    """Whether the entry stands for a model at a remote provider: never downloaded, never loaded."""
+    return model.documented.get("cloud") is True
+
+
+def unique_of(model: Model) -> str | None:
+    """The unique name as clients see it; None for a custom entry that was made without one."""
+    return None if model.unique.startswith("custom:") else model.unique
+
+
+# From a client
+
+
+def checked(body: Any, name: str) -> Mapping[str, Any]:
+    """A body that must be there and fit the schema of this name. Raises InvalidRequest."""
+    if body is None:
+        raise InvalidRequest("The body is missing.", f"Send a {name} as JSON.")
+    check(body, name)
+    found: Mapping[str, Any] = body
+    return found
+
+
+def seed(body: Mapping[str, Any]) -> ModelSeed:
+    """What a checked SeededModel asks for.
+
+    `downloaded`, `custom`, `denied`, `organization` and `schema` are not ours to take.
+    """
+    documented = {name: value for name in KEPT if (value := _kept(body, name)) is not None}
+    if body["cloud"]:
+        documented["cloud"] = True
+    return ModelSeed(
+        unique=(body.get("unique") or "").strip() or None,
+        name=body["name"].strip() or None,
+        version=body["version"],
+        description=body.get("description") or "",
+        created_at=_moment(body["created"]["value"]),
+        documented=documented,
+    )
+
+
+def changes(model: Model, shown: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checked Model changes in our record; empty where it changes nothing.
+
+    Clients send back whole objects, so a field counts as changed only where it differs from what
+    the client could read before (`shown`): else every value that we work out would be frozen by the
+    first update. An absent field stays; null clears a number that may be null. State, and what is
+    not the client's to say (`created`, `cloud`, `custom`, ...), is passed over.
+    """
+    changed = {
+        name: body[name] for name in PLAIN if body.get(name, shown.get(name)) != shown.get(name)
+    }
+    unique = (body.get("unique") or "").strip()
+    if unique and unique != shown.get("unique"):
+        changed["unique"] = unique
+    documented = dict(model.documented)
+    for name in KEPT:
+        if name == "ram" and shown.get("loaded"):
+            continue  # measured, and already another figure than the client read
+        if body.get(name, "") is None:
+            if shown.get(name) is not None:
+                documented[name] = None
+        elif (value := _kept(body, name)) is not None and value != shown.get(name):
+            documented[name] = value
+    if documented != model.documented:
+        changed["documented"] = documented
+    return changed
+
+
+def _kept(body: Mapping[str, Any], name: str) -> Any:
+    """A checked field of a body as it is kept; None where it says nothing.
+
+    Of an object only what its schema knows is kept, without the `schema` marker, which no client
+    needs and older ones may not be able to read. `UNKNOWN` says nothing, and 3.x fails on it.
+    """
+    value = body.get(name)
+    if value == "UNKNOWN":
+        return None
+    if not isinstance(value, dict):
+        return value
+    known = resolve(_PROPERTIES[name])["properties"]
+    required = resolve(_PROPERTIES[name]).get("required", ())
+    return {
+        key: item
+        for key, item in value.items()
+        if key in known and key != "schema" and (item is not None or key in required)
+    }
+
+
+# What follows from a record
+
+
+def _type(model: Model) -> str:
+    if model.parameters is None or not math.isfinite(model.parameters):
+        return "BALANCED"
+    if model.parameters < SPEED_BELOW:
+        return "SPEED"
+    return "ACCURACY" if model.parameters >= ACCURACY_FROM else "BALANCED"
+
+
+def _usage(model: Model) -> str:
+    if "embedding" in model.usage:
+        return "TEXT_EMBEDDING"
+    return "CODE_GENERATION" if model.usage[:1] == ("code",) else "CODE_CONVERSATION"
+
+
+def _family(model: Model) -> Document:
+    """Who made it and its family, where the oldest SDK has a word for it."""
+    repo = (model.repo or "").split("/")[-1]
+    text = f"{repo[:100]} {model.name[:100].replace(' ', '-')}"
+    for pattern, provider, foundation in FAMILIES:
+        if pattern.search(text):
+            found = {"provider": provider, "foundation": foundation}
+            return {key: value for key, value in found.items() if value is not None}
+    return {}
+
+
+def _text(text: str) -> str:
+    """The text without what UTF-8 cannot carry: file names on disk can hold lone surrogates."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _moment(text: str) -> str:
+    """A time as every SDK reads it: ISO 8601, UTC, ending in Z."""
+    try:
+        return timestamp(text).isoformat().replace("+00:00", "Z")
+    except ValueError:
+        return "1970-01-01T00:00:00Z"
+
+
+def _bytes(size: int | None) -> Document | None:
+    if size is None or size < 0 or size not in INT64:
+        return None
+    return {"value": size, "readable": readable(size)}
+
+
+def readable(size: int) -> str:
+    """A byte count in words, by powers of 1000 as the Hub shows sizes.
+
+    >>> readable(105_454_432)
+    '105.5 MB'
+    """
+    if size < 1000:
+        return f"{size} B"
+    power = min(len(f"{size}") - 1, 18) // 3
+    return f"{size / 1000**power:.1f} {' kMGTPE'[power]}B"

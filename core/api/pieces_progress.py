@@ -1,0 +1,302 @@
+"""The progress socket: one machine per socket that turns records into frames, and who listens.
+
+Theory of operation. `Progress` is pure. It is told what the State was when the socket came
+(`begin`), then every change after that in order, and answers each with the frames to send. One run
+of a download is INITIALIZED, any number of IN-PROGRESS with a number that never falls, and exactly
+one of COMPLETED, FAILED, CANCELED. The rules come from what real clients do with the frames:
+
+- A socket that comes in the middle is told the present state and never INITIALIZED: one client ends
+  at the first frame that is not IN-PROGRESS.
+- COMPLETED waits until the model says `downloaded`: one client lists the models again as soon as it
+  sees COMPLETED, and would go round in circles.
+- RESET follows when what was downloaded is gone, whole or in part, never within a run.
+
+A paused download is still under way; one that stopped by itself (no room on disk) has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from core.api.pieces_schema import timestamp
+from core.api.wire import WebSocket
+from core.feed import Feed
+from core.schema import Download, Model
+from core.state import DownloadChanged, DownloadRemoved, Event, ModelChanged, ModelRemoved, State
+
+logger = logging.getLogger(__name__)
+
+RECENT = timedelta(seconds=30)
+"""How long a failure or a cancel is told to a socket that comes afterwards."""
+
+STEP = 0.1
+"""Percent between two IN-PROGRESS frames: less cannot be seen on a bar."""
+
+INTERVAL_S = 0.2
+"""Between two IN-PROGRESS frames. Downloads tell of themselves about 4 times a second; this only
+keeps back the odd change that comes right behind another."""
+
+HANDOVER_S = 1.0
+"""How long an operation waits for its frames to be sent: a client that does not read its socket
+must not hold up the answer to another."""
+
+End = Literal["COMPLETED", "FAILED", "CANCELED"]
+Phase = Literal["running", "COMPLETED", "FAILED", "CANCELED"]
+
+INITIALIZED = b'{"status":"INITIALIZED"}'
+RESET = b'{"status":"RESET"}'
+
+
+def phase(job: Download) -> Phase:
+    """What a download is for the documented API."""
+    match job.state:
+        case "completed":
+            return "COMPLETED"
+        case "failed":
+            return "FAILED"
+        case "canceled":
+            return "CANCELED"
+        case "paused" if job.error is not None:
+            return "FAILED"
+        case _:
+            return "running"
+
+
+def newest(state: State, model_id: str) -> Download | None:
+    """The newest download of a model."""
+    jobs = (job for job in state.downloads.values() if job.model_id == model_id)
+    return max(jobs, key=lambda job: job.created_at, default=None)
+
+
+def percentage(job: Download) -> float:
+    """How much of all files is here, to a tenth of a percent; below 100 until it is verified."""
+    if job.total_bytes <= 0:
+        return 0.0
+    part = max(job.received_bytes, job.verified_bytes, 0) / job.total_bytes
+    return min(math.floor(part * 1000) / 10, 99.9)
+
+
+def running_frame(percent: float) -> bytes:
+    """The frame of a download that runs."""
+    return b'{"status":"IN-PROGRESS","percentage":%.1f}' % percent
+
+
+def end_frame(end: End) -> bytes:
+    """The last frame of a run. Only a complete one has a percentage."""
+    if end == "COMPLETED":
+        return b'{"status":"COMPLETED","percentage":100}'
+    return b'{"status":"%b"}' % end.encode()
+
+
+def present_frame(model: Model, job: Download | None, at: datetime) -> bytes | None:
+    """The present state, for a socket that comes now; None where there is nothing to tell."""
+    state = phase(job) if job is not None else None
+    if job is not None and state == "running":
+        return running_frame(percentage(job))
+    if model.downloaded:
+        return end_frame("COMPLETED")
+    if job is not None and state in ("FAILED", "CANCELED") and _recent(job, at):
+        return end_frame("FAILED" if state == "FAILED" else "CANCELED")
+    return None
+
+
+def _recent(job: Download, at: datetime) -> bool:
+    try:
+        return at - timestamp(job.finished_at or "") < RECENT
+    except ValueError:  # not ended: it waits for room on disk, which is news until it goes on
+        return job.state == "paused"
+
+
+class Progress:
+    """What one socket has been told of one model. Pure but for what it remembers."""
+
+    def __init__(self, model_id: str) -> None:
+        self.model_id = model_id
+        self.gone = False
+        """Whether the model has left the list: there will be no more frames."""
+        self._running: str | None = None
+        self._ended: tuple[str, Phase] | None = None
+        self._downloaded = False
+        self._partial = False
+        self._held = False
+        self._percent = -1.0
+        self._sent_at = -math.inf
+
+    def begin(self, state: State, at: datetime) -> list[bytes]:
+        """The frames for a socket that comes at this State."""
+        model, job = state.models.get(self.model_id), newest(state, self.model_id)
+        if model is None:
+            self.gone = True
+            return []
+        self._downloaded = model.downloaded
+        if job is not None and phase(job) == "running":
+            self._running, self._percent = job.id, percentage(job)
+        elif job is not None:
+            self._ended = job.id, phase(job)
+        self._partial = job is not None and job.received_bytes > 0
+        frame = present_frame(model, job, at)
+        return [] if frame is None else [frame]
+
+    def follow(self, item: State | Event, clock: float) -> list[bytes]:
+        """The frames for the next item of the feed; `clock` counts seconds, from anywhere."""
+        match item:
+            case DownloadChanged(download=job) if job.model_id == self.model_id:
+                return self._job(job, clock)
+            case ModelChanged(model=model) if model.id == self.model_id:
+                return self._presence(model.downloaded)
+            case DownloadRemoved(id=key) if key == self._running:
+                return self._end(key, "CANCELED")
+            case ModelRemoved(id=key) if key == self.model_id:
+                return self._leave()
+            case State():
+                return self._catch_up(item, clock)
+            case _:
+                return []
+
+    def _catch_up(self, state: State, clock: float) -> list[bytes]:
+        """After an overflow: how the run that was followed ended, and what is new."""
+        frames: list[bytes] = []
+        model, last = state.models.get(self.model_id), newest(state, self.model_id)
+        if model is not None and model.downloaded:
+            self._downloaded = True
+        if self._running is not None and (last is None or last.id != self._running):
+            job = state.downloads.get(self._running)
+            if job is not None and phase(job) != "running":
+                frames += self._job(job, clock)
+            else:
+                frames += self._end(self._running, "CANCELED")
+        if last is not None:
+            frames += self._job(last, clock)
+        return frames + (self._leave() if model is None else self._presence(model.downloaded))
+
+    def _job(self, job: Download, clock: float) -> list[bytes]:
+        now = phase(job)
+        if now != "running" and self._running not in (None, job.id):
+            return []  # an older job that changes while another runs
+        partial, self._partial = self._partial, job.received_bytes > 0
+        if now == "running":
+            return self._run(job, clock)
+        frames: list[bytes] = []
+        if self._ended != (job.id, now) or self._running is not None:
+            if self._running is None:  # over so soon that its start was never seen
+                frames.append(INITIALIZED)
+            frames += self._end(job.id, now)
+        if partial and not self._partial and now != "COMPLETED":
+            frames.append(RESET)
+        return frames
+
+    def _run(self, job: Download, clock: float) -> list[bytes]:
+        frames: list[bytes] = []
+        if self._running != job.id:
+            if self._running is not None:
+                frames += self._end(self._running, "CANCELED")
+            self._running, self._held = job.id, False
+            self._percent, self._sent_at = -1.0, -math.inf
+            frames.append(INITIALIZED)
+        percent = percentage(job)
+        # Halves of a step and of a millisecond: tenths are not exact in binary.
+        if percent - self._percent > STEP / 2 and clock - self._sent_at > INTERVAL_S - 0.0005:
+            self._percent, self._sent_at = percent, clock
+            frames.append(running_frame(percent))
+        return frames
+
+    def _end(self, job_id: str, end: End) -> list[bytes]:
+        self._running, self._ended = None, (job_id, end)
+        self._held = end == "COMPLETED" and not self._downloaded
+        return [] if self._held else [end_frame(end)]
+
+    def _presence(self, downloaded: bool) -> list[bytes]:
+        before, self._downloaded = self._downloaded, downloaded
+        if downloaded and self._held:
+            self._held = False
+            return [end_frame("COMPLETED")]
+        return [RESET] if before and not downloaded and self._running is None else []
+
+    def _leave(self) -> list[bytes]:
+        self.gone = True
+        frames = self._end(self._running, "CANCELED") if self._running is not None else []
+        return frames + self._presence(downloaded=False)
+
+
+class Follower:
+    """One open socket: follows the feed and sends what `Progress` makes of it."""
+
+    def __init__(self, model_id: str, socket: WebSocket) -> None:
+        self.model_id = model_id
+        self.socket = socket
+        self._seen = 0
+        self._moved = asyncio.Event()
+
+    async def run(self, feed: Feed) -> None:
+        """Accept the socket and serve it until the model is gone; cancelled when the peer is."""
+        progress = Progress(self.model_id)
+        clock = asyncio.get_running_loop().time
+        with feed.subscribe() as subscription:
+            # The State of this moment, taken before anything is awaited: what comes later is news.
+            state = feed.state
+            subscription.take()
+            frames = progress.begin(state, datetime.now(UTC))
+            await self.socket.accept()
+            await self._send(frames, state.seq)
+            async for batch in subscription.batches():
+                frames = [f for item in batch for f in progress.follow(item, clock())]
+                await self._send(frames, batch[-1].seq if batch else 0)
+                if progress.gone:
+                    break
+        await self.socket.close(1000, "The model is gone.")
+
+    async def _send(self, frames: list[bytes], seq: int) -> None:
+        for frame in frames:
+            await self.socket.send(frame)
+        self._seen = max(self._seen, seq)
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    def leave(self) -> None:
+        """Nothing more will be sent: let go of who waits for it."""
+        self._seen = sys.maxsize
+        self._moved.set()
+
+    async def reached(self, seq: int) -> None:
+        """Return once everything up to this event is sent, or the socket is gone."""
+        while self._seen < seq:
+            await self._moved.wait()
+
+
+class Followers:
+    """The open progress sockets of one core."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, set[Follower]] = {}
+
+    @contextmanager
+    def join(self, model_id: str, socket: WebSocket) -> Iterator[Follower]:
+        """A follower of this model, known here for as long as the block runs."""
+        follower = Follower(model_id, socket)
+        self._open.setdefault(model_id, set()).add(follower)
+        try:
+            yield follower
+        finally:
+            follower.leave()
+            self._open[model_id].discard(follower)
+            if not self._open[model_id]:
+                del self._open[model_id]
+
+    async def told(self, model_id: str, seq: int) -> None:
+        """Return once the sockets of this model have what happened up to `seq`, or soon after.
+
+        So that INITIALIZED is sent before the operation that started the download is answered.
+        """
+        try:
+            async with asyncio.timeout(HANDOVER_S):
+                for follower in tuple(self._open.get(model_id, ())):
+                    await follower.reached(seq)
+        except TimeoutError:
+            logger.info("a progress socket of model %s is not read", model_id)
