@@ -25,7 +25,7 @@ import msgspec
 
 from core import __version__
 from core.client import Client
-from core.errors import Conflict, CoreUnreachable, DeckError, StorageFailed, from_info
+from core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFailed, from_info
 from core.paths import Paths, locate, make_private
 from core.schema import ErrorInfo
 
@@ -109,20 +109,24 @@ async def start_background(paths: Paths) -> Ready:
     When another process was quicker, that one's core is returned. Raises what the core could not
     start for, with the last lines of its log.
     """
-    try:
-        log = _open_log(paths)
-    except OSError as error:
-        raise StorageFailed(
-            f"The log {paths.core_log} cannot be written: {error}.",
-            "Mend its permissions, or move it with MODELDECK_LOG_DIR.",
-        ) from error
-    with log:
-        start = log.tell()
-        reply = await _spawn(log.fileno())
-    answer = _understood(reply)
-    if isinstance(answer, Conflict) and (other := await _other(paths)):
-        return other
-    return _started(answer, paths, start)
+    deadline = time.monotonic() + START_S
+    while True:
+        with _open_log(paths) as log:
+            start = log.tell()
+            answer = _understood(await _spawn(log.fileno()))
+        if not isinstance(answer, AlreadyRunning) or time.monotonic() > deadline:
+            return _started(answer, paths, start)
+        if other := await _other(paths, deadline):
+            return other
+
+
+async def _other(paths: Paths, deadline: float) -> Ready | None:
+    """The core that holds the lock, once it answers; None when it lets go, or never answers."""
+    while time.monotonic() < deadline and not _free(paths):
+        if ready := await find(paths):
+            return ready
+        await asyncio.sleep(POLL_S)
+    return None
 
 
 def _understood(reply: bytes) -> Ready | DeckError | None:
@@ -148,23 +152,19 @@ def _started(answer: Ready | DeckError | None, paths: Paths, start: int) -> Read
     )
 
 
-async def _other(paths: Paths) -> Ready | None:
-    """The core that holds the lock, once it answers; None when it lets go, or never answers."""
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and not _free(paths):
-        if ready := await find(paths):
-            return ready
-        await asyncio.sleep(POLL_S)
-    return None
-
-
 def _open_log(paths: Paths) -> BinaryIO:
-    """The log file, at its end; a long one is put aside first."""
-    make_private(paths.log)
+    """The log file, at its end; a long one is put aside first. Raises StorageFailed."""
     path = paths.core_log
-    if path.exists() and path.stat().st_size > LOG_LIMIT:
-        path.replace(path.with_suffix(".log.1"))
-    return path.open("ab")
+    try:
+        make_private(paths.log)
+        if path.exists() and path.stat().st_size > LOG_LIMIT:
+            path.replace(path.with_suffix(".log.1"))
+        return path.open("ab")
+    except OSError as error:
+        raise StorageFailed(
+            f"The log {path} cannot be written: {error}.",
+            "Mend its permissions, or move it with MODELDECK_LOG_DIR.",
+        ) from error
 
 
 def _last_lines(path: Path, start: int) -> tuple[str, ...]:

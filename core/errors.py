@@ -4,7 +4,7 @@
       InvalidRequest 400        Unauthorized 401     Forbidden 403
       NotFound 404              Conflict 409         TooLarge 413
       Ambiguous (Conflict)      Busy 503             ShuttingDown 503
-      NotDownloaded (Conflict)  InUse (Conflict)
+      NotDownloaded (Conflict)  InUse (Conflict)     AlreadyRunning (Conflict)
       HubUnavailable 502        Gated 403            Corrupt 502
       NotEnoughDisk 507         NotEnoughMemory 507  StorageFailed 500
       EngineMissing 501         EngineFailed 500     Cancelled 499
@@ -84,6 +84,12 @@ class Ambiguous(Conflict):
     """A short name that fits several models."""
 
     code = "ambiguous"
+
+
+class AlreadyRunning(Conflict):
+    """Another core holds the state folder."""
+
+    code = "already_running"
 
 
 class NotDownloaded(Conflict):

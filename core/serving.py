@@ -23,7 +23,7 @@ import msgspec
 from core import config
 from core.config import Config, Problem
 from core.daemon import ATTACHED, Ready, Refused, line, read_ready
-from core.errors import Conflict, DeckError, StorageFailed, to_info
+from core.errors import AlreadyRunning, DeckError, StorageFailed, to_info
 from core.paths import Paths, locate, make_private
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ async def serve(
 ) -> None:
     """Run a core until a signal, a request to stop, or `until`.
 
-    `announce` is called once it answers. Raises Conflict when a core runs on this state already,
+    `announce` is called once it answers. Raises AlreadyRunning when a core runs on this state already,
     StorageFailed when a folder cannot be made, and what the listener raises when it cannot listen.
     """
     from core.api.listener import Listener
@@ -55,9 +55,8 @@ async def serve(
             listener = Listener(deck, settings.api, paths)
             addresses = await listener.start()
             try:
-                socket = str(addresses.socket) if addresses.socket else None
-                deck.announce(tuple(addresses.urls), socket)
-                ready = _ready(settings, paths, addresses.urls[0], socket)
+                deck.announce((addresses.url,), addresses.socket)
+                ready = _ready(settings, paths, addresses.url, addresses.socket)
                 with _ready_file(paths, ready):
                     announce(ready)
                     await _any(deck, signalled, until)
@@ -89,7 +88,7 @@ async def _any(deck: Deck, *events: asyncio.Event | None) -> None:
 
 @contextmanager
 def _only_one(paths: Paths) -> Iterator[None]:
-    """Hold the lock of the state folder. Raises Conflict when another core holds it."""
+    """Hold the lock of the state folder. Raises AlreadyRunning when another core holds it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(paths.lock_file, timeout=LOCK_S)
@@ -100,7 +99,7 @@ def _only_one(paths: Paths) -> Iterator[None]:
     except Timeout as error:
         other = read_ready(paths)
         pid = f", process {other.pid}" if other else ""
-        raise Conflict(
+        raise AlreadyRunning(
             f"A core runs on {paths.state} already{pid}.",
             "Use that one, end it with `modeldeck stop`, or give this one a MODELDECK_HOME.",
         ) from error

@@ -1,0 +1,448 @@
+"""The command line. Each command reads its words here, and is done in `tui.verbs`.
+
+What a command needs is imported when it runs, so that `modeldeck --help` costs click and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from core.client import Client
+    from core.errors import DeckError
+    from core.schema import LoadOptions
+    from tui.output import Output
+
+P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  failed (engine, corrupt file, storage, anything else)
+  2  wrong usage, or a request that makes no sense
+  3  there is no such thing, or the name fits several
+  4  not possible as things stand (in use, not downloaded, cancelled, busy)
+  5  not enough disk or memory
+  6  the Hub cannot be reached, or the repository is gated
+  7  no core answers
+  8  the engine is not installed
+  130  interrupted with ctrl-C (129 and 143: by a hang-up, by a kill)
+
+\b
+A MODEL is an id, a name as `modeldeck ls` shows it (owner/repo:QUANT), or any part
+of one that fits no other. Commands start a core when none runs.
+"""
+
+
+def _codes() -> tuple[tuple[type[DeckError], int], ...]:
+    from core import errors as e
+
+    return (
+        (e.InvalidRequest, 2),
+        (e.NotFound, 3),
+        (e.Ambiguous, 3),
+        (e.CoreUnreachable, 7),
+        (e.Conflict, 4),
+        (e.Cancelled, 4),
+        (e.Busy, 4),
+        (e.ShuttingDown, 4),
+        (e.NotEnoughDisk, 5),
+        (e.NotEnoughMemory, 5),
+        (e.HubUnavailable, 6),
+        (e.Gated, 6),
+        (e.EngineMissing, 8),
+    )
+
+
+def exit_code(error: DeckError) -> int:
+    """The exit code that stands for an error."""
+    return next((code for cls, code in _codes() if isinstance(error, cls)), 1)
+
+
+def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
+    """Do the work. Errors go to standard error with their remedy, and decide the exit code.
+
+    ctrl-C, a hang-up and a kill all cancel the work, which then cleans up behind itself.
+    """
+    from core.errors import DeckError
+
+    signals: list[int] = []
+
+    async def cancellable() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def end(number: int) -> None:
+            signals.append(number)
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                asyncio.get_running_loop().add_signal_handler(number, end, number)
+        await work
+
+    try:
+        asyncio.run(cancellable())
+    except DeckError as error:
+        _say(error, json=json)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except asyncio.CancelledError:
+        sys.exit(128 + (signals[0] if signals else signal.SIGINT))
+
+
+def _say(error: DeckError, *, json: bool) -> None:
+    """The error on standard error: for a person, or as the API words it for a program."""
+    import msgspec
+
+    from core.errors import to_info
+    from tui.format import clean
+
+    if json:
+        click.echo(msgspec.json.encode({"error": to_info(error)}).decode(), err=True)
+        return
+    click.echo(f"modeldeck: {clean(error.message)}", err=True)
+    for detail in error.details:
+        click.echo(f"  | {clean(detail)}", err=True)
+    if error.remedy:
+        click.echo(clean(error.remedy), err=True)
+
+
+def _with_client(
+    work: Callable[[Client, Output], Coroutine[Any, Any, Any]], *, json: bool, start: bool = True
+) -> None:
+    """Do work with a client of this user's core, started when there is none and `start`."""
+    from core.paths import locate
+    from tui.attach import attached, existing
+    from tui.output import Output
+
+    out = Output(json=json)
+
+    async def main() -> None:
+        paths = locate()
+        async with attached(paths, out.note) if start else existing(paths) as client:
+            await work(client, out)
+
+    run(main(), json=json)
+
+
+def json_option(command: F) -> F:
+    """The option that every command has."""
+    return click.option("--json", is_flag=True, help="Answer in JSON, one document per line.")(
+        command
+    )
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from core import __version__
+
+        click.echo(f"modeldeck {__version__}")
+        context.exit()
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version,
+    help="Show the version.",
+)  # fmt: skip
+def main() -> None:
+    """A control room for local language models."""
+
+
+# The core
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 for any free one.")
+@click.option("--ready-json", is_flag=True, help="Print one line of JSON once it answers.")
+@click.option("--verbose", "-v", is_flag=True, help="Log what it does to standard error.")
+@json_option
+def serve(port: int | None, ready_json: bool, verbose: bool, json: bool) -> None:
+    """Run a core here, until ctrl-C.
+
+    \b
+    Example: modeldeck serve --port 5323
+    """
+    from tui import hosting
+
+    run(hosting.serve(port, json=json or ready_json, verbose=verbose), json=json or ready_json)
+
+
+@main.command()
+@click.option("--headless", is_flag=True, help="Only serve the demo, until a signal.")
+@click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 for any free one.")
+@click.option("--ready-json", is_flag=True, help="Print one line of JSON once it answers.")
+@json_option
+def demo(headless: bool, port: int | None, ready_json: bool, json: bool) -> None:
+    """See it work on a tiny real model, without internet, leaving nothing behind.
+
+    \b
+    Example: modeldeck demo
+             modeldeck demo --headless --port 0 --ready-json
+    """
+    from tui import hosting
+
+    if headless or ready_json:
+        run(hosting.demo_headless(port, json=json or ready_json), json=json or ready_json)
+    else:
+        run(hosting.demo(port or 0, json=json), json=json)
+
+
+@main.command()
+@click.option("--line", is_flag=True, help="One line, for a status bar.")
+@json_option
+def status(line: bool, json: bool) -> None:
+    """Show this machine: memory, disk, engines, what runs.
+
+    \b
+    Example: modeldeck status --line
+    """
+    from tui import verbs
+
+    _with_client(lambda client, out: verbs.status(client, out, line=line), json=json, start=False)
+
+
+@main.command()
+@json_option
+def stop(json: bool) -> None:
+    """End the core: downloads stay resumable, models are unloaded.
+
+    \b
+    Example: modeldeck stop
+    """
+    from tui import hosting
+
+    run(hosting.stop(json=json), json=json)
+
+
+# Models
+
+
+@main.command()
+@click.argument("text", default="")
+@click.option("--downloaded", "-d", is_flag=True, help="Only models on this machine.")
+@json_option
+def ls(text: str, downloaded: bool, json: bool) -> None:
+    """List models: the catalog, what is downloaded, your own. TEXT narrows the list.
+
+    \b
+    Example: modeldeck ls qwen
+    """
+    from tui import verbs
+
+    _with_client(lambda client, out: verbs.ls(client, out, text, downloaded=downloaded), json=json)
+
+
+@main.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("--limit", type=click.IntRange(1, 1000), help="How many repositories at most.")
+@json_option
+def search(words: tuple[str, ...], limit: int | None, json: bool) -> None:
+    """Search the Hub; the name of a repository shows the models in it.
+
+    \b
+    Example: modeldeck search qwen3 gguf
+             modeldeck search Qwen/Qwen3-0.6B-GGUF
+    """
+    from tui import verbs
+
+    _with_client(lambda client, out: verbs.search(client, out, " ".join(words), limit), json=json)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--context", "-c", type=int, metavar="TOKENS", help="Context length.")
+@json_option
+def fit(model: str, context: int | None, json: bool) -> None:
+    """Say whether MODEL fits the memory that is free now, downloaded or not.
+
+    \b
+    Example: modeldeck fit Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 16384
+    """
+    from tui import verbs
+
+    _with_client(lambda client, out: verbs.fit(client, out, model, context), json=json)
+
+
+@main.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--detach", "-d", is_flag=True, help="Return once the core has accepted it.")
+@click.option("--cancel", is_flag=True, help="Cancel the download; what came is kept.")
+@click.option("--discard", is_flag=True, help="With --cancel: delete what came, too.")
+@json_option
+def pull(models: tuple[str, ...], detach: bool, cancel: bool, discard: bool, json: bool) -> None:
+    """Download models. The core does it: ctrl-C only stops looking on.
+
+    \b
+    Example: modeldeck pull Qwen/Qwen3-0.6B-GGUF:Q8_0
+    """
+    from tui import verbs
+
+    if discard and not cancel:
+        raise click.UsageError("--discard goes with --cancel.")
+    if cancel:
+        _with_client(
+            lambda client, out: verbs.cancel(client, out, models, discard=discard), json=json
+        )
+    else:
+        _with_client(lambda client, out: verbs.pull(client, out, models, detach=detach), json=json)
+
+
+@main.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also when the model is loaded.")
+@click.option("--dry-run", "-n", is_flag=True, help="Show the plan, delete nothing.")
+@json_option
+def rm(models: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: bool) -> None:
+    """Delete the files of models: shows the plan and asks first.
+
+    \b
+    Example: modeldeck rm Qwen/Qwen3-0.6B-GGUF:Q8_0
+    """
+    from tui import verbs
+
+    _with_client(
+        lambda client, out: verbs.rm(client, out, models, yes=yes, force=force, dry_run=dry_run),
+        json=json,
+    )
+
+
+# Loaded models
+
+
+def load_options(command: F) -> F:
+    """The options that say how a model is loaded."""
+    kinds = click.Choice(["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"])
+    for option in reversed(
+        (
+            click.option("--context", "-c", "context_length", type=int, metavar="TOKENS",
+                         help="Context length."),
+            click.option("--gpu-layers", type=int, metavar="N", help="Layers on the GPU; -1: all."),
+            click.option("--kv-cache-type", type=kinds, help="Type of the KV cache."),
+            click.option("--flash-attention/--no-flash-attention", default=None),
+            click.option("--threads", type=int, metavar="N", help="Threads of the engine."),
+            click.option("--batch-size", type=int, metavar="N", help="Tokens per prompt step."),
+            click.option("--mmap/--no-mmap", default=None, help="Map the file, or read it."),
+            click.option("--mlock/--no-mlock", default=None, help="Keep the weights in memory."),
+            click.option("--idle-ttl", "idle_ttl_s", type=float, metavar="SECONDS",
+                         help="Unload after this long without a request; 0: never."),
+            click.option("--pin/--no-pin", "pinned", default=None,
+                         help="Never unload it to make room."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _options(given: dict[str, Any]) -> LoadOptions:
+    """The load options among a command's. What they may hold is the core's to check."""
+    from core.schema import LoadOptions
+
+    return LoadOptions(**given)
+
+
+@main.command()
+@click.argument("model")
+@load_options
+@click.option("--embedding", is_flag=True, default=None, help="Load for embeddings, not text.")
+@click.option("--force", is_flag=True, help="Load even when it does not seem to fit.")
+@json_option
+def load(model: str, force: bool, json: bool, **given: Any) -> None:
+    """Load MODEL and show the memory it takes. ctrl-C calls the load off.
+
+    \b
+    Example: modeldeck load Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 8192
+    """
+    from tui import verbs
+
+    _with_client(
+        lambda client, out: verbs.load(client, out, model, _options(given), force=force), json=json
+    )
+
+
+@main.command()
+@click.argument("models", nargs=-1, metavar="MODEL...")
+@click.option("--all", "everything", is_flag=True, help="Unload everything.")
+@json_option
+def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
+    """Unload models and show the memory that came back.
+
+    \b
+    Example: modeldeck unload --all
+    """
+    from tui import verbs
+
+    if bool(models) == everything:
+        raise click.UsageError("Name a MODEL, or say --all.")
+    _with_client(
+        lambda client, out: verbs.unload(client, out, models, everything=everything), json=json
+    )
+
+
+@main.command()
+@json_option
+def ps(json: bool) -> None:
+    """List what is loaded, with the memory it was forecast and measured to take.
+
+    \b
+    Example: modeldeck ps --json
+    """
+    from tui import verbs
+
+    _with_client(verbs.ps, json=json)
+
+
+@main.command(name="run")
+@click.argument("model")
+@click.argument("prompt", required=False)
+@click.option("--system", help="A system prompt.")
+@click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Length of the answer.")
+@click.option("--temperature", type=click.FloatRange(0), metavar="T", help="0: always the same.")
+@click.option("--seed", type=int, metavar="N", help="Seed of the sampling.")
+@load_options
+@json_option
+def run_(
+    model: str,
+    prompt: str | None,
+    system: str | None,
+    max_tokens: int | None,
+    temperature: float | None,
+    seed: int | None,
+    json: bool,
+    **given: Any,
+) -> None:
+    """Ask MODEL something, loading it first where it is not. Without PROMPT it is read from a pipe.
+
+    \b
+    Example: modeldeck run Qwen/Qwen3-0.6B-GGUF:Q8_0 "Why is the sky blue?"
+    """
+    from core.schema import GenerateRequest
+    from tui import verbs
+
+    if prompt is None:
+        if sys.stdin.isatty():
+            raise click.UsageError("Give a PROMPT, or pipe one in.")
+        prompt = sys.stdin.read()
+    request = GenerateRequest(
+        messages=verbs.question(prompt, system),
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+    )
+    _with_client(
+        lambda client, out: verbs.run(client, out, model, request, _options(given)), json=json
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Where the command line writes: a terminal, a pipe, or a program that reads JSON.
+
+Results go to standard output, notes and errors to standard error. On a terminal a `Progress` is one
+line that is redrawn in place; elsewhere it is plain lines, one when something new is to be said.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import click
+import msgspec
+
+from core.errors import InvalidRequest
+from tui import format as fmt
+
+WIDTH = 80
+"""Columns where there is no terminal to ask."""
+WIDEST = 120
+"""Columns that a page uses at most: longer lines are hard to read across."""
+
+
+class Output:
+    """What one command says. `json`: one document per result on standard output, nothing else."""
+
+    def __init__(self, *, json: bool = False, environ: Mapping[str, str] = os.environ) -> None:
+        self.json = json
+        self.terminal = sys.stdout.isatty() and environ.get("TERM", "") != "dumb"
+        self.signs = fmt.glyphs(sys.stdout.encoding, environ)
+        self.width = (
+            min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDEST) if self.terminal else WIDTH
+        )
+        self._colour = self.terminal and not environ.get("NO_COLOR")
+
+    def line(self, text: str = "") -> None:
+        """One line for a person; nothing when a program reads."""
+        if not self.json:
+            click.echo(text)
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Lines for a person, the first of them a heading."""
+        for number, text in enumerate(lines):
+            self.line(self.dim(text) if number == 0 else text)
+
+    def piece(self, text: str) -> None:
+        """A piece of an answer, at once and without a line break."""
+        if not self.json:
+            click.echo(text, nl=False)
+            sys.stdout.flush()
+
+    def record(self, value: Any) -> None:
+        """A result for a program: one JSON document on one line."""
+        if self.json:
+            click.echo(msgspec.json.encode(value).decode())
+
+    def note(self, text: str) -> None:
+        """A line beside the result, on standard error."""
+        click.echo(text, err=True)
+
+    def done(self, text: str) -> None:
+        """A line that says what was reached."""
+        self.line(f"{self._style(self.signs.done, fg='green')} {text}")
+
+    def confirm(self, question: str) -> bool:
+        """Whether the person at the terminal says yes. Raises InvalidRequest when nobody is there."""
+        if self.json or not sys.stdin.isatty():
+            raise InvalidRequest(
+                "There is nobody to ask.", "Say --yes to go on without a question."
+            )
+        return click.confirm(question, err=True)
+
+    def bold(self, text: str) -> str:
+        """The text, heavier where the terminal can."""
+        return self._style(text, bold=True)
+
+    def dim(self, text: str) -> str:
+        """The text, fainter where the terminal can."""
+        return self._style(text, dim=True)
+
+    def _style(self, text: str, **style: Any) -> str:
+        return click.style(text, **style) if self._colour else text
+
+    def progress(self) -> Progress:
+        """A line that changes. Use as a context manager."""
+        return Progress(self)
+
+
+class Progress:
+    """One line that changes; gone from a terminal when the block ends."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._shown = ""
+        self._key: object = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._shown and self._out.terminal:
+            self._out.piece("\r\x1b[K")
+
+    def show(self, text: str, key: object) -> None:
+        """Show the text. Where there is no terminal it is said only when `key` is a new one."""
+        if self._out.terminal:
+            if text != self._shown:
+                self._out.piece(f"\r{fmt.cut(text, self._out.width - 1)}\x1b[K")
+        elif key != self._key:
+            self._out.line(text.strip())
+        self._shown, self._key = text, key

@@ -1,0 +1,381 @@
+"""Records as lines of text. Pure: a record, the signs and a width in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from core.schema import (
+    Chunk,
+    DeletionPlan,
+    DeletionReceipt,
+    Download,
+    Fit,
+    Forecast,
+    Instance,
+    InstanceState,
+    Model,
+    Repository,
+    Runtime,
+    SearchResult,
+    UnloadReceipt,
+)
+from core.state import State
+from tui import format as fmt
+from tui.format import Column, Glyphs
+
+ENDED_JOBS = ("completed", "failed", "canceled")
+RUNNING_JOBS = ("queued", "downloading", "verifying")
+ENDED_INSTANCES = (InstanceState.STOPPED, InstanceState.FAILED)
+
+
+def live(state: State) -> list[Instance]:
+    """The instances that hold memory, or are about to."""
+    return [i for i in state.instances.values() if i.state not in ENDED_INSTANCES]
+
+
+def running(state: State) -> list[Download]:
+    """The downloads that are under way."""
+    return [d for d in state.downloads.values() if d.state in RUNNING_JOBS]
+
+
+# Models
+
+
+def model_state(model: Model, state: State) -> str:
+    """Where a model stands on this machine, in a word or two."""
+    for instance in live(state):
+        if instance.model_id == model.id:
+            return "loading" if instance.state is InstanceState.STARTING else "loaded"
+    for job in state.downloads.values():
+        if job.model_id == model.id and job.state not in ENDED_JOBS:
+            return f"{job.state} {fmt.percent(_fraction(job))}"
+    if model.downloaded:
+        return "local" if model.local else "downloaded"
+    return "gated" if model.gated else ""
+
+
+def _sign(model_state: str, signs: Glyphs) -> str:
+    words = {
+        "loaded": signs.loaded,
+        "loading": signs.busy,
+        "downloaded": signs.done,
+        "local": signs.done,
+        "paused": signs.paused,
+        "": "",
+        "gated": "",
+    }
+    return words.get(model_state.split(" ")[0], signs.down)
+
+
+def models(state: State, wanted: Iterable[Model], signs: Glyphs, width: int) -> list[str]:
+    """A table of models, those on this machine first."""
+    rows = [(model, model_state(model, state)) for model in wanted]
+    rows.sort(key=lambda row: row[1] in ("", "gated"))
+    heads = (
+        Column(title=""),
+        Column(title="model", shrink=True),
+        Column(title="params", right=True),
+        Column(title="size", right=True),
+        Column(title="context", right=True),
+        Column(title="state"),
+    )
+    cells = [
+        (
+            _sign(word, signs) or " ",
+            model.unique,
+            fmt.parameters(model.parameters),
+            fmt.size(model.size_bytes),
+            fmt.tokens(model.context_length),
+            word,
+        )
+        for model, word in rows
+    ]
+    return fmt.table(heads, cells, width)
+
+
+def search(result: SearchResult, width: int) -> list[str]:
+    """A table of repositories."""
+    heads = (
+        Column(title="repository", shrink=True),
+        Column(title="formats"),
+        Column(title="params", right=True),
+        Column(title="downloads", right=True),
+        Column(title="likes", right=True),
+        Column(title="changed"),
+        Column(title=""),
+    )
+    cells = [
+        (
+            hit.repo,
+            " ".join(hit.formats),
+            fmt.parameters(hit.parameters),
+            fmt.count(hit.downloads),
+            fmt.count(hit.likes),
+            (hit.last_modified or fmt.UNKNOWN)[:10],
+            "gated" if hit.gated else "",
+        )
+        for hit in result.hits
+    ]
+    return fmt.table(heads, cells, width)
+
+
+def variants(repository: Repository, width: int) -> list[str]:
+    """A table of what can be chosen in a repository."""
+    heads = (
+        Column(title="model", shrink=True),
+        Column(title="quantization"),
+        Column(title="size", right=True),
+        Column(title="files", right=True),
+        Column(title=""),
+    )
+    cells = [
+        (
+            variant.unique,
+            variant.quantization or fmt.UNKNOWN,
+            fmt.size(variant.size_bytes),
+            str(len(variant.files)),
+            "vision" if variant.projector else "",
+        )
+        for variant in repository.variants
+    ]
+    return fmt.table(heads, cells, width)
+
+
+# Fit and memory
+
+
+def items(forecast: Forecast) -> str:
+    """What a load takes, item by item."""
+    parts = (
+        ("weights", forecast.weights_bytes),
+        ("KV", forecast.kv_bytes),
+        ("compute", forecast.compute_bytes),
+        ("overhead", forecast.overhead_bytes),
+    )
+    return " + ".join(f"{name} {fmt.memory(value)}" for name, value in parts)
+
+
+def fit(answer: Fit) -> list[str]:
+    """Whether a model fits, and what that rests on."""
+    lines = [answer.verdict + (f": {answer.reason}" if answer.reason else "")]
+    if answer.forecast is not None:
+        context = fmt.tokens(answer.context_length)
+        lines += [
+            f"  needs      {fmt.memory(answer.forecast.total_bytes)} at {context} context",
+            f"             {items(answer.forecast)}",
+        ]
+    source = "planned by the engine itself" if answer.exact else "an estimate by formula"
+    lines += [f"  free now   {fmt.memory(answer.available_bytes)}", f"  forecast   {source}"]
+    return lines
+
+
+def instances(state: State, width: int) -> list[str]:
+    """A table of what is loaded."""
+    heads = (
+        Column(title="model", shrink=True),
+        Column(title="engine"),
+        Column(title="ctx", right=True),
+        Column(title="forecast", right=True),
+        Column(title="measured", right=True),
+        Column(title="error", right=True),
+        Column(title="state"),
+    )
+    cells = [
+        (
+            instance.unique,
+            instance.engine,
+            fmt.tokens(instance.context_length),
+            fmt.memory(instance.forecast.total_bytes if instance.forecast else None),
+            fmt.memory(instance.measured_bytes),
+            fmt.error(
+                instance.forecast.total_bytes if instance.forecast else None,
+                instance.measured_bytes,
+            ),
+            _instance_word(instance),
+        )
+        for instance in state.instances.values()
+    ]
+    return fmt.table(heads, cells, width)
+
+
+def _instance_word(instance: Instance) -> str:
+    if instance.state is InstanceState.STARTING:
+        return f"{instance.stage or 'starting'} {fmt.percent(instance.progress)}"
+    if instance.state is InstanceState.READY and instance.idle_s is not None:
+        return f"idle {fmt.duration(instance.idle_s)}"
+    return str(instance.state)
+
+
+def loading(instance: Instance, signs: Glyphs) -> str:
+    """One line about a load under way."""
+    shape = fmt.bar(instance.progress, 20, signs)
+    stage = instance.stage or "starting"
+    return f"{signs.busy} {instance.unique}  {shape}  {fmt.percent(instance.progress)}  {stage}"
+
+
+def loaded(instance: Instance) -> list[str]:
+    """What a load took, against what was forecast."""
+    where = f"{instance.engine}, {fmt.tokens(instance.context_length)} context, pid {instance.pid}"
+    lines = [f"{instance.unique} ready in {fmt.duration(instance.load_s)}  ({where})"]
+    forecast = instance.forecast
+    if forecast is not None:
+        lines.append(f"  forecast   {fmt.memory(forecast.total_bytes)} = {items(forecast)}")
+    measured = f"  measured   {fmt.memory(instance.measured_bytes)}"
+    if forecast is not None and instance.measured_bytes:
+        measured += f"   forecast off by {fmt.error(forecast.total_bytes, instance.measured_bytes)}"
+    return [*lines, measured]
+
+
+def unloaded(receipt: UnloadReceipt) -> str:
+    """What unloading gave back."""
+    freed = f"freed {fmt.memory(receipt.freed_bytes)} in {fmt.duration(receipt.seconds)}"
+    end = "its process is gone" if receipt.process_gone else "its process is still there"
+    return f"{receipt.unique} unloaded: {freed}, {end}"
+
+
+def answered(last: Chunk, seconds: float) -> str:
+    """How fast an answer came, from its last chunk and the seconds it took in all."""
+    parts = [fmt.number(last.completion_tokens or 0, "token")]
+    if last.tokens_per_s is not None:
+        parts.append(f"{last.tokens_per_s:.0f} tokens/s")
+    if last.time_to_first_token_s is not None:
+        parts.append(f"first after {fmt.duration(last.time_to_first_token_s)}")
+    parts.append(f"{fmt.duration(seconds)} in all")
+    if last.finish_reason == "length":
+        parts.append("cut off at its limit")
+    return ", ".join(parts)
+
+
+def counts(last: Chunk) -> dict[str, Any]:
+    """What the last chunk of an answer counts, for programs."""
+    return {f.name: getattr(last, f.name) for f in fields(last) if f.name != "text"}
+
+
+# Downloads
+
+
+def _fraction(job: Download) -> float | None:
+    done = job.verified_bytes if job.state == "verifying" else job.received_bytes
+    return done / job.total_bytes if job.total_bytes else None
+
+
+def download(job: Download, signs: Glyphs, width: int) -> tuple[str, object]:
+    """One line about a download under way, and a key that changes at every tenth of it."""
+    fraction = _fraction(job)
+    facts = [f"{fmt.percent(fraction):>5}", f"{_amount(job)} of {fmt.size(job.total_bytes)}"]
+    if job.state == "downloading":
+        facts += [fmt.rate(job.rate_bytes_per_s), fmt.duration(job.eta_s)]
+    else:
+        facts.append(job.state)
+    tail = "  ".join(facts)
+    room = max(12, width - fmt.columns(tail) - 22)
+    line = f"{signs.down} {fmt.cut(job.unique, room)}  {fmt.bar(fraction, 14, signs)}  {tail}"
+    return line, (job.state, int((fraction or 0) * 10))
+
+
+def _amount(job: Download) -> str:
+    """Bytes so far, in the unit of the total: `2.7` beside `7.3 GB`."""
+    text = fmt.size(job.received_bytes)
+    return text.split(" ")[0] if text[-2:] == fmt.size(job.total_bytes)[-2:] else text
+
+
+def downloaded(job: Download) -> str:
+    """What a completed download was."""
+    rate = job.total_bytes / job.seconds if job.seconds else None
+    took = f"{fmt.size(job.total_bytes)} in {fmt.duration(job.seconds)}, {fmt.rate(rate)}"
+    files = fmt.number(len(job.files), "file") if job.files else "files"
+    return f"{job.unique} downloaded: {took}, {files} verified"
+
+
+# Deletion
+
+
+def plan(what: DeletionPlan) -> list[str]:
+    """What a deletion would do."""
+    lines = [f"Deleting gives back {fmt.size(what.freed_bytes)}:"]
+    lines += [
+        f"  delete  {fmt.size(item.size_bytes):>8}  {item.kind:<10}  {fmt.clean(item.path)}"
+        for item in what.delete
+        if item.kind != "link"
+    ]
+    if links := sum(item.kind == "link" for item in what.delete):
+        lines.append(f"  delete            {fmt.number(links, 'link')} to them")
+    lines += [
+        f"  keep    {fmt.size(item.size_bytes):>8}  {fmt.clean(item.path)}: {item.reason}"
+        for item in what.keep
+    ]
+    return lines + [f"  not without --force: {fmt.clean(reason)}" for reason in what.blocked]
+
+
+def deleted(receipt: DeletionReceipt) -> list[str]:
+    """What a deletion did."""
+    lines = [f"freed {fmt.size(receipt.freed_bytes)}: {fmt.number(receipt.deleted, 'item')} gone"]
+    return lines + [f"  not deleted: {fmt.clean(reason)}" for reason in receipt.failed]
+
+
+# Status
+
+
+def status(state: State, uptime_s: float | None, signs: Glyphs) -> list[str]:
+    """A small page about the machine."""
+    host, disk = state.host, state.disk
+    lines = [f"modeldeck {host.version}  {fmt.clean(host.name)}  up {fmt.duration(uptime_s)}"]
+    lines += [_fact("answers on", where) for where in (*host.urls, host.socket or "") if where]
+    lines += [_fact("hub", host.hub + (f"  {host.hub_error}" if host.hub_error else ""))]
+    lines += [_fact("memory", _memory(state, signs))]
+    lines += [
+        _fact("gpu", f"{fmt.memory(gpu.used_bytes)} of {fmt.memory(gpu.total_bytes)}  {gpu.name}")
+        for gpu in state.memory.gpus
+    ]
+    free, held = fmt.size(disk.free_bytes), fmt.size(disk.cache_bytes)
+    partial = f", {fmt.size(disk.partial_bytes)} of it partial" if disk.partial_bytes else ""
+    lines += [_fact("disk", f"{free} free, cache {held}{partial}")]
+    lines += [_fact("engine", _runtime(runtime)) for runtime in state.runtimes]
+    here = sum(model.downloaded for model in state.models.values())
+    lines += [_fact("models", f"{here} downloaded of {len(state.models)}")]
+    lines += [_fact("loaded", _loaded(instance)) for instance in live(state)]
+    lines += [_fact("download", download(job, signs, 66)[0]) for job in running(state)]
+    return lines + [_fact("notice", fmt.clean(notice)) for notice in host.notices]
+
+
+def _fact(name: str, text: str) -> str:
+    return f"  {name:<11}{text}"
+
+
+def _loaded(instance: Instance) -> str:
+    return f"{instance.unique}  {fmt.memory(instance.measured_bytes)}  {instance.state}"
+
+
+def _runtime(runtime: Runtime) -> str:
+    if runtime.available:
+        return f"{runtime.name} {runtime.version or ''}".rstrip()
+    return f"{runtime.name} {fmt.UNKNOWN}  {fmt.clean(runtime.why_not or 'not available')}"
+
+
+def _used(state: State) -> int | None:
+    memory = state.memory
+    if memory.total_bytes is None or memory.available_bytes is None:
+        return None
+    return memory.total_bytes - memory.available_bytes
+
+
+def _memory(state: State, signs: Glyphs) -> str:
+    used, total = _used(state), state.memory.total_bytes
+    shape = fmt.bar(used / total if used is not None and total else None, 20, signs)
+    swap = f"  swap {fmt.memory(state.memory.swap_used_bytes)}"
+    return f"{shape}  {fmt.memory(used)} of {fmt.memory(total)}{swap}"
+
+
+def status_line(state: State, signs: Glyphs) -> str:
+    """One line for a status bar."""
+    used, total = fmt.memory(_used(state)), fmt.memory(state.memory.total_bytes)
+    if used[-3:] == total[-3:]:
+        used = used.split(" ")[0]
+    parts = [f"RAM {used}/{total}"]
+    if jobs := running(state):
+        flow = sum(job.rate_bytes_per_s or 0 for job in jobs)
+        parts.append(f"{signs.down} {fmt.rate(flow)} ({len(jobs)})")
+    parts.append(f"{len(live(state))} loaded")
+    return "  ".join(parts)

@@ -1,0 +1,322 @@
+"""What each command does, over a client: ask the core, follow the state, say what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from core.client import Client
+from core.errors import (
+    Cancelled,
+    Conflict,
+    EngineFailed,
+    InvalidRequest,
+    NotDownloaded,
+    NotFound,
+    from_info,
+)
+from core.schema import (
+    Download,
+    GenerateRequest,
+    Instance,
+    InstanceState,
+    LoadOptions,
+    Message,
+    Model,
+)
+from core.state import State, state_to_wire
+from tui import format as fmt
+from tui import pages
+from tui.output import Output
+
+FRAMES_HZ = 8.0
+"""How often a line under way is drawn: smooth to the eye, little over SSH."""
+PATIENCE_S = 10.0
+"""For a core that went away while a command follows it."""
+
+
+async def status(client: Client, out: Output, *, line: bool) -> None:
+    """Show the machine on a page, or in one line."""
+    state = await client.state()
+    wire = state_to_wire(state)
+    del wire["models"]
+    out.record({"running": True, **wire})
+    if line:
+        out.line(pages.status_line(state, out.signs))
+        return
+    for text in pages.status(state, _uptime_s(state), out.signs):
+        out.line(fmt.cut(text, out.width))
+
+
+def _uptime_s(state: State) -> float | None:
+    try:
+        started = datetime.fromisoformat(state.host.started_at)
+    except ValueError:
+        return None
+    return max(0.0, (datetime.now(UTC) - started).total_seconds())
+
+
+# Finding
+
+
+async def ls(client: Client, out: Output, text: str, *, downloaded: bool) -> None:
+    """List models, those on this machine first."""
+    state = await client.state()
+    words = text.casefold().split()
+    found = [
+        model
+        for model in state.models.values()
+        if all(word in f"{model.unique} {model.name}".casefold() for word in words)
+        and (not downloaded or model.downloaded)
+    ]
+    out.record(found)
+    if found:
+        out.lines(pages.models(state, found, out.signs, out.width))
+    else:
+        out.note("No model of the list fits. `modeldeck search` asks the Hub.")
+
+
+async def search(client: Client, out: Output, query: str, limit: int | None) -> None:
+    """Search the Hub; the name of a repository shows what can be chosen in it."""
+    if query.count("/") == 1 and " " not in query:
+        try:
+            repository = await client.repository(query)
+        except (NotFound, InvalidRequest):
+            pass  # not a repository: words to search for, like any other
+        else:
+            out.record(repository)
+            out.lines(pages.variants(repository, out.width))
+            if repository.from_cache:
+                out.note("The Hub cannot be reached: this is what it said earlier.")
+            return
+    result = await client.search(query, limit)
+    out.record(result)
+    if result.hits:
+        out.lines(pages.search(result, out.width))
+    elif not result.error:
+        out.note("The Hub knows nothing by these words.")
+    if result.error:
+        earlier = " These are results of an earlier search." if result.from_cache else ""
+        out.note(f"The Hub cannot be reached: {fmt.clean(result.error)}.{earlier}")
+
+
+async def fit(client: Client, out: Output, ref: str, context_length: int | None) -> None:
+    """Say whether a model fits the memory that is free now."""
+    answer = await client.fit(ref, context_length)
+    out.record(answer)
+    for text in pages.fit(answer):
+        out.line(text)
+
+
+# Downloads
+
+
+async def pull(client: Client, out: Output, refs: Sequence[str], *, detach: bool) -> None:
+    """Download models: all are accepted first, then followed one after the other."""
+    accepted = [await client.download(ref) for ref in refs]
+    for model, job in accepted:
+        if job is None:
+            out.done(f"{model.unique} is downloaded already: {fmt.size(model.size_bytes)}")
+        elif detach:
+            out.line(f"{out.signs.down} {model.unique} is being downloaded by the core")
+        else:
+            job = await _follow(client, out, model, job)
+            out.done(pages.downloaded(job))
+        out.record({"model": model, "download": job})
+
+
+async def _follow(client: Client, out: Output, model: Model, job: Download) -> Download:
+    """Show a job until it is complete. The job is the core's: it outlives whoever looks on."""
+    try:
+        with out.progress() as progress:
+            async with client.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
+                async for state in states:
+                    job = state.downloads.get(job.id) or _vanished(state, model, job)
+                    if not out.json:
+                        progress.show(*pages.download(job, out.signs, out.width))
+                    if job.state == "completed":
+                        return job
+                    _raise_for(job)
+    except asyncio.CancelledError:
+        out.note(
+            f"The download of {model.unique} goes on in the core.\n"
+            f"`modeldeck pull {model.unique}` shows it again,"
+            f" `modeldeck pull --cancel {model.unique}` cancels it."
+        )
+        raise
+    raise AssertionError("the feed never ends by itself")
+
+
+def _vanished(state: State, model: Model, job: Download) -> Download:
+    """What to make of a job that is no longer listed."""
+    now = state.models.get(model.id)
+    if now is None or not now.downloaded:
+        raise Cancelled(f"The download of {job.unique} was removed.")
+    return replace(job, state="completed")
+
+
+def _raise_for(job: Download) -> None:
+    """Raise what ended or holds a job, where that is nothing to wait for."""
+    again = f"`modeldeck pull {job.unique}` goes on from what is there."
+    if job.state == "canceled":
+        raise Cancelled(f"The download of {job.unique} was cancelled.", again)
+    if job.error is not None and job.state in ("failed", "paused"):
+        raise from_info(job.error)
+    if job.state == "failed":
+        raise Conflict(f"The download of {job.unique} failed.", again)
+
+
+async def cancel(client: Client, out: Output, refs: Sequence[str], *, discard: bool) -> None:
+    """Cancel the downloads of models."""
+    for ref in refs:
+        model = await client.model(ref)
+        state = await client.state()
+        jobs = [
+            job
+            for job in state.downloads.values()
+            if job.model_id == model.id and job.state not in pages.ENDED_JOBS
+        ]
+        if not jobs:
+            raise Conflict(f"{model.unique} is not being downloaded.", "See `modeldeck status`.")
+        job = await client.cancel_download(jobs[-1].id, discard=discard)
+        kept = "" if discard else f"; {fmt.size(job.received_bytes)} are kept for another time"
+        out.done(f"{model.unique}: download cancelled{kept}")
+        out.record(job)
+
+
+async def rm(
+    client: Client, out: Output, refs: Sequence[str], *, yes: bool, force: bool, dry_run: bool
+) -> None:
+    """Delete models' files: plan, show, ask, execute, receipt."""
+    plan = await client.plan_deletion(refs)
+    if dry_run:
+        out.record(plan)
+    for text in pages.plan(plan):
+        out.line(text)
+    if not plan.delete:
+        raise NotDownloaded("Nothing of this lies on this machine.", "See `modeldeck ls`.")
+    if dry_run:
+        return
+    if not yes and not out.confirm("Delete?"):
+        raise Cancelled("Nothing was deleted.")
+    receipt = await client.delete_cached(refs, force=force)
+    out.record(receipt)
+    first, *rest = pages.deleted(receipt)
+    out.done(first)
+    for text in rest:
+        out.line(text)
+
+
+# Instances
+
+
+async def load(
+    client: Client, out: Output, ref: str, options: LoadOptions, *, force: bool
+) -> Instance:
+    """Load a model and show what it took."""
+    instance = await _ready(client, out, await client.load(ref, options, force=force))
+    instance = (await client.state()).instances.get(instance.id, instance)
+    out.record(instance)
+    first, *rest = pages.loaded(instance)
+    out.done(first)
+    for text in rest:
+        out.line(text)
+    return instance
+
+
+async def _ready(client: Client, out: Output, instance: Instance) -> Instance:
+    """Show a load until the model is ready. When it is interrupted, the load is called off."""
+    try:
+        with out.progress() as progress:
+            async with client.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
+                async for state in states:
+                    if (now := state.instances.get(instance.id)) is None:
+                        raise Cancelled(f"The load of {instance.unique} was called off.")
+                    if now.state in (InstanceState.READY, InstanceState.BUSY):
+                        return now
+                    if now.state is not InstanceState.STARTING:
+                        raise _failure(now)
+                    if not out.json:
+                        progress.show(pages.loading(now, out.signs), now.stage)
+    except asyncio.CancelledError:
+        await client.unload(instance.id)
+        out.note(f"The load of {instance.unique} was called off.")
+        raise
+    raise AssertionError("the feed never ends by itself")
+
+
+def _failure(instance: Instance) -> Exception:
+    if instance.error is not None:
+        return from_info(instance.error)
+    return EngineFailed(f"{instance.unique} was unloaded before it was ready.")
+
+
+async def unload(client: Client, out: Output, refs: Sequence[str], *, everything: bool) -> None:
+    """Unload models, and show the receipts."""
+    if everything:
+        receipts = await client.unload_all()
+        if not receipts:
+            out.note("Nothing is loaded.")
+    else:
+        instances = [await _instance(client, ref) for ref in refs]
+        receipts = [await client.unload(instance.id) for instance in instances]
+    for receipt in receipts:
+        out.done(pages.unloaded(receipt))
+        out.record(receipt)
+
+
+async def _instance(client: Client, ref: str) -> Instance:
+    """The live instance of a model, named by its own id or by any name of the model."""
+    state = await client.state()
+    if ref in state.instances:
+        return state.instances[ref]
+    model = await client.model(ref)
+    for instance in pages.live(state):
+        if instance.model_id == model.id:
+            return instance
+    raise Conflict(f"{model.unique} is not loaded.", "`modeldeck ps` lists what is.")
+
+
+async def ps(client: Client, out: Output) -> None:
+    """List what is loaded."""
+    state = await client.state()
+    out.record(list(state.instances.values()))
+    if state.instances:
+        out.lines(pages.instances(state, out.width))
+    else:
+        out.note("Nothing is loaded. `modeldeck load MODEL` loads one.")
+
+
+async def run(
+    client: Client, out: Output, ref: str, request: GenerateRequest, options: LoadOptions
+) -> None:
+    """Ask a model, loading it first where it is not, and stream its answer."""
+    model = await client.model(ref)
+    if not model.downloaded:
+        raise NotDownloaded(
+            f"{model.unique} is not on this machine.",
+            f"`modeldeck pull {model.unique}` fetches it.",
+        )
+    if not any(i.model_id == model.id for i in pages.live(await client.state())):
+        await _ready(client, out, await client.load(model.id, options))
+    started = time.monotonic()
+    text, last = "", None
+    async with client.generate(model.id, request) as chunks:
+        async for chunk in chunks:
+            text += chunk.text
+            out.piece(fmt.clean(chunk.text, lines=True))
+            last = chunk
+    out.line()
+    assert last is not None, "an answer ends with its counts"
+    if out.terminal:
+        out.note(out.dim(pages.answered(last, time.monotonic() - started)))
+    out.record({"model": model.unique, "text": text} | pages.counts(last))
+
+
+def question(prompt: str, system: str | None) -> tuple[Message, ...]:
+    """The messages of a single question."""
+    asked = Message(role="user", content=prompt)
+    return (Message(role="system", content=system), asked) if system else (asked,)
