@@ -73,6 +73,8 @@ class Downloads:
     """A connection that brings nothing for this long is given up and made anew."""
     retries: Count = 5
     """Tries in a row without one new byte before a job fails."""
+    retry_wait_s: Seconds = 1
+    """Before the second try; doubles with each further one, up to half a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

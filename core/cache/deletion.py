@@ -3,8 +3,9 @@
 A plan is decided from a scan alone and names everything that goes, what stays and why, and the
 bytes that come back. Executing it goes from what points to what is pointed to (refs, links, folders
 of revisions, then blobs), so that an interruption at any point leaves a cache that every tool
-reads. Each blob is looked at again, under the Hub's lock, before it goes: what another program linked in
-the meantime stays. Nothing outside the cache is touched. All of this blocks: call it in a thread.
+reads. Each blob is looked at again, under the Hub's lock, before it goes: what another program
+linked in the meantime stays. Nothing outside the cache is touched. All of this blocks: call it in a
+thread.
 """
 
 from __future__ import annotations

@@ -1,0 +1,265 @@
+"""The arithmetic of downloads, without any I/O: spans of bytes, the journal's records, progress.
+
+Theory of operation. A file is a range of bytes, and what is there of it is a set of spans. The
+journal holds two kinds of record. A `Job` says what is wanted. A `Claim` says which spans of one
+partial file are durable: it is written only after the data was synced, it belongs to the blob and
+not to a job, so it outlives a cancelled job and serves every job that wants the same content. How
+many connections fill the missing spans is nobody's business here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from core.errors import NotEnoughDisk
+from core.schema import Download, DownloadFile, DownloadState, ErrorInfo, RepoFile
+
+Span = tuple[int, int]
+"""Bytes from the first offset up to, but not including, the second."""
+
+Spans = tuple[Span, ...]
+"""Ascending, not touching each other."""
+
+Key = tuple[str, str]
+"""Repository and blob: what names a partial file."""
+
+ACTIVE: frozenset[DownloadState] = frozenset({"queued", "downloading", "verifying"})
+"""States of a job that goes on by itself, after a restart too."""
+
+RESUMABLE: frozenset[DownloadState] = frozenset({"paused", "failed", "canceled"})
+"""States of a job that goes on when it is told to."""
+
+SMOOTHING_S = 5.0
+"""Time constant of the rate shown: long enough to be read, short enough to follow a change."""
+
+LONGEST_WAIT_S = 30.0
+"""Cap of the back-off: a line that is back is noticed within this."""
+
+
+def add(spans: Spans, span: Span) -> Spans:
+    """The union of `spans` and `span`.
+
+    >>> add(((0, 4), (8, 9)), (4, 6))
+    ((0, 6), (8, 9))
+    """
+    merged: list[Span] = []
+    for start, end in sorted((*spans, span)):
+        if start >= end:
+            continue
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+def missing(spans: Spans, size: int) -> Spans:
+    """What `spans` leave out of a file of `size` bytes.
+
+    >>> missing(((2, 4),), 9)
+    ((0, 2), (4, 9))
+    """
+    edges = [0, *(edge for span in spans for edge in span), size]
+    pairs = zip(edges[::2], edges[1::2], strict=True)
+    return tuple((start, end) for start, end in pairs if start < end)
+
+
+def covered(spans: Spans) -> int:
+    """How many bytes there are in `spans`."""
+    return sum(end - start for start, end in spans)
+
+
+def front(spans: Spans) -> int:
+    """How far a file is there without a gap, from its beginning."""
+    return spans[0][1] if spans and spans[0][0] == 0 else 0
+
+
+def clip(spans: Spans, size: int) -> Spans:
+    """The part of `spans` that lies in the first `size` bytes."""
+    return tuple((start, min(end, size)) for start, end in spans if start < size)
+
+
+# The journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What of one partial file is durable: it would survive a power loss at this moment."""
+
+    repo: str
+    blob: str
+    size_bytes: int
+    durable: Spans = ()
+    verified: bool = False
+    """Whether the whole content was synced, and its hash is right."""
+    validator: str = ""
+    """The ETag that the content came with, where it is not the blob's own."""
+
+    @property
+    def key(self) -> Key:
+        """What it is filed under."""
+        return self.repo, self.blob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A download as the journal keeps it: what is wanted, and how far the wish has come."""
+
+    id: str
+    model_id: str
+    unique: str
+    repo: str
+    revision: str
+    ref: str | None
+    """The branch that the commit was the head of, noted in the cache; None for a pinned commit."""
+    files: tuple[RepoFile, ...]
+    state: DownloadState = "queued"
+    position: int = 0
+    """Order in the queue, the smallest first."""
+    error: ErrorInfo | None = None
+    created_at: str = ""
+    finished_at: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files, each content once."""
+        return sum({file.blob: file.size_bytes for file in self.files}.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One document of the journal: either kind of record."""
+
+    job: Job | None = None
+    claim: Claim | None = None
+
+    @property
+    def key(self) -> str:
+        """Key of the document."""
+        if self.job is not None:
+            return self.job.id
+        assert self.claim is not None
+        return f"{self.claim.repo}/{self.claim.blob}"
+
+
+# Progress
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far one file is. The one mutable record here: a transfer writes it, a view reads it."""
+
+    received_bytes: int = 0
+    hashed_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """A rate that does not jump: an exponential moving average over `SMOOTHING_S`."""
+
+    rate: float | None = None
+    """Bytes per second; None until something flowed."""
+    received_bytes: int = 0
+    at: float = 0.0
+    """When it was last brought up to date, in seconds of any steady clock."""
+
+    def after(self, received_bytes: int, now: float) -> Pace:
+        """The pace once `received_bytes` are there at `now`. Going back counts as nothing."""
+        elapsed = now - self.at
+        if elapsed <= 0:
+            return self
+        sample = max(0, received_bytes - self.received_bytes) / elapsed
+        if self.rate is None:
+            rate = sample or None
+        else:
+            rate = self.rate + (sample - self.rate) * (1 - math.exp(-elapsed / SMOOTHING_S))
+        return Pace(rate=rate, received_bytes=received_bytes, at=now)
+
+
+def view(job: Job, progress: Mapping[str, Progress], rate: float | None = None) -> Download:
+    """The record that front ends see. `progress` is by blob; what is not in it has not begun."""
+    done = job.state == "completed"
+    files, received, hashed = [], 0, 0
+    seen: set[str] = set()
+    for file in job.files:
+        at = progress.get(file.blob, Progress())
+        got = file.size_bytes if done else min(at.received_bytes, file.size_bytes)
+        checked = file.size_bytes if done else min(at.hashed_bytes, file.size_bytes)
+        if file.blob not in seen:
+            received, hashed = received + got, hashed + checked
+            seen.add(file.blob)
+        state = _file_state(job.state, file.size_bytes, got, checked)
+        files.append(
+            DownloadFile(
+                path=file.path, size_bytes=file.size_bytes, received_bytes=got, state=state
+            )
+        )
+    flowing = job.state == "downloading" and received < job.total_bytes
+    rate = rate if flowing else None
+    return Download(
+        id=job.id,
+        model_id=job.model_id,
+        unique=job.unique,
+        repo=job.repo,
+        revision=job.revision,
+        state="verifying" if job.state == "downloading" and not flowing else job.state,
+        received_bytes=received,
+        verified_bytes=hashed,
+        total_bytes=job.total_bytes,
+        rate_bytes_per_s=rate,
+        eta_s=(job.total_bytes - received) / rate if rate and rate >= 1 else None,
+        error=job.error,
+        files=tuple(files),
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+        seconds=job.seconds,
+    )
+
+
+def _file_state(job: DownloadState, size: int, received: int, hashed: int) -> DownloadState:
+    if job != "downloading":
+        return job
+    if received < size:
+        return "downloading" if received else "queued"
+    return "completed" if hashed == size else "verifying"
+
+
+# Decisions
+
+
+def wait_s(failures: int, first_s: float, chance: float) -> float:
+    """How long to wait before the next try: doubling, capped, and spread by `chance` (0 to 1).
+
+    >>> wait_s(1, 1.0, 1.0), wait_s(3, 1.0, 1.0), wait_s(3, 1.0, 0.0)
+    (1.0, 4.0, 2.0)
+    """
+    return min(first_s * 2.0 ** min(failures - 1, 32), LONGEST_WAIT_S) * (0.5 + chance / 2)
+
+
+def check_room(need: int, free: int | None, promised: int, floor: int) -> None:
+    """Raise NotEnoughDisk if `need` bytes would not leave the floor.
+
+    `promised` bytes are what running jobs will still write; unknown free space refuses nothing.
+    """
+    if free is not None and need > (room := max(0, free - promised - floor)):
+        kept = f" after {_gb(promised)} for other downloads" if promised else ""
+        raise NotEnoughDisk(
+            f"{_gb(need)} are needed, and there is room for {_gb(room)}{kept}:"
+            f" {_gb(free)} are free, of which {_gb(floor)} stay free.",
+            "Delete models that you do not need, or move the cache with HF_HUB_CACHE;"
+            " downloads.disk_floor_bytes says how much stays free.",
+        )
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+
+def decoded(bodies: Iterable[Entry]) -> tuple[dict[str, Job], dict[Key, Claim]]:
+    """Jobs in their order, and claims, from the journal's documents."""
+    jobs = sorted((e.job for e in bodies if e.job), key=lambda job: job.position)
+    claims = {e.claim.key: e.claim for e in bodies if e.claim}
+    return {job.id: job for job in jobs}, claims
