@@ -20,9 +20,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from core import __version__
-from core.cache import deletion, scan
+from core.cache import scan
 from core.cache.layout import Cache
-from core.catalog.hub import Hub, stored_token
+from core.catalog import token
+from core.catalog.hub import Hub
 from core.config import Config, Problem
 from core.downloads.queue import Downloads
 from core.errors import (
@@ -39,9 +40,9 @@ from core.feed import Feed
 from core.fitting import Fitting
 from core.library import Library
 from core.log import Log, LogHandler, now
-from core.memory import probe
+from core.memory import estimate, probe
 from core.paths import Paths
-from core.runtime.lifecycle import LIVE
+from core.removal import Removal
 from core.runtime.scheduler import Engines
 from core.schema import (
     AuditEntry,
@@ -54,6 +55,7 @@ from core.schema import (
     GenerateRequest,
     Host,
     Instance,
+    InstanceState,
     LoadOptions,
     LogLine,
     Model,
@@ -129,9 +131,11 @@ class Deck:
         self._spawn(self._probe_engines())
 
     async def _open_parts(self, stack: AsyncExitStack) -> None:
-        config, token = self.config, partial(stored_token, self.paths.hf_home)
+        config, read_token = self.config, partial(token.stored, self.paths.hf_home)
         self._cache = Cache(self.paths.hf_cache)
-        self._hub = Hub(config.hub.endpoint, token, self.paths.cache / "hub", config.hub.timeout_s)
+        self._hub = Hub(
+            config.hub.endpoint, read_token, self.paths.cache / "hub", config.hub.timeout_s
+        )
         stack.push_async_callback(self._hub.close)
         self._library = Library(
             feed=self.feed,
@@ -140,9 +144,11 @@ class Deck:
             scan=partial(scan.scan, self._cache.root),
             cache_root=self._cache.root,
         )
+        self._removal = Removal(feed=self.feed, library=self._library, cache_root=self._cache.root)
         self._engines = Engines(
             settings=config.runtime,
             measure=probe.process,
+            overhead=estimate.overhead,
             on_change=self._instance_changed,
             on_log=self._log.add,
         )
@@ -160,7 +166,7 @@ class Deck:
             cache=self._cache,
             settings=config.downloads,
             endpoint=config.hub.endpoint,
-            token=token,
+            token=read_token,
             free_bytes=partial(probe.free_disk, self._cache.root),
             on_change=self._download_changed,
         )
@@ -222,7 +228,10 @@ class Deck:
     # What changes State: called by the parts
 
     def _instance_changed(self, instance: Instance) -> None:
-        self.feed.commit(InstanceChanged, instance=instance)
+        if instance.state is InstanceState.STOPPED:
+            self.feed.commit(InstanceRemoved, id=instance.id)
+        else:
+            self.feed.commit(InstanceChanged, instance=instance)
 
     def _download_changed(self, job: Download) -> None:
         """A completed job is told only when State says `downloaded`: clients list models on it."""
@@ -264,7 +273,7 @@ class Deck:
     def instance_of(self, model_id: str) -> Instance | None:
         """The instance of a model that is loaded or being loaded."""
         for instance in self.state.instances.values():
-            if instance.model_id == model_id and instance.state in LIVE:
+            if instance.model_id == model_id and instance.state.live:
                 return instance
         return None
 
@@ -343,7 +352,7 @@ class Deck:
             model = self._library.custom(model_id)
             await self._release([model])
             if not model.local:
-                await self._delete([model])
+                await self._removal.execute([model], every_revision=True)
             await self._library.delete(model_id)
 
     # Downloads
@@ -362,6 +371,8 @@ class Deck:
                 return job
             if job is not None and job.state in ("paused", "failed", "canceled"):
                 return await self._downloads.resume(job.id)
+            if job is not None:
+                await self._forget(job.id)
             selection = await self._ask_hub(self._library.selection(model))
             return await self._downloads.start(model, selection.revision, selection.files)
 
@@ -385,67 +396,50 @@ class Deck:
     async def remove_download(self, download_id: str, origin: str) -> None:
         """Take an ended download off the list."""
         async with self._audited(origin, "forget", download_id):
-            await self._downloads.remove(download_id)
-            self.feed.commit(DownloadRemoved, id=download_id)
+            await self._forget(download_id)
+
+    async def _forget(self, download_id: str) -> None:
+        await self._downloads.remove(download_id)
+        self.feed.commit(DownloadRemoved, id=download_id)
 
     # Cache
 
-    async def plan_deletion(self, refs: Sequence[str]) -> DeletionPlan:
-        """What deleting the files of these models would remove, keep and give back."""
-        models = [self.model(ref) for ref in refs]
-        return await self._plan(models)
+    async def plan_deletion(
+        self, refs: Sequence[str], *, every_revision: bool = False
+    ) -> DeletionPlan:
+        """What deleting the files of these models would remove, keep and give back.
 
-    async def _plan(self, models: Sequence[Model]) -> DeletionPlan:
-        for model in models:
-            if model.local:
-                raise Conflict(
-                    f"{model.name} lies at {model.path}: that is yours, never deleted from here.",
-                    "Delete the file yourself, or take the entry off the list.",
-                )
-        await self._library.look(force=True)
-        plan = await asyncio.to_thread(
-            deletion.plan, self._cache.root, self._library.wanted(models)
-        )
-        blocked = [
-            f"{i.unique} is loaded (instance {i.id})"
-            for model in models
-            if (i := self.instance_of(model.id)) is not None
-        ]
-        return replace(plan, model_ids=tuple(m.id for m in models), blocked=tuple(blocked))
+        Only the revision that a model is loaded from goes, unless `every_revision`.
+        """
+        models = [self.model(ref) for ref in refs]
+        return await self._removal.plan(models, every_revision=every_revision)
 
     async def delete_cached(
-        self, refs: Sequence[str], origin: str, *, force: bool = False
+        self, refs: Sequence[str], origin: str, *, force: bool = False, every_revision: bool = False
     ) -> DeletionReceipt:
         """Delete the files of these models, partial ones too; the entries stay.
 
-        Raises InUse when one is loaded, unless `force`: then it is unloaded first. A running
-        download of one is cancelled.
+        Raises InUse when one is loaded, unless `force`: then it is unloaded first. A download of
+        one is cancelled.
         """
         models = [self.model(ref) for ref in refs]
         async with self._audited(origin, "delete files", ", ".join(m.unique for m in models)):
-            plan = await self._plan(models)
+            plan = await self._removal.plan(models, every_revision=every_revision)
             if plan.blocked and not force:
                 raise InUse(f"{'; '.join(plan.blocked)}.", "Unload it first, or say force.")
             await self._release(models)
-            return await self._delete(models)
+            receipt = await self._removal.execute(models, every_revision=every_revision)
+            await self._vitals.count_disk()
+            return receipt
 
     async def _release(self, models: Sequence[Model]) -> None:
-        """Let go of the files: running downloads are cancelled, instances unloaded."""
+        """Let go of the files: downloads are cancelled, instances unloaded."""
         for model in models:
             for job in list(self.state.downloads.values()):
                 if job.model_id == model.id and job.state != "completed":
                     await self._downloads.cancel(job.id, discard=True)
             if (instance := self.instance_of(model.id)) is not None:
                 await self._engines.unload(instance.id)
-
-    async def _delete(self, models: Sequence[Model]) -> DeletionReceipt:
-        plan = await self._plan(models)
-        for model in models:
-            await self._library.keep(model)
-        receipt = await asyncio.to_thread(deletion.execute, self._cache.root, plan)
-        await self._library.look(force=True)
-        await self._vitals.count_disk()
-        return receipt
 
     # Runtime
 
@@ -512,17 +506,9 @@ class Deck:
     async def unload_all(self, origin: str) -> list[UnloadReceipt]:
         """End every instance that is not pinned."""
         wanted = [
-            i.id for i in self.state.instances.values() if i.state in LIVE and not i.options.pinned
+            i.id for i in self.state.instances.values() if i.state.live and not i.options.pinned
         ]
         return list(await asyncio.gather(*(self.unload(key, origin) for key in wanted)))
-
-    async def remove_instance(self, instance_id: str) -> None:
-        """Take a failed or stopped instance off the list. Raises NotFound, Conflict."""
-        await self._engines.remove(instance_id)
-
-    def instance_removed(self, instance_id: str) -> None:
-        """An instance left the list."""
-        self.feed.commit(InstanceRemoved, id=instance_id)
 
     def generate(
         self, instance_id: str, request: GenerateRequest

@@ -13,14 +13,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 
-from core.catalog.gguf import Header
 from core.catalog.hub import Hub
 from core.config import Config
 from core.errors import DeckError, EngineMissing, NotEnoughMemory, NotFound
-from core.library import Library, Selection
+from core.library import Library
 from core.memory import estimate
 from core.runtime.placement import Candidate, LoadPlan, NoRoom, place
-from core.runtime.planner import HeaderFile
+from core.runtime.planner import HeaderFile, HeaderPart
 from core.runtime.scheduler import Engines
 from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Memory, Model
 
@@ -28,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 PLANS_KEPT = 1000
 """Forecasts remembered: a large catalog at a few context lengths."""
-
-LIVE = (InstanceState.STARTING, InstanceState.READY, InstanceState.BUSY)
 
 
 class Fitting:
@@ -95,18 +92,26 @@ class Fitting:
         if model.downloaded and model.path is not None:
             stat = os.stat(model.path)
             key: Hashable = (model.path, stat.st_size, stat.st_mtime_ns, _relevant(options))
-            source: Path | tuple[HeaderFile, ...] = Path(model.path)
-            return await self._planned(key, source, options)
+            return await self._planned(key, Path(model.path), options)
         selection = await self._library.selection(model)
-        headers = await self._headers(selection)
-        key = (tuple(part.key for part, _ in headers), _relevant(options))
+        parts = [f for f in selection.files if f.path != selection.variant.projector]
+        headers = [
+            await self._hub.read_header(selection.repo, selection.revision, part) for part in parts
+        ]
+        key = (tuple(part.blob for part in parts), _relevant(options))
+        source = HeaderFile(
+            parts=tuple(
+                HeaderPart(header=data, size_bytes=part.size_bytes)
+                for part, (_, data) in zip(parts, headers, strict=True)
+            )
+        )
         try:
-            return await self._planned(key, tuple(part for part, _ in headers), options)
+            return await self._planned(key, source, options)
         except EngineMissing:
-            return estimate.from_header(headers[0][1], options, selection.variant.size_bytes)
+            return estimate.from_header(headers[0][0], options)
 
     async def _planned(
-        self, key: Hashable, source: Path | tuple[HeaderFile, ...], options: LoadOptions
+        self, key: Hashable, source: Path | HeaderFile, options: LoadOptions
     ) -> Forecast:
         if key in self._plans:
             self._plans.move_to_end(key)
@@ -116,18 +121,6 @@ class Fitting:
         if len(self._plans) > PLANS_KEPT:
             self._plans.popitem(last=False)
         return forecast
-
-    async def _headers(self, selection: Selection) -> list[tuple[HeaderFile, Header]]:
-        """The header of each GGUF part, the first part first; projectors are left out."""
-        parts = [f for f in selection.files if f.path != selection.variant.projector]
-        headers = []
-        for file in parts:
-            header, data = await self._hub.read_header(selection.repo, selection.revision, file)
-            name = file.path.split("/")[-1]
-            headers.append(
-                (HeaderFile(name=name, key=file.blob, data=data, size=file.size_bytes), header)
-            )
-        return headers
 
     async def _forecast_mlx(self, model: Model, options: LoadOptions) -> Forecast:
         if model.size_bytes is None:
@@ -153,7 +146,7 @@ class Fitting:
         available = self.available()
         if available is None:
             return ()
-        candidates = [_candidate(i) for i in self._engines.instances.values() if i.state in LIVE]
+        candidates = [_candidate(i) for i in self._engines.instances.values() if i.state.live]
         reserve = self._config.runtime.memory_reserve_bytes
         answer = place(forecast.total_bytes, available - reserve, candidates, may_unload=may_unload)
         if isinstance(answer, LoadPlan):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import msgspec
 from core.catalog import builtin, gguf, listing, safetensors
 from core.catalog.hub import Hub
 from core.catalog.variants import find as find_variant
+from core.catalog.variants import variants
 from core.errors import Conflict, DeckError, InvalidRequest, NotFound
 from core.feed import Feed
 from core.log import now
@@ -102,7 +103,7 @@ class Library:
                 self._publish(found)
 
     def _read_disk(self) -> tuple[tuple[CachedSnapshot, ...], list[Model]]:
-        snapshots = self._scan()
+        snapshots = tuple(listing.newest_first(self._scan()))
         found = [model for s in snapshots for model in listing.from_snapshot(s)]
         return snapshots, [self._with_facts(model) for model in found]
 
@@ -184,6 +185,20 @@ class Library:
         variant = choose(repository, name)
         return Selection(repo=repository.repo, revision=repository.revision, variant=variant)
 
+    def files(self, model: Model, *, every_revision: bool) -> Iterator[tuple[str, list[str]]]:
+        """Where a downloaded model's files are in the cache: revisions, each with their paths."""
+        for snapshot in self.snapshots:
+            if snapshot.repo == model.repo and (
+                every_revision or snapshot.revision == model.revision
+            ):
+                files = [
+                    RepoFile(path=f.path, size_bytes=f.size_bytes, blob=f.blob)
+                    for f in snapshot.files
+                ]
+                for variant in variants(snapshot.repo, files):
+                    if _is_of(variant, model):
+                        yield snapshot.revision, [f.path for f in variant.files]
+
     async def keep(self, model: Model) -> None:
         """Keep the entry of a model that was only known from its files."""
         if model.source == "cache" and model.id not in self._added:
@@ -227,7 +242,7 @@ class Library:
 
     async def update(self, key: str, changes: Mapping[str, Any]) -> Model:
         """Change the named fields of a custom model. Raises NotFound, Conflict, InvalidRequest."""
-        model = self._custom(key)
+        model = self.custom(key)
         if unknown := set(changes) - CHANGEABLE:
             raise InvalidRequest(f"These fields cannot be changed: {', '.join(sorted(unknown))}.")
         unique = changes.get("unique", model.unique)
@@ -258,12 +273,13 @@ class Library:
 
     async def delete(self, key: str) -> None:
         """Take a custom model off the list; its files are not touched."""
-        model = self._custom(key)
+        model = self.custom(key)
         self._added.pop(model.id)
         await self._store.remove("models", model.id)
         self._publish()
 
-    def _custom(self, key: str) -> Model:
+    def custom(self, key: str) -> Model:
+        """The custom model with this id. Raises NotFound, or Conflict for any other."""
         model = self._feed.state.models.get(key)
         if model is None:
             raise NotFound(f"There is no model {key}.", "GET /deck/state lists them.")
@@ -306,6 +322,14 @@ def choose(repository: Repository, name: HubName) -> Variant:
     )
 
 
+def _is_of(variant: Variant, model: Model) -> bool:
+    """Whether the variant is the one that the model names, by label or by file."""
+    if variant.unique.casefold() == model.unique.casefold():
+        return True
+    name = _hub_name(model.unique)
+    return name is not None and any(f.path == name.file for f in variant.files)
+
+
 def _hub_name(ref: str) -> HubName | None:
     try:
         name = parse_unique(ref)
@@ -315,11 +339,10 @@ def _hub_name(ref: str) -> HubName | None:
 
 
 def _from_variant(repository: Repository, variant: Variant) -> Model:
-    short = repository.repo.split("/")[-1]
     return Model(
         id=model_id(variant.unique),
         unique=variant.unique,
-        name=f"{short} {variant.label}" if variant.label else short,
+        name=listing.display_name(variant),
         format=variant.format,
         source="hub",
         quantization=variant.quantization,

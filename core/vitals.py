@@ -15,7 +15,6 @@ from pathlib import Path
 from core.cache import scan
 from core.feed import Feed
 from core.memory import probe
-from core.runtime.lifecycle import LIVE
 from core.schema import Disk
 from core.state import DiskChanged, MemoryChanged
 
@@ -73,7 +72,7 @@ class Vitals:
         await self._sample_engines()
         if memory.available_bytes is not None:
             instances = self._feed.state.instances.values()
-            held = sum(i.measured_bytes or 0 for i in instances if i.state in LIVE)
+            held = sum(i.measured_bytes or 0 for i in instances if i.state.live)
             budget = max(0, memory.available_bytes + held - self._reserve_bytes)
             memory = replace(memory, budget_bytes=budget)
         if memory != self._feed.state.memory:

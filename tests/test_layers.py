@@ -51,7 +51,5 @@ def test_the_code_is_checked_and_formatted() -> None:
 
 
 def test_the_code_is_typed() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy"], capture_output=True, text=True, cwd=ROOT
-    )
+    done = subprocess.run([sys.executable, "-m", "mypy"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
