@@ -155,12 +155,12 @@ def document(
 def _overlaid(made: Document, documented: Mapping[str, Any]) -> Document:
     """What we would say, with what a client told us to keep where that is as its schema says."""
     for name in KEPT:
-        if name not in documented:
+        value = documented.get(name, "UNKNOWN")
+        if value == "UNKNOWN" or problem(value, _PROPERTIES[name]) is not None:
             continue
-        value = documented[name]
         if value is None:  # a number that a client cleared
             made.pop(name, None)
-        elif problem(value, _PROPERTIES[name]) is None:
+        else:
             made[name] = value
     return made
 

@@ -186,7 +186,7 @@ class Progress:
         frames: list[bytes] = []
         if self._ended != (job.id, now) or self._running is not None:
             if self._running is None:  # over so soon that its start was never seen
-                frames.append(INITIALIZED)
+                frames += self._start()
             frames += self._end(job.id, now)
         if partial and not self._partial and now != "COMPLETED":
             frames.append(RESET)
@@ -197,15 +197,22 @@ class Progress:
         if self._running != job.id:
             if self._running is not None:
                 frames += self._end(self._running, "CANCELED")
-            self._running, self._held = job.id, False
-            self._percent, self._sent_at = -1.0, -math.inf
-            frames.append(INITIALIZED)
+            frames += self._start()
+            self._running, self._percent, self._sent_at = job.id, -1.0, -math.inf
         percent = percentage(job)
         # Halves of a step and of a millisecond: tenths are not exact in binary.
         if percent - self._percent > STEP / 2 and clock - self._sent_at > INTERVAL_S - 0.0005:
             self._percent, self._sent_at = percent, clock
             frames.append(running_frame(percent))
         return frames
+
+    def _start(self) -> list[bytes]:
+        return [*self._lost(), INITIALIZED]
+
+    def _lost(self) -> list[bytes]:
+        """The end of a run that completed and whose files were gone before the model had them."""
+        held, self._held = self._held, False
+        return [end_frame("FAILED")] if held else []
 
     def _end(self, job_id: str, end: End) -> list[bytes]:
         self._running, self._ended = None, (job_id, end)
@@ -222,7 +229,7 @@ class Progress:
     def _leave(self) -> list[bytes]:
         self.gone = True
         frames = self._end(self._running, "CANCELED") if self._running is not None else []
-        return frames + self._presence(downloaded=False)
+        return frames + self._lost() + self._presence(downloaded=False)
 
 
 class Follower:
