@@ -17,7 +17,7 @@ After that it sends; `core.api.wire.WebSocket` says how it ends.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -28,8 +28,9 @@ from core.errors import DeckError, MethodNotAllowed, NotFound
 if TYPE_CHECKING:
     from core.deck import Deck
 
-Handler = Callable[["Deck", Request], Awaitable[Response | StreamResponse]]
-SocketHandler = Callable[["Deck", Request, WebSocket], Awaitable[None]]
+Answer = Response | StreamResponse
+Handler = Callable[["Deck", Request], Response | Coroutine[Any, Any, Answer]]
+SocketHandler = Callable[["Deck", Request, WebSocket], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,9 @@ class Route:
     """Statuses of errors that differ from the style's: `{NotFound: 410}`. Subclasses count."""
     max_body_bytes: int | None = None
     """Limit for the body; None for the listener's own."""
+    cancel_when_gone: bool = False
+    """Whether the handler is cancelled when the client goes away. Streams and sockets always are;
+    an action that changes something must run to its end."""
 
     def error_status(self, error: DeckError) -> int:
         """The status that answers an error which a handler raised."""

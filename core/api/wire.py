@@ -1,7 +1,8 @@
 """What a handler gets and gives: requests, answers and sockets, without any I/O.
 
-A handler is `async def name(deck, request) -> Response | StreamResponse`. It answers with
-`json_response`, `text_response`, `no_content` or `event_stream`. For an expected failure it raises
+A handler is `async def name(deck, request) -> Response | StreamResponse`; one that never waits may
+be a plain `def` that returns a `Response`, and is then answered without a task of its own. It
+answers with `json_response`, `text_response` or `no_content`. For an expected failure it raises
 (or lets pass) a `core.errors.DeckError`; the connection turns that into an answer in the style of
 the route (`Route.error_style`):
 
@@ -16,7 +17,7 @@ Anything else that a handler raises is a bug: it is logged with its traceback, a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Literal, Protocol, TypeVar
@@ -127,10 +128,13 @@ class StreamResponse:
     """An answer whose body comes in pieces, each sent as soon as it is there.
 
     `chunks` is closed (`aclose`) when the peer goes away or the core stops, so its `finally` blocks
-    and `async with` run at once, in the task that iterates it.
+    and `async with` run at once, in the task that iterates it: the one the handler ran in. A
+    handler that takes the first piece itself, to be able to fail with a status, hands it on as
+    `first`.
     """
 
     chunks: AsyncGenerator[bytes, None]
+    first: bytes = b""
     status: int = 200
     content_type: str = EVENTS
     headers: tuple[tuple[str, str], ...] = ()
@@ -152,6 +156,25 @@ class WebSocket(Protocol):
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the closing handshake. A handler that returns does so by itself, with 1000."""
+
+
+class Kept:
+    """Bytes that were made from an immutable value, kept until another value is asked for.
+
+    Clients poll, and making the answer costs far more than sending it. The value is compared by
+    identity: records and State are never changed in place.
+    """
+
+    def __init__(self, encode: Callable[[Any], bytes]) -> None:
+        self._encode = encode
+        self._value: object = self
+        self._bytes = b""
+
+    def of(self, value: object) -> bytes:
+        """The bytes of this value."""
+        if value is not self._value:
+            self._bytes, self._value = self._encode(value), value
+        return self._bytes
 
 
 def json_response(

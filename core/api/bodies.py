@@ -1,0 +1,126 @@
+"""Bodies and answers of the native API that are not records of `core.schema`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import msgspec
+
+from core.config import ContextLength
+from core.schema import (
+    AuditEntry,
+    Disk,
+    Download,
+    Host,
+    Instance,
+    KvCacheType,
+    LoadOptions,
+    LogLine,
+    Memory,
+    Model,
+    Runtime,
+    Settings,
+    UnloadReceipt,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateDocument:
+    """The state, as `/deck/state` and the first frame of the feed tell it."""
+
+    seq: int
+    host: Host
+    models: list[Model]
+    downloads: list[Download]
+    instances: list[Instance]
+    memory: Memory
+    disk: Disk
+    runtimes: list[Runtime]
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadBody:
+    """How to load a model: `LoadOptions` with their limits, and two words on the action itself."""
+
+    context_length: ContextLength | None = None
+    gpu_layers: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] | None = None
+    kv_cache_type: KvCacheType | None = None
+    flash_attention: bool | None = None
+    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] | None = None
+    mmap: bool | None = None
+    mlock: bool | None = None
+    embedding: bool | None = None
+    idle_ttl_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
+    pinned: bool | None = None
+    force: bool = False
+    """Load even where it is not expected to fit."""
+    wait: bool = False
+    """Answer when it is ready, instead of when it is accepted."""
+
+    def options(self) -> LoadOptions:
+        """The options alone."""
+        given = asdict(self)
+        return LoadOptions(**{k: v for k, v in given.items() if k not in ("force", "wait")})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A model whose files were asked for."""
+
+    model: Model
+    download: Download | None
+    """The job; None when the files are here already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelBody:
+    """How to cancel a download."""
+
+    discard: bool = False
+    """Also delete what arrived so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsBody:
+    """Models, each by id, unique name or short name."""
+
+    models: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteBody(ModelsBody):
+    """Models whose files are to go."""
+
+    force: bool = False
+    """Unload them first, where they are loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipts:
+    """What unloading several instances gave back."""
+
+    receipts: list[UnloadReceipt]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """A part of the log."""
+
+    lines: list[LogLine]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """A part of the audit trail."""
+
+    entries: list[AuditEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """The core ends when this is answered."""
+
+    stopping: bool = True

@@ -1,0 +1,149 @@
+"""The head of a request: what the parser read, checked for what the parser lets through.
+
+Pure. Sources: RFC 9112 (HTTP/1.1), RFC 9110 (semantics).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import parse_qsl, urlsplit
+
+from core.errors import DeckError, InvalidRequest, TooLarge, UnsupportedMediaType
+
+MAX_HEADERS = 100
+"""Apache's and nginx's defaults are 100 as well; browsers send about 20."""
+
+MAX_QUERY_FIELDS = 50
+"""Our longest query has 3."""
+
+
+class HeadTooLarge(TooLarge):
+    """The request line or the headers are over the limit (RFC 6585, section 5)."""
+
+    code: ClassVar[str] = "head_too_large"
+    status: ClassVar[int] = 431
+
+
+class NotImplementedHere(DeckError):
+    """A transfer coding that is not `chunked` (RFC 9112, section 6.1)."""
+
+    code: ClassVar[str] = "not_implemented"
+    status: ClassVar[int] = 501
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A request before its body."""
+
+    method: str
+    target: str
+    """As it came: path and query, or a whole URL when a proxy asked."""
+    path: str
+    """Percent-encoded; `*` for `OPTIONS *`."""
+    query: str
+    """Percent-encoded."""
+    host: str
+    """Host and port that the client means (RFC 9112, section 3.2.2): of the target, else `Host`."""
+    headers: dict[str, str]
+    """Names in lower case, repeated ones joined by a comma."""
+    version: str
+    """`1.0` or `1.1`."""
+    content_length: int = 0
+    chunked: bool = False
+
+    @property
+    def has_body(self) -> bool:
+        """Whether body bytes follow."""
+        return self.chunked or self.content_length > 0
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for `100 Continue` (RFC 9110, section 10.1.1)."""
+        return self.version == "1.1" and self.headers.get("expect", "").lower() == "100-continue"
+
+    @property
+    def wants_websocket(self) -> bool:
+        """Whether this is an opening handshake (RFC 6455, section 4.1)."""
+        return self.headers.get("upgrade", "").strip().lower() == "websocket"
+
+    def fields(self) -> dict[str, str]:
+        """The query, decoded. Raises InvalidRequest when it has too many fields."""
+        try:
+            pairs = parse_qsl(
+                self.query,
+                keep_blank_values=True,
+                errors="replace",
+                max_num_fields=MAX_QUERY_FIELDS,
+            )
+        except ValueError as error:
+            raise InvalidRequest(f"The query is malformed: {error}.") from error
+        return dict(pairs)
+
+
+def read(
+    method: str, target: str, raw_headers: Sequence[tuple[bytes, bytes]], version: str
+) -> Head:
+    """The head that a parser read. Raises DeckError for what must be refused."""
+    if len(raw_headers) > MAX_HEADERS:
+        raise HeadTooLarge(f"More than {MAX_HEADERS} headers.")
+    headers: dict[str, str] = {}
+    counts = dict.fromkeys(("host", "content-length", "transfer-encoding", "origin"), 0)
+    for name_bytes, value_bytes in raw_headers:
+        name, value = name_bytes.decode("latin-1").lower(), value_bytes.decode("latin-1").strip()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        if name in counts:
+            counts[name] += 1
+    for name, count in counts.items():
+        if count > 1:
+            raise InvalidRequest(f"More than one {name} header.")
+    if "host" not in headers and version != "1.0":
+        raise InvalidRequest("There is no Host header.")
+    length, chunked = _framing(headers, version)
+    path, query, authority = _split(method, target)
+    return Head(
+        method=method,
+        target=target,
+        path=path,
+        query=query,
+        host=authority or headers.get("host", ""),
+        headers=headers,
+        version=version,
+        content_length=length,
+        chunked=chunked,
+    )
+
+
+def _framing(headers: dict[str, str], version: str) -> tuple[int, bool]:
+    """Length and chunked. Both at once is how requests are smuggled (RFC 9112, section 6.3)."""
+    length, coding = headers.get("content-length"), headers.get("transfer-encoding")
+    if coding is not None:
+        if length is not None or version == "1.0":
+            raise InvalidRequest("Transfer-Encoding with Content-Length, or in HTTP/1.0.")
+        if coding.lower() != "chunked":
+            raise NotImplementedHere("The only transfer coding taken is chunked.")
+        return 0, True
+    if length is None:
+        return 0, False
+    if not (length.isascii() and length.isdigit() and len(length) < 19):
+        raise InvalidRequest("Content-Length is not a number.")
+    if headers.get("content-encoding", "identity").lower() != "identity" and int(length):
+        raise UnsupportedMediaType("The body is compressed.", "Send it as it is.")
+    return int(length), False
+
+
+def _split(method: str, target: str) -> tuple[str, str, str]:
+    """Path, query and authority of a request target (RFC 9112, section 3.2)."""
+    if target.startswith("/"):
+        path, _, query = target.partition("?")
+        return path, query.partition("#")[0], ""
+    if target == "*" and method == "OPTIONS":
+        return "*", "", ""
+    try:
+        parts = urlsplit(target)
+    except ValueError as error:
+        raise InvalidRequest("The request target is malformed.") from error
+    if parts.scheme.lower() not in ("http", "https") or not parts.netloc:
+        raise InvalidRequest("The request target is malformed.")
+    return parts.path or "/", parts.query, parts.netloc

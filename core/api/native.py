@@ -1,0 +1,327 @@
+"""The native API under `/deck`: what the service can do, one route per verb, and the feed.
+
+`{model}` takes an id, a unique name or an unambiguous short name, percent-encoded. Actions that
+take long answer when they are accepted; how they go on is seen in the state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from core.api.bodies import (
+    Accepted,
+    CancelBody,
+    DeleteBody,
+    Entries,
+    Lines,
+    LoadBody,
+    ModelsBody,
+    Receipts,
+    StateDocument,
+    Stopping,
+)
+from core.api.router import Query, Route
+from core.api.wire import Kept, Request, Response, WebSocket, json_response
+from core.config import ContextLength
+from core.errors import InvalidRequest
+from core.schema import (
+    DeletionPlan,
+    DeletionReceipt,
+    Download,
+    Fit,
+    Instance,
+    Model,
+    ModelSeed,
+    Repository,
+    SearchResult,
+    UnloadReceipt,
+)
+from core.state import Event, State, frame_from_item, state_to_wire
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+FASTEST_HZ = 60.0
+"""Frames a second that a subscriber may ask for; no screen draws faster."""
+LONGEST_LIST = 5000
+"""Log lines or audit entries in one answer: all that the log keeps."""
+MOST_HITS = 100
+"""Repositories in one answer; the Hub's own limit for a page."""
+LONGEST_QUERY = 200
+"""Characters of a search; longer ones find nothing."""
+
+# State and feed
+
+_state_json = Kept(lambda state: msgspec.json.encode(state_to_wire(state)))
+
+
+async def get_state(deck: Deck, request: Request) -> Response:
+    """Everything, with memory no older than a second; encoded once per change."""
+    return Response(body=_state_json.of(await deck.refresh()))
+
+
+class Frames:
+    """Frames of the feed, each encoded once, however many follow."""
+
+    LIMIT = 64
+    """Events kept: subscribers that keep up are never further apart."""
+
+    def __init__(self) -> None:
+        self._state = Kept(frame_from_item)
+        self._events: OrderedDict[int, tuple[Event, bytes]] = OrderedDict()
+
+    def of(self, item: State | Event) -> bytes:
+        """The frame that tells of this item."""
+        if isinstance(item, State):
+            return self._state.of(item)
+        kept = self._events.get(id(item))
+        if kept is None:
+            # The item is kept as well, so that no other one can get its id meanwhile.
+            kept = self._events[id(item)] = item, frame_from_item(item)
+            if len(self._events) > self.LIMIT:
+                self._events.popitem(last=False)
+        return kept[1]
+
+
+_frames = Frames()
+
+
+async def feed(deck: Deck, request: Request, socket: WebSocket) -> None:
+    """A State first, then events as they happen; with `max_hz` only the newest of each."""
+    max_hz = _hertz(request.query.get("max_hz"))
+    await socket.accept()
+    with deck.feed.subscribe(max_hz) as subscription:
+        async for batch in subscription.batches():
+            for item in batch:
+                await socket.send(_frames.of(item))
+
+
+def _hertz(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        hertz = float(text)
+    except ValueError:
+        hertz = math.nan
+    if not 0 < hertz <= FASTEST_HZ:
+        raise InvalidRequest(f"max_hz is not a number above 0 and up to {FASTEST_HZ:g}.")
+    return hertz
+
+
+# Catalog
+
+
+async def get_model(deck: Deck, request: Request) -> Response:
+    """One model."""
+    return json_response(deck.model(request.params["model"]))
+
+
+async def create_model(deck: Deck, request: Request) -> Response:
+    """Add a custom model."""
+    return json_response(await deck.create_model(request.parse(ModelSeed), request.origin))
+
+
+async def update_model(deck: Deck, request: Request) -> Response:
+    """Change the fields of a custom model that the body names."""
+    changes = request.json() or {}
+    if not isinstance(changes, dict):
+        raise InvalidRequest("The body is not a JSON object.", "Send the fields to change.")
+    model = deck.model(request.params["model"])
+    return json_response(await deck.update_model(model.id, changes, request.origin))
+
+
+async def delete_model(deck: Deck, request: Request) -> Response:
+    """Take a custom model off the list, with what was downloaded for it."""
+    await deck.delete_model(deck.model(request.params["model"]).id, request.origin)
+    return Response(status=204, content_type=None)
+
+
+async def get_fit(deck: Deck, request: Request) -> Response:
+    """Whether the model fits this machine now."""
+    context_length = request.number("context_length", None)
+    if context_length is not None and not 16 <= context_length <= 1 << 24:
+        raise InvalidRequest(f"context_length must be between 16 and {1 << 24}.")
+    return json_response(await deck.fit(request.params["model"], context_length))
+
+
+async def search(deck: Deck, request: Request) -> Response:
+    """Search the Hub."""
+    query = request.query.get("query", "").strip()
+    limit = request.number("limit", None)
+    if len(query) > LONGEST_QUERY:
+        raise InvalidRequest(f"The query is longer than {LONGEST_QUERY} characters.")
+    if limit is not None and not 1 <= limit <= MOST_HITS:
+        raise InvalidRequest(f"limit must be between 1 and {MOST_HITS}.")
+    return json_response(await deck.search(query, limit))
+
+
+async def get_repository(deck: Deck, request: Request) -> Response:
+    """What a repository on the Hub holds."""
+    revision = request.query.get("revision") or None
+    return json_response(await deck.repository(request.params["repo"], revision))
+
+
+# Downloads and cache
+
+
+async def download(deck: Deck, request: Request) -> Response:
+    """Fetch a model's files."""
+    model = await deck.resolve(request.params["model"])
+    job = await deck.download(model.id, request.origin)
+    return json_response(Accepted(model=deck.model(model.id), download=job))
+
+
+async def cancel_download(deck: Deck, request: Request) -> Response:
+    """End a download; answered when the transfer has stopped."""
+    discard = request.parse(CancelBody).discard
+    key = request.params["download"]
+    return json_response(await deck.cancel_download(key, request.origin, discard=discard))
+
+
+async def pause_download(deck: Deck, request: Request) -> Response:
+    """Hold a download."""
+    return json_response(await deck.pause_download(request.params["download"], request.origin))
+
+
+async def resume_download(deck: Deck, request: Request) -> Response:
+    """Let a held download go on, or try a failed one again."""
+    return json_response(await deck.resume_download(request.params["download"], request.origin))
+
+
+async def remove_download(deck: Deck, request: Request) -> Response:
+    """Forget a download that has ended."""
+    await deck.remove_download(request.params["download"], request.origin)
+    return Response(status=204, content_type=None)
+
+
+async def plan_deletion(deck: Deck, request: Request) -> Response:
+    """What deleting these models' files would do."""
+    return json_response(await deck.plan_deletion(request.parse(ModelsBody).models))
+
+
+async def delete_cached(deck: Deck, request: Request) -> Response:
+    """Delete these models' files."""
+    body = request.parse(DeleteBody)
+    receipt = await deck.delete_cached(body.models, request.origin, force=body.force)
+    return json_response(receipt)
+
+
+# Instances
+
+
+async def load(deck: Deck, request: Request) -> Response:
+    """Load a model into memory."""
+    body = request.parse(LoadBody)
+    act = deck.loaded if body.wait else deck.load
+    ref = request.params["model"]
+    return json_response(await act(ref, body.options(), request.origin, force=body.force))
+
+
+async def unload(deck: Deck, request: Request) -> Response:
+    """End an instance, or call its load off."""
+    return json_response(await deck.unload(request.params["instance"], request.origin))
+
+
+async def unload_all(deck: Deck, request: Request) -> Response:
+    """End every instance that is not pinned."""
+    return json_response(Receipts(receipts=await deck.unload_all(request.origin)))
+
+
+# The core itself
+
+
+def get_log(deck: Deck, request: Request) -> Response:
+    """Lines of the log, oldest first."""
+    after, limit = request.number("after", 0), _limit(request, 500)
+    lines = deck.log(after, limit, request.query.get("source") or None)
+    return json_response(Lines(lines=lines))
+
+
+async def get_audit(deck: Deck, request: Request) -> Response:
+    """Actions that changed something, newest first."""
+    return json_response(Entries(entries=await deck.audit_trail(_limit(request, 200))))
+
+
+def _limit(request: Request, default: int) -> int:
+    limit = request.number("limit", default)
+    if not 1 <= limit <= LONGEST_LIST:
+        raise InvalidRequest(f"limit must be between 1 and {LONGEST_LIST}.")
+    return limit
+
+
+def stop(deck: Deck, request: Request) -> Response:
+    """End the core, in order."""
+    deck.request_stop()
+    return json_response(Stopping())
+
+
+# Routes
+
+
+def _route(method: str, template: str, handler: Any, summary: str, **more: Any) -> Route:
+    words = handler.__name__.split("_")
+    return Route(
+        method=method,
+        template=f"/deck/{template}",
+        operation_id="deck" + "".join(word.capitalize() for word in words),
+        summary=summary,
+        tag=more.pop("tag", template.split("/", 1)[0]),
+        **({"handler": handler} if "socket" not in more else {}),
+        **more,
+    )
+
+
+_CONTEXT = Query(name="context_length", type=ContextLength, description="In tokens.")
+_LIMIT = Query(name="limit", type=int, description="How many at most.")
+_GONE: dict[str, Any] = {"status": 204}
+
+ROUTES: tuple[Route, ...] = (
+    _route("GET", "state", get_state, "The whole state", answer=StateDocument),
+    _route(
+        "GET",
+        "feed",
+        feed,
+        "A State, then events, over a WebSocket",
+        socket=feed,
+        query=(Query(name="max_hz", type=float, description="Frames a second at most."),),
+    ),
+    _route("POST", "models", create_model, "Add a custom model", body=ModelSeed, answer=Model),
+    _route("GET", "models/{model}", get_model, "One model", answer=Model),
+    _route("PATCH", "models/{model}", update_model, "Change a custom model", answer=Model,
+           body=dict[str, Any]),
+    _route("DELETE", "models/{model}", delete_model, "Remove a custom model", **_GONE),
+    _route("GET", "models/{model}/fit", get_fit, "Whether a model fits this machine now",
+           answer=Fit, query=(_CONTEXT,)),
+    _route("POST", "models/{model}/download", download, "Fetch a model's files", answer=Accepted),
+    _route("POST", "models/{model}/load", load, "Load a model", body=LoadBody, answer=Instance),
+    _route("GET", "search", search, "Search the Hub", answer=SearchResult, tag="hub",
+           query=(Query(name="query", type=str, description="Words."), _LIMIT)),
+    _route("GET", "repositories/{repo}", get_repository, "What a repository holds", tag="hub",
+           answer=Repository, query=(Query(name="revision", type=str, description="Branch, tag or "
+                                     "commit; the default branch without."),)),
+    _route("POST", "downloads/{download}/cancel", cancel_download, "Cancel a download",
+           body=CancelBody, answer=Download),
+    _route("POST", "downloads/{download}/pause", pause_download, "Hold a download",
+           answer=Download),
+    _route("POST", "downloads/{download}/resume", resume_download, "Go on with a download",
+           answer=Download),
+    _route("DELETE", "downloads/{download}", remove_download, "Forget an ended download", **_GONE),
+    _route("POST", "instances/{instance}/unload", unload, "Unload an instance",
+           answer=UnloadReceipt),
+    _route("POST", "instances/unload", unload_all, "Unload every instance that is not pinned",
+           answer=Receipts),
+    _route("POST", "cache/plan", plan_deletion, "What a deletion would do", body=ModelsBody,
+           body_required=True, answer=DeletionPlan),
+    _route("POST", "cache/delete", delete_cached, "Delete models' files", body=DeleteBody,
+           body_required=True, answer=DeletionReceipt),
+    _route("GET", "log", get_log, "The log", answer=Lines, tag="core",
+           query=(Query(name="after", type=int, description="Only lines above this number."),
+                  _LIMIT, Query(name="source", type=str, description="`core` or `engine:<id>`."))),
+    _route("GET", "audit", get_audit, "The audit trail", answer=Entries, tag="core",
+           query=(_LIMIT,)),
+    _route("POST", "stop", stop, "End the core", answer=Stopping, tag="core"),
+)  # fmt: skip

@@ -1,0 +1,169 @@
+"""The OpenAPI 3.1 document, made from the table that routes the requests. Pure.
+
+Operations of the documented API are shown as its own document has them (`pieces.json`); the others
+are described from their rows: types become schemas, whose names get a prefix, because both have a
+`Model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from core.api.pieces_schema import DOCUMENT
+from core.api.router import Route, split
+from core.schema import ErrorInfo
+
+PREFIX = "Deck"
+REFERENCE = "#/components/schemas/"
+
+TAGS = {
+    "state": "Everything this machine has and does.",
+    "feed": "The state as it changes.",
+    "models": "The catalog.",
+    "hub": "What the Hub has.",
+    "downloads": "Jobs that fetch files.",
+    "instances": "Models that are loaded.",
+    "cache": "Files on disk, and how they go.",
+    "openai": "The OpenAI API.",
+    "core": "The core itself.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorBody:
+    """An error, as the native API answers it."""
+
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAiError:
+    """What went wrong, in OpenAI's form."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAiErrorBody:
+    """An error, as the OpenAI API answers it."""
+
+    error: OpenAiError
+
+
+def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
+    """The document for a table of routes."""
+    rows = [route for route in routes if not _is_documented(route)]
+    types = [ErrorBody, OpenAiErrorBody]
+    types += [kind for route in rows for kind in (route.body, route.answer) if _is_described(kind)]
+    schemas, components = _schemas(types)
+    paths: dict[str, dict[str, Any]] = {
+        path: dict(operations) for path, operations in DOCUMENT["paths"].items()
+    }
+    for route in rows:
+        operation = _operation(route, schemas)
+        paths.setdefault(route.template, {})[route.method.lower()] = operation
+    parts = {**DOCUMENT["components"]}
+    parts["schemas"] = {**parts["schemas"], **components}
+    tags = [{"name": name, "description": text} for name, text in TAGS.items()]
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "modeldeck",
+            "version": version,
+            "summary": "Local language models: find, download, load, ask, unload, delete.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [*DOCUMENT.get("tags", ()), *tags],
+        "paths": paths,
+        "components": parts,
+    }
+
+
+def _is_documented(route: Route) -> bool:
+    return route.method.lower() in DOCUMENT["paths"].get(route.template, {})
+
+
+def _is_described(kind: Any) -> bool:
+    """Whether a row's body or answer is a type, and not the name of a schema or nothing."""
+    return kind is not None and not isinstance(kind, str)
+
+
+def _schemas(types: list[Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """The schema of each type, and the components that they refer to."""
+    made, components = msgspec.json.schema_components(
+        types, ref_template=f"{REFERENCE}{PREFIX}{{name}}"
+    )
+    named = {f"{PREFIX}{name}": schema for name, schema in components.items()}
+    return {_key(kind): schema for kind, schema in zip(types, made, strict=True)}, named
+
+
+def _key(kind: Any) -> str:
+    return repr(kind)
+
+
+def _operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.operation_id,
+        "summary": route.summary,
+        "tags": [route.tag],
+        "responses": _responses(route, schemas),
+    }
+    source = route.handler or route.socket
+    if source is not None and source.__doc__:
+        operation["description"] = source.__doc__.strip()
+    if parameters := _parameters(route):
+        operation["parameters"] = parameters
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": route.body_required,
+            "content": {"application/json": {"schema": _schema(route.body, schemas)}},
+        }
+    return operation
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    path = [
+        {"name": part.strip("{}"), "in": "path", "required": True, "schema": {"type": "string"}}
+        for part in split(route.template)
+        if part.startswith("{")
+    ]
+    query = [
+        {
+            "name": field.name,
+            "in": "query",
+            "required": field.required,
+            "description": field.description,
+            "schema": msgspec.json.schema(field.type),
+        }
+        for field in route.query
+    ]
+    return path + query
+
+
+def _responses(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    error: dict[str, Any] = {"application/json": {"schema": schemas[_key(ErrorBody)]}}
+    if route.error_style == "openai":
+        error = {"application/json": {"schema": schemas[_key(OpenAiErrorBody)]}}
+    elif route.error_style == "text":
+        error = {"text/plain": {"schema": {"type": "string"}}}
+    failure = {"description": "What went wrong, and what to do about it.", "content": error}
+    if route.handler is None:
+        upgraded = {"description": "The connection is a WebSocket from here on."}
+        return {"101": upgraded, "default": failure}
+    success: dict[str, Any] = {"description": "Done."}
+    if route.answer is not None:
+        content = {"schema": _schema(route.answer, schemas)}
+        success = {"description": "The answer.", "content": {route.content_type: content}}
+    return {str(route.status): success, "default": failure}
+
+
+def _schema(kind: Any, schemas: Mapping[str, Any]) -> Any:
+    return {"$ref": REFERENCE + kind} if isinstance(kind, str) else schemas[_key(kind)]

@@ -1,0 +1,40 @@
+"""The whole table of routes, and the document that describes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from core.api import native, openai, pieces, wellknown
+from core.api.openapi import document
+from core.api.router import Route
+from core.api.wire import Kept, Request, Response
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+
+def get_openapi(deck: Deck, request: Request) -> Response:
+    """This document: every route, made from the table that routes the requests."""
+    return Response(body=_document.of(deck.state.host.version))
+
+
+ROUTES: tuple[Route, ...] = (
+    *pieces.ROUTES,
+    *native.ROUTES,
+    *openai.ROUTES,
+    *wellknown.ROUTES,
+    Route(
+        method="GET",
+        template="/openapi.json",
+        operation_id="openapi",
+        summary="The OpenAPI document of this API",
+        tag="core",
+        handler=get_openapi,
+        answer=dict[str, Any],
+    ),
+)
+"""Every route that the listener serves."""
+
+_document = Kept(lambda version: msgspec.json.encode(document(ROUTES, version)))

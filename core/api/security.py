@@ -1,0 +1,113 @@
+"""Who may ask: decided from the head alone, before any body is read; handshakes included.
+
+Pure. What is defended against: a web page in a browser on this machine. A page can make the browser
+send requests to loopback, and by DNS rebinding can even read the answers, so:
+
+- `Host` must be a name of loopback, or one a person allowed. A rebound name is not.
+- `Origin`, where present, must be this server's own or one a person allowed. Browsers send it with
+  every POST and every WebSocket handshake, and do not apply CORS to the latter.
+- `Sec-Fetch-Site: cross-site` is refused unless the origin is an allowed one.
+- A body must be `application/json`, which no HTML form can send.
+
+Programs that are not browsers send no Origin and pass. The Unix socket is exempt from the check of
+Host, which has no meaning there; no page can reach it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from core.api.head import Head
+from core.errors import Forbidden, UnsupportedMediaType
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+ALLOWED_METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
+ALLOWED_HEADERS = "content-type, x-application-id, application, authorization"
+"""What a page may send: the documented API's clients set the second and third."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The names and origins that are allowed, in lower case."""
+
+    hosts: frozenset[str]
+    origins: frozenset[str]
+
+
+def policy(allowed_hosts: Iterable[str] = (), allowed_origins: Iterable[str] = ()) -> Policy:
+    """The policy that follows from the settings."""
+    return Policy(
+        hosts=frozenset((*LOOPBACK_NAMES, *(name.lower() for name in allowed_hosts))),
+        origins=frozenset(origin.lower().rstrip("/") for origin in allowed_origins),
+    )
+
+
+def check(head: Head, policy: Policy, *, over_unix: bool) -> None:
+    """Raises Forbidden or UnsupportedMediaType when the request must not be served."""
+    name = host_name(head.host)
+    if not over_unix and name not in policy.hosts:
+        raise Forbidden(
+            f"Host {head.host[:100]!r} is not a name of this server.",
+            "Use 127.0.0.1 or localhost, or add the name to api.allowed_hosts.",
+        )
+    origin = head.headers.get("origin")
+    if origin is not None and allowed_origin(head, policy) is None:
+        raise Forbidden(
+            f"Origin {origin[:100]!r} is not allowed.", "Add it to api.allowed_origins."
+        )
+    if origin is None and head.headers.get("sec-fetch-site", "").lower() == "cross-site":
+        raise Forbidden("A web page of another site asked.", "Add its origin to allowed_origins.")
+    if head.has_body and media_type(head) != "application/json":
+        raise UnsupportedMediaType(
+            "The body does not say that it is JSON.", "Send Content-Type: application/json."
+        )
+
+
+def allowed_origin(head: Head, policy: Policy) -> str | None:
+    """The request's origin when it is allowed: this server's own, or one in the settings."""
+    origin = head.headers.get("origin", "").lower()
+    if origin in policy.origins:
+        return head.headers["origin"]
+    own = host_name(head.host) in policy.hosts and origin in (
+        f"http://{head.host.lower()}",
+        f"http://{head.host.lower().removesuffix(':80')}",
+    )
+    return head.headers["origin"] if own else None
+
+
+def host_name(host: str) -> str | None:
+    """The name in a Host header, in lower case; None where it is malformed (RFC 3986, 3.2.2)."""
+    name, colon, port = host.lower().rpartition(":")
+    if not colon or host.endswith("]"):
+        name, port = host.lower(), ""
+    if (colon and port and not (port.isascii() and port.isdigit())) or not name:
+        return None
+    if name.startswith("["):
+        return name if name.endswith("]") else None
+    return None if any(c in name for c in ":/@?#[] \t,") else name
+
+
+def media_type(head: Head) -> str:
+    """The media type of the body, without parameters."""
+    return head.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def cors_headers(head: Head, policy: Policy) -> tuple[tuple[str, str], ...]:
+    """Headers that let a page of an allowed origin read the answer; none for others."""
+    origin = allowed_origin(head, policy) if "origin" in head.headers else None
+    return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin")) if origin else ()
+
+
+def preflight_headers(head: Head) -> tuple[tuple[str, str], ...]:
+    """Headers that answer a preflight; `cors_headers` stand beside them.
+
+    https://fetch.spec.whatwg.org/#cors-preflight-fetch
+    """
+    if "access-control-request-method" not in head.headers:
+        return ()
+    return (
+        ("Access-Control-Allow-Methods", ALLOWED_METHODS),
+        ("Access-Control-Allow-Headers", ALLOWED_HEADERS),
+        ("Access-Control-Max-Age", "600"),
+    )

@@ -1,0 +1,65 @@
+"""Small questions that programs ask before any other: is it there, and which version is it.
+
+The documented API's clients scan ports with `HEAD /.well-known/health` and give each a tenth of a
+second, so these are answered without waiting for anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.api.router import Route
+from core.api.wire import Request, Response, json_response, text_response
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+
+def health(deck: Deck, request: Request) -> Response:
+    """That the core answers, and its version."""
+    return json_response({"status": "ok", "version": deck.state.host.version})
+
+
+def well_known_health(deck: Deck, request: Request) -> Response:
+    """`ok:` and the id of this installation, as the documented API's clients want it."""
+    return text_response(f"ok:{deck.state.host.id}")
+
+
+def well_known_version(deck: Deck, request: Request) -> Response:
+    """The version as plain `x.y.z`: clients split it at the dots."""
+    return text_response(deck.state.host.version.partition("+")[0])
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        template="/health",
+        operation_id="health",
+        summary="Whether the core answers",
+        tag="core",
+        handler=health,
+        answer=dict[str, str],
+    ),
+    Route(
+        method="GET",
+        template="/.well-known/health",
+        operation_id="wellKnownHealth",
+        summary="`ok:` and the id of this installation",
+        tag="core",
+        handler=well_known_health,
+        answer=str,
+        content_type="text/plain",
+        error_style="text",
+    ),
+    Route(
+        method="GET",
+        template="/.well-known/version",
+        operation_id="wellKnownVersion",
+        summary="The version",
+        tag="core",
+        handler=well_known_version,
+        answer=str,
+        content_type="text/plain",
+        error_style="text",
+    ),
+)
