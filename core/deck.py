@@ -27,7 +27,6 @@ from core.catalog.hub import Hub
 from core.config import Config, Problem
 from core.downloads.queue import Downloads
 from core.errors import (
-    Conflict,
     DeckError,
     EngineFailed,
     EngineMissing,
@@ -40,7 +39,7 @@ from core.feed import Feed
 from core.fitting import Fitting
 from core.library import Library
 from core.log import Log, LogHandler, now
-from core.memory import estimate, probe
+from core.memory import probe
 from core.paths import Paths
 from core.removal import Removal
 from core.runtime.scheduler import Engines
@@ -148,7 +147,6 @@ class Deck:
         self._engines = Engines(
             settings=config.runtime,
             measure=probe.process,
-            overhead=estimate.overhead,
             on_change=self._instance_changed,
             on_log=self._log.add,
         )

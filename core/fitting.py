@@ -19,7 +19,7 @@ from core.errors import DeckError, EngineMissing, NotEnoughMemory, NotFound
 from core.library import Library
 from core.memory import estimate
 from core.runtime.placement import Candidate, LoadPlan, NoRoom, place
-from core.runtime.planner import HeaderFile, HeaderPart
+from core.runtime.planner import HeaderFile, Source
 from core.runtime.scheduler import Engines
 from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Memory, Model
 
@@ -98,20 +98,18 @@ class Fitting:
         headers = [
             await self._hub.read_header(selection.repo, selection.revision, part) for part in parts
         ]
-        key = (tuple(part.blob for part in parts), _relevant(options))
-        source = HeaderFile(
-            parts=tuple(
-                HeaderPart(header=data, size_bytes=part.size_bytes)
-                for part, (_, data) in zip(parts, headers, strict=True)
-            )
+        source = tuple(
+            HeaderFile(name=part.path, key=part.blob, data=data, size=part.size_bytes)
+            for part, (_, data) in zip(parts, headers, strict=True)
         )
+        key = (tuple(part.key for part in source), _relevant(options))
         try:
             return await self._planned(key, source, options)
         except EngineMissing:
-            return estimate.from_header(headers[0][0], options)
+            return estimate.from_header(headers[0][0], options, selection.variant.size_bytes)
 
     async def _planned(
-        self, key: Hashable, source: Path | HeaderFile, options: LoadOptions
+        self, key: Hashable, source: Source, options: LoadOptions
     ) -> Forecast:
         if key in self._plans:
             self._plans.move_to_end(key)
