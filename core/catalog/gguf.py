@@ -31,7 +31,8 @@ NEXT_READ = 4 << 20
 """Bytes of each further range: doubling fetched nearly three times what was needed."""
 
 _MAX_STRING = 8 << 20
-_MAX_ARRAY = 1 << 24
+_MAX_ARRAY = 1 << 22
+"""Values; the longest met is a list of merges with half a million."""
 _KEPT_ARRAY = 1024
 """Longest array whose values are kept: one per layer, never one per token."""
 _MAX_PAIRS = 1 << 16

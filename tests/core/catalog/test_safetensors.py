@@ -1,0 +1,213 @@
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.catalog.safetensors import is_mlx, read_config, read_folder, read_header, read_index
+from core.errors import Corrupt, DeckError, Forbidden, InvalidRequest, StorageFailed
+
+QWEN = {
+    "model_type": "qwen3",
+    "hidden_size": 1024,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "quantization": {"group_size": 64, "bits": 4},
+}
+
+
+def encoded(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+def weights(rows: dict[str, Any], data: int) -> bytes:
+    head = encoded(rows)
+    return struct.pack("<Q", len(head)) + head + bytes(data)
+
+
+def row(dtype: str, shape: list[int], begin: int, end: int) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def test_what_a_configuration_says() -> None:
+    config = read_config(encoded(QWEN))
+    assert (config.architecture, config.context_length, config.layers) == ("qwen3", 40960, 28)
+    assert (config.heads, config.kv_heads, config.head_length) == (16, 8, 128)
+    assert (config.quantization_bits, config.group_size) == (4, 64)
+
+
+def test_the_text_part_of_a_vision_model_counts() -> None:
+    config = read_config(
+        encoded({"model_type": "gemma3", "text_config": {**QWEN, "head_dim": None}, "vision": {}})
+    )
+    assert config.architecture == "gemma3"
+    assert (config.layers, config.head_length) == (28, 64)
+
+
+def test_missing_and_odd_values_are_unknown() -> None:
+    config = read_config(b'{"hidden_size": "wide", "vocab_size": -1, "num_hidden_layers": true}')
+    assert (config.embedding_length, config.vocab_size, config.layers) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"auto_map": {"AutoModel": "modeling.Model"}},
+        {"model_file": "model.py"},
+        {"_attn_implementation_internal": "someone/kernel"},
+        {"text_config": {"auto_map": {"AutoConfig": "c.C"}}},
+        {"a": [{"b": {"model_file": "model.py"}}]},
+    ],
+)
+def test_a_configuration_that_names_code_is_refused(named: dict[str, Any]) -> None:
+    with pytest.raises(Forbidden, match="Python code"):
+        read_config(encoded({**QWEN, **named}))
+
+
+def test_an_empty_mention_of_code_is_none() -> None:
+    assert read_config(encoded({**QWEN, "auto_map": {}, "model_file": None})).layers == 28
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{", b"\xff", b'"x"', b'{"a":' * 100_000, b" " * (5 << 20)]
+)
+def test_a_configuration_that_is_not_json_is_refused(data: bytes) -> None:
+    with pytest.raises(Corrupt):
+        read_config(data)
+    assert not is_mlx(data)
+
+
+def test_mlx_is_told_by_its_quantization() -> None:
+    assert is_mlx(encoded(QWEN))
+    assert not is_mlx(encoded({**QWEN, "quantization": {"bits": 4}}))
+    assert not is_mlx(encoded({"quantization_config": {"bits": 4, "group_size": 128}}))
+
+
+def test_what_a_header_says() -> None:
+    rows = {
+        "__metadata__": {"format": "mlx"},
+        "w": row("U32", [4, 8], 0, 128),
+        "scales": row("F16", [4, 1], 128, 136),
+    }
+    data = weights(rows, 136)
+    found = read_header(data, len(data))
+    assert found is not None
+    assert (found.tensor_bytes, found.elements, found.packed_elements) == (136, 36, 32)
+    assert found.header_bytes == len(data) - 136
+
+
+def test_a_header_that_goes_on_needs_more() -> None:
+    data = weights({"w": row("F16", [2], 0, 4)}, 4)
+    for length in range(len(data) - 4):
+        assert read_header(data[:length], len(data)) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [
+        ({"w": row("F16", [2], 0, 4)}, 5),
+        ({"w": row("F16", [2], 0, 4)}, 3),
+        ({"w": row("F16", [2], 0, 8)}, 8),
+        ({"w": row("F16", [2], 4, 0)}, 4),
+        ({"w": row("F16", [-2], 0, 4)}, 4),
+        ({"w": row("F17", [2], 0, 4)}, 4),
+        ({"w": row("F16", [2], 0, 4), "v": row("F16", [2], 0, 4)}, 4),
+        ({"w": row("F16", [2], 0, 4), "v": row("F16", [2], 8, 12)}, 12),
+        ({"w": row("F16", [2], 4, 8)}, 8),
+        ({"w": row("F16", [1 << 40, 1 << 40], 0, 4)}, 4),
+        ({"w": {"dtype": "F16"}}, 0),
+        ({"w": 1}, 0),
+    ],
+)
+def test_a_header_that_does_not_fit_its_file_is_refused(rows: dict[str, Any], size: int) -> None:
+    data = weights(rows, size)
+    with pytest.raises(Corrupt):
+        read_header(data, len(data))
+
+
+def test_an_absurd_length_is_refused_before_it_is_read() -> None:
+    with pytest.raises(Corrupt, match="claims"):
+        read_header(struct.pack("<Q", 1 << 60), 1 << 61)
+    with pytest.raises(Corrupt, match="claims"):
+        read_header(struct.pack("<Q", 100), 50)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_it_fail_in_another_way(noise: bytes) -> None:
+    for data in (noise, struct.pack("<Q", len(noise)) + noise):
+        try:
+            read_header(data, len(data))
+        except Corrupt:
+            pass
+    try:
+        read_config(noise)
+        read_index(noise)
+    except DeckError:
+        pass
+
+
+def test_an_index_names_files_that_stay_in_the_folder() -> None:
+    table = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    names, total = read_index(encoded({"metadata": {"total_size": 10}, "weight_map": table}))
+    assert names == frozenset(table.values())
+    assert total == 10
+    with pytest.raises(InvalidRequest):
+        read_index(encoded({"weight_map": {"a": "../../etc/passwd"}}))
+    with pytest.raises(Corrupt):
+        read_index(encoded({"weight_map": {"a": 1}}))
+
+
+@pytest.fixture
+def folder(demo_models: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(demo_models / "tiny-mlx", tmp_path / "mlx"))
+
+
+def test_a_real_folder(folder: Path) -> None:
+    found = read_folder(folder)
+    assert found.architecture == "llama"
+    assert found.context_length == 4096
+    assert found.parameters == pytest.approx(0.00153, rel=0.01)
+    assert 0 < found.weights_bytes < (folder / "model.safetensors").stat().st_size
+
+
+def test_packed_weights_are_counted_as_weights(folder: Path) -> None:
+    # 1024 weights of 4 bits in groups of 64: 128 packed words, 16 scales and 16 biases; 10 plain.
+    rows = {
+        "w": row("U32", [128], 0, 512),
+        "scales": row("F16", [16], 512, 544),
+        "biases": row("F16", [16], 544, 576),
+        "norm": row("F16", [10], 576, 596),
+    }
+    (folder / "model.safetensors").write_bytes(weights(rows, 596))
+    (folder / "config.json").write_bytes(encoded(QWEN))
+    assert read_folder(folder).parameters == pytest.approx(1034 / 1e9)
+
+
+def test_a_split_folder_needs_every_file_that_its_index_names(folder: Path) -> None:
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = {"weight_map": {"a": names[0], "b": names[1]}}
+    (folder / "model.safetensors.index.json").write_bytes(encoded(index))
+    (folder / names[0]).write_bytes(weights({"a": row("F16", [2], 0, 4)}, 4))
+    with pytest.raises(StorageFailed, match=names[1]):
+        read_folder(folder)
+    (folder / names[1]).write_bytes(weights({"b": row("F32", [2], 0, 8)}, 8))
+    assert read_folder(folder).weights_bytes == 12
+
+
+def test_a_folder_that_is_none_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\x01")
+    with pytest.raises(Corrupt, match="cut off"):
+        read_folder(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(Corrupt, match="no safetensors"):
+        read_folder(folder)
+    with pytest.raises(StorageFailed, match=r"config\.json"):
+        read_folder(folder / "nowhere")
