@@ -1,0 +1,1 @@
+"""The engines themselves. They run in the child process only: the core never imports them."""

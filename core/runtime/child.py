@@ -1,0 +1,176 @@
+"""The engine process: `python -m core.runtime.child ENGINE PARENT_PID`.
+
+Native code runs here and nowhere else. Commands come on stdin, reports go to a private copy of
+stdout, and everything that prints, in Python or in C, goes to stderr, where it breaks no frame. A
+second thread reads commands, so that `Cancel` is heard while native code runs (ctypes gives up the
+interpreter lock around every call).
+
+The process never outlives the core: the end of stdin ends it at once, in the middle of anything,
+and on Linux the kernel ends it with the core as well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from typing import BinaryIO
+
+import msgspec
+
+from core.errors import Cancelled, DeckError, EngineFailed, to_info
+from core.runtime.engines.base import Engine, Flag
+from core.runtime.frames import Decoder
+from core.runtime.messages import (
+    PROTOCOL,
+    AnyCommand,
+    Cancel,
+    Embed,
+    Failed,
+    Generate,
+    Hello,
+    Load,
+    Plan,
+    Progress,
+    Report,
+    Text,
+    Vector,
+    command,
+    frame,
+)
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that comes when the thread that started this process ends."""
+COMMANDS_WAITING = 16
+"""The core sends one command at a time and its cancellation; more would be a bug."""
+
+
+class Child:
+    """One engine, its commands and its reports."""
+
+    def __init__(self, engine: Engine, flag: Flag, output: BinaryIO) -> None:
+        self._engine = engine
+        self._flag = flag
+        self._output = output
+        self._commands: queue.Queue[AnyCommand] = queue.Queue(COMMANDS_WAITING)
+        self._lock = threading.Lock()
+        self._current = 0
+        self._cancelled: set[int] = set()
+
+    def run(self) -> None:
+        """Say hello and work until stdin ends; never returns."""
+        try:
+            self._send(self._engine.hello())
+        except DeckError as error:
+            self._send(Hello(protocol=PROTOCOL, error=to_info(error)))
+        threading.Thread(target=self._read, daemon=True).start()
+        while True:
+            self._work(self._commands.get())
+
+    def _read(self) -> None:
+        """Hear commands until there are no more, then end the process whatever it is doing."""
+        decoder = Decoder()
+        while data := os.read(0, 1 << 16):
+            for payload in decoder.feed(data):
+                message = command(payload)
+                if isinstance(message, Cancel):
+                    self._cancel(message.id)
+                else:
+                    self._commands.put(message)
+        os._exit(0)
+
+    def _cancel(self, number: int) -> None:
+        with self._lock:
+            if number == self._current:
+                self._flag.set()
+            elif number > self._current:
+                self._cancelled.add(number)
+
+    def _begin(self, number: int) -> None:
+        with self._lock:
+            self._current = number
+            self._flag.clear()
+            if number in self._cancelled:
+                self._cancelled.discard(number)
+                self._flag.set()
+
+    def _work(self, message: AnyCommand) -> None:
+        self._begin(message.id)
+        try:
+            self._do(message)
+        except DeckError as error:
+            self._send(Failed(id=message.id, error=to_info(error)))
+        except Exception as error:  # a bug costs this command, and the core is told
+            traceback.print_exc()
+            known = EngineFailed(f"The engine failed: {type(error).__name__}: {error}")
+            self._send(Failed(id=message.id, error=to_info(known)))
+
+    def _do(self, message: AnyCommand) -> None:
+        number = message.id
+        if self._flag:
+            raise Cancelled("The request was cancelled before it began.")
+        match message:
+            case Load():
+
+                def show(stage: str, fraction: float | None) -> None:
+                    self._send(Progress(id=number, stage=stage, fraction=fraction))
+
+                loaded = self._engine.load(
+                    message.path, message.options, message.default_context, show
+                )
+                self._answer(number, loaded)
+            case Plan():
+                planned = self._engine.plan(message.path, message.options, message.default_context)
+                self._answer(number, planned)
+            case Generate():
+                done = self._engine.generate(
+                    message.request, lambda text: self._send(Text(id=number, text=text))
+                )
+                self._answer(number, done)
+            case Embed():
+                self._send(Vector(id=number, values=self._engine.embed(message.text)))
+
+    def _answer(self, number: int, answer: Report) -> None:
+        self._send(msgspec.structs.replace(answer, id=number))
+
+    def _send(self, message: Report) -> None:
+        self._output.write(frame(message))
+        self._output.flush()
+
+
+def claim_stdout() -> BinaryIO:
+    """Keep stdout for reports: a private copy of it; what prints to it goes to stderr from now."""
+    private = os.dup(1)
+    os.dup2(2, 1)
+    return os.fdopen(private, "wb")
+
+
+def die_with(parent: int) -> None:
+    """Let the kernel end this process when the one that started it ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before we asked
+        os._exit(0)
+
+
+def main(engine: str, parent: str) -> None:
+    """Run the engine of this name for the process with this id."""
+    die_with(int(parent))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the front end
+    output = claim_stdout()
+    flag = Flag()
+    if engine != "llama.cpp":
+        error = EngineFailed(f"There is no engine {engine!r}.")
+        output.write(frame(Hello(protocol=PROTOCOL, error=to_info(error))))
+        return
+    from core.runtime.engines.llama import Llama
+
+    Child(Llama(flag), flag, output).run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

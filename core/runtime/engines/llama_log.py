@@ -1,0 +1,129 @@
+"""What llama.cpp writes to its log: kept, passed on, and read. Reading is pure."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["debug", "info", "warning", "error"]
+
+MARKS: dict[Level, bytes] = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}
+"""How a line on stderr tells its level to the core: the prefixes of sd-daemon(3)."""
+LEVELS: dict[int, Level] = {2: "debug", 3: "warning", 4: "error"}
+"""`enum ggml_log_level`, ggml.h: info, warning, error. What a load tells in passing is debugging
+to us. Level 1, llama.cpp's own debugging, is dropped; 5 continues the line before."""
+CONTINUED = 5
+LINES = 2000
+"""Lines kept of one call. A load writes about 200, and one more per tensor of a bad file."""
+WORST = 8
+"""Lines that go into an error."""
+
+
+class Log:
+    """The log of one call at a time; all of it goes to stderr as well."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[Level, str]] = []
+        self._open = False
+        self._level: Level = "debug"
+
+    def begin(self) -> None:
+        """Forget the call before."""
+        self.lines.clear()
+
+    def take(self, level: int, text: bytes, _data: object) -> None:
+        """Take a piece of text, as llama.cpp's log callback gives it."""
+        if level != CONTINUED:
+            known = LEVELS.get(level)
+            if known is None:
+                return
+            self._level = known
+        for part in text.splitlines(keepends=True):
+            start = b"" if self._open else MARKS[self._level]
+            os.write(2, start + part)
+            self._keep(part.decode("utf-8", "replace").rstrip("\r\n"))
+            self._open = not part.endswith((b"\n", b"\r"))
+
+    def say(self, level: Level, text: str) -> None:
+        """Write a line of our own."""
+        self._level, self._open = level, False
+        os.write(2, MARKS[level] + text.encode() + b"\n")
+        self._keep(text)
+
+    def _keep(self, text: str) -> None:
+        if self._open and self.lines:
+            level, before = self.lines[-1]
+            self.lines[-1] = (level, before + text)
+        elif len(self.lines) < LINES:
+            self.lines.append((self._level, text))
+
+    def worst(self) -> tuple[str, ...]:
+        """The last lines that are warnings or errors."""
+        return tuple(t for level, t in self.lines if level in ("warning", "error") and t)[-WORST:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffers:
+    """Sizes that llama.cpp says it takes, in bytes."""
+
+    kv_bytes: int
+    compute_bytes: int
+    output_bytes: int
+
+
+_MIB = 1 << 20
+_KV = re.compile(r"^llama_(?:kv_cache|memory_recurrent)\w*: +size = +([\d.]+) MiB")
+_COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
+_OUTPUT = re.compile(r"output buffer size = +([\d.]+) MiB")
+
+
+def buffers(lines: Sequence[tuple[Level, str]]) -> Buffers:
+    """What the log of a context's creation says it takes.
+
+    Format: `llama_kv_cache: size = 1.00 MiB (...)`, `... compute buffer size = 72.01 MiB` and
+    `... output buffer size = 0.12 MiB`, per device (llama-kv-cache.cpp, llama-context.cpp).
+    """
+
+    def total(pattern: re.Pattern[str]) -> int:
+        found = (pattern.search(text) for _, text in lines)
+        return round(sum(float(match[1]) for match in found if match) * _MIB)
+
+    return Buffers(kv_bytes=total(_KV), compute_bytes=total(_COMPUTE), output_bytes=total(_OUTPUT))
+
+
+def reason(lines: Sequence[str]) -> str:
+    """The line that says why, without the names of functions; empty when there is none.
+
+    >>> reason(["llama_model_load: error loading model: unknown model architecture: 'x'",
+    ...         "llama_model_load_from_file_impl: failed to load model"])
+    "unknown model architecture: 'x'"
+    """
+    for line in lines:
+        if "error loading model: " in line:
+            return line.split("error loading model: ", 1)[1].strip().rstrip(".")
+    for line in lines:
+        if re.search(r"fail|error|invalid|unable|cannot", line, re.IGNORECASE):
+            return re.sub(r"^\w+: ", "", line).strip().rstrip(".")
+    return ""
+
+
+_REMEDIES = (
+    (r"unknown (model )?architecture|unknown pre-tokenizer", "Update llama-cpp-python."),
+    (
+        r"failed to allocate|alloc.*failed|out of memory|bad_alloc",
+        "Take a smaller context length, a quantized KV cache, or a smaller quantization.",
+    ),
+    (
+        r"within the file bounds|corrupt|incomplete|magic|failed to read|invalid|missing|duplicate",
+        "The file is damaged or no model: delete it and download it again.",
+    ),
+)
+
+
+def remedy_for(lines: Sequence[str]) -> str:
+    """What to do about it; empty when the lines do not tell."""
+    text = "\n".join(lines).lower()
+    return next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text)), "")

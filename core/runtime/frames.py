@@ -1,0 +1,55 @@
+"""Frames between the core and an engine process: a length, then that many bytes of JSON.
+
+Sans-I/O: bytes go in, payloads come out. A frame is a 4-byte big-endian length and its payload.
+The pipe is local and both ends are ours, so a bad length means a bug or a stray write, and there is
+no way to find the next frame: the connection is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+HEAD_BYTES = 4
+MAX_BYTES = 1 << 20
+"""The largest payload, in bytes. Requests are bounded by the API's body limit (1 MiB), answers come
+token by token, and an embedding of 16,384 numbers takes about 400 kB: a larger one is a mistake."""
+
+
+class FrameError(Exception):
+    """A frame that is too large to be one of ours."""
+
+
+def encode(payload: bytes) -> bytes:
+    r"""The frame that carries `payload`. Raises FrameError when it is longer than `MAX_BYTES`.
+
+    >>> encode(b"{}")
+    b'\x00\x00\x00\x02{}'
+    """
+    if len(payload) > MAX_BYTES:
+        raise FrameError(f"a frame of {len(payload)} bytes is over the limit of {MAX_BYTES}")
+    return len(payload).to_bytes(HEAD_BYTES, "big") + payload
+
+
+class Decoder:
+    """Cuts a stream of bytes into payloads, however it arrives."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take what arrived and give the payloads that are complete.
+
+        The caller must exhaust the iterator before the next call. Raises FrameError on a length
+        over `MAX_BYTES`; nothing can be decoded after that.
+        """
+        self._buffer += data
+        while len(self._buffer) >= HEAD_BYTES:
+            length = int.from_bytes(self._buffer[:HEAD_BYTES], "big")
+            if length > MAX_BYTES:
+                raise FrameError(f"a frame claims {length} bytes, the limit is {MAX_BYTES}")
+            end = HEAD_BYTES + length
+            if len(self._buffer) < end:
+                return
+            payload = bytes(self._buffer[HEAD_BYTES:end])
+            del self._buffer[:end]
+            yield payload

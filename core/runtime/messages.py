@@ -1,0 +1,145 @@
+"""What the core and an engine process say to each other: one JSON object per frame.
+
+The core sends commands, the child sends reports. Every command has an id that its reports repeat.
+The child says `Hello` first; after that it works on one command at a time, and only `Cancel` is
+heard in between. The end of the child's input means that the core is gone, and ends the child.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from core.runtime.frames import encode
+from core.schema import ErrorInfo, FinishReason, GenerateRequest, LoadOptions
+
+PROTOCOL = 1
+"""Goes up with every change that an older child would misread."""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
+    """What the core asks of an engine process."""
+
+    id: int
+
+
+class Load(Command, tag="load", frozen=True, kw_only=True):
+    """Load a model: answered by `Progress` and then `Loaded` or `Failed`."""
+
+    path: str
+    """The (first) GGUF file, or the MLX folder."""
+    options: LoadOptions
+    default_context: int
+    """Context length, in tokens, where the options name none; lowered to what the model knows."""
+
+
+class Plan(Command, tag="plan", frozen=True, kw_only=True):
+    """Plan a load without allocating it: answered by `Planned` or `Failed`."""
+
+    path: str
+    options: LoadOptions
+    default_context: int
+
+
+class Generate(Command, tag="generate", frozen=True, kw_only=True):
+    """Answer a request: `Text` any number of times, then `Done` or `Failed`."""
+
+    request: GenerateRequest
+
+
+class Embed(Command, tag="embed", frozen=True, kw_only=True):
+    """Embed one text: answered by `Vector` or `Failed`."""
+
+    text: str
+
+
+class Cancel(Command, tag="cancel", frozen=True, kw_only=True):
+    """Give up the command with this id, whether it runs or waits."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="is"):
+    """What an engine process tells the core."""
+
+    id: int = 0
+
+
+class Hello(Report, tag="hello", frozen=True, kw_only=True):
+    """The first report: who is there, or why the engine cannot be had."""
+
+    protocol: int
+    version: str | None = None
+    devices: tuple[str, ...] = ()
+    error: ErrorInfo | None = None
+
+
+class Progress(Report, tag="progress", frozen=True, kw_only=True):
+    """How far a load is."""
+
+    stage: str
+    fraction: float | None = None
+
+
+class Loaded(Report, tag="loaded", frozen=True, kw_only=True):
+    """The model is ready."""
+
+    context_length: int
+    embedding: bool = False
+
+
+class Planned(Report, tag="planned", frozen=True, kw_only=True):
+    """What a load would take, in bytes; `vocabulary` in tokens."""
+
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    context_length: int
+    vocabulary: int
+
+
+class Text(Report, tag="text", frozen=True, kw_only=True):
+    """A piece of the answer, never empty."""
+
+    text: str
+
+
+class Done(Report, tag="done", frozen=True, kw_only=True):
+    """The answer is over."""
+
+    reason: FinishReason
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    tokens_per_s: float | None = None
+    time_to_first_token_s: float | None = None
+
+
+class Vector(Report, tag="vector", frozen=True, kw_only=True):
+    """The embedding of a text, of length 1."""
+
+    values: tuple[float, ...]
+
+
+class Failed(Report, tag="failed", frozen=True, kw_only=True):
+    """The command came to nothing; the process goes on."""
+
+    error: ErrorInfo
+
+
+AnyCommand = Load | Plan | Generate | Embed | Cancel
+AnyReport = Hello | Progress | Loaded | Planned | Text | Done | Vector | Failed
+
+_commands: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
+_reports: msgspec.json.Decoder[AnyReport] = msgspec.json.Decoder(AnyReport)
+
+
+def frame(message: Command | Report) -> bytes:
+    """The frame that carries a message. Raises `frames.FrameError` when it is too long."""
+    return encode(msgspec.json.encode(message))
+
+
+def command(payload: bytes) -> AnyCommand:
+    """The command in a frame. Raises msgspec.DecodeError when it is none of ours."""
+    return _commands.decode(payload)
+
+
+def report(payload: bytes) -> AnyReport:
+    """The report in a frame. Raises msgspec.DecodeError when it is none of ours."""
+    return _reports.decode(payload)

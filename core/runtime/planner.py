@@ -1,0 +1,168 @@
+"""What a load would take: asked of llama.cpp itself, in a child, before anything is loaded.
+
+llama.cpp plans a load from the header of the file alone and allocates nothing, so a model that is
+not downloaded yet is planned from its first bytes: they are put at the beginning of a sparse file
+of the full size. A header can make llama.cpp abort, so the planner is a process of its own. It
+stays for a while after a plan, since plans come in crowds: a catalog asks for all its models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import EngineFailed, StorageFailed, from_info
+from core.overhead import engine_overhead
+from core.runtime.messages import Failed, Hello, Plan, Planned
+from core.runtime.process import EngineProcess, LogLevel
+from core.schema import Forecast, LoadOptions
+
+PLAN_S = 30.0
+"""How long one plan may take: the largest models take 0.4 s, absurd headers for ever."""
+WARM_S = 30.0
+"""How long the child is kept after its last plan; it holds about 60 MiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderFile:
+    """The beginning of a GGUF file that is not on this machine."""
+
+    name: str
+    """Its name, for a person."""
+    key: str
+    """What tells it from other files, such as its hash; for the caller's memory of plans."""
+    data: bytes
+    """At least the whole header."""
+    size: int
+    """Of the whole file, in bytes."""
+
+
+Source = Path | tuple[HeaderFile, ...]
+"""A file on this machine (the first part of a split one), or the headers of all parts in order."""
+
+
+class Planner:
+    """Plans one load at a time. Only its own task touches the child."""
+
+    def __init__(self) -> None:
+        self._process: EngineProcess | None = None
+        self._turn = asyncio.Lock()
+        self._last_id = 0
+        self._idle: asyncio.TimerHandle | None = None
+        self._ending: set[asyncio.Task[bool]] = set()
+
+    async def close(self) -> None:
+        """End the child."""
+        async with self._turn:
+            self._stop_timer()
+            self._drop()
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    async def hello(self) -> Hello:
+        """What llama.cpp says about itself. Raises EngineMissing, or EngineFailed."""
+        async with self._child() as process:
+            return process.hello
+
+    async def plan(self, source: Source, options: LoadOptions, default_context: int) -> Forecast:
+        """Plan a load. Raises EngineMissing, or EngineFailed with the engine's last log lines."""
+        if isinstance(source, Path):
+            return await self._plan(str(source), options, default_context)
+        try:
+            folder = await asyncio.to_thread(_make_sparse, source)
+        except OSError as error:
+            raise StorageFailed(
+                f"No file could be made to plan with: {error}.", "Check the temporary folder."
+            ) from error
+        try:
+            return await self._plan(
+                str(_part(Path(folder.name), 0, len(source))), options, default_context
+            )
+        finally:
+            await asyncio.to_thread(folder.cleanup)
+
+    async def _plan(self, path: str, options: LoadOptions, default_context: int) -> Forecast:
+        async with self._child() as process:
+            self._last_id += 1
+            process.send(
+                Plan(id=self._last_id, path=path, options=options, default_context=default_context)
+            )
+            try:
+                async with asyncio.timeout(PLAN_S):
+                    report = await process.receive()
+            except TimeoutError:
+                raise EngineFailed(
+                    f"llama.cpp did not plan this model within {PLAN_S:g} s.",
+                    "The file is damaged or no model.",
+                    details=process.last_lines,
+                ) from None
+        if isinstance(report, Failed):
+            raise from_info(report.error)
+        assert isinstance(report, Planned), report
+        return _forecast(report, engine_overhead(report.vocabulary))
+
+    @asynccontextmanager
+    async def _child(self) -> AsyncIterator[EngineProcess]:
+        """The child, for one use. One that failed, or was left in the middle, is not used again."""
+        async with self._turn:
+            self._stop_timer()
+            if self._process is not None and self._process.gone:
+                self._drop()
+            if self._process is None:
+                self._process = await EngineProcess.start("llama.cpp", _ignore)
+            try:
+                yield self._process
+            except BaseException:
+                self._drop()
+                raise
+            self._idle = asyncio.get_running_loop().call_later(WARM_S, self._drop)
+
+    def _stop_timer(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _drop(self) -> None:
+        """End the child in the background; the next use starts a new one."""
+        if self._process is not None:
+            task = asyncio.create_task(self._process.end())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+            self._process = None
+
+
+def _ignore(_level: LogLevel, _text: str) -> None:
+    """Take a log line of the planner: what matters of them comes with its errors."""
+
+
+def _forecast(planned: Planned, overhead_bytes: int) -> Forecast:
+    return Forecast(
+        total_bytes=planned.weights_bytes
+        + planned.kv_bytes
+        + planned.compute_bytes
+        + overhead_bytes,
+        weights_bytes=planned.weights_bytes,
+        kv_bytes=planned.kv_bytes,
+        compute_bytes=planned.compute_bytes,
+        overhead_bytes=overhead_bytes,
+        exact=True,
+    )
+
+
+def _part(folder: Path, index: int, count: int) -> Path:
+    """The path of a part: llama.cpp finds the others of a split model by the first one's name."""
+    return folder / (f"model-{index + 1:05d}-of-{count:05d}.gguf" if count > 1 else "model.gguf")
+
+
+def _make_sparse(parts: tuple[HeaderFile, ...]) -> tempfile.TemporaryDirectory[str]:
+    """Files that hold the headers and are as long as the real ones, and take no room on disk."""
+    folder = tempfile.TemporaryDirectory(prefix="modeldeck-plan-")
+    for index, part in enumerate(parts):
+        with _part(Path(folder.name), index, len(parts)).open("wb") as file:
+            file.write(part.data)
+            file.truncate(max(part.size, len(part.data)))
+    return folder

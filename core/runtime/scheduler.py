@@ -1,0 +1,266 @@
+"""`Engines`: all instances of this core, and the planner beside them.
+
+It knows which instances there are and hands wishes to their owners (`instance.Supervisor`); it
+never touches a process. Nothing here waits while it decides, so two callers cannot both start a
+model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from typing import cast
+
+from core.config import Runtime as Settings
+from core.errors import Conflict, EngineMissing, NotDownloaded, NotFound, ShuttingDown
+from core.runtime import registry
+from core.runtime.answer import Answer, Embedding
+from core.runtime.instance import Supervisor
+from core.runtime.limits import check_load, check_request, check_text
+from core.runtime.messages import Embed, Generate
+from core.runtime.planner import Planner, Source
+from core.runtime.process import LogLevel
+from core.schema import (
+    Chunk,
+    Forecast,
+    GenerateRequest,
+    Instance,
+    InstanceState,
+    LoadOptions,
+    Model,
+    ProcessMemory,
+    Runtime,
+    UnloadReceipt,
+)
+
+
+class Engines:
+    """Instances by id. Call every method on the event loop that `open` ran on."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        measure: Callable[[int], ProcessMemory | None],
+        on_change: Callable[[Instance], None],
+        on_log: Callable[[str, LogLevel, str], None],
+    ) -> None:
+        """Wire it up.
+
+        Args:
+            settings: The settings in force.
+            measure: Memory of a process; called in a thread.
+            on_change: Told every new record. An instance in state `stopped` has left the list.
+            on_log: Told every line of an engine's log: source, level, text.
+        """
+        self._settings = settings
+        self._measure_now = measure
+        self._on_change = on_change
+        self._on_log = on_log
+        self._planner = Planner()
+        self._supervisors: dict[str, Supervisor] = {}
+        self._owners: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def open(self) -> None:
+        """Take work."""
+        self._closing = False
+
+    async def close(self) -> None:
+        """Take no new work, and end every engine; running answers are cancelled."""
+        self._closing = True
+        await asyncio.gather(*(self._stop(s, 0.0) for s in list(self._supervisors.values())))
+        await self._planner.close()
+        if self._owners:
+            await asyncio.wait(self._owners)
+
+    @property
+    def instances(self) -> Mapping[str, Instance]:
+        """All instances that are loading, loaded, or failed and not removed, oldest first."""
+        return {key: supervisor.record for key, supervisor in self._supervisors.items()}
+
+    def log(self, instance_id: str) -> tuple[str, ...]:
+        """The last lines of an instance's log. Raises NotFound."""
+        return self._find(instance_id).lines
+
+    async def probe(self) -> tuple[Runtime, ...]:
+        """The engines of this machine, and why one cannot be used."""
+        return await registry.probe(self._planner)
+
+    async def plan(self, source: Source, options: LoadOptions) -> Forecast:
+        """What a load would take, asked of llama.cpp itself.
+
+        Raises InvalidRequest for impossible options, EngineMissing, or EngineFailed with the last
+        lines of the engine's log.
+        """
+        check_load(options)
+        self._refuse_when_closing()
+        return await self._planner.plan(source, options, self._settings.context_length)
+
+    # Instances
+
+    async def load(
+        self, model: Model, options: LoadOptions, forecast: Forecast | None = None
+    ) -> Instance:
+        """Begin to load a model; `ready` waits for it. A model that is loaded is not loaded again.
+
+        Raises InvalidRequest, NotDownloaded, EngineMissing or ShuttingDown.
+        """
+        check_load(options)
+        self._refuse_when_closing()
+        engine = registry.FOR_FORMAT[model.format]
+        if engine == "mlx":
+            raise EngineMissing(f"{model.unique} is an MLX model.", registry.MLX_WHY_NOT)
+        if model.path is None:
+            raise NotDownloaded(f"{model.unique} is not on this machine.", "Download it first.")
+        same = [s for s in self._supervisors.values() if s.record.model_id == model.id]
+        for supervisor in same:
+            if supervisor.live:
+                return supervisor.record
+        for supervisor in same:
+            if supervisor.record.state is InstanceState.FAILED:
+                supervisor.remove()
+        record = Instance(
+            id=str(uuid.uuid4()),
+            model_id=model.id,
+            unique=model.unique,
+            state=InstanceState.STARTING,
+            engine=engine,
+            stage="starting engine",
+            forecast=forecast,
+            options=options,
+            started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        )
+        return self._start(record, model.path)
+
+    def _start(self, record: Instance, path: str) -> Instance:
+        supervisor = Supervisor(
+            record,
+            path,
+            self._settings,
+            measure=self._measure,
+            on_change=self._changed,
+            on_log=self._on_log,
+        )
+        self._supervisors[record.id] = supervisor
+        self._on_change(record)
+        owner = supervisor.start()
+        self._owners.add(owner)
+        owner.add_done_callback(self._owner_ended)
+        return record
+
+    def _changed(self, record: Instance) -> None:
+        if record.state is InstanceState.STOPPED:
+            self._supervisors.pop(record.id, None)
+        self._on_change(record)
+
+    def _owner_ended(self, owner: asyncio.Task[None]) -> None:
+        self._owners.discard(owner)
+        if not owner.cancelled() and (bug := owner.exception()) is not None:
+            owner.get_loop().call_exception_handler(
+                {"message": "an engine's owner failed", "exception": bug, "task": owner}
+            )
+
+    async def ready(self, instance_id: str) -> Instance:
+        """Wait until an instance is loaded.
+
+        Raises what became of it: EngineFailed or EngineMissing, Cancelled when it was unloaded
+        before, NotFound.
+        """
+        return await self._find(instance_id).ready()
+
+    async def unload(self, instance_id: str) -> UnloadReceipt:
+        """Unload an instance, or cancel its load, and say what came back. Raises NotFound.
+
+        A running answer has `unload_grace_s` to end, then it is cancelled. It goes on when the
+        caller does not wait. A failed instance is removed.
+        """
+        return await self._stop(self._find(instance_id), self._settings.unload_grace_s)
+
+    async def _stop(self, supervisor: Supervisor, grace_s: float) -> UnloadReceipt:
+        if supervisor.record.state is InstanceState.FAILED:
+            supervisor.remove()
+            record = supervisor.record
+            return UnloadReceipt(
+                instance_id=record.id,
+                model_id=record.model_id,
+                unique=record.unique,
+                before_bytes=0,
+                after_bytes=0,
+                freed_bytes=0,
+                seconds=0.0,
+                process_gone=True,
+            )
+        supervisor.stop(grace_s)
+        return await supervisor.ended()
+
+    async def remove(self, instance_id: str) -> None:
+        """Take a failed instance off the list. Raises NotFound, and Conflict for a live one."""
+        supervisor = self._find(instance_id)
+        if supervisor.record.state is not InstanceState.FAILED:
+            raise Conflict(f"{supervisor.record.unique} is loaded.", "Unload it.")
+        supervisor.remove()
+
+    def generate(
+        self, instance_id: str, request: GenerateRequest
+    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        """Ask for text. Requests wait for each other; leaving the block cancels.
+
+        Entering raises InvalidRequest, NotFound, Conflict when the instance is being unloaded or
+        has failed, and Busy when too many wait. Iterating raises InvalidRequest for what only the
+        engine can judge, EngineFailed when it ends, and Cancelled or Conflict on unloading.
+        """
+        return self._generate(instance_id, request)
+
+    @asynccontextmanager
+    async def _generate(
+        self, instance_id: str, request: GenerateRequest
+    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+        check_request(request)
+        answer = Answer(lambda number: Generate(id=number, request=request))
+        with self._find(instance_id).asking(answer):
+            yield answer
+
+    async def embed(self, instance_id: str, texts: Sequence[str]) -> list[list[float]]:
+        """The vectors of texts, each of length 1, in their order. Raises as `generate` does."""
+        supervisor = self._find(instance_id)
+        vectors: list[list[float]] = []
+        for text in texts:
+            check_text(text)
+            job = Embedding(_embed(text))
+            with supervisor.asking(job):
+                vectors += [list(values) async for values in job]
+        return vectors
+
+    # Memory
+
+    async def sample(self) -> None:
+        """Measure every engine process and tell the new records."""
+        running = [s for s in self._supervisors.values() if s.record.pid is not None]
+        pids = [cast(int, s.record.pid) for s in running]
+        found = await asyncio.to_thread(lambda: [self._measure_now(pid) for pid in pids])
+        for supervisor, pid, memory in zip(running, pids, found, strict=True):
+            if supervisor.record.pid == pid:
+                supervisor.measured(memory)
+
+    async def _measure(self, pid: int) -> ProcessMemory | None:
+        return await asyncio.to_thread(self._measure_now, pid)
+
+    # Helpers
+
+    def _find(self, instance_id: str) -> Supervisor:
+        try:
+            return self._supervisors[instance_id]
+        except KeyError:
+            raise NotFound(f"There is no instance {instance_id}.") from None
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing:
+            raise ShuttingDown("The core is about to end.")
+
+
+def _embed(text: str) -> Callable[[int], Embed]:
+    return lambda number: Embed(id=number, text=text)
