@@ -148,7 +148,7 @@ def _started(answer: Ready | DeckError | None, paths: Paths, start: int) -> Read
     raise answer or DeckError(
         "The core did not start.",
         f"See {paths.core_log}, or run `modeldeck serve` and watch.",
-        details=_last_lines(paths.core_log, start),
+        details=last_lines(paths, start),
     )
 
 
@@ -167,10 +167,14 @@ def _open_log(paths: Paths) -> BinaryIO:
         ) from error
 
 
-def _last_lines(path: Path, start: int) -> tuple[str, ...]:
-    with path.open("rb") as log:
-        log.seek(start)
-        lines = log.read().decode(errors="replace").splitlines()
+def last_lines(paths: Paths, start: int = 0) -> tuple[str, ...]:
+    """The last lines of the log of a core that was started here; from the byte `start` on."""
+    try:
+        with paths.core_log.open("rb") as log:
+            log.seek(start)
+            lines = log.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ()
     return tuple(lines[-LAST_LINES:])
 
 
@@ -234,7 +238,10 @@ async def child(environ: Mapping[str, str]) -> AsyncIterator[tuple[Ready, asynci
         try:
             await asyncio.wait_for(asyncio.shield(waiter), STOP_S)
         except TimeoutError:
-            process.kill()
+            pass
+        finally:
+            if process.returncode is None:
+                process.kill()
             await waiter
 
 

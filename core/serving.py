@@ -44,7 +44,7 @@ async def serve(
 ) -> None:
     """Run a core until a signal, a request to stop, or `until`.
 
-    `announce` is called once it answers. Raises AlreadyRunning when a core runs on this state already,
+    `announce` is called once it answers. Raises AlreadyRunning when a core runs on this state,
     StorageFailed when a folder cannot be made, and what the listener raises when it cannot listen.
     """
     from core.api.listener import Listener

@@ -5,21 +5,19 @@ What a command needs is imported when it runs, so that `modeldeck --help` costs 
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tui.running import run
+
 if TYPE_CHECKING:
     from core.client import Client
-    from core.errors import DeckError
     from core.schema import LoadOptions
     from tui.output import Output
 
-P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
 EXIT_CODES = """\b
@@ -41,81 +39,6 @@ of one that fits no other. Commands start a core when none runs.
 """
 
 
-def _codes() -> tuple[tuple[type[DeckError], int], ...]:
-    from core import errors as e
-
-    return (
-        (e.InvalidRequest, 2),
-        (e.NotFound, 3),
-        (e.Ambiguous, 3),
-        (e.CoreUnreachable, 7),
-        (e.Conflict, 4),
-        (e.Cancelled, 4),
-        (e.Busy, 4),
-        (e.ShuttingDown, 4),
-        (e.NotEnoughDisk, 5),
-        (e.NotEnoughMemory, 5),
-        (e.HubUnavailable, 6),
-        (e.Gated, 6),
-        (e.EngineMissing, 8),
-    )
-
-
-def exit_code(error: DeckError) -> int:
-    """The exit code that stands for an error."""
-    return next((code for cls, code in _codes() if isinstance(error, cls)), 1)
-
-
-def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
-    """Do the work. Errors go to standard error with their remedy, and decide the exit code.
-
-    ctrl-C, a hang-up and a kill all cancel the work, which then cleans up behind itself.
-    """
-    from core.errors import DeckError
-
-    signals: list[int] = []
-
-    async def cancellable() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-
-        def end(number: int) -> None:
-            signals.append(number)
-            task.cancel()
-
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                asyncio.get_running_loop().add_signal_handler(number, end, number)
-        await work
-
-    try:
-        asyncio.run(cancellable())
-    except DeckError as error:
-        _say(error, json=json)
-        sys.exit(exit_code(error))
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    except asyncio.CancelledError:
-        sys.exit(128 + (signals[0] if signals else signal.SIGINT))
-
-
-def _say(error: DeckError, *, json: bool) -> None:
-    """The error on standard error: for a person, or as the API words it for a program."""
-    import msgspec
-
-    from core.errors import to_info
-    from tui.format import clean
-
-    if json:
-        click.echo(msgspec.json.encode({"error": to_info(error)}).decode(), err=True)
-        return
-    click.echo(f"modeldeck: {clean(error.message)}", err=True)
-    for detail in error.details:
-        click.echo(f"  | {clean(detail)}", err=True)
-    if error.remedy:
-        click.echo(clean(error.remedy), err=True)
-
-
 def _with_client(
     work: Callable[[Client, Output], Coroutine[Any, Any, Any]], *, json: bool, start: bool = True
 ) -> None:
@@ -134,11 +57,15 @@ def _with_client(
     run(main(), json=json)
 
 
-def json_option(command: F) -> F:
-    """The option that every command has."""
-    return click.option("--json", is_flag=True, help="Answer in JSON, one document per line.")(
-        command
-    )
+class Verb(click.Command):
+    """A command with an example in its help, and the option that all of them have."""
+
+    def __init__(self, name: str, *, example: str, **settings: Any) -> None:
+        lines = "".join(f"\n  {line}" for line in example.splitlines())
+        settings["epilog"] = f"\b\nExample:{lines}"
+        super().__init__(name, **settings)
+        every = "Answer in JSON, one document per line."
+        self.params.append(click.Option(["--json"], is_flag=True, help=every))
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -161,34 +88,23 @@ def main() -> None:
 # The core
 
 
-@main.command()
+@main.command(cls=Verb, example="modeldeck serve --port 5323")
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 for any free one.")
 @click.option("--ready-json", is_flag=True, help="Print one line of JSON once it answers.")
 @click.option("--verbose", "-v", is_flag=True, help="Log what it does to standard error.")
-@json_option
 def serve(port: int | None, ready_json: bool, verbose: bool, json: bool) -> None:
-    """Run a core here, until ctrl-C.
-
-    \b
-    Example: modeldeck serve --port 5323
-    """
+    """Run a core here, until ctrl-C."""
     from tui import hosting
 
     run(hosting.serve(port, json=json or ready_json, verbose=verbose), json=json or ready_json)
 
 
-@main.command()
+@main.command(cls=Verb, example="modeldeck demo\nmodeldeck demo --headless --port 0 --ready-json")
 @click.option("--headless", is_flag=True, help="Only serve the demo, until a signal.")
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 for any free one.")
 @click.option("--ready-json", is_flag=True, help="Print one line of JSON once it answers.")
-@json_option
 def demo(headless: bool, port: int | None, ready_json: bool, json: bool) -> None:
-    """See it work on a tiny real model, without internet, leaving nothing behind.
-
-    \b
-    Example: modeldeck demo
-             modeldeck demo --headless --port 0 --ready-json
-    """
+    """See it work on a tiny real model, without internet, leaving nothing behind."""
     from tui import hosting
 
     if headless or ready_json:
@@ -197,28 +113,18 @@ def demo(headless: bool, port: int | None, ready_json: bool, json: bool) -> None
         run(hosting.demo(port or 0, json=json), json=json)
 
 
-@main.command()
+@main.command(cls=Verb, example="modeldeck status --line")
 @click.option("--line", is_flag=True, help="One line, for a status bar.")
-@json_option
 def status(line: bool, json: bool) -> None:
-    """Show this machine: memory, disk, engines, what runs.
-
-    \b
-    Example: modeldeck status --line
-    """
+    """Show this machine: memory, disk, engines, what runs."""
     from tui import verbs
 
     _with_client(lambda client, out: verbs.status(client, out, line=line), json=json, start=False)
 
 
-@main.command()
-@json_option
+@main.command(cls=Verb, example="modeldeck stop")
 def stop(json: bool) -> None:
-    """End the core: downloads stay resumable, models are unloaded.
-
-    \b
-    Example: modeldeck stop
-    """
+    """End the core: downloads stay resumable, models are unloaded."""
     from tui import hosting
 
     run(hosting.stop(json=json), json=json)
@@ -227,64 +133,45 @@ def stop(json: bool) -> None:
 # Models
 
 
-@main.command()
+@main.command(cls=Verb, example="modeldeck ls qwen")
 @click.argument("text", default="")
 @click.option("--downloaded", "-d", is_flag=True, help="Only models on this machine.")
-@json_option
 def ls(text: str, downloaded: bool, json: bool) -> None:
-    """List models: the catalog, what is downloaded, your own. TEXT narrows the list.
-
-    \b
-    Example: modeldeck ls qwen
-    """
+    """List models: the catalog, what is downloaded, your own. TEXT narrows the list."""
     from tui import verbs
 
     _with_client(lambda client, out: verbs.ls(client, out, text, downloaded=downloaded), json=json)
 
 
-@main.command()
+@main.command(
+    cls=Verb, example="modeldeck search qwen3 gguf\nmodeldeck search Qwen/Qwen3-0.6B-GGUF"
+)
 @click.argument("words", nargs=-1, required=True)
 @click.option("--limit", type=click.IntRange(1, 1000), help="How many repositories at most.")
-@json_option
 def search(words: tuple[str, ...], limit: int | None, json: bool) -> None:
-    """Search the Hub; the name of a repository shows the models in it.
-
-    \b
-    Example: modeldeck search qwen3 gguf
-             modeldeck search Qwen/Qwen3-0.6B-GGUF
-    """
+    """Search the Hub; the name of a repository shows the models in it."""
     from tui import verbs
 
     _with_client(lambda client, out: verbs.search(client, out, " ".join(words), limit), json=json)
 
 
-@main.command()
+@main.command(cls=Verb, example="modeldeck fit Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 16384")
 @click.argument("model")
 @click.option("--context", "-c", type=int, metavar="TOKENS", help="Context length.")
-@json_option
 def fit(model: str, context: int | None, json: bool) -> None:
-    """Say whether MODEL fits the memory that is free now, downloaded or not.
-
-    \b
-    Example: modeldeck fit Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 16384
-    """
+    """Say whether MODEL fits the memory that is free now, downloaded or not."""
     from tui import verbs
 
     _with_client(lambda client, out: verbs.fit(client, out, model, context), json=json)
 
 
-@main.command()
+@main.command(cls=Verb, example="modeldeck pull Qwen/Qwen3-0.6B-GGUF:Q8_0")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--detach", "-d", is_flag=True, help="Return once the core has accepted it.")
 @click.option("--cancel", is_flag=True, help="Cancel the download; what came is kept.")
 @click.option("--discard", is_flag=True, help="With --cancel: delete what came, too.")
-@json_option
 def pull(models: tuple[str, ...], detach: bool, cancel: bool, discard: bool, json: bool) -> None:
-    """Download models. The core does it: ctrl-C only stops looking on.
-
-    \b
-    Example: modeldeck pull Qwen/Qwen3-0.6B-GGUF:Q8_0
-    """
+    """Download models. The core does it: ctrl-C only stops looking on."""
     from tui import verbs
 
     if discard and not cancel:
@@ -297,18 +184,13 @@ def pull(models: tuple[str, ...], detach: bool, cancel: bool, discard: bool, jso
         _with_client(lambda client, out: verbs.pull(client, out, models, detach=detach), json=json)
 
 
-@main.command()
+@main.command(cls=Verb, example="modeldeck rm Qwen/Qwen3-0.6B-GGUF:Q8_0")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Also when the model is loaded.")
 @click.option("--dry-run", "-n", is_flag=True, help="Show the plan, delete nothing.")
-@json_option
 def rm(models: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: bool) -> None:
-    """Delete the files of models: shows the plan and asks first.
-
-    \b
-    Example: modeldeck rm Qwen/Qwen3-0.6B-GGUF:Q8_0
-    """
+    """Delete the files of models: shows the plan and asks first."""
     from tui import verbs
 
     _with_client(
@@ -351,18 +233,13 @@ def _options(given: dict[str, Any]) -> LoadOptions:
     return LoadOptions(**given)
 
 
-@main.command()
+@main.command(cls=Verb, example="modeldeck load Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 8192")
 @click.argument("model")
 @load_options
 @click.option("--embedding", is_flag=True, default=None, help="Load for embeddings, not text.")
 @click.option("--force", is_flag=True, help="Load even when it does not seem to fit.")
-@json_option
 def load(model: str, force: bool, json: bool, **given: Any) -> None:
-    """Load MODEL and show the memory it takes. ctrl-C calls the load off.
-
-    \b
-    Example: modeldeck load Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 8192
-    """
+    """Load MODEL and show the memory it takes. ctrl-C calls the load off."""
     from tui import verbs
 
     _with_client(
@@ -370,16 +247,11 @@ def load(model: str, force: bool, json: bool, **given: Any) -> None:
     )
 
 
-@main.command()
+@main.command(cls=Verb, example="modeldeck unload --all")
 @click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option("--all", "everything", is_flag=True, help="Unload everything.")
-@json_option
 def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
-    """Unload models and show the memory that came back.
-
-    \b
-    Example: modeldeck unload --all
-    """
+    """Unload models and show the memory that came back."""
     from tui import verbs
 
     if bool(models) == everything:
@@ -389,20 +261,17 @@ def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
     )
 
 
-@main.command()
-@json_option
+@main.command(cls=Verb, example="modeldeck ps --json")
 def ps(json: bool) -> None:
-    """List what is loaded, with the memory it was forecast and measured to take.
-
-    \b
-    Example: modeldeck ps --json
-    """
+    """List what is loaded, with the memory it was forecast and measured to take."""
     from tui import verbs
 
     _with_client(verbs.ps, json=json)
 
 
-@main.command(name="run")
+@main.command(
+    name="run", cls=Verb, example='modeldeck run Qwen/Qwen3-0.6B-GGUF:Q8_0 "Why is the sky blue?"'
+)
 @click.argument("model")
 @click.argument("prompt", required=False)
 @click.option("--system", help="A system prompt.")
@@ -410,7 +279,6 @@ def ps(json: bool) -> None:
 @click.option("--temperature", type=click.FloatRange(0), metavar="T", help="0: always the same.")
 @click.option("--seed", type=int, metavar="N", help="Seed of the sampling.")
 @load_options
-@json_option
 def run_(
     model: str,
     prompt: str | None,
@@ -421,11 +289,7 @@ def run_(
     json: bool,
     **given: Any,
 ) -> None:
-    """Ask MODEL something, loading it first where it is not. Without PROMPT it is read from a pipe.
-
-    \b
-    Example: modeldeck run Qwen/Qwen3-0.6B-GGUF:Q8_0 "Why is the sky blue?"
-    """
+    """Ask MODEL something, loading it first where it is not. PROMPT may come from a pipe."""
     from core.schema import GenerateRequest
     from tui import verbs
 

@@ -67,7 +67,7 @@ class Output:
         self.line(f"{self._style(self.signs.done, fg='green')} {text}")
 
     def confirm(self, question: str) -> bool:
-        """Whether the person at the terminal says yes. Raises InvalidRequest when nobody is there."""
+        """Whether the person at the terminal says yes. Raises InvalidRequest where nobody is."""
         if self.json or not sys.stdin.isatty():
             raise InvalidRequest(
                 "There is nobody to ask.", "Say --yes to go on without a question."

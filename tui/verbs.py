@@ -292,8 +292,8 @@ async def ps(client: Client, out: Output) -> None:
 
 async def run(
     client: Client, out: Output, ref: str, request: GenerateRequest, options: LoadOptions
-) -> None:
-    """Ask a model, loading it first where it is not, and stream its answer."""
+) -> str:
+    """Ask a model, loading it first where it is not; stream its answer, and return it whole."""
     model = await client.model(ref)
     if not model.downloaded:
         raise NotDownloaded(
@@ -314,6 +314,7 @@ async def run(
     if out.terminal:
         out.note(out.dim(pages.answered(last, time.monotonic() - started)))
     out.record({"model": model.unique, "text": text} | pages.counts(last))
+    return text
 
 
 def question(prompt: str, system: str | None) -> tuple[Message, ...]:

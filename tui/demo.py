@@ -1,0 +1,129 @@
+"""The main job before a person's eyes: each step is a command, said first, then really done."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from core.client import Client
+from core.demo.session import Session
+from core.demo.vocabulary import expected
+from core.errors import DeckError
+from core.schema import GenerateRequest, LoadOptions
+from tui import format as fmt
+from tui import verbs
+from tui.output import Output
+
+RATE = 25_000_000
+"""Bytes a second that the hub serves: slow enough to see a download happen."""
+
+REPO = "deck/padded-GGUF"
+MODEL = f"{REPO}:F16"
+CONTEXT = 4096
+PROMPT = "Please count to ten."
+TOPIC = "count"
+"""What the prompt makes the model say; see `core.demo.vocabulary`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step: what it is for, the words a person would type, and what they do."""
+
+    title: str
+    command: str
+    act: Callable[[Client, Output], Awaitable[Any]]
+
+
+def steps() -> tuple[Step, ...]:
+    """The main job, in order."""
+    request = GenerateRequest(messages=verbs.question(PROMPT, None), temperature=0.0)
+    options = LoadOptions(context_length=CONTEXT)
+    return (
+        Step(
+            title="Look at the built-in catalog",
+            command="ls qwen3",
+            act=lambda client, out: verbs.ls(client, out, "qwen3", downloaded=False),
+        ),
+        Step(
+            title="Search the hub",
+            command="search gguf",
+            act=lambda client, out: verbs.search(client, out, "gguf", None),
+        ),
+        Step(
+            title="See what a repository holds",
+            command=f"search {REPO}",
+            act=lambda client, out: verbs.search(client, out, REPO, None),
+        ),
+        Step(
+            title="Ask whether it fits, before anything is downloaded",
+            command=f"fit {MODEL} -c {CONTEXT}",
+            act=lambda client, out: verbs.fit(client, out, MODEL, CONTEXT),
+        ),
+        Step(
+            title="Download it",
+            command=f"pull {MODEL}",
+            act=lambda client, out: verbs.pull(client, out, [MODEL], detach=False),
+        ),
+        Step(
+            title="Load it, and see the memory it takes",
+            command=f"load {MODEL} -c {CONTEXT}",
+            act=lambda client, out: verbs.load(client, out, MODEL, options, force=False),
+        ),
+        Step(
+            title="Talk to it",
+            command=f'run {MODEL} --temperature 0 "{PROMPT}"',
+            act=lambda client, out: _ask(client, out, request),
+        ),
+        Step(
+            title="Unload it, and see the memory come back",
+            command=f"unload {MODEL}",
+            act=lambda client, out: verbs.unload(client, out, [MODEL], everything=False),
+        ),
+        Step(
+            title="Delete its files, and see the disk come back",
+            command=f"rm --yes {MODEL}",
+            act=lambda client, out: verbs.rm(
+                client, out, [MODEL], yes=True, force=False, dry_run=False
+            ),
+        ),
+    )
+
+
+async def _ask(client: Client, out: Output, request: GenerateRequest) -> None:
+    """Ask, and hold the answer against what was built into the weights. Raises when it differs."""
+    answer = await verbs.run(client, out, MODEL, request, LoadOptions())
+    if answer != expected(TOPIC):
+        raise DeckError(
+            f"The model should have answered {expected(TOPIC)!r}.",
+            "Something between its file and this answer is broken; `modeldeck ls` would not tell.",
+        )
+    out.done("to the letter what was built into this model's weights")
+
+
+def greet(out: Output) -> None:
+    """Say what is about to happen."""
+    out.line(out.bold("modeldeck demo"))
+    out.line("A hub on this machine serves tiny real models; everything else is the real thing,")
+    out.line("in a temporary folder, without internet.")
+
+
+async def show(running: Session, out: Output) -> None:
+    """Run every step against the demo's core."""
+    out.line()
+    out.line(f"  hub   {running.hub.url}")
+    out.line(f"  core  {running.ready.url}  (process {running.ready.pid})")
+    async with running.ready.client() as client:
+        for number, step in enumerate(steps(), 1):
+            out.line()
+            out.line(out.bold(f"{number}  {step.title}"))
+            out.line(out.dim(f"   $ modeldeck {step.command}"))
+            await step.act(client, out)
+
+
+def part(out: Output, running: Session, seconds: float) -> None:
+    """Say that it is over, and that nothing is left."""
+    out.line()
+    out.done(f"The main job, end to end, in {fmt.duration(seconds)}.")
+    out.line(f"  Core and hub have ended; {running.folder} is removed.")
+    out.line("  Next: `modeldeck search`, `modeldeck pull`, or `modeldeck serve` for other tools.")

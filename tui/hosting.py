@@ -1,0 +1,72 @@
+"""The commands that hold a core: `serve`, `demo`, `stop`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+from core import config, daemon
+from core.daemon import Ready
+from core.errors import CoreUnreachable
+from core.paths import locate
+from tui.output import Output
+
+
+async def serve(port: int | None, *, json: bool, verbose: bool) -> None:
+    """Run a core until a signal; `port` instead of the configured one."""
+    from core import serving
+
+    out = Output(json=json)
+    paths = locate()
+    settings, problems = config.load(paths.config_file)
+    if port is not None:
+        settings = replace(settings, api=replace(settings.api, port=port))
+    for problem in problems:
+        out.note(str(problem))
+    serving.log_to_stderr(logging.INFO if verbose else logging.WARNING)
+    await serving.serve(paths, settings, problems, lambda ready: _announce(out, ready))
+
+
+def _announce(out: Output, ready: Ready) -> None:
+    out.record(ready)
+    out.line(f"modeldeck {ready.version} answers on {ready.url}")
+    if ready.socket:
+        out.line(f"and on the socket {ready.socket}")
+    out.line("ctrl-C ends it.")
+
+
+async def stop(*, json: bool) -> None:
+    """End the core of this user."""
+    out = Output(json=json)
+    stopped = await daemon.stop(locate())
+    out.record({"stopped": stopped})
+    out.line("The core has ended." if stopped else "No core was running.")
+
+
+async def demo_headless(port: int | None, *, json: bool) -> None:
+    """Serve the demo until a signal."""
+    from core.demo.session import session
+
+    out = Output(json=json)
+    async with session(port) as running:
+        out.record(replace(running.ready, home=str(running.paths.config.parent)))
+        out.line(f"The demo's core answers on {running.ready.url}")
+        out.line(f"and its hub on {running.hub.url}. ctrl-C ends both and removes what they hold.")
+        await running.ended.wait()
+        raise CoreUnreachable(
+            "The demo's core ended by itself.", details=daemon.last_lines(running.paths)
+        )
+
+
+async def demo(port: int, *, json: bool) -> None:
+    """Run the main job before the person's eyes."""
+    from core.demo.session import session
+    from tui import demo
+
+    out = Output(json=json)
+    started = time.monotonic()
+    demo.greet(out)
+    async with session(port, rate_bytes_per_s=demo.RATE) as running:
+        await demo.show(running, out)
+    demo.part(out, running, time.monotonic() - started)

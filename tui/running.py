@@ -1,0 +1,89 @@
+"""Doing a command's work: signals, errors, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from core.errors import DeckError
+
+
+def _codes() -> tuple[tuple[type[DeckError], int], ...]:
+    from core import errors as e
+
+    return (
+        (e.InvalidRequest, 2),
+        (e.NotFound, 3),
+        (e.Ambiguous, 3),
+        (e.CoreUnreachable, 7),
+        (e.Conflict, 4),
+        (e.Cancelled, 4),
+        (e.Busy, 4),
+        (e.ShuttingDown, 4),
+        (e.NotEnoughDisk, 5),
+        (e.NotEnoughMemory, 5),
+        (e.HubUnavailable, 6),
+        (e.Gated, 6),
+        (e.EngineMissing, 8),
+    )
+
+
+def exit_code(error: DeckError) -> int:
+    """The exit code that stands for an error."""
+    return next((code for cls, code in _codes() if isinstance(error, cls)), 1)
+
+
+def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
+    """Do the work. Errors go to standard error with their remedy, and decide the exit code.
+
+    ctrl-C, a hang-up and a kill all cancel the work, which then cleans up behind itself.
+    """
+    from core.errors import DeckError
+
+    signals: list[int] = []
+
+    async def cancellable() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def end(number: int) -> None:
+            signals.append(number)
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                asyncio.get_running_loop().add_signal_handler(number, end, number)
+        await work
+
+    try:
+        asyncio.run(cancellable())
+    except DeckError as error:
+        _say(error, json=json)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except asyncio.CancelledError:
+        sys.exit(128 + (signals[0] if signals else signal.SIGINT))
+
+
+def _say(error: DeckError, *, json: bool) -> None:
+    """The error on standard error: for a person, or as the API words it for a program."""
+    import msgspec
+
+    from core.errors import to_info
+    from tui.format import clean
+
+    if json:
+        click.echo(msgspec.json.encode({"error": to_info(error)}).decode(), err=True)
+        return
+    click.echo(f"modeldeck: {clean(error.message)}", err=True)
+    for detail in error.details:
+        click.echo(f"  | {clean(detail)}", err=True)
+    if error.remedy:
+        click.echo(clean(error.remedy), err=True)
