@@ -221,7 +221,9 @@ class Deck:
         await self._stop.wait()
 
     async def _probe_engines(self) -> None:
-        self.feed.commit(RuntimesChanged, runtimes=await self._engines.probe())
+        runtimes = await self._engines.probe()
+        self.feed.commit(RuntimesChanged, runtimes=runtimes)
+        self._library.set_engines({f: r.name for r in runtimes if r.available for f in r.formats})
 
     # What changes State: called by the parts
 
@@ -457,8 +459,7 @@ class Deck:
                     f"{model.name} is not downloaded.", f"modeldeck pull {model.unique}"
                 )
             self._require_engine(model)
-            options = self._fitting.options(model, options)
-            forecast = await self._make_room(model, options, origin, force=force)
+            options, forecast = await self._make_room(model, options, origin, force=force)
             return await self._engines.load(model, options, forecast)
 
     def _require_engine(self, model: Model) -> None:
@@ -470,22 +471,22 @@ class Deck:
 
     async def _make_room(
         self, model: Model, options: LoadOptions, origin: str, *, force: bool
-    ) -> Forecast | None:
-        """The forecast, once there is room for it.
+    ) -> tuple[LoadOptions, Forecast | None]:
+        """The options in full and the forecast, once there is room for it.
 
-        None for a model that cannot be planned: loading it tells what is wrong with it.
+        No forecast for a model that cannot be planned: loading it tells what is wrong with it.
         """
         try:
-            forecast = await self._fitting.forecast(model, options)
+            options, forecast = await self._fitting.forecast(model, options)
         except EngineFailed as error:
             logger.info("%s cannot be planned: %s", model.unique, error)
-            return None
+            return self._fitting.options(model, options), None
         if not force:
             may_unload = self.config.runtime.when_full == "unload_idle"
             for instance_id in self._fitting.room(model, forecast, may_unload=may_unload):
                 logger.info("unloading %s to make room for %s", instance_id, model.unique)
                 await self.unload(instance_id, origin)
-        return forecast
+        return options, forecast
 
     async def loaded(
         self, ref: str, options: LoadOptions, origin: str, *, force: bool = False

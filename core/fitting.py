@@ -48,12 +48,17 @@ class Fitting:
         self._memory = memory
         self._plans: OrderedDict[Hashable, Forecast] = OrderedDict()
 
-    def options(self, model: Model, options: LoadOptions) -> LoadOptions:
-        """The options with the settings in force filled in."""
+    def options(
+        self, model: Model, options: LoadOptions, trained_length: int | None = None
+    ) -> LoadOptions:
+        """The options with the settings in force filled in.
+
+        A context length that nobody asked for is never above the trained one, where that is known.
+        """
         length = options.context_length
         if length is None:
             length = self._config.runtime.context_length
-            length = min(length, model.context_length or length)
+            length = min(length, trained_length or model.context_length or length)
         ttl = options.idle_ttl_s
         return replace(
             options,
@@ -66,9 +71,9 @@ class Fitting:
 
     async def fit(self, model: Model, context_length: int | None) -> Fit:
         """Whether the model fits now. What cannot be known is `unknown`, with the reason."""
-        options = self.options(model, LoadOptions(context_length=context_length))
+        options = LoadOptions(context_length=context_length)
         try:
-            forecast = await self.forecast(model, options)
+            options, forecast = await self.forecast(model, options)
         except DeckError as error:
             return Fit(
                 verdict="unknown",
@@ -81,18 +86,19 @@ class Fitting:
         fit = estimate.judge(forecast, self.available(), self._config.runtime.memory_reserve_bytes)
         return replace(fit, context_length=options.context_length)
 
-    async def forecast(self, model: Model, options: LoadOptions) -> Forecast:
-        """What loading would take.
+    async def forecast(self, model: Model, options: LoadOptions) -> tuple[LoadOptions, Forecast]:
+        """The options with the settings in force filled in, and what loading would take.
 
         Raises EngineFailed for a model that the engine refuses, and NotFound, Gated or
         HubUnavailable where the header of a remote one cannot be had.
         """
         if model.format == "mlx":
-            return await self._forecast_mlx(model, options)
+            return self.options(model, options), self._forecast_mlx(model)
         if model.downloaded and model.path is not None:
+            options = self.options(model, options)
             stat = os.stat(model.path)
             key: Hashable = (model.path, stat.st_size, stat.st_mtime_ns, _relevant(options))
-            return await self._planned(key, Path(model.path), options)
+            return options, await self._planned(key, Path(model.path), options)
         selection = await self._library.selection(model)
         parts = [f for f in selection.files if f.path != selection.variant.projector]
         headers = [
@@ -102,15 +108,15 @@ class Fitting:
             HeaderFile(name=part.path, key=part.blob, data=data, size=part.size_bytes)
             for part, (_, data) in zip(parts, headers, strict=True)
         )
+        header, size = headers[0][0], selection.variant.size_bytes
+        options = self.options(model, options, header.context_length)
         key = (tuple(part.key for part in source), _relevant(options))
         try:
-            return await self._planned(key, source, options)
+            return options, await self._planned(key, source, options)
         except EngineMissing:
-            return estimate.from_header(headers[0][0], options, selection.variant.size_bytes)
+            return options, estimate.from_header(header, options, size)
 
-    async def _planned(
-        self, key: Hashable, source: Source, options: LoadOptions
-    ) -> Forecast:
+    async def _planned(self, key: Hashable, source: Source, options: LoadOptions) -> Forecast:
         if key in self._plans:
             self._plans.move_to_end(key)
             return self._plans[key]
@@ -120,7 +126,7 @@ class Fitting:
             self._plans.popitem(last=False)
         return forecast
 
-    async def _forecast_mlx(self, model: Model, options: LoadOptions) -> Forecast:
+    def _forecast_mlx(self, model: Model) -> Forecast:
         if model.size_bytes is None:
             raise NotFound(
                 f"The size of {model.name} is not known before the Hub was asked.",

@@ -24,7 +24,17 @@ from core.errors import Conflict, DeckError, InvalidRequest, NotFound
 from core.feed import Feed
 from core.log import now
 from core.names import HubName, LocalPath, parse_unique
-from core.schema import CachedSnapshot, Model, ModelSeed, RepoFile, Repository, Variant, model_id
+from core.schema import (
+    CachedSnapshot,
+    Engine,
+    Format,
+    Model,
+    ModelSeed,
+    RepoFile,
+    Repository,
+    Variant,
+    model_id,
+)
 from core.state import ModelChanged, ModelRemoved
 from core.store import Store
 
@@ -83,6 +93,8 @@ class Library:
         self._facts: dict[tuple[str, int, int], _Facts] = {}
         self._signature: object = None
         self._looking = asyncio.Lock()
+        self._cached: list[Model] = []
+        self._engines: dict[Format, Engine] = {}
         self.snapshots: tuple[CachedSnapshot, ...] = ()
 
     async def open(self) -> None:
@@ -107,6 +119,11 @@ class Library:
         found = [model for s in snapshots for model in listing.from_snapshot(s)]
         return snapshots, [self._with_facts(model) for model in found]
 
+    def set_engines(self, engines: Mapping[Format, Engine]) -> None:
+        """Say which engine loads which format on this machine."""
+        self._engines = dict(engines)
+        self._publish()
+
     def _publish(self, cached: list[Model] | None = None) -> None:
         """Commit every difference between what is known and what State says."""
         if cached is not None:
@@ -115,7 +132,8 @@ class Library:
         wanted = listing.merge(self._builtin, added, self._cached)
         for key in [key for key in self._feed.state.models if key not in wanted]:
             self._feed.commit(ModelRemoved, id=key)
-        for key, model in wanted.items():
+        for key, entry in wanted.items():
+            model = replace(entry, engine=self._engines.get(entry.format))
             if self._feed.state.models.get(key) != model:
                 self._feed.commit(ModelChanged, model=model)
 
