@@ -18,6 +18,9 @@ from tui.output import Output
 RATE = 25_000_000
 """Bytes a second that the hub serves: slow enough to see a download happen."""
 
+INDENT = "   "
+"""Before what a step says, so that the titles lead the eye."""
+
 REPO = "deck/padded-GGUF"
 MODEL = f"{REPO}:F16"
 CONTEXT = 4096
@@ -42,8 +45,8 @@ def steps() -> tuple[Step, ...]:
     return (
         Step(
             title="Look at the built-in catalog",
-            command="ls qwen3",
-            act=lambda client, out: verbs.ls(client, out, "qwen3", downloaded=False),
+            command="ls smollm",
+            act=lambda client, out: verbs.ls(client, out, "smollm", downloaded=False),
         ),
         Step(
             title="Search the hub",
@@ -117,8 +120,10 @@ async def show(running: Session, out: Output) -> None:
         for number, step in enumerate(steps(), 1):
             out.line()
             out.line(out.bold(f"{number}  {step.title}"))
-            out.line(out.dim(f"   $ modeldeck {step.command}"))
+            out.indent = INDENT
+            out.line(out.dim(f"$ modeldeck {step.command}"))
             await step.act(client, out)
+            out.indent = ""
 
 
 def part(out: Output, running: Session, seconds: float) -> None:

@@ -115,6 +115,18 @@ def cut(text: str, width: int) -> str:
     return out + "…" if width > 0 else ""
 
 
+def squeeze(text: str, width: int) -> str:
+    """As `cut`, but what is left out is in the middle: the end of a model's name tells most."""
+    if columns(text) <= width:
+        return text
+    tail = ""
+    for char in reversed(text):
+        if columns(tail) + _cells(char) > (width - 1) // 2:
+            break
+        tail = char + tail
+    return cut(text, width - columns(tail)) + tail if width > 0 else ""
+
+
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """The text in exactly `width` cells, at the left or at the right of them."""
     text = cut(text, width)
@@ -244,6 +256,9 @@ def table(heads: Sequence[Column], rows: Sequence[Sequence[str]], width: int) ->
             widths[i] -= less
             over -= less
     return [
-        "  ".join(pad(cell, widths[i], right=heads[i].right) for i, cell in enumerate(row)).rstrip()
+        "  ".join(
+            pad(squeeze(cell, widths[i]), widths[i], right=heads[i].right)
+            for i, cell in enumerate(row)
+        ).rstrip()
         for row in cells
     ]

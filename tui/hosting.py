@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from core import config, daemon
 from core.daemon import Ready
-from core.errors import CoreUnreachable
+from core.errors import CoreUnreachable, DeckError
 from core.paths import locate
 from tui.output import Output
 
@@ -68,5 +68,9 @@ async def demo(port: int, *, json: bool) -> None:
     started = time.monotonic()
     demo.greet(out)
     async with session(port, rate_bytes_per_s=demo.RATE) as running:
-        await demo.show(running, out)
+        try:
+            await demo.show(running, out)
+        except DeckError as error:  # its log goes with the folder
+            error.details += daemon.last_lines(running.paths)
+            raise
     demo.part(out, running, time.monotonic() - started)

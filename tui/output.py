@@ -35,12 +35,21 @@ class Output:
         self.width = (
             min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDEST) if self.terminal else WIDTH
         )
+        self.indent = ""
+        """Stands before every line for a person."""
+        self._fresh = True
         self._colour = self.terminal and not environ.get("NO_COLOR")
+
+    @property
+    def room(self) -> int:
+        """Columns that a line may take."""
+        return self.width - len(self.indent)
 
     def line(self, text: str = "") -> None:
         """One line for a person; nothing when a program reads."""
         if not self.json:
-            click.echo(text)
+            click.echo(self.indent + text if self._fresh and text else text)
+            self._fresh = True
 
     def lines(self, lines: Sequence[str]) -> None:
         """Lines for a person, the first of them a heading."""
@@ -49,9 +58,18 @@ class Output:
 
     def piece(self, text: str) -> None:
         """A piece of an answer, at once and without a line break."""
-        if not self.json:
-            click.echo(text, nl=False)
+        if text and not self.json:
+            before = self.indent if self._fresh else ""
+            self._fresh = text.endswith("\n")
+            inner = text.removesuffix("\n").replace("\n", "\n" + self.indent)
+            click.echo(before + inner + ("\n" if self._fresh else ""), nl=False)
             sys.stdout.flush()
+
+    def redraw(self, text: str) -> None:
+        """Put the text on the current line of a terminal, instead of what stands there."""
+        shown = self.indent + fmt.cut(text, self.room - 1) if text else ""
+        click.echo(f"\r{shown}\x1b[K", nl=False)
+        sys.stdout.flush()
 
     def record(self, value: Any) -> None:
         """A result for a program: one JSON document on one line."""
@@ -108,13 +126,13 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._shown and self._out.terminal:
-            self._out.piece("\r\x1b[K")
+            self._out.redraw("")
 
     def show(self, text: str, key: object) -> None:
         """Show the text. Where there is no terminal it is said only when `key` is a new one."""
         if self._out.terminal:
             if text != self._shown:
-                self._out.piece(f"\r{fmt.cut(text, self._out.width - 1)}\x1b[K")
+                self._out.redraw(text)
         elif key != self._key:
             self._out.line(text.strip())
         self._shown, self._key = text, key

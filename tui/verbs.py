@@ -48,7 +48,7 @@ async def status(client: Client, out: Output, *, line: bool) -> None:
         out.line(pages.status_line(state, out.signs))
         return
     for text in pages.status(state, _uptime_s(state), out.signs):
-        out.line(fmt.cut(text, out.width))
+        out.line(fmt.cut(text, out.room))
 
 
 def _uptime_s(state: State) -> float | None:
@@ -74,7 +74,7 @@ async def ls(client: Client, out: Output, text: str, *, downloaded: bool) -> Non
     ]
     out.record(found)
     if found:
-        out.lines(pages.models(state, found, out.signs, out.width))
+        out.lines(pages.models(state, found, out.signs, out.room))
     else:
         out.note("No model of the list fits. `modeldeck search` asks the Hub.")
 
@@ -88,14 +88,14 @@ async def search(client: Client, out: Output, query: str, limit: int | None) -> 
             pass  # not a repository: words to search for, like any other
         else:
             out.record(repository)
-            out.lines(pages.variants(repository, out.width))
+            out.lines(pages.variants(repository, out.room))
             if repository.from_cache:
                 out.note("The Hub cannot be reached: this is what it said earlier.")
             return
     result = await client.search(query, limit)
     out.record(result)
     if result.hits:
-        out.lines(pages.search(result, out.width))
+        out.lines(pages.search(result, out.room))
     elif not result.error:
         out.note("The Hub knows nothing by these words.")
     if result.error:
@@ -136,7 +136,7 @@ async def _follow(client: Client, out: Output, model: Model, job: Download) -> D
                 async for state in states:
                     job = state.downloads.get(job.id) or _vanished(state, model, job)
                     if not out.json:
-                        progress.show(*pages.download(job, out.signs, out.width))
+                        progress.show(*pages.download(job, out.signs, out.room))
                     if job.state == "completed":
                         return job
                     _raise_for(job)
@@ -285,7 +285,7 @@ async def ps(client: Client, out: Output) -> None:
     state = await client.state()
     out.record(list(state.instances.values()))
     if state.instances:
-        out.lines(pages.instances(state, out.width))
+        out.lines(pages.instances(state, out.room))
     else:
         out.note("Nothing is loaded. `modeldeck load MODEL` loads one.")
 

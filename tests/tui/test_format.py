@@ -143,6 +143,7 @@ def test_nothing_but_printable_characters_is_ever_left(text: str) -> None:
 def test_a_padded_text_has_exactly_its_width(text: str, width: int) -> None:
     text = fmt.clean(text)
     assert fmt.columns(fmt.cut(text, width)) <= width
+    assert fmt.columns(fmt.squeeze(text, width)) <= width
     assert fmt.columns(fmt.pad(text, width)) == width
     assert fmt.columns(fmt.pad(text, width, right=True)) == width
 
@@ -153,6 +154,7 @@ def test_wide_and_combining_characters_are_counted_as_they_are_drawn() -> None:
     assert fmt.columns("e\u0301") == 1
     assert fmt.cut("日本語", 5) == "日本…"
     assert fmt.cut("abc", 3) == "abc"
+    assert fmt.squeeze("owner/model-GGUF:Q8_0", 12) == "owner/…:Q8_0"
 
 
 def test_bars_are_drawn_within_their_width() -> None:
@@ -188,5 +190,5 @@ def test_a_table_is_aligned_and_gives_way_where_it_may() -> None:
         "日本                          639 MB",
     ]
     narrow = fmt.table(heads, rows, 24)
-    assert narrow[1] == "deck/a-very-lon…  5.0 GB"
+    assert narrow[1] == "deck/a-v…-indeed  5.0 GB"
     assert max(map(fmt.columns, narrow)) == 24
