@@ -13,7 +13,7 @@ import hmac
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
@@ -128,7 +128,7 @@ def _resolve(
     if (file := repo.file(path)) is None:
         return _error(404, "EntryNotFound", "Entry not found", [commit])
     if repo.gated and _bearer(request) != world.token:
-        return _gated(world, request, repo)
+        return replace(_gated(world, request, repo), file=target)
     etag = f'"{file.etag}"'
     headers = [commit, ("X-Linked-Size", str(file.size_bytes)), ("X-Linked-ETag", etag)]
     if final:

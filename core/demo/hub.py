@@ -60,12 +60,17 @@ class Exchange:
     status: int
     file: str = ""
     """`owner/name/path` of the file that was asked for."""
+    size_bytes: int = 0
+    """Bytes of the body that were promised; 0 for HEAD."""
     bytes_sent: int = 0
-    """Bytes of the body that the kernel took."""
-    finished: bool = False
-    """Whether the whole answer went out."""
+    """Bytes of the body that the kernel took, or is being given."""
     fault: str | None = None
     """What was made to go wrong."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole answer went out."""
+        return self.bytes_sent == self.size_bytes
 
 
 class DemoHub:
@@ -107,7 +112,11 @@ class DemoHub:
         """Start listening. Raises OSError when the port is taken."""
         self._loop = asyncio.get_running_loop()
         self.storage_url = f"http://{HOST}:{await self._storage.start()}"
-        self.url = f"http://{HOST}:{await self._hub.start(self._port)}"
+        try:
+            self.url = f"http://{HOST}:{await self._hub.start(self._port)}"
+        except OSError:
+            await self._storage.stop()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -249,6 +258,9 @@ class DemoHub:
         fault = self.faults.take(f"{request.path} {found.file}")
         if fault is not None:
             found = _failure(fault, found.file)
+        body, headers = found.body, found.headers
+        size = len(body) if isinstance(body, bytes) else body.stop - body.start
+        silent = request.method == "HEAD" or found.status == 304
         exchange = Exchange(
             origin=origin,
             method=request.method,
@@ -257,24 +269,22 @@ class DemoHub:
             authorization="authorization" in request.headers,
             status=found.status,
             file=found.file,
+            size_bytes=0 if silent else size,
             fault=fault.kind if fault else None,
         )
         with self._lock:
             self._log.append(exchange)
         await asyncio.sleep(self.latency_s)
-        body = found.body
-        size = len(body) if isinstance(body, bytes) else body.stop - body.start
-        await connection.head(found.status, [*found.headers, ("Content-Length", str(size))])
-        if request.method != "HEAD" and found.status != 304:
-            if isinstance(body, Body):
-                await self._send_file(body, exchange, connection)
-            else:
-                await connection.write(body)
-                exchange.bytes_sent = size
-        exchange.finished = exchange.fault in (None, "status", "stall", "flip")
+        await connection.head(found.status, [*headers, ("Content-Length", str(size))])
+        if silent:
+            return
+        if isinstance(body, Body):
+            await self._send_file(body, exchange, connection)
+        else:
+            await _write(body, exchange, connection)
 
     async def _send_file(self, body: Body, exchange: Exchange, connection: Connection) -> None:
-        text = f"{exchange.path} {exchange.file}"
+        text, patience = f"{exchange.path} {exchange.file}", self.faults.round
         fault = self.faults.take(text, body.start, body.stop)
         exchange.fault = fault.kind if fault else None
         halt = body.stop
@@ -284,7 +294,7 @@ class DemoHub:
         if halt == body.stop or fault is None:
             return
         if fault.kind == "stall":
-            await self._stall(connection)
+            await self._stall(patience, connection)
             await self._send(replace(body, start=halt), None, exchange, connection)
         elif fault.kind == "reset":
             connection.reset()
@@ -304,9 +314,8 @@ class DemoHub:
             data = await asyncio.to_thread(body.file.read, position, size)
             if fault is not None and fault.kind == "flip":
                 data = _inverted(data, fault.at - position)
-            await connection.write(data)
+            await _write(data, exchange, connection)
             position += len(data)
-            exchange.bytes_sent += len(data)
             if rate:
                 # A transfer that fell behind does not catch up with a burst.
                 due = max(due, clock() - 1 / _STEPS_PER_SECOND) + len(data) / rate
@@ -321,9 +330,9 @@ class DemoHub:
             except TimeoutError:
                 return
 
-    async def _stall(self, connection: Connection) -> None:
+    async def _stall(self, patience: int, connection: Connection) -> None:
         """Wait until the faults are cleared. Raises ConnectionError when the client leaves."""
-        patience, gone = self.faults.round, asyncio.create_task(connection.gone())
+        gone = asyncio.create_task(connection.gone())
         try:
             while self.faults.round == patience:
                 changed = asyncio.create_task(self._changed.wait())
@@ -335,6 +344,17 @@ class DemoHub:
                     raise ConnectionResetError("The client left.")
         finally:
             gone.cancel()
+            await asyncio.wait((gone,))
+
+
+async def _write(data: bytes, exchange: Exchange, connection: Connection) -> None:
+    # Counted first: whoever has received all of it finds it in the log.
+    exchange.bytes_sent += len(data)
+    try:
+        await connection.write(data)
+    except ConnectionError:
+        exchange.bytes_sent -= len(data)
+        raise
 
 
 def _failure(fault: Fault, file: str) -> Answer:

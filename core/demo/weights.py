@@ -182,6 +182,6 @@ def tiny(size_bytes: int = 0, extra_tokens: int = 0) -> Tiny:
         layers=layers,
         heads=heads,
         kv_heads=kv_heads,
-        feed_forward=max(64, rows // 64 * 64),
+        feed_forward=max(64, rows // 32 * 32),
         extra_tokens=extra_tokens,
     )
