@@ -1,0 +1,74 @@
+import tomllib
+from dataclasses import fields
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from core.catalog import builtin
+from core.catalog.variants import find, quantization, variants
+from core.names import HubName, check_blob, check_path, check_repo, check_revision, parse_unique
+from core.schema import RepoFile, model_id
+
+ROWS = builtin.rows()
+MODELS = builtin.load()
+
+
+def test_there_are_forty_rows_and_each_id_is_one() -> None:
+    assert len(ROWS) == 40
+    assert len({row.id for row in ROWS}) == 40
+
+
+def test_every_key_of_the_file_is_read() -> None:
+    text = files("core.catalog").joinpath("builtin.toml").read_text(encoding="utf-8")
+    tables: list[dict[str, Any]] = tomllib.loads(text)["model"]
+    for kind, records in [
+        (builtin.Row, tables),
+        (builtin.Gguf, [table["gguf"] for table in tables]),
+        (builtin.Mlx, [table["mlx"] for table in tables if "mlx" in table]),
+    ]:
+        known = {field.name for field in fields(kind)}
+        assert {key for record in records for key in record} <= known
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_every_name_of_a_row_can_be_used(row: builtin.Row) -> None:
+    for repo in (row.source, row.gguf.repo, *row.gguf.alternates):
+        assert "/" in check_repo(repo)
+    check_path(row.gguf.file)
+    assert quantization(row.gguf.file) is not None
+    if row.gguf.sha256 is not None:
+        assert len(check_blob(row.gguf.sha256)) == 64
+    if row.gguf.revision is not None:
+        check_revision(row.gguf.revision)
+    assert row.description.endswith((".", "`."))
+    assert set(row.usage) <= {"chat", "code", "vision", "embedding"}
+    assert row.parameters_b > 0
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_the_repository_itself_would_give_the_same_unique_name(row: builtin.Row) -> None:
+    model = next(model for model in MODELS if model.repo == row.gguf.repo)
+    name = parse_unique(model.unique)
+    assert isinstance(name, HubName)
+    assert name.label is not None
+    file = RepoFile(path=row.gguf.file, size_bytes=1, blob="0" * 40)
+    variant = find(variants(row.gguf.repo, [file]), name.label)
+    assert variant is not None
+    assert model_id(variant.unique) == model.id
+
+
+def test_models_are_told_apart() -> None:
+    assert len(MODELS) == 40 + sum(row.mlx is not None for row in ROWS)
+    for values in ([m.id for m in MODELS], [m.name.casefold() for m in MODELS]):
+        assert len(values) == len(set(values))
+    assert all(m.id == model_id(m.unique) for m in MODELS)
+    assert not any(m.downloaded or m.size_exact or m.custom for m in MODELS)
+
+
+def test_embedding_models_and_pictures_are_not_offered_for_mlx() -> None:
+    for model in MODELS:
+        if model.format == "mlx":
+            assert "embedding" not in model.usage
+            assert "vision" not in model.usage
+            assert model.usage
