@@ -137,18 +137,18 @@ class Cache:
         except OSError as error:
             raise failure(folder, error) from error
 
-    def publish(self, repo: str, revision: str, file: RepoFile) -> Path:
-        """Make a file visible to every tool: its partial becomes the blob, the commit links to it.
+    def publish(self, repo: str, revision: str, file: RepoFile, *, fresh: bool) -> Path:
+        """Make a file visible to every tool: `fresh`, its partial becomes the blob; then a link.
 
-        The partial must be complete, verified and synced, and its lock held. Where there is none,
-        the blob must be there. Doing it again does no harm. Durable when it returns: blob first,
-        then the link, so that no link ever points to nothing. Raises StorageFailed.
+        A fresh partial must be complete, verified and synced; else the blob must be there. Its lock
+        must be held. Doing it again does no harm. Durable when it returns: blob first, then the
+        link, so that no link ever points to nothing. Raises StorageFailed.
         """
         partial, blob = self.partial(repo, file.blob), self.blob(repo, file.blob)
         pointer = self.pointer(repo, revision, file.path)
         try:
             self._check_inside(blob.parent)
-            if partial.exists():
+            if fresh:
                 os.replace(partial, blob)
                 sync_folder(blob.parent)
             pointer.parent.mkdir(parents=True, exist_ok=True)

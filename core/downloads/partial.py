@@ -11,15 +11,17 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from core.errors import DeckError, NotEnoughDisk, StorageFailed
 from core.schema import RepoFile
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 SLICE_BYTES = 16 << 20
 """Hashed in one go: a cancelled hash ends within about 20 ms."""
@@ -61,6 +63,21 @@ async def settled(work: asyncio.Future[T]) -> None:
         work.exception()
     if cancelled:
         raise asyncio.CancelledError
+
+
+def whole(verb: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Make a coroutine function run to its end, even when whoever called it is cancelled.
+
+    A client that hangs up in the middle of a request must not leave a job between two states.
+    """
+
+    @wraps(verb)
+    async def unbroken(*args: P.args, **kwargs: P.kwargs) -> T:
+        work = asyncio.create_task(verb(*args, **kwargs))
+        await settled(work)
+        return work.result()
+
+    return unbroken
 
 
 def disk_failure(path: Path, error: OSError) -> DeckError:

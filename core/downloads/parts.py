@@ -10,7 +10,7 @@ many connections fill the missing spans is nobody's business here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.errors import NotEnoughDisk
@@ -124,9 +124,19 @@ class Job:
     seconds: float = 0.0
 
     @property
+    def contents(self) -> tuple[RepoFile, ...]:
+        """The files without those whose content another one has already."""
+        return tuple({file.blob: file for file in self.files}.values())
+
+    @property
+    def keys(self) -> frozenset[Key]:
+        """The partial files it needs."""
+        return frozenset((self.repo, file.blob) for file in self.files)
+
+    @property
     def total_bytes(self) -> int:
-        """Bytes of all files, each content once."""
-        return sum({file.blob: file.size_bytes for file in self.files}.values())
+        """Bytes of all contents."""
+        return sum(file.size_bytes for file in self.contents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,10 +266,3 @@ def check_room(need: int, free: int | None, promised: int, floor: int) -> None:
 
 def _gb(count: int) -> str:
     return f"{count / 1e9:.2f} GB"
-
-
-def decoded(bodies: Iterable[Entry]) -> tuple[dict[str, Job], dict[Key, Claim]]:
-    """Jobs in their order, and claims, from the journal's documents."""
-    jobs = sorted((e.job for e in bodies if e.job), key=lambda job: job.position)
-    claims = {e.claim.key: e.claim for e in bodies if e.claim}
-    return {job.id: job for job in jobs}, claims

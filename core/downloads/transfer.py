@@ -174,6 +174,7 @@ class Transfer:
             try:
                 await self._receive(partial, gaps[0])
             except Setback as setback:
+                await self._finish_steps(partial)
                 failures = 1 if covered(self._there) > before else failures + 1
                 if failures > self._settings.retries:
                     raise setback.error from setback

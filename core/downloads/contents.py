@@ -1,0 +1,257 @@
+"""Contents on their way into the cache: who works on which, what is durable, and what is verified.
+
+A content is one blob of one repository. However many jobs want it, it has one partial, one claim,
+one progress and one transfer at a time: whoever comes second waits, and finds it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from core import config
+from core.downloads.journal import Journal
+from core.downloads.partial import disk_failure, in_thread
+from core.downloads.parts import Claim, Job, Key, Progress, covered
+from core.downloads.source import Place, Source
+from core.downloads.transfer import Transfer, verified
+from core.errors import Corrupt, NotEnoughDisk, StorageFailed
+from core.schema import RepoFile
+
+logger = logging.getLogger(__name__)
+
+LOCK_POLL_S = 0.5
+"""How often a lock that another program holds is tried again."""
+
+
+class Lock(Protocol):
+    """A lock between processes."""
+
+    def try_acquire(self) -> bool:
+        """Take it if nobody has it."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+
+class Target(Protocol):
+    """Where verified files go: what downloads need of a cache. All of it blocks."""
+
+    def partial(self, repo: str, blob: str) -> Path:
+        """Where content is gathered until it is verified."""
+
+    def present(self, repo: str, revision: str, file: RepoFile) -> Path | None:
+        """Where the content lies already, of the right size; not looked into."""
+
+    def lock(self, repo: str, blob: str) -> Lock:
+        """The lock that every tool takes while it writes this content."""
+
+    def prepare(self, repo: str) -> None:
+        """Make the folders that a partial needs."""
+
+    def publish(self, repo: str, revision: str, file: RepoFile, *, fresh: bool) -> Path:
+        """Show a verified file to every tool; `fresh`: it is the partial."""
+
+    def set_ref(self, repo: str, ref: str, revision: str) -> None:
+        """Note which commit a branch is at."""
+
+    def discard(self, repo: str, blob: str) -> None:
+        """Delete a partial and the folders that held nothing else."""
+
+
+class Contents:
+    """All contents that are wanted, or were left half-way."""
+
+    def __init__(
+        self,
+        *,
+        cache: Target,
+        journal: Journal,
+        source: Source,
+        settings: config.Downloads,
+        free_bytes: Callable[[], int | None],
+    ) -> None:
+        self._cache = cache
+        self._journal = journal
+        self._source = source
+        self._settings = settings
+        self._free_bytes = free_bytes
+        self._claims: dict[Key, Claim] = {}
+        self._progress: dict[Key, Progress] = {}
+        self._proved: set[Key] = set()
+        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+
+    async def open(self, claims: Iterable[Claim]) -> None:
+        """Take over what the journal claims, where the partial is still there."""
+        for claim in claims:
+            if await in_thread(self._cache.partial(*claim.key).is_file):
+                self._claims[claim.key] = claim
+            else:
+                await self._journal.forget_claim(claim.key)
+
+    def progress(self, job: Job) -> dict[str, Progress]:
+        """How far the contents of a job are, by blob."""
+        progress = {}
+        for file in job.contents:
+            key = (job.repo, file.blob)
+            if (live := self._progress.get(key)) is not None:
+                progress[file.blob] = live
+            elif (claim := self._claims.get(key)) is not None:
+                progress[file.blob] = Progress(
+                    received_bytes=covered(claim.durable),
+                    hashed_bytes=file.size_bytes if claim.verified else 0,
+                )
+        return progress
+
+    def end(self, keys: Iterable[Key]) -> None:
+        """Nobody works on these any more: their claims say how far they are."""
+        for key in keys:
+            self._progress.pop(key, None)
+
+    async def need(self, job: Job) -> int:
+        """Bytes that a job would still write."""
+
+        def absent() -> list[RepoFile]:
+            return [
+                file
+                for file in job.contents
+                if self._cache.present(job.repo, job.revision, file) is None
+            ]
+
+        need = 0
+        for file in await in_thread(absent):
+            claim = self._claims.get((job.repo, file.blob))
+            need += file.size_bytes - (covered(claim.durable) if claim else 0)
+        return need
+
+    async def prepare(self, job: Job) -> None:
+        """Make the folders of a job's repository."""
+        await in_thread(lambda: self._cache.prepare(job.repo))
+
+    async def obtain(self, job: Job, file: RepoFile) -> None:
+        """Return when the content is there and verified: in the cache, or as a partial.
+
+        Raises what `Transfer.run` raises. Corrupt content is not kept.
+        """
+        key = (job.repo, file.blob)
+        async with self._alone(key):
+            progress = self._progress.setdefault(key, Progress())
+            self._proved.discard(key)
+            if await self._is_ready(key, file):
+                progress.received_bytes = progress.hashed_bytes = file.size_bytes
+                return
+            path = await in_thread(lambda: self._cache.present(job.repo, job.revision, file))
+            if path is not None:
+                # Other tools do not check what they download, so what they left is checked here.
+                if await verified(path, file, progress):
+                    self._proved.add(key)
+                    await self._forget(key)
+                    return
+                logger.warning("%s is corrupt, and is fetched again.", path)
+            try:
+                await self._transfer(job, file, progress).run()
+            except Corrupt:
+                await self._forget(key)
+                raise
+
+    def _transfer(self, job: Job, file: RepoFile, progress: Progress) -> Transfer:
+        key = (job.repo, file.blob)
+        new = Claim(repo=job.repo, blob=file.blob, size_bytes=file.size_bytes)
+        return Transfer(
+            source=self._source,
+            place=Place(repo=job.repo, revision=job.revision, file=file),
+            path=self._cache.partial(*key),
+            claim=self._claims.get(key, new),
+            progress=progress,
+            settings=self._settings,
+            save=self._save,
+            check_floor=self._check_floor,
+        )
+
+    async def _save(self, claim: Claim) -> None:
+        await self._journal.write(claim)
+        self._claims[claim.key] = claim
+
+    async def _check_floor(self) -> None:
+        free = await in_thread(self._free_bytes)
+        if free is not None and free < self._settings.disk_floor_bytes:
+            raise NotEnoughDisk(
+                f"Only {free / 1e9:.2f} GB are free on the disk of the cache.",
+                "Make room and resume the download; what arrived is kept."
+                " downloads.disk_floor_bytes says how much stays free.",
+            )
+
+    async def _is_ready(self, key: Key, file: RepoFile) -> bool:
+        """Whether a verified partial waits to be published."""
+        claim, path = self._claims.get(key), self._cache.partial(*key)
+        if claim is None or not claim.verified:
+            return False
+        try:
+            return (await in_thread(path.stat)).st_size == file.size_bytes
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise disk_failure(path, error) from error
+
+    async def publish(self, job: Job, file: RepoFile) -> None:
+        """Show a file that `obtain` got to every tool."""
+        key = (job.repo, file.blob)
+        async with self._alone(key):
+            fresh = await self._is_ready(key, file)
+            if not fresh and key not in self._proved:
+                raise StorageFailed(
+                    f"{self._cache.partial(*key)} was removed by another program.",
+                    "Resume the download to fetch it again.",
+                )
+            await in_thread(lambda: self._cache.publish(job.repo, job.revision, file, fresh=fresh))
+            self._proved.add(key)
+            if self._claims.pop(key, None) is not None:
+                await self._journal.forget_claim(key)
+
+    async def publish_ref(self, job: Job) -> None:
+        """Note where the job's branch is, now that the commit's files are there."""
+        if (ref := job.ref) is not None:
+            await in_thread(lambda: self._cache.set_ref(job.repo, ref, job.revision))
+
+    async def drop(self, keys: Collection[Key]) -> None:
+        """Delete the partials of contents that nobody wants any more."""
+        for key in keys:
+            async with self._alone(key, wait=False) as mine:
+                if mine:
+                    await self._forget(key)
+
+    async def _forget(self, key: Key) -> None:
+        """Delete a partial and its claim: the claim first, it must never name what is gone."""
+        if self._claims.pop(key, None) is not None:
+            await self._journal.forget_claim(key)
+        await in_thread(lambda: self._cache.discard(*key))
+
+    @asynccontextmanager
+    async def _alone(self, key: Key, *, wait: bool = True) -> AsyncIterator[bool]:
+        """Hold a content against this process and all others; False where `wait` is and it is held.
+
+        One is held at a time, so nobody waits in a circle.
+        """
+        own = self._locks.setdefault(key, asyncio.Lock())
+        async with own:
+            lock = self._cache.lock(*key)
+
+            def give_back(taken: bool) -> None:
+                if taken:
+                    lock.release()
+
+            taken = await in_thread(lock.try_acquire, give_back)
+            while wait and not taken:
+                # Another program cannot wake us: its lock is asked for now and then.
+                await asyncio.sleep(LOCK_POLL_S)
+                taken = await in_thread(lock.try_acquire, give_back)
+            try:
+                yield taken
+            finally:
+                if taken:
+                    await in_thread(lock.release)

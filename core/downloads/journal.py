@@ -1,0 +1,58 @@
+"""The journal: what is wanted and what is durable, in the store, across every end of the core."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from core.downloads.parts import Claim, Entry, Job, Key
+from core.store import Store
+
+logger = logging.getLogger(__name__)
+
+KEPT_COMPLETED = 50
+"""Completed jobs that a restart remembers: about a screen."""
+
+
+class Journal:
+    """The documents of one download queue. What a method wrote is durable when it returns."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def read(self) -> tuple[list[Job], list[Claim]]:
+        """All jobs in their order and all claims; the oldest completed jobs are forgotten.
+
+        A document that this version cannot read is left where it is, with a warning.
+        """
+        entries = []
+        for body in await self._store.documents("jobs"):
+            try:
+                entries.append(msgspec.json.decode(body, type=Entry))
+            except msgspec.MsgspecError as error:
+                logger.warning("An entry of the download journal is left out: %s", error)
+        jobs = [entry.job for entry in entries if entry.job is not None]
+        completed = [job for job in jobs if job.state == "completed"]
+        completed.sort(key=lambda job: job.finished_at or "")
+        old = {job.id for job in completed[:-KEPT_COMPLETED]}
+        for key in old:
+            await self._store.remove("jobs", key)
+        claims = [entry.claim for entry in entries if entry.claim is not None]
+        return [job for job in jobs if job.id not in old], claims
+
+    async def write(self, record: Job | Claim) -> None:
+        """Put a record down. Raises StorageFailed."""
+        if isinstance(record, Job):
+            entry, position = Entry(job=record), record.position
+        else:
+            entry, position = Entry(claim=record), 0
+        await self._store.put("jobs", entry.key, msgspec.json.encode(entry), position)
+
+    async def forget_job(self, job_id: str) -> None:
+        """Strike a job out."""
+        await self._store.remove("jobs", job_id)
+
+    async def forget_claim(self, key: Key) -> None:
+        """Strike a claim out."""
+        await self._store.remove("jobs", "/".join(key))
