@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from core.demo.weights import Tiny
 
-__all__ = ["TOPICS", "Quantization", "expected", "write_gguf", "write_mlx"]
+__all__ = ["TOPICS", "Quantization", "expected", "parameters", "write_gguf", "write_mlx"]
 
 Quantization = Literal["F32", "F16", "Q8_0", "Q4_0"]
 
@@ -134,6 +134,11 @@ def write_mlx(
     _write_json(folder / "tokenizer_config.json", tokenizer_config)
     _write_shards(folder, model, shard_bytes)
     return sorted(folder.iterdir())
+
+
+def parameters(size_bytes: int = 0, extra_tokens: int = 0) -> int:
+    """How many numbers the weights of a model of this size are. Raises DeckError as `write_mlx`."""
+    return _make(size_bytes, extra_tokens).parameters
 
 
 def _make(size_bytes: int, extra_tokens: int) -> Tiny:

@@ -87,9 +87,12 @@ class CoreProcess:
         late.join()
         if not answer:
             self.process.wait()
+            last_lines = self.stderr.splitlines()[-LAST_LINES:]
+            self._open.close()
             raise CoreUnreachable(
                 f"The core did not start: it ended with status {self.process.returncode}.",
-                details=tuple(self.stderr.splitlines()[-LAST_LINES:]),
+                "Its last lines say why.",
+                details=tuple(last_lines),
             )
         ready = json.loads(answer)
         self.url = ready["url"]

@@ -16,7 +16,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from core.demo.models import write_gguf, write_mlx
+from core.demo.models import parameters, write_gguf, write_mlx
 from core.demo.repository import DemoRepo, demo_repo
 from core.demo.vocabulary import BEGIN, CHAT_TEMPLATE, END
 
@@ -79,14 +79,15 @@ def _mlx(folder: Path) -> DemoRepo:
         tags=("mlx", "safetensors", "llama", "text-generation", "license:apache-2.0", "region:us"),
         details={
             "config": {"architectures": ["LlamaForCausalLM"], "model_type": "llama"},
-            "safetensors": {"parameters": {"F16": 1_534_080}, "total": 1_534_080},
+            "safetensors": {"parameters": {"F16": parameters()}, "total": parameters()},
         },
     )
 
 
 def _padded(folder: Path, size_bytes: int) -> DemoRepo:
     write_gguf(folder / "padded-F16.gguf", "F16", size_bytes=size_bytes)
-    return _gguf_repo(folder, "A tiny model with room in it.", downloads=990, likes=9)
+    about = "A tiny model with room in it."
+    return _gguf_repo(folder, about, parameters(size_bytes), downloads=990, likes=9)
 
 
 def _gated(folder: Path) -> DemoRepo:
@@ -122,7 +123,7 @@ def _broken(folder: Path) -> DemoRepo:
     return _gguf_repo(folder, "Files that no engine can load.", downloads=1)
 
 
-def _gguf_repo(folder: Path, about: str, **fields: Any) -> DemoRepo:
+def _gguf_repo(folder: Path, about: str, total: int = 0, **fields: Any) -> DemoRepo:
     pipeline_tag = fields.setdefault("pipeline_tag", "text-generation")
     _write_card(folder, about)
     return demo_repo(
@@ -131,7 +132,7 @@ def _gguf_repo(folder: Path, about: str, **fields: Any) -> DemoRepo:
         tags=("gguf", "llama", pipeline_tag, "license:apache-2.0", "region:us"),
         details={
             "gguf": {
-                "total": 1_534_080,
+                "total": total or parameters(),
                 "architecture": "llama",
                 "context_length": 4096,
                 "chat_template": CHAT_TEMPLATE,

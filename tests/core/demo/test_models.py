@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from core.demo.models import TOPICS, expected, write_gguf, write_mlx
+from core.demo.models import TOPICS, expected, parameters, write_gguf, write_mlx
 from core.errors import DeckError
 
 LLAMA = """
@@ -119,6 +119,12 @@ def test_the_same_bytes_on_every_run(tmp_path: Path, demo_models: Path) -> None:
 def test_padding_is_about_as_large_as_asked_for(tmp_path: Path) -> None:
     (path,) = write_gguf(tmp_path / "padded.gguf", size_bytes=24 << 20)
     assert abs(path.stat().st_size - (24 << 20)) < 1 << 20
+
+
+def test_the_parameters_are_counted(tmp_path: Path) -> None:
+    write_mlx(tmp_path, size_bytes=24 << 20)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    assert len(content) - 8 - int.from_bytes(content[:8], "little") == 2 * parameters(24 << 20)
 
 
 def test_a_vocabulary_of_any_size(tmp_path: Path) -> None:
