@@ -53,7 +53,7 @@ class Site:
             log.error("A connection failed.", exc_info=error)
 
     def admit(self, connection: Connection) -> None:
-        """Take a new connection in; at the limit, the oldest idle one makes room, if there is one."""
+        """Take a new connection in; at the limit, the oldest idle one has to make room."""
         if len(self.connections) >= self.limits.connections:
             idle = next((old for old in self.connections if old.idle), None)
             (idle or connection).drop()

@@ -1,0 +1,159 @@
+"""A listener with routes of a test's own, and a client that sends exactly the bytes it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from core.api.listener import Addresses, Listener
+from core.api.router import Route
+from core.api.timing import Limits
+from core.config import Api
+from core.paths import Paths, locate
+
+PATIENCE_S = 20
+"""Before a test gives a thing up; nothing waits that long when it works."""
+
+
+@dataclass
+class Answer:
+    """An answer as it came over the wire."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class RawClient:
+    """One connection, byte by byte."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        async with asyncio.timeout(PATIENCE_S):
+            block = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = block.strip().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        return int(first.split()[1]), {name.lower(): value for name, value in headers.items()}
+
+    async def answer(self, *, head_only: bool = False) -> Answer:
+        status, headers = await self.head()
+        body = b""
+        async with asyncio.timeout(PATIENCE_S):
+            if head_only or status in (100, 101, 204, 304):
+                pass
+            elif "chunked" in headers.get("transfer-encoding", ""):
+                body = await self._chunks()
+            elif "content-length" in headers:
+                body = await self.reader.readexactly(int(headers["content-length"]))
+            else:
+                body = await self.reader.read()
+        return Answer(status, headers, body)
+
+    async def _chunks(self) -> bytes:
+        body = b""
+        while size := int(await self.reader.readline(), 16):
+            body += await self.reader.readexactly(size)
+            await self.reader.readexactly(2)
+        await self.reader.readexactly(2)
+        return body
+
+    async def ended(self) -> bytes:
+        """What still comes before the server ends the connection."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self.reader.read()
+        except ConnectionResetError:
+            return b""
+
+    async def close(self) -> None:
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except ConnectionError:
+            pass
+
+
+@dataclass
+class Served:
+    """A listener that runs."""
+
+    listener: Listener
+    addresses: Addresses
+    clients: list[RawClient] = field(default_factory=list)
+
+    async def connect(self, *, unix: bool = False) -> RawClient:
+        if unix:
+            assert self.addresses.socket
+            reader, writer = await asyncio.open_unix_connection(self.addresses.socket)
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.addresses.port)
+        client = RawClient(reader, writer)
+        self.clients.append(client)
+        return client
+
+    async def ask(self, data: bytes, *, unix: bool = False) -> Answer:
+        client = await self.connect(unix=unix)
+        await client.send(data)
+        return await client.answer(head_only=data.startswith(b"HEAD"))
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+def paths() -> Iterator[Paths]:
+    """Folders of a test's own, at a path short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="md-") as folder:
+        yield locate({"MODELDECK_HOME": folder, "HF_HOME": str(Path(folder) / "hf")})
+
+
+@pytest.fixture
+async def serve(paths: Paths) -> AsyncIterator[Serve]:
+    """Starts a listener: `await serve(routes, deck=..., limits=..., **settings)`."""
+    running: list[Served] = []
+
+    async def start(
+        routes: tuple[Route, ...] | None = None,
+        *,
+        deck: Any = None,
+        limits: Limits | None = None,
+        **settings: Any,
+    ) -> Served:
+        service: Any = SimpleNamespace() if deck is None else deck
+        api = Api(**{"port": 0, "socket": False, **settings})
+        listener = Listener(service, api, paths, routes=routes, limits=limits)
+        served = Served(listener, await listener.start())
+        running.append(served)
+        return served
+
+    yield start
+    for served in running:
+        for client in served.clients:
+            await client.close()
+        await served.listener.stop()
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
+    """Waits until a condition holds."""
+
+    async def wait(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():  # noqa: ASYNC110  # conditions of all kinds have no event
+                await asyncio.sleep(0.01)
+
+    return wait

@@ -1,0 +1,145 @@
+"""Where the API answers, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import core.api.listener as module
+from core.api.router import Route
+from core.api.timing import Limits
+from core.api.wire import Request, Response, json_response
+from core.errors import Conflict, StorageFailed
+from core.paths import Paths
+
+Serve = Callable[..., Any]
+
+ASK = b"GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def who(deck: Any, request: Request) -> Response:
+    return json_response(request.origin)
+
+
+def route(handler: Any) -> Route:
+    return Route(
+        method="GET", template="/who", operation_id="who", summary="", tag="", handler=handler
+    )
+
+
+ROUTES = (route(who),)
+
+
+def mode(path: Path) -> int | None:
+    """Who may do what with a file; None where there is none."""
+    return stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+
+
+def taken() -> socket.socket:
+    """A loopback port that somebody else listens on."""
+    other = socket.socket()
+    other.bind(("127.0.0.1", 0))
+    other.listen()
+    return other
+
+
+async def test_both_addresses_answer_and_tell_who_asked(serve: Serve) -> None:
+    served = await serve(ROUTES, socket=True)
+    assert served.addresses.url == f"http://127.0.0.1:{served.addresses.port}"
+    assert msgspec.json.decode((await served.ask(ASK)).body).startswith("127.0.0.1:")
+    unix = await served.ask(ASK.replace(b"localhost", b"any.name"), unix=True)
+    assert msgspec.json.decode(unix.body) == f"unix uid={os.getuid()}"
+
+
+async def test_the_socket_is_the_owner_s_alone_and_goes_with_the_listener(serve: Serve) -> None:
+    served = await serve(ROUTES, socket=True)
+    path = Path(served.addresses.socket)
+    assert (mode(path), mode(path.parent)) == (0o600, 0o700)
+    await served.listener.stop()
+    assert mode(path) is None
+
+
+async def test_a_socket_left_by_a_killed_core_is_replaced(serve: Serve, paths: Paths) -> None:
+    paths.socket.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(paths.socket))
+    served = await serve(ROUTES, socket=True)
+    assert (await served.ask(ASK, unix=True)).status == 200
+
+
+async def test_a_file_in_the_socket_s_place_is_not_removed(serve: Serve, paths: Paths) -> None:
+    paths.socket.parent.mkdir(parents=True)
+    paths.socket.write_text("mine")
+    with pytest.raises(StorageFailed, match=r"core\.sock"):
+        await serve(ROUTES, socket=True)
+    assert paths.socket.read_text() == "mine"
+
+
+async def test_a_port_that_is_taken_is_said(serve: Serve) -> None:
+    with taken() as other:
+        port = other.getsockname()[1]
+        with pytest.raises(Conflict, match=f"Port {port}"):
+            await serve(ROUTES, port=port)
+
+
+async def test_without_a_port_the_first_free_documented_one(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with taken() as first, taken() as second, taken() as third:
+        ports = [s.getsockname()[1] for s in (first, second, third)]
+        third.close()
+        monkeypatch.setattr(module, "DOCUMENTED_PORTS", tuple(ports))
+        assert (await serve(ROUTES, port=None)).addresses.port == ports[2]
+        with pytest.raises(Conflict, match="no port") as caught:
+            await serve(ROUTES, port=None)
+    assert [detail.split(":")[0] for detail in caught.value.details] == [str(p) for p in ports]
+
+
+async def test_stopping_lets_a_running_request_finish(serve: Serve) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(deck: Any, request: Request) -> Response:
+        begun.set()
+        await go.wait()
+        return json_response("done")
+
+    served = await serve((route(slow),))
+    busy, idle = await served.connect(), await served.connect()
+    await busy.send(ASK)
+    await begun.wait()
+    stopping = asyncio.create_task(served.listener.stop())
+    assert await idle.ended() == b""
+    go.set()
+    answer = await busy.answer()
+    assert (answer.body, answer.headers["connection"]) == (b'"done"', "close")
+    await stopping
+    with pytest.raises(OSError, match="onnect"):
+        await served.connect()
+
+
+async def test_stopping_cancels_what_takes_longer_than_the_grace(serve: Serve) -> None:
+    begun, ended = asyncio.Event(), list[str]()
+
+    async def endless(deck: Any, request: Request) -> Response:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("cancelled")
+        return json_response("never")
+
+    served = await serve((route(endless),), limits=Limits(grace_s=0.05))
+    client = await served.connect()
+    await client.send(ASK)
+    await begun.wait()
+    await served.listener.stop()
+    assert ended == ["cancelled"]
+    assert await client.ended() == b""
