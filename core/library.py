@@ -16,14 +16,12 @@ from typing import Any
 
 import msgspec
 
-from core.catalog import builtin, gguf, listing, safetensors
+from core.catalog import builtin, listing
 from core.catalog.hub import Hub
-from core.catalog.variants import find as find_variant
 from core.catalog.variants import variants
+from core.entries import Facts, choose, from_seed, from_variant, hub_name, is_of, read_facts
 from core.errors import Conflict, DeckError, InvalidRequest, NotFound
 from core.feed import Feed
-from core.log import now
-from core.names import HubName, LocalPath, parse_unique
 from core.schema import (
     CachedSnapshot,
     Engine,
@@ -31,7 +29,6 @@ from core.schema import (
     Model,
     ModelSeed,
     RepoFile,
-    Repository,
     Variant,
     model_id,
 )
@@ -61,16 +58,6 @@ class Selection:
         return self.variant.files
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Facts:
-    """What a header tells beyond the file's name."""
-
-    context_length: int | None = None
-    architecture: str | None = None
-    parameters: float | None = None
-    embedding: bool = False
-
-
 class Library:
     """Everything that can be named, and where its files are."""
 
@@ -90,7 +77,7 @@ class Library:
         self._cache_root = cache_root
         self._builtin = builtin.load()
         self._added: dict[str, Model] = {}
-        self._facts: dict[tuple[str, int, int], _Facts] = {}
+        self._facts: dict[tuple[str, int, int], Facts] = {}
         self._signature: object = None
         self._looking = asyncio.Lock()
         self._cached: list[Model] = []
@@ -141,7 +128,7 @@ class Library:
         """An added model with whether its files are there, where `listing.merge` cannot tell."""
         if model.local and model.path is not None:
             return replace(model, downloaded=os.path.exists(model.path))
-        name = _hub_name(model.unique)
+        name = hub_name(model.unique)
         if name is None or name.file is None:
             return model
         for snapshot in self.snapshots:
@@ -158,7 +145,7 @@ class Library:
             stat = os.stat(model.path)
             key = (model.path, stat.st_size, stat.st_mtime_ns)
             if key not in self._facts:
-                self._facts[key] = _read_facts(Path(model.path), model.format)
+                self._facts[key] = read_facts(Path(model.path), model.format)
         except (OSError, DeckError) as error:
             logger.info("%s: the header cannot be read: %s", model.unique, error)
             return model
@@ -180,20 +167,20 @@ class Library:
         try:
             return self.find(ref)
         except NotFound:
-            name = _hub_name(ref)
+            name = hub_name(ref, self._hub.endpoint)
             if name is None:
                 raise
         repository = await self._hub.repository(name.repo, name.revision)
         variant = choose(repository, name)
         if known := self._feed.state.models.get(model_id(variant.unique)):
             return known
-        model = _from_variant(repository, variant)
+        model = from_variant(repository, variant)
         await self._add(model)
         return model
 
     async def selection(self, model: Model) -> Selection:
         """The files of a model as the Hub has them now. Raises NotFound, Gated, HubUnavailable."""
-        name = _hub_name(model.unique)
+        name = hub_name(model.unique)
         if name is None or model.repo is None:
             raise NotFound(
                 f"{model.name} has no files to fetch: {model.unique} is not a place on the Hub.",
@@ -214,7 +201,7 @@ class Library:
                     for f in snapshot.files
                 ]
                 for variant in variants(snapshot.repo, files):
-                    if _is_of(variant, model):
+                    if is_of(variant, model):
                         yield snapshot.revision, [f.path for f in variant.files]
 
     async def keep(self, model: Model) -> None:
@@ -228,7 +215,7 @@ class Library:
 
     async def create(self, seed: ModelSeed) -> Model:
         """Add a custom model. Raises Conflict for a duplicate, InvalidRequest for a bad name."""
-        model = await asyncio.to_thread(_from_seed, seed)
+        model = await asyncio.to_thread(from_seed, seed, self._hub.endpoint)
         self._refuse_duplicate(model, seed.unique)
         await self._add(model)
         return self._feed.state.models[model.id]
@@ -284,7 +271,9 @@ class Library:
                 f"{model.name} is downloaded, so its unique name stays.", "Delete its files first."
             )
         fresh = await asyncio.to_thread(
-            _from_seed, ModelSeed(unique=unique, name=model.name, created_at=model.created_at)
+            from_seed,
+            ModelSeed(unique=unique, name=model.name, created_at=model.created_at),
+            self._hub.endpoint,
         )
         place = ("unique", "format", "repo", "path", "local", "downloaded", "quantization")
         return replace(model, **{name: getattr(fresh, name) for name in place})
@@ -312,148 +301,6 @@ class Library:
         self._added[model.id] = model
         await self._store.put("models", model.id, msgspec.json.encode(model))
         self._publish()
-
-
-def choose(repository: Repository, name: HubName) -> Variant:
-    """The variant that a Hub name means. Raises NotFound or Ambiguous-like NotFound naming them."""
-    variants = repository.variants
-    if name.file is not None:
-        for variant in variants:
-            if any(f.path == name.file for f in variant.files):
-                return variant
-        raise NotFound(
-            f"{repository.repo} has no model file {name.file}.",
-            f"`modeldeck search {repository.repo}` shows what it has.",
-        )
-    if name.label is not None:
-        if (found := find_variant(variants, name.label)) is not None:
-            return found
-    elif len(variants) == 1:
-        return variants[0]
-    labels = ", ".join(v.label or v.unique for v in variants) or "none"
-    asked = f"no variant {name.label}" if name.label else "several variants"
-    raise NotFound(
-        f"{repository.repo} has {asked}.",
-        f"Name one of its variants as {repository.repo}:LABEL. It has: {labels}."
-        if variants
-        else "It holds neither GGUF files nor an MLX model.",
-    )
-
-
-def _is_of(variant: Variant, model: Model) -> bool:
-    """Whether the variant is the one that the model names, by label or by file."""
-    if variant.unique.casefold() == model.unique.casefold():
-        return True
-    name = _hub_name(model.unique)
-    return name is not None and any(f.path == name.file for f in variant.files)
-
-
-def _hub_name(ref: str) -> HubName | None:
-    try:
-        name = parse_unique(ref)
-    except InvalidRequest:
-        return None
-    return name if isinstance(name, HubName) else None
-
-
-def _from_variant(repository: Repository, variant: Variant) -> Model:
-    return Model(
-        id=model_id(variant.unique),
-        unique=variant.unique,
-        name=listing.display_name(variant),
-        format=variant.format,
-        source="hub",
-        quantization=variant.quantization,
-        size_bytes=variant.size_bytes,
-        size_exact=True,
-        repo=repository.repo,
-        license=repository.license,
-        gated=repository.gated,
-        created_at=now(),
-    )
-
-
-def _from_seed(seed: ModelSeed) -> Model:
-    """The model that a seed describes. Raises InvalidRequest for a name that leads nowhere."""
-    base: dict[str, Any] = {
-        "version": seed.version or "",
-        "description": seed.description,
-        "created_at": seed.created_at or now(),
-        "documented": seed.documented,
-        "custom": True,
-        "source": "custom",
-    }
-    if seed.unique is None or not seed.unique.strip():
-        if not seed.name:
-            raise InvalidRequest("A custom model needs a name or a unique name.")
-        unique = f"custom:{seed.name.strip()}:{(seed.version or '').strip()}"
-        return Model(id=model_id(unique), unique=unique, name=seed.name, format="gguf", **base)
-    place = parse_unique(seed.unique.strip())
-    if isinstance(place, LocalPath):
-        return _from_path(place, seed, base)
-    if not isinstance(place, HubName):
-        raise InvalidRequest(
-            f"{seed.unique} is not on the Hub in use.",
-            "Give owner/repo:VARIANT, owner/repo, hf://owner/repo/file, a file's URL on the Hub, or"
-            " an absolute path.",
-        )
-    unique = place.unique
-    mlx = place.label is None and place.file is None and "gguf" not in place.repo.casefold()
-    return Model(
-        id=model_id(unique),
-        unique=unique,
-        name=seed.name or unique.split("/")[-1].replace(":", " "),
-        format="mlx" if mlx else "gguf",
-        repo=place.repo,
-        quantization=place.label,
-        **base,
-    )
-
-
-def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model:
-    path = Path(place.path)
-    if not path.exists():
-        raise InvalidRequest(
-            f"There is nothing at {path}.", "Give the path of a model on the server."
-        )
-    if path.is_dir():
-        facts, size = _read_facts(path, "mlx"), sum(f.stat().st_size for f in path.iterdir())
-    else:
-        facts, size = _read_facts(path, "gguf"), path.stat().st_size
-    return Model(
-        id=model_id(str(path)),
-        unique=str(path),
-        name=seed.name or path.stem,
-        format="mlx" if path.is_dir() else "gguf",
-        path=str(path),
-        local=True,
-        downloaded=True,
-        size_bytes=size,
-        size_exact=True,
-        context_length=facts.context_length,
-        architecture=facts.architecture,
-        parameters=facts.parameters,
-        usage=("embedding",) if facts.embedding else ("chat",),
-        **base,
-    )
-
-
-def _read_facts(path: Path, kind: str) -> _Facts:
-    """What a model on disk says of itself. Raises InvalidRequest or Corrupt for what is none."""
-    if kind == "mlx":
-        folder = safetensors.read_folder(path)
-        return _Facts(
-            context_length=folder.context_length,
-            architecture=folder.architecture,
-            parameters=folder.parameters,
-        )
-    header = gguf.read(path)
-    return _Facts(
-        context_length=header.context_length,
-        architecture=header.architecture,
-        parameters=header.parameters / 1e9 if header.parameters else None,
-        embedding=header.pooling is not None,
-    )
 
 
 def _signature(root: Path, paths: list[str]) -> object:

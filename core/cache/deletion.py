@@ -229,11 +229,14 @@ class _Execution:
                 self._remove_repository(path)
             case "blob" | "partial" if path.parent.name == "blobs":
                 self._remove_blob(path)
-            case _:
+            case "blob" | "partial":
                 self._unlink(path)
+            case "link" | "ref":
+                path.unlink()
+                self.deleted += 1
 
     def _unlink(self, path: Path) -> None:
-        """Remove a file or a link; bytes count when nothing else names them."""
+        """Remove content, or a link to it; bytes count when nothing else names them."""
         found = path.lstat()
         path.unlink()
         self.deleted += 1

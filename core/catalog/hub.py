@@ -68,12 +68,13 @@ class Hub:
             cache: Folder for what can be asked again.
             timeout_s: For each phase of one question.
         """
-        self._endpoint = endpoint.rstrip("/")
+        self.endpoint = endpoint.rstrip("/")
+        """Base URL, without a slash at the end."""
         self._token = token
         self._timeout_s = timeout_s
         self._answers = Answers(cache / "answers", ANSWERS_LIMIT)
         self._headers = Answers(cache / "headers", HEADERS_LIMIT)
-        self._remote = Remote(self._endpoint, token, timeout_s)
+        self._remote = Remote(self.endpoint, token, timeout_s)
         self._threads = ThreadPoolExecutor(THREADS, "hub")
 
     async def close(self) -> None:
@@ -89,7 +90,7 @@ class Hub:
         query = query.strip()
         if len(query) > QUERY_LIMIT:
             raise InvalidRequest(f"A search has at most {QUERY_LIMIT} characters.")
-        key = ("search", self._endpoint, query.casefold(), str(limit))
+        key = ("search", self.endpoint, query.casefold(), str(limit))
         try:
             found = await asyncio.gather(
                 *(self._thread(self._list, query, limit, tag) for tag in _FORMATS)
@@ -112,7 +113,7 @@ class Hub:
         check_repo(repo)
         if revision is not None:
             check_revision(revision)
-        key = ("repository", self._endpoint, repo.casefold())
+        key = ("repository", self.endpoint, repo.casefold())
         try:
             found = await self._thread(self._inspect, repo, revision)
         except HubUnavailable:
@@ -169,17 +170,17 @@ class Hub:
             status = error.response.status_code
             code = error.response.headers.get("X-Error-Code")
             raise refusal(
-                self._endpoint, str(args[0]), status, code, detail=error.server_message or ""
+                self.endpoint, str(args[0]), status, code, detail=error.server_message or ""
             ) from error
         except OfflineModeIsEnabled as error:
             raise HubUnavailable(
                 "The Hub is not asked: HF_HUB_OFFLINE is set.", "Unset it to search and download."
             ) from error
         except (HTTPError, OSError) as error:
-            raise unreachable(self._endpoint, error) from error
+            raise unreachable(self.endpoint, error) from error
         except (ValueError, KeyError, TypeError) as error:
             raise HubUnavailable(
-                f"{self._endpoint} did not answer as a Hub does: {error!r}.",
+                f"{self.endpoint} did not answer as a Hub does: {error!r}.",
                 "Check `hub.endpoint`.",
             ) from error
 
@@ -198,7 +199,7 @@ class Hub:
         )
 
         headers = build_hf_headers(token=self._token() or False)
-        url = f"{self._endpoint}/api/{path}"
+        url = f"{self.endpoint}/api/{path}"
         response = get_session().get(url, params=params, headers=headers, timeout=self._timeout_s)
         hf_raise_for_status(response)
         return response.json()
@@ -220,11 +221,11 @@ class Hub:
     def _inspect(self, repo: str, revision: str | None) -> Repository:
         from huggingface_hub import HfApi
 
-        info = HfApi(self._endpoint, token=self._token() or False).model_info(
+        info = HfApi(self.endpoint, token=self._token() or False).model_info(
             repo, revision=revision, files_metadata=True, timeout=self._timeout_s
         )
         if not is_commit(info.sha or ""):
-            raise HubUnavailable(f"{self._endpoint} did not say which commit {repo} is at.")
+            raise HubUnavailable(f"{self.endpoint} did not say which commit {repo} is at.")
         files = [file for file in map(_file, info.siblings or ()) if file is not None]
         tags = info.tags or []
         mlx = True if "mlx" in tags else None

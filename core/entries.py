@@ -1,0 +1,171 @@
+"""Catalog entries, made of what a person, a repository or a file on disk says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.catalog import gguf, listing, safetensors
+from core.catalog.variants import find as find_variant
+from core.errors import InvalidRequest, NotFound
+from core.log import now
+from core.names import DEFAULT_ENDPOINT, HubName, LocalPath, parse_unique
+from core.schema import Format, Model, ModelSeed, Repository, Variant, model_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a header tells beyond the file's name."""
+
+    context_length: int | None = None
+    architecture: str | None = None
+    parameters: float | None = None
+    embedding: bool = False
+
+
+def choose(repository: Repository, name: HubName) -> Variant:
+    """The variant that a Hub name means. Raises NotFound or Ambiguous-like NotFound naming them."""
+    variants = repository.variants
+    if name.file is not None:
+        for variant in variants:
+            if any(f.path == name.file for f in variant.files):
+                return variant
+        raise NotFound(
+            f"{repository.repo} has no model file {name.file}.",
+            f"`modeldeck search {repository.repo}` shows what it has.",
+        )
+    if name.label is not None:
+        if (found := find_variant(variants, name.label)) is not None:
+            return found
+    elif len(variants) == 1:
+        return variants[0]
+    labels = ", ".join(v.label or v.unique for v in variants) or "none"
+    asked = f"no variant {name.label}" if name.label else "several variants"
+    raise NotFound(
+        f"{repository.repo} has {asked}.",
+        f"Name one of its variants as {repository.repo}:LABEL. It has: {labels}."
+        if variants
+        else "It holds neither GGUF files nor an MLX model.",
+    )
+
+
+def is_of(variant: Variant, model: Model) -> bool:
+    """Whether the variant is the one that the model names, by label or by file."""
+    if variant.unique.casefold() == model.unique.casefold():
+        return True
+    name = hub_name(model.unique)
+    return name is not None and any(f.path == name.file for f in variant.files)
+
+
+def hub_name(ref: str, endpoint: str = DEFAULT_ENDPOINT) -> HubName | None:
+    """What a unique name means on the Hub; None for anything else."""
+    try:
+        name = parse_unique(ref, endpoint)
+    except InvalidRequest:
+        return None
+    return name if isinstance(name, HubName) else None
+
+
+def from_variant(repository: Repository, variant: Variant) -> Model:
+    """The entry of a variant that somebody asked for by name."""
+    return Model(
+        id=model_id(variant.unique),
+        unique=variant.unique,
+        name=listing.display_name(variant),
+        format=variant.format,
+        source="hub",
+        quantization=variant.quantization,
+        size_bytes=variant.size_bytes,
+        size_exact=True,
+        repo=repository.repo,
+        license=repository.license,
+        gated=repository.gated,
+        created_at=now(),
+    )
+
+
+def from_seed(seed: ModelSeed, endpoint: str) -> Model:
+    """The model that a seed describes. Raises InvalidRequest for a name that leads nowhere.
+
+    Blocks: it looks at what lies at a path.
+    """
+    base: dict[str, Any] = {
+        "version": seed.version or "",
+        "description": seed.description,
+        "created_at": seed.created_at or now(),
+        "documented": seed.documented,
+        "custom": True,
+        "source": "custom",
+    }
+    if seed.unique is None or not seed.unique.strip():
+        if not seed.name:
+            raise InvalidRequest("A custom model needs a name or a unique name.")
+        unique = f"custom:{seed.name.strip()}:{(seed.version or '').strip()}"
+        return Model(id=model_id(unique), unique=unique, name=seed.name, format="gguf", **base)
+    place = parse_unique(seed.unique, endpoint)
+    if isinstance(place, LocalPath):
+        return _from_path(place, seed, base)
+    if not isinstance(place, HubName):
+        raise InvalidRequest(
+            f"{seed.unique} is not on the Hub in use.",
+            "Give owner/repo:VARIANT, owner/repo, hf://owner/repo/file, a file's URL on the Hub, or"
+            " an absolute path.",
+        )
+    unique = place.unique
+    mlx = place.label is None and place.file is None and "gguf" not in place.repo.casefold()
+    return Model(
+        id=model_id(unique),
+        unique=unique,
+        name=seed.name or unique.split("/")[-1].replace(":", " "),
+        format="mlx" if mlx else "gguf",
+        repo=place.repo,
+        quantization=place.label,
+        **base,
+    )
+
+
+def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model:
+    path = Path(place.path)
+    if not path.exists():
+        raise InvalidRequest(
+            f"There is nothing at {path}.", "Give the path of a model on the server."
+        )
+    if path.is_dir():
+        facts, size = read_facts(path, "mlx"), sum(f.stat().st_size for f in path.iterdir())
+    else:
+        facts, size = read_facts(path, "gguf"), path.stat().st_size
+    return Model(
+        id=model_id(str(path)),
+        unique=str(path),
+        name=seed.name or path.stem,
+        format="mlx" if path.is_dir() else "gguf",
+        path=str(path),
+        local=True,
+        downloaded=True,
+        size_bytes=size,
+        size_exact=True,
+        context_length=facts.context_length,
+        architecture=facts.architecture,
+        parameters=facts.parameters,
+        usage=("embedding",) if facts.embedding else ("chat",),
+        **base,
+    )
+
+
+def read_facts(path: Path, format: Format) -> Facts:
+    """What a model on disk says of itself. Raises InvalidRequest or Corrupt for what is none."""
+    if format == "mlx":
+        folder = safetensors.read_folder(path)
+        return Facts(
+            context_length=folder.context_length,
+            architecture=folder.architecture,
+            parameters=folder.parameters,
+        )
+    header = gguf.read(path)
+    return Facts(
+        context_length=header.context_length,
+        architecture=header.architecture,
+        parameters=header.parameters / 1e9 if header.parameters else None,
+        embedding=header.pooling is not None,
+    )
