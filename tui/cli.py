@@ -117,9 +117,9 @@ def demo(headless: bool, port: int | None, ready_json: bool, json: bool) -> None
 @click.option("--line", is_flag=True, help="One line, for a status bar.")
 def status(line: bool, json: bool) -> None:
     """Show this machine: memory, disk, engines, what runs."""
-    from tui import verbs
+    from tui import hosting
 
-    _with_client(lambda client, out: verbs.status(client, out, line=line), json=json, start=False)
+    run(hosting.status(line=line, json=json), json=json)
 
 
 @main.command(cls=Verb, example="modeldeck stop")

@@ -12,7 +12,7 @@ from core.demo.vocabulary import expected
 from core.errors import DeckError
 from core.schema import GenerateRequest, LoadOptions
 from tui import format as fmt
-from tui import verbs
+from tui import pages, verbs
 from tui.output import Output
 
 RATE = 25_000_000
@@ -79,6 +79,11 @@ def steps() -> tuple[Step, ...]:
             act=lambda client, out: _ask(client, out, request),
         ),
         Step(
+            title="See what it takes now that it has worked",
+            command="ps",
+            act=verbs.ps,
+        ),
+        Step(
             title="Unload it, and see the memory come back",
             command=f"unload {MODEL}",
             act=lambda client, out: verbs.unload(client, out, [MODEL], everything=False),
@@ -95,8 +100,10 @@ def steps() -> tuple[Step, ...]:
 
 async def _ask(client: Client, out: Output, request: GenerateRequest) -> None:
     """Ask, and hold the answer against what was built into the weights. Raises when it differs."""
-    answer = await verbs.run(client, out, MODEL, request, LoadOptions())
-    if answer != expected(TOPIC):
+    answer = await verbs.ask(client, out, MODEL, request, LoadOptions())
+    out.line(out.dim(pages.answered(answer.last, answer.seconds)))
+    out.record({"model": MODEL, "text": answer.text} | pages.counts(answer.last))
+    if answer.text != expected(TOPIC):
         raise DeckError(
             f"The model should have answered {expected(TOPIC)!r}.",
             "Something between its file and this answer is broken; `modeldeck ls` would not tell.",

@@ -161,6 +161,16 @@ def memory(count: float | None) -> str:
     return _scaled(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
 
 
+def memory_sum(parts: Sequence[tuple[str, int]], total: int) -> str:
+    """A sum of memory in one unit: `weights 4.7 + KV 1.1 = 5.8 GiB`."""
+    steps = 0
+    while steps < 4 and total >= 1024 ** (steps + 1) * 0.9995:
+        steps += 1
+    unit = ("B", "KiB", "MiB", "GiB", "TiB")[steps]
+    items = " + ".join(f"{name} {value / 1024**steps:.1f}" for name, value in parts)
+    return f"{items} = {total / 1024**steps:.1f} {unit}"
+
+
 def rate(bytes_per_s: float | None) -> str:
     """A transfer rate."""
     return UNKNOWN if bytes_per_s is None else f"{size(bytes_per_s)}/s"

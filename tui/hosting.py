@@ -1,4 +1,4 @@
-"""The commands that hold a core: `serve`, `demo`, `stop`."""
+"""The commands that hold a core or look for one: `serve`, `demo`, `status`, `stop`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from core import config, daemon
 from core.daemon import Ready
 from core.errors import CoreUnreachable, DeckError
 from core.paths import locate
+from tui import verbs
+from tui.attach import existing
 from tui.output import Output
 
 
@@ -34,6 +36,17 @@ def _announce(out: Output, ready: Ready) -> None:
     if ready.socket:
         out.line(f"and on the socket {ready.socket}")
     out.line("ctrl-C ends it.")
+
+
+async def status(*, line: bool, json: bool) -> None:
+    """Show the machine, where a core runs; never starts one."""
+    out = Output(json=json)
+    if await daemon.find(locate()) is None:
+        out.record({"running": False})
+        if line:
+            out.line("no core")
+    async with existing(locate()) as client:
+        await verbs.status(client, out, line=line)
 
 
 async def stop(*, json: bool) -> None:

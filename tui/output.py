@@ -128,11 +128,14 @@ class Progress:
         if self._shown and self._out.terminal:
             self._out.redraw("")
 
-    def show(self, text: str, key: object) -> None:
-        """Show the text. Where there is no terminal it is said only when `key` is a new one."""
+    def show(self, text: str, words: str, key: object) -> None:
+        """Show how it stands: `text` in place on a terminal, else `words` when `key` is new."""
+        if self._out.json:
+            return
         if self._out.terminal:
             if text != self._shown:
                 self._out.redraw(text)
+                self._shown = text
         elif key != self._key:
-            self._out.line(text.strip())
-        self._shown, self._key = text, key
+            self._out.line(words)
+            self._key = key

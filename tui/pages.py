@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -154,21 +156,21 @@ def items(forecast: Forecast) -> str:
         ("compute", forecast.compute_bytes),
         ("overhead", forecast.overhead_bytes),
     )
-    return " + ".join(f"{name} {fmt.memory(value)}" for name, value in parts)
+    return fmt.memory_sum(parts, forecast.total_bytes)
 
 
 def fit(answer: Fit) -> list[str]:
     """Whether a model fits, and what that rests on."""
-    lines = [answer.verdict + (f": {answer.reason}" if answer.reason else "")]
-    if answer.forecast is not None:
-        context = fmt.tokens(answer.context_length)
-        lines += [
-            f"  needs      {fmt.memory(answer.forecast.total_bytes)} at {context} context",
-            f"             {items(answer.forecast)}",
-        ]
+    forecast = answer.forecast
+    if forecast is None:
+        return [f"{answer.verdict}: {answer.reason or 'nothing is known about its needs'}"]
+    needs = f"{fmt.memory(forecast.total_bytes)} of {fmt.memory(answer.available_bytes)} free now"
     source = "planned by the engine itself" if answer.exact else "an estimate by formula"
-    lines += [f"  free now   {fmt.memory(answer.available_bytes)}", f"  forecast   {source}"]
-    return lines
+    return [
+        f"{answer.verdict}: {needs}, at {fmt.tokens(answer.context_length)} context",
+        f"  {items(forecast)}",
+        f"  {source}" + (f"; {answer.reason}" if answer.reason else ""),
+    ]
 
 
 def instances(state: State, width: int) -> list[str]:
@@ -204,7 +206,7 @@ def _instance_word(instance: Instance) -> str:
     if instance.state is InstanceState.STARTING:
         return f"{instance.stage or 'starting'} {fmt.percent(instance.progress)}"
     if instance.state is InstanceState.READY and instance.idle_s is not None:
-        return f"idle {fmt.duration(instance.idle_s)}"
+        return f"idle {fmt.duration(int(instance.idle_s))}" if instance.idle_s >= 1 else "idle"
     return str(instance.state)
 
 
@@ -221,11 +223,9 @@ def loaded(instance: Instance) -> list[str]:
     lines = [f"{instance.unique} ready in {fmt.duration(instance.load_s)}  ({where})"]
     forecast = instance.forecast
     if forecast is not None:
-        lines.append(f"  forecast   {fmt.memory(forecast.total_bytes)} = {items(forecast)}")
-    measured = f"  measured   {fmt.memory(instance.measured_bytes)}"
-    if forecast is not None and instance.measured_bytes:
-        measured += f"   forecast off by {fmt.error(forecast.total_bytes, instance.measured_bytes)}"
-    return [*lines, measured]
+        lines.append(f"  forecast   {items(forecast)}")
+    measured = fmt.memory(instance.measured_bytes)
+    return [*lines, f"  measured   {measured} now; the forecast is for a full context"]
 
 
 def unloaded(receipt: UnloadReceipt) -> str:
@@ -261,18 +261,25 @@ def _fraction(job: Download) -> float | None:
     return done / job.total_bytes if job.total_bytes else None
 
 
-def download(job: Download, signs: Glyphs, width: int) -> tuple[str, object]:
-    """One line about a download under way, and a key that changes at every tenth of it."""
-    fraction = _fraction(job)
-    facts = [f"{fmt.percent(fraction):>5}", f"{_amount(job)} of {fmt.size(job.total_bytes)}"]
+def download(job: Download, signs: Glyphs, width: int) -> str:
+    """One line about a download under way, each fact always at the same place."""
+    done = f"{_amount(job):>5}/{fmt.size(job.total_bytes):<7}"
     if job.state == "downloading":
-        facts += [fmt.rate(job.rate_bytes_per_s), fmt.duration(job.eta_s)]
+        going = f"{fmt.rate(job.rate_bytes_per_s):>9}  {fmt.duration(job.eta_s):>6}"
     else:
-        facts.append(job.state)
-    tail = "  ".join(facts)
-    room = max(12, width - fmt.columns(tail) - 22)
-    line = f"{signs.down} {fmt.cut(job.unique, room)}  {fmt.bar(fraction, 14, signs)}  {tail}"
-    return line, (job.state, int((fraction or 0) * 10))
+        going = f"{job.state:<17}"
+    percent = f"{fmt.percent(_fraction(job)):>5}"
+    tail = "  ".join([fmt.bar(_fraction(job), 10, signs), percent, done, going])
+    return f"{signs.down} {fmt.squeeze(job.unique, max(8, width - fmt.columns(tail) - 5))}  {tail}"
+
+
+def download_words(job: Download) -> tuple[str, object]:
+    """The same for a log: words only, and a key that changes at every tenth of it."""
+    fraction = _fraction(job)
+    words = f"{job.unique}  {job.state}  {fmt.percent(fraction)} of {fmt.size(job.total_bytes)}"
+    if job.state == "downloading":
+        words += f"  {fmt.rate(job.rate_bytes_per_s)}  {fmt.duration(job.eta_s)} left"
+    return words, (job.state, int((fraction or 0) * 10))
 
 
 def _amount(job: Download) -> str:
@@ -293,20 +300,29 @@ def downloaded(job: Download) -> str:
 
 
 def plan(what: DeletionPlan) -> list[str]:
-    """What a deletion would do."""
+    """What a deletion would do: what has a size line by line, the rest counted."""
+    sized = [item for item in what.delete if item.size_bytes]
+    paths = [item.path for item in sized] + [item.path for item in what.keep]
+    base = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
     lines = [f"Deleting gives back {fmt.size(what.freed_bytes)}:"]
+    lines += [f"  in {fmt.clean(base)}"] if base else []
     lines += [
-        f"  delete  {fmt.size(item.size_bytes):>8}  {item.kind:<10}  {fmt.clean(item.path)}"
-        for item in what.delete
-        if item.kind != "link"
+        f"  delete  {fmt.size(item.size_bytes):>8}  {fmt.clean(os.path.relpath(item.path, base))}"
+        for item in sized
     ]
-    if links := sum(item.kind == "link" for item in what.delete):
-        lines.append(f"  delete            {fmt.number(links, 'link')} to them")
+    counted = Counter(item.kind for item in what.delete if not item.size_bytes)
+    if counted:
+        words = (fmt.number(count, kind, _PLURALS.get(kind)) for kind, count in counted.items())
+        lines.append(f"  delete            {', '.join(words)}")
     lines += [
-        f"  keep    {fmt.size(item.size_bytes):>8}  {fmt.clean(item.path)}: {item.reason}"
+        f"  keep    {fmt.size(item.size_bytes):>8}  {fmt.clean(os.path.relpath(item.path, base))}:"
+        f" {fmt.clean(item.reason)}"
         for item in what.keep
     ]
     return lines + [f"  not without --force: {fmt.clean(reason)}" for reason in what.blocked]
+
+
+_PLURALS = {"repository": "repositories"}
 
 
 def deleted(receipt: DeletionReceipt) -> list[str]:
@@ -336,7 +352,7 @@ def status(state: State, uptime_s: float | None, signs: Glyphs) -> list[str]:
     here = sum(model.downloaded for model in state.models.values())
     lines += [_fact("models", f"{here} downloaded of {len(state.models)}")]
     lines += [_fact("loaded", _loaded(instance)) for instance in live(state)]
-    lines += [_fact("download", download(job, signs, 66)[0]) for job in running(state)]
+    lines += [_fact("download", download_words(job)[0]) for job in running(state)]
     return lines + [_fact("notice", fmt.clean(notice)) for notice in host.notices]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from core.client import Client
@@ -19,6 +19,7 @@ from core.errors import (
     from_info,
 )
 from core.schema import (
+    Chunk,
     Download,
     GenerateRequest,
     Instance,
@@ -34,6 +35,8 @@ from tui.output import Output
 
 FRAMES_HZ = 8.0
 """How often a line under way is drawn: smooth to the eye, little over SSH."""
+MEASURE_S = 3.0
+"""For the first measurement of a model that was just loaded: it is taken once a second."""
 PATIENCE_S = 10.0
 """For a core that went away while a command follows it."""
 
@@ -135,11 +138,11 @@ async def _follow(client: Client, out: Output, model: Model, job: Download) -> D
             async with client.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
                 async for state in states:
                     job = state.downloads.get(job.id) or _vanished(state, model, job)
-                    if not out.json:
-                        progress.show(*pages.download(job, out.signs, out.room))
                     if job.state == "completed":
                         return job
                     _raise_for(job)
+                    line = pages.download(job, out.signs, out.room)
+                    progress.show(line, *pages.download_words(job))
     except asyncio.CancelledError:
         out.note(
             f"The download of {model.unique} goes on in the core.\n"
@@ -218,7 +221,7 @@ async def load(
 ) -> Instance:
     """Load a model and show what it took."""
     instance = await _ready(client, out, await client.load(ref, options, force=force))
-    instance = (await client.state()).instances.get(instance.id, instance)
+    instance = await _measured(client, instance)
     out.record(instance)
     first, *rest = pages.loaded(instance)
     out.done(first)
@@ -239,13 +242,28 @@ async def _ready(client: Client, out: Output, instance: Instance) -> Instance:
                         return now
                     if now.state is not InstanceState.STARTING:
                         raise _failure(now)
-                    if not out.json:
-                        progress.show(pages.loading(now, out.signs), now.stage)
+                    words = f"{now.unique}  {now.stage or 'starting'}"
+                    progress.show(pages.loading(now, out.signs), words, now.stage)
     except asyncio.CancelledError:
         await client.unload(instance.id)
         out.note(f"The load of {instance.unique} was called off.")
         raise
     raise AssertionError("the feed never ends by itself")
+
+
+async def _measured(client: Client, instance: Instance) -> Instance:
+    """The instance with its first measurement, where one comes soon."""
+
+    def known(state: State) -> bool:
+        now = state.instances.get(instance.id)
+        return now is None or now.measured_bytes is not None
+
+    try:
+        async with asyncio.timeout(MEASURE_S):
+            state = await client.until(known)
+    except TimeoutError:
+        return instance
+    return state.instances.get(instance.id, instance)
 
 
 def _failure(instance: Instance) -> Exception:
@@ -290,31 +308,46 @@ async def ps(client: Client, out: Output) -> None:
         out.note("Nothing is loaded. `modeldeck load MODEL` loads one.")
 
 
-async def run(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole answer."""
+
+    text: str
+    last: Chunk
+    """The piece with the counts."""
+    seconds: float
+    """From the question to the end."""
+
+
+async def ask(
     client: Client, out: Output, ref: str, request: GenerateRequest, options: LoadOptions
-) -> str:
+) -> Answer:
     """Ask a model, loading it first where it is not; stream its answer, and return it whole."""
     model = await client.model(ref)
     if not model.downloaded:
         raise NotDownloaded(
-            f"{model.unique} is not on this machine.",
-            f"`modeldeck pull {model.unique}` fetches it.",
+            f"{model.unique} is not on this machine.", f"`modeldeck pull {model.unique}` gets it."
         )
     if not any(i.model_id == model.id for i in pages.live(await client.state())):
         await _ready(client, out, await client.load(model.id, options))
     started = time.monotonic()
-    text, last = "", None
+    text, last = "", Chunk()
     async with client.generate(model.id, request) as chunks:
-        async for chunk in chunks:
-            text += chunk.text
-            out.piece(fmt.clean(chunk.text, lines=True))
-            last = chunk
+        async for last in chunks:
+            text += last.text
+            out.piece(fmt.clean(last.text, lines=True))
     out.line()
-    assert last is not None, "an answer ends with its counts"
+    return Answer(text=text, last=last, seconds=time.monotonic() - started)
+
+
+async def run(
+    client: Client, out: Output, ref: str, request: GenerateRequest, options: LoadOptions
+) -> None:
+    """Ask a model; its answer alone goes to standard output."""
+    answer = await ask(client, out, ref, request, options)
     if out.terminal:
-        out.note(out.dim(pages.answered(last, time.monotonic() - started)))
-    out.record({"model": model.unique, "text": text} | pages.counts(last))
-    return text
+        out.note(out.dim(pages.answered(answer.last, answer.seconds)))
+    out.record({"model": ref, "text": answer.text} | pages.counts(answer.last))
 
 
 def question(prompt: str, system: str | None) -> tuple[Message, ...]:
