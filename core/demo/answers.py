@@ -193,7 +193,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     >>> parse_range("bytes=100-", 100), parse_range("bytes=5-2", 100), parse_range("lines=1-2", 100)
     ((100, 100), None, None)
     """
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", header.strip())
+    found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", header.strip())
     if found is None or found.group() == "bytes=-":
         return None
     first, last = found.groups()
@@ -242,8 +242,11 @@ def _whoami(request: Request) -> Answer:
 def _search(world: World, request: Request) -> Answer:
     query = request.query
     found = records.search([commits[-1] for commits in world.repos.values()], query)
-    start = int(query.get("cursor", ["0"])[0])
-    limit = min(int(query.get("limit", ["1000"])[0]), 1000)
+    try:
+        start = int(query.get("cursor", ["0"])[0])
+        limit = min(int(query.get("limit", ["1000"])[0]), 1000)
+    except ValueError:
+        return _error(400, "", "limit and cursor must be numbers")
     page = found[start : start + limit]
     headers: Headers = []
     if start + limit < len(found):
@@ -285,10 +288,11 @@ def _paths(request: Request) -> list[str]:
     """The paths of a `paths-info` request, whose body is a form or JSON."""
     if request.headers.get("content-type", "").startswith("application/json"):
         try:
-            found = json.loads(request.body).get("paths", [])
-        except (ValueError, AttributeError):
+            found = json.loads(request.body)["paths"]
+        except (ValueError, LookupError, TypeError):
             return []
-        return [found] if isinstance(found, str) else [str(path) for path in found]
+        paths = found if isinstance(found, list) else [found]
+        return [path for path in paths if isinstance(path, str)]
     return parse_qs(request.body.decode("utf-8", "replace")).get("paths", [])
 
 

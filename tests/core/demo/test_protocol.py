@@ -49,6 +49,7 @@ def link(client: httpx.Client) -> str:
     [
         ("GET", "/api/models", "", 200, None),
         ("HEAD", "/api/models", "", 200, None),
+        ("GET", "/api/models?limit=few", "", 400, None),
         ("GET", "/api/models/deck/tiny-GGUF", "", 200, None),
         ("GET", "/api/models/deck/tiny-GGUF/revision/refs%2Fheads%2Fmain", "", 200, None),
         ("GET", "/api/models/deck/tiny-GGUF/tree/main/nowhere", "", 404, "EntryNotFound"),
@@ -88,7 +89,9 @@ def test_paths_info_takes_a_form_or_json(client: httpx.Client) -> None:
     form = client.post(url, data={"paths": [NAME, "README.md"]}).json()
     assert client.post(url, json={"paths": [NAME, "README.md"]}).json() == form
     assert [entry["path"] for entry in form] == ["README.md", NAME]
-    assert client.post(url, json=[1]).json() == []
+    assert client.post(url, json={"paths": "README.md"}).json() == form[:1]
+    for nonsense in ([1], {"paths": 1}, {"paths": [1, {}]}, {}, None):
+        assert client.post(url, json=nonsense).json() == []
 
 
 def test_a_large_file_is_somewhere_else(
@@ -135,6 +138,7 @@ def test_a_small_file_is_on_the_hub_itself(client: httpx.Client, repo: DemoRepo)
         ("bytes=5-2", 200, 0, None),
         ("bytes=0-1,5-6", 200, 0, None),
         ("bytes=-", 200, 0, None),
+        (f"bytes=0-{'9' * 5000}", 200, 0, None),
         ("lines=0-1", 200, 0, None),
     ],
 )
