@@ -1,0 +1,139 @@
+"""A download queue on a cache and a store of its own, in front of the demo hub."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.cache.layout import Cache
+from core.config import Downloads as Settings
+from core.demo.hub import DemoHub
+from core.downloads.queue import Downloads
+from core.schema import Download, Model, RepoFile, model_id
+from core.store import Store
+
+SETTINGS = Settings(disk_floor_bytes=0, stall_s=20, retries=3, retry_wait_s=0)
+
+PATIENCE_S = 30.0
+
+
+class Rig:
+    """What a core has around its downloads, and what a test asks of them."""
+
+    def __init__(self, folder: Path, hub: DemoHub) -> None:
+        self.folder = folder
+        self.hub = hub
+        self.cache = Cache(folder / "hub")
+        self.settings = SETTINGS
+        self.token: str | None = None
+        self.free: int | None = None
+        self.changes: list[Download] = []
+        self.on_change: Callable[[Download], None] = lambda _: None
+        self._news = asyncio.Event()
+
+    async def open(self) -> Downloads:
+        """Begin, as a core does when it starts."""
+        self.store = Store(self.folder / "state" / "modeldeck.sqlite3")
+        await self.store.open()
+        self.downloads = Downloads(
+            store=self.store,
+            cache=self.cache,
+            settings=self.settings,
+            endpoint=self.hub.url,
+            token=lambda: self.token,
+            free_bytes=lambda: self.free,
+            on_change=self._changed,
+        )
+        await self.downloads.open()
+        return self.downloads
+
+    async def close(self) -> None:
+        """End in good order."""
+        await self.downloads.close()
+        await self.store.close()
+
+    async def reopen(self, **settings: Any) -> None:
+        """End and begin again, as over a restart, with other settings if there are any."""
+        await self.close()
+        self.settings = replace(self.settings, **settings)
+        await self.open()
+
+    def _changed(self, job: Download) -> None:
+        self.changes.append(job)
+        self.on_change(job)
+        self._news.set()
+
+    def repo(self, repo: str) -> tuple[str, tuple[RepoFile, ...]]:
+        """Commit and files of a repository, as its listing has them."""
+        found = next(r for r in self.hub.repositories if r.repo == repo)
+        return found.revision, tuple(
+            RepoFile(path=f.path, size_bytes=f.size_bytes, blob=f.etag, lfs=f.sha256 is not None)
+            for f in found.files
+        )
+
+    def files(self, repo: str, suffix: str = ".gguf") -> tuple[RepoFile, ...]:
+        """The files of a repository whose names end so."""
+        return tuple(f for f in self.repo(repo)[1] if f.path.endswith(suffix))
+
+    async def start(self, repo: str, files: Sequence[RepoFile] = (), label: str = "") -> Download:
+        """Start to download files of a repository: its GGUF files, unless others are given."""
+        unique = f"{repo}:{label}" if label else repo
+        model = Model(
+            id=model_id(unique),
+            unique=unique,
+            name=unique,
+            format="gguf",
+            source="hub",
+            repo=repo,
+        )
+        return await self.downloads.start(model, self.repo(repo)[0], files or self.files(repo))
+
+    async def until(self, job_id: str, good: Callable[[Download], bool]) -> Download:
+        """The job as soon as it is as it should be."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not good(self.downloads.jobs[job_id]):
+                self._news.clear()
+                await self._news.wait()
+        return self.downloads.jobs[job_id]
+
+    async def ended(self, job_id: str) -> Download:
+        """The job once it does not go on by itself any more."""
+        return await self.until(
+            job_id, lambda j: j.state in ("completed", "failed", "canceled", "paused")
+        )
+
+    def stray(self) -> list[str]:
+        """Every file and folder in the cache that is neither a lock nor the tag."""
+        found = []
+        for parent, folders, files in os.walk(self.cache.root):
+            if ".locks" in folders:
+                folders.remove(".locks")
+            names = (*folders, *files)
+            found += [os.path.relpath(os.path.join(parent, n), self.cache.root) for n in names]
+        return sorted(name for name in found if name != "CACHEDIR.TAG")
+
+    def fetched(self, name: str) -> list[tuple[int, int]]:
+        """What was sent of the files whose names end so: offset and bytes of each answer."""
+        sent = []
+        for exchange in self.hub.log:
+            if exchange.file.endswith(name) and exchange.status in (200, 206):
+                start = 0
+                if exchange.status == 206 and exchange.range is not None:
+                    start = int(exchange.range.removeprefix("bytes=").split("-")[0])
+                sent.append((start, exchange.bytes_sent))
+        return sent
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, hub: DemoHub) -> AsyncIterator[Rig]:
+    """An open download queue, closed at the end."""
+    rig = Rig(tmp_path, hub)
+    await rig.open()
+    yield rig
+    await rig.close()

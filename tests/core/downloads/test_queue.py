@@ -1,0 +1,431 @@
+"""The queue against the demo hub: what is published, and what a person can do to a job."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from filelock import FileLock
+from huggingface_hub import HfApi, hf_hub_download, scan_cache_dir, snapshot_download
+
+from core.demo.hub import STRANGER, TOKEN
+from core.errors import (
+    Conflict,
+    InvalidRequest,
+    NotEnoughDisk,
+    NotFound,
+    ShuttingDown,
+)
+from core.schema import Download, RepoFile
+
+if TYPE_CHECKING:
+    from tests.core.downloads.conftest import Rig
+
+PADDED = "deck/padded-GGUF"
+TINY = "deck/tiny-GGUF"
+MLX = "deck/tiny-mlx"
+FAST = 50_000_000
+SLOW = 2_000_000
+"""Bytes per second at which the padded model takes a quarter of a minute."""
+
+
+def is_moving(job: Download) -> bool:
+    return job.received_bytes > 1 << 20
+
+
+async def hub_says(rig: Rig, repo: str) -> None:
+    """Assert that huggingface_hub finds no fault with the cache and this repository in it."""
+
+    def ask() -> None:
+        info = scan_cache_dir(rig.cache.root)
+        assert info.warnings == []
+        assert not info.incomplete_files
+        checked = HfApi(endpoint=rig.hub.url).verify_repo_checksums(
+            repo, cache_dir=str(rig.cache.root)
+        )
+        assert checked.checked_count > 0
+        assert checked.mismatches == []
+        assert checked.extra_paths == []
+
+    await asyncio.to_thread(ask)
+
+
+@pytest.mark.parametrize("repo", [TINY, PADDED, "deck/tiny-split-GGUF", MLX])
+async def test_what_is_downloaded_is_what_the_hub_has(rig: Rig, repo: str) -> None:
+    revision, files = rig.repo(repo)
+    job = await rig.start(repo, files)
+    assert job.state == "queued"
+    done = await rig.ended(job.id)
+    assert (done.state, done.error) == ("completed", None)
+    assert done.received_bytes == done.verified_bytes == done.total_bytes
+    assert done.total_bytes == sum(file.size_bytes for file in files)
+    assert {file.state for file in done.files} == {"completed"}
+    await hub_says(rig, repo)
+    folder = await asyncio.to_thread(
+        snapshot_download, repo, cache_dir=rig.cache.root, local_files_only=True
+    )
+    assert os.path.basename(folder) == revision
+    for file in files:
+        found = rig.cache.pointer(repo, revision, file.path).stat()
+        assert found.st_size == file.size_bytes
+    assert not rig.hub.leaks
+
+
+async def test_states_come_in_order_and_progress_never_goes_back(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = FAST
+    job = await rig.start(PADDED)
+    await rig.ended(job.id)
+    states = list(dict.fromkeys(change.state for change in rig.changes))
+    assert states == ["queued", "downloading", "verifying", "completed"]
+    received = [change.received_bytes for change in rig.changes]
+    assert received == sorted(received)
+    assert any(change.rate_bytes_per_s for change in rig.changes)
+    assert all(change.verified_bytes <= change.received_bytes for change in rig.changes)
+    assert rig.changes[-1].rate_bytes_per_s is None
+
+
+async def test_the_files_are_there_before_the_job_is_completed(rig: Rig) -> None:
+    revision, files = rig.repo(MLX)
+    there: list[bool] = []
+
+    def look(job: Download) -> None:
+        if job.state == "completed":
+            there.extend(rig.cache.pointer(MLX, revision, f.path).exists() for f in files)
+
+    rig.on_change = look
+    await rig.ended((await rig.start(MLX, files)).id)
+    assert there == [True] * len(files)
+
+
+async def test_nothing_is_visible_before_all_of_it_is_verified(rig: Rig) -> None:
+    """The first part of a split model is verified while the second still comes."""
+    files = rig.files("deck/tiny-split-GGUF")
+    last = files[-1]
+    rig.hub.faults.stall(last.size_bytes // 2, path=last.path)
+    job = await rig.start("deck/tiny-split-GGUF", files)
+    rest = job.total_bytes - last.size_bytes
+    await rig.until(job.id, lambda j: j.verified_bytes >= rest and j.received_bytes > rest)
+    shown = [name for name in rig.stray() if "/snapshots/" in name or "/refs" in name]
+    blobs = [name for name in rig.stray() if "/blobs/" in name]
+    assert shown == []
+    assert len(blobs) == len(files)
+    assert all(name.endswith(".modeldeck.incomplete") for name in blobs)
+    rig.hub.faults.clear()
+    assert (await rig.ended(job.id)).state == "completed"
+
+
+async def test_cancel_keeps_what_arrived_and_the_next_start_goes_on_from_there(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = 8_000_000
+    job = await rig.start(PADDED)
+    await rig.until(job.id, is_moving)
+    canceled = await rig.downloads.cancel(job.id)
+    assert canceled.state == "canceled"
+    kept = canceled.received_bytes
+    assert kept > 1 << 20
+    partial = rig.cache.partial(PADDED, rig.files(PADDED)[0].blob)
+    assert partial.stat().st_size == kept
+    rig.hub.rate_bytes_per_s = None
+    again = await rig.start(PADDED)
+    assert (again.id, again.received_bytes) == (job.id, kept)
+    assert (await rig.ended(job.id)).state == "completed"
+    assert [start for start, _ in rig.fetched("padded-F16.gguf")] == [0, kept]
+    await hub_says(rig, PADDED)
+
+
+async def test_cancel_with_discard_leaves_no_file_behind(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = SLOW
+    job = await rig.start(PADDED)
+    await rig.until(job.id, is_moving)
+    canceled = await rig.downloads.cancel(job.id, discard=True)
+    assert (canceled.state, canceled.received_bytes) == ("canceled", 0)
+    assert rig.stray() == []
+
+
+async def test_cancel_stops_a_transfer_that_hangs(rig: Rig) -> None:
+    rig.hub.faults.stall(2 << 20)
+    job = await rig.start(PADDED)
+    await rig.until(job.id, is_moving)
+    assert (await rig.downloads.cancel(job.id)).state == "canceled"
+    assert (await rig.downloads.cancel(job.id)).state == "canceled"
+
+
+async def test_a_completed_job_stays_completed(rig: Rig) -> None:
+    job = await rig.ended((await rig.start(TINY)).id)
+    for verb in (rig.downloads.cancel, rig.downloads.pause, rig.downloads.resume):
+        assert (await verb(job.id)).state == "completed"
+    await rig.downloads.cancel(job.id, discard=True)
+    await hub_says(rig, TINY)
+
+
+async def test_pause_and_resume(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = SLOW
+    job = await rig.start(PADDED)
+    await rig.until(job.id, is_moving)
+    paused = await rig.downloads.pause(job.id)
+    assert (paused.state, paused.rate_bytes_per_s) == ("paused", None)
+    assert (await rig.downloads.pause(job.id)).state == "paused"
+    rig.hub.rate_bytes_per_s = None
+    assert (await rig.downloads.resume(job.id)).state == "queued"
+    assert (await rig.ended(job.id)).state == "completed"
+    assert rig.fetched("padded-F16.gguf")[-1][0] == paused.received_bytes
+
+
+async def test_a_second_start_joins_the_first(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = FAST
+    first, second = await asyncio.gather(rig.start(PADDED), rig.start(PADDED))
+    assert first.id == second.id
+    await rig.ended(first.id)
+    assert len(rig.fetched("padded-F16.gguf")) == 1
+
+
+async def test_content_that_two_jobs_want_is_fetched_once(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = FAST
+    jobs = [await rig.start(PADDED, label=label) for label in ("A", "B")]
+    assert jobs[0].id != jobs[1].id
+    assert [(await rig.ended(job.id)).state for job in jobs] == ["completed"] * 2
+    assert len(rig.fetched("padded-F16.gguf")) == 1
+
+
+async def test_discarding_one_job_leaves_another_what_it_needs(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = SLOW
+    first, second = [await rig.start(PADDED, label=label) for label in ("A", "B")]
+    await rig.until(first.id, is_moving)
+    await rig.downloads.cancel(first.id, discard=True)
+    rig.hub.rate_bytes_per_s = None
+    assert (await rig.ended(second.id)).state == "completed"
+    sent = rig.fetched("padded-F16.gguf")
+    assert sent[1][0] > 1 << 20
+
+
+async def test_so_many_jobs_at_once_and_the_others_in_their_order(rig: Rig) -> None:
+    await rig.reopen(jobs_at_once=1)
+    rig.hub.rate_bytes_per_s = FAST
+    repos = [PADDED, TINY, "deck/tiny-embed-GGUF"]
+    jobs = [await rig.start(repo) for repo in repos]
+    assert [rig.downloads.jobs[job.id].state for job in jobs][1:] == ["queued", "queued"]
+    for job in jobs:
+        assert (await rig.ended(job.id)).state == "completed"
+    began = [change.id for change in rig.changes if change.state == "downloading"]
+    assert list(dict.fromkeys(began)) == [job.id for job in jobs]
+
+
+async def test_what_was_under_way_goes_on_after_a_restart_and_what_was_paused_waits(
+    rig: Rig,
+) -> None:
+    rig.hub.rate_bytes_per_s = SLOW
+    running = await rig.start(PADDED)
+    await rig.until(running.id, is_moving)
+    paused = await rig.start(TINY)
+    await rig.downloads.pause(paused.id)
+    rig.hub.rate_bytes_per_s = None
+    await rig.reopen()
+    assert rig.downloads.jobs[paused.id].state == "paused"
+    assert (await rig.ended(running.id)).state == "completed"
+    (_, first), (start, _) = rig.fetched("padded-F16.gguf")
+    assert 0 < start <= first
+    assert (await rig.downloads.resume(paused.id)).state in ("queued", "downloading")
+    assert (await rig.ended(paused.id)).state == "completed"
+    await rig.reopen()
+    assert {job.state for job in rig.downloads.jobs.values()} == {"completed"}
+
+
+async def test_removing_a_job_forgets_it_and_its_partials(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = SLOW
+    job = await rig.start(PADDED)
+    await rig.until(job.id, is_moving)
+    with pytest.raises(Conflict):
+        await rig.downloads.remove(job.id)
+    await rig.downloads.cancel(job.id)
+    await rig.downloads.remove(job.id)
+    assert rig.stray() == []
+    assert not rig.downloads.jobs
+    with pytest.raises(NotFound):
+        await rig.downloads.cancel(job.id)
+    await rig.reopen()
+    assert not rig.downloads.jobs
+
+
+async def test_a_closed_queue_takes_nothing_new(rig: Rig) -> None:
+    await rig.downloads.close()
+    with pytest.raises(ShuttingDown):
+        await rig.start(TINY)
+    await rig.downloads.open()
+
+
+async def test_a_caller_that_hangs_up_leaves_no_job_between_two_states(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = SLOW
+    job = await rig.start(PADDED)
+    await rig.until(job.id, is_moving)
+    call = asyncio.create_task(rig.downloads.cancel(job.id))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert rig.downloads.jobs[job.id].state == "canceled"
+
+
+BAD = [
+    {"path": "../outside.gguf"},
+    {"path": "/etc/passwd"},
+    {"path": "a\\b.gguf"},
+    {"path": "CON.gguf"},
+    {"blob": "../../" + "0" * 58},
+    {"blob": "A" * 64},
+    {"blob": "0" * 40},
+    {"size_bytes": -1},
+]
+
+
+@pytest.mark.parametrize("change", BAD, ids=str)
+async def test_names_that_lead_out_of_the_cache_are_refused(
+    rig: Rig, change: dict[str, Any]
+) -> None:
+    file = RepoFile(path="model.gguf", size_bytes=1, blob="0" * 64, lfs=True)
+    with pytest.raises(InvalidRequest):
+        await rig.start(TINY, [replace(file, **change)])
+    assert not rig.downloads.jobs
+    assert rig.stray() == []
+
+
+# Room on disk
+
+
+async def test_not_enough_disk_is_said_before_the_first_byte(rig: Rig) -> None:
+    rig.free = 1 << 20
+    with pytest.raises(NotEnoughDisk, match="GB are needed"):
+        await rig.start(PADDED)
+    assert not rig.downloads.jobs
+    assert rig.stray() == []
+    assert rig.fetched("padded-F16.gguf") == []
+
+
+async def test_room_is_promised_to_one_job_only(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = SLOW
+    size = sum(file.size_bytes for file in rig.files(PADDED))
+    rig.free = size + (1 << 20)
+    job = await rig.start(PADDED)
+    with pytest.raises(NotEnoughDisk, match="for other downloads"):
+        await rig.start(TINY)
+    await rig.downloads.cancel(job.id)
+    await rig.start(TINY)
+
+
+async def test_running_out_of_disk_pauses_with_everything_kept(rig: Rig) -> None:
+    await rig.reopen(disk_floor_bytes=1 << 30)
+    rig.free = 10 << 30
+    rig.hub.rate_bytes_per_s = 8_000_000
+    job = await rig.start(PADDED)
+    await rig.until(job.id, is_moving)
+    rig.free = 1 << 20
+    paused = await rig.ended(job.id)
+    assert paused.state == "paused"
+    assert paused.error is not None
+    assert paused.error.code == "not_enough_disk"
+    assert paused.error.remedy
+    assert paused.received_bytes > 1 << 20
+    with pytest.raises(NotEnoughDisk):
+        await rig.downloads.resume(job.id)
+    assert rig.downloads.jobs[job.id].state == "paused"
+    rig.free = 10 << 30
+    await rig.downloads.resume(job.id)
+    assert (await rig.ended(job.id)).state == "completed"
+    assert rig.fetched("padded-F16.gguf")[1][0] == paused.received_bytes
+
+
+# Other tools on the same cache
+
+
+async def test_what_another_tool_downloaded_is_checked_and_not_fetched(rig: Rig) -> None:
+    revision, files = rig.repo(TINY)
+    wanted = rig.files(TINY)
+    for file in wanted:
+        await asyncio.to_thread(
+            hf_hub_download, TINY, file.path, cache_dir=rig.cache.root, endpoint=rig.hub.url
+        )
+    rig.hub.clear_log()
+    assert (await rig.ended((await rig.start(TINY, wanted)).id)).state == "completed"
+    assert rig.fetched(".gguf") == []
+    assert rig.cache.present(TINY, revision, files[-1]) is not None
+
+
+async def test_what_another_tool_left_corrupt_is_mended(rig: Rig) -> None:
+    wanted = rig.files(TINY)
+    await rig.ended((await rig.start(TINY, wanted)).id)
+    blob = rig.cache.blob(TINY, wanted[0].blob)
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(bytes(data))
+    rig.hub.clear_log()
+    await rig.ended((await rig.start(TINY, wanted)).id)
+    assert [size for _, size in rig.fetched(".gguf")] == [wanted[0].size_bytes]
+    await hub_says(rig, TINY)
+
+
+async def test_a_lock_that_another_program_holds_is_waited_for(rig: Rig) -> None:
+    wanted = rig.files(TINY)[:1]
+    path = rig.cache.root / ".locks" / "models--deck--tiny-GGUF" / f"{wanted[0].blob}.lock"
+    path.parent.mkdir(parents=True)
+    with FileLock(path):
+        job = await rig.start(TINY, wanted)
+        await rig.until(job.id, lambda j: j.state == "downloading")
+        assert (await rig.downloads.cancel(job.id)).state == "canceled"
+        await rig.downloads.resume(job.id)
+        await rig.until(job.id, lambda j: j.state == "downloading")
+        assert rig.fetched(".gguf") == []
+    assert (await rig.ended(job.id)).state == "completed"
+
+
+async def test_a_partial_that_another_program_pruned_is_fetched_anew(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = 8_000_000
+    job = await rig.start(PADDED)
+    await rig.until(job.id, is_moving)
+    await rig.downloads.pause(job.id)
+    rig.cache.partial(PADDED, rig.files(PADDED)[0].blob).unlink()
+    rig.hub.rate_bytes_per_s = None
+    await rig.downloads.resume(job.id)
+    assert (await rig.ended(job.id)).state == "completed"
+    assert [start for start, _ in rig.fetched("padded-F16.gguf")] == [0, 0]
+    await hub_says(rig, PADDED)
+
+
+async def test_the_command_of_the_hub_agrees(rig: Rig) -> None:
+    await rig.ended((await rig.start(TINY, rig.repo(TINY)[1])).id)
+    command = shutil.which("hf", path=os.path.dirname(sys.executable))
+    assert command is not None
+    environ = {**os.environ, "HF_ENDPOINT": rig.hub.url, "HF_HUB_CACHE": str(rig.cache.root)}
+    for words, expected in (
+        (["cache", "verify", TINY, "--fail-on-missing-files", "--fail-on-extra-files"], "Verified"),
+        (["cache", "ls"], TINY),
+        (["download", TINY, "tiny-Q8_0.gguf"], "snapshots"),
+    ):
+        process = await asyncio.create_subprocess_exec(
+            command, *words, env=environ, stdout=PIPE, stderr=STDOUT
+        )
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output
+        assert expected in output.decode()
+    assert len(rig.fetched("tiny-Q8_0.gguf")) == 1
+
+
+# Gated repositories
+
+
+@pytest.mark.parametrize("token", [None, STRANGER])
+async def test_a_gated_repository_says_what_to_do(rig: Rig, token: str | None) -> None:
+    rig.token = token
+    failed = await rig.ended((await rig.start("deck/gated-GGUF")).id)
+    assert failed.state == "failed"
+    assert failed.error is not None
+    assert failed.error.code == "gated"
+    assert "hf auth login" in failed.error.remedy
+    rig.token = TOKEN
+    await rig.downloads.resume(failed.id)
+    assert (await rig.ended(failed.id)).state == "completed"
+    assert not rig.hub.leaks
+    assert any(exchange.authorization for exchange in rig.hub.log)
