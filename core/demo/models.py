@@ -152,7 +152,7 @@ def _make(size_bytes: int, extra_tokens: int) -> Tiny:
 def _missing(error: ImportError) -> DeckError:
     return DeckError(
         f"The demo's models cannot be written: {error.name} is not installed.",
-        "Install the extra: pip install 'modeldeck[demo]'.",
+        "Install the extra: pip install 'modeldeck[local]'.",
     )
 
 

@@ -160,4 +160,4 @@ def test_without_the_extra_the_error_says_how_to_get_it(
     monkeypatch.delitem(sys.modules, "core.demo.weights", raising=False)
     with pytest.raises(DeckError, match=module) as caught:
         write_gguf(tmp_path / "tiny.gguf")
-    assert "modeldeck[demo]" in caught.value.remedy
+    assert "modeldeck[local]" in caught.value.remedy
