@@ -47,21 +47,35 @@ async def serve(
     `announce` is called once it answers. Raises AlreadyRunning when a core runs on this state,
     StorageFailed when a folder cannot be made, and what the listener raises when it cannot listen.
     """
-    from core.api.listener import Listener
     from core.deck import Deck
 
     with _only_one(paths), _signals() as signalled:
+        failure: DeckError | None = None
         async with Deck(paths, settings, problems) as deck:
-            listener = Listener(deck, settings.api, paths)
-            addresses = await listener.start()
             try:
-                deck.announce((addresses.url,), addresses.socket)
-                ready = _ready(settings, paths, addresses.url, addresses.socket)
-                with _ready_file(paths, ready):
-                    announce(ready)
-                    await _any(deck, signalled, until)
-            finally:
-                await listener.stop()
+                await _answer(deck, announce, signalled, until)
+            except DeckError as error:
+                failure = error  # raised below: inside, the deck's tasks would make it a group
+        if failure is not None:
+            raise failure
+
+
+async def _answer(
+    deck: Deck, announce: Callable[[Ready], None], *ends: asyncio.Event | None
+) -> None:
+    """Listen, say so, and go on until one of `ends` is set or the deck was asked to stop."""
+    from core.api.listener import Listener
+
+    listener = Listener(deck, deck.config.api, deck.paths)
+    addresses = await listener.start()
+    try:
+        deck.announce((addresses.url,), addresses.socket)
+        ready = _ready(deck.config, deck.paths, addresses.url, addresses.socket)
+        with _ready_file(deck.paths, ready):
+            announce(ready)
+            await _any(deck, *ends)
+    finally:
+        await listener.stop()
 
 
 def _ready(settings: Config, paths: Paths, url: str, socket: str | None) -> Ready:

@@ -1,0 +1,188 @@
+"""Starting, finding and ending a core."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core import daemon
+from core.demo.process import CoreProcess
+from core.demo.session import environment
+from core.errors import AlreadyRunning, Conflict, CoreUnreachable, StorageFailed
+from core.paths import Paths, locate
+
+
+@pytest.fixture
+async def paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Paths]:
+    """Folders with no core, whose background core takes any port; none is left afterwards."""
+    monkeypatch.setenv("MODELDECK_API_PORT", "0")
+    paths = locate()
+    yield paths
+    await daemon.stop(paths)
+
+
+def gone(pid: int) -> None:
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [])
+
+
+async def test_a_core_in_the_background_is_found_and_ended(paths: Paths) -> None:
+    assert await daemon.find(paths) is None
+    ready = await daemon.start_background(paths)
+    assert await daemon.find(paths) == ready
+    async with ready.client() as client:
+        assert (await client.state()).host.pid == ready.pid
+    assert os.getsid(ready.pid) != os.getsid(0), "a hang-up of this terminal would reach it"
+    assert await daemon.stop(paths)
+    await asyncio.to_thread(gone, ready.pid)
+    assert await daemon.find(paths) is None
+    assert not paths.socket.exists()
+    assert not paths.ready_file.exists()
+    assert not await daemon.stop(paths)
+
+
+async def test_whoever_is_later_gets_the_core_that_was_quicker(paths: Paths) -> None:
+    first, second = await asyncio.gather(
+        daemon.start_background(paths), daemon.start_background(paths)
+    )
+    assert first == second
+
+
+async def test_a_core_that_was_killed_does_not_stand_in_the_way(paths: Paths) -> None:
+    first = await daemon.start_background(paths)
+    os.kill(first.pid, signal.SIGKILL)
+    await asyncio.to_thread(gone, first.pid)
+    assert paths.ready_file.exists(), "else this shows nothing"
+    assert await daemon.find(paths) is None
+    second = await daemon.start_background(paths)
+    assert second.pid != first.pid
+
+
+async def test_why_a_core_does_not_start_is_told(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("MODELDECK_API_PORT", str(port))
+        with pytest.raises(Conflict, match=str(port)) as caught:
+            await daemon.start_background(paths)
+        assert caught.value.remedy
+
+
+async def test_a_crash_at_the_start_is_told_with_the_last_lines_of_the_log(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "httptools.py").write_text("raise RuntimeError('made to fail')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(Exception, match="did not start") as caught:
+        await daemon.start_background(paths)
+    assert "made to fail" in str(getattr(caught.value, "details", ""))
+
+
+async def test_a_state_folder_that_cannot_be_made_is_told(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MODELDECK_STATE_DIR", str(tmp_path / "file" / "state"))
+    with pytest.raises(StorageFailed):
+        await daemon.start_background(locate())
+
+
+async def test_a_log_folder_that_cannot_be_made_is_told(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MODELDECK_LOG_DIR", str(tmp_path / "file" / "log"))
+    with pytest.raises(StorageFailed):
+        await daemon.start_background(locate())
+
+
+async def test_a_long_log_is_put_aside(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "LOG_LIMIT", 10)
+    paths.log.mkdir(parents=True)
+    paths.core_log.write_text("more than ten bytes\n")
+    await daemon.start_background(paths)
+    assert "more than ten" not in paths.core_log.read_text()
+    assert "more than ten" in paths.core_log.with_suffix(".log.1").read_text()
+
+
+async def test_a_core_that_holds_the_lock_and_does_not_answer_is_named(paths: Paths) -> None:
+    ready = await daemon.start_background(paths)
+    core = psutil.Process(ready.pid)
+    paths.ready_file.rename(paths.ready_file.with_suffix(".hidden"))
+    with pytest.raises(CoreUnreachable, match=str(paths.lock_file)):
+        await daemon.stop(paths)
+    core.terminate()
+    await asyncio.to_thread(gone, ready.pid)
+
+
+# A core of this terminal
+
+
+def test_there_is_one_core_per_state_folder(core: CoreProcess, home: Path) -> None:
+    program = [sys.executable, "-P", "-m", "tui.cli", "serve", "--port", "0", "--ready-json"]
+    second = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert second.returncode == 4
+    assert second.stdout == ""
+    assert AlreadyRunning.code in second.stderr
+    assert str(core.process.pid) in second.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_core_in_order(core: CoreProcess, number: signal.Signals) -> None:
+    core.process.send_signal(number)
+    assert core.process.wait() == 0, core.stderr
+    assert core.stderr == ""
+    assert not core.socket.exists()
+    assert not locate().ready_file.exists()
+
+
+# A core that belongs to another process
+
+
+async def test_a_child_ends_with_the_block(tmp_path: Path, home: Path) -> None:
+    environ = environment(home.parent / "demo", "http://127.0.0.1:9", 0, os.environ)
+    async with daemon.child(environ) as (ready, ended):
+        assert psutil.pid_exists(ready.pid)
+        assert not ended.is_set()
+    assert ended.is_set()
+    assert not psutil.pid_exists(ready.pid)
+
+
+async def test_a_child_that_ends_by_itself_is_noticed(home: Path) -> None:
+    environ = environment(home.parent / "demo", "http://127.0.0.1:9", 0, os.environ)
+    async with daemon.child(environ) as (ready, ended):
+        os.kill(ready.pid, signal.SIGKILL)
+        await ended.wait()
+
+
+def test_a_child_ends_when_its_parent_is_killed(home: Path) -> None:
+    script = (
+        "import asyncio, os\n"
+        "from core import daemon\n"
+        "async def main():\n"
+        "    async with daemon.child(dict(os.environ)) as (ready, ended):\n"
+        "        print(ready.pid, flush=True)\n"
+        "        await ended.wait()\n"
+        "asyncio.run(main())\n"
+    )
+    environ = environment(home.parent / "demo", "http://127.0.0.1:9", 0, os.environ)
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", script], stdout=subprocess.PIPE, env=environ
+    ) as parent:
+        assert parent.stdout is not None
+        core = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    left, alive = psutil.wait_procs([core], timeout=60)
+    assert left
+    assert not alive
