@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from core.deck import Deck
 
 
-def get_openapi(deck: Deck, request: Request) -> Response:
+async def get_openapi(deck: Deck, request: Request) -> Response:
     """This document: every route, made from the table that routes the requests."""
-    return Response(body=_document.of(deck.state.host.version))
+    # In a thread, because it takes some 30 ms to make.
+    return Response(body=await asyncio.to_thread(_document.of, deck.state.host.version))
 
 
 ROUTES: tuple[Route, ...] = (
