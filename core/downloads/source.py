@@ -81,7 +81,7 @@ class Body:
             async with aclosing(raw):
                 async for chunk in raw:
                     yield chunk
-        except (httpx.TransportError, httpx.StreamError) as error:
+        except httpx.TransportError as error:
             raise _lost(self._response.url.host, error) from error
 
 

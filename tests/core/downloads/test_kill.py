@@ -1,0 +1,197 @@
+"""`kill -9` of a process that downloads, at chosen points; another one goes on and finishes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import Process
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from huggingface_hub import HfApi, scan_cache_dir
+
+from core.downloads.journal import Journal
+from core.downloads.parts import Claim, Job, covered
+from core.downloads.transfer import PART_BYTES
+from core.store import Store
+
+if TYPE_CHECKING:
+    from tests.core.downloads.conftest import Rig
+
+PADDED = "deck/padded-GGUF"
+NAME = "padded-F16.gguf"
+MIB = 1 << 20
+
+CHILD = """
+import asyncio, os, pathlib, signal, sys
+import msgspec
+from core.cache import layout
+from core.config import Downloads as Settings
+from core.downloads import partial, queue, journal
+from core.schema import Model, RepoFile
+from core.store import Store
+
+folder, endpoint, revision, files, where, when = sys.argv[1:]
+owners = {"Cache": layout.Cache, "Journal": journal.Journal, "Partial": partial.Partial, "os": os}
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def arm(owner, name, count):
+    real = getattr(owner, name)
+    left = [count]
+    def dying(*args, **kwargs):
+        left[0] -= 1
+        if when == "before" and left[0] == 0:
+            die()
+        result = real(*args, **kwargs)
+        if when == "after" and left[0] == 0:
+            die()
+        return result
+    async def dying_async(*args, **kwargs):
+        left[0] -= 1
+        if when == "before" and left[0] == 0:
+            die()
+        result = await real(*args, **kwargs)
+        if when == "after" and left[0] == 0:
+            die()
+        return result
+    setattr(owner, name, dying_async if asyncio.iscoroutinefunction(real) else dying)
+
+async def main():
+    store = Store(pathlib.Path(folder, "state", "modeldeck.sqlite3"))
+    await store.open()
+    downloads = queue.Downloads(
+        store=store, cache=layout.Cache(pathlib.Path(folder, "hub")),
+        settings=Settings(disk_floor_bytes=0), endpoint=endpoint, token=lambda: None,
+        free_bytes=lambda: None, on_change=lambda job: None)
+    await downloads.open()
+    if where:
+        owner, name, count = where.split(" ")
+        arm(owners[owner], name, int(count))
+    model = Model(id="x", unique="deck/x", name="x", format="gguf", source="hub",
+                  repo="deck/padded-GGUF")
+    await downloads.start(model, revision, msgspec.json.decode(files, type=tuple[RepoFile, ...]))
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def killed(rig: Rig, where: str = "", when: str = "") -> Process:
+    """A process that began to download, and will be killed, or kills itself where it is told."""
+    await rig.close()
+    revision, _ = rig.repo(PADDED)
+    files = msgspec.json.encode(rig.files(PADDED)).decode()
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHILD, str(rig.folder), rig.hub.url, revision, files, where, when
+    )
+
+
+async def journal(rig: Rig) -> tuple[list[Job], list[Claim]]:
+    """What the journal says, before anybody goes on with it."""
+    store = Store(rig.folder / "state" / "modeldeck.sqlite3")
+    await store.open()
+    try:
+        return await Journal(store).read()
+    finally:
+        await store.close()
+
+
+async def finished(rig: Rig) -> None:
+    """Assert that the job goes on by itself, and leaves exactly what it should."""
+    await rig.open()
+    (job_id,) = rig.downloads.jobs
+    done = await rig.ended(job_id)
+    assert (done.state, done.error) == ("completed", None)
+    names = [name.split("/", 1)[1] for name in rig.stray() if "/" in name]
+    revision, (file,) = rig.repo(PADDED)[0], rig.files(PADDED)
+    assert names == [
+        "blobs",
+        f"blobs/{file.blob}",
+        "refs",
+        "refs/main",
+        "snapshots",
+        f"snapshots/{revision}",
+        f"snapshots/{revision}/{file.path}",
+    ]
+
+    def ask() -> None:
+        assert scan_cache_dir(rig.cache.root).warnings == []
+        api = HfApi(endpoint=rig.hub.url)
+        assert api.verify_repo_checksums(PADDED, cache_dir=str(rig.cache.root)).mismatches == []
+
+    await asyncio.to_thread(ask)
+
+
+async def test_a_kill_in_the_middle_costs_at_most_one_part(rig: Rig) -> None:
+    size = rig.files(PADDED)[0].size_bytes
+    rig.hub.faults.stall(size - 2 * MIB, path=NAME)
+    process = await killed(rig)
+    async with asyncio.timeout(30):
+        # The hub's log wakes nobody: it is asked now and then.
+        sent = 0
+        while sent < size - 2 * MIB:
+            await asyncio.sleep(0.01)
+            sent = sum(count for _, count in rig.fetched(NAME))
+    process.kill()
+    await process.wait()
+    _, (claim,) = await journal(rig)
+    assert claim.blob == rig.files(PADDED)[0].blob
+    durable = covered(claim.durable)
+    assert 0 < durable <= size
+    rig.hub.faults.clear()
+    rig.hub.clear_log()
+    await finished(rig)
+    assert rig.fetched(NAME) == [(durable, size - durable)]
+    assert size - 2 * MIB - durable <= PART_BYTES
+
+
+POINTS = [
+    ("Journal write 1", "before", False),
+    ("Journal write 1", "after", True),
+    ("Cache prepare 1", "before", True),
+    ("Cache prepare 1", "after", True),
+    ("Partial write 1", "before", True),
+    ("Partial write 9", "after", True),
+    ("Partial sync 2", "before", True),
+    ("Partial sync 2", "after", True),
+    ("Journal write 3", "before", True),
+    ("Journal write 3", "after", True),
+    ("Partial truncate 1", "before", True),
+    ("Cache publish 1", "before", True),
+    ("os replace 1", "after", True),
+    ("os symlink 1", "before", True),
+    ("Cache publish 1", "after", True),
+    ("Journal forget_claim 1", "before", True),
+    ("Journal forget_claim 1", "after", True),
+    ("Cache set_ref 1", "before", True),
+    ("os replace 2", "before", True),
+    ("Cache set_ref 1", "after", True),
+]
+"""Where the process kills itself, and whether there is a job to go on with."""
+
+
+@pytest.mark.parametrize(("where", "when", "journaled"), POINTS)
+async def test_a_kill_at_any_point_loses_nothing_and_publishes_nothing_wrong(
+    rig: Rig, where: str, when: str, journaled: bool
+) -> None:
+    if "truncate" in where:
+        rig.hub.faults.flip(MIB, path=NAME)
+    process = await killed(rig, where, when)
+    assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
+    jobs, claims = await journal(rig)
+    durable = sum(covered(claim.durable) for claim in claims)
+    if not journaled:
+        assert (jobs, claims, rig.stray()) == ([], [], [])
+        await rig.open()
+        return
+    rig.hub.clear_log()
+    was_published = any("/snapshots/" in name for name in rig.stray())
+    await finished(rig)
+    size = rig.files(PADDED)[0].size_bytes
+    again = sum(sent for _, sent in rig.fetched(NAME))
+    blob_was_there = was_published or where == "os symlink 1" or where == "os replace 1"
+    assert again == (0 if blob_was_there else size - durable)
