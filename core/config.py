@@ -10,6 +10,7 @@ The environment wins over the file: `MODELDECK_<SECTION>_<KEY>`, such as `MODELD
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields, replace
@@ -31,6 +32,9 @@ ContextLength = Annotated[int, msgspec.Meta(ge=16, le=1 << 24)]
 
 DOCUMENTED_PORTS = (1000, 5323, *range(39300, 39334))
 """Ports that the documented API's clients look on, in the order they are tried."""
+
+
+_KEY_PART = re.compile(r""""[^"]*"|'[^']*'|[^.\s]+""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,17 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tui:
+    """The dashboard."""
+
+    theme: str = "deck-dark"
+    """A theme that comes with modeldeck, or one of your own in the `themes` folder beside this
+    file; dark, because most terminals are."""
+    ascii: bool | None = None
+    """Draw with ASCII signs only. Unset: where the locale is not UTF-8."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings, by section of the file."""
 
@@ -105,6 +120,9 @@ class Config:
     hub: Hub = field(default_factory=Hub)
     downloads: Downloads = field(default_factory=Downloads)
     runtime: Runtime = field(default_factory=Runtime)
+    tui: Tui = field(default_factory=Tui)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys of the dashboard by the command's full name: `"catalog.download" = "D"`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,15 +187,20 @@ def _with_environment(
 
 
 def names() -> Iterator[tuple[str, str]]:
-    """Every setting as section and key."""
+    """Every setting as section and key; the keys of the dashboard are free and not among them."""
     hints = get_type_hints(Config)
     for section in fields(Config):
-        for key in fields(hints[section.name]):
-            yield section.name, key.name
+        if section.name != "keys":
+            for key in fields(hints[section.name]):
+                yield section.name, key.name
 
 
 def _assign(config: Config, section: str, key: str, value: object) -> Config:
     """The configuration with one setting changed. Raises InvalidRequest naming what is wrong."""
+    if section == "keys":
+        if not isinstance(value, str):
+            raise InvalidRequest(f'keys are written as "{key}" = "d", with the name in quotes')
+        return replace(config, keys={**config.keys, key: value})
     if (section, key) not in set(names()):
         raise InvalidRequest(f"unknown key {key!r} in section [{section}]")
     record = getattr(config, section)
@@ -215,8 +238,8 @@ def _line_of(text: str, section: str, key: str | None = None) -> int:
 
 
 def _dotted(line: str) -> list[str]:
-    """The parts of the key that a line of TOML begins with."""
-    return [part.strip().strip("\"'") for part in line.split("=")[0].split(".")]
+    """The parts of the key that a line of TOML begins with; a quoted one may have dots in it."""
+    return [part.strip("\"'") for part in _KEY_PART.findall(line.split("=")[0])] or [""]
 
 
 def set_value(path: Path, section: str, key: str, value: Any) -> None:

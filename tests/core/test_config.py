@@ -79,6 +79,15 @@ def test_a_bad_value_in_the_environment_is_named(tmp_path: Path) -> None:
     assert settings.api.port is None
 
 
+def test_keys_of_the_dashboard_are_free(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('[keys]\n"catalog.download" = "D"\n\ncatalog.load = "X"\n')
+    settings, (problem,) = load(path, {})
+    assert settings.keys == {"catalog.download": "D"}
+    assert problem.where == f"{path}:4"
+    assert "quotes" in problem.message
+
+
 def test_a_change_keeps_comments_and_order(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(

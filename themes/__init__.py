@@ -1,0 +1,1 @@
+"""Themes of the dashboard, and its style sheet: data only."""

@@ -1,0 +1,245 @@
+"""The dashboard: one frame, five views, one link to one core.
+
+The frame stands before the core has answered. The app alone owns the link; every quarter of a
+second it hands the newest State down to the views, which redraw what changed. Work that a verb
+starts runs in workers of the app; what comes of it becomes a notice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from textual.app import App, ComposeResult, SystemCommand
+from textual.reactive import var
+from textual.screen import Screen
+from textual.widgets import ContentSwitcher
+from textual.worker import Worker
+
+from core.client import Client
+from core.config import Tui
+from core.errors import DeckError
+from core.state import State
+from tui.commands import Command, bindings
+from tui.format import Glyphs
+from tui.help import Help
+from tui.link import Attach, Link, LinkState, LinkStatus
+from tui.screens import VIEWS
+from tui.screens.view import View
+from tui.theme import DEFAULT, Themes
+from tui.widgets.footer import Footer
+from tui.widgets.notice import Message, Notice, Severity
+from tui.widgets.prompt import Prompt
+from tui.widgets.topline import TopLine
+
+T = TypeVar("T")
+
+REFRESH_S = 0.25
+"""Between two looks at the newest State: what a person still calls live."""
+
+MESSAGES_KEPT = 500
+"""Notices that the Log view can still show."""
+
+COMMANDS = (
+    *(
+        Command(
+            name=view.NAME,
+            action=f"show('{view.NAME}')",
+            keys=str(number),
+            label=view.TITLE,
+            help=f"Go to {view.TITLE}.",
+            footer=False,
+        )
+        for number, view in enumerate(VIEWS, 1)
+    ),
+    Command(name="next", keys="tab", label="next", help="Go to the next screen.", footer=False),
+    Command(
+        name="previous",
+        keys="shift+tab",
+        label="previous",
+        help="Go to the screen before.",
+        footer=False,
+    ),
+    Command(name="back", keys="escape", label="back", help="Go back one step.", footer=False),
+    Command(name="help", keys="question_mark", label="help", help="Show every key of this screen."),
+    Command(name="theme", keys="ctrl+t", label="theme", help="Choose a theme.", footer=False),
+    Command(name="leave", keys="q", label="quit", help="Leave; what runs goes on in the core."),
+)
+"""What holds on every screen."""
+
+
+class Dashboard(App[None]):
+    """The face of modeldeck."""
+
+    CSS = """
+    Screen { layers: base; }
+    ContentSwitcher { height: 1fr; }
+    """
+    BINDINGS = bindings("app", COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
+
+    state: var[State | None] = var(None)
+    link_status: var[LinkStatus] = var(LinkStatus(state=LinkState.CONNECTING))
+    current: var[str] = var(VIEWS[0].NAME)
+
+    def __init__(
+        self,
+        attach: Attach,
+        *,
+        glyphs: Glyphs,
+        settings: Tui,
+        keymap: Mapping[str, str],
+        themes: Themes,
+    ) -> None:
+        super().__init__()
+        self.link = Link(attach)
+        self.glyphs = glyphs
+        self.settings = settings
+        self.keymap = keymap
+        self.messages: deque[Message] = deque(maxlen=MESSAGES_KEPT)
+        """What was said so far, for the Log view."""
+        for theme in themes.themes:
+            self.register_theme(theme)
+        known = settings.theme in self.available_themes
+        self.theme = settings.theme if known else DEFAULT
+        self._stands = False
+        self._problems = [*themes.problems]
+        if not known:
+            self._problems.append(f"there is no theme {settings.theme!r}")
+
+    def compose(self) -> ComposeResult:
+        """The frame, with the views inside."""
+        yield TopLine(self.glyphs).data_bind(Dashboard.state, Dashboard.link_status)
+        with ContentSwitcher(initial=self.current):
+            for view in VIEWS:
+                yield view(id=view.NAME).data_bind(Dashboard.state)
+        yield Prompt()
+        yield Notice(self.glyphs)
+        yield Footer([view.TITLE for view in VIEWS], self.keymap)
+
+    def on_mount(self) -> None:
+        """The frame stands: now look for the core."""
+        self._stands = True
+        self.set_keymap(dict(self.keymap))
+        self.run_worker(self.link.run(), name="link", exit_on_error=True)
+        self.set_interval(REFRESH_S, self._look)
+        for problem in self._problems:
+            self.say(problem, "error")
+        self.watch_current()
+
+    def _look(self) -> None:
+        """Hand the newest State down; equal values change nothing."""
+        self.link_status = self.link.status
+        self.state = self.link.latest
+        if self.link_status.state is not LinkState.LIVE:
+            self._frame.query_one(TopLine).refresh()
+
+    def watch_link_status(self, before: LinkStatus, now: LinkStatus) -> None:
+        """Say what a person would otherwise have to guess."""
+        self._frame.set_class(now.state is LinkState.LOST, "stale")
+        if before.state is now.state:
+            return
+        if now.error is not None:
+            self.say(str(now.error), "error")
+        elif before.state is LinkState.LOST:
+            self.say("The core answers again.", "done")
+
+    # Views
+
+    @property
+    def view(self) -> View:
+        """The view in front."""
+        return self._frame.query_one(f"#{self.current}", View)
+
+    def watch_current(self) -> None:
+        """Bring the view to the front."""
+        if not self._stands:
+            return
+        self._frame.query_one(ContentSwitcher).current = self.current
+        footer = self._frame.query_one(Footer)
+        footer.current = [view.NAME for view in VIEWS].index(self.current)
+        view = self.view
+        entries = [(view.NAME, c) for c in view.COMMANDS] + [("app", c) for c in COMMANDS]
+        footer.entries = tuple((scope, c) for scope, c in entries if c.footer)
+        view.activated()
+
+    @property
+    def _frame(self) -> Screen[Any]:
+        """The screen with the frame, under whatever lies on it."""
+        return self.screen_stack[0]
+
+    def action_show(self, name: str) -> None:
+        """Go to a view."""
+        self.current = name
+
+    def action_next(self) -> None:
+        """Go to the next view."""
+        self._step(1)
+
+    def action_previous(self) -> None:
+        """Go to the view before."""
+        self._step(-1)
+
+    def _step(self, by: int) -> None:
+        names = [view.NAME for view in VIEWS]
+        self.current = names[(names.index(self.current) + by) % len(names)]
+
+    async def action_back(self) -> None:
+        """Go back one step in the view."""
+        self.view.dismiss()
+
+    def action_help(self) -> None:
+        """Show every key."""
+        view = self.view
+        parts = [(view.TITLE, view.NAME, view.COMMANDS), ("Everywhere", "app", COMMANDS)]
+        self.push_screen(Help(parts, self.keymap))
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette: the commands of the view in front, and those that hold everywhere."""
+        for scope, commands in ((self.view, self.view.COMMANDS), (self, COMMANDS)):
+            for command in commands:
+                run = partial(self.run_action, command.action or command.name, scope)
+                yield SystemCommand(command.label, command.help, run)
+
+    # Verbs
+
+    def perform(
+        self,
+        doing: Callable[[Client], Awaitable[T]],
+        done: Callable[[T], str] | None = None,
+        *,
+        group: str = "",
+    ) -> Worker[None]:
+        """Run a verb beside the screen; its receipt, or what went wrong, becomes a notice."""
+
+        async def work() -> None:
+            try:
+                answer = await doing(self.link.client)
+            except DeckError as error:
+                self.say(str(error), "error")
+            else:
+                if done is not None:
+                    self.say(done(answer), "done")
+
+        return self.run_worker(work(), group=group or "verbs", exclusive=bool(group))
+
+    def say(self, text: str, severity: Severity = "note") -> None:
+        """Show a notice, and keep it for the Log view."""
+        message = Message(text=text, severity=severity, at=datetime.now().strftime("%H:%M:%S"))
+        self.messages.append(message)
+        if self._stands:
+            self._frame.query_one(Notice).message = message
+
+    async def confirm(self, lines: Sequence[str], verb: str) -> bool:
+        """Show a plan and ask for it."""
+        return await self._frame.query_one(Prompt).confirm(lines, verb)
+
+    async def ask(self, label: str, value: str = "", hint: str = "") -> str | None:
+        """One line of text; None when there is none."""
+        return await self._frame.query_one(Prompt).line(label, value, hint)
+
+    async def action_leave(self) -> None:
+        """Leave; what runs goes on in the core."""
+        self.exit()

@@ -1,0 +1,87 @@
+"""One declaration per command: from it come key, footer, palette entry, help row and keymap name.
+
+A view lists its commands once, in `COMMANDS`. `bindings` makes what Textual wants of them; footer,
+help and palette read the same declarations, so no key is written twice and help cannot lie. A
+person re-maps a key in the configuration's `[keys]` by the command's full name:
+
+    [keys]
+    "catalog.download" = "D,ctrl+d"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from textual.binding import Binding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Something a key does."""
+
+    name: str
+    """Unique inside its view; `download` of `catalog` is re-mapped as `catalog.download`."""
+    keys: str
+    """Textual's names of the keys, separated by commas: `d`, `j,down`, `question_mark`."""
+    label: str
+    """A word or two for the footer and the palette."""
+    help: str
+    """A sentence for the help screen."""
+    footer: bool = True
+    """Whether the footer shows it, where there is room; the first ones have room longest."""
+    marks: bool = False
+    """Whether it acts on the marked rows, where some are marked."""
+    action: str = ""
+    """Textual's action; empty for the method `action_<name>` of the view."""
+    priority: bool = False
+    """Whether it is heard before the focused widget, such as `ctrl+c` while a text is written."""
+
+
+def bindings(scope: str, commands: Iterable[Command]) -> list[Binding]:
+    """The bindings of a view's commands; `scope` is the view's name."""
+    return [
+        Binding(
+            command.keys,
+            command.action or command.name,
+            command.label,
+            show=command.footer,
+            tooltip=command.help,
+            id=f"{scope}.{command.name}",
+            priority=command.priority,
+        )
+        for command in commands
+    ]
+
+
+_SHOWN = {
+    "question_mark": "?",
+    "slash": "/",
+    "colon": ":",
+    "full_stop": ".",
+    "comma": ",",
+    "space": "space",
+    "enter": "enter",
+    "escape": "esc",
+    "up": "up",
+    "down": "down",
+    "left": "left",
+    "right": "right",
+    "pageup": "pgup",
+    "pagedown": "pgdn",
+    "minus": "-",
+    "plus": "+",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+}
+
+
+def shown(key: str) -> str:
+    """A key as a person reads it: `?` for `question_mark`, `ctrl+p` as it is."""
+    return "+".join(_SHOWN.get(part, part) for part in key.strip().split("+"))
+
+
+def keys_of(command: Command, scope: str, keymap: Mapping[str, str]) -> tuple[str, ...]:
+    """The keys of a command as a person reads them, with the person's own choice in force."""
+    keys = keymap.get(f"{scope}.{command.name}", command.keys)
+    return tuple(shown(key) for key in keys.split(",") if key.strip())

@@ -1,0 +1,109 @@
+"""The link of the dashboard to one core: attach, fold the feed, say when it is lost.
+
+One task folds what comes into `latest`; the app looks at it a few times a second. So a burst of a
+thousand events costs one redraw, and nothing here touches a widget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+
+from core.client import Client
+from core.errors import CoreUnreachable, DeckError
+from core.state import State, apply
+
+Attach = Callable[[], AbstractAsyncContextManager[Client]]
+"""Finds a core, or starts one, for as long as the block runs. Raises DeckError."""
+
+
+class LinkState(StrEnum):
+    """How the dashboard stands with its core."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    LOST = "lost"
+    """It answered before; it is asked again and again."""
+    FAILED = "failed"
+    """It could not be reached or started at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkStatus:
+    """What the line on top says of the link."""
+
+    state: LinkState
+    retry_at: float | None = None
+    """When it is tried again, by `time.monotonic`; None while it is live."""
+    error: DeckError | None = None
+    round_trip_s: float | None = None
+    """Of the last question that measured it; None before the first."""
+
+
+class Link:
+    """One core, as the dashboard sees it. `run` does the work; the rest is read by the app."""
+
+    def __init__(self, attach: Attach, *, max_hz: float = 4.0) -> None:
+        self._attach = attach
+        self._max_hz = max_hz
+        self._client: Client | None = None
+        self.latest: State | None = None
+        """The newest State; None before the first."""
+        self.status = LinkStatus(state=LinkState.CONNECTING)
+
+    @property
+    def client(self) -> Client:
+        """The client. Raises CoreUnreachable before there is a core."""
+        if self._client is None:
+            raise self.status.error or CoreUnreachable(
+                "No core has answered yet.", "Wait a moment, or see `modeldeck status`."
+            )
+        return self._client
+
+    async def run(self, attached: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Attach and follow the feed until cancelled, or until no core can be had."""
+        try:
+            async with self._attach() as client:
+                self._client = client
+                if attached is not None:
+                    await attached()
+                await self._follow(client)
+        except DeckError as error:
+            self.status = LinkStatus(state=LinkState.FAILED, error=error)
+        finally:
+            self._client = None
+
+    async def _follow(self, client: Client) -> None:
+        async with client.watch(max_hz=self._max_hz, lost=self._lost) as items:
+            async for item in items:
+                if isinstance(item, State):
+                    self.latest = item
+                elif self.latest is not None:
+                    self.latest = apply(self.latest, item)
+                if self.status.state is not LinkState.LIVE:
+                    self.status = LinkStatus(
+                        state=LinkState.LIVE, round_trip_s=await self._round_trip(client)
+                    )
+
+    async def _round_trip(self, client: Client) -> float | None:
+        started = time.perf_counter()
+        try:
+            await client.health()
+        except DeckError:
+            return None
+        return time.perf_counter() - started
+
+    def _lost(self, error: CoreUnreachable, wait_s: float) -> None:
+        self.status = LinkStatus(
+            state=LinkState.LOST, retry_at=time.monotonic() + wait_s, error=error
+        )
+
+
+async def settle(work: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it is over."""
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)

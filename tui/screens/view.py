@@ -1,0 +1,66 @@
+"""`View`: what the five screens have in common.
+
+The state comes down by `data_bind`; a view never asks for it. A verb is an `action_<name>` method
+that hands its work to `perform`, which runs it beside the screen, and turns what comes of it into a
+notice: the receipt, or the error with what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+
+from textual.containers import Vertical
+from textual.reactive import var
+
+from core.client import Client
+from core.state import State
+from tui.commands import Command
+
+if TYPE_CHECKING:
+    from tui.app import Dashboard
+
+T = TypeVar("T")
+
+
+class View(Vertical, can_focus=False):
+    """One of the screens, inside the frame of top line, notice and footer."""
+
+    NAME: ClassVar[str]
+    """Its id, and the scope of its commands."""
+    TITLE: ClassVar[str]
+    """Its word in the footer."""
+    COMMANDS: ClassVar[tuple[Command, ...]] = ()
+
+    state: var[State | None] = var(None)
+    """The newest State of the core; None before the first."""
+
+    @property
+    def dashboard(self) -> Dashboard:
+        """The app, typed."""
+        return cast("Dashboard", self.app)
+
+    def perform(
+        self,
+        doing: Callable[[Client], Awaitable[T]],
+        done: Callable[[T], str] | None = None,
+        *,
+        group: str = "",
+    ) -> None:
+        """Run a verb beside the screen; `done` words its receipt. In a group the newest wins."""
+        self.dashboard.perform(doing, done, group=group)
+
+    async def confirm(self, lines: Sequence[str], verb: str) -> bool:
+        """Show a plan and ask; True when the person says `verb`. Call from a worker."""
+        return await self.dashboard.confirm(lines, verb)
+
+    async def ask(self, label: str, value: str = "", hint: str = "") -> str | None:
+        """One line of text from the person; None when they thought better of it."""
+        return await self.dashboard.ask(label, value, hint)
+
+    def activated(self) -> None:
+        """The view came to the front: give the focus to where the keys belong."""
+
+    def dismiss(self) -> bool:
+        """Go back one step (`esc`); False when there is no step to go back."""
+        return False

@@ -1,0 +1,95 @@
+"""The prompt: a plan with a question, or one line of text, above the footer. Never a modal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Input, Static
+
+from tui import format as fmt
+
+LINES = 10
+"""Lines of a plan that are shown; the rest is counted."""
+
+
+class Prompt(Vertical):
+    """Hidden until it asks; then it has the keys until it is answered."""
+
+    DEFAULT_CSS = """
+    Prompt { height: auto; max-height: 14; display: none; padding: 0 1; background: $surface;
+             border-top: solid $warning; }
+    Prompt.asking { display: block; }
+    Prompt Static { height: auto; }
+    Prompt Input { border: none; height: 1; padding: 0; background: $surface; display: none; }
+    Prompt.writing Input { display: block; }
+    """
+
+    can_focus = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._answer: asyncio.Future[str | None] | None = None
+        self._verb = ""
+        self._turn = asyncio.Lock()
+
+    def compose(self) -> ComposeResult:
+        """The words, and the line to write on."""
+        yield Static(id="words", markup=False)
+        yield Input(compact=True)
+
+    async def confirm(self, lines: Sequence[str], verb: str) -> bool:
+        """Show the lines and ask; True when `y` was pressed."""
+        shown = [fmt.clean(line) for line in lines[:LINES]]
+        if len(lines) > LINES:
+            shown.append(f"and {len(lines) - LINES} more")
+        shown.append(f"y {verb}   n or esc leaves everything as it is")
+        return await self._ask("\n".join(shown), writing=False) is not None
+
+    async def line(self, label: str, value: str, hint: str) -> str | None:
+        """One line of text; None when `esc` was pressed."""
+        self.query_one(Input).value = value
+        words = f"{label}   {hint}" if hint else label
+        return await self._ask(fmt.clean(words), writing=True)
+
+    async def _ask(self, words: str, *, writing: bool) -> str | None:
+        async with self._turn:
+            before = self.screen.focused
+            self.query_one("#words", Static).update(words)
+            self._answer = asyncio.get_running_loop().create_future()
+            self.set_class(writing, "writing")
+            self.add_class("asking")
+            (self.query_one(Input) if writing else self).focus()
+            try:
+                return await self._answer
+            finally:
+                self._answer = None
+                self.remove_class("asking", "writing")
+                if before is not None and before.is_attached:
+                    before.focus()
+
+    def _settle(self, answer: str | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer)
+
+    def on_key(self, event: events.Key) -> None:
+        """Every key is the prompt's while it asks."""
+        if self._answer is None:
+            return
+        writing = self.has_class("writing")
+        if event.key == "escape" or (not writing and event.key in ("n", "q")):
+            self._settle(None)
+        elif not writing and event.key == "y":
+            self._settle("y")
+        elif writing:
+            return
+        event.stop()
+        event.prevent_default()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """The line is written."""
+        event.stop()
+        self._settle(event.value)
