@@ -164,7 +164,9 @@ async def test_bad_requests_are_refused_in_words(ask: Ask, core: CoreProcess) ->
 
 async def test_the_feed_tells_a_state_and_then_what_changes(ask: Ask, core: CoreProcess) -> None:
     url = core.url.replace("http", "ws") + "/deck/feed"
-    async with connect(url, max_size=None) as socket, connect(f"{url}?max_hz=4") as slow:
+    # Without a limit to its queue: a client that leaves frames unread closes only after a timeout.
+    options: dict[str, Any] = {"max_queue": None, "max_size": None}
+    async with connect(url, **options) as socket, connect(f"{url}?max_hz=4", **options) as slow:
         first = item_from_frame(await socket.recv())
         assert isinstance(first, State)
         assert isinstance(item_from_frame(await slow.recv()), State)
