@@ -149,7 +149,8 @@ def usage(root: Path) -> tuple[int, int]:
     for folder in _entries(root):
         path = Path(folder.path)
         if folder.name == "blobs":
-            total += sum(_size(e) or 0 for sub in _entries(path) for e in _entries(Path(sub.path)))
+            payloads = (e for sub in _entries(path) for e in _entries(Path(sub.path)))
+            total += sum(_size(entry) or 0 for entry in payloads if _BLOB.fullmatch(entry.name))
         elif _REPO_FOLDER.fullmatch(folder.name):
             for entry in _entries(path / "blobs"):
                 size = _size(entry) or 0
