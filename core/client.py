@@ -108,6 +108,12 @@ class Client:
         path = f"/deck/models/{segment(ref)}/fit" + query_string(context_length=context_length)
         return record(Fit, await self._connection.json("GET", path, timeout_s=None))
 
+    async def fits(self, context_length: int | None = None) -> dict[str, Fit]:
+        """Whether each listed model would fit, by id; the Hub is not asked, so some are estimates."""
+        path = "/deck/fits" + query_string(context_length=context_length)
+        answer = await self._connection.json("GET", path, timeout_s=None)
+        return {key: record(Fit, fit) for key, fit in answer["fits"].items()}
+
     async def log(
         self, after: int = 0, limit: int = 500, source: str | None = None
     ) -> list[LogLine]:

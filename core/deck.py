@@ -300,8 +300,18 @@ class Deck:
             self.feed.commit(HostChanged, host=replace(self.state.host, hub_error=error))
 
     async def fit(self, ref: str, context_length: int | None = None) -> Fit:
-        """Whether a model would fit the memory that is free now."""
-        return await self._fitting.fit(await self.resolve(ref), context_length)
+        """Whether a model would fit the memory that is free now, listed or on the Hub."""
+        model = await self._ask_hub(self._library.look_up(ref))
+        return await self._fitting.fit(model, context_length)
+
+    async def fits(self, context_length: int | None = None) -> dict[str, Fit]:
+        """Whether each listed model would fit, by id, without asking the Hub.
+
+        Of what is not downloaded only the size is known, so those are estimates until `fit` was
+        asked of them.
+        """
+        models = list(self.state.models.values())
+        return {model.id: await self._fitting.quick_fit(model, context_length) for model in models}
 
     def log(self, after: int = 0, limit: int = 500, source: str | None = None) -> list[LogLine]:
         """Lines of the log with a number above `after`, oldest first."""

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from core.catalog.hub import Hub
 from core.config import Config
@@ -24,6 +25,8 @@ from core.runtime.scheduler import Engines
 from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Memory, Model
 
 logger = logging.getLogger(__name__)
+
+K = TypeVar("K")
 
 PLANS_KEPT = 1000
 """Forecasts remembered: a large catalog at a few context lengths."""
@@ -47,6 +50,8 @@ class Fitting:
         self._engines = engines
         self._memory = memory
         self._plans: OrderedDict[Hashable, Forecast] = OrderedDict()
+        self._known: OrderedDict[tuple[str, int | None], Forecast] = OrderedDict()
+        """The last forecast of each model, by id and the context length that was asked for."""
 
     def options(
         self, model: Model, options: LoadOptions, trained_length: int | None = None
@@ -83,8 +88,21 @@ class Fitting:
                 context_length=options.context_length,
                 reason=str(error),
             )
+        self._known[model.id, context_length] = forecast
+        _limit(self._known)
         fit = estimate.judge(forecast, self.available(), self._config.runtime.memory_reserve_bytes)
         return replace(fit, context_length=options.context_length)
+
+    async def quick_fit(self, model: Model, context_length: int | None) -> Fit:
+        """As `fit`, by what is known here: an earlier plan, a header on disk, else the size."""
+        if model.downloaded:
+            return await self.fit(model, context_length)
+        forecast = self._known.get((model.id, context_length))
+        if forecast is None and model.size_bytes is not None:
+            forecast = estimate.from_size(model.size_bytes)
+        reserve = self._config.runtime.memory_reserve_bytes
+        fit = estimate.judge(forecast, self.available(), reserve)
+        return replace(fit, context_length=context_length)
 
     async def forecast(self, model: Model, options: LoadOptions) -> tuple[LoadOptions, Forecast]:
         """The options with the settings in force filled in, and what loading would take.
@@ -122,8 +140,7 @@ class Fitting:
             return self._plans[key]
         forecast = await self._engines.plan(source, options)
         self._plans[key] = forecast
-        if len(self._plans) > PLANS_KEPT:
-            self._plans.popitem(last=False)
+        _limit(self._plans)
         return forecast
 
     def _forecast_mlx(self, model: Model) -> Forecast:
@@ -156,6 +173,11 @@ class Fitting:
         if isinstance(answer, LoadPlan):
             return answer.unload
         raise _refusal(model, forecast, answer, reserve)
+
+
+def _limit(kept: OrderedDict[K, Forecast]) -> None:
+    while len(kept) > PLANS_KEPT:
+        kept.popitem(last=False)
 
 
 def _candidate(instance: Instance) -> Candidate:

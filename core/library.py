@@ -163,7 +163,14 @@ class Library:
         return listing.find(self._feed.state.models, ref)
 
     async def resolve(self, ref: str) -> Model:
-        """As `find`; a Hub name that is not listed is looked up there and added to the list."""
+        """As `look_up`; what is not listed is added to the list."""
+        model = await self.look_up(ref)
+        if model.id not in self._feed.state.models:
+            await self._add(model)
+        return self._feed.state.models[model.id]
+
+    async def look_up(self, ref: str) -> Model:
+        """As `find`; a Hub name that is not listed is asked of the Hub, and not added."""
         try:
             return self.find(ref)
         except NotFound:
@@ -174,9 +181,7 @@ class Library:
         variant = choose(repository, name)
         if known := self._feed.state.models.get(model_id(variant.unique)):
             return known
-        model = from_variant(repository, variant)
-        await self._add(model)
-        return model
+        return replace(from_variant(repository, variant), engine=self._engines.get(variant.format))
 
     async def selection(self, model: Model) -> Selection:
         """The files of a model as the Hub has them now. Raises NotFound, Gated, HubUnavailable."""

@@ -12,6 +12,7 @@ from core.schema import (
     AuditEntry,
     Disk,
     Download,
+    Fit,
     Host,
     Instance,
     KvCacheType,
@@ -64,6 +65,14 @@ class LoadBody:
         """The options alone."""
         given = asdict(self)
         return LoadOptions(**{k: v for k, v in given.items() if k not in ("force", "wait")})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fits:
+    """Verdicts of every listed model."""
+
+    fits: dict[str, Fit]
+    """By the model's id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

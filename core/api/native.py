@@ -17,6 +17,7 @@ from core.api.bodies import (
     CancelBody,
     DeleteBody,
     Entries,
+    Fits,
     Lines,
     LoadBody,
     ModelsBody,
@@ -142,10 +143,19 @@ async def delete_model(deck: Deck, request: Request) -> Response:
 
 async def get_fit(deck: Deck, request: Request) -> Response:
     """Whether the model fits this machine now."""
-    context_length = request.number("context_length", None)
-    if context_length is not None and not 16 <= context_length <= 1 << 24:
+    return json_response(await deck.fit(request.params["model"], _context_length(request)))
+
+
+async def get_fits(deck: Deck, request: Request) -> Response:
+    """Whether each listed model fits this machine now, by what is known without the Hub."""
+    return json_response(Fits(fits=await deck.fits(_context_length(request))))
+
+
+def _context_length(request: Request) -> int | None:
+    length = request.number("context_length", None)
+    if length is not None and not 16 <= length <= 1 << 24:
         raise InvalidRequest(f"context_length must be between 16 and {1 << 24}.")
-    return json_response(await deck.fit(request.params["model"], context_length))
+    return length
 
 
 async def search(deck: Deck, request: Request) -> Response:
@@ -296,6 +306,8 @@ ROUTES: tuple[Route, ...] = (
     _route("DELETE", "models/{model}", delete_model, "Remove a custom model", **_GONE),
     _route("GET", "models/{model}/fit", get_fit, "Whether a model fits this machine now",
            answer=Fit, query=(_CONTEXT,)),
+    _route("GET", "fits", get_fits, "Whether each listed model fits this machine now",
+           answer=Fits, query=(_CONTEXT,)),
     _route("POST", "models/{model}/download", download, "Fetch a model's files", answer=Accepted),
     _route("POST", "models/{model}/load", load, "Load a model", body=LoadBody, answer=Instance),
     _route("GET", "search", search, "Search the Hub", answer=SearchResult, tag="hub",
