@@ -109,7 +109,7 @@ class Client:
         return record(Fit, await self._connection.json("GET", path, timeout_s=None))
 
     async def fits(self, context_length: int | None = None) -> dict[str, Fit]:
-        """Whether each listed model would fit, by id; the Hub is not asked, so some are estimates."""
+        """Whether each listed model would fit, by id; some are estimates: the Hub is not asked."""
         path = "/deck/fits" + query_string(context_length=context_length)
         answer = await self._connection.json("GET", path, timeout_s=None)
         return {key: record(Fit, fit) for key, fit in answer["fits"].items()}
