@@ -183,7 +183,7 @@ class Llama:
                 "This model has no embeddings: its file names no pooling.",
                 "Load it without the embedding option.",
             )
-        return able if options.embedding is None else options.embedding
+        return able if options.embedding is None else options.embedding or not has_decoder
 
     def _pooling(self) -> int | None:
         """The pooling type that the file names; None when it names none."""

@@ -1,0 +1,418 @@
+"""Real llama.cpp on the tiny models: loading, answering, unloading."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from core.config import Runtime as Settings
+from core.demo.bench import PATIENCE_S, Bench, about, alive, model
+from core.demo.models import TOPICS, expected
+from core.errors import Busy, Cancelled, Conflict, EngineMissing, InvalidRequest, NotFound
+from core.schema import GenerateRequest, InstanceState, LoadOptions, Message
+
+S = InstanceState
+
+
+@pytest.mark.parametrize("topic", [topic for topic in TOPICS if topic != "loop"])
+async def test_the_answer_is_the_known_one(bench: Bench, tiny: Path, topic: str) -> None:
+    instance = await bench.loaded(tiny)
+    question = "What are you?" if topic == "default" else f"Please {topic} for me, will you?"
+    assert await bench.answer(instance, question) == expected(topic)
+
+
+@pytest.mark.parametrize("name", ["tiny-GGUF/tiny-Q8_0.gguf", "padded-GGUF/padded-F16.gguf"])
+async def test_other_quantizations_and_sizes_answer_the_same(
+    bench: Bench, demo_models: Path, name: str
+) -> None:
+    instance = await bench.loaded(demo_models / name)
+    assert await bench.answer(instance, "count") == expected("count")
+
+
+async def test_a_split_model_is_loaded_from_its_first_part(bench: Bench, demo_models: Path) -> None:
+    (first,) = (demo_models / "tiny-split-GGUF" / "F16").glob("*-00001-of-*.gguf")
+    instance = await bench.loaded(first)
+    assert await bench.answer(instance, "count") == expected("count")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        LoadOptions(flash_attention=False, mmap=False),
+        LoadOptions(kv_cache_type="q8_0", batch_size=16),
+        LoadOptions(context_length=300, threads=1, mlock=False),
+    ],
+)
+async def test_load_options_change_how_not_what(
+    bench: Bench, tiny: Path, options: LoadOptions
+) -> None:
+    instance = await bench.loaded(tiny, options)
+    assert await bench.answer(instance, "Please count " + "bla " * 60) == expected("count")
+
+
+async def test_the_last_chunk_counts_and_every_other_has_text(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny)
+    *chunks, last = await bench.ask(instance, about("count"))
+    assert [chunk.text for chunk in chunks][:3] == ["One", " two", " three"]
+    assert all(chunk.text and chunk.finish_reason is None for chunk in chunks)
+    assert (last.text, last.finish_reason, last.completion_tokens) == ("", "stop", len(chunks))
+    assert last.prompt_tokens
+    assert last.tokens_per_s
+    assert last.time_to_first_token_s
+    record = bench.last(instance)
+    assert record.tokens_per_s == last.tokens_per_s
+    assert record.time_to_first_token_s == last.time_to_first_token_s
+
+
+async def test_the_whole_conversation_is_read_and_its_beginning_kept(
+    bench: Bench, tiny: Path
+) -> None:
+    instance = await bench.loaded(tiny)
+    turns = (
+        Message(role="system", content="You are a test."),
+        Message(role="user", content="count please"),
+        Message(role="assistant", content=expected("count")),
+        Message(role="user", content="now json, please"),
+    )
+    for conversation, topic in ((turns[:2], "count"), (turns, "json"), (turns[:2], "count")):
+        chunks = await bench.ask(instance, GenerateRequest(messages=conversation, temperature=0))
+        assert "".join(chunk.text for chunk in chunks) == expected(topic)
+
+
+@pytest.mark.parametrize(
+    ("request_", "text", "reason"),
+    [
+        (GenerateRequest(prompt="One", temperature=0, max_tokens=2), " two three", "length"),
+        (GenerateRequest(prompt="One", temperature=0, stop=(" four",)), " two three", "stop"),
+        (
+            GenerateRequest(prompt="One", temperature=0, stop=("ur fi", "x")),
+            " two three fo",
+            "stop",
+        ),
+    ],
+)
+async def test_an_answer_ends_where_it_was_asked_to(
+    bench: Bench, tiny: Path, request_: GenerateRequest, text: str, reason: str
+) -> None:
+    instance = await bench.loaded(tiny)
+    chunks = await bench.ask(instance, request_)
+    assert "".join(chunk.text for chunk in chunks) == text
+    assert chunks[-1].finish_reason == reason
+
+
+async def test_an_answer_without_end_ends_with_the_context(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny, LoadOptions(context_length=256))
+    *_, last = await bench.ask(instance, about("loop"))
+    assert last.finish_reason == "length"
+    assert (last.prompt_tokens or 0) + (last.completion_tokens or 0) == instance.context_length
+
+
+async def test_a_seed_makes_chance_repeatable(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny)
+
+    async def drawn(seed: int) -> str:
+        request = GenerateRequest(
+            prompt="x", temperature=90, top_p=1, top_k=0, min_p=0, seed=seed, max_tokens=20
+        )
+        return "".join(chunk.text for chunk in await bench.ask(instance, request))
+
+    first = await drawn(7)
+    assert await drawn(7) == first
+    assert await drawn(8) != first
+
+
+async def test_a_request_that_does_not_fit_is_refused_and_the_next_answered(
+    bench: Bench, tiny: Path
+) -> None:
+    instance = await bench.loaded(tiny, LoadOptions(context_length=256))
+    with pytest.raises(InvalidRequest, match="context"):
+        await bench.answer(instance, "bla " * 2000)
+    with pytest.raises(InvalidRequest, match="too long"):
+        await bench.answer(instance, "x" * (1 << 20))
+    assert await bench.answer(instance, "count") == expected("count")
+
+
+async def test_a_template_that_refuses_is_told(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    from core.demo.models import write_gguf
+
+    template = "{{ raise_exception('only one message') if messages|length > 1 else 'x' }}"
+    (path,) = write_gguf(tmp_path / "strict.gguf", chat_template=template)
+    instance = await bench.loaded(path)
+    turns = (Message(role="user", content="a"), Message(role="user", content="b"))
+    with pytest.raises(InvalidRequest, match="only one message"):
+        await bench.ask(instance, GenerateRequest(messages=turns))
+    (broken,) = write_gguf(tmp_path / "broken.gguf", chat_template="{% for %}")
+    instance = await bench.loaded(broken)
+    with pytest.raises(InvalidRequest, match="template"):
+        await bench.answer(instance, "a")
+    assert await bench.ask(instance, GenerateRequest(prompt="One", temperature=0, max_tokens=1))
+
+
+async def test_a_model_without_a_template_is_asked_in_chatml_and_that_is_logged(
+    bench: Bench, tmp_path: Path
+) -> None:
+    from core.demo.models import write_gguf
+
+    (path,) = write_gguf(tmp_path / "bare.gguf", chat_template=None)
+    instance = await bench.loaded(path)
+    assert (await bench.ask(instance, about("count")))[-1].finish_reason in ("stop", "length")
+    source = f"engine:{instance.id}"
+    assert (source, "warning", "the model brings no chat template; using ChatML") in bench.lines
+
+
+async def test_embeddings_are_near_for_near_texts(bench: Bench, demo_models: Path) -> None:
+    path = demo_models / "tiny-embed-GGUF" / "tiny-embed-F16.gguf"
+    instance = await bench.loaded(path)
+    one, near, far = await bench.engines.embed(instance.id, ["count one", "count two", "zzz"])
+    assert len(one) == len(near) == len(far)
+
+    def cosine(a: list[float], b: list[float]) -> float:
+        return sum(x * y for x, y in zip(a, b, strict=True))
+
+    assert cosine(one, one) == pytest.approx(1, abs=1e-6)
+    assert cosine(one, near) > cosine(one, far)
+    with pytest.raises(InvalidRequest, match="embeddings"):
+        await bench.answer(instance, "count")
+
+
+async def test_a_text_model_gives_no_embeddings(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny)
+    with pytest.raises(InvalidRequest, match="loaded for text"):
+        await bench.engines.embed(instance.id, ["x"])
+    assert await bench.answer(instance, "count") == expected("count")
+
+
+# Life
+
+
+async def test_a_life_in_records(bench: Bench, tiny: Path) -> None:
+    accepted = await bench.engines.load(model(tiny), LoadOptions())
+    assert (accepted.state, accepted.pid) == (S.STARTING, None)
+    ready = await bench.engines.ready(accepted.id)
+    assert ready.pid is not None
+    assert alive(ready.pid)
+    assert (ready.context_length, ready.progress, ready.idle_s) == (2048, 1.0, 0.0)
+    assert ready.load_s
+    stages = {change.stage for change in bench.changes}
+    assert {"starting engine", "reading weights", "preparing context", ""} <= stages
+    await bench.answer(ready, "count")
+    await bench.engines.sample()
+    sampled = bench.engines.instances[ready.id]
+    assert sampled.measured_bytes
+    assert sampled.private_bytes
+    assert sampled.peak_bytes
+    assert sampled.peak_bytes >= sampled.private_bytes
+    assert sampled.idle_s is not None
+    receipt = await bench.engines.unload(ready.id)
+    assert receipt.process_gone
+    assert receipt.before_bytes
+    assert (receipt.after_bytes, receipt.freed_bytes) == (0, receipt.before_bytes)
+    assert not alive(ready.pid)
+    assert bench.states(accepted) == [S.STARTING, S.READY, S.BUSY, S.READY, S.STOPPING, S.STOPPED]
+    assert bench.engines.instances == {}
+
+
+async def test_a_model_is_loaded_once(bench: Bench, tiny: Path) -> None:
+    first = await bench.engines.load(model(tiny), LoadOptions())
+    again = await bench.engines.load(model(tiny), LoadOptions(context_length=512))
+    assert again.id == first.id
+    await bench.engines.ready(first.id)
+    assert (await bench.engines.load(model(tiny), LoadOptions())).id == first.id
+    assert len(bench.engines.instances) == 1
+
+
+async def test_several_models_at_once_answer_at_the_same_time(
+    bench: Bench, demo_models: Path
+) -> None:
+    paths = sorted((demo_models / "tiny-GGUF").glob("*.gguf"))
+    instances = await asyncio.gather(*(bench.loaded(path) for path in paths))
+    answers = await asyncio.gather(*(bench.answer(i, "count") for i in instances))
+    assert answers == [expected("count")] * len(paths)
+    receipts = await asyncio.gather(*(bench.engines.unload(i.id) for i in instances))
+    assert all(receipt.process_gone for receipt in receipts)
+
+
+async def test_requests_wait_for_each_other_and_stay_apart(bench: Bench, tiny: Path) -> None:
+    instance = await bench.engines.load(model(tiny), LoadOptions())  # they may wait for the load
+    topics = ["count", "long", "json", "llama", "count"]
+    answers = await asyncio.gather(*(bench.answer(instance, topic) for topic in topics))
+    assert answers == [expected(topic) for topic in topics]
+
+
+async def test_a_slow_reader_gets_everything(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny)
+    async with bench.engines.generate(instance.id, about("long")) as chunks:
+        # Nothing is read until the engine has said all that is taken from it without a reader.
+        await bench.until(instance, lambda i: i.state is S.BUSY)
+        text = "".join([chunk.text async for chunk in chunks])
+    assert text == expected("long")
+
+
+async def test_leaving_cancels_and_the_next_answer_is_right(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny, LoadOptions(context_length=4096))
+    for _ in range(3):
+        async with bench.engines.generate(instance.id, about("loop")) as chunks:
+            taken = [(await anext(chunks)).text for _ in range(5)]
+        assert "".join(taken) == (expected("loop") * 3)[: len("".join(taken))]
+        assert await bench.answer(instance, "count") == expected("count")
+    await bench.until(instance, lambda i: i.state is S.READY and i.requests == 0)
+
+
+async def test_a_cancelled_task_cancels_its_request(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny)
+    task = asyncio.create_task(bench.answer(instance, "loop"))
+    await bench.until(instance, lambda i: i.state is S.BUSY)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await bench.answer(instance, "count") == expected("count")
+
+
+@pytest.mark.parametrize("settings", [Settings(queue_length=2)])
+async def test_too_many_requests_are_refused_and_a_place_that_is_left_is_taken(
+    bench: Bench, tiny: Path
+) -> None:
+    instance = await bench.loaded(tiny)
+    async with bench.engines.generate(instance.id, about("loop")) as running:
+        await anext(running)
+        first = asyncio.create_task(bench.answer(instance, "count"))
+        second = asyncio.create_task(bench.answer(instance, "json"))
+        await bench.until(instance, lambda i: i.requests == 3)
+        with pytest.raises(Busy):
+            await bench.answer(instance, "llama")
+        first.cancel()
+        await bench.until(instance, lambda i: i.requests == 2)
+        third = asyncio.create_task(bench.answer(instance, "llama"))
+        await bench.until(instance, lambda i: i.requests == 3)
+    assert (await second, await third) == (expected("json"), expected("llama"))
+
+
+async def test_unloading_lets_a_running_answer_end(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny)
+    async with bench.engines.generate(instance.id, about("long")) as chunks:
+        text = (await anext(chunks)).text
+        unloading = asyncio.create_task(bench.engines.unload(instance.id))
+        await bench.until(instance, lambda i: i.state is S.STOPPING)
+        with pytest.raises(Conflict):
+            await bench.answer(instance, "count")
+        text += "".join([chunk.text async for chunk in chunks])
+    assert text == expected("long")
+    assert (await unloading).process_gone
+
+
+@pytest.mark.parametrize("settings", [Settings(unload_grace_s=0)])
+async def test_unloading_cancels_an_answer_that_does_not_end_and_refuses_what_waits(
+    bench: Bench, tiny: Path
+) -> None:
+    instance = await bench.loaded(tiny)
+    running = asyncio.create_task(bench.ask(instance, about("loop")))
+    await bench.until(instance, lambda i: i.state is S.BUSY)
+    waiting = asyncio.create_task(bench.answer(instance, "count"))
+    await bench.until(instance, lambda i: i.requests == 2)
+    receipt = await bench.engines.unload(instance.id)
+    assert receipt.process_gone
+    with pytest.raises(Conflict):
+        await waiting
+    assert (await running)[-1].finish_reason == "cancelled"
+
+
+async def test_unloading_twice_gives_one_receipt(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny)
+    one, two = await asyncio.gather(*(bench.engines.unload(instance.id) for _ in range(2)))
+    assert one == two
+    with pytest.raises(NotFound):
+        await bench.engines.unload(instance.id)
+
+
+async def test_unloading_goes_on_when_nobody_waits_for_it(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny)
+    unloading = asyncio.create_task(bench.engines.unload(instance.id))
+    await bench.until(instance, lambda i: i.state is S.STOPPING)
+    unloading.cancel()
+    await bench.until(instance, lambda i: i.state is S.STOPPED)
+
+
+@pytest.mark.parametrize("hold", [False, True], ids=["before it starts", "while it loads"])
+async def test_a_load_is_cancelled_at_once(bench: Bench, tiny: Path, hold: bool) -> None:
+    instance = await bench.engines.load(model(tiny), LoadOptions())
+    waiting = asyncio.create_task(bench.engines.ready(instance.id))
+    pid = None
+    if hold:
+        pid = (await bench.until(instance, lambda i: i.pid is not None)).pid
+    receipt = await bench.engines.unload(instance.id)
+    assert receipt.process_gone
+    with pytest.raises(Cancelled):
+        await waiting
+    assert bench.states(instance) == [S.STARTING, S.STOPPING, S.STOPPED]
+    assert pid is None or not alive(pid)
+    assert await bench.answer(await bench.loaded(tiny), "count") == expected("count")
+
+
+async def test_an_idle_instance_is_unloaded(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny, LoadOptions(idle_ttl_s=0.05))
+    await bench.until(instance, lambda i: i.state is S.STOPPED)
+    assert instance.pid is not None
+    assert not alive(instance.pid)
+    assert bench.engines.instances == {}
+
+
+async def test_a_busy_instance_is_not_idle(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny, LoadOptions(idle_ttl_s=0.2, context_length=4096))
+    chunks = await bench.ask(
+        instance, GenerateRequest(prompt="Please loop", temperature=0, max_tokens=3000)
+    )
+    assert chunks[-1].finish_reason in ("length", "stop")
+    await bench.until(instance, lambda i: i.state is S.STOPPED)
+
+
+async def test_many_lives_leave_nothing_behind(bench: Bench, tiny: Path) -> None:
+    async def live() -> None:
+        instance = await bench.loaded(tiny)
+        await bench.answer(instance, "count")
+        await bench.engines.unload(instance.id)
+
+    await live()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        await live()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert bench.engines.instances == {}
+
+
+async def test_closing_ends_every_engine_and_takes_no_more(
+    bench: Bench, tiny: Path, demo_models: Path
+) -> None:
+    from core.errors import ShuttingDown
+
+    first = await bench.loaded(tiny)
+    second = await bench.loaded(demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
+    running = asyncio.create_task(bench.ask(second, about("loop")))
+    await bench.until(second, lambda i: i.state is S.BUSY)
+    async with asyncio.timeout(PATIENCE_S):
+        await bench.engines.close()
+    assert first.pid is not None
+    assert second.pid is not None
+    assert not alive(first.pid)
+    assert not alive(second.pid)
+    assert (await running)[-1].finish_reason == "cancelled"
+    with pytest.raises(ShuttingDown):
+        await bench.engines.load(model(tiny), LoadOptions())
+
+
+async def test_an_mlx_model_says_what_to_take_instead(bench: Bench, tiny: Path) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(EngineMissing, match="GGUF"):
+        await bench.engines.load(replace(model(tiny), format="mlx"), LoadOptions())
+
+
+async def test_unknown_instances_are_not_found(bench: Bench) -> None:
+    for call in (bench.engines.ready, bench.engines.unload, bench.engines.remove):
+        with pytest.raises(NotFound):
+            await call("nobody")
+    with pytest.raises(NotFound):
+        bench.engines.log("nobody")
+    with pytest.raises(NotFound):
+        async with bench.engines.generate("nobody", about("x")):
+            pass

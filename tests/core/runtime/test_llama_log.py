@@ -1,0 +1,75 @@
+import pytest
+
+from core.runtime.engines.llama_log import Level, Log, buffers, reason, remedy_for
+
+LOADED: list[tuple[Level, str]] = [
+    ("debug", "load_tensors:   CPU_Mapped model buffer size =     2.92 MiB"),
+    ("debug", "llama_context:        CPU  output buffer size =     0.50 MiB"),
+    ("debug", "llama_kv_cache:        CPU KV buffer size =     2.00 MiB"),
+    ("debug", "llama_kv_cache: size =    2.00 MiB (  4096 cells,   2 layers), K (f16): 1.00 MiB"),
+    ("debug", "llama_kv_cache_iswa: size =    1.00 MiB (  512 cells,   2 layers)"),
+    ("debug", "sched_reserve:        CPU compute buffer size =     8.25 MiB"),
+    ("debug", "sched_reserve:      CUDA0 compute buffer size =     1.75 MiB"),
+]
+
+
+def test_sizes_are_summed_over_caches_and_devices() -> None:
+    found = buffers(LOADED)
+    assert (found.kv_bytes, found.compute_bytes, found.output_bytes) == (
+        3 << 20,
+        10 << 20,
+        1 << 19,
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ["gguf_init: bad", "llama_model_load: error loading model: missing tensor 'x'"],
+            "missing tensor 'x'",
+        ),
+        (["llama_init: failed to allocate buffer."], "failed to allocate buffer"),
+        (["all is well"], ""),
+        ([], ""),
+    ],
+)
+def test_the_reason_is_the_line_that_tells_most(lines: list[str], expected: str) -> None:
+    assert reason(lines) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("unknown model architecture: 'new'", "Update"),
+        ("failed to allocate compute buffers", "smaller context"),
+        ("tensor 'x' data is not within the file bounds", "download it again"),
+        ("something else", ""),
+    ],
+)
+def test_the_remedy_fits_the_reason(line: str, remedy: str) -> None:
+    found = remedy_for([line])
+    assert remedy in found
+    assert bool(found) is bool(remedy)
+
+
+def test_lines_are_marked_with_their_level_and_pieces_put_together(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    log = Log()
+    log.take(2, b"reading ", None)
+    log.take(5, b"...", None)
+    log.take(5, b".\n", None)
+    log.take(1, b"dropped\n", None)
+    log.take(4, b"bad: one\ntwo\n", None)
+    log.say("warning", "ours")
+    assert capfd.readouterr().err == "<7>reading ....\n<3>bad: one\n<3>two\n<4>ours\n"
+    assert log.lines == [
+        ("debug", "reading ...."),
+        ("error", "bad: one"),
+        ("error", "two"),
+        ("warning", "ours"),
+    ]
+    assert log.worst() == ("bad: one", "two", "ours")
+    log.begin()
+    assert log.worst() == ()
