@@ -159,7 +159,7 @@ async def test_bad_requests_are_refused_in_words(ask: Ask, core: CoreProcess) ->
         error = (await ask(method, path, body, status=status))["error"]
         assert error["message"], path
         assert "inside modeldeck" not in error["message"], path
-    assert "Traceback" not in core.stderr
+    assert "Traceback" not in core.stderr + str(await ask("GET", "log?limit=5000"))
 
 
 async def test_the_feed_tells_a_state_and_then_what_changes(ask: Ask, core: CoreProcess) -> None:
