@@ -192,12 +192,16 @@ async def cancel(deck: Deck, request: Request) -> Response:
     model = _named(deck, request)
     job = _job(deck, model)
     if job is not None:
-        try:
-            await deck.cancel_download(job.id, request.origin)
-        except (NotFound, Conflict):
-            pass  # it ended in between
+        await _cancel(deck, request, job)
         await _told(deck, model.id)
     return _answer(deck, request, model.id)
+
+
+async def _cancel(deck: Deck, request: Request, job: Download) -> None:
+    try:
+        await deck.cancel_download(job.id, request.origin)
+    except (NotFound, Conflict):
+        pass  # it ended in between
 
 
 async def load(deck: Deck, request: Request) -> Response:
@@ -304,6 +308,8 @@ async def _remove_files(deck: Deck, request: Request, model: Model) -> None:
             "Delete the file yourself, or delete the model to take it off the list.",
         )
     job = newest(deck.state, model.id)
+    if job is not None and phase(job) == "running":
+        await _cancel(deck, request, job)
     if model.downloaded or (job is not None and job.state != "completed"):
         await deck.delete_cached([model.id], request.origin, force=True)
         await _told(deck, model.id)

@@ -183,14 +183,12 @@ class Progress:
         partial, self._partial = self._partial, job.received_bytes > 0
         if now == "running":
             return self._run(job, clock)
-        frames: list[bytes] = []
-        if self._ended != (job.id, now) or self._running is not None:
-            if self._running is None:  # over so soon that its start was never seen
-                frames += self._start()
-            frames += self._end(job.id, now)
-        if partial and not self._partial and now != "COMPLETED":
-            frames.append(RESET)
-        return frames
+        if self._running is None and self._ended == (job.id, now):
+            lost = partial and not self._partial and now != "COMPLETED"
+            return [RESET] if lost else []
+        # One that was over before its start was seen has both told at once.
+        start = self._start() if self._running is None else []
+        return start + self._end(job.id, now)
 
     def _run(self, job: Download, clock: float) -> list[bytes]:
         frames: list[bytes] = []

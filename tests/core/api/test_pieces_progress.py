@@ -257,6 +257,11 @@ def test_reset_follows_when_a_partial_download_is_gone() -> None:
     assert listener.hear(ended("canceled", received_bytes=0)) == []
 
 
+def test_a_partial_that_is_lost_with_the_run_is_part_of_its_end() -> None:
+    listener = Listener(replace(JOB, received_bytes=900))
+    assert listener.hear(ended("failed", received_bytes=0)) == [FAILED]
+
+
 def test_a_running_download_hears_no_reset() -> None:
     listener = Listener(JOB, model=HERE)
     assert listener.hear(MODEL) == []
