@@ -30,7 +30,12 @@ class Glyphs:
     empty: str = "▁"
     rule: str = "─"
     dot: str = "·"
+    cursor: str = "▸"
+    mark: str = "◆"
     unknown: str = UNKNOWN
+    branch: str = "└"
+    levels: str = "▁▂▃▄▅▆▇█"
+    """Heights of a sparkline, the lowest first."""
 
 
 UNICODE = Glyphs()
@@ -45,7 +50,11 @@ ASCII = Glyphs(
     empty=".",
     rule="-",
     dot="-",
+    cursor=">",
+    mark="#",
     unknown="-",
+    branch="`",
+    levels="_.,-=+*#",
 )
 
 
@@ -136,6 +145,9 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
 
 # Numbers
 
+_DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
+
 
 def _scaled(value: float, base: int, units: Sequence[str]) -> str:
     """Three figures or so: `639 MB`, `5.0 GB`."""
@@ -151,24 +163,47 @@ def size(count: float | None) -> str:
     """Bytes on a disk or a line, decimal."""
     if count is None:
         return UNKNOWN
-    return _scaled(count, 1000, ("B", "kB", "MB", "GB", "TB", "PB"))
+    return _scaled(count, 1000, _DECIMAL)
 
 
 def memory(count: float | None) -> str:
     """Bytes of memory, binary."""
     if count is None:
         return UNKNOWN
-    return _scaled(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+    return _scaled(count, 1024, _BINARY)
+
+
+def _share(part: float, whole: float, base: int, units: Sequence[str]) -> str:
+    """A part of a whole in the unit of the whole, as wide whatever the part is."""
+    number, unit = _scaled(whole, base, units).split(" ")
+    digits = 1 if "." in number else 0
+    value = part / base ** units.index(unit)
+    return f"{value:{len(number)}.{digits}f} of {number} {unit}"
+
+
+def size_of(part: float, whole: float) -> str:
+    """Bytes of a file that are here: `2.7 of 7.3 GB`, ` 0.2 of 42.5 GB`."""
+    return _share(part, whole, 1000, _DECIMAL)
+
+
+def memory_of(part: float | None, whole: float | None) -> str:
+    """Memory that is taken: `18.2 of 64.0 GiB`."""
+    if part is None or whole is None:
+        return UNKNOWN
+    return _share(part, whole, 1024, _BINARY)
+
+
+def memory_items(parts: Sequence[int], total: int) -> tuple[str, ...]:
+    """Each part of a total in the unit of the total, without naming it: `4.7`, `1.1`."""
+    unit = memory(total).split(" ")[1]
+    return tuple(f"{part / 1024 ** _BINARY.index(unit):.1f}" for part in parts)
 
 
 def memory_sum(parts: Sequence[tuple[str, int]], total: int) -> str:
     """A sum of memory in one unit: `weights 4.7 + KV 1.1 = 5.8 GiB`."""
-    steps = 0
-    while steps < 4 and total >= 1024 ** (steps + 1) * 0.9995:
-        steps += 1
-    unit = ("B", "KiB", "MiB", "GiB", "TiB")[steps]
-    items = " + ".join(f"{name} {value / 1024**steps:.1f}" for name, value in parts)
-    return f"{items} = {total / 1024**steps:.1f} {unit}"
+    *values, whole = memory_items([*(value for _, value in parts), total], total)
+    items = " + ".join(f"{name} {value}" for (name, _), value in zip(parts, values, strict=True))
+    return f"{items} = {whole} {memory(total).split(' ')[1]}"
 
 
 def rate(bytes_per_s: float | None) -> str:
@@ -192,6 +227,13 @@ def duration(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02}m"
     return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+def span(seconds: float | None) -> str:
+    """As `duration`, no finer than a second: for figures that change while one looks."""
+    if seconds is None:
+        return UNKNOWN
+    return f"{round(seconds)} s" if seconds < 59.5 else duration(round(seconds))
 
 
 def percent(fraction: float | None) -> str:

@@ -1,0 +1,66 @@
+"""Cells as segments of a line, each exactly as wide as its slot. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual.strip import Strip
+
+from tui import format as fmt
+from tui.widgets.columns import Slot
+
+Cell = str | Text
+"""What stands in a cell: plain text, cleaned and cut here, or text in colours, already clean."""
+
+
+def text(cell: Cell, slot: Slot) -> Text:
+    """A cell's text for its slot: a growing column gives way in the middle."""
+    if isinstance(cell, Text):
+        return cell
+    shorten = fmt.squeeze if slot.column.grow else fmt.cut
+    return Text(shorten(fmt.clean(cell), slot.width))
+
+
+def row(parts: Iterable[tuple[Slot, Text]], style: Style) -> Iterator[Segment]:
+    """The cells of a row from left to right, over the style of the row."""
+    x = 0
+    for slot, words in parts:
+        if cell_len(words.plain) > slot.width:
+            words = words.copy()
+            words.truncate(slot.width, overflow="ellipsis")
+        space = slot.width - cell_len(words.plain)
+        before = slot.x - x + (space if slot.column.right else 0)
+        if before:
+            yield Segment(" " * before, style)
+        yield from segments(words, style)
+        if not slot.column.right and space:
+            yield Segment(" " * space, style)
+        x = slot.x + slot.width
+
+
+def segments(words: Text, style: Style) -> Iterator[Segment]:
+    """The text in its own colours, over those of the row."""
+    base = style + _style(words.style)
+    edges = {0, len(words)}
+    for span in words.spans:
+        edges |= {max(0, span.start), min(len(words), span.end)}
+    for start, end in pairwise(sorted(edges)):
+        own = base
+        for span in words.spans:
+            if span.start <= start and end <= span.end:
+                own += _style(span.style)
+        yield Segment(words.plain[start:end], own)
+
+
+def strip(parts: Sequence[Segment], width: int, style: Style) -> Strip:
+    """A line of exactly `width` cells."""
+    return Strip(parts).adjust_cell_length(width, style)
+
+
+def _style(style: str | Style) -> Style:
+    return Style.parse(style) if isinstance(style, str) else style

@@ -1,0 +1,71 @@
+"""Columns of a table: which of them a width has room for, and where they stand. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LEAST = 10
+"""Cells that a growing column keeps where others can be dropped for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column."""
+
+    key: str
+    """Names its cell in a `Line`."""
+    title: str
+    width: int
+    """Cells; of a growing column, the fewest before others are dropped for it."""
+    right: bool = False
+    """Whether its cells stand at the right, as numbers do."""
+    grow: bool = False
+    """Whether it takes what room is left."""
+    rank: int = 0
+    """Dropped first where the rank is highest, the last of equals before the first; 0 is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a column stands."""
+
+    column: Column
+    x: int
+    width: int
+
+
+def arrange(columns: Sequence[Column], width: int) -> tuple[Slot, ...]:
+    """The columns that `width` cells have room for, from left to right.
+
+    Two cells part them, one after a column of a single sign. What is left goes to the growing
+    columns in equal parts; where even those of rank 0 are too wide, the growing ones give way.
+    """
+    kept = list(columns)
+    while _taken(kept) > width and any(column.rank for column in kept):
+        highest = max(column.rank for column in kept)
+        last = max(i for i, column in enumerate(kept) if column.rank == highest)
+        del kept[last]
+    spare = width - _taken(kept)
+    growing = [column for column in kept if column.grow]
+    slots: list[Slot] = []
+    x = 0
+    for column in kept:
+        cells = column.width
+        if column.grow:
+            share = spare // len(growing) + (column is growing[-1]) * (spare % len(growing))
+            cells = max(min(LEAST, column.width), cells + share)
+        cells = max(0, min(cells, width - x))
+        if cells:
+            slots.append(Slot(column, x, cells))
+        x += cells + _gap(column)
+    return tuple(slots)
+
+
+def _taken(columns: Sequence[Column]) -> int:
+    """Cells of the columns with what parts them."""
+    return sum(c.width for c in columns) + sum(_gap(c) for c in columns[:-1])
+
+
+def _gap(column: Column) -> int:
+    return 1 if column.width == 1 else 2
