@@ -65,7 +65,11 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client will send no more; True keeps our side open for answers that are due."""
+        """The client will send no more; True keeps our side open for answers that are due.
+
+        Not for streams and sockets, nor for work that nobody else wants: one that half-closed
+        cannot be told from one that is gone, and a generation must not run on for nobody.
+        """
         self._eof = True
         if self._socket is not None or self._cancel_when_gone:
             return False
@@ -183,7 +187,7 @@ class Connection(asyncio.Protocol):
         keep_alive = exchange.keep_alive and not old and not self._site.stopping
         cors = cors_headers(head, self._site.policy)
         try:
-            if self._gone or self._eof:
+            if self._gone:
                 return
             start = reply.stream_head(answer, keep_alive=keep_alive, old=old, extra=cors)
             self._transport.write(start + (b"" if bare else reply.chunk(answer.first, old=old)))

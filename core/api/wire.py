@@ -11,6 +11,9 @@ the route (`Route.error_style`):
   status is 500, or what `Route.statuses` gives for the error's class.
 - `openai`: `{"error": {"message", "type", "param", "code"}}` with the error's own status.
 
+What the listener refuses before a handler sees it (403, 404, 405, 413, 415 and the like) has the
+same style and always its own status.
+
 Anything else that a handler raises is a bug: it is logged with its traceback, and the caller gets a
 500 that does not repeat it.
 """
