@@ -136,28 +136,27 @@ class Contents:
     async def obtain(self, job: Job, file: RepoFile) -> None:
         """Return when the content is there and verified: in the cache, or as a partial.
 
-        Raises what `Transfer.run` raises. Corrupt content is not kept.
+        It must be held (`alone`). Raises what `Transfer.run` raises. Corrupt content is not kept.
         """
         key = (job.repo, file.blob)
-        async with self._alone(key):
-            progress = self._progress.setdefault(key, Progress())
-            self._proved.discard(key)
-            if await self._is_ready(key, file):
-                progress.received_bytes = progress.hashed_bytes = file.size_bytes
-                return
-            path = await in_thread(lambda: self._cache.present(job.repo, job.revision, file))
-            if path is not None:
-                # Other tools do not check what they download, so what they left is checked here.
-                if await verified(path, file, progress):
-                    self._proved.add(key)
-                    await self._forget(key)
-                    return
-                logger.warning("%s is corrupt, and is fetched again.", path)
-            try:
-                await self._transfer(job, file, progress).run()
-            except Corrupt:
+        progress = self._progress.setdefault(key, Progress())
+        self._proved.discard(key)
+        if await self._is_ready(key, file):
+            progress.received_bytes = progress.hashed_bytes = file.size_bytes
+            return
+        path = await in_thread(lambda: self._cache.present(job.repo, job.revision, file))
+        if path is not None:
+            # Other tools do not check what they download, so what they left is checked here.
+            if await verified(path, file, progress):
+                self._proved.add(key)
                 await self._forget(key)
-                raise
+                return
+            logger.warning("%s is corrupt, and is fetched again.", path)
+        try:
+            await self._transfer(job, file, progress).run()
+        except Corrupt:
+            await self._forget(key)
+            raise
 
     def _transfer(self, job: Job, file: RepoFile, progress: Progress) -> Transfer:
         key = (job.repo, file.blob)
@@ -199,19 +198,18 @@ class Contents:
             raise disk_failure(path, error) from error
 
     async def publish(self, job: Job, file: RepoFile) -> None:
-        """Show a file that `obtain` got to every tool."""
+        """Show a file that `obtain` got to every tool; its content must still be held."""
         key = (job.repo, file.blob)
-        async with self._alone(key):
-            fresh = await self._is_ready(key, file)
-            if not fresh and key not in self._proved:
-                raise StorageFailed(
-                    f"{self._cache.partial(*key)} was removed by another program.",
-                    "Resume the download to fetch it again.",
-                )
-            await in_thread(lambda: self._cache.publish(job.repo, job.revision, file, fresh=fresh))
-            self._proved.add(key)
-            if self._claims.pop(key, None) is not None:
-                await self._journal.forget_claim(key)
+        fresh = await self._is_ready(key, file)
+        if not fresh and key not in self._proved:
+            raise StorageFailed(
+                f"{self._cache.partial(*key)} was removed by another program.",
+                "Resume the download to fetch it again.",
+            )
+        await in_thread(lambda: self._cache.publish(job.repo, job.revision, file, fresh=fresh))
+        self._proved.add(key)
+        if self._claims.pop(key, None) is not None:
+            await self._journal.forget_claim(key)
 
     async def publish_ref(self, job: Job) -> None:
         """Note where the job's branch is, now that the commit's files are there."""
@@ -221,7 +219,7 @@ class Contents:
     async def drop(self, keys: Collection[Key]) -> None:
         """Delete the partials of contents that nobody wants any more."""
         for key in keys:
-            async with self._alone(key, wait=False) as mine:
+            async with self.alone(key, wait=False) as mine:
                 if mine:
                     await self._forget(key)
 
@@ -232,10 +230,11 @@ class Contents:
         await in_thread(lambda: self._cache.discard(*key))
 
     @asynccontextmanager
-    async def _alone(self, key: Key, *, wait: bool = True) -> AsyncIterator[bool]:
-        """Hold a content against this process and all others; False where `wait` is and it is held.
+    async def alone(self, key: Key, *, wait: bool = True) -> AsyncIterator[bool]:
+        """Hold a content against all other jobs and programs.
 
-        One is held at a time, so nobody waits in a circle.
+        Without `wait`, False where another program holds it. Who holds several must have taken
+        them in the order of their keys, so that nobody waits in a circle.
         """
         own = self._locks.setdefault(key, asyncio.Lock())
         async with own:

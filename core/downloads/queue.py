@@ -15,6 +15,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -315,12 +316,16 @@ class Downloads:
         """Obtain every content, then publish every file."""
         await self._contents.prepare(job)
         await self._check_room(job, [self._jobs[other] for other in self._runs])
-        for file in job.contents:
-            await self._contents.obtain(job, file)
-        self._announce(job.id)
-        for file in job.files:
-            await self._contents.publish(job, file)
-        await self._contents.publish_ref(job)
+        async with AsyncExitStack() as held:
+            # All stay held until they are published: whoever waits for one finds it, and does not
+            # fetch it a second time.
+            for file in sorted(job.contents, key=lambda file: file.blob):
+                await held.enter_async_context(self._contents.alone((job.repo, file.blob)))
+                await self._contents.obtain(job, file)
+            self._announce(job.id)
+            for file in job.files:
+                await self._contents.publish(job, file)
+            await self._contents.publish_ref(job)
 
 
 def _ended(job: Job, state: DownloadState) -> Job:

@@ -10,6 +10,7 @@ the file, or several connections for one file, fits in at `Source(transport=...)
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -17,6 +18,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from importlib import import_module
 from typing import cast
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -100,6 +102,7 @@ class Source:
         self._stall_s = stall_s
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
+        self._connecting = asyncio.Lock()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -108,13 +111,17 @@ class Source:
             self._client = None
 
     async def _connected(self) -> httpx.AsyncClient:
-        if self._client is None:
-            # In a thread: certificates are read from disk.
-            client = await in_thread(self._make_client)
-            self._client = self._client or client
-        return self._client
+        async with self._connecting:
+            if self._client is None:
+                self._client = await in_thread(self._make_client)
+            return self._client
 
     def _make_client(self) -> httpx.AsyncClient:
+        """Blocks for some 0.1 s: certificates are read from disk, and modules are imported.
+
+        httpx would import anyio's backend with the first request, and hold up the loop for it.
+        """
+        import_module("anyio._backends._asyncio")
         return httpx.AsyncClient(
             headers={"User-Agent": f"modeldeck/{__version__}", "Accept-Encoding": "identity"},
             timeout=httpx.Timeout(CONNECT_S, read=self._stall_s, pool=None),

@@ -104,9 +104,9 @@ async def test_the_files_are_there_before_the_job_is_completed(rig: Rig) -> None
 
 
 async def test_nothing_is_visible_before_all_of_it_is_verified(rig: Rig) -> None:
-    """The first part of a split model is verified while the second still comes."""
+    """All parts of a split model but one are verified while that one still comes."""
     files = rig.files("deck/tiny-split-GGUF")
-    last = files[-1]
+    last = max(files, key=lambda file: file.blob)
     rig.hub.faults.stall(last.size_bytes // 2, path=last.path)
     job = await rig.start("deck/tiny-split-GGUF", files)
     rest = job.total_bytes - last.size_bytes
@@ -391,6 +391,21 @@ async def test_a_partial_that_another_program_pruned_is_fetched_anew(rig: Rig) -
     await rig.downloads.resume(job.id)
     assert (await rig.ended(job.id)).state == "completed"
     assert [start for start, _ in rig.fetched("padded-F16.gguf")] == [0, 0]
+    await hub_says(rig, PADDED)
+
+
+async def test_both_tools_at_one_time_fetch_once_and_corrupt_nothing(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = FAST
+    job = await rig.start(PADDED)
+    await rig.until(job.id, is_moving)
+    name = rig.files(PADDED)[0].path
+    theirs = asyncio.to_thread(
+        hf_hub_download, PADDED, name, cache_dir=rig.cache.root, endpoint=rig.hub.url
+    )
+    path, done = await asyncio.gather(theirs, rig.ended(job.id))
+    assert done.state == "completed"
+    assert os.path.basename(path) == name
+    assert len(rig.fetched(name)) == 1
     await hub_says(rig, PADDED)
 
 
