@@ -1,0 +1,202 @@
+"""Bars, sparklines, and lines of text that repaint only the cells that changed.
+
+Textual's own bars and sparkline repaint themselves whole, twenty times what changed; these are
+text, drawn by `Lines` or by a cell of a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual.color import Color
+from textual.geometry import Region, Size
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui import format as fmt
+from tui.format import Glyphs
+
+NEAR = 4
+"""Equal cells between two that differ that are sent along: moving the cursor costs as much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paint:
+    """The colours of a theme, as rich text takes them. None of them tells anything alone."""
+
+    accent: Style
+    good: Style
+    warning: Style
+    bad: Style
+    muted: Style
+    strong: Style
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> Paint:
+        """From the variables of the theme in force (`App.theme_variables`)."""
+
+        def style(name: str) -> Style:
+            return Style(color=Color.parse(variables[name]).rich_color)
+
+        return cls(
+            accent=style("primary"),
+            good=style("success"),
+            warning=style("warning"),
+            bad=style("error"),
+            muted=Style(dim=True),
+            strong=Style(bold=True),
+        )
+
+
+def bar(
+    fraction: float | None, width: int, glyphs: Glyphs, paint: Paint, style: Style | None = None
+) -> Text:
+    """A bar of `width` cells; all of it empty where the fraction is not known."""
+    shape = fmt.bar(fraction, width, glyphs)
+    full = shape.count(glyphs.full)
+    return Text.assemble((shape[:full], style or paint.accent), (shape[full:], paint.muted))
+
+
+def spark(
+    values: Sequence[float | None], ceiling: float | None, glyphs: Glyphs, paint: Paint
+) -> Text:
+    """One cell a value, from 0 to `ceiling` (None for the largest value); unknown ones are said."""
+    known = [value for value in values if value is not None]
+    top = ceiling if ceiling is not None else max(known, default=0.0)
+    text = Text()
+    for value in values:
+        if value is None:
+            text.append(glyphs.unknown, paint.muted)
+        else:
+            text.append(glyphs.levels[_level(value, top, len(glyphs.levels))], paint.accent)
+    return text
+
+
+def _level(value: float, top: float, levels: int) -> int:
+    """Rounded up, so that the lowest level is nothing at all and little can be told from it."""
+    if top <= 0 or value <= 0:
+        return 0
+    return max(1, min(levels - 1, math.ceil(value / top * (levels - 1))))
+
+
+class History:
+    """What a figure was over the last while, in slots of equal time, each with its largest value.
+
+    Slots are counted from the clock's zero, so that a drawn cell moves without changing.
+    """
+
+    def __init__(self, span_s: float, slots: int) -> None:
+        self.span_s = span_s
+        self._slot_s = span_s / slots
+        self._slots: deque[tuple[int, float]] = deque(maxlen=slots)
+        """Number and largest value of each slot that has one, in order."""
+        self._length = slots
+
+    def add(self, at: float, value: float | None) -> None:
+        """Note a value at a time in seconds, never before that of the last one."""
+        if value is None:
+            return
+        number = int(at // self._slot_s)
+        if self._slots and self._slots[-1][0] == number:
+            value = max(value, self._slots.pop()[1])
+        self._slots.append((number, value))
+
+    def values(self, now: float, cells: int) -> list[float | None]:
+        """The last while in at most `cells` values, the newest last; None where it is unknown."""
+        each = -(-self._length // max(1, cells))
+        count = self._length // each
+        last = int(now // self._slot_s) // each
+        found: dict[int, float] = {}
+        for number, value in self._slots:
+            cell = number // each
+            found[cell] = max(value, found.get(cell, value))
+        return [found.get(cell) for cell in range(last - count + 1, last + 1)]
+
+
+def fitted(parts: Sequence[tuple[int, Text]], width: int, gap: int = 3) -> Text:
+    """Parts side by side, each with its rank; where it is narrow, the highest ranks are dropped."""
+    kept = list(parts)
+    while len(kept) > 1 and sum(t.cell_len for _, t in kept) + gap * (len(kept) - 1) > width:
+        kept.remove(max(kept, key=lambda part: part[0]))
+    line = Text()
+    for _, text in kept:
+        line.append(" " * gap if line else "").append_text(text)
+    line.truncate(max(0, width), overflow="ellipsis")
+    return line
+
+
+class Lines(Widget):
+    """Some lines of text. `show` repaints the cells that differ from what is shown already."""
+
+    DEFAULT_CSS = """
+    Lines { height: auto; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lines: tuple[Text, ...] = ()
+
+    @property
+    def plain(self) -> str:
+        """What is shown, without colours."""
+        return "\n".join(line.plain for line in self._lines)
+
+    def show(self, lines: Sequence[Text]) -> None:
+        """Show these lines from now on."""
+        before, self._lines = self._lines, tuple(lines)
+        if len(before) != len(self._lines):
+            self.refresh(layout=True)
+            return
+        regions = [
+            Region(start, y, end - start, 1)
+            for y, (old, new) in enumerate(zip(before, self._lines, strict=True))
+            for start, end in changed(old, new)
+        ]
+        if regions:
+            self.refresh(*regions)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many as there are lines."""
+        return len(self._lines)
+
+    def render_line(self, y: int) -> Strip:
+        """One line over the whole width."""
+        base = self.rich_style
+        line = self._lines[y] if y < len(self._lines) else Text()
+        segments = list(Segment.apply_style(line.render(self.app.console, end=""), base))
+        return Strip(segments).crop_extend(0, self.size.width, base)
+
+
+def changed(old: Text, new: Text) -> Iterator[tuple[int, int]]:
+    """Runs of cells that differ, as start and end; runs that lie close together are one."""
+    before, after = _cells(old), _cells(new)
+    length = max(len(before), len(after))
+    blank = (" ", ())
+    before += [blank] * (length - len(before))
+    after += [blank] * (length - len(after))
+    differ = [x for x, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+    while differ:
+        run = next((n for n in range(1, len(differ)) if differ[n] - differ[n - 1] > NEAR), None)
+        yield differ[0], differ[(run or 0) - 1] + 1
+        differ = differ[run:] if run else []
+
+
+_Cell = tuple[str, tuple[Style | str, ...]]
+
+
+def _cells(text: Text) -> list[_Cell]:
+    """What stands in each cell and how; the second cell of a wide character is empty."""
+    cells: list[_Cell] = []
+    for index, char in enumerate(text.plain):
+        styles = tuple(span.style for span in text.spans if span.start <= index < span.end)
+        width = fmt.columns(char)
+        if width == 0 and cells:
+            cells[-1] = (cells[-1][0] + char, cells[-1][1])
+        cells += [(char if at == 0 else "", styles) for at in range(width)]
+    return cells
