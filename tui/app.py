@@ -7,12 +7,15 @@ starts runs in workers of the app; what comes of it becomes a notice.
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from textual import work
 from textual.app import App, ComposeResult, SystemCommand
 from textual.reactive import var
 from textual.screen import Screen
@@ -28,8 +31,9 @@ from tui.format import Glyphs
 from tui.help import Help
 from tui.link import Attach, Link, LinkState, LinkStatus
 from tui.screens import VIEWS
+from tui.screens.themes import ThemePicker
 from tui.screens.view import View
-from tui.theme import DEFAULT, Themes
+from tui.theme import DEFAULT, Themes, fitting
 from tui.widgets.footer import Footer
 from tui.widgets.notice import Message, Notice, Severity
 from tui.widgets.prompt import Prompt
@@ -92,18 +96,22 @@ class Dashboard(App[None]):
         settings: Tui,
         keymap: Mapping[str, str],
         themes: Themes,
+        keep_theme: Callable[[str], None] | None = None,
     ) -> None:
-        super().__init__()
+        """`keep_theme` writes the name of a chosen theme down; it may raise DeckError."""
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.link = Link(attach)
         self.glyphs = glyphs
         self.settings = settings
         self.keymap = keymap
         self.messages: deque[Message] = deque(maxlen=MESSAGES_KEPT)
         """What was said so far, for the Log view."""
+        self._themes = themes
+        self._keep_theme = keep_theme
         for theme in themes.themes:
             self.register_theme(theme)
         known = settings.theme in self.available_themes
-        self.theme = settings.theme if known else DEFAULT
+        self.theme = self._fitting(settings.theme if known else DEFAULT)
         self._stands = False
         self._problems = [*themes.problems]
         if not known:
@@ -195,6 +203,28 @@ class Dashboard(App[None]):
         view = self.view
         parts = [(view.TITLE, view.NAME, view.COMMANDS), ("Everywhere", "app", COMMANDS)]
         self.push_screen(Help(parts, self.keymap))
+
+    def _fitting(self, name: str) -> str:
+        """The theme to show where `name` is wanted: terminals differ in what colours they know."""
+        theme = self.available_themes[name]
+        return fitting(theme, self.console.color_system, no_color=self.no_color)
+
+    @work(exclusive=True, group="theme")
+    async def action_theme(self) -> None:
+        """Choose a theme, seeing each."""
+        picker = ThemePicker(
+            self._themes.themes,
+            lambda theme: self._fitting(theme.name) == theme.name,
+            self._themes.problems,
+        )
+        chosen = await self.push_screen_wait(picker)
+        if chosen is not None and self._keep_theme is not None:
+            try:
+                await asyncio.to_thread(self._keep_theme, chosen)
+            except DeckError as error:
+                self.say(str(error), "error")
+            else:
+                self.say(f"The theme is {chosen} from now on.", "done")
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: the commands of the view in front, and those that hold everywhere."""

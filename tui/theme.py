@@ -1,21 +1,33 @@
 """Themes: TOML files in `themes/` and in the person's configuration folder.
 
-A theme is data; one that cannot be read is a notice, never a crash.
+A theme is data; one that cannot be read is a notice, never a crash. `ink` turns the theme in force
+into styles for what is drawn line by line, and `fitting` says which theme a terminal can show.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from rich.style import Style
 from textual.color import Color, ColorParseError
+from textual.css.constants import VALID_STYLE_FLAGS
 from textual.theme import Theme
 
 DEFAULT = "deck-dark"
+SIXTEEN = "terminal"
+"""The theme for terminals that know 16 colours only: it uses their own."""
+PLAIN = "plain"
+"""The theme without any colour, for NO_COLOR and terminals that know none."""
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+"""Names of themes: they become classes of the style sheet, and are typed by people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,23 +49,53 @@ class Document:
     surface: str | None = None
     panel: str | None = None
     variables: dict[str, str] = field(default_factory=dict)
-    """Further variables of the style sheet."""
+    """Further variables of the style sheet, such as `border` or `block-cursor-background`."""
 
 
 def parse(text: str) -> Theme:
     """The theme that a file describes. Raises ValueError saying what is wrong with it."""
     try:
-        document = msgspec.convert(tomllib.loads(text), Document)
+        table = tomllib.loads(text)
+        document = msgspec.convert(table, Document)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ValueError(str(error)) from error
-    fields: dict[str, Any] = msgspec.to_builtins(document)
-    for name, value in fields.items():
+    if unknown := sorted(set(table) - {entry.name for entry in fields(Document)}):
+        raise ValueError(f"there is no entry {unknown[0]!r} in a theme")
+    if not NAME.fullmatch(document.name):
+        raise ValueError("a name is small letters, figures and dashes, 32 at most")
+    values: dict[str, Any] = msgspec.to_builtins(document)
+    for name, value in values.items():
         if isinstance(value, str) and name != "name":
-            try:
-                Color.parse(value)
-            except ColorParseError as error:
-                raise ValueError(f"{name} is not a colour: {value}") from error
-    return Theme(**{name: value for name, value in fields.items() if value is not None})
+            _check_colour(name, value)
+    theme = Theme(**{name: value for name, value in values.items() if value is not None})
+    known = theme.to_color_system().generate()
+    for name, value in document.variables.items():
+        _check_variable(name, value, known)
+    return theme
+
+
+def _check_colour(name: str, value: str) -> None:
+    """Raise ValueError where the value is not a plain colour."""
+    try:
+        Color.parse("" if value == "auto" else value)
+    except ColorParseError as error:
+        raise ValueError(f"{name} is not a colour: {value!r}") from error
+
+
+_SHARE = re.compile(r"^(?P<colour>\S+)\s+\d{1,3}%$")
+
+
+def _check_variable(name: str, value: str, known: Collection[str]) -> None:
+    """Raise ValueError where the style sheet would stumble over a variable."""
+    plain = Theme(name="plain", primary="white").to_color_system().generate()
+    if name not in known or name not in plain:
+        raise ValueError(f"there is no variable {name!r}")
+    if name.endswith("style") or "-style-" in name:
+        if not set(value.split()) <= VALID_STYLE_FLAGS:
+            raise ValueError(f"{name} is not a text style: {value!r}")
+    elif not plain[name].endswith("%") or not value.startswith("auto"):
+        share = _SHARE.match(value)
+        _check_colour(name, share["colour"] if share else value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,3 +121,60 @@ def load(own: Path | None) -> Themes:
         except (OSError, ValueError) as error:
             problems.append(f"theme {entry.name}: {error}")
     return Themes(themes=tuple(found[name] for name in sorted(found)), problems=tuple(problems))
+
+
+def fitting(theme: Theme, colour_system: str | None, *, no_color: bool) -> str:
+    """The name of the theme to show where `theme` is wanted.
+
+    `colour_system` is what the terminal knows, as Rich names it: `truecolor`, `256`, `standard` for
+    16, None for none. Themes of one's own colours need 256; the terminal's own 16 go everywhere.
+    """
+    if no_color or colour_system is None:
+        return PLAIN
+    if colour_system == "standard" and not theme.ansi:
+        return SIXTEEN
+    return theme.name
+
+
+# Styles for what is drawn line by line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ink:
+    """The theme's foreground colours as Rich styles. Each goes beside a glyph or a word."""
+
+    primary: Style
+    secondary: Style
+    accent: Style
+    success: Style
+    warning: Style
+    error: Style
+    muted: Style
+    """For what matters less; still readable."""
+
+
+def ink(variables: Mapping[str, str]) -> Ink:
+    """The inks of a theme, from `App.theme_variables`."""
+
+    def style(name: str) -> Style:
+        return Style.from_color(Color.parse(variables[name]).rich_color)
+
+    return Ink(
+        primary=style("primary"),
+        secondary=style("secondary"),
+        accent=style("accent"),
+        success=style("success"),
+        warning=style("warning"),
+        error=style("error"),
+        muted=_muted(Color.parse(variables["foreground"]), Color.parse(variables["background"])),
+    )
+
+
+MUTED_SHARE = 0.72
+"""Of the foreground in muted text: fainter is below 4.5 to 1 on a panel in some theme."""
+
+
+def _muted(foreground: Color, background: Color) -> Style:
+    if foreground.ansi is not None or background.ansi is not None:
+        return Style(dim=True)
+    return Style.from_color(background.blend(foreground, MUTED_SHARE).rich_color)
