@@ -1,26 +1,312 @@
-"""Downloads."""
+"""Downloads: what is fetched, how fast, and what became of it."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
+from rich.text import Text
+from textual import events, on, work
 from textual.app import ComposeResult
-from textual.widgets import Static
 
+from core.client import Client
+from core.errors import DeckError
+from core.schema import Download, DownloadState
+from tui import format as fmt
 from tui.commands import Command, bindings
+from tui.screens import downloads_rows as drawn
+from tui.screens.downloads_rows import ACTIVE, ENDED, Row
 from tui.screens.view import View
+from tui.widgets.bars import History, Lines, Paint, fitted, spark
+from tui.widgets.table import Table
 
-COMMANDS: tuple[Command, ...] = ()
+RATE_S = 60.0
+"""How far back the rate is drawn."""
+RATE_SLOTS = 30
+RATE_CELLS = 15
+
+ABOUT_LINES = 5
+"""Lines below the table at most; the Log view has the rest."""
+
+COMMANDS = (
+    Command(
+        name="cancel",
+        keys="c",
+        label="cancel",
+        help="Cancel the download; what arrived is kept for another time.",
+        marks=True,
+    ),
+    Command(
+        name="pause",
+        keys="p",
+        label="pause",
+        help="Pause the download, or let it go on.",
+        marks=True,
+    ),
+    Command(
+        name="retry",
+        keys="r",
+        label="retry",
+        help="Try a failed or canceled download again.",
+        marks=True,
+    ),
+    Command(name="files", keys="enter", label="files", help="Show its files, or hide them."),
+    Command(
+        name="discard",
+        keys="C",
+        label="cancel, delete",
+        help="Cancel the download and delete what arrived; asks first.",
+        marks=True,
+    ),
+    Command(
+        name="clear",
+        keys="X",
+        label="clear finished",
+        help="Take everything that ended off the list.",
+    ),
+    Command(name="copy", keys="y", label="copy name", help="Copy the model's name.", footer=False),
+)
 
 
 class Downloads(View):
-    """Downloads."""
+    """The jobs, with what is to be said of the one under the cursor below them."""
 
+    DEFAULT_CSS = """
+    Downloads { padding: 0 1; }
+    Downloads #head { margin: 0 0 1 2; }
+    Downloads #about { margin: 1 0 0 2; max-height: 5; }
+    Downloads.low #head { margin: 0 0 0 2; }
+    Downloads.low #about { margin: 0 0 0 2; max-height: 2; }
+    """
     NAME = "downloads"
     TITLE = "Downloads"
     COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._rate = History(RATE_S, RATE_SLOTS)
+        self._opened: set[str] = set()
+
     def compose(self) -> ComposeResult:
-        """Nothing yet."""
-        yield Static(self.TITLE)
+        """Head, table, and words on the row under the cursor."""
+        yield Lines(id="head")
+        yield Table[Row](
+            drawn.COLUMNS,
+            lambda row: drawn.line(row, self.dashboard.glyphs, self._paint),
+            self.dashboard.glyphs,
+            "Nothing is being downloaded.\n1 opens the Catalog; d there downloads a model.",
+        )
+        yield Lines(id="about")
+
+    def on_mount(self) -> None:
+        """The head has a clock of its own: a rate of zero is news, too."""
+        self.set_interval(RATE_S / RATE_SLOTS, self._tick)
+        self.dashboard.theme_changed_signal.subscribe(self, lambda _: self._draw())
+
+    # Drawing
+
+    @property
+    def _paint(self) -> Paint:
+        return Paint.of(self.dashboard.theme_variables)
+
+    @property
+    def table(self) -> Table[Row]:
+        """The table of jobs."""
+        return self.query_one(Table)
+
+    @property
+    def jobs(self) -> list[Download]:
+        """All jobs of the core."""
+        return list(self.state.downloads.values()) if self.state else []
+
+    def watch_state(self) -> None:
+        """Draw what changed."""
+        if self.is_mounted:
+            self._tick()
+            self._draw()
+
+    def activated(self) -> None:
+        """The keys belong to the table."""
+        self._draw()
+        self.table.focus()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Where it is low, the table gets the lines."""
+        self.set_class(event.size.height < 16, "low")
+        self._draw()
+
+    @on(Table.Highlighted)
+    def _highlighted(self, event: Table.Highlighted) -> None:
+        event.stop()
+        self._draw_about()
+
+    def _tick(self) -> None:
+        if self.state is not None:
+            self._rate.add(time.monotonic(), drawn.rate_bytes_per_s(self.jobs))
+        if self.display:
+            self._draw_head()
+
+    def _draw(self) -> None:
+        if not self.display:
+            return
+        self._draw_head()
+        self.table.show(drawn.rows(self.jobs, self._opened), key=lambda row: row.key)
+        self._draw_about()
+
+    def _draw_head(self) -> None:
+        if self.state is None:
+            self.query_one("#head", Lines).show([Text("waiting for the core", self._paint.muted)])
+            return
+        glyphs, paint = self.dashboard.glyphs, self._paint
+        shape = spark(self._rate.values(time.monotonic(), RATE_CELLS), None, glyphs, paint)
+        rate = fmt.rate(drawn.rate_bytes_per_s(self.jobs))
+        parts = [
+            (0, Text(drawn.counts(self.jobs, glyphs), paint.strong)),
+            (1, Text.assemble(f"{rate:>10} ", shape)),
+            (2, drawn.disk(self.state, paint)),
+        ]
+        self.query_one("#head", Lines).show([fitted(parts, self.size.width - 4)])
+
+    def _draw_about(self) -> None:
+        row = self.table.cursor_item
+        lines = drawn.about(row.job, self.dashboard.glyphs, self._paint) if row else []
+        width = max(10, self.size.width - 4)
+        wrapped = [part for line in lines for part in line.wrap(self.app.console, width)]
+        self.query_one("#about", Lines).show(wrapped[:ABOUT_LINES])
+
+    # Verbs
+
+    def _chosen(self, states: Sequence[DownloadState], verb: str) -> list[Download]:
+        """The marked jobs, or the one under the cursor, as far as the verb means something."""
+        jobs = {row.job.id: row.job for row in self.table.marked}.values()
+        fitting = [job for job in jobs if job.state in states]
+        if jobs and not fitting:
+            first = next(iter(jobs))
+            self.dashboard.say(f"{first.unique} is {first.state}: there is nothing to {verb}.")
+        return fitting
+
+    def _each(
+        self,
+        jobs: Sequence[Download],
+        act: Callable[[Client, str], Awaitable[Download | None]],
+        words: Callable[[Sequence[Download]], str],
+    ) -> None:
+        """Do it to each job, whatever comes of the others; what went wrong is said of each."""
+
+        async def one(client: Client, job: Download) -> Download | DeckError:
+            try:
+                return await act(client, job.id) or job
+            except DeckError as error:
+                return error
+
+        async def doing(client: Client) -> list[Download]:
+            answers = await asyncio.gather(*(one(client, job) for job in jobs))
+            errors = [answer for answer in answers if isinstance(answer, DeckError)]
+            for error in errors[1:]:
+                self.dashboard.say(str(error), "error")
+            if errors:
+                raise errors[0]
+            return [answer for answer in answers if isinstance(answer, Download)]
+
+        if jobs:
+            self.table.unmark()
+            self.perform(doing, words)
+
+    def action_cancel(self) -> None:
+        """Cancel; the partial files stay."""
+        jobs = self._chosen((*ACTIVE, "paused", "failed"), "cancel")
+        self._each(jobs, lambda client, key: client.cancel_download(key), _canceled)
+
+    @work
+    async def action_discard(self) -> None:
+        """Cancel and delete what arrived, after showing how much that is."""
+        states: tuple[DownloadState, ...] = (*ACTIVE, "paused", "failed", "canceled")
+        jobs = self._chosen(states, "cancel")
+        if jobs and await self.confirm(drawn.discarding(jobs), "deletes it"):
+            freed = sum(job.received_bytes for job in jobs)
+            self._each(
+                jobs,
+                lambda client, key: client.cancel_download(key, discard=True),
+                lambda done: f"{_named(done)} canceled: {fmt.size(freed)} deleted",
+            )
+
+    def action_pause(self) -> None:
+        """Pause what runs; where nothing does, let what is paused go on."""
+        jobs = self._chosen((*ACTIVE, "paused"), "pause")
+        running = [job for job in jobs if job.state in ACTIVE]
+        if running:
+            self._each(
+                running,
+                lambda client, key: client.pause_download(key),
+                lambda done: f"{_named(done)} paused; p lets it go on",
+            )
+        else:
+            self._resume(jobs, "goes on")
+
+    def action_retry(self) -> None:
+        """Try again what failed, or was canceled or paused."""
+        self._resume(self._chosen(("failed", "canceled", "paused"), "retry"), "is fetched again")
+
+    def _resume(self, jobs: Sequence[Download], words: str) -> None:
+        self._each(
+            jobs,
+            lambda client, key: client.resume_download(key),
+            lambda done: f"{_named(done)} {words}",
+        )
+
+    @work
+    async def action_clear(self) -> None:
+        """Take what ended off the list; asks where partial files go with it."""
+        jobs = [job for job in self.jobs if job.state in ENDED]
+        if not jobs:
+            self.dashboard.say("Nothing has ended yet.")
+            return
+        plan = drawn.clearing(jobs)
+        if plan and not await self.confirm(plan, "clears them"):
+            return
+        self._each(
+            jobs,
+            lambda client, key: client.remove_download(key),
+            lambda done: f"{fmt.number(len(done), 'download')} cleared",
+        )
+
+    @on(Table.Chosen)
+    def _files(self, event: Table.Chosen) -> None:
+        event.stop()
+        self.action_files()
+
+    def action_files(self) -> None:
+        """Show the files of the job under the cursor, or hide them."""
+        row = self.table.cursor_item
+        if row is None:
+            return
+        self._opened ^= {row.job.id}
+        self._draw()
+        self.table.move_to(row.job.id)
+
+    def action_copy(self) -> None:
+        """Copy the model's name to the clipboard of the terminal."""
+        if (row := self.table.cursor_item) is not None:
+            self.app.copy_to_clipboard(row.job.unique)
+            self.dashboard.say(f"{row.job.unique} copied", "done")
+
+    def dismiss(self) -> bool:
+        """Take the marks away, then hide the files."""
+        if self.table.unmark():
+            return True
+        had = bool(self._opened)
+        self._opened.clear()
+        self._draw()
+        return had
+
+
+def _named(jobs: Sequence[Download]) -> str:
+    return jobs[0].unique if len(jobs) == 1 else fmt.number(len(jobs), "download")
+
+
+def _canceled(jobs: Sequence[Download]) -> str:
+    kept = sum(job.received_bytes for job in jobs)
+    return f"{_named(jobs)} canceled: {fmt.size(kept)} kept, r fetches the rest"

@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rich.segment import Segment
 from rich.style import Style
@@ -41,17 +42,22 @@ class Paint:
     def of(cls, variables: Mapping[str, str]) -> Paint:
         """From the variables of the theme in force (`App.theme_variables`)."""
 
-        def style(name: str) -> Style:
-            return Style(color=Color.parse(variables[name]).rich_color)
+        return _paint(*(variables[name] for name in ("primary", "success", "warning", "error")))
 
-        return cls(
-            accent=style("primary"),
-            good=style("success"),
-            warning=style("warning"),
-            bad=style("error"),
-            muted=Style(dim=True),
-            strong=Style(bold=True),
-        )
+
+@lru_cache(maxsize=32)
+def _paint(accent: str, good: str, warning: str, bad: str) -> Paint:
+    def style(colour: str) -> Style:
+        return Style(color=Color.parse(colour).rich_color)
+
+    return Paint(
+        accent=style(accent),
+        good=style(good),
+        warning=style(warning),
+        bad=style(bad),
+        muted=Style(dim=True),
+        strong=Style(bold=True),
+    )
 
 
 def bar(

@@ -1,0 +1,222 @@
+"""What the Downloads view says of a job: pure, a record in, cells and lines out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.style import Style
+from rich.text import Text
+
+from core.schema import Download, DownloadFile, DownloadState
+from core.state import State
+from tui import format as fmt
+from tui.format import Glyphs
+from tui.widgets.bars import Paint, bar
+from tui.widgets.table import Cell, Column, Line
+
+ACTIVE: tuple[DownloadState, ...] = ("queued", "downloading", "verifying")
+ENDED: tuple[DownloadState, ...] = ("completed", "failed", "canceled")
+SETTLED: tuple[DownloadState, ...] = ("completed", "canceled")
+"""Nothing more is to be done or decided about these."""
+
+BAR = 12
+
+COLUMNS = (
+    Column("sign", "", 1),
+    Column("model", "model", 20, grow=True),
+    Column("state", "state", 11, rank=1),
+    Column("bar", "progress", BAR, rank=4),
+    Column("percent", "", 5, right=True),
+    Column("what", "", 25, rank=5),
+    Column("rate", "rate", 10, right=True, rank=3),
+    Column("left", "left", 6, right=True, rank=2),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A job, or one of its files below it."""
+
+    job: Download
+    file: DownloadFile | None = None
+
+    @property
+    def key(self) -> str:
+        """The same as long as the job lives."""
+        return f"{self.job.id}/{self.file.path}" if self.file else self.job.id
+
+
+def rows(jobs: Iterable[Download], opened: Collection[str]) -> list[Row]:
+    """What is under way in its order, then what is settled, the newest first."""
+    jobs = list(jobs)
+    settled = sorted(
+        (job for job in jobs if job.state in SETTLED),
+        key=lambda job: job.finished_at or "",
+        reverse=True,
+    )
+    found: list[Row] = []
+    for job in [*(job for job in jobs if job.state not in SETTLED), *settled]:
+        found.append(Row(job))
+        if job.id in opened:
+            found += (Row(job, file) for file in job.files)
+    return found
+
+
+# Rows
+
+
+def line(row: Row, glyphs: Glyphs, paint: Paint) -> Line:
+    """One line of the table."""
+    if row.file is not None:
+        return Line(row.key, _file_cells(row.file, glyphs, paint), dim=True)
+    job = row.job
+    sign, style = _sign(job.state, glyphs, paint)
+    flows = job.state == "downloading"
+    cells: dict[str, Cell] = {
+        "sign": Text(sign, style),
+        "model": job.unique,
+        "state": Text(job.state, style),
+        "what": what(job),
+        "rate": fmt.rate(job.rate_bytes_per_s) if flows else _average(job),
+        "left": fmt.span(job.eta_s) if flows else "",
+    }
+    if job.state not in SETTLED:
+        fraction = _fraction(job)
+        cells["bar"] = bar(fraction, BAR, glyphs, paint, None if flows else style)
+        cells["percent"] = fmt.percent(fraction)
+    return Line(row.key, cells, dim=job.state == "canceled")
+
+
+def _sign(state: DownloadState, glyphs: Glyphs, paint: Paint) -> tuple[str, Style]:
+    return {
+        "queued": (glyphs.dot, paint.muted),
+        "downloading": (glyphs.down, paint.accent),
+        "verifying": (glyphs.busy, paint.accent),
+        "paused": (glyphs.paused, paint.warning),
+        "completed": (glyphs.done, paint.good),
+        "failed": (glyphs.failed, paint.bad),
+        "canceled": (glyphs.dot, paint.muted),
+    }[state]
+
+
+def what(job: Download) -> str:
+    """How much of it is here, or what became of it, in a few words."""
+    match job.state:
+        case "completed":
+            return f"{fmt.size(job.total_bytes)} in {fmt.duration(job.seconds)}, verified"
+        case "canceled":
+            kept = job.received_bytes
+            return f"{fmt.size(kept)} kept" if kept else "nothing kept"
+        case "failed" | "paused" if job.error is not None:
+            return job.error.message
+        case "verifying":
+            return f"verified {fmt.size_of(job.verified_bytes, job.total_bytes)}"
+        case _:
+            return fmt.size_of(job.received_bytes, job.total_bytes)
+
+
+def _fraction(job: Download) -> float | None:
+    return job.received_bytes / job.total_bytes if job.total_bytes else None
+
+
+def _average(job: Download) -> str:
+    """The rate over all runs of a job that is complete."""
+    if job.state != "completed" or job.seconds <= 0:
+        return ""
+    return fmt.rate(job.total_bytes / job.seconds)
+
+
+def _file_cells(file: DownloadFile, glyphs: Glyphs, paint: Paint) -> dict[str, Cell]:
+    fraction = file.received_bytes / file.size_bytes if file.size_bytes else None
+    cells: dict[str, Cell] = {
+        "sign": "",
+        "model": f"{glyphs.branch} {file.path}",
+        "state": file.state,
+        "what": fmt.size_of(file.received_bytes, file.size_bytes),
+    }
+    if file.state not in SETTLED:
+        cells["bar"] = bar(fraction, BAR, glyphs, paint)
+        cells["percent"] = fmt.percent(fraction)
+    else:
+        cells["what"] = fmt.size(file.size_bytes)
+    return cells
+
+
+# The head
+
+
+def counts(jobs: Iterable[Download], glyphs: Glyphs) -> str:
+    """How many there are of each kind; kinds of which there are none are left out."""
+    words: dict[DownloadState, str] = {
+        "downloading": "active",
+        "verifying": "active",
+        "completed": "done",
+    }
+    found = Counter(words.get(job.state, job.state) for job in jobs)
+    order = ("active", "queued", "paused", "failed", "canceled", "done")
+    parts = [f"{found[word]} {word}" for word in order if found[word]]
+    return f" {glyphs.dot} ".join(parts) or "no downloads"
+
+
+def rate_bytes_per_s(jobs: Iterable[Download]) -> float:
+    """What flows now, over all jobs."""
+    return sum(job.rate_bytes_per_s or 0 for job in jobs if job.state == "downloading")
+
+
+def disk(state: State, paint: Paint) -> Text:
+    """What will be free on the disk once everything unfinished is here."""
+    free = state.disk.free_bytes
+    if free is None:
+        return Text(f"disk {fmt.UNKNOWN}", paint.muted)
+    unfinished = [job for job in state.downloads.values() if job.state not in ENDED]
+    rest = free - sum(job.total_bytes - job.received_bytes for job in unfinished)
+    if rest < 0:
+        return Text(f"disk full: {fmt.size(-rest)} missing", paint.bad)
+    when = " after all of this" if unfinished else ""
+    return Text(f"disk {fmt.size(rest)} free{when}")
+
+
+# What is said below the table
+
+
+def about(job: Download, glyphs: Glyphs, paint: Paint) -> list[Text]:
+    """Everything about a job that its row has no room for."""
+    done = sum(file.state == "completed" for file in job.files)
+    files = fmt.number(len(job.files), "file")
+    if len(job.files) > 1:
+        files = f"{done} of {files}"
+    facts = [f"{job.repo} at {job.revision[:8]}", files]
+    if job.verified_bytes:
+        facts.append(f"{fmt.size_of(job.verified_bytes, job.total_bytes)} verified")
+    said = [Text(fmt.clean(job.unique), paint.strong)]
+    said.append(Text(fmt.clean(f" {glyphs.dot} ".join(facts)), paint.muted))
+    if job.error is not None:
+        style = paint.bad if job.state == "failed" else paint.warning
+        words = f"{job.error.message} {job.error.remedy}".strip()
+        said.append(Text(fmt.clean(f"{job.state}: {words}"), style))
+        said += [Text(fmt.clean(detail), paint.muted) for detail in job.error.details]
+    return said
+
+
+def discarding(jobs: Sequence[Download]) -> list[str]:
+    """The plan of a cancel that deletes what arrived."""
+    total = sum(job.received_bytes for job in jobs)
+    lines = [
+        f"Cancel {fmt.number(len(jobs), 'download')} and delete what arrived: {fmt.size(total)}."
+    ]
+    return lines + [f"  {fmt.size(job.received_bytes):>8}  {job.unique}" for job in jobs]
+
+
+def clearing(jobs: Sequence[Download]) -> list[str]:
+    """The plan of a clearing that deletes partial files; nothing where it deletes none."""
+    partial = [job for job in jobs if job.state != "completed" and job.received_bytes]
+    if not partial:
+        return []
+    total = sum(job.received_bytes for job in partial)
+    return [
+        f"Clear {fmt.number(len(jobs), 'download')} that ended. "
+        f"What arrived of these is deleted with them: {fmt.size(total)}.",
+        *(f"  {fmt.size(j.received_bytes):>8}  {j.unique}  {j.state}" for j in partial),
+    ]
