@@ -242,7 +242,9 @@ class Download:
     """The commit that is fetched; a job never changes it."""
     state: DownloadState
     received_bytes: int = 0
+    """Bytes that arrived, over all files."""
     verified_bytes: int = 0
+    """Bytes that were read back from disk and hashed; never more than arrived."""
     total_bytes: int = 0
     rate_bytes_per_s: float | None = None
     """Smoothed; None while nothing flows."""

@@ -175,8 +175,12 @@ class Cache:
                     return
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._check_inside(path.parent)
-                new.write_text(revision)
+                with new.open("w") as stream:
+                    stream.write(revision)
+                    stream.flush()
+                    os.fsync(stream.fileno())
                 os.replace(new, path)
+                sync_folder(path.parent)
         except OSError as error:
             raise failure(path, error) from error
 

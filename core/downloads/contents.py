@@ -244,11 +244,14 @@ class Contents:
                 if taken:
                     lock.release()
 
-            taken = await in_thread(lock.try_acquire, give_back)
-            while wait and not taken:
-                # Another program cannot wake us: its lock is asked for now and then.
-                await asyncio.sleep(LOCK_POLL_S)
+            try:
                 taken = await in_thread(lock.try_acquire, give_back)
+                while wait and not taken:
+                    # Another program cannot wake us: its lock is asked for now and then.
+                    await asyncio.sleep(LOCK_POLL_S)
+                    taken = await in_thread(lock.try_acquire, give_back)
+            except OSError as error:
+                raise disk_failure(self._cache.partial(*key), error) from error
             try:
                 yield taken
             finally:

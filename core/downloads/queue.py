@@ -102,6 +102,7 @@ class Downloads:
             self._announce(job.id)
         self._closed = False
         self._teller = asyncio.create_task(self._tell())
+        self._teller.add_done_callback(_report)
         self._schedule()
 
     async def close(self) -> None:
@@ -265,11 +266,7 @@ class Downloads:
 
     def _ran(self, job_id: str, task: asyncio.Task[None]) -> None:
         self._runs.pop(job_id, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # Expected failures are in the job's record: this is a bug, and must not pass unseen.
-            task.get_loop().call_exception_handler(
-                {"message": "a download ended unexpectedly", "exception": error, "task": task}
-            )
+        _report(task)
         self._schedule()
 
     async def _stop(self, job_id: str) -> Job:
@@ -284,7 +281,7 @@ class Downloads:
         """Work on a job until it has ended, whichever way."""
         job = self._jobs[job_id] = replace(self._jobs[job_id], state="downloading")
         self._announce(job_id)
-        began = time.monotonic()
+        began, bug = time.monotonic(), None
         try:
             await self._fetch(job)
             outcome = _ended(job, "completed")
@@ -293,6 +290,11 @@ class Downloads:
         except DeckError as error:
             logger.warning("%s: %s", job.unique, error)
             outcome = replace(_ended(job, "failed"), error=to_info(error))
+        except Exception as error:
+            # A bug. It goes on to whoever owns this task; the job must not look alive.
+            bug = DeckError(f"modeldeck itself failed: {error!r}.", "Please report it.")
+            outcome = replace(_ended(job, "failed"), error=to_info(bug))
+            bug.__cause__ = error
         finally:
             seconds = job.seconds + time.monotonic() - began
             self._jobs[job_id] = replace(job, seconds=seconds)
@@ -302,6 +304,8 @@ class Downloads:
         end = asyncio.create_task(self._end(replace(outcome, seconds=seconds)))
         await settled(end)
         end.result()
+        if bug is not None:
+            raise bug
 
     async def _end(self, outcome: Job) -> None:
         try:
@@ -326,6 +330,14 @@ class Downloads:
             for file in job.files:
                 await self._contents.publish(job, file)
             await self._contents.publish_ref(job)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Let a bug be seen. Expected failures are in the jobs' records, and never get here."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        task.get_loop().call_exception_handler(
+            {"message": "the downloads met a bug", "exception": error, "task": task}
+        )
 
 
 def _ended(job: Job, state: DownloadState) -> Job:

@@ -202,7 +202,8 @@ def next_hop(url: str, location: str) -> str:
     inward = _is_inside(parts.hostname or "") and not _is_inside(urlsplit(url).hostname or "")
     if not location or parts.scheme not in ("http", "https") or downgraded or inward:
         raise HubUnavailable(
-            f"{urlsplit(url).hostname} redirects to {target!r}, which is not followed.",
+            f"{urlsplit(url).hostname} redirects to {parts.scheme}://{parts.hostname}, which is not"
+            " followed.",
             "Check hub.endpoint.",
         )
     return target

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi, scan_cache_dir
 
 from core.cache.layout import Cache
 from core.config import Downloads as Settings
@@ -107,6 +108,22 @@ class Rig:
         return await self.until(
             job_id, lambda j: j.state in ("completed", "failed", "canceled", "paused")
         )
+
+    async def hub_agrees(self, repo: str) -> None:
+        """Assert that huggingface_hub finds no fault with the cache and this repository in it."""
+
+        def ask() -> None:
+            info = scan_cache_dir(self.cache.root)
+            assert info.warnings == []
+            assert not info.incomplete_files
+            checked = HfApi(endpoint=self.hub.url).verify_repo_checksums(
+                repo, cache_dir=str(self.cache.root)
+            )
+            assert checked.checked_count > 0
+            assert checked.mismatches == []
+            assert checked.extra_paths == []
+
+        await asyncio.to_thread(ask)
 
     def stray(self) -> list[str]:
         """Every file and folder in the cache that is neither a lock nor the tag."""

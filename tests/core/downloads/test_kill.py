@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from huggingface_hub import HfApi, scan_cache_dir
 
 from core.downloads.journal import Journal
 from core.downloads.parts import Claim, Job, covered
@@ -117,13 +116,7 @@ async def finished(rig: Rig) -> None:
         f"snapshots/{revision}",
         f"snapshots/{revision}/{file.path}",
     ]
-
-    def ask() -> None:
-        assert scan_cache_dir(rig.cache.root).warnings == []
-        api = HfApi(endpoint=rig.hub.url)
-        assert api.verify_repo_checksums(PADDED, cache_dir=str(rig.cache.root)).mismatches == []
-
-    await asyncio.to_thread(ask)
+    await rig.hub_agrees(PADDED)
 
 
 async def test_a_kill_in_the_middle_costs_at_most_one_part(rig: Rig) -> None:

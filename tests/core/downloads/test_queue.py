@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import sys
-from asyncio.subprocess import PIPE, STDOUT
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from filelock import FileLock
-from huggingface_hub import HfApi, hf_hub_download, scan_cache_dir, snapshot_download
+from huggingface_hub import snapshot_download
 
 from core.demo.hub import STRANGER, TOKEN
 from core.errors import (
@@ -39,23 +35,6 @@ def is_moving(job: Download) -> bool:
     return job.received_bytes > 1 << 20
 
 
-async def hub_says(rig: Rig, repo: str) -> None:
-    """Assert that huggingface_hub finds no fault with the cache and this repository in it."""
-
-    def ask() -> None:
-        info = scan_cache_dir(rig.cache.root)
-        assert info.warnings == []
-        assert not info.incomplete_files
-        checked = HfApi(endpoint=rig.hub.url).verify_repo_checksums(
-            repo, cache_dir=str(rig.cache.root)
-        )
-        assert checked.checked_count > 0
-        assert checked.mismatches == []
-        assert checked.extra_paths == []
-
-    await asyncio.to_thread(ask)
-
-
 @pytest.mark.parametrize("repo", [TINY, PADDED, "deck/tiny-split-GGUF", MLX])
 async def test_what_is_downloaded_is_what_the_hub_has(rig: Rig, repo: str) -> None:
     revision, files = rig.repo(repo)
@@ -66,7 +45,7 @@ async def test_what_is_downloaded_is_what_the_hub_has(rig: Rig, repo: str) -> No
     assert done.received_bytes == done.verified_bytes == done.total_bytes
     assert done.total_bytes == sum(file.size_bytes for file in files)
     assert {file.state for file in done.files} == {"completed"}
-    await hub_says(rig, repo)
+    await rig.hub_agrees(repo)
     folder = await asyncio.to_thread(
         snapshot_download, repo, cache_dir=rig.cache.root, local_files_only=True
     )
@@ -135,7 +114,7 @@ async def test_cancel_keeps_what_arrived_and_the_next_start_goes_on_from_there(r
     assert (again.id, again.received_bytes) == (job.id, kept)
     assert (await rig.ended(job.id)).state == "completed"
     assert [start for start, _ in rig.fetched("padded-F16.gguf")] == [0, kept]
-    await hub_says(rig, PADDED)
+    await rig.hub_agrees(PADDED)
 
 
 async def test_cancel_with_discard_leaves_no_file_behind(rig: Rig) -> None:
@@ -160,7 +139,7 @@ async def test_a_completed_job_stays_completed(rig: Rig) -> None:
     for verb in (rig.downloads.cancel, rig.downloads.pause, rig.downloads.resume):
         assert (await verb(job.id)).state == "completed"
     await rig.downloads.cancel(job.id, discard=True)
-    await hub_says(rig, TINY)
+    await rig.hub_agrees(TINY)
 
 
 async def test_pause_and_resume(rig: Rig) -> None:
@@ -270,6 +249,26 @@ async def test_a_caller_that_hangs_up_leaves_no_job_between_two_states(rig: Rig)
     assert rig.downloads.jobs[job.id].state == "canceled"
 
 
+async def test_a_bug_is_reported_and_the_job_does_not_look_alive(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    seen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
+    monkeypatch.setattr(rig.cache, "set_ref", broken)
+    job = await rig.start(TINY)
+    failed = await rig.ended(job.id)
+    assert failed.state == "failed"
+    assert failed.error is not None
+    assert "a bug" in failed.error.message
+    monkeypatch.undo()
+    await rig.downloads.resume(job.id)
+    assert (await rig.ended(job.id)).state == "completed"
+    assert [type(context["exception"].__cause__) for context in seen] == [ZeroDivisionError]
+
+
 BAD = [
     {"path": "../outside.gguf"},
     {"path": "/etc/passwd"},
@@ -336,96 +335,6 @@ async def test_running_out_of_disk_pauses_with_everything_kept(rig: Rig) -> None
     await rig.downloads.resume(job.id)
     assert (await rig.ended(job.id)).state == "completed"
     assert rig.fetched("padded-F16.gguf")[1][0] == paused.received_bytes
-
-
-# Other tools on the same cache
-
-
-async def test_what_another_tool_downloaded_is_checked_and_not_fetched(rig: Rig) -> None:
-    revision, files = rig.repo(TINY)
-    wanted = rig.files(TINY)
-    for file in wanted:
-        await asyncio.to_thread(
-            hf_hub_download, TINY, file.path, cache_dir=rig.cache.root, endpoint=rig.hub.url
-        )
-    rig.hub.clear_log()
-    assert (await rig.ended((await rig.start(TINY, wanted)).id)).state == "completed"
-    assert rig.fetched(".gguf") == []
-    assert rig.cache.present(TINY, revision, files[-1]) is not None
-
-
-async def test_what_another_tool_left_corrupt_is_mended(rig: Rig) -> None:
-    wanted = rig.files(TINY)
-    await rig.ended((await rig.start(TINY, wanted)).id)
-    blob = rig.cache.blob(TINY, wanted[0].blob)
-    data = bytearray(blob.read_bytes())
-    data[len(data) // 2] ^= 1
-    blob.write_bytes(bytes(data))
-    rig.hub.clear_log()
-    await rig.ended((await rig.start(TINY, wanted)).id)
-    assert [size for _, size in rig.fetched(".gguf")] == [wanted[0].size_bytes]
-    await hub_says(rig, TINY)
-
-
-async def test_a_lock_that_another_program_holds_is_waited_for(rig: Rig) -> None:
-    wanted = rig.files(TINY)[:1]
-    path = rig.cache.root / ".locks" / "models--deck--tiny-GGUF" / f"{wanted[0].blob}.lock"
-    path.parent.mkdir(parents=True)
-    with FileLock(path):
-        job = await rig.start(TINY, wanted)
-        await rig.until(job.id, lambda j: j.state == "downloading")
-        assert (await rig.downloads.cancel(job.id)).state == "canceled"
-        await rig.downloads.resume(job.id)
-        await rig.until(job.id, lambda j: j.state == "downloading")
-        assert rig.fetched(".gguf") == []
-    assert (await rig.ended(job.id)).state == "completed"
-
-
-async def test_a_partial_that_another_program_pruned_is_fetched_anew(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = 8_000_000
-    job = await rig.start(PADDED)
-    await rig.until(job.id, is_moving)
-    await rig.downloads.pause(job.id)
-    rig.cache.partial(PADDED, rig.files(PADDED)[0].blob).unlink()
-    rig.hub.rate_bytes_per_s = None
-    await rig.downloads.resume(job.id)
-    assert (await rig.ended(job.id)).state == "completed"
-    assert [start for start, _ in rig.fetched("padded-F16.gguf")] == [0, 0]
-    await hub_says(rig, PADDED)
-
-
-async def test_both_tools_at_one_time_fetch_once_and_corrupt_nothing(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = FAST
-    job = await rig.start(PADDED)
-    await rig.until(job.id, is_moving)
-    name = rig.files(PADDED)[0].path
-    theirs = asyncio.to_thread(
-        hf_hub_download, PADDED, name, cache_dir=rig.cache.root, endpoint=rig.hub.url
-    )
-    path, done = await asyncio.gather(theirs, rig.ended(job.id))
-    assert done.state == "completed"
-    assert os.path.basename(path) == name
-    assert len(rig.fetched(name)) == 1
-    await hub_says(rig, PADDED)
-
-
-async def test_the_command_of_the_hub_agrees(rig: Rig) -> None:
-    await rig.ended((await rig.start(TINY, rig.repo(TINY)[1])).id)
-    command = shutil.which("hf", path=os.path.dirname(sys.executable))
-    assert command is not None
-    environ = {**os.environ, "HF_ENDPOINT": rig.hub.url, "HF_HUB_CACHE": str(rig.cache.root)}
-    for words, expected in (
-        (["cache", "verify", TINY, "--fail-on-missing-files", "--fail-on-extra-files"], "Verified"),
-        (["cache", "ls"], TINY),
-        (["download", TINY, "tiny-Q8_0.gguf"], "snapshots"),
-    ):
-        process = await asyncio.create_subprocess_exec(
-            command, *words, env=environ, stdout=PIPE, stderr=STDOUT
-        )
-        output, _ = await process.communicate()
-        assert process.returncode == 0, output
-        assert expected in output.decode()
-    assert len(rig.fetched("tiny-Q8_0.gguf")) == 1
 
 
 # Gated repositories
