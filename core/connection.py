@@ -25,6 +25,8 @@ CONNECT_S = 5.0
 """For a connection to be made: the core is near, and accepts at once when it lives."""
 ANSWER_S = 30.0
 """For an answer that needs no long work; the slowest is one that asks the Hub twice."""
+CLOSE_S = 0.5
+"""For the core to agree to the end of a feed; with frames unread its answer is never heard."""
 KEEP_ALIVE_S = 4.0
 """An idle connection is given up before the core does so (10 s and more), which avoids a race."""
 FRAME_LIMIT = 64 << 20
@@ -135,7 +137,7 @@ class Connection:
         uri = "ws" + self._url.removeprefix("http") + "/deck/feed" + query_string(max_hz=max_hz)
         options: dict[str, Any] = {
             "open_timeout": CONNECT_S,
-            "close_timeout": CONNECT_S,
+            "close_timeout": CLOSE_S,
             "max_size": FRAME_LIMIT,
             "compression": None,
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -25,7 +25,7 @@ class Api:
     def call(self, method: str, path: str, body: object = None, status: int = 200) -> Any:
         """The answer to one request, which must have this status."""
         with httpx.Client(base_url=self.core.url, timeout=PATIENCE_S, trust_env=False) as client:
-            answer = client.request(method, path, **({} if body is None else {"json": body}))
+            answer = client.request(method, path, json=body)
         assert answer.status_code == status, answer.text
         return answer.json() if answer.content else None
 
@@ -80,6 +80,6 @@ class Api:
 
 
 @pytest.fixture
-def api(core: CoreProcess) -> Iterator[Api]:
+def api(core: CoreProcess) -> Api:
     """The API of the core of this test."""
-    yield Api(core)
+    return Api(core)

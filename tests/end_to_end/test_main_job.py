@@ -98,6 +98,35 @@ def test_deleting_one_quantization_leaves_the_other_alone(api: Any) -> None:
     assert api.state()["disk"]["cache_bytes"] == sibling["total_bytes"]
 
 
+def test_a_cancelled_download_keeps_its_bytes_until_they_are_deleted(
+    api: Any, hub: DemoHub
+) -> None:
+    unique = "deck/padded-GGUF:F16"
+    hub.rate_bytes_per_s = 8 << 20
+    job = api.post(f"/deck/models/{encoded(unique)}/download")["download"]
+    api.until(lambda s: s["downloads"][0]["received_bytes"] > 4 << 20)
+    canceled = api.post(f"/deck/downloads/{job['id']}/cancel", {})
+    assert canceled["state"] == "canceled"
+    kept = canceled["received_bytes"]
+    assert kept > 4 << 20
+
+    hub.rate_bytes_per_s = None
+    hub.clear_log()
+    assert api.pull(unique)["id"] == job["id"]
+    assert (
+        sum(e.bytes_sent for e in hub.log if e.origin == "storage") < job["total_bytes"] - kept // 2
+    )
+
+    api.post("/deck/cache/delete", {"models": [unique]})
+    hub.rate_bytes_per_s = 8 << 20
+    again = api.post(f"/deck/models/{encoded(unique)}/download")["download"]
+    api.until(lambda s: any(d["received_bytes"] > 4 << 20 for d in s["downloads"]))
+    api.post(f"/deck/downloads/{again['id']}/cancel", {})
+    api.post("/deck/cache/delete", {"models": [unique]})
+    disk = api.until(lambda s: s["disk"]["partial_bytes"] == 0 and s["disk"])
+    assert disk["cache_bytes"] == 0
+
+
 def test_a_loaded_model_is_not_deleted_unless_forced(api: Any) -> None:
     api.pull(TINY)
     api.load(TINY)
