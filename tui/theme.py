@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -67,11 +67,21 @@ def parse(text: str) -> Theme:
     for name, value in values.items():
         if isinstance(value, str) and name != "name":
             _check_colour(name, value)
-    theme = Theme(**{name: value for name, value in values.items() if value is not None})
-    known = theme.to_color_system().generate()
+    known = Theme(name="known", primary="white").to_color_system().generate()
     for name, value in document.variables.items():
         _check_variable(name, value, known)
-    return theme
+    if document.ansi:
+        values["variables"] = _OWN_COLOURS | values["variables"]
+    return Theme(**{name: value for name, value in values.items() if value is not None})
+
+
+_OWN_COLOURS = {
+    "ansi-background": "ansi_default",
+    "ansi-foreground": "ansi_default",
+    "foreground-disabled": "ansi_default",
+    "surface-active": "ansi_default",
+}
+"""Variables that Textual's widgets ask for, and that it does not make for a theme of 16 colours."""
 
 
 def _check_colour(name: str, value: str) -> None:
@@ -82,19 +92,20 @@ def _check_colour(name: str, value: str) -> None:
         raise ValueError(f"{name} is not a colour: {value!r}") from error
 
 
-_SHARE = re.compile(r"^(?P<colour>\S+)\s+\d{1,3}%$")
+_SHARE = re.compile(r"(?P<colour>\S+)\s+\d{1,3}%")
+_AUTO = re.compile(r"auto(\s+\d{1,3}%)?")
+"""Black or white, whichever reads better on what lies behind."""
 
 
-def _check_variable(name: str, value: str, known: Collection[str]) -> None:
+def _check_variable(name: str, value: str, known: Mapping[str, str]) -> None:
     """Raise ValueError where the style sheet would stumble over a variable."""
-    plain = Theme(name="plain", primary="white").to_color_system().generate()
-    if name not in known or name not in plain:
+    if name not in known:
         raise ValueError(f"there is no variable {name!r}")
     if name.endswith("style") or "-style-" in name:
         if not set(value.split()) <= VALID_STYLE_FLAGS:
             raise ValueError(f"{name} is not a text style: {value!r}")
-    elif not plain[name].endswith("%") or not value.startswith("auto"):
-        share = _SHARE.match(value)
+    elif not (known[name].startswith("auto") and _AUTO.fullmatch(value)):
+        share = _SHARE.fullmatch(value)
         _check_colour(name, share["colour"] if share else value)
 
 
