@@ -34,8 +34,8 @@ Exit codes:
   130  interrupted with ctrl-C (129 and 143: by a hang-up, by a kill)
 
 \b
-A MODEL is an id, a name as `modeldeck ls` shows it (owner/repo:QUANT), or any part
-of one that fits no other. Commands start a core when none runs.
+A MODEL is an id, a name as `modeldeck ls` shows it (owner/repo:QUANT), or a short
+form of it that fits no other. Commands start a core when none runs.
 """
 
 

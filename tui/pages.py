@@ -277,8 +277,10 @@ def download_words(job: Download) -> tuple[str, object]:
     """The same for a log: words only, and a key that changes at every tenth of it."""
     fraction = _fraction(job)
     words = f"{job.unique}  {job.state}  {fmt.percent(fraction)} of {fmt.size(job.total_bytes)}"
-    if job.state == "downloading":
-        words += f"  {fmt.rate(job.rate_bytes_per_s)}  {fmt.duration(job.eta_s)} left"
+    if job.rate_bytes_per_s is not None:
+        words += f"  {fmt.rate(job.rate_bytes_per_s)}"
+    if job.eta_s is not None:
+        words += f"  {fmt.duration(job.eta_s)} left"
     return words, (job.state, int((fraction or 0) * 10))
 
 

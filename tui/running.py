@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 from collections.abc import Coroutine
@@ -44,6 +43,8 @@ def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
 
     ctrl-C, a hang-up and a kill all cancel the work, which then cleans up behind itself.
     """
+    import asyncio
+
     from core.errors import DeckError
 
     signals: list[int] = []

@@ -195,12 +195,14 @@ async def rm(
 ) -> None:
     """Delete models' files: plan, show, ask, execute, receipt."""
     plan = await client.plan_deletion(refs)
+    if not plan.delete:
+        raise NotDownloaded(
+            f"There are no files of {' or '.join(refs)} to delete.", "See `modeldeck ls -d`."
+        )
     if dry_run:
         out.record(plan)
     for text in pages.plan(plan):
         out.line(text)
-    if not plan.delete:
-        raise NotDownloaded("Nothing of this lies on this machine.", "See `modeldeck ls`.")
     if dry_run:
         return
     if not yes and not out.confirm("Delete?"):
