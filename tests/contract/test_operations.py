@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pieces_os_client.exceptions import ApiException, ServiceException
-from pieces_os_client.models.model import Model
 from pieces_os_client.models.model_capabilities import ModelCapabilities
 from pieces_os_client.models.model_foundation_enum import ModelFoundationEnum
 from pieces_os_client.models.model_max_tokens import ModelMaxTokens
@@ -87,24 +86,27 @@ def test_a_created_model_is_custom_and_kept_as_it_was_given(sdk: Sdk, core: Core
     assert sdk.http.get(f"/model/{made.id}").json() == before
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "same"),
-    [
-        ({"unique": Q8}, {"unique": f"  {Q8.upper()} ", "name": "Other"}, True),
-        ({"unique": Q8}, {"unique": F16}, False),
-        ({}, {"name": " seed "}, True),
-        ({}, {"version": "2"}, False),
-        ({"unique": Q8}, {}, True),
-    ],
+DUPLICATES: tuple[tuple[dict[str, Any], dict[str, Any], bool], ...] = (
+    ({"unique": Q8}, {"unique": f"  {Q8.upper()} ", "name": "Other"}, True),
+    ({"unique": Q8}, {"unique": F16}, False),
+    ({}, {"name": " seed "}, True),
+    ({}, {"version": "2"}, False),
+    ({"unique": Q8}, {}, True),
 )
-def test_a_duplicate_is_refused(
-    sdk: Sdk, first: dict[str, Any], second: dict[str, Any], same: bool
-) -> None:
-    made = sdk.http.post("/models/create", json={**SEED, **first}).json()
-    answer = sdk.http.post("/models/create", json={**SEED, **second})
-    assert answer.status_code == (500 if same else 200)
-    if same:
-        assert made["id"] in answer.text
+"""What there is, what is added, and whether that is the same."""
+
+
+def test_a_duplicate_is_refused(sdk: Sdk, subtests: pytest.Subtests) -> None:
+    for first, second, same in DUPLICATES:
+        with subtests.test(first=first, second=second):
+            made = sdk.http.post("/models/create", json={**SEED, **first}).json()
+            answer = sdk.http.post("/models/create", json={**SEED, **second})
+            assert answer.status_code == (500 if same else 200)
+            if same:
+                assert made["id"] in answer.text
+            for model in sdk.models.models_snapshot().iterable:
+                if model.custom:
+                    sdk.models.models_delete_specific_model(model=model.id)
 
 
 def test_an_entry_of_the_catalog_cannot_be_created_again(sdk: Sdk) -> None:
@@ -112,12 +114,10 @@ def test_an_entry_of_the_catalog_cannot_be_created_again(sdk: Sdk) -> None:
     assert listed.id in refused(sdk.create, "Again", listed.unique)
 
 
-@pytest.mark.parametrize(
-    "unique", ["gpt-4", "/no/such/file.gguf", "http://a/b.gguf", "owner/repo:", "../../etc/passwd"]
-)
-def test_a_place_that_leads_nowhere_is_refused_with_words(sdk: Sdk, unique: str) -> None:
-    words = refused(sdk.create, "Nowhere", unique)
-    assert unique in words
+def test_a_place_that_leads_nowhere_is_refused_with_words(sdk: Sdk) -> None:
+    places = ("gpt-4", "/no/such/file.gguf", "http://a/b.gguf", "owner/repo:", "../../etc/passwd")
+    for unique in places:
+        assert unique in refused(sdk.create, "Nowhere", unique)
     assert not any(model.custom for model in sdk.models.models_snapshot().iterable)
 
 
@@ -177,55 +177,59 @@ def test_an_update_is_refused_where_it_may_not_be(sdk: Sdk) -> None:
     assert [m.name for m in sdk.models.models_snapshot().iterable if m.custom] == ["Mine", "Other"]
 
 
-@pytest.mark.parametrize("path", ["/model/update", "/models/create"])
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (b"", "body is missing"),
-        (b"null", "body is missing"),
-        (b"{", "not JSON"),
-        (b'{"a": NaN}', "not JSON"),
-        (b"\xff", "not JSON"),
-        (b"[]", "body must not be an array"),
-        (b'"text"', "body must not be a string"),
-        (b"{}", "cloud is missing"),
-        ({"name": 5}, "name must not be a number"),
-        ({"type": "QUICK"}, "type cannot be 'QUICK'"),
-        ({"usage": None}, "usage must not be null"),
-        ({"cloud": "no"}, "cloud must not be a string"),
-        ({"created": {"value": "soon"}}, "created.value is not a time"),
-        ({"bytes": {"value": 1.5, "readable": ""}}, "bytes.value must not be a number"),
-        ({"maxTokens": {"total": [1]}}, "maxTokens.total must not be an array"),
-        (b"[" * 100_000, "The body"),
-    ],
+BAD_BODIES: tuple[tuple[bytes | dict[str, Any], str], ...] = (
+    (b"", "body is missing"),
+    (b"null", "body is missing"),
+    (b"{", "not JSON"),
+    (b'{"a": NaN}', "not JSON"),
+    (b"\xff", "not JSON"),
+    (b"[]", "body must not be an array"),
+    (b'"text"', "body must not be a string"),
+    (b"{}", "cloud is missing"),
+    (b"[" * 100_000, "The body"),
+    ({"name": 5}, "name must not be a number"),
+    ({"type": "QUICK"}, "type cannot be 'QUICK'"),
+    ({"usage": None}, "usage must not be null"),
+    ({"cloud": "no"}, "cloud must not be a string"),
+    ({"created": {"value": "soon"}}, "created.value is not a time"),
+    ({"bytes": {"value": 1.5, "readable": ""}}, "bytes.value must not be a number"),
+    ({"maxTokens": {"total": [1]}}, "maxTokens.total must not be an array"),
 )
+"""A body, or what is changed in a good one, and words of the refusal."""
+
+
+@pytest.mark.parametrize("path", ["/model/update", "/models/create"])
 def test_a_bad_body_is_refused_by_the_name_of_its_field(
-    sdk: Sdk, path: str, body: bytes | dict[str, Any], words: str
+    sdk: Sdk, subtests: pytest.Subtests, path: str
 ) -> None:
-    made = json.dumps({**SEED, "id": NOBODY, **body}) if isinstance(body, dict) else body
-    answer = sdk.http.post(path, content=made, headers={"content-type": "application/json"})
-    assert answer.status_code == 500
-    assert answer.headers["content-type"].startswith("text/plain")
-    assert words in answer.text
+    for body, words in BAD_BODIES:
+        with subtests.test(body=str(body)[:80]):
+            made = json.dumps({**SEED, "id": NOBODY, **body}) if isinstance(body, dict) else body
+            kind = {"content-type": "application/json"}
+            answer = sdk.http.post(path, content=made, headers=kind)
+            assert answer.status_code == 500
+            assert answer.headers["content-type"].startswith("text/plain")
+            assert words in answer.text
 
 
-@pytest.mark.parametrize("key", [NOBODY, "a/b", "${model.id}", "%", "\u00e9", "x" * 2000])
-def test_an_unknown_model_is_told_in_words(sdk: Sdk, key: str) -> None:
-    with pytest.raises(ApiException) as caught:
-        sdk.get(key)
-    assert caught.value.status == 410
-    assert "There is no model" in str(caught.value.body)
+def test_an_unknown_model_is_told_in_words(sdk: Sdk, subtests: pytest.Subtests) -> None:
     one, many = sdk.model, sdk.models
-    for call in (
-        one.model_specific_model_download,
-        one.model_specific_model_download_cancel,
-        one.model_specific_model_download_progress,
-        one.model_specific_model_load,
-        one.model_specific_model_unload,
-        many.models_delete_specific_model,
-        many.models_delete_specific_model_cache,
-    ):
-        assert "There is no model" in refused(call, model=key)
+    for key in (NOBODY, "a/b", "${model.id}", "%", "\u00e9", "x" * 2000):
+        with subtests.test(key=key[:80]):
+            with pytest.raises(ApiException) as caught:
+                sdk.get(key)
+            assert caught.value.status == 410
+            assert "There is no model" in str(caught.value.body)
+            for call in (
+                one.model_specific_model_download,
+                one.model_specific_model_download_cancel,
+                one.model_specific_model_download_progress,
+                one.model_specific_model_load,
+                one.model_specific_model_unload,
+                many.models_delete_specific_model,
+                many.models_delete_specific_model_cache,
+            ):
+                assert "There is no model" in refused(call, model=key)
 
 
 def test_a_model_without_a_source_has_nothing_to_fetch(sdk: Sdk) -> None:
@@ -345,19 +349,18 @@ def test_a_local_file_is_here_at_once_and_stays_its_owners(
     assert path.exists()
 
 
-@pytest.mark.parametrize(
-    "unique", ["deck/gated-GGUF:Q8_0", "deck/none-GGUF:Q8_0", "deck/tiny-GGUF:Q3_K"]
-)
-def test_what_cannot_be_fetched_is_refused_with_the_reason(sdk: Sdk, unique: str) -> None:
-    made = sdk.create("Never", unique)
-    answer = sdk.http.post(f"/model/{made.id}/download")
-    if answer.status_code == 200:  # the Hub says no only when the file is asked for
-        assert answer.json()["downloading"]
-        ended = sdk.until(made.id, lambda model: not model.downloading)
-        assert not ended.downloaded
-    else:
-        assert answer.status_code == 500
-        assert "deck/" in answer.text
+def test_what_cannot_be_fetched_is_refused_with_the_reason(sdk: Sdk) -> None:
+    gated = sdk.create("Gated", "deck/gated-GGUF:Q8_0")
+    absent = sdk.create("Absent", "deck/none-GGUF:Q8_0")
+    other = sdk.create("Other", "deck/tiny-GGUF:Q3_K")
+    download = sdk.model.model_specific_model_download
+    assert "deck/none-GGUF" in refused(download, model=absent.id)
+    assert "Q8_0" in refused(download, model=other.id)
+    answer = sdk.http.post(f"/model/{gated.id}/download")
+    # The Hub may say no only when the file itself is asked for.
+    assert answer.json()["downloading"] if answer.status_code == 200 else "gated" in answer.text
+    ended = sdk.until(gated.id, lambda model: not model.downloading)
+    assert not ended.downloaded
 
 
 def test_a_model_that_no_engine_takes_fails_with_the_reason(sdk: Sdk) -> None:
@@ -406,9 +409,3 @@ def test_ids_survive_a_restart(sdk: Sdk, core: CoreProcess) -> None:
     core.restart()
     sdk.http.base_url = core.url
     assert ids() == before
-
-
-def test_the_sdk_reads_what_is_listed(sdk: Sdk) -> None:
-    text = sdk.http.get("/models").text
-    for model in json.loads(text)["iterable"]:
-        assert Model.from_dict(model) is not None
