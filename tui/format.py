@@ -32,6 +32,9 @@ class Glyphs:
     dot: str = "·"
     cursor: str = "▸"
     mark: str = "◆"
+    liked: str = "♥"
+    left: str = "←"
+    right: str = "→"
     unknown: str = UNKNOWN
     branch: str = "└"
     levels: str = "▁▂▃▄▅▆▇█"
@@ -52,6 +55,9 @@ ASCII = Glyphs(
     dot="-",
     cursor=">",
     mark="#",
+    liked="likes",
+    left="<-",
+    right="->",
     unknown="-",
     branch="`",
     levels="_.,-=+*#",
@@ -191,6 +197,12 @@ def memory_of(part: float | None, whole: float | None) -> str:
     if part is None or whole is None:
         return UNKNOWN
     return _share(part, whole, 1024, _BINARY)
+
+
+def gib(count: float) -> str:
+    """Memory in a column that says GiB: `6.9`; what is little is not nothing."""
+    value = count / 1024**3
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 0.05 else "<0.1"
 
 
 def memory_items(parts: Sequence[int], total: int) -> tuple[str, ...]:

@@ -14,12 +14,15 @@ from textual.strip import Strip
 from tui import format as fmt
 from tui.widgets.columns import Slot
 
-Cell = str | Text
-"""What stands in a cell: plain text, cleaned and cut here, or text in colours, already clean."""
+Cell = str | Text | tuple[Text, ...]
+"""What stands in a cell: plain text, cleaned and cut here, or text in colours, already clean; of
+several the first that fits, or the last."""
 
 
 def text(cell: Cell, slot: Slot) -> Text:
     """A cell's text for its slot: a growing column gives way in the middle."""
+    if isinstance(cell, tuple):
+        return next((c for c in cell if cell_len(c.plain) <= slot.width), cell[-1])
     if isinstance(cell, Text):
         return cell
     shorten = fmt.squeeze if slot.column.grow else fmt.cut

@@ -22,6 +22,8 @@ class Column:
     """Whether its cells stand at the right, as numbers do."""
     grow: bool = False
     """Whether it takes what room is left."""
+    most: int = 1 << 16
+    """Cells at which a growing column has enough; the others grow on."""
     rank: int = 0
     """Dropped first where the rank is highest, the last of equals before the first; 0 is kept."""
 
@@ -39,27 +41,45 @@ def arrange(columns: Sequence[Column], width: int) -> tuple[Slot, ...]:
     """The columns that `width` cells have room for, from left to right.
 
     Two cells part them, one after a column of a single sign. What is left goes to the growing
-    columns in equal parts; where even those of rank 0 are too wide, the growing ones give way.
+    columns in equal parts, to each up to its `most`; where even those of rank 0 are too wide, the
+    growing ones give way.
     """
     kept = list(columns)
     while _taken(kept) > width and any(column.rank for column in kept):
         highest = max(column.rank for column in kept)
         last = max(i for i, column in enumerate(kept) if column.rank == highest)
         del kept[last]
-    spare = width - _taken(kept)
-    growing = [column for column in kept if column.grow]
+    widths = _grown(kept, width - _taken(kept))
     slots: list[Slot] = []
     x = 0
-    for column in kept:
-        cells = column.width
-        if column.grow:
-            share = spare // len(growing) + (column is growing[-1]) * (spare % len(growing))
-            cells = max(min(LEAST, column.width), cells + share)
+    for column, cells in zip(kept, widths, strict=True):
         cells = max(0, min(cells, width - x))
         if cells:
             slots.append(Slot(column, x, cells))
         x += cells + _gap(column)
     return tuple(slots)
+
+
+def _grown(columns: Sequence[Column], spare: int) -> list[int]:
+    """The widths when the growing columns have shared what is left, or what is too little."""
+    widths = [column.width for column in columns]
+    growing = [i for i, column in enumerate(columns) if column.grow]
+    if spare < 0:
+        for i in growing:
+            less = min(-spare, max(0, widths[i] - LEAST))
+            widths[i] -= less
+            spare += less
+        return widths
+    while spare > 0 and growing:
+        growing.sort(key=lambda i: columns[i].most - widths[i])
+        i, *others = growing
+        more = min(spare // len(growing), columns[i].most - widths[i])
+        if i == growing[-1]:
+            more = min(spare, columns[i].most - widths[i])
+        widths[i] += more
+        spare -= more
+        growing = others
+    return widths
 
 
 def _taken(columns: Sequence[Column]) -> int:

@@ -427,7 +427,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         """A line across, with words in it."""
         style = ground + self.get_component_rich_style("table--rule", partial=True)
         words = next(iter(line.cells.values()), "")
-        text = words.plain if isinstance(words, Text) else fmt.clean(words)
+        text = words.plain if isinstance(words, Text) else fmt.clean(str(words))
         sign = self._glyphs.rule
         text = f"{sign * GUTTER} {fmt.cut(text, width - 2 * GUTTER - 2)} "
         return cells.strip([Segment(text + sign * (width - cell_len(text)), style)], width, style)
