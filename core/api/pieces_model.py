@@ -65,7 +65,7 @@ SINCE: Mapping[str, Mapping[str, Version]] = {
 """Enum values that came after 2.7.0, and the SDK version that brought each."""
 
 FAMILIES: tuple[tuple[re.Pattern[str], str | None, str | None], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), provider, foundation)
+    (re.compile(pattern), provider, foundation)
     for pattern, provider, foundation in (
         (r"deepseek|nemotron", None, None),
         (r"smol_?lm", "HUGGING_FACE", None),
@@ -101,7 +101,7 @@ FAMILIES: tuple[tuple[re.Pattern[str], str | None, str | None], ...] = tuple(
         (r"(?<![a-z])jina", "JINA", None),
     )
 )
-"""Pattern in the name, who made it, family; the first that fits counts. All values are of 2.7.0."""
+"""Pattern in the lower-case name, who made it, family; the first that fits counts. All of 2.7.0."""
 
 _PROPERTIES = SCHEMAS["Model"]["properties"]
 _AGENT = re.compile(r"OpenAPI-Generator/(\d{1,4})\.(\d{1,4})\.\d+/python")
@@ -294,7 +294,7 @@ def _usage(model: Model) -> str:
 def _family(model: Model) -> Document:
     """Who made it and its family, where the oldest SDK has a word for it."""
     repo = (model.repo or "").split("/")[-1]
-    text = f"{repo[:100]} {model.name[:100].replace(' ', '-')}"
+    text = f"{repo[:100]} {model.name[:100].replace(' ', '-')}".lower()
     for pattern, provider, foundation in FAMILIES:
         if pattern.search(text):
             found = {"provider": provider, "foundation": foundation}
