@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from textual import work
 from textual.app import App, ComposeResult, SystemCommand
+from textual.filter import LineFilter
 from textual.reactive import var
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher
@@ -26,14 +27,16 @@ from core.client import Client
 from core.config import Tui
 from core.errors import DeckError
 from core.state import State
+from tui.ascii import AsciiOnly
 from tui.commands import Command, bindings
-from tui.format import Glyphs
+from tui.format import ASCII, Glyphs
 from tui.help import Help
 from tui.link import Attach, Link, LinkState, LinkStatus
 from tui.screens import VIEWS
 from tui.screens.themes import ThemePicker
 from tui.screens.view import View
 from tui.theme import DEFAULT, Themes, fitting
+from tui.widgets import table
 from tui.widgets.footer import Footer
 from tui.widgets.notice import Message, Notice, Severity
 from tui.widgets.prompt import Prompt
@@ -46,6 +49,9 @@ REFRESH_S = 0.25
 
 MESSAGES_KEPT = 500
 """Notices that the Log view can still show."""
+
+ONE_LINE = 6
+"""Rows. Below, only the line on top is shown; the place in the view is kept meanwhile."""
 
 COMMANDS = (
     *(
@@ -81,7 +87,11 @@ class Dashboard(App[None]):
     CSS = """
     Screen { layers: base; }
     ContentSwitcher { height: 1fr; }
+    Screen.stale ContentSwitcher { opacity: 55%; }
+    Screen.stale ContentSwitcher:ansi { opacity: 100%; text-style: dim; }
+    Screen.-one-line { ContentSwitcher { height: 0; } Notice, Footer { display: none; } }
     """
+    VERTICAL_BREAKPOINTS = [(0, "-one-line"), (ONE_LINE, "-lines")]  # noqa: RUF012 (Textual's)
     BINDINGS = bindings("app", COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
     state: var[State | None] = var(None)
@@ -178,6 +188,21 @@ class Dashboard(App[None]):
         """The screen with the frame, under whatever lies on it."""
         return self.screen_stack[0]
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """As Textual has them, and ASCII alone where the terminal knows no more."""
+        filters = super().get_line_filters()
+        return [*filters, AsciiOnly()] if self.glyphs is ASCII else filters
+
+    def on_footer_chosen(self, event: Footer.Chosen) -> None:
+        """A view was clicked in the footer."""
+        self.current = VIEWS[event.number].NAME
+
+    async def on_footer_pressed(self, event: Footer.Pressed) -> None:
+        """A key was clicked in the footer."""
+        command = event.command
+        scope = self if event.scope == "app" else self.view
+        await self.run_action(command.action or command.name, scope)
+
     def action_show(self, name: str) -> None:
         """Go to a view."""
         self.current = name
@@ -201,7 +226,12 @@ class Dashboard(App[None]):
     def action_help(self) -> None:
         """Show every key."""
         view = self.view
-        parts = [(view.TITLE, view.NAME, view.COMMANDS), ("Everywhere", "app", COMMANDS)]
+        lists = table.COMMANDS if view.query(table.Table) else ()
+        parts = [
+            (view.TITLE, view.NAME, view.COMMANDS),
+            ("Lists", table.SCOPE, lists),
+            ("Everywhere", "app", COMMANDS),
+        ]
         self.push_screen(Help(parts, self.keymap))
 
     def _fitting(self, name: str) -> str:

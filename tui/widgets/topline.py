@@ -1,9 +1,13 @@
-"""The line on top: which machine, how it is reached, memory, downloads, what is loaded, engines."""
+"""The line on top: which machine, how it is reached, engines, memory, downloads, what is loaded."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from rich.style import Style
 from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -13,13 +17,47 @@ from core.state import State
 from tui import format as fmt
 from tui.format import Glyphs
 from tui.link import LinkState, LinkStatus
+from tui.theme import Ink, ink
 
 BAR = 8
 """Cells of the memory bar."""
+GAP = 3
+"""Cells between two parts."""
+
+RUNNING = frozenset({"downloading", "verifying"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Something that the line says."""
+
+    text: Text
+    rank: int
+    """The highest falls away first where it is narrow; 0 stays to the end."""
+    right: bool = False
+    """Whether it stands at the right, where nothing moves when a part on the left changes."""
+
+
+def fit(parts: Sequence[Part], width: int) -> Text:
+    """The parts that there is room for on one line."""
+    kept = list(parts)
+
+    def needed() -> int:
+        return sum(part.text.cell_len for part in kept) + GAP * (len(kept) - 1)
+
+    while len(kept) > 1 and needed() > width:
+        kept.remove(max(kept, key=lambda part: part.rank))
+    gap = " " * GAP
+    left = Text(gap).join([part.text for part in kept if not part.right])
+    right = Text(gap).join([part.text for part in kept if part.right])
+    between = max(GAP if left and right else 0, width - left.cell_len - right.cell_len)
+    line = left.append(" " * between).append_text(right)
+    line.truncate(max(0, width))
+    return line
 
 
 class TopLine(Widget):
-    """One line; parts of little rank fall away where it is narrow."""
+    """One line; parts of high rank fall away where it is narrow."""
 
     DEFAULT_CSS = """
     TopLine { height: 1; background: $panel; color: $foreground; padding: 0 1; }
@@ -31,61 +69,92 @@ class TopLine(Widget):
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
         self._glyphs = glyphs
+        self._over_ssh = bool(os.environ.get("SSH_CONNECTION"))
 
     def render(self) -> Text:
-        """The parts, the name first; then as many as there is room for."""
-        room = self.size.width
-        parts = [Text("modeldeck", "bold"), *self._parts()]
-        line = Text()
-        for part in parts:
-            gap = 3 if line else 0
-            if line and line.cell_len + gap + part.cell_len > room:
-                continue
-            line.append(" " * gap).append_text(part)
-        return line
+        """What holds now; what is not known to hold any more is dimmed."""
+        inks = ink(self.app.theme_variables)
+        parts = [Part(text=Text("modeldeck", inks.primary + _BOLD), rank=5)]
+        link = self._link(inks)
+        if link is not None:
+            parts.append(Part(text=link, rank=0))
+        if self.state is not None:
+            parts += self._known(self.state, inks, stale=link is not None)
+        return fit(parts, self.size.width)
 
-    def _parts(self) -> list[Text]:
-        link = self._link()
-        state = self.state
-        if state is None:
-            return [link] if link else []
-        dim = "dim" if link else ""
-        loaded = sum(
-            i.state in (InstanceState.READY, InstanceState.BUSY) for i in state.instances.values()
-        )
-        parts = [Text(fmt.clean(state.host.name), dim)]
-        if link:
-            parts.append(link)
-        parts.append(self._memory(state, dim))
-        running = [d for d in state.downloads.values() if d.state in ("downloading", "verifying")]
-        rate = sum(d.rate_bytes_per_s or 0 for d in running)
-        if running:
-            parts.append(Text(f"{self._glyphs.down} {fmt.rate(rate)} ({len(running)})", dim))
-        parts.append(Text(f"{loaded} loaded", dim))
-        engines = [
-            f"{r.name} {r.version or ''}".strip() if r.available else f"{r.name} {fmt.UNKNOWN}"
-            for r in state.runtimes
+    def _known(self, state: State, inks: Ink, *, stale: bool) -> list[Part]:
+        host = fmt.clean(state.host.name) + (" (ssh)" if self._over_ssh else "")
+        parts = [
+            Part(text=Text(host), rank=4),
+            Part(text=self._engines(state, inks), rank=6),
+            Part(text=self._rate(state, inks), rank=2, right=True),
+            Part(text=self._memory(state, inks), rank=3, right=True),
+            Part(text=self._loaded(state, inks), rank=1, right=True),
         ]
-        if engines:
-            parts.append(Text(f" {self._glyphs.dot} ".join(engines), "dim"))
-        return parts
+        if stale:
+            for part in parts:
+                part.text.stylize(inks.muted)
+        return [part for part in parts if part.text]
 
-    def _memory(self, state: State, style: str) -> Text:
+    def _engines(self, state: State, inks: Ink) -> Text:
+        names = (
+            f"{r.name} {fmt.clean(r.version or '')}".strip()
+            if r.available
+            else f"{r.name} {self._glyphs.unknown}"
+            for r in state.runtimes
+        )
+        return Text(f" {self._glyphs.dot} ".join(names), inks.muted)
+
+    def _rate(self, state: State, inks: Ink) -> Text:
+        running = [job for job in state.downloads.values() if job.state in RUNNING]
+        if not running:
+            return Text()
+        rate = fmt.rate(sum(job.rate_bytes_per_s or 0 for job in running))
+        return Text.assemble((self._glyphs.down, inks.success), f" {rate:>9} ({len(running)})")
+
+    def _memory(self, state: State, inks: Ink) -> Text:
         total, free = state.memory.total_bytes, state.memory.available_bytes
         if total is None or free is None:
-            return Text(f"RAM {fmt.UNKNOWN}", style)
-        bar = fmt.bar((total - free) / total, BAR, self._glyphs)
-        used = fmt.memory(total - free).split()[0]
-        return Text(f"RAM {bar} {used}/{fmt.memory(total)}", style)
+            return Text(f"RAM {self._glyphs.unknown}")
+        share = (total - free) / total if total else 0.0
+        figure, unit = fmt.memory(total - free).split()
+        whole, whole_unit = fmt.memory(total).split()
+        used = figure if unit == whole_unit else f"{figure} {unit}"
+        return Text.assemble(
+            "RAM ",
+            (fmt.bar(share, BAR, self._glyphs), _pressure(share, inks)),
+            f" {used:>{len(whole)}}/{whole} {whole_unit}",
+        )
 
-    def _link(self) -> Text | None:
+    def _loaded(self, state: State, inks: Ink) -> Text:
+        ready = (InstanceState.READY, InstanceState.BUSY)
+        states = [instance.state for instance in state.instances.values()]
+        count = sum(state in ready for state in states)
+        if InstanceState.STARTING in states:
+            return Text.assemble((self._glyphs.busy, inks.warning), f" {count} loaded, 1 loading")
+        if not count:
+            return Text("0 loaded", inks.muted)
+        return Text.assemble((self._glyphs.loaded, inks.success), f" {count} loaded")
+
+    def _link(self, inks: Ink) -> Text | None:
         match self.link_status.state:
             case LinkState.LIVE:
                 return None
             case LinkState.CONNECTING:
-                return Text("connecting", "dim")
+                return Text("connecting", inks.muted)
             case LinkState.FAILED:
-                return Text("no core", "bold red")
+                return Text(f"{self._glyphs.failed} no core", inks.error + _BOLD)
             case LinkState.LOST:
                 left = max(0.0, (self.link_status.retry_at or 0) - time.monotonic())
-                return Text(f"reconnecting, {left:.0f} s", "bold red")
+                words = f"{self._glyphs.failed} reconnecting, {left:.0f} s"
+                return Text(words, inks.error + _BOLD)
+
+
+_BOLD = Style(bold=True)
+
+
+def _pressure(share: float, inks: Ink) -> Style:
+    """Green, amber, red; the figures beside the bar say the same."""
+    if share >= 0.92:
+        return inks.error
+    return inks.warning if share >= 0.8 else inks.success
