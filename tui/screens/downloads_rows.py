@@ -25,11 +25,11 @@ BAR = 12
 
 COLUMNS = (
     Column("sign", "", 1),
-    Column("model", "model", 20, grow=True),
+    Column("model", "model", 18, grow=True),
     Column("state", "state", 11, rank=1),
     Column("bar", "progress", BAR, rank=4),
     Column("percent", "", 5, right=True),
-    Column("what", "", 25, rank=5),
+    Column("what", "", 26, rank=5),
     Column("rate", "rate", 10, right=True, rank=3),
     Column("left", "left", 6, right=True, rank=2),
 )
@@ -187,15 +187,15 @@ def about(job: Download, glyphs: Glyphs, paint: Paint) -> list[Text]:
     files = fmt.number(len(job.files), "file")
     if len(job.files) > 1:
         files = f"{done} of {files}"
-    facts = [f"{job.repo} at {job.revision[:8]}", files]
-    if job.verified_bytes:
+    facts = [f"at {job.revision[:8]}", files]
+    if job.state not in SETTLED and job.verified_bytes:
         facts.append(f"{fmt.size_of(job.verified_bytes, job.total_bytes)} verified")
-    said = [Text(fmt.clean(job.unique), paint.strong)]
-    said.append(Text(fmt.clean(f" {glyphs.dot} ".join(facts)), paint.muted))
+    words = fmt.clean(f"   {f' {glyphs.dot} '.join(facts)}")
+    said = [Text.assemble((fmt.clean(job.unique), paint.strong), (words, paint.muted))]
     if job.error is not None:
         style = paint.bad if job.state == "failed" else paint.warning
-        words = f"{job.error.message} {job.error.remedy}".strip()
-        said.append(Text(fmt.clean(f"{job.state}: {words}"), style))
+        why = f"{job.state}: {job.error.message} {job.error.remedy}".strip()
+        said.append(Text(fmt.clean(why), style))
         said += [Text(fmt.clean(detail), paint.muted) for detail in job.error.details]
     return said
 

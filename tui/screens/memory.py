@@ -1,26 +1,264 @@
-"""Memory."""
+"""Memory: what the machine has, what each loaded model takes, and giving it back."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
+from rich.text import Text
+from textual import events, on
 from textual.app import ComposeResult
-from textual.widgets import Static
 
+from core.client import Client
+from core.errors import DeckError
+from core.schema import Instance, InstanceState, LogLine, UnloadReceipt
+from tui import format as fmt
+from tui import pages
 from tui.commands import Command, bindings
+from tui.screens import memory_rows as drawn
 from tui.screens.view import View
+from tui.widgets.bars import History, Lines, Paint
+from tui.widgets.table import Table
 
-COMMANDS: tuple[Command, ...] = ()
+PAST_S = 600.0
+"""How far back memory is drawn."""
+PAST_SLOTS = 120
+
+LOG_S = 1.0
+"""Between two looks at the log of the instance that is open."""
+LOG_KEPT = 200
+"""Lines of it that are asked for; the Log view has them all."""
+
+COMMANDS = (
+    Command(
+        name="unload",
+        keys="u",
+        label="unload",
+        help="Unload the model, or call its load off; take a failed one off the list.",
+        marks=True,
+    ),
+    Command(name="unload_all", keys="U", label="unload all", help="Unload every model."),
+    Command(
+        name="details",
+        keys="enter",
+        label="details",
+        help="Show the options, history and log of the instance, or hide them.",
+    ),
+    Command(name="copy", keys="y", label="copy name", help="Copy the model's name.", footer=False),
+)
 
 
 class Memory(View):
-    """Memory."""
+    """The machine on top, the instances, and the disk; below them the instance that is open."""
 
+    DEFAULT_CSS = """
+    Memory { padding: 0 1; }
+    Memory #machine { margin: 0 0 1 2; }
+    Memory #disk { margin: 1 0 0 2; }
+    Memory #details { display: none; height: 1fr; margin: 1 0 0 0; padding: 0 2;
+                      border-top: solid $primary; }
+    Memory.open #details { display: block; }
+    Memory.open #disk { display: none; }
+    Memory.low #machine { margin: 0 0 0 2; }
+    Memory.low #disk { margin: 0 0 0 2; }
+    Memory.low #details { margin: 0; height: 2fr; }
+    """
     NAME = "memory"
     TITLE = "Memory"
     COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._past = History(PAST_S, PAST_SLOTS)
+        self._pasts: dict[str, History] = {}
+        """By the id of the instance."""
+        self._log: tuple[LogLine, ...] = ()
+
     def compose(self) -> ComposeResult:
-        """Nothing yet."""
-        yield Static(self.TITLE)
+        """The machine, the table, the disk, and what is open."""
+        yield Lines(id="machine")
+        yield Table[Instance](
+            drawn.COLUMNS,
+            lambda instance: drawn.line(
+                instance,
+                self.state.models if self.state else {},
+                self.dashboard.glyphs,
+                self._paint,
+            ),
+            self.dashboard.glyphs,
+            "No model is loaded.\n1 opens the Catalog; l there loads a model.",
+        )
+        yield Lines(id="disk")
+        yield Lines(id="details")
+
+    def on_mount(self) -> None:
+        """The log of an open instance is looked at as long as it is open."""
+        self.set_interval(LOG_S, self._look_at_log)
+        self.dashboard.theme_changed_signal.subscribe(self, lambda _: self._draw())
+
+    # Drawing
+
+    @property
+    def _paint(self) -> Paint:
+        return Paint.of(self.dashboard.theme_variables)
+
+    @property
+    def table(self) -> Table[Instance]:
+        """The table of instances."""
+        return self.query_one(Table)
+
+    @property
+    def instances(self) -> list[Instance]:
+        """All instances of the core."""
+        return list(self.state.instances.values()) if self.state else []
+
+    def watch_state(self) -> None:
+        """Note what is to be remembered, and draw what changed."""
+        if not self.is_mounted or self.state is None:
+            return
+        now = time.monotonic()
+        self._past.add(now, drawn.used(self.state.memory))
+        for instance in self.instances:
+            past = self._pasts.setdefault(instance.id, History(PAST_S, PAST_SLOTS))
+            past.add(now, instance.measured_bytes)
+        for gone in self._pasts.keys() - self.state.instances.keys():
+            del self._pasts[gone]
+        self._draw()
+
+    def activated(self) -> None:
+        """The keys belong to the table."""
+        self._draw()
+        self.table.focus()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Where it is low, the table gets the lines."""
+        self.set_class(event.size.height < 16, "low")
+        self._draw()
+
+    @on(Table.Highlighted)
+    def _highlighted(self, event: Table.Highlighted) -> None:
+        event.stop()
+        self._log = ()
+        self._draw_details()
+        self._look_at_log()
+
+    def _draw(self) -> None:
+        if not self.display:
+            return
+        glyphs, paint, width = self.dashboard.glyphs, self._paint, self.size.width - 4
+        if self.state is None:
+            self.query_one("#machine", Lines).show([Text("waiting for the core", paint.muted)])
+            return
+        past = self._past.values(time.monotonic(), drawn.past_width(width))
+        machine = drawn.machine(self.state, past, width, glyphs, paint)
+        self.query_one("#machine", Lines).show(machine)
+        self.table.show(self.instances, key=lambda instance: instance.id)
+        self.query_one("#disk", Lines).show([drawn.disk(self.state, glyphs, paint, width)])
+        self._draw_details()
+
+    def _draw_details(self) -> None:
+        if not self.has_class("open"):
+            return
+        instance, pane = self.table.cursor_item, self.query_one("#details", Lines)
+        if instance is None:
+            pane.show([])
+            return
+        width = max(10, pane.size.width)
+        history = self._pasts.get(instance.id)
+        past = history.values(time.monotonic(), drawn.past_width(width)) if history else []
+        facts = drawn.facts(instance, past, self.dashboard.glyphs, self._paint)
+        lines = [part for line in facts for part in line.wrap(self.app.console, width)]
+        room = max(0, pane.size.height - len(lines) - 1)
+        said = drawn.log(self._log[-room:] if room else (), self._paint)
+        for line in said:
+            line.truncate(width, overflow="ellipsis")
+        pane.show([*lines, Text(), *said])
+
+    # The log of the open instance
+
+    def _look_at_log(self) -> None:
+        instance = self.table.cursor_item
+        if self.has_class("open") and self.display and instance is not None:
+            self.run_worker(self._fetch_log(instance.id), group="log", exclusive=True)
+
+    async def _fetch_log(self, instance_id: str) -> None:
+        after = self._log[-1].seq if self._log else 0
+        try:
+            lines = await self.dashboard.link.client.log(
+                after, LOG_KEPT, source=f"engine:{instance_id}"
+            )
+        except DeckError:
+            return  # the line on top says that the core does not answer
+        if lines:
+            self._log = (*self._log, *lines)[-LOG_KEPT:]
+            self._draw_details()
+
+    # Verbs
+
+    def action_unload(self) -> None:
+        """Unload the marked instances, or the one under the cursor."""
+        wanted = [i for i in self.table.marked if i.state is not InstanceState.STOPPING]
+        if wanted:
+            self.table.unmark()
+            self._unload(wanted)
+
+    def _unload(self, wanted: Sequence[Instance]) -> None:
+        """One receipt each, as they come; what went wrong with one does not stop the others."""
+        for instance in wanted:
+            self.perform(partial(_unload, instance.id), partial(_unloaded, instance.state))
+
+    def action_unload_all(self) -> None:
+        """Unload everything, with one receipt."""
+        if not any(instance.state.live for instance in self.instances):
+            self.dashboard.say("No model is loaded.")
+            return
+        self.perform(lambda client: client.unload_all(), _unloaded_all)
+
+    @on(Table.Chosen)
+    def _chosen(self, event: Table.Chosen) -> None:
+        event.stop()
+        self.action_details()
+
+    def action_details(self) -> None:
+        """Show everything about the instance under the cursor, or hide it."""
+        if self.table.cursor_item is None and not self.has_class("open"):
+            return
+        self.toggle_class("open")
+        self._log = ()
+        self.call_after_refresh(self._draw_details)
+        self._look_at_log()
+
+    def action_copy(self) -> None:
+        """Copy the model's name to the clipboard of the terminal."""
+        if (instance := self.table.cursor_item) is not None:
+            self.app.copy_to_clipboard(instance.unique)
+            self.dashboard.say(f"{instance.unique} copied", "done")
+
+    def dismiss(self) -> bool:
+        """Hide the details, then take the marks away."""
+        if self.has_class("open"):
+            self.remove_class("open")
+            return True
+        return self.table.unmark()
+
+
+async def _unload(instance_id: str, client: Client) -> UnloadReceipt:
+    return await client.unload(instance_id)
+
+
+def _unloaded(was: InstanceState, receipt: UnloadReceipt) -> str:
+    if was is InstanceState.FAILED:
+        return f"{receipt.unique} taken off the list"
+    return pages.unloaded(receipt)
+
+
+def _unloaded_all(receipts: Sequence[UnloadReceipt]) -> str:
+    if len(receipts) == 1:
+        return pages.unloaded(receipts[0])
+    freed = sum(receipt.freed_bytes or 0 for receipt in receipts)
+    seconds = max((receipt.seconds for receipt in receipts), default=0.0)
+    models = fmt.number(len(receipts), "model")
+    return f"{models} unloaded: freed {fmt.memory(freed)} in {fmt.duration(seconds)}"

@@ -1,0 +1,291 @@
+"""What the Memory view says of the machine and of an instance: pure, records in, cells out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.style import Style
+from rich.text import Text
+
+from core.schema import Gpu, Instance, InstanceState, LoadOptions, LogLine, Memory, Model
+from core.state import State
+from tui import format as fmt
+from tui.format import Glyphs
+from tui.widgets.bars import Paint, bar, fitted, spark
+from tui.widgets.table import Cell, Column, Line
+
+BAR = 8
+"""Cells of a load's bar."""
+
+LITTLE = 0.9
+"""A store that is fuller than this is drawn as a warning; the figures stand beside it."""
+
+COLUMNS = (
+    Column("sign", "", 1),
+    Column("instance", "instance", 18, grow=True),
+    Column("engine", "runtime", 9, rank=7),
+    Column("context", "ctx", 5, right=True, rank=5),
+    Column("weights", "weights", 7, right=True, rank=8),
+    Column("kv", "KV", 6, right=True, rank=9),
+    Column("compute", "compute", 7, right=True, rank=10),
+    Column("forecast", "forecast", 9, right=True, rank=3),
+    Column("measured", "measured", 9, right=True),
+    Column("error", "error", 7, right=True, rank=4),
+    Column("state", "state", 14, rank=1),
+    Column("speed", "tok/s", 6, right=True, rank=6),
+)
+
+
+# The machine
+
+
+def machine(
+    state: State, past: Sequence[float | None], width: int, glyphs: Glyphs, paint: Paint
+) -> list[Text]:
+    """Memory, GPUs and what is left for models, one line each."""
+    memory = state.memory
+    lines = [_ram(memory, past, width, glyphs, paint)]
+    lines += (_gpu(gpu, width, glyphs, paint) for gpu in memory.gpus)
+    parts = [
+        (0, Text.assemble("for models  ", (fmt.memory(memory.budget_bytes), paint.strong))),
+        (2, Text(f"others use  {fmt.memory(_others(state))}")),
+        (1, Text(f"swap  {_swap(memory)}")),
+    ]
+    return [*lines, fitted(parts, width)]
+
+
+def bar_width(width: int) -> int:
+    """Cells of the bars of the machine."""
+    return 30 if width >= 100 else 16 if width >= 70 else 10
+
+
+def past_width(width: int) -> int:
+    """Cells of the sparkline beside them."""
+    return 24 if width >= 100 else 20 if width >= 70 else 12
+
+
+def _ram(
+    memory: Memory, past: Sequence[float | None], width: int, glyphs: Glyphs, paint: Paint
+) -> Text:
+    used = _used(memory)
+    parts = [
+        (0, _gauge("RAM", used, memory.total_bytes, width, glyphs, paint)),
+        (1, spark(past, memory.total_bytes, glyphs, paint)),
+        (2, Text("last 10 min", paint.muted)),
+    ]
+    return fitted(parts, width)
+
+
+def _gpu(gpu: Gpu, width: int, glyphs: Glyphs, paint: Paint) -> Text:
+    parts = [
+        (0, _gauge(f"GPU{gpu.index}", gpu.used_bytes, gpu.total_bytes, width, glyphs, paint)),
+        (1, Text(fmt.clean(gpu.name), paint.muted)),
+    ]
+    return fitted(parts, width)
+
+
+def _gauge(
+    name: str, used: int | None, total: int | None, width: int, glyphs: Glyphs, paint: Paint
+) -> Text:
+    fraction = used / total if used is not None and total else None
+    style = paint.warning if fraction is not None and fraction > LITTLE else None
+    return Text.assemble(
+        (f"{name:<5}", paint.strong),
+        bar(fraction, bar_width(width), glyphs, paint, style),
+        f"  {fmt.memory_of(used, total)}",
+    )
+
+
+def _used(memory: Memory) -> int | None:
+    if memory.total_bytes is None or memory.available_bytes is None:
+        return None
+    return memory.total_bytes - memory.available_bytes
+
+
+def used(memory: Memory) -> float | None:
+    """Memory that is taken, by models and everything else; None where it is not known."""
+    return _used(memory)
+
+
+def _others(state: State) -> int | None:
+    """What everything but the models takes."""
+    taken = _used(state.memory)
+    if taken is None:
+        return None
+    held = sum(i.measured_bytes or 0 for i in state.instances.values() if i.state.live)
+    return max(0, taken - held)
+
+
+def _swap(memory: Memory) -> str:
+    return "0" if memory.swap_used_bytes == 0 else fmt.memory(memory.swap_used_bytes)
+
+
+def disk(state: State, glyphs: Glyphs, paint: Paint, width: int) -> Text:
+    """What the cache takes on the disk."""
+    models = sum(model.downloaded and not model.local for model in state.models.values())
+    cache = f"cache {fmt.size(state.disk.cache_bytes)} in {fmt.number(models, 'model')}"
+    parts = [
+        (0, Text.assemble(("Disk ", paint.strong), cache)),
+        (2, Text(f"{glyphs.dot} partials {fmt.size(state.disk.partial_bytes)}")),
+        (1, Text(f"{glyphs.dot} {fmt.size(state.disk.free_bytes)} free")),
+    ]
+    return fitted(parts, width, gap=1)
+
+
+# Instances
+
+
+def name(instance: Instance, models: Mapping[str, Model]) -> str:
+    """As the person knows the model: its own name where the list has one."""
+    model = models.get(instance.model_id)
+    if model is None or not model.name:
+        return instance.unique
+    quantization = model.quantization or ""
+    return model.name if quantization in model.name else f"{model.name} {quantization}"
+
+
+def line(instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, paint: Paint) -> Line:
+    """One line of the table."""
+    forecast = instance.forecast
+    total = forecast.total_bytes if forecast else None
+    sign, style = _sign(instance, glyphs, paint)
+    cells: dict[str, Cell] = {
+        "sign": Text(sign, style),
+        "instance": name(instance, models),
+        "engine": instance.engine,
+        "context": fmt.tokens(instance.context_length),
+        "forecast": fmt.memory(total),
+        "measured": fmt.memory(instance.measured_bytes),
+        "error": fmt.error(total, instance.measured_bytes),
+        "state": _state(instance, glyphs, paint),
+        "speed": fmt.UNKNOWN if instance.tokens_per_s is None else f"{instance.tokens_per_s:.1f}",
+    }
+    if forecast is not None:
+        parts = (forecast.weights_bytes, forecast.kv_bytes, forecast.compute_bytes)
+        items = fmt.memory_items(parts, forecast.total_bytes)
+        cells.update(zip(("weights", "kv", "compute"), items, strict=True))
+    return Line(instance.id, cells, dim=instance.state is InstanceState.STOPPING)
+
+
+def _sign(instance: Instance, glyphs: Glyphs, paint: Paint) -> tuple[str, Style]:
+    match instance.state:
+        case InstanceState.READY:
+            return glyphs.loaded, paint.good
+        case InstanceState.BUSY | InstanceState.STARTING:
+            return glyphs.busy, paint.accent
+        case InstanceState.FAILED:
+            return glyphs.failed, paint.bad
+        case _:
+            return glyphs.dot, paint.muted
+
+
+def _state(instance: Instance, glyphs: Glyphs, paint: Paint) -> Text:
+    match instance.state:
+        case InstanceState.STARTING if instance.progress is not None:
+            shape = bar(instance.progress, BAR, glyphs, paint)
+            return shape.append(f" {fmt.percent(instance.progress):>5}")
+        case InstanceState.STARTING:
+            return Text(fmt.clean(instance.stage or "starting"), paint.accent)
+        case InstanceState.BUSY:
+            waiting = instance.requests - 1
+            return Text(f"busy, {waiting} waiting" if waiting > 0 else "busy", paint.accent)
+        case InstanceState.READY:
+            return Text("idle" if instance.idle_s is None else f"idle {fmt.span(instance.idle_s)}")
+        case InstanceState.STOPPING:
+            return Text("unloading", paint.muted)
+        case _:
+            return Text(str(instance.state), paint.bad)
+
+
+# One instance in full
+
+
+def facts(
+    instance: Instance, past: Sequence[float | None], glyphs: Glyphs, paint: Paint
+) -> list[Text]:
+    """Options, needs and history of an instance; of a failed one, why."""
+    dot = f" {glyphs.dot} "
+    about = [instance.engine, f"{fmt.tokens(instance.context_length)} context"]
+    if instance.pid is not None:
+        about.append(f"pid {instance.pid}")
+    if instance.load_s is not None:
+        about.append(f"loaded in {fmt.duration(instance.load_s)}")
+    if instance.time_to_first_token_s is not None:
+        about.append(f"first token after {fmt.duration(instance.time_to_first_token_s)}")
+    rows = [
+        Text.assemble((fmt.clean(instance.unique), paint.strong)),
+        _row("engine", fmt.clean(dot.join(about)), paint),
+        _row("options", dot.join(options(instance.options)) or "the engine's own", paint),
+    ]
+    if instance.forecast is not None:
+        rows.append(_row("forecast", _items(instance), paint))
+    if instance.error is not None:
+        words = f"{instance.error.message} {instance.error.remedy}".strip()
+        return [*rows, Text(fmt.clean(words), paint.bad)]
+    measured = [
+        f"{fmt.memory(instance.measured_bytes)} now",
+        f"{fmt.memory(instance.private_bytes)} its own",
+        f"{fmt.memory(instance.peak_bytes)} at most",
+    ]
+    rows.append(_row("measured", dot.join(measured), paint))
+    shape = spark(past, _ceiling(instance), glyphs, paint)
+    rows.append(_row("history", Text.assemble(shape, ("  last 10 min", paint.muted)), paint))
+    return rows
+
+
+def _row(label: str, value: str | Text, paint: Paint) -> Text:
+    return Text.assemble((f"{label:<10}", paint.muted), value)
+
+
+def _ceiling(instance: Instance) -> float | None:
+    known = (instance.measured_bytes, instance.forecast and instance.forecast.total_bytes)
+    return max((value for value in known if value), default=None)
+
+
+def _items(instance: Instance) -> str:
+    forecast = instance.forecast
+    assert forecast is not None
+    parts = (
+        ("weights", forecast.weights_bytes),
+        ("KV", forecast.kv_bytes),
+        ("compute", forecast.compute_bytes),
+        ("overhead", forecast.overhead_bytes),
+    )
+    source = "" if forecast.exact else " (an estimate)"
+    return fmt.memory_sum(parts, forecast.total_bytes) + source
+
+
+def options(given: LoadOptions) -> list[str]:
+    """What was asked for when it was loaded; what was left to the engine is left out."""
+    words: list[tuple[str, object]] = [
+        ("GPU layers", "all" if given.gpu_layers == -1 else given.gpu_layers),
+        ("KV cache", given.kv_cache_type),
+        ("flash attention", _on(given.flash_attention)),
+        ("threads", given.threads),
+        ("batch", given.batch_size),
+        ("mmap", _on(given.mmap)),
+        ("mlock", _on(given.mlock)),
+    ]
+    said = [f"{name} {value}" for name, value in words if value is not None]
+    if given.embedding:
+        said.append("for embeddings")
+    if given.idle_ttl_s:
+        said.append(f"unloaded after {fmt.duration(given.idle_ttl_s)} idle")
+    if given.pinned:
+        said.append("pinned")
+    return said
+
+
+def _on(flag: bool | None) -> str | None:
+    return None if flag is None else "on" if flag else "off"
+
+
+def log(lines: Sequence[LogLine], paint: Paint) -> list[Text]:
+    """The last lines that an engine wrote."""
+    styles = {"error": paint.bad, "warning": paint.warning}
+    return [
+        Text.assemble(
+            (f"{line.at[11:19]}  ", paint.muted), (fmt.clean(line.text), styles.get(line.level, ""))
+        )
+        for line in lines
+    ]
