@@ -12,7 +12,9 @@ import pytest
 from core.demo.process import CoreProcess
 
 PIECES4 = Path(sys.prefix) / "pieces4"
-INSTALL = f"{sys.executable} -m pip install --target {PIECES4} pieces_os_client==4.4.1"
+INSTALL = (
+    f"{sys.executable} -m pip install --no-deps -t {PIECES4} pieces_os_client==4.4.1 'pydantic<2'"
+)
 ROUND = Path(__file__).with_name("sdk_round.py")
 UNIQUE = "deck/tiny-GGUF:Q8_0"
 
