@@ -219,9 +219,15 @@ class Transfer:
     async def _write(self, partial: Partial, offset: int, chunks: list[bytes]) -> None:
         if not chunks:
             return
-        await partial.write(offset, chunks)
-        self._there = add(self._there, (offset, offset + sum(map(len, chunks))))
-        self._note_progress()
+        write = asyncio.create_task(partial.write(offset, chunks))
+        try:
+            await settled(write)
+        finally:
+            # Also when this is cancelled: what was written counts.
+            if write.exception() is None:
+                self._there = add(self._there, (offset, offset + sum(map(len, chunks))))
+                self._note_progress()
+        write.result()
         fresh = covered(self._there) - self._stepped_bytes
         if fresh >= STEP_BYTES or time.monotonic() - self._stepped_at >= STEP_S:
             await self._settle_step()
