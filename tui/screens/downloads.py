@@ -19,7 +19,7 @@ from tui.commands import Command, bindings
 from tui.screens import downloads_rows as drawn
 from tui.screens.downloads_rows import ACTIVE, ENDED, Row
 from tui.screens.view import View
-from tui.widgets.bars import History, Lines, Paint, fitted, spark
+from tui.widgets.bars import History, Lines, Paint, fitted, spark, wrapped
 from tui.widgets.table import Table
 
 RATE_S = 60.0
@@ -153,7 +153,8 @@ class Downloads(View):
         if not self.display:
             return
         self._draw_head()
-        self.table.show(drawn.rows(self.jobs, self._opened), key=lambda row: row.key)
+        rows = drawn.rows(self.state, self._opened) if self.state else []
+        self.table.show(rows, key=lambda row: row.key)
         self._draw_about()
 
     def _draw_head(self) -> None:
@@ -174,8 +175,8 @@ class Downloads(View):
         row = self.table.cursor_item
         lines = drawn.about(row.job, self.dashboard.glyphs, self._paint) if row else []
         width = max(10, self.size.width - 4)
-        wrapped = [part for line in lines for part in line.wrap(self.app.console, width)]
-        self.query_one("#about", Lines).show(wrapped[:ABOUT_LINES])
+        said = [part for line in lines for part in wrapped(line, width, 2)]
+        self.query_one("#about", Lines).show(said[:ABOUT_LINES])
 
     # Verbs
 

@@ -13,6 +13,7 @@ from core.schema import Download, DownloadFile, DownloadState
 from core.state import State
 from tui import format as fmt
 from tui.format import Glyphs
+from tui.screens.naming import title
 from tui.widgets.bars import Paint, bar
 from tui.widgets.table import Cell, Column, Line
 
@@ -40,6 +41,8 @@ class Row:
     """A job, or one of its files below it."""
 
     job: Download
+    title: str
+    """What the model is called."""
     file: DownloadFile | None = None
 
     @property
@@ -48,9 +51,9 @@ class Row:
         return f"{self.job.id}/{self.file.path}" if self.file else self.job.id
 
 
-def rows(jobs: Iterable[Download], opened: Collection[str]) -> list[Row]:
+def rows(state: State, opened: Collection[str]) -> list[Row]:
     """What is under way in its order, then what is settled, the newest first."""
-    jobs = list(jobs)
+    jobs = list(state.downloads.values())
     settled = sorted(
         (job for job in jobs if job.state in SETTLED),
         key=lambda job: job.finished_at or "",
@@ -58,9 +61,10 @@ def rows(jobs: Iterable[Download], opened: Collection[str]) -> list[Row]:
     )
     found: list[Row] = []
     for job in [*(job for job in jobs if job.state not in SETTLED), *settled]:
-        found.append(Row(job))
+        name = title(job.model_id, job.unique, state.models)
+        found.append(Row(job, name))
         if job.id in opened:
-            found += (Row(job, file) for file in job.files)
+            found += (Row(job, name, file) for file in job.files)
     return found
 
 
@@ -76,7 +80,7 @@ def line(row: Row, glyphs: Glyphs, paint: Paint) -> Line:
     flows = job.state == "downloading"
     cells: dict[str, Cell] = {
         "sign": Text(sign, style),
-        "model": job.unique,
+        "model": row.title,
         "state": Text(job.state, style),
         "what": what(job),
         "rate": fmt.rate(job.rate_bytes_per_s) if flows else _average(job),

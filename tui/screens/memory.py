@@ -19,7 +19,7 @@ from tui import pages
 from tui.commands import Command, bindings
 from tui.screens import memory_rows as drawn
 from tui.screens.view import View
-from tui.widgets.bars import History, Lines, Paint
+from tui.widgets.bars import History, Lines, Paint, wrapped
 from tui.widgets.table import Table
 
 PAST_S = 600.0
@@ -170,7 +170,7 @@ class Memory(View):
         history = self._pasts.get(instance.id)
         past = history.values(time.monotonic(), drawn.past_width(width)) if history else []
         facts = drawn.facts(instance, past, self.dashboard.glyphs, self._paint)
-        lines = [part for line in facts for part in line.wrap(self.app.console, width)]
+        lines = [part for line in facts for part in wrapped(line, width, drawn.LABEL)]
         room = max(0, pane.size.height - len(lines) - 1)
         said = drawn.log(self._log[-room:] if room else (), self._paint)
         for line in said:

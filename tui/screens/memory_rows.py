@@ -11,11 +11,15 @@ from core.schema import Gpu, Instance, InstanceState, LoadOptions, LogLine, Memo
 from core.state import State
 from tui import format as fmt
 from tui.format import Glyphs
+from tui.screens.naming import title
 from tui.widgets.bars import Paint, bar, fitted, spark
 from tui.widgets.table import Cell, Column, Line
 
 BAR = 8
 """Cells of a load's bar."""
+
+LABEL = 10
+"""Cells of the labels of an instance's facts."""
 
 LITTLE = 0.9
 """A store that is fuller than this is drawn as a warning; the figures stand beside it."""
@@ -47,9 +51,14 @@ def machine(
     lines = [_ram(memory, past, width, glyphs, paint)]
     lines += (_gpu(gpu, width, glyphs, paint) for gpu in memory.gpus)
     parts = [
-        (0, Text.assemble("for models  ", (fmt.memory(memory.budget_bytes), paint.strong))),
-        (2, Text(f"others use  {fmt.memory(_others(state))}")),
-        (1, Text(f"swap  {_swap(memory)}")),
+        (
+            0,
+            Text.assemble(
+                "budget ", (fmt.memory(memory.budget_bytes), paint.strong), " for models"
+            ),
+        ),
+        (2, Text(f"others use {fmt.memory(_others(state))}")),
+        (1, Text(f"swap {_swap(memory)}")),
     ]
     return [*lines, fitted(parts, width)]
 
@@ -135,15 +144,6 @@ def disk(state: State, glyphs: Glyphs, paint: Paint, width: int) -> Text:
 # Instances
 
 
-def name(instance: Instance, models: Mapping[str, Model]) -> str:
-    """As the person knows the model: its own name where the list has one."""
-    model = models.get(instance.model_id)
-    if model is None or not model.name:
-        return instance.unique
-    quantization = model.quantization or ""
-    return model.name if quantization in model.name else f"{model.name} {quantization}"
-
-
 def line(instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, paint: Paint) -> Line:
     """One line of the table."""
     forecast = instance.forecast
@@ -151,14 +151,14 @@ def line(instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, paint:
     sign, style = _sign(instance, glyphs, paint)
     cells: dict[str, Cell] = {
         "sign": Text(sign, style),
-        "instance": name(instance, models),
+        "instance": title(instance.model_id, instance.unique, models),
         "engine": instance.engine,
         "context": fmt.tokens(instance.context_length),
         "forecast": fmt.memory(total),
         "measured": fmt.memory(instance.measured_bytes),
         "error": fmt.error(total, instance.measured_bytes),
         "state": _state(instance, glyphs, paint),
-        "speed": fmt.UNKNOWN if instance.tokens_per_s is None else f"{instance.tokens_per_s:.1f}",
+        "speed": _speed(instance.tokens_per_s),
     }
     if forecast is not None:
         parts = (forecast.weights_bytes, forecast.kv_bytes, forecast.compute_bytes)
@@ -197,6 +197,12 @@ def _state(instance: Instance, glyphs: Glyphs, paint: Paint) -> Text:
             return Text(str(instance.state), paint.bad)
 
 
+def _speed(tokens_per_s: float | None) -> str:
+    if tokens_per_s is None:
+        return fmt.UNKNOWN
+    return f"{tokens_per_s:.{0 if tokens_per_s >= 99.95 else 1}f}"
+
+
 # One instance in full
 
 
@@ -212,29 +218,36 @@ def facts(
         about.append(f"loaded in {fmt.duration(instance.load_s)}")
     if instance.time_to_first_token_s is not None:
         about.append(f"first token after {fmt.duration(instance.time_to_first_token_s)}")
-    rows = [
-        Text.assemble((fmt.clean(instance.unique), paint.strong)),
-        _row("engine", fmt.clean(dot.join(about)), paint),
-        _row("options", dot.join(options(instance.options)) or "the engine's own", paint),
-    ]
-    if instance.forecast is not None:
-        rows.append(_row("forecast", _items(instance), paint))
+    rows = [Text(fmt.clean(instance.unique), paint.strong)]
     if instance.error is not None:
         words = f"{instance.error.message} {instance.error.remedy}".strip()
-        return [*rows, Text(fmt.clean(words), paint.bad)]
-    measured = [
-        f"{fmt.memory(instance.measured_bytes)} now",
-        f"{fmt.memory(instance.private_bytes)} its own",
-        f"{fmt.memory(instance.peak_bytes)} at most",
-    ]
-    rows.append(_row("measured", dot.join(measured), paint))
-    shape = spark(past, _ceiling(instance), glyphs, paint)
-    rows.append(_row("history", Text.assemble(shape, ("  last 10 min", paint.muted)), paint))
+        rows.append(Text(fmt.clean(words), paint.bad))
+    else:
+        rows += _measured(instance, past, dot, glyphs, paint)
+    if instance.forecast is not None:
+        rows.append(_row("forecast", _items(instance), paint))
+    rows.append(_row("engine", fmt.clean(dot.join(about)), paint))
+    rows.append(_row("options", dot.join(options(instance.options)) or "the engine's own", paint))
     return rows
 
 
+def _measured(
+    instance: Instance, past: Sequence[float | None], dot: str, glyphs: Glyphs, paint: Paint
+) -> list[Text]:
+    figures = (
+        f"{fmt.memory(instance.measured_bytes)} now",
+        f"{fmt.memory(instance.private_bytes)} its own",
+        f"{fmt.memory(instance.peak_bytes)} at most",
+    )
+    shape = spark(past, _ceiling(instance), glyphs, paint)
+    return [
+        _row("measured", dot.join(figures), paint),
+        _row("history", Text.assemble(shape, ("  last 10 min", paint.muted)), paint),
+    ]
+
+
 def _row(label: str, value: str | Text, paint: Paint) -> Text:
-    return Text.assemble((f"{label:<10}", paint.muted), value)
+    return Text.assemble((f"{label:<{LABEL}}", paint.muted), value)
 
 
 def _ceiling(instance: Instance) -> float | None:

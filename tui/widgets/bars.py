@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual.color import Color
@@ -22,6 +21,7 @@ from textual.widget import Widget
 
 from tui import format as fmt
 from tui.format import Glyphs
+from tui.widgets import cells
 
 NEAR = 4
 """Equal cells between two that differ that are sent along: moving the cursor costs as much."""
@@ -41,7 +41,6 @@ class Paint:
     @classmethod
     def of(cls, variables: Mapping[str, str]) -> Paint:
         """From the variables of the theme in force (`App.theme_variables`)."""
-
         return _paint(*(variables[name] for name in ("primary", "success", "warning", "error")))
 
 
@@ -137,6 +136,34 @@ def fitted(parts: Sequence[tuple[int, Text]], width: int, gap: int = 3) -> Text:
     return line
 
 
+def wrapped(text: Text, width: int, indent: int = 0) -> list[Text]:
+    """The text on lines of at most `width` cells, all but the first of them indented."""
+    plain, room, start = text.plain, max(1, width), 0
+    breaks: list[int] = []
+    while fmt.columns(plain[start:]) > room:
+        end = start + _fitting(plain[start:], room)
+        if (space := plain.rfind(" ", start + 1, end + 1)) > 0:
+            end = space + 1
+        breaks.append(end)
+        start, room = end, max(1, width - indent)
+    lines = list(text.divide(breaks))
+    for line in lines:
+        line.rstrip()
+    for line in lines[1:]:
+        line.pad_left(indent)
+    return lines
+
+
+def _fitting(text: str, width: int) -> int:
+    """How many characters fit into `width` cells; one at least."""
+    count = 0
+    for char in text:
+        if (width := width - fmt.columns(char)) < 0:
+            break
+        count += 1
+    return max(1, count)
+
+
 class Lines(Widget):
     """Some lines of text. `show` repaints the cells that differ from what is shown already."""
 
@@ -175,15 +202,14 @@ class Lines(Widget):
         """One line over the whole width."""
         base = self.rich_style
         line = self._lines[y] if y < len(self._lines) else Text()
-        segments = list(Segment.apply_style(line.render(self.app.console, end=""), base))
-        return Strip(segments).crop_extend(0, self.size.width, base)
+        return Strip(cells.segments(line, base)).crop_extend(0, self.size.width, base)
 
 
 def changed(old: Text, new: Text) -> Iterator[tuple[int, int]]:
     """Runs of cells that differ, as start and end; runs that lie close together are one."""
-    before, after = _cells(old), _cells(new)
+    before, after = _drawn(old), _drawn(new)
     length = max(len(before), len(after))
-    blank = (" ", ())
+    blank: _Cell = (" ", ())
     before += [blank] * (length - len(before))
     after += [blank] * (length - len(after))
     differ = [x for x, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
@@ -196,13 +222,14 @@ def changed(old: Text, new: Text) -> Iterator[tuple[int, int]]:
 _Cell = tuple[str, tuple[Style | str, ...]]
 
 
-def _cells(text: Text) -> list[_Cell]:
+def _drawn(text: Text) -> list[_Cell]:
     """What stands in each cell and how; the second cell of a wide character is empty."""
-    cells: list[_Cell] = []
+    drawn: list[_Cell] = []
     for index, char in enumerate(text.plain):
-        styles = tuple(span.style for span in text.spans if span.start <= index < span.end)
+        own = (span.style for span in text.spans if span.start <= index < span.end)
+        styles = (text.style, *own)
         width = fmt.columns(char)
-        if width == 0 and cells:
-            cells[-1] = (cells[-1][0] + char, cells[-1][1])
-        cells += [(char if at == 0 else "", styles) for at in range(width)]
-    return cells
+        if width == 0 and drawn:
+            drawn[-1] = (drawn[-1][0] + char, drawn[-1][1])
+        drawn += [(char if at == 0 else "", styles) for at in range(width)]
+    return drawn
