@@ -270,7 +270,7 @@ class EngineProcess:
         """Wait until the process is gone and everything it wrote has been read."""
         await self._pipes.over.wait()
 
-    async def end(self, patience_s: float = END_S) -> bool:
+    async def end(self) -> bool:
         """End the process: hang up, then terminate, then kill. Says whether it is gone.
 
         Returns False only for a process that the system cannot end (stuck in a system call).
@@ -285,7 +285,7 @@ class EngineProcess:
                 with contextlib.suppress(ProcessLookupError):
                     getattr(self._transport, name)()
             try:
-                async with asyncio.timeout(patience_s):
+                async with asyncio.timeout(END_S):
                     await self.wait()
                 break
             except TimeoutError:

@@ -61,6 +61,27 @@ CHATML = (
 CHATML_STOP = "<|im_end|>"
 
 
+def usable_cpus() -> int:
+    """Processors that this process may run on."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads_for(cpus: int) -> tuple[int, int]:
+    """Threads to answer with, and to read a prompt with.
+
+    Never all: llama.cpp's threads wait for each other at every step, spinning, so one that has to
+    share its processor, if only with the core that passes the tokens on, holds up all of them. On
+    two processors with other work, two threads were 10 times slower than one. An answer is bound by
+    memory rather than by arithmetic; half the processors is llama-cpp-python's own choice.
+
+    >>> threads_for(1), threads_for(2), threads_for(16)
+    ((1, 1), (1, 1), (8, 15))
+    """
+    return max(1, cpus // 2), max(1, cpus - 1)
+
+
 class Llama:
     """One llama.cpp, with at most one model."""
 
@@ -125,9 +146,9 @@ class Llama:
         parameters.n_ctx = length
         parameters.n_batch = parameters.n_ubatch = batch
         parameters.n_seq_max = 1
-        threads = os.cpu_count() or 1
-        parameters.n_threads = options.threads or max(1, threads // 2 if threads > 4 else threads)
-        parameters.n_threads_batch = options.threads or threads
+        answering, reading = threads_for(usable_cpus())
+        parameters.n_threads = options.threads or answering
+        parameters.n_threads_batch = options.threads or reading
         parameters.flash_attn_type = (
             self._c.LLAMA_FLASH_ATTN_TYPE_ENABLED
             if flash

@@ -117,7 +117,8 @@ _REMEDIES = (
         "Take a smaller context length, a quantized KV cache, or a smaller quantization.",
     ),
     (
-        r"within the file bounds|corrupt|incomplete|magic|failed to read|invalid|missing|duplicate",
+        r"within the file bounds|corrupt|incomplete|magic|failed to read|wrong shape|invalid"
+        r"|missing|duplicate",
         "The file is damaged or no model: delete it and download it again.",
     ),
 )

@@ -1,0 +1,433 @@
+"""What goes wrong in an engine costs that engine, and is told."""
+
+import asyncio
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from core.config import Runtime as Settings
+from core.demo.bench import PATIENCE_S, Bench, about, alive, model
+from core.demo.models import expected
+from core.errors import Cancelled, Conflict, DeckError, EngineFailed, EngineMissing, InvalidRequest
+from core.runtime import process
+from core.runtime.process import EngineProcess, death, environment, last_lines, log_line
+from core.schema import InstanceState, LoadOptions
+
+S = InstanceState
+
+
+def patched(source: Path, target: Path, key: bytes, value: int) -> Path:
+    """A copy of a GGUF file with another number for a 32-bit key."""
+    data = bytearray(source.read_bytes())
+    at = data.index(key) + len(key) + 4  # after the key comes its type
+    data[at : at + 4] = struct.pack("<I", value)
+    target.write_bytes(data)
+    return target
+
+
+def bad(kind: str, tiny: Path, folder: Path) -> Path:
+    """A file that is no sound model."""
+    whole, path = tiny.read_bytes(), folder / f"{kind}.gguf"
+    match kind:
+        case "empty":
+            path.write_bytes(b"")
+        case "a page of HTML":
+            path.write_bytes(b"<!doctype html><title>Not found</title>" * 100)
+        case "bad magic":
+            path.write_bytes(b"GGML" + whole[4:])
+        case "unknown version":
+            path.write_bytes(whole[:4] + struct.pack("<I", 99) + whole[8:])
+        case "header cut off":
+            path.write_bytes(whole[:5000])
+        case "weights cut off":
+            path.write_bytes(whole[: len(whole) // 2])
+        case "absurd counts":
+            path.write_bytes(whole[:8] + struct.pack("<QQ", 1 << 60, 1 << 60) + whole[24:])
+        case "unknown architecture":
+            path.write_bytes(
+                whole.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0ollam", 1)
+            )
+        case "no layers":
+            patched(tiny, path, b"llama.block_count", 0)
+        case "too many layers":
+            patched(tiny, path, b"llama.block_count", 100_000)
+        case "wrong shape":
+            patched(tiny, path, b"llama.embedding_length", 512)
+        case "a folder":
+            path.mkdir()
+    return path
+
+
+KINDS = [
+    *("missing", "a folder", "empty", "a page of HTML", "bad magic", "unknown version"),
+    *("header cut off", "weights cut off", "absurd counts", "unknown architecture"),
+    *("no layers", "too many layers", "wrong shape"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_bad_file_fails_with_a_reason_and_others_live_on(
+    bench: Bench, tiny: Path, tmp_path: Path, kind: str
+) -> None:
+    good = await bench.loaded(tiny)
+    path = bad(kind, tiny, tmp_path)
+    failed = await bench.engines.load(model(path), LoadOptions())
+    with pytest.raises(EngineFailed) as caught:
+        await bench.engines.ready(failed.id)
+    record = bench.engines.instances[failed.id]
+    assert (record.state, record.pid) == (S.FAILED, None)
+    assert record.error is not None
+    assert record.error.message == caught.value.message
+    assert record.error.message.rstrip(".") != "llama.cpp refused the model"
+    assert record.error.remedy
+    with pytest.raises(EngineFailed):
+        await bench.engines.plan(path, LoadOptions())
+    with pytest.raises(Conflict):
+        await bench.answer(failed, "count")
+    assert await bench.answer(good, "count") == expected("count")
+    await bench.engines.remove(failed.id)
+    assert list(bench.engines.instances) == [good.id]
+    assert bench.last(failed).state is S.STOPPED
+
+
+async def test_an_abort_is_told_with_the_last_lines_of_the_log(
+    bench: Bench, tiny: Path, tmp_path: Path
+) -> None:
+    failed = await bench.engines.load(model(bad("no layers", tiny, tmp_path)), LoadOptions())
+    with pytest.raises(EngineFailed, match="SIGABRT") as caught:
+        await bench.engines.ready(failed.id)
+    assert any("GGML_ASSERT" in line for line in caught.value.details)
+    assert any("GGML_ASSERT" in line for line in bench.engines.log(failed.id))
+    assert any(line[0] == f"engine:{failed.id}" and line[1] == "error" for line in bench.lines)
+
+
+async def test_a_failed_model_can_be_loaded_again(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"no model")
+    failed = await bench.engines.load(model(path), LoadOptions())
+    with pytest.raises(EngineFailed):
+        await bench.engines.ready(failed.id)
+    shutil.copy(tiny, path)
+    again = await bench.loaded(path)
+    assert list(bench.engines.instances) == [again.id]
+    with pytest.raises(Conflict):
+        await bench.engines.remove(again.id)
+
+
+async def test_unloading_a_failed_instance_removes_it(bench: Bench, tmp_path: Path) -> None:
+    failed = await bench.engines.load(model(tmp_path / "missing.gguf"), LoadOptions())
+    with pytest.raises(EngineFailed):
+        await bench.engines.ready(failed.id)
+    receipt = await bench.engines.unload(failed.id)
+    assert (receipt.process_gone, receipt.freed_bytes) == (True, 0)
+    assert bench.engines.instances == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+async def test_a_process_that_ends_over_an_answer_is_told_to_all_who_wait(
+    bench: Bench, tiny: Path, demo_models: Path, number: signal.Signals
+) -> None:
+    other = await bench.loaded(demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
+    instance = await bench.loaded(tiny)
+    running = asyncio.create_task(bench.ask(instance, about("loop")))
+    await bench.until(instance, lambda i: i.state is S.BUSY)
+    waiting = asyncio.create_task(bench.answer(instance, "count"))
+    await bench.until(instance, lambda i: i.requests == 2)
+    assert instance.pid is not None
+    os.kill(instance.pid, number)
+    for task in (running, waiting):
+        with pytest.raises(EngineFailed, match=number.name):
+            await task
+    failed = await bench.until(instance, lambda i: i.state is S.FAILED)
+    assert failed.error is not None
+    assert number.name in failed.error.message
+    assert (failed.pid, failed.requests) == (None, 0)
+    assert await bench.answer(other, "count") == expected("count")
+
+
+async def test_a_process_that_ends_while_idle_is_noticed(bench: Bench, tiny: Path) -> None:
+    instance = await bench.loaded(tiny)
+    assert instance.pid is not None
+    os.kill(instance.pid, signal.SIGKILL)
+    failed = await bench.until(instance, lambda i: i.state is S.FAILED)
+    assert failed.error is not None
+    assert "memory" in failed.error.message
+    await bench.engines.sample()  # a process that is gone is not measured
+    assert bench.engines.instances[instance.id].state is S.FAILED
+
+
+async def test_a_file_that_is_cut_while_in_use_costs_its_instance(
+    bench: Bench, tiny: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.gguf"
+    shutil.copy(tiny, path)
+    instance = await bench.loaded(path)
+    os.truncate(path, 0)
+    with pytest.raises(EngineFailed, match="SIGBUS"):
+        await bench.answer(instance, "count")
+    assert (await bench.until(instance, lambda i: i.state is S.FAILED)).error is not None
+
+
+async def test_a_context_that_cannot_be_allocated_is_refused_with_what_to_try(
+    bench: Bench, tiny: Path
+) -> None:
+    # 16,777,216 tokens of this model's cache are 8 GiB: over the limit set here.
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, hard))  # inherited by the engine
+    try:
+        instance = await bench.engines.load(model(tiny), LoadOptions(context_length=1 << 24))
+        with pytest.raises(EngineFailed) as caught:
+            await bench.engines.ready(instance.id)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert "smaller context" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "options", [LoadOptions(context_length=1 << 28), LoadOptions(threads=100_000)]
+)
+async def test_impossible_options_never_reach_an_engine(
+    bench: Bench, tiny: Path, options: LoadOptions
+) -> None:
+    with pytest.raises(InvalidRequest):
+        await bench.engines.load(model(tiny), options)
+    with pytest.raises(InvalidRequest):
+        await bench.engines.plan(tiny, options)
+    assert bench.changes == []
+
+
+@pytest.mark.parametrize("settings", [Settings(load_stall_s=0.2)])
+async def test_a_load_without_progress_is_given_up(
+    bench: Bench, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "END_S", 0.05)
+    instance = await bench.engines.load(model(tiny), LoadOptions())
+    held = await bench.until(instance, lambda i: i.pid is not None)
+    assert held.pid is not None
+    os.kill(held.pid, signal.SIGSTOP)  # before it can have read what it is to load
+    with pytest.raises(EngineFailed, match="no progress"):
+        await bench.engines.ready(instance.id)
+    assert not alive(held.pid)
+
+
+async def test_a_process_that_does_not_listen_is_killed(
+    bench: Bench, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "END_S", 0.05)
+    instance = await bench.loaded(tiny)
+    assert instance.pid is not None
+    os.kill(instance.pid, signal.SIGSTOP)
+    receipt = await bench.engines.unload(instance.id)
+    assert receipt.process_gone
+    assert not alive(instance.pid)
+    assert any("does not end by itself: kill" in text for _, _, text in bench.lines)
+
+
+async def test_a_missing_engine_says_how_to_install_it(
+    bench: Bench, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "llama_cpp.py").write_text("raise ImportError('not here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    llama, mlx = await bench.engines.probe()
+    assert (llama.name, llama.available, llama.formats) == ("llama.cpp", False, ("gguf",))
+    assert "pip install" in (llama.why_not or "")
+    assert not mlx.available
+    with pytest.raises(EngineMissing, match="pip install"):
+        await bench.engines.plan(tiny, LoadOptions())
+    instance = await bench.engines.load(model(tiny), LoadOptions())
+    with pytest.raises(EngineMissing):
+        await bench.engines.ready(instance.id)
+    assert bench.engines.instances[instance.id].state is S.FAILED
+
+
+async def test_an_engine_that_crashes_when_it_starts_is_told(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import os, signal; print('starting', flush=True); os.kill(os.getpid(), signal.SIGILL)"
+    (tmp_path / "llama_cpp.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    llama, _ = await bench.engines.probe()
+    assert "another processor" in (llama.why_not or "")
+
+
+async def test_an_engine_that_prints_to_stdout_breaks_no_frame(
+    bench: Bench, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import os; print('from Python', flush=True); os.system('echo from a shell')"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import atexit, sys\nif 'child' in ' '.join(sys.orig_argv):\n    HOOK = {code!r}\n"
+        "    import importlib.abc\n"
+        "    class Find(importlib.abc.MetaPathFinder):\n"
+        "        def find_spec(self, name, path, target=None):\n"
+        "            if name == 'llama_cpp':\n"
+        "                exec(HOOK)\n"
+        "            return None\n"
+        "    sys.meta_path.insert(0, Find())\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    instance = await bench.loaded(tiny)
+    assert await bench.answer(instance, "count") == expected("count")
+    printed = [text for _, _, text in bench.lines]
+    assert "from Python" in printed
+    assert "from a shell" in printed
+
+
+def test_secrets_do_not_reach_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    assert not {"HF_TOKEN", "OPENAI_API_KEY"} & environment().keys()
+    assert environment()["GGML_NO_BACKTRACE"] == "1"
+
+
+ORPHANS = """
+    import asyncio, sys
+    from pathlib import Path
+    from core.config import Runtime
+    from core.memory import probe
+    from core.runtime.scheduler import Engines
+    from core.demo.bench import model
+    from core.schema import LoadOptions
+
+    async def main():
+        engines = Engines(settings=Runtime(), measure=probe.process,
+                          on_change=lambda i: None, on_log=lambda *line: None)
+        pids = []
+        for path in sys.argv[1:]:
+            instance = await engines.load(model(Path(path)), LoadOptions())
+            pids.append((await engines.ready(instance.id)).pid)
+        await engines.plan(Path(sys.argv[1]), LoadOptions())
+        pids.append(engines._planner._process.pid)
+        native = {"llama_cpp", "numpy", "mlx", "transformers", "gguf", "huggingface_hub"}
+        print(*pids, *sorted(native & sys.modules.keys()), flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_engine_survives_the_core_and_the_core_imports_none(
+    demo_models: Path, number: signal.Signals
+) -> None:
+    paths = sorted((demo_models / "tiny-GGUF").glob("*.gguf"))
+    core = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(ORPHANS), *paths], stdout=subprocess.PIPE, text=True
+    )
+    assert core.stdout is not None
+    with core, core.stdout:
+        words = core.stdout.readline().split()
+        core.send_signal(number)
+    pids = [int(word) for word in words if word.isdigit()]
+    assert len(pids) == len(words) == 3  # two engines, the planner, and no native module
+    wait_for_end(pids)
+
+
+def wait_for_end(pids: list[int]) -> None:
+    """Wait until processes of somebody else are gone."""
+    import time
+
+    deadline = time.monotonic() + PATIENCE_S
+    while any(alive(pid) and not zombie(pid) for pid in pids):
+        assert time.monotonic() < deadline, "an engine survived its core"
+        time.sleep(0.01)
+
+
+def zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits for its parent to take note."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+async def test_the_end_of_its_input_ends_an_engine_in_the_middle_of_an_answer(
+    tiny: Path,
+) -> None:
+    from core.runtime.messages import Generate, Load, Loaded, Text
+
+    engine = await EngineProcess.start("llama.cpp", lambda *line: None)
+    engine.send(Load(id=1, path=str(tiny), options=LoadOptions(), default_context=4096))
+    while not isinstance(await engine.receive(), Loaded):
+        pass
+    engine.send(Generate(id=2, request=about("loop")))
+    assert isinstance(await engine.receive(), Text)
+    assert await engine.end()
+    assert not alive(engine.pid)
+    with pytest.raises(EngineFailed, match="ended"):
+        await engine.receive()
+
+
+async def test_a_command_cancelled_before_it_begins_never_runs(tiny: Path) -> None:
+    from core.runtime.messages import Cancel, Failed, Generate, Load, Loaded, Text
+
+    engine = await EngineProcess.start("llama.cpp", lambda *line: None)
+    try:
+        engine.send(Load(id=1, path=str(tiny), options=LoadOptions(), default_context=4096))
+        while not isinstance(await engine.receive(), Loaded):
+            pass
+        engine.send(Generate(id=2, request=about("loop")))
+        assert isinstance(await engine.receive(), Text)
+        engine.send(Generate(id=3, request=about("loop")))  # waits for the first
+        engine.send(Cancel(id=3))
+        engine.send(Cancel(id=2))
+        ended: list[tuple[int, str]] = []
+        while len(ended) < 2:
+            report = await engine.receive()
+            assert isinstance(report, Text | Failed)
+            if isinstance(report, Failed):
+                ended.append((report.id, report.error.code))
+            else:
+                assert report.id == 2
+        assert ended == [(2, Cancelled.code), (3, Cancelled.code)]
+    finally:
+        await engine.end()
+
+
+# Pure
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (-signal.SIGKILL, "ran out of memory"),
+        (-signal.SIGABRT, "SIGABRT"),
+        (-signal.SIGBUS, "SIGBUS"),
+        (-signal.SIGHUP, "SIGHUP"),
+        (-99, "signal 99"),
+        (3, "code 3"),
+        (None, "code None"),
+    ],
+)
+def test_a_death_is_put_into_words(code: int | None, words: str) -> None:
+    error = death(code, [("error", "last words")])
+    assert words in error.message
+    assert error.remedy
+    assert error.details == ("last words",)
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        ([], ()),
+        (["<7>one", "<7>two"], ("one", "two")),
+        (["<3>bad", "<7>two", " ", "<4>hm"], ("bad", "hm")),
+        ([f"{n}" for n in range(20)], tuple(str(n) for n in range(12, 20))),
+    ],
+)
+def test_the_lines_of_a_failure_are_the_worst_or_the_last(
+    lines: list[str], shown: tuple[str, ...]
+) -> None:
+    assert last_lines([log_line(line) for line in lines]) == shown
+
+
+def test_every_failure_is_one_that_survives_the_wire() -> None:
+    assert issubclass(type(death(1, [])), DeckError)
