@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -101,6 +101,11 @@ async def find(paths: Paths) -> Ready | None:
     except CoreUnreachable:
         return None
     return ready
+
+
+def crashed(paths: Paths) -> bool:
+    """Whether the last core of these folders ended without a word: killed, or by a bug."""
+    return read_ready(paths) is not None and _free(paths)
 
 
 async def start_background(paths: Paths) -> Ready:
@@ -197,8 +202,11 @@ async def _spawn(log: int) -> bytes:
     )
     try:
         return await asyncio.wait_for(reader.readline(), START_S)
-    except TimeoutError:
-        os.killpg(process.pid, signal.SIGTERM)
+    except BaseException as error:  # a core that nobody waits for any more must not be left over
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        if not isinstance(error, TimeoutError):
+            raise
         return b""
     finally:
         transport.close()

@@ -188,12 +188,12 @@ async def _serve_starter(attached: bool) -> None:
 
     paths = locate()
     settings, problems = config.load(paths.config_file)
-    async with _end_of_input() if attached else nullcontext() as ended:
+    async with end_of_input() if attached else nullcontext() as ended:
         await serve(paths, settings, problems, announce, until=ended)
 
 
 @asynccontextmanager
-async def _end_of_input() -> AsyncIterator[asyncio.Event]:
+async def end_of_input() -> AsyncIterator[asyncio.Event]:
     """An event that is set when whoever holds the other end of standard input is gone."""
     ended = asyncio.Event()
     reader = asyncio.StreamReader()

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from textual import work
 from textual.app import App, ComposeResult, SystemCommand
@@ -23,15 +23,14 @@ from textual.screen import Screen
 from textual.widgets import ContentSwitcher
 from textual.worker import Worker
 
-from core.client import Client
 from core.config import Tui
 from core.errors import DeckError
 from core.state import State
 from tui.ascii import AsciiOnly
-from tui.commands import Command, bindings
+from tui.commands import Command, bindings, keymap_problems
 from tui.format import ASCII, Glyphs
 from tui.help import Help
-from tui.link import Attach, Link, LinkState, LinkStatus
+from tui.link import Attach, Link, LinkState, LinkStatus, Revive
 from tui.screens import VIEWS
 from tui.screens.themes import ThemePicker
 from tui.screens.view import View
@@ -41,6 +40,10 @@ from tui.widgets.footer import Footer
 from tui.widgets.notice import Message, Notice, Severity
 from tui.widgets.prompt import Prompt
 from tui.widgets.topline import TopLine
+from tui.widgets.trouble import Trouble
+
+if TYPE_CHECKING:
+    from core.client import Client
 
 T = TypeVar("T")
 
@@ -76,6 +79,29 @@ COMMANDS = (
     Command(name="back", keys="escape", label="back", help="Go back one step.", footer=False),
     Command(name="help", keys="question_mark", label="help", help="Show every key of this screen."),
     Command(name="theme", keys="ctrl+t", label="theme", help="Choose a theme.", footer=False),
+    Command(
+        name="retry",
+        keys="ctrl+r",
+        label="reach the core",
+        help="Look for the core again, and start one when there is none.",
+        footer=False,
+    ),
+    Command(
+        name="suspend",
+        action="suspend_process",
+        keys="ctrl+z",
+        label="suspend",
+        help="Put the dashboard aside; `fg` brings it back.",
+        footer=False,
+    ),
+    Command(
+        name="interrupt",
+        keys="ctrl+c",
+        label="interrupt",
+        help="Copy what is selected; else call a question off; else leave.",
+        footer=False,
+        priority=True,
+    ),
     Command(name="leave", keys="q", label="quit", help="Leave; what runs goes on in the core."),
 )
 """What holds on every screen."""
@@ -107,10 +133,15 @@ class Dashboard(App[None]):
         keymap: Mapping[str, str],
         themes: Themes,
         keep_theme: Callable[[str], None] | None = None,
+        revive: Revive | None = None,
+        problems: Sequence[str] = (),
     ) -> None:
-        """`keep_theme` writes the name of a chosen theme down; it may raise DeckError."""
+        """`keep_theme` writes the name of a chosen theme down; it may raise DeckError.
+
+        `revive` starts a core again that was killed; `problems` are said once the frame stands.
+        """
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
-        self.link = Link(attach)
+        self.link = Link(attach, revive=revive)
         self.glyphs = glyphs
         self.settings = settings
         self.keymap = keymap
@@ -123,13 +154,15 @@ class Dashboard(App[None]):
         known = settings.theme in self.available_themes
         self.theme = self._fitting(settings.theme if known else DEFAULT)
         self._stands = False
-        self._problems = [*themes.problems]
+        scopes = {"app": COMMANDS, **{view.NAME: view.COMMANDS for view in VIEWS}}
+        self._problems = [*problems, *keymap_problems(scopes, keymap), *themes.problems]
         if not known:
             self._problems.append(f"there is no theme {settings.theme!r}")
 
     def compose(self) -> ComposeResult:
         """The frame, with the views inside."""
         yield TopLine(self.glyphs).data_bind(Dashboard.state, Dashboard.link_status)
+        yield Trouble()
         with ContentSwitcher(initial=self.current):
             for view in VIEWS:
                 yield view(id=view.NAME).data_bind(Dashboard.state)
@@ -141,11 +174,15 @@ class Dashboard(App[None]):
         """The frame stands: now look for the core."""
         self._stands = True
         self.set_keymap(dict(self.keymap))
-        self.run_worker(self.link.run(), name="link", exit_on_error=True)
+        self.call_after_refresh(self._reach)
         self.set_interval(REFRESH_S, self._look)
         for problem in self._problems:
             self.say(problem, "error")
         self.watch_current()
+
+    def _reach(self) -> None:
+        """Attach to the core. Not before the frame is drawn: what that needs takes a while."""
+        self.run_worker(self.link.run(), name="link", group="link", exclusive=True)
 
     def _look(self) -> None:
         """Hand the newest State down; equal values change nothing."""
@@ -157,6 +194,7 @@ class Dashboard(App[None]):
     def watch_link_status(self, before: LinkStatus, now: LinkStatus) -> None:
         """Say what a person would otherwise have to guess."""
         self._frame.set_class(now.state is LinkState.LOST, "stale")
+        self._frame.query_one(Trouble).show(now.error if _blocked(now) else None)
         if before.state is now.state:
             return
         if now.error is not None:
@@ -300,6 +338,35 @@ class Dashboard(App[None]):
         """One line of text; None when there is none."""
         return await self._frame.query_one(Prompt).line(label, value, hint)
 
+    # Leaving
+
+    @work(exclusive=True, group="leave")
     async def action_leave(self) -> None:
-        """Leave; what runs goes on in the core."""
-        self.exit()
+        """Leave; ask only when something would be lost."""
+        stakes = [words for view in self._frame.query(View) if (words := view.at_stake())]
+        if not stakes or await self.confirm(stakes, "leave anyway"):
+            self.exit()
+
+    async def action_quit(self) -> None:
+        """Textual's own way out is ours."""
+        self.action_leave()
+
+    def action_interrupt(self) -> None:
+        """What `ctrl+c` means: copy what is selected, else call the question off, else leave."""
+        if selected := self.screen.get_selected_text():
+            self.copy_to_clipboard(selected)
+            self.screen.clear_selection()
+            self.say("Copied.", "done")
+        elif not self._frame.query_one(Prompt).call_off():
+            self.action_leave()
+
+    def action_retry(self) -> None:
+        """Look for a core anew, unless one answers."""
+        if self.link.status.state in (LinkState.LOST, LinkState.FAILED):
+            self._reach()
+
+
+def _blocked(status: LinkStatus) -> bool:
+    """Whether something is in the way of a core that the person may have to remove."""
+    lost_for_good = status.error is not None and bool(status.error.details)
+    return status.state is LinkState.FAILED or (status.state is LinkState.LOST and lost_for_good)

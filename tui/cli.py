@@ -76,13 +76,32 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
         context.exit()
 
 
-@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+ascii_option = click.option(
+    "--ascii", "ascii_only", is_flag=True, help="Draw with ASCII signs only."
+)
+
+
+@click.group(
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version,
     help="Show the version.",
 )  # fmt: skip
-def main() -> None:
-    """A control room for local language models."""
+@ascii_option
+@click.pass_context
+def main(context: click.Context, ascii_only: bool) -> None:
+    """A control room for local language models. Without a command: the dashboard."""
+    if context.invoked_subcommand is not None:
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):  # nowhere to draw it
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
+    from tui import shell
+
+    context.exit(shell.open_own(ascii_only=ascii_only))
 
 
 # The core
@@ -99,18 +118,50 @@ def serve(port: int | None, ready_json: bool, verbose: bool, json: bool) -> None
     run(hosting.serve(port, json=json or ready_json, verbose=verbose), json=json or ready_json)
 
 
-@main.command(cls=Verb, example="modeldeck demo\nmodeldeck demo --headless --port 0 --ready-json")
+@main.command(
+    cls=Verb,
+    example="modeldeck demo\n"
+    "modeldeck demo --script\n"
+    "modeldeck demo --headless --port 0 --ready-json",
+)
+@click.option("--script", is_flag=True, help="Run the main job as commands, without dashboard.")
 @click.option("--headless", is_flag=True, help="Only serve the demo, until a signal.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.1),
+    default=12.0,
+    show_default=True,
+    metavar="MB/S",
+    help="How fast its hub serves the dashboard.",
+)
+@ascii_option
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 for any free one.")
 @click.option("--ready-json", is_flag=True, help="Print one line of JSON once it answers.")
-def demo(headless: bool, port: int | None, ready_json: bool, json: bool) -> None:
-    """See it work on a tiny real model, without internet, leaving nothing behind."""
+@click.pass_context
+def demo(
+    context: click.Context,
+    script: bool,
+    headless: bool,
+    rate: float,
+    ascii_only: bool,
+    port: int | None,
+    ready_json: bool,
+    json: bool,
+) -> None:
+    """See it work on a tiny real model, without internet, leaving nothing behind.
+
+    On a terminal it is the dashboard; else, and with --script, the main job as commands.
+    """
     from tui import hosting
 
     if headless or ready_json:
         run(hosting.demo_headless(port, json=json or ready_json), json=json or ready_json)
-    else:
+    elif script or json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         run(hosting.demo(port or 0, json=json), json=json)
+    else:
+        from tui import shell
+
+        context.exit(shell.open_demo(round(rate * 1e6), port or 0, ascii_only=ascii_only))
 
 
 @main.command(cls=Verb, example="modeldeck status --line")
@@ -249,7 +300,7 @@ def load(model: str, force: bool, json: bool, **given: Any) -> None:
 
 @main.command(cls=Verb, example="modeldeck unload --all")
 @click.argument("models", nargs=-1, metavar="MODEL...")
-@click.option("--all", "everything", is_flag=True, help="Unload everything.")
+@click.option("--all", "everything", is_flag=True, help="Unload all that is not pinned.")
 def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
     """Unload models and show the memory that came back."""
     from tui import verbs

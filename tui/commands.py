@@ -10,7 +10,7 @@ person re-maps a key in the configuration's `[keys]` by the command's full name:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from textual.binding import Binding
@@ -52,6 +52,27 @@ def bindings(scope: str, commands: Iterable[Command]) -> list[Binding]:
         )
         for command in commands
     ]
+
+
+def keymap_problems(
+    scopes: Mapping[str, Sequence[Command]], keymap: Mapping[str, str]
+) -> list[str]:
+    """What of a person's keymap cannot be: names of no command, keys that two commands want.
+
+    `scopes` are the commands by the name of their view; those of `app` hold in every view.
+    """
+    known = {f"{scope}.{c.name}": c.keys for scope, commands in scopes.items() for c in commands}
+    problems = [f"[keys]: there is no command {name!r}" for name in keymap if name not in known]
+    for scope in scopes:
+        holders: dict[str, list[str]] = {}
+        for name, keys in {**known, **{n: k for n, k in keymap.items() if n in known}}.items():
+            if name.split(".")[0] in {scope, "app"}:
+                for key in keys.split(","):
+                    holders.setdefault(shown(key), []).append(name)
+        for key, names in holders.items():
+            if len(names) > 1 and any(name in keymap for name in names):
+                problems.append(f"[keys]: {' and '.join(names)} both want {key}")
+    return list(dict.fromkeys(problems))
 
 
 _SHOWN = {

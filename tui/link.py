@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from core.client import Client
 from core.errors import CoreUnreachable, DeckError
 from core.state import State, apply
 
-Attach = Callable[[], AbstractAsyncContextManager[Client]]
+if TYPE_CHECKING:
+    from core.client import Client
+
+Attach = Callable[[], AbstractAsyncContextManager["Client"]]
 """Finds a core, or starts one, for as long as the block runs. Raises DeckError."""
+
+Revive = Callable[[], Awaitable[bool]]
+"""Starts a core that was killed; False when that is not to be done. Raises DeckError."""
+
+REVIVALS = 3
+REVIVALS_S = 60.0
+"""A core is started again so many times in so many seconds; one that keeps dying stays down."""
 
 
 class LinkState(StrEnum):
@@ -47,8 +58,15 @@ class LinkStatus:
 class Link:
     """One core, as the dashboard sees it. `run` does the work; the rest is read by the app."""
 
-    def __init__(self, attach: Attach, *, max_hz: float = 4.0) -> None:
+    def __init__(
+        self, attach: Attach, *, revive: Revive | None = None, max_hz: float = 4.0
+    ) -> None:
         self._attach = attach
+        self._revive = revive
+        self._reviving: asyncio.Task[None] | None = None
+        self._revivals: deque[float] = deque(maxlen=REVIVALS)
+        self._failure: DeckError | None = None
+        """Why the core could not be started again."""
         self._max_hz = max_hz
         self._client: Client | None = None
         self.latest: State | None = None
@@ -66,6 +84,8 @@ class Link:
 
     async def run(self, attached: Callable[[], Awaitable[None]] | None = None) -> None:
         """Attach and follow the feed until cancelled, or until no core can be had."""
+        if self.status.state is LinkState.FAILED:
+            self.status = LinkStatus(state=LinkState.CONNECTING)
         try:
             async with self._attach() as client:
                 self._client = client
@@ -76,6 +96,8 @@ class Link:
             self.status = LinkStatus(state=LinkState.FAILED, error=error)
         finally:
             self._client = None
+            if self._reviving is not None:
+                await settle(self._reviving)
 
     async def _follow(self, client: Client) -> None:
         async with client.watch(max_hz=self._max_hz, lost=self._lost) as items:
@@ -99,8 +121,24 @@ class Link:
 
     def _lost(self, error: CoreUnreachable, wait_s: float) -> None:
         self.status = LinkStatus(
-            state=LinkState.LOST, retry_at=time.monotonic() + wait_s, error=error
+            state=LinkState.LOST,
+            retry_at=time.monotonic() + wait_s,
+            error=self._failure or error,
         )
+        recent = [at for at in self._revivals if time.monotonic() - at < REVIVALS_S]
+        idle = self._reviving is None or self._reviving.done()
+        if self._revive is not None and idle and len(recent) < REVIVALS:
+            self._reviving = asyncio.create_task(self._bring_back(self._revive))
+
+    async def _bring_back(self, revive: Revive) -> None:
+        """Have the core started again; the feed then finds it by itself."""
+        try:
+            if await revive():
+                self._revivals.append(time.monotonic())
+                self._failure = None
+        except DeckError as error:
+            self._revivals.append(time.monotonic())
+            self._failure = error
 
 
 async def settle(work: asyncio.Task[None]) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 from textual.containers import Vertical
 from textual.reactive import var
 
-from core.client import Client
 from core.state import State
 from tui.commands import Command
 
 if TYPE_CHECKING:
+    from core.client import Client
     from tui.app import Dashboard
 
 T = TypeVar("T")
@@ -57,6 +57,10 @@ class View(Vertical, can_focus=False):
     async def ask(self, label: str, value: str = "", hint: str = "") -> str | None:
         """One line of text from the person; None when they thought better of it."""
         return await self.dashboard.ask(label, value, hint)
+
+    def at_stake(self) -> str:
+        """What would be lost if the person left now, as a sentence; empty for nothing."""
+        return ""
 
     def activated(self) -> None:
         """The view came to the front: give the focus to where the keys belong."""

@@ -75,6 +75,12 @@ class Prompt(Vertical):
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 
+    def call_off(self) -> bool:
+        """End the question as `esc` does; False when there is none."""
+        asking = self._answer is not None
+        self._settle(None)
+        return asking
+
     def on_key(self, event: events.Key) -> None:
         """Every key is the prompt's while it asks."""
         if self._answer is None:

@@ -1,0 +1,171 @@
+"""Where a dashboard's core comes from, and what becomes of it when the dashboard is left.
+
+`attach` and `revive` run while the screen stands, `leave` when the terminal is the shell's again.
+What speaks to a core is imported here when it is first needed: the frame is drawn before that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from core.client import Client
+    from core.paths import Paths
+    from core.state import State
+
+STOP_S = 40.0
+"""For the demo to end and remove its folder: as long as a core may take, see `core.daemon`."""
+
+
+class Host(Protocol):
+    """Finds or starts one core, and knows what to do with it in the end."""
+
+    def attach(self) -> AbstractAsyncContextManager[Client]:
+        """A client of the core, for as long as the block runs. Raises DeckError."""
+
+    async def revive(self) -> bool:
+        """Start the core again if it ended without a word; False where that is not to be done."""
+
+    async def leave(self) -> str | None:
+        """Part from the core; a line for the person, where there is something to say."""
+
+
+class OwnCore:
+    """The core of this user, which is started in the background when there is none."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._started = False
+        """Whether the core is one that was started here."""
+
+    @asynccontextmanager
+    async def attach(self) -> AsyncIterator[Client]:
+        """A client of the core that runs, or of one that is started now."""
+        await asyncio.to_thread(import_module, "core.daemon")
+        from core import daemon
+
+        ready = await daemon.find(self._paths)
+        if ready is None:
+            self._started = True
+            ready = await daemon.start_background(self._paths)
+        async with ready.client() as client:
+            yield client
+
+    async def revive(self) -> bool:
+        """Start a core where the last one was killed; one that was told to end stays ended."""
+        from core import daemon
+
+        if not await asyncio.to_thread(daemon.crashed, self._paths):
+            return False
+        self._started = True
+        await daemon.start_background(self._paths)
+        return True
+
+    async def leave(self) -> str | None:
+        """End a core that was started here and has nothing to do; say so of one that has."""
+        from core import daemon
+        from core.errors import DeckError
+
+        try:
+            ready = await daemon.find(self._paths)
+            if ready is None:
+                return None
+            async with ready.client() as client:
+                reasons = busy_with(await client.state())
+            if reasons:
+                return f"The core keeps running: {' and '.join(reasons)}. `modeldeck stop` ends it."
+            if self._started:
+                await daemon.stop(self._paths)
+        except DeckError as error:
+            return f"modeldeck: {error}"
+        return None
+
+
+def busy_with(state: State) -> list[str]:
+    """What a core would have to give up if it ended now, in words."""
+    from tui import pages
+
+    jobs, loaded = len(pages.running(state)), len(pages.live(state))
+    reasons = []
+    if jobs:
+        reasons.append("a download is running" if jobs == 1 else f"{jobs} downloads are running")
+    if loaded:
+        reasons.append("a model is loaded" if loaded == 1 else f"{loaded} models are loaded")
+    return reasons
+
+
+class DemoCore:
+    """A core and a hub of their own, in a process that ends with this one and leaves nothing."""
+
+    def __init__(self, rate_bytes_per_s: int, port: int = 0) -> None:
+        self._arguments = (str(rate_bytes_per_s), str(port))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @asynccontextmanager
+    async def attach(self) -> AsyncIterator[Client]:
+        """A client of the demo's core."""
+        await asyncio.to_thread(import_module, "core.client")
+        import msgspec
+
+        from core.daemon import Ready, Refused
+        from core.errors import DeckError, from_info
+
+        if self._process is not None:
+            await asyncio.to_thread(self._end, self._process)
+        answer = await self._start()
+        try:
+            ready = msgspec.json.decode(answer, type=Ready)
+        except msgspec.DecodeError:
+            try:
+                raise from_info(msgspec.json.decode(answer, type=Refused).error) from None
+            except msgspec.DecodeError:
+                raise DeckError(
+                    "The demo did not start.", "`modeldeck demo --headless` shows why."
+                ) from None
+        async with ready.client() as client:
+            yield client
+
+    async def _start(self) -> bytes:
+        """Start hub and core: the line they answer, empty when they say nothing."""
+        self._process = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
+            [sys.executable, "-P", "-m", "core.demo.serving", *self._arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), self._process.stdout
+        )
+        try:
+            return await reader.readline()
+        finally:
+            transport.close()
+
+    async def revive(self) -> bool:
+        """Nothing to do: the demo's process starts its core again by itself."""
+        return False
+
+    async def leave(self) -> str | None:
+        """End it all."""
+        if self._process is None:
+            return None
+        await asyncio.to_thread(self._end, self._process)
+        return "The demo has ended; what it wrote is removed."
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,36 @@
+"""Why no core can be had: what happened, what to do, and the last lines of its log."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widgets import Static
+
+from core.errors import DeckError
+from tui import format as fmt
+from tui.theme import ink
+
+
+class Trouble(Static):
+    """Hidden until something stands in the way."""
+
+    DEFAULT_CSS = """
+    Trouble { display: none; height: auto; max-height: 60%; padding: 1 2; background: $surface; }
+    Trouble.-there { display: block; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+
+    def show(self, error: DeckError | None) -> None:
+        """Show an error with its details; None hides it."""
+        self.set_class(error is not None, "-there")
+        if error is None:
+            return
+        inks = ink(self.app.theme_variables)
+        text = Text(fmt.clean(error.message), inks.error)
+        for line in error.details:
+            text.append(f"\n  {fmt.clean(line)}", inks.muted)
+        if error.remedy:
+            text.append(f"\n{fmt.clean(error.remedy)}", "")
+        text.append("\nctrl+r tries again.", "")
+        self.update(text)
