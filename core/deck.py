@@ -33,6 +33,7 @@ from core.errors import (
     HubUnavailable,
     InUse,
     NotDownloaded,
+    NotFound,
     ShuttingDown,
 )
 from core.feed import Feed
@@ -379,12 +380,15 @@ class Deck:
             job = self.download_of(model.id)
             if job is not None and job.state in ACTIVE:
                 return job
-            if job is not None and job.state in ("paused", "failed", "canceled"):
+            gone = job is not None and job.error is not None and job.error.code == NotFound.code
+            if job is not None and job.state != "completed" and not gone:
                 return await self._downloads.resume(job.id)
             if job is not None:
                 await self._forget(job.id)
             selection = await self._ask_hub(self._library.selection(model))
-            return await self._downloads.start(model, selection.revision, selection.files)
+            return await self._downloads.start(
+                model, selection.revision, selection.files, ref=selection.ref
+            )
 
     async def cancel_download(
         self, download_id: str, origin: str, *, discard: bool = False

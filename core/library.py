@@ -22,6 +22,7 @@ from core.catalog.variants import variants
 from core.entries import Facts, choose, from_seed, from_variant, hub_name, is_of, read_facts
 from core.errors import Conflict, DeckError, InvalidRequest, NotFound
 from core.feed import Feed
+from core.names import is_commit
 from core.schema import (
     CachedSnapshot,
     Engine,
@@ -50,6 +51,9 @@ class Selection:
 
     repo: str
     revision: str
+    """The commit."""
+    ref: str | None
+    """The branch or tag that led to it; None where a commit was named."""
     variant: Variant
 
     @property
@@ -193,7 +197,13 @@ class Library:
             )
         repository = await self._hub.repository(model.repo, name.revision)
         variant = choose(repository, name)
-        return Selection(repo=repository.repo, revision=repository.revision, variant=variant)
+        ref = name.revision or "main"
+        return Selection(
+            repo=repository.repo,
+            revision=repository.revision,
+            ref=None if is_commit(ref) else ref,
+            variant=variant,
+        )
 
     def files(self, model: Model, *, every_revision: bool) -> Iterator[tuple[str, list[str]]]:
         """Where a downloaded model's files are in the cache: revisions, each with their paths."""
