@@ -209,7 +209,7 @@ def changed(old: Text, new: Text) -> Iterator[tuple[int, int]]:
     """Runs of cells that differ, as start and end; runs that lie close together are one."""
     before, after = _drawn(old), _drawn(new)
     length = max(len(before), len(after))
-    blank: _Cell = (" ", ())
+    blank: _Cell = (" ", ("",))
     before += [blank] * (length - len(before))
     after += [blank] * (length - len(after))
     differ = [x for x, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
@@ -223,7 +223,7 @@ _Cell = tuple[str, tuple[Style | str, ...]]
 
 
 def _drawn(text: Text) -> list[_Cell]:
-    """What stands in each cell and how; the second cell of a wide character is empty."""
+    """What stands in each cell and how; the halves of a wide character change together."""
     drawn: list[_Cell] = []
     for index, char in enumerate(text.plain):
         own = (span.style for span in text.spans if span.start <= index < span.end)
@@ -231,5 +231,5 @@ def _drawn(text: Text) -> list[_Cell]:
         width = fmt.columns(char)
         if width == 0 and drawn:
             drawn[-1] = (drawn[-1][0] + char, drawn[-1][1])
-        drawn += [(char if at == 0 else "", styles) for at in range(width)]
+        drawn += [(char * (at + 1), styles) for at in range(width)]
     return drawn
