@@ -85,6 +85,12 @@ ACTIVE = ("queued", "downloading", "verifying")
 T = TypeVar("T")
 
 
+def _can_go_on(job: Download) -> bool:
+    """Whether what arrived of an ended job is of use: not when its files are gone from the Hub."""
+    gone = job.error is not None and job.error.code == NotFound.code
+    return job.state != "completed" and not gone
+
+
 class Deck:
     """The service of one machine. Use as an async context manager."""
 
@@ -380,10 +386,9 @@ class Deck:
             job = self.download_of(model.id)
             if job is not None and job.state in ACTIVE:
                 return job
-            gone = job is not None and job.error is not None and job.error.code == NotFound.code
-            if job is not None and job.state != "completed" and not gone:
-                return await self._downloads.resume(job.id)
             if job is not None:
+                if job.unique == model.unique and _can_go_on(job):
+                    return await self._downloads.resume(job.id)
                 await self._forget(job.id)
             selection = await self._ask_hub(self._library.selection(model))
             return await self._downloads.start(

@@ -73,13 +73,16 @@ class Feed:
     def __init__(self, state: State) -> None:
         self._current = state
         self._subscriptions: set[Subscription] = set()
+        self.watchers = 0
+        """How many subscribers look at the machine, and not only at what is done on it."""
 
     @property
     def state(self) -> State:
         """The State now."""
         return self._current
 
-    def __len__(self) -> int:
+    @property
+    def subscribers(self) -> int:
         """How many are subscribed."""
         return len(self._subscriptions)
 
@@ -91,11 +94,20 @@ class Feed:
             subscription.offer(event)
 
     @contextmanager
-    def subscribe(self, max_hz: float | None = None) -> Iterator[Subscription]:
-        """A subscription for as long as the block runs; `max_hz` limits its batches a second."""
+    def subscribe(
+        self, max_hz: float | None = None, *, watching: bool = True
+    ) -> Iterator[Subscription]:
+        """A subscription for as long as the block runs.
+
+        Args:
+            max_hz: Limits its batches a second.
+            watching: Whether it needs memory and disk sampled.
+        """
         subscription = Subscription(lambda: self._current, max_hz)
         self._subscriptions.add(subscription)
+        self.watchers += watching
         try:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+            self.watchers -= watching

@@ -262,7 +262,8 @@ class Library:
 
     async def update(self, key: str, changes: Mapping[str, Any]) -> Model:
         """Change the named fields of a custom model. Raises NotFound, Conflict, InvalidRequest."""
-        model = self.custom(key)
+        self.custom(key)
+        model = self._added[key]  # as it was added: what State knows of its files is not kept
         if unknown := set(changes) - CHANGEABLE:
             raise InvalidRequest(f"These fields cannot be changed: {', '.join(sorted(unknown))}.")
         unique = changes.get("unique", model.unique)
@@ -281,7 +282,7 @@ class Library:
 
     async def _renamed(self, model: Model, unique: str) -> Model:
         """The model under a new unique name and its old id: who holds the id keeps the model."""
-        if model.downloaded:
+        if self._feed.state.models[model.id].downloaded:
             raise Conflict(
                 f"{model.name} is downloaded, so its unique name stays.", "Delete its files first."
             )

@@ -53,7 +53,7 @@ class Vitals:
         while True:
             await asyncio.sleep(SAMPLE_S)
             clock = time.monotonic()
-            if len(self._feed) or clock - self._looked_at < LOOKING_S:
+            if self._feed.watchers or clock - self._looked_at < LOOKING_S:
                 await self.sample()
             if clock - cache_at >= CACHE_S:
                 cache_at = clock

@@ -243,7 +243,7 @@ class Follower:
         """Accept the socket and serve it until the model is gone; cancelled when the peer is."""
         progress = Progress(self.model_id)
         clock = asyncio.get_running_loop().time
-        with feed.subscribe() as subscription:
+        with feed.subscribe(watching=False) as subscription:
             # The State of this moment, taken before anything is awaited: what comes later is news.
             state = feed.state
             subscription.take()

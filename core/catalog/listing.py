@@ -82,10 +82,12 @@ def merge(
         present.setdefault(model.id, model)
     ours = {model.id: model for model in builtin}
     customs = {m.id: m for m in sorted(added, key=lambda m: m.created_at) if m.id not in ours}
-    alone = [m for m in present.values() if m.id not in ours and m.id not in customs]
+    # By the unique name: a custom entry that was given another one kept its id.
+    taken = {model_id(model.unique) for model in (*ours.values(), *customs.values())}
+    alone = [model for model in present.values() if model.id not in taken]
     alone.sort(key=lambda m: (m.unique.casefold(), m.unique))
     ordered = [*ours.values(), *alone, *customs.values()]
-    return {model.id: _with_files(model, present.get(model.id)) for model in ordered}
+    return {model.id: _with_files(model, present.get(model_id(model.unique))) for model in ordered}
 
 
 def _with_files(model: Model, cached: Model | None) -> Model:

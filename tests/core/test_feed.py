@@ -30,7 +30,7 @@ async def test_a_subscriber_gets_a_state_and_then_every_event() -> None:
         put(feed, "a")
         put(feed, "b")
         assert [item.seq for item in subscription.take()] == [2, 3]
-    assert len(feed) == 0
+    assert feed.watchers == 0
 
 
 async def test_a_slow_reader_gets_one_state_and_ends_up_right() -> None:

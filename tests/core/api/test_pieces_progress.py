@@ -404,7 +404,7 @@ async def test_what_happened_is_sent_before_an_operation_is_answered() -> None:
         await task
     assert socket.frames[2:] == [CANCELED]
     assert socket.closed == 1000
-    assert len(feed) == 0
+    assert not feed.subscribers
 
 
 async def test_what_happens_while_a_socket_is_accepted_is_not_missed() -> None:
