@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import EngineFailed, StorageFailed, from_info
+from core.errors import EngineFailed, ShuttingDown, StorageFailed, from_info
 from core.overhead import engine_overhead
 from core.runtime.messages import Failed, Hello, Plan, Planned
 from core.runtime.process import EngineProcess, LogLevel
@@ -51,12 +51,14 @@ class Planner:
     def __init__(self) -> None:
         self._process: EngineProcess | None = None
         self._turn = asyncio.Lock()
+        self._closed = False
         self._last_id = 0
         self._idle: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[bool]] = set()
 
     async def close(self) -> None:
         """End the child."""
+        self._closed = True
         async with self._turn:
             self._stop_timer()
             self._drop()
@@ -109,6 +111,8 @@ class Planner:
     async def _child(self) -> AsyncIterator[EngineProcess]:
         """The child, for one use. One that failed, or was left in the middle, is not used again."""
         async with self._turn:
+            if self._closed:
+                raise ShuttingDown("The core is about to end.")
             self._stop_timer()
             if self._process is not None and self._process.gone:
                 self._drop()

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from core.errors import EngineFailed
+
 Level = Literal["debug", "info", "warning", "error"]
 
 MARKS: dict[Level, bytes] = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}
@@ -128,3 +130,10 @@ def remedy_for(lines: Sequence[str]) -> str:
     """What to do about it; empty when the lines do not tell."""
     text = "\n".join(lines).lower()
     return next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text)), "")
+
+
+def failure(what: str, log: Log) -> EngineFailed:
+    """The error for a call that failed: what it was, and what the log says about it."""
+    worst = log.worst()
+    why = reason(worst)
+    return EngineFailed(f"{what}: {why}." if why else f"{what}.", remedy_for(worst), details=worst)
