@@ -1,4 +1,4 @@
-"""Whether a load has room, and what would have to go first. Pure: asked speculatively, logs nothing."""
+"""Whether a load has room, and what would have to go first. Pure, since it is asked on a guess."""
 
 from __future__ import annotations
 
