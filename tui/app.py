@@ -216,10 +216,17 @@ class Dashboard(App[None]):
         self._frame.query_one(ContentSwitcher).current = self.current
         footer = self._frame.query_one(Footer)
         footer.current = [view.NAME for view in VIEWS].index(self.current)
+        self.view.activated()
+        self.keys_changed()
+
+    def keys_changed(self) -> None:
+        """The view in front has other keys now: show them."""
+        if not self._stands or not self._frame.query(Footer):
+            return
         view = self.view
-        entries = [(view.NAME, c) for c in view.COMMANDS] + [("app", c) for c in COMMANDS]
-        footer.entries = tuple((scope, c) for scope, c in entries if c.footer)
-        view.activated()
+        everywhere = [("app", command) for command in COMMANDS if command.footer]
+        entries = [*view.keys_shown(), *(() if view.writing else everywhere)]
+        self._frame.query_one(Footer).entries = tuple(entries)
 
     @property
     def _frame(self) -> Screen[Any]:
@@ -267,6 +274,7 @@ class Dashboard(App[None]):
         lists = table.COMMANDS if view.query(table.Table) else ()
         parts = [
             (view.TITLE, view.NAME, view.COMMANDS),
+            *view.MORE,
             ("Lists", table.SCOPE, lists),
             ("Everywhere", "app", COMMANDS),
         ]

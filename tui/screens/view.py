@@ -15,6 +15,8 @@ from textual.reactive import var
 
 from core.state import State
 from tui.commands import Command
+from tui.help import Part
+from tui.widgets.footer import Entry
 
 if TYPE_CHECKING:
     from core.client import Client
@@ -31,6 +33,8 @@ class View(Vertical, can_focus=False):
     TITLE: ClassVar[str]
     """Its word in the footer."""
     COMMANDS: ClassVar[tuple[Command, ...]] = ()
+    MORE: ClassVar[tuple[Part, ...]] = ()
+    """Further keys for the help: such as those that hold while one writes."""
 
     state: var[State | None] = var(None)
     """The newest State of the core; None before the first."""
@@ -61,6 +65,15 @@ class View(Vertical, can_focus=False):
     def at_stake(self) -> str:
         """What would be lost if the person left now, as a sentence; empty for nothing."""
         return ""
+
+    def keys_shown(self) -> Sequence[Entry]:
+        """What the footer shows of this view now; the app is told of a change by `keys_changed`."""
+        return [(self.NAME, command) for command in self.COMMANDS if command.footer]
+
+    @property
+    def writing(self) -> bool:
+        """Whether letters are text now, so that no single letter is a key."""
+        return False
 
     def activated(self) -> None:
         """The view came to the front: give the focus to where the keys belong."""
