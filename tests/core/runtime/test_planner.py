@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from core.catalog import gguf
-from core.demo.bench import Bench
+from core.demo.bench import PATIENCE_S, Bench, alive
 from core.demo.models import write_gguf
-from core.errors import EngineFailed, StorageFailed
+from core.errors import EngineFailed, ShuttingDown, StorageFailed
 from core.runtime import planner
 from core.runtime.engines.llama_log import buffers
 from core.runtime.planner import HeaderFile
-from core.schema import LoadOptions
+from core.schema import Forecast, LoadOptions
 
 LOGGED = 1 << 13
 """llama.cpp's log, which a plan is read from, tells hundredths of a MiB."""
@@ -174,3 +174,25 @@ async def test_nothing_is_left_in_the_temporary_folder(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     await bench.engines.plan(headers(tiny), LoadOptions())
     assert os.listdir(tmp_path) == []
+
+
+async def test_the_planner_goes_when_it_is_not_asked_and_comes_again(
+    bench: Bench, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "WARM_S", 0.01)
+    whole = await bench.engines.plan(tiny, LoadOptions())
+    child = bench.engines._planner._process
+    assert child is not None
+    async with asyncio.timeout(PATIENCE_S):
+        await child.wait()
+    assert not alive(child.pid)
+    assert await bench.engines.plan(tiny, LoadOptions()) == whole
+
+
+async def test_nothing_is_planned_once_the_engines_are_closed(bench: Bench, tiny: Path) -> None:
+    plans = [asyncio.create_task(bench.engines.plan(tiny, LoadOptions())) for _ in range(3)]
+    await asyncio.sleep(0)  # they have begun: one has its turn, two wait for theirs
+    await bench.engines.close()
+    results = await asyncio.gather(*plans, return_exceptions=True)
+    assert [type(result) for result in results] == [Forecast, ShuttingDown, ShuttingDown]
+    assert bench.engines._planner._process is None
