@@ -10,7 +10,8 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
-from core.schema import Fit, Model, Repository, SearchHit, Variant, model_id
+from core.schema import Fit, Forecast, Model, Repository, SearchHit, Variant, Verdict, model_id
+from core.state import State
 from tui import format as fmt
 from tui import pages
 from tui.format import Glyphs
@@ -20,12 +21,18 @@ from tui.widgets.table import Line, Table
 
 COLUMNS = (
     Column("sign", "", 1),
-    Column("quantization", "quantization", 8, grow=True),
+    Column("quantization", "variant", 8, grow=True),
     Column("size", "size", 7, right=True, rank=1),
     Column("fit", "fit", 9),
     Column("needs", "GiB", 12, right=True, rank=2),
     Column("files", "files", 5, right=True, rank=3),
 )
+
+ONE_LINE = 64
+"""Cells that a forecast needs to stand on one line."""
+TALL = 30
+"""Rows from which on it may stand on several, where it has to."""
+BAR = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +95,13 @@ class Facts:
     repository: Repository | None = None
     note: str = ""
     """How it stands with asking the Hub, or why it would not answer."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Why the planner would not tell of a choice, by its key."""
     choices: Sequence[Choice] = ()
     fits: Mapping[str, Fit] = field(default_factory=dict)
     context: int = 0
+    room_bytes: int | None = None
+    """What a model may take now beside the system's reserve; None where that is not known."""
     hub: str = ""
     """The Hub's address, for the page where a licence is accepted."""
     now: Standing = field(default_factory=Standing)
@@ -168,7 +179,7 @@ class Detail(Vertical):
             return fit
         known = ((self._facts.fits.get(c.key), c) for c in self._facts.choices)
         exact = next(((fit, c) for fit, c in known if fit is not None and fit.exact), None)
-        return beside(*exact, choice) if exact else None
+        return beside(*exact, choice, self._facts.room_bytes) if exact else None
 
     # Words
 
@@ -203,21 +214,40 @@ class Detail(Vertical):
         assert painter is not None
         if choice is None:
             return Text()
-        fit = facts.fits.get(choice.key)
-        text = Text()
-        if fit is None:
-            text.append("needs    ").append("asking", painter.ink("muted"))
-        elif fit.forecast is None:
-            text.append("needs    ").append(fmt.clean(fit.reason or fmt.UNKNOWN))
-        else:
-            text.append(f"needs    {pages.items(fit.forecast)}")
-            text.append("\nverdict  ").append(fit.verdict, painter.ink(VERDICT_INK[fit.verdict]))
-            text.append(f"  {needs(fit)} GiB" if needs(fit) else "")
-            source = "planned by the engine" if fit.exact else "an estimate by its size"
-            text.append(f"  {source}", painter.ink("muted"))
-        text.append("\ncontext  ").append(f"[ {facts.context} ]", "bold")
-        arrows = f"{self._glyphs.left} {self._glyphs.right} halves and doubles"
-        return text.append(f"  {arrows}", painter.ink("muted"))
+        muted = painter.ink("muted")
+        text = Text().append("context   ", muted).append(f"[ {facts.context} ]", "bold")
+        text.append(f"  {self._glyphs.left} {self._glyphs.right} halves and doubles\n", muted)
+        fit, why = facts.fits.get(choice.key), facts.notes.get(choice.key)
+        if fit is None or fit.forecast is None:
+            words = why or (fit and fit.reason) or ("not known" if facts.note else "asking")
+            return text.append("needs     ", muted).append(fmt.clean(words))
+        tall = self.size.width < ONE_LINE and self.app.size.height >= TALL
+        self._items(text, fit.forecast, tall=tall)
+        text.append("\nverdict   ", muted)
+        text.append(fit.verdict, painter.ink(VERDICT_INK[fit.verdict]))
+        text.append(f"  {needs(fit)} GiB" if needs(fit) else "")
+        text.append("\n          ")
+        source = "planned by the engine itself" if fit.exact else "about, by its size"
+        return text.append(source, muted)
+
+    def _items(self, text: Text, forecast: Forecast, *, tall: bool) -> None:
+        """What is needed, item by item: one below the other with bars, or as a sum."""
+        assert self.painter is not None
+        muted, total = self.painter.ink("muted"), forecast.total_bytes
+        if not tall:
+            text.append("needs     ", muted).append(pages.items(forecast))
+            return
+        parts = (
+            ("weights", forecast.weights_bytes),
+            ("KV cache", forecast.kv_bytes),
+            ("compute", forecast.compute_bytes),
+            ("overhead", forecast.overhead_bytes),
+        )
+        for name, part in parts:
+            text.append(f"{name:<10}", muted).append(f"{fmt.memory(part):>9}  ")
+            shape = fmt.bar(part / total if total else 0, BAR, self._glyphs)
+            text.append(shape.rstrip(self._glyphs.empty), self.painter.ink("primary")).append("\n")
+        text.append(f"{'together':<10}", muted).append(f"{fmt.memory(total):>9}", "bold")
 
     def _words(self) -> Text:
         painter, facts = self.painter, self._facts
@@ -267,20 +297,31 @@ def _subject(subject: Model | SearchHit | None) -> str | None:
     return None if subject is None else subject.id if isinstance(subject, Model) else subject.repo
 
 
-def beside(fit: Fit, asked: Choice, choice: Choice) -> Fit | None:
+def beside(fit: Fit, asked: Choice, choice: Choice, room_bytes: int | None) -> Fit | None:
     """What a sibling of a planned variant takes, about: all but the weights is the same.
 
-    No header is fetched for it (some have ten megabytes), so no more is said than is known: too
-    large for what is free, or a number.
+    No header is fetched for it (some have ten megabytes) until the cursor is on it.
     """
     forecast, free = fit.forecast, fit.available_bytes
     if forecast is None or not asked.size_bytes or choice.size_bytes is None:
         return None
     weights = forecast.weights_bytes * choice.size_bytes // asked.size_bytes
     total = forecast.total_bytes - forecast.weights_bytes + weights
+    verdict: Verdict = "unknown"
+    if free is not None and total > free:
+        verdict = "too large"
+    elif room_bytes is not None:
+        verdict = "tight" if total > room_bytes else "fits"
     return Fit(
-        verdict="too large" if free is not None and total > free else "unknown",
+        verdict=verdict,
         forecast=replace(forecast, weights_bytes=weights, total_bytes=total, exact=False),
         available_bytes=free,
         exact=False,
     )
+
+
+def room(state: State) -> int | None:
+    """Bytes that are left of the budget for models; None where it is not known."""
+    budget = state.memory.budget_bytes
+    held = sum(i.measured_bytes or 0 for i in pages.live(state))
+    return None if budget is None else budget - held

@@ -24,7 +24,7 @@ BAR = 7
 
 COLUMNS = (
     Column("sign", "", 1),
-    Column("name", "model", 18, grow=True),
+    Column("name", "model", 18, grow=True, most=32),
     Column("parameters", "params", 6, right=True, rank=4),
     Column("quantization", "quant", 7, rank=2),
     Column("size", "size", 7, right=True, rank=3),
@@ -182,6 +182,14 @@ def hub_rows(result: SearchResult | None, text: str, *, asking: bool) -> list[Ro
 
 # Drawing
 
+
+def plain_name(model: Model) -> str:
+    """A model's name without its quantization, which has a column of its own."""
+    quantization = model.quantization or ""
+    short = model.name.removesuffix(quantization).rstrip(" -_.")
+    return short or model.name
+
+
 VERDICT_INK = {"fits": "success", "tight": "warning", "too large": "error", "unknown": "muted"}
 
 
@@ -226,7 +234,7 @@ class Painter:
             model.id,
             {
                 "sign": sign,
-                "name": model.name,
+                "name": plain_name(model),
                 "parameters": fmt.parameters(model.parameters),
                 "quantization": model.quantization or model.format,
                 "size": fmt.size(model.size_bytes),

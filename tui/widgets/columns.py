@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+UNBOUND = 1 << 16
+
 LEAST = 10
 """Cells that a growing column keeps where others can be dropped for it."""
 
@@ -22,8 +24,8 @@ class Column:
     """Whether its cells stand at the right, as numbers do."""
     grow: bool = False
     """Whether it takes what room is left."""
-    most: int = 1 << 16
-    """Cells at which a growing column has enough; the others grow on."""
+    most: int = UNBOUND
+    """Cells at which a growing column has enough for the next one to grow."""
     rank: int = 0
     """Dropped first where the rank is highest, the last of equals before the first; 0 is kept."""
 
@@ -41,8 +43,8 @@ def arrange(columns: Sequence[Column], width: int) -> tuple[Slot, ...]:
     """The columns that `width` cells have room for, from left to right.
 
     Two cells part them, one after a column of a single sign. What is left goes to the growing
-    columns in equal parts, to each up to its `most`; where even those of rank 0 are too wide, the
-    growing ones give way.
+    columns in equal parts; where some say what is enough, to one after the other up to that, and
+    the rest to the first. Where even those of rank 0 are too wide, the growing ones give way.
     """
     kept = list(columns)
     while _taken(kept) > width and any(column.rank for column in kept):
@@ -70,15 +72,14 @@ def _grown(columns: Sequence[Column], spare: int) -> list[int]:
             widths[i] -= less
             spare += less
         return widths
-    while spare > 0 and growing:
-        growing.sort(key=lambda i: columns[i].most - widths[i])
-        i, *others = growing
-        more = min(spare // len(growing), columns[i].most - widths[i])
-        if i == growing[-1]:
-            more = min(spare, columns[i].most - widths[i])
-        widths[i] += more
-        spare -= more
-        growing = others
+    if any(columns[i].most != UNBOUND for i in growing):
+        for i in growing:
+            more = min(spare, max(0, columns[i].most - widths[i]))
+            widths[i] += more
+            spare -= more
+        growing = growing[:1]
+    for nth, i in enumerate(growing):
+        widths[i] += spare // len(growing) + (nth < spare % len(growing))
     return widths
 
 

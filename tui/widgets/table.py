@@ -115,8 +115,10 @@ class Table(ScrollView, Generic[T], can_focus=True):
         & > .table--sign { color: $accent; text-style: bold; }
         & > .table--cursor { background: $primary 12%; }
         &:focus > .table--cursor { background: $primary 30%; text-style: bold; }
-        &:ansi > .table--cursor, &:nocolor > .table--cursor { text-style: underline; }
-        &:ansi:focus > .table--cursor, &:nocolor:focus > .table--cursor { text-style: reverse; }
+        &:ansi > .table--cursor { background: ansi_default; text-style: underline; }
+        &:ansi:focus > .table--cursor { background: ansi_default; text-style: reverse; }
+        &:nocolor > .table--cursor { text-style: underline; }
+        &:nocolor:focus > .table--cursor { text-style: reverse; }
     }
     """
     COMPONENT_CLASSES = {  # noqa: RUF012 (Textual reads it from the class)

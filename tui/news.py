@@ -1,0 +1,51 @@
+"""What happened between two States that a person who looks elsewhere would miss. Pure.
+
+Notices come of comparing States, not of events, so an overflow or a reconnect loses none.
+"""
+
+from __future__ import annotations
+
+from core.errors import from_info
+from core.schema import Download, Instance, InstanceState
+from core.state import State
+from tui import pages
+from tui.widgets.notice import Severity
+
+News = tuple[str, Severity]
+
+
+def news(before: State | None, now: State) -> list[News]:
+    """What to say; nothing of the first State, which is how things were found."""
+    if before is None or before.host.started_at != now.host.started_at:
+        return []
+    said: list[News] = []
+    if before.downloads is not now.downloads:
+        for job in now.downloads.values():
+            was = before.downloads.get(job.id)
+            if was is not None and was.state != job.state:
+                said += _download(job)
+    if before.instances is not now.instances:
+        for instance in now.instances.values():
+            was_instance = before.instances.get(instance.id)
+            if was_instance is not None and was_instance.state is not instance.state:
+                said += _instance(was_instance, instance)
+    return said
+
+
+def _download(job: Download) -> list[News]:
+    if job.state == "completed":
+        return [(pages.downloaded(job), "done")]
+    if job.state == "failed":
+        why = f": {from_info(job.error)}" if job.error else ""
+        return [(f"The download of {job.unique} failed{why}", "error")]
+    return []
+
+
+def _instance(was: Instance, now: Instance) -> list[News]:
+    if now.state is InstanceState.READY and was.state is InstanceState.STARTING:
+        return [(pages.loaded(now)[0], "done")]
+    if now.state is InstanceState.FAILED:
+        why = f": {from_info(now.error)}" if now.error else ""
+        verb = "could not be loaded" if was.state is InstanceState.STARTING else "ended"
+        return [(f"{now.unique} {verb}{why}", "error")]
+    return []

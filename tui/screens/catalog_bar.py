@@ -1,0 +1,88 @@
+"""The line above the catalog: what is shown, in which order, the filter, and how many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.widgets import Input, Static
+
+from tui.screens.catalog_rows import Show, Sort
+
+WIDE = 100
+"""Cells from which on all that can be shown is listed."""
+
+
+class Filter(Input):
+    """The words to filter by; the arrows move in the table meanwhile."""
+
+    DEFAULT_CSS = """
+    Filter { width: 1fr; min-width: 8; background: $background;
+             &:focus { background: $surface; } }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "move(1)", show=False),
+        Binding("up", "move(-1)", show=False),
+    ]
+
+    @dataclass
+    class Moved(Message):
+        """The cursor of the table shall move."""
+
+        by: int
+
+    def __init__(self) -> None:
+        super().__init__(compact=True, select_on_focus=False, placeholder="/ filters", id="filter")
+
+    def action_move(self, by: int) -> None:
+        """Move in the table."""
+        self.post_message(self.Moved(by))
+
+
+class Bar(Horizontal):
+    """One line."""
+
+    DEFAULT_CSS = """
+    Bar { height: 1; padding: 0 1;
+          & > Static { width: auto; } }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="bar")
+        self._drawn: dict[str, Text] = {}
+
+    def compose(self) -> ComposeResult:
+        """What is shown, the filter, the count."""
+        yield Static(id="bar-show")
+        yield Filter()
+        yield Static(id="bar-count")
+
+    def show(self, show: Show, sort: Sort, count: str, muted: Style) -> None:
+        """Say what is shown."""
+        text = Text()
+        if self.size.width >= WIDE:
+            text.append("Show: ", muted)
+            for one in Show:
+                text.append(
+                    f"[{one}]" if one is show else f" {one} ", "bold" if one is show else ""
+                )
+            text.append("   ")
+        else:
+            text.append(f"[{show}]  ", "bold")
+        if self.size.width >= 70:
+            text.append("sort: ", muted).append(f"{sort}   ")
+            text.append("filter: ", muted)
+        self._put("#bar-show", text)
+        self._put("#bar-count", Text(f"  {count}", muted))
+
+    def _put(self, where: str, text: Text) -> None:
+        before = self._drawn.get(where)
+        if before is None or before != text or before.spans != text.spans:
+            self._drawn[where] = text
+            self.query_one(where, Static).update(text)
