@@ -69,9 +69,8 @@ class Fitting:
             options,
             context_length=length,
             idle_ttl_s=self._config.runtime.idle_ttl_s if ttl is None else ttl,
-            embedding="embedding" in model.usage
-            if options.embedding is None
-            else options.embedding,
+            # Else not False but unsaid: the engine tells from the file what it is for.
+            embedding=True if "embedding" in model.usage else options.embedding,
         )
 
     async def fit(self, model: Model, context_length: int | None) -> Fit:
