@@ -78,7 +78,7 @@ class Downloads(View):
     Downloads #head { margin: 0 0 1 2; }
     Downloads #about { margin: 1 0 0 2; max-height: 5; }
     Downloads.low #head { margin: 0 0 0 2; }
-    Downloads.low #about { margin: 0 0 0 2; max-height: 2; }
+    Downloads.low #about { margin: 0 0 0 2; max-height: 3; }
     """
     NAME = "downloads"
     TITLE = "Downloads"
@@ -166,7 +166,8 @@ class Downloads(View):
         rate = fmt.rate(drawn.rate_bytes_per_s(self.jobs))
         parts = [
             (0, Text(drawn.counts(self.jobs, glyphs), paint.strong)),
-            (1, Text.assemble(f"{rate:>10} ", shape)),
+            (1, Text(f"{rate:>10}")),
+            (3, shape),
             (2, drawn.disk(self.state, paint)),
         ]
         self.query_one("#head", Lines).show([fitted(parts, self.size.width - 4)])

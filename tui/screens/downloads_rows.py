@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 
 from rich.style import Style
 from rich.text import Text
@@ -74,7 +75,7 @@ def rows(state: State, opened: Collection[str]) -> list[Row]:
 def line(row: Row, glyphs: Glyphs, paint: Paint) -> Line:
     """One line of the table."""
     if row.file is not None:
-        return Line(row.key, _file_cells(row.file, glyphs, paint), dim=True)
+        return Line(row.key, _file_cells(row.file, row.job.files, glyphs, paint), dim=True)
     job = row.job
     sign, style = _sign(job.state, glyphs, paint)
     flows = job.state == "downloading"
@@ -114,7 +115,7 @@ def what(job: Download) -> str:
             kept = job.received_bytes
             return f"{fmt.size(kept)} kept" if kept else "nothing kept"
         case "failed" | "paused" if job.error is not None:
-            return job.error.message
+            return job.error.code.replace("_", " ")
         case "verifying":
             return f"verified {fmt.size_of(job.verified_bytes, job.total_bytes)}"
         case _:
@@ -132,11 +133,20 @@ def _average(job: Download) -> str:
     return fmt.rate(job.total_bytes / job.seconds)
 
 
-def _file_cells(file: DownloadFile, glyphs: Glyphs, paint: Paint) -> dict[str, Cell]:
+def file_name(file: DownloadFile, files: Sequence[DownloadFile]) -> str:
+    """The path of a file, without what the paths of all its job's files begin with."""
+    common = commonprefix([other.path for other in files]) if len(files) > 1 else ""
+    start = max(common.rfind("-"), common.rfind("/")) + 1
+    return f"…{file.path[start:]}" if start else file.path
+
+
+def _file_cells(
+    file: DownloadFile, files: Sequence[DownloadFile], glyphs: Glyphs, paint: Paint
+) -> dict[str, Cell]:
     fraction = file.received_bytes / file.size_bytes if file.size_bytes else None
     cells: dict[str, Cell] = {
         "sign": "",
-        "model": f"{glyphs.branch} {file.path}",
+        "model": f"{glyphs.branch} {file_name(file, files)}",
         "state": file.state,
         "what": fmt.size_of(file.received_bytes, file.size_bytes),
     }
