@@ -196,12 +196,9 @@ async def _spawn(log: int) -> bytes:
         )
     finally:
         os.close(theirs)
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb", 0)
-    )
     try:
-        return await asyncio.wait_for(reader.readline(), START_S)
+        async with _pipe(ours) as reader:
+            return await asyncio.wait_for(reader.readline(), START_S)
     except BaseException as error:  # a core that nobody waits for any more must not be left over
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -209,8 +206,20 @@ async def _spawn(log: int) -> bytes:
             raise
         return b""
     finally:
-        transport.close()
         await asyncio.to_thread(process.wait)  # it handed over to the core and ended long ago
+
+
+@asynccontextmanager
+async def _pipe(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
+    """A reader of the pipe, which is closed with the block."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+    )
+    try:
+        yield reader
+    finally:
+        transport.close()
 
 
 @asynccontextmanager

@@ -182,20 +182,25 @@ def main() -> None:
 
 
 async def _serve_starter(attached: bool) -> None:
+    """Serve, until whoever started this is gone: all along when attached, else at the start."""
+    gone = asyncio.Event()
+
     def announce(ready: Ready) -> None:
-        print(line(ready), flush=True)
+        try:
+            print(line(ready), flush=True)
+        except BrokenPipeError:
+            gone.set()
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the pipe closes: all is said
 
     paths = locate()
     settings, problems = config.load(paths.config_file)
-    async with end_of_input() if attached else nullcontext() as ended:
-        await serve(paths, settings, problems, announce, until=ended)
+    async with _end_of_input(gone) if attached else nullcontext():
+        await serve(paths, settings, problems, announce, until=gone)
 
 
 @asynccontextmanager
-async def end_of_input() -> AsyncIterator[asyncio.Event]:
-    """An event that is set when whoever holds the other end of standard input is gone."""
-    ended = asyncio.Event()
+async def _end_of_input(gone: asyncio.Event) -> AsyncIterator[None]:
+    """Set the event when nobody holds the other end of standard input any more."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
@@ -204,11 +209,11 @@ async def end_of_input() -> AsyncIterator[asyncio.Event]:
     async def wait() -> None:
         while await reader.read(4096):
             pass
-        ended.set()
+        gone.set()
 
     task = asyncio.create_task(wait())
     try:
-        yield ended
+        yield
     finally:
         task.cancel()
         transport.close()

@@ -63,7 +63,7 @@ async def demo_headless(port: int | None, *, json: bool) -> None:
 
     out = Output(json=json)
     async with session(port) as running:
-        out.record(replace(running.ready, home=str(running.paths.config.parent)))
+        out.record(running.ready)
         out.line(f"The demo's core answers on {running.ready.url}")
         out.line(f"and its hub on {running.hub.url}. ctrl-C ends both and removes what they hold.")
         await running.ended.wait()

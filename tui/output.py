@@ -6,6 +6,7 @@ line that is redrawn in place; elsewhere it is plain lines, one when something n
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -24,6 +25,9 @@ WIDTH = 80
 WIDEST = 120
 """Columns that a page uses at most: longer lines are hard to read across."""
 
+_PLAIN = str.maketrans({"—": "-", "…": "~"})
+"""What our own lines say without Unicode."""
+
 
 class Output:
     """What one command says. `json`: one document per result on standard output, nothing else."""
@@ -38,6 +42,9 @@ class Output:
         self.indent = ""
         """Stands before every line for a person."""
         self._fresh = True
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         self._colour = self.terminal and not environ.get("NO_COLOR")
 
     @property
@@ -48,8 +55,14 @@ class Output:
     def line(self, text: str = "") -> None:
         """One line for a person; nothing when a program reads."""
         if not self.json:
-            click.echo(self.indent + text if self._fresh and text else text)
+            before = self.indent if self._fresh and text else ""
+            self._write(f"{before}{text}\n")
             self._fresh = True
+
+    def _write(self, text: str) -> None:
+        """Send text to standard output at once, in signs that it can show."""
+        click.echo(text.translate(_PLAIN) if self.signs is fmt.ASCII else text, nl=False)
+        sys.stdout.flush()
 
     def lines(self, lines: Sequence[str]) -> None:
         """Lines for a person, the first of them a heading."""
@@ -62,14 +75,12 @@ class Output:
             before = self.indent if self._fresh else ""
             self._fresh = text.endswith("\n")
             inner = text.removesuffix("\n").replace("\n", "\n" + self.indent)
-            click.echo(before + inner + ("\n" if self._fresh else ""), nl=False)
-            sys.stdout.flush()
+            self._write(before + inner + ("\n" if self._fresh else ""))
 
     def redraw(self, text: str) -> None:
         """Put the text on the current line of a terminal, instead of what stands there."""
         shown = self.indent + fmt.cut(text, self.room - 1) if text else ""
-        click.echo(f"\r{shown}\x1b[K", nl=False)
-        sys.stdout.flush()
+        self._write(f"\r{shown}\x1b[K")
 
     def record(self, value: Any) -> None:
         """A result for a program: one JSON document on one line."""

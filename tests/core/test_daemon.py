@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import psutil
@@ -32,6 +33,22 @@ async def paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pa
 
 def gone(pid: int) -> None:
     psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [])
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Return when the condition holds; fail after a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def group_exists(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 async def test_a_core_in_the_background_is_found_and_ended(paths: Paths) -> None:
@@ -64,6 +81,19 @@ async def test_a_core_that_was_killed_does_not_stand_in_the_way(paths: Paths) ->
     assert await daemon.find(paths) is None
     second = await daemon.start_background(paths)
     assert second.pid != first.pid
+
+
+@pytest.mark.parametrize("stage", ["process", "lock"])
+async def test_a_start_that_is_called_off_leaves_no_core(paths: Paths, stage: str) -> None:
+    starting = asyncio.create_task(daemon.start_background(paths))
+    await asyncio.to_thread(wait_for, psutil.Process().children)
+    (process,) = psutil.Process().children()
+    if stage == "lock":
+        await asyncio.to_thread(wait_for, paths.lock_file.exists)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await asyncio.to_thread(wait_for, lambda: not group_exists(process.pid))
 
 
 async def test_why_a_core_does_not_start_is_told(

@@ -26,7 +26,9 @@ from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
 from core.paths import locate
+from tui import verbs
 from tui.cli import main
+from tui.output import Output
 from tui.running import exit_code
 
 TINY = "deck/tiny-GGUF:Q8_0"
@@ -370,6 +372,51 @@ def test_a_core_that_has_something_to_do_stays(alone: Path, modeldeck: Command) 
     finally:
         assert modeldeck("stop", "--json").json == {"stopped": True}
     assert asyncio.run(daemon.find(locate())) is None
+
+
+def test_ctrl_c_in_a_pull_that_started_the_core_names_both_ways_out(
+    alone: Path, hub: DemoHub, modeldeck: Command
+) -> None:
+    hub.rate_bytes_per_s = 2_000_000
+    with subprocess.Popen(
+        [PROGRAM, "pull", PADDED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as pull:
+        assert pull.stdout is not None
+        assert PADDED in pull.stdout.readline()
+        pull.send_signal(signal.SIGINT)
+        _, err = pull.communicate()
+    assert pull.returncode == 130
+    assert "pull --cancel" in err
+    assert "The core keeps running: a download is running. `modeldeck stop` ends it." in err
+    assert f"download   {PADDED}" in modeldeck("status").out
+    modeldeck("stop")
+    hub.rate_bytes_per_s = None
+    assert modeldeck("pull", PADDED, "--json").json["download"]["state"] == "completed"
+
+
+def test_a_core_that_dies_in_mid_pull_is_said(
+    core: CoreProcess,
+    hub: DemoHub,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    hub.rate_bytes_per_s = 2_000_000
+    monkeypatch.setattr(verbs, "PATIENCE_S", 0.0)
+
+    async def pull() -> None:
+        async with Client(socket=core.socket) as client:
+            await verbs.pull(client, Output(), [PADDED], detach=False)
+
+    async def killed() -> None:
+        pulling = asyncio.create_task(pull())
+        async with Client(socket=core.socket) as client:
+            await client.until(lambda s: any(d.received_bytes for d in s.downloads.values()))
+        core.kill()
+        with pytest.raises(errors.CoreUnreachable, match="went away"):
+            await pulling
+
+    asyncio.run(killed())
+    assert PADDED in capfd.readouterr().out
 
 
 def test_serve_prints_one_line_of_json_when_it_answers(alone: Path) -> None:

@@ -80,8 +80,7 @@ def test_an_interrupted_demo_cleans_up(temporary: Path, number: signal.Signals) 
         [PROGRAM, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as demo:
         assert demo.stdout is not None
-        while "$ modeldeck pull" not in demo.stdout.readline():
-            pass
+        assert any("$ modeldeck pull" in line for line in demo.stdout)
         children = {child.pid for child in psutil.Process(demo.pid).children(recursive=True)}
         assert children
         demo.send_signal(number)
