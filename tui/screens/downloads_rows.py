@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 
 from rich.style import Style
 from rich.text import Text
@@ -135,7 +135,12 @@ def _average(job: Download) -> str:
 
 def file_name(file: DownloadFile, files: Sequence[DownloadFile]) -> str:
     """The path of a file, without what the paths of all its job's files begin with."""
-    common = commonprefix([other.path for other in files]) if len(files) > 1 else ""
+    if len(files) < 2:
+        return file.path
+    letters = takewhile(
+        lambda same: len(set(same)) == 1, zip(*(f.path for f in files), strict=False)
+    )
+    common = "".join(same[0] for same in letters)
     start = max(common.rfind("-"), common.rfind("/")) + 1
     return f"…{file.path[start:]}" if start else file.path
 

@@ -1,0 +1,103 @@
+"""The real dashboard on a terminal that is none, attached to the real core of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from textual.pilot import Pilot
+
+from core.client import Client
+from core.config import Tui
+from core.demo.process import CoreProcess
+from core.state import State
+from tui import theme
+from tui.app import Dashboard
+from tui.format import UNICODE, Glyphs
+
+PATIENCE_S = 30.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Screen:
+    """A dashboard that runs, and the hands of the person before it."""
+
+    app: Dashboard
+    pilot: Pilot[None]
+    client: Client
+    """A second front end: what it does, the first one must show."""
+
+    @property
+    def state(self) -> State:
+        """What the dashboard knows."""
+        assert self.app.state is not None
+        return self.app.state
+
+    @property
+    def text(self) -> str:
+        """What is drawn, line by line."""
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join(strip.text.rstrip() for strip in strips)
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, and let what they start begin."""
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds; what is drawn is said when it never does."""
+        late = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < late, self.text
+            await asyncio.sleep(0.02)
+            await self.pilot.pause()
+
+    async def sees(self, *words: str) -> None:
+        """Wait until all of these are drawn."""
+        await self.until(lambda: all(word in self.text for word in words))
+
+
+Open = Callable[..., AbstractAsyncContextManager[Screen]]
+
+
+@pytest.fixture
+def screen(core: CoreProcess) -> Open:
+    """Opens a dashboard at a view, with a client beside it."""
+
+    @asynccontextmanager
+    async def attach() -> AsyncIterator[Client]:
+        async with Client(socket=core.socket) as client:
+            yield client
+
+    @asynccontextmanager
+    async def opened(
+        view: str,
+        *,
+        size: tuple[int, int] = (120, 40),
+        glyphs: Glyphs = UNICODE,
+        before: Callable[[Client], Awaitable[object]] | None = None,
+        **options: object,
+    ) -> AsyncIterator[Screen]:
+        async with attach() as client:
+            if before is not None:
+                await before(client)
+            app = Dashboard(
+                attach,
+                glyphs=glyphs,
+                settings=Tui(),
+                keymap={},
+                themes=theme.load(None),
+                **options,  # type: ignore[arg-type] # what a test wants to try
+            )
+            async with app.run_test(size=size) as pilot:
+                screen = Screen(app=app, pilot=pilot, client=client)
+                await screen.until(lambda: app.state is not None)
+                app.current = view
+                await pilot.pause()
+                yield screen
+
+    return opened

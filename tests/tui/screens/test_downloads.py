@@ -1,0 +1,270 @@
+"""Every verb of the Downloads view, against a real core and hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.client import Client
+from core.demo.hub import DemoHub
+from core.demo.process import CoreProcess
+from core.schema import Download, DownloadState
+from tui.format import ASCII
+from tui.screens.downloads_rows import Row
+from tui.widgets.table import Table
+
+PADDED = "deck/padded-GGUF:F16"
+SPLIT = "deck/tiny-split-GGUF:F16"
+TINY = "deck/tiny-GGUF:Q8_0"
+CORRUPT = "deck/corrupt-GGUF:Q8_0"
+
+SLOW = 2_000_000
+"""Bytes a second: the padded model takes a quarter of a minute."""
+
+
+async def fetch(client: Client, *names: str) -> None:
+    """Download these to their end."""
+    for name in names:
+        await client.download(name)
+    await client.until(
+        lambda s: all(
+            any(j.unique == n and j.state in ("completed", "failed") for j in s.downloads.values())
+            for n in names
+        )
+    )
+
+
+async def begin(client: Client, name: str = PADDED) -> None:
+    """Download this until some of it is here."""
+    await client.download(name)
+    await client.until(lambda s: any(j.received_bytes for j in s.downloads.values()))
+
+
+def job(screen: Any, name: str = PADDED) -> Download:
+    found = [j for j in screen.state.downloads.values() if j.unique == name]
+    return (
+        found[0]
+        if found
+        else Download(id="", model_id="", unique=name, repo="", revision="", state="queued")
+    )
+
+
+def state(screen: Any, name: str = PADDED) -> DownloadState:
+    return job(screen, name).state
+
+
+def table(screen: Any) -> Table[Row]:
+    found: Table[Row] = screen.app.query_one("#downloads Table", Table)
+    return found
+
+
+async def test_an_empty_list_says_what_to_do(screen: Any) -> None:
+    async with screen("downloads") as at:
+        await at.sees("no downloads", "Nothing is being downloaded.", "opens the Catalog", "free")
+
+
+async def test_a_download_is_seen_from_its_start_to_its_end(screen: Any, hub: DemoHub) -> None:
+    hub.rate_bytes_per_s = SLOW
+    async with screen("downloads") as at:
+        await at.client.download(PADDED)
+        await at.sees("1 active", "padded F16", "downloading", "MB/s", "after all of this")
+        await at.until(lambda: job(at).received_bytes > 0)
+        hub.rate_bytes_per_s = None
+        await at.sees("1 done", "completed", "verified", "✓")
+        assert "after all of this" not in at.text
+
+
+async def test_cancel_keeps_what_arrived_and_retry_goes_on_from_there(
+    screen: Any, hub: DemoHub
+) -> None:
+    hub.rate_bytes_per_s = SLOW
+    async with screen("downloads", before=begin) as at:
+        await at.sees("downloading")
+        await at.press("c")
+        await at.until(lambda: state(at) == "canceled")
+        await at.sees("1 canceled", "kept, r fetches the rest")
+        kept = job(at).received_bytes
+        assert kept > 0
+        hub.rate_bytes_per_s = None
+        await at.press("r")
+        await at.until(lambda: state(at) == "completed")
+        sent = sum(e.bytes_sent for e in hub.log if e.file.endswith("padded-F16.gguf"))
+        assert sent < 2 * job(at).total_bytes
+
+
+async def test_cancel_and_delete_shows_the_bytes_and_asks(screen: Any, hub: DemoHub) -> None:
+    hub.rate_bytes_per_s = SLOW
+    async with screen("downloads", before=begin) as at:
+        await at.sees("downloading")
+        await at.press("C")
+        await at.sees("Cancel 1 download and delete what arrived", PADDED, "y deletes it")
+        await at.press("n")
+        await at.until(lambda: "y deletes it" not in at.text)
+        assert state(at) == "downloading"
+        await at.press("C")
+        await at.sees("y deletes it")
+        await at.press("y")
+        await at.until(lambda: state(at) == "canceled")
+        await at.sees("deleted", "nothing kept")
+        assert job(at).received_bytes == 0
+        assert at.app.focused is table(at)
+
+
+async def test_pause_holds_and_lets_go_on(screen: Any, hub: DemoHub) -> None:
+    hub.rate_bytes_per_s = SLOW
+    async with screen("downloads", before=begin) as at:
+        await at.sees("downloading")
+        await at.press("p")
+        await at.until(lambda: state(at) == "paused")
+        await at.sees("1 paused", "‖", "paused; p lets it go on")
+        hub.rate_bytes_per_s = None
+        await at.press("p")
+        await at.until(lambda: state(at) == "completed")
+
+
+async def test_a_failed_download_says_why_and_can_be_tried_again(screen: Any, hub: DemoHub) -> None:
+    async with screen("downloads", before=lambda c: fetch(c, CORRUPT)) as at:
+        await at.sees("✗", "failed", "1 failed", "corrupt-Q8_0.gguf arrived")
+        before = len(hub.log)
+        await at.press("r")
+        await at.until(lambda: len(hub.log) > before and state(at, CORRUPT) == "failed")
+
+
+async def test_finished_ones_are_cleared_at_once(screen: Any) -> None:
+    async with screen("downloads", before=lambda c: fetch(c, TINY, SPLIT)) as at:
+        await at.sees("2 done")
+        await at.press("X")
+        await at.until(lambda: not at.state.downloads)
+        await at.sees("2 downloads cleared", "no downloads")
+        models = at.state.models.values()
+        assert {m.unique for m in models if m.downloaded} >= {TINY, SPLIT}
+
+
+async def test_clearing_asks_where_it_deletes_what_arrived(screen: Any, hub: DemoHub) -> None:
+    async def half(client: Client) -> None:
+        await fetch(client, TINY)
+        hub.rate_bytes_per_s = SLOW
+        await client.download(PADDED)
+        reached = await client.until(
+            lambda s: any(j.unique == PADDED and j.received_bytes for j in s.downloads.values())
+        )
+        key = next(j.id for j in reached.downloads.values() if j.unique == PADDED)
+        await client.cancel_download(key)
+
+    async with screen("downloads", before=half) as at:
+        await at.sees("1 canceled", "1 done")
+        await at.press("X")
+        await at.sees("Clear 2 downloads that ended", PADDED, "y clears them")
+        await at.press("escape")
+        await at.until(lambda: "y clears them" not in at.text)
+        assert len(at.state.downloads) == 2
+        await at.press("X", "y")
+        await at.until(lambda: not at.state.downloads)
+
+
+async def test_enter_shows_the_files_and_esc_hides_them(screen: Any) -> None:
+    async with screen("downloads", before=lambda c: fetch(c, SPLIT)) as at:
+        await at.sees("tiny-split F16")
+        assert "00001-of-00003" not in at.text
+        await at.press("enter")
+        await at.sees("└", "00001-of-00003", "00003-of-00003")
+        await at.press("j", "enter")
+        await at.until(lambda: "00001-of-00003" not in at.text)
+        await at.press("enter")
+        await at.sees("00001-of-00003")
+        await at.press("escape")
+        await at.until(lambda: "00001-of-00003" not in at.text)
+
+
+async def test_a_verb_acts_on_every_marked_row(screen: Any, hub: DemoHub) -> None:
+    hub.rate_bytes_per_s = SLOW
+
+    async def both(client: Client) -> None:
+        await begin(client)
+        await begin(client, "deck/tiny-GGUF:F16")
+
+    async with screen("downloads", before=both) as at:
+        await at.until(lambda: len(table(at).items) == 2)
+        await at.press("g", "space", "space", "p")
+        await at.until(lambda: [j.state for j in at.state.downloads.values()] == ["paused"] * 2)
+        await at.sees("2 downloads paused", "2 paused")
+        assert not table(at).marks
+
+
+async def test_what_means_nothing_is_said_and_not_asked_of_the_core(screen: Any) -> None:
+    async with screen("downloads", before=lambda c: fetch(c, TINY)) as at:
+        await at.sees("completed")
+        await at.press("c")
+        await at.sees(f"{TINY} is completed: there is nothing to cancel.")
+        await at.press("p")
+        await at.sees("there is nothing to pause")
+        await at.press("r")
+        await at.sees("there is nothing to retry")
+
+
+async def test_verbs_on_an_empty_list_do_no_harm(screen: Any) -> None:
+    async with screen("downloads") as at:
+        await at.press("c", "C", "p", "r", "enter", "y", "X", "escape")
+        await at.sees("Nothing has ended yet.")
+
+
+async def test_y_copies_the_name(screen: Any) -> None:
+    async with screen("downloads", before=lambda c: fetch(c, TINY)) as at:
+        await at.sees("completed")
+        await at.press("y")
+        await at.sees(f"{TINY} copied")
+        assert at.app.clipboard == TINY
+
+
+async def test_the_cursor_stays_on_its_row_when_rows_move(screen: Any, hub: DemoHub) -> None:
+    async with screen("downloads", before=lambda c: fetch(c, TINY, SPLIT)) as at:
+        await at.until(lambda: len(table(at).items) == 2)
+        await at.press("G")
+        key = table(at).cursor_key
+        hub.rate_bytes_per_s = SLOW
+        await begin(at.client)
+        await at.until(lambda: len(table(at).items) == 3)
+        assert table(at).cursor_key == key
+        assert table(at).items[0].job.unique == PADDED
+
+
+async def test_an_error_of_the_core_is_a_line_that_says_what_to_do(
+    screen: Any, core: CoreProcess, hub: DemoHub
+) -> None:
+    hub.rate_bytes_per_s = SLOW
+    async with screen("downloads", before=begin) as at:
+        await at.sees("downloading")
+        core.kill()
+        await at.press("p")
+        await at.until(lambda: any(m.severity == "error" for m in at.app.messages))
+        await at.sees("padded F16")  # the last known state stays
+
+
+@pytest.mark.parametrize(
+    ("size", "there", "gone"),
+    [
+        ((120, 40), ["model", "state", "progress", "rate", "left", " of "], []),
+        ((80, 24), ["model", "state", "progress", "rate", "left"], []),
+        ((60, 15), ["model", "state", "left", " %"], ["progress"]),
+    ],
+)
+async def test_columns_fall_away_by_rank(
+    screen: Any, hub: DemoHub, size: tuple[int, int], there: list[str], gone: list[str]
+) -> None:
+    hub.rate_bytes_per_s = SLOW
+    async with screen("downloads", size=size, before=begin) as at:
+        await at.sees("padded F16", "downloading", *there)
+        assert not [word for word in gone if word in at.text]
+        assert all(len(line) <= size[0] for line in at.text.splitlines())
+
+
+async def test_it_is_drawn_in_ascii(screen: Any, hub: DemoHub) -> None:
+    hub.rate_bytes_per_s = SLOW
+    async with screen("downloads", glyphs=ASCII, before=begin) as at:
+        await at.sees("padded F16", "downloading", "#")
+        await at.press("enter")
+        await at.sees("padded-F16.gguf")
+        view = at.app.query_one("#downloads")
+        lines = at.text.splitlines()[view.region.y : view.region.bottom]
+        assert "".join(lines).isascii()

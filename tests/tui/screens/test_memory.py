@@ -1,0 +1,218 @@
+"""Every verb of the Memory view, against a real core, hub and llama.cpp."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from core.client import Client
+from core.demo.hub import DemoHub
+from core.demo.vocabulary import expected
+from core.errors import DeckError
+from core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
+from tui.format import ASCII
+from tui.widgets.table import Table
+
+TINY = "deck/tiny-GGUF:Q8_0"
+OTHER = "deck/tiny-GGUF:F16"
+BROKEN = "deck/broken-GGUF"
+
+OPTIONS = LoadOptions(context_length=512, flash_attention=True, threads=1)
+
+
+async def load(client: Client, *names: str) -> None:
+    """Download and load these."""
+    for name in names:
+        await client.download(name)
+    await client.until(
+        lambda s: {m.unique for m in s.models.values() if m.downloaded} >= set(names)
+    )
+    for name in names:
+        await client.loaded(name, OPTIONS)
+
+
+def table(screen: Any) -> Table[Instance]:
+    found: Table[Instance] = screen.app.query_one("#memory Table", Table)
+    return found
+
+
+async def test_the_machine_is_shown_where_nothing_is_loaded(screen: Any) -> None:
+    async with screen("memory") as at:
+        await at.sees("RAM", " of ", "GiB", "last 10 min", "budget", "for models", "others use")
+        await at.sees("No model is loaded.", "Disk", "cache", "free")
+
+
+async def test_an_instance_shows_forecast_measured_and_speed(screen: Any) -> None:
+    async def answer(client: Client) -> None:
+        await load(client, TINY)
+        asked = GenerateRequest(messages=(Message(role="user", content="Please count."),))
+        async with client.generate(TINY, asked) as chunks:
+            said = "".join([chunk.text async for chunk in chunks])
+        assert said == expected("count")
+
+    async with screen("memory", before=answer) as at:
+        await at.sees("●", "tiny Q8_0", "llama.cpp", "512", "MiB", "%", "idle", "cache 1.7 MB in 1")
+        (instance,) = table(at).items
+        assert f"{instance.tokens_per_s:.0f}"[:3] in at.text
+        assert instance.measured_bytes
+
+
+async def test_unload_gives_the_memory_back_and_says_how_much(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY)) as at:
+        await at.sees("tiny Q8_0", "idle")
+        await at.press("u")
+        await at.until(lambda: not at.state.instances)
+        await at.sees(f"{TINY} unloaded: freed", "MiB in", "its process is gone", "0 loaded")
+        await at.sees("No model is loaded.")
+
+
+async def test_unload_acts_on_every_marked_row(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY, OTHER)) as at:
+        await at.until(lambda: len(table(at).items) == 2)
+        await at.press("space", "space", "u")
+        await at.until(lambda: not at.state.instances)
+        await at.until(lambda: sum("unloaded" in m.text for m in at.app.messages) == 2)
+
+
+async def test_unload_all_gives_one_receipt(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY, OTHER)) as at:
+        await at.until(lambda: len(table(at).items) == 2)
+        await at.press("U")
+        await at.until(lambda: not at.state.instances)
+        await at.sees("2 models unloaded: freed")
+        await at.press("U")
+        await at.sees("No model is loaded.")
+
+
+async def test_enter_shows_options_history_and_the_log_of_the_engine(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY)) as at:
+        await at.sees("tiny Q8_0")
+        await at.press("enter")
+        await at.sees(TINY, "measured", "its own", "at most", "history", "last 10 min")
+        await at.sees("weights", "overhead", "pid", "loaded in", "flash attention on", "threads 1")
+        await at.sees("llama")  # llama.cpp's own lines
+        await at.press("escape")
+        await at.until(lambda: "its own" not in at.text)
+        assert at.app.focused is table(at)
+
+
+async def test_what_is_open_goes_with_its_instance(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY)) as at:
+        await at.press("enter")
+        await at.sees("at most")
+        await at.press("u")
+        await at.until(lambda: "at most" not in at.text)
+        await at.sees("No model is loaded.")
+
+
+async def test_a_failed_load_says_why_and_is_taken_off_the_list(screen: Any) -> None:
+    async def fail(client: Client) -> None:
+        repository = await client.repository(BROKEN)
+        name = repository.variants[0].unique
+        await client.download(name)
+        await client.until(
+            lambda s: any(m.downloaded and m.unique == name for m in s.models.values())
+        )
+        with pytest.raises(DeckError):
+            await client.loaded(name, OPTIONS, force=True)
+
+    async with screen("memory", before=fail) as at:
+        await at.sees("✗", "failed")
+        assert table(at).items[0].state is InstanceState.FAILED
+        await at.press("enter")
+        await at.until(lambda: at.state.instances and "broken" in at.text)
+        message = next(iter(at.state.instances.values())).error.message
+        await at.sees(message.split()[0])
+        await at.press("u")
+        await at.until(lambda: not at.state.instances)
+        await at.sees("taken off the list")
+
+
+async def test_a_load_shows_how_far_it_is_and_is_called_off(screen: Any, hub: DemoHub) -> None:
+    async def fetched(client: Client) -> None:
+        await client.download("deck/padded-GGUF:F16")
+        await client.until(
+            lambda s: any(m.downloaded and "padded" in m.unique for m in s.models.values())
+        )
+
+    async with screen("memory", before=fetched) as at:
+        await at.client.load("deck/padded-GGUF:F16", OPTIONS)
+        await at.until(lambda: len(table(at).items) == 1)
+        await at.sees("padded F16")
+        await at.press("u")
+        await at.until(lambda: not at.state.instances)
+
+
+async def test_a_busy_instance_says_so(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY)) as at:
+        asked = GenerateRequest(
+            messages=(Message(role="user", content="Please count."),), max_tokens=100_000
+        )
+
+        async def answer() -> None:
+            while True:
+                async with at.client.generate(TINY, asked) as chunks:
+                    async for _ in chunks:
+                        pass
+
+        busy = [asyncio.create_task(answer()) for _ in range(3)]
+        await at.sees("busy", "◐")
+        for task in busy:
+            task.cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
+        await at.sees("idle")
+
+
+async def test_history_grows_while_another_view_is_in_front(screen: Any) -> None:
+    async with screen("catalog", before=lambda c: load(c, TINY)) as at:
+        view = at.app.query_one("#memory")
+        await at.until(lambda: bool(view._pasts))
+        await at.press("3")
+        await at.sees("RAM", "last 10 min")
+        line = next(line for line in at.text.splitlines() if "last 10 min" in line)
+        assert "—" in line  # what was before nobody knows
+        assert any(level in line.split("GiB")[1] for level in "▂▃▄▅▆▇█")
+
+
+async def test_y_copies_the_name(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY)) as at:
+        await at.sees("tiny Q8_0")
+        await at.press("y")
+        await at.sees(f"{TINY} copied")
+        assert at.app.clipboard == TINY
+
+
+async def test_verbs_on_an_empty_list_do_no_harm(screen: Any) -> None:
+    async with screen("memory") as at:
+        await at.press("u", "enter", "y", "escape", "U")
+        await at.sees("No model is loaded.")
+
+
+@pytest.mark.parametrize(
+    ("size", "there", "gone"),
+    [
+        ((120, 40), ["runtime", "weights", "forecast", "measured", "error", "tok/s"], []),
+        ((80, 24), ["forecast", "measured", "error", "state"], ["weights", "runtime"]),
+        ((60, 15), ["measured", "state"], ["forecast", "weights"]),
+    ],
+)
+async def test_columns_fall_away_by_rank(
+    screen: Any, size: tuple[int, int], there: list[str], gone: list[str]
+) -> None:
+    async with screen("memory", size=size, before=lambda c: load(c, TINY)) as at:
+        await at.sees("tiny Q8_0", "RAM", "Disk", *there)
+        assert not [word for word in gone if word in at.text]
+        await at.press("enter")
+        await at.sees("history", "its own")
+        assert all(len(line) <= size[0] for line in at.text.splitlines())
+
+
+async def test_it_is_drawn_in_ascii(screen: Any) -> None:
+    async with screen("memory", glyphs=ASCII, before=lambda c: load(c, TINY)) as at:
+        await at.press("enter")
+        await at.sees("tiny Q8_0", "history")
+        view = at.app.query_one("#memory")
+        lines = at.text.splitlines()[view.region.y : view.region.bottom]
+        assert "".join(lines).isascii()
