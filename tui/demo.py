@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from core.client import Client
@@ -41,61 +42,28 @@ class Step:
 def steps() -> tuple[Step, ...]:
     """The main job, in order."""
     request = GenerateRequest(messages=verbs.question(PROMPT, None), temperature=0.0)
-    options = LoadOptions(context_length=CONTEXT)
-    return (
-        Step(
-            title="Look at the built-in catalog",
-            command="ls smollm",
-            act=lambda client, out: verbs.ls(client, out, "smollm", downloaded=False),
-        ),
-        Step(
-            title="Search the hub",
-            command="search gguf",
-            act=lambda client, out: verbs.search(client, out, "gguf", None),
-        ),
-        Step(
-            title="See what a repository holds",
-            command=f"search {REPO}",
-            act=lambda client, out: verbs.search(client, out, REPO, None),
-        ),
-        Step(
-            title="Ask whether it fits, before anything is downloaded",
-            command=f"fit {MODEL} -c {CONTEXT}",
-            act=lambda client, out: verbs.fit(client, out, MODEL, CONTEXT),
-        ),
-        Step(
-            title="Download it",
-            command=f"pull {MODEL}",
-            act=lambda client, out: verbs.pull(client, out, [MODEL], detach=False),
-        ),
-        Step(
-            title="Load it, and see the memory it takes",
-            command=f"load {MODEL} -c {CONTEXT}",
-            act=lambda client, out: verbs.load(client, out, MODEL, options, force=False),
-        ),
-        Step(
-            title="Talk to it",
-            command=f'run {MODEL} --temperature 0 "{PROMPT}"',
-            act=lambda client, out: _ask(client, out, request),
-        ),
-        Step(
-            title="See what it takes now that it has worked",
-            command="ps",
-            act=verbs.ps,
-        ),
-        Step(
-            title="Unload it, and see the memory come back",
-            command=f"unload {MODEL}",
-            act=lambda client, out: verbs.unload(client, out, [MODEL], everything=False),
-        ),
-        Step(
-            title="Delete its files, and see the disk come back",
-            command=f"rm --yes {MODEL}",
-            act=lambda client, out: verbs.rm(
-                client, out, [MODEL], yes=True, force=False, dry_run=False
-            ),
-        ),
-    )
+    load = partial(verbs.load, ref=MODEL, options=LoadOptions(context_length=CONTEXT), force=False)
+    rm = partial(verbs.rm, refs=[MODEL], yes=True, force=False, dry_run=False)
+    rows: tuple[tuple[str, str, Callable[[Client, Output], Awaitable[Any]]], ...] = (
+        ("Look at the built-in catalog", "ls smollm",
+         partial(verbs.ls, text="smollm", downloaded=False)),
+        ("Search the hub", "search gguf",
+         partial(verbs.search, query="gguf", limit=None)),
+        ("See what a repository holds", f"search {REPO}",
+         partial(verbs.search, query=REPO, limit=None)),
+        ("Ask whether it fits, before anything is downloaded", f"fit {MODEL} -c {CONTEXT}",
+         partial(verbs.fit, ref=MODEL, context_length=CONTEXT)),
+        ("Download it", f"pull {MODEL}",
+         partial(verbs.pull, refs=[MODEL], detach=False)),
+        ("Load it, and see the memory it takes", f"load {MODEL} -c {CONTEXT}", load),
+        ("Talk to it", f'run {MODEL} --temperature 0 "{PROMPT}"',
+         partial(_ask, request=request)),
+        ("See what it takes now that it has worked", "ps", verbs.ps),
+        ("Unload it, and see the memory come back", f"unload {MODEL}",
+         partial(verbs.unload, refs=[MODEL], everything=False)),
+        ("Delete its files, and see the disk come back", f"rm --yes {MODEL}", rm),
+    )  # fmt: skip
+    return tuple(Step(title=title, command=command, act=act) for title, command, act in rows)
 
 
 async def _ask(client: Client, out: Output, request: GenerateRequest) -> None:
