@@ -31,6 +31,7 @@ from tui.commands import Command, bindings, keymap_problems
 from tui.format import ASCII, Glyphs
 from tui.help import Help
 from tui.link import Attach, Link, LinkState, LinkStatus, Revive
+from tui.news import news
 from tui.screens import VIEWS
 from tui.screens.themes import ThemePicker
 from tui.screens.view import View
@@ -187,7 +188,10 @@ class Dashboard(App[None]):
     def _look(self) -> None:
         """Hand the newest State down; equal values change nothing."""
         self.link_status = self.link.status
-        self.state = self.link.latest
+        before, self.state = self.state, self.link.latest
+        if self.state is not None and self.state is not before:
+            for text, severity in news(before, self.state):
+                self.say(text, severity)
         if self.link_status.state is not LinkState.LIVE:
             self._frame.query_one(TopLine).refresh()
 
@@ -333,7 +337,10 @@ class Dashboard(App[None]):
 
     def say(self, text: str, severity: Severity = "note") -> None:
         """Show a notice, and keep it for the Log view."""
-        message = Message(text=text, severity=severity, at=datetime.now().strftime("%H:%M:%S"))
+        now = datetime.now()
+        message = Message(
+            text=text, severity=severity, at=now.strftime("%H:%M:%S"), stamp=now.timestamp()
+        )
         self.messages.append(message)
         if self._stands:
             self._frame.query_one(Notice).message = message

@@ -44,6 +44,8 @@ from tui.widgets.table import Line, Table
 
 WIDE = 120
 """Cells from which on the detail stands beside the table (SCREENS.md)."""
+LOW = 18
+"""Rows under which the detail keeps to what decides: the variants, and what one would take."""
 REST_S = 0.15
 """A cursor that rests this long is asked about; one that runs past is not."""
 TYPING_S = 0.4
@@ -111,6 +113,7 @@ class Catalog(CatalogVerbs):
     def on_resize(self, event: events.Resize) -> None:
         """Where it is wide the detail stands beside the table."""
         self.set_class(event.size.width >= WIDE, "wide")
+        self.set_class(event.size.height < LOW, "low")
         self.refresh_rows()
 
     def activated(self) -> None:
@@ -126,7 +129,7 @@ class Catalog(CatalogVerbs):
             words.value = ""
             self.table.focus()
         elif self.has_class("detail"):
-            self._open(False)
+            self.open(False)
         elif self.table.unmark():
             self.refresh_rows()
         elif words.value:
@@ -259,9 +262,9 @@ class Catalog(CatalogVerbs):
 
     @on(Table.Chosen, "#rows")
     def _row_chosen(self) -> None:
-        self._open(True)
+        self.open(True)
 
-    def _open(self, opened: bool) -> None:
+    def open(self, opened: bool) -> None:
         """Go into the detail, or come back."""
         if opened and not self.detail.table.items and not self.subject():
             return
@@ -382,7 +385,7 @@ class Catalog(CatalogVerbs):
     def action_filter(self) -> None:
         """Write the filter."""
         if self.has_class("detail"):
-            self._open(False)
+            self.open(False)
         self.query_one(Filter).focus()
 
     def action_hub(self) -> None:

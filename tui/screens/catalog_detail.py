@@ -112,12 +112,17 @@ class Detail(Vertical):
 
     DEFAULT_CSS = """
     Detail {
-        padding: 0 0 0 1;
-        & > #detail-head { height: auto; max-height: 4; padding: 0 1; }
-        & > Table { height: auto; max-height: 50%; min-height: 3; margin: 1 0 0 0; }
+        padding: 0 1;
+        & > #detail-head { height: auto; max-height: 6; padding: 0 1; }
+        & > Table { height: auto; max-height: 50%; min-height: 2; margin: 1 0 0 0; }
         & > #detail-needs { height: auto; padding: 1 1 0 1; }
         & > VerticalScroll { height: 1fr; padding: 1 1 0 1; scrollbar-size-vertical: 1;
             & > Static { height: auto; } }
+    }
+    Catalog.low Detail {
+        & > #detail-head { max-height: 2; }
+        & > Table { margin: 0; }
+        & > #detail-needs { padding: 0 1; }
     }
     """
 
@@ -202,7 +207,7 @@ class Detail(Vertical):
                 known = [f"licence {fmt.clean(repository.license)}"]
             known += [f"revision {repository.revision[:8]}"]
             known += ["as the Hub said earlier" if repository.from_cache else None]
-        text = Text(name, "bold", overflow="fold")
+        text = Text(overflow="fold").append(name, "bold")
         if words := f" {self._glyphs.dot} ".join(part for part in known if part):
             text.append("\n").append(words, muted)
         if facts.note:

@@ -58,6 +58,10 @@ class CatalogVerbs(View):
         """Bring a model into sight that is about to be listed."""
         raise NotImplementedError
 
+    def open(self, opened: bool) -> None:
+        """Go into the detail, or come back."""
+        raise NotImplementedError
+
     def variants(self, row: Model | SearchHit) -> Sequence[Choice]:
         """What can be chosen of a row, as far as it is known."""
         raise NotImplementedError
@@ -76,7 +80,8 @@ class CatalogVerbs(View):
             if own or len(variants) == 1:
                 found += own or variants
             elif isinstance(row, SearchHit):
-                self.dashboard.say(f"Choose a variant of {row.repo}: enter shows them.")
+                self.dashboard.say(f"{row.repo} has several variants: choose one.")
+                self.open(True)
         return found
 
     def _each(self, doing: Doing) -> None:

@@ -393,7 +393,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         width = self.size.width
         ground = self.rich_style
         if y < self._head:
-            style = ground + self.get_component_rich_style("table--head", partial=True)
+            style = ground + self.get_component_rich_style("table--head")
             parts = ((slot, Text(slot.column.title)) for slot in self._slots)
             return cells.strip(
                 [Segment(" " * GUTTER, style), *cells.row(parts, style)], width, style
@@ -405,7 +405,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
             return self._rule(now.line, width, ground)
         style = ground
         if now.line.dim:
-            style += self.get_component_rich_style("table--dim", partial=True)
+            style += self.get_component_rich_style("table--dim")
         if now.cursor:
             style += self.get_component_rich_style("table--cursor")
         sign = self._glyphs.mark if now.marked else self._glyphs.cursor if now.focus else " "
@@ -421,13 +421,13 @@ class Table(ScrollView, Generic[T], can_focus=True):
         at = y - self._head - 1
         if not 0 <= at < len(words):
             return Strip.blank(width, ground)
-        style = ground + self.get_component_rich_style("table--dim", partial=True)
+        style = ground + self.get_component_rich_style("table--dim")
         text = " " * GUTTER + fmt.cut(fmt.clean(words[at]), width - GUTTER)
         return cells.strip([Segment(text, style)], width, style)
 
     def _rule(self, line: Line, width: int, ground: Style) -> Strip:
         """A line across, with words in it."""
-        style = ground + self.get_component_rich_style("table--rule", partial=True)
+        style = ground + self.get_component_rich_style("table--rule")
         words = next(iter(line.cells.values()), "")
         text = words.plain if isinstance(words, Text) else fmt.clean(str(words))
         sign = self._glyphs.rule
