@@ -237,8 +237,11 @@ class Deck:
     def _instance_changed(self, instance: Instance) -> None:
         if instance.state is InstanceState.STOPPED:
             self.feed.commit(InstanceRemoved, id=instance.id)
-        else:
-            self.feed.commit(InstanceChanged, instance=instance)
+            return
+        before = self.state.instances.get(instance.id)
+        self.feed.commit(InstanceChanged, instance=instance)
+        if before and before.state is InstanceState.STARTING and instance.state.live:
+            self._spawn(self._engines.sample())  # whoever loaded it wants to see what it takes
 
     def _download_changed(self, job: Download) -> None:
         """A completed job is told only when State says `downloaded`: clients list models on it."""
