@@ -240,7 +240,8 @@ class Deck:
             return
         before = self.state.instances.get(instance.id)
         self.feed.commit(InstanceChanged, instance=instance)
-        if before and before.state is InstanceState.STARTING and instance.state.live:
+        was_starting = before is not None and before.state is InstanceState.STARTING
+        if was_starting and instance.state is InstanceState.READY:
             self._spawn(self._engines.sample())  # whoever loaded it wants to see what it takes
 
     def _download_changed(self, job: Download) -> None:
