@@ -22,6 +22,7 @@ class Glyphs:
 
     done: str = "✓"
     failed: str = "✗"
+    warning: str = "!"
     loaded: str = "●"
     busy: str = "◐"
     down: str = "↓"

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,19 @@ def parse(text: str) -> Theme:
     known = Theme(name="known", primary="white").to_color_system().generate()
     for name, value in document.variables.items():
         _check_variable(name, value, known)
-    if document.ansi:
-        values["variables"] = _OWN_COLOURS | values["variables"]
-    return Theme(**{name: value for name, value in values.items() if value is not None})
+    given = {name: value for name, value in values.items() if value is not None}
+    return Theme(**given | {"variables": _completed(Theme(**given))})
+
+
+def _completed(theme: Theme) -> dict[str, str]:
+    """The theme's variables, and those that Textual leaves to chance."""
+    if theme.ansi:
+        return _OWN_COLOURS | theme.variables
+    known = theme.to_color_system().generate()
+    muted = _muted(Color.parse(known["foreground"]), Color.parse(known["background"])).color
+    # As a colour, not as `auto 60%`: lines that are drawn by hand do not know what lies behind.
+    name = muted.name if muted else "gray"
+    return {"text-muted": name, "text-disabled": name} | theme.variables
 
 
 _OWN_COLOURS = {
@@ -166,19 +177,22 @@ class Ink:
 
 def ink(variables: Mapping[str, str]) -> Ink:
     """The inks of a theme, from `App.theme_variables`."""
+    return _mixed(*(variables[name] for name in _MIXED))
 
-    def style(name: str) -> Style:
-        return Style.from_color(Color.parse(variables[name]).rich_color)
 
-    return Ink(
-        primary=style("primary"),
-        secondary=style("secondary"),
-        accent=style("accent"),
-        success=style("success"),
-        warning=style("warning"),
-        error=style("error"),
-        muted=_muted(Color.parse(variables["foreground"]), Color.parse(variables["background"])),
-    )
+_MIXED = (
+    *("primary", "secondary", "accent", "success", "warning", "error"),
+    *("foreground", "background"),
+)
+
+
+@lru_cache(32)
+def _mixed(*colours: str) -> Ink:
+    """The inks of these colours, in the order of `_MIXED`."""
+    *inks, foreground, background = map(Color.parse, colours)
+    styles = [Style.from_color(colour.rich_color) for colour in inks]
+    named = dict(zip(_MIXED, styles, strict=False))
+    return Ink(muted=_muted(foreground, background), **named)
 
 
 MUTED_SHARE = 0.72

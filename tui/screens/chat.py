@@ -237,7 +237,7 @@ class Chat(View):
         """Those of the composer while one writes, else the view's own."""
         if not self.writing:
             return super().keys_shown()
-        return composer.keys_shown(talking=self.talking)
+        return composer.keys_shown(talking=self._answer is not None)
 
     def on_descendant_focus(self) -> None:
         """Other keys hold now."""

@@ -16,18 +16,18 @@ SCOPE = "composer"
 COMMANDS = (
     Command(name="send", keys="enter", label="send", help="Send what is written.", priority=True),
     Command(
-        name="line",
-        keys="ctrl+j,shift+enter,alt+enter",
-        label="new line",
-        help="Begin a new line.",
-        priority=True,
-    ),
-    Command(
         name="stop",
         keys="escape",
         label="stop",
         help="Stop the answer that comes; else leave the text, so that letters are keys.",
         action="app.back",
+    ),
+    Command(
+        name="line",
+        keys="ctrl+j,shift+enter,alt+enter",
+        label="new line",
+        help="Begin a new line.",
+        priority=True,
     ),
     Command(
         name="page_up",

@@ -26,7 +26,9 @@ class Message:
     text: str
     severity: Severity = "note"
     at: str = ""
-    """When, as the log has it."""
+    """When, as a clock shows it here."""
+    stamp: float = 0.0
+    """When, in seconds since the epoch."""
 
 
 class Notice(Widget):

@@ -1,0 +1,134 @@
+"""The lines of the Log view as data: where each comes from, and which are shown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from rich.text import Text
+
+from core.schema import AuditEntry, LogLine
+from tui import format as fmt
+from tui.format import Glyphs
+from tui.theme import Ink
+from tui.widgets.columns import Column
+from tui.widgets.notice import Message
+from tui.widgets.table import Line
+
+Level = Literal["debug", "info", "warning", "error"]
+
+LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
+
+ALL, CORE, DASHBOARD, AUDIT = "all", "core", "dashboard", "audit"
+"""Sources that are always there; engines are named by `engine:` and the id of their instance."""
+
+COLUMNS = (
+    Column("at", "time", 8, rank=1),
+    Column("sign", "", 1),
+    Column("level", "level", 7, rank=3),
+    Column("source", "source", 14, rank=2),
+    Column("text", "what", 20, grow=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line, wherever it comes from."""
+
+    key: str
+    stamp: float
+    """When, in seconds since the epoch."""
+    level: Level
+    source: str
+    text: str
+
+    @property
+    def clock(self) -> str:
+        """When, as a clock shows it here."""
+        return datetime.fromtimestamp(self.stamp).strftime("%H:%M:%S")
+
+
+def _stamp(at: str) -> float:
+    """A time of the core's; 0 for one that is not understood."""
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def of_line(line: LogLine) -> Entry:
+    """A line of the core's log."""
+    return Entry(f"log:{line.seq}", _stamp(line.at), line.level, line.source, line.text)
+
+
+def of_message(message: Message) -> Entry:
+    """A notice of this dashboard."""
+    level: Level = "error" if message.severity == "error" else "info"
+    return Entry(f"said:{id(message)}", message.stamp, level, DASHBOARD, message.text)
+
+
+def of_audit(entry: AuditEntry) -> Entry:
+    """An action that changed something: who, what, and what came of it."""
+    done = entry.outcome == "done"
+    text = f"{entry.origin}  {entry.action} {entry.target}  {entry.outcome}"
+    key = f"audit:{entry.at}:{entry.origin}:{entry.action}:{entry.target}"
+    return Entry(key, _stamp(entry.at), "info" if done else "warning", AUDIT, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """What a person wants to see."""
+
+    source: str = ALL
+    level: Level = "info"
+    """This one and worse ones."""
+    words: str = ""
+
+    def take(self, entry: Entry) -> bool:
+        """Whether the entry is shown."""
+        if entry.source != self.source and (self.source != ALL or entry.source == AUDIT):
+            return False
+        if LEVELS.index(entry.level) < LEVELS.index(self.level):
+            return False
+        text = f"{entry.source} {entry.text}".casefold()
+        return all(word in text for word in self.words.casefold().split())
+
+
+def select(entries: Iterable[Entry], filters: Filters) -> list[Entry]:
+    """The entries that are shown, oldest first. The audit trail is shown by itself only."""
+    shown = {entry.key: entry for entry in entries if filters.take(entry)}
+    return sorted(shown.values(), key=lambda entry: entry.stamp)
+
+
+def sources(entries: Iterable[Entry], engines: Iterable[str]) -> tuple[str, ...]:
+    """What can be chosen: the sources that are always there, and every engine that said a word."""
+    spoke = {entry.source for entry in entries if entry.source.startswith("engine:")}
+    return (ALL, CORE, *sorted(spoke | set(engines)), DASHBOARD, AUDIT)
+
+
+def titled(source: str, names: Mapping[str, str]) -> str:
+    """A source as a person reads it: an engine by the name of its model."""
+    if not source.startswith("engine:"):
+        return source
+    instance = source.removeprefix("engine:")
+    return fmt.clean(names.get(instance) or f"engine {instance[:8]}")
+
+
+def drawn(entry: Entry, names: Mapping[str, str], glyphs: Glyphs, inks: Ink) -> Line:
+    """The row of an entry: its level by sign and word."""
+    sign, style = {
+        "error": (glyphs.failed, inks.error),
+        "warning": (glyphs.warning, inks.warning),
+    }.get(entry.level, (" ", inks.muted))
+    return Line(
+        entry.key,
+        {
+            "at": Text(entry.clock, inks.muted),
+            "sign": Text(sign, style),
+            "level": Text(entry.level, style),
+            "source": Text(titled(entry.source, names), inks.muted),
+            "text": Text(fmt.clean(entry.text), style if entry.level == "error" else ""),
+        },
+    )
