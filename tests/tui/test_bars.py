@@ -9,29 +9,29 @@ from rich.text import Text
 
 from tui import format as fmt
 from tui.format import ASCII, UNICODE
-from tui.widgets.bars import History, Paint, bar, changed, fitted, spark, wrapped
+from tui.theme import ink
+from tui.widgets.bars import History, bar, changed, fitted, spark, wrapped
 
-PAINT = Paint.of(
-    {"primary": "#0000ff", "success": "green", "warning": "yellow", "error": "ansi_red"}
-)
+NAMES = ("primary", "secondary", "accent", "success", "warning", "error")
+INKS = ink(dict.fromkeys(NAMES, "ansi_red") | {"foreground": "#ffffff", "background": "#000000"})
 
 
 @pytest.mark.parametrize(
     ("fraction", "shape"), [(None, "...."), (0, "...."), (0.5, "##.."), (1, "####"), (7, "####")]
 )
 def test_a_bar_is_as_wide_as_asked(fraction: float | None, shape: str) -> None:
-    assert bar(fraction, 4, ASCII, PAINT).plain == shape
+    assert bar(fraction, 4, ASCII, INKS).plain == shape
 
 
 def test_a_sparkline_says_what_is_unknown_and_what_is_nothing() -> None:
-    assert spark([None, 0, 1, 50, 100], 100, UNICODE, PAINT).plain == "—▁▂▅█"
-    assert spark([None, 0, 100], 100, ASCII, PAINT).plain == "-_#"
+    assert spark([None, 0, 1, 50, 100], 100, UNICODE, INKS).plain == "—▁▂▅█"
+    assert spark([None, 0, 100], 100, ASCII, INKS).plain == "-_#"
 
 
 def test_a_sparkline_without_a_ceiling_reaches_its_largest_value() -> None:
-    assert spark([1, 3], None, UNICODE, PAINT).plain[-1] == "█"
-    assert spark([0, 0], None, UNICODE, PAINT).plain == "▁▁"
-    assert spark([], None, UNICODE, PAINT).plain == ""
+    assert spark([1, 3], None, UNICODE, INKS).plain[-1] == "█"
+    assert spark([0, 0], None, UNICODE, INKS).plain == "▁▁"
+    assert spark([], None, UNICODE, INKS).plain == ""
 
 
 def test_history_keeps_the_largest_value_of_each_slot() -> None:

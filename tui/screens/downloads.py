@@ -15,11 +15,12 @@ from core.client import Client
 from core.errors import DeckError
 from core.schema import Download, DownloadState
 from tui import format as fmt
-from tui.commands import Command, bindings
+from tui.commands import Command, bindings, keys_of
 from tui.screens import downloads_rows as drawn
 from tui.screens.downloads_rows import ACTIVE, ENDED, Row
 from tui.screens.view import View
-from tui.widgets.bars import History, Lines, Paint, fitted, spark, wrapped
+from tui.theme import Ink, ink
+from tui.widgets.bars import STRONG, History, Lines, fitted, spark, wrapped
 from tui.widgets.table import Table
 
 RATE_S = 60.0
@@ -95,9 +96,9 @@ class Downloads(View):
         yield Lines(id="head")
         yield Table[Row](
             drawn.COLUMNS,
-            lambda row: drawn.line(row, self.dashboard.glyphs, self._paint),
+            lambda row: drawn.line(row, self.dashboard.glyphs, self._inks),
             self.dashboard.glyphs,
-            "Nothing is being downloaded.\n1 opens the Catalog; d there downloads a model.",
+            "Nothing is being downloaded.\nThe Catalog is where models are found.",
         )
         yield Lines(id="about")
 
@@ -109,8 +110,8 @@ class Downloads(View):
     # Drawing
 
     @property
-    def _paint(self) -> Paint:
-        return Paint.of(self.dashboard.theme_variables)
+    def _inks(self) -> Ink:
+        return ink(self.dashboard.theme_variables)
 
     @property
     def table(self) -> Table[Row]:
@@ -159,27 +160,32 @@ class Downloads(View):
 
     def _draw_head(self) -> None:
         if self.state is None:
-            self.query_one("#head", Lines).show([Text("waiting for the core", self._paint.muted)])
+            self.query_one("#head", Lines).show([Text("waiting for the core", self._inks.muted)])
             return
-        glyphs, paint = self.dashboard.glyphs, self._paint
-        shape = spark(self._rate.values(time.monotonic(), RATE_CELLS), None, glyphs, paint)
+        glyphs, inks = self.dashboard.glyphs, self._inks
+        shape = spark(self._rate.values(time.monotonic(), RATE_CELLS), None, glyphs, inks)
         rate = fmt.rate(drawn.rate_bytes_per_s(self.jobs))
         parts = [
-            (0, Text(drawn.counts(self.jobs, glyphs), paint.strong)),
+            (0, Text(drawn.counts(self.jobs, glyphs), STRONG)),
             (1, Text(f"{rate:>10}")),
             (3, shape),
-            (2, drawn.disk(self.state, paint)),
+            (2, drawn.disk(self.state, inks)),
         ]
         self.query_one("#head", Lines).show([fitted(parts, self.size.width - 4)])
 
     def _draw_about(self) -> None:
         row = self.table.cursor_item
-        lines = drawn.about(row.job, self.dashboard.glyphs, self._paint) if row else []
+        lines = drawn.about(row.job, self.dashboard.glyphs, self._inks) if row else []
         width = max(10, self.size.width - 4)
         said = [part for line in lines for part in wrapped(line, width, 2)]
         self.query_one("#about", Lines).show(said[:ABOUT_LINES])
 
     # Verbs
+
+    def _key(self, name: str) -> str:
+        """The key of a command, as the person has it."""
+        command = next(command for command in COMMANDS if command.name == name)
+        return keys_of(command, self.NAME, self.dashboard.keymap)[0]
 
     def _chosen(self, states: Sequence[DownloadState], verb: str) -> list[Download]:
         """The marked jobs, or the one under the cursor, as far as the verb means something."""
@@ -220,7 +226,11 @@ class Downloads(View):
     def action_cancel(self) -> None:
         """Cancel; the partial files stay."""
         jobs = self._chosen((*ACTIVE, "paused", "failed"), "cancel")
-        self._each(jobs, lambda client, key: client.cancel_download(key), _canceled)
+        self._each(jobs, lambda client, key: client.cancel_download(key), self._kept)
+
+    def _kept(self, jobs: Sequence[Download]) -> str:
+        kept = fmt.size(sum(job.received_bytes for job in jobs))
+        return f"{_named(jobs)} canceled: {kept} kept, {self._key('retry')} fetches the rest"
 
     @work
     async def action_discard(self) -> None:
@@ -243,7 +253,7 @@ class Downloads(View):
             self._each(
                 running,
                 lambda client, key: client.pause_download(key),
-                lambda done: f"{_named(done)} paused; p lets it go on",
+                lambda done: f"{_named(done)} paused; {self._key('pause')} lets it go on",
             )
         else:
             self._resume(jobs, "goes on")
@@ -307,8 +317,3 @@ class Downloads(View):
 
 def _named(jobs: Sequence[Download]) -> str:
     return jobs[0].unique if len(jobs) == 1 else fmt.number(len(jobs), "download")
-
-
-def _canceled(jobs: Sequence[Download]) -> str:
-    kept = sum(job.received_bytes for job in jobs)
-    return f"{_named(jobs)} canceled: {fmt.size(kept)} kept, r fetches the rest"

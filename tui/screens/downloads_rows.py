@@ -15,7 +15,8 @@ from core.state import State
 from tui import format as fmt
 from tui.format import Glyphs
 from tui.screens.naming import title
-from tui.widgets.bars import Paint, bar
+from tui.theme import Ink
+from tui.widgets.bars import STRONG, bar
 from tui.widgets.table import Cell, Column, Line
 
 ACTIVE: tuple[DownloadState, ...] = ("queued", "downloading", "verifying")
@@ -72,12 +73,12 @@ def rows(state: State, opened: Collection[str]) -> list[Row]:
 # Rows
 
 
-def line(row: Row, glyphs: Glyphs, paint: Paint) -> Line:
+def line(row: Row, glyphs: Glyphs, inks: Ink) -> Line:
     """One line of the table."""
     if row.file is not None:
-        return Line(row.key, _file_cells(row.file, row.job.files, glyphs, paint), dim=True)
+        return Line(row.key, _file_cells(row.file, row.job.files, glyphs, inks), dim=True)
     job = row.job
-    sign, style = _sign(job.state, glyphs, paint)
+    sign, style = _sign(job.state, glyphs, inks)
     flows = job.state == "downloading"
     cells: dict[str, Cell] = {
         "sign": Text(sign, style),
@@ -89,20 +90,20 @@ def line(row: Row, glyphs: Glyphs, paint: Paint) -> Line:
     }
     if job.state not in SETTLED:
         fraction = _fraction(job)
-        cells["bar"] = bar(fraction, BAR, glyphs, paint, None if flows else style)
+        cells["bar"] = bar(fraction, BAR, glyphs, inks, None if flows else style)
         cells["percent"] = fmt.percent(fraction)
     return Line(row.key, cells, dim=job.state == "canceled")
 
 
-def _sign(state: DownloadState, glyphs: Glyphs, paint: Paint) -> tuple[str, Style]:
+def _sign(state: DownloadState, glyphs: Glyphs, inks: Ink) -> tuple[str, Style]:
     return {
-        "queued": (glyphs.dot, paint.muted),
-        "downloading": (glyphs.down, paint.accent),
-        "verifying": (glyphs.busy, paint.accent),
-        "paused": (glyphs.paused, paint.warning),
-        "completed": (glyphs.done, paint.good),
-        "failed": (glyphs.failed, paint.bad),
-        "canceled": (glyphs.dot, paint.muted),
+        "queued": (glyphs.dot, inks.muted),
+        "downloading": (glyphs.down, inks.primary),
+        "verifying": (glyphs.busy, inks.primary),
+        "paused": (glyphs.paused, inks.warning),
+        "completed": (glyphs.done, inks.success),
+        "failed": (glyphs.failed, inks.error),
+        "canceled": (glyphs.dot, inks.muted),
     }[state]
 
 
@@ -146,7 +147,7 @@ def file_name(file: DownloadFile, files: Sequence[DownloadFile]) -> str:
 
 
 def _file_cells(
-    file: DownloadFile, files: Sequence[DownloadFile], glyphs: Glyphs, paint: Paint
+    file: DownloadFile, files: Sequence[DownloadFile], glyphs: Glyphs, inks: Ink
 ) -> dict[str, Cell]:
     fraction = file.received_bytes / file.size_bytes if file.size_bytes else None
     cells: dict[str, Cell] = {
@@ -156,7 +157,7 @@ def _file_cells(
         "what": fmt.size_of(file.received_bytes, file.size_bytes),
     }
     if file.state not in SETTLED:
-        cells["bar"] = bar(fraction, BAR, glyphs, paint)
+        cells["bar"] = bar(fraction, BAR, glyphs, inks)
         cells["percent"] = fmt.percent(fraction)
     else:
         cells["what"] = fmt.size(file.size_bytes)
@@ -184,15 +185,15 @@ def rate_bytes_per_s(jobs: Iterable[Download]) -> float:
     return sum(job.rate_bytes_per_s or 0 for job in jobs if job.state == "downloading")
 
 
-def disk(state: State, paint: Paint) -> Text:
+def disk(state: State, inks: Ink) -> Text:
     """What will be free on the disk once everything unfinished is here."""
     free = state.disk.free_bytes
     if free is None:
-        return Text(f"disk {fmt.UNKNOWN}", paint.muted)
+        return Text(f"disk {fmt.UNKNOWN}", inks.muted)
     unfinished = [job for job in state.downloads.values() if job.state not in ENDED]
     rest = free - sum(job.total_bytes - job.received_bytes for job in unfinished)
     if rest < 0:
-        return Text(f"disk full: {fmt.size(-rest)} missing", paint.bad)
+        return Text(f"disk full: {fmt.size(-rest)} missing", inks.error)
     when = " after all of this" if unfinished else ""
     return Text(f"disk {fmt.size(rest)} free{when}")
 
@@ -200,7 +201,7 @@ def disk(state: State, paint: Paint) -> Text:
 # What is said below the table
 
 
-def about(job: Download, glyphs: Glyphs, paint: Paint) -> list[Text]:
+def about(job: Download, glyphs: Glyphs, inks: Ink) -> list[Text]:
     """Everything about a job that its row has no room for."""
     done = sum(file.state == "completed" for file in job.files)
     files = fmt.number(len(job.files), "file")
@@ -210,12 +211,12 @@ def about(job: Download, glyphs: Glyphs, paint: Paint) -> list[Text]:
     if job.state not in SETTLED and job.verified_bytes:
         facts.append(f"{fmt.size_of(job.verified_bytes, job.total_bytes)} verified")
     words = fmt.clean(f"   {f' {glyphs.dot} '.join(facts)}")
-    said = [Text.assemble((fmt.clean(job.unique), paint.strong), (words, paint.muted))]
+    said = [Text.assemble((fmt.clean(job.unique), STRONG), (words, inks.muted))]
     if job.error is not None:
-        style = paint.bad if job.state == "failed" else paint.warning
+        style = inks.error if job.state == "failed" else inks.warning
         why = f"{job.state}: {job.error.message} {job.error.remedy}".strip()
         said.append(Text(fmt.clean(why), style))
-        said += [Text(fmt.clean(detail), paint.muted) for detail in job.error.details]
+        said += [Text(fmt.clean(detail), inks.muted) for detail in job.error.details]
     return said
 
 

@@ -19,7 +19,8 @@ from tui import pages
 from tui.commands import Command, bindings
 from tui.screens import memory_rows as drawn
 from tui.screens.view import View
-from tui.widgets.bars import History, Lines, Paint, wrapped
+from tui.theme import Ink, ink
+from tui.widgets.bars import History, Lines, wrapped
 from tui.widgets.table import Table
 
 PAST_S = 600.0
@@ -86,10 +87,10 @@ class Memory(View):
                 instance,
                 self.state.models if self.state else {},
                 self.dashboard.glyphs,
-                self._paint,
+                self._inks,
             ),
             self.dashboard.glyphs,
-            "No model is loaded.\n1 opens the Catalog; l there loads a model.",
+            "No model is loaded.\nThe Catalog is where models are loaded.",
         )
         yield Lines(id="disk")
         yield Lines(id="details")
@@ -102,8 +103,8 @@ class Memory(View):
     # Drawing
 
     @property
-    def _paint(self) -> Paint:
-        return Paint.of(self.dashboard.theme_variables)
+    def _inks(self) -> Ink:
+        return ink(self.dashboard.theme_variables)
 
     @property
     def table(self) -> Table[Instance]:
@@ -148,15 +149,15 @@ class Memory(View):
     def _draw(self) -> None:
         if not self.display:
             return
-        glyphs, paint, width = self.dashboard.glyphs, self._paint, self.size.width - 4
+        glyphs, inks, width = self.dashboard.glyphs, self._inks, self.size.width - 4
         if self.state is None:
-            self.query_one("#machine", Lines).show([Text("waiting for the core", paint.muted)])
+            self.query_one("#machine", Lines).show([Text("waiting for the core", inks.muted)])
             return
         past = self._past.values(time.monotonic(), drawn.past_width(width))
-        machine = drawn.machine(self.state, past, width, glyphs, paint)
+        machine = drawn.machine(self.state, past, width, glyphs, inks)
         self.query_one("#machine", Lines).show(machine)
         self.table.show(self.instances, key=lambda instance: instance.id)
-        self.query_one("#disk", Lines).show([drawn.disk(self.state, glyphs, paint, width)])
+        self.query_one("#disk", Lines).show([drawn.disk(self.state, glyphs, inks, width)])
         self._draw_details()
 
     def _draw_details(self) -> None:
@@ -169,10 +170,10 @@ class Memory(View):
         width = max(10, pane.size.width)
         history = self._pasts.get(instance.id)
         past = history.values(time.monotonic(), drawn.past_width(width)) if history else []
-        facts = drawn.facts(instance, past, self.dashboard.glyphs, self._paint)
+        facts = drawn.facts(instance, past, self.dashboard.glyphs, self._inks)
         lines = [part for line in facts for part in wrapped(line, width, drawn.LABEL)]
         room = max(0, pane.size.height - len(lines) - 1)
-        said = drawn.log(self._log[-room:] if room else (), self._paint)
+        said = drawn.log(self._log[-room:] if room else (), self._inks)
         for line in said:
             line.truncate(width, overflow="ellipsis")
         pane.show([*lines, Text(), *said])

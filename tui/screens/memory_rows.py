@@ -12,7 +12,8 @@ from core.state import State
 from tui import format as fmt
 from tui.format import Glyphs
 from tui.screens.naming import title
-from tui.widgets.bars import Paint, bar, fitted, spark
+from tui.theme import Ink
+from tui.widgets.bars import STRONG, bar, fitted, spark
 from tui.widgets.table import Cell, Column, Line
 
 BAR = 8
@@ -44,18 +45,16 @@ COLUMNS = (
 
 
 def machine(
-    state: State, past: Sequence[float | None], width: int, glyphs: Glyphs, paint: Paint
+    state: State, past: Sequence[float | None], width: int, glyphs: Glyphs, inks: Ink
 ) -> list[Text]:
     """Memory, GPUs and what is left for models, one line each."""
     memory = state.memory
-    lines = [_ram(memory, past, width, glyphs, paint)]
-    lines += (_gpu(gpu, width, glyphs, paint) for gpu in memory.gpus)
+    lines = [_ram(memory, past, width, glyphs, inks)]
+    lines += (_gpu(gpu, width, glyphs, inks) for gpu in memory.gpus)
     parts = [
         (
             0,
-            Text.assemble(
-                "budget ", (fmt.memory(memory.budget_bytes), paint.strong), " for models"
-            ),
+            Text.assemble("budget ", (fmt.memory(memory.budget_bytes), STRONG), " for models"),
         ),
         (2, Text(f"others use {fmt.memory(_others(state))}")),
         (1, Text(f"swap {_swap(memory)}")),
@@ -74,33 +73,33 @@ def past_width(width: int) -> int:
 
 
 def _ram(
-    memory: Memory, past: Sequence[float | None], width: int, glyphs: Glyphs, paint: Paint
+    memory: Memory, past: Sequence[float | None], width: int, glyphs: Glyphs, inks: Ink
 ) -> Text:
     used = _used(memory)
     parts = [
-        (0, _gauge("RAM", used, memory.total_bytes, width, glyphs, paint)),
-        (1, spark(past, memory.total_bytes, glyphs, paint)),
-        (2, Text("last 10 min", paint.muted)),
+        (0, _gauge("RAM", used, memory.total_bytes, width, glyphs, inks)),
+        (1, spark(past, memory.total_bytes, glyphs, inks)),
+        (2, Text("last 10 min", inks.muted)),
     ]
     return fitted(parts, width)
 
 
-def _gpu(gpu: Gpu, width: int, glyphs: Glyphs, paint: Paint) -> Text:
+def _gpu(gpu: Gpu, width: int, glyphs: Glyphs, inks: Ink) -> Text:
     parts = [
-        (0, _gauge(f"GPU{gpu.index}", gpu.used_bytes, gpu.total_bytes, width, glyphs, paint)),
-        (1, Text(fmt.clean(gpu.name), paint.muted)),
+        (0, _gauge(f"GPU{gpu.index}", gpu.used_bytes, gpu.total_bytes, width, glyphs, inks)),
+        (1, Text(fmt.clean(gpu.name), inks.muted)),
     ]
     return fitted(parts, width)
 
 
 def _gauge(
-    name: str, used: int | None, total: int | None, width: int, glyphs: Glyphs, paint: Paint
+    name: str, used: int | None, total: int | None, width: int, glyphs: Glyphs, inks: Ink
 ) -> Text:
     fraction = used / total if used is not None and total else None
-    style = paint.warning if fraction is not None and fraction > LITTLE else None
+    style = inks.warning if fraction is not None and fraction > LITTLE else None
     return Text.assemble(
-        (f"{name:<5}", paint.strong),
-        bar(fraction, bar_width(width), glyphs, paint, style),
+        (f"{name:<5}", STRONG),
+        bar(fraction, bar_width(width), glyphs, inks, style),
         f"  {fmt.memory_of(used, total)}",
     )
 
@@ -129,12 +128,12 @@ def _swap(memory: Memory) -> str:
     return "0" if memory.swap_used_bytes == 0 else fmt.memory(memory.swap_used_bytes)
 
 
-def disk(state: State, glyphs: Glyphs, paint: Paint, width: int) -> Text:
+def disk(state: State, glyphs: Glyphs, inks: Ink, width: int) -> Text:
     """What the cache takes on the disk."""
     models = sum(model.downloaded and not model.local for model in state.models.values())
     cache = f"cache {fmt.size(state.disk.cache_bytes)} in {fmt.number(models, 'model')}"
     parts = [
-        (0, Text.assemble(("Disk ", paint.strong), cache)),
+        (0, Text.assemble(("Disk ", STRONG), cache)),
         (2, Text(f"{glyphs.dot} partials {fmt.size(state.disk.partial_bytes)}")),
         (1, Text(f"{glyphs.dot} {fmt.size(state.disk.free_bytes)} free")),
     ]
@@ -144,11 +143,11 @@ def disk(state: State, glyphs: Glyphs, paint: Paint, width: int) -> Text:
 # Instances
 
 
-def line(instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, paint: Paint) -> Line:
+def line(instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, inks: Ink) -> Line:
     """One line of the table."""
     forecast = instance.forecast
     total = forecast.total_bytes if forecast else None
-    sign, style = _sign(instance, glyphs, paint)
+    sign, style = _sign(instance, glyphs, inks)
     cells: dict[str, Cell] = {
         "sign": Text(sign, style),
         "instance": title(instance.model_id, instance.unique, models),
@@ -157,7 +156,7 @@ def line(instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, paint:
         "forecast": fmt.memory(total),
         "measured": fmt.memory(instance.measured_bytes),
         "error": fmt.error(total, instance.measured_bytes),
-        "state": _state(instance, glyphs, paint),
+        "state": _state(instance, glyphs, inks),
         "speed": _speed(instance.tokens_per_s),
     }
     if forecast is not None:
@@ -167,34 +166,34 @@ def line(instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, paint:
     return Line(instance.id, cells, dim=instance.state is InstanceState.STOPPING)
 
 
-def _sign(instance: Instance, glyphs: Glyphs, paint: Paint) -> tuple[str, Style]:
+def _sign(instance: Instance, glyphs: Glyphs, inks: Ink) -> tuple[str, Style]:
     match instance.state:
         case InstanceState.READY:
-            return glyphs.loaded, paint.good
+            return glyphs.loaded, inks.success
         case InstanceState.BUSY | InstanceState.STARTING:
-            return glyphs.busy, paint.accent
+            return glyphs.busy, inks.primary
         case InstanceState.FAILED:
-            return glyphs.failed, paint.bad
+            return glyphs.failed, inks.error
         case _:
-            return glyphs.dot, paint.muted
+            return glyphs.dot, inks.muted
 
 
-def _state(instance: Instance, glyphs: Glyphs, paint: Paint) -> Text:
+def _state(instance: Instance, glyphs: Glyphs, inks: Ink) -> Text:
     match instance.state:
         case InstanceState.STARTING if instance.progress is not None:
-            shape = bar(instance.progress, BAR, glyphs, paint)
+            shape = bar(instance.progress, BAR, glyphs, inks)
             return shape.append(f" {fmt.percent(instance.progress):>5}")
         case InstanceState.STARTING:
-            return Text(fmt.clean(instance.stage or "starting"), paint.accent)
+            return Text(fmt.clean(instance.stage or "starting"), inks.primary)
         case InstanceState.BUSY:
             waiting = instance.requests - 1
-            return Text(f"busy, {waiting} waiting" if waiting > 0 else "busy", paint.accent)
+            return Text(f"busy, {waiting} waiting" if waiting > 0 else "busy", inks.primary)
         case InstanceState.READY:
             return Text("idle" if instance.idle_s is None else f"idle {fmt.span(instance.idle_s)}")
         case InstanceState.STOPPING:
-            return Text("unloading", paint.muted)
+            return Text("unloading", inks.muted)
         case _:
-            return Text(str(instance.state), paint.bad)
+            return Text(str(instance.state), inks.error)
 
 
 def _speed(tokens_per_s: float | None) -> str:
@@ -207,7 +206,7 @@ def _speed(tokens_per_s: float | None) -> str:
 
 
 def facts(
-    instance: Instance, past: Sequence[float | None], glyphs: Glyphs, paint: Paint
+    instance: Instance, past: Sequence[float | None], glyphs: Glyphs, inks: Ink
 ) -> list[Text]:
     """Options, needs and history of an instance; of a failed one, why."""
     dot = f" {glyphs.dot} "
@@ -218,36 +217,36 @@ def facts(
         about.append(f"loaded in {fmt.duration(instance.load_s)}")
     if instance.time_to_first_token_s is not None:
         about.append(f"first token after {fmt.duration(instance.time_to_first_token_s)}")
-    rows = [Text(fmt.clean(instance.unique), paint.strong)]
+    rows = [Text(fmt.clean(instance.unique), STRONG)]
     if instance.error is not None:
         words = f"{instance.error.message} {instance.error.remedy}".strip()
-        rows.append(Text(fmt.clean(words), paint.bad))
+        rows.append(Text(fmt.clean(words), inks.error))
     else:
-        rows += _measured(instance, past, dot, glyphs, paint)
+        rows += _measured(instance, past, dot, glyphs, inks)
     if instance.forecast is not None:
-        rows.append(_row("forecast", _items(instance), paint))
-    rows.append(_row("engine", fmt.clean(dot.join(about)), paint))
-    rows.append(_row("options", dot.join(options(instance.options)) or "the engine's own", paint))
+        rows.append(_row("forecast", _items(instance), inks))
+    rows.append(_row("engine", fmt.clean(dot.join(about)), inks))
+    rows.append(_row("options", dot.join(options(instance.options)) or "the engine's own", inks))
     return rows
 
 
 def _measured(
-    instance: Instance, past: Sequence[float | None], dot: str, glyphs: Glyphs, paint: Paint
+    instance: Instance, past: Sequence[float | None], dot: str, glyphs: Glyphs, inks: Ink
 ) -> list[Text]:
     figures = (
         f"{fmt.memory(instance.measured_bytes)} now",
         f"{fmt.memory(instance.private_bytes)} its own",
         f"{fmt.memory(instance.peak_bytes)} at most",
     )
-    shape = spark(past, _ceiling(instance), glyphs, paint)
+    shape = spark(past, _ceiling(instance), glyphs, inks)
     return [
-        _row("measured", dot.join(figures), paint),
-        _row("history", Text.assemble(shape, ("  last 10 min", paint.muted)), paint),
+        _row("measured", dot.join(figures), inks),
+        _row("history", Text.assemble(shape, ("  last 10 min", inks.muted)), inks),
     ]
 
 
-def _row(label: str, value: str | Text, paint: Paint) -> Text:
-    return Text.assemble((f"{label:<{LABEL}}", paint.muted), value)
+def _row(label: str, value: str | Text, inks: Ink) -> Text:
+    return Text.assemble((f"{label:<{LABEL}}", inks.muted), value)
 
 
 def _ceiling(instance: Instance) -> float | None:
@@ -293,12 +292,12 @@ def _on(flag: bool | None) -> str | None:
     return None if flag is None else "on" if flag else "off"
 
 
-def log(lines: Sequence[LogLine], paint: Paint) -> list[Text]:
+def log(lines: Sequence[LogLine], inks: Ink) -> list[Text]:
     """The last lines that an engine wrote."""
-    styles = {"error": paint.bad, "warning": paint.warning}
+    styles = {"error": inks.error, "warning": inks.warning}
     return [
         Text.assemble(
-            (f"{line.at[11:19]}  ", paint.muted), (fmt.clean(line.text), styles.get(line.level, ""))
+            (f"{line.at[11:19]}  ", inks.muted), (fmt.clean(line.text), styles.get(line.level, ""))
         )
         for line in lines
     ]

@@ -8,78 +8,45 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 
 from rich.style import Style
 from rich.text import Text
-from textual.color import Color
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
 from tui import format as fmt
 from tui.format import Glyphs
+from tui.theme import Ink
 from tui.widgets import cells
 
 NEAR = 4
 """Equal cells between two that differ that are sent along: moving the cursor costs as much."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paint:
-    """The colours of a theme, as rich text takes them. None of them tells anything alone."""
-
-    accent: Style
-    good: Style
-    warning: Style
-    bad: Style
-    muted: Style
-    strong: Style
-
-    @classmethod
-    def of(cls, variables: Mapping[str, str]) -> Paint:
-        """From the variables of the theme in force (`App.theme_variables`)."""
-        return _paint(*(variables[name] for name in ("primary", "success", "warning", "error")))
-
-
-@lru_cache(maxsize=32)
-def _paint(accent: str, good: str, warning: str, bad: str) -> Paint:
-    def style(colour: str) -> Style:
-        return Style(color=Color.parse(colour).rich_color)
-
-    return Paint(
-        accent=style(accent),
-        good=style(good),
-        warning=style(warning),
-        bad=style(bad),
-        muted=Style(dim=True),
-        strong=Style(bold=True),
-    )
+STRONG = Style(bold=True)
 
 
 def bar(
-    fraction: float | None, width: int, glyphs: Glyphs, paint: Paint, style: Style | None = None
+    fraction: float | None, width: int, glyphs: Glyphs, inks: Ink, style: Style | None = None
 ) -> Text:
     """A bar of `width` cells; all of it empty where the fraction is not known."""
     shape = fmt.bar(fraction, width, glyphs)
     full = shape.count(glyphs.full)
-    return Text.assemble((shape[:full], style or paint.accent), (shape[full:], paint.muted))
+    return Text.assemble((shape[:full], style or inks.primary), (shape[full:], inks.muted))
 
 
-def spark(
-    values: Sequence[float | None], ceiling: float | None, glyphs: Glyphs, paint: Paint
-) -> Text:
+def spark(values: Sequence[float | None], ceiling: float | None, glyphs: Glyphs, inks: Ink) -> Text:
     """One cell a value, from 0 to `ceiling` (None for the largest value); unknown ones are said."""
     known = [value for value in values if value is not None]
     top = ceiling if ceiling is not None else max(known, default=0.0)
     text = Text()
     for value in values:
         if value is None:
-            text.append(glyphs.unknown, paint.muted)
+            text.append(glyphs.unknown, inks.muted)
         else:
-            text.append(glyphs.levels[_level(value, top, len(glyphs.levels))], paint.accent)
+            text.append(glyphs.levels[_level(value, top, len(glyphs.levels))], inks.primary)
     return text
 
 

@@ -69,11 +69,6 @@ def screen(core: CoreProcess) -> Open:
     """Opens a dashboard at a view, with a client beside it."""
 
     @asynccontextmanager
-    async def attach() -> AsyncIterator[Client]:
-        async with Client(socket=core.socket) as client:
-            yield client
-
-    @asynccontextmanager
     async def opened(
         view: str,
         *,
@@ -82,7 +77,17 @@ def screen(core: CoreProcess) -> Open:
         before: Callable[[Client], Awaitable[object]] | None = None,
         **options: object,
     ) -> AsyncIterator[Screen]:
-        async with attach() as client:
+        left = asyncio.Event()
+
+        @asynccontextmanager
+        async def attach() -> AsyncIterator[Client]:
+            try:
+                async with Client(socket=core.socket) as client:
+                    yield client
+            finally:
+                left.set()
+
+        async with Client(socket=core.socket) as client:
             if before is not None:
                 await before(client)
             app = Dashboard(
@@ -99,5 +104,6 @@ def screen(core: CoreProcess) -> Open:
                 app.current = view
                 await pilot.pause()
                 yield screen
+            await left.wait()  # leaving cancels the link; its sockets are closed after that
 
     return opened

@@ -61,7 +61,9 @@ def table(screen: Any) -> Table[Row]:
 
 async def test_an_empty_list_says_what_to_do(screen: Any) -> None:
     async with screen("downloads") as at:
-        await at.sees("no downloads", "Nothing is being downloaded.", "opens the Catalog", "free")
+        await at.sees(
+            "no downloads", "Nothing is being downloaded.", "where models are found", "free"
+        )
 
 
 async def test_a_download_is_seen_from_its_start_to_its_end(screen: Any, hub: DemoHub) -> None:
