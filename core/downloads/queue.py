@@ -23,6 +23,7 @@ from types import MappingProxyType
 from core import config
 from core.downloads.contents import Contents, Target
 from core.downloads.journal import Journal
+from core.downloads.limiter import Limits
 from core.downloads.partial import in_thread, settled, whole
 from core.downloads.parts import ACTIVE, RESUMABLE, Job, Key, Pace, check_room, view
 from core.downloads.source import Source
@@ -72,6 +73,7 @@ class Downloads:
         self._free_bytes = free_bytes
         self._on_change = on_change
         self._journal = Journal(store)
+        self._limits = Limits()
         self._source = Source(endpoint, token, settings.stall_s)
         self._contents = Contents(
             cache=cache,
@@ -191,6 +193,28 @@ class Downloads:
             await self._drop(job, job.keys)
             await self._journal.forget_job(job_id)
             del self._jobs[job_id], self._views[job_id]
+            self._limits.forget(job_id)
+
+    # Limits
+
+    def set_limit(self, bytes_per_s: int | None) -> None:
+        """Let all downloads together receive no more than this; None for no limit.
+
+        In force at once, for transfers that run too, and kept within 5 % over a few seconds. It is
+        not journaled: whoever keeps the settings calls this after every `open`. Raises
+        InvalidRequest below 1.
+        """
+        self._limits.all.set(bytes_per_s)
+
+    def set_job_limit(self, job_id: str, bytes_per_s: int | None) -> None:
+        """Let one job receive no more than this, and never more than the limit of all.
+
+        As `set_limit`, for one job: it may run, wait or have ended, and the limit stands until it
+        is removed. Content that two jobs want counts for the one that fetches it. Raises NotFound,
+        and InvalidRequest below 1.
+        """
+        self._job(job_id)
+        self._limits.of(job_id).set(bytes_per_s)
 
     # State
 
