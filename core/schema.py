@@ -218,6 +218,10 @@ DownloadState = Literal[
 ]
 
 
+QueueMove = Literal["up", "down", "first", "last"]
+"""Where a job of the queue goes: past its neighbour, or to an end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadFile:
     """One file of a download."""
@@ -255,6 +259,10 @@ class Download:
     finished_at: str | None = None
     seconds: float = 0.0
     """Time spent transferring and verifying, over all runs of the job."""
+    position: int = 0
+    """Order in the queue, the smallest first: the first ones run, as many as may at once."""
+    rate_limit_bytes_per_s: int | None = None
+    """The most this job may take, whatever the limit for all is; None for no limit of its own."""
 
 
 # Memory and disk

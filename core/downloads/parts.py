@@ -118,6 +118,7 @@ class Job:
     state: DownloadState = "queued"
     position: int = 0
     """Order in the queue, the smallest first."""
+    rate_limit_bytes_per_s: int | None = None
     error: ErrorInfo | None = None
     created_at: str = ""
     finished_at: str | None = None
@@ -226,6 +227,8 @@ def view(job: Job, progress: Mapping[str, Progress], rate: float | None = None) 
         created_at=job.created_at,
         finished_at=job.finished_at,
         seconds=job.seconds,
+        position=job.position,
+        rate_limit_bytes_per_s=job.rate_limit_bytes_per_s,
     )
 
 

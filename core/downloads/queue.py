@@ -24,6 +24,7 @@ from core import config
 from core.downloads.contents import Contents, Target
 from core.downloads.journal import Journal
 from core.downloads.limiter import Limits
+from core.downloads.order import moved
 from core.downloads.partial import in_thread, settled, whole
 from core.downloads.parts import ACTIVE, RESUMABLE, Job, Key, Pace, check_room, view
 from core.downloads.source import Source
@@ -38,7 +39,7 @@ from core.errors import (
 )
 from core.log import now
 from core.names import check_blob, check_paths, check_repo, check_revision, is_commit
-from core.schema import Download, DownloadState, Model, RepoFile
+from core.schema import Download, DownloadState, Model, QueueMove, RepoFile
 from core.store import Store
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class _Run:
 
     task: asyncio.Task[None]
     pace: Pace
+    ending: bool = False
+    """Whether its outcome is being recorded."""
 
 
 class Downloads:
@@ -89,6 +92,7 @@ class Downloads:
         self._busy = asyncio.Event()
         self._teller: asyncio.Task[None] | None = None
         self._closed = True
+        self._jobs_at_once = settings.jobs_at_once
 
     @property
     def jobs(self) -> Mapping[str, Download]:
@@ -195,6 +199,50 @@ class Downloads:
             del self._jobs[job_id], self._views[job_id]
             self._limits.forget(job_id)
 
+    # Order
+
+    @whole
+    async def move(self, job_id: str, to: QueueMove) -> Download:
+        """Let a job come sooner or later; it runs when it is among the first.
+
+        Raises Conflict for a job that has ended: it stands in no queue.
+        """
+        async with self._changing:
+            job = self._job(job_id)
+            queue = {
+                other.id: other.position
+                for other in self._jobs.values()
+                if other.state in ACTIVE or other.state == "paused"
+            }
+            if job_id not in queue:
+                raise Conflict(f"{job.unique} is {job.state}.", "Only what waits can be moved.")
+            for key, position in moved(queue, job_id, to).items():
+                await self._amend(key, position=position)
+            await self._give_places()
+            return self._views[job_id]
+
+    @whole
+    async def set_jobs_at_once(self, count: int) -> None:
+        """Let so many jobs run at once from now on; the last of those that are too many wait."""
+        async with self._changing:
+            self._jobs_at_once = count
+            await self._give_places()
+
+    async def _give_places(self) -> None:
+        """Put running jobs back that are not among the first any more, and start those that are.
+
+        One that only has to be verified keeps its place: it takes nothing from the line.
+        """
+        active = [job for job in self._jobs.values() if job.state in ACTIVE]
+        active.sort(key=lambda job: job.position)
+        first = {job.id for job in active[: self._jobs_at_once]}
+        for job_id in [key for key in self._runs if key not in first]:
+            if self._views[job_id].state != "verifying":
+                job = await self._stop(job_id)
+                if job.state in ACTIVE:
+                    await self._record(replace(job, state="queued"))
+        self._schedule()
+
     # Limits
 
     def set_limit(self, bytes_per_s: int | None) -> None:
@@ -230,7 +278,7 @@ class Downloads:
             job, [other for other in self._jobs.values() if other.state in ACTIVE]
         )
         await self._record(job)
-        self._schedule()
+        await self._give_places()
         return self._views[job.id]
 
     async def _check_room(self, job: Job, others: Sequence[Job]) -> None:
@@ -246,6 +294,17 @@ class Downloads:
         await self._journal.write(job)
         self._jobs[job.id] = job
         self._announce(job.id)
+
+    async def _amend(self, job_id: str, **changes: int | None) -> None:
+        """Change what a job was told, while it runs too: its state is its run's to change.
+
+        Memory comes first here, so that a run that ends meanwhile records the change as well.
+        """
+        if (run := self._runs.get(job_id)) is not None and run.ending:
+            await settled(run.task)
+        self._jobs[job_id] = job = replace(self._jobs[job_id], **changes)
+        await self._journal.write(job)
+        self._announce(job_id)
 
     def _announce(self, job_id: str) -> None:
         job, run = self._jobs[job_id], self._runs.get(job_id)
@@ -275,7 +334,7 @@ class Downloads:
         """Start the first queued jobs, as many as may run at once."""
         queued = [j for j in self._jobs.values() if j.state == "queued" and j.id not in self._runs]
         for job in sorted(queued, key=lambda job: job.position):
-            if self._closed or len(self._runs) >= self._settings.jobs_at_once:
+            if self._closed or len(self._runs) >= self._jobs_at_once:
                 break
             received = self._views[job.id].received_bytes
             task = asyncio.create_task(self._run(job.id), name=f"download {job.unique}")
@@ -321,11 +380,15 @@ class Downloads:
             bug.__cause__ = error
         finally:
             seconds = job.seconds + time.monotonic() - began
-            self._jobs[job_id] = replace(job, seconds=seconds)
+            told = self._jobs[job_id] = replace(self._jobs[job_id], seconds=seconds)
             busy = [self._jobs[other].keys for other in self._runs if other != job_id]
             self._contents.end(job.keys.difference(*busy))
+        outcome = replace(
+            told, state=outcome.state, error=outcome.error, finished_at=outcome.finished_at
+        )
         # What is published must be recorded as completed, even if it is cancelled just now.
-        end = asyncio.create_task(self._end(replace(outcome, seconds=seconds)))
+        self._runs[job_id].ending = True
+        end = asyncio.create_task(self._end(outcome))
         await settled(end)
         end.result()
         if bug is not None:

@@ -194,6 +194,65 @@ async def test_so_many_jobs_at_once_and_the_others_in_their_order(rig: Rig) -> N
     assert list(dict.fromkeys(began)) == [job.id for job in jobs]
 
 
+async def test_a_job_that_is_moved_first_runs_in_place_of_another(rig: Rig) -> None:
+    await rig.reopen(jobs_at_once=1)
+    rig.hub.rate_bytes_per_s = SLOW
+    big = await rig.start(PADDED)
+    await rig.until(big.id, is_moving)
+    small = await rig.start(TINY)
+    assert (await rig.downloads.move(small.id, "first")).position < big.position
+    kept = rig.downloads.jobs[big.id]
+    assert (kept.state, kept.rate_bytes_per_s) == ("queued", None)
+    rig.hub.rate_bytes_per_s = None
+    assert (await rig.ended(small.id)).state == "completed"
+    assert rig.changes[-1].state != "completed" or rig.changes[-1].id == small.id
+    assert (await rig.ended(big.id)).state == "completed"
+    assert rig.fetched("padded-F16.gguf")[-1][0] >= kept.received_bytes > 1 << 20
+
+
+async def test_the_order_survives_a_restart(rig: Rig) -> None:
+    await rig.reopen(jobs_at_once=1)
+    rig.hub.rate_bytes_per_s = SLOW
+    jobs = [await rig.start(repo) for repo in (PADDED, TINY, "deck/tiny-embed-GGUF")]
+    await rig.downloads.move(jobs[2].id, "up")
+    await rig.downloads.move(jobs[0].id, "down")
+    wanted = [jobs[2].id, jobs[0].id, jobs[1].id]
+    await rig.close()
+    rig.changes.clear()
+    rig.hub.rate_bytes_per_s = None
+    await rig.open()
+    for job in jobs:
+        assert (await rig.ended(job.id)).state == "completed"
+    began = [change.id for change in rig.changes if change.state == "downloading"]
+    assert list(dict.fromkeys(began)) == wanted
+    with pytest.raises(Conflict):
+        await rig.downloads.move(jobs[0].id, "first")
+
+
+async def test_what_a_running_job_was_told_is_kept_when_it_ends(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = SLOW
+    first, second = [await rig.start(PADDED, label=label) for label in ("A", "B")]
+    await rig.until(first.id, is_moving)
+    await rig.downloads.move(first.id, "last")
+    rig.hub.rate_bytes_per_s = None
+    assert (await rig.ended(first.id)).position > second.position
+    await rig.ended(second.id)
+    await rig.reopen()
+    assert rig.downloads.jobs[first.id].position > second.position
+
+
+async def test_the_number_of_jobs_at_once_changes_while_they_run(rig: Rig) -> None:
+    await rig.reopen(jobs_at_once=1)
+    rig.hub.rate_bytes_per_s = SLOW
+    rig.hub.faults.stall(1000, path=rig.files(TINY)[0].path)
+    jobs = [await rig.start(repo) for repo in (PADDED, TINY)]
+    await rig.downloads.set_jobs_at_once(2)
+    for job in jobs:
+        await rig.until(job.id, lambda j: j.state == "downloading")
+    await rig.downloads.set_jobs_at_once(1)
+    assert [rig.downloads.jobs[job.id].state for job in jobs] == ["downloading", "queued"]
+
+
 async def test_what_was_under_way_goes_on_after_a_restart_and_what_was_paused_waits(
     rig: Rig,
 ) -> None:
