@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from core import config
 from core.downloads.contents import Contents, Target
@@ -295,7 +296,7 @@ class Downloads:
         self._jobs[job.id] = job
         self._announce(job.id)
 
-    async def _amend(self, job_id: str, **changes: int | None) -> None:
+    async def _amend(self, job_id: str, **changes: Any) -> None:
         """Change what a job was told, while it runs too: its state is its run's to change.
 
         Memory comes first here, so that a run that ends meanwhile records the change as well.
