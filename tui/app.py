@@ -136,12 +136,17 @@ class Dashboard(App[None]):
         keep_theme: Callable[[str], None] | None = None,
         revive: Revive | None = None,
         problems: Sequence[str] = (),
+        only: str | None = None,
     ) -> None:
         """`keep_theme` writes the name of a chosen theme down; it may raise DeckError.
 
         `revive` starts a core again that was killed; `problems` are said once the frame stands.
+        `only` is the name of a view that stands alone, None for all.
         """
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
+        self.views = tuple(view for view in VIEWS if only in (None, view.NAME))
+        self.commands = COMMANDS if only is None else tuple(c for c in COMMANDS if not _turns(c))
+        self.set_reactive(Dashboard.current, self.views[0].NAME)
         self.link = Link(attach, revive=revive)
         self.glyphs = glyphs
         self.settings = settings
@@ -165,11 +170,11 @@ class Dashboard(App[None]):
         yield TopLine(self.glyphs).data_bind(Dashboard.state, Dashboard.link_status)
         yield Trouble()
         with ContentSwitcher(initial=self.current):
-            for view in VIEWS:
+            for view in self.views:
                 yield view(id=view.NAME).data_bind(Dashboard.state)
         yield Prompt()
         yield Notice(self.glyphs)
-        yield Footer([view.TITLE for view in VIEWS], self.keymap)
+        yield Footer([view.TITLE for view in self.views], self.keymap)
 
     def on_mount(self) -> None:
         """The frame stands: now look for the core."""
@@ -219,7 +224,7 @@ class Dashboard(App[None]):
             return
         self._frame.query_one(ContentSwitcher).current = self.current
         footer = self._frame.query_one(Footer)
-        footer.current = [view.NAME for view in VIEWS].index(self.current)
+        footer.current = [view.NAME for view in self.views].index(self.current)
         self.view.activated()
         self.keys_changed()
 
@@ -228,7 +233,7 @@ class Dashboard(App[None]):
         if not self._stands or not self._frame.query(Footer):
             return
         view = self.view
-        everywhere = [("app", command) for command in COMMANDS if command.footer]
+        everywhere = [("app", command) for command in self.commands if command.footer]
         entries = [*view.keys_shown(), *(() if view.writing else everywhere)]
         self._frame.query_one(Footer).entries = tuple(entries)
 
@@ -244,7 +249,7 @@ class Dashboard(App[None]):
 
     def on_footer_chosen(self, event: Footer.Chosen) -> None:
         """A view was clicked in the footer."""
-        self.current = VIEWS[event.number].NAME
+        self.current = self.views[event.number].NAME
 
     async def on_footer_pressed(self, event: Footer.Pressed) -> None:
         """A key was clicked in the footer."""
@@ -254,7 +259,8 @@ class Dashboard(App[None]):
 
     def action_show(self, name: str) -> None:
         """Go to a view."""
-        self.current = name
+        if name in [view.NAME for view in self.views]:
+            self.current = name
 
     def action_next(self) -> None:
         """Go to the next view."""
@@ -265,7 +271,7 @@ class Dashboard(App[None]):
         self._step(-1)
 
     def _step(self, by: int) -> None:
-        names = [view.NAME for view in VIEWS]
+        names = [view.NAME for view in self.views]
         self.current = names[(names.index(self.current) + by) % len(names)]
 
     async def action_back(self) -> None:
@@ -280,7 +286,7 @@ class Dashboard(App[None]):
             (view.TITLE, view.NAME, view.COMMANDS),
             *view.MORE,
             ("Lists", table.SCOPE, lists),
-            ("Everywhere", "app", COMMANDS),
+            ("Everywhere", "app", self.commands),
         ]
         self.push_screen(Help(parts, self.keymap))
 
@@ -308,7 +314,7 @@ class Dashboard(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: the commands of the view in front, and those that hold everywhere."""
-        for scope, commands in ((self.view, self.view.COMMANDS), (self, COMMANDS)):
+        for scope, commands in ((self.view, self.view.COMMANDS), (self, self.commands)):
             for command in commands:
                 run = partial(self.run_action, command.action or command.name, scope)
                 yield SystemCommand(command.label, command.help, run)
@@ -385,3 +391,8 @@ def _blocked(status: LinkStatus) -> bool:
     """Whether something is in the way of a core that the person may have to remove."""
     lost_for_good = status.error is not None and bool(status.error.details)
     return status.state is LinkState.FAILED or (status.state is LinkState.LOST and lost_for_good)
+
+
+def _turns(command: Command) -> bool:
+    """Whether it goes to another view."""
+    return command.name in ("next", "previous") or command.action.startswith("show(")

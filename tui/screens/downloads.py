@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import events, on, work
 from textual.app import ComposeResult
 
-from core.client import Client
 from core.errors import DeckError
 from core.schema import Download, DownloadState
 from tui import format as fmt
@@ -22,6 +21,9 @@ from tui.screens.view import View
 from tui.theme import Ink, ink
 from tui.widgets.bars import STRONG, History, Lines, fitted, spark, wrapped
 from tui.widgets.table import Table
+
+if TYPE_CHECKING:
+    from core.client import Client
 
 RATE_S = 60.0
 """How far back the rate is drawn."""

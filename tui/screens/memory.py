@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 
-from core.client import Client
 from core.errors import DeckError
 from core.schema import Instance, InstanceState, LogLine, UnloadReceipt
 from tui import format as fmt
@@ -22,6 +21,9 @@ from tui.screens.view import View
 from tui.theme import Ink, ink
 from tui.widgets.bars import History, Lines, wrapped
 from tui.widgets.table import Table
+
+if TYPE_CHECKING:
+    from core.client import Client
 
 PAST_S = 600.0
 """How far back memory is drawn."""
