@@ -1,0 +1,89 @@
+"""How long the dashboard takes to its first paint, beside an empty Textual app.
+
+    python -m tests.benchmarks.first_paint [rounds]
+
+Both run on a pty of 120x40 in turn; what counts is the time from the start of the process to the
+last word of the first frame. The dashboard runs on the demo's core: its start is not waited for.
+Absolute figures belong to the machine; the ratio is what to look at.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+EMPTY = """
+from textual.app import App
+from textual.widgets import Static
+
+class Empty(App):
+    def compose(self):
+        yield Static("an empty app")
+
+Empty().run()
+"""
+
+PATIENCE_S = 20.0
+"""For the next bytes."""
+
+DASHBOARD = "from tui import shell; shell.open_own()"
+
+APPS = {"empty": (EMPTY, b"an empty app"), "dashboard": (DASHBOARD, b"Log")}
+"""Program, and a word of its first frame."""
+
+
+def first_paint(program: str, word: bytes, environ: dict[str, str]) -> float:
+    """Seconds until the word is on the screen, for a process that is ended then."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 120))
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", program], stdin=theirs, stdout=theirs, stderr=theirs,
+        env=environ, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while word not in shown:
+        if not select.select([ours], [], [], PATIENCE_S)[0]:
+            process.kill()
+            raise SystemExit(f"{word!r} did not come within {PATIENCE_S} s")
+        shown += os.read(ours, 65536)
+    seconds = time.perf_counter() - started
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    os.close(ours)
+    return seconds
+
+
+def main() -> None:
+    """Print the medians and their ratio."""
+    rounds = int(sys.argv[1]) if sys.argv[1:] else 9
+    taken: dict[str, list[float]] = {name: [] for name in APPS}
+    with tempfile.TemporaryDirectory(prefix="md-") as folder:
+        environ = {
+            **os.environ,
+            "MODELDECK_HOME": folder,
+            "MODELDECK_API_PORT": "0",
+            "TERM": "xterm-256color",
+            "COLORTERM": "truecolor",
+        }
+        for _ in range(rounds + 1):
+            for name, (program, word) in APPS.items():
+                taken[name].append(first_paint(program, word, environ))
+        subprocess.run([sys.executable, "-m", "tui.cli", "stop"], env=environ, check=False)
+    medians = {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
+    for name, seconds in medians.items():
+        print(f"{name:<10} {seconds:.3f} s")
+    print(f"ratio      {medians['dashboard'] / medians['empty']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
