@@ -173,6 +173,21 @@ def status(line: bool, json: bool) -> None:
     run(hosting.status(line=line, json=json), json=json)
 
 
+@main.command(cls=Verb, example="modeldeck top")
+@ascii_option
+@click.pass_context
+def top(context: click.Context, ascii_only: bool, json: bool) -> None:
+    """Watch memory and what is loaded; without a terminal, show it once."""
+    if json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        from tui import hosting
+
+        run(hosting.status(line=False, json=json), json=json)
+        return
+    from tui import shell
+
+    context.exit(shell.open_own(ascii_only=ascii_only, only="memory"))
+
+
 @main.command(cls=Verb, example="modeldeck stop")
 def stop(json: bool) -> None:
     """End the core: downloads stay resumable, models are unloaded."""

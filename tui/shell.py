@@ -34,11 +34,15 @@ def possible() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def open_own(*, ascii_only: bool = False) -> int:
-    """The dashboard on the core of this user, until it is left: the exit code."""
+def open_own(*, ascii_only: bool = False, only: str | None = None) -> int:
+    """The dashboard on the core of this user, until it is left: the exit code.
+
+    `only` is the name of a view that stands alone.
+    """
     paths = locate()
     settings, problems = config.load(paths.config_file)
-    return _show(OwnCore(paths), paths, settings, [str(p) for p in problems], ascii_only)
+    words = [str(problem) for problem in problems]
+    return _show(OwnCore(paths), paths, settings, words, ascii_only, only)
 
 
 def open_demo(rate_bytes_per_s: int, port: int, *, ascii_only: bool = False) -> int:
@@ -48,7 +52,14 @@ def open_demo(rate_bytes_per_s: int, port: int, *, ascii_only: bool = False) -> 
     return _show(DemoCore(rate_bytes_per_s, port), paths, settings, [], ascii_only)
 
 
-def _show(host: Host, paths: Paths, settings: Config, problems: list[str], ascii_only: bool) -> int:
+def _show(
+    host: Host,
+    paths: Paths,
+    settings: Config,
+    problems: list[str],
+    ascii_only: bool,
+    only: str | None = None,
+) -> int:
     tui = replace(settings.tui, ascii=True) if ascii_only else settings.tui
     signs = ASCII if tui.ascii else glyphs("utf-8" if tui.ascii is False else sys.stdout.encoding)
     app = Dashboard(
@@ -60,6 +71,7 @@ def _show(host: Host, paths: Paths, settings: Config, problems: list[str], ascii
         keep_theme=partial(config.set_value, paths.config_file, "tui", "theme"),
         revive=host.revive,
         problems=problems,
+        only=only,
     )
     return asyncio.run(_until_left(app, host))
 
