@@ -194,12 +194,12 @@ async def _serve_starter(attached: bool) -> None:
 
     paths = locate()
     settings, problems = config.load(paths.config_file)
-    async with _end_of_input(gone) if attached else nullcontext():
+    async with end_of_input(gone) if attached else nullcontext():
         await serve(paths, settings, problems, announce, until=gone)
 
 
 @asynccontextmanager
-async def _end_of_input(gone: asyncio.Event) -> AsyncIterator[None]:
+async def end_of_input(gone: asyncio.Event) -> AsyncIterator[None]:
     """Set the event when nobody holds the other end of standard input any more."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(

@@ -7,11 +7,13 @@ What speaks to a core is imported here when it is first needed: the frame is dra
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from core.paths import Paths
     from core.state import State
 
+LAST_LINES = 8
+"""Of what the demo wrote to standard error, where it does not start."""
 STOP_S = 40.0
 """For the demo to end and remove its folder: as long as a core may take, see `core.daemon`."""
 
@@ -106,6 +110,7 @@ class DemoCore:
     def __init__(self, rate_bytes_per_s: int, port: int = 0) -> None:
         self._arguments = (str(rate_bytes_per_s), str(port))
         self._process: subprocess.Popen[bytes] | None = None
+        self._log = TemporaryFile()  # noqa: SIM115 (as long as this)
 
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
@@ -125,9 +130,7 @@ class DemoCore:
             try:
                 raise from_info(msgspec.json.decode(answer, type=Refused).error) from None
             except msgspec.DecodeError:
-                raise DeckError(
-                    "The demo did not start.", "`modeldeck demo --headless` shows why."
-                ) from None
+                raise DeckError("The demo did not start.", details=self._last_lines()) from None
         async with ready.client() as client:
             yield client
 
@@ -137,7 +140,7 @@ class DemoCore:
             [sys.executable, "-P", "-m", "core.demo.serving", *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._log,
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -149,6 +152,11 @@ class DemoCore:
             return await reader.readline()
         finally:
             transport.close()
+
+    def _last_lines(self) -> tuple[str, ...]:
+        size = os.fstat(self._log.fileno()).st_size
+        text = os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+        return tuple(text.splitlines()[-LAST_LINES:])
 
     async def revive(self) -> bool:
         """Nothing to do: the demo's process starts its core again by itself."""

@@ -21,7 +21,8 @@ from core.serving import end_of_input
 
 async def serve(rate_bytes_per_s: int | None, port: int) -> None:
     """Run hub and core until standard input ends. Raises what they cannot start for."""
-    async with end_of_input() as left, session(port, rate_bytes_per_s=rate_bytes_per_s) as running:
+    left = asyncio.Event()
+    async with end_of_input(left), session(port, rate_bytes_per_s=rate_bytes_per_s) as running:
         _announce(running.ready)
         ended = running.ended
         while await _first(left, ended) is not left:
