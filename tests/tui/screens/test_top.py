@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from click.testing import CliRunner
+
+from core.demo.process import CoreProcess
+from tui.cli import main
 from tui.screens import VIEWS
 
 
@@ -27,3 +32,11 @@ async def test_its_help_and_palette_name_no_view_that_is_not_there(screen: Any) 
 
 def footer(text: str) -> str:
     return text.splitlines()[-1]
+
+
+def test_without_a_terminal_it_is_shown_once(core: CoreProcess) -> None:
+    shown = CliRunner().invoke(main, ["top"])
+    assert shown.exit_code == 0
+    assert "memory" in shown.output
+    record = json.loads(CliRunner().invoke(main, ["top", "--json"]).output)
+    assert record["memory"]["total_bytes"] > 0
