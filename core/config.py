@@ -15,13 +15,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from core.errors import InvalidRequest, StorageFailed
+from core.schedule import Rate, Window
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Bytes = Annotated[int, msgspec.Meta(ge=0)]
@@ -33,6 +34,8 @@ ContextLength = Annotated[int, msgspec.Meta(ge=16, le=1 << 24)]
 DOCUMENTED_PORTS = (1000, 5323, *range(39300, 39334))
 """Ports that the documented API's clients look on, in the order they are tried."""
 
+
+S = TypeVar("S")
 
 _KEY_PART = re.compile(r""""[^"]*"|'[^']*'|[^.\s]+""")
 
@@ -71,6 +74,14 @@ class Downloads:
 
     jobs_at_once: Count = 2
     """Two keep a fast line full while one of them verifies."""
+    rate_limit_bytes_per_s: Count | None = None
+    """For all downloads together. Unset: as fast as the line is."""
+    schedule: Mapping[Window, Rate] = field(default_factory=dict)
+    """Other limits at parts of the day, such as `"01:00-07:00" = "none"`: local time, in bytes per
+    second; where several fit the first counts."""
+    give_way: bool = False
+    """Hold back while an attached dashboard waits in line: off, because only a person knows whether
+    the line is shared."""
     disk_floor_bytes: Bytes = 2 << 30
     """Free disk that downloads never touch: a full system disk stops more than downloads."""
     stall_s: Seconds = 30
@@ -229,7 +240,8 @@ def _line_of(text: str, section: str, key: str | None = None) -> int:
         bare = line.strip()
         if bare.startswith("["):
             inside = bare.lstrip("[").split("]")[0].strip().split(".")[0] == section
-            if inside and key is None:
+            names = _dotted(bare.strip("[] "))
+            if inside and key in (None, *names[1:]):
                 return number
         parts = _dotted(bare) if inside else _dotted(bare)[1:]
         if (inside or _dotted(bare)[0] == section) and key in (None, *parts):
@@ -242,24 +254,40 @@ def _dotted(line: str) -> list[str]:
     return [part.strip("\"'") for part in _KEY_PART.findall(line.split("=")[0])] or [""]
 
 
+def changed(record: S, section: str, changes: Mapping[str, object]) -> S:
+    """A section with some settings changed. Raises InvalidRequest naming what is wrong."""
+    whole = replace(Config(), **{section: record})
+    for key, value in changes.items():
+        whole = _assign(whole, section, key, value)
+    taken: S = getattr(whole, section)
+    return taken
+
+
 def set_value(path: Path, section: str, key: str, value: Any) -> None:
-    """Write one setting into the file, keeping its comments and order; None removes it.
+    """Write one setting into the file; as `set_values`."""
+    set_values(path, section, {key: value})
+
+
+def set_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
+    """Write settings into the file, keeping its comments and order; None removes one.
 
     Raises InvalidRequest for an unknown key or a bad value, StorageFailed when the file cannot be
     read or written. The file is replaced in one step, so a crash leaves the old or the new one.
     """
-    if value is not None:
-        _assign(Config(), section, key, value)
+    for key, value in values.items():
+        if value is not None:
+            _assign(Config(), section, key, value)
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         document = tomlkit.parse(text)
         table = document.setdefault(section, tomlkit.table())
         if not isinstance(table, MutableMapping):
             raise InvalidRequest(f"{path} has a value where section [{section}] should be.")
-        if value is None:
-            table.pop(key, None)
-        else:
-            table[key] = list(value) if isinstance(value, tuple) else value
+        for key, value in values.items():
+            if value is None:
+                table.pop(key, None)
+            else:
+                table[key] = list(value) if isinstance(value, tuple) else value
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=".config-", delete=False

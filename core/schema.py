@@ -608,6 +608,15 @@ class Settings:
 
     jobs_at_once: int = 2
     rate_limit_bytes_per_s: int | None = None
+    """What a person set for all downloads together; None for no limit."""
+    rate_in_force_bytes_per_s: int | None = None
+    """What holds at this moment, by the schedule and the good neighbour."""
+    rate_reason: Literal["", "schedule", "give way"] = ""
+    """Why that is not what was set; empty where it is."""
+    schedule: dict[str, int | Literal["none"]] = field(default_factory=dict)
+    """Limits by part of the day, `01:00-07:00`, in bytes per second."""
+    give_way: bool = False
+    """Whether downloads hold back while an attached front end waits in line."""
     disk_floor_bytes: int = 0
     memory_budget_bytes: int | None = None
     context_length: int = 8192

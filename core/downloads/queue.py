@@ -106,6 +106,7 @@ class Downloads:
         await self._contents.open(claims)
         for job in jobs:
             self._jobs[job.id] = replace(job, state="queued") if job.state in ACTIVE else job
+            self._limits.of(job.id).set(job.rate_limit_bytes_per_s)
             self._announce(job.id)
         self._closed = False
         self._teller = asyncio.create_task(self._tell())
@@ -147,6 +148,7 @@ class Downloads:
                 ref=ref,
                 files=tuple(files),
                 position=max((job.position for job in self._jobs.values()), default=0) + 1,
+                rate_limit_bytes_per_s=known.rate_limit_bytes_per_s if known else None,
                 created_at=now(),
             )
             check(job)
@@ -255,15 +257,19 @@ class Downloads:
         """
         self._limits.all.set(bytes_per_s)
 
-    def set_job_limit(self, job_id: str, bytes_per_s: int | None) -> None:
+    @whole
+    async def set_job_limit(self, job_id: str, bytes_per_s: int | None) -> Download:
         """Let one job receive no more than this, and never more than the limit of all.
 
-        As `set_limit`, for one job: it may run, wait or have ended, and the limit stands until it
-        is removed. Content that two jobs want counts for the one that fetches it. Raises NotFound,
-        and InvalidRequest below 1.
+        As `set_limit`, for one job, and journaled: it may run, wait or have ended, and the limit
+        stands until it is removed. Content that two jobs want counts for the one that fetches it.
+        Raises NotFound, and InvalidRequest below 1.
         """
-        self._job(job_id)
-        self._limits.of(job_id).set(bytes_per_s)
+        async with self._changing:
+            self._job(job_id)
+            self._limits.of(job_id).set(bytes_per_s)
+            await self._amend(job_id, rate_limit_bytes_per_s=bytes_per_s)
+            return self._views[job_id]
 
     # State
 

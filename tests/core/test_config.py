@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from core import config
-from core.config import Config, load, set_value
+from core.config import Config, Downloads, changed, load, set_value, set_values
 from core.errors import InvalidRequest, StorageFailed
 
 
@@ -35,6 +35,8 @@ def test_a_file_is_read_by_section(tmp_path: Path) -> None:
         ("[api]\nport = \n", 2, "not TOML"),
         ("api = 3\n", 1, "'api'"),
         ("api.prot = 3\n", 1, "'prot'"),
+        ('[downloads]\nschedule = {"7-8" = "none"}\n', 2, "schedule"),
+        ('\n[downloads.schedule]\n"01:00-07:00" = "fast"\n', 2, "schedule"),
     ],
 )
 def test_what_is_not_taken_is_named_with_its_line_and_the_rest_stands(
@@ -58,6 +60,13 @@ def test_a_file_that_cannot_be_read_is_a_problem_not_a_crash(tmp_path: Path) -> 
     ("variable", "text", "section", "key", "value"),
     [
         ("MODELDECK_API_PORT", "0", "api", "port", 0),
+        (
+            "MODELDECK_DOWNLOADS_SCHEDULE",
+            '{"01:00-02:00" = 9}',
+            "downloads",
+            "schedule",
+            {"01:00-02:00": 9},
+        ),
         ("MODELDECK_API_SOCKET", "false", "api", "socket", False),
         ("MODELDECK_API_ALLOWED_HOSTS", "a.local, b", "api", "allowed_hosts", ("a.local", "b")),
         ("MODELDECK_RUNTIME_WHEN_FULL", "unload_idle", "runtime", "when_full", "unload_idle"),
@@ -102,6 +111,25 @@ def test_a_change_keeps_comments_and_order(tmp_path: Path) -> None:
     set_value(path, "api", "port", None)
     assert "port" not in path.read_text()
     assert [p.name for p in tmp_path.iterdir()] == ["c.toml"]
+
+
+def test_several_settings_are_changed_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    set_values(path, "downloads", {"schedule": {"01:00-07:00": "none", "08:00-09:00": 5}})
+    set_values(path, "downloads", {"give_way": True, "rate_limit_bytes_per_s": 7})
+    settings, problems = load(path, {})
+    assert not problems
+    assert settings.downloads.schedule == {"01:00-07:00": "none", "08:00-09:00": 5}
+    assert (settings.downloads.give_way, settings.downloads.rate_limit_bytes_per_s) == (True, 7)
+    set_values(path, "downloads", {"schedule": None, "rate_limit_bytes_per_s": None})
+    assert load(path, {})[0].downloads == Downloads(give_way=True)
+
+
+def test_a_change_is_checked_before_it_is_made() -> None:
+    assert changed(Downloads(), "downloads", {"jobs_at_once": 5}) == Downloads(jobs_at_once=5)
+    for bad in ({"jobs_at_once": 0}, {"schedule": {"noon": "none"}}, {"speed": 1}):
+        with pytest.raises(InvalidRequest):
+            changed(Downloads(), "downloads", bad)
 
 
 @pytest.mark.parametrize(

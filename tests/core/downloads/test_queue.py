@@ -241,6 +241,21 @@ async def test_what_a_running_job_was_told_is_kept_when_it_ends(rig: Rig) -> Non
     assert rig.downloads.jobs[first.id].position > second.position
 
 
+async def test_a_job_keeps_its_limit_over_a_restart(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = SLOW
+    job = await rig.start(PADDED)
+    assert (await rig.downloads.set_job_limit(job.id, 5_000)).rate_limit_bytes_per_s == 5_000
+    with pytest.raises(InvalidRequest):
+        await rig.downloads.set_job_limit(job.id, 0)
+    await rig.reopen()
+    assert rig.downloads.jobs[job.id].rate_limit_bytes_per_s == 5_000
+    await rig.downloads.cancel(job.id)
+    assert (await rig.start(PADDED)).rate_limit_bytes_per_s == 5_000
+    assert (await rig.downloads.set_job_limit(job.id, None)).rate_limit_bytes_per_s is None
+    with pytest.raises(NotFound):
+        await rig.downloads.set_job_limit("none", 5_000)
+
+
 async def test_the_number_of_jobs_at_once_changes_while_they_run(rig: Rig) -> None:
     await rig.reopen(jobs_at_once=1)
     rig.hub.rate_bytes_per_s = SLOW
