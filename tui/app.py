@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from textual import work
-from textual.app import App, ComposeResult, SystemCommand
+from textual.app import ComposeResult, SystemCommand
 from textual.filter import LineFilter
 from textual.reactive import var
 from textual.screen import Screen
@@ -30,6 +30,7 @@ from tui.ascii import AsciiOnly
 from tui.commands import Command, bindings, keymap_problems
 from tui.format import ASCII, Glyphs
 from tui.help import Help
+from tui.keys import KeysInOrder
 from tui.link import Attach, Link, LinkState, LinkStatus, Revive
 from tui.news import news
 from tui.screens import VIEWS
@@ -108,7 +109,7 @@ COMMANDS = (
 """What holds on every screen."""
 
 
-class Dashboard(App[None]):
+class Dashboard(KeysInOrder):
     """The face of modeldeck."""
 
     CSS = """

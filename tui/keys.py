@@ -1,0 +1,72 @@
+"""Keys one after the other: each is heard when the one before has done what it does.
+
+Textual hands a key to the widget that has the focus when the key arrives. Keys that arrive together
+(a fast typist, a slow line, a script) then all go to the same widget, though the first of them may
+have moved the focus: of `/` and `d`, the `d` would start a download instead of being written into
+the filter. Here a key waits until a message that travels behind the one before it, on the same way
+up from the focused widget, has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from textual import events, on
+from textual.app import App
+from textual.message import Message
+
+PATIENCE_S = 0.25
+"""For a key to pass: the widget that had it may be gone, and the message behind it with it."""
+WAITING = 4096
+"""Keys that may wait, for example while a long text is pasted as keys."""
+
+
+class Passed(Message):
+    """Travels behind a key: when it arrives, whoever wanted the key has had it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class KeysInOrder(App[None]):
+    """An app that hears keys one after the other."""
+
+    def __init__(self, *, ansi_color: bool | None = None) -> None:
+        super().__init__(ansi_color=ansi_color)
+        self._keys: deque[events.Event] = deque(maxlen=WAITING)
+        self._number = 0
+        self._under_way = False
+
+    async def on_event(self, event: events.Event) -> None:
+        """Hold a key while another is under way."""
+        if not isinstance(event, events.Key | events.Paste) or event.is_forwarded:
+            await super().on_event(event)
+        elif self._under_way:
+            self._keys.append(event)
+        else:
+            await self._pass_on(event)
+
+    async def _pass_on(self, event: events.Event) -> None:
+        self._under_way = True
+        self._number += 1
+        await super().on_event(event)
+        behind = self.focused or self.screen if event.is_forwarded else self
+        behind.post_message(Passed(self._number))
+        asyncio.get_running_loop().call_later(PATIENCE_S, self._settled, self._number)
+
+    @on(Passed)
+    def _passed(self, message: Passed) -> None:
+        self._settled(message.number)
+
+    def _settled(self, number: int) -> None:
+        """The key is done with. A focus that it moved is on its way to this queue already."""
+        if number == self._number and self._under_way:
+            self._number += 1
+            self.call_later(self._next)
+
+    async def _next(self) -> None:
+        self._under_way = False
+        if self._keys:
+            await self._pass_on(self._keys.popleft())
