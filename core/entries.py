@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.catalog import gguf, listing, safetensors
+from core import safetensors
+from core.catalog import gguf, listing
 from core.catalog.variants import find as find_variant
 from core.errors import InvalidRequest, NotFound
 from core.log import now

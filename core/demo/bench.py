@@ -86,7 +86,7 @@ def model(path: Path) -> Model:
         id=model_id(str(path)),
         unique=str(path),
         name=path.stem,
-        format="gguf",
+        format="mlx" if path.is_dir() else "gguf",
         source="custom",
         path=str(path),
         downloaded=True,

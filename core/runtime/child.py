@@ -12,6 +12,7 @@ and on Linux the kernel ends it with the core as well.
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import queue
 import signal
@@ -143,7 +144,11 @@ class Child:
 
 
 def claim_stdout() -> BinaryIO:
-    """Keep stdout for reports: a private copy of it; what prints to it goes to stderr from now."""
+    """Keep stdout for reports: a private copy of it; what prints to it goes to stderr from now.
+
+    Whoever would ask a person something finds nobody: stdin is for commands, read by its number.
+    """
+    sys.stdin = io.StringIO()
     private = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(private, "wb")
@@ -163,13 +168,18 @@ def main(engine: str, parent: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the front end
     output = claim_stdout()
     flag = Flag()
-    if engine != "llama.cpp":
-        error = EngineFailed(f"There is no engine {engine!r}.")
-        output.write(frame(Hello(protocol=PROTOCOL, error=to_info(error))))
-        return
-    from core.runtime.engines.llama import Llama
+    match engine:
+        case "llama.cpp":
+            from core.runtime.engines.llama import Llama
 
-    Child(Llama(flag), flag, output).run()
+            Child(Llama(flag), flag, output).run()
+        case "mlx":
+            from core.runtime.engines.mlx import Mlx
+
+            Child(Mlx(flag), flag, output).run()
+        case _:
+            error = EngineFailed(f"There is no engine {engine!r}.")
+            output.write(frame(Hello(protocol=PROTOCOL, error=to_info(error))))
 
 
 if __name__ == "__main__":

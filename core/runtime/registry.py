@@ -1,23 +1,24 @@
-"""Which engines this machine has. Nothing is imported here: llama.cpp is asked in a child."""
+"""Which engines this machine has. Nothing is imported here: each is asked in a child."""
 
 from __future__ import annotations
 
 import asyncio
+import platform
+import sys
 
 from core.errors import EngineFailed, EngineMissing
 from core.runtime.planner import Planner
+from core.runtime.platforms import mlx_remedy
+from core.runtime.process import EngineProcess
 from core.schema import Engine, Format, Runtime
 
 FOR_FORMAT: dict[Format, Engine] = {"gguf": "llama.cpp", "mlx": "mlx"}
 """The engine that loads each format."""
-MLX_WHY_NOT = (
-    "This version of modeldeck loads GGUF models only; take the GGUF variant of the model."
-)
 
 
 async def probe(planner: Planner) -> tuple[Runtime, ...]:
     """Ask every engine; one that does not answer says why."""
-    return (await _llama(planner), await _mlx())
+    return tuple(await asyncio.gather(_llama(planner), _mlx()))
 
 
 async def _llama(planner: Planner) -> Runtime:
@@ -36,7 +37,22 @@ async def _llama(planner: Planner) -> Runtime:
 
 async def _mlx() -> Runtime:
     version = await asyncio.to_thread(_installed, "mlx-lm")
-    return Runtime(name="mlx", version=version, why_not=MLX_WHY_NOT, formats=("mlx",))
+    try:
+        if version is None:  # no need to start a process for that
+            remedy = mlx_remedy(sys.platform, platform.machine())
+            raise EngineMissing("MLX is not installed.", remedy)
+        process = await EngineProcess.start("mlx", lambda _level, _text: None)
+    except (EngineMissing, EngineFailed) as error:
+        return Runtime(name="mlx", version=version, why_not=str(error), formats=("mlx",))
+    hello = process.hello
+    await process.end()
+    return Runtime(
+        name="mlx",
+        version=hello.version,
+        available=True,
+        formats=("mlx",),
+        devices=hello.devices,
+    )
 
 
 def _installed(package: str) -> str | None:

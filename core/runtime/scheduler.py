@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from core.config import Runtime as Settings
-from core.errors import Conflict, EngineMissing, NotDownloaded, NotFound, ShuttingDown
+from core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
 from core.runtime import registry
 from core.runtime.answer import Answer, Embedding
 from core.runtime.instance import Supervisor
@@ -112,8 +112,6 @@ class Engines:
         check_load(options)
         self._refuse_when_closing()
         engine = registry.FOR_FORMAT[model.format]
-        if engine == "mlx":
-            raise EngineMissing(f"{model.unique} is an MLX model.", registry.MLX_WHY_NOT)
         if model.path is None:
             raise NotDownloaded(f"{model.unique} is not on this machine.", "Download it first.")
         same = [s for s in self._supervisors.values() if s.record.model_id == model.id]

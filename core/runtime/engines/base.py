@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from core.runtime.messages import Done, Hello, Loaded, Planned
 from core.schema import GenerateRequest, LoadOptions
 
 ShowProgress = Callable[[str, float | None], None]
 """Called with the stage and the fraction that is done."""
+
+Level = Literal["debug", "info", "warning", "error"]
+
+MARKS: dict[Level, bytes] = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}
+"""How a line on stderr tells its level to the core: the prefixes of sd-daemon(3)."""
+
+PENALTY_WINDOW = 64
+"""Tokens that the penalties look back at: llama.cpp's default."""
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Used for a model that brings no chat template, as llama.cpp's own server does."""
+CHATML_STOP = "<|im_end|>"
+
+
+def say(level: Level, text: str) -> None:
+    """Write a line to the engine's log."""
+    os.write(2, MARKS[level] + text.encode("utf-8", "replace") + b"\n")
 
 
 class Flag:

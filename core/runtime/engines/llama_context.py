@@ -11,20 +11,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from core.errors import Cancelled, EngineFailed, InvalidRequest
-from core.runtime.engines.base import Flag
+from core.runtime.engines.base import CHATML, CHATML_STOP, PENALTY_WINDOW, Flag
 from core.runtime.engines.llama_log import Log, failure
 from core.runtime.engines.text import TextStream
 from core.runtime.messages import Done
 from core.schema import GenerateRequest, Message
-
-PENALTY_WINDOW = 64
-"""Tokens that the penalties look back at: llama.cpp's default."""
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""Used for a model that brings no chat template, as llama.cpp's own server does."""
-CHATML_STOP = "<|im_end|>"
 
 
 class LlamaContext:

@@ -6,14 +6,10 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from core.errors import EngineFailed
+from core.runtime.engines.base import MARKS, Level
 
-Level = Literal["debug", "info", "warning", "error"]
-
-MARKS: dict[Level, bytes] = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}
-"""How a line on stderr tells its level to the core: the prefixes of sd-daemon(3)."""
 LEVELS: dict[int, Level] = {2: "debug", 3: "warning", 4: "error"}
 """`enum ggml_log_level`, ggml.h: info, warning, error. What a load tells in passing is debugging
 to us. Level 1, llama.cpp's own debugging, is dropped; 5 continues the line before."""

@@ -9,7 +9,7 @@ import pytest
 from core.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, about, alive, model
 from core.demo.models import TOPICS, expected
-from core.errors import Busy, Cancelled, Conflict, EngineMissing, InvalidRequest, NotFound
+from core.errors import Busy, Cancelled, Conflict, InvalidRequest, NotFound
 from core.schema import GenerateRequest, InstanceState, LoadOptions, Message
 
 S = InstanceState
@@ -398,13 +398,6 @@ async def test_closing_ends_every_engine_and_takes_no_more(
     assert (await running)[-1].finish_reason == "cancelled"
     with pytest.raises(ShuttingDown):
         await bench.engines.load(model(tiny), LoadOptions())
-
-
-async def test_an_mlx_model_says_what_to_take_instead(bench: Bench, tiny: Path) -> None:
-    from dataclasses import replace
-
-    with pytest.raises(EngineMissing, match="GGUF"):
-        await bench.engines.load(replace(model(tiny), format="mlx"), LoadOptions())
 
 
 async def test_unknown_instances_are_not_found(bench: Bench) -> None:

@@ -240,7 +240,7 @@ async def test_a_missing_engine_says_how_to_install_it(
     llama, mlx = await bench.engines.probe()
     assert (llama.name, llama.available, llama.formats) == ("llama.cpp", False, ("gguf",))
     assert "pip install" in (llama.why_not or "")
-    assert not mlx.available
+    assert mlx.available, "an engine that is missing costs no other"
     with pytest.raises(EngineMissing, match="pip install"):
         await bench.engines.plan(tiny, LoadOptions())
     instance = await bench.engines.load(model(tiny), LoadOptions())
@@ -363,7 +363,8 @@ async def test_the_end_of_its_input_ends_an_engine_in_the_middle_of_an_answer(
     assert await engine.end()
     assert not alive(engine.pid)
     with pytest.raises(EngineFailed, match="ended"):
-        await engine.receive()
+        while True:  # what was on its way still comes
+            await engine.receive()
 
 
 async def test_a_command_cancelled_before_it_begins_never_runs(tiny: Path) -> None:

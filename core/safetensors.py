@@ -28,6 +28,7 @@ MAX_INDEX = 32 << 20
 """Bytes of `model.safetensors.index.json`; about 100 a tensor."""
 
 INDEX = "model.safetensors.index.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 _LENGTH = struct.Struct("<Q")
 _DTYPE_BITS = {
@@ -55,7 +56,17 @@ class Config:
     kv_heads: int | None = None
     head_length: int | None = None
     """Elements of a key or value, per head."""
+    latent_length: int | None = None
+    """Elements that a layer caches per token where keys and values are compressed into one vector
+    (multi-head latent attention); `kv_heads` and `head_length` do not count then."""
+    window: int | None = None
+    """Tokens that a layer with a sliding window sees."""
+    layer_types: tuple[str, ...] = ()
+    """Kind of attention of each layer, such as `sliding_attention`; empty where all are alike."""
+    value_bytes: int = 2
+    """Bytes of a number that is not quantized, and so of one in the KV cache."""
     embedding_length: int | None = None
+    feed_forward_length: int | None = None
     vocab_size: int | None = None
     quantization_bits: int | None = None
     """Bits of a weight; None where the weights are not quantized."""
@@ -71,6 +82,7 @@ class Weights:
     """Stored numbers; a packed one of 32 bits holds several weights."""
     packed_elements: int
     """Those of `elements` that are of type U32, which is how MLX packs quantized weights."""
+    tensors: int
     header_bytes: int
     """Where the data begins."""
 
@@ -81,6 +93,8 @@ class Folder:
 
     config: Config
     weights_bytes: int
+    tensors: int
+    """How many tensors its files hold."""
     parameters: float | None
     """In billions."""
 
@@ -97,16 +111,11 @@ class Folder:
 
 def read_config(data: bytes) -> Config:
     """What a `config.json` says. Raises Forbidden when it names code to run, Corrupt otherwise."""
-    document = _json(data, "config.json", MAX_CONFIG)
-    named = next((key for key, value in _pairs(document) if key in _CODE_KEYS and value), None)
-    if named:
-        raise Forbidden(
-            f"config.json names Python code to run ({named}), and modeldeck never runs a model's.",
-            "Take a repository without it; most models have one, or a GGUF version.",
-        )
+    document = refuse_code(data, "config.json")
     nested = document.get("text_config")
     text: Mapping[str, Any] = {**document, **nested} if isinstance(nested, dict) else document
     heads, width = _number(text, "num_attention_heads"), _number(text, "hidden_size")
+    latent, kinds = _number(text, "kv_lora_rank"), text.get("layer_types")
     scheme = document.get("quantization") or document.get("quantization_config")
     scheme = scheme if isinstance(scheme, dict) else {}
     model_type = document.get("model_type")
@@ -117,11 +126,28 @@ def read_config(data: bytes) -> Config:
         heads=heads,
         kv_heads=_number(text, "num_key_value_heads") or heads,
         head_length=_number(text, "head_dim") or (width // heads if width and heads else None),
+        latent_length=latent + (_number(text, "qk_rope_head_dim") or 0) if latent else None,
+        window=_number(text, "sliding_window"),
+        layer_types=tuple(map(str, kinds)) if isinstance(kinds, list) else (),
+        value_bytes=4 if "float32" in (text.get("torch_dtype"), text.get("dtype")) else 2,
         embedding_length=width,
+        feed_forward_length=_number(text, "intermediate_size"),
         vocab_size=_number(text, "vocab_size"),
         quantization_bits=_number(scheme, "bits"),
         group_size=_number(scheme, "group_size"),
     )
+
+
+def refuse_code(data: bytes, name: str) -> dict[str, Any]:
+    """A configuration as it is written. Raises Forbidden when it names Python code to run."""
+    document = _json(data, name, MAX_CONFIG)
+    named = next((key for key, value in _pairs(document) if key in _CODE_KEYS and value), None)
+    if named:
+        raise Forbidden(
+            f"{name} names Python code to run ({named}), and modeldeck never runs a model's.",
+            "Take a repository without it; most models have one, or a GGUF version.",
+        )
+    return document
 
 
 def is_mlx(data: bytes) -> bool:
@@ -165,7 +191,11 @@ def read_header(data: bytes, size: int) -> Weights | None:
     if start + ends[-1] != size:
         _corrupt("a safetensors file", f"it has {size} bytes and should have {start + ends[-1]}")
     return Weights(
-        tensor_bytes=ends[-1], elements=elements, packed_elements=packed, header_bytes=start
+        tensor_bytes=ends[-1],
+        elements=elements,
+        packed_elements=packed,
+        tensors=len(spans),
+        header_bytes=start,
     )
 
 
@@ -183,9 +213,14 @@ def read_index(data: bytes) -> tuple[frozenset[str], int | None]:
 
 
 def read_folder(folder: Path) -> Folder:
-    """What an MLX folder on disk says. Raises StorageFailed, Corrupt or Forbidden."""
+    """What an MLX folder on disk says. Raises StorageFailed, Corrupt or Forbidden.
+
+    The configuration of its tokenizer is looked through for code as well.
+    """
     try:
         config = read_config(_bounded(folder / "config.json", MAX_CONFIG))
+        if (tokenizer := folder / TOKENIZER_CONFIG).exists():
+            refuse_code(_bounded(tokenizer, MAX_CONFIG), TOKENIZER_CONFIG)
         index = folder / INDEX
         if index.exists():
             names, _ = read_index(_bounded(index, MAX_INDEX))
@@ -203,6 +238,7 @@ def read_folder(folder: Path) -> Folder:
     return Folder(
         config=config,
         weights_bytes=sum(part.tensor_bytes for part in weights),
+        tensors=sum(part.tensors for part in weights),
         parameters=_parameters(config, weights) / 1e9,
     )
 

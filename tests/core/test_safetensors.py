@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.catalog.safetensors import is_mlx, read_config, read_folder, read_header, read_index
 from core.errors import Corrupt, DeckError, Forbidden, InvalidRequest, StorageFailed
+from core.safetensors import is_mlx, read_config, read_folder, read_header, read_index
 
 QWEN = {
     "model_type": "qwen3",

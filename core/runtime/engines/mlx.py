@@ -1,0 +1,222 @@
+"""MLX, through mlx-lm: on Apple Silicon's GPU, and on Linux with mlx's CPU build.
+
+A folder is looked through before mlx-lm and transformers are even imported: both can be told by a
+model's configuration to run Python of the model, and that is refused here, whatever they would do
+themselves. The headers of the weights are checked as well, since mlx reads where they point.
+
+The weights are read piece by piece, so that a load shows how far it is and can be given up. mlx has
+no plan of what it will take; `core.memory.estimate` has a formula.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from core import safetensors
+from core.errors import Cancelled, DeckError, EngineFailed, EngineMissing, InvalidRequest
+from core.runtime.engines.base import Flag, ShowProgress, say
+from core.runtime.engines.mlx_model import MlxModel, kv_bits
+from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned
+from core.runtime.platforms import is_mlx_safe, mlx_remedy
+from core.schema import GenerateRequest, LoadOptions
+
+PIECE_BYTES = 64 << 20
+"""Weights that are read between two looks at the cancel flag."""
+REASON_LENGTH = 400
+"""Characters of an error of mlx-lm that are shown: it may list every tensor of a model."""
+NO_EMBEDDINGS = "mlx-lm answers in text and makes no embeddings."
+NO_EMBEDDINGS_REMEDY = "Take a GGUF version of an embedding model."
+
+_IGNORED = ("gpu_layers", "flash_attention", "threads", "mmap", "mlock")
+"""Load options that mlx-lm has no word for: it decides these itself."""
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
+_REMEDIES = (
+    (
+        r"malloc|alloc|out of memory|metal.*memory",
+        "Take a smaller quantization, or unload another model.",
+    ),
+    (r"model type .* not supported", "Update mlx-lm, or take a GGUF version of the model."),
+)
+_DAMAGED = "The folder is damaged or no MLX model: delete it and download it again."
+
+
+class Mlx:
+    """One mlx-lm, with at most one model."""
+
+    def __init__(self, flag: Flag) -> None:
+        self._flag = flag
+        self._mx: Any = None
+        self._loaded: MlxModel | None = None
+
+    def hello(self) -> Hello:
+        """Import mlx and say what it is; mlx-lm, which takes seconds, is imported by a load.
+
+        Raises EngineMissing with the command that installs it.
+        """
+        remedy = mlx_remedy(sys.platform, platform.machine())
+        try:
+            version = metadata.version("mlx-lm")
+            if not is_mlx_safe(version):
+                raise EngineMissing(
+                    f"mlx-lm {version} may run Python code of a model (CVE-2026-5843).",
+                    f"{remedy} --upgrade",
+                )
+            self._mx = importlib.import_module("mlx.core")
+        except (metadata.PackageNotFoundError, ImportError) as error:
+            raise EngineMissing("MLX is not installed.", remedy, details=(str(error),)) from error
+        except (OSError, RuntimeError) as error:  # a shared library that does not load
+            raise EngineMissing(f"MLX is installed but does not start: {error}.", remedy) from error
+        device = "CPU" if self._mx.default_device() == self._mx.cpu else "GPU"
+        if device == "CPU":
+            # Else mlx runs a compiler, and loads what it made from a folder that anybody may have
+            # written to. It takes a second at first and gains nothing that is felt.
+            self._mx.disable_compile()
+        return Hello(protocol=PROTOCOL, version=version, devices=(device,))
+
+    # Load
+
+    def load(
+        self, path: str, options: LoadOptions, default_context: int, show: ShowProgress
+    ) -> Loaded:
+        """Load the model in a folder."""
+        if options.embedding:
+            raise EngineFailed(NO_EMBEDDINGS, NO_EMBEDDINGS_REMEDY)
+        show("checking files", None)
+        config = _checked(Path(path))
+        trained = config.context_length or default_context
+        length = options.context_length or min(default_context, trained)
+        bits = kv_bits(options.kv_cache_type, config.head_length)
+        for name in _IGNORED:
+            if getattr(options, name) is not None:
+                say("warning", f"mlx-lm has no option {name}: it is left out")
+        show("starting mlx-lm", None)
+        utils = _mlx_lm()
+        self._heed()
+        try:
+            show("reading tokenizer", None)
+            written = utils.load_config(Path(path))
+            tokenizer = utils.load_tokenizer(
+                Path(path), eos_token_ids=written.get("eos_token_id", None)
+            )
+            show("reading weights", 0.0)
+            model, _ = utils.load_model(Path(path), lazy=True)
+            self._read_weights(model, show)
+        except DeckError:
+            raise
+        except Exception as error:  # mlx-lm and transformers raise whatever they meet
+            raise refusal("mlx-lm refused the model", error) from error
+        self._loaded = MlxModel(
+            self._mx,
+            model,
+            tokenizer,
+            context_length=length,
+            vocabulary=config.vocab_size or 0,
+            step=options.batch_size,
+            kv_bits=bits,
+            flag=self._flag,
+        )
+        show("ready", 1.0)
+        return Loaded(context_length=length)
+
+    def _read_weights(self, model: Any, show: ShowProgress) -> None:
+        """Bring the weights into memory, telling the fraction of their bytes that is there."""
+        flatten = importlib.import_module("mlx.utils").tree_flatten
+        arrays = [array for _, array in flatten(model.parameters())]
+        total = sum(array.nbytes for array in arrays) or 1
+        done = 0
+        for piece in _pieces(arrays):
+            self._heed()
+            self._mx.eval(piece)
+            done += sum(array.nbytes for array in piece)
+            show("reading weights", min(1.0, done / total))
+        self._mx.clear_cache()  # what was read to be put together otherwise is not needed any more
+
+    def _heed(self) -> None:
+        if self._flag:
+            raise Cancelled("The load was cancelled.")
+
+    def plan(self, path: str, options: LoadOptions, default_context: int) -> Planned:
+        """Refuse: mlx-lm has no plan of a load. The core has a formula and asks nobody."""
+        raise InvalidRequest("mlx-lm does not plan a load.")
+
+    # Work
+
+    def generate(self, request: GenerateRequest, emit: Callable[[str], None]) -> Done:
+        """Answer a request."""
+        if self._loaded is None:
+            raise InvalidRequest("No model is loaded.")
+        return self._loaded.generate(request, emit)
+
+    def embed(self, text: str) -> tuple[float, ...]:
+        """Refuse: mlx-lm has no embeddings."""
+        raise InvalidRequest(NO_EMBEDDINGS, NO_EMBEDDINGS_REMEDY)
+
+
+def _checked(folder: Path) -> safetensors.Config:
+    """What a folder's config.json says, once it is sound and names no code to run."""
+    if not folder.is_dir():
+        raise EngineFailed(f"There is no folder at {folder}.", "Download the model again.")
+    try:
+        found = safetensors.read_folder(folder)
+    except DeckError as error:
+        raise EngineFailed(error.message, error.remedy, details=error.details) from error
+    layers = found.config.layers
+    if layers is not None and layers > found.tensors:
+        # mlx-lm would build them all, for hours, before it misses their weights.
+        raise EngineFailed(
+            f"config.json tells of {layers} layers, and there are {found.tensors} tensors.",
+            _DAMAGED,
+        )
+    if found.config.architecture is None:
+        raise EngineFailed("config.json does not say which model it is (model_type).", _DAMAGED)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", found.config.architecture):
+        raise EngineFailed("The model_type in config.json is none.", _DAMAGED)
+    if not any(any(folder.glob(name)) for name in _TOKENIZERS):
+        raise EngineFailed("The folder holds no tokenizer.", _DAMAGED)
+    return found.config
+
+
+def _mlx_lm() -> Any:
+    """`mlx_lm.utils`, told to reach for no network. Raises EngineMissing when it does not start."""
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", USE_TORCH="0")
+    os.environ.pop("MLXLM_USE_MODELSCOPE", None)
+    try:
+        return importlib.import_module("mlx_lm.utils")
+    # It also raises the limit of open files, which a strict system refuses with ValueError.
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        raise EngineMissing(
+            f"mlx-lm is installed but does not start: {error}.",
+            f"{mlx_remedy(sys.platform, platform.machine())} --force-reinstall",
+        ) from error
+
+
+def _pieces(arrays: list[Any]) -> Iterator[list[Any]]:
+    """Arrays in groups of about `PIECE_BYTES`."""
+    piece: list[Any] = []
+    size = 0
+    for array in arrays:
+        piece.append(array)
+        size += array.nbytes
+        if size >= PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+def refusal(what: str, error: Exception) -> EngineFailed:
+    """The error for something that mlx-lm or transformers raised: its words, on one line."""
+    text = " ".join(str(error).split())[:REASON_LENGTH].rstrip(".")
+    if not text or isinstance(error, (KeyError, AttributeError, TypeError, ZeroDivisionError)):
+        text = f"{type(error).__name__}: {text}"
+    lower = text.lower()
+    remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, lower)), _DAMAGED)
+    return EngineFailed(f"{what}: {text}.", remedy)

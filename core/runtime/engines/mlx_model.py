@@ -1,0 +1,295 @@
+"""A model that mlx-lm has loaded: conversations to tokens, tokens to text."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Any
+
+from core.errors import Cancelled, EngineFailed, InvalidRequest
+from core.runtime.engines.base import CHATML, CHATML_STOP, PENALTY_WINDOW, Flag, say
+from core.runtime.engines.text import TextStream
+from core.runtime.messages import Done
+from core.schema import GenerateRequest, KvCacheType, Message
+
+STEP = 512
+"""Tokens of a prompt that are read at once, unless the options say: cancelling is heard between."""
+COLDEST = 1e-3
+"""Below this temperature the likeliest token is taken: its inverse would leave 16-bit numbers."""
+MIB = 1 << 20
+
+
+def kv_bits(kind: KvCacheType | None, head_length: int | None) -> tuple[int, int] | None:
+    """Bits and group size of a quantized KV cache; None for one that is not.
+
+    mlx-lm keeps keys and values as the model computes them, or quantizes them in groups that must
+    fill a head (`mlx_lm.models.cache.QuantizedKVCache`). Raises InvalidRequest for other kinds.
+
+    >>> kv_bits("q8_0", 128), kv_bits("f16", 128), kv_bits("q4_0", 96)
+    ((8, 64), None, (4, 32))
+    """
+    if kind in (None, "f16", "bf16"):
+        return None
+    bits = {"q8_0": 8, "q4_0": 4}.get(str(kind))
+    if bits is None:
+        raise InvalidRequest(
+            f"mlx-lm has no KV cache of type {kind}.", "Take f16, q8_0 or q4_0, or none."
+        )
+    group = next((size for size in (64, 32) if (head_length or 0) % size == 0), None)
+    if not head_length or group is None:
+        raise InvalidRequest("The heads of this model are too small for a quantized KV cache.")
+    return bits, group
+
+
+class MlxModel:
+    """A model, its tokenizer, and the cache of the last conversation."""
+
+    def __init__(
+        self,
+        mx: Any,
+        model: Any,
+        tokenizer: Any,
+        *,
+        context_length: int,
+        vocabulary: int,
+        step: int | None,
+        kv_bits: tuple[int, int] | None,
+        flag: Flag,
+    ) -> None:
+        """Take over a model.
+
+        Args:
+            mx: `mlx.core`.
+            model: What `mlx_lm.utils.load_model` made.
+            tokenizer: `mlx_lm.tokenizer_utils.TokenizerWrapper`.
+            context_length: Tokens of question and answer together; mlx-lm itself has no limit.
+            vocabulary: Tokens the model tells apart; 0 when not known.
+            step: Tokens of a prompt read at once.
+            kv_bits: Bits and group size of a quantized KV cache.
+            flag: Gives up what runs.
+        """
+        self._mx = mx
+        self._model = model
+        self._tokenizer = tokenizer
+        self._context_length = context_length
+        self._vocabulary = vocabulary
+        self._step = step or STEP
+        self._kv_bits = kv_bits
+        self._flag = flag
+        self._generate: Any = importlib.import_module("mlx_lm.generate")
+        self._caches: Any = importlib.import_module("mlx_lm.models.cache")
+        self._samples: Any = importlib.import_module("mlx_lm.sample_utils")
+        self._cache: list[Any] | None = None
+        self._cached: list[int] = []
+        """Tokens whose keys and values are in the cache, in order."""
+        self._silent = set(tokenizer.all_special_ids)
+        if not tokenizer.has_chat_template:
+            say("warning", "the model brings no chat template; using ChatML")
+
+    def generate(self, request: GenerateRequest, emit: Callable[[str], None]) -> Done:
+        """Answer a request. Raises InvalidRequest when it does not fit the context."""
+        started = time.perf_counter()
+        prompt, stops = self._prompt(request)
+        room = self._context_length - len(prompt)
+        if room <= 0:
+            raise InvalidRequest(
+                f"The request has {len(prompt)} tokens, the context {self._context_length}.",
+                "Send less, or load the model with a larger context length.",
+            )
+        limit = min(room, request.max_tokens or room)
+        text, count, first, reason = TextStream(stops), 0, None, "length"
+        pieces = self._detokenizer(prompt if not request.messages else [])
+        self._mx.reset_peak_memory()
+        try:
+            with closing(self._tokens(request, prompt, limit)) as tokens:
+                for token in tokens:
+                    first = first or time.perf_counter()
+                    if token in self._tokenizer.eos_token_ids:
+                        reason = "stop"
+                        break
+                    count += 1
+                    if piece := text.feed(pieces.add(token)):
+                        emit(piece)
+                    if text.stopped:
+                        reason = "stop"
+                        break
+        finally:
+            self._tidy()
+        if rest := text.feed(pieces.finish()) + text.finish():
+            emit(rest)
+        ended = time.perf_counter()
+        first = first or ended
+        return Done(
+            reason="stop" if reason == "stop" else "length",
+            prompt_tokens=len(prompt),
+            completion_tokens=count,
+            # The first token belongs to the prompt: what follows shows the speed.
+            tokens_per_s=(count - 1) / (ended - first) if count > 1 and ended > first else None,
+            time_to_first_token_s=first - started,
+        )
+
+    def _tidy(self) -> None:
+        """Give buffers back that mlx keeps for the next array, and say what it counts."""
+        mx = self._mx
+        peak = mx.get_peak_memory()
+        mx.clear_cache()
+        say("debug", f"mlx: {mx.get_active_memory() / MIB:.1f} MiB held, {peak / MIB:.1f} at most")
+
+    # Text to tokens, and back
+
+    def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...]]:
+        """The tokens to continue, and the strings that end the answer."""
+        tokenizer = self._tokenizer
+        if request.messages:
+            stops = request.stop if tokenizer.has_chat_template else (*request.stop, CHATML_STOP)
+            return self._render(request.messages), stops
+        tokens = list(tokenizer.encode(request.prompt or ""))
+        if not tokens and tokenizer.bos_token_id is not None:
+            tokens = [tokenizer.bos_token_id]
+        if not tokens:
+            raise InvalidRequest("There is nothing to continue.")
+        return tokens, request.stop
+
+    def _render(self, messages: Sequence[Message]) -> list[int]:
+        """The conversation as the model's own template writes it (sandboxed Jinja)."""
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        own = {} if self._tokenizer.has_chat_template else {"chat_template": CHATML}
+        try:
+            return list(
+                self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, **own)
+            )
+        except Exception as error:  # a template is a program, and may fail in any way
+            raise InvalidRequest(
+                f"The model's chat template refuses this conversation: {error}",
+                "Change the roles or their order, or send a plain prompt.",
+            ) from error
+
+    def _detokenizer(self, before: Sequence[int]) -> _Pieces:
+        return _Pieces(self._tokenizer.detokenizer, self._silent, before)
+
+    # Generation
+
+    def _tokens(self, request: GenerateRequest, prompt: list[int], limit: int) -> Generator[int]:
+        """The answer's tokens. Raises Cancelled when the flag is set, in a prompt or after it."""
+        seed = request.seed
+        self._mx.random.seed(int.from_bytes(os.urandom(8)) if seed is None else seed % (1 << 64))
+        cache = self._reuse(prompt)
+        rest = prompt[len(self._cached) :]
+        bits, group = self._kv_bits or (None, 64)
+        steps = self._generate.generate_step(
+            self._mx.array(rest),
+            self._model,
+            max_tokens=limit,
+            sampler=self._sampler(request),
+            logits_processors=self._penalties(request),
+            prompt_cache=cache,
+            prefill_step_size=self._step,
+            kv_bits=bits,
+            kv_group_size=group,
+            quantized_kv_start=0,
+            prompt_progress_callback=lambda _done, _total: self._heed(),
+        )
+        said = list(prompt)
+        try:
+            with self._generate.wired_limit(self._model, [self._generate.generation_stream]):
+                for token, _ in steps:
+                    self._heed()
+                    said.append(token)
+                    yield token
+        except (Cancelled, GeneratorExit):
+            raise
+        except Exception as error:
+            raise EngineFailed(
+                f"mlx could not go on: {' '.join(str(error).split())}.",
+                "Send less, or unload another model." if "alloc" in str(error) else "",
+            ) from error
+        finally:
+            steps.close()
+            self._keep(cache, said)
+
+    def _heed(self) -> None:
+        if self._flag:
+            raise Cancelled("The request was cancelled.")
+
+    def _reuse(self, prompt: list[int]) -> list[Any]:
+        """A cache that holds the beginning of the prompt, as much as the last request left of it.
+
+        Afterwards `_cached` are the tokens it holds. It is not kept here: whoever uses it may fail.
+        """
+        cache, self._cache = self._cache, None
+        common = 0
+        # The last token is always evaluated: sampling needs its logits.
+        for old, new in zip(self._cached, prompt[:-1], strict=False):
+            if old != new:
+                break
+            common += 1
+        if cache is None or common == 0:
+            self._cached = []
+            return list(self._caches.make_prompt_cache(self._model))
+        self._caches.trim_prompt_cache(cache, len(self._cached) - common)
+        del self._cached[common:]
+        return cache
+
+    def _keep(self, cache: list[Any], said: list[int]) -> None:
+        """Keep the cache for the next request, if it can forget a part and tells what it holds."""
+        held = {getattr(layer, "offset", None) for layer in cache}
+        size = held.pop() if len(held) == 1 else None
+        sound = isinstance(size, int) and 0 < size <= len(said) and not self._flag
+        if sound and self._caches.can_trim_prompt_cache(cache):
+            self._cache, self._cached = cache, said[:size]
+        else:
+            self._cache, self._cached = None, []
+
+    def _sampler(self, request: GenerateRequest) -> Any:
+        """A sampler with the defaults of our llama.cpp, so that an engine changes no answer."""
+        temperature = 0.8 if request.temperature is None else request.temperature
+        if temperature < COLDEST:
+            return self._samples.make_sampler(temp=0.0)
+        top_k = 40 if request.top_k is None else request.top_k
+        return self._samples.make_sampler(
+            temp=temperature,
+            # mlx-lm takes 0 for "no limit"; here it leaves the likeliest token.
+            top_p=max(0.95 if request.top_p is None else request.top_p, 1e-6),
+            min_p=0.05 if request.min_p is None else request.min_p,
+            top_k=top_k if top_k < self._vocabulary else 0,
+        )
+
+    def _penalties(self, request: GenerateRequest) -> Any:
+        repeat = None if request.repeat_penalty in (None, 1.0) else request.repeat_penalty
+        return self._samples.make_logits_processors(
+            repetition_penalty=repeat,
+            repetition_context_size=PENALTY_WINDOW,
+            presence_penalty=request.presence_penalty,
+            presence_context_size=PENALTY_WINDOW,
+            frequency_penalty=request.frequency_penalty,
+            frequency_context_size=PENALTY_WINDOW,
+        )
+
+
+class _Pieces:
+    """Text of tokens by mlx-lm's detokenizer, less the tokens that stand for no text."""
+
+    def __init__(self, detokenizer: Any, silent: set[int], before: Sequence[int]) -> None:
+        self._detokenizer = detokenizer
+        self._silent = silent
+        for token in before[-1:]:
+            # Else it takes the answer for the beginning of a text, and drops its first space.
+            detokenizer.add_token(token)
+            _ = detokenizer.last_segment
+
+    def add(self, token: int) -> bytes:
+        """Take a token and give the text that is complete with it, as UTF-8."""
+        if token not in self._silent:
+            self._detokenizer.add_token(token)
+        return self._segment()
+
+    def finish(self) -> bytes:
+        """Give what was held back."""
+        self._detokenizer.finalize()
+        return self._segment()
+
+    def _segment(self) -> bytes:
+        return str(self._detokenizer.last_segment).encode("utf-8", "replace")

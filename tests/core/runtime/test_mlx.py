@@ -1,0 +1,274 @@
+"""Real mlx-lm, on mlx's CPU build, on the tiny model: loading, answering, unloading."""
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config import Runtime as Settings
+from core.demo.bench import Bench, about, alive, model
+from core.demo.models import TOPICS, expected, write_mlx
+from core.errors import EngineFailed, InvalidRequest
+from core.runtime import process
+from core.schema import GenerateRequest, InstanceState, LoadOptions, Message
+
+S = InstanceState
+
+
+@pytest.fixture
+def mlx(demo_models: Path) -> Path:
+    return demo_models / "tiny-mlx"
+
+
+async def test_the_answers_are_the_known_ones(bench: Bench, mlx: Path) -> None:
+    instance = await bench.loaded(mlx)
+    assert instance.engine == "mlx"
+    for topic in TOPICS:
+        if topic != "loop":
+            question = (
+                "What are you?" if topic == "default" else f"Please {topic} for me, will you?"
+            )
+            assert await bench.answer(instance, question) == expected(topic), topic
+
+
+async def test_a_model_in_several_files_answers_the_same(bench: Bench, tmp_path: Path) -> None:
+    write_mlx(tmp_path / "split", shard_bytes=1 << 20)
+    assert len(list((tmp_path / "split").glob("model-*.safetensors"))) > 1
+    instance = await bench.loaded(tmp_path / "split")
+    assert await bench.answer(instance, "count") == expected("count")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        LoadOptions(kv_cache_type="q8_0", batch_size=16),
+        LoadOptions(kv_cache_type="f16", context_length=300, threads=1, mmap=True),
+    ],
+)
+async def test_load_options_change_how_not_what(
+    bench: Bench, mlx: Path, options: LoadOptions
+) -> None:
+    instance = await bench.loaded(mlx, options)
+    assert await bench.answer(instance, "Please count " + "bla " * 60) == expected("count")
+    left_out = [text for _, level, text in bench.lines if level == "warning"]
+    wanted = [name for name in ("threads", "mmap") if getattr(options, name) is not None]
+    assert left_out == [f"mlx-lm has no option {name}: it is left out" for name in wanted]
+
+
+async def test_the_last_chunk_counts_and_every_other_has_text(bench: Bench, mlx: Path) -> None:
+    instance = await bench.loaded(mlx)
+    *chunks, last = await bench.ask(instance, about("count"))
+    assert [chunk.text for chunk in chunks][:3] == ["One", " two", " three"]
+    assert all(chunk.text and chunk.finish_reason is None for chunk in chunks)
+    assert (last.text, last.finish_reason, last.completion_tokens) == ("", "stop", len(chunks))
+    assert last.prompt_tokens
+    assert last.tokens_per_s
+    assert last.time_to_first_token_s
+    assert bench.last(instance).tokens_per_s == last.tokens_per_s
+
+
+async def test_both_engines_count_the_same_tokens(bench: Bench, mlx: Path, tiny: Path) -> None:
+    counts = []
+    for path in (mlx, tiny):
+        *_, last = await bench.ask(await bench.loaded(path), about("llama and an emoji, é"))
+        counts.append((last.prompt_tokens, last.completion_tokens, last.finish_reason))
+    assert counts[0] == counts[1]
+
+
+async def test_the_whole_conversation_is_read_and_its_beginning_kept(
+    bench: Bench, mlx: Path
+) -> None:
+    instance = await bench.loaded(mlx)
+    turns = (
+        Message(role="system", content="You are a test."),
+        Message(role="user", content="count please"),
+        Message(role="assistant", content=expected("count")),
+        Message(role="user", content="now json, please " + "bla " * 200),
+    )
+    for conversation, topic in (
+        *((turns[:2], "count"), (turns, "json"), (turns, "json"), (turns[:2], "count")),
+        *((turns[1:2], "count"), (turns, "json")),
+    ):
+        request = GenerateRequest(messages=conversation, temperature=0)
+        chunks = await bench.ask(instance, request)
+        assert "".join(chunk.text for chunk in chunks) == expected(topic)
+
+
+async def test_an_answer_ends_where_it_was_asked_to(bench: Bench, mlx: Path) -> None:
+    instance = await bench.loaded(mlx, LoadOptions(context_length=256))
+    for request, text, reason in (
+        (GenerateRequest(prompt="One", temperature=0, max_tokens=2), " two three", "length"),
+        (GenerateRequest(prompt="One", temperature=0, stop=(" four",)), " two three", "stop"),
+        (
+            GenerateRequest(prompt="One", temperature=0, stop=("ur fi", "x")),
+            " two three fo",
+            "stop",
+        ),
+    ):
+        chunks = await bench.ask(instance, request)
+        assert "".join(chunk.text for chunk in chunks) == text
+        assert chunks[-1].finish_reason == reason
+    *_, last = await bench.ask(instance, about("loop"))
+    assert last.finish_reason == "length"
+    assert (last.prompt_tokens or 0) + (last.completion_tokens or 0) == instance.context_length
+    with pytest.raises(InvalidRequest, match="context"):
+        await bench.answer(instance, "bla " * 2000)
+    assert await bench.answer(instance, "count") == expected("count")
+
+
+async def test_sampling_is_repeatable_and_takes_every_parameter(bench: Bench, mlx: Path) -> None:
+    instance = await bench.loaded(mlx)
+
+    async def drawn(**changes: Any) -> str:
+        plain = GenerateRequest(
+            prompt="x", max_tokens=20, temperature=90, top_p=1, top_k=0, min_p=0, seed=7
+        )
+        request = replace(plain, **changes)
+        return "".join(chunk.text for chunk in await bench.ask(instance, request))
+
+    first = await drawn()
+    assert await drawn() == first
+    assert await drawn(seed=8) != first
+    greedy = await drawn(temperature=0)
+    assert await drawn(temperature=0, seed=9) == greedy
+    assert await drawn(temperature=1e-300) == greedy
+    assert await drawn(top_k=1) == greedy
+    assert await drawn(top_p=0) == greedy
+    assert await drawn(min_p=1) == greedy
+    assert await drawn(top_k=1 << 20, seed=-1)
+    assert await drawn(repeat_penalty=1.5, presence_penalty=2, frequency_penalty=-2)
+    looped = replace(about("loop"), max_tokens=20, presence_penalty=10, frequency_penalty=10)
+    said = "".join(chunk.text for chunk in await bench.ask(instance, looped))
+    assert said.count("Tick") < 10, "a penalty keeps it from saying the same for ever"
+
+
+async def test_leaving_cancels_and_the_next_answer_is_right(bench: Bench, mlx: Path) -> None:
+    instance = await bench.loaded(mlx, LoadOptions(context_length=4096))
+    for _ in range(2):
+        async with bench.engines.generate(instance.id, about("loop")) as chunks:
+            taken = "".join([(await anext(chunks)).text for _ in range(5)])
+        assert taken == (expected("loop") * 3)[: len(taken)]
+        assert await bench.answer(instance, "count") == expected("count")
+    await bench.until(instance, lambda i: i.state is S.READY and i.requests == 0)
+
+
+async def test_cancelling_is_heard_within_a_prompt(mlx: Path) -> None:
+    from core.errors import Cancelled
+    from core.runtime.messages import Cancel, Done, Failed, Generate, Load, Loaded, Text
+
+    engine = await process.EngineProcess.start("mlx", lambda *line: None)
+    try:
+        options = LoadOptions(batch_size=16)
+        engine.send(Load(id=1, path=str(mlx), options=options, default_context=4096))
+        while not isinstance(await engine.receive(), Loaded):
+            pass
+        engine.send(Generate(id=2, request=about("bla " * 800)))  # 50 steps before a token
+        engine.send(Cancel(id=2))
+        report = await engine.receive()
+        assert isinstance(report, Failed), "no token came"
+        assert (report.id, report.error.code) == (2, Cancelled.code)
+        engine.send(Generate(id=3, request=about("count")))
+        text = ""
+        while isinstance(report := await engine.receive(), Text):
+            text += report.text
+        assert isinstance(report, Done)
+        assert text == expected("count")
+    finally:
+        await engine.end()
+
+
+@pytest.mark.parametrize("settings", [Settings(unload_grace_s=0)])
+async def test_unloading_cancels_an_answer_and_ends_with_a_receipt(bench: Bench, mlx: Path) -> None:
+    instance = await bench.loaded(mlx)
+    assert (instance.context_length, instance.progress) == (4096, 1.0)
+    stages = {change.stage: change.progress for change in bench.changes}
+    assert {"checking files", "starting mlx-lm", "reading tokenizer"} <= stages.keys()
+    assert stages["reading weights"] == 1.0
+    running = asyncio.create_task(bench.ask(instance, about("loop")))
+    await bench.until(instance, lambda i: i.state is S.BUSY)
+    await bench.engines.sample()
+    assert bench.last(instance).measured_bytes
+    receipt = await bench.engines.unload(instance.id)
+    assert (await running)[-1].finish_reason == "cancelled"
+    assert receipt.process_gone
+    assert receipt.before_bytes
+    assert (receipt.after_bytes, receipt.freed_bytes) == (0, receipt.before_bytes)
+    assert instance.pid is not None
+    assert not alive(instance.pid)
+
+
+async def test_a_load_is_called_off_at_once(bench: Bench, mlx: Path) -> None:
+    instance = await bench.engines.load(model(mlx), LoadOptions())
+    await bench.until(instance, lambda i: i.stage == "starting mlx-lm")
+    pid = bench.last(instance).pid
+    receipt = await bench.engines.unload(instance.id)
+    assert receipt.process_gone
+    assert pid is not None
+    assert not alive(pid)
+    assert bench.engines.instances == {}
+
+
+async def test_what_mlx_lm_cannot_do_is_refused_in_words(bench: Bench, mlx: Path) -> None:
+    for options, words in (
+        (LoadOptions(embedding=True), "no embeddings"),
+        (LoadOptions(kv_cache_type="q5_1"), "q8_0 or q4_0"),
+    ):
+        failed = await bench.engines.load(model(mlx), options)
+        with pytest.raises((EngineFailed, InvalidRequest), match=words):
+            await bench.engines.ready(failed.id)
+    instance = await bench.loaded(mlx)
+    with pytest.raises(InvalidRequest, match=r"no embeddings.*GGUF"):
+        await bench.engines.embed(instance.id, ["x"])
+    assert await bench.answer(instance, "count") == expected("count")
+
+
+async def test_a_model_without_a_template_is_asked_in_chatml_and_that_is_logged(
+    bench: Bench, tmp_path: Path
+) -> None:
+    write_mlx(tmp_path / "bare", chat_template=None)
+    instance = await bench.loaded(tmp_path / "bare")
+    assert (await bench.ask(instance, about("count")))[-1].finish_reason in ("stop", "length")
+    source = f"engine:{instance.id}"
+    assert (source, "warning", "the model brings no chat template; using ChatML") in bench.lines
+
+
+async def test_a_template_that_refuses_is_told(bench: Bench, tmp_path: Path) -> None:
+    template = "{{ raise_exception('only one message') if messages|length > 1 else 'x' }}"
+    write_mlx(tmp_path / "strict", chat_template=template)
+    instance = await bench.loaded(tmp_path / "strict")
+    turns = (Message(role="user", content="a"), Message(role="user", content="b"))
+    with pytest.raises(InvalidRequest, match="only one message"):
+        await bench.ask(instance, GenerateRequest(messages=turns))
+    assert await bench.ask(instance, GenerateRequest(prompt="One", temperature=0, max_tokens=1))
+
+
+async def test_a_template_cannot_reach_out_of_its_sandbox(bench: Bench, tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    escape = "''.__class__.__mro__[1].__subclasses__()"
+    write_mlx(
+        tmp_path / "evil",
+        chat_template="{{ cycler.__init__.__globals__.os.system('touch " + str(proof) + "') }}"
+        "{{ " + escape + " }}",
+    )
+    instance = await bench.loaded(tmp_path / "evil")
+    with pytest.raises(InvalidRequest, match="template"):
+        await bench.answer(instance, "a")
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("settings", [Settings(load_stall_s=0.2)])
+async def test_a_load_without_progress_is_given_up(
+    bench: Bench, mlx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "END_S", 0.05)
+    instance = await bench.engines.load(model(mlx), LoadOptions())
+    held = await bench.until(instance, lambda i: i.pid is not None)
+    assert held.pid is not None
+    os.kill(held.pid, signal.SIGSTOP)
+    with pytest.raises(EngineFailed, match="no progress"):
+        await bench.engines.ready(instance.id)
+    assert not alive(held.pid)
