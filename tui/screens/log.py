@@ -121,6 +121,17 @@ class Log(View):
             for i in self.state.instances.values()
         }
 
+    def _targets(self) -> dict[str, str]:
+        """What ids in the audit trail stand for."""
+        if self.state is None:
+            return {}
+        state = self.state
+        return {
+            **{model.id: model.unique for model in state.models.values()},
+            **{instance.id: instance.unique for instance in state.instances.values()},
+            **{job.id: job.unique for job in state.downloads.values()},
+        }
+
     def _draw(self, entry: Entry) -> Line:
         return rows.drawn(entry, self._names(), self.dashboard.glyphs, self._inks)
 
@@ -144,7 +155,7 @@ class Log(View):
         else:
             self._lines.extend(map(rows.of_line, new))
             self._seen = max((line.seq for line in new), default=self._seen)
-            self._audit = [rows.of_audit(entry) for entry in audit] or self._audit
+            self._audit = [rows.of_audit(entry, self._targets()) for entry in audit] or self._audit
         self._show()
 
     def watch_state(self) -> None:

@@ -69,10 +69,11 @@ def of_message(message: Message) -> Entry:
     return Entry(f"said:{id(message)}", message.stamp, level, DASHBOARD, message.text)
 
 
-def of_audit(entry: AuditEntry) -> Entry:
-    """An action that changed something: who, what, and what came of it."""
+def of_audit(entry: AuditEntry, names: Mapping[str, str]) -> Entry:
+    """An action that changed something: who, what, and what came of it; ids by their names."""
     done = entry.outcome == "done"
-    text = f"{entry.origin}  {entry.action} {entry.target}  {entry.outcome}"
+    target = names.get(entry.target, entry.target)
+    text = f"{entry.origin}  {entry.action} {target}  {entry.outcome}"
     key = f"audit:{entry.at}:{entry.origin}:{entry.action}:{entry.target}"
     return Entry(key, _stamp(entry.at), "info" if done else "warning", AUDIT, text)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from textual.widgets import Markdown, TextArea
 
 from core.client import Client
 from core.demo.models import expected
+from core.demo.process import CoreProcess
 from core.schema import Chunk, InstanceState, LoadOptions
 from tui.screens.chat import Chat
 from tui.screens.chat_words import partners, temperature
@@ -39,39 +41,39 @@ async def loaded(client: Client) -> None:
     await client.loaded(TINY, LoadOptions(context_length=ROOM))
 
 
-def chat(at) -> Chat:
+def chat(at: Any) -> Chat:
     return at.app.query_one(Chat)
 
 
-def composer(at) -> TextArea:
+def composer(at: Any) -> TextArea:
     return at.app.query_one("#chat Composer", TextArea)
 
 
-def answers(at) -> list[str]:
+def answers(at: Any) -> list[str]:
     return [answer.text for answer in chat(at).query(Answer)]
 
 
-def figures(at) -> str:
+def figures(at: Any) -> str:
     return str(list(chat(at).query(Answer))[-1].query_one(".figures").render())
 
 
-def said(at) -> list[str]:
+def said(at: Any) -> list[str]:
     return [message.text for message in at.app.messages]
 
 
-async def say(at, text: str) -> None:
+async def say(at: Any, text: str) -> None:
     """Write and send."""
     await at.press(*("space" if c == " " else c for c in text), "enter")
 
 
-async def ended(at, count: int = 1) -> None:
+async def ended(at: Any, count: int = 1) -> None:
     """Wait until so many answers have ended."""
     await at.until(
         lambda: sum(a.ended for a in chat(at).query(Answer)) == count and not chat(at).talking
     )
 
 
-async def test_without_a_model_it_says_what_to_do(screen) -> None:
+async def test_without_a_model_it_says_what_to_do(screen: Any) -> None:
     async with screen("chat") as at:
         await at.sees("No model is loaded", "Load a model in the Catalog")
         await say(at, "hello")
@@ -79,7 +81,7 @@ async def test_without_a_model_it_says_what_to_do(screen) -> None:
         assert composer(at).text == "hello"
 
 
-async def test_a_known_answer_with_its_figures(screen) -> None:
+async def test_a_known_answer_with_its_figures(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         await at.sees("tiny", "ready, context 64k")
         await say(at, "count for me")
@@ -89,7 +91,7 @@ async def test_a_known_answer_with_its_figures(screen) -> None:
         assert composer(at).has_focus
 
 
-async def test_a_conversation_remembers_and_can_begin_anew(screen) -> None:
+async def test_a_conversation_remembers_and_can_begin_anew(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         await say(at, "count")
         await ended(at)
@@ -103,7 +105,7 @@ async def test_a_conversation_remembers_and_can_begin_anew(screen) -> None:
         await at.sees("Nothing is said yet")
 
 
-async def test_escape_stops_at_once_and_the_engine_is_free(screen) -> None:
+async def test_escape_stops_at_once_and_the_engine_is_free(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         await say(at, "loop")
         await at.until(lambda: bool(answers(at)) and "Tick" in answers(at)[0])
@@ -118,7 +120,7 @@ async def test_escape_stops_at_once_and_the_engine_is_free(screen) -> None:
         assert not composer(at).has_focus
 
 
-async def test_no_key_is_lost_while_an_answer_streams(screen) -> None:
+async def test_no_key_is_lost_while_an_answer_streams(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         await say(at, "loop")
         await at.until(lambda: bool(answers(at)) and len(answers(at)[0]) > 50)
@@ -130,7 +132,7 @@ async def test_no_key_is_lost_while_an_answer_streams(screen) -> None:
         assert composer(at).text == "what was typed meanwhile"
 
 
-async def test_a_long_answer_scrolls_and_stays_where_one_reads(screen) -> None:
+async def test_a_long_answer_scrolls_and_stays_where_one_reads(screen: Any) -> None:
     async with screen("chat", before=loaded, size=(60, 15)) as at:
         turns = at.app.query_one("#chat #turns")
         await say(at, "loop")
@@ -150,7 +152,7 @@ async def test_a_long_answer_scrolls_and_stays_where_one_reads(screen) -> None:
         await at.until(lambda: turns.scroll_y == 0)
 
 
-async def test_copies_the_answer_and_the_conversation(screen) -> None:
+async def test_copies_the_answer_and_the_conversation(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         await at.press("escape", "y")
         await at.until(lambda: any("nothing to copy" in text for text in said(at)))
@@ -163,7 +165,7 @@ async def test_copies_the_answer_and_the_conversation(screen) -> None:
         assert at.app.clipboard == f"user: count\n\nassistant: {expected('count')}"
 
 
-async def test_system_prompt_and_temperature_are_at_hand(screen) -> None:
+async def test_system_prompt_and_temperature_are_at_hand(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         await at.press("escape", "s")
         await at.sees("System prompt")
@@ -181,7 +183,7 @@ async def test_system_prompt_and_temperature_are_at_hand(screen) -> None:
         await at.sees("temperature 0.2")
 
 
-async def test_a_model_that_is_not_loaded_is_loaded_first(screen) -> None:
+async def test_a_model_that_is_not_loaded_is_loaded_first(screen: Any) -> None:
     async with screen("chat", before=fetched) as at:
         await at.sees("No model is loaded")
         await at.press("escape", "m")
@@ -193,7 +195,7 @@ async def test_a_model_that_is_not_loaded_is_loaded_first(screen) -> None:
         await at.sees("ready, context")
 
 
-async def test_goes_round_the_models(screen) -> None:
+async def test_goes_round_the_models(screen: Any) -> None:
     async with screen("chat", before=lambda client: fetched(client, TINY, OTHER)) as at:
         ids = [model.id for model in partners(at.state)]
         assert len(ids) == 2
@@ -203,7 +205,7 @@ async def test_goes_round_the_models(screen) -> None:
             assert chat(at).model_id == id
 
 
-async def test_asks_again(screen) -> None:
+async def test_asks_again(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         await say(at, "count")
         await ended(at)
@@ -213,7 +215,9 @@ async def test_asks_again(screen) -> None:
         assert len(chat(at)._said) == 2
 
 
-async def test_a_core_that_dies_mid_answer_is_said_and_the_text_stays(screen, core) -> None:
+async def test_a_core_that_dies_mid_answer_is_said_and_the_text_stays(
+    screen: Any, core: CoreProcess
+) -> None:
     async with screen("chat", before=loaded) as at:
         await say(at, "loop")
         await at.until(lambda: bool(answers(at)) and "Tick" in answers(at)[0])
@@ -223,7 +227,7 @@ async def test_a_core_that_dies_mid_answer_is_said_and_the_text_stays(screen, co
         await at.sees("reconnecting")
 
 
-async def test_the_footer_shows_the_keys_that_hold(screen) -> None:
+async def test_the_footer_shows_the_keys_that_hold(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         await at.sees("enter send", "ctrl+j new line", "esc keys")
         assert "q quit" not in at.text
@@ -233,13 +237,13 @@ async def test_the_footer_shows_the_keys_that_hold(screen) -> None:
         await at.sees("While writing", "Send what is written.")
 
 
-async def test_writes_more_than_one_line(screen) -> None:
+async def test_writes_more_than_one_line(screen: Any) -> None:
     async with screen("chat") as at:
         await at.press("a", "ctrl+j", "b", "1", "question_mark", "q")
         assert composer(at).text == "a\nb1?q"
 
 
-async def test_leaving_while_an_answer_streams_is_quiet(screen) -> None:
+async def test_leaving_while_an_answer_streams_is_quiet(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         await say(at, "loop")
         await at.until(lambda: bool(answers(at)) and "Tick" in answers(at)[0])
@@ -251,7 +255,7 @@ HOSTILE = (
 )
 
 
-async def test_a_hostile_answer_is_only_text(screen) -> None:
+async def test_a_hostile_answer_is_only_text(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         answer = Answer("na\x1b[31mme\u202e [red]x[/red]", at.app.glyphs)
         await chat(at).query_one("#turns").mount(answer)
@@ -272,7 +276,7 @@ def test_markdown_makes_no_characters_of_its_own() -> None:
     assert text == "&#8238; &amp; <http://a/%1b> http://a/%1b"
 
 
-async def test_markdown_is_drawn_as_markdown(screen) -> None:
+async def test_markdown_is_drawn_as_markdown(screen: Any) -> None:
     async with screen("chat") as at:
         answer = Answer("m", at.app.glyphs)
         await chat(at).query_one("#turns").mount(answer)
@@ -293,7 +297,7 @@ def test_temperatures(text: str, value: float | None) -> None:
 
 @pytest.mark.parametrize("text", ["-1", "2.1", "nan", "hot", "inf"])
 def test_no_temperatures(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=text if text != "hot" else "could not convert"):
         temperature(text)
 
 
