@@ -1,0 +1,227 @@
+"""What goes wrong in an MLX folder costs its instance, and is told; its code never runs."""
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.demo.bench import Bench, model
+from core.demo.models import expected
+from core.errors import EngineFailed, EngineMissing
+from core.runtime.platforms import is_apple_silicon, mlx_remedy
+from core.schema import InstanceState, LoadOptions, Model
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+
+Spoil = Callable[[Path], None]
+
+
+def config(**changes: object) -> Spoil:
+    return lambda folder: rewrite(folder / CONFIG, changes)
+
+
+def tokenizer_config(**changes: object) -> Spoil:
+    return lambda folder: rewrite(folder / TOKENIZER_CONFIG, changes)
+
+
+def rewrite(path: Path, changes: dict[str, object]) -> None:
+    document = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({k: v for k, v in document.items() if v is not None}))
+
+
+def text(name: str, content: str) -> Spoil:
+    return lambda folder: void((folder / name).write_text(content))
+
+
+def void(_result: object) -> None:
+    """Give nothing, whatever came."""
+
+
+def without(name: str) -> Spoil:
+    return lambda folder: (folder / name).unlink()
+
+
+def header(change: Callable[[dict[str, Any]], object]) -> Spoil:
+    """Weights whose header was changed, with the same data behind it."""
+
+    def spoil(folder: Path) -> None:
+        data = (folder / WEIGHTS).read_bytes()
+        (length,) = struct.unpack("<Q", data[:8])
+        table = json.loads(data[8 : 8 + length])
+        change(table)
+        head = json.dumps(table).encode()
+        (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(head)) + head + data[8 + length :])
+
+    return spoil
+
+
+def cut(share: float) -> Spoil:
+    def spoil(folder: Path) -> None:
+        data = (folder / WEIGHTS).read_bytes()
+        (folder / WEIGHTS).write_bytes(data[: int(len(data) * share)])
+
+    return spoil
+
+
+def turned(table: dict[str, Any]) -> None:
+    """Another shape of the same size."""
+    table["lm_head.weight"]["shape"].reverse()
+
+
+KINDS: dict[str, tuple[Spoil, str]] = {
+    "no folder": (shutil.rmtree, "no folder"),
+    "no config": (without(CONFIG), r"config\.json cannot be read"),
+    "config is HTML": (text(CONFIG, "<!doctype html>"), r"config\.json is not sound"),
+    "no model type": (config(model_type=None), "model_type"),
+    "strange model type": (config(model_type="../../etc"), "model_type"),
+    "unknown architecture": (config(model_type="nobody_knows"), "not supported"),
+    "a part of mlx-lm as architecture": (config(model_type="cache"), "Model"),
+    "no weights": (without(WEIGHTS), "no safetensors"),
+    "no tokenizer": (without(TOKENIZER), "no tokenizer"),
+    "tokenizer is HTML": (text(TOKENIZER, "<!doctype html>"), r"tokenizer\.json"),
+    "tokenizer is none": (text(TOKENIZER, "{}"), "tokenizer|mlx-lm refused"),
+    "weights cut off": (cut(0.5), "has .* bytes and should have"),
+    "header cut off": (cut(0.0001), "cut off|claims"),
+    "absurd length": (lambda f: void((f / WEIGHTS).write_bytes(b"\xff" * 64)), "claims"),
+    "offsets beyond the file": (
+        header(lambda t: t["lm_head.weight"].update(data_offsets=[0, 1 << 60])),
+        "shape|gaps",
+    ),
+    "wrong shape": (header(turned), "shape"),
+    "a tensor is missing": (header(lambda t: t.update(x=t.pop("lm_head.weight"))), "lm_head|x"),
+    "absurd layers": (config(num_hidden_layers=10**6), "1000000 layers"),
+    "no heads": (config(num_attention_heads=0, num_key_value_heads=0), "refused"),
+    "other width": (config(hidden_size=512), "shape"),
+    "absurd width": (config(hidden_size=1 << 40), "refused"),
+    "absurd vocabulary": (config(vocab_size=1 << 30), "shape"),
+    "a width in words": (config(hidden_size="wide"), "refused"),
+}
+
+
+def spoiled(mlx: Path, folder: Path, spoil: Spoil) -> Path:
+    shutil.copytree(mlx, folder)
+    spoil(folder)
+    return folder
+
+
+def mlx_model(path: Path) -> Model:
+    return replace(model(path), format="mlx")
+
+
+@pytest.fixture
+def mlx(demo_models: Path) -> Path:
+    return demo_models / "tiny-mlx"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_bad_folder_fails_with_a_reason(
+    bench: Bench, mlx: Path, tmp_path: Path, kind: str
+) -> None:
+    spoil, words = KINDS[kind]
+    path = spoiled(mlx, tmp_path / "bad", spoil)
+    failed = await bench.engines.load(mlx_model(path), LoadOptions())
+    with pytest.raises(EngineFailed, match=words) as caught:
+        await bench.engines.ready(failed.id)
+    record = bench.engines.instances[failed.id]
+    assert (record.state, record.pid) == (InstanceState.FAILED, None)
+    assert caught.value.remedy
+    assert len(caught.value.message) < 600
+    await bench.engines.remove(failed.id)
+
+
+async def test_another_instance_lives_on_beside_a_bad_one(
+    bench: Bench, mlx: Path, tmp_path: Path
+) -> None:
+    good = await bench.loaded(mlx)
+    path = spoiled(mlx, tmp_path / "bad", cut(0.5))
+    failed = await bench.engines.load(mlx_model(path), LoadOptions())
+    with pytest.raises(EngineFailed):
+        await bench.engines.ready(failed.id)
+    assert await bench.answer(good, "count") == expected("count")
+
+
+CODE = {
+    "model_file": config(model_file="run.py"),
+    "auto_map": config(auto_map={"AutoModel": "run.Model", "AutoConfig": "run.Config"}),
+    "nested": config(text_config={"auto_map": {"AutoTokenizer": ["run.Tokenizer", None]}}),
+    "attention": config(_attn_implementation_internal="somebody/kernel"),
+    "tokenizer": tokenizer_config(auto_map={"AutoTokenizer": ["run.Tokenizer", None]}),
+}
+
+
+@pytest.mark.parametrize("kind", CODE)
+async def test_the_code_of_a_model_never_runs(
+    bench: Bench, mlx: Path, tmp_path: Path, kind: str
+) -> None:
+    proof = tmp_path / "proof"
+    path = spoiled(mlx, tmp_path / "bad", CODE[kind])
+    (path / "run.py").write_text(
+        f"open({str(proof)!r}, 'w')\nModel = Config = Tokenizer = object\n"
+    )
+    failed = await bench.engines.load(mlx_model(path), LoadOptions())
+    with pytest.raises(EngineFailed, match="names Python code to run"):
+        await bench.engines.ready(failed.id)
+    assert not proof.exists()
+    stages = {change.stage for change in bench.changes}
+    assert "checking files" in stages
+    assert "starting mlx-lm" not in stages, "it was refused before mlx-lm was imported"
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [("0.31.3", "CVE-2026-5843"), (None, "not installed")],
+)
+async def test_an_engine_that_is_too_old_or_missing_says_how_to_get_it(
+    bench: Bench,
+    mlx: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str | None,
+    words: str,
+) -> None:
+    # Found first by the engine's process: another version of mlx-lm, or an mlx that is broken.
+    if version:
+        info = tmp_path / f"mlx_lm-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mlx-lm\nVersion: {version}\n")
+    else:
+        (tmp_path / "mlx").mkdir()
+        (tmp_path / "mlx" / "__init__.py").write_text("raise ImportError('not here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    llama, found = await bench.engines.probe()
+    assert llama.available
+    assert (found.name, found.available, found.formats) == ("mlx", False, ("mlx",))
+    assert words in (found.why_not or "")
+    assert "pip install 'modeldeck[mlx]'" in (found.why_not or "")
+    instance = await bench.engines.load(mlx_model(mlx), LoadOptions())
+    with pytest.raises(EngineMissing, match=words):
+        await bench.engines.ready(instance.id)
+
+
+async def test_the_probe_names_version_and_device(bench: Bench) -> None:
+    from importlib.metadata import version
+
+    _, mlx = await bench.engines.probe()
+    assert (mlx.version, mlx.available, mlx.why_not) == (version("mlx-lm"), True, None)
+    assert mlx.devices == ("CPU",)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "words"),
+    [
+        ("darwin", "arm64", "'modeldeck[local]'"),
+        ("linux", "x86_64", "'modeldeck[mlx]'"),
+        ("linux", "aarch64", "'modeldeck[mlx]'"),
+        ("darwin", "x86_64", "GGUF"),
+        ("win32", "AMD64", "GGUF"),
+    ],
+)
+def test_what_to_install_depends_on_the_machine(system: str, machine: str, words: str) -> None:
+    assert words in mlx_remedy(system, machine)
+    assert is_apple_silicon(system, machine) == ((system, machine) == ("darwin", "arm64"))
