@@ -33,6 +33,7 @@ from tui.help import Help
 from tui.keys import KeysInOrder
 from tui.link import Attach, Link, LinkState, LinkStatus, Revive
 from tui.news import news
+from tui.painting import Frame
 from tui.screens import VIEWS
 from tui.screens.themes import ThemePicker
 from tui.screens.view import View
@@ -165,6 +166,10 @@ class Dashboard(KeysInOrder):
         self._problems = [*problems, *keymap_problems(scopes, keymap), *themes.problems]
         if not known:
             self._problems.append(f"there is no theme {settings.theme!r}")
+
+    def get_default_screen(self) -> Frame:
+        """The screen under whatever lies on it."""
+        return Frame()
 
     def compose(self) -> ComposeResult:
         """The frame, with the views inside."""
