@@ -22,13 +22,13 @@ def news(before: State | None, now: State) -> list[News]:
     if before.downloads is not now.downloads:
         for job in now.downloads.values():
             was = before.downloads.get(job.id)
-            if was is not None and was.state != job.state:
+            if was is None or was.state != job.state:  # a short one was never seen under way
                 said += _download(job)
     if before.instances is not now.instances:
         for instance in now.instances.values():
-            was_instance = before.instances.get(instance.id)
-            if was_instance is not None and was_instance.state is not instance.state:
-                said += _instance(was_instance, instance)
+            known = before.instances.get(instance.id)
+            if known is None or known.state is not instance.state:
+                said += _instance(known.state if known else InstanceState.STARTING, instance)
     return said
 
 
@@ -41,11 +41,11 @@ def _download(job: Download) -> list[News]:
     return []
 
 
-def _instance(was: Instance, now: Instance) -> list[News]:
-    if now.state is InstanceState.READY and was.state is InstanceState.STARTING:
+def _instance(was: InstanceState, now: Instance) -> list[News]:
+    if now.state is InstanceState.READY and was is InstanceState.STARTING:
         return [(pages.loaded(now)[0], "done")]
     if now.state is InstanceState.FAILED:
         why = f": {from_info(now.error)}" if now.error else ""
-        verb = "could not be loaded" if was.state is InstanceState.STARTING else "ended"
+        verb = "could not be loaded" if was is InstanceState.STARTING else "ended"
         return [(f"{now.unique} {verb}{why}", "error")]
     return []

@@ -70,7 +70,7 @@ class Catalog(CatalogVerbs):
         & > #body { height: 1fr; }
         & #rows { width: 1fr; }
         & Detail { display: none; width: 1fr; }
-        &.wide Detail { display: block; width: 41%; min-width: 47; max-width: 76;
+        &.wide Detail { display: block; width: 42%; min-width: 50; max-width: 76;
                         border-left: solid $panel; }
         &.detail Detail { display: block; }
         &.detail #rows { display: none; }

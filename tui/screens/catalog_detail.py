@@ -21,10 +21,10 @@ from tui.widgets.table import Line, Table
 
 COLUMNS = (
     Column("sign", "", 1),
-    Column("quantization", "variant", 8, grow=True),
+    Column("quantization", "variant", 7, grow=True),
     Column("size", "size", 7, right=True, rank=1),
     Column("fit", "fit", 9),
-    Column("needs", "GiB", 12, right=True, rank=2),
+    Column("needs", "GiB", 13, right=True, rank=2),
     Column("files", "files", 5, right=True, rank=3),
 )
 
@@ -226,13 +226,16 @@ class Detail(Vertical):
         if fit is None or fit.forecast is None:
             words = why or (fit and fit.reason) or ("not known" if facts.note else "asking")
             return text.append("needs     ", muted).append(fmt.clean(words))
-        tall = self.size.width < ONE_LINE and self.app.size.height >= TALL
-        self._items(text, fit.forecast, tall=tall)
+        if fit.forecast.kv_bytes or fit.exact:
+            tall = self.size.width < ONE_LINE and self.app.size.height >= TALL
+            self._items(text, fit.forecast, tall=tall)
+        else:
+            text.append("needs     ", muted).append(f"about {fmt.memory(fit.forecast.total_bytes)}")
         text.append("\nverdict   ", muted)
         text.append(fit.verdict, painter.ink(VERDICT_INK[fit.verdict]))
         text.append(f"  {needs(fit)} GiB" if needs(fit) else "")
         text.append("\n          ")
-        source = "planned by the engine itself" if fit.exact else "about, by its size"
+        source = "planned by the engine itself" if fit.exact else "told by the size of its files"
         return text.append(source, muted)
 
     def _items(self, text: Text, forecast: Forecast, *, tall: bool) -> None:

@@ -24,12 +24,12 @@ BAR = 7
 
 COLUMNS = (
     Column("sign", "", 1),
-    Column("name", "model", 18, grow=True, most=32),
+    Column("name", "model", 22, grow=True, most=32),
     Column("parameters", "params", 6, right=True, rank=4),
     Column("quantization", "quant", 7, rank=2),
     Column("size", "size", 7, right=True, rank=3),
     Column("fit", "fit", 9),
-    Column("needs", "GiB", 12, right=True, rank=5),
+    Column("needs", "GiB", 13, right=True, rank=5),
     Column("context", "ctx", 5, right=True, rank=6),
     Column("runtime", "runtime", 9, rank=7),
     Column("state", "state", 11, grow=True, most=28),

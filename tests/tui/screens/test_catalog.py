@@ -1,0 +1,521 @@
+"""Every verb of the catalog, against a real core, hub and llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+from core.client import Client
+from core.demo.hub import DemoHub
+from core.schema import LoadOptions, Model, ModelSeed, SearchHit
+from tui.format import ASCII
+from tui.screens.catalog import Catalog
+from tui.screens.catalog_rows import Show, Sort
+
+TINY = "deck/tiny-GGUF:Q8_0"
+F16 = "deck/tiny-GGUF:F16"
+PADDED = "deck/padded-GGUF:F16"
+
+SLOW = 200_000
+"""Bytes a second on each connection: the padded model takes long enough to be seen."""
+
+
+def fetched(*names: str) -> Callable[[Client], Awaitable[object]]:
+    """Downloads models before the dashboard opens."""
+
+    async def fetch(client: Client) -> None:
+        for name in names:
+            await client.download(name)
+        await client.until(
+            lambda s: {m.unique for m in s.models.values() if m.downloaded} >= {*names}
+        )
+
+    return fetch
+
+
+def catalog(at: Any) -> Catalog:
+    found: Catalog = at.app.query_one(Catalog)
+    return found
+
+
+def model(at: Any, name: str = TINY) -> Model | None:
+    return next((m for m in at.state.models.values() if m.unique == name), None)
+
+
+def downloaded(at: Any, name: str = TINY) -> bool:
+    found = model(at, name)
+    return found is not None and found.downloaded
+
+
+def loaded(at: Any) -> list[str]:
+    return [i.unique for i in at.state.instances.values() if i.state in ("ready", "busy")]
+
+
+async def write(at: Any, text: str) -> None:
+    await at.press(*text)
+
+
+async def go(at: Any, name: str) -> None:
+    """Put the cursor on a listed model."""
+    await at.until(lambda: model(at, name) is not None)
+    found = model(at, name)
+    assert found is not None
+    await at.until(lambda: catalog(at).table.move_to(found.id))
+    await at.pilot.pause()
+
+
+async def search(at: Any, words: str, repo: str) -> None:
+    """Write a filter, and go to what the Hub found for it."""
+    await at.press("slash")
+    await write(at, words)
+    await at.until(lambda: catalog(at).table.move_to(f"hub:{repo}"))
+    await at.press("enter")
+
+
+async def test_the_list_is_there_with_its_verdicts(screen: Any) -> None:
+    async with screen("catalog") as at:
+        await at.sees("Gemma 3 4B", "too large", f"{len(at.state.models)} models")
+        await at.until(lambda: at.text.count(" fits ") > 5)
+
+
+async def test_the_filter_follows_every_letter_and_esc_takes_it_back(screen: Any) -> None:
+    async with screen("catalog") as at:
+        await at.sees("Gemma 3 4B")
+        every = len(catalog(at).table.items)
+        await at.press("slash")
+        counts = []
+        for letter in "qwen":
+            await write(at, letter)
+            counts.append(len([r for r in catalog(at).table.items if isinstance(r, Model)]))
+        assert counts == sorted(counts, reverse=True)
+        assert 0 < counts[-1] < every
+        assert "Gemma 3 4B" not in at.text
+        await at.press("down", "down")
+        assert catalog(at).table.cursor_item == catalog(at).table.items[2]
+        await at.press("escape")
+        assert len(catalog(at).table.items) == every
+        assert at.app.focused is catalog(at).table
+
+
+async def test_hub_results_join_under_a_rule(screen: Any) -> None:
+    async with screen("catalog") as at:
+        await at.press("slash")
+        await write(at, "tiny")
+        await at.sees('Hugging Face: "tiny"', "deck/tiny-GGUF", "deck/tiny-mlx", "4.2k")
+        await at.press("enter", "G")
+        assert isinstance(catalog(at).table.cursor_item, SearchHit)
+        await at.press("escape")
+        assert "Hugging Face" not in at.text
+
+
+async def test_a_hub_that_is_away_is_said_and_the_list_stays(screen: Any, hub: DemoHub) -> None:
+    async with screen("catalog") as at:
+        hub.online = False
+        await at.press("slash")
+        await write(at, "qwen")
+        await at.sees("cannot be reached", "Qwen3")
+
+
+async def test_h_searches_at_once_and_asks_for_words_without_any(screen: Any) -> None:
+    async with screen("catalog") as at:
+        await at.press("h")
+        await at.sees("Write what to search the Hub for.")
+        await write(at, "tiny")
+        await at.press("enter", "h")
+        await at.sees("deck/tiny-GGUF")
+
+
+async def test_find_choose_download_load_unload_and_delete(screen: Any) -> None:
+    async with screen("catalog") as at:
+        await search(at, "tiny", "deck/tiny-GGUF")
+        await at.press("d")
+        await at.sees("deck/tiny-GGUF has several variants: choose one.")
+        await at.until(lambda: len(catalog(at).detail.table.items) == 2)
+        await at.until(lambda: catalog(at).detail.table.has_focus)
+        await at.sees("Q8_0", "F16", "planned by the engine itself")
+        await at.press("d")
+        await at.until(lambda: downloaded(at))
+        await at.sees("deck/tiny-GGUF:Q8_0 downloaded:")
+        await at.press("l")
+        await at.until(lambda: loaded(at) == [TINY])
+        await at.sees("ready in", "1 loaded")
+        await at.press("escape", "escape", "escape")
+        await go(at, TINY)
+        await at.sees("tiny", "loaded")
+        await at.press("u")
+        await at.until(lambda: not loaded(at))
+        await at.sees("unloaded: freed", "its process is gone")
+        await at.press("x")
+        await at.sees("Delete the files of deck/tiny-GGUF:Q8_0.", "gives back 1.7 MB", "y deletes")
+        await at.press("n")
+        assert downloaded(at)
+        await at.press("x")
+        await at.sees("y deletes them")
+        await at.press("y")
+        await at.until(lambda: not downloaded(at))
+        await at.sees("freed 1.7 MB")
+
+
+async def test_a_download_shows_its_progress_and_is_cancelled(screen: Any, hub: DemoHub) -> None:
+    hub.rate_bytes_per_s = SLOW
+    async with screen("catalog", size=(160, 40)) as at:
+        await search(at, "padded", "deck/padded-GGUF")
+        await at.until(lambda: len(catalog(at).detail.table.items) == 1)
+        await at.press("d")
+        await at.until(lambda: model(at, PADDED) is not None)
+        await at.press("escape", "escape")
+        await go(at, PADDED)
+        await at.until(lambda: "MB/s" in row(at, "padded") and " % " in row(at, "padded"))
+        await at.press("c")
+        await at.sees("cancelled;", "are kept for next time")
+        await at.press("c")
+        await at.sees("is not being downloaded")
+        hub.rate_bytes_per_s = None
+        await at.press("d")
+        await at.until(lambda: downloaded(at, PADDED))
+
+
+def row(at: Any, word: str) -> str:
+    """The first line of the table with the word in it."""
+    body = at.text.split("\n")[2:]
+    return next((line for line in body if word in line), "")
+
+
+async def test_verbs_act_on_the_marked_rows(screen: Any) -> None:
+    async with screen("catalog", before=fetched(TINY, F16)) as at:
+        await at.press("slash")
+        await write(at, "deck/tiny-GGUF")
+        await at.press("enter", "g", "space", "space")
+        await at.sees("2 marked of 2 models")
+        await at.press("l")
+        await at.until(lambda: sorted(loaded(at)) == [F16, TINY])
+        await at.press("u")
+        await at.until(lambda: not loaded(at))
+        await at.press("x")
+        await at.sees(f"{F16}, {TINY}" if F16 in at.text else TINY, "y deletes them")
+        await at.press("y")
+        await at.until(lambda: not downloaded(at) and not downloaded(at, F16))
+
+
+async def test_esc_goes_back_one_step_at_a_time(screen: Any) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        view = catalog(at)
+        await at.press("s", "slash")
+        await write(at, "tiny")
+        await at.press("enter")
+        await at.until(lambda: view.table.cursor_item is not None)
+        await at.press("space", "g", "enter")
+        assert view.detail.table.has_focus
+        await at.press("escape")
+        assert view.table.has_focus
+        assert view.table.marks
+        await at.press("escape")
+        assert not view.table.marks
+        assert view.shown is Show.DOWNLOADED
+        await at.press("escape")
+        assert "tiny" not in at.text.split("\n")[1]
+        await at.press("escape")
+        assert view.shown is Show.ALL
+
+
+async def test_what_is_shown_goes_round(screen: Any) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        view = catalog(at)
+        await at.until(lambda: bool(view._fits))
+        seen = {}
+        for _ in Show:
+            seen[view.shown] = len(view.table.items)
+            await at.press("s")
+        assert view.shown is Show.ALL
+        assert seen[Show.DOWNLOADED] == 1
+        assert seen[Show.LOADED] == seen[Show.CUSTOM] == 0
+        assert 1 < seen[Show.FITS] <= seen[Show.ALL]
+        await at.press("s", "s")
+        await at.sees("No model is like this.", "esc shows the others")
+
+
+async def test_sorting_goes_round_and_keeps_the_cursor(screen: Any) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        view = catalog(at)
+        await at.until(lambda: bool(view._fits))
+        first = view.table.items[0]
+        assert isinstance(first, Model)
+        assert first.unique == TINY
+        key = view.table.cursor_key
+        for sort in [*Sort][1:]:
+            await at.press("o")
+            assert view.sort is sort
+            assert view.table.cursor_key == key
+            await at.sees(f"sort: {sort}")
+            models = [m for m in view.table.items if isinstance(m, Model)]
+            if sort is Sort.SIZE:
+                sizes = [m.size_bytes for m in models if m.size_bytes is not None]
+                assert sizes == sorted(sizes)
+            if sort is Sort.NAME:
+                assert [m.name.casefold() for m in models] == sorted(
+                    m.name.casefold() for m in models
+                )
+        await at.press("o")
+        assert view.sort is Sort.HERE
+
+
+async def test_the_fit_follows_the_context_length(screen: Any) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        await go(at, TINY)
+        await at.sees("[ 8192 ]", "planned by the engine itself", "KV cache")
+
+        def kv_bytes() -> int:
+            fit = catalog(at)._fits.get(catalog(at).table.cursor_key or "")
+            return fit.forecast.kv_bytes if fit and fit.forecast and fit.exact else 0
+
+        before = kv_bytes()
+        await at.press("right")
+        await at.sees("[ 16384 ]")
+        await at.until(lambda: kv_bytes() == 2 * before)
+        await at.press("left", "left")
+        await at.sees("[ 4096 ]")
+        await at.until(lambda: 2 * kv_bytes() == before)
+        await at.press("l")
+        await at.until(lambda: loaded(at) == [TINY])
+        (instance,) = at.state.instances.values()
+        assert instance.context_length == 4096
+
+
+async def test_load_with_options_that_are_checked(screen: Any) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        await go(at, TINY)
+        await at.press("L")
+        await at.sees(f"Load {TINY} with", "context_length=8192", "kv_cache_type")
+        await at.press("ctrl+u")
+        await write(at, "contex_length=512")
+        await at.press("enter")
+        await at.sees("contex_length=512 is no option.")
+        await at.press("ctrl+u")
+        await write(at, "context_length=512 kv_cache_type=q8_0 mmap=false")
+        await at.press("enter")
+        await at.until(lambda: loaded(at) == [TINY])
+        (instance,) = at.state.instances.values()
+        assert instance.options.kv_cache_type == "q8_0"
+        assert (instance.context_length, instance.options.mmap) == (512, False)
+        await at.press("u")
+        await at.until(lambda: not loaded(at))
+
+
+async def test_a_load_that_is_refused_can_be_forced(screen: Any, monkeypatch: Any) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        await go(at, TINY)
+        await at.press("L")
+        await at.sees("context_length=8192")
+        free = at.state.memory.available_bytes
+        assert free is not None
+        length = 16_777_216
+        fit = await at.client.fit(TINY, length)
+        if fit.verdict == "fits":
+            pytest.skip("this machine has room for a tiny model at the longest context there is")
+        await at.press("ctrl+u")
+        await write(at, f"context_length={length}")
+        await at.press("enter")
+        await at.sees("y loads it anyway")
+        await at.press("n")
+        assert not loaded(at)
+
+
+async def test_a_model_that_is_not_an_engine_s_fails_in_words(screen: Any) -> None:
+    name = "deck/broken-GGUF"
+    async with screen("catalog") as at:
+        repository = await at.client.repository(name)
+        unique = repository.variants[0].unique
+        await at.client.download(unique)
+        await at.until(lambda: downloaded(at, unique))
+        await go(at, unique)
+        await at.press("l")
+        await at.until(lambda: any(m.severity == "error" for m in at.app.messages))
+
+
+async def test_a_gated_repository_says_where_and_how(screen: Any, hub: DemoHub) -> None:
+    async with screen("catalog") as at:
+        await search(at, "gated", "deck/gated-GGUF")
+        await at.sees("gated", f"{hub.url}/deck/gated-GGUF"[:30], "hf auth login")
+        await at.press("enter", "d")
+        await at.until(lambda: any("gated" in m.text for m in at.app.messages))
+
+
+async def test_chat_and_copy(screen: Any) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        await go(at, TINY)
+        await at.press("y")
+        found = model(at)
+        assert found is not None
+        assert at.app.clipboard == found.path
+        await at.press("t")
+        await at.until(lambda: at.app.current == "chat")
+        await at.press("escape", "escape")
+        at.app.current = "catalog"
+        await at.pilot.pause()
+        await at.press("g", "G", "y")
+        last = catalog(at).table.cursor_item
+        assert isinstance(last, Model)
+        assert at.app.clipboard == last.unique
+        await at.press("t")
+        await at.sees("is not downloaded")
+        assert at.app.current == "catalog"
+
+
+async def test_the_same_verbs_say_why_they_cannot(screen: Any) -> None:
+    async with screen("catalog") as at:
+        await at.press("g")
+        for key, words in (
+            ("l", "is not downloaded"),
+            ("u", "is not loaded"),
+            ("c", "is not being downloaded"),
+            ("e", "is not a custom model"),
+            ("D", "is not a custom model"),
+            ("x", "no files in the cache"),
+        ):
+            await at.press(key)
+            await at.sees(words)
+
+
+async def test_deleting_what_is_loaded_says_so_first(screen: Any) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        await at.client.loaded(TINY, LoadOptions(context_length=256))
+        await go(at, TINY)
+        await at.until(lambda: bool(loaded(at)))
+        await at.press("x")
+        await at.sees("In use:", "y deletes them")
+        await at.press("y")
+        await at.until(lambda: not downloaded(at) and not loaded(at))
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15), (40, 10)])
+async def test_every_size_shows_name_state_and_verdict(screen: Any, size: tuple[int, int]) -> None:
+    async with screen("catalog", size=size, before=fetched(TINY)) as at:
+        await go(at, TINY)
+        await at.until(lambda: "fits" in row(at, "tiny"))
+        assert "down" in row(at, "tiny")
+        assert all(len(line) <= size[0] for line in at.text.split("\n"))
+
+
+async def test_narrow_enter_opens_the_detail_and_resizing_loses_no_place(screen: Any) -> None:
+    async with screen("catalog", size=(80, 24), before=fetched(TINY, F16)) as at:
+        view = catalog(at)
+        await go(at, TINY)
+        assert "[ 8192 ]" not in at.text
+        await at.press("enter")
+        await at.sees("variant", "Q8_0", "F16", "[ 8192 ]", "weights")
+        await at.until(lambda: len(view.detail.table.items) == 2)
+        assert view.detail.choice is not None
+        assert view.detail.choice.unique == TINY
+        for size in ((160, 50), (60, 15), (120, 40), (80, 24)):
+            await at.pilot.resize_terminal(*size)
+            await at.pilot.pause()
+            assert view.detail.table.has_focus
+            assert view.detail.choice.unique == TINY
+            found = model(at)
+            assert found is not None
+            assert view.table.cursor_key == found.id
+        await at.press("escape")
+        assert view.table.has_focus
+        assert "[ 8192 ]" not in at.text
+
+
+NAMES = (
+    "\x1b]0;owned\x07title",
+    "\x1b[31mred\x1b[0m",
+    "[bold red]markup[/] [@click=app.quit]quit[/]",
+    "\u202egnp.exe",
+    "x" * 300,
+    "👍🏽 emoji 🇩🇪 👨‍👩‍👧",
+    "日本語のとても長い模型の名前です",
+    "line\nbreak\ttab",
+)
+
+
+@pytest.mark.parametrize("size", [(160, 40), (80, 24), (60, 15)])
+async def test_hostile_names_are_plain_text_and_break_no_alignment(
+    screen: Any, size: tuple[int, int]
+) -> None:
+    async def add(client: Client) -> None:
+        for number, name in enumerate(NAMES):
+            seed = ModelSeed(name=f"{number} {name}", description=f"{name} [/] {name}")
+            await client.create_model(seed)
+
+    async with screen("catalog", size=size, before=add) as at:
+        view = catalog(at)
+        await at.press("s", "s", "s", "s")
+        assert view.shown is Show.CUSTOM
+        assert len(view.table.items) == len(NAMES)
+        for _ in NAMES:
+            await at.press("j")
+            strips = at.app.screen._compositor.render_strips()
+            assert all(char.isprintable() for strip in strips for char in strip.text)
+            assert {cell_len(strip.text) for strip in strips} == {size[0]}
+        await at.sees("[bold red]markup")
+        lines = [line for line in at.text.split("\n") if " gguf " in line]
+        columns = {cell_len(line.partition(" gguf ")[0]) for line in lines}
+        assert len(lines) == len(NAMES)
+        assert len(columns) == 1
+
+
+async def test_ascii_draws_nothing_else(screen: Any) -> None:
+    async with screen("catalog", glyphs=ASCII, before=fetched(TINY)) as at:
+        await go(at, TINY)
+        await at.sees("planned by the engine itself")
+        assert at.text.isascii(), [c for c in at.text if not c.isascii()]
+
+
+async def test_ten_thousand_models_scroll_and_filter(screen: Any) -> None:
+    async with screen("catalog") as at:
+        view = catalog(at)
+        await at.until(lambda: len(view.table.items) > 10)
+        seed = next(iter(at.state.models.values()))
+        many = {
+            f"{n}": replace(seed, id=f"{n}", unique=f"many/m{n}:Q8_0", name=f"Many {n:05}")
+            for n in range(10_000)
+        }
+        view.state = replace(at.state, models=many)
+        assert len(view.table.items) == 10_000
+        drawn = 0
+        line = view.table._draw
+
+        def counted(row: Any) -> Any:
+            nonlocal drawn
+            drawn += 1
+            return line(row)
+
+        view.table._draw = counted
+        await at.press("G", "g", "ctrl+d")
+        assert drawn < 1000
+        at.app.link.latest = replace(at.state, models=many)
+        await at.press("slash")
+        await write(at, "04242")
+        await at.until(lambda: len([r for r in view.table.items if isinstance(r, Model)]) == 1)
+
+
+async def test_the_core_going_away_leaves_the_list_and_says_why_a_verb_fails(
+    screen: Any, core: Any
+) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        await go(at, TINY)
+        core.kill()
+        await at.until(lambda: at.app.link_status.state != "live")
+        await at.press("l")
+        await at.until(lambda: any(m.severity == "error" for m in at.app.messages))
+        assert row(at, "tiny")
+        core.start()
+        await at.until(lambda: at.app.link_status.state == "live")
+
+
+async def test_the_pane_tells_of_a_download_that_failed(screen: Any) -> None:
+    async with screen("catalog") as at:
+        repository = await at.client.repository("deck/corrupt-GGUF")
+        unique = repository.variants[0].unique
+        await at.client.download(unique)
+        await at.until(lambda: any(j.state == "failed" for j in at.state.downloads.values()))
+        await go(at, unique)
+        await at.sees("failed", "corrupt-GGUF")
+        await at.until(lambda: any("failed" in m.text for m in at.app.messages))
