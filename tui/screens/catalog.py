@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual import events, on
@@ -234,7 +235,7 @@ class Catalog(CatalogVerbs):
         if len(words) < LEAST_QUERY:
             self.workers.cancel_group(self, "hub")
             return
-        self.run_worker(self._ask_hub(words, after_s), group="hub", exclusive=True)
+        self.run_worker(partial(self._ask_hub, words, after_s), group="hub", exclusive=True)
 
     async def _ask_hub(self, words: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -306,7 +307,7 @@ class Catalog(CatalogVerbs):
 
     def _inquire(self) -> None:
         """Ask about the row and the variant under the cursor, once it rests."""
-        self.run_worker(self._ask_about(self.subject()), group="detail", exclusive=True)
+        self.run_worker(partial(self._ask_about, self.subject()), group="detail", exclusive=True)
 
     async def _ask_about(self, subject: Model | SearchHit | None) -> None:
         await asyncio.sleep(REST_S)
@@ -355,11 +356,11 @@ class Catalog(CatalogVerbs):
         depends = (self.context, live, len(state.models), state.disk.cache_bytes)
         if depends != self._judged:
             self._judged = depends
-            self.run_worker(self._ask_fits(), group="fits", exclusive=True)
+            self.run_worker(self._ask_fits, group="fits", exclusive=True)
 
     def _judge_again(self) -> None:
         if self.dashboard.current == self.NAME and self.state is not None:
-            self.run_worker(self._ask_fits(), group="fits", exclusive=True)
+            self.run_worker(self._ask_fits, group="fits", exclusive=True)
 
     async def _ask_fits(self) -> None:
         context = self.context

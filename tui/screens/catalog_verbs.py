@@ -103,7 +103,7 @@ class CatalogVerbs(View):
     def action_delete(self) -> None:
         """Show what deleting would do, and ask."""
         if targets := self.targets():
-            self.run_worker(self._delete(targets), group="delete")
+            self.run_worker(partial(self._delete, targets), group="delete")
 
     async def _delete(self, targets: Sequence[Choice]) -> None:
         refs = [choice.ref for choice in targets]
@@ -131,12 +131,12 @@ class CatalogVerbs(View):
     def action_load(self) -> None:
         """Load, with the options of the last time."""
         for choice in self.targets():
-            self.run_worker(self._load(choice, self._options(choice)), group="load")
+            self.run_worker(partial(self._load, choice, self._options(choice)), group="load")
 
     def action_load_with(self) -> None:
         """Ask for the options, then load."""
         if targets := self.targets():
-            self.run_worker(self._load_with(targets[0]), group="load")
+            self.run_worker(partial(self._load_with, targets[0]), group="load")
 
     def _options(self, choice: Choice) -> LoadOptions:
         """Those of the last time, at the context length on the screen where one was chosen."""
@@ -197,7 +197,7 @@ class CatalogVerbs(View):
     def action_remove(self) -> None:
         """Take a custom model off the list."""
         if (model := self._custom()) is not None:
-            self.run_worker(self._remove(model), group="delete")
+            self.run_worker(partial(self._remove, model), group="delete")
 
     def _custom(self) -> Model | None:
         """The custom model under the cursor; says so where it is none."""

@@ -7,6 +7,7 @@ what it says against it stays in the form.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -103,7 +104,7 @@ class CustomForm(ModalScreen[Model | None]):
 
     @on(Input.Changed, "#custom-unique")
     def _typed(self) -> None:
-        self.run_worker(self._check(self._value("unique")), group="check", exclusive=True)
+        self.run_worker(partial(self._check, self._value("unique")), group="check", exclusive=True)
 
     async def _check(self, unique: str) -> None:
         await asyncio.sleep(TYPING_S)
@@ -131,7 +132,7 @@ class CustomForm(ModalScreen[Model | None]):
     @on(Input.Submitted)
     def action_send(self) -> None:
         """Save; what the core says against it is shown, and the form stays."""
-        self.run_worker(self._send(), group="send", exclusive=True)
+        self.run_worker(self._send, group="send", exclusive=True)
 
     async def _send(self) -> None:
         client = self._dashboard.link

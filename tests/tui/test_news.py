@@ -1,0 +1,63 @@
+"""What is said of the difference between two States."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from core.schema import Download, ErrorInfo, Host, Instance, InstanceState
+from core.state import State
+from tui.news import news
+
+HOST = Host(name="box", version="1", started_at="2026-01-01T00:00:00Z")
+JOB = Download(
+    id="d", model_id="m", unique="o/r:Q8_0", repo="o/r", revision="0" * 40, state="downloading",
+    total_bytes=5_000_000_000, seconds=124,
+)  # fmt: skip
+INSTANCE = Instance(
+    id="i", model_id="m", unique="o/r:Q8_0", state=InstanceState.STARTING, engine="llama.cpp"
+)
+ERROR = ErrorInfo(code="corrupt", message="It is corrupt.", remedy="Fetch it again.")
+
+
+def state(*, job: Download | None = None, instance: Instance | None = None) -> State:
+    return State(
+        host=HOST,
+        downloads={job.id: job} if job else {},
+        instances={instance.id: instance} if instance else {},
+    )
+
+
+def test_nothing_is_said_of_what_was_found_or_of_another_core() -> None:
+    done = state(job=replace(JOB, state="completed"))
+    assert news(None, done) == []
+    other = replace(done, host=replace(HOST, started_at="2026-01-02T00:00:00Z"))
+    assert news(state(job=JOB), other) == []
+    assert news(done, done) == []
+
+
+def test_a_download_that_ended_is_told_once_seen_under_way_or_not() -> None:
+    done = state(job=replace(JOB, state="completed"))
+    for before in (state(job=JOB), state()):
+        ((text, severity),) = news(before, done)
+        assert severity == "done"
+        assert text.startswith("o/r:Q8_0 downloaded: 5.0 GB in 2m04s")
+    failed = state(job=replace(JOB, state="failed", error=ERROR))
+    assert news(state(job=JOB), failed) == [
+        ("The download of o/r:Q8_0 failed: It is corrupt. Fetch it again.", "error")
+    ]
+    assert news(state(job=JOB), state(job=replace(JOB, state="paused"))) == []
+
+
+def test_a_load_that_ended_is_told() -> None:
+    before = state(instance=INSTANCE)
+    ready = replace(INSTANCE, state=InstanceState.READY, load_s=0.42)
+    ((text, severity),) = news(before, state(instance=ready))
+    assert (text[:29], severity) == ("o/r:Q8_0 ready in 0.42 s  (ll", "done")
+    failed = state(instance=replace(INSTANCE, state=InstanceState.FAILED, error=ERROR))
+    ((text, severity),) = news(before, failed)
+    assert severity == "error"
+    assert text.startswith("o/r:Q8_0 could not be loaded: It is corrupt.")
+    ((text, _),) = news(state(instance=ready), failed)
+    assert "ended" in text
+    busy = state(instance=replace(ready, state=InstanceState.BUSY))
+    assert news(busy, state(instance=ready)) == []
