@@ -1,0 +1,49 @@
+"""The main job with the keyboard alone, in a real tmux, started from a shell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.demo.vocabulary import expected
+
+SIZES = [(120, 40), (80, 24), (60, 15)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_main_job_in_the_demo(terminal: Any, width: int, height: int) -> None:
+    terminal.open(width, height)
+    terminal.command("modeldeck demo --rate 100; echo left with $?")
+    terminal.until(r"0 loaded")
+    terminal.press("/")
+    terminal.type("padded")
+    terminal.until(r"deck/padded-GGUF")
+    terminal.press("Enter")  # to the rows
+    terminal.press("Enter")  # into the repository
+    terminal.until(r"F16 +66\.5 MB")
+    terminal.press("d")
+    terminal.until(r"padded-GGUF:F16 downloaded")
+    terminal.press("Escape")
+    terminal.until(r"▸ ✓ deck/padded-GGUF .*gguf")
+    terminal.press("g")
+    terminal.until(r"▸ ✓ padded")
+    terminal.press("l")
+    terminal.until(r"● 1 loaded")
+    terminal.press("t")
+    terminal.until(r"Ask something")
+    terminal.type("Please count to ten.")
+    terminal.press("Enter")
+    terminal.until(lambda screen: expected("count") in " ".join(screen.split()))
+    terminal.press("Escape")
+    terminal.until(r"i write")
+    terminal.press("1")
+    terminal.until(r"▸ ● padded")
+    terminal.press("u")
+    terminal.until(r"0 loaded")
+    terminal.press("x")
+    terminal.until(r"y deletes")
+    terminal.press("y")
+    terminal.until(r"freed 66\.5 MB")
+    terminal.press("q")
+    assert "left with 0" in terminal.over()
