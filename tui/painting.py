@@ -40,8 +40,14 @@ class CellsCompositor(Compositor):
         return CellsUpdate(update.chops, update.spans, update.chop_ends)
 
 
-class Frame(Screen[None]):
-    """The screen that everything else lies on."""
+class Frame(Screen[None], inherit_bindings=False):
+    """The screen that everything else lies on.
+
+    Textual's own screen has `tab` for the focus; here it goes round the views.
+    """
+
+    AUTO_FOCUS = ""
+    """The view in front says where the keys go, also those that are pressed before it stands."""
 
     def __init__(self) -> None:
         super().__init__(id="_default")
