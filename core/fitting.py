@@ -6,6 +6,7 @@ the download. Plans are kept per file and options; what is free is always asked 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections import OrderedDict
@@ -14,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from core import safetensors
 from core.catalog.hub import Hub
 from core.config import Config
-from core.errors import DeckError, EngineMissing, NotEnoughMemory, NotFound
+from core.errors import DeckError, EngineFailed, EngineMissing, HubUnavailable, NotEnoughMemory
 from core.library import Library
 from core.memory import estimate
 from core.runtime.placement import Candidate, LoadPlan, NoRoom, place
@@ -110,7 +112,7 @@ class Fitting:
         HubUnavailable where the header of a remote one cannot be had.
         """
         if model.format == "mlx":
-            return self.options(model, options), self._forecast_mlx(model)
+            return await self._forecast_mlx(model, options)
         if model.downloaded and model.path is not None:
             options = self.options(model, options)
             stat = os.stat(model.path)
@@ -142,13 +144,30 @@ class Fitting:
         _limit(self._plans)
         return forecast
 
-    def _forecast_mlx(self, model: Model) -> Forecast:
-        if model.size_bytes is None:
-            raise NotFound(
-                f"The size of {model.name} is not known before the Hub was asked.",
-                "Try again when the Hub can be reached.",
-            )
-        return estimate.from_size(model.size_bytes)
+    async def _forecast_mlx(
+        self, model: Model, options: LoadOptions
+    ) -> tuple[LoadOptions, Forecast]:
+        """By the formula, from config.json and the headers of the weights, here or on the Hub.
+
+        By the size alone where the Hub cannot be asked.
+        """
+        if model.downloaded and model.path is not None:
+            try:
+                folder = await asyncio.to_thread(safetensors.read_folder, Path(model.path))
+            except DeckError as error:  # as its engine would say
+                raise EngineFailed(error.message, error.remedy) from error
+        else:
+            try:
+                selection = await self._library.selection(model)
+                folder = await self._hub.read_folder(
+                    selection.repo, selection.revision, selection.files
+                )
+            except HubUnavailable:
+                if model.size_bytes is None:
+                    raise
+                return self.options(model, options), estimate.from_size(model.size_bytes)
+        options = self.options(model, options, folder.context_length)
+        return options, estimate.from_config(folder.config, folder.weights_bytes, options)
 
     def available(self) -> int | None:
         """Memory for a new load: what is free, less what starting engines have yet to take."""

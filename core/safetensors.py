@@ -27,6 +27,9 @@ MAX_CONFIG = 4 << 20
 MAX_INDEX = 32 << 20
 """Bytes of `model.safetensors.index.json`; about 100 a tensor."""
 
+MAX_LAYERS = 10_000
+"""Layers whose kinds are listed; the deepest models have some hundred."""
+
 INDEX = "model.safetensors.index.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
@@ -115,7 +118,7 @@ def read_config(data: bytes) -> Config:
     nested = document.get("text_config")
     text: Mapping[str, Any] = {**document, **nested} if isinstance(nested, dict) else document
     heads, width = _number(text, "num_attention_heads"), _number(text, "hidden_size")
-    latent, kinds = _number(text, "kv_lora_rank"), text.get("layer_types")
+    latent = _number(text, "kv_lora_rank")
     scheme = document.get("quantization") or document.get("quantization_config")
     scheme = scheme if isinstance(scheme, dict) else {}
     model_type = document.get("model_type")
@@ -128,7 +131,7 @@ def read_config(data: bytes) -> Config:
         head_length=_number(text, "head_dim") or (width // heads if width and heads else None),
         latent_length=latent + (_number(text, "qk_rope_head_dim") or 0) if latent else None,
         window=_number(text, "sliding_window"),
-        layer_types=tuple(map(str, kinds)) if isinstance(kinds, list) else (),
+        layer_types=_layer_types(text),
         value_bytes=4 if "float32" in (text.get("torch_dtype"), text.get("dtype")) else 2,
         embedding_length=width,
         feed_forward_length=_number(text, "intermediate_size"),
@@ -136,6 +139,21 @@ def read_config(data: bytes) -> Config:
         quantization_bits=_number(scheme, "bits"),
         group_size=_number(scheme, "group_size"),
     )
+
+
+def _layer_types(text: Mapping[str, Any]) -> tuple[str, ...]:
+    """The kind of each layer: as listed, or by the rule that every n-th sees the whole text."""
+    layers = min(_number(text, "num_hidden_layers") or 0, MAX_LAYERS)
+    kinds = text.get("layer_types")
+    if isinstance(kinds, list):
+        return tuple(map(str, kinds[:layers]))
+    for key, other in (
+        ("sliding_window_pattern", "sliding_attention"),
+        ("full_attention_interval", "linear_attention"),
+    ):
+        if step := _number(text, key):
+            return tuple("full_attention" if n % step == step - 1 else other for n in range(layers))
+    return ()
 
 
 def refuse_code(data: bytes, name: str) -> dict[str, Any]:
@@ -157,6 +175,11 @@ def is_mlx(data: bytes) -> bool:
     except DeckError:
         return False
     return isinstance(scheme, dict) and "group_size" in scheme and "bits" in scheme
+
+
+def header_end(data: bytes) -> int:
+    """Where the header of a safetensors file ends that begins with `data`, in bytes."""
+    return _LENGTH.size + (int(_LENGTH.unpack_from(data)[0]) if len(data) >= _LENGTH.size else 0)
 
 
 def read_header(data: bytes, size: int) -> Weights | None:
@@ -235,6 +258,11 @@ def read_folder(folder: Path) -> Folder:
             f"{error.filename or folder} cannot be read: {error.strerror}.",
             "An MLX folder holds config.json and all its safetensors files.",
         ) from error
+    return folder_of(config, weights)
+
+
+def folder_of(config: Config, weights: list[Weights]) -> Folder:
+    """What a folder says, from what its files say."""
     return Folder(
         config=config,
         weights_bytes=sum(part.tensor_bytes for part in weights),

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from core import safetensors
 from core.catalog import gguf
 from core.catalog.answers import Answers
 from core.catalog.gguf import Header
@@ -42,6 +44,8 @@ HEADERS_LIMIT = 256 << 20
 """Bytes of headers kept: about fifty models of 5 MB each."""
 THREADS = 4
 """Questions at once; a search takes two."""
+FIRST_BYTES = 256 << 10
+"""Read of a file of weights at first: room for the names of about 2,000 tensors."""
 QUERY_LIMIT = 200
 """Characters of a search."""
 
@@ -144,6 +148,58 @@ class Hub:
         header, data = await gguf.read_remote(fetch, file.size_bytes)
         await asyncio.to_thread(self._headers.put, data, *key)
         return header, data
+
+    async def read_folder(
+        self, repo: str, revision: str, files: Sequence[RepoFile]
+    ) -> safetensors.Folder:
+        """What an MLX model on the Hub says of itself: configuration, and headers or index.
+
+        The index of split weights tells their size; where there is none, or it tells nonsense, the
+        header of every file of weights is read. Raises as `read_header`, and Forbidden for a
+        configuration that names code to run.
+        """
+        check_repo(repo)
+        check_revision(revision)
+        by_path = {file.path: file for file in files}
+        weights = [file for file in files if file.path.endswith(".safetensors")]
+        if "config.json" not in by_path or not weights:
+            raise Corrupt(f"{repo} holds no MLX model.", "Take another repository.")
+        read = partial(self._read_start, repo, revision)
+        data = await read(by_path["config.json"], safetensors.MAX_CONFIG)
+        config = safetensors.read_config(data)
+        if (index := by_path.get(safetensors.INDEX)) is not None:
+            names, total = safetensors.read_index(await read(index, safetensors.MAX_INDEX))
+            size = sum(file.size_bytes for file in weights if file.path in names)
+            # The files are a header larger than their tensors, and it is small.
+            if total is not None and 0.9 * size <= total <= size:
+                return safetensors.Folder(
+                    config=config, weights_bytes=total, tensors=0, parameters=None
+                )
+        return safetensors.folder_of(config, [await self._weights(read, file) for file in weights])
+
+    async def _weights(
+        self, read: Callable[[RepoFile, int], Awaitable[bytes]], file: RepoFile
+    ) -> safetensors.Weights:
+        length = FIRST_BYTES
+        while True:
+            data = await read(file, length)
+            if (found := safetensors.read_header(data, file.size_bytes)) is not None:
+                return found
+            wanted = safetensors.header_end(data)
+            if wanted <= length:
+                raise Corrupt(f"{file.path} is cut off.", "Take another repository.")
+            length = wanted
+
+    async def _read_start(self, repo: str, revision: str, file: RepoFile, length: int) -> bytes:
+        """The first bytes of a file, kept on disk by its hash."""
+        check_blob(file.blob)
+        length = min(length, file.size_bytes)
+        key = (file.blob, str(file.size_bytes), f"first {length}")
+        kept = await asyncio.to_thread(self._headers.get, *key)
+        if kept is None or len(kept) != length:
+            kept = await self._remote.read(repo, revision, file, 0, length)
+            await asyncio.to_thread(self._headers.put, kept, *key)
+        return kept
 
     async def _kept(self, key: tuple[str, ...], kind: type[T]) -> T | None:
         data = await asyncio.to_thread(self._answers.get, *key)

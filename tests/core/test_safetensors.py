@@ -44,6 +44,32 @@ def test_what_a_configuration_says() -> None:
     assert (config.quantization_bits, config.group_size) == (4, 64)
 
 
+@pytest.mark.parametrize(
+    ("changes", "kinds"),
+    [
+        ({}, ()),
+        ({"layer_types": ["a", "b"]}, ("a", "b")),
+        ({"layer_types": ["a"] * 9}, ("a",) * 4),
+        (
+            {"sliding_window_pattern": 2},
+            ("sliding_attention", "full_attention") * 2,
+        ),
+        ({"full_attention_interval": 4}, ("linear_attention",) * 3 + ("full_attention",)),
+        ({"full_attention_interval": 0}, ()),
+    ],
+)
+def test_the_kinds_of_layers(changes: dict[str, Any], kinds: tuple[str, ...]) -> None:
+    assert read_config(encoded({**QWEN, "num_hidden_layers": 4, **changes})).layer_types == kinds
+
+
+def test_what_the_cache_of_a_model_depends_on() -> None:
+    latent = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "torch_dtype": "float32"}
+    config = read_config(encoded({**QWEN, **latent, "sliding_window": 128}))
+    assert (config.latent_length, config.window, config.value_bytes) == (576, 128, 4)
+    config = read_config(encoded(QWEN))
+    assert (config.latent_length, config.window, config.value_bytes) == (None, None, 2)
+
+
 def test_the_text_part_of_a_vision_model_counts() -> None:
     config = read_config(
         encoded({"model_type": "gemma3", "text_config": {**QWEN, "head_dim": None}, "vision": {}})
@@ -200,6 +226,13 @@ def test_a_split_folder_needs_every_file_that_its_index_names(folder: Path) -> N
         read_folder(folder)
     (folder / names[1]).write_bytes(weights({"b": row("F32", [2], 0, 8)}, 8))
     assert read_folder(folder).weights_bytes == 12
+
+
+def test_code_named_by_the_tokenizers_configuration_is_refused(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    path.write_bytes(encoded({"auto_map": {"AutoTokenizer": ["run.Tokenizer", None]}}))
+    with pytest.raises(Forbidden, match=r"tokenizer_config\.json names Python code"):
+        read_folder(folder)
 
 
 def test_a_folder_that_is_none_is_refused(folder: Path) -> None:

@@ -1,15 +1,27 @@
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from core import safetensors
 from core.catalog import gguf
 from core.catalog.hub import Hub, parameters
 from core.catalog.variants import find
 from core.demo.hub import STRANGER, TOKEN, DemoHub
-from core.errors import Corrupt, DeckError, Gated, HubUnavailable, InvalidRequest, NotFound
+from core.demo.models import write_mlx
+from core.demo.repository import demo_repo
+from core.errors import (
+    Corrupt,
+    DeckError,
+    Forbidden,
+    Gated,
+    HubUnavailable,
+    InvalidRequest,
+    NotFound,
+)
 from core.schema import RepoFile
 
 Maker = Callable[..., Hub]
@@ -185,6 +197,63 @@ async def test_damaged_answers_on_disk_are_asked_anew(make: Maker, tmp_path: Pat
     assert await make().repository("deck/tiny-GGUF") == before
     header, data, _ = await header_of(make(), "deck/tiny-GGUF", "Q8_0")
     assert header == gguf.parse(data)
+
+
+async def read_mlx(client: Hub, repo: str) -> safetensors.Folder:
+    found = await client.repository(repo)
+    (variant,) = found.variants
+    return await client.read_folder(repo, found.revision, variant.files)
+
+
+async def test_an_mlx_model_is_read_without_its_weights(
+    make: Maker, hub: DemoHub, demo_models: Path
+) -> None:
+    folder = demo_models / "tiny-mlx"
+    assert await read_mlx(make(), "deck/tiny-mlx") == safetensors.read_folder(folder)
+    sent = sum(exchange.bytes_sent for exchange in hub.log if exchange.origin == "storage")
+    assert sent < (folder / "model.safetensors").stat().st_size / 4
+    hub.clear_log()
+    await read_mlx(make(), "deck/tiny-mlx")
+    assert not [exchange for exchange in hub.log if exchange.origin == "storage"], "it was kept"
+
+
+async def test_the_index_of_a_split_mlx_model_tells_the_size_of_its_weights(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "big-mlx"
+    write_mlx(folder, shard_bytes=1 << 20)
+    repo = demo_repo("deck/big-mlx", folder, tags=("mlx",), library_name="mlx")
+    index = folder / safetensors.INDEX
+    there = safetensors.read_folder(folder)
+    with DemoHub.in_thread((repo,)) as hub:
+        client = Hub(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        found = await read_mlx(client, "deck/big-mlx")
+        assert (found.config, found.weights_bytes) == (there.config, there.weights_bytes)
+        assert not [exchange for exchange in hub.log if exchange.origin == "storage"]
+        await client.close()
+    document = json.loads(index.read_text())
+    document["metadata"]["total_size"] = 1 << 50
+    index.write_text(json.dumps(document))
+    repo = demo_repo("deck/big-mlx", folder, tags=("mlx",), library_name="mlx")
+    with DemoHub.in_thread((repo,)) as hub:
+        client = Hub(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        assert await read_mlx(client, "deck/big-mlx") == there, "the headers tell better"
+        await client.close()
+
+
+async def test_a_configuration_with_code_on_the_hub_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "code-mlx"
+    write_mlx(folder)
+    document = {**json.loads((folder / "config.json").read_text()), "model_file": "run.py"}
+    (folder / "config.json").write_text(json.dumps(document))
+    repo = demo_repo("deck/code-mlx", folder, tags=("mlx",), library_name="mlx")
+    with DemoHub.in_thread((repo,)) as hub:
+        client = Hub(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        with pytest.raises(Forbidden, match="Python code"):
+            await read_mlx(client, "deck/code-mlx")
+        with pytest.raises(Corrupt, match="no MLX model"):
+            await client.read_folder("deck/code-mlx", "main", ())
+        await client.close()
 
 
 async def test_a_header_is_read_without_the_file(

@@ -1,5 +1,7 @@
 import doctest
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -7,9 +9,11 @@ from core import overhead
 from core.catalog import gguf
 from core.config import Runtime as Settings
 from core.demo.bench import Bench
+from core.demo.models import write_mlx
 from core.memory import estimate
-from core.memory.estimate import from_header, from_size, judge, kv_cache_bytes
-from core.schema import Forecast, LoadOptions
+from core.memory.estimate import from_config, from_header, from_size, judge, kv_cache_bytes
+from core.safetensors import Config, read_folder
+from core.schema import Forecast, GenerateRequest, LoadOptions
 
 GIB = 1 << 30
 LOGGED = 1 << 13
@@ -91,3 +95,73 @@ def test_the_size_alone_gives_the_weights_and_the_process() -> None:
     assert guess.weights_bytes == GIB
     assert guess.total_bytes > GIB
     assert not guess.exact
+
+
+LLAMA = Config(
+    layers=32,
+    heads=32,
+    kv_heads=8,
+    head_length=128,
+    embedding_length=4096,
+    feed_forward_length=14336,
+    vocab_size=128_256,
+    context_length=131_072,
+)
+TOKEN = 2 * 8 * 128 * 2
+"""Bytes that one layer of it keeps per token."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "context", "kv"),
+    [
+        ({}, 8192, 32 * TOKEN * 8192),
+        ({}, 8000, 32 * TOKEN * 8192),
+        ({"value_bytes": 4}, 8192, 2 * 32 * TOKEN * 8192),
+        ({"latent_length": 576}, 8192, 32 * 576 * 2 * 8192),
+        ({"layers": None}, 8192, 0),
+        (
+            {"window": 1024, "layer_types": ("sliding_attention", "full_attention") * 16},
+            8192,
+            16 * TOKEN * (8192 + 1024 + 512),
+        ),
+        ({"window": 1024, "layer_types": ("sliding_attention",) * 32}, 512, 32 * TOKEN * 512),
+        (
+            {"layer_types": ("linear_attention",) * 24 + ("full_attention",) * 8},
+            4096,
+            8 * TOKEN * 4096,
+        ),
+        ({"window": 1024}, 4096, 32 * TOKEN * 4096),
+    ],
+)
+def test_the_cache_of_an_mlx_model(changes: dict[str, Any], context: int, kv: int) -> None:
+    found = from_config(replace(LLAMA, **changes), 5 * GIB, LoadOptions(context_length=context))
+    assert found.kv_bytes == kv
+    parts = (found.kv_bytes, found.weights_bytes, found.compute_bytes, found.overhead_bytes)
+    assert found.total_bytes == sum(parts)
+    assert not found.exact
+
+
+def test_options_change_the_forecast_of_an_mlx_model() -> None:
+    plain = from_config(LLAMA, GIB, LoadOptions())
+    assert plain.kv_bytes == 32 * TOKEN * 8192, "not the 131072 it was trained for"
+    small = from_config(LLAMA, GIB, LoadOptions(kv_cache_type="q4_0", batch_size=128))
+    assert small.kv_bytes == plain.kv_bytes * 4.5 / 16
+    assert small.compute_bytes == plain.compute_bytes / 4
+
+
+@pytest.mark.parametrize(("size", "context", "batch"), [(0, 512, 512), (0, 2048, 128)])
+async def test_the_formula_comes_near_what_mlx_takes(
+    tmp_path: Path, size: int, context: int, batch: int
+) -> None:
+    write_mlx(tmp_path / "model", size_bytes=size)
+    folder = read_folder(tmp_path / "model")
+    options = LoadOptions(context_length=context, batch_size=batch)
+    forecast = from_config(folder.config, folder.weights_bytes, options)
+    bench = Bench(Settings())
+    instance = await bench.loaded(tmp_path / "model", options)
+    prompt = GenerateRequest(prompt="x" * (context - 4), temperature=0, max_tokens=3)
+    await bench.ask(instance, prompt)
+    await bench.engines.sample()
+    peak = bench.last(instance).peak_bytes
+    await bench.engines.close()
+    assert peak == pytest.approx(forecast.total_bytes, rel=0.15)
