@@ -82,12 +82,15 @@ class Downloads:
     give_way: bool = False
     """Hold back while an attached dashboard waits in line: off, because only a person knows whether
     the line is shared."""
+    connections: Count = 16
+    """The most for one file. It begins with one; more come while each brings speed."""
     disk_floor_bytes: Bytes = 2 << 30
     """Free disk that downloads never touch: a full system disk stops more than downloads."""
     stall_s: Seconds = 30
     """A connection that brings nothing for this long is given up and made anew."""
     retries: Count = 5
-    """Tries in a row without one new byte before a job fails."""
+    """Answers in a row that make no sense, without one new byte, before a job fails. A network
+    that is down or a server that is busy never ends one."""
     retry_wait_s: Seconds = 1
     """Before the second try; doubles with each further one, up to half a minute."""
 
@@ -256,7 +259,8 @@ def _dotted(line: str) -> list[str]:
 
 def changed(record: S, section: str, changes: Mapping[str, object]) -> S:
     """A section with some settings changed. Raises InvalidRequest naming what is wrong."""
-    whole = replace(Config(), **{section: record})
+    sections: dict[str, Any] = {section: record}
+    whole = replace(Config(), **sections)
     for key, value in changes.items():
         whole = _assign(whole, section, key, value)
     taken: S = getattr(whole, section)

@@ -15,7 +15,9 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from core import config
+from core.downloads.disk import allocated
 from core.downloads.journal import Journal
+from core.downloads.limiter import Limits
 from core.downloads.partial import disk_failure, in_thread
 from core.downloads.parts import Claim, Job, Key, Progress, covered
 from core.downloads.source import Place, Source
@@ -74,12 +76,14 @@ class Contents:
         journal: Journal,
         source: Source,
         settings: config.Downloads,
+        limits: Limits,
         free_bytes: Callable[[], int | None],
     ) -> None:
         self._cache = cache
         self._journal = journal
         self._source = source
         self._settings = settings
+        self._limits = limits
         self._free_bytes = free_bytes
         self._claims: dict[Key, Claim] = {}
         self._progress: dict[Key, Progress] = {}
@@ -113,21 +117,19 @@ class Contents:
         for key in keys:
             self._progress.pop(key, None)
 
-    async def need(self, job: Job) -> int:
-        """Bytes that a job would still write."""
+    async def need(self, jobs: Iterable[Job]) -> int:
+        """Room on disk that jobs would still take: what is missing, and not reserved yet."""
 
-        def absent() -> list[RepoFile]:
-            return [
-                file
-                for file in job.contents
-                if self._cache.present(job.repo, job.revision, file) is None
-            ]
+        def action() -> int:
+            need = 0
+            for job in jobs:
+                for file in job.contents:
+                    if self._cache.present(job.repo, job.revision, file) is None:
+                        partial = self._cache.partial(job.repo, file.blob)
+                        need += max(0, file.size_bytes - allocated(partial))
+            return need
 
-        need = 0
-        for file in await in_thread(absent):
-            claim = self._claims.get((job.repo, file.blob))
-            need += file.size_bytes - (covered(claim.durable) if claim else 0)
-        return need
+        return await in_thread(action)
 
     async def prepare(self, job: Job) -> None:
         """Make the folders of a job's repository."""
@@ -168,6 +170,7 @@ class Contents:
             claim=self._claims.get(key, new),
             progress=progress,
             settings=self._settings,
+            limiter=self._limits.of(job.id),
             save=self._save,
             check_floor=self._check_floor,
         )

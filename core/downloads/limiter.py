@@ -1,7 +1,7 @@
 """How many bytes a second may come: for all downloads together, and for each job by itself.
 
-Theory of operation. Whoever receives asks first (`admit`), takes what is there, and says how much it
-was (`spend`). What was spent must be paid off in time before anybody is admitted again, so the
+Theory of operation. Whoever receives asks first (`admit`), takes what is there, and says how much
+it was (`spend`). What was spent must be paid off in time before anybody is admitted again, so the
 average is exact however many connections there are and however much each of them brings. A job's
 limiter has the one of all downloads as its parent: both must admit. Connections receive in threads,
 so all of this is safe between threads.
@@ -38,7 +38,7 @@ class Limiter:
         self._parent = parent
         self._rate: int | None = None
         self._free_at = 0.0
-        self._changed = parent._changed if parent else threading.Condition()
+        self._changed: threading.Condition = parent._changed if parent else threading.Condition()
         self.set(rate)
 
     @property
@@ -47,9 +47,12 @@ class Limiter:
         return self._rate
 
     @property
-    def is_limited(self) -> bool:
-        """Whether it or its parent has a limit."""
-        return self._rate is not None or (self._parent is not None and self._parent.is_limited)
+    def lowest_rate(self) -> int | None:
+        """Bytes per second that it and its parents allow; None without any limit."""
+        above = self._parent.lowest_rate if self._parent is not None else None
+        if self._rate is None or above is None:
+            return above if self._rate is None else self._rate
+        return min(self._rate, above)
 
     def set(self, rate: int | None) -> None:
         """Change the limit; whoever waits goes by the new one at once. Raises InvalidRequest."""

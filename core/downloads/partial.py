@@ -1,8 +1,7 @@
-"""One partial file on disk: written, synced and hashed in threads, so that the loop never waits.
+"""One partial file on disk. The loop never waits for it: what blocks is called in threads.
 
-The hash follows the contiguous front of the file, read back from where it was written: it is done a
-moment after the last byte came, it covers what an earlier run left, and it sees what is really on
-disk. hashlib drops the GIL, so it costs the transfer nothing while there is a second core.
+What is hashed is read back from where it was written: so the hash covers what an earlier run left,
+and it sees what is really on disk.
 """
 
 from __future__ import annotations
@@ -11,22 +10,22 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from core.downloads.disk import release, reserve
+from core.downloads.parts import Spans
 from core.errors import DeckError, NotEnoughDisk, StorageFailed
 from core.schema import RepoFile
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
-SLICE_BYTES = 16 << 20
-"""Hashed in one go: a cancelled hash ends within about 20 ms."""
-
-READ_BYTES = 1 << 20
+READ_BYTES = 256 << 10
+"""Hashed at once: it stays in the processor's cache on its way."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -96,7 +95,7 @@ def disk_failure(path: Path, error: OSError) -> DeckError:
 class Digest(Protocol):
     """A hash in the making, as hashlib has them."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Take in more content."""
 
     def hexdigest(self) -> str:
@@ -148,39 +147,50 @@ class Partial:
         """Cut the file to `size` bytes."""
         await self._do(lambda: os.ftruncate(self._descriptor, size))
 
-    async def write(self, offset: int, chunks: Sequence[bytes]) -> None:
-        """Write at an offset. Raises NotEnoughDisk when the disk is full, else StorageFailed."""
+    async def reserve(self, size: int) -> None:
+        """Make room for all of it, where the file system can. Raises NotEnoughDisk."""
+        await self._do(lambda: reserve(self._descriptor, size))
+
+    async def release(self, gaps: Spans) -> None:
+        """Give back the room of what did not come, and is not about to."""
 
         def action() -> None:
-            data = memoryview(b"".join(chunks))
-            at = offset
-            while data:
-                count = os.pwrite(self._descriptor, data, at)
-                data, at = data[count:], at + count
+            for start, end in gaps:
+                release(self._descriptor, start, end)
+            # Room behind the last byte that was written is given back by saying that it ends there.
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size)
 
         await self._do(action)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write at an offset; blocks. Raises NotEnoughDisk when the disk is full, StorageFailed."""
+        try:
+            while data:
+                count = os.pwrite(self._descriptor, data, offset)
+                data, offset = data[count:], offset + count
+        except OSError as error:
+            raise disk_failure(self.path, error) from error
 
     async def sync(self) -> None:
         """Make what was written durable."""
         await self._do(lambda: os.fsync(self._descriptor))
 
-    async def hash(self, digest: Digest, start: int, end: int) -> int:
-        """Take bytes from `start` up to at most `end` into the hash; where it stopped.
+    def hash(self, digest: Digest, start: int, end: int, stopped: Callable[[], bool]) -> int:
+        """Take bytes from `start` to `end` into the hash; where it got to. Blocks until `stopped`.
 
         Raises StorageFailed when the file ends before: it was cut by somebody else.
         """
-
-        def action() -> int:
-            at, stop = start, min(end, start + SLICE_BYTES)
-            while at < stop:
-                data = os.pread(self._descriptor, min(READ_BYTES, stop - at), at)
-                if not data:
+        buffer, at = memoryview(bytearray(READ_BYTES)), start
+        try:
+            while at < end and not stopped():
+                count = os.preadv(self._descriptor, [buffer[: end - at]], at)
+                if not count:
                     raise OSError(errno.EIO, "it was cut by another program")
-                digest.update(data)
-                at += len(data)
-            return at
-
-        return await self._do(action)
+                digest.update(buffer[:count])
+                at += count
+        except OSError as error:
+            raise disk_failure(self.path, error) from error
+        return at
 
     async def close(self) -> None:
         """Close the file; nothing works on it any more."""

@@ -165,6 +165,8 @@ class Progress:
 
     received_bytes: int = 0
     hashed_bytes: int = 0
+    trouble: ErrorInfo | None = None
+    """What it waits for to pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +196,7 @@ def view(job: Job, progress: Mapping[str, Progress], rate: float | None = None) 
     """The record that front ends see. `progress` is by blob; what is not in it has not begun."""
     done = job.state == "completed"
     files, received, hashed = [], 0, 0
+    trouble: ErrorInfo | None = None
     seen: set[str] = set()
     for file in job.files:
         at = progress.get(file.blob, Progress())
@@ -201,6 +204,7 @@ def view(job: Job, progress: Mapping[str, Progress], rate: float | None = None) 
         checked = file.size_bytes if done else min(at.hashed_bytes, file.size_bytes)
         if file.blob not in seen:
             received, hashed = received + got, hashed + checked
+            trouble = trouble or at.trouble
             seen.add(file.blob)
         state = _file_state(job.state, file.size_bytes, got, checked)
         files.append(
@@ -222,7 +226,7 @@ def view(job: Job, progress: Mapping[str, Progress], rate: float | None = None) 
         total_bytes=job.total_bytes,
         rate_bytes_per_s=rate,
         eta_s=(job.total_bytes - received) / rate if rate and rate >= 1 else None,
-        error=job.error,
+        error=job.error or (trouble if job.state == "downloading" else None),
         files=tuple(files),
         created_at=job.created_at,
         finished_at=job.finished_at,

@@ -2,10 +2,10 @@
 
 Theory of operation. A job is journaled before anything else happens, and every change of its state
 goes through `_record`: the journal first, then everybody else. A running job is one task. It
-obtains its contents one after the other, each until it is verified; what is received lies in
-partial files that no other tool reads. Only when all are verified are they published, links after
-blobs and the ref last, and only then the job is completed. So nobody ever sees a part of a model,
-and cancelling is ending a task and keeping or deleting its partials.
+obtains its contents, the small ones side by side, each until it is verified; what is received lies
+in partial files that no other tool reads. Only when all are verified are they published, links
+after blobs and the ref last, and only then the job is completed. So nobody ever sees a part of a
+model, and cancelling is ending a task and keeping or deleting its partials.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from core.downloads.limiter import Limits
 from core.downloads.order import moved
 from core.downloads.partial import in_thread, settled, whole
 from core.downloads.parts import ACTIVE, RESUMABLE, Job, Key, Pace, check_room, view
+from core.downloads.sidebyside import SideBySide
 from core.downloads.source import Source
 from core.errors import (
     Conflict,
@@ -84,6 +85,7 @@ class Downloads:
             journal=self._journal,
             source=self._source,
             settings=settings,
+            limits=self._limits,
             free_bytes=free_bytes,
         )
         self._jobs: dict[str, Job] = {}
@@ -290,9 +292,8 @@ class Downloads:
 
     async def _check_room(self, job: Job, others: Sequence[Job]) -> None:
         """Raise NotEnoughDisk unless the job fits beside what the others will still write."""
-        need = await self._contents.need(job)
-        views = [self._views[other.id] for other in others if other.id != job.id]
-        promised = sum(other.total_bytes - other.received_bytes for other in views)
+        need = await self._contents.need([job])
+        promised = await self._contents.need([other for other in others if other.id != job.id])
         free = await in_thread(self._free_bytes)
         check_room(need, free, promised, self._settings.disk_floor_bytes)
 
@@ -416,10 +417,12 @@ class Downloads:
         await self._check_room(job, [self._jobs[other] for other in self._runs])
         async with AsyncExitStack() as held:
             # All stay held until they are published: whoever waits for one finds it, and does not
-            # fetch it a second time.
-            for file in sorted(job.contents, key=lambda file: file.blob):
-                await held.enter_async_context(self._contents.alone((job.repo, file.blob)))
-                await self._contents.obtain(job, file)
+            # fetch it a second time. They are taken in one order, and fetched side by side.
+            work = SideBySide()
+            async with work:
+                for file in sorted(job.contents, key=lambda file: file.blob):
+                    await held.enter_async_context(self._contents.alone((job.repo, file.blob)))
+                    await work.start(file.size_bytes, partial(self._contents.obtain, job, file))
             self._announce(job.id)
             for file in job.files:
                 await self._contents.publish(job, file)

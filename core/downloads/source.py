@@ -1,11 +1,10 @@
 """Where the bytes come from: the endpoint, the hosts it sends us to, and what may go wrong there.
 
 Redirects are followed hop by hop, and the token goes to the endpoint's own origin only. A signed
-URL is never kept: every connection asks the endpoint again, so none can expire under us. What a
-server says about a file (size, ETag, range) is checked against what the Hub's listing promised.
+URL serves all parts of a file until it is refused; then the endpoint is asked anew. What a server
+says about a file (size, ETag, range) is checked against what the Hub's listing promised.
 
-The connections themselves are httpx's. A transport that takes bodies from the socket straight to
-the file, or several connections for one file, fits in at `Source(transport=...)` and `Body.chunks`.
+Content comes over `wire` where no proxy is in between, and through httpx's own transport else.
 """
 
 from __future__ import annotations
@@ -13,11 +12,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
+import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from importlib import import_module
 from typing import cast
 from urllib.parse import quote, urljoin, urlsplit
@@ -25,8 +27,11 @@ from urllib.parse import quote, urljoin, urlsplit
 import httpx
 
 from core import __version__
+from core.downloads.outward import outward
 from core.downloads.partial import in_thread
 from core.downloads.parts import Span
+from core.downloads.threads import in_own_thread
+from core.downloads.wire import BUFFER_BYTES, GATHER_S, Sink, Stream, fill
 from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
 from core.schema import RepoFile
 
@@ -43,12 +48,19 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 class Setback(Exception):
-    """Something that may pass: to be tried again, after `wait_s` where the server said so."""
+    """Something that may pass: to be tried again, after `wait_s` where the server said so.
 
-    def __init__(self, error: DeckError, wait_s: float | None = None) -> None:
+    `passes` says that it will some day, as a network that is down or a server that is busy: such a
+    thing never ends a job. An answer that makes no sense may come for ever.
+    """
+
+    def __init__(
+        self, error: DeckError, wait_s: float | None = None, *, passes: bool = False
+    ) -> None:
         super().__init__(str(error))
         self.error = error
         self.wait_s = wait_s
+        self.passes = passes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +75,15 @@ class Place:
         return f"{self.repo}/{self.file.path}"
 
 
+@dataclass(slots=True)
+class Route:
+    """Where the endpoint sent us for a file, shared by its connections; empty until it did."""
+
+    url: str = ""
+    confirmed: bool = False
+    """Whether the endpoint named the very blob that was asked for when it did."""
+
+
 class Body:
     """An answer whose content is about to come."""
 
@@ -70,21 +91,42 @@ class Body:
         self._response = response
         self.start = start
         """Offset of the first byte: 0 where the server ignores ranges, whatever was asked for."""
+        self.is_whole = response.status_code == 200
+        """Whether all of the file comes, whatever was asked for."""
         self.confirmed = confirmed
         """Whether the endpoint named the very blob that was asked for."""
         self.validator = _strong(response.headers.get("etag", ""))
         """The server's own ETag of the content; empty where there is none to rely on."""
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The content as it arrives. Raises Setback when the connection ends or stalls."""
+    async def pour(self, sink: Sink) -> None:
+        """Let the content flow into a sink, to its end or until the sink wants no more.
+
+        Raises Setback when the connection breaks or stalls; what the sink raises is passed on.
+        """
+        stream = self._response.extensions.get("network_stream")
         try:
-            # No chunk size is given: httpx would copy everything once more.
-            raw = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
-            async with aclosing(raw):
-                async for chunk in raw:
-                    yield chunk
+            if isinstance(stream, Stream) and stream.can_pour:
+                await stream.pour(sink)
+            else:
+                await self._hand(sink)
         except httpx.TransportError as error:
-            raise _lost(self._response.url.host, error) from error
+            raise lost(self._response.url.host, error) from error
+
+    async def _hand(self, sink: Sink) -> None:
+        """The same, for bodies that httpx receives: through a proxy, or of unknown length."""
+        # No chunk size is given: httpx would copy everything once more.
+        raw = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
+        gathered, since = bytearray(), time.monotonic()
+        async with aclosing(raw):
+            try:
+                async for chunk in raw:
+                    gathered += chunk
+                    if len(gathered) >= BUFFER_BYTES or time.monotonic() - since >= GATHER_S:
+                        ready, gathered, since = gathered, bytearray(), time.monotonic()
+                        if not await in_own_thread(partial(fill, sink, ready), sink.stop):
+                            return
+            finally:
+                await in_own_thread(partial(fill, sink, gathered), sink.stop)
 
 
 class Source:
@@ -125,9 +167,8 @@ class Source:
         return httpx.AsyncClient(
             headers={"User-Agent": f"modeldeck/{__version__}", "Accept-Encoding": "identity"},
             timeout=httpx.Timeout(CONNECT_S, read=self._stall_s, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=8),
             follow_redirects=False,
-            transport=self._transport,
+            transport=self._transport or outward(),
         )
 
     def url(self, place: Place) -> str:
@@ -136,29 +177,40 @@ class Source:
         return f"{self._endpoint}/{place.repo}/resolve/{revision}/{quote(place.file.path)}"
 
     @asynccontextmanager
-    async def open(self, place: Place, span: Span, validator: str = "") -> AsyncIterator[Body]:
+    async def open(
+        self, place: Place, span: Span, validator: str = "", route: Route | None = None
+    ) -> AsyncIterator[Body]:
         """Ask for the bytes of `span`, following redirects.
 
-        `validator` is the ETag that an earlier part came with. Raises Setback for what may pass;
-        Gated, NotFound, Corrupt and HubUnavailable for what will not.
+        `validator` is the ETag that an earlier part came with; `route` is where an earlier one came
+        from, and is kept up to date. Raises Setback for what may pass; Gated, NotFound, Corrupt and
+        HubUnavailable for what will not.
         """
-        client, url, confirmed = await self._connected(), self.url(place), False
-        for _ in range(MAX_HOPS + 1):
+        client, route = await self._connected(), route or Route()
+        url, confirmed = route.url or self.url(place), route.confirmed
+        for _ in range(MAX_HOPS + 2):
             home = origin(url) == origin(self._endpoint)
             headers = await self._headers(place, span, home, "" if confirmed else validator)
             try:
                 request = client.build_request("GET", url, headers=headers)
                 response = await client.send(request, stream=True)
             except (httpx.TransportError, httpx.InvalidURL) as error:
-                raise _lost(urlsplit(url).hostname or url, error) from error
+                route.url, route.confirmed = "", False
+                raise lost(urlsplit(url).hostname or url, error) from error
             try:
-                if (
-                    refused := refusal(response.status_code, response.headers, place, home)
-                ) is not None:
+                refused = refusal(response.status_code, response.headers, place, home)
+                if refused is not None:
+                    was_kept, route.url, route.confirmed = url == route.url, "", False
+                    if was_kept and not (isinstance(refused, Setback) and refused.passes):
+                        # The signature ran out: the endpoint makes a new one.
+                        url, confirmed = self.url(place), False
+                        continue
                     raise refused
                 confirmed = confirmed or (home and names_blob(response.headers, place))
                 if response.status_code not in _REDIRECTS:
                     start = begins_at(response.status_code, response.headers, place, span)
+                    if not home:
+                        route.url, route.confirmed = url, confirmed
                     yield Body(response, start, confirmed)
                     return
                 url = next_hop(url, response.headers.get("location", ""))
@@ -234,7 +286,8 @@ def refusal(
         f"{place} was answered with {status}.", "Try again later; resume goes on where it stopped."
     )
     if status in (408, 425, 429) or status >= 500:
-        return Setback(gone, retry_after(headers.get("retry-after", ""), datetime.now(UTC)))
+        wait_s = retry_after(headers.get("retry-after", ""), datetime.now(UTC))
+        return Setback(gone, wait_s, passes=True)
     if not home:
         return Setback(gone)
     if status == 416:
@@ -313,11 +366,18 @@ def _changed(place: Place, how: str) -> Corrupt:
     )
 
 
-def _lost(host: str, error: Exception) -> Setback:
+def lost(host: str, error: Exception) -> DeckError | Setback:
+    """What it means that a connection failed: something that passes, but for a certificate."""
     reason = str(error) or type(error).__name__
+    if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        return HubUnavailable(
+            f"The certificate of {host} is not trusted: {error.__cause__.verify_message}.",
+            "If it is your network's own, name its certificates in SSL_CERT_FILE.",
+        )
     return Setback(
         HubUnavailable(
             f"The connection to {host} was lost: {reason}.",
-            "Check the network; resume goes on where it stopped.",
-        )
+            "It is made anew by itself; check the network if it does not come back.",
+        ),
+        passes=True,
     )

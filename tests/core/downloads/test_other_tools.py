@@ -75,7 +75,7 @@ async def test_a_partial_that_another_program_pruned_is_fetched_anew(rig: Rig) -
     rig.hub.rate_bytes_per_s = None
     await rig.downloads.resume(job.id)
     assert (await rig.ended(job.id)).state == "completed"
-    assert [start for start, _ in rig.fetched("padded-F16.gguf")] == [0, 0]
+    assert [start for start, _ in rig.fetched("padded-F16.gguf")].count(0) == 2
     await rig.hub_agrees(PADDED)
 
 
@@ -90,7 +90,7 @@ async def test_both_tools_at_one_time_fetch_once_and_corrupt_nothing(rig: Rig) -
     path, done = await asyncio.gather(theirs, rig.ended(job.id))
     assert done.state == "completed"
     assert os.path.basename(path) == name
-    assert len(rig.fetched(name)) == 1
+    assert rig.came_once(name, done.total_bytes)
     await rig.hub_agrees(PADDED)
 
 

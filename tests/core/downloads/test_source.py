@@ -175,12 +175,27 @@ class Sixty(httpx.AsyncByteStream):
         yield bytes(60)
 
 
+class Gathered:
+    """A sink that keeps everything."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def room(self) -> int:
+        return 7
+
+    def take(self, data: memoryview) -> None:
+        self.content += data
+
+    def stop(self) -> None:
+        pass
+
+
 async def hops(source: Source, span: tuple[int, int], validator: str = "") -> bytes:
-    content = b""
+    sink = Gathered()
     async with source.open(PLACE, span, validator) as body:
-        async for chunk in body.chunks():
-            content += chunk
-    return content
+        await body.pour(sink)
+    return bytes(sink.content)
 
 
 async def test_the_token_and_the_conditions_of_each_hop() -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from core import config
+from core.downloads.limiter import Limiter
 from core.downloads.parts import Claim, Progress
 from core.downloads.source import Place, Source
 from core.downloads.transfer import Transfer, verified
@@ -78,6 +79,7 @@ async def transferred(
         claim=Claim(repo="o/r", blob=FILE.blob, size_bytes=FILE.size_bytes),
         progress=Progress(),
         settings=config.Downloads(retry_wait_s=0),
+        limiter=Limiter(),
         save=save,
         check_floor=check_floor,
     )

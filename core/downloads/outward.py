@@ -1,0 +1,69 @@
+"""The way out of this machine: through the proxy that the environment names, or straight."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from core.downloads.wire import Wire
+from core.errors import HubUnavailable
+
+
+def outward() -> httpx.AsyncBaseTransport:
+    """A transport for every URL. Blocks while certificates are read. Raises HubUnavailable.
+
+    Proxies are those of `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` (and of the system,
+    where Python knows them); certificates are those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else
+    certifi's, as with any tool that uses httpx.
+    """
+    try:
+        context = httpx.create_ssl_context()
+    except (OSError, ssl.SSLError) as error:
+        named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+        raise HubUnavailable(
+            f"The certificates in {named} cannot be read: {error}.",
+            "Mend or unset SSL_CERT_FILE, and start modeldeck again.",
+        ) from error
+    try:
+        proxies = {
+            scheme: httpx.AsyncHTTPTransport(
+                verify=context,
+                proxy=url if "://" in url else f"http://{url}",
+                limits=httpx.Limits(max_connections=None),
+            )
+            for scheme, url in getproxies().items()
+            if scheme in ("http", "https", "all") and url
+        }
+    except (ImportError, ValueError) as error:
+        raise HubUnavailable(
+            f"The proxy of this environment cannot be used: {error}.",
+            "An HTTP proxy can: set https_proxy to http://host:port, and start modeldeck again.",
+        ) from error
+    straight = Wire(context)
+    return Outward(straight, proxies) if proxies else straight
+
+
+class Outward(httpx.AsyncBaseTransport):
+    """Chooses for each request."""
+
+    def __init__(
+        self, straight: httpx.AsyncBaseTransport, proxies: dict[str, httpx.AsyncHTTPTransport]
+    ) -> None:
+        self._straight = straight
+        self._proxies = proxies
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request the way it must go. Raises httpx.TransportError."""
+        proxy = self._proxies.get(request.url.scheme) or self._proxies.get("all")
+        if proxy is None or proxy_bypass(request.url.host):
+            return await self._straight.handle_async_request(request)
+        return await proxy.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._straight.aclose()
+        for proxy in self._proxies.values():
+            await proxy.aclose()
