@@ -118,7 +118,7 @@ class Dashboard(KeysInOrder):
     ContentSwitcher { height: 1fr; }
     Screen.stale ContentSwitcher { opacity: 55%; }
     Screen.stale ContentSwitcher:ansi { opacity: 100%; text-style: dim; }
-    Screen.-one-line { ContentSwitcher { height: 0; } Notice, Footer { display: none; } }
+    Screen.-one-line { ContentSwitcher { height: 0; } Notice, Footer, Trouble { display: none; } }
     """
     VERTICAL_BREAKPOINTS = [(0, "-one-line"), (ONE_LINE, "-lines")]  # noqa: RUF012 (Textual's)
     BINDINGS = bindings("app", COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
@@ -198,6 +198,8 @@ class Dashboard(KeysInOrder):
 
     def _look(self) -> None:
         """Hand the newest State down; equal values change nothing."""
+        if not self._frame.query(TopLine):  # the dashboard is being left
+            return
         self.link_status = self.link.status
         before, self.state = self.state, self.link.latest
         if self.state is not None and self.state is not before:

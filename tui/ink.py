@@ -8,8 +8,10 @@ from functools import lru_cache
 from rich.style import Style
 from textual.color import Color, ColorParseError
 
-MUTED = 0.6
-"""How much of the foreground is left in what stands back, as in Textual's `$text-muted`."""
+from tui.theme import MUTED_SHARE
+
+MUTED = MUTED_SHARE
+"""How much of the foreground is left in what stands back, as in the themes' `$text-muted`."""
 
 
 def ink(variables: Mapping[str, str], name: str) -> Style:

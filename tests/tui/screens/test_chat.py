@@ -42,11 +42,13 @@ async def loaded(client: Client) -> None:
 
 
 def chat(at: Any) -> Chat:
-    return at.app.query_one(Chat)
+    found: Chat = at.app.query_one(Chat)
+    return found
 
 
 def composer(at: Any) -> TextArea:
-    return at.app.query_one("#chat Composer", TextArea)
+    found: TextArea = at.app.query_one("#chat Composer", TextArea)
+    return found
 
 
 def answers(at: Any) -> list[str]:

@@ -51,11 +51,13 @@ async def fetched(client: Client) -> None:
 
 
 def view(at: Any) -> Log:
-    return at.app.query_one(Log)
+    found: Log = at.app.query_one(Log)
+    return found
 
 
-def table(at: Any) -> Table:
-    return at.app.query_one("#log Table", Table)
+def table(at: Any) -> Table[Entry]:
+    found: Table[Entry] = at.app.query_one("#log Table", Table)
+    return found
 
 
 def shown(at: Any) -> list[Entry]:
