@@ -40,8 +40,10 @@ from core.schema import (
     LogLine,
     Model,
     ModelSeed,
+    QueueMove,
     Repository,
     SearchResult,
+    Settings,
     UnloadReceipt,
 )
 from core.state import Event, State, apply, item_from_frame, state_from_wire
@@ -168,6 +170,26 @@ class Client:
     async def remove_download(self, download_id: str) -> None:
         """Forget a job that has ended."""
         await self._connection.answer("DELETE", f"/deck/downloads/{segment(download_id)}")
+
+    async def move_download(self, download_id: str, to: QueueMove) -> Download:
+        """Let a job come sooner or later; it runs when it is among the first."""
+        path = f"/deck/downloads/{segment(download_id)}/move"
+        return record(Download, await self._connection.json("POST", path, {"to": to}))
+
+    async def limit_download(self, download_id: str, bytes_per_s: int | None) -> Download:
+        """Let a job take no more than this; None lifts its own limit."""
+        path = f"/deck/downloads/{segment(download_id)}/limit"
+        return record(
+            Download, await self._connection.json("POST", path, {"bytes_per_s": bytes_per_s})
+        )
+
+    async def change_settings(self, **changes: Any) -> Settings:
+        """Change settings by name; the core remembers them.
+
+        There are `jobs_at_once`, `rate_limit_bytes_per_s` (None for no limit), `schedule` (all of
+        it) and `give_way`.
+        """
+        return record(Settings, await self._connection.json("PATCH", "/deck/settings", changes))
 
     async def plan_deletion(self, refs: Sequence[str]) -> DeletionPlan:
         """What deleting these models' files would do."""

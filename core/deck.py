@@ -13,7 +13,12 @@ import os
 import platform
 import socket
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -33,10 +38,10 @@ from core.errors import (
     HubUnavailable,
     InUse,
     NotDownloaded,
-    NotFound,
     ShuttingDown,
 )
 from core.feed import Feed
+from core.fetching import Fetching
 from core.fitting import Fitting
 from core.library import Library
 from core.log import Log, LogHandler, now
@@ -60,6 +65,7 @@ from core.schema import (
     LogLine,
     Model,
     ModelSeed,
+    QueueMove,
     Repository,
     SearchResult,
     Settings,
@@ -67,7 +73,6 @@ from core.schema import (
 )
 from core.state import (
     DownloadChanged,
-    DownloadRemoved,
     HostChanged,
     InstanceChanged,
     InstanceRemoved,
@@ -75,20 +80,12 @@ from core.state import (
     State,
 )
 from core.store import Store
+from core.throttle import Listener, Throttle
 from core.vitals import Vitals
 
 logger = logging.getLogger(__name__)
 
-ACTIVE = ("queued", "downloading", "verifying")
-"""States of a download that goes on by itself."""
-
 T = TypeVar("T")
-
-
-def _can_go_on(job: Download) -> bool:
-    """Whether what arrived of an ended job is of use: not when its files are gone from the Hub."""
-    gone = job.error is not None and job.error.code == NotFound.code
-    return job.state != "completed" and not gone
 
 
 class Deck:
@@ -129,11 +126,13 @@ class Deck:
         self.feed = Feed(State(host=self._host(), settings=self._settings()))
         self._group = await stack.enter_async_context(asyncio.TaskGroup())
         await self._open_parts(stack)
+        self._throttle.decide()
         await self._downloads.open()
         stack.push_async_callback(self._downloads.close)
         await self._vitals.look()
         stack.callback(self._cancel_tasks)
         self._spawn(self._vitals.watch())
+        self._spawn(self._throttle.watch())
         self._spawn(self._probe_engines())
 
     async def _open_parts(self, stack: AsyncExitStack) -> None:
@@ -174,6 +173,19 @@ class Deck:
             token=read_token,
             free_bytes=partial(probe.free_disk, self._cache.root),
             on_change=self._download_changed,
+        )
+        self._fetching = Fetching(
+            feed=self.feed,
+            library=self._library,
+            downloads=self._downloads,
+            ask_hub=self._ask_hub,
+        )
+        self._throttle = Throttle(
+            feed=self.feed,
+            settings=config.downloads,
+            config_file=self.paths.config_file,
+            set_limit=self._downloads.set_limit,
+            set_jobs_at_once=self._downloads.set_jobs_at_once,
         )
         self._vitals = Vitals(
             feed=self.feed,
@@ -278,8 +290,7 @@ class Deck:
 
     def download_of(self, model_id: str) -> Download | None:
         """The newest download of a model."""
-        jobs = [job for job in self.state.downloads.values() if job.model_id == model_id]
-        return max(jobs, key=lambda job: job.created_at, default=None)
+        return self._fetching.of(model_id)
 
     def instance_of(self, model_id: str) -> Instance | None:
         """The instance of a model that is loaded or being loaded."""
@@ -384,20 +395,7 @@ class Deck:
         Journaled when it returns. Raises NotFound, Gated, HubUnavailable, NotEnoughDisk.
         """
         async with self._audited(origin, "download", ref):
-            model = await self.resolve(ref)
-            if model.downloaded:
-                return None
-            job = self.download_of(model.id)
-            if job is not None and job.state in ACTIVE:
-                return job
-            if job is not None:
-                if job.unique == model.unique and _can_go_on(job):
-                    return await self._downloads.resume(job.id)
-                await self._forget(job.id)
-            selection = await self._ask_hub(self._library.selection(model))
-            return await self._downloads.start(
-                model, selection.revision, selection.files, ref=selection.ref
-            )
+            return await self._fetching.start(await self.resolve(ref))
 
     async def cancel_download(
         self, download_id: str, origin: str, *, discard: bool = False
@@ -419,11 +417,36 @@ class Deck:
     async def remove_download(self, download_id: str, origin: str) -> None:
         """Take an ended download off the list."""
         async with self._audited(origin, "forget", download_id):
-            await self._forget(download_id)
+            await self._fetching.forget(download_id)
 
-    async def _forget(self, download_id: str) -> None:
-        await self._downloads.remove(download_id)
-        self.feed.commit(DownloadRemoved, id=download_id)
+    async def move_download(self, download_id: str, to: QueueMove, origin: str) -> Download:
+        """Let a download come sooner or later; it runs when it is among the first."""
+        async with self._audited(origin, f"move {to}", download_id):
+            return await self._downloads.move(download_id, to)
+
+    async def limit_download(
+        self, download_id: str, bytes_per_s: int | None, origin: str
+    ) -> Download:
+        """Let a download take no more than this; None lifts its own limit."""
+        async with self._audited(origin, "limit", download_id):
+            return await self._downloads.set_job_limit(download_id, bytes_per_s)
+
+    async def change_settings(self, changes: Mapping[str, Any], origin: str) -> Settings:
+        """Change on what terms downloads run: remembered, and in force at once.
+
+        Raises InvalidRequest for a bad value, StorageFailed when it cannot be remembered.
+        """
+        async with self._audited(origin, "settings", ", ".join(changes)):
+            return await self._throttle.change(changes)
+
+    def listening(self) -> AbstractContextManager[Listener]:
+        """A front end that is attached for as long as the block runs: how long it waits counts."""
+        return self._throttle.listening()
+
+    @property
+    def ping_s(self) -> float | None:
+        """Seconds between pings to attached front ends; None while nobody needs the answers."""
+        return self._throttle.ping_s
 
     # Cache
 
@@ -458,9 +481,7 @@ class Deck:
     async def _release(self, models: Sequence[Model]) -> None:
         """Let go of the files: downloads are cancelled, instances unloaded."""
         for model in models:
-            for job in list(self.state.downloads.values()):
-                if job.model_id == model.id and job.state != "completed":
-                    await self._downloads.cancel(job.id, discard=True)
+            await self._fetching.drop(model)
             if (instance := self.instance_of(model.id)) is not None:
                 await self._engines.unload(instance.id)
 

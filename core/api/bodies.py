@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from core.config import ContextLength
+from core.config import ContextLength, Count
+from core.schedule import Rate, Window
 from core.schema import (
     AuditEntry,
     Disk,
@@ -20,6 +22,7 @@ from core.schema import (
     LogLine,
     Memory,
     Model,
+    QueueMove,
     Runtime,
     Settings,
     UnloadReceipt,
@@ -90,6 +93,38 @@ class CancelBody:
 
     discard: bool = False
     """Also delete what arrived so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveBody:
+    """Where a download goes in the queue."""
+
+    to: QueueMove
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitBody:
+    """How fast a download may be."""
+
+    bytes_per_s: Count | None
+    """None for no limit of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsBody:
+    """Settings to change, each by its name in `[downloads]` of the configuration."""
+
+    jobs_at_once: Annotated[int, msgspec.Meta(ge=1, le=100)] | UnsetType = UNSET
+    rate_limit_bytes_per_s: Count | UnsetType | None = UNSET
+    """None for no limit."""
+    schedule: dict[Window, Rate] | UnsetType = UNSET
+    """The whole schedule; empty for none."""
+    give_way: bool | UnsetType = UNSET
+
+    def changes(self) -> dict[str, Any]:
+        """What the body says, and nothing else."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in given.items() if value is not UNSET}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ take long answer when they are accepted; how they go on is seen in the state.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,13 @@ from core.api.bodies import (
     DeleteBody,
     Entries,
     Fits,
+    LimitBody,
     Lines,
     LoadBody,
     ModelsBody,
+    MoveBody,
     Receipts,
+    SettingsBody,
     StateDocument,
     Stopping,
 )
@@ -39,13 +43,17 @@ from core.schema import (
     ModelSeed,
     Repository,
     SearchResult,
+    Settings,
     UnloadReceipt,
 )
 from core.state import Event, State, frame_from_item, state_to_wire
 
 if TYPE_CHECKING:
     from core.deck import Deck
+    from core.throttle import Listener
 
+LOOK_S = 5.0
+"""Between looks whether pings are wanted now."""
 FASTEST_HZ = 60.0
 """Frames a second that a subscriber may ask for; no screen draws faster."""
 LONGEST_LIST = 5000
@@ -95,10 +103,24 @@ async def feed(deck: Deck, request: Request, socket: WebSocket) -> None:
     """A State first, then events as they happen; with `max_hz` only the newest of each."""
     max_hz = _hertz(request.query.get("max_hz"))
     await socket.accept()
-    with deck.feed.subscribe(max_hz) as subscription:
-        async for batch in subscription.batches():
-            for item in batch:
-                await socket.send(_frames.of(item))
+    with deck.feed.subscribe(max_hz) as subscription, deck.listening() as listener:
+        pings = asyncio.create_task(_ping(deck, socket, listener))
+        try:
+            async for batch in subscription.batches():
+                for item in batch:
+                    await socket.send(_frames.of(item))
+        finally:
+            pings.cancel()
+
+
+async def _ping(deck: Deck, socket: WebSocket, listener: Listener) -> None:
+    """Measure the line to a front end while downloads are to give way to it."""
+    while True:
+        every_s = deck.ping_s
+        if every_s is not None and not listener.waits:
+            listener.asked()
+            socket.ping(listener.answered)
+        await asyncio.sleep(every_s or LOOK_S)
 
 
 def _hertz(text: str | None) -> float | None:
@@ -208,6 +230,18 @@ async def remove_download(deck: Deck, request: Request) -> Response:
     return Response(status=204, content_type=None)
 
 
+async def move_download(deck: Deck, request: Request) -> Response:
+    """Let a download come sooner or later."""
+    key, to = request.params["download"], request.parse(MoveBody).to
+    return json_response(await deck.move_download(key, to, request.origin))
+
+
+async def limit_download(deck: Deck, request: Request) -> Response:
+    """Limit how fast a download is."""
+    key, rate = request.params["download"], request.parse(LimitBody).bytes_per_s
+    return json_response(await deck.limit_download(key, rate, request.origin))
+
+
 async def plan_deletion(deck: Deck, request: Request) -> Response:
     """What deleting these models' files would do."""
     return json_response(await deck.plan_deletion(request.parse(ModelsBody).models))
@@ -261,6 +295,12 @@ def _limit(request: Request, default: int) -> int:
     if not 1 <= limit <= LONGEST_LIST:
         raise InvalidRequest(f"limit must be between 1 and {LONGEST_LIST}.")
     return limit
+
+
+async def change_settings(deck: Deck, request: Request) -> Response:
+    """Change the settings that the body names; they are remembered."""
+    changes = request.parse(SettingsBody).changes()
+    return json_response(await deck.change_settings(changes, request.origin))
 
 
 def stop(deck: Deck, request: Request) -> Response:
@@ -321,6 +361,10 @@ ROUTES: tuple[Route, ...] = (
            answer=Download),
     _route("POST", "downloads/{download}/resume", resume_download, "Go on with a download",
            answer=Download),
+    _route("POST", "downloads/{download}/move", move_download, "Move a download in the queue",
+           body=MoveBody, body_required=True, answer=Download),
+    _route("POST", "downloads/{download}/limit", limit_download, "Limit how fast a download is",
+           body=LimitBody, body_required=True, answer=Download),
     _route("DELETE", "downloads/{download}", remove_download, "Forget an ended download", **_GONE),
     _route("POST", "instances/{instance}/unload", unload, "Unload an instance",
            answer=UnloadReceipt),
@@ -330,6 +374,8 @@ ROUTES: tuple[Route, ...] = (
            body_required=True, answer=DeletionPlan),
     _route("POST", "cache/delete", delete_cached, "Delete models' files", body=DeleteBody,
            body_required=True, answer=DeletionReceipt),
+    _route("PATCH", "settings", change_settings, "Change settings", body=SettingsBody,
+           body_required=True, answer=Settings, tag="core"),
     _route("GET", "log", get_log, "The log", answer=Lines, tag="core",
            query=(Query(name="after", type=int, description="Only lines above this number."),
                   _LIMIT, Query(name="source", type=str, description="`core` or `engine:<id>`."))),

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidState
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN, Protocol, Side
 from websockets.server import ServerProtocol
@@ -28,6 +29,10 @@ REASON_BYTES = 120
 
 class Gone(Exception):
     """The socket is closing or closed; its handler has nothing left to do."""
+
+
+def _nothing() -> None:
+    """What a pong leads to that nobody waits for."""
 
 
 def handshake(head: Head) -> Response:
@@ -65,6 +70,8 @@ class Socket:
         self._early = b""
         self._heard = True
         self._closing = False
+        self._pings: dict[bytes, Callable[[], None]] = {}
+        self._pinged = 0
 
     async def accept(self) -> None:
         """Finish the handshake."""
@@ -90,6 +97,15 @@ class Socket:
         self._flush()
         await self._drain()
 
+    def ping(self, answered: Callable[[], None]) -> None:
+        """Send a ping, and call `answered` when the peer's answer to it comes."""
+        if not self._closing:
+            self._pinged += 1
+            payload = self._pinged.to_bytes(8)
+            self._pings[payload] = answered
+            self._protocol.send_ping(payload)
+            self._flush()
+
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the closing handshake; harmless when it was started already."""
         self.shut(code, reason)
@@ -112,7 +128,9 @@ class Socket:
             return
         self._heard = True
         self._protocol.receive_data(data)
-        self._protocol.events_received()
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame) and event.opcode is Opcode.PONG:
+                self._pings.pop(bytes(event.data), _nothing)()
         self._flush()
         if self._protocol.state is not OPEN:
             self._deadline.set(self._limits.close_s)

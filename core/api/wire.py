@@ -157,6 +157,9 @@ class WebSocket(Protocol):
     async def send(self, text: bytes | str) -> None:
         """Send one text frame; waits while the peer reads too slowly."""
 
+    def ping(self, answered: Callable[[], None]) -> None:
+        """Send a ping; `answered` is called when the peer's answer to it comes, if ever."""
+
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the closing handshake. A handler that returns does so by itself, with 1000."""
 

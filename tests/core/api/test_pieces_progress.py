@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -381,6 +382,9 @@ class FakeSocket:
     async def send(self, text: bytes | str) -> None:
         self.frames.append(json.loads(text))
         await self.reads.wait()
+
+    def ping(self, answered: Callable[[], None]) -> None:
+        answered()
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         self.closed = code

@@ -54,6 +54,13 @@ async def silent(deck: Any, request: Request, socket: WebSocket) -> None:
         deck.append("ended")
 
 
+async def pinging(deck: Any, request: Request, socket: WebSocket) -> None:
+    await socket.accept()
+    socket.ping(lambda: deck.append("first"))
+    socket.ping(lambda: deck.append("second"))
+    await asyncio.Event().wait()
+
+
 async def broken(deck: Any, request: Request, socket: WebSocket) -> None:
     await socket.accept()
     raise RuntimeError("the secret of the core")
@@ -256,3 +263,10 @@ async def test_stopping_closes_sockets_with_1001(serve: Serve) -> None:
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code == 1001
     assert ended == ["ended"]
+
+
+async def test_a_handler_hears_when_its_pings_are_answered(serve: Serve, until: Until) -> None:
+    heard: list[str] = []
+    served = await serve((route("pinging", pinging),), deck=heard)
+    async with connect(f"ws://127.0.0.1:{served.addresses.port}/pinging"):
+        await until(lambda: heard == ["first", "second"])

@@ -1,0 +1,71 @@
+"""Fetching a model's files: the step from the library to the download queue and back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from core.downloads.parts import ACTIVE
+from core.downloads.queue import Downloads
+from core.errors import NotFound
+from core.feed import Feed
+from core.library import Library, Selection
+from core.schema import Download, Model
+from core.state import DownloadRemoved
+
+
+class Fetching:
+    """Starts, finds and forgets the downloads of models."""
+
+    def __init__(
+        self,
+        *,
+        feed: Feed,
+        library: Library,
+        downloads: Downloads,
+        ask_hub: Callable[[Awaitable[Selection]], Awaitable[Selection]],
+    ) -> None:
+        self._feed = feed
+        self._library = library
+        self._downloads = downloads
+        self._ask_hub = ask_hub
+
+    def of(self, model_id: str) -> Download | None:
+        """The newest download of a model."""
+        jobs = [job for job in self._feed.state.downloads.values() if job.model_id == model_id]
+        return max(jobs, key=lambda job: job.created_at, default=None)
+
+    async def start(self, model: Model) -> Download | None:
+        """Start to fetch a model, go on with what was begun, or join the download that runs.
+
+        None when it is here already. Raises NotFound, Gated, HubUnavailable, NotEnoughDisk.
+        """
+        if model.downloaded:
+            return None
+        job = self.of(model.id)
+        if job is not None and job.state in ACTIVE:
+            return job
+        if job is not None:
+            if job.unique == model.unique and _can_go_on(job):
+                return await self._downloads.resume(job.id)
+            await self.forget(job.id)
+        selection = await self._ask_hub(self._library.selection(model))
+        return await self._downloads.start(
+            model, selection.revision, selection.files, ref=selection.ref
+        )
+
+    async def forget(self, download_id: str) -> None:
+        """Take an ended download off the list, with what is left of it."""
+        await self._downloads.remove(download_id)
+        self._feed.commit(DownloadRemoved, id=download_id)
+
+    async def drop(self, model: Model) -> None:
+        """Cancel whatever of a model is not complete, and delete what arrived."""
+        for job in list(self._feed.state.downloads.values()):
+            if job.model_id == model.id and job.state != "completed":
+                await self._downloads.cancel(job.id, discard=True)
+
+
+def _can_go_on(job: Download) -> bool:
+    """Whether what arrived of an ended job is of use: not when its files are gone from the Hub."""
+    gone = job.error is not None and job.error.code == NotFound.code
+    return job.state != "completed" and not gone

@@ -1,0 +1,144 @@
+"""The terms of downloads: will, clock and good neighbour, and where they are remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from core import config, throttle
+from core.errors import InvalidRequest, StorageFailed
+from core.feed import Feed
+from core.schema import Download, Host, Settings
+from core.state import DownloadChanged, State
+from core.throttle import Throttle
+
+RATE = 8_000_000
+
+
+@dataclass
+class Rig:
+    """A throttle with a clock and a queue of a test's own."""
+
+    config_file: Path
+    clock: datetime = datetime(2026, 1, 1, 12, 0)
+    limits: list[int | None] = field(default_factory=list)
+    jobs_at_once: list[int] = field(default_factory=list)
+    feed: Feed = field(
+        default_factory=lambda: Feed(State(host=Host(name="", version="", started_at="")))
+    )
+
+    def make(self, settings: config.Downloads | None = None) -> Throttle:
+        async def set_jobs_at_once(count: int) -> None:
+            self.jobs_at_once.append(count)
+
+        return Throttle(
+            feed=self.feed,
+            settings=settings or config.Downloads(),
+            config_file=self.config_file,
+            set_limit=self.limits.append,
+            set_jobs_at_once=set_jobs_at_once,
+            now=lambda: self.clock,
+        )
+
+    @property
+    def settings(self) -> Settings:
+        return self.feed.state.settings
+
+    def flow(self, rate: int | None) -> None:
+        """Let the downloads take this much."""
+        job = Download(
+            id="j", model_id="m", unique="u", repo="o/r", revision="", state="downloading"
+        )
+        self.feed.commit(DownloadChanged, download=replace(job, rate_bytes_per_s=rate))
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path / "config.toml")
+
+
+async def test_a_change_holds_at_once_and_is_remembered(rig: Rig) -> None:
+    terms = rig.make()
+    told = await terms.change({"rate_limit_bytes_per_s": 5000, "jobs_at_once": 3})
+    assert told == rig.settings
+    assert (told.rate_limit_bytes_per_s, told.rate_in_force_bytes_per_s) == (5000, 5000)
+    assert (told.jobs_at_once, rig.jobs_at_once, rig.limits) == (3, [3], [5000])
+    written, problems = config.load(rig.config_file, {})
+    assert not problems
+    assert (written.downloads.rate_limit_bytes_per_s, written.downloads.jobs_at_once) == (5000, 3)
+    await terms.change({"rate_limit_bytes_per_s": None})
+    assert (rig.limits[-1], rig.settings.jobs_at_once) == (None, 3)
+
+
+async def test_a_bad_change_changes_nothing(rig: Rig) -> None:
+    terms = rig.make()
+    with pytest.raises(InvalidRequest):
+        await terms.change({"give_way": True, "jobs_at_once": 0})
+    rig.config_file.mkdir()
+    with pytest.raises(StorageFailed):
+        await terms.change({"give_way": True})
+    assert (rig.limits, rig.settings) == ([], Settings())
+
+
+async def test_the_limit_follows_the_clock_and_says_so(rig: Rig) -> None:
+    settings = config.Downloads(
+        rate_limit_bytes_per_s=1000, schedule={"01:00-07:00": "none", "08:00-09:00": 10}
+    )
+    terms = rig.make(settings)
+    seen = []
+    for hour in (0, 1, 7, 8, 9):
+        rig.clock = rig.clock.replace(hour=hour)
+        terms.decide()
+        seen.append((rig.settings.rate_in_force_bytes_per_s, rig.settings.rate_reason))
+    assert seen == [
+        (1000, ""), (None, "schedule"), (1000, ""), (10, "schedule"), (1000, ""),
+    ]  # fmt: skip
+    assert rig.limits == [1000, None, 1000, 10, 1000]
+    assert rig.settings.rate_limit_bytes_per_s == 1000
+
+
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A steady clock that is set by hand."""
+    at = [0.0]
+    monkeypatch.setattr(throttle.time, "monotonic", lambda: at[0])
+    return lambda now: at.__setitem__(0, now)
+
+
+async def test_downloads_give_way_while_a_front_end_waits(
+    rig: Rig, steady: Callable[[float], None]
+) -> None:
+    terms = rig.make(config.Downloads(give_way=True, rate_limit_bytes_per_s=RATE * 10))
+    rig.flow(RATE)
+    assert terms.ping_s == throttle.ACTIVE_S
+    with terms.listening() as listener, terms.listening():
+        for second, took in enumerate((0.01, 0.4, 0.4, 0.4)):
+            steady(second)
+            listener.asked()
+            assert listener.waits
+            steady(second + took)
+            listener.answered()
+            terms.tick()
+        assert rig.limits[-1] == RATE // 2
+        assert rig.settings.rate_reason == "give way"
+        assert rig.settings.rate_limit_bytes_per_s == RATE * 10
+        await terms.change({"give_way": False})
+        assert (rig.limits[-1], rig.settings.rate_reason) == (RATE * 10, "")
+        assert terms.ping_s is None
+
+
+async def test_who_left_is_not_waited_for(rig: Rig, steady: Callable[[float], None]) -> None:
+    terms = rig.make(config.Downloads(give_way=True))
+    rig.flow(RATE)
+    with terms.listening() as listener:
+        listener.asked()
+        listener.answered()
+        listener.asked()
+    steady(100)
+    for _ in range(5):
+        terms.tick()
+    assert rig.limits[-1] is None
