@@ -302,8 +302,10 @@ class ProcessMemory:
     """Resident pages, each shared one divided by those who share it; Linux only."""
     private_bytes: int | None = None
     """Pages that nobody else holds (USS): what comes back when the process ends."""
+    footprint_bytes: int | None = None
+    """What the kernel charges to the process, its memory on the GPU included; macOS only."""
     peak_bytes: int | None = None
-    """The largest resident size so far."""
+    """The largest resident size so far; on macOS the largest footprint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -415,11 +417,15 @@ class Instance:
     """What a starting instance is doing, in a word or two."""
     forecast: Forecast | None = None
     measured_bytes: int | None = None
-    """PSS of the process where the system tells it, else RSS; None before the first sample."""
+    """PSS (Linux) or footprint (macOS) of the process, else RSS; None before the first sample."""
     private_bytes: int | None = None
     """Memory that only this process holds: what comes back for certain when it ends."""
     peak_bytes: int | None = None
     """The largest resident size since the process started."""
+    engine_bytes: int | None = None
+    """What the engine itself counts as taken: weights and KV cache; None where it does not tell."""
+    engine_peak_bytes: int | None = None
+    """The most it counted during the last answer, temporary arrays included."""
     load_s: float | None = None
     idle_s: float | None = None
     """Time since the last request ended; None while busy or before it is ready."""

@@ -1,8 +1,9 @@
 """What memory and disk there is, as the system tells it. Unknown is None; nothing is guessed.
 
-Linux is read from /proc and the control groups, other systems through psutil, NVIDIA's processors
-through their own library where it is installed. All of it blocks for some milliseconds
-(`smaps_rollup` walks the pages of a process: 2.4 ms for 1 GB): call it in a thread.
+Linux is read from /proc and the control groups, other systems through psutil, processes on macOS
+from its kernel, NVIDIA's processors through their own library where it is installed. All of it
+blocks for some milliseconds (`smaps_rollup` walks the pages of a process: 2.4 ms for 1 GB): call it
+in a thread.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.memory import nvidia
+from core.memory import apple, nvidia
 from core.schema import Memory, ProcessMemory
 
 PROC = Path("/proc")
@@ -29,13 +30,15 @@ def system() -> Memory:
         total_bytes=memory.total_bytes,
         available_bytes=memory.available_bytes,
         swap_used_bytes=memory.swap_used_bytes,
-        gpus=nvidia.gpus(),
+        gpus=(*nvidia.gpus(), *apple.gpus()),
     )
 
 
 def process(pid: int) -> ProcessMemory | None:
     """What a process holds; None when it is gone, or belongs to somebody else."""
-    return linux_process(pid) if sys.platform == "linux" else _psutil_process(pid)
+    if sys.platform == "linux":
+        return linux_process(pid)
+    return apple.process(pid) or _psutil_process(pid)
 
 
 def free_disk(path: Path) -> int | None:

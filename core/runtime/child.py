@@ -5,8 +5,8 @@ stdout, and everything that prints, in Python or in C, goes to stderr, where it 
 second thread reads commands, so that `Cancel` is heard while native code runs (ctypes gives up the
 interpreter lock around every call).
 
-The process never outlives the core: the end of stdin ends it at once, in the middle of anything,
-and on Linux the kernel ends it with the core as well.
+The process never outlives the core: the end of stdin ends it at once, in the middle of anything
+(but a GPU's work is cancelled first, and may end), and on Linux the kernel ends it with the core.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Child:
         self._lock = threading.Lock()
         self._current = 0
         self._cancelled: set[int] = set()
+        self._free = threading.Event()
+        """Set while nothing is worked on."""
 
     def run(self) -> None:
         """Say hello and work until stdin ends; never returns."""
@@ -70,7 +72,10 @@ class Child:
             self._send(Hello(protocol=PROTOCOL, error=to_info(error)))
         threading.Thread(target=self._read, daemon=True).start()
         while True:
-            self._work(self._commands.get())
+            self._free.set()
+            message = self._commands.get()
+            self._free.clear()
+            self._work(message)
 
     def _read(self) -> None:
         """Hear commands until there are no more, then end the process whatever it is doing."""
@@ -82,6 +87,9 @@ class Child:
                     self._cancel(message.id)
                 else:
                     self._commands.put(message)
+        if self._engine.patience_s:
+            self._flag.set()
+            self._free.wait(self._engine.patience_s)
         os._exit(0)
 
     def _cancel(self, number: int) -> None:

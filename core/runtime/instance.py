@@ -229,6 +229,7 @@ class Supervisor:
             progress=1.0,
             load_s=time.monotonic() - started,
             context_length=loaded.context_length,
+            engine_bytes=loaded.engine_bytes,
             idle_s=0.0,
         )
         self._settled.set()
@@ -339,6 +340,8 @@ class Supervisor:
                 self._update(
                     tokens_per_s=report.tokens_per_s,
                     time_to_first_token_s=report.time_to_first_token_s,
+                    engine_bytes=report.engine_bytes,
+                    engine_peak_bytes=report.engine_peak_bytes,
                 )
                 await job.put(_last_chunk(report))
                 await job.finish()
@@ -395,10 +398,11 @@ class Supervisor:
 
 
 def _held(memory: ProcessMemory | None) -> int | None:
-    """What a process holds: its share of shared pages where the system tells, else all of them."""
+    """What a process holds: its share of shared pages, or its footprint, else all its pages."""
     if memory is None:
         return None
-    return memory.rss_bytes if memory.pss_bytes is None else memory.pss_bytes
+    known = (memory.pss_bytes, memory.footprint_bytes, memory.rss_bytes)
+    return next(count for count in known if count is not None)
 
 
 def _known(error: BaseException | None) -> DeckError:

@@ -83,6 +83,8 @@ class Loaded(Report, tag="loaded", frozen=True, kw_only=True):
 
     context_length: int
     embedding: bool = False
+    engine_bytes: int | None = None
+    """What the engine itself counts as taken; None where it does not tell."""
 
 
 class Planned(Report, tag="planned", frozen=True, kw_only=True):
@@ -109,6 +111,10 @@ class Done(Report, tag="done", frozen=True, kw_only=True):
     completion_tokens: int | None = None
     tokens_per_s: float | None = None
     time_to_first_token_s: float | None = None
+    engine_bytes: int | None = None
+    """What the engine itself counts as taken; None where it does not tell."""
+    engine_peak_bytes: int | None = None
+    """The most that it counted meanwhile."""
 
 
 class Vector(Report, tag="vector", frozen=True, kw_only=True):

@@ -34,6 +34,9 @@ HELLO_S = 60.0
 END_S = 3.0
 """How long a process may take to end when told, before the next and rougher way. The child needs
 milliseconds; a process in the middle of a page fault on a slow disk needs longer."""
+GENTLE = 5
+"""On macOS an MLX process gets this many times longer: to kill one can leave the memory that it
+wired for the GPU taken until the machine starts anew (seen in jundot/omlx#2184)."""
 PIPES_S = 1.0
 """How long pipes may stay open after the process: somebody it started may hold them."""
 REPORTS_WAITING = 64
@@ -177,7 +180,10 @@ class _Pipes(asyncio.SubprocessProtocol):
 class EngineProcess:
     """An engine process. Only its owner calls `receive`; use `start` to make one."""
 
-    def __init__(self, transport: asyncio.SubprocessTransport, pipes: _Pipes) -> None:
+    def __init__(
+        self, transport: asyncio.SubprocessTransport, pipes: _Pipes, engine: Engine
+    ) -> None:
+        self._wired = wires_memory(engine, sys.platform)
         self._transport = transport
         self._pipes = pipes
         self.pid = transport.get_pid()
@@ -199,7 +205,7 @@ class EngineProcess:
             )
         except OSError as error:
             raise EngineFailed(f"No engine process could be started: {error}.") from error
-        process = cls(transport, pipes)
+        process = cls(transport, pipes, engine)
         try:
             async with asyncio.timeout(HELLO_S):
                 hello = await process.receive()
@@ -279,19 +285,31 @@ class EngineProcess:
             pipe.close()
         self._pipes.reports.clear()
         self._pipes.resume()  # so that a process that waits to be read can go on
+        patience_s = END_S * (GENTLE if self._wired else 1)
         for name in ("", "terminate", "kill"):
             if name and not self.gone:
-                self._pipes.take_line("warning", f"it does not end by itself: {name}")
+                risk = "; memory of the GPU may stay taken until the machine starts anew"
+                told = risk if name == "kill" and self._wired else ""
+                self._pipes.take_line("warning", f"it does not end by itself: {name}{told}")
                 with contextlib.suppress(ProcessLookupError):
                     getattr(self._transport, name)()
             try:
-                async with asyncio.timeout(END_S):
+                async with asyncio.timeout(patience_s):
                     await self.wait()
                 break
             except TimeoutError:
                 continue
         self._transport.close()
         return self.gone
+
+
+def wires_memory(engine: Engine, system: str) -> bool:
+    """Whether an engine holds memory that the system may not get back when it is killed.
+
+    >>> wires_memory("mlx", "darwin"), wires_memory("mlx", "linux")
+    (True, False)
+    """
+    return engine == "mlx" and system == "darwin"
 
 
 def environment() -> dict[str, str]:

@@ -68,6 +68,9 @@ class Engine(Protocol):
     other exception is a bug of ours or of the engine, and the child reports it as a failure.
     """
 
+    patience_s: float
+    """How long work in hand may take to end, once it was cancelled, when the core hangs up."""
+
     def hello(self) -> Hello:
         """Import the engine and say what it is. Raises EngineMissing when it is not installed."""
 

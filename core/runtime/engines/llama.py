@@ -72,6 +72,8 @@ def threads_for(cpus: int) -> tuple[int, int]:
 class Llama:
     """One llama.cpp, with at most one model."""
 
+    patience_s = 0.0
+
     def __init__(self, flag: Flag) -> None:
         self._flag = flag
         self._log = Log()

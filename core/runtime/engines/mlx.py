@@ -30,6 +30,9 @@ from core.schema import GenerateRequest, LoadOptions
 
 PIECE_BYTES = 64 << 20
 """Weights that are read between two looks at the cancel flag."""
+GPU_PATIENCE_S = 2.0
+"""Work on a GPU may take so long to end when the core hangs up: a process that ends in the middle
+of it can leave memory wired on macOS until the machine starts anew."""
 REASON_LENGTH = 400
 """Characters of an error of mlx-lm that are shown: it may list every tensor of a model."""
 NO_EMBEDDINGS = "mlx-lm answers in text and makes no embeddings."
@@ -50,6 +53,8 @@ _DAMAGED = "The folder is damaged or no MLX model: delete it and download it aga
 
 class Mlx:
     """One mlx-lm, with at most one model."""
+
+    patience_s = 0.0
 
     def __init__(self, flag: Flag) -> None:
         self._flag = flag
@@ -75,7 +80,9 @@ class Mlx:
         except (OSError, RuntimeError) as error:  # a shared library that does not load
             raise EngineMissing(f"MLX is installed but does not start: {error}.", remedy) from error
         device = "CPU" if self._mx.default_device() == self._mx.cpu else "GPU"
-        if device == "CPU":
+        if device == "GPU":
+            self.patience_s = GPU_PATIENCE_S
+        else:
             # Else mlx runs a compiler, and loads what it made from a folder that anybody may have
             # written to. It takes a second at first and gains nothing that is felt.
             self._mx.disable_compile()
@@ -124,7 +131,7 @@ class Mlx:
             flag=self._flag,
         )
         show("ready", 1.0)
-        return Loaded(context_length=length)
+        return Loaded(context_length=length, engine_bytes=self._mx.get_active_memory())
 
     def _read_weights(self, model: Any, show: ShowProgress) -> None:
         """Bring the weights into memory, telling the fraction of their bytes that is there."""

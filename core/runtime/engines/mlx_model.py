@@ -19,7 +19,6 @@ STEP = 512
 """Tokens of a prompt that are read at once, unless the options say: cancelling is heard between."""
 COLDEST = 1e-3
 """Below this temperature the likeliest token is taken: its inverse would leave 16-bit numbers."""
-MIB = 1 << 20
 
 
 def kv_bits(kind: KvCacheType | None, head_length: int | None) -> tuple[int, int] | None:
@@ -117,7 +116,7 @@ class MlxModel:
                         reason = "stop"
                         break
         finally:
-            self._tidy()
+            held, peak = self._tidy()
         if rest := text.feed(pieces.finish()) + text.finish():
             emit(rest)
         ended = time.perf_counter()
@@ -129,14 +128,15 @@ class MlxModel:
             # The first token belongs to the prompt: what follows shows the speed.
             tokens_per_s=(count - 1) / (ended - first) if count > 1 and ended > first else None,
             time_to_first_token_s=first - started,
+            engine_bytes=held,
+            engine_peak_bytes=peak,
         )
 
-    def _tidy(self) -> None:
-        """Give buffers back that mlx keeps for the next array, and say what it counts."""
-        mx = self._mx
-        peak = mx.get_peak_memory()
-        mx.clear_cache()
-        say("debug", f"mlx: {mx.get_active_memory() / MIB:.1f} MiB held, {peak / MIB:.1f} at most")
+    def _tidy(self) -> tuple[int, int]:
+        """Give buffers back that mlx keeps for the next array; what it holds, and held at most."""
+        peak = self._mx.get_peak_memory()
+        self._mx.clear_cache()
+        return self._mx.get_active_memory(), peak
 
     # Text to tokens, and back
 

@@ -1,13 +1,14 @@
 import doctest
 import mmap
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from core.memory import nvidia, probe
+from core.memory import apple, nvidia, probe
 from core.memory.probe import linux_process, linux_system
 from core.schema import Memory
 
@@ -18,9 +19,10 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def test_the_examples_in_the_documentation_hold() -> None:
-    result = doctest.testmod(probe)
-    assert result.attempted
-    assert not result.failed
+    for module in (probe, apple):
+        result = doctest.testmod(module)
+        assert result.attempted
+        assert not result.failed
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
@@ -181,3 +183,19 @@ def test_nvidia_processors_tell_their_memory() -> None:
         assert gpu.used_bytes is not None
         assert gpu.free_bytes is not None
         assert gpu.used_bytes + gpu.free_bytes <= gpu.total_bytes
+
+
+def test_the_footprint_is_read_where_the_kernel_puts_it() -> None:
+    # struct rusage_info_v4: a UUID, then 35 numbers; here each is its own place.
+    found = apple.from_rusage(struct.pack("<16s35Q", b"", *range(35)))
+    assert (found.rss_bytes, found.footprint_bytes, found.peak_bytes) == (6, 7, 28)
+    assert found.private_bytes == found.footprint_bytes
+
+
+def test_a_machine_that_is_no_mac_has_no_apple_gpu() -> None:
+    assert apple.gpu(b"Apple M3 Max\0", (1 << 15).to_bytes(4, "little")).total_bytes == 32 << 30
+    unset = apple.gpu(b"Apple M3 Max\0", bytes(4))
+    assert (unset.name, unset.total_bytes) == ("Apple M3 Max", None)
+    if sys.platform != "darwin":
+        assert apple.process(os.getpid()) is None
+        assert apple.gpus() == ()

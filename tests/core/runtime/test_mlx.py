@@ -68,7 +68,14 @@ async def test_the_last_chunk_counts_and_every_other_has_text(bench: Bench, mlx:
     assert last.prompt_tokens
     assert last.tokens_per_s
     assert last.time_to_first_token_s
-    assert bench.last(instance).tokens_per_s == last.tokens_per_s
+    record = bench.last(instance)
+    assert record.tokens_per_s == last.tokens_per_s
+    # What mlx counts itself: the weights at least, and more while it answered.
+    weights = (mlx / "model.safetensors").stat().st_size
+    assert instance.engine_bytes == pytest.approx(weights, rel=0.1)
+    assert record.engine_bytes is not None
+    assert record.engine_peak_bytes is not None
+    assert weights * 0.9 < record.engine_bytes < record.engine_peak_bytes < weights * 10
 
 
 async def test_both_engines_count_the_same_tokens(bench: Bench, mlx: Path, tiny: Path) -> None:

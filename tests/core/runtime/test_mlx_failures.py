@@ -1,8 +1,13 @@
 """What goes wrong in an MLX folder costs its instance, and is told; its code never runs."""
 
 import json
+import os
 import shutil
+import signal
 import struct
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from core.demo.bench import Bench, model
+from core.demo.bench import Bench, about, model
 from core.demo.models import expected
 from core.errors import EngineFailed, EngineMissing
+from core.runtime import process
+from core.runtime.messages import Generate, frame
 from core.runtime.platforms import is_apple_silicon, mlx_remedy
 from core.schema import InstanceState, LoadOptions, Model
 
@@ -225,3 +232,69 @@ async def test_the_probe_names_version_and_device(bench: Bench) -> None:
 def test_what_to_install_depends_on_the_machine(system: str, machine: str, words: str) -> None:
     assert words in mlx_remedy(system, machine)
     assert is_apple_silicon(system, machine) == ((system, machine) == ("darwin", "arm64"))
+
+
+# On macOS a process with memory wired for the GPU ends gently
+
+
+async def test_nothing_that_wires_memory_is_killed_without_a_warning(
+    bench: Bench, mlx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert process.wires_memory("mlx", "darwin")
+    assert not process.wires_memory("mlx", "linux")
+    assert not process.wires_memory("llama.cpp", "darwin")
+    monkeypatch.setattr(process, "END_S", 0.05)
+    monkeypatch.setattr(process, "wires_memory", lambda *_: True)
+    instance = await bench.loaded(mlx)
+    assert instance.pid is not None
+    os.kill(instance.pid, signal.SIGSTOP)
+    assert (await bench.engines.unload(instance.id)).process_gone
+    said = [text for _, level, text in bench.lines if level == "warning"]
+    assert said[0] == "it does not end by itself: terminate"
+    assert said[1].startswith("it does not end by itself: kill; memory of the GPU may stay taken")
+
+
+PATIENT = """
+    import os, sys, threading
+    from core.runtime.child import Child, claim_stdout
+    from core.runtime.engines.base import Flag
+    from core.runtime.messages import Done, Hello
+
+    class Patient:
+        patience_s = 30.0
+
+        def __init__(self, flag):
+            self.flag = flag
+
+        def hello(self):
+            return Hello(protocol=1)
+
+        def generate(self, request, emit):
+            emit("working")
+            while not self.flag:
+                threading.Event().wait(0.001)
+            os.write(2, b"<6>ended gently\\n")
+            return Done(reason="stop")
+
+    output, flag = claim_stdout(), Flag()
+    Child(Patient(flag), flag, output).run()
+"""
+
+
+def test_work_on_a_gpu_is_cancelled_and_waited_for_when_the_core_hangs_up() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PATIENT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(frame(Generate(id=1, request=about("count"))))
+    child.stdin.flush()
+    said = b""
+    while b"working" not in said:
+        said += os.read(child.stdout.fileno(), 4096)
+    _, log = child.communicate(timeout=60)  # hangs up
+    assert child.returncode == 0
+    assert b"ended gently" in log
