@@ -284,6 +284,12 @@ class Detail(Vertical):
         assert self.painter is not None
         job = self._facts.now.jobs.get(model.id)
         instance = self._facts.now.instances.get(model.id)
+        if job is not None and job.state in pages.RUNNING_JOBS:
+            text.append(f"{self._glyphs.down} ", self.painter.ink("accent"))
+            text.append(
+                f"{job.state} {fmt.size(job.received_bytes)} of {fmt.size(job.total_bytes)}"
+            )
+            text.append(f"\n  {fmt.rate(job.rate_bytes_per_s)}  {fmt.duration(job.eta_s)} left\n\n")
         for failed in (job, instance):
             if failed is not None and failed.error is not None and not (job and model.downloaded):
                 text.append(f"{self._glyphs.failed} ", self.painter.ink("error"))

@@ -19,8 +19,8 @@ from tui.widgets.cells import Cell
 from tui.widgets.columns import Column
 from tui.widgets.table import Line
 
-BAR = 7
-"""Cells of a bar in the column of states."""
+BAR = 5
+"""Cells of a bar in the column of states: with a percentage it fills the narrowest one."""
 
 COLUMNS = (
     Column("sign", "", 1),

@@ -155,8 +155,10 @@ class CatalogVerbs(View):
             except DeckError as error:
                 label, hint, text = str(error), "", answer
                 continue
+            self.activated()  # the last question had the keys from the one before it
             await self._load(choice, options)
             return
+        self.activated()
 
     async def _load(self, choice: Choice, options: LoadOptions) -> None:
         try:
