@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from core.entries import Facts, choose, from_seed, from_variant, hub_name, is_of
 from core.errors import Conflict, DeckError, InvalidRequest, NotFound
 from core.feed import Feed
 from core.names import is_commit
+from core.runtime.platforms import preferred_format
 from core.schema import (
     CachedSnapshot,
     Engine,
@@ -164,7 +167,8 @@ class Library:
 
     def find(self, ref: str) -> Model:
         """The model with this id, unique name or short name. Raises NotFound or Ambiguous."""
-        return listing.find(self._feed.state.models, ref)
+        prefer = preferred_format(sys.platform, platform.machine(), self._engines)
+        return listing.find(self._feed.state.models, ref, prefer)
 
     async def resolve(self, ref: str) -> Model:
         """As `look_up`; what is not listed is added to the list."""

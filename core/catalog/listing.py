@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from core.catalog.variants import variants
 from core.errors import Ambiguous, NotFound
-from core.schema import CachedSnapshot, Model, RepoFile, Variant, model_id
+from core.schema import CachedSnapshot, Format, Model, RepoFile, Variant, model_id
 
 _NEAR_MISSES = 3
 """Names offered when nothing has the name that was asked for."""
@@ -111,12 +111,25 @@ def _with_files(model: Model, cached: Model | None) -> Model:
     )
 
 
-def find(models: Mapping[str, Model], text: str) -> Model:
+def preferred(versions: Sequence[Model], format: Format) -> Model | None:
+    """The version to take of one model that there is in several; None where that is not clear.
+
+    One that is downloaded goes before one that is not, then the format decides.
+    """
+    if len({_folded(_plain_name(model)) for model in versions}) != 1:
+        return None
+    here = [model for model in versions if model.downloaded] or versions
+    of_format = [model for model in here if model.format == format] or here
+    return of_format[0] if len(of_format) == 1 else None
+
+
+def find(models: Mapping[str, Model], text: str, prefer: Format = "gguf") -> Model:
     """The model with this id, unique name, or short name that no other has.
 
     Short are: its name, its repository with or without the owner, and the unique name without the
     owner; of a local one the file's name with or without its extension. Case does not count, and
-    spaces may be written as dashes. Raises NotFound, or Ambiguous naming the candidates.
+    spaces may be written as dashes. What names one model in several formats means the one in the
+    format to `prefer`. Raises NotFound, or Ambiguous naming the candidates.
     """
     wanted = text.strip()
     if (model := models.get(wanted) or models.get(model_id(wanted))) is not None:
@@ -127,6 +140,8 @@ def find(models: Mapping[str, Model], text: str) -> Model:
         if len(found) == 1:
             return found[0]
         if found:
+            if (model := preferred(found, prefer)) is not None:
+                return model
             raise _ambiguous(wanted, found)
     raise _unknown(wanted, models)
 
@@ -141,12 +156,19 @@ def _own_names(model: Model) -> Iterable[str]:
 
 def _short_names(model: Model) -> Iterable[str]:
     tail = model.unique.rsplit("/", 1)[-1]
-    yield tail
+    yield from (tail, _plain_name(model))
     if model.repo is not None:
         short = model.repo.rsplit("/", 1)[-1]
         yield from (model.repo, short, re.sub(r"-gguf$", "", short, flags=re.IGNORECASE))
     if model.local:
         yield tail.rpartition(".")[0]
+
+
+def _plain_name(model: Model) -> str:
+    """Its name less format and quantization, as all versions of a model of the catalog have it."""
+    if not model.quantization or not model.name.endswith(f" {model.quantization}"):
+        return model.name
+    return model.name.removesuffix(f" {model.quantization}").removesuffix(" MLX")
 
 
 def _ambiguous(text: str, found: Sequence[Model]) -> Ambiguous:

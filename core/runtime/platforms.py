@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+
+from core.schema import Format
 
 MLX_MINIMUM = (0, 32, 2)
 """The first mlx-lm that does not run Python named by a model's config.json (CVE-2026-5843)."""
@@ -11,6 +14,21 @@ MLX_MINIMUM = (0, 32, 2)
 def is_apple_silicon(system: str, machine: str) -> bool:
     """Whether `sys.platform` and `platform.machine()` are those of a Mac with an M processor."""
     return system == "darwin" and machine == "arm64"
+
+
+def preferred_format(system: str, machine: str, engines: Collection[Format]) -> Format:
+    """The format to take of a model that there is in several, given those that can be loaded.
+
+    On Apple Silicon MLX is faster and shares the memory of the GPU; elsewhere it is not.
+
+    >>> preferred_format("darwin", "arm64", {"gguf", "mlx"})
+    'mlx'
+    >>> preferred_format("darwin", "arm64", {"gguf"}), preferred_format("linux", "x86_64", {"mlx"})
+    ('gguf', 'mlx')
+    """
+    if "mlx" in engines and (is_apple_silicon(system, machine) or "gguf" not in engines):
+        return "mlx"
+    return "gguf"
 
 
 def mlx_remedy(system: str, machine: str) -> str:

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from core.catalog import builtin
-from core.catalog.listing import find, from_snapshot, merge, newest_first
+from core.catalog.listing import find, from_snapshot, merge, newest_first, preferred
 from core.errors import Ambiguous, NotFound
-from core.schema import CachedFile, CachedSnapshot, Model, model_id
+from core.schema import CachedFile, CachedSnapshot, Format, Model, model_id
 
 COMMIT = "1" * 40
 
@@ -145,6 +145,45 @@ def test_a_name_that_fits_several_is_ambiguous() -> None:
         find(MODELS, "tiny")
     assert refused.value.details == ("deck/tiny-GGUF:Q8_0", "deck/tiny-GGUF:F16")
     assert "deck/tiny-GGUF:F16" in refused.value.remedy
+
+
+def version(unique: str, name: str, quantization: str, **fields: Any) -> Model:
+    given = {"format": "gguf" if "GGUF" in unique else "mlx", "repo": unique.partition(":")[0]}
+    return model(unique, name=name, quantization=quantization, **given, **fields)
+
+
+GGUF = version("a/Qwen3-8B-GGUF:Q4_K_M", "Qwen3 8B Q4_K_M", "Q4_K_M")
+MLX = version("m/Qwen3-8B-4bit", "Qwen3 8B MLX 4-bit", "4-bit")
+SMALL = version("a/Qwen3-4B-GGUF:Q4_K_M", "Qwen3 4B Q4_K_M", "Q4_K_M")
+
+
+@pytest.mark.parametrize(
+    ("versions", "format", "taken"),
+    [
+        ((GGUF, MLX), "gguf", GGUF),
+        ((GGUF, MLX), "mlx", MLX),
+        ((replace(GGUF, downloaded=True), MLX), "mlx", replace(GGUF, downloaded=True)),
+        ((GGUF, replace(MLX, downloaded=True)), "gguf", replace(MLX, downloaded=True)),
+        ((GGUF,), "mlx", GGUF),
+        ((GGUF, replace(GGUF, unique="a/x:Q4_K_M")), "gguf", None),
+        ((GGUF, replace(GGUF, unique="a/x:Q4_K_M"), MLX), "mlx", MLX),
+        ((GGUF, SMALL), "gguf", None),
+        ((), "gguf", None),
+    ],
+)
+def test_of_several_versions_of_a_model_one_is_preferred(
+    versions: tuple[Model, ...], format: Format, taken: Model | None
+) -> None:
+    assert preferred(versions, format) == taken
+
+
+@pytest.mark.parametrize("text", ["Qwen3 8B", "qwen3-8b"])
+def test_a_model_that_there_is_in_both_formats_is_the_preferred_one(text: str) -> None:
+    models = {one.id: one for one in (GGUF, MLX, SMALL)}
+    assert find(models, text) is GGUF
+    assert find(models, text, "mlx") is MLX
+    assert find(models, "Qwen3-8B-GGUF", "mlx") is GGUF
+    assert find(models, "Qwen3 4B", "mlx") is SMALL
 
 
 def test_a_models_own_name_goes_before_short_names() -> None:

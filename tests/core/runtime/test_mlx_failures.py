@@ -20,8 +20,8 @@ from core.demo.models import expected
 from core.errors import EngineFailed, EngineMissing
 from core.runtime import process
 from core.runtime.messages import Generate, frame
-from core.runtime.platforms import is_apple_silicon, mlx_remedy
-from core.schema import InstanceState, LoadOptions, Model
+from core.runtime.platforms import is_apple_silicon, mlx_remedy, preferred_format
+from core.schema import Format, InstanceState, LoadOptions, Model
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -217,6 +217,23 @@ async def test_the_probe_names_version_and_device(bench: Bench) -> None:
     _, mlx = await bench.engines.probe()
     assert (mlx.version, mlx.available, mlx.why_not) == (version("mlx-lm"), True, None)
     assert mlx.devices == ("CPU",)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "engines", "format"),
+    [
+        ("darwin", "arm64", {"gguf", "mlx"}, "mlx"),
+        ("darwin", "arm64", {"gguf"}, "gguf"),
+        ("darwin", "arm64", set(), "gguf"),
+        ("darwin", "x86_64", {"gguf", "mlx"}, "gguf"),
+        ("linux", "aarch64", {"gguf", "mlx"}, "gguf"),
+        ("linux", "x86_64", {"mlx"}, "mlx"),
+    ],
+)
+def test_apple_silicon_prefers_mlx(
+    system: str, machine: str, engines: set[Format], format: Format
+) -> None:
+    assert preferred_format(system, machine, engines) == format
 
 
 @pytest.mark.parametrize(
