@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from core.client import Client
@@ -110,7 +110,8 @@ class DemoCore:
     def __init__(self, rate_bytes_per_s: int, port: int = 0) -> None:
         self._arguments = (str(rate_bytes_per_s), str(port))
         self._process: subprocess.Popen[bytes] | None = None
-        self._log = TemporaryFile()  # noqa: SIM115 (as long as this)
+        self._log: IO[bytes] | None = None
+        """What the process writes to standard error."""
 
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
@@ -136,6 +137,7 @@ class DemoCore:
 
     async def _start(self) -> bytes:
         """Start hub and core: the line they answer, empty when they say nothing."""
+        self._log = TemporaryFile()  # noqa: SIM115 (closed in `_end`)
         self._process = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
             [sys.executable, "-P", "-m", "core.demo.serving", *self._arguments],
             stdin=subprocess.PIPE,
@@ -154,6 +156,8 @@ class DemoCore:
             transport.close()
 
     def _last_lines(self) -> tuple[str, ...]:
+        if self._log is None:
+            return ()
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), size, 0).decode(errors="replace")
         return tuple(text.splitlines()[-LAST_LINES:])
@@ -177,3 +181,6 @@ class DemoCore:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        finally:
+            if self._log is not None:
+                self._log.close()

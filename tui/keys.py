@@ -15,9 +15,12 @@ from collections import deque
 from textual import events, on
 from textual.app import App
 from textual.message import Message
+from textual.message_pump import MessagePump
 
-PATIENCE_S = 0.25
-"""For a key to pass: the widget that had it may be gone, and the message behind it with it."""
+LOOK_S = 0.1
+"""Between two looks whether the widget that had the key is still there to pass it on."""
+PATIENCE_S = 5.0
+"""For a key to pass at all; what a key starts is done beside the screen and takes no time here."""
 WAITING = 4096
 """Keys that may wait, for example while a long text is pasted as keys."""
 
@@ -54,7 +57,16 @@ class KeysInOrder(App[None]):
         await super().on_event(event)
         behind = self.focused or self.screen if event.is_forwarded else self
         behind.post_message(Passed(self._number))
-        asyncio.get_running_loop().call_later(PATIENCE_S, self._settled, self._number)
+        self._watch(self._number, behind, PATIENCE_S)
+
+    def _watch(self, number: int, behind: MessagePump, left_s: float) -> None:
+        """Wait no longer where the widget is gone, and the message behind the key with it."""
+        if number == self._number and self._under_way:
+            if not behind.is_running or left_s <= 0:
+                self._settled(number)
+            else:
+                look = (self._watch, number, behind, left_s - LOOK_S)
+                asyncio.get_running_loop().call_later(LOOK_S, *look)
 
     @on(Passed)
     def _passed(self, message: Passed) -> None:
