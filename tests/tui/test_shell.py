@@ -1,0 +1,219 @@
+"""The dashboard as a program: what it imports, its keys, and leaving it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+import pytest
+from textual.widgets import Input
+
+from core import daemon
+from core.client import Client
+from core.config import Tui
+from core.demo.process import CoreProcess
+from core.errors import DeckError
+from core.paths import locate
+from tui import theme
+from tui.app import COMMANDS, Dashboard
+from tui.commands import keymap_problems
+from tui.format import UNICODE
+from tui.hosts import DemoCore, OwnCore
+from tui.link import LinkState
+from tui.screens import VIEWS
+from tui.widgets.prompt import Prompt
+from tui.widgets.trouble import Trouble
+
+SCOPES = {"app": COMMANDS, **{view.NAME: view.COMMANDS for view in VIEWS}}
+
+
+def dashboard(core: CoreProcess, **options: Any) -> Dashboard:
+    @asynccontextmanager
+    async def attach() -> AsyncIterator[Client]:
+        async with Client(socket=core.socket) as client:
+            yield client
+
+    defaults: dict[str, Any] = {"keymap": {}, "themes": theme.load(None)}
+    return Dashboard(attach, glyphs=UNICODE, settings=Tui(), **(defaults | options))
+
+
+async def until(pilot: Any, condition: Any) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await pilot.pause(0.02)
+
+
+# Starting
+
+
+def test_what_speaks_to_a_core_is_not_imported_before_the_first_paint() -> None:
+    late = ("httpx", "websockets", "core.client", "core.daemon", "huggingface_hub", "numpy")
+    script = f"import sys, tui.shell; print([m for m in {late} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done
+
+
+def test_without_a_terminal_there_is_help() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "tui.cli"], stdin=subprocess.DEVNULL, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Usage:" in done.stderr
+
+
+# Keys
+
+
+def test_no_two_commands_want_the_same_key() -> None:
+    for scope in VIEWS:
+        every = {f"{scope.NAME}.{c.name}": c.keys for c in scope.COMMANDS}
+        assert keymap_problems(SCOPES, every) == [], scope
+
+
+def test_a_keymap_is_told_what_is_wrong_with_it() -> None:
+    (unknown,) = keymap_problems(SCOPES, {"catalog.dwnload": "D"})
+    assert "catalog.dwnload" in unknown
+    problems = keymap_problems(SCOPES, {"app.help": "d"})
+    assert any("app.help and catalog.download both want d" in p for p in problems)
+    assert keymap_problems(SCOPES, {"app.help": "f1"}) == []
+
+
+async def test_a_persons_keys_hold_and_a_wrong_one_is_said(core: CoreProcess) -> None:
+    app = dashboard(core, keymap={"app.help": "f1", "app.nothing": "f2"})
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state is not None)
+        await pilot.press("question_mark")
+        assert len(app.screen_stack) == 1
+        await pilot.press("f1")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        assert any("app.nothing" in message.text for message in app.messages)
+
+
+async def test_keys_that_arrive_together_are_heard_one_after_the_other(core: CoreProcess) -> None:
+    app = dashboard(core)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state is not None)
+        from textual.events import Key
+
+        for char in "/padded":
+            app.post_message(Key("slash" if char == "/" else char, char))
+        await until(pilot, lambda: isinstance(app.focused, Input) and app.focused.value == "padded")
+        assert not app.state.downloads  # type: ignore[union-attr] # there is one
+
+
+# Leaving
+
+
+async def test_it_asks_only_when_something_would_be_lost(
+    core: CoreProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = dashboard(core)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state is not None)
+        prompt = app.screen.query_one(Prompt)
+        monkeypatch.setattr(VIEWS[0], "at_stake", lambda _: "A form is half written.")
+        await pilot.press("q")
+        await until(pilot, lambda: prompt.has_class("asking"))
+        await pilot.press("ctrl+c")  # calls the question off, not the dashboard
+        await until(pilot, lambda: not prompt.has_class("asking"))
+        assert app.is_running
+        await pilot.press("q")
+        await until(pilot, lambda: prompt.has_class("asking"))
+        await pilot.press("y")
+        await until(pilot, lambda: not app.is_running or app._exit)
+    assert app.return_code == 0
+
+
+async def test_a_core_that_cannot_be_had_is_tried_again_on_request() -> None:
+    tries = []
+
+    @asynccontextmanager
+    async def attach() -> AsyncIterator[Client]:
+        tries.append(1)
+        raise DeckError("It did not start.", "Mend it.", details=("its [last] line",))
+        yield
+
+    app = Dashboard(attach, glyphs=UNICODE, settings=Tui(), keymap={}, themes=theme.load(None))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.link_status.state is LinkState.FAILED)
+        trouble = app.screen.query_one(Trouble)
+        await until(pilot, lambda: trouble.display)
+        shown = str(trouble.visual)
+        for words in ("It did not start.", "its [last] line", "Mend it.", "ctrl+r"):
+            assert words in shown
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: len(tries) == 2)
+
+
+# Hosts
+
+
+@pytest.fixture
+async def own(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OwnCore]:
+    monkeypatch.setenv("MODELDECK_API_PORT", "0")
+    yield OwnCore(locate())
+    await daemon.stop(locate())
+
+
+async def test_a_core_that_was_found_is_left_as_it_was(own: OwnCore) -> None:
+    ready = await daemon.start_background(locate())
+    async with own.attach() as client:
+        assert (await client.state()).host.pid == ready.pid
+    assert await own.leave() is None
+    assert await daemon.find(locate()) == ready
+
+
+async def test_a_core_that_was_started_ends_when_it_has_nothing_to_do(own: OwnCore) -> None:
+    async with own.attach():
+        assert await daemon.find(locate()) is not None
+    assert await own.leave() is None
+    assert await daemon.find(locate()) is None
+
+
+async def test_only_a_core_that_was_killed_is_revived(own: OwnCore) -> None:
+    ready = await daemon.start_background(locate())
+    async with own.attach():
+        assert not await own.revive()
+        os.kill(ready.pid, 9)
+        await asyncio.to_thread(psutil.wait_procs, _processes(ready.pid))
+        assert await own.revive()
+        assert (await daemon.find(locate())) is not None
+        await daemon.stop(locate())
+        assert not await own.revive()
+
+
+def _processes(pid: int) -> list[psutil.Process]:
+    return [psutil.Process(pid)] if psutil.pid_exists(pid) else []
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for temporary files of the demo, short enough for a socket in it."""
+    with TemporaryDirectory(prefix="md-") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+async def test_the_demo_brings_its_core_back_and_leaves_nothing(
+    temporary: Path,
+) -> None:
+    demo = DemoCore(0)
+    async with demo.attach() as client:
+        first = (await client.state()).host.pid
+        os.kill(first, 9)
+        second = await client.until(lambda state: state.host.pid != first)
+        assert second.host.hub
+    said = await demo.leave()
+    assert said is not None
+    assert "removed" in said
+    assert os.listdir(temporary) == []
