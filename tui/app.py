@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from textual import work
+from textual import events, work
 from textual.app import ComposeResult, SystemCommand
 from textual.filter import LineFilter
 from textual.reactive import var
@@ -378,7 +378,7 @@ class Dashboard(KeysInOrder):
 
     async def action_quit(self) -> None:
         """Textual's own way out is ours."""
-        self.action_leave()
+        self.action_interrupt()
 
     def action_interrupt(self) -> None:
         """What `ctrl+c` means: copy what is selected, else call the question off, else leave."""
@@ -386,6 +386,8 @@ class Dashboard(KeysInOrder):
             self.copy_to_clipboard(selected)
             self.screen.clear_selection()
             self.say("Copied.", "done")
+        elif self.screen is not self._frame:
+            self.post_message(events.Key("escape", None))  # whatever lies on the frame
         elif not self._frame.query_one(Prompt).call_off():
             self.action_leave()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 
 from textual import events, on
 from textual.app import App
@@ -65,8 +66,8 @@ class KeysInOrder(App[None]):
             if not behind.is_running or left_s <= 0:
                 self._settled(number)
             else:
-                look = (self._watch, number, behind, left_s - LOOK_S)
-                asyncio.get_running_loop().call_later(LOOK_S, *look)
+                look = partial(self._watch, number, behind, left_s - LOOK_S)
+                asyncio.get_running_loop().call_later(LOOK_S, look)
 
     @on(Passed)
     def _passed(self, message: Passed) -> None:

@@ -134,6 +134,31 @@ async def test_it_asks_only_when_something_would_be_lost(
     assert app.return_code == 0
 
 
+@pytest.mark.parametrize("key", ["ctrl+c", "ctrl+q"])
+async def test_what_lies_on_the_frame_is_left_first(core: CoreProcess, key: str) -> None:
+    app = dashboard(core)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state is not None)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        await pilot.press(key)
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+        assert not app._exit
+        await pilot.press(key)
+        await until(pilot, lambda: app._exit)
+
+
+async def test_what_was_written_and_not_sent_is_at_stake(core: CoreProcess) -> None:
+    app = dashboard(core)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state is not None)
+        await pilot.press("4")
+        await until(pilot, lambda: app.focused is not None)
+        await pilot.press(*"hm", "ctrl+c")
+        await until(pilot, lambda: app.screen.query_one(Prompt).has_class("asking"))
+        assert not app._exit
+
+
 async def test_a_core_that_cannot_be_had_is_tried_again_on_request() -> None:
     tries = []
 

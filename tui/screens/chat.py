@@ -249,6 +249,14 @@ class Chat(View):
     def _turned(self, event: Composer.Turned) -> None:
         self.action_turn(event.pages)
 
+    def at_stake(self) -> str:
+        """The answer that comes, and what was written and not sent."""
+        if self.talking:
+            return "An answer is still coming; leaving ends it."
+        if self.query_one(Composer).text.strip():
+            return "What is written in Chat was not sent."
+        return ""
+
     def activated(self) -> None:
         """Ready to write."""
         self.query_one(Composer).focus()
