@@ -55,6 +55,7 @@ LEAST_QUERY = 2
 """Letters that the Hub is asked for; one finds everything."""
 FITS_S = 15.0
 """Between two judgements of all models: what is free changes with what other programs do."""
+PARTS = ("#rows", "#variants", "#detail-words", "#bar-count")
 LEAST_CONTEXT, MOST_CONTEXT = 256, 1 << 20
 
 
@@ -165,10 +166,15 @@ class Catalog(CatalogVerbs):
         if self.table.cursor_key != here:
             self.table.action_first()
 
+    @property
+    def _stands(self) -> bool:
+        """Whether all of it is there: a question may be answered while it is taken down."""
+        return self.is_mounted and all(self.query(part) for part in PARTS)
+
     def refresh_rows(self) -> None:
         """Bring everything on the screen up to date; draws only what changed."""
         state = self.state
-        if state is None or not self.is_mounted:
+        if state is None or not self._stands:
             return
         if not self.context:
             self.context = state.settings.context_length
@@ -235,7 +241,7 @@ class Catalog(CatalogVerbs):
         if len(words) < LEAST_QUERY:
             self.workers.cancel_group(self, "hub")
             return
-        self.run_worker(partial(self._ask_hub, words, after_s), group="hub", exclusive=True)
+        self.beside(partial(self._ask_hub, words, after_s), group="hub", exclusive=True)
 
     async def _ask_hub(self, words: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -283,9 +289,10 @@ class Catalog(CatalogVerbs):
         return choices(current, known, state.models)
 
     def _refresh_detail(self) -> None:
-        state, subject = self.state, self.subject()
-        if state is None or self._painter is None:
+        state = self.state
+        if state is None or self._painter is None or not self._stands:
             return
+        subject = self.subject()
         if isinstance(subject, Model):
             subject = state.models.get(subject.id, subject)
         repo = subject.repo if subject is not None else None
@@ -307,7 +314,7 @@ class Catalog(CatalogVerbs):
 
     def _inquire(self) -> None:
         """Ask about the row and the variant under the cursor, once it rests."""
-        self.run_worker(partial(self._ask_about, self.subject()), group="detail", exclusive=True)
+        self.beside(partial(self._ask_about, self.subject()), group="detail", exclusive=True)
 
     async def _ask_about(self, subject: Model | SearchHit | None) -> None:
         await asyncio.sleep(REST_S)
@@ -321,7 +328,7 @@ class Catalog(CatalogVerbs):
             except DeckError as error:
                 self._notes[repo] = str(error)
             self._refresh_detail()
-        choice = self.detail.choice
+        choice = self.detail.choice if self._stands else None
         told = repo not in self._notes or (choice and choice.model and choice.model.downloaded)
         if choice is not None and told:
             await self._ask_fit(choice)
@@ -356,11 +363,11 @@ class Catalog(CatalogVerbs):
         depends = (self.context, live, len(state.models), state.disk.cache_bytes)
         if depends != self._judged:
             self._judged = depends
-            self.run_worker(self._ask_fits, group="fits", exclusive=True)
+            self.beside(self._ask_fits, group="fits", exclusive=True)
 
     def _judge_again(self) -> None:
         if self.dashboard.current == self.NAME and self.state is not None:
-            self.run_worker(self._ask_fits, group="fits", exclusive=True)
+            self.beside(self._ask_fits, group="fits", exclusive=True)
 
     async def _ask_fits(self) -> None:
         context = self.context

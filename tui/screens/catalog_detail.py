@@ -28,7 +28,7 @@ COLUMNS = (
     Column("files", "files", 5, right=True, rank=3),
 )
 
-ONE_LINE = 64
+ONE_LINE = 74
 """Cells that a forecast needs to stand on one line."""
 TALL = 30
 """Rows from which on it may stand on several, where it has to."""
@@ -298,7 +298,7 @@ class Detail(Vertical):
             ("trained", model.context_length and f"{model.context_length} tokens of context"),
             ("family", model.architecture),
             ("for", ", ".join(model.usage)),
-            ("path", model.path),
+            ("path", model.path and fmt.squeeze(model.path, max(20, self.size.width - 16))),
         ):
             if value:
                 text.append(f"{name:<9}", self.painter.ink("muted"))

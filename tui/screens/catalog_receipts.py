@@ -60,7 +60,11 @@ async def unload(client: Client, choice: Choice, state: State) -> str:
 def plan_lines(plan: DeletionPlan, names: Sequence[str]) -> list[str]:
     """A plan of deletion for the prompt, what stands against it first."""
     against = [f"In use: {reason}" for reason in plan.blocked]
-    return [f"Delete the files of {', '.join(names)}.", *against, *pages.plan(plan)]
+    return [
+        f"Delete the files of {', '.join(names)}.",
+        *against,
+        *pages.plan(replace(plan, blocked=())),
+    ]
 
 
 def options_text(options: LoadOptions) -> str:

@@ -6,11 +6,12 @@ stop the others; what comes of each is a notice.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.reactive import var
+from textual.worker import Worker
 
 from core.errors import DeckError, NotEnoughMemory
 from core.schema import LoadOptions, Model, SearchHit
@@ -53,6 +54,15 @@ class CatalogVerbs(View):
 
     context: var[int] = var(0)
     """The context length that fits are told for; 0 before the first State."""
+
+    def beside(
+        self, work: Callable[[], Coroutine[Any, Any, None]], *, group: str, exclusive: bool = False
+    ) -> Worker[None]:
+        """Run something beside the screen; where it is exclusive, the newest of a group wins.
+
+        It takes a function, not a coroutine: one that is called off before it began leaves nothing.
+        """
+        return self.run_worker(work, group=group, exclusive=exclusive)
 
     def reveal(self, model_id: str) -> None:
         """Bring a model into sight that is about to be listed."""
@@ -103,7 +113,7 @@ class CatalogVerbs(View):
     def action_delete(self) -> None:
         """Show what deleting would do, and ask."""
         if targets := self.targets():
-            self.run_worker(partial(self._delete, targets), group="delete")
+            self.beside(partial(self._delete, targets), group="delete")
 
     async def _delete(self, targets: Sequence[Choice]) -> None:
         refs = [choice.ref for choice in targets]
@@ -131,12 +141,12 @@ class CatalogVerbs(View):
     def action_load(self) -> None:
         """Load, with the options of the last time."""
         for choice in self.targets():
-            self.run_worker(partial(self._load, choice, self._options(choice)), group="load")
+            self.beside(partial(self._load, choice, self._options(choice)), group="load")
 
     def action_load_with(self) -> None:
         """Ask for the options, then load."""
         if targets := self.targets():
-            self.run_worker(partial(self._load_with, targets[0]), group="load")
+            self.beside(partial(self._load_with, targets[0]), group="load")
 
     def _options(self, choice: Choice) -> LoadOptions:
         """Those of the last time, at the context length on the screen where one was chosen."""
@@ -199,7 +209,7 @@ class CatalogVerbs(View):
     def action_remove(self) -> None:
         """Take a custom model off the list."""
         if (model := self._custom()) is not None:
-            self.run_worker(partial(self._remove, model), group="delete")
+            self.beside(partial(self._remove, model), group="delete")
 
     def _custom(self) -> Model | None:
         """The custom model under the cursor; says so where it is none."""

@@ -18,6 +18,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static
+from textual.worker import Worker
 
 from core.errors import DeckError
 from core.schema import Model, ModelSeed, Repository
@@ -104,7 +105,10 @@ class CustomForm(ModalScreen[Model | None]):
 
     @on(Input.Changed, "#custom-unique")
     def _typed(self) -> None:
-        self.run_worker(partial(self._check, self._value("unique")), group="check", exclusive=True)
+        unique = self._value("unique")
+        _: Worker[None] = self.run_worker(
+            partial(self._check, unique), group="check", exclusive=True
+        )
 
     async def _check(self, unique: str) -> None:
         await asyncio.sleep(TYPING_S)
@@ -132,7 +136,7 @@ class CustomForm(ModalScreen[Model | None]):
     @on(Input.Submitted)
     def action_send(self) -> None:
         """Save; what the core says against it is shown, and the form stays."""
-        self.run_worker(self._send, group="send", exclusive=True)
+        _: Worker[None] = self.run_worker(self._send, group="send", exclusive=True)
 
     async def _send(self) -> None:
         client = self._dashboard.link

@@ -216,11 +216,11 @@ async def test_esc_goes_back_one_step_at_a_time(screen: Any) -> None:
         assert view.table.marks
         await at.press("escape")
         assert not view.table.marks
-        assert view.shown is Show.DOWNLOADED
+        assert [view.shown] == [Show.DOWNLOADED]
         await at.press("escape")
         assert "tiny" not in at.text.split("\n")[1]
         await at.press("escape")
-        assert view.shown is Show.ALL
+        assert [view.shown] == [Show.ALL]
 
 
 async def test_what_is_shown_goes_round(screen: Any) -> None:

@@ -50,7 +50,7 @@ class Watched(Table[str]):
             return Line(item, {"name": item[2:]}, rule=True)
         return Line(item, {"sign": "*", "name": item, "size": self.sizes.get(item, "1")})
 
-    def refresh(  # type: ignore[override] # only what the table itself passes
+    def refresh(
         self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False
     ) -> Watched:
         if self.is_mounted:
