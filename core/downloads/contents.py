@@ -98,6 +98,13 @@ class Contents:
             else:
                 await self._journal.forget_claim(claim.key)
 
+    async def recount(self) -> None:
+        """Forget the claims of partials that somebody deleted."""
+        for key in [key for key in self._claims if key not in self._progress]:
+            if not await in_thread(self._cache.partial(*key).is_file):
+                self._claims.pop(key, None)
+                await self._journal.forget_claim(key)
+
     def progress(self, job: Job) -> dict[str, Progress]:
         """How far the contents of a job are, by blob."""
         progress = {}

@@ -102,6 +102,23 @@ class Downloads:
         """Every job that is not forgotten, the oldest first."""
         return MappingProxyType(self._views)
 
+    @property
+    def wanted(self) -> Mapping[Key, str]:
+        """Contents that a job goes on with, by itself or when it is resumed, and whose it is."""
+        return {
+            key: job.unique
+            for job in self._jobs.values()
+            if job.state not in ("completed", "canceled")
+            for key in job.keys
+        }
+
+    async def recount(self) -> None:
+        """Look what is left of the partials that no job works on: some were deleted."""
+        async with self._changing:
+            await self._contents.recount()
+            for job_id in self._jobs:
+                self._announce(job_id)
+
     async def open(self) -> None:
         """Read the journal; jobs that were under way when the core ended go on."""
         jobs, claims = await self._journal.read()

@@ -26,7 +26,6 @@ from core.downloads.width import (
     next_part,
     part_bytes,
     split,
-    window_s,
 )
 from core.errors import HubUnavailable, to_info
 
@@ -270,7 +269,7 @@ class Receiver:
             self._window_at, self._window_bytes = now, self._progress.received_bytes
             return
         elapsed = now - self._window_at
-        if elapsed < (window_s(self._answer_s) if now >= self._width.quiet_until else 1.0):
+        if elapsed < self._width.window_s(self._answer_s):
             return
         rate = (self._progress.received_bytes - self._window_bytes) / elapsed
         self._window_at = 0.0

@@ -226,11 +226,10 @@ class Source:
             headers["Authorization"] = f"Bearer {token}"
         if span != (0, place.file.size_bytes):
             headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
-            # The endpoint's ETag is the blob's name. Elsewhere it is whatever came before; none is
-            # sent once the endpoint has named the blob: storage may change its ETags as it likes.
-            if home:
-                headers["If-Range"] = f'"{place.file.blob}"'
-            elif validator:
+            # The ETag that came before. None is sent once the endpoint has named the blob: storage
+            # may change its ETags as it likes. Nor is the blob's name: mirrors have ETags of their
+            # own, and would send the whole file for one that they do not know.
+            if validator:
                 headers["If-Range"] = validator
         return headers
 

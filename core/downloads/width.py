@@ -1,10 +1,10 @@
 """How many connections, and which bytes for each: decisions about one file, without any I/O.
 
-A file begins with one connection. While it flows, connections are doubled for as long as that
-brings speed: where a server or a long way holds each of them back, that is up to the most; where
-one fills the line, or the disk or the hash cannot follow, it stays one, since each more only costs
-time on the processor. Whoever refuses (429, 503, a broken connection) gets fewer, and none more for
-a while.
+A file begins with one connection. Unless that is fast by itself, more are opened at once, up to the
+most: many servers and long ways hold each connection back. After that it is tried, now and then and
+over whole seconds, whether half of them bring as much, since each costs time on the processor, or
+twice as many bring more. Whoever refuses (429, 503, a broken connection) gets fewer, and no more
+for a while; so does what a rate limit, the disk or the hash holds back.
 
 Parts are given out from the front of the file, since the hash follows it. Their size follows the
 speed, so that the pause between two stays small, and shrinks toward the end, so that all
@@ -18,17 +18,34 @@ from dataclasses import dataclass, replace
 
 from core.downloads.parts import Span, Spans, add, missing
 
-WINDOW_S = 0.1
-"""How long a width is watched, at least, before it is judged."""
+OPENING_S = 0.1
+"""How long a width is watched while connections are opened, at least, and:"""
 
-WINDOW_ANSWERS = 4.0
-"""And at least so many times what an answer takes: new connections come up to speed by then."""
+OPENING_ANSWERS = 2.0
+"""so many times what an answer takes."""
 
-GAIN = 0.3
-"""Of what twice the connections could bring at best, so much must come for them to stay."""
+OPENING_FACTOR = 4
+
+FAST_BYTES_PER_S = 100e6
+"""When a connection brings this much, more of them are tried with care only."""
+
+WATCH_S = 1.0
+"""How long a width is watched before it is judged: servers that hold back send in bursts."""
+
+FIRST_TRIAL_S = 5.0
+"""No trial before this: it would cost a short transfer more than it brings."""
 
 REST_S = 15.0
-"""After more brought nothing, they are tried again this much later: lines change."""
+"""After a trial that brought nothing, the next comes this much later, then twice that, and so on:
+lines change, but not often."""
+
+LONGEST_REST_S = 240.0
+
+GAIN = 0.3
+"""Of what more connections could bring at best, so much must come for them to stay."""
+
+LOSS = 0.1
+"""What fewer connections may bring less."""
 
 HOLD_S = 60.0
 """After a refusal."""
@@ -59,41 +76,68 @@ SLOW_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Width:
-    """How many connections a file should have, and what is known about having more."""
+    """How many connections a file should have, and what is known about other numbers."""
 
     most: int
     wanted: int = 1
+    is_opening: bool = True
     base: int = 1
-    """The width before the last doubling."""
-    base_rate: float | None = None
-    """What it brought, in bytes per second; None before anything was judged."""
+    """The width before a trial; equal to `wanted` while there is none."""
+    base_rate: float = 0.0
+    """What it brought, in bytes per second."""
+    tries_fewer: bool = True
+    """What the next trial is."""
+    rest_s: float = REST_S
+    quiet_until: float = 0.0
+    """No trial before this moment, of any steady clock."""
     ceiling: int = 1 << 30
     """What a refusal said is too many."""
-    quiet_until: float = 0.0
-    """No doubling before this moment, of any steady clock."""
 
     @property
     def limit(self) -> int:
         """The most connections that may be tried."""
         return min(self.most, self.ceiling)
 
+    def window_s(self, answer_s: float) -> float:
+        """How long to watch before `judged`, where an answer takes `answer_s`."""
+        answers = OPENING_ANSWERS * answer_s
+        return max(OPENING_S if self.is_opening else WATCH_S, answers)
+
     def judged(self, rate: float, now: float) -> Width:
         """The width after this one brought `rate` over a whole window."""
-        if self.wanted > self.base and self.base_rate is not None:
+        if self.is_opening:
+            wanted = min(self.wanted * OPENING_FACTOR, self.limit)
+            if rate / self.wanted < FAST_BYTES_PER_S and wanted > self.wanted:
+                return replace(self, wanted=wanted, base=wanted)
+            return replace(self, is_opening=False, quiet_until=now + FIRST_TRIAL_S)
+        if self.wanted == self.base:
+            return self if now < self.quiet_until else self._trial(rate)
+        if self.wanted > self.base:
             best = self.base_rate * (self.wanted / self.base - 1)
-            if rate < self.base_rate + GAIN * best:
-                return replace(self, wanted=self.base, base_rate=None, quiet_until=now + REST_S)
-        if now < self.quiet_until:
-            return replace(self, base=self.wanted, base_rate=rate)
-        ceiling = self.ceiling
-        if ceiling <= self.wanted and self.quiet_until:
-            ceiling = self.wanted * 2  # The refusal was long ago: one step further may go well.
-        grown = replace(self, ceiling=ceiling, base=self.wanted, base_rate=rate)
-        return replace(grown, wanted=min(self.wanted * 2, grown.limit))
+            good = rate >= self.base_rate + GAIN * best
+        else:
+            good = rate >= self.base_rate * (1 - LOSS)
+        if good:
+            return replace(self, base=self.wanted, rest_s=REST_S, quiet_until=now)
+        return replace(
+            self,
+            wanted=self.base,
+            tries_fewer=not self.tries_fewer,
+            rest_s=min(2 * self.rest_s, LONGEST_REST_S),
+            quiet_until=now + self.rest_s,
+        )
+
+    def _trial(self, rate: float) -> Width:
+        """The width that is tried next, after this one brought `rate`."""
+        ceiling = self.ceiling if self.ceiling > self.wanted else 2 * self.wanted
+        there = replace(self, base_rate=rate, ceiling=ceiling)
+        if self.tries_fewer and self.wanted > 1:
+            return replace(there, wanted=self.wanted // 2)
+        return replace(there, wanted=min(2 * self.wanted, there.limit), tries_fewer=False)
 
     def held(self) -> Width:
         """The width while something else holds it back: a limit, the disk or the hash."""
-        return replace(self, wanted=self.base, base_rate=None)
+        return replace(self, wanted=min(self.wanted, self.base))
 
     def refused(self, working: int, now: float) -> Width:
         """The width after a refusal, while `working` other connections go on."""
@@ -102,15 +146,11 @@ class Width:
             self,
             wanted=wanted,
             base=wanted,
-            base_rate=None,
+            is_opening=False,
+            tries_fewer=False,
             ceiling=wanted,
             quiet_until=now + HOLD_S,
         )
-
-
-def window_s(answer_s: float) -> float:
-    """How long a width is watched where an answer takes `answer_s`."""
-    return max(WINDOW_S, WINDOW_ANSWERS * answer_s)
 
 
 def part_bytes(rate: float, answer_s: float, left: int, width: int) -> int:

@@ -218,7 +218,7 @@ async def test_the_token_and_the_conditions_of_each_hop() -> None:
     await source.close()
     assert [host for host, _ in seen] == ["hub.example", "cdn.example", "hub.example.evil"]
     assert [headers.get("authorization") for _, headers in seen] == ["Bearer secret", None, None]
-    assert [headers.get("if-range") for _, headers in seen] == [f'"{BLOB}"', '"v1"', '"v1"']
+    assert {headers["if-range"] for _, headers in seen} == {'"v1"'}
     assert {headers["range"] for _, headers in seen} == {"bytes=40-99"}
     assert {headers["accept-encoding"] for _, headers in seen} == {"identity"}
 
