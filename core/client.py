@@ -187,7 +187,7 @@ class Client:
         """Change settings by name; the core remembers them.
 
         There are `jobs_at_once`, `rate_limit_bytes_per_s` (None for no limit), `schedule` (all of
-        it) and `give_way`.
+        it), `give_way` and `memory_budget_bytes` (None for what the machine has).
         """
         return record(Settings, await self._connection.json("PATCH", "/deck/settings", changes))
 
@@ -218,6 +218,11 @@ class Client:
         path = f"/deck/models/{segment(ref)}/load"
         body = {**_given(options), "force": force, "wait": wait}
         return record(Instance, await self._connection.json("POST", path, body, timeout_s=None))
+
+    async def change_instance(self, instance_id: str, **changes: Any) -> Instance:
+        """Change `pinned` or `idle_ttl_s` (0 for never) of a model that is loaded."""
+        path = f"/deck/instances/{segment(instance_id)}"
+        return record(Instance, await self._connection.json("PATCH", path, changes))
 
     async def unload(self, instance_id: str) -> UnloadReceipt:
         """Unload one model, or call its load off; answers what came back."""

@@ -105,6 +105,8 @@ class Runtime:
     """What the documented `load` does when memory is short: other tools must not lose a model."""
     memory_reserve_bytes: Bytes = 1 << 30
     """Left to the system when judging whether a model fits."""
+    memory_budget_bytes: Count | None = None
+    """What models may take together. Unset: what the machine has, less the reserve."""
     idle_ttl_s: Seconds = 0
     """Unload after this long without a request; 0 keeps it until it is unloaded."""
     load_stall_s: Seconds = 120

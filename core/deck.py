@@ -24,7 +24,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from core import __version__
+from core import __version__, budget
+from core.budget import Budget
 from core.cache import scan
 from core.cache.layout import Cache
 from core.catalog import token
@@ -158,8 +159,10 @@ class Deck:
         )
         await self._engines.open()
         stack.push_async_callback(self._engines.close)
+        self._budget = Budget(feed=self.feed, config_file=self.paths.config_file)
         self._fitting = Fitting(
             config=config,
+            budget=self._budget,
             hub=self._hub,
             library=self._library,
             engines=self._engines,
@@ -221,6 +224,7 @@ class Deck:
         return Settings(
             jobs_at_once=self.config.downloads.jobs_at_once,
             disk_floor_bytes=self.config.downloads.disk_floor_bytes,
+            memory_budget_bytes=self.config.runtime.memory_budget_bytes,
             context_length=self.config.runtime.context_length,
             idle_ttl_s=self.config.runtime.idle_ttl_s,
             when_full=self.config.runtime.when_full,
@@ -432,12 +436,18 @@ class Deck:
             return await self._downloads.set_job_limit(download_id, bytes_per_s)
 
     async def change_settings(self, changes: Mapping[str, Any], origin: str) -> Settings:
-        """Change on what terms downloads run: remembered, and in force at once.
+        """Change on what terms downloads run, and what models may take: remembered, and in force.
 
         Raises InvalidRequest for a bad value, StorageFailed when it cannot be remembered.
         """
+        terms = {key: value for key, value in changes.items() if key != budget.KEY}
         async with self._audited(origin, "settings", ", ".join(changes)):
-            return await self._throttle.change(changes)
+            if terms:
+                await self._throttle.change(terms)
+            if budget.KEY in changes:
+                await self._budget.change(changes[budget.KEY])
+                await self._vitals.sample()
+            return self.state.settings
 
     def listening(self) -> AbstractContextManager[Listener]:
         """A front end that is attached for as long as the block runs: how long it waits counts."""
@@ -538,6 +548,17 @@ class Deck:
         """As `load`, and wait until it is ready. Raises EngineFailed when it never will be."""
         instance = await self.load(ref, options, origin, force=force)
         return await self._engines.ready(instance.id)
+
+    async def change_instance(
+        self, instance_id: str, changes: Mapping[str, Any], origin: str
+    ) -> Instance:
+        """Change `pinned` or `idle_ttl_s` of an instance that is loaded or being loaded.
+
+        Raises NotFound, InvalidRequest, and Conflict for one that is not.
+        """
+        words = ", ".join(f"{name} {value}" for name, value in changes.items())
+        async with self._audited(origin, f"change {words}".rstrip(), instance_id):
+            return self._engines.change(instance_id, changes)
 
     async def unload(self, instance_id: str, origin: str) -> UnloadReceipt:
         """End an instance, or call off its load. The receipt says what came back."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from core import safetensors
+from core.budget import Budget
 from core.catalog.hub import Hub
 from core.config import Config
 from core.errors import DeckError, EngineFailed, EngineMissing, HubUnavailable, NotEnoughMemory
@@ -41,12 +42,14 @@ class Fitting:
         self,
         *,
         config: Config,
+        budget: Budget,
         hub: Hub,
         library: Library,
         engines: Engines,
         memory: Callable[[], Memory],
     ) -> None:
         self._config = config
+        self._budget = budget
         self._hub = hub
         self._library = library
         self._engines = engines
@@ -84,15 +87,14 @@ class Fitting:
             return Fit(
                 verdict="unknown",
                 forecast=None,
-                available_bytes=self.available(),
+                available_bytes=_least(self.available(), self.left()),
                 exact=False,
                 context_length=options.context_length,
                 reason=str(error),
             )
         self._known[model.id, context_length] = forecast
         _limit(self._known)
-        fit = estimate.judge(forecast, self.available(), self._config.runtime.memory_reserve_bytes)
-        return replace(fit, context_length=options.context_length)
+        return replace(self._judge(forecast), context_length=options.context_length)
 
     async def quick_fit(self, model: Model, context_length: int | None) -> Fit:
         """As `fit`, by what is known here: an earlier plan, a header on disk, else the size."""
@@ -101,9 +103,17 @@ class Fitting:
         forecast = self._known.get((model.id, context_length))
         if forecast is None and model.size_bytes is not None:
             forecast = estimate.from_size(model.size_bytes)
-        reserve = self._config.runtime.memory_reserve_bytes
-        fit = estimate.judge(forecast, self.available(), reserve)
-        return replace(fit, context_length=context_length)
+        return replace(self._judge(forecast), context_length=context_length)
+
+    def _judge(self, forecast: Forecast | None) -> Fit:
+        """The verdict by what is free, and by what the memory budget leaves."""
+        left = self.left()
+        fit = estimate.judge(forecast, self.available(), self._config.runtime.memory_reserve_bytes)
+        fit = replace(fit, available_bytes=_least(fit.available_bytes, left))
+        if forecast is None or left is None or forecast.total_bytes <= left:
+            return fit
+        reason = f"{_gib(forecast.total_bytes - left)} more than the memory budget leaves."
+        return replace(fit, verdict="too large", reason=reason)
 
     async def forecast(self, model: Model, options: LoadOptions) -> tuple[LoadOptions, Forecast]:
         """The options with the settings in force filled in, and what loading would take.
@@ -180,17 +190,28 @@ class Fitting:
                 free -= max(0, instance.forecast.total_bytes - held)
         return max(0, free)
 
+    def left(self) -> int | None:
+        """What the memory budget leaves for a new load; None where no budget is set."""
+        limit = self._budget.limit_bytes
+        if limit is None:
+            return None
+        return max(0, limit - sum(_taken(i) for i in self._engines.instances.values()))
+
     def room(self, model: Model, forecast: Forecast, *, may_unload: bool) -> tuple[str, ...]:
         """The instances to unload first. Raises NotEnoughMemory: the numbers, and what to try."""
-        available = self.available()
-        if available is None:
+        reserve = self._config.runtime.memory_reserve_bytes
+        available, left = self.available(), self.left()
+        room = _least(None if available is None else available - reserve, left)
+        if room is None:
             return ()
         candidates = [_candidate(i) for i in self._engines.instances.values() if i.state.live]
-        reserve = self._config.runtime.memory_reserve_bytes
-        answer = place(forecast.total_bytes, available - reserve, candidates, may_unload=may_unload)
+        answer = place(forecast.total_bytes, room, candidates, may_unload=may_unload)
         if isinstance(answer, LoadPlan):
             return answer.unload
-        raise _refusal(model, forecast, answer, reserve)
+        where = f"are free besides the {_gib(reserve)} kept for the system"
+        if room == left:
+            where = f"are left of the {_gib(self._budget.limit_bytes or 0)} that models may take"
+        raise _refusal(model, forecast, answer, where)
 
 
 def _limit(kept: OrderedDict[K, Forecast]) -> None:
@@ -207,16 +228,31 @@ def _candidate(instance: Instance) -> Candidate:
     )
 
 
-def _refusal(model: Model, forecast: Forecast, room: NoRoom, reserve: int) -> NotEnoughMemory:
-    def gib(count: int) -> str:
-        return f"{count / (1 << 30):.1f} GiB"
+def _taken(instance: Instance) -> int:
+    """What counts against the memory budget: what it holds, of a starting one what it will."""
+    if not instance.state.live:
+        return 0
+    forecast = instance.forecast.total_bytes if instance.forecast else 0
+    if instance.state is InstanceState.STARTING:
+        return max(instance.measured_bytes or 0, forecast)
+    return forecast if instance.measured_bytes is None else instance.measured_bytes
 
+
+def _least(*counts: int | None) -> int | None:
+    return min((count for count in counts if count is not None), default=None)
+
+
+def _gib(count: int) -> str:
+    """As much memory: `6.9 GiB`, `0.4 GiB`."""
+    return f"{count / (1 << 30):.1f} GiB"
+
+
+def _refusal(model: Model, forecast: Forecast, room: NoRoom, where: str) -> NotEnoughMemory:
     tries = ["a smaller context or quantization"] if forecast.kv_bytes else ["a smaller model"]
     if room.evictable_bytes:
-        tries.insert(0, f"unloading idle models ({gib(room.evictable_bytes)})")
+        tries.insert(0, f"unloading idle models ({_gib(room.evictable_bytes)})")
     return NotEnoughMemory(
-        f"{model.name} needs {gib(forecast.total_bytes)}; {gib(room.available_bytes)} are free"
-        f" besides the {gib(reserve)} kept for the system.",
+        f"{model.name} needs {_gib(forecast.total_bytes)}; {_gib(room.available_bytes)} {where}.",
         f"Try {' or '.join(tries)}, or load it anyway with force.",
     )
 

@@ -287,7 +287,8 @@ class Memory:
     available_bytes: int | None = None
     """What can be taken without swapping: `MemAvailable` on Linux, free plus inactive on macOS."""
     budget_bytes: int | None = None
-    """What models may take together: what is available, plus what they hold, less the reserve."""
+    """What models may take together: what is available, plus what they hold, less the reserve;
+    never more than the budget that a person set."""
     swap_used_bytes: int | None = None
     gpus: tuple[Gpu, ...] = ()
 
@@ -625,6 +626,7 @@ class Settings:
     """Whether downloads hold back while an attached front end waits in line."""
     disk_floor_bytes: int = 0
     memory_budget_bytes: int | None = None
+    """What a person lets models take together; None for what the machine has."""
     context_length: int = 8192
     idle_ttl_s: float = 0
     when_full: Literal["refuse", "unload_idle"] = "refuse"

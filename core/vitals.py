@@ -75,6 +75,10 @@ class Vitals:
             held = sum(i.measured_bytes or 0 for i in instances if i.state.live)
             budget = max(0, memory.available_bytes + held - self._reserve_bytes)
             memory = replace(memory, budget_bytes=budget)
+        limit = self._feed.state.settings.memory_budget_bytes
+        if limit is not None:
+            known = (limit, memory.budget_bytes)
+            memory = replace(memory, budget_bytes=min(n for n in known if n is not None))
         if memory != self._feed.state.memory:
             self._feed.commit(MemoryChanged, memory=memory)
         if self._sampled_at - self._counted_at >= DISK_S:

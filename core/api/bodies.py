@@ -112,7 +112,7 @@ class LimitBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsBody:
-    """Settings to change, each by its name in `[downloads]` of the configuration."""
+    """Settings to change, each by its name in `[downloads]` or `[runtime]` of the configuration."""
 
     jobs_at_once: Annotated[int, msgspec.Meta(ge=1, le=100)] | UnsetType = UNSET
     rate_limit_bytes_per_s: Count | UnsetType | None = UNSET
@@ -120,11 +120,30 @@ class SettingsBody:
     schedule: dict[Window, Rate] | UnsetType = UNSET
     """The whole schedule; empty for none."""
     give_way: bool | UnsetType = UNSET
+    memory_budget_bytes: Count | UnsetType | None = UNSET
+    """What models may take together; None for what the machine has."""
 
     def changes(self) -> dict[str, Any]:
         """What the body says, and nothing else."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value for name, value in given.items() if value is not UNSET}
+        return _said(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceBody:
+    """What to change of an instance that runs, each by its name in `LoadOptions`."""
+
+    idle_ttl_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | UnsetType = UNSET
+    """0 for never; counted from now."""
+    pinned: bool | UnsetType = UNSET
+
+    def changes(self) -> dict[str, Any]:
+        """What the body says, and nothing else."""
+        return _said(self)
+
+
+def _said(body: Any) -> dict[str, Any]:
+    given = {f.name: getattr(body, f.name) for f in fields(body)}
+    return {name: value for name, value in given.items() if value is not UNSET}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from core.api.bodies import (
     DeleteBody,
     Entries,
     Fits,
+    InstanceBody,
     LimitBody,
     Lines,
     LoadBody,
@@ -265,6 +266,13 @@ async def load(deck: Deck, request: Request) -> Response:
     return json_response(await act(ref, body.options(), request.origin, force=body.force))
 
 
+async def change_instance(deck: Deck, request: Request) -> Response:
+    """Pin an instance, or change its idle time."""
+    changes = request.parse(InstanceBody).changes()
+    key = request.params["instance"]
+    return json_response(await deck.change_instance(key, changes, request.origin))
+
+
 async def unload(deck: Deck, request: Request) -> Response:
     """End an instance, or call its load off."""
     return json_response(await deck.unload(request.params["instance"], request.origin))
@@ -366,6 +374,8 @@ ROUTES: tuple[Route, ...] = (
     _route("POST", "downloads/{download}/limit", limit_download, "Limit how fast a download is",
            body=LimitBody, body_required=True, answer=Download),
     _route("DELETE", "downloads/{download}", remove_download, "Forget an ended download", **_GONE),
+    _route("PATCH", "instances/{instance}", change_instance, "Pin an instance, or change its idle "
+           "time", body=InstanceBody, body_required=True, answer=Instance),
     _route("POST", "instances/{instance}/unload", unload, "Unload an instance",
            answer=UnloadReceipt),
     _route("POST", "instances/unload", unload_all, "Unload every instance that is not pinned",

@@ -44,7 +44,15 @@ from core.runtime.messages import (
     Vector,
 )
 from core.runtime.process import EngineProcess, LogLevel
-from core.schema import Chunk, ErrorInfo, Instance, InstanceState, ProcessMemory, UnloadReceipt
+from core.schema import (
+    Chunk,
+    ErrorInfo,
+    Instance,
+    InstanceState,
+    LoadOptions,
+    ProcessMemory,
+    UnloadReceipt,
+)
 
 CANCEL_S = 5.0
 """How long a cancelled answer may take to end. On a CPU it needs milliseconds; a GPU is heard
@@ -132,6 +140,13 @@ class Supervisor:
             ]
         else:
             self._cancel_work()
+
+    def change(self, options: LoadOptions) -> None:
+        """Take other options as far as they are ours and not the engine's: pin and idle time."""
+        timed = options.idle_ttl_s != self.record.options.idle_ttl_s
+        self._update(options=options)
+        if timed:
+            self._wake.set()  # the new time counts from now
 
     @contextmanager
     def asking(self, job: Job[Any]) -> Iterator[None]:

@@ -11,8 +11,9 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 from core.config import Runtime as Settings
 from core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
@@ -169,6 +170,20 @@ class Engines:
         before, NotFound.
         """
         return await self._find(instance_id).ready()
+
+    def change(self, instance_id: str, changes: Mapping[str, Any]) -> Instance:
+        """Change `pinned` or `idle_ttl_s` of a live instance.
+
+        Raises NotFound, Conflict for one that is not live, InvalidRequest for a bad value.
+        """
+        supervisor = self._find(instance_id)
+        options = replace(supervisor.record.options, **changes)
+        check_load(options)
+        if not supervisor.live:
+            record = supervisor.record
+            raise Conflict(f"{record.unique} is {record.state}.", "Load the model again.")
+        supervisor.change(options)
+        return supervisor.record
 
     async def unload(self, instance_id: str) -> UnloadReceipt:
         """Unload an instance, or cancel its load, and say what came back. Raises NotFound.

@@ -101,6 +101,49 @@ async def test_a_download_is_held_resumed_canceled_and_forgotten(ask: Ask, hub: 
     assert (await ask("GET", "state"))["downloads"] == []
 
 
+async def test_an_instance_is_pinned_and_its_idle_time_changed(ask: Ask) -> None:
+    model = await downloaded(ask)
+    load = {"context_length": 256, "wait": True}
+    instance = await ask("POST", f"models/{model['id']}/load", load)
+    path = f"instances/{instance['id']}"
+    changed = await ask("PATCH", path, {"pinned": True, "idle_ttl_s": 600})
+    assert (changed["options"]["pinned"], changed["options"]["idle_ttl_s"]) == (True, 600)
+    assert (await ask("GET", "state"))["instances"][0]["options"] == changed["options"]
+    assert await ask("POST", "instances/unload") == {"receipts": []}
+    await ask("PATCH", path, {"idle_ttl_s": 400 * 86_400}, status=400)
+    changed = await ask("PATCH", path, {"pinned": False})
+    assert (changed["options"]["pinned"], changed["options"]["idle_ttl_s"]) == (False, 600)
+    newest = (await ask("GET", "audit?limit=1"))["entries"][0]
+    assert (newest["action"], newest["outcome"]) == ("change pinned False", "done")
+    assert len((await ask("POST", "instances/unload"))["receipts"]) == 1
+
+
+async def test_the_memory_budget_caps_what_models_may_take_together(ask: Ask) -> None:
+    model = await downloaded(ask)
+    path, body = f"models/{model['id']}", {"context_length": 256, "wait": True}
+    needs = (await ask("GET", f"{path}/fit?context_length=256"))["forecast"]["total_bytes"]
+    told = await ask("PATCH", "settings", {"memory_budget_bytes": needs - 1, "jobs_at_once": 3})
+    assert (told["memory_budget_bytes"], told["jobs_at_once"]) == (needs - 1, 3)
+    assert (await ask("GET", "state"))["memory"]["budget_bytes"] == needs - 1
+    fit = await ask("GET", f"{path}/fit?context_length=256")
+    assert (fit["verdict"], fit["available_bytes"]) == ("too large", needs - 1)
+    assert "memory budget" in fit["reason"]
+    error = (await ask("POST", f"{path}/load", body, status=507))["error"]
+    assert error["code"] == "not_enough_memory"
+    assert "models may take" in error["message"]
+
+    await ask("PATCH", "settings", {"memory_budget_bytes": needs})
+    await ask("POST", f"{path}/load", body)
+    other = await downloaded(ask, "deck/tiny-GGUF:F16")
+    fits = (await ask("GET", "fits?context_length=256"))["fits"]
+    assert fits[other["id"]]["verdict"] == "too large"  # what is loaded counts
+    await ask("POST", f"models/{other['id']}/load", {**body, "force": True})
+    await ask("PATCH", "settings", {"memory_budget_bytes": None})
+    fits = (await ask("GET", "fits?context_length=256"))["fits"]
+    assert fits[other["id"]]["verdict"] == "fits"
+    assert (await ask("GET", "state"))["memory"]["budget_bytes"] > needs
+
+
 async def test_a_custom_model_is_made_changed_and_removed(ask: Ask) -> None:
     made = await ask("POST", "models", {"unique": TINY, "name": "mine"})
     assert (made["custom"], made["name"]) == (True, "mine")
@@ -151,6 +194,10 @@ BAD: list[tuple[str, str, Any, int]] = [
     ("PATCH", "settings", {"schedule": {"noon": "none"}}, 400),
     ("PATCH", "settings", {"schedule": {"01:00-02:00": "fast"}}, 400),
     ("PATCH", "settings", [], 400),
+    ("PATCH", "settings", {"memory_budget_bytes": 0}, 400),
+    ("PATCH", "instances/none", {"pinned": True}, 404),
+    ("PATCH", "instances/none", {"pinned": None}, 400),
+    ("PATCH", "instances/none", {"idle_ttl_s": -1}, 400),
     ("POST", "instances/none/unload", None, 404),
     ("POST", "cache/plan", {"models": "all"}, 400),
     ("POST", "cache/plan", {"models": []}, 400),

@@ -357,6 +357,21 @@ async def test_an_idle_instance_is_unloaded(bench: Bench, tiny: Path) -> None:
     assert bench.engines.instances == {}
 
 
+async def test_the_idle_time_of_a_live_instance_counts_from_its_change(
+    bench: Bench, tiny: Path
+) -> None:
+    instance = await bench.loaded(tiny)
+    told = bench.engines.change(instance.id, {"pinned": True, "idle_ttl_s": 3600})
+    assert (told.options.pinned, told.options.idle_ttl_s) == (True, 3600)
+    assert bench.last(instance) == told
+    with pytest.raises(InvalidRequest):
+        bench.engines.change(instance.id, {"idle_ttl_s": -1})
+    bench.engines.change(instance.id, {"idle_ttl_s": 0.05})
+    await bench.until(instance, lambda i: i.state is S.STOPPED)
+    with pytest.raises(NotFound):
+        bench.engines.change(instance.id, {"pinned": False})
+
+
 async def test_a_busy_instance_is_not_idle(bench: Bench, tiny: Path) -> None:
     instance = await bench.loaded(tiny, LoadOptions(idle_ttl_s=0.2, context_length=4096))
     chunks = await bench.ask(

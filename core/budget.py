@@ -1,0 +1,41 @@
+"""What models may take together, where a person set it: a setting like those of the downloads."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from core import config
+from core.feed import Feed
+from core.schema import Settings
+from core.state import SettingsChanged
+
+KEY = "memory_budget_bytes"
+"""Its name, in `[runtime]` of the configuration as in `Settings`."""
+
+
+class Budget:
+    """Changes `Settings.memory_budget_bytes`, which everybody who needs the budget reads."""
+
+    def __init__(self, *, feed: Feed, config_file: Path) -> None:
+        self._feed = feed
+        self._config_file = config_file
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """The budget in force; None for as much as the machine has."""
+        return self._feed.state.settings.memory_budget_bytes
+
+    async def change(self, limit_bytes: int | None) -> Settings:
+        """Set it, or lift it with None; remembered, and in force at once.
+
+        Models that take more already stay. Raises InvalidRequest for a bad value, StorageFailed
+        when it cannot be remembered; then nothing has changed.
+        """
+        config.changed(config.Runtime(), "runtime", {KEY: limit_bytes})
+        await asyncio.to_thread(config.set_values, self._config_file, "runtime", {KEY: limit_bytes})
+        settings = replace(self._feed.state.settings, memory_budget_bytes=limit_bytes)
+        if settings != self._feed.state.settings:
+            self._feed.commit(SettingsChanged, settings=settings)
+        return settings
