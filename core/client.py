@@ -29,6 +29,8 @@ from core.connection import (
 from core.errors import CoreUnreachable, DeckError
 from core.schema import (
     AuditEntry,
+    CacheListing,
+    CacheSelection,
     Chunk,
     DeletionPlan,
     DeletionReceipt,
@@ -45,6 +47,7 @@ from core.schema import (
     SearchResult,
     Settings,
     UnloadReceipt,
+    Verification,
 )
 from core.state import Event, State, apply, item_from_frame, state_from_wire
 
@@ -191,16 +194,41 @@ class Client:
         """
         return record(Settings, await self._connection.json("PATCH", "/deck/settings", changes))
 
-    async def plan_deletion(self, refs: Sequence[str]) -> DeletionPlan:
-        """What deleting these models' files would do."""
+    async def cache(self) -> CacheListing:
+        """All that the cache holds: sizes, what is shared, when it was last used."""
+        answer = await self._connection.json("GET", "/deck/cache", timeout_s=None)
+        return record(CacheListing, answer)
+
+    async def verify(self, what: CacheSelection) -> Verification:
+        """Begin to check what lies in the cache, all of it where nothing is named.
+
+        How it goes is in `State.verifications`.
+        """
         answer = await self._connection.json(
-            "POST", "/deck/cache/plan", {"models": list(refs)}, timeout_s=None
+            "POST", "/deck/cache/verify", msgspec.to_builtins(what), timeout_s=None
+        )
+        return record(Verification, answer)
+
+    async def cancel_verification(self, key: str) -> Verification:
+        """Call a check off."""
+        path = f"/deck/cache/verify/{segment(key)}/cancel"
+        return record(Verification, await self._connection.json("POST", path))
+
+    async def plan_deletion(self, what: Sequence[str] | CacheSelection) -> DeletionPlan:
+        """What deleting this would do; names alone are models."""
+        answer = await self._connection.json(
+            "POST", "/deck/cache/plan", _selected(what), timeout_s=None
         )
         return record(DeletionPlan, answer)
 
-    async def delete_cached(self, refs: Sequence[str], *, force: bool = False) -> DeletionReceipt:
-        """Delete these models' files. Raises InUse unless `force` or nobody uses them."""
-        body = {"models": list(refs), "force": force}
+    async def delete_cached(
+        self, what: Sequence[str] | CacheSelection, *, force: bool = False
+    ) -> DeletionReceipt:
+        """Delete this from the cache; names alone are models.
+
+        Raises InUse unless `force` or nobody uses it.
+        """
+        body = _selected(what) | {"force": force}
         answer = await self._connection.json("POST", "/deck/cache/delete", body, timeout_s=None)
         return record(DeletionReceipt, answer)
 
@@ -332,6 +360,12 @@ def _given(body: Any) -> dict[str, Any]:
     """The fields of a record that say something: None means "not said", on the wire as well."""
     fields = msgspec.to_builtins(body)
     return {k: v for k, v in fields.items() if v is not None and v != []}
+
+
+def _selected(what: Sequence[str] | CacheSelection) -> dict[str, Any]:
+    chosen = what if isinstance(what, CacheSelection) else CacheSelection(models=tuple(what))
+    body: dict[str, Any] = msgspec.to_builtins(chosen)
+    return body
 
 
 def _list(answer: Any, name: str) -> Any:

@@ -37,7 +37,6 @@ from core.errors import (
     EngineFailed,
     EngineMissing,
     HubUnavailable,
-    InUse,
     NotDownloaded,
     ShuttingDown,
 )
@@ -52,6 +51,8 @@ from core.removal import Removal
 from core.runtime.scheduler import Engines
 from core.schema import (
     AuditEntry,
+    CacheListing,
+    CacheSelection,
     Chunk,
     DeletionPlan,
     DeletionReceipt,
@@ -71,6 +72,7 @@ from core.schema import (
     SearchResult,
     Settings,
     UnloadReceipt,
+    Verification,
 )
 from core.state import (
     DownloadChanged,
@@ -82,11 +84,19 @@ from core.state import (
 )
 from core.store import Store
 from core.throttle import Listener, Throttle
+from core.upkeep import Upkeep
 from core.vitals import Vitals
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+def _names(what: CacheSelection) -> str:
+    """A selection in the audit trail."""
+    named = {"partials": what.partials, "detached": what.detached}
+    words = [*what.models, *what.revisions, *what.repositories]
+    return ", ".join([*words, *(name for name, is_meant in named.items() if is_meant)])
 
 
 class Deck:
@@ -150,7 +160,6 @@ class Deck:
             scan=partial(scan.scan, self._cache.root),
             cache_root=self._cache.root,
         )
-        self._removal = Removal(feed=self.feed, library=self._library, cache_root=self._cache.root)
         self._engines = Engines(
             settings=config.runtime,
             measure=probe.process,
@@ -182,6 +191,20 @@ class Deck:
             library=self._library,
             downloads=self._downloads,
             ask_hub=self._ask_hub,
+        )
+        self._removal = Removal(
+            feed=self.feed,
+            library=self._library,
+            downloads=self._downloads,
+            cache_root=self._cache.root,
+            release=self._release,
+        )
+        self._upkeep = Upkeep(
+            feed=self.feed,
+            library=self._library,
+            cache_root=self._cache.root,
+            choose=self._removal.choose,
+            spawn=self._spawn,
         )
         self._throttle = Throttle(
             feed=self.feed,
@@ -388,7 +411,8 @@ class Deck:
             model = self._library.custom(model_id)
             await self._release([model])
             if not model.local:
-                await self._removal.execute([model], every_revision=True)
+                what = CacheSelection(models=(model.id,), every_revision=True)
+                await self._removal.delete(what, force=True)
             await self._library.delete(model_id)
 
     # Downloads
@@ -460,31 +484,34 @@ class Deck:
 
     # Cache
 
-    async def plan_deletion(
-        self, refs: Sequence[str], *, every_revision: bool = False
-    ) -> DeletionPlan:
-        """What deleting the files of these models would remove, keep and give back.
+    async def cache(self) -> CacheListing:
+        """All that the cache holds: sizes, what is shared, when it was last used."""
+        return await self._upkeep.listing()
 
-        Only the revision that a model is loaded from goes, unless `every_revision`.
-        """
-        models = [self.model(ref) for ref in refs]
-        return await self._removal.plan(models, every_revision=every_revision)
+    async def verify(self, what: CacheSelection, origin: str) -> Verification:
+        """Begin to check what lies in the cache, all of it where nothing is named."""
+        async with self._audited(origin, "verify", _names(what)):
+            return await self._upkeep.verify(what)
+
+    async def cancel_verification(self, key: str, origin: str) -> Verification:
+        """Call a check of the cache off."""
+        async with self._audited(origin, "cancel", key):
+            return await self._upkeep.cancel(key)
+
+    async def plan_deletion(self, what: CacheSelection) -> DeletionPlan:
+        """What deleting this would remove, keep and give back."""
+        return await self._removal.plan(what)
 
     async def delete_cached(
-        self, refs: Sequence[str], origin: str, *, force: bool = False, every_revision: bool = False
+        self, what: CacheSelection, origin: str, *, force: bool = False
     ) -> DeletionReceipt:
-        """Delete the files of these models, partial ones too; the entries stay.
+        """Delete files from the cache, partial ones of the models too; the entries stay.
 
-        Raises InUse when one is loaded, unless `force`: then it is unloaded first. A download of
-        one is cancelled.
+        Raises InUse when a model of it is loaded, unless `force`: then it is unloaded first. A
+        download of one is cancelled.
         """
-        models = [self.model(ref) for ref in refs]
-        async with self._audited(origin, "delete files", ", ".join(m.unique for m in models)):
-            plan = await self._removal.plan(models, every_revision=every_revision)
-            if plan.blocked and not force:
-                raise InUse(f"{'; '.join(plan.blocked)}.", "Unload it first, or say force.")
-            await self._release(models)
-            receipt = await self._removal.execute(models, every_revision=every_revision)
+        async with self._audited(origin, "delete files", _names(what)):
+            receipt = await self._removal.delete(what, force=force)
             await self._vitals.count_disk()
             return receipt
 

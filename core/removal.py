@@ -1,51 +1,184 @@
-"""Removal of downloaded files: what would go, what stays because others need it, what came back."""
+"""Removal from the cache: what is meant, what would go, what stays because others need it.
+
+A selection names models, revisions, repositories, or what nobody needs: partial files and detached
+revisions. All of them become one plan, and one receipt.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.cache import deletion
-from core.errors import Conflict
+from core.cache import deletion, scan
+from core.cache.layout import Cache
+from core.downloads.queue import Downloads
+from core.entries import hub_name
+from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound
 from core.feed import Feed
 from core.library import Library
-from core.schema import DeletionPlan, DeletionReceipt, Model
+from core.schema import (
+    CachedSnapshot,
+    CacheSelection,
+    DeletionItem,
+    DeletionPlan,
+    DeletionReceipt,
+    KeptItem,
+    Model,
+)
+
+Revision = tuple[str, str]
+"""Repository and commit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What a selection means in the cache as it lies there now."""
+
+    models: tuple[Model, ...]
+    """Whose files go: those that were named, and those that a named revision holds."""
+    wanted: tuple[deletion.Wanted, ...]
+    revisions: frozenset[Revision]
+    """Revisions that go whole."""
+    partials: tuple[DeletionItem, ...] = ()
+    kept: tuple[KeptItem, ...] = ()
 
 
 class Removal:
-    """Plans and executes deletions of whole models."""
+    """Plans and executes deletions."""
 
-    def __init__(self, *, feed: Feed, library: Library, cache_root: Path) -> None:
+    def __init__(
+        self,
+        *,
+        feed: Feed,
+        library: Library,
+        downloads: Downloads,
+        cache_root: Path,
+        release: Callable[[Sequence[Model]], Awaitable[None]],
+    ) -> None:
+        """`release` lets go of models' files: downloads are cancelled, instances unloaded."""
         self._feed = feed
         self._library = library
+        self._downloads = downloads
         self._cache_root = cache_root
+        self._release = release
 
-    async def plan(self, models: Sequence[Model], *, every_revision: bool) -> DeletionPlan:
-        """What deleting the files of these models would do to the cache as it lies there now.
+    async def choose(self, what: CacheSelection) -> Chosen:
+        """What a selection means. Raises NotFound, Ambiguous, InvalidRequest.
 
         Raises Conflict for a model at a path of the person's own: that is never deleted.
         """
-        for model in models:
+        named = [self._library.find(ref) for ref in what.models]
+        for model in named:
             if model.local:
                 raise Conflict(
                     f"{model.name} lies at {model.path}: that is yours, never deleted from here.",
                     "Delete the file yourself, or take the entry off the list.",
                 )
         await self._library.look(force=True)
-        going = {model.id for model in models}
-        wanted = [want for model in models for want in self._files(model, every_revision)]
+        snapshots = self._snapshots(what)
+        revisions = frozenset((s.repo, s.revision) for s in snapshots)
+        held = [
+            model
+            for model in self._feed.state.models.values()
+            if model.downloaded and (model.repo, model.revision) in revisions
+        ]
+        wanted = [want for model in named for want in self._files(model, what.every_revision)]
+        wanted += [
+            deletion.Wanted(
+                repo=s.repo, revision=s.revision, paths=tuple(file.path for file in s.files)
+            )
+            for s in snapshots
+        ]
+        partials, kept = await asyncio.to_thread(self._partials, what)
+        return Chosen(
+            models=tuple({model.id: model for model in (*named, *held)}.values()),
+            wanted=tuple(wanted),
+            revisions=revisions,
+            partials=tuple(partials),
+            kept=tuple(kept),
+        )
+
+    def _snapshots(self, what: CacheSelection) -> list[CachedSnapshot]:
+        """Revisions that are meant whole, each once."""
+        held = self._library.snapshots
+        found = []
+        for repo in what.repositories:
+            mine = [s for s in held if s.repo.casefold() == repo.casefold()]
+            if not mine:
+                raise NotFound(f"The cache holds nothing of {repo}.", "GET /deck/cache lists it.")
+            found += mine
+        for text in what.revisions:
+            found.append(_revision(held, text))
+        if what.detached:
+            needed = self._needed_revisions()
+            found += [s for s in held if not s.refs and (s.repo, s.revision) not in needed]
+        return list({(s.repo, s.revision): s for s in found}.values())
+
+    def _needed_revisions(self) -> set[Revision]:
+        """Revisions without a branch that somebody asked for by their commit, or fetches now."""
+        state = self._feed.state
+        needed = {
+            (job.repo, job.revision)
+            for job in state.downloads.values()
+            if job.state not in ("completed", "canceled")
+        }
+        for model in state.models.values():
+            name = hub_name(model.unique)
+            if name is not None and name.revision is not None:
+                needed |= {
+                    (s.repo, s.revision)
+                    for s in self._library.snapshots
+                    if s.repo == name.repo and s.revision.startswith(name.revision)
+                }
+        return needed
+
+    def _partials(self, what: CacheSelection) -> tuple[list[DeletionItem], list[KeptItem]]:
+        """Partial files that are meant; those of downloads that go on are kept. Blocks."""
+        ours = scan.partials(self._cache_root)
+        repos = {repo.casefold() for repo in what.repositories}
+        cache, owners = Cache(self._cache_root), self._downloads.wanted
+        going, kept = [], []
+        for (repo, blob), size in ours.items():
+            if not what.partials and repo.casefold() not in repos:
+                continue
+            path = str(cache.partial(repo, blob))
+            if owner := owners.get((repo, blob)):
+                reason = f"the download of {owner} goes on with it"
+                kept.append(KeptItem(path=path, size_bytes=size, reason=reason))
+            else:
+                going.append(DeletionItem(path=path, size_bytes=size, kind="partial"))
+        if what.partials:
+            going += [
+                DeletionItem(path=path, size_bytes=size, kind="partial")
+                for path, size in scan.strangers(self._cache_root).items()
+            ]
+        return going, kept
+
+    async def plan(self, what: CacheSelection) -> DeletionPlan:
+        """What deleting this would do to the cache as it lies there now. Raises as `choose`."""
+        return await self._plan(await self.choose(what))
+
+    async def _plan(self, chosen: Chosen) -> DeletionPlan:
+        going = {model.id for model in chosen.models}
         others = [
             want
             for other in self._feed.state.models.values()
             if other.downloaded and other.repo and other.id not in going
             for want in self._files(other, every_revision=True)
+            if (want.repo, want.revision) not in chosen.revisions
         ]
-        plan = await asyncio.to_thread(deletion.plan, self._cache_root, wanted, others)
+        plan = await asyncio.to_thread(deletion.plan, self._cache_root, chosen.wanted, others)
         loaded = {i.model_id for i in self._feed.state.instances.values() if i.state.live}
-        blocked = tuple(f"{m.unique} is loaded" for m in models if m.id in loaded)
-        return replace(plan, model_ids=tuple(m.id for m in models), blocked=blocked)
+        return replace(
+            plan,
+            model_ids=tuple(model.id for model in chosen.models),
+            delete=(*chosen.partials, *plan.delete),
+            keep=(*plan.keep, *chosen.kept),
+            freed_bytes=plan.freed_bytes + sum(item.size_bytes for item in chosen.partials),
+            blocked=tuple(f"{m.unique} is loaded" for m in chosen.models if m.id in loaded),
+        )
 
     def _files(self, model: Model, every_revision: bool) -> list[deletion.Wanted]:
         return [
@@ -55,11 +188,35 @@ class Removal:
             for revision, paths in self._library.files(model, every_revision=every_revision)
         ]
 
-    async def execute(self, models: Sequence[Model], *, every_revision: bool) -> DeletionReceipt:
-        """Delete the files of these models, which nothing may hold; their entries stay."""
-        plan = await self.plan(models, every_revision=every_revision)
-        for model in models:
+    async def delete(self, what: CacheSelection, *, force: bool) -> DeletionReceipt:
+        """Delete what is meant; the entries of models stay.
+
+        Raises InUse when a model of it is loaded, unless `force`, and as `choose`.
+        """
+        chosen = await self.choose(what)
+        blocked = (await self._plan(chosen)).blocked
+        if blocked and not force:
+            raise InUse(f"{'; '.join(blocked)}.", "Unload it first, or say force.")
+        await self._release(chosen.models)
+        plan = await self._plan(chosen)
+        for model in chosen.models:
             await self._library.keep(model)
         receipt = await asyncio.to_thread(deletion.execute, self._cache_root, plan)
+        await self._downloads.recount()
         await self._library.look(force=True)
         return receipt
+
+
+def _revision(snapshots: Sequence[CachedSnapshot], text: str) -> CachedSnapshot:
+    """The one revision that `owner/repo@name` means; a branch counts before a commit."""
+    repo, _, name = text.partition("@")
+    if not name:
+        raise InvalidRequest(f"{text!r} names no revision.", "Write it as owner/repo@1a2b3c4.")
+    mine = [s for s in snapshots if s.repo.casefold() == repo.casefold()]
+    found = [s for s in mine if name in s.refs] or [s for s in mine if s.revision.startswith(name)]
+    if len(found) > 1:
+        names = ", ".join(s.revision[:8] for s in found)
+        raise Ambiguous(f"{text} fits several revisions: {names}.", "Give more of the commit.")
+    if not found:
+        raise NotFound(f"The cache holds no revision {text}.", "`modeldeck cache ls` lists them.")
+    return found[0]

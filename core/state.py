@@ -27,6 +27,7 @@ from core.schema import (
     Model,
     Runtime,
     Settings,
+    Verification,
 )
 
 
@@ -39,6 +40,7 @@ class State:
     models: Mapping[str, Model] = field(default_factory=dict)
     downloads: Mapping[str, Download] = field(default_factory=dict)
     instances: Mapping[str, Instance] = field(default_factory=dict)
+    verifications: Mapping[str, Verification] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
     disk: Disk = field(default_factory=Disk)
     runtimes: tuple[Runtime, ...] = ()
@@ -133,6 +135,22 @@ class SettingsChanged:
     settings: Settings
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationChanged:
+    """A check of the cache is new or changed."""
+
+    seq: int
+    verification: Verification
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationRemoved:
+    """A check of the cache is gone from the list."""
+
+    seq: int
+    id: str
+
+
 Event = (
     HostChanged
     | ModelChanged
@@ -145,6 +163,8 @@ Event = (
     | DiskChanged
     | RuntimesChanged
     | SettingsChanged
+    | VerificationChanged
+    | VerificationRemoved
 )
 
 EVENTS: dict[str, type[Event]] = {
@@ -159,6 +179,8 @@ EVENTS: dict[str, type[Event]] = {
     "disk_changed": DiskChanged,
     "runtimes_changed": RuntimesChanged,
     "settings_changed": SettingsChanged,
+    "verification_changed": VerificationChanged,
+    "verification_removed": VerificationRemoved,
 }
 """The value of `event` in a feed frame, and the record that the rest of the frame holds."""
 
@@ -202,6 +224,11 @@ def apply(state: State, event: Event) -> State:
             return replace(state, seq=seq, runtimes=runtimes)
         case SettingsChanged(seq=seq, settings=settings):
             return replace(state, seq=seq, settings=settings)
+        case VerificationChanged(seq=seq, verification=check):
+            checks = _put(state.verifications, check.id, check)
+            return replace(state, seq=seq, verifications=checks)
+        case VerificationRemoved(seq=seq, id=key):
+            return replace(state, seq=seq, verifications=_without(state.verifications, key))
 
 
 def subject(event: Event) -> tuple[str, str]:
@@ -219,11 +246,15 @@ def subject(event: Event) -> tuple[str, str]:
             return "instance", instance.id
         case InstanceRemoved(id=key):
             return "instance", key
+        case VerificationChanged(verification=check):
+            return "verification", check.id
+        case VerificationRemoved(id=key):
+            return "verification", key
         case _:
             return _NAMES[type(event)], ""
 
 
-_LISTS = ("models", "downloads", "instances")
+_LISTS = ("models", "downloads", "instances", "verifications")
 
 
 def state_to_wire(state: State) -> dict[str, Any]:

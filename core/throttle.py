@@ -34,6 +34,7 @@ CALM_S = 5.0
 class Listener:
     """One attached front end, as far as the line to it is concerned."""
 
+    clock: Callable[[], float]
     peer: Peer = field(default_factory=Peer)
 
     @property
@@ -43,11 +44,11 @@ class Listener:
 
     def asked(self) -> None:
         """A ping was sent to it."""
-        self.peer = self.peer.asked(time.monotonic())
+        self.peer = self.peer.asked(self.clock())
 
     def answered(self) -> None:
         """It answered."""
-        self.peer = self.peer.answered(time.monotonic())
+        self.peer = self.peer.answered(self.clock())
 
 
 class Throttle:
@@ -62,13 +63,16 @@ class Throttle:
         set_limit: Callable[[int | None], None],
         set_jobs_at_once: Callable[[int], Awaitable[None]],
         now: Callable[[], datetime] = datetime.now,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`now` is the time of the day, `clock` a steady one."""
         self._feed = feed
         self._settings = settings
         self._config_file = config_file
         self._set_limit = set_limit
         self._set_jobs_at_once = set_jobs_at_once
         self._now = now
+        self._clock = clock
         self._yielding = Yielding()
         self._listeners: list[Listener] = []
         self._changing = asyncio.Lock()
@@ -120,7 +124,7 @@ class Throttle:
     def tick(self) -> None:
         """Look at the front ends and at the clock, and decide anew."""
         if self._may_yield or self._yielding.limit is not None:
-            clock = time.monotonic()
+            clock = self._clock()
             waits = max((each.peer.waits_s(clock) for each in self._listeners), default=0.0)
             self._yielding = self._yielding.after(waits, self._rate)
         self.decide()
@@ -144,7 +148,7 @@ class Throttle:
     @contextmanager
     def listening(self) -> Iterator[Listener]:
         """A front end that is attached for as long as the block runs."""
-        listener = Listener()
+        listener = Listener(self._clock)
         self._listeners.append(listener)
         try:
             yield listener

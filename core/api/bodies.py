@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from core.config import ContextLength, Count
+from core.errors import InvalidRequest
 from core.schedule import Rate, Window
 from core.schema import (
     AuditEntry,
+    CacheSelection,
     Disk,
     Download,
     Fit,
@@ -26,6 +28,7 @@ from core.schema import (
     Runtime,
     Settings,
     UnloadReceipt,
+    Verification,
 )
 
 
@@ -38,6 +41,7 @@ class StateDocument:
     models: list[Model]
     downloads: list[Download]
     instances: list[Instance]
+    verifications: list[Verification]
     memory: Memory
     disk: Disk
     runtimes: list[Runtime]
@@ -146,16 +150,37 @@ def _said(body: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not UNSET}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelsBody:
-    """Models, each by id, unique name or short name."""
-
-    models: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
+Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=1000)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteBody(ModelsBody):
-    """Models whose files are to go."""
+class SelectionBody:
+    """Things in the cache: `CacheSelection` with its limits."""
+
+    models: Names = ()
+    every_revision: bool = False
+    revisions: Names = ()
+    repositories: Names = ()
+    partials: bool = False
+    detached: bool = False
+
+    def selection(self) -> CacheSelection:
+        """What it names, perhaps nothing."""
+        return CacheSelection(**{f.name: getattr(self, f.name) for f in fields(CacheSelection)})
+
+    def something(self) -> CacheSelection:
+        """What it names. Raises InvalidRequest for nothing."""
+        what = self.selection()
+        if replace(what, every_revision=False) == CacheSelection():
+            raise InvalidRequest(
+                "Nothing is named.", "Name models, revisions or repositories, or say partials."
+            )
+        return what
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteBody(SelectionBody):
+    """What is to go."""
 
     force: bool = False
     """Unload them first, where they are loaded."""

@@ -23,9 +23,9 @@ from core.api.bodies import (
     LimitBody,
     Lines,
     LoadBody,
-    ModelsBody,
     MoveBody,
     Receipts,
+    SelectionBody,
     SettingsBody,
     StateDocument,
     Stopping,
@@ -35,6 +35,7 @@ from core.api.wire import Kept, Request, Response, WebSocket, json_response
 from core.config import ContextLength
 from core.errors import InvalidRequest
 from core.schema import (
+    CacheListing,
     DeletionPlan,
     DeletionReceipt,
     Download,
@@ -46,6 +47,7 @@ from core.schema import (
     SearchResult,
     Settings,
     UnloadReceipt,
+    Verification,
 )
 from core.state import Event, State, frame_from_item, state_to_wire
 
@@ -244,15 +246,31 @@ async def limit_download(deck: Deck, request: Request) -> Response:
 
 
 async def plan_deletion(deck: Deck, request: Request) -> Response:
-    """What deleting these models' files would do."""
-    return json_response(await deck.plan_deletion(request.parse(ModelsBody).models))
+    """What a deletion would do."""
+    return json_response(await deck.plan_deletion(request.parse(SelectionBody).something()))
 
 
 async def delete_cached(deck: Deck, request: Request) -> Response:
-    """Delete these models' files."""
+    """Delete from the cache."""
     body = request.parse(DeleteBody)
-    receipt = await deck.delete_cached(body.models, request.origin, force=body.force)
+    receipt = await deck.delete_cached(body.something(), request.origin, force=body.force)
     return json_response(receipt)
+
+
+async def get_cache(deck: Deck, request: Request) -> Response:
+    """What the cache holds."""
+    return json_response(await deck.cache())
+
+
+async def verify_cache(deck: Deck, request: Request) -> Response:
+    """Begin to check what the cache holds, all of it where nothing is named."""
+    what = request.parse(SelectionBody).selection()
+    return json_response(await deck.verify(what, request.origin))
+
+
+async def cancel_verification(deck: Deck, request: Request) -> Response:
+    """Call a check off."""
+    return json_response(await deck.cancel_verification(request.params["check"], request.origin))
 
 
 # Instances
@@ -380,10 +398,15 @@ ROUTES: tuple[Route, ...] = (
            answer=UnloadReceipt),
     _route("POST", "instances/unload", unload_all, "Unload every instance that is not pinned",
            answer=Receipts),
-    _route("POST", "cache/plan", plan_deletion, "What a deletion would do", body=ModelsBody,
+    _route("GET", "cache", get_cache, "What the cache holds", answer=CacheListing),
+    _route("POST", "cache/plan", plan_deletion, "What a deletion would do", body=SelectionBody,
            body_required=True, answer=DeletionPlan),
-    _route("POST", "cache/delete", delete_cached, "Delete models' files", body=DeleteBody,
+    _route("POST", "cache/delete", delete_cached, "Delete from the cache", body=DeleteBody,
            body_required=True, answer=DeletionReceipt),
+    _route("POST", "cache/verify", verify_cache, "Check what the cache holds", body=SelectionBody,
+           answer=Verification),
+    _route("POST", "cache/verify/{check}/cancel", cancel_verification, "Call a check off",
+           answer=Verification),
     _route("PATCH", "settings", change_settings, "Change settings", body=SettingsBody,
            body_required=True, answer=Settings, tag="core"),
     _route("GET", "log", get_log, "The log", answer=Lines, tag="core",

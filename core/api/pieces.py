@@ -29,7 +29,7 @@ from core.api.wire import (
     no_content,
 )
 from core.errors import Busy, Conflict, NotDownloaded, NotFound
-from core.schema import Download, Instance, InstanceState, LoadOptions, Model
+from core.schema import CacheSelection, Download, Instance, InstanceState, LoadOptions, Model
 from core.state import State
 
 if TYPE_CHECKING:
@@ -311,7 +311,7 @@ async def _remove_files(deck: Deck, request: Request, model: Model) -> None:
     if job is not None and phase(job) == "running":
         await _cancel(deck, request, job)
     if model.downloaded or (job is not None and job.state != "completed"):
-        await deck.delete_cached([model.id], request.origin, force=True)
+        await deck.delete_cached(CacheSelection(models=(model.id,)), request.origin, force=True)
         await _told(deck, model.id)
 
 

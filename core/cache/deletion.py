@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.cache.layout import PARTIAL_SUFFIX, Cache
+from core.cache.layout import Cache
 from core.cache.scan import partials, scan
 from core.schema import (
     CachedFile,
@@ -269,7 +269,7 @@ class _Execution:
         """Remove a blob or a partial, under the Hub's lock, if no revision links to it."""
         folder = path.parent.parent
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
-        blob = path.name.removesuffix(PARTIAL_SUFFIX)
+        blob = path.name.partition(".")[0]
         lock = Cache(self.root).lock(repo, blob)
         if not lock.try_acquire():
             raise OSError("another program is writing it")

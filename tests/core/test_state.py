@@ -14,6 +14,7 @@ from core.schema import (
     Model,
     Runtime,
     Settings,
+    Verification,
 )
 from core.state import (
     EVENTS,
@@ -30,6 +31,8 @@ from core.state import (
     RuntimesChanged,
     SettingsChanged,
     State,
+    VerificationChanged,
+    VerificationRemoved,
     apply,
     frame_from_item,
     item_from_frame,
@@ -37,6 +40,7 @@ from core.state import (
     subject,
 )
 
+CHECK = Verification(id="v", what="all", state="verifying", total_bytes=3)
 HOST = Host(name="box", version="1", started_at="2026-01-01T00:00:00Z")
 EMPTY = State(host=HOST)
 
@@ -71,6 +75,8 @@ def events(seq: int) -> list[Event]:
         DiskChanged(seq=0, disk=Disk(free_bytes=2)),
         RuntimesChanged(seq=0, runtimes=(Runtime(name="llama.cpp"),)),
         SettingsChanged(seq=0, settings=Settings(jobs_at_once=9)),
+        VerificationChanged(seq=0, verification=CHECK),
+        VerificationRemoved(seq=0, id="gone"),
     ]
     return [replace(event, seq=seq + n) for n, event in enumerate(made)]
 
@@ -87,6 +93,7 @@ def test_every_kind_of_event_is_folded_in_and_survives_the_wire() -> None:
     assert state.disk.free_bytes == 2
     assert state.runtimes[0].name == "llama.cpp"
     assert state.settings.jobs_at_once == 9
+    assert state.verifications == {CHECK.id: CHECK}
     assert item_from_frame(frame_from_item(state)) == state
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ class Rig:
 
     config_file: Path
     clock: datetime = datetime(2026, 1, 1, 12, 0)
+    seconds: float = 0.0
     limits: list[int | None] = field(default_factory=list)
     jobs_at_once: list[int] = field(default_factory=list)
     feed: Feed = field(
@@ -42,6 +42,7 @@ class Rig:
             set_limit=self.limits.append,
             set_jobs_at_once=set_jobs_at_once,
             now=lambda: self.clock,
+            clock=lambda: self.seconds,
         )
 
     @property
@@ -101,26 +102,16 @@ async def test_the_limit_follows_the_clock_and_says_so(rig: Rig) -> None:
     assert rig.settings.rate_limit_bytes_per_s == 1000
 
 
-@pytest.fixture
-def steady(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A steady clock that is set by hand."""
-    at = [0.0]
-    monkeypatch.setattr(throttle.time, "monotonic", lambda: at[0])
-    return lambda now: at.__setitem__(0, now)
-
-
-async def test_downloads_give_way_while_a_front_end_waits(
-    rig: Rig, steady: Callable[[float], None]
-) -> None:
+async def test_downloads_give_way_while_a_front_end_waits(rig: Rig) -> None:
     terms = rig.make(config.Downloads(give_way=True, rate_limit_bytes_per_s=RATE * 10))
     rig.flow(RATE)
     assert terms.ping_s == throttle.ACTIVE_S
     with terms.listening() as listener, terms.listening():
         for second, took in enumerate((0.01, 0.4, 0.4, 0.4)):
-            steady(second)
+            rig.seconds = second
             listener.asked()
             assert listener.waits
-            steady(second + took)
+            rig.seconds = second + took
             listener.answered()
             terms.tick()
         assert rig.limits[-1] == RATE // 2
@@ -131,14 +122,14 @@ async def test_downloads_give_way_while_a_front_end_waits(
         assert terms.ping_s is None
 
 
-async def test_who_left_is_not_waited_for(rig: Rig, steady: Callable[[float], None]) -> None:
+async def test_who_left_is_not_waited_for(rig: Rig) -> None:
     terms = rig.make(config.Downloads(give_way=True))
     rig.flow(RATE)
     with terms.listening() as listener:
         listener.asked()
         listener.answered()
         listener.asked()
-    steady(100)
+    rig.seconds = 100
     for _ in range(5):
         terms.tick()
     assert rig.limits[-1] is None

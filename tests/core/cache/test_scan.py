@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import hf_hub_download, scan_cache_dir
 from huggingface_hub.utils import _shared_blobs
 
-from core.cache.scan import partials, scan, usage, verify
+from core.cache.scan import partials, scan, strangers, usage, verify
 from core.demo.hub import DemoHub
 
 if TYPE_CHECKING:
@@ -106,6 +106,10 @@ def test_sizes_count_everything_once(shelf: Shelf) -> None:
     (shelf.root / "datasets--o--d" / "blobs" / "f.1234.incomplete").write_bytes(b"d" * 5)
     assert usage(shelf.root) == (1115, 105)
     assert partials(shelf.root) == {("o/r", "a" * 64): 100}
+    foreign = shelf.cache.repo("o/r") / "blobs" / f"{'b' * 40}.1a2b.incomplete"
+    foreign.write_bytes(b"f" * 7)
+    foreign.with_name("notes.incomplete").write_bytes(b"no blob of the Hub")
+    assert strangers(shelf.root) == {str(foreign): 7}
     (snapshot,) = [s for s in scan(shelf.root) if s.revision == TWO]
     assert [(f.path, f.blob, f.size_bytes) for f in snapshot.files][1] == ("plain.gguf", "", 10)
 

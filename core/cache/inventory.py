@@ -1,0 +1,81 @@
+"""What the cache holds, repository by repository, as a list for people: pure, over a scan."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from core.schema import CachedFile, CachedSnapshot, CacheRepository, CacheRevision
+
+
+def inventory(
+    snapshots: Sequence[CachedSnapshot],
+    partial_bytes: Mapping[tuple[str, str], int],
+    models: Callable[[CachedSnapshot], Sequence[str]] = lambda _: (),
+) -> tuple[CacheRepository, ...]:
+    """Every repository with its revisions; `models` tells what a revision holds."""
+    users = _users(snapshots)
+    partials: dict[str, int] = defaultdict(int)
+    for (repo, _), size in partial_bytes.items():
+        partials[repo] += size
+    found: dict[str, list[CachedSnapshot]] = {repo: [] for repo in partials}
+    for snapshot in snapshots:
+        found.setdefault(snapshot.repo, []).append(snapshot)
+    listed = []
+    for repo, held in sorted(found.items(), key=lambda item: item[0].casefold()):
+        once = {_content(s, file): file for s in held for file in s.files}
+        listed.append(
+            CacheRepository(
+                repo=repo,
+                revisions=tuple(_revision(s, users, models(s)) for s in held),
+                size_bytes=_size(once.values()),
+                shared_bytes=_size(
+                    file for key, file in once.items() if len({u[0] for u in users[key]}) > 1
+                ),
+                partial_bytes=partials[repo],
+                used_at=max((file.used_at for file in once.values()), default=0.0),
+            )
+        )
+    return tuple(listed)
+
+
+def _revision(
+    snapshot: CachedSnapshot,
+    users: Mapping[tuple[str, ...], set[tuple[str, str]]],
+    models: Sequence[str],
+) -> CacheRevision:
+    once = {_content(snapshot, file): file for file in snapshot.files}
+    return CacheRevision(
+        revision=snapshot.revision,
+        refs=snapshot.refs,
+        models=tuple(models),
+        files=len(snapshot.files),
+        size_bytes=_size(once.values()),
+        shared_bytes=_size(file for key, file in once.items() if len(users[key]) > 1),
+        used_at=max((file.used_at for file in snapshot.files), default=0.0),
+        modified_at=snapshot.modified_at,
+    )
+
+
+def _users(
+    snapshots: Sequence[CachedSnapshot],
+) -> dict[tuple[str, ...], set[tuple[str, str]]]:
+    """Which revisions of which repositories use each content."""
+    users: dict[tuple[str, ...], set[tuple[str, str]]] = defaultdict(set)
+    for snapshot in snapshots:
+        for file in snapshot.files:
+            users[_content(snapshot, file)].add((snapshot.repo, snapshot.revision))
+    return users
+
+
+def _content(snapshot: CachedSnapshot, file: CachedFile) -> tuple[str, ...]:
+    """What makes two files the same bytes on disk: a payload, a blob, else their own place."""
+    if file.shared:
+        return (file.shared,)
+    if file.blob:
+        return snapshot.repo, file.blob
+    return snapshot.repo, snapshot.revision, file.path
+
+
+def _size(files: Iterable[CachedFile]) -> int:
+    return sum(file.size_bytes for file in files)

@@ -1,0 +1,214 @@
+"""Upkeep of the cache: what it holds, and whether that is still what it should be.
+
+A check reads everything again, so it may take minutes: it is accepted at once, checks run one after
+the other, and how they go is in `State.verifications`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from core.cache import scan
+from core.cache.inventory import inventory
+from core.catalog.listing import from_snapshot
+from core.errors import NotFound, StorageFailed, to_info
+from core.feed import Feed
+from core.library import Library
+from core.log import now
+from core.removal import Chosen
+from core.schema import CacheListing, CacheSelection, Verification
+from core.state import VerificationChanged, VerificationRemoved
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.25
+"""How often progress is told."""
+
+KEPT = 10
+"""Ended checks that stay on the list."""
+
+
+class _Stopped(Exception):
+    """The check was called off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    path: Path
+    blob: str
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class _Work:
+    """What a check's thread and the loop tell each other."""
+
+    done_bytes: int = 0
+    stopped: bool = False
+
+    def read(self, count: int) -> None:
+        """Count what was read. Raises _Stopped when it is to end."""
+        self.done_bytes += count
+        if self.stopped:
+            raise _Stopped
+
+
+class Upkeep:
+    """Lists and checks what the cache holds."""
+
+    def __init__(
+        self,
+        *,
+        feed: Feed,
+        library: Library,
+        cache_root: Path,
+        choose: Callable[[CacheSelection], Awaitable[Chosen]],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._feed = feed
+        self._library = library
+        self._cache_root = cache_root
+        self._choose = choose
+        self._spawn = spawn
+        self._turn = asyncio.Lock()
+        self._works: dict[str, _Work] = {}
+
+    async def listing(self) -> CacheListing:
+        """All that the cache holds, as it lies there now."""
+        await self._library.look(force=True)
+        partials = await asyncio.to_thread(scan.partials, self._cache_root)
+        held = inventory(
+            self._library.snapshots,
+            partials,
+            lambda snapshot: [model.unique for model in from_snapshot(snapshot)],
+        )
+        return CacheListing(path=str(self._cache_root), repositories=held)
+
+    async def verify(self, what: CacheSelection) -> Verification:
+        """Begin to check what is named, all of the cache where nothing is. Raises as `choose`."""
+        everything = what == CacheSelection()
+        chosen = await self._choose(what)
+        wanted = {(w.repo, w.revision, path) for w in chosen.wanted for path in w.paths}
+        files: dict[object, _File] = {}
+        unchecked = []
+        for snapshot in self._library.snapshots:
+            for file in snapshot.files:
+                if not everything and (snapshot.repo, snapshot.revision, file.path) not in wanted:
+                    continue
+                path = Path(snapshot.folder).joinpath(*file.path.split("/"))
+                if not file.blob:
+                    unchecked.append(str(path))
+                    continue
+                key = file.shared or (snapshot.repo, file.blob)
+                files.setdefault(key, _File(path=path, blob=file.blob, size_bytes=file.size_bytes))
+        if not files and not unchecked:
+            raise NotFound("There is nothing of that in the cache.", "GET /deck/cache lists it.")
+        check = Verification(
+            id=str(uuid.uuid4()),
+            what=_words(what),
+            state="queued",
+            total_bytes=sum(file.size_bytes for file in files.values()),
+            files=len(files),
+            unchecked=tuple(unchecked),
+            started_at=now(),
+        )
+        self._works[check.id] = _Work()
+        self._tell(check)
+        self._forget_old()
+        self._spawn(self._run(check, list(files.values())))
+        return check
+
+    async def cancel(self, key: str) -> Verification:
+        """Call a check off; one that has ended stays as it is. Raises NotFound."""
+        check = self._feed.state.verifications.get(key)
+        if check is None:
+            raise NotFound(f"There is no check {key}.", "GET /deck/state lists them.")
+        if (work := self._works.get(key)) is not None:
+            work.stopped = True
+            check = replace(check, state="canceled", finished_at=now())
+            self._tell(replace(check, rate_bytes_per_s=None, eta_s=None))
+        return self._feed.state.verifications[key]
+
+    def _tell(self, check: Verification) -> None:
+        if self._feed.state.verifications.get(check.id) != check:
+            self._feed.commit(VerificationChanged, verification=check)
+
+    def _forget_old(self) -> None:
+        ended = [key for key in self._feed.state.verifications if key not in self._works]
+        for key in ended[:-KEPT]:
+            self._feed.commit(VerificationRemoved, id=key)
+
+    async def _run(self, check: Verification, files: list[_File]) -> None:
+        work = self._works[check.id]
+        try:
+            async with self._turn:
+                if not work.stopped:
+                    await self._read(replace(check, state="verifying"), files, work)
+        finally:
+            del self._works[check.id]
+
+    async def _read(self, check: Verification, files: list[_File], work: _Work) -> None:
+        """Read all files in a thread, and tell how far it is. Cancelled, the thread ends first."""
+        self._tell(check)
+        began = time.monotonic()
+        reading = asyncio.create_task(asyncio.to_thread(_wrong, files, work))
+        try:
+            while not (await asyncio.wait([reading], timeout=TICK_S))[0]:
+                if not work.stopped:
+                    self._tell(_progress(check, work.done_bytes, time.monotonic() - began))
+        finally:
+            work.stopped = work.stopped or not reading.done()
+            await asyncio.wait([reading])
+        ended = replace(check, done_bytes=work.done_bytes, finished_at=now())
+        try:
+            wrong = reading.result()
+        except _Stopped:
+            return
+        except OSError as error:
+            failed = StorageFailed(
+                f"{error.filename} cannot be read: {error.strerror}.", "Check the disk."
+            )
+            self._tell(replace(ended, state="failed", error=to_info(failed)))
+            return
+        for path in wrong:
+            logger.warning("%s is corrupt: its content is not what its hash says.", path)
+        if not work.stopped:
+            self._tell(replace(ended, state="completed", wrong=tuple(wrong)))
+
+
+def _wrong(files: list[_File], work: _Work) -> list[str]:
+    """Paths whose content has another hash. Raises OSError, _Stopped. Blocks."""
+    wrong = []
+    for file in files:
+        try:
+            found = scan.digest(file.path, file.blob, work.read)
+        except FileNotFoundError:
+            continue  # deleted meanwhile, by whatever tool
+        if found != file.blob:
+            wrong.append(str(file.path))
+    return wrong
+
+
+def _progress(check: Verification, done_bytes: int, seconds: float) -> Verification:
+    rate = done_bytes / seconds if seconds > 0 else 0.0
+    left = max(0, check.total_bytes - done_bytes)
+    return replace(
+        check,
+        done_bytes=done_bytes,
+        rate_bytes_per_s=rate or None,
+        eta_s=left / rate if rate >= 1 else None,
+    )
+
+
+def _words(what: CacheSelection) -> str:
+    names = [*what.models, *what.revisions, *what.repositories]
+    if what.detached:
+        names.append("detached revisions")
+    return ", ".join(names) or "the whole cache"

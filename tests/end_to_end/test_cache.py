@@ -1,0 +1,151 @@
+"""The cache by its API: list, check, prune and delete, against a real hub."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from core.demo.hub import DemoHub
+
+TINY = "deck/tiny-GGUF:Q8_0"
+SIBLING = "deck/tiny-GGUF:F16"
+PADDED = "deck/padded-GGUF:F16"
+REPO = "deck/tiny-GGUF"
+
+
+def listed(api: Any, repo: str) -> Any:
+    """A repository in the list of the cache, or None."""
+    return next((r for r in api.get("/deck/cache")["repositories"] if r["repo"] == repo), None)
+
+
+def checked(api: Any, **what: object) -> Any:
+    """Check something to its end; the record."""
+    key = api.post("/deck/cache/verify", what)["id"]
+    ended = ("completed", "failed", "canceled")
+    return api.until(
+        lambda s: next(
+            (v for v in s["verifications"] if v["id"] == key and v["state"] in ended), None
+        )
+    )
+
+
+@pytest.fixture
+def root(home: Path) -> Path:
+    """The cache."""
+    return home.parent / "hf" / "hub"
+
+
+def detach(root: Path, repo: str) -> str:
+    """Make the revision of a repository one that `main` has left; its commit."""
+    folder = root / f"models--{repo.replace('/', '--')}"
+    commit = (folder / "refs" / "main").read_text()
+    (folder / "refs" / "main").unlink()
+    return commit
+
+
+def test_the_list_says_what_there_is(api: Any) -> None:
+    assert api.get("/deck/cache")["repositories"] == []
+    sizes = [api.pull(unique)["total_bytes"] for unique in (TINY, SIBLING)]
+    repo = listed(api, REPO)
+    assert repo["size_bytes"] == sum(sizes)
+    (revision,) = repo["revisions"]
+    assert sorted(revision["models"]) == sorted([TINY, SIBLING])
+    assert (revision["refs"], revision["shared_bytes"]) == (["main"], 0)
+    assert revision["used_at"] > 0
+
+
+def test_a_check_finds_what_is_wrong_and_nothing_else(api: Any, root: Path) -> None:
+    for unique in (TINY, SIBLING):
+        api.pull(unique)
+    good = checked(api)
+    assert (good["state"], good["wrong"], good["what"]) == ("completed", [], "the whole cache")
+    assert good["done_bytes"] == good["total_bytes"] == listed(api, REPO)["size_bytes"]
+    before = listed(api, REPO)["used_at"]
+
+    path = Path(api.model(TINY)["path"])
+    blob = path.resolve()
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    os.chmod(blob, 0o644)
+    blob.write_bytes(content)
+    assert hashlib.sha256(content).hexdigest() != blob.name
+    bad = checked(api, models=[TINY])
+    assert (bad["state"], bad["wrong"], bad["files"]) == ("completed", [str(path)], 1)
+    assert checked(api, models=[SIBLING])["wrong"] == []
+    assert checked(api, repositories=[REPO])["wrong"] == [str(path)]
+    assert listed(api, REPO)["used_at"] >= before
+
+    api.post("/deck/cache/delete", {"models": [TINY]})
+    api.pull(TINY)
+    assert checked(api)["wrong"] == []
+    api.post("/deck/cache/verify", {"repositories": ["o/none"]}, status=404)
+    api.post("/deck/cache/verify/none/cancel", status=404)
+
+
+def test_pruning_takes_partials_and_leaves_what_a_download_goes_on_with(
+    api: Any, hub: DemoHub, root: Path
+) -> None:
+    hub.rate_bytes_per_s = 8 << 20
+    job = api.post(f"/deck/models/{quote(PADDED, safe='')}/download")["download"]
+    api.until(lambda s: s["downloads"][0]["received_bytes"] > 4 << 20)
+    api.post(f"/deck/downloads/{job['id']}/pause")
+    foreign = next(root.glob("models--deck--padded-GGUF/blobs")) / f"{'a' * 64}.1f.incomplete"
+    foreign.write_bytes(b"left by another tool")
+    plan = api.post("/deck/cache/plan", {"partials": True})
+    assert [item["path"] for item in plan["delete"]] == [str(foreign)]
+    assert [item["reason"] for item in plan["keep"]] == [
+        f"the download of {PADDED} goes on with it"
+    ]
+
+    api.post(f"/deck/downloads/{job['id']}/cancel", {})
+    plan = api.post("/deck/cache/plan", {"partials": True})
+    assert len(plan["delete"]) == 2
+    receipt = api.post("/deck/cache/delete", {"partials": True})
+    assert receipt["failed"] == []
+    state = api.state()
+    assert state["disk"]["partial_bytes"] == 0
+    assert state["downloads"][0]["received_bytes"] == 0
+    hub.rate_bytes_per_s = None
+    assert api.pull(PADDED)["id"] == job["id"]
+    assert checked(api)["wrong"] == []
+
+
+def test_detached_revisions_go_unless_somebody_asked_for_them(api: Any, root: Path) -> None:
+    api.pull(TINY)
+    commit = detach(root, REPO)
+    pinned = f"hf://{REPO}@{commit}/tiny-Q8_0.gguf"
+    api.post("/deck/models", {"unique": pinned, "name": "pinned"})
+    assert api.post("/deck/cache/plan", {"detached": True})["delete"] == []
+    api.core.stop()
+    api.core.start()
+    assert api.post("/deck/cache/plan", {"detached": True})["delete"] == []
+
+
+def test_one_revision_goes_by_its_commit(api: Any, root: Path) -> None:
+    size = api.pull(TINY)["total_bytes"]
+    commit = detach(root, REPO)
+    plan = api.post("/deck/cache/plan", {"detached": True})
+    assert plan["freed_bytes"] == size
+    assert plan["model_ids"] == [api.model(TINY)["id"]]
+    api.load(TINY)
+    refused = api.post("/deck/cache/delete", {"revisions": [f"{REPO}@{commit[:8]}"]}, status=409)
+    assert refused["error"]["code"] == "in_use"
+    body = {"revisions": [f"{REPO}@{commit[:8]}"], "force": True}
+    receipt = api.post("/deck/cache/delete", body)
+    assert receipt["freed_bytes"] == size
+    assert not api.model(TINY)["downloaded"]
+    assert api.state()["instances"] == []
+    assert listed(api, REPO) is None
+    api.post("/deck/cache/plan", {"revisions": [f"{REPO}@main"]}, status=404)
+
+
+def test_a_whole_repository_goes(api: Any) -> None:
+    sizes = [api.pull(unique)["total_bytes"] for unique in (TINY, SIBLING)]
+    receipt = api.post("/deck/cache/delete", {"repositories": [REPO]})
+    assert receipt["freed_bytes"] == sum(sizes)
+    assert api.state()["disk"]["cache_bytes"] == 0
+    api.post("/deck/cache/delete", {"repositories": [REPO]}, status=404)
+    api.post("/deck/cache/plan", {"every_revision": True}, status=400)
