@@ -360,7 +360,7 @@ class Catalog(CatalogVerbs):
 
     def _judge(self, state: State, live: frozenset[str]) -> None:
         """Have all models judged, where something changed that fits depend on."""
-        depends = (self.context, live, len(state.models), state.disk.cache_bytes)
+        depends = (self.context, live, id(state.models))  # a changed mapping is another one
         if depends != self._judged:
             self._judged = depends
             self.beside(self._ask_fits, group="fits", exclusive=True)

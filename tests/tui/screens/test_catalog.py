@@ -20,7 +20,7 @@ TINY = "deck/tiny-GGUF:Q8_0"
 F16 = "deck/tiny-GGUF:F16"
 PADDED = "deck/padded-GGUF:F16"
 
-SLOW = 200_000
+SLOW = 50_000
 """Bytes a second on each connection: the padded model takes long enough to be seen."""
 
 
