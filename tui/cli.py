@@ -6,17 +6,18 @@ What a command needs is imported when it runs, so that `modeldeck --help` costs 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tui.cli_cache import cache
+from tui.cli_queue import COMMANDS
 from tui.running import run
+from tui.verb import Verb, with_client
 
 if TYPE_CHECKING:
-    from core.client import Client
     from core.schema import LoadOptions
-    from tui.output import Output
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,35 +38,6 @@ Exit codes:
 A MODEL is an id, a name as `modeldeck ls` shows it (owner/repo:QUANT), or a short
 form of it that fits no other. Commands start a core when none runs.
 """
-
-
-def _with_client(
-    work: Callable[[Client, Output], Coroutine[Any, Any, Any]], *, json: bool, start: bool = True
-) -> None:
-    """Do work with a client of this user's core, started when there is none and `start`."""
-    from core.paths import locate
-    from tui.attach import attached, existing
-    from tui.output import Output
-
-    out = Output(json=json)
-
-    async def main() -> None:
-        paths = locate()
-        async with attached(paths, out.note) if start else existing(paths) as client:
-            await work(client, out)
-
-    run(main(), json=json)
-
-
-class Verb(click.Command):
-    """A command with an example in its help, and the option that all of them have."""
-
-    def __init__(self, name: str, *, example: str, **settings: Any) -> None:
-        lines = "".join(f"\n  {line}" for line in example.splitlines())
-        settings["epilog"] = f"\b\nExample:{lines}"
-        super().__init__(name, **settings)
-        every = "Answer in JSON, one document per line."
-        self.params.append(click.Option(["--json"], is_flag=True, help=every))
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -206,7 +178,7 @@ def ls(text: str, downloaded: bool, json: bool) -> None:
     """List models: the catalog, what is downloaded, your own. TEXT narrows the list."""
     from tui import verbs
 
-    _with_client(lambda client, out: verbs.ls(client, out, text, downloaded=downloaded), json=json)
+    with_client(lambda client, out: verbs.ls(client, out, text, downloaded=downloaded), json=json)
 
 
 @main.command(
@@ -218,7 +190,7 @@ def search(words: tuple[str, ...], limit: int | None, json: bool) -> None:
     """Search the Hub; the name of a repository shows the models in it."""
     from tui import verbs
 
-    _with_client(lambda client, out: verbs.search(client, out, " ".join(words), limit), json=json)
+    with_client(lambda client, out: verbs.search(client, out, " ".join(words), limit), json=json)
 
 
 @main.command(cls=Verb, example="modeldeck fit Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 16384")
@@ -228,7 +200,7 @@ def fit(model: str, context: int | None, json: bool) -> None:
     """Say whether MODEL fits the memory that is free now, downloaded or not."""
     from tui import verbs
 
-    _with_client(lambda client, out: verbs.fit(client, out, model, context), json=json)
+    with_client(lambda client, out: verbs.fit(client, out, model, context), json=json)
 
 
 @main.command(cls=Verb, example="modeldeck pull Qwen/Qwen3-0.6B-GGUF:Q8_0")
@@ -243,11 +215,11 @@ def pull(models: tuple[str, ...], detach: bool, cancel: bool, discard: bool, jso
     if discard and not cancel:
         raise click.UsageError("--discard goes with --cancel.")
     if cancel:
-        _with_client(
+        with_client(
             lambda client, out: verbs.cancel(client, out, models, discard=discard), json=json
         )
     else:
-        _with_client(lambda client, out: verbs.pull(client, out, models, detach=detach), json=json)
+        with_client(lambda client, out: verbs.pull(client, out, models, detach=detach), json=json)
 
 
 @main.command(cls=Verb, example="modeldeck rm Qwen/Qwen3-0.6B-GGUF:Q8_0")
@@ -259,7 +231,7 @@ def rm(models: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: boo
     """Delete the files of models: shows the plan and asks first."""
     from tui import verbs
 
-    _with_client(
+    with_client(
         lambda client, out: verbs.rm(client, out, models, yes=yes, force=force, dry_run=dry_run),
         json=json,
     )
@@ -308,7 +280,7 @@ def load(model: str, force: bool, json: bool, **given: Any) -> None:
     """Load MODEL and show the memory it takes. ctrl-C calls the load off."""
     from tui import verbs
 
-    _with_client(
+    with_client(
         lambda client, out: verbs.load(client, out, model, _options(given), force=force), json=json
     )
 
@@ -322,7 +294,7 @@ def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
 
     if bool(models) == everything:
         raise click.UsageError("Name a MODEL, or say --all.")
-    _with_client(
+    with_client(
         lambda client, out: verbs.unload(client, out, models, everything=everything), json=json
     )
 
@@ -332,7 +304,7 @@ def ps(json: bool) -> None:
     """List what is loaded, with the memory it was forecast and measured to take."""
     from tui import verbs
 
-    _with_client(verbs.ps, json=json)
+    with_client(verbs.ps, json=json)
 
 
 @main.command(
@@ -369,9 +341,13 @@ def run_(
         temperature=temperature,
         seed=seed,
     )
-    _with_client(
+    with_client(
         lambda client, out: verbs.run(client, out, model, request, _options(given)), json=json
     )
+
+
+for command in (*COMMANDS, cache):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

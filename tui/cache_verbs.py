@@ -1,0 +1,168 @@
+"""What the commands of the cache do, over a client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from core.client import Client
+from core.errors import Cancelled, Corrupt, InvalidRequest, from_info
+from core.schema import CacheListing, CacheSelection, Verification
+from tui import format as fmt
+from tui import pages
+from tui.format import Column
+from tui.output import Output
+from tui.verbs import FRAMES_HZ, PATIENCE_S
+
+ENDED = ("completed", "failed", "canceled")
+
+
+async def ls(client: Client, out: Output) -> None:
+    """List what the cache holds."""
+    listing = await client.cache()
+    out.record(listing)
+    if listing.repositories:
+        out.lines(table(listing, out.room, time.time()))
+        size = sum(repo.size_bytes + repo.partial_bytes for repo in listing.repositories)
+        out.line(f"{fmt.size(size)} in {fmt.clean(listing.path)}")
+    else:
+        out.note(f"The cache at {fmt.clean(listing.path)} is empty.")
+
+
+def table(listing: CacheListing, width: int, now: float) -> list[str]:
+    """A line for each repository, and one for each of its revisions."""
+    heads = (
+        Column(title="repository and revisions", shrink=True),
+        Column(title="size", right=True),
+        Column(title="shared", right=True),
+        Column(title="partial", right=True),
+        Column(title="used", right=True),
+        Column(title="at"),
+    )
+    cells = []
+    for repo in listing.repositories:
+        cells.append(
+            (
+                repo.repo,
+                fmt.size(repo.size_bytes),
+                fmt.size(repo.shared_bytes) if repo.shared_bytes else "",
+                fmt.size(repo.partial_bytes) if repo.partial_bytes else "",
+                _ago(repo.used_at, now),
+                "",
+            )
+        )
+        cells += [
+            (
+                f"  {revision.revision[:8]}  {fmt.number(revision.files, 'file')}",
+                fmt.size(revision.size_bytes),
+                fmt.size(revision.shared_bytes) if revision.shared_bytes else "",
+                "",
+                _ago(revision.used_at, now),
+                " ".join(revision.refs) or "detached",
+            )
+            for revision in repo.revisions
+        ]
+    return fmt.table(heads, cells, width)
+
+
+def _ago(at: float, now: float) -> str:
+    return f"{fmt.duration(int(max(0.0, now - at)))} ago" if at else fmt.UNKNOWN
+
+
+async def verify(client: Client, out: Output, targets: Sequence[str]) -> None:
+    """Check what is named, show how it goes, and say what is wrong. Interrupted, call it off."""
+    held = {repo.repo.casefold() for repo in (await client.cache()).repositories}
+    what = CacheSelection(
+        models=tuple(t for t in targets if "@" not in t and t.casefold() not in held),
+        revisions=tuple(t for t in targets if "@" in t),
+        repositories=tuple(t for t in targets if t.casefold() in held),
+    )
+    check = await _followed(client, out, await client.verify(what))
+    out.record(check)
+    if check.error is not None:
+        raise from_info(check.error)
+    if check.state == "canceled":
+        raise Cancelled(f"The check of {check.what} was called off.")
+    for path in check.unchecked:
+        out.note(f"There is no hash to check {fmt.clean(path)} against.")
+    if check.wrong:
+        raise Corrupt(
+            f"{fmt.number(len(check.wrong), 'file')} of {check.files} are corrupt.",
+            "Delete the model with `modeldeck rm`, and pull it again.",
+            details=check.wrong,
+        )
+    size = fmt.size(check.total_bytes)
+    out.done(f"{check.what}: {fmt.number(check.files, 'file')} verified, {size}")
+
+
+async def _followed(client: Client, out: Output, check: Verification) -> Verification:
+    """Show a check until it has ended."""
+    try:
+        with out.progress() as progress:
+            async with client.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
+                async for state in states:
+                    if (now := state.verifications.get(check.id)) is None:
+                        raise Cancelled(f"The check of {check.what} was forgotten.")
+                    if now.state in ENDED:
+                        return now
+                    done = now.done_bytes / now.total_bytes if now.total_bytes else None
+                    words = f"{fmt.percent(done)} of {fmt.size(now.total_bytes)}"
+                    going = f"{fmt.rate(now.rate_bytes_per_s)}  {fmt.duration(now.eta_s)}"
+                    shape = fmt.bar(done, 20, out.signs)
+                    progress.show(
+                        f"{shape}  {words}  {going}", f"checking  {words}", int((done or 0) * 10)
+                    )
+    except asyncio.CancelledError:
+        await client.cancel_verification(check.id)
+        out.note(f"The check of {check.what} was called off.")
+        raise
+    raise AssertionError("the feed never ends by itself")
+
+
+async def prune(
+    client: Client, out: Output, *, partials: bool, detached: bool, yes: bool, dry_run: bool
+) -> None:
+    """Delete what nobody needs."""
+    what = CacheSelection(partials=partials, detached=detached)
+    await _delete(client, out, what, yes=yes, force=False, dry_run=dry_run)
+
+
+async def rm(
+    client: Client, out: Output, targets: Sequence[str], *, yes: bool, force: bool, dry_run: bool
+) -> None:
+    """Delete whole repositories and revisions."""
+    for target in targets:
+        if ":" in target:
+            raise InvalidRequest(
+                f"{target!r} is a model, not a repository.", f"Use `modeldeck rm {target}`."
+            )
+    what = CacheSelection(
+        revisions=tuple(t for t in targets if "@" in t),
+        repositories=tuple(t for t in targets if "@" not in t),
+    )
+    await _delete(client, out, what, yes=yes, force=force, dry_run=dry_run)
+
+
+async def _delete(
+    client: Client, out: Output, what: CacheSelection, *, yes: bool, force: bool, dry_run: bool
+) -> None:
+    """Plan, show, ask, execute, receipt."""
+    plan = await client.plan_deletion(what)
+    if dry_run or not plan.delete:
+        out.record(plan)
+    if not plan.delete:
+        out.note("There is nothing to delete.")
+        return
+    for text in pages.plan(plan):
+        out.line(text)
+    if dry_run:
+        return
+    if not yes and not out.confirm("Delete?"):
+        raise Cancelled("Nothing was deleted.")
+    receipt = await client.delete_cached(what, force=force)
+    out.record(receipt)
+    first, *rest = pages.deleted(receipt)
+    out.done(first)
+    for text in rest:
+        out.line(text)

@@ -1,0 +1,73 @@
+"""The commands of the cache: what it holds, whether it is right, and what nobody needs."""
+
+from __future__ import annotations
+
+import click
+
+from tui.verb import Verb, with_client
+
+YES = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+DRY_RUN = click.option("--dry-run", "-n", is_flag=True, help="Show the plan, delete nothing.")
+
+
+@click.group()
+def cache() -> None:
+    """Look after the cache that all tools share: list it, check it, prune it.
+
+    `modeldeck rm` deletes single models; here whole repositories and revisions go.
+    """
+
+
+@cache.command(cls=Verb, example="modeldeck cache ls")
+def ls(json: bool) -> None:
+    """List what the cache holds: size, what is shared, when it was last used."""
+    from tui import cache_verbs
+
+    with_client(cache_verbs.ls, json=json)
+
+
+@cache.command(
+    cls=Verb, example="modeldeck cache verify\nmodeldeck cache verify Qwen/Qwen3-0.6B-GGUF:Q8_0"
+)
+@click.argument("targets", nargs=-1, metavar="[MODEL|OWNER/REPO[@REVISION]]...")
+def verify(targets: tuple[str, ...], json: bool) -> None:
+    """Read files again and check their hashes; all of the cache where nothing is named."""
+    from tui import cache_verbs
+
+    with_client(lambda client, out: cache_verbs.verify(client, out, targets), json=json)
+
+
+@cache.command(cls=Verb, example="modeldeck cache prune --dry-run")
+@click.option("--partials", is_flag=True, help="Only partial files.")
+@click.option("--detached", is_flag=True, help="Only revisions that no branch is at any more.")
+@YES
+@DRY_RUN
+def prune(partials: bool, detached: bool, yes: bool, dry_run: bool, json: bool) -> None:
+    """Delete what nobody needs: partial files, and revisions that no branch is at any more."""
+    from tui import cache_verbs
+
+    both = partials == detached
+    with_client(
+        lambda client, out: cache_verbs.prune(
+            client, out, partials=partials or both, detached=detached or both, yes=yes,
+            dry_run=dry_run,
+        ),
+        json=json,
+    )  # fmt: skip
+
+
+@cache.command(cls=Verb, example="modeldeck cache rm Qwen/Qwen3-0.6B-GGUF@7c41481f")
+@click.argument("targets", nargs=-1, required=True, metavar="OWNER/REPO[@REVISION]...")
+@YES
+@click.option("--force", is_flag=True, help="Also when a model of it is loaded.")
+@DRY_RUN
+def rm(targets: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: bool) -> None:
+    """Delete whole repositories or revisions: shows the plan and asks first."""
+    from tui import cache_verbs
+
+    with_client(
+        lambda client, out: cache_verbs.rm(
+            client, out, targets, yes=yes, force=force, dry_run=dry_run
+        ),
+        json=json,
+    )
