@@ -82,15 +82,13 @@ class Link:
             )
         return self._client
 
-    async def run(self, attached: Callable[[], Awaitable[None]] | None = None) -> None:
+    async def run(self) -> None:
         """Attach and follow the feed until cancelled, or until no core can be had."""
         if self.status.state is LinkState.FAILED:
             self.status = LinkStatus(state=LinkState.CONNECTING)
         try:
             async with self._attach() as client:
                 self._client = client
-                if attached is not None:
-                    await attached()
                 await self._follow(client)
         except DeckError as error:
             self.status = LinkStatus(state=LinkState.FAILED, error=error)
