@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["status", "reset", "truncate", "stall", "flip"]
+Kind = Literal["status", "reset", "truncate", "stall", "trickle", "flip"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,6 +65,10 @@ class Faults:
     def stall(self, after_bytes: int = 0, *, times: int = 1, path: str = "") -> None:
         """Go silent in the next files after so many bytes, until the client leaves or `clear`."""
         self._arm(Fault(kind="stall", at=after_bytes, times=times, path=path))
+
+    def trickle(self, after_bytes: int = 0, *, times: int = 1, path: str = "") -> None:
+        """Send a byte now and then in the next files after so many bytes, until `clear`."""
+        self._arm(Fault(kind="trickle", at=after_bytes, times=times, path=path))
 
     def flip(self, offset: int, *, times: int = 1, path: str = "") -> None:
         """Invert the byte at an offset of the next files that are sent with it."""

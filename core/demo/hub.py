@@ -41,6 +41,8 @@ CHUNK = 256 << 10
 LOG_LIMIT = 10_000
 """Requests the log keeps."""
 
+_TRICKLE_S = 0.02
+
 _STEPS_PER_SECOND = 20
 """How often a second a limited transfer sends something."""
 
@@ -296,6 +298,9 @@ class DemoHub:
         if fault.kind == "stall":
             await self._stall(patience, connection)
             await self._send(replace(body, start=halt), None, exchange, connection)
+        elif fault.kind == "trickle":
+            rest = await self._trickle(replace(body, start=halt), patience, exchange, connection)
+            await self._send(rest, None, exchange, connection)
         elif fault.kind == "reset":
             connection.reset()
         else:
@@ -329,6 +334,17 @@ class DemoHub:
                 await asyncio.wait_for(self._changed.wait(), rest)
             except TimeoutError:
                 return
+
+    async def _trickle(
+        self, body: Body, patience: int, exchange: Exchange, connection: Connection
+    ) -> Body:
+        """Send single bytes until the faults are cleared; what is left."""
+        while self.faults.round == patience and body.start < body.stop:
+            data = await asyncio.to_thread(body.file.read, body.start, 1)
+            await _write(data, exchange, connection)
+            body = replace(body, start=body.start + 1)
+            await asyncio.sleep(_TRICKLE_S)
+        return body
 
     async def _stall(self, patience: int, connection: Connection) -> None:
         """Wait until the faults are cleared. Raises ConnectionError when the client leaves."""

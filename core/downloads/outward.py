@@ -58,7 +58,7 @@ class Outward(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request the way it must go. Raises httpx.TransportError."""
         proxy = self._proxies.get(request.url.scheme) or self._proxies.get("all")
-        if proxy is None or proxy_bypass(request.url.host):
+        if proxy is None or proxy_bypass(request.url.netloc.decode()):
             return await self._straight.handle_async_request(request)
         return await proxy.handle_async_request(request)
 

@@ -119,10 +119,11 @@ class Width:
             good = rate >= self.base_rate * (1 - LOSS)
         if good:
             return replace(self, base=self.wanted, rest_s=REST_S, quiet_until=now)
+        fewer = self.base > 1 and (not self.tries_fewer or self.base >= self.limit)
         return replace(
             self,
             wanted=self.base,
-            tries_fewer=not self.tries_fewer,
+            tries_fewer=fewer,
             rest_s=min(2 * self.rest_s, LONGEST_REST_S),
             quiet_until=now + self.rest_s,
         )
@@ -171,8 +172,8 @@ def part_bytes(rate: float, answer_s: float, left: int, width: int) -> int:
 def next_part(there: Spans, taken: Iterable[Span], size: int, most: int) -> Span | None:
     """The first bytes that are neither there nor given out, at most `most`; None for none.
 
-    >>> next_part(((0, 10),), [(10, 14)], 40, 20)
-    (14, 34)
+    >>> next_part(((0, 10),), [(10, 14)], 40 << 20, 20 << 20)
+    (14, 20971534)
     """
     for span in taken:
         there = add(there, span)

@@ -16,7 +16,6 @@ import asyncio
 import hashlib
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -25,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,13 +214,21 @@ def aria2c_checksum(world: World, case: str, out: Path) -> Result:
     return aria2c(world, case, out, f"--checksum=sha-256={world.sha256}")
 
 
-TOOLS = {
-    "modeldeck": lambda world, case, out: python(world, case, OWN, out),
+def modeldeck(world: World, case: str, out: Path) -> Result:
+    return python(world, case, OWN, out)
+
+
+def huggingface_hub(world: World, case: str, out: Path) -> Result:
+    return python(world, case, HUB, out)
+
+
+TOOLS: dict[str, Callable[[World, str, Path], Result]] = {
+    "modeldeck": modeldeck,
     "curl": curl,
     "curl, openssl dgst": curl_openssl,
     "aria2c -x16": aria2c,
     "aria2c -x16 --checksum": aria2c_checksum,
-    "huggingface_hub": lambda world, case, out: python(world, case, HUB, out),
+    "huggingface_hub": huggingface_hub,
 }
 
 LEFT_OUT = {"throttled": {"curl", "curl, openssl dgst", "huggingface_hub"}}
@@ -285,9 +292,11 @@ def served(folder: Path, mib: int) -> Iterator[World]:
             file.write(data)
     (path.parent.parent / "main").symlink_to(REVISION)
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=b"]
-        + ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem"]
-        + ["-out", folder / "cert.pem"],
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=b", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")),
+        ],
         check=True,
         capture_output=True,
     )
@@ -362,8 +371,6 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=1024)
     options = parser.parse_args()
     root = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
     with tempfile.TemporaryDirectory(prefix="modeldeck-bench-", dir=root) as folder:
         Path(folder).chmod(0o755)  # nginx serves as another user
         with served(Path(folder), options.mib) as world:

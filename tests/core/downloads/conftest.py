@@ -36,6 +36,7 @@ class Rig:
         self.hub = hub
         self.cache = Cache(folder / "hub")
         self.settings = SETTINGS
+        self.endpoint = hub.url
         self.token: str | None = None
         self.free: int | None = None
         self.disk: int | None = None
@@ -52,7 +53,7 @@ class Rig:
             store=self.store,
             cache=self.cache,
             settings=self.settings,
-            endpoint=self.hub.url,
+            endpoint=self.endpoint,
             token=lambda: self.token,
             free_bytes=self._free_bytes,
             on_change=self._changed,

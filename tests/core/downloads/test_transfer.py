@@ -106,6 +106,7 @@ CASES: list[tuple[str, list[Answer], bool, int]] = [
         True,
         3,
     ),
+    ("ranges, changed", [(OTHER, '"v1"', HALF)] + [(CONTENT, '"v2"', None)] * 2, True, 3),
     ("no ETag to rely on", [(CONTENT, 'W/"v1"', HALF)] + [(CONTENT, "", None)] * 2, False, 3),
 ]
 

@@ -1,0 +1,324 @@
+"""Connections of a file: how many, what they do when servers misbehave, proxies, certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import ssl
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from core.downloads.wire import Wire
+from core.schema import Download
+
+if TYPE_CHECKING:
+    from tests.core.downloads.conftest import Rig
+
+PADDED = "deck/padded-GGUF"
+NAME = "padded-F16.gguf"
+MLX = "deck/tiny-mlx"
+MIB = 1 << 20
+
+
+def has_more(least: int, job: Download) -> bool:
+    return job.received_bytes > least
+
+
+async def most_at_once(rig: Rig, job: Download) -> int:
+    """How many answers were under way at one time until the job completed."""
+    most = 0
+    ended = asyncio.create_task(rig.ended(job.id))
+    while not ended.done():
+        most = max(most, sum(not e.finished for e in rig.hub.log if e.file))
+        await asyncio.wait([ended], timeout=0.01)
+    done = ended.result()
+    assert (done.state, done.error) == ("completed", None)
+    return most
+
+
+async def whole(rig: Rig, job: Download) -> None:
+    """Assert that the padded model is completed, and right."""
+    done = await rig.ended(job.id)
+    assert (done.state, done.error) == ("completed", None)
+    file = rig.files(PADDED)[0]
+    content = await asyncio.to_thread(rig.cache.blob(PADDED, file.blob).read_bytes)
+    assert hashlib.sha256(content).hexdigest() == file.blob
+
+
+async def test_connections_that_are_held_back_become_many(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = 2_000_000
+    job = await rig.start(PADDED)
+    assert await most_at_once(rig, job) >= 4
+    await whole(rig, job)
+
+
+async def test_no_more_than_are_allowed(rig: Rig) -> None:
+    await rig.reopen(connections=2)
+    rig.hub.rate_bytes_per_s = 4_000_000
+    job = await rig.start(PADDED)
+    # One that was ended early counts until the hub notices.
+    assert await most_at_once(rig, job) <= 3
+
+
+async def test_one_signed_url_serves_all_parts(rig: Rig) -> None:
+    await whole(rig, await rig.start(PADDED))
+    hops = [e.origin for e in rig.hub.log if e.file.endswith(NAME)]
+    assert hops.count("hub") == 1
+    assert hops.count("storage") > 1
+
+
+async def test_small_files_come_side_by_side(rig: Rig) -> None:
+    rig.hub.latency_s = 0.2
+    _, files = rig.repo(MLX)
+    assert len(files) > 3
+    assert await most_at_once(rig, await rig.start(MLX, files)) >= 3
+    await rig.hub_agrees(MLX)
+
+
+@pytest.mark.parametrize("at", [MIB, 20 * MIB])
+async def test_a_connection_that_brings_a_byte_now_and_then_is_given_up(rig: Rig, at: int) -> None:
+    await rig.reopen(stall_s=0.5)
+    rig.hub.faults.trickle(MIB, path=NAME)
+    if at > MIB:
+        rig.hub.rate_bytes_per_s = 8_000_000
+    job = await rig.start(PADDED)
+    await whole(rig, job)
+    slow = [e for e in rig.hub.log if e.fault == "trickle"]
+    assert slow
+    assert not slow[0].finished
+
+
+async def test_every_connection_of_a_file_may_break(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = 4_000_000
+    rig.hub.faults.reset(MIB, times=6, path=NAME)
+    await whole(rig, await rig.start(PADDED))
+    assert rig.sent(NAME) < rig.files(PADDED)[0].size_bytes * 3 // 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_storm_of_refusals_ends_no_job(rig: Rig, status: int) -> None:
+    rig.hub.rate_bytes_per_s = 4_000_000
+    rig.hub.faults.status(status, times=12, retry_after_s=0, path=NAME)
+    await whole(rig, await rig.start(PADDED))
+
+
+async def test_a_server_that_says_when_is_not_asked_before(rig: Rig) -> None:
+    rig.hub.faults.status(503, retry_after_s=1, path=NAME)
+    began = time.monotonic()
+    await whole(rig, await rig.start(PADDED))
+    assert time.monotonic() - began >= 1
+
+
+async def test_links_that_expire_all_the_time_are_asked_for_anew(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = 4_000_000
+    job = await rig.start(PADDED)
+    for part in (1, 2, 3):
+        await rig.until(job.id, partial(has_more, part * 6 * MIB))
+        rig.hub.expire_links()
+    await whole(rig, job)
+    assert not rig.hub.leaks
+
+
+async def test_a_cache_that_is_read_only_says_so_and_the_job_goes_on_later(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refused(path: str | Path, flags: int, *more: int, **named: int) -> int:
+        if flags & os.O_RDWR and str(path).endswith(".modeldeck.incomplete"):
+            raise OSError(30, "Read-only file system")
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", refused)
+    job = await rig.start(PADDED)
+    failed = await rig.ended(job.id)
+    assert (failed.state, failed.error and failed.error.code) == ("failed", "storage_failed")
+    monkeypatch.undo()
+    await rig.downloads.resume(job.id)
+    await whole(rig, job)
+
+
+# Proxies and certificates
+
+
+@asynccontextmanager
+async def relay(
+    target: str, context: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A port that passes everything on to a server, and the first line of each request.
+
+    As a proxy is asked: the line has the whole URL in it, which the demo hub's parser takes.
+    """
+    host, _, port = target.removeprefix("http://").partition(":")
+    lines: list[bytes] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: bool) -> None:
+        try:
+            while data := await reader.read(1 << 18):
+                if note:
+                    lines.append(data.partition(b"\r\n")[0])
+                    data = data.replace(target.encode(), b"")
+                writer.write(data)
+                await writer.drain()
+        except (ConnectionError, ssl.SSLError):
+            pass
+        finally:
+            writer.close()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def serve() -> None:
+            theirs, ours = await asyncio.open_connection(host, int(port))
+            await asyncio.gather(pump(reader, ours, True), pump(theirs, writer, False))
+
+        task = asyncio.create_task(serve())
+        tasks.add(task)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1], lines
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_the_proxy_of_the_environment_is_gone_through(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with relay(rig.hub.storage_url) as (port, lines):
+        # Only the storage is behind it: the proxy here knows one server.
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        host = rig.hub.url.removeprefix("http://")
+        monkeypatch.setenv("no_proxy", host)
+        await rig.reopen()
+        await whole(rig, await rig.start(PADDED))
+        await rig.close()
+        await rig.open()
+    assert lines
+    assert all(line.startswith(b"GET " + rig.hub.storage_url.encode()) for line in lines)
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for 127.0.0.1 that signs itself, and a server's context with it."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl makes the certificate")
+    key, path = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=deck", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(path)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, key)
+    return path, context
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_certificate_of_ones_own_is_named_in_the_environment(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    path, context = await asyncio.to_thread(certificate, tmp_path)
+    if is_known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    small = [file for file in rig.repo(MLX)[1] if not file.lfs]
+    async with relay(rig.hub.url, context) as (port, _):
+        await rig.close()
+        rig.endpoint = f"https://127.0.0.1:{port}"
+        await rig.open()
+        ended = await rig.ended((await rig.start(MLX, small)).id)
+        await rig.close()
+        await rig.open()
+    if is_known:
+        assert (ended.state, ended.error) == ("completed", None)
+    else:
+        assert ended.error is not None
+        assert ended.state == "failed"
+        assert "certificate" in ended.error.message
+        assert "SSL_CERT_FILE" in ended.error.remedy
+
+
+async def test_certificates_that_cannot_be_read_are_said(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    await rig.reopen()
+    failed = await rig.ended((await rig.start(PADDED)).id)
+    assert failed.error is not None
+    assert "none.pem" in failed.error.message
+    assert "SSL_CERT_FILE" in failed.error.remedy
+
+
+# The transport by itself
+
+ANSWERS: list[tuple[bytes, bytes | None]] = [
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello"),
+    (b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello"),
+    (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+        b"hello",
+    ),
+    (b"HTTP/1.0 200 OK\r\n\r\nhello", b"hello"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", None),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nhello", None),
+    (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n", None),
+    (b"220 mail.example ESMTP\r\n", None),
+    (b"", None),
+]
+
+
+async def answering(answer: bytes, ask: Callable[[str], Awaitable[None]]) -> None:
+    """Run a client against a server that always says the same, and closes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        await ask(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize(("answer", "content"), ANSWERS)
+async def test_what_servers_say_is_read_or_refused(answer: bytes, content: bytes | None) -> None:
+    async def ask(url: str) -> None:
+        async with httpx.AsyncClient(transport=Wire(ssl.create_default_context())) as client:
+            if content is not None:
+                assert (await client.get(url)).content == content
+            else:
+                with pytest.raises(httpx.TransportError):
+                    await client.get(url)
+
+    await answering(answer, ask)
+
+
+async def test_a_connection_is_used_again_and_one_that_died_is_replaced(rig: Rig) -> None:
+    wire = Wire(ssl.create_default_context())
+    async with httpx.AsyncClient(transport=wire) as client:
+        for _ in range(3):
+            answer = await client.get(f"{rig.hub.url}/api/models")
+            assert answer.status_code == 200
+        assert len(wire._idle) == 1
+        rig.hub.online = False
+        rig.hub.online = True
+        assert (await client.get(f"{rig.hub.url}/api/models")).status_code == 200
