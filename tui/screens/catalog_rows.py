@@ -14,7 +14,7 @@ from core.state import State
 from tui import format as fmt
 from tui import pages
 from tui.format import Glyphs
-from tui.ink import ink
+from tui.theme import ink
 from tui.widgets.cells import Cell
 from tui.widgets.columns import Column
 from tui.widgets.table import Line
@@ -216,7 +216,8 @@ class Painter:
 
     def ink(self, name: str) -> Style:
         """A colour of the theme."""
-        return ink(self.variables, name)
+        style: Style = getattr(ink(self.variables), name)
+        return style
 
     def line(self, row: Row, now: Standing) -> Line:
         """One row."""

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.style import Style
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
@@ -23,7 +24,7 @@ from textual.worker import Worker
 from core.errors import DeckError
 from core.schema import Model, ModelSeed, Repository
 from tui import format as fmt
-from tui.ink import ink
+from tui.theme import ink
 
 if TYPE_CHECKING:
     from tui.app import Dashboard
@@ -97,7 +98,7 @@ class CustomForm(ModalScreen[Model | None]):
     def _say(self, colour: str, words: str) -> None:
         glyphs = self._dashboard.glyphs
         sign = {"success": glyphs.done, "error": glyphs.failed}.get(colour, glyphs.dot)
-        style = ink(self.app.theme_variables, colour)
+        style: Style = getattr(ink(self.app.theme_variables), colour)
         text = Text.assemble((f"{sign} ", style), fmt.clean(words))
         self.query_one("#custom-check", Static).update(text)
 
