@@ -35,14 +35,25 @@ from tui.widgets.trouble import Trouble
 SCOPES = {"app": COMMANDS, **{view.NAME: view.COMMANDS for view in VIEWS}}
 
 
-def dashboard(core: CoreProcess, **options: Any) -> Dashboard:
+@asynccontextmanager
+async def dashboard(core: CoreProcess, **options: Any) -> AsyncIterator[tuple[Dashboard, Any]]:
+    """A dashboard that knows the state of the core, and its pilot."""
+    left = asyncio.Event()
+
     @asynccontextmanager
     async def attach() -> AsyncIterator[Client]:
-        async with Client(socket=core.socket) as client:
-            yield client
+        try:
+            async with Client(socket=core.socket) as client:
+                yield client
+        finally:
+            left.set()
 
-    defaults: dict[str, Any] = {"keymap": {}, "themes": theme.load(None)}
-    return Dashboard(attach, glyphs=UNICODE, settings=Tui(), **(defaults | options))
+    given: dict[str, Any] = {"keymap": {}, "themes": theme.load(None), **options}
+    app = Dashboard(attach, glyphs=UNICODE, settings=Tui(), **given)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state is not None)
+        yield app, pilot
+    await left.wait()
 
 
 async def until(pilot: Any, condition: Any) -> None:
@@ -89,9 +100,7 @@ def test_a_keymap_is_told_what_is_wrong_with_it() -> None:
 
 
 async def test_a_persons_keys_hold_and_a_wrong_one_is_said(core: CoreProcess) -> None:
-    app = dashboard(core, keymap={"app.help": "f1", "app.nothing": "f2"})
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: app.state is not None)
+    async with dashboard(core, keymap={"app.help": "f1", "app.nothing": "f2"}) as (app, pilot):
         await pilot.press("question_mark")
         assert len(app.screen_stack) == 1
         await pilot.press("f1")
@@ -100,9 +109,7 @@ async def test_a_persons_keys_hold_and_a_wrong_one_is_said(core: CoreProcess) ->
 
 
 async def test_keys_that_arrive_together_are_heard_one_after_the_other(core: CoreProcess) -> None:
-    app = dashboard(core)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: app.state is not None)
+    async with dashboard(core) as (app, pilot):
         from textual.events import Key
 
         for char in "/padded":
@@ -117,9 +124,7 @@ async def test_keys_that_arrive_together_are_heard_one_after_the_other(core: Cor
 async def test_it_asks_only_when_something_would_be_lost(
     core: CoreProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = dashboard(core)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: app.state is not None)
+    async with dashboard(core) as (app, pilot):
         prompt = app.screen.query_one(Prompt)
         monkeypatch.setattr(VIEWS[0], "at_stake", lambda _: "A form is half written.")
         await pilot.press("q")
@@ -136,9 +141,7 @@ async def test_it_asks_only_when_something_would_be_lost(
 
 @pytest.mark.parametrize("key", ["ctrl+c", "ctrl+q"])
 async def test_what_lies_on_the_frame_is_left_first(core: CoreProcess, key: str) -> None:
-    app = dashboard(core)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: app.state is not None)
+    async with dashboard(core) as (app, pilot):
         await pilot.press("question_mark")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await pilot.press(key)
@@ -149,9 +152,7 @@ async def test_what_lies_on_the_frame_is_left_first(core: CoreProcess, key: str)
 
 
 async def test_what_was_written_and_not_sent_is_at_stake(core: CoreProcess) -> None:
-    app = dashboard(core)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: app.state is not None)
+    async with dashboard(core) as (app, pilot):
         await pilot.press("4")
         await until(pilot, lambda: app.focused is not None)
         await pilot.press(*"hm", "ctrl+c")

@@ -27,10 +27,10 @@ class Trouble(Static):
         if error is None:
             return
         inks = ink(self.app.theme_variables)
-        text = Text(fmt.clean(error.message), inks.error)
+        text = Text().append(fmt.clean(error.message), inks.error)
         for line in error.details:
             text.append(f"\n  {fmt.clean(line)}", inks.muted)
         if error.remedy:
-            text.append(f"\n{fmt.clean(error.remedy)}", "")
-        text.append("\nctrl+r tries again.", "")
+            text.append(f"\n{fmt.clean(error.remedy)}")
+        text.append("\nctrl+r tries again.")
         self.update(text)

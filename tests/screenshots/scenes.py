@@ -1,0 +1,241 @@
+"""A walk through the real dashboard on a real core and the demo hub, with pictures on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from textual.pilot import Pilot
+from textual.widgets import Input, TextArea
+
+from core.client import Client
+from core.config import Tui
+from core.demo.hub import DemoHub
+from core.demo.process import CoreProcess
+from core.demo.repositories import build
+from core.demo.vocabulary import expected
+from core.errors import DeckError
+from core.schema import LoadOptions
+from tests.screenshots.frozen import FrozenClient
+from tui import theme
+from tui.app import Dashboard
+from tui.format import UNICODE
+from tui.link import Attach
+
+SIZES = ((120, 40), (80, 24), (60, 15))
+PATIENCE_S = 60.0
+
+TINY = "deck/tiny-GGUF:Q8_0"
+EMBED = "deck/tiny-embed-GGUF:F16"
+SPLIT = "deck/tiny-split-GGUF:F16"
+PADDED = "deck/padded-GGUF:F16"
+CORRUPT = "deck/corrupt-GGUF:Q8_0"
+
+Picture = tuple[str, str]
+"""Name and SVG."""
+
+
+async def pictures() -> AsyncIterator[Picture]:
+    """Every picture, by its name."""
+    with stage() as (core, hub):
+        async with Client(socket=core.socket) as client:
+            async for picture in empty(core):
+                yield picture
+            await furnish(client, hub)
+            async for picture in screens(core):
+                yield picture
+        async for picture in reconnecting(core):
+            yield picture
+    async for picture in failed():
+        yield picture
+    async for picture in offline():
+        yield picture
+
+
+@contextmanager
+def stage(hub_url: str = "") -> Iterator[tuple[CoreProcess, DemoHub]]:
+    """A core in folders of its own, and the hub that it knows; or another hub's address."""
+    with TemporaryDirectory(prefix="md-") as folder:
+        repositories = build(Path(folder) / "hub")
+        with DemoHub.in_thread(repositories) as hub:
+            environ = {
+                **os.environ,
+                "MODELDECK_HOME": f"{folder}/home",
+                "HF_HOME": f"{folder}/hf",
+                "HF_ENDPOINT": hub_url or hub.url,
+                "MODELDECK_DOWNLOADS_DISK_FLOOR_BYTES": "0",
+            }
+            with CoreProcess(environ) as core:
+                yield core, hub
+
+
+async def furnish(client: Client, hub: DemoHub) -> None:
+    """Have something of everything: loaded, downloaded, failed, held, and under way."""
+
+    async def ended(name: str, *states: str) -> None:
+        await client.until(
+            lambda s: any(d.unique == name and d.state in states for d in s.downloads.values())
+        )
+
+    for name in (TINY, EMBED):
+        await client.download(name)
+        await ended(name, "completed")
+    await client.download(CORRUPT)
+    await ended(CORRUPT, "failed")
+    hub.rate_bytes_per_s = 20_000
+    _, job = await client.download(SPLIT)
+    assert job is not None
+    await ended(SPLIT, "downloading")
+    await client.pause_download(job.id)
+    await client.download(PADDED)
+    await ended(PADDED, "downloading")
+    await client.loaded(TINY, LoadOptions(context_length=4096))
+
+
+class Person:
+    """The hands and eyes before one dashboard."""
+
+    def __init__(self, app: Dashboard, pilot: Pilot[None]) -> None:
+        self.app = app
+        self._pilot = pilot
+
+    @property
+    def text(self) -> str:
+        """What is drawn, line by line."""
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join(strip.text.rstrip() for strip in strips)
+
+    async def press(self, *keys: str) -> None:
+        """Press keys."""
+        await self._pilot.press(*keys)
+
+    async def sees(self, *words: str) -> None:
+        """Wait until the words are drawn, and what is drawn stays as it is."""
+        late = time.monotonic() + PATIENCE_S
+        before = ""
+        while not all(word in self.text for word in words) or self.text != before:
+            if time.monotonic() > late:
+                raise SystemExit(f"{words} never came:\n{self.text}")
+            before = self.text
+            await asyncio.sleep(0.6)
+            await self._pilot.pause()
+
+    async def picture(self, name: str) -> Picture:
+        """What is drawn, as SVG; a cursor does not blink."""
+        for field in self.app.screen.query(Input):
+            field.cursor_blink = False
+        for area in self.app.screen.query(TextArea):
+            area.cursor_blink = False
+        await self._pilot.pause()
+        svg = self.app.export_screenshot(title="modeldeck")
+        return name, re.sub(r"terminal-\d+", name, svg)  # a hash of the whole, else
+
+    async def at_sizes(self, name: str, *words: str) -> AsyncIterator[Picture]:
+        """A picture at every size."""
+        for width, height in SIZES:
+            await self._pilot.resize_terminal(width, height)
+            await self.sees(*words)
+            yield await self.picture(f"{name}-{width}x{height}")
+        await self._pilot.resize_terminal(*SIZES[0])
+
+
+def attached(core: CoreProcess) -> Attach:
+    """A frozen client of the core."""
+
+    @asynccontextmanager
+    async def attach() -> AsyncIterator[Client]:
+        async with FrozenClient(socket=core.socket) as client:
+            yield client
+
+    return attach
+
+
+@asynccontextmanager
+async def dashboard(attach: Attach, size: tuple[int, int] = SIZES[0]) -> AsyncIterator[Person]:
+    """A dashboard that is looked at."""
+    app = Dashboard(attach, glyphs=UNICODE, settings=Tui(), keymap={}, themes=theme.load(None))
+    async with app.run_test(size=size) as pilot:
+        yield Person(app, pilot)
+
+
+async def empty(core: CoreProcess) -> AsyncIterator[Picture]:
+    """Screens on which there is nothing yet."""
+    async with dashboard(attached(core), (80, 24)) as person:
+        await person.sees("BGE Small")
+        for key, name in (("2", "downloads"), ("3", "memory"), ("4", "chat")):
+            await person.press(key)
+            await person.sees("gpubox")
+            yield await person.picture(f"empty-{name}")
+
+
+async def screens(core: CoreProcess) -> AsyncIterator[Picture]:
+    """The five screens, at every size."""
+    async with dashboard(attached(core)) as person:
+        await person.sees("BGE Small", "● 1 loaded")
+        async for picture in person.at_sizes("catalog", "1 loaded"):
+            yield picture
+        await person.press("slash", *"tiny")
+        await person.sees("Hugging Face", "deck/tiny-mlx")
+        await person.press("enter")
+        await person.sees("verdict")
+        yield await person.picture("catalog-search")
+        await person.press("2")
+        async for picture in person.at_sizes("downloads", "37 %"):
+            yield picture
+        await person.press("3")
+        async for picture in person.at_sizes("memory", "tiny Q8_0"):
+            yield picture
+        await person.press("4")
+        await person.press(*"Please count to ten.", "enter")
+        await person.sees(expected("count").split()[0], "tok/s")
+        async for picture in person.at_sizes("chat", "tok/s"):
+            yield picture
+        await person.press("escape", "5")
+        await person.press("S")
+        async for picture in person.at_sizes("log", "audit"):
+            yield picture
+        await person.press("question_mark")
+        await person.sees("Everywhere")
+        yield await person.picture("help")
+
+
+async def reconnecting(core: CoreProcess) -> AsyncIterator[Picture]:
+    """The core goes away while it is looked at."""
+    async with dashboard(attached(core), (80, 24)) as person:
+        await person.sees("● 1 loaded")
+        core.stop()
+        await person.sees("reconnecting, 3 s")
+        yield await person.picture("reconnecting")
+
+
+async def failed() -> AsyncIterator[Picture]:
+    """A core that does not start."""
+
+    @asynccontextmanager
+    async def attach() -> AsyncIterator[Client]:
+        raise DeckError(
+            "The core did not start.",
+            "See ~/.local/state/modeldeck/log/core.log, or run `modeldeck serve` and watch.",
+            details=("core: reading the store", "sqlite3.DatabaseError: file is not a database"),
+        )
+        yield
+
+    async with dashboard(attach, (80, 24)) as person:
+        await person.sees("not a database")
+        yield await person.picture("error")
+
+
+async def offline() -> AsyncIterator[Picture]:
+    """The Hub cannot be reached."""
+    with stage("http://127.0.0.1:9") as (core, _):
+        async with dashboard(attached(core), (80, 24)) as person:
+            await person.sees("BGE Small")
+            await person.press("slash", *"qwen3 8b")
+            await person.sees("Hugging Face")
+            yield await person.picture("offline")
