@@ -176,21 +176,31 @@ class Dashboard(KeysInOrder):
         yield TopLine(self.glyphs).data_bind(Dashboard.state, Dashboard.link_status)
         yield Trouble()
         with ContentSwitcher(initial=self.current):
-            for view in self.views:
-                yield view(id=view.NAME).data_bind(Dashboard.state)
+            yield self.views[0](id=self.views[0].NAME).data_bind(Dashboard.state)
         yield Prompt()
         yield Notice(self.glyphs)
         yield Footer([view.TITLE for view in self.views], self.keymap)
 
     def on_mount(self) -> None:
-        """The frame stands: now look for the core."""
+        """The frame stands with its first view: draw that, then see to the rest."""
         self._stands = True
         self.set_keymap(dict(self.keymap))
-        self.call_after_refresh(self._reach)
+        self.call_after_refresh(self._furnish)
         self.set_interval(REFRESH_S, self._look)
         for problem in self._problems:
             self.say(problem, "error")
         self.watch_current()
+
+    async def _furnish(self) -> None:
+        """Make the other views, then look for the core."""
+        switcher = self._frame.query_one(ContentSwitcher)
+        others = [view(id=view.NAME).data_bind(Dashboard.state) for view in self.views[1:]]
+        for view in others:
+            view.display = False
+        await switcher.mount_all(others)
+        self._reach()
+        if self.current != self.views[0].NAME:
+            self.watch_current()
 
     def _reach(self) -> None:
         """Attach to the core. Not before the frame is drawn: what that needs takes a while."""
@@ -224,12 +234,13 @@ class Dashboard(KeysInOrder):
     @property
     def view(self) -> View:
         """The view in front."""
-        return self._frame.query_one(f"#{self.current}", View)
+        name = self._frame.query_one(ContentSwitcher).current
+        return self._frame.query_one(f"#{name}", View)
 
     def watch_current(self) -> None:
         """Bring the view to the front."""
-        if not self._stands:
-            return
+        if not self._stands or not self._frame.query(f"#{self.current}"):
+            return  # it is gone to as soon as it is made
         self._frame.query_one(ContentSwitcher).current = self.current
         footer = self._frame.query_one(Footer)
         footer.current = [view.NAME for view in self.views].index(self.current)
@@ -347,7 +358,7 @@ class Dashboard(KeysInOrder):
                 if done is not None:
                     self.say(done(answer), "done")
 
-        return self.run_worker(work(), group=group or "verbs", exclusive=bool(group))
+        return self.run_worker(work, group=group or "verbs", exclusive=bool(group))
 
     def say(self, text: str, severity: Severity = "note") -> None:
         """Show a notice, and keep it for the Log view."""
