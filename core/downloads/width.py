@@ -26,6 +26,11 @@ OPENING_ANSWERS = 2.0
 
 OPENING_FACTOR = 4
 
+OPENING_GAIN = 1.25
+"""So many times as much must come for the newly opened ones to stay: little, since new connections
+are slow at first, but more than where the line, or the processor, is what is short.
+"""
+
 FAST_BYTES_PER_S = 100e6
 """When a connection brings this much, more of them are tried with care only."""
 
@@ -106,10 +111,7 @@ class Width:
     def judged(self, rate: float, now: float) -> Width:
         """The width after this one brought `rate` over a whole window."""
         if self.is_opening:
-            wanted = min(self.wanted * OPENING_FACTOR, self.limit)
-            if rate / self.wanted < FAST_BYTES_PER_S and wanted > self.wanted:
-                return replace(self, wanted=wanted, base=wanted)
-            return replace(self, is_opening=False, quiet_until=now + FIRST_TRIAL_S)
+            return self._opened(rate, now)
         if self.wanted == self.base:
             return self if now < self.quiet_until else self._trial(rate)
         if self.wanted > self.base:
@@ -127,6 +129,16 @@ class Width:
             rest_s=min(2 * self.rest_s, LONGEST_REST_S),
             quiet_until=now + self.rest_s,
         )
+
+    def _opened(self, rate: float, now: float) -> Width:
+        """The same, while connections are still opened."""
+        settled = replace(self, is_opening=False, base=self.wanted, quiet_until=now + FIRST_TRIAL_S)
+        if self.wanted > self.base and rate < OPENING_GAIN * self.base_rate:
+            return replace(settled, wanted=self.base, base=self.base, tries_fewer=False)
+        wanted = min(self.wanted * OPENING_FACTOR, self.limit)
+        if rate / self.wanted < FAST_BYTES_PER_S and wanted > self.wanted:
+            return replace(self, wanted=wanted, base=self.wanted, base_rate=rate)
+        return settled
 
     def _trial(self, rate: float) -> Width:
         """The width that is tried next, after this one brought `rate`."""
