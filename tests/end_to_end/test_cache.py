@@ -8,8 +8,6 @@ from urllib.parse import quote
 
 import pytest
 
-from core.demo.hub import DemoHub
-
 TINY = "deck/tiny-GGUF:Q8_0"
 SIBLING = "deck/tiny-GGUF:F16"
 PADDED = "deck/padded-GGUF:F16"
@@ -86,9 +84,9 @@ def test_a_check_finds_what_is_wrong_and_nothing_else(api: Any, root: Path) -> N
 
 
 def test_pruning_takes_partials_and_leaves_what_a_download_goes_on_with(
-    api: Any, hub: DemoHub, root: Path
+    api: Any, root: Path
 ) -> None:
-    hub.rate_bytes_per_s = 8 << 20
+    api.call("PATCH", "/deck/settings", {"rate_limit_bytes_per_s": 4_000_000})
     job = api.post(f"/deck/models/{quote(PADDED, safe='')}/download")["download"]
     api.until(lambda s: s["downloads"][0]["received_bytes"] > 4 << 20)
     api.post(f"/deck/downloads/{job['id']}/pause")
@@ -108,7 +106,7 @@ def test_pruning_takes_partials_and_leaves_what_a_download_goes_on_with(
     state = api.state()
     assert state["disk"]["partial_bytes"] == 0
     assert state["downloads"][0]["received_bytes"] == 0
-    hub.rate_bytes_per_s = None
+    api.call("PATCH", "/deck/settings", {"rate_limit_bytes_per_s": None})
     assert api.pull(PADDED)["id"] == job["id"]
     assert checked(api)["wrong"] == []
 

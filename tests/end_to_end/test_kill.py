@@ -13,7 +13,7 @@ TINY = "deck/tiny-GGUF:Q8_0"
 
 
 def test_a_download_goes_on_where_it_was_after_a_kill(api: Any, hub: DemoHub) -> None:
-    hub.rate_bytes_per_s = 8 << 20
+    hub.rate_bytes_per_s = 1 << 20  # of each connection
     api.post(f"/deck/models/{quote(PADDED, safe='')}/download")
     half = api.until(
         lambda s: next(

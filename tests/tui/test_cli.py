@@ -314,7 +314,7 @@ def test_a_loaded_model_is_deleted_only_by_force(core: CoreProcess, modeldeck: C
 
 
 def test_a_download_outlives_ctrl_c(core: CoreProcess, hub: DemoHub, modeldeck: Command) -> None:
-    hub.rate_bytes_per_s = 2_000_000
+    hub.rate_bytes_per_s = 200_000  # of each connection
     with subprocess.Popen(
         [PROGRAM, "pull", PADDED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as pull:
@@ -338,7 +338,7 @@ def test_a_download_outlives_ctrl_c(core: CoreProcess, hub: DemoHub, modeldeck: 
 def test_a_download_is_cancelled_and_goes_on_later(
     core: CoreProcess, hub: DemoHub, modeldeck: Command
 ) -> None:
-    hub.rate_bytes_per_s = 2_000_000
+    hub.rate_bytes_per_s = 200_000  # of each connection
     modeldeck("pull", "--detach", PADDED)
     cancelled = modeldeck("pull", "--cancel", PADDED, "--json").json
     assert cancelled["state"] == "canceled"
@@ -383,7 +383,7 @@ def test_a_core_that_has_something_to_do_stays(alone: Path, modeldeck: Command) 
 def test_ctrl_c_in_a_pull_that_started_the_core_names_both_ways_out(
     alone: Path, hub: DemoHub, modeldeck: Command
 ) -> None:
-    hub.rate_bytes_per_s = 2_000_000
+    hub.rate_bytes_per_s = 200_000  # of each connection
     with subprocess.Popen(
         [PROGRAM, "pull", PADDED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as pull:
@@ -406,7 +406,7 @@ def test_a_core_that_dies_in_mid_pull_is_said(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    hub.rate_bytes_per_s = 2_000_000
+    hub.rate_bytes_per_s = 200_000  # of each connection
     monkeypatch.setattr(verbs, "PATIENCE_S", 0.0)
 
     async def pull() -> None:

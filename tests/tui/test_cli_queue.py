@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.schema import CacheListing, CacheRepository, CacheRevision, Settings
 from tui.cache_verbs import table
@@ -39,8 +38,8 @@ def told(*words: str) -> Any:
     return json.loads(line)
 
 
-def test_a_download_is_held_moved_limited_and_goes_on(core: CoreProcess, hub: DemoHub) -> None:
-    hub.rate_bytes_per_s = 1 << 20
+def test_a_download_is_held_moved_limited_and_goes_on(core: CoreProcess) -> None:
+    run("limit", "1MB/s")
     assert told("downloads", "--at-once", "1") == []
     run("pull", "--detach", PADDED, TINY)
     assert [job["unique"] for job in told("downloads")] == [PADDED, TINY]
@@ -51,7 +50,7 @@ def test_a_download_is_held_moved_limited_and_goes_on(core: CoreProcess, hub: De
     shown = run("downloads")
     assert "paused" in shown
     assert "2.0 MB/s" in shown
-    hub.rate_bytes_per_s = None
+    run("limit", "none")
     run("limit", "none", "--model", PADDED)
     assert told("resume", "--all")["unique"] == PADDED
     run("pull", PADDED, TINY)
