@@ -27,7 +27,8 @@ from core.config import Tui
 from core.errors import DeckError
 from core.state import State
 from tui.ascii import AsciiOnly
-from tui.commands import Command, bindings, keymap_problems
+from tui.commands import bindings, keymap_problems
+from tui.everywhere import COMMANDS, turns
 from tui.format import ASCII, Glyphs
 from tui.help import Help
 from tui.keys import KeysInOrder
@@ -58,56 +59,6 @@ MESSAGES_KEPT = 500
 
 ONE_LINE = 6
 """Rows. Below, only the line on top is shown; the place in the view is kept meanwhile."""
-
-COMMANDS = (
-    *(
-        Command(
-            name=view.NAME,
-            action=f"show('{view.NAME}')",
-            keys=str(number),
-            label=view.TITLE,
-            help=f"Go to {view.TITLE}.",
-            footer=False,
-        )
-        for number, view in enumerate(VIEWS, 1)
-    ),
-    Command(name="next", keys="tab", label="next", help="Go to the next screen.", footer=False),
-    Command(
-        name="previous",
-        keys="shift+tab",
-        label="previous",
-        help="Go to the screen before.",
-        footer=False,
-    ),
-    Command(name="back", keys="escape", label="back", help="Go back one step.", footer=False),
-    Command(name="help", keys="question_mark", label="help", help="Show every key of this screen."),
-    Command(name="theme", keys="ctrl+t", label="theme", help="Choose a theme.", footer=False),
-    Command(
-        name="retry",
-        keys="ctrl+r",
-        label="reach the core",
-        help="Look for the core again, and start one when there is none.",
-        footer=False,
-    ),
-    Command(
-        name="suspend",
-        action="suspend_process",
-        keys="ctrl+z",
-        label="suspend",
-        help="Put the dashboard aside; `fg` brings it back.",
-        footer=False,
-    ),
-    Command(
-        name="interrupt",
-        keys="ctrl+c",
-        label="interrupt",
-        help="Copy what is selected; else call a question off; else leave.",
-        footer=False,
-        priority=True,
-    ),
-    Command(name="leave", keys="q", label="quit", help="Leave; what runs goes on in the core."),
-)
-"""What holds on every screen."""
 
 
 class Dashboard(KeysInOrder):
@@ -147,7 +98,7 @@ class Dashboard(KeysInOrder):
         """
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.views = tuple(view for view in VIEWS if only in (None, view.NAME))
-        self.commands = COMMANDS if only is None else tuple(c for c in COMMANDS if not _turns(c))
+        self.commands = COMMANDS if only is None else tuple(c for c in COMMANDS if not turns(c))
         self.set_reactive(Dashboard.current, self.views[0].NAME)
         self.link = Link(attach, revive=revive)
         self.glyphs = glyphs
@@ -412,8 +363,3 @@ def _blocked(status: LinkStatus) -> bool:
     """Whether something is in the way of a core that the person may have to remove."""
     lost_for_good = status.error is not None and bool(status.error.details)
     return status.state is LinkState.FAILED or (status.state is LinkState.LOST and lost_for_good)
-
-
-def _turns(command: Command) -> bool:
-    """Whether it goes to another view."""
-    return command.name in ("next", "previous") or command.action.startswith("show(")

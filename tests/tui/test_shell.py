@@ -23,8 +23,9 @@ from core.demo.process import CoreProcess
 from core.errors import DeckError
 from core.paths import locate
 from tui import theme
-from tui.app import COMMANDS, Dashboard
+from tui.app import Dashboard
 from tui.commands import keymap_problems
+from tui.everywhere import COMMANDS
 from tui.format import UNICODE
 from tui.hosts import DemoCore, OwnCore
 from tui.link import LinkState

@@ -1,0 +1,61 @@
+"""What keys do on every screen."""
+
+from __future__ import annotations
+
+from tui.commands import Command
+from tui.screens import VIEWS
+
+COMMANDS = (
+    *(
+        Command(
+            name=view.NAME,
+            action=f"show('{view.NAME}')",
+            keys=str(number),
+            label=view.TITLE,
+            help=f"Go to {view.TITLE}.",
+            footer=False,
+        )
+        for number, view in enumerate(VIEWS, 1)
+    ),
+    Command(name="next", keys="tab", label="next", help="Go to the next screen.", footer=False),
+    Command(
+        name="previous",
+        keys="shift+tab",
+        label="previous",
+        help="Go to the screen before.",
+        footer=False,
+    ),
+    Command(name="back", keys="escape", label="back", help="Go back one step.", footer=False),
+    Command(name="help", keys="question_mark", label="help", help="Show every key of this screen."),
+    Command(name="theme", keys="ctrl+t", label="theme", help="Choose a theme.", footer=False),
+    Command(
+        name="retry",
+        keys="ctrl+r",
+        label="reach the core",
+        help="Look for the core again, and start one when there is none.",
+        footer=False,
+    ),
+    Command(
+        name="suspend",
+        action="suspend_process",
+        keys="ctrl+z",
+        label="suspend",
+        help="Put the dashboard aside; `fg` brings it back.",
+        footer=False,
+    ),
+    Command(
+        name="interrupt",
+        keys="ctrl+c",
+        label="interrupt",
+        help="Copy what is selected; else call a question off; else leave.",
+        footer=False,
+        priority=True,
+    ),
+    Command(name="leave", keys="q", label="quit", help="Leave; what runs goes on in the core."),
+)
+"""What holds on every screen."""
+
+
+def turns(command: Command) -> bool:
+    """Whether it goes to another view."""
+    return command.name in ("next", "previous") or command.action.startswith("show(")
