@@ -101,10 +101,10 @@ def serve(port: int | None, ready_json: bool, verbose: bool, json: bool) -> None
 @click.option(
     "--rate",
     type=click.FloatRange(0.1),
-    default=12.0,
+    default=3.0,
     show_default=True,
     metavar="MB/S",
-    help="How fast its hub serves the dashboard.",
+    help="How fast its hub serves each connection.",
 )
 @ascii_option
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 for any free one.")

@@ -100,7 +100,7 @@ class Terminal:
 
     def over(self) -> str:
         """The screen once the shell has the terminal again; what was said after leaving."""
-        return self.until(lambda s: s.rstrip().endswith(PROMPT.strip()) and "Catalog" not in s)
+        return self.until(lambda s: "left with" in s and s.rstrip().endswith(PROMPT.strip()))
 
     @property
     def pane_pid(self) -> int:
