@@ -30,9 +30,10 @@ from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Mem
 logger = logging.getLogger(__name__)
 
 K = TypeVar("K")
+V = TypeVar("V")
 
 PLANS_KEPT = 1000
-"""Forecasts remembered: a large catalog at a few context lengths."""
+"""Forecasts remembered, and folders: a large catalog at a few context lengths."""
 
 
 class Fitting:
@@ -55,6 +56,7 @@ class Fitting:
         self._engines = engines
         self._memory = memory
         self._plans: OrderedDict[Hashable, Forecast] = OrderedDict()
+        self._folders: OrderedDict[Hashable, safetensors.Folder] = OrderedDict()
         self._known: OrderedDict[tuple[str, int | None], Forecast] = OrderedDict()
         """The last forecast of each model, by id and the context length that was asked for."""
 
@@ -162,10 +164,7 @@ class Fitting:
         By the size alone where the Hub cannot be asked.
         """
         if model.downloaded and model.path is not None:
-            try:
-                folder = await asyncio.to_thread(safetensors.read_folder, Path(model.path))
-            except DeckError as error:  # as its engine would say
-                raise EngineFailed(error.message, error.remedy) from error
+            folder = await asyncio.to_thread(self._read_folder, Path(model.path))
         else:
             try:
                 selection = await self._library.selection(model)
@@ -178,6 +177,20 @@ class Fitting:
                 return self.options(model, options), estimate.from_size(model.size_bytes)
         options = self.options(model, options, folder.context_length)
         return options, estimate.from_config(folder.config, folder.weights_bytes, options)
+
+    def _read_folder(self, path: Path) -> safetensors.Folder:
+        """What an MLX folder says, kept until it changes. Raises EngineFailed, as its engine."""
+        try:
+            stats = os.stat(path), os.stat(path / "config.json")
+            key = (path, *((stat.st_size, stat.st_mtime_ns) for stat in stats))
+            if key not in self._folders:
+                self._folders[key] = safetensors.read_folder(path)
+                _limit(self._folders)
+            return self._folders[key]
+        except OSError as error:
+            raise EngineFailed(f"{path} cannot be read: {error.strerror}.") from error
+        except DeckError as error:
+            raise EngineFailed(error.message, error.remedy) from error
 
     def available(self) -> int | None:
         """Memory for a new load: what is free, less what starting engines have yet to take."""
@@ -214,7 +227,7 @@ class Fitting:
         raise _refusal(model, forecast, answer, where)
 
 
-def _limit(kept: OrderedDict[K, Forecast]) -> None:
+def _limit(kept: OrderedDict[K, V]) -> None:
     while len(kept) > PLANS_KEPT:
         kept.popitem(last=False)
 

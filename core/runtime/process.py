@@ -76,7 +76,7 @@ _DEATHS = {
         "Take a smaller context length or a smaller quantization, or unload another model.",
     ),
     signal.SIGABRT: (
-        "gave up: the file or the options are not what llama.cpp takes",
+        "gave up: the file or the options are not what its engine takes",
         "See the last lines of its log; download the model again if its file may be damaged.",
     ),
     signal.SIGSEGV: ("crashed", "See the last lines of its log; update the engine."),

@@ -43,8 +43,12 @@ _IGNORED = ("gpu_layers", "flash_attention", "threads", "mmap", "mlock")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
 _REMEDIES = (
     (
-        r"malloc|alloc|out of memory|metal.*memory",
+        r"alloc|out of memory|metal.*memory|resource temporarily unavailable",
         "Take a smaller quantization, or unload another model.",
+    ),
+    (
+        r"unable to read",
+        "Memory is short or the disk failed: unload another model, or download this one again.",
     ),
     (r"model type .* not supported", "Update mlx-lm, or take a GGUF version of the model."),
 )
@@ -75,9 +79,9 @@ class Mlx:
                     f"{remedy} --upgrade",
                 )
             self._mx = importlib.import_module("mlx.core")
-        except (metadata.PackageNotFoundError, ImportError) as error:
+        except (metadata.PackageNotFoundError, ModuleNotFoundError) as error:
             raise EngineMissing("MLX is not installed.", remedy, details=(str(error),)) from error
-        except (OSError, RuntimeError) as error:  # a shared library that does not load
+        except (ImportError, OSError, RuntimeError) as error:  # a shared library that does not load
             raise EngineMissing(f"MLX is installed but does not start: {error}.", remedy) from error
         device = "CPU" if self._mx.default_device() == self._mx.cpu else "GPU"
         if device == "GPU":

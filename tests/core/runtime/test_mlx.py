@@ -3,7 +3,10 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from core.demo.bench import Bench, about, alive, model
 from core.demo.models import TOPICS, expected, write_mlx
 from core.errors import EngineFailed, InvalidRequest
 from core.runtime import process
+from core.safetensors import read_folder
 from core.schema import GenerateRequest, InstanceState, LoadOptions, Message
 
 S = InstanceState
@@ -39,6 +43,17 @@ async def test_a_model_in_several_files_answers_the_same(bench: Bench, tmp_path:
     write_mlx(tmp_path / "split", shard_bytes=1 << 20)
     assert len(list((tmp_path / "split").glob("model-*.safetensors"))) > 1
     instance = await bench.loaded(tmp_path / "split")
+    assert await bench.answer(instance, "count") == expected("count")
+
+
+async def test_a_quantized_model_answers_the_same(bench: Bench, mlx: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "4bit"
+    command = (sys.executable, "-m", "mlx_lm", "convert", "--hf-path", mlx, "--mlx-path", folder)
+    environ = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    convert = partial(subprocess.run, check=True, capture_output=True, env=environ)
+    await asyncio.to_thread(convert, (*command, "-q"))
+    assert read_folder(folder).config.quantization_bits == 4
+    instance = await bench.loaded(folder)
     assert await bench.answer(instance, "count") == expected("count")
 
 

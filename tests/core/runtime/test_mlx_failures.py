@@ -182,7 +182,7 @@ async def test_the_code_of_a_model_never_runs(
 
 @pytest.mark.parametrize(
     ("version", "words"),
-    [("0.31.3", "CVE-2026-5843"), (None, "not installed")],
+    [("0.31.3", "CVE-2026-5843"), (None, "does not start: not here")],
 )
 async def test_an_engine_that_is_too_old_or_missing_says_how_to_get_it(
     bench: Bench,
