@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rich.text import Text
 from textual import events, on, work
 from textual.app import ComposeResult
 
 from core.errors import DeckError
-from core.schema import Download, DownloadState
+from core.schema import Download, DownloadState, Settings
 from tui import format as fmt
-from tui.commands import Command, bindings, keys_of
+from tui import written
+from tui.commands import Command, bindings
 from tui.screens import downloads_rows as drawn
 from tui.screens.downloads_rows import ACTIVE, ENDED, Row
 from tui.screens.view import View
@@ -56,6 +57,31 @@ COMMANDS = (
         marks=True,
     ),
     Command(name="files", keys="enter", label="files", help="Show its files, or hide them."),
+    Command(
+        name="earlier",
+        keys="K",
+        label="up",
+        help="Move the download up in the queue; the first ones run.",
+    ),
+    Command(
+        name="later",
+        keys="J",
+        label="down",
+        help="Move the download down in the queue.",
+    ),
+    Command(
+        name="limit",
+        keys="b",
+        label="limit",
+        help="Limit the rate of all downloads together.",
+    ),
+    Command(
+        name="limit_one",
+        keys="B",
+        label="limit this",
+        help="Limit the rate of this download alone.",
+        marks=True,
+    ),
     Command(
         name="discard",
         keys="C",
@@ -167,11 +193,14 @@ class Downloads(View):
         glyphs, inks = self.dashboard.glyphs, self._inks
         shape = spark(self._rate.values(time.monotonic(), RATE_CELLS), None, glyphs, inks)
         rate = fmt.rate(drawn.rate_bytes_per_s(self.jobs))
+        settings = self.state.settings
+        limited = settings.rate_in_force_bytes_per_s is not None
         parts = [
             (0, Text(drawn.counts(self.jobs, glyphs), STRONG)),
             (1, Text(f"{rate:>10}")),
-            (3, shape),
-            (2, drawn.disk(self.state, inks)),
+            (5, shape),
+            (2 if limited else 4, drawn.limit(settings, self.key_of("limit"), inks)),
+            (3, drawn.disk(self.state, inks)),
         ]
         self.query_one("#head", Lines).show([fitted(parts, self.size.width - 4)])
 
@@ -183,11 +212,6 @@ class Downloads(View):
         self.query_one("#about", Lines).show(said[:ABOUT_LINES])
 
     # Verbs
-
-    def _key(self, name: str) -> str:
-        """The key of a command, as the person has it."""
-        command = next(command for command in COMMANDS if command.name == name)
-        return keys_of(command, self.NAME, self.dashboard.keymap)[0]
 
     def _chosen(self, states: Sequence[DownloadState], verb: str) -> list[Download]:
         """The marked jobs, or the one under the cursor, as far as the verb means something."""
@@ -232,7 +256,7 @@ class Downloads(View):
 
     def _kept(self, jobs: Sequence[Download]) -> str:
         kept = fmt.size(sum(job.received_bytes for job in jobs))
-        return f"{_named(jobs)} canceled: {kept} kept, {self._key('retry')} fetches the rest"
+        return f"{_named(jobs)} canceled: {kept} kept, {self.key_of('retry')} fetches the rest"
 
     @work
     async def action_discard(self) -> None:
@@ -255,7 +279,7 @@ class Downloads(View):
             self._each(
                 running,
                 lambda client, key: client.pause_download(key),
-                lambda done: f"{_named(done)} paused; {self._key('pause')} lets it go on",
+                lambda done: f"{_named(done)} paused; {self.key_of('pause')} lets it go on",
             )
         else:
             self._resume(jobs, "goes on")
@@ -270,6 +294,62 @@ class Downloads(View):
             lambda client, key: client.resume_download(key),
             lambda done: f"{_named(done)} {words}",
         )
+
+    def action_earlier(self) -> None:
+        """Move the job under the cursor up; the cursor goes with it."""
+        self._move("up")
+
+    def action_later(self) -> None:
+        """Move the job under the cursor down; the cursor goes with it."""
+        self._move("down")
+
+    def _move(self, to: Literal["up", "down"]) -> None:
+        row = self.table.cursor_item
+        if row is None:
+            return
+        key, queue = row.job.id, [job.id for job in drawn.queue(self.jobs)]
+        if key not in queue:
+            self.dashboard.say(f"{row.job.unique} is {row.job.state}: it stands in no queue.")
+        elif key == queue[0 if to == "up" else -1]:
+            place = "first" if to == "up" else "last"
+            self.dashboard.say(f"{row.job.unique} is the {place} in the queue.")
+        else:
+            self.perform(lambda client: client.move_download(key, to))
+
+    @work
+    async def action_limit(self) -> None:
+        """Ask how fast all downloads together may be."""
+        if self.state is None:
+            return
+        now = self.state.settings.rate_limit_bytes_per_s
+
+        def act(rate: int | None) -> None:
+            self.perform(
+                lambda client: client.change_settings(rate_limit_bytes_per_s=rate), _limited
+            )
+
+        await self.enter(
+            "Limit of all downloads together", _rate(now), written.RATE_FORMS, written.rate, act
+        )
+
+    @work
+    async def action_limit_one(self) -> None:
+        """Ask how fast the marked jobs, or the one under the cursor, may be; each by itself."""
+        jobs = self._chosen((*ACTIVE, "paused", "failed", "canceled"), "limit")
+        if not jobs:
+            return
+
+        def act(rate: int | None) -> None:
+            words = "no limit of its own" if rate is None else f"{fmt.rate(rate)} at most"
+            self._each(
+                jobs,
+                lambda client, key: client.limit_download(key, rate),
+                lambda done: f"{_named(done)}: {words}",
+            )
+
+        now = _rate(jobs[0].rate_limit_bytes_per_s)
+        label = f"Limit of {_named(jobs)}{' each' if len(jobs) > 1 else ''}"
+        await self.enter(label, now, written.RATE_FORMS, written.rate, act)
 
     @work
     async def action_clear(self) -> None:
@@ -315,6 +395,20 @@ class Downloads(View):
         self._opened.clear()
         self._draw()
         return had
+
+
+def _rate(bytes_per_s: int | None) -> str:
+    """A limit as it stands on the line to write on: empty for none."""
+    return "" if bytes_per_s is None else fmt.rate(bytes_per_s)
+
+
+def _limited(settings: Settings) -> str:
+    rate, now = settings.rate_limit_bytes_per_s, settings.rate_in_force_bytes_per_s
+    words = f"all downloads together: {'no limit' if rate is None else f'{fmt.rate(rate)} at most'}"
+    if not settings.rate_reason:
+        return words
+    holds = "no limit" if now is None else fmt.rate(now)
+    return f"{words}; {holds} for now ({settings.rate_reason})"
 
 
 def _named(jobs: Sequence[Download]) -> str:

@@ -10,7 +10,7 @@ from itertools import takewhile
 from rich.style import Style
 from rich.text import Text
 
-from core.schema import Download, DownloadFile, DownloadState
+from core.schema import Download, DownloadFile, DownloadState, Settings
 from core.state import State
 from tui import format as fmt
 from tui.format import Glyphs
@@ -54,8 +54,8 @@ class Row:
 
 
 def rows(state: State, opened: Collection[str]) -> list[Row]:
-    """What is under way in its order, then what is settled, the newest first."""
-    jobs = list(state.downloads.values())
+    """The queue in its order, then what failed, then what is settled, the newest first."""
+    jobs = sorted(state.downloads.values(), key=lambda job: (job.state in ENDED, job.position))
     settled = sorted(
         (job for job in jobs if job.state in SETTLED),
         key=lambda job: job.finished_at or "",
@@ -185,6 +185,20 @@ def rate_bytes_per_s(jobs: Iterable[Download]) -> float:
     return sum(job.rate_bytes_per_s or 0 for job in jobs if job.state == "downloading")
 
 
+def limit(settings: Settings, key: str, inks: Ink) -> Text:
+    """What all downloads may take now, why that is not what was set, and the key that sets it."""
+    rate = settings.rate_in_force_bytes_per_s
+    why = f" ({settings.rate_reason})" if settings.rate_reason else ""
+    words = f"limit {'none' if rate is None else fmt.rate(rate)}{why}"
+    return Text.assemble(words, (f" [{key}]", inks.muted))
+
+
+def queue(jobs: Iterable[Download]) -> list[Download]:
+    """The jobs that wait for their turn or have it, in their order."""
+    waiting = [job for job in jobs if job.state in ACTIVE or job.state == "paused"]
+    return sorted(waiting, key=lambda job: job.position)
+
+
 def disk(state: State, inks: Ink) -> Text:
     """What will be free on the disk once everything unfinished is here."""
     free = state.disk.free_bytes
@@ -210,6 +224,8 @@ def about(job: Download, glyphs: Glyphs, inks: Ink) -> list[Text]:
     facts = [f"at {job.revision[:8]}", files]
     if job.state not in SETTLED and job.verified_bytes:
         facts.append(f"{fmt.size_of(job.verified_bytes, job.total_bytes)} verified")
+    if job.rate_limit_bytes_per_s is not None and job.state not in SETTLED:
+        facts.append(f"limit {fmt.rate(job.rate_limit_bytes_per_s)}")
     words = fmt.clean(f"   {f' {glyphs.dot} '.join(facts)}")
     said = [Text.assemble((fmt.clean(job.unique), STRONG), (words, inks.muted))]
     if job.error is not None:

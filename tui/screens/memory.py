@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
-from textual import events, on
+from textual import events, on, work
 from textual.app import ComposeResult
 
 from core.errors import DeckError
-from core.schema import Instance, InstanceState, LogLine, UnloadReceipt
+from core.schema import (
+    CacheSelection,
+    Instance,
+    InstanceState,
+    LogLine,
+    Settings,
+    UnloadReceipt,
+)
 from tui import format as fmt
-from tui import pages
+from tui import pages, written
 from tui.commands import Command, bindings
 from tui.screens import memory_rows as drawn
 from tui.screens.view import View
@@ -34,6 +41,8 @@ LOG_S = 1.0
 LOG_KEPT = 200
 """Lines of it that are asked for; the Log view has them all."""
 
+PARTIALS = CacheSelection(partials=True)
+
 COMMANDS = (
     Command(
         name="unload",
@@ -42,12 +51,43 @@ COMMANDS = (
         help="Unload the model, or call its load off; take a failed one off the list.",
         marks=True,
     ),
-    Command(name="unload_all", keys="U", label="unload all", help="Unload every model."),
+    Command(
+        name="unload_all",
+        keys="U",
+        label="unload all",
+        help="Unload every model that is not pinned.",
+    ),
     Command(
         name="details",
         keys="enter",
         label="details",
         help="Show the options, history and log of the instance, or hide them.",
+    ),
+    Command(
+        name="pin",
+        keys="i",
+        label="pin",
+        help="Pin the model, so that it is not unloaded with all or to make room; or let it loose.",
+        marks=True,
+    ),
+    Command(
+        name="idle_time",
+        keys="T",
+        label="idle time",
+        help="Unload the model once it has been idle for so long.",
+        marks=True,
+    ),
+    Command(
+        name="budget",
+        keys="m",
+        label="budget",
+        help="Set what models may take of the memory together.",
+    ),
+    Command(
+        name="prune",
+        keys="P",
+        label="prune",
+        help="Delete partial files that no download goes on with; asks first.",
     ),
     Command(name="copy", keys="y", label="copy name", help="Copy the model's name.", footer=False),
 )
@@ -156,10 +196,11 @@ class Memory(View):
             self.query_one("#machine", Lines).show([Text("waiting for the core", inks.muted)])
             return
         past = self._past.values(time.monotonic(), drawn.past_width(width))
-        machine = drawn.machine(self.state, past, width, glyphs, inks)
+        machine = drawn.machine(self.state, past, width, self.key_of("budget"), glyphs, inks)
         self.query_one("#machine", Lines).show(machine)
         self.table.show(self.instances, key=lambda instance: instance.id)
-        self.query_one("#disk", Lines).show([drawn.disk(self.state, glyphs, inks, width)])
+        disk = drawn.disk(self.state, self.key_of("prune"), glyphs, inks, width)
+        self.query_one("#disk", Lines).show([disk])
         self._draw_details()
 
     def _draw_details(self) -> None:
@@ -218,7 +259,91 @@ class Memory(View):
         if not any(instance.state.live for instance in self.instances):
             self.dashboard.say("No model is loaded.")
             return
+        if all(instance.options.pinned for instance in self.instances if instance.state.live):
+            self.dashboard.say(f"All that is loaded is pinned; {self.key_of('pin')} lets it loose.")
+            return
         self.perform(lambda client: client.unload_all(), _unloaded_all)
+
+    def _live(self) -> list[Instance]:
+        """The marked instances, or the one under the cursor, as far as they are loaded."""
+        marked = self.table.marked
+        live = [instance for instance in marked if instance.state.live]
+        if marked and not live:
+            self.dashboard.say(f"{marked[0].unique} is {marked[0].state}.")
+        return live
+
+    def _change(self, wanted: Sequence[Instance], words: str, **changes: bool | float) -> None:
+        """Change each instance, with one receipt each."""
+        self.table.unmark()
+        for instance in wanted:
+            self.perform(
+                partial(_change, instance.id, changes), lambda told: f"{told.unique} {words}"
+            )
+
+    def action_pin(self) -> None:
+        """Pin the marked instances, or the one under the cursor; where all are, let them loose."""
+        wanted = self._live()
+        pinned = not all(instance.options.pinned for instance in wanted)
+        words = "is pinned: only you unload it" if pinned else "is pinned no more"
+        self._change(wanted, words, pinned=pinned)
+
+    @work
+    async def action_idle_time(self) -> None:
+        """Ask after how long without a request they are unloaded."""
+        wanted = self._live()
+        if not wanted:
+            return
+
+        def act(seconds: float) -> None:
+            words = f"goes after {fmt.duration(seconds)} idle" if seconds else "stays when idle"
+            self._change(wanted, words, idle_ttl_s=seconds)
+
+        named = wanted[0].unique if len(wanted) == 1 else fmt.number(len(wanted), "model")
+        now = wanted[0].options.idle_ttl_s
+        await self.enter(
+            f"Unload {named} when idle for",
+            fmt.duration(now) if now else "",
+            written.TIME_FORMS,
+            written.span,
+            act,
+        )
+
+    @work
+    async def action_budget(self) -> None:
+        """Ask what models may take together."""
+        if self.state is None:
+            return
+        now = self.state.settings.memory_budget_bytes
+
+        def act(count: int | None) -> None:
+            self.perform(
+                lambda client: client.change_settings(memory_budget_bytes=count), _budgeted
+            )
+
+        await self.enter(
+            "Memory for all models together",
+            "" if now is None else fmt.memory(now),
+            written.MEMORY_FORMS,
+            written.memory,
+            act,
+        )
+
+    @work(exclusive=True, group="prune")
+    async def action_prune(self) -> None:
+        """Delete the partial files that nobody goes on with, after showing which."""
+        client = self.dashboard.link.client
+        try:
+            plan = await client.plan_deletion(PARTIALS)
+            if not plan.delete:
+                self.dashboard.say("There are no partial files that no download goes on with.")
+                return
+            lines = ["Prune partial files that no download goes on with.", *pages.plan(plan)]
+            if await self.confirm(lines, "deletes them"):
+                receipt = await client.delete_cached(PARTIALS)
+                for words in pages.deleted(receipt):
+                    self.dashboard.say(words, "error" if receipt.failed else "done")
+        except DeckError as error:
+            self.dashboard.say(str(error), "error")
 
     @on(Table.Chosen)
     def _chosen(self, event: Table.Chosen) -> None:
@@ -250,6 +375,16 @@ class Memory(View):
 
 async def _unload(instance_id: str, client: Client) -> UnloadReceipt:
     return await client.unload(instance_id)
+
+
+async def _change(instance_id: str, changes: Mapping[str, Any], client: Client) -> Instance:
+    return await client.change_instance(instance_id, **changes)
+
+
+def _budgeted(settings: Settings) -> str:
+    if settings.memory_budget_bytes is None:
+        return "models may take what the machine has"
+    return f"models may take {fmt.memory(settings.memory_budget_bytes)} together"
 
 
 def _unloaded(was: InstanceState, receipt: UnloadReceipt) -> str:

@@ -45,21 +45,34 @@ COLUMNS = (
 
 
 def machine(
-    state: State, past: Sequence[float | None], width: int, glyphs: Glyphs, inks: Ink
+    state: State, past: Sequence[float | None], width: int, key: str, glyphs: Glyphs, inks: Ink
 ) -> list[Text]:
-    """Memory, GPUs and what is left for models, one line each."""
+    """Memory, GPUs and what is left for models, one line each; `key` sets the budget."""
     memory = state.memory
     lines = [_ram(memory, past, width, glyphs, inks)]
     lines += (_gpu(gpu, width, glyphs, inks) for gpu in memory.gpus)
     parts = [
         (
             0,
-            Text.assemble("budget ", (fmt.memory(memory.budget_bytes), STRONG), " for models"),
+            Text.assemble(
+                "budget ",
+                (fmt.memory(memory.budget_bytes), STRONG),
+                f" for models{_set_budget(state)}",
+                (f" [{key}]", inks.muted),
+            ),
         ),
         (2, Text(f"others use {fmt.memory(_others(state))}")),
         (1, Text(f"swap {_swap(memory)}")),
     ]
     return [*lines, fitted(parts, width)]
+
+
+def _set_budget(state: State) -> str:
+    """What a person set, where one did: it may be more than there is."""
+    wanted = state.settings.memory_budget_bytes
+    if wanted is None:
+        return ""
+    return ", as set" if wanted == state.memory.budget_bytes else f", {fmt.memory(wanted)} set"
 
 
 def bar_width(width: int) -> int:
@@ -128,13 +141,19 @@ def _swap(memory: Memory) -> str:
     return "0" if memory.swap_used_bytes == 0 else fmt.memory(memory.swap_used_bytes)
 
 
-def disk(state: State, glyphs: Glyphs, inks: Ink, width: int) -> Text:
-    """What the cache takes on the disk."""
+def disk(state: State, key: str, glyphs: Glyphs, inks: Ink, width: int) -> Text:
+    """What the cache takes on the disk; `key` prunes what downloads left."""
     models = sum(model.downloaded and not model.local for model in state.models.values())
     cache = f"cache {fmt.size(state.disk.cache_bytes)} in {fmt.number(models, 'model')}"
     parts = [
         (0, Text.assemble(("Disk ", STRONG), cache)),
-        (2, Text(f"{glyphs.dot} partials {fmt.size(state.disk.partial_bytes)}")),
+        (
+            2,
+            Text.assemble(
+                f"{glyphs.dot} partials {fmt.size(state.disk.partial_bytes)}",
+                (f" [{key} prune]" if state.disk.partial_bytes else "", inks.muted),
+            ),
+        ),
         (1, Text(f"{glyphs.dot} {fmt.size(state.disk.free_bytes)} free")),
     ]
     return fitted(parts, width, gap=1)
@@ -187,13 +206,19 @@ def _state(instance: Instance, glyphs: Glyphs, inks: Ink) -> Text:
             return Text(fmt.clean(instance.stage or "starting"), inks.primary)
         case InstanceState.BUSY:
             waiting = instance.requests - 1
-            return Text(f"busy, {waiting} waiting" if waiting > 0 else "busy", inks.primary)
+            words = f"busy, {waiting} waiting" if waiting > 0 else "busy"
+            return Text(words + _pin(instance), inks.primary)
         case InstanceState.READY:
-            return Text("idle" if instance.idle_s is None else f"idle {fmt.span(instance.idle_s)}")
+            idle = "idle" if instance.idle_s is None else f"idle {fmt.span(instance.idle_s)}"
+            return Text(idle + _pin(instance))
         case InstanceState.STOPPING:
             return Text("unloading", inks.muted)
         case _:
             return Text(str(instance.state), inks.error)
+
+
+def _pin(instance: Instance) -> str:
+    return " pin" if instance.options.pinned else ""
 
 
 def _speed(tokens_per_s: float | None) -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 from textual.containers import Vertical
 from textual.reactive import var
 
+from core.errors import InvalidRequest
 from core.state import State
-from tui.commands import Command
+from tui.commands import Command, keys_of
 from tui.help import Part
 from tui.widgets.footer import Entry
 
@@ -44,6 +45,11 @@ class View(Vertical, can_focus=False):
         """The app, typed."""
         return cast("Dashboard", self.app)
 
+    def key_of(self, name: str) -> str:
+        """The key of one of its commands, as the person has it."""
+        command = next(command for command in self.COMMANDS if command.name == name)
+        return keys_of(command, self.NAME, self.dashboard.keymap)[0]
+
     def perform(
         self,
         doing: Callable[[Client], Awaitable[T]],
@@ -61,6 +67,23 @@ class View(Vertical, can_focus=False):
     async def ask(self, label: str, value: str = "", hint: str = "") -> str | None:
         """One line of text from the person; None when they thought better of it."""
         return await self.dashboard.ask(label, value, hint)
+
+    async def enter(
+        self, label: str, value: str, hint: str, read: Callable[[str], T], act: Callable[[T], None]
+    ) -> None:
+        """Ask for a line until `read` makes something of it, and do that; call from a worker.
+
+        Nothing is done where the person thought better of it, or left what stood there.
+        """
+        text = value
+        while (answer := await self.ask(label, text, hint)) is not None and answer != value:
+            try:
+                meant = read(answer)
+            except InvalidRequest as error:
+                text, hint = answer, str(error)
+            else:
+                act(meant)
+                return
 
     def at_stake(self) -> str:
         """What would be lost if the person left now, as a sentence; empty for nothing."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from tui import format as fmt
@@ -35,6 +36,8 @@ class Prompt(Vertical):
         self._answer: asyncio.Future[str | None] | None = None
         self._verb = ""
         self._turn = asyncio.Lock()
+        self._before: Widget | None = None
+        """What had the focus."""
 
     def compose(self) -> ComposeResult:
         """The words, and the line to write on."""
@@ -58,6 +61,9 @@ class Prompt(Vertical):
     async def _ask(self, words: str, *, writing: bool) -> str | None:
         async with self._turn:
             before = self.screen.focused
+            if before is not None and self in before.ancestors_with_self:
+                before = self._before  # asked again before the focus went back
+            self._before = before
             self.query_one("#words", Static).update(words)
             self._answer = asyncio.get_running_loop().create_future()
             self.set_class(writing, "writing")

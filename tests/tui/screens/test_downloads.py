@@ -207,7 +207,7 @@ async def test_what_means_nothing_is_said_and_not_asked_of_the_core(screen: Any)
 
 async def test_verbs_on_an_empty_list_do_no_harm(screen: Any) -> None:
     async with screen("downloads") as at:
-        await at.press("c", "C", "p", "r", "enter", "y", "X", "escape")
+        await at.press("c", "C", "p", "r", "K", "J", "B", "enter", "y", "X", "escape")
         await at.sees("Nothing has ended yet.")
 
 
@@ -229,6 +229,98 @@ async def test_the_cursor_stays_on_its_row_when_rows_move(screen: Any, hub: Demo
         await at.until(lambda: len(table(at).items) == 3)
         assert table(at).cursor_key == key
         assert table(at).items[0].job.unique == PADDED
+
+
+async def three(client: Client) -> None:
+    """One that runs, and two that wait."""
+    await client.change_settings(jobs_at_once=1)
+    await begin(client)
+    for name in (TINY, SPLIT):
+        await client.download(name)
+
+
+def order(screen: Any) -> list[str]:
+    """What is listed, from above."""
+    return [row.job.unique for row in table(screen).items]
+
+
+async def test_a_job_moves_in_the_queue_and_the_cursor_follows(screen: Any, hub: DemoHub) -> None:
+    hub.rate_bytes_per_s = SLOW // 4
+    async with screen("downloads", before=three) as at:
+        await at.until(lambda: order(at) == [PADDED, TINY, SPLIT])
+        await at.press("G", "K")
+        await at.until(lambda: order(at) == [PADDED, SPLIT, TINY])
+        assert table(at).cursor_item.job.unique == SPLIT
+        await at.press("K")
+        await at.until(lambda: order(at) == [SPLIT, PADDED, TINY])
+        await at.until(lambda: state(at, PADDED) == "queued")
+        await at.press("K")
+        await at.sees(f"{SPLIT} is the first in the queue.")
+        await at.press("J")
+        await at.until(lambda: order(at) == [PADDED, SPLIT, TINY])
+        assert table(at).cursor_item.job.unique == SPLIT
+        await at.press("G", "J")
+        await at.sees(f"{TINY} is the last in the queue.")
+
+
+async def test_what_has_ended_stands_in_no_queue(screen: Any) -> None:
+    async with screen("downloads", before=lambda c: fetch(c, TINY)) as at:
+        await at.sees("completed")
+        await at.press("K")
+        await at.sees(f"{TINY} is completed: it stands in no queue.")
+        await at.press("B")
+        await at.sees("there is nothing to limit")
+
+
+async def test_the_limit_of_all_is_written_on_a_line(screen: Any, hub: DemoHub) -> None:
+    hub.rate_bytes_per_s = SLOW
+    async with screen("downloads", before=begin) as at:
+        await at.sees("limit none [b]")
+        await at.press("b")
+        await at.sees("Limit of all downloads together", "such as 2.5 MB/s", "empty for none")
+        await at.press(*"fast", "enter")
+        await at.sees("'fast' is not a rate.")
+        await at.press("ctrl+u", *"2.5 MB/s", "enter")
+        await at.sees("all downloads together: 2.5 MB/s at most", "limit 2.5 MB/s [b]")
+        assert at.state.settings.rate_limit_bytes_per_s == 2_500_000
+        await at.press("b")
+        await at.sees("Limit of all downloads together")
+        await at.press("escape")
+        await at.until(lambda: at.app.focused is table(at))
+        await at.press("b")
+        await at.sees("Limit of all downloads together")
+        await at.press("ctrl+u", "enter")
+        await at.sees("all downloads together: no limit", "limit none [b]")
+        assert at.state.settings.rate_limit_bytes_per_s is None
+
+
+async def test_the_head_says_why_another_limit_holds(screen: Any) -> None:
+    async def scheduled(client: Client) -> None:
+        await client.change_settings(schedule={"00:00-24:00": 5_000_000})
+
+    async with screen("downloads", before=scheduled) as at:
+        await at.sees("limit 5.0 MB/s (schedule) [b]")
+        await at.press("b")
+        await at.sees("Limit of all downloads together")
+        await at.press(*"1 MB/s", "enter")
+        await at.sees("1.0 MB/s at most; 5.0 MB/s for now (schedule)")
+
+
+async def test_the_limit_of_one_is_written_on_a_line(screen: Any, hub: DemoHub) -> None:
+    hub.rate_bytes_per_s = SLOW
+    async with screen("downloads", before=begin) as at:
+        await at.sees("downloading")
+        await at.press("B")
+        await at.sees(f"Limit of {PADDED}")
+        await at.press(*"50k", "enter")
+        await at.sees(f"{PADDED}: 50.0 kB/s at most", "limit 50.0 kB/s")
+        assert job(at).rate_limit_bytes_per_s == 50_000
+        assert at.state.settings.rate_limit_bytes_per_s is None
+        await at.press("B")
+        await at.sees(f"Limit of {PADDED}")
+        await at.press("ctrl+u", "enter")
+        await at.sees("no limit of its own")
+        await at.until(lambda: job(at).rate_limit_bytes_per_s is None)
 
 
 async def test_an_error_of_the_core_is_a_line_that_says_what_to_do(

@@ -186,8 +186,92 @@ async def test_y_copies_the_name(screen: Any) -> None:
 
 async def test_verbs_on_an_empty_list_do_no_harm(screen: Any) -> None:
     async with screen("memory") as at:
-        await at.press("u", "enter", "y", "escape", "U")
+        await at.press("u", "enter", "y", "i", "T", "escape", "U")
         await at.sees("No model is loaded.")
+
+
+async def test_a_pinned_model_is_not_unloaded_with_all(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY, OTHER)) as at:
+        await at.until(lambda: len(table(at).items) == 2)
+        await at.press("g", "i")
+        await at.sees(f"{TINY} is pinned: only you unload it", " s pin")
+        await at.press("U")
+        await at.until(lambda: [i.unique for i in at.state.instances.values()] == [TINY])
+        await at.press("U")
+        await at.sees("All that is loaded is pinned; i lets it loose.")
+        await at.press("i")
+        await at.sees(f"{TINY} is pinned no more")
+        await at.until(lambda: not table(at).items[0].options.pinned)
+        await at.press("U")
+        await at.until(lambda: not at.state.instances)
+
+
+async def test_what_is_marked_is_pinned_together(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY, OTHER)) as at:
+        await at.until(lambda: len(table(at).items) == 2)
+        await at.press("g", "i")
+        await at.until(lambda: any(i.options.pinned for i in at.state.instances.values()))
+        await at.press("g", "space", "space", "i")  # not all are: so all will be
+        await at.until(lambda: all(i.options.pinned for i in at.state.instances.values()))
+        assert not table(at).marks
+
+
+async def test_the_idle_time_is_written_on_a_line(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY)) as at:
+        await at.sees("tiny Q8_0")
+        await at.press("T")
+        await at.sees(f"Unload {TINY} when idle for", "empty for never")
+        await at.press(*"soon", "enter")
+        await at.sees("'soon' is no time.")
+        await at.press(*(["backspace"] * 4), *"1h30m", "enter")
+        await at.sees(f"{TINY} goes after 1h30m idle")
+        (instance,) = at.state.instances.values()
+        assert instance.options.idle_ttl_s == 5400
+        await at.press("T")
+        await at.sees("when idle for")
+        await at.press("ctrl+u", "1", "s", "enter")
+        await at.until(lambda: not at.state.instances)
+
+
+async def test_the_memory_budget_is_set_and_lifted(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY)) as at:
+        await at.sees("for models [m]")
+        await at.press("m")
+        await at.sees("Memory for all models together", "empty for all that the machine has")
+        await at.press(*"64 MiB", "enter")
+        await at.sees("models may take 64.0 MiB together", "budget 64.0 MiB for models, as set [m]")
+        assert (await at.client.fit(OTHER, 512)).verdict == "too large"
+        await at.press("m")
+        await at.sees("Memory for all models together")
+        await at.press("escape")
+        assert at.state.settings.memory_budget_bytes == 64 << 20
+        await at.until(lambda: at.app.focused is table(at))
+        await at.press("m")
+        await at.sees("Memory for all models together")
+        await at.press("ctrl+u", "enter")
+        await at.sees("models may take what the machine has")
+        await at.until(lambda: "as set" not in at.text)
+
+
+async def test_partial_files_are_pruned_after_a_plan(screen: Any, hub: DemoHub) -> None:
+    async def part(client: Client) -> None:
+        hub.rate_bytes_per_s = 100_000
+        _, job = await client.download("deck/padded-GGUF:F16")
+        assert job is not None
+        await client.until(lambda s: s.downloads[job.id].received_bytes > 0)
+        await client.cancel_download(job.id)
+
+    async with screen("memory", before=part) as at:
+        await at.press("P")
+        await at.sees("Prune partial files", "gives back", "padded", "y deletes them")
+        await at.press("n")
+        await at.until(lambda: "y deletes them" not in at.text)
+        await at.press("P")
+        await at.sees("y deletes them")
+        await at.press("y")
+        await at.sees("freed", "1 item gone", "partials 0 B")
+        await at.press("P")
+        await at.sees("There are no partial files")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ async def test_its_help_and_palette_name_no_view_that_is_not_there(screen: Any) 
         assert "unload" in offered
         assert not {"Catalog", "Downloads", "next"} & set(offered)
         await at.press("question_mark")
-        await at.sees("Unload every model.", "Choose a theme.")
+        await at.sees("Unload every model that is not pinned.", "Choose a theme.")
         assert "Go to Catalog." not in at.text
 
 

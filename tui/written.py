@@ -1,0 +1,68 @@
+"""What a person writes on a line, as a number: a rate, an amount of memory, a time. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from core.errors import InvalidRequest
+from core.schedule import parse_rate
+
+_SLOWEST = 1000
+"""Bytes a second, without a unit: whoever writes less forgot it."""
+
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_TIME = re.compile(r"(?:(\d+) ?d)? ?(?:(\d+) ?h)? ?(?:(\d+) ?m(?:in)?)? ?(?:(\d+) ?s?)?")
+
+RATE_FORMS = "such as 2.5 MB/s or 800k; empty for none"
+MEMORY_FORMS = "such as 48 GiB or 1.5G; empty for all that the machine has"
+TIME_FORMS = "such as 10m, 1h30m or 90s; empty for never"
+
+
+def rate(text: str) -> int | None:
+    """Bytes per second; None for no limit. Raises InvalidRequest.
+
+    >>> rate("2.5 MB/s"), rate(" ")
+    (2500000, None)
+    """
+    if not text.strip():
+        return None
+    found = parse_rate(text)
+    if found is not None and found < _SLOWEST and text.strip()[-1].isdigit():
+        raise InvalidRequest(f"{text.strip()} bytes per second is hardly meant.", RATE_FORMS)
+    return found
+
+
+def memory(text: str) -> int | None:
+    """Bytes, where every unit is a power of 1024 and none means GiB; None for no limit.
+
+    Raises InvalidRequest.
+
+    >>> memory("48 GiB") == memory("48") == 48 << 30, memory("512M") == 512 << 20, memory("none")
+    (True, True, None)
+    """
+    word = text.strip().casefold()
+    if word in ("", "none"):
+        return None
+    match = _MEMORY.fullmatch(word)
+    count = 0
+    if match is not None:
+        count = int(float(match[1]) * 1024 ** " kmgt".index(match[2] or "g"))
+    if count < 1:
+        raise InvalidRequest(f"{text!r} is no amount of memory.", MEMORY_FORMS)
+    return count
+
+
+def span(text: str) -> float:
+    """Seconds; 0 for never. Raises InvalidRequest.
+
+    >>> span("1h30m"), span("10 m"), span("90"), span("")
+    (5400.0, 600.0, 90.0, 0.0)
+    """
+    word = text.strip().casefold()
+    if word in ("", "never", "none"):
+        return 0.0
+    match = _TIME.fullmatch(word)
+    if match is None:
+        raise InvalidRequest(f"{text!r} is no time.", TIME_FORMS)
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(86400 * days + 3600 * hours + 60 * minutes + seconds)
