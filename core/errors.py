@@ -8,6 +8,7 @@
       HubUnavailable 502        Gated 403            Corrupt 502
       NotEnoughDisk 507         NotEnoughMemory 507  StorageFailed 500
       EngineMissing 501         EngineFailed 500     Cancelled 499
+      HeadTooLarge 431          RequestTimeout 408   NotImplementedHere 501
       CoreUnreachable           (only ever raised by the client)
 
 The class survives the wire: `to_info` on one side, `from_info` on the other. What is not a
@@ -109,6 +110,27 @@ class TooLarge(DeckError):
 
     code = "too_large"
     status = 413
+
+
+class HeadTooLarge(TooLarge):
+    """The request line or the headers are over the limit (RFC 6585, section 5)."""
+
+    code = "head_too_large"
+    status = 431
+
+
+class RequestTimeout(DeckError):
+    """The request did not come to its end in time (RFC 9110, section 15.5.9)."""
+
+    code = "request_timeout"
+    status = 408
+
+
+class NotImplementedHere(DeckError):
+    """A transfer coding that is not `chunked` (RFC 9112, section 6.1)."""
+
+    code = "not_implemented"
+    status = 501
 
 
 class UnsupportedMediaType(DeckError):

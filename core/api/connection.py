@@ -13,14 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from core.api import reply
-from core.api.receiver import Exchange, Receiver, RequestTimeout
+from core.api.receiver import Exchange, Receiver
 from core.api.router import Route
 from core.api.security import cors_headers
 from core.api.site import Site, log, peer_of
 from core.api.timing import Deadline
 from core.api.upgrade import Gone, Socket, handshake
 from core.api.wire import Request, Response, StreamResponse, error_response, text_response
-from core.errors import DeckError
+from core.errors import DeckError, RequestTimeout
 
 
 class Connection(asyncio.Protocol):

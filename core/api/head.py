@@ -7,30 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
-from core.errors import DeckError, InvalidRequest, TooLarge, UnsupportedMediaType
+from core.errors import HeadTooLarge, InvalidRequest, NotImplementedHere, UnsupportedMediaType
 
 MAX_HEADERS = 100
 """Apache's and nginx's defaults are 100 as well; browsers send about 20."""
 
 MAX_QUERY_FIELDS = 50
 """Our longest query has 3."""
-
-
-class HeadTooLarge(TooLarge):
-    """The request line or the headers are over the limit (RFC 6585, section 5)."""
-
-    code: ClassVar[str] = "head_too_large"
-    status: ClassVar[int] = 431
-
-
-class NotImplementedHere(DeckError):
-    """A transfer coding that is not `chunked` (RFC 9112, section 6.1)."""
-
-    code: ClassVar[str] = "not_implemented"
-    status: ClassVar[int] = 501
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,23 +12,23 @@ from dataclasses import dataclass, field, replace
 
 import httptools
 
-from core.api.head import Head, HeadTooLarge, read
+from core.api.head import Head, read
 from core.api.router import Route
 from core.api.security import check, preflight_headers
 from core.api.site import Site, log
 from core.api.timing import Deadline
 from core.api.wire import Response, error_response
-from core.errors import DeckError, InvalidRequest, MethodNotAllowed, ShuttingDown, TooLarge
+from core.errors import (
+    DeckError,
+    HeadTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    ShuttingDown,
+    TooLarge,
+)
 
 SLICE = 16 << 10
 """Bytes given to the parser at a time, so that a long head is noticed while it is still short."""
-
-
-class RequestTimeout(DeckError):
-    """The request did not come in time (RFC 9110, section 15.5.9)."""
-
-    code = "request_timeout"
-    status = 408
 
 
 @dataclass(slots=True)
