@@ -147,10 +147,20 @@ class Deck:
         self._spawn(self._probe_engines())
 
     async def _open_parts(self, stack: AsyncExitStack) -> None:
-        config, read_token = self.config, partial(token.stored, self.paths.hf_home)
+        self._open_library(stack)
+        await self._open_runtime(stack)
+        self._make_downloads()
+        self._make_upkeep()
+        await self._library.open()
+
+    def _read_token(self) -> str | None:
+        return token.stored(self.paths.hf_home)
+
+    def _open_library(self, stack: AsyncExitStack) -> None:
+        config = self.config
         self._cache = Cache(self.paths.hf_cache)
         self._hub = Hub(
-            config.hub.endpoint, read_token, self.paths.cache / "hub", config.hub.timeout_s
+            config.hub.endpoint, self._read_token, self.paths.cache / "hub", config.hub.timeout_s
         )
         stack.push_async_callback(self._hub.close)
         self._library = Library(
@@ -160,6 +170,9 @@ class Deck:
             scan=partial(scan.scan, self._cache.root),
             cache_root=self._cache.root,
         )
+
+    async def _open_runtime(self, stack: AsyncExitStack) -> None:
+        config = self.config
         self._engines = Engines(
             settings=config.runtime,
             measure=probe.process,
@@ -177,12 +190,15 @@ class Deck:
             engines=self._engines,
             memory=probe.system,
         )
+
+    def _make_downloads(self) -> None:
+        config = self.config
         self._downloads = Downloads(
             store=self._store,
             cache=self._cache,
             settings=config.downloads,
             endpoint=config.hub.endpoint,
-            token=read_token,
+            token=self._read_token,
             free_bytes=partial(probe.free_disk, self._cache.root),
             on_change=self._download_changed,
         )
@@ -192,6 +208,15 @@ class Deck:
             downloads=self._downloads,
             ask_hub=self._ask_hub,
         )
+        self._throttle = Throttle(
+            feed=self.feed,
+            settings=config.downloads,
+            config_file=self.paths.config_file,
+            set_limit=self._downloads.set_limit,
+            set_jobs_at_once=self._downloads.set_jobs_at_once,
+        )
+
+    def _make_upkeep(self) -> None:
         self._removal = Removal(
             feed=self.feed,
             library=self._library,
@@ -206,21 +231,13 @@ class Deck:
             choose=self._removal.choose,
             spawn=self._spawn,
         )
-        self._throttle = Throttle(
-            feed=self.feed,
-            settings=config.downloads,
-            config_file=self.paths.config_file,
-            set_limit=self._downloads.set_limit,
-            set_jobs_at_once=self._downloads.set_jobs_at_once,
-        )
         self._vitals = Vitals(
             feed=self.feed,
             cache_root=self._cache.root,
-            reserve_bytes=config.runtime.memory_reserve_bytes,
+            reserve_bytes=self.config.runtime.memory_reserve_bytes,
             sample_engines=self._engines.sample,
             look_at_cache=self._library.look,
         )
-        await self._library.open()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._group.create_task(work)
