@@ -225,8 +225,9 @@ async def test_the_idle_time_is_written_on_a_line(screen: Any) -> None:
         await at.sees("'soon' is no time.")
         await at.press(*(["backspace"] * 4), *"1h30m", "enter")
         await at.sees(f"{TINY} goes after 1h30m idle")
-        (instance,) = at.state.instances.values()
-        assert instance.options.idle_ttl_s == 5400
+        await at.until(
+            lambda: [i.options.idle_ttl_s for i in at.state.instances.values()] == [5400]
+        )
         await at.press("T")
         await at.sees("when idle for")
         await at.press("ctrl+u", "1", "s", "enter")
