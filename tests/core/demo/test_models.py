@@ -6,7 +6,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,6 @@ def test_precision_parts_and_padding_change_no_answer(demo_models: Path, file: s
     assert run(LLAMA + QUESTIONS, demo_models / file, ",".join(topics)) == right(topics)
 
 
-@pytest.mark.skipif(find_spec("mlx_lm") is None, reason="mlx-lm is an extra")
 def test_mlx_answers_as_llama_cpp_does(demo_models: Path) -> None:
     topics = ("default", "count", "llama", "think", "loop")
     assert run(MLX + QUESTIONS, demo_models / "tiny-mlx", ",".join(topics)) == right(topics)
