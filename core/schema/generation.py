@@ -1,0 +1,96 @@
+"""Requests for text, and the answers piece by piece."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function that the model may ask to be called."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """JSON Schema of its arguments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call that the model asks for."""
+
+    id: str
+    name: str
+    arguments: str
+    """A JSON object as text, as the model wrote it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool", "developer"]
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """What the assistant asked for, in a message of the past."""
+    tool_call_id: str | None = None
+    """Which call a message of role `tool` answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """A request for text. None means the engine's own default."""
+
+    messages: tuple[Message, ...] = ()
+    prompt: str | None = None
+    """Plain text to continue; used when `messages` is empty."""
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    json_schema: dict[str, Any] | None = None
+    """The answer must be JSON of this schema; `{}` admits any JSON object."""
+    grammar: str | None = None
+    """The answer must follow this grammar, in llama.cpp's GBNF; not together with `json_schema`."""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | None = None
+    """`auto`, `none`, `required`, or the name of the tool that must be called; None is `auto`."""
+    logprobs: int | None = None
+    """Tell the log-probability of each token, with so many alternatives; None for not at all."""
+
+
+FinishReason = Literal["stop", "length", "cancelled", "tool_calls"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """A token of the answer, and how likely the model held it and others to be."""
+
+    token: str
+    logprob: float
+    """Natural logarithm of its probability."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The likeliest tokens at this place with theirs, the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of an answer. The last one has a finish reason and the counts."""
+
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the tokens that `text` is made of, where they were asked for."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """With the last piece: the calls that the answer consists of."""
+    finish_reason: FinishReason | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    tokens_per_s: float | None = None
+    time_to_first_token_s: float | None = None

@@ -1,0 +1,87 @@
+"""Memory and disk: what there is, what a process holds, what a load would take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["fits", "tight", "too large", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One graphics processor with memory of its own."""
+
+    index: int
+    name: str
+    total_bytes: int | None = None
+    used_bytes: int | None = None
+    free_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """System memory, as the operating system tells it."""
+
+    total_bytes: int | None = None
+    available_bytes: int | None = None
+    """What can be taken without swapping: `MemAvailable` on Linux, free plus inactive on macOS."""
+    budget_bytes: int | None = None
+    """What models may take together: what is available, plus what they hold, less the reserve;
+    never more than the budget that a person set."""
+    swap_used_bytes: int | None = None
+    gpus: tuple[Gpu, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessMemory:
+    """What one process holds, as the operating system tells it."""
+
+    rss_bytes: int
+    """Resident pages, shared ones counted in full."""
+    pss_bytes: int | None = None
+    """Resident pages, each shared one divided by those who share it; Linux only."""
+    private_bytes: int | None = None
+    """Pages that nobody else holds (USS): what comes back when the process ends."""
+    footprint_bytes: int | None = None
+    """What the kernel charges to the process, its memory on the GPU included; macOS only."""
+    peak_bytes: int | None = None
+    """The largest resident size so far; on macOS the largest footprint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """The file system that holds the cache."""
+
+    path: str = ""
+    free_bytes: int | None = None
+    cache_bytes: int | None = None
+    """Bytes of all blobs in the Hugging Face cache, partial files included."""
+    partial_bytes: int | None = None
+    """Bytes of partial files that no running job owns or will resume, plus those of jobs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a load would take, item by item."""
+
+    total_bytes: int
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    overhead_bytes: int
+    exact: bool
+    """True when the engine itself planned the load, False for the formula."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """Whether a model fits this machine now, at a context length."""
+
+    verdict: Verdict
+    forecast: Forecast | None
+    available_bytes: int | None
+    exact: bool
+    context_length: int | None = None
+    reason: str | None = None
+    """Why the verdict is unknown, or what is missing; None when there is nothing to say."""

@@ -1,0 +1,160 @@
+"""Models, and the repositories they come from."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Format = Literal["gguf", "mlx"]
+
+
+Engine = Literal["llama.cpp", "mlx"]
+
+
+MODEL_NAMESPACE = uuid.UUID("5b1f6a0e-6a34-5d5f-9d6a-7a2c0f5e3c11")
+"""Namespace of `model_id`. Changing it would change the id of every model on every machine."""
+
+
+def model_id(unique: str) -> str:
+    """The id of the model with this unique name: a UUID, the same on every machine.
+
+    Repository names on the Hub are case-insensitive, and so is the id; paths are not.
+    """
+    return str(uuid.uuid5(MODEL_NAMESPACE, unique if unique.startswith("/") else unique.casefold()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepoFile:
+    """One file of a repository on the Hub, as its tree lists it."""
+
+    path: str
+    """Path inside the repository, with forward slashes."""
+    size_bytes: int
+    blob: str
+    """ETag, and the name of its blob in the cache: SHA-256 of LFS files, else git blob SHA-1."""
+    lfs: bool = False
+    """Whether `blob` is the SHA-256 of the content (else it is the git blob SHA-1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One choice of files inside a repository: a quantization, its parts and its projector."""
+
+    unique: str
+    """`owner/repo:LABEL` for GGUF, `owner/repo` for an MLX repository."""
+    label: str | None
+    """The quantization label of a GGUF variant, as the file name spells it; None for MLX."""
+    format: Format
+    quantization: str | None
+    files: tuple[RepoFile, ...]
+    """Everything that is fetched for this variant, the file that an engine is given first."""
+    size_bytes: int
+    """Sum of `files`."""
+    projector: str | None = None
+    """Path of the vision projector among `files`, where there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """A repository on the Hub, at one commit."""
+
+    repo: str
+    revision: str
+    """The commit: 40 hexadecimal digits."""
+    license: str | None = None
+    gated: bool = False
+    """Whether its licence must be accepted on the Hub before files can be fetched."""
+    downloads: int | None = None
+    likes: int | None = None
+    last_modified: str | None = None
+    tags: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    from_cache: bool = False
+    """True when the Hub could not be reached and this is what it said earlier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchHit:
+    """One repository in the answer to a search of the Hub."""
+
+    repo: str
+    downloads: int | None = None
+    likes: int | None = None
+    last_modified: str | None = None
+    gated: bool = False
+    license: str | None = None
+    formats: tuple[Format, ...] = ()
+    parameters: float | None = None
+    """Number of parameters, in billions, where the name tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What a search of the Hub found."""
+
+    query: str
+    hits: tuple[SearchHit, ...]
+    from_cache: bool = False
+    """True when the Hub could not be reached and these are results of an earlier search."""
+    error: str | None = None
+    """Why the Hub could not be asked; None when it answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A catalog entry: one variant that can be or is downloaded, or that lies at a local path."""
+
+    id: str
+    unique: str
+    name: str
+    format: Format
+    source: Literal["builtin", "cache", "custom", "hub"]
+    """Where the entry comes from: our catalog, files found in the cache, a person, a Hub repository
+    that was asked for by name."""
+    quantization: str | None = None
+    size_bytes: int | None = None
+    """Bytes of all its files; an estimate while `size_exact` is False."""
+    size_exact: bool = False
+    downloaded: bool = False
+    custom: bool = False
+    local: bool = False
+    """Whether it lies at a path outside the cache, and so is never deleted by modeldeck."""
+    repo: str | None = None
+    revision: str | None = None
+    """The commit that is downloaded; None when not downloaded or not from the Hub."""
+    path: str | None = None
+    """What an engine is given: the first GGUF file or the MLX folder; None when not downloaded."""
+    projector: str | None = None
+    """Path of the vision projector on disk; None where there is none."""
+    parameters: float | None = None
+    """In billions."""
+    context_length: int | None = None
+    """The context length the model was trained for, in tokens."""
+    architecture: str | None = None
+    license: str | None = None
+    gated: bool = False
+    usage: tuple[str, ...] = ()
+    """Among `chat`, `code`, `vision`, `embedding`."""
+    description: str = ""
+    version: str = ""
+    created_at: str = "2026-01-01T00:00:00Z"
+    """ISO 8601, UTC."""
+    engine: Engine | None = None
+    """The engine that would load it on this machine; None where there is none."""
+    documented: dict[str, Any] = field(default_factory=dict)
+    """Fields of the documented API that modeldeck keeps for the caller and does not use itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSeed:
+    """What a person gives to add a custom model."""
+
+    unique: str | None = None
+    """`owner/repo:VARIANT`, `owner/repo`, `hf://owner/repo/file`, an https URL of a GGUF file, or
+    an absolute path of a GGUF file or an MLX folder; None for an entry without files."""
+    name: str | None = None
+    version: str | None = None
+    description: str = ""
+    created_at: str | None = None
+    documented: dict[str, Any] = field(default_factory=dict)

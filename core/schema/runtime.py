@@ -1,0 +1,136 @@
+"""Engines and the models they have loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from core.schema.errors import ErrorInfo
+from core.schema.memory import Forecast
+from core.schema.models import Engine, Format
+
+KvCacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """An engine that this machine could run."""
+
+    name: Engine
+    version: str | None = None
+    available: bool = False
+    why_not: str | None = None
+    """Why it is not available, with the command that installs it."""
+    formats: tuple[Format, ...] = ()
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """A LoRA adapter: a small file that changes how a model answers."""
+
+    path: str
+    """Absolute path of a GGUF adapter, or of an MLX adapter folder."""
+    scale: float = 1.0
+    """How strongly it counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How a model is loaded. None means: the setting in force, else the engine's own choice."""
+
+    context_length: int | None = None
+    """In tokens, 16 to 16,777,216."""
+    gpu_layers: int | None = None
+    """Layers placed on the GPU; -1 for all."""
+    kv_cache_type: KvCacheType | None = None
+    flash_attention: bool | None = None
+    threads: int | None = None
+    batch_size: int | None = None
+    mmap: bool | None = None
+    mlock: bool | None = None
+    embedding: bool | None = None
+    """Load for embeddings instead of text."""
+    loras: tuple[Lora, ...] | None = None
+    """Adapters laid over the weights, in this order."""
+    draft_model: str | None = None
+    """A small model of the same vocabulary that guesses ahead: its id, unique or short name."""
+    draft_tokens: int | None = None
+    """How many tokens it guesses at a time."""
+    idle_ttl_s: float | None = None
+    """Unload after this long without a request; 0 for never."""
+    pinned: bool | None = None
+    """Never unloaded to make room."""
+
+
+class InstanceState(StrEnum):
+    """States of an instance; `core.runtime.lifecycle` says what may follow what."""
+
+    STARTING = "starting"
+    READY = "ready"
+    BUSY = "busy"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def live(self) -> bool:
+        """Whether the instance is loaded or being loaded."""
+        return self in (InstanceState.STARTING, InstanceState.READY, InstanceState.BUSY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A loaded model: one engine process."""
+
+    id: str
+    model_id: str
+    unique: str
+    state: InstanceState
+    engine: Engine
+    pid: int | None = None
+    context_length: int | None = None
+    progress: float | None = None
+    """Fraction of the load that is done; None when the engine cannot tell."""
+    stage: str = ""
+    """What a starting instance is doing, in a word or two."""
+    forecast: Forecast | None = None
+    measured_bytes: int | None = None
+    """PSS (Linux) or footprint (macOS) of the process, else RSS; None before the first sample."""
+    private_bytes: int | None = None
+    """Memory that only this process holds: what comes back for certain when it ends."""
+    peak_bytes: int | None = None
+    """The largest resident size since the process started."""
+    engine_bytes: int | None = None
+    """What the engine itself counts as taken: weights and KV cache; None where it does not tell."""
+    engine_peak_bytes: int | None = None
+    """The most it counted during the last answer, temporary arrays included."""
+    load_s: float | None = None
+    idle_s: float | None = None
+    """Time since the last request ended; None while busy or before it is ready."""
+    requests: int = 0
+    """Requests that are running or waiting."""
+    tokens_per_s: float | None = None
+    """Of the last answer."""
+    time_to_first_token_s: float | None = None
+    """Of the last answer."""
+    options: LoadOptions = field(default_factory=LoadOptions)
+    started_at: str = ""
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnloadReceipt:
+    """What unloading really gave back."""
+
+    instance_id: str
+    model_id: str
+    unique: str
+    before_bytes: int | None
+    """Memory the engine process held (as `Instance.measured_bytes`) when it was told to end."""
+    after_bytes: int | None
+    """Memory it still holds: 0 when the process is gone."""
+    freed_bytes: int | None
+    seconds: float
+    process_gone: bool

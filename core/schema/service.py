@@ -1,0 +1,79 @@
+"""The core itself: its machine, its settings, its log and audit trail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The machine and the core that serves it."""
+
+    name: str
+    version: str
+    """Version of modeldeck."""
+    started_at: str
+    """When the core started: ISO 8601, UTC, ending in Z."""
+    id: str = ""
+    """A UUID of this installation, kept across restarts."""
+    pid: int = 0
+    platform: str = ""
+    """Operating system and processor, such as `linux x86_64`."""
+    urls: tuple[str, ...] = ()
+    """Where the API answers over TCP."""
+    socket: str | None = None
+    """Path of the Unix socket the API answers on."""
+    hub: str = ""
+    """The Hub endpoint in force."""
+    hub_error: str | None = None
+    """Why the Hub could not be asked the last time; None when it answered, or was not asked yet."""
+    notices: tuple[str, ...] = ()
+    """What a person should know, such as a bad line in the configuration file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line of the core's or an engine's log."""
+
+    seq: int
+    at: str
+    level: Literal["debug", "info", "warning", "error"]
+    source: str
+    """`core`, or `engine:` and the instance id."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One action that changed something."""
+
+    at: str
+    origin: str
+    """Who asked: `unix` with the user id, or the peer's address."""
+    action: str
+    target: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings in force that a front end shows; the whole configuration is in `core.config`."""
+
+    jobs_at_once: int = 2
+    rate_limit_bytes_per_s: int | None = None
+    """What a person set for all downloads together; None for no limit."""
+    rate_in_force_bytes_per_s: int | None = None
+    """What holds at this moment, by the schedule and the good neighbour."""
+    rate_reason: Literal["", "schedule", "give way"] = ""
+    """Why that is not what was set; empty where it is."""
+    schedule: dict[str, int | Literal["none"]] = field(default_factory=dict)
+    """Limits by part of the day, `01:00-07:00`, in bytes per second."""
+    give_way: bool = False
+    """Whether downloads hold back while an attached front end waits in line."""
+    disk_floor_bytes: int = 0
+    memory_budget_bytes: int | None = None
+    """What a person lets models take together; None for what the machine has."""
+    context_length: int = 8192
+    idle_ttl_s: float = 0
+    when_full: Literal["refuse", "unload_idle"] = "refuse"
