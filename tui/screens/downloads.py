@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 from rich.text import Text
-from textual import events, on, work
+from textual import work
 from textual.app import ComposeResult
 
-from core.errors import DeckError
 from core.schema import Download, DownloadState, Settings
 from tui import format as fmt
 from tui import written
 from tui.commands import Command, bindings
 from tui.screens import downloads_rows as drawn
+from tui.screens.downloads_commands import COMMANDS
 from tui.screens.downloads_rows import ACTIVE, ENDED, Row
-from tui.screens.view import View
-from tui.theme import Ink, ink
+from tui.screens.listing import Listing
 from tui.widgets.bars import STRONG, History, Lines, fitted, spark, wrapped
 from tui.widgets.table import Table
-
-if TYPE_CHECKING:
-    from core.client import Client
 
 RATE_S = 60.0
 """How far back the rate is drawn."""
@@ -34,76 +29,11 @@ RATE_CELLS = 15
 ABOUT_LINES = 5
 """Lines below the table at most; the Log view has the rest."""
 
-COMMANDS = (
-    Command(
-        name="cancel",
-        keys="c",
-        label="cancel",
-        help="Cancel the download; what arrived is kept for another time.",
-        marks=True,
-    ),
-    Command(
-        name="pause",
-        keys="p",
-        label="pause",
-        help="Pause the download, or let it go on.",
-        marks=True,
-    ),
-    Command(
-        name="retry",
-        keys="r",
-        label="retry",
-        help="Try a failed or canceled download again.",
-        marks=True,
-    ),
-    Command(name="files", keys="enter", label="files", help="Show its files, or hide them."),
-    Command(
-        name="earlier",
-        keys="K",
-        label="up",
-        help="Move the download up in the queue; the first ones run.",
-    ),
-    Command(
-        name="later",
-        keys="J",
-        label="down",
-        help="Move the download down in the queue.",
-    ),
-    Command(
-        name="limit",
-        keys="b",
-        label="limit",
-        help="Limit the rate of all downloads together.",
-    ),
-    Command(
-        name="limit_one",
-        keys="B",
-        label="limit this",
-        help="Limit the rate of this download alone.",
-        marks=True,
-    ),
-    Command(
-        name="discard",
-        keys="C",
-        label="cancel, delete",
-        help="Cancel the download and delete what arrived; asks first.",
-        marks=True,
-    ),
-    Command(
-        name="clear",
-        keys="X",
-        label="clear finished",
-        help="Take everything that ended off the list.",
-    ),
-    Command(name="copy", keys="y", label="copy name", help="Copy the model's name.", footer=False),
-)
 
-
-class Downloads(View):
+class Downloads(Listing[Row, Download]):
     """The jobs, with what is to be said of the one under the cursor below them."""
 
     DEFAULT_CSS = """
-    Downloads { padding: 0 1; }
     Downloads #head { margin: 0 0 1 2; }
     Downloads #about { margin: 1 0 0 2; max-height: 5; }
     Downloads.low #head { margin: 0 0 0 2; }
@@ -111,6 +41,7 @@ class Downloads(View):
     """
     NAME = "downloads"
     TITLE = "Downloads"
+    NOUN = "download"
     COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
@@ -124,7 +55,7 @@ class Downloads(View):
         yield Lines(id="head")
         yield Table[Row](
             drawn.COLUMNS,
-            lambda row: drawn.line(row, self.dashboard.glyphs, self._inks),
+            lambda row: drawn.line(row, self.dashboard.glyphs, self.inks),
             self.dashboard.glyphs,
             "Nothing is being downloaded.\nThe Catalog is where models are found.",
         )
@@ -133,18 +64,8 @@ class Downloads(View):
     def on_mount(self) -> None:
         """The head has a clock of its own: a rate of zero is news, too."""
         self.set_interval(RATE_S / RATE_SLOTS, self._tick)
-        self.dashboard.theme_changed_signal.subscribe(self, lambda _: self._draw())
 
     # Drawing
-
-    @property
-    def _inks(self) -> Ink:
-        return ink(self.dashboard.theme_variables)
-
-    @property
-    def table(self) -> Table[Row]:
-        """The table of jobs."""
-        return self.query_one(Table)
 
     @property
     def jobs(self) -> list[Download]:
@@ -155,22 +76,7 @@ class Downloads(View):
         """Draw what changed."""
         if self.is_mounted:
             self._tick()
-            self._draw()
-
-    def activated(self) -> None:
-        """The keys belong to the table."""
-        self._draw()
-        self.table.focus()
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Where it is low, the table gets the lines."""
-        self.set_class(event.size.height < 16, "low")
-        self._draw()
-
-    @on(Table.Highlighted)
-    def _highlighted(self, event: Table.Highlighted) -> None:
-        event.stop()
-        self._draw_about()
+            self.redraw()
 
     def _tick(self) -> None:
         if self.state is not None:
@@ -178,19 +84,22 @@ class Downloads(View):
         if self.display:
             self._draw_head()
 
-    def _draw(self) -> None:
-        if not self.display:
-            return
+    def thing(self, row: Row) -> Download:
+        """The job, also of a row that shows one of its files."""
+        return row.job
+
+    def draw(self) -> None:
+        """The head, the jobs, and what is said of one of them."""
         self._draw_head()
         rows = drawn.rows(self.state, self._opened) if self.state else []
         self.table.show(rows, key=lambda row: row.key)
-        self._draw_about()
+        self.draw_below()
 
     def _draw_head(self) -> None:
         if self.state is None:
-            self.query_one("#head", Lines).show([Text("waiting for the core", self._inks.muted)])
+            self.query_one("#head", Lines).show(self.waiting)
             return
-        glyphs, inks = self.dashboard.glyphs, self._inks
+        glyphs, inks = self.dashboard.glyphs, self.inks
         shape = spark(self._rate.values(time.monotonic(), RATE_CELLS), None, glyphs, inks)
         rate = fmt.rate(drawn.rate_bytes_per_s(self.jobs))
         settings = self.state.settings
@@ -204,95 +113,63 @@ class Downloads(View):
         ]
         self.query_one("#head", Lines).show([fitted(parts, self.size.width - 4)])
 
-    def _draw_about(self) -> None:
+    def draw_below(self) -> None:
+        """Why the job under the cursor stands where it stands, and what to do about it."""
         row = self.table.cursor_item
-        lines = drawn.about(row.job, self.dashboard.glyphs, self._inks) if row else []
+        lines = drawn.about(row.job, self.dashboard.glyphs, self.inks) if row else []
         width = max(10, self.size.width - 4)
         said = [part for line in lines for part in wrapped(line, width, 2)]
         self.query_one("#about", Lines).show(said[:ABOUT_LINES])
 
     # Verbs
 
-    def _chosen(self, states: Sequence[DownloadState], verb: str) -> list[Download]:
-        """The marked jobs, or the one under the cursor, as far as the verb means something."""
-        jobs = {row.job.id: row.job for row in self.table.marked}.values()
-        fitting = [job for job in jobs if job.state in states]
-        if jobs and not fitting:
-            first = next(iter(jobs))
-            self.dashboard.say(f"{first.unique} is {first.state}: there is nothing to {verb}.")
-        return fitting
-
-    def _each(
-        self,
-        jobs: Sequence[Download],
-        act: Callable[[Client, str], Awaitable[Download | None]],
-        words: Callable[[Sequence[Download]], str],
-    ) -> None:
-        """Do it to each job, whatever comes of the others; what went wrong is said of each."""
-
-        async def one(client: Client, job: Download) -> Download | DeckError:
-            try:
-                return await act(client, job.id) or job
-            except DeckError as error:
-                return error
-
-        async def doing(client: Client) -> list[Download]:
-            answers = await asyncio.gather(*(one(client, job) for job in jobs))
-            errors = [answer for answer in answers if isinstance(answer, DeckError)]
-            for error in errors[1:]:
-                self.dashboard.say(str(error), "error")
-            if errors:
-                raise errors[0]
-            return [answer for answer in answers if isinstance(answer, Download)]
-
-        if jobs:
-            self.table.unmark()
-            self.perform(doing, words)
+    def _in(self, states: Sequence[DownloadState], verb: str) -> list[Download]:
+        return self.chosen(lambda job: job.state in states, verb)
 
     def action_cancel(self) -> None:
         """Cancel; the partial files stay."""
-        jobs = self._chosen((*ACTIVE, "paused", "failed"), "cancel")
-        self._each(jobs, lambda client, key: client.cancel_download(key), self._kept)
+        jobs = self._in((*ACTIVE, "paused", "failed"), "cancel")
+        self.each(jobs, lambda client, job: client.cancel_download(job.id), self._kept)
 
     def _kept(self, jobs: Sequence[Download]) -> str:
         kept = fmt.size(sum(job.received_bytes for job in jobs))
-        return f"{_named(jobs)} canceled: {kept} kept, {self.key_of('retry')} fetches the rest"
+        return f"{self.named(jobs)} canceled: {kept} kept, {self.key_of('retry')} fetches the rest"
 
     @work
     async def action_discard(self) -> None:
         """Cancel and delete what arrived, after showing how much that is."""
         states: tuple[DownloadState, ...] = (*ACTIVE, "paused", "failed", "canceled")
-        jobs = self._chosen(states, "cancel")
+        jobs = self._in(states, "cancel")
         if jobs and await self.confirm(drawn.discarding(jobs), "deletes it"):
             freed = sum(job.received_bytes for job in jobs)
-            self._each(
+            self.each(
                 jobs,
-                lambda client, key: client.cancel_download(key, discard=True),
-                lambda done: f"{_named(done)} canceled: {fmt.size(freed)} deleted",
+                lambda client, job: client.cancel_download(job.id, discard=True),
+                lambda done: f"{self.named(done)} canceled: {fmt.size(freed)} deleted",
             )
 
     def action_pause(self) -> None:
         """Pause what runs; where nothing does, let what is paused go on."""
-        jobs = self._chosen((*ACTIVE, "paused"), "pause")
+        jobs = self._in((*ACTIVE, "paused"), "pause")
         running = [job for job in jobs if job.state in ACTIVE]
         if running:
-            self._each(
+            self.each(
                 running,
-                lambda client, key: client.pause_download(key),
-                lambda done: f"{_named(done)} paused; {self.key_of('pause')} lets it go on",
+                lambda client, job: client.pause_download(job.id),
+                lambda done: f"{self.named(done)} paused; {self.key_of('pause')} lets it go on",
             )
         else:
             self._resume(jobs, "goes on")
 
     def action_retry(self) -> None:
         """Try again what failed, or was canceled or paused."""
-        self._resume(self._chosen(("failed", "canceled", "paused"), "retry"), "is fetched again")
+        self._resume(self._in(("failed", "canceled", "paused"), "retry"), "is fetched again")
 
     def _resume(self, jobs: Sequence[Download], words: str) -> None:
-        self._each(
+        self.each(
             jobs,
-            lambda client, key: client.resume_download(key),
-            lambda done: f"{_named(done)} {words}",
+            lambda client, job: client.resume_download(job.id),
+            lambda done: f"{self.named(done)} {words}",
         )
 
     def action_earlier(self) -> None:
@@ -335,20 +212,20 @@ class Downloads(View):
     @work
     async def action_limit_one(self) -> None:
         """Ask how fast the marked jobs, or the one under the cursor, may be; each by itself."""
-        jobs = self._chosen((*ACTIVE, "paused", "failed", "canceled"), "limit")
+        jobs = self._in((*ACTIVE, "paused", "failed", "canceled"), "limit")
         if not jobs:
             return
 
         def act(rate: int | None) -> None:
             words = "no limit of its own" if rate is None else f"{fmt.rate(rate)} at most"
-            self._each(
+            self.each(
                 jobs,
-                lambda client, key: client.limit_download(key, rate),
-                lambda done: f"{_named(done)}: {words}",
+                lambda client, job: client.limit_download(job.id, rate),
+                lambda done: f"{self.named(done)}: {words}",
             )
 
         now = _rate(jobs[0].rate_limit_bytes_per_s)
-        label = f"Limit of {_named(jobs)}{' each' if len(jobs) > 1 else ''}"
+        label = f"Limit of {self.named(jobs)}{' each' if len(jobs) > 1 else ''}"
         await self.enter(label, now, written.RATE_FORMS, written.rate, act)
 
     @work
@@ -361,31 +238,20 @@ class Downloads(View):
         plan = drawn.clearing(jobs)
         if plan and not await self.confirm(plan, "clears them"):
             return
-        self._each(
+        self.each(
             jobs,
-            lambda client, key: client.remove_download(key),
+            lambda client, job: client.remove_download(job.id),
             lambda done: f"{fmt.number(len(done), 'download')} cleared",
         )
 
-    @on(Table.Chosen)
-    def _files(self, event: Table.Chosen) -> None:
-        event.stop()
-        self.action_files()
-
-    def action_files(self) -> None:
+    def action_open_row(self) -> None:
         """Show the files of the job under the cursor, or hide them."""
         row = self.table.cursor_item
         if row is None:
             return
         self._opened ^= {row.job.id}
-        self._draw()
+        self.draw()
         self.table.move_to(row.job.id)
-
-    def action_copy(self) -> None:
-        """Copy the model's name to the clipboard of the terminal."""
-        if (row := self.table.cursor_item) is not None:
-            self.app.copy_to_clipboard(row.job.unique)
-            self.dashboard.say(f"{row.job.unique} copied", "done")
 
     def dismiss(self) -> bool:
         """Take the marks away, then hide the files."""
@@ -393,7 +259,7 @@ class Downloads(View):
             return True
         had = bool(self._opened)
         self._opened.clear()
-        self._draw()
+        self.draw()
         return had
 
 
@@ -409,7 +275,3 @@ def _limited(settings: Settings) -> str:
         return words
     holds = "no limit" if now is None else fmt.rate(now)
     return f"{words}; {holds} for now ({settings.rate_reason})"
-
-
-def _named(jobs: Sequence[Download]) -> str:
-    return jobs[0].unique if len(jobs) == 1 else fmt.number(len(jobs), "download")

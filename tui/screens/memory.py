@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.text import Text
-from textual import events, on, work
+from textual import work
 from textual.app import ComposeResult
 
 from core.errors import DeckError
@@ -24,13 +23,10 @@ from tui import format as fmt
 from tui import pages, written
 from tui.commands import Command, bindings
 from tui.screens import memory_rows as drawn
-from tui.screens.view import View
-from tui.theme import Ink, ink
+from tui.screens.listing import Listing
+from tui.screens.memory_commands import COMMANDS
 from tui.widgets.bars import History, Lines, wrapped
 from tui.widgets.table import Table
-
-if TYPE_CHECKING:
-    from core.client import Client
 
 PAST_S = 600.0
 """How far back memory is drawn."""
@@ -43,61 +39,11 @@ LOG_KEPT = 200
 
 PARTIALS = CacheSelection(partials=True)
 
-COMMANDS = (
-    Command(
-        name="unload",
-        keys="u",
-        label="unload",
-        help="Unload the model, or call its load off; take a failed one off the list.",
-        marks=True,
-    ),
-    Command(
-        name="unload_all",
-        keys="U",
-        label="unload all",
-        help="Unload every model that is not pinned.",
-    ),
-    Command(
-        name="details",
-        keys="enter",
-        label="details",
-        help="Show the options, history and log of the instance, or hide them.",
-    ),
-    Command(
-        name="pin",
-        keys="i",
-        label="pin",
-        help="Pin the model, so that it is not unloaded with all or to make room; or let it loose.",
-        marks=True,
-    ),
-    Command(
-        name="idle_time",
-        keys="T",
-        label="idle time",
-        help="Unload the model once it has been idle for so long.",
-        marks=True,
-    ),
-    Command(
-        name="budget",
-        keys="m",
-        label="budget",
-        help="Set what models may take of the memory together.",
-    ),
-    Command(
-        name="prune",
-        keys="P",
-        label="prune",
-        help="Delete partial files that no download goes on with; asks first.",
-    ),
-    Command(name="copy", keys="y", label="copy name", help="Copy the model's name.", footer=False),
-)
 
-
-class Memory(View):
+class Memory(Listing[Instance, Instance]):
     """The machine on top, the instances, and the disk; below them the instance that is open."""
 
     DEFAULT_CSS = """
-    Memory { padding: 0 1; }
     Memory #machine { margin: 0 0 1 2; }
     Memory #disk { margin: 1 0 0 2; }
     Memory #details { display: none; height: 1fr; margin: 1 0 0 0; padding: 0 2;
@@ -110,6 +56,7 @@ class Memory(View):
     """
     NAME = "memory"
     TITLE = "Memory"
+    NOUN = "model"
     COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
@@ -129,7 +76,7 @@ class Memory(View):
                 instance,
                 self.state.models if self.state else {},
                 self.dashboard.glyphs,
-                self._inks,
+                self.inks,
             ),
             self.dashboard.glyphs,
             "No model is loaded.\nThe Catalog is where models are loaded.",
@@ -140,18 +87,8 @@ class Memory(View):
     def on_mount(self) -> None:
         """The log of an open instance is looked at as long as it is open."""
         self.set_interval(LOG_S, self._look_at_log)
-        self.dashboard.theme_changed_signal.subscribe(self, lambda _: self._draw())
 
     # Drawing
-
-    @property
-    def _inks(self) -> Ink:
-        return ink(self.dashboard.theme_variables)
-
-    @property
-    def table(self) -> Table[Instance]:
-        """The table of instances."""
-        return self.query_one(Table)
 
     @property
     def instances(self) -> list[Instance]:
@@ -169,31 +106,17 @@ class Memory(View):
             past.add(now, instance.measured_bytes)
         for gone in self._pasts.keys() - self.state.instances.keys():
             del self._pasts[gone]
-        self._draw()
+        self.redraw()
 
-    def activated(self) -> None:
-        """The keys belong to the table."""
-        self._draw()
-        self.table.focus()
+    def thing(self, row: Instance) -> Instance:
+        """The instance itself."""
+        return row
 
-    def on_resize(self, event: events.Resize) -> None:
-        """Where it is low, the table gets the lines."""
-        self.set_class(event.size.height < 16, "low")
-        self._draw()
-
-    @on(Table.Highlighted)
-    def _highlighted(self, event: Table.Highlighted) -> None:
-        event.stop()
-        self._log = ()
-        self._draw_details()
-        self._look_at_log()
-
-    def _draw(self) -> None:
-        if not self.display:
-            return
-        glyphs, inks, width = self.dashboard.glyphs, self._inks, self.size.width - 4
+    def draw(self) -> None:
+        """The machine, the instances, the disk, and what is open."""
+        glyphs, inks, width = self.dashboard.glyphs, self.inks, self.size.width - 4
         if self.state is None:
-            self.query_one("#machine", Lines).show([Text("waiting for the core", inks.muted)])
+            self.query_one("#machine", Lines).show(self.waiting)
             return
         past = self._past.values(time.monotonic(), drawn.past_width(width))
         machine = drawn.machine(self.state, past, width, self.key_of("budget"), glyphs, inks)
@@ -202,6 +125,12 @@ class Memory(View):
         disk = drawn.disk(self.state, self.key_of("prune"), glyphs, inks, width)
         self.query_one("#disk", Lines).show([disk])
         self._draw_details()
+
+    def draw_below(self) -> None:
+        """Another instance is under the cursor: all of it is shown, where that is open."""
+        self._log = ()
+        self._draw_details()
+        self._look_at_log()
 
     def _draw_details(self) -> None:
         if not self.has_class("open"):
@@ -213,10 +142,10 @@ class Memory(View):
         width = max(10, pane.size.width)
         history = self._pasts.get(instance.id)
         past = history.values(time.monotonic(), drawn.past_width(width)) if history else []
-        facts = drawn.facts(instance, past, self.dashboard.glyphs, self._inks)
+        facts = drawn.facts(instance, past, self.dashboard.glyphs, self.inks)
         lines = [part for line in facts for part in wrapped(line, width, drawn.LABEL)]
         room = max(0, pane.size.height - len(lines) - 1)
-        said = drawn.log(self._log[-room:] if room else (), self._inks)
+        said = drawn.log(self._log[-room:] if room else (), self.inks)
         for line in said:
             line.truncate(width, overflow="ellipsis")
         pane.show([*lines, Text(), *said])
@@ -243,16 +172,12 @@ class Memory(View):
     # Verbs
 
     def action_unload(self) -> None:
-        """Unload the marked instances, or the one under the cursor."""
-        wanted = [i for i in self.table.marked if i.state is not InstanceState.STOPPING]
-        if wanted:
-            self.table.unmark()
-            self._unload(wanted)
-
-    def _unload(self, wanted: Sequence[Instance]) -> None:
-        """One receipt each, as they come; what went wrong with one does not stop the others."""
-        for instance in wanted:
-            self.perform(partial(_unload, instance.id), partial(_unloaded, instance.state))
+        """Unload the marked instances, or the one under the cursor; failed ones are taken off."""
+        wanted = self.chosen(lambda i: i.state is not InstanceState.STOPPING, "unload")
+        failed = [instance for instance in wanted if instance.state is InstanceState.FAILED]
+        live = [instance for instance in wanted if instance not in failed]
+        for instances, words in ((failed, _taken_off), (live, _unloaded)):
+            self.each(instances, lambda client, instance: client.unload(instance.id), words)
 
     def action_unload_all(self) -> None:
         """Unload everything, with one receipt."""
@@ -262,46 +187,37 @@ class Memory(View):
         if all(instance.options.pinned for instance in self.instances if instance.state.live):
             self.dashboard.say(f"All that is loaded is pinned; {self.key_of('pin')} lets it loose.")
             return
-        self.perform(lambda client: client.unload_all(), _unloaded_all)
-
-    def _live(self) -> list[Instance]:
-        """The marked instances, or the one under the cursor, as far as they are loaded."""
-        marked = self.table.marked
-        live = [instance for instance in marked if instance.state.live]
-        if marked and not live:
-            self.dashboard.say(f"{marked[0].unique} is {marked[0].state}.")
-        return live
+        self.perform(lambda client: client.unload_all(), _unloaded)
 
     def _change(self, wanted: Sequence[Instance], words: str, **changes: bool | float) -> None:
-        """Change each instance, with one receipt each."""
-        self.table.unmark()
-        for instance in wanted:
-            self.perform(
-                partial(_change, instance.id, changes), lambda told: f"{told.unique} {words}"
-            )
+        self.each(
+            wanted,
+            lambda client, instance: client.change_instance(instance.id, **changes),
+            lambda done: f"{self.named(done)}: {words}",
+        )
 
     def action_pin(self) -> None:
         """Pin the marked instances, or the one under the cursor; where all are, let them loose."""
-        wanted = self._live()
+        wanted = self.chosen(_live, "pin")
         pinned = not all(instance.options.pinned for instance in wanted)
-        words = "is pinned: only you unload it" if pinned else "is pinned no more"
-        self._change(wanted, words, pinned=pinned)
+        self._change(
+            wanted, "pinned, only you unload it" if pinned else "pinned no more", pinned=pinned
+        )
 
     @work
     async def action_idle_time(self) -> None:
         """Ask after how long without a request they are unloaded."""
-        wanted = self._live()
+        wanted = self.chosen(_live, "unload")
         if not wanted:
             return
 
         def act(seconds: float) -> None:
-            words = f"goes after {fmt.duration(seconds)} idle" if seconds else "stays when idle"
+            words = f"unloaded after {fmt.duration(seconds)} idle" if seconds else "stays when idle"
             self._change(wanted, words, idle_ttl_s=seconds)
 
-        named = wanted[0].unique if len(wanted) == 1 else fmt.number(len(wanted), "model")
         now = wanted[0].options.idle_ttl_s
         await self.enter(
-            f"Unload {named} when idle for",
+            f"Unload {self.named(wanted)} when idle for",
             fmt.duration(now) if now else "",
             written.TIME_FORMS,
             written.span,
@@ -345,12 +261,7 @@ class Memory(View):
         except DeckError as error:
             self.dashboard.say(str(error), "error")
 
-    @on(Table.Chosen)
-    def _chosen(self, event: Table.Chosen) -> None:
-        event.stop()
-        self.action_details()
-
-    def action_details(self) -> None:
+    def action_open_row(self) -> None:
         """Show everything about the instance under the cursor, or hide it."""
         if self.table.cursor_item is None and not self.has_class("open"):
             return
@@ -358,12 +269,6 @@ class Memory(View):
         self._log = ()
         self.call_after_refresh(self._draw_details)
         self._look_at_log()
-
-    def action_copy(self) -> None:
-        """Copy the model's name to the clipboard of the terminal."""
-        if (instance := self.table.cursor_item) is not None:
-            self.app.copy_to_clipboard(instance.unique)
-            self.dashboard.say(f"{instance.unique} copied", "done")
 
     def dismiss(self) -> bool:
         """Hide the details, then take the marks away."""
@@ -373,12 +278,8 @@ class Memory(View):
         return self.table.unmark()
 
 
-async def _unload(instance_id: str, client: Client) -> UnloadReceipt:
-    return await client.unload(instance_id)
-
-
-async def _change(instance_id: str, changes: Mapping[str, Any], client: Client) -> Instance:
-    return await client.change_instance(instance_id, **changes)
+def _live(instance: Instance) -> bool:
+    return instance.state.live
 
 
 def _budgeted(settings: Settings) -> str:
@@ -387,13 +288,12 @@ def _budgeted(settings: Settings) -> str:
     return f"models may take {fmt.memory(settings.memory_budget_bytes)} together"
 
 
-def _unloaded(was: InstanceState, receipt: UnloadReceipt) -> str:
-    if was is InstanceState.FAILED:
-        return f"{receipt.unique} taken off the list"
-    return pages.unloaded(receipt)
+def _taken_off(receipts: Sequence[UnloadReceipt]) -> str:
+    names = ", ".join(receipt.unique for receipt in receipts)
+    return f"{names} taken off the list"
 
 
-def _unloaded_all(receipts: Sequence[UnloadReceipt]) -> str:
+def _unloaded(receipts: Sequence[UnloadReceipt]) -> str:
     if len(receipts) == 1:
         return pages.unloaded(receipts[0])
     freed = sum(receipt.freed_bytes or 0 for receipt in receipts)

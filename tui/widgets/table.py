@@ -26,58 +26,19 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui import format as fmt
-from tui.commands import Command, bindings
+from tui.commands import bindings
 from tui.format import Glyphs
 from tui.widgets import cells
 from tui.widgets.cells import Cell
 from tui.widgets.columns import Column, Slot, arrange
+from tui.widgets.table_commands import COMMANDS, SCOPE
 
-__all__ = ["COMMANDS", "Cell", "Column", "Line", "Table"]
+__all__ = ["COMMANDS", "SCOPE", "Cell", "Column", "Line", "Table"]
 
 T = TypeVar("T")
 
 GUTTER = 2
 """Cells at the left: the sign of the cursor or of a mark, and a space."""
-
-SCOPE = "table"
-
-COMMANDS = (
-    Command(name="down", keys="j,down", label="down", help="Move down.", action="move(1)"),
-    Command(name="up", keys="k,up", label="up", help="Move up.", action="move(-1)"),
-    Command(name="first", keys="g,home", label="first", help="Go to the first row."),
-    Command(name="last", keys="G,end", label="last", help="Go to the last row."),
-    Command(
-        name="half_down",
-        keys="ctrl+d",
-        label="half a page down",
-        help="Move half a page down.",
-        action="turn(0.5)",
-    ),
-    Command(
-        name="half_up",
-        keys="ctrl+u",
-        label="half a page up",
-        help="Move half a page up.",
-        action="turn(-0.5)",
-    ),
-    Command(
-        name="page_down",
-        keys="pagedown,ctrl+f",
-        label="page down",
-        help="Move a page down.",
-        action="turn(1)",
-    ),
-    Command(
-        name="page_up",
-        keys="pageup,ctrl+b",
-        label="page up",
-        help="Move a page up.",
-        action="turn(-1)",
-    ),
-    Command(name="mark", keys="space", label="mark", help="Mark the row, or take its mark away."),
-    Command(name="choose", keys="enter", label="open", help="Open the row."),
-)
-"""The keys of every table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ async def test_unload_acts_on_every_marked_row(screen: Any) -> None:
         await at.until(lambda: len(table(at).items) == 2)
         await at.press("space", "space", "u")
         await at.until(lambda: not at.state.instances)
-        await at.until(lambda: sum("unloaded" in m.text for m in at.app.messages) == 2)
+        await at.until(lambda: any("2 models unloaded: freed" in m.text for m in at.app.messages))
 
 
 async def test_unload_all_gives_one_receipt(screen: Any) -> None:
@@ -194,13 +194,13 @@ async def test_a_pinned_model_is_not_unloaded_with_all(screen: Any) -> None:
     async with screen("memory", before=lambda c: load(c, TINY, OTHER)) as at:
         await at.until(lambda: len(table(at).items) == 2)
         await at.press("g", "i")
-        await at.sees(f"{TINY} is pinned: only you unload it", " s pin")
+        await at.sees(f"{TINY}: pinned, only you unload it", " s pin")
         await at.press("U")
         await at.until(lambda: [i.unique for i in at.state.instances.values()] == [TINY])
         await at.press("U")
         await at.sees("All that is loaded is pinned; i lets it loose.")
         await at.press("i")
-        await at.sees(f"{TINY} is pinned no more")
+        await at.sees(f"{TINY}: pinned no more")
         await at.until(lambda: not table(at).items[0].options.pinned)
         await at.press("U")
         await at.until(lambda: not at.state.instances)
@@ -224,7 +224,7 @@ async def test_the_idle_time_is_written_on_a_line(screen: Any) -> None:
         await at.press(*"soon", "enter")
         await at.sees("'soon' is no time.")
         await at.press(*(["backspace"] * 4), *"1h30m", "enter")
-        await at.sees(f"{TINY} goes after 1h30m idle")
+        await at.sees(f"{TINY}: unloaded after 1h30m idle")
         await at.until(
             lambda: [i.options.idle_ttl_s for i in at.state.instances.values()] == [5400]
         )

@@ -1,0 +1,76 @@
+"""The keys of Downloads."""
+
+from __future__ import annotations
+
+from tui.commands import Command
+
+COMMANDS = (
+    Command(
+        name="cancel",
+        keys="c",
+        label="cancel",
+        help="Cancel the download; what arrived is kept for another time.",
+        marks=True,
+    ),
+    Command(
+        name="pause",
+        keys="p",
+        label="pause",
+        help="Pause the download, or let it go on.",
+        marks=True,
+    ),
+    Command(
+        name="retry",
+        keys="r",
+        label="retry",
+        help="Try a failed or canceled download again.",
+        marks=True,
+    ),
+    Command(
+        name="files",
+        keys="enter",
+        label="files",
+        help="Show its files, or hide them.",
+        action="open_row",
+    ),
+    Command(
+        name="earlier",
+        keys="K",
+        label="up",
+        help="Move the download up in the queue; the first ones run.",
+    ),
+    Command(
+        name="later",
+        keys="J",
+        label="down",
+        help="Move the download down in the queue.",
+    ),
+    Command(
+        name="limit",
+        keys="b",
+        label="limit",
+        help="Limit the rate of all downloads together.",
+    ),
+    Command(
+        name="limit_one",
+        keys="B",
+        label="limit this",
+        help="Limit the rate of this download alone.",
+        marks=True,
+    ),
+    Command(
+        name="discard",
+        keys="C",
+        label="cancel, delete",
+        help="Cancel the download and delete what arrived; asks first.",
+        marks=True,
+    ),
+    Command(
+        name="clear",
+        keys="X",
+        label="clear finished",
+        help="Take everything that ended off the list.",
+    ),
+    Command(name="copy", keys="y", label="copy name", help="Copy the model's name.", footer=False),
+)
+"""The first ones stand in the footer where there is little room."""

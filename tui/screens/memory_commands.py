@@ -1,0 +1,56 @@
+"""The keys of Memory."""
+
+from __future__ import annotations
+
+from tui.commands import Command
+
+COMMANDS = (
+    Command(
+        name="unload",
+        keys="u",
+        label="unload",
+        help="Unload the model, or call its load off; take a failed one off the list.",
+        marks=True,
+    ),
+    Command(
+        name="unload_all",
+        keys="U",
+        label="unload all",
+        help="Unload every model that is not pinned.",
+    ),
+    Command(
+        name="details",
+        keys="enter",
+        label="details",
+        help="Show the options, history and log of the instance, or hide them.",
+        action="open_row",
+    ),
+    Command(
+        name="pin",
+        keys="i",
+        label="pin",
+        help="Pin the model, so that it is not unloaded with all or to make room; or let it loose.",
+        marks=True,
+    ),
+    Command(
+        name="idle_time",
+        keys="T",
+        label="idle time",
+        help="Unload the model once it has been idle for so long.",
+        marks=True,
+    ),
+    Command(
+        name="budget",
+        keys="m",
+        label="budget",
+        help="Set what models may take of the memory together.",
+    ),
+    Command(
+        name="prune",
+        keys="P",
+        label="prune",
+        help="Delete partial files that no download goes on with; asks first.",
+    ),
+    Command(name="copy", keys="y", label="copy name", help="Copy the model's name.", footer=False),
+)
+"""The first ones stand in the footer where there is little room."""

@@ -1,0 +1,44 @@
+"""The keys of every table."""
+
+from __future__ import annotations
+
+from tui.commands import Command
+
+SCOPE = "table"
+
+COMMANDS = (
+    Command(name="down", keys="j,down", label="down", help="Move down.", action="move(1)"),
+    Command(name="up", keys="k,up", label="up", help="Move up.", action="move(-1)"),
+    Command(name="first", keys="g,home", label="first", help="Go to the first row."),
+    Command(name="last", keys="G,end", label="last", help="Go to the last row."),
+    Command(
+        name="half_down",
+        keys="ctrl+d",
+        label="half a page down",
+        help="Move half a page down.",
+        action="turn(0.5)",
+    ),
+    Command(
+        name="half_up",
+        keys="ctrl+u",
+        label="half a page up",
+        help="Move half a page up.",
+        action="turn(-0.5)",
+    ),
+    Command(
+        name="page_down",
+        keys="pagedown,ctrl+f",
+        label="page down",
+        help="Move a page down.",
+        action="turn(1)",
+    ),
+    Command(
+        name="page_up",
+        keys="pageup,ctrl+b",
+        label="page up",
+        help="Move a page up.",
+        action="turn(-1)",
+    ),
+    Command(name="mark", keys="space", label="mark", help="Mark the row, or take its mark away."),
+    Command(name="choose", keys="enter", label="open", help="Open the row."),
+)
