@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from core.api import reply
+from core.api.outlet import Gone, Outlet
 from core.api.receiver import Exchange, Receiver
 from core.api.router import Route
 from core.api.security import cors_headers
 from core.api.site import Site, log, peer_of
 from core.api.timing import Deadline
-from core.api.upgrade import Gone, Socket, handshake
+from core.api.upgrade import Socket, handshake
 from core.api.wire import Request, Response, StreamResponse, error_response, text_response
 from core.errors import DeckError, RequestTimeout
 
@@ -35,7 +36,6 @@ class Connection(asyncio.Protocol):
         self._cancel_when_gone = False
         self._socket: Socket | None = None
         self._eof = False
-        self._gone = False
         self._origin = ""
 
     # What asyncio calls
@@ -44,10 +44,8 @@ class Connection(asyncio.Protocol):
         """A client is here."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._outlet = Outlet(transport, self._site.limits)
         self._input = Deadline(self._input_expired)
-        self._output = Deadline(transport.abort)
         self._receiver = Receiver(self._site, self._input, over_unix=self._over_unix)
         self._origin = peer_of(transport, over_unix=self._over_unix)
         self._input.set(self._site.limits.head_s)
@@ -56,13 +54,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         if self._socket is not None:
-            self._socket.receive(data)
+            self._socket.receive_data(data)
+            self._regulate()
         else:
             self._fresh = False
             self._receiver.feed(memoryview(data))
             self._advance()
-            if self._receiver.full and not self._receiver.deaf:
-                self._transport.pause_reading()
+            self._regulate()
 
     def eof_received(self) -> bool:
         """The client will send no more; True keeps our side open for answers that are due.
@@ -83,12 +81,11 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over."""
-        self._gone = self._receiver.deaf = True
+        self._receiver.deaf = True
         self._input.close()
-        self._output.close()
+        self._outlet.lost()
         self._receiver.queue.clear()
         self._site.release(self)
-        self._writable.set()
         if self._socket is not None:
             self._socket.lost()
         elif self._task is not None and self._cancel_when_gone:
@@ -96,14 +93,27 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not take what we send."""
-        self._writable.clear()
-        self._output.set(self._site.limits.write_s)
+        self._outlet.pause()
+        self._regulate()
 
     def resume_writing(self) -> None:
         """The client takes it again."""
-        self._writable.set()
-        self._output.clear()
+        self._outlet.resume()
         self._advance()
+
+    def _regulate(self) -> None:
+        """Read on, or not: what a peer sends is not taken in while it has enough waiting here.
+
+        One that does not read what we send could otherwise fill our memory with pongs.
+        """
+        if self._socket is not None:
+            wants = not (self._socket.full or self._outlet.blocked)
+        else:
+            wants = self._receiver.deaf or not self._receiver.full
+        if wants:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
 
     def _input_expired(self) -> None:
         """The client was silent for too long."""
@@ -112,15 +122,14 @@ class Connection(asyncio.Protocol):
             self._receiver.refuse(RequestTimeout("The request did not come in time."))
             self._advance()
         else:
-            self._transport.close()
-            self._output.set(self._site.limits.linger_s)
+            self._outlet.close(self._site.limits.linger_s)
 
     # Answering
 
     def _advance(self) -> None:
         """Handle what is complete, in order, for as long as nothing has to be waited for."""
         queue = self._receiver.queue
-        while self._task is None and queue and self._writable.is_set() and not self._gone:
+        while self._task is None and queue and not (self._outlet.blocked or self._outlet.gone):
             exchange = queue[0]
             if not exchange.complete:
                 if exchange.awaits_continue:
@@ -134,8 +143,7 @@ class Connection(asyncio.Protocol):
                 self._converse(exchange)
             else:
                 self._handle(exchange)
-        if not self._receiver.full:
-            self._transport.resume_reading()
+        self._regulate()
 
     def _handle(self, exchange: Exchange) -> None:
         """Call the handler; one that need not wait is answered here and now."""
@@ -187,14 +195,14 @@ class Connection(asyncio.Protocol):
         keep_alive = exchange.keep_alive and not old and not self._site.stopping
         cors = cors_headers(head, self._site.policy)
         try:
-            if self._gone:
+            if self._outlet.gone:
                 return
             start = reply.stream_head(answer, keep_alive=keep_alive, old=old, extra=cors)
             self._transport.write(start + (b"" if bare else reply.chunk(answer.first, old=old)))
             if not bare:
                 async for data in answer.chunks:
                     self._transport.write(reply.chunk(data, old=old))
-                    await self._drain()
+                    await self._outlet.drain()
                 self._transport.write(b"" if old else reply.LAST_CHUNK)
         except Gone:
             return
@@ -210,7 +218,8 @@ class Connection(asyncio.Protocol):
         """Hand the connection to a socket handler."""
         route, request = self._request(exchange)
         assert exchange.head is not None
-        opening = handshake(exchange.head)
+        agreed = handshake(exchange.head)
+        opening = agreed.response
         if opening.status_code != 101:
             text = bytes(opening.body).decode() if opening.body else ""
             wanted = tuple(
@@ -220,12 +229,12 @@ class Connection(asyncio.Protocol):
             self._reply(exchange, replace(refusal, headers=wanted))
             return
         self._socket = Socket(
-            self._transport, self._drain, opening, self._site.limits, self._socket_closing
+            self._outlet, agreed, self._site.limits, self._socket_closing, self._regulate
         )
         self._input.clear()
         if self._receiver.early:
-            self._socket.receive(self._receiver.early)
-        self._transport.resume_reading()
+            self._socket.receive_data(self._receiver.early)
+        self._regulate()
         self._task = self._site.start(self._talk(exchange, route, request, self._socket))
 
     async def _talk(
@@ -274,7 +283,7 @@ class Connection(asyncio.Protocol):
 
     def _reply(self, exchange: Exchange, answer: Response) -> None:
         """Send an answer that is whole."""
-        if self._gone:
+        if self._outlet.gone:
             return
         head = exchange.head
         keep_alive = exchange.keep_alive and not self._site.stopping
@@ -299,19 +308,11 @@ class Connection(asyncio.Protocol):
         self._receiver.deaf = True
         limits = self._site.limits
         if exchange.failure is None or self._eof or not self._transport.can_write_eof():
-            self._transport.close()
-            self._output.set(limits.write_s)
+            self._outlet.close(limits.write_s)
         else:
             self._transport.write_eof()
             self._transport.resume_reading()
             self._input.set(limits.linger_s)
-
-    async def _drain(self) -> None:
-        """Wait until the client takes what we send. Raises Gone."""
-        if not self._writable.is_set():
-            await self._writable.wait()
-        if self._gone:
-            raise Gone
 
     # What the listener calls
 
@@ -326,11 +327,10 @@ class Connection(asyncio.Protocol):
 
     def end(self) -> None:
         """End the connection when what was written is sent; at once where nobody reads it."""
-        if self._writable.is_set():
-            self._transport.close()
-            self._output.set(self._site.limits.linger_s)
-        else:
+        if self._outlet.blocked:
             self._transport.abort()
+        else:
+            self._outlet.close(self._site.limits.linger_s)
 
     def stop(self) -> None:
         """The listener stops: end what is idle, close sockets, let answers be finished."""

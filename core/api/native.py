@@ -30,12 +30,14 @@ from core.api.bodies import (
     StateDocument,
     Stopping,
 )
+from core.api.frames import Message
 from core.api.router import Query, Route
 from core.api.wire import Kept, Request, Response, WebSocket, json_response
 from core.config import ContextLength
 from core.errors import InvalidRequest
 from core.schema import (
     CacheListing,
+    Card,
     DeletionPlan,
     DeletionReceipt,
     Download,
@@ -77,23 +79,23 @@ async def get_state(deck: Deck, request: Request) -> Response:
 
 
 class Frames:
-    """Frames of the feed, each encoded once, however many follow."""
+    """Messages of the feed, each encoded, framed and deflated once, however many follow."""
 
     LIMIT = 64
     """Events kept: subscribers that keep up are never further apart."""
 
     def __init__(self) -> None:
-        self._state = Kept(frame_from_item)
-        self._events: OrderedDict[int, tuple[Event, bytes]] = OrderedDict()
+        self._state = Kept(lambda state: Message(frame_from_item(state)))
+        self._events: OrderedDict[int, tuple[Event, Message]] = OrderedDict()
 
-    def of(self, item: State | Event) -> bytes:
-        """The frame that tells of this item."""
+    def of(self, item: State | Event) -> Message:
+        """The message that tells of this item."""
         if isinstance(item, State):
             return self._state.of(item)
         kept = self._events.get(id(item))
         if kept is None:
             # The item is kept as well, so that no other one can get its id meanwhile.
-            kept = self._events[id(item)] = item, frame_from_item(item)
+            kept = self._events[id(item)] = item, Message(frame_from_item(item))
             if len(self._events) > self.LIMIT:
                 self._events.popitem(last=False)
         return kept[1]
@@ -198,6 +200,12 @@ async def get_repository(deck: Deck, request: Request) -> Response:
     """What a repository on the Hub holds."""
     revision = request.query.get("revision") or None
     return json_response(await deck.repository(request.params["repo"], revision))
+
+
+async def get_card(deck: Deck, request: Request) -> Response:
+    """What its makers wrote about a repository."""
+    revision = request.query.get("revision") or None
+    return json_response(await deck.card(request.params["repo"], revision))
 
 
 # Downloads and cache
@@ -353,6 +361,9 @@ def _route(method: str, template: str, handler: Any, summary: str, **more: Any) 
 
 _CONTEXT = Query(name="context_length", type=ContextLength, description="In tokens.")
 _LIMIT = Query(name="limit", type=int, description="How many at most.")
+_REVISION = Query(
+    name="revision", type=str, description="Branch, tag or commit; the default branch without."
+)
 _GONE: dict[str, Any] = {"status": 204}
 
 ROUTES: tuple[Route, ...] = (
@@ -379,8 +390,9 @@ ROUTES: tuple[Route, ...] = (
     _route("GET", "search", search, "Search the Hub", answer=SearchResult, tag="hub",
            query=(Query(name="query", type=str, description="Words."), _LIMIT)),
     _route("GET", "repositories/{repo}", get_repository, "What a repository holds", tag="hub",
-           answer=Repository, query=(Query(name="revision", type=str, description="Branch, tag or "
-                                     "commit; the default branch without."),)),
+           answer=Repository, query=(_REVISION,)),
+    _route("GET", "repositories/{repo}/card", get_card, "The model card of a repository",
+           tag="hub", answer=Card, query=(_REVISION,)),
     _route("POST", "downloads/{download}/cancel", cancel_download, "Cancel a download",
            body=CancelBody, answer=Download),
     _route("POST", "downloads/{download}/pause", pause_download, "Hold a download",

@@ -29,6 +29,8 @@ class Limits:
     """Between requests; nginx's default."""
     write_s: float = 60
     """For a peer that does not take what we send."""
+    write_floor_bytes: int = 64 << 10
+    """What a peer has to take in that time: 1 KiB/s, a fifth of a modem's."""
     linger_s: float = 2
     """Reading on after a refusal, so that the answer is not lost to a reset (RFC 9112, 9.6)."""
     ping_s: float = 20

@@ -1,23 +1,34 @@
 """A connection after its upgrade to WebSocket (RFC 6455), by websockets' sans-I/O layer.
 
 `handshake` only computes the answer from the head that httptools parsed; nothing is serialised and
-parsed again. After it a `Protocol` in the state OPEN owns the frames.
+parsed again. After it a `Protocol` in the state OPEN owns the frames that come, and the control
+frames; messages go out as bytes that were framed once for all who get them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidState
-from websockets.frames import Frame, Opcode
+from websockets.exceptions import NegotiationError
+from websockets.extensions.base import Extension
+from websockets.extensions.permessage_deflate import (
+    PerMessageDeflate,
+    ServerPerMessageDeflateFactory,
+)
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN, Protocol, Side
 from websockets.server import ServerProtocol
+from websockets.typing import ExtensionParameter
 
+from core.api.frames import Assembler, Message
 from core.api.head import Head
+from core.api.outlet import Gone, Outlet
 from core.api.timing import Deadline, Limits
 
 _LOG = logging.getLogger("core.api.websocket")
@@ -26,23 +37,60 @@ _LOG.setLevel(logging.WARNING)  # the library reports every closed connection as
 REASON_BYTES = 120
 """Of a close frame: 123 (RFC 6455, section 5.5)."""
 
+INBOX = 64
+"""Messages that wait for a handler that hears; then nothing more is read."""
 
-class Gone(Exception):
-    """The socket is closing or closed; its handler has nothing left to do."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """The answer to an opening handshake, and what it agreed to."""
+
+    response: Response
+    """101, or the refusal of a malformed one."""
+    extensions: Sequence[Extension] = ()
+
+    @property
+    def deflates(self) -> bool:
+        """Whether messages may be deflated."""
+        return bool(self.extensions)
+
+
+class _OnlyFull(ServerPerMessageDeflateFactory):
+    """permessage-deflate where the peer can take the frames that everybody gets.
+
+    No context is kept on either side, which also saves each connection 300 KiB of windows; a peer
+    that asks us for a smaller window is served without.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(server_no_context_takeover=True, client_no_context_takeover=True)
+
+    def process_request_params(
+        self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Extension]
+    ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
+        """Agree to one offer. Raises NegotiationError for one that cannot be met."""
+        agreed, extension = super().process_request_params(params, accepted_extensions)
+        if extension.local_max_window_bits != 15:
+            raise NegotiationError("only the full window")
+        return agreed, extension
+
+
+_DEFLATE = (_OnlyFull(),)
+
+
+def handshake(head: Head) -> Opening:
+    """The answer to an opening handshake."""
+    headers = Headers(list(head.headers.items()))
+    request = Request(head.target, headers, head.method, f"HTTP/{head.version}")
+    protocol = ServerProtocol(logger=_LOG, extensions=_DEFLATE)
+    response = protocol.accept(request)
+    if response.status_code == 400 and head.headers.get("sec-websocket-version") != "13":
+        response.headers["Sec-WebSocket-Version"] = "13"
+    return Opening(response=response, extensions=protocol.extensions)
 
 
 def _nothing() -> None:
     """What a pong leads to that nobody waits for."""
-
-
-def handshake(head: Head) -> Response:
-    """The answer to an opening handshake: 101, or the refusal of a malformed one."""
-    headers = Headers(list(head.headers.items()))
-    request = Request(head.target, headers, head.method, f"HTTP/{head.version}")
-    response = ServerProtocol(logger=_LOG).accept(request)
-    if response.status_code == 400 and head.headers.get("sec-websocket-version") != "13":
-        response.headers["Sec-WebSocket-Version"] = "13"
-    return response
 
 
 class Socket:
@@ -50,52 +98,88 @@ class Socket:
 
     def __init__(
         self,
-        transport: asyncio.Transport,
-        drain: Callable[[], Awaitable[None]],
-        opening: Response,
+        outlet: Outlet,
+        opening: Opening,
         limits: Limits,
         on_closing: Callable[[], None],
+        on_room: Callable[[], None],
     ) -> None:
-        """`on_closing` is called once, when there is no use in sending any more."""
+        """Both are called when things change.
+
+        Args:
+            outlet: The way to the peer.
+            opening: What was agreed.
+            limits: What the peer can make us hold.
+            on_closing: Called once, when there is no use in sending any more.
+            on_room: Called when `full` has ended.
+        """
         self.accepted = False
-        self._transport = transport
-        self._drain = drain
+        self._outlet = outlet
+        self._transport = outlet.transport
         self._opening = opening
         self._limits = limits
         self._on_closing = on_closing
+        self._on_room = on_room
         self._protocol = Protocol(
             Side.SERVER, state=OPEN, max_size=limits.message_bytes, logger=_LOG
         )
+        self._protocol.extensions = list(opening.extensions)
         self._deadline = Deadline(self._expired)
         self._early = b""
         self._heard = True
         self._closing = False
         self._pings: dict[bytes, Callable[[], None]] = {}
         self._pinged = 0
+        self._assembler = Assembler()
+        self._hears = False
+        self._inbox: deque[str | bytes] = deque()
+        self._inbox_size = 0
+        self._arrived = asyncio.Event()
 
-    async def accept(self) -> None:
+    @property
+    def full(self) -> bool:
+        """Whether enough waits for the handler."""
+        return len(self._inbox) >= INBOX or self._inbox_size > self._limits.message_bytes
+
+    async def accept(self, *, hears: bool = False) -> None:
         """Finish the handshake."""
         if self._closing:
             raise Gone
-        lines = [f"{name}: {value}\r\n" for name, value in self._opening.headers.raw_items()]
-        self._transport.write(
+        headers = self._opening.response.headers
+        lines = [f"{name}: {value}\r\n" for name, value in headers.raw_items()]
+        self._outlet.write(
             f"HTTP/1.1 101 Switching Protocols\r\n{''.join(lines)}\r\n".encode("latin-1")
         )
         self.accepted = True
+        self._hears = hears
         self._deadline.set(self._limits.ping_s)
         if self._early:
-            self.receive(self._early)
+            early, self._early = self._early, b""
+            self.receive_data(early)
 
-    async def send(self, text: bytes | str) -> None:
-        """Send one text frame; waits while the peer reads too slowly. Raises Gone."""
+    async def send(self, text: Message | bytes | str) -> None:
+        """Send one text message; waits while the peer reads too slowly. Raises Gone."""
+        message = text if isinstance(text, Message) else Message(text)
+        if self._opening.deflates and message.is_slow:
+            await asyncio.to_thread(getattr, message, "deflated")
         if self._closing:
             raise Gone
-        try:
-            self._protocol.send_text(text.encode() if isinstance(text, str) else text)
-        except InvalidState as error:
-            raise Gone from error
-        self._flush()
-        await self._drain()
+        self._outlet.write(message.deflated if self._opening.deflates else message.plain)
+        await self._outlet.drain()
+
+    async def receive(self) -> str | bytes:
+        """The next message of the peer: text, or bytes where it sent those. Raises Gone."""
+        while not self._inbox:
+            if self._closing:
+                raise Gone
+            self._arrived.clear()
+            await self._arrived.wait()
+        was_full = self.full
+        message = self._inbox.popleft()
+        self._inbox_size -= len(message)
+        if was_full and not self.full:
+            self._on_room()
+        return message
 
     def ping(self, answered: Callable[[], None]) -> None:
         """Send a ping, and call `answered` when the peer's answer to it comes."""
@@ -119,7 +203,7 @@ class Socket:
             self._deadline.set(self._limits.close_s)
         self._end()
 
-    def receive(self, data: bytes) -> None:
+    def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer."""
         if not self.accepted:
             self._early += data
@@ -128,13 +212,27 @@ class Socket:
             return
         self._heard = True
         self._protocol.receive_data(data)
-        for event in self._protocol.events_received():
-            if isinstance(event, Frame) and event.opcode is Opcode.PONG:
-                self._pings.pop(bytes(event.data), _nothing)()
+        try:
+            for event in self._protocol.events_received():
+                assert isinstance(event, Frame)
+                self._take(event)
+        except UnicodeDecodeError:
+            if self._protocol.state is OPEN:
+                self._protocol.fail(CloseCode.INVALID_DATA, "The text is not UTF-8.")
         self._flush()
         if self._protocol.state is not OPEN:
             self._deadline.set(self._limits.close_s)
             self._end()
+
+    def _take(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.PONG:
+            self._pings.pop(bytes(frame.data), _nothing)()
+            return
+        message = self._assembler.take(frame)
+        if message is not None and self._hears and not self._closing:
+            self._inbox.append(message)
+            self._inbox_size += len(message)
+            self._arrived.set()
 
     def lost(self) -> None:
         """The transport is gone."""
@@ -144,12 +242,13 @@ class Socket:
     def _end(self) -> None:
         if not self._closing:
             self._closing = True
+            self._arrived.set()
             self._on_closing()
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():
             if data:
-                self._transport.write(data)
+                self._outlet.write(data)
             elif self._transport.can_write_eof():
                 # The peer reads our close frame before the end; `_expired` sees to the rest.
                 self._transport.write_eof()
@@ -158,7 +257,8 @@ class Socket:
 
     def _expired(self) -> None:
         """Time for a ping, or the peer is gone, or did not finish the closing handshake."""
-        if self._closing or not self._heard:
+        unheard = not self._heard and not self.full and not self._outlet.blocked
+        if self._closing or unheard:
             self._transport.abort()
             return
         self._heard = False

@@ -10,6 +10,7 @@ the route (`Route.error_style`):
 - `text`: `text/plain`, the message and the remedy in words, as the documented API declares it. The
   status is 500, or what `Route.statuses` gives for the error's class.
 - `openai`: `{"error": {"message", "type", "param", "code"}}` with the error's own status.
+- `ollama`: `{"error": "message and remedy"}` with the error's own status.
 
 What the listener refuses before a handler sees it (403, 404, 405, 413, 415 and the like) has the
 same style and always its own status.
@@ -20,24 +21,30 @@ Anything else that a handler raises is a bug: it is logged with its traceback, a
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
+from core.api.frames import Message
 from core.errors import DeckError, InvalidRequest, to_info
 from core.schema import ErrorInfo
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 EVENTS = "text/event-stream; charset=utf-8"
+NDJSON = "application/x-ndjson"
+
+_FIELD = re.compile(r"at `\$\.([A-Za-z_]+)")
+"""Where msgspec says which field of a body is not as it should be."""
 
 JSON_DEPTH = 64
 """Levels of arrays and objects in a body. Ours need 5, a tool's JSON schema in a chat about 15."""
 
-ErrorStyle = Literal["json", "text", "openai"]
+ErrorStyle = Literal["json", "text", "openai", "ollama"]
 T = TypeVar("T")
 
 
@@ -148,14 +155,24 @@ class WebSocket(Protocol):
 
     The handler runs in a task that is cancelled when the peer goes away or the core stops, so it
     needs no watch of its own: it may simply send for ever. What the peer sends is read (pings are
-    answered) and dropped.
+    answered) and dropped, unless the handler `hears`.
     """
 
-    async def accept(self) -> None:
-        """Finish the handshake. A DeckError raised before it is answered as plain HTTP."""
+    async def accept(self, *, hears: bool = False) -> None:
+        """Finish the handshake. A DeckError raised before it is answered as plain HTTP.
 
-    async def send(self, text: bytes | str) -> None:
-        """Send one text frame; waits while the peer reads too slowly."""
+        A handler that `hears` takes what the peer sends with `receive`; a peer that sends more than
+        it takes is not read any further until it does.
+        """
+
+    async def send(self, text: Message | bytes | str) -> None:
+        """Send one text message; waits while the peer reads too slowly.
+
+        What many sockets get is a `Message`, which is framed and deflated once for all of them.
+        """
+
+    async def receive(self) -> str | bytes:
+        """The next message of the peer: text, or bytes where it sent those."""
 
     def ping(self, answered: Callable[[], None]) -> None:
         """Send a ping; `answered` is called when the peer's answer to it comes, if ever."""
@@ -164,23 +181,23 @@ class WebSocket(Protocol):
         """Start the closing handshake. A handler that returns does so by itself, with 1000."""
 
 
-class Kept:
-    """Bytes that were made from an immutable value, kept until another value is asked for.
+class Kept(Generic[T]):
+    """What was made of an immutable value, such as its JSON, until another value is asked for.
 
     Clients poll, and making the answer costs far more than sending it. The value is compared by
     identity: records and State are never changed in place.
     """
 
-    def __init__(self, encode: Callable[[Any], bytes]) -> None:
-        self._encode = encode
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
         self._value: object = self
-        self._bytes = b""
+        self._made: T
 
-    def of(self, value: object) -> bytes:
-        """The bytes of this value."""
+    def of(self, value: object) -> T:
+        """What is made of this value."""
         if value is not self._value:
-            self._bytes, self._value = self._encode(value), value
-        return self._bytes
+            self._made, self._value = self._make(value), value
+        return self._made
 
 
 def json_response(
@@ -216,6 +233,8 @@ def error_response(error: DeckError, style: ErrorStyle, status: int | None = Non
     info = to_info(error)
     if style == "openai":
         return json_response({"error": _openai_error(info, status)}, status)
+    if style == "ollama":
+        return json_response({"error": str(error)}, status)
     return json_response({"error": info}, status)
 
 
@@ -225,7 +244,9 @@ def _openai_error(info: ErrorInfo, status: int) -> dict[str, str | None]:
     kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
     code = "model_not_found" if info.code == "not_found" else info.code
     message = f"{info.message} {info.remedy}".strip()
-    return {"message": message, "type": kind, "param": None, "code": code}
+    named = _FIELD.search(info.message)
+    param = named[1] if named else None
+    return {"message": message, "type": kind, "param": param, "code": code}
 
 
 def reason(status: int) -> str:
