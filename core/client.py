@@ -31,6 +31,7 @@ from core.schema import (
     AuditEntry,
     CacheListing,
     CacheSelection,
+    Card,
     Chunk,
     DeletionPlan,
     DeletionReceipt,
@@ -107,6 +108,11 @@ class Client:
         """What a repository holds. Raises NotFound, Gated, HubUnavailable."""
         path = f"/deck/repositories/{segment(repo)}" + query_string(revision=revision)
         return record(Repository, await self._connection.json("GET", path))
+
+    async def card(self, repo: str, revision: str | None = None) -> Card:
+        """What its makers wrote about a repository. Raises NotFound, Gated, HubUnavailable."""
+        path = f"/deck/repositories/{segment(repo)}/card" + query_string(revision=revision)
+        return record(Card, await self._connection.json("GET", path))
 
     async def fit(self, ref: str, context_length: int | None = None) -> Fit:
         """Whether a model would fit the memory that is free now."""

@@ -19,7 +19,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from core import budget
+from core import budget, cards
 from core.config import Config, Problem
 from core.feed import Feed
 from core.parts import Parts
@@ -28,6 +28,7 @@ from core.schema import (
     AuditEntry,
     CacheListing,
     CacheSelection,
+    Card,
     Chunk,
     DeletionPlan,
     DeletionReceipt,
@@ -148,6 +149,11 @@ class Deck:
     async def repository(self, repo: str, revision: str | None = None) -> Repository:
         """What a repository holds. Raises NotFound, Gated, HubUnavailable."""
         return await self._parts.ask_hub(self._parts.hub.repository(repo, revision))
+
+    async def card(self, repo: str, revision: str | None = None) -> Card:
+        """The model card of a repository. Raises NotFound, Gated, HubUnavailable."""
+        snapshots = self._parts.library.snapshots
+        return await self._parts.ask_hub(cards.find(self._parts.hub, snapshots, repo, revision))
 
     async def fit(self, ref: str, context_length: int | None = None) -> Fit:
         """Whether a model would fit the memory that is free now, listed or on the Hub."""
@@ -292,6 +298,7 @@ class Deck:
         """
         async with self._parts.audit.action(origin, "delete files", _names(what)):
             receipt = await self._parts.removal.delete(what, force=force)
+            self._parts.upkeep.forget(receipt.model_ids)
             await self._parts.vitals.count_disk()
             return receipt
 

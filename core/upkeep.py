@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.cache import scan
+from core.cache.deletion import Wanted
 from core.cache.inventory import inventory
 from core.catalog.listing import from_snapshot
-from core.errors import NotFound, StorageFailed, to_info
+from core.errors import Conflict, NotFound, StorageFailed, to_info
 from core.feed import Feed
 from core.library import Library
 from core.log import now
@@ -94,13 +96,45 @@ class Upkeep:
     async def verify(self, what: CacheSelection) -> Verification:
         """Begin to check what is named, all of the cache where nothing is. Raises as `choose`."""
         everything = what == CacheSelection()
+        for ref in what.models:
+            if (model := self._library.find(ref)).local:
+                raise Conflict(
+                    f"{model.name} lies at {model.path}, outside the cache: there is no hash to"
+                    " check it against."
+                )
         chosen = await self._choose(what)
-        wanted = {(w.repo, w.revision, path) for w in chosen.wanted for path in w.paths}
+        models = self._feed.state.models.values() if everything else chosen.models
+        files, unchecked = self._files(None if everything else chosen.wanted)
+        if not files and not unchecked:
+            raise NotFound("There is nothing of that in the cache.", "GET /deck/cache lists it.")
+        check = Verification(
+            id=str(uuid.uuid4()),
+            what=_words(what),
+            model_ids=tuple(m.id for m in models if m.downloaded and not m.local),
+            state="queued",
+            total_bytes=sum(file.size_bytes for file in files),
+            files=len(files),
+            unchecked=unchecked,
+            started_at=now(),
+        )
+        self._works[check.id] = _Work()
+        self._tell(check)
+        self._forget_old()
+        self._spawn(self._run(check, files))
+        return check
+
+    def _files(self, meant: Iterable[Wanted] | None) -> tuple[list[_File], tuple[str, ...]]:
+        """What is to be read, each content once, and the paths that there is no hash for.
+
+        All that the cache holds where `meant` is None.
+        """
+        wanted = {(w.repo, w.revision, path) for w in meant or () for path in w.paths}
         files: dict[object, _File] = {}
         unchecked = []
         for snapshot in self._library.snapshots:
             for file in snapshot.files:
-                if not everything and (snapshot.repo, snapshot.revision, file.path) not in wanted:
+                place = snapshot.repo, snapshot.revision, file.path
+                if meant is not None and place not in wanted:
                     continue
                 path = Path(snapshot.folder).joinpath(*file.path.split("/"))
                 if not file.blob:
@@ -108,22 +142,7 @@ class Upkeep:
                     continue
                 key = file.shared or (snapshot.repo, file.blob)
                 files.setdefault(key, _File(path=path, blob=file.blob, size_bytes=file.size_bytes))
-        if not files and not unchecked:
-            raise NotFound("There is nothing of that in the cache.", "GET /deck/cache lists it.")
-        check = Verification(
-            id=str(uuid.uuid4()),
-            what=_words(what),
-            state="queued",
-            total_bytes=sum(file.size_bytes for file in files.values()),
-            files=len(files),
-            unchecked=tuple(unchecked),
-            started_at=now(),
-        )
-        self._works[check.id] = _Work()
-        self._tell(check)
-        self._forget_old()
-        self._spawn(self._run(check, list(files.values())))
-        return check
+        return list(files.values()), tuple(unchecked)
 
     async def cancel(self, key: str) -> Verification:
         """Call a check off; one that has ended stays as it is. Raises NotFound."""
@@ -135,6 +154,15 @@ class Upkeep:
             check = replace(check, state="canceled", finished_at=now())
             self._tell(replace(check, rate_bytes_per_s=None, eta_s=None))
         return self._feed.state.verifications[key]
+
+    def forget(self, model_ids: Iterable[str]) -> None:
+        """Take what was deleted out of what ended checks found."""
+        gone = set(model_ids)
+        for key, check in self._feed.state.verifications.items():
+            if key not in self._works and gone & set(check.model_ids):
+                wrong = tuple(path for path in check.wrong if os.path.lexists(path))
+                left = tuple(model for model in check.model_ids if model not in gone)
+                self._tell(replace(check, model_ids=left, wrong=wrong))
 
     def _tell(self, check: Verification) -> None:
         if self._feed.state.verifications.get(check.id) != check:

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from core import safetensors
-from core.catalog import gguf
+from core.catalog import card, gguf
 from core.catalog.answers import Answers
 from core.catalog.gguf import Header
 from core.catalog.remote import Remote, refusal, unreachable
 from core.catalog.variants import variants
-from core.errors import Corrupt, HubUnavailable, InvalidRequest
+from core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
 from core.names import check_blob, check_repo, check_revision, is_commit
-from core.schema import Format, RepoFile, Repository, SearchHit, SearchResult
+from core.schema import Card, Format, RepoFile, Repository, SearchHit, SearchResult
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
@@ -128,6 +128,25 @@ class Hub:
         for name in {revision or "main", found.revision}:
             await self._keep((*key, name), found)
         return found
+
+    async def card(self, repo: str, commit: str) -> Card:
+        """The model card of a repository at a commit, kept on disk once it was read.
+
+        Raises NotFound where there is none, Gated, and HubUnavailable when the Hub cannot be asked
+        and never told.
+        """
+        check_repo(repo)
+        check_revision(commit)
+        key = ("card", self.endpoint, repo.casefold(), commit)
+        kept = await asyncio.to_thread(self._answers.get, *key)
+        data = kept
+        if data is None:
+            try:
+                data = await self._remote.read_path(repo, commit, card.FILE, 0, card.LIMIT + 1)
+            except NotFound as error:
+                raise NotFound(f"{repo} has no model card.") from error
+            await asyncio.to_thread(self._answers.put, data, *key)
+        return card.read(repo, commit, data, from_cache=kept is not None)
 
     async def read_header(self, repo: str, revision: str, file: RepoFile) -> tuple[Header, bytes]:
         """The header of a GGUF file on the Hub, and its bytes; a few ranges are fetched at most.

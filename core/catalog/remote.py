@@ -46,7 +46,21 @@ class Remote:
 
         Raises HubUnavailable, Gated or NotFound, and Corrupt when the Hub has another file there.
         """
-        place = f"{quote(revision, safe='')}/{quote(file.path)}"
+        sha256 = file.blob if file.lfs else None
+        return await self.read_path(repo, revision, file.path, offset, length, sha256=sha256)
+
+    async def read_path(
+        self,
+        repo: str,
+        revision: str,
+        path: str,
+        offset: int,
+        length: int,
+        *,
+        sha256: str | None = None,
+    ) -> bytes:
+        """As `read`, of a file whose hash need not be known."""
+        place = f"{quote(revision, safe='')}/{quote(path)}"
         url = httpx.URL(f"{self._base}/{repo}/resolve/{place}")
         try:
             for _ in range(MAX_HOPS + 1):
@@ -59,7 +73,7 @@ class Remote:
                         return b""
                     if status not in _REDIRECTS:
                         raise self._refusal(url, repo, response)
-                    _check_blob(response, file)
+                    _check_hash(response, path, sha256)
                     url = self._next(url, response)
                 finally:
                     await response.aclose()
@@ -142,12 +156,12 @@ def _origin(url: httpx.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
 
 
-def _check_blob(response: httpx.Response, file: RepoFile) -> None:
+def _check_hash(response: httpx.Response, path: str, sha256: str | None) -> None:
     """The redirect names the file that it leads to: it must be the one that the tree named."""
     tag = response.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"')
-    if tag and file.lfs and tag.lower() != file.blob:
+    if tag and sha256 and tag.lower() != sha256:
         raise Corrupt(
-            f"The Hub has another file at {file.path} than its list of files says.",
+            f"The Hub has another file at {path} than its list of files says.",
             "Refresh the repository and try again.",
         )
 

@@ -47,6 +47,7 @@ from core.schema.memory import (
 )
 from core.schema.models import (
     MODEL_NAMESPACE,
+    Card,
     Engine,
     Format,
     Model,
@@ -83,6 +84,7 @@ __all__ = [
     "CacheSelection",
     "CachedFile",
     "CachedSnapshot",
+    "Card",
     "Chunk",
     "DeletionItem",
     "DeletionPlan",

@@ -109,6 +109,8 @@ class Verification:
     id: str
     what: str
     """What is checked, in words."""
+    model_ids: tuple[str, ...] = ()
+    """Models whose files are among what is checked."""
     state: Literal["queued", "verifying", "completed", "failed", "canceled"]
     done_bytes: int = 0
     total_bytes: int = 0

@@ -75,6 +75,21 @@ class Repository:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """The model card of a repository: the README that its makers wrote, in Markdown."""
+
+    repo: str
+    revision: str
+    """The commit that it is of."""
+    text: str
+    """As it was written, front matter and HTML included."""
+    truncated: bool = False
+    """Whether it is longer than what is given here."""
+    from_cache: bool = False
+    """True when it was kept on this machine, and the Hub was not asked for it now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchHit:
     """One repository in the answer to a search of the Hub."""
 

@@ -77,8 +77,14 @@ def test_a_check_finds_what_is_wrong_and_nothing_else(api: Any, root: Path) -> N
     assert listed(api, REPO)["used_at"] >= before
 
     api.post("/deck/cache/delete", {"models": [TINY]})
+    ended = api.state()["verifications"]
+    assert not any(check["wrong"] for check in ended), "what is gone is wrong no more"
+    assert not any(api.model(TINY)["id"] in check["model_ids"] for check in ended)
+    assert any(api.model(SIBLING)["id"] in check["model_ids"] for check in ended)
     api.pull(TINY)
     assert checked(api)["wrong"] == []
+    whole = api.post("/deck/cache/verify", {})
+    assert set(whole["model_ids"]) == {api.model(name)["id"] for name in (TINY, SIBLING)}
     api.post("/deck/cache/verify", {"repositories": ["o/none"]}, status=404)
     api.post("/deck/cache/verify/none/cancel", status=404)
 

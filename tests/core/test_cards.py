@@ -1,0 +1,101 @@
+"""Model cards, of the demo hub and of a cache on disk."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from core import cards
+from core.cache import scan
+from core.catalog import card
+from core.catalog.hub import Hub
+from core.demo.hub import DemoHub
+from core.errors import Gated, HubUnavailable, InvalidRequest, NotFound
+from core.schema import CachedSnapshot
+
+REPO = "deck/tiny-GGUF"
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+async def asked(hub: DemoHub, tmp_path: Path) -> AsyncIterator[Hub]:
+    client = Hub(hub.url, lambda: None, tmp_path / "kept", timeout_s=5)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def away(tmp_path: Path) -> AsyncIterator[Hub]:
+    """A Hub that cannot be reached, and never told anything."""
+    client = Hub(NOBODY, lambda: None, tmp_path / "nothing", timeout_s=1)
+    yield client
+    await client.close()
+
+
+def cached(root: Path, text: bytes, repo: str = REPO) -> tuple[CachedSnapshot, ...]:
+    """A cache that another tool filled, with the card of one commit."""
+    folder = root / f"models--{repo.replace('/', '--')}" / "snapshots" / ("b" * 40)
+    folder.mkdir(parents=True)
+    (folder / card.FILE).write_bytes(text)
+    return scan.scan(root)
+
+
+async def test_the_card_of_the_default_branch_is_kept_by_its_commit(
+    asked: Hub, hub: DemoHub
+) -> None:
+    first = await cards.find(asked, (), REPO)
+    assert "A tiny model in two quantizations." in first.text
+    assert (first.from_cache, first.truncated) == (False, False)
+    hub.online = False
+    for revision in (None, first.revision):
+        again = await cards.find(asked, (), REPO, revision)
+        assert (again.text, again.revision) == (first.text, first.revision)
+        assert again.from_cache
+
+
+async def test_a_branch_is_asked_for_by_its_name(asked: Hub) -> None:
+    found = await cards.find(asked, (), REPO, "main")
+    assert "tiny" in found.text
+    with pytest.raises(NotFound):
+        await cards.find(asked, (), REPO, "no-such-branch")
+
+
+async def test_what_lies_in_the_cache_is_not_asked_for(away: Hub, tmp_path: Path) -> None:
+    snapshots = cached(tmp_path / "hub", b"\xef\xbb\xbf# From disk \xff")
+    found = await cards.find(away, snapshots, REPO.upper(), "b" * 40)
+    assert (found.text, found.revision) == ("# From disk \ufffd", "b" * 40)
+    assert found.from_cache
+    assert (await cards.find(away, snapshots, REPO)).text == found.text, "no network, no revision"
+    with pytest.raises(HubUnavailable):
+        await cards.find(away, snapshots, REPO, "main")
+    with pytest.raises(HubUnavailable):
+        await cards.find(away, snapshots, REPO, "c" * 40)
+
+
+async def test_a_card_is_read_up_to_its_limit(away: Hub, tmp_path: Path) -> None:
+    snapshots = cached(tmp_path / "hub", b"x" * (card.LIMIT + 7))
+    found = await cards.find(away, snapshots, REPO, "b" * 40)
+    assert found.truncated
+    assert len(found.text) == card.LIMIT
+
+
+async def test_a_card_that_cannot_be_read_is_asked_of_the_hub(away: Hub, tmp_path: Path) -> None:
+    snapshots = cached(tmp_path / "hub", b"gone soon")
+    (Path(snapshots[0].folder) / card.FILE).unlink()
+    with pytest.raises(HubUnavailable):
+        await cards.find(away, snapshots, REPO, "b" * 40)
+
+
+async def test_what_has_no_card_or_may_not_be_read_says_so(asked: Hub, hub: DemoHub) -> None:
+    commit = (await asked.repository(REPO)).revision
+    hub.faults.status(404, path="README.md")
+    with pytest.raises(NotFound, match="has no model card"):
+        await asked.card(REPO, commit)
+    with pytest.raises(Gated):
+        await cards.find(asked, (), "deck/gated-GGUF")
+    with pytest.raises(NotFound):
+        await cards.find(asked, (), "deck/nothing")
+    with pytest.raises(InvalidRequest):
+        await cards.find(asked, (), "../etc")
