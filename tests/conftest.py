@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set the environment before anything is imported that reads it once."""
     for name in (*_BANISHED, *(name for name in os.environ if name.startswith("MODELDECK_"))):
         os.environ.pop(name, None)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        # Ignored in a job in the background or under nohup, and children inherit that.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            is_int = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if is_int else signal.SIG_DFL)
     folder = tempfile.mkdtemp(prefix="md-")
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ["HF_HOME"] = os.path.join(folder, "hf")
