@@ -12,7 +12,7 @@ import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from core.feed import Feed
 from core.library import Library
 from core.log import now
 from core.removal import Chosen
-from core.schema import CacheListing, CacheSelection, Verification
+from core.schema import CacheListing, CacheSelection, Model, Verification
 from core.state import VerificationChanged, VerificationRemoved
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ class _File:
     path: Path
     blob: str
     size_bytes: int
+    models: set[str] = field(default_factory=set)
+    """Ids of those that have it."""
 
 
 @dataclass(slots=True)
@@ -104,13 +106,14 @@ class Upkeep:
                 )
         chosen = await self._choose(what)
         models = self._feed.state.models.values() if everything else chosen.models
-        files, unchecked = self._files(None if everything else chosen.wanted)
+        owned = [model for model in models if model.downloaded and not model.local]
+        files, unchecked = self._files(None if everything else chosen.wanted, owned)
         if not files and not unchecked:
             raise NotFound("There is nothing of that in the cache.", "GET /deck/cache lists it.")
         check = Verification(
             id=str(uuid.uuid4()),
             what=_words(what),
-            model_ids=tuple(m.id for m in models if m.downloaded and not m.local),
+            model_ids=tuple(model.id for model in owned),
             state="queued",
             total_bytes=sum(file.size_bytes for file in files),
             files=len(files),
@@ -123,11 +126,18 @@ class Upkeep:
         self._spawn(self._run(check, files))
         return check
 
-    def _files(self, meant: Iterable[Wanted] | None) -> tuple[list[_File], tuple[str, ...]]:
+    def _files(
+        self, meant: Iterable[Wanted] | None, models: Iterable[Model]
+    ) -> tuple[list[_File], tuple[str, ...]]:
         """What is to be read, each content once, and the paths that there is no hash for.
 
-        All that the cache holds where `meant` is None.
+        All that the cache holds where `meant` is None; `models` are those that may have it.
         """
+        owners: dict[tuple[str | None, str, str], list[str]] = {}
+        for model in models:
+            for revision, paths in self._library.files(model, every_revision=True):
+                for path in paths:
+                    owners.setdefault((model.repo, revision, path), []).append(model.id)
         wanted = {(w.repo, w.revision, path) for w in meant or () for path in w.paths}
         files: dict[object, _File] = {}
         unchecked = []
@@ -136,12 +146,13 @@ class Upkeep:
                 place = snapshot.repo, snapshot.revision, file.path
                 if meant is not None and place not in wanted:
                     continue
-                path = Path(snapshot.folder).joinpath(*file.path.split("/"))
+                where = Path(snapshot.folder).joinpath(*file.path.split("/"))
                 if not file.blob:
-                    unchecked.append(str(path))
+                    unchecked.append(str(where))
                     continue
-                key = file.shared or (snapshot.repo, file.blob)
-                files.setdefault(key, _File(path=path, blob=file.blob, size_bytes=file.size_bytes))
+                content = _File(path=where, blob=file.blob, size_bytes=file.size_bytes)
+                content = files.setdefault(file.shared or (snapshot.repo, file.blob), content)
+                content.models.update(owners.get(place, ()))
         return list(files.values()), tuple(unchecked)
 
     async def cancel(self, key: str) -> Verification:
@@ -162,7 +173,8 @@ class Upkeep:
             if key not in self._works and gone & set(check.model_ids):
                 wrong = tuple(path for path in check.wrong if os.path.lexists(path))
                 left = tuple(model for model in check.model_ids if model not in gone)
-                self._tell(replace(check, model_ids=left, wrong=wrong))
+                corrupt = tuple(model for model in check.corrupt if model not in gone)
+                self._tell(replace(check, model_ids=left, wrong=wrong, corrupt=corrupt))
 
     def _tell(self, check: Verification) -> None:
         if self._feed.state.verifications.get(check.id) != check:
@@ -205,14 +217,18 @@ class Upkeep:
             )
             self._tell(replace(ended, state="failed", error=to_info(failed)))
             return
-        for path in wrong:
-            logger.warning("%s is corrupt: its content is not what its hash says.", path)
+        for file in wrong:
+            logger.warning("%s is corrupt: its content is not what its hash says.", file.path)
         if not work.stopped:
-            self._tell(replace(ended, state="completed", wrong=tuple(wrong)))
+            paths = tuple(str(file.path) for file in wrong)
+            corrupt = {model for file in wrong for model in file.models}
+            self._tell(
+                replace(ended, state="completed", wrong=paths, corrupt=tuple(sorted(corrupt)))
+            )
 
 
-def _wrong(files: list[_File], work: _Work) -> list[str]:
-    """Paths whose content has another hash. Raises OSError, _Stopped. Blocks."""
+def _wrong(files: list[_File], work: _Work) -> list[_File]:
+    """Files whose content has another hash. Raises OSError, _Stopped. Blocks."""
     wrong = []
     for file in files:
         try:
@@ -220,7 +236,7 @@ def _wrong(files: list[_File], work: _Work) -> list[str]:
         except FileNotFoundError:
             continue  # deleted meanwhile, by whatever tool
         if found != file.blob:
-            wrong.append(str(file.path))
+            wrong.append(file)
     return wrong
 
 

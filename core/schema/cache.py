@@ -119,6 +119,8 @@ class Verification:
     eta_s: float | None = None
     wrong: tuple[str, ...] = ()
     """Paths on disk whose content is not what it should be."""
+    corrupt: tuple[str, ...] = ()
+    """Ids of the models that have such a file."""
     unchecked: tuple[str, ...] = ()
     """Paths that have no hash to check against: plain files where the cache has links else."""
     error: ErrorInfo | None = None

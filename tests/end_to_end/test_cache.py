@@ -72,13 +72,16 @@ def test_a_check_finds_what_is_wrong_and_nothing_else(api: Any, root: Path) -> N
     assert hashlib.sha256(content).hexdigest() != blob.name
     bad = checked(api, models=[TINY])
     assert (bad["state"], bad["wrong"], bad["files"]) == ("completed", [str(path)], 1)
-    assert checked(api, models=[SIBLING])["wrong"] == []
+    assert bad["model_ids"] == bad["corrupt"] == [api.model(TINY)["id"]]
+    sound = checked(api, models=[SIBLING])
+    assert (sound["wrong"], sound["corrupt"]) == ([], [])
+    assert checked(api)["corrupt"] == bad["corrupt"]
     assert checked(api, repositories=[REPO])["wrong"] == [str(path)]
     assert listed(api, REPO)["used_at"] >= before
 
     api.post("/deck/cache/delete", {"models": [TINY]})
     ended = api.state()["verifications"]
-    assert not any(check["wrong"] for check in ended), "what is gone is wrong no more"
+    assert not any(check["wrong"] or check["corrupt"] for check in ended), "it is gone"
     assert not any(api.model(TINY)["id"] in check["model_ids"] for check in ended)
     assert any(api.model(SIBLING)["id"] in check["model_ids"] for check in ended)
     api.pull(TINY)
