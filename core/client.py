@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import msgspec
 
+from core import chat_wire
 from core.connection import (
     CONNECT_S,
     OTHER_VERSION,
@@ -281,12 +282,18 @@ class Client:
     async def _generate(
         self, ref: str, request: GenerateRequest
     ) -> AsyncIterator[AsyncIterator[Chunk]]:
-        asked = {"model": ref, "stream": True, "stream_options": {"include_usage": True}}
+        path, body = chat_wire.asked(ref, request)
         async with (
-            self._connection.events("/v1/chat/completions", _given(request) | asked) as events,
-            aclosing(_chunks(events)) as chunks,
+            self._connection.events(path, body) as events,
+            aclosing(chat_wire.chunks(events)) as chunks,
         ):
             yield chunks
+
+    async def embed(self, ref: str, texts: Sequence[str]) -> list[tuple[float, ...]]:
+        """One vector of length 1 a text; the model, one for embeddings, is loaded if need be."""
+        body = {"model": ref, "input": list(texts)}
+        answer = await self._connection.json("POST", "/v1/embeddings", body, timeout_s=None)
+        return [tuple(entry["embedding"]) for entry in _list(answer, "data")]
 
     # The core itself
 
@@ -395,26 +402,3 @@ async def _folded(items: AsyncIterator[State | Event]) -> AsyncGenerator[State, 
         state = item if isinstance(item, State) else apply(state, item) if state else None
         if state is not None:
             yield state
-
-
-async def _chunks(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[Chunk, None]:
-    """The pieces of a streamed chat completion; the last has the finish reason and the counts."""
-    finish: dict[str, Any] = {}
-    started = time.monotonic()
-    first_s: float | None = None
-    async for event in events:
-        for choice in event.get("choices") or ():
-            if text := (choice.get("delta") or {}).get("content"):
-                first_s = first_s or time.monotonic() - started
-                yield Chunk(text=text)
-            finish["finish_reason"] = choice.get("finish_reason") or finish.get("finish_reason")
-        if usage := event.get("usage"):
-            finish["prompt_tokens"] = usage.get("prompt_tokens")
-            finish["completion_tokens"] = usage.get("completion_tokens")
-        timings = event.get("timings") or {}
-        finish.update({k: timings[k] for k in _TIMINGS if k in timings})
-    finish.setdefault("time_to_first_token_s", first_s)
-    yield record(Chunk, finish)
-
-
-_TIMINGS = ("tokens_per_s", "time_to_first_token_s")

@@ -28,6 +28,8 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Bytes = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Address = Annotated[str, msgspec.Meta(pattern=r"^$|^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):[0-9]{1,5}$")]
+"""Host and port; an empty one, as an environment variable may give it, is none."""
 ContextLength = Annotated[int, msgspec.Meta(ge=16, le=1 << 24)]
 """Tokens. No model exists above 2^24, and llama.cpp given 2^28 fills the machine with its cache."""
 
@@ -54,6 +56,32 @@ class Api:
     allowed_origins: tuple[str, ...] = ()
     """Origins of web pages that may call, such as `http://localhost:3000`; none by default, since a
     page must not start a download unasked."""
+    outside: Address | None = None
+    """An address beyond this machine to answer on as well, such as `0.0.0.0:8443`; needs a token
+    (`modeldeck token create`), and should have a certificate. Unset: nobody but this machine."""
+    tls_certificate: str | None = None
+    """PEM file with the certificate of `outside`, and those that vouch for it."""
+    tls_key: str | None = None
+    """PEM file with its key, if that is not in the certificate's."""
+    require_token: bool = False
+    """Whether TCP on loopback needs a token as well: for a machine that has several users. The
+    documented API's clients cannot send one."""
+    requests_per_s: Count = 100
+    """For each token, and each address beyond this machine; a dashboard asks 2 times a second."""
+    requests_burst: Count = 200
+    """How many may come at once after a pause: a script that begins with a list."""
+    requests_at_once: Count = 32
+    """Under way for each of them, open sockets and streams included."""
+    connections_per_address: Count = 64
+    """From each address beyond this machine; a browser opens 6."""
+    access_log: bool = False
+    """Whether each request is written to the log of the core, with its id; off, for it grows."""
+    load_on_demand: bool = True
+    """Whether a request for a model that is downloaded and not loaded loads it: what clients of the
+    OpenAI and Ollama APIs expect. Off, such a request is refused."""
+    pieces_clients: bool = False
+    """Whether to serve what the documented API's own programs need besides its operations
+    (`PiecesClient`, pieces-cli). Off, because it lists two placeholders for cloud models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +154,29 @@ class Tui:
     file; dark, because most terminals are."""
     ascii: bool | None = None
     """Draw with ASCII signs only. Unset: where the locale is not UTF-8."""
+    low_bandwidth: bool | None = None
+    """Draw seldom and without animation. Unset: over SSH, and where the core is far away."""
+    notify: Literal["off", "bell", "osc9"] = "bell"
+    """How the terminal is told that a long job has ended: by the bell, which every terminal and
+    tmux know, or by OSC 9, a notification of the desktop, which some know."""
+    notify_after_s: Seconds = 30
+    """What took less is not worth a notification: the person is still looking."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """Another machine with modeldeck on it: reached by `ssh`, or at a URL."""
+
+    ssh: str | None = None
+    """Anything that OpenSSH takes as a destination: `gpu1`, `me@gpu1.lan`, an alias."""
+    command: str | None = None
+    """What starts modeldeck there, as its shell reads it. Unset: it is looked for."""
+    url: str | None = None
+    """Where it answers over HTTPS, or over HTTP on this machine."""
+    token_file: str | None = None
+    """With `url`: the file that holds the token."""
+    ca_file: str | None = None
+    """With `url`: the certificates that are trusted, instead of the usual ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +190,8 @@ class Config:
     tui: Tui = field(default_factory=Tui)
     keys: Mapping[str, str] = field(default_factory=dict)
     """Keys of the dashboard by the command's full name: `"catalog.download" = "D"`."""
+    hosts: Mapping[str, Remote] = field(default_factory=dict)
+    """Other machines by the name they are called here: `gpu1 = "me@gpu1.lan"`, or a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,10 +256,10 @@ def _with_environment(
 
 
 def names() -> Iterator[tuple[str, str]]:
-    """Every setting as section and key; the keys of the dashboard are free and not among them."""
+    """Every setting as section and key; keys and machines have names of a person's own."""
     hints = get_type_hints(Config)
     for section in fields(Config):
-        if section.name != "keys":
+        if section.name not in ("keys", "hosts"):
             for key in fields(hints[section.name]):
                 yield section.name, key.name
 
@@ -217,6 +270,8 @@ def _assign(config: Config, section: str, key: str, value: object) -> Config:
         if not isinstance(value, str):
             raise InvalidRequest(f'keys are written as "{key}" = "d", with the name in quotes')
         return replace(config, keys={**config.keys, key: value})
+    if section == "hosts":
+        return replace(config, hosts={**config.hosts, key: _remote(key, value)})
     if (section, key) not in set(names()):
         raise InvalidRequest(f"unknown key {key!r} in section [{section}]")
     record = getattr(config, section)
@@ -225,6 +280,17 @@ def _assign(config: Config, section: str, key: str, value: object) -> Config:
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"bad value for {section}.{key}: {error}") from error
     return replace(config, **{section: replace(record, **{key: taken})})
+
+
+def _remote(name: str, value: object) -> Remote:
+    """The machine that an entry of `hosts` describes. Raises InvalidRequest."""
+    try:
+        remote = msgspec.convert({"ssh": value} if isinstance(value, str) else value, Remote)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"bad value for hosts.{name}: {error}") from error
+    if bool(remote.ssh) == bool(remote.url):
+        raise InvalidRequest(f"hosts.{name} needs either ssh or url")
+    return remote
 
 
 def _from_text(section: str, key: str, text: str) -> object:

@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar
 
 from core import budget, cards
 from core.config import Config, Problem
+from core.counting import Counters
 from core.feed import Feed
 from core.parts import Parts
 from core.paths import Paths
@@ -40,10 +41,14 @@ from core.schema import (
     LogLine,
     Model,
     ModelSeed,
+    NewToken,
     QueueMove,
     Repository,
+    Scope,
     SearchResult,
     Settings,
+    TextVector,
+    Token,
     UnloadReceipt,
     Verification,
 )
@@ -52,6 +57,7 @@ from core.state import (
     State,
 )
 from core.throttle import Listener
+from core.tokens import Tokens
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +184,30 @@ class Deck:
     async def audit_trail(self, limit: int = 200) -> list[AuditEntry]:
         """The newest entries of the audit trail, newest first."""
         return await self._parts.audit.trail(limit)
+
+    @property
+    def counters(self) -> Counters:
+        """What was done since the core started."""
+        return self._parts.counters
+
+    # Tokens
+
+    @property
+    def tokens(self) -> Tokens:
+        """Who may use the API from beyond this machine. Changed by `create_token` and the like."""
+        return self._parts.tokens
+
+    async def create_token(
+        self, name: str, scopes: Sequence[Scope], expires_s: float | None, origin: str
+    ) -> NewToken:
+        """Make a token. Raises InvalidRequest, or Conflict for a name that is taken."""
+        async with self._parts.audit.action(origin, "create token", name[:80]):
+            return await self._parts.tokens.create(name, scopes, expires_s)
+
+    async def revoke_token(self, ref: str, origin: str) -> Token:
+        """Take a token away; who uses it is cut off at once. Raises NotFound."""
+        async with self._parts.audit.action(origin, "revoke token", ref[:80]):
+            return await self._parts.tokens.revoke(ref)
 
     # Custom models
 
@@ -311,13 +341,31 @@ class Deck:
 
         Raises NotDownloaded, EngineMissing, NotEnoughMemory.
         """
-        return await self._parts.loading.load(ref, options, origin, force=force)
+        instance = await self._parts.loading.load(ref, options, origin, force=force)
+        self._parts.on_demand.keep(instance.id)
+        return instance
 
     async def loaded(
         self, ref: str, options: LoadOptions, origin: str, *, force: bool = False
     ) -> Instance:
         """As `load`, and wait until it is ready. Raises EngineFailed when it never will be."""
-        return await self._parts.loading.loaded(ref, options, origin, force=force)
+        instance = await self.load(ref, options, origin, force=force)
+        return await self._parts.engines.ready(instance.id)
+
+    def using(
+        self,
+        model: Model,
+        options: LoadOptions,
+        origin: str,
+        keep_alive_s: float | None = None,
+    ) -> AbstractAsyncContextManager[Instance]:
+        """A ready instance for as long as the block runs; a downloaded model is loaded on demand.
+
+        Options count for a load only. After the block the instance may idle for `keep_alive_s`: 0
+        ends it, a negative number keeps it. Raises as `loaded` does, and Conflict where
+        `api.load_on_demand` is off.
+        """
+        return self._parts.on_demand.using(model, options, origin, keep_alive_s)
 
     async def change_instance(
         self, instance_id: str, changes: Mapping[str, Any], origin: str
@@ -348,8 +396,8 @@ class Deck:
 
         Raises NotFound, Busy, EngineFailed.
         """
-        return self._parts.engines.generate(instance_id, request)
+        return self._parts.counters.answer(self._parts.engines.generate(instance_id, request))
 
-    async def embed(self, instance_id: str, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, instance_id: str, texts: Sequence[str]) -> list[TextVector]:
         """One vector per text, from an instance that was loaded for embeddings."""
         return await self._parts.engines.embed(instance_id, texts)

@@ -95,13 +95,6 @@ class Loading:
                 await self.unload(instance_id, origin)
         return options, forecast
 
-    async def loaded(
-        self, ref: str, options: LoadOptions, origin: str, *, force: bool = False
-    ) -> Instance:
-        """As `load`, and wait until it is ready. Raises EngineFailed when it never will be."""
-        instance = await self.load(ref, options, origin, force=force)
-        return await self._engines.ready(instance.id)
-
     async def unload(self, instance_id: str, origin: str) -> UnloadReceipt:
         """End an instance, or call off its load. The receipt says what came back."""
         async with self._audit.action(origin, "unload", instance_id):

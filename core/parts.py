@@ -27,6 +27,7 @@ from core.cache.layout import Cache
 from core.catalog import token
 from core.catalog.hub import Hub
 from core.config import Config, Problem
+from core.counting import Counters
 from core.downloads.queue import Downloads
 from core.errors import HubUnavailable
 from core.feed import Feed
@@ -36,6 +37,7 @@ from core.library import Library
 from core.loading import Loading
 from core.log import Log, LogHandler, now
 from core.memory import probe
+from core.ondemand import OnDemand
 from core.paths import Paths
 from core.removal import Removal
 from core.runtime.scheduler import Engines
@@ -57,6 +59,7 @@ from core.state import (
 )
 from core.store import Store
 from core.throttle import Throttle
+from core.tokens import Tokens
 from core.upkeep import Upkeep
 from core.vitals import Vitals
 
@@ -72,6 +75,8 @@ class Parts:
         self.log = Log()
         self.store = Store(paths.database)
         self.audit = Audit(self.store)
+        self.tokens = Tokens(self.store)
+        self.counters = Counters()
         self._problems = problems
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -82,6 +87,8 @@ class Parts:
         stack.callback(logging.getLogger("core").removeHandler, handler)
         stack.push_async_callback(self.store.close)
         await self.store.open()
+        await self.tokens.open()
+        stack.push_async_callback(self.tokens.close)
         self.host_id = await self.store.installation_id()
         self.feed = Feed(State(host=self._host(), settings=self._settings()))
         self._group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -149,6 +156,13 @@ class Parts:
             runtimes=lambda: self.feed.state.runtimes,
             may_unload=config.runtime.when_full == "unload_idle",
             sample=lambda: self.vitals.sample(),
+        )
+        self.on_demand = OnDemand(
+            loading=self.loading,
+            engines=self.engines,
+            instance_of=self.instance_of,
+            spawn=self.spawn,
+            allowed=config.api.load_on_demand,
         )
 
     def _make_downloads(self) -> None:
@@ -250,6 +264,7 @@ class Parts:
 
     def _download_changed(self, job: Download) -> None:
         """A completed job is told only when State says `downloaded`: clients list models on it."""
+        self.counters.download(job)
         if job.state == "completed":
             self.spawn(self._completed(job))
         else:

@@ -1,43 +1,34 @@
-"""Bodies and answers of the OpenAI API, and how ours become them. Pure.
+"""What the OpenAI API's requests for text have in common, and how they become ours. Pure.
 
-Field names and meanings are theirs: https://platform.openai.com/docs/api-reference/chat
+Field names and meanings are theirs: https://platform.openai.com/docs/api-reference. A field that
+would change the answer and cannot be honoured is refused in words; one that only concerns OpenAI's
+own service (`user`, `store`, `service_tier` ...), or that is unknown, is passed over: programs send
+many, and an answer without them is still the answer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from core.api.asking import seconds
 from core.errors import InvalidRequest
-from core.schema import Chunk, GenerateRequest, Message
+from core.schema import Chunk, Tool
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 Tokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
-Role = Literal["system", "user", "assistant", "tool", "developer"]
-Ended = Literal["stop", "length"]
+Alternatives = Annotated[int, msgspec.Meta(ge=0, le=20)]
+FunctionName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Ended = Literal["stop", "length", "tool_calls"]
 
 MOST_STOPS = 16
 """Stop strings in one request; OpenAI takes 4."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A part of a message."""
-
-    type: str
-    """Only `text` is taken."""
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatMessage:
-    """One message of a conversation."""
-
-    role: Role
-    content: str | list[Part] | None = None
+MODES = ("auto", "none", "required")
+"""What `tool_choice` may say instead of a tool's name; no tool may have such a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,30 +39,107 @@ class StreamOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatBody:
-    """A request for the next message of a conversation."""
+class Sampling:
+    """What every request for text may say."""
 
     model: str
     """An id, a unique name, or an unambiguous short name."""
-    messages: Annotated[list[ChatMessage], msgspec.Meta(min_length=1)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = None
-    """The newer name of `max_tokens`, and wins over it."""
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Probability | None = None
     top_k: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] | None = None
+    """Not OpenAI's, as `min_p`, `repeat_penalty`, `grammar` and `keep_alive`."""
     min_p: Probability | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repeat_penalty: Annotated[float, msgspec.Meta(ge=0, le=10)] | None = None
+    repeat_penalty: Annotated[float, msgspec.Meta(ge=0.01, le=10)] | None = None
     seed: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
     stop: str | list[str] | None = None
     n: int | None = None
-    logprobs: bool | None = None
-    tools: list[Any] | None = None
-    response_format: dict[str, Any] | None = None
+    logit_bias: dict[str, float] | None = None
+    """Refused unless it is empty."""
+    grammar: Annotated[str, msgspec.Meta(max_length=1 << 16)] | None = None
+    """What the answer must follow, in llama.cpp's GBNF."""
+    keep_alive: float | str | None = None
+    """How long the model stays loaded after the answer, as Ollama's: seconds, or "5m"; 0 unloads
+    it, a negative number keeps it."""
+
+    @property
+    def with_usage(self) -> bool:
+        """Whether a stream ends with the counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def keep_alive_s(self) -> float | None:
+        """How long the model stays loaded, in seconds. Raises InvalidRequest."""
+        return seconds(self.keep_alive)
+
+    def taken(self) -> dict[str, Any]:
+        """What goes into a request to an engine. Raises InvalidRequest for what is not done."""
+        refuse({"n other than 1": self.n not in (None, 1), "logit_bias": bool(self.logit_bias)})
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        if len(stop) > MOST_STOPS:
+            raise InvalidRequest(f"stop has more than {MOST_STOPS} strings.")
+        return {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "repeat_penalty": self.repeat_penalty,
+            # llama.cpp's seeds have 32 bits; -1 becomes its own "any seed".
+            "seed": None if self.seed is None else self.seed & 0xFFFF_FFFF,
+            "stop": tuple(text for text in stop if text),
+            "grammar": self.grammar,
+        }
+
+
+def refuse(asked_for: dict[str, bool]) -> None:
+    """Raise InvalidRequest for the first of these that was asked for."""
+    for what, asked in asked_for.items():
+        if asked:
+            raise InvalidRequest(f"{what} is not supported.", "Leave it out.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionForm:
+    """A function that the model may ask to be called."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """JSON Schema of its arguments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolForm:
+    """A tool, in OpenAI's and Ollama's form."""
+
+    type: str = "function"
+    """Only `function` is taken."""
+    function: FunctionForm | None = None
+
+
+def tools_of(forms: list[ToolForm] | None) -> tuple[Tool, ...]:
+    """The tools of a request. Raises InvalidRequest for one that is not a function."""
+    return tuple(_tool(form) for form in forms or ())
+
+
+def _tool(form: ToolForm) -> Tool:
+    if form.type != "function" or form.function is None:
+        raise InvalidRequest(
+            f"Tools of type {form.type[:40]!r} are not supported.", "Send functions only."
+        )
+    if form.function.name in MODES:
+        raise InvalidRequest(f"A tool cannot be called {form.function.name!r}.")
+    return Tool(
+        name=form.function.name,
+        description=form.function.description or "",
+        parameters=form.function.parameters or {},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +151,10 @@ class Usage:
     total_tokens: int
 
     @classmethod
-    def of(cls, last: Chunk) -> Usage:
-        """The counts that the last piece of an answer has."""
-        prompt, completion = last.prompt_tokens or 0, last.completion_tokens or 0
+    def of(cls, *last: Chunk) -> Usage:
+        """The counts that the last pieces of answers have, together."""
+        prompt = sum(chunk.prompt_tokens or 0 for chunk in last)
+        completion = sum(chunk.completion_tokens or 0 for chunk in last)
         return cls(
             prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
         )
@@ -98,61 +167,17 @@ class Timings:
     tokens_per_s: float | None = None
     time_to_first_token_s: float | None = None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerMessage:
-    """The message that answers."""
-
-    content: str
-    role: Literal["assistant"] = "assistant"
-    refusal: None = None
+    @classmethod
+    def of(cls, last: Chunk) -> Timings:
+        """What the last piece of an answer says."""
+        return cls(tokens_per_s=last.tokens_per_s, time_to_first_token_s=last.time_to_first_token_s)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One answer; there is never a second."""
-
-    message: AnswerMessage
-    finish_reason: Ended
-    index: int = 0
-    logprobs: None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """A whole answer."""
-
-    id: str
-    created: int
-    """Seconds since the epoch."""
-    model: str
-    choices: list[Choice]
-    usage: Usage
-    timings: Timings
-    object: Literal["chat.completion"] = "chat.completion"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkChoice:
-    """What a piece adds to the answer."""
-
-    delta: dict[str, str]
-    finish_reason: Ended | None = None
-    index: int = 0
-    logprobs: None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionChunk:
-    """A piece of a streamed answer."""
-
-    id: str
-    created: int
-    model: str
-    choices: list[ChunkChoice] = field(default_factory=list)
-    usage: Usage | None = None
-    timings: Timings | None = None
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+def ended(last: Chunk) -> Ended:
+    """Why an answer ended, in OpenAI's words."""
+    if last.tool_calls:
+        return "tool_calls"
+    return "length" if last.finish_reason == "length" else "stop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +186,7 @@ class OpenModel:
 
     id: str
     created: int
+    """Seconds since the epoch."""
     owned_by: str
     object: Literal["model"] = "model"
 
@@ -169,93 +195,5 @@ class OpenModel:
 class ModelList:
     """Models, in OpenAI's form."""
 
-    data: list[OpenModel]
+    data: list[OpenModel] = field(default_factory=list)
     object: Literal["list"] = "list"
-
-
-def generate_request(body: ChatBody) -> GenerateRequest:
-    """What the body asks of an engine. Raises InvalidRequest for what is not done here."""
-    _refuse_unknown(body)
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    if len(stop) > MOST_STOPS:
-        raise InvalidRequest(f"stop has more than {MOST_STOPS} strings.")
-    return GenerateRequest(
-        messages=tuple(_message(message) for message in body.messages),
-        max_tokens=body.max_completion_tokens or body.max_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k,
-        min_p=body.min_p,
-        presence_penalty=body.presence_penalty,
-        frequency_penalty=body.frequency_penalty,
-        repeat_penalty=body.repeat_penalty,
-        # llama.cpp's seeds have 32 bits; -1 becomes its own "any seed".
-        seed=None if body.seed is None else body.seed & 0xFFFF_FFFF,
-        stop=tuple(text for text in stop if text),
-    )
-
-
-def _refuse_unknown(body: ChatBody) -> None:
-    asked_for = {
-        "n other than 1": body.n not in (None, 1),
-        "logprobs": bool(body.logprobs),
-        "tools": bool(body.tools),
-        "response_format other than text": (body.response_format or {}).get("type", "text")
-        != "text",
-    }
-    for what, asked in asked_for.items():
-        if asked:
-            raise InvalidRequest(f"{what} is not supported.", "Leave it out.")
-
-
-def _message(message: ChatMessage) -> Message:
-    content = message.content
-    if isinstance(content, list):
-        if other := next((part.type for part in content if part.type != "text"), None):
-            raise InvalidRequest(
-                f"Message parts of type {other[:40]!r} are not supported.", "Send text only."
-            )
-        content = "".join(part.text for part in content)
-    return Message(role=message.role, content=content or "")
-
-
-def answer_of(text: str, last: Chunk, *, id: str, created: int, model: str) -> Completion:
-    """A whole answer, from its text and its last piece."""
-    choice = Choice(message=AnswerMessage(content=text), finish_reason=_ended(last))
-    return Completion(
-        id=id,
-        created=created,
-        model=model,
-        choices=[choice],
-        usage=Usage.of(last),
-        timings=timings_of(last),
-    )
-
-
-def timings_of(last: Chunk) -> Timings:
-    """How fast the answer was."""
-    return Timings(tokens_per_s=last.tokens_per_s, time_to_first_token_s=last.time_to_first_token_s)
-
-
-def opening(blank: CompletionChunk) -> CompletionChunk:
-    """The first piece of a stream: who speaks."""
-    return replace(blank, choices=[ChunkChoice(delta={"role": "assistant", "content": ""})])
-
-
-def piece(blank: CompletionChunk, text: str) -> CompletionChunk:
-    """A piece of the text."""
-    return replace(blank, choices=[ChunkChoice(delta={"content": text})])
-
-
-def ending(blank: CompletionChunk, last: Chunk) -> CompletionChunk:
-    """The piece that says why the answer ended."""
-    return replace(blank, choices=[ChunkChoice(delta={}, finish_reason=_ended(last))])
-
-
-def usage(blank: CompletionChunk, last: Chunk) -> CompletionChunk:
-    """The piece after the last one, where usage was asked for."""
-    return replace(blank, usage=Usage.of(last), timings=timings_of(last))
-
-
-def _ended(last: Chunk) -> Ended:
-    return "length" if last.finish_reason == "length" else "stop"

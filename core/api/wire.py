@@ -23,14 +23,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
 from core.api.frames import Message
-from core.errors import DeckError, InvalidRequest, to_info
+from core.errors import (
+    Busy,
+    DeckError,
+    InvalidRequest,
+    TooManyRequests,
+    Unauthorized,
+    to_info,
+)
 from core.schema import ErrorInfo
 
 JSON = "application/json"
@@ -63,7 +70,9 @@ class Request:
     """Names in lower case; values of a repeated one joined by a comma."""
     body: bytes = b""
     origin: str = ""
-    """Who asks, for the audit: `unix uid=1000`, or the peer's address."""
+    """Who asks, for the audit: `unix uid=1000`, or the peer's address; and its token's name."""
+    id: str = ""
+    """Of the request, as the log has it: `X-Request-Id`, given or made."""
 
     def json(self) -> Any:
         """The body as JSON; None where it is empty. Raises InvalidRequest."""
@@ -131,6 +140,9 @@ class Response:
     """None where there is no body."""
     headers: tuple[tuple[str, str], ...] = ()
     """Further headers. Length, date and connection are the connection's business."""
+    kept: bool = False
+    """Whether the very same bytes are given until they change: worth an ETag and a copy that is
+    compressed once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +193,13 @@ class WebSocket(Protocol):
         """Start the closing handshake. A handler that returns does so by itself, with 1000."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared(Response):
+    """An answer whose head is written already, but for what differs from request to request."""
+
+    start: bytes
+
+
 class Kept(Generic[T]):
     """What was made of an immutable value, such as its JSON, until another value is asked for.
 
@@ -225,17 +244,36 @@ def event(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
 
 
-def error_response(error: DeckError, style: ErrorStyle, status: int | None = None) -> Response:
-    """The answer to a failure, in the route's style; `status` instead of the error's own."""
+def error_response(
+    error: DeckError, style: ErrorStyle, status: int | None = None, request_id: str = ""
+) -> Response:
+    """The answer to a failure, in the route's style; `status` instead of the error's own.
+
+    Only our own style has a place for the id of the request; the others have it in the head.
+    """
     status = status or error.status
     if style == "text":
-        return text_response(str(error), status)
-    info = to_info(error)
-    if style == "openai":
-        return json_response({"error": _openai_error(info, status)}, status)
-    if style == "ollama":
-        return json_response({"error": str(error)}, status)
-    return json_response({"error": info}, status)
+        answer = text_response(str(error), status)
+    elif style == "openai":
+        answer = json_response({"error": _openai_error(to_info(error), status)}, status)
+    elif style == "ollama":
+        answer = json_response({"error": str(error)}, status)
+    else:
+        said = {"request_id": request_id} if request_id else {}
+        answer = json_response({"error": {**msgspec.to_builtins(to_info(error)), **said}}, status)
+    headers = _telling(error)
+    return replace(answer, headers=headers) if headers else answer
+
+
+def _telling(error: DeckError) -> tuple[tuple[str, str], ...]:
+    """Headers that say what to do about an error."""
+    if isinstance(error, TooManyRequests):
+        return (("Retry-After", str(error.retry_after_s)),)
+    if isinstance(error, Busy):
+        return (("Retry-After", "1"),)
+    if isinstance(error, Unauthorized):
+        return (("WWW-Authenticate", 'Bearer realm="modeldeck"'),)
+    return ()
 
 
 def _openai_error(info: ErrorInfo, status: int) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from core.errors import DeckError
 from core.runtime.messages import Command
-from core.schema import Chunk
+from core.schema import Chunk, TextVector
 
 T = TypeVar("T")
 
@@ -75,5 +75,5 @@ class Answer(Job[Chunk]):
     """A request for text."""
 
 
-class Embedding(Job[tuple[float, ...]]):
+class Embedding(Job[TextVector]):
     """A request for the vector of one text."""

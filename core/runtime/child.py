@@ -39,7 +39,6 @@ from core.runtime.messages import (
     Progress,
     Report,
     Text,
-    Vector,
     command,
     frame,
 )
@@ -141,7 +140,7 @@ class Child:
                 )
                 self._answer(number, done)
             case Embed():
-                self._send(Vector(id=number, values=self._engine.embed(message.text)))
+                self._answer(number, self._engine.embed(message.text))
 
     def _answer(self, number: int, answer: Report) -> None:
         self._send(msgspec.structs.replace(answer, id=number))

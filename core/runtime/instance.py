@@ -51,6 +51,7 @@ from core.schema import (
     InstanceState,
     LoadOptions,
     ProcessMemory,
+    TextVector,
     UnloadReceipt,
 )
 
@@ -348,8 +349,8 @@ class Supervisor:
             case Text(text=text):
                 await job.put(Chunk(text=text))
                 return False
-            case Vector(values=values):
-                await job.put(values)
+            case Vector(values=values, tokens=tokens):
+                await job.put(TextVector(values=values, tokens=tokens))
                 await job.finish()
             case Done():
                 self._update(

@@ -10,13 +10,20 @@ from __future__ import annotations
 import msgspec
 
 from core.runtime.frames import encode
-from core.schema import ErrorInfo, FinishReason, GenerateRequest, LoadOptions
+from core.schema import (
+    ErrorInfo,
+    FinishReason,
+    GenerateRequest,
+    LoadOptions,
+    TokenLogprob,
+    ToolCall,
+)
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Goes up with every change that an older child would misread."""
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
+class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="do"):
     """What the core asks of an engine process."""
 
     id: int
@@ -56,7 +63,7 @@ class Cancel(Command, tag="cancel", frozen=True, kw_only=True):
     """Give up the command with this id, whether it runs or waits."""
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="is"):
+class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="is"):
     """What an engine process tells the core."""
 
     id: int = 0
@@ -101,12 +108,15 @@ class Text(Report, tag="text", frozen=True, kw_only=True):
     """A piece of the answer, never empty."""
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the tokens it is made of, where they were asked for."""
 
 
 class Done(Report, tag="done", frozen=True, kw_only=True):
     """The answer is over."""
 
     reason: FinishReason
+    tool_calls: tuple[ToolCall, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     tokens_per_s: float | None = None
@@ -121,6 +131,8 @@ class Vector(Report, tag="vector", frozen=True, kw_only=True):
     """The embedding of a text, of length 1."""
 
     values: tuple[float, ...]
+    tokens: int
+    """How many the text has."""
 
 
 class Failed(Report, tag="failed", frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ from core.schema import (
     Model,
     ProcessMemory,
     Runtime,
+    TextVector,
     UnloadReceipt,
 )
 
@@ -237,15 +238,15 @@ class Engines:
         with self._find(instance_id).asking(answer):
             yield answer
 
-    async def embed(self, instance_id: str, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, instance_id: str, texts: Sequence[str]) -> list[TextVector]:
         """The vectors of texts, each of length 1, in their order. Raises as `generate` does."""
         supervisor = self._find(instance_id)
-        vectors: list[list[float]] = []
+        vectors: list[TextVector] = []
         for text in texts:
             check_text(text)
             job = Embedding(_embed(text))
             with supervisor.asking(job):
-                vectors += [list(values) async for values in job]
+                vectors += [vector async for vector in job]
         return vectors
 
     # Memory

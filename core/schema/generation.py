@@ -94,3 +94,13 @@ class Chunk:
     completion_tokens: int | None = None
     tokens_per_s: float | None = None
     time_to_first_token_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextVector:
+    """What a text means to a model that was made for embeddings."""
+
+    values: tuple[float, ...]
+    """A vector of length 1."""
+    tokens: int
+    """How many the text has."""

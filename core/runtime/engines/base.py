@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from core.runtime.messages import Done, Hello, Loaded, Planned
+from core.runtime.messages import Done, Hello, Loaded, Planned, Vector
 from core.schema import GenerateRequest, LoadOptions
 
 ShowProgress = Callable[[str, float | None], None]
@@ -85,5 +85,5 @@ class Engine(Protocol):
     def generate(self, request: GenerateRequest, emit: Callable[[str], None]) -> Done:
         """Answer a request, piece by piece."""
 
-    def embed(self, text: str) -> tuple[float, ...]:
+    def embed(self, text: str) -> Vector:
         """Embed a text, as a vector of length 1."""

@@ -23,7 +23,7 @@ from core.errors import Cancelled, EngineFailed, EngineMissing, InvalidRequest
 from core.runtime.engines.base import Flag, ShowProgress
 from core.runtime.engines.llama_context import LlamaContext
 from core.runtime.engines.llama_log import Log, buffers, failure
-from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned
+from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.schema import GenerateRequest, LoadOptions
 
 KV_TYPES = {
@@ -272,7 +272,7 @@ class Llama:
         """Answer a request."""
         return self._model_in_use().generate(request, emit)
 
-    def embed(self, text: str) -> tuple[float, ...]:
+    def embed(self, text: str) -> Vector:
         """Embed a text."""
         return self._model_in_use().embed(text)
 

@@ -14,7 +14,7 @@ from core.errors import Cancelled, EngineFailed, InvalidRequest
 from core.runtime.engines.base import CHATML, CHATML_STOP, PENALTY_WINDOW, Flag
 from core.runtime.engines.llama_log import Log, failure
 from core.runtime.engines.text import TextStream
-from core.runtime.messages import Done
+from core.runtime.messages import Done, Vector
 from core.schema import GenerateRequest, Message
 
 
@@ -220,7 +220,7 @@ class LlamaContext:
 
     # Embeddings
 
-    def embed(self, text: str) -> tuple[float, ...]:
+    def embed(self, text: str) -> Vector:
         """Embed a text. Raises InvalidRequest when it is longer than one batch."""
         if not self._embedding:
             raise InvalidRequest(
@@ -247,4 +247,6 @@ class LlamaContext:
             raise failure("llama.cpp gave no embedding", self._log)
         width = self._c.llama_model_n_embd_out(self._model)
         length = math.hypot(*values[:width]) or 1.0
-        return tuple(value / length for value in values[:width])
+        return Vector(
+            values=tuple(value / length for value in values[:width]), tokens=len(tokens)
+        )

@@ -24,7 +24,7 @@ from core import safetensors
 from core.errors import Cancelled, DeckError, EngineFailed, EngineMissing, InvalidRequest
 from core.runtime.engines.base import Flag, ShowProgress, say
 from core.runtime.engines.mlx_model import MlxModel, kv_bits
-from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned
+from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.runtime.platforms import is_mlx_safe, mlx_remedy
 from core.schema import GenerateRequest, LoadOptions
 
@@ -166,7 +166,7 @@ class Mlx:
             raise InvalidRequest("No model is loaded.")
         return self._loaded.generate(request, emit)
 
-    def embed(self, text: str) -> tuple[float, ...]:
+    def embed(self, text: str) -> Vector:
         """Refuse: mlx-lm has no embeddings."""
         raise InvalidRequest(NO_EMBEDDINGS, NO_EMBEDDINGS_REMEDY)
 

@@ -164,10 +164,11 @@ async def test_a_model_without_a_template_is_asked_in_chatml_and_that_is_logged(
 async def test_embeddings_are_near_for_near_texts(bench: Bench, demo_models: Path) -> None:
     path = demo_models / "tiny-embed-GGUF" / "tiny-embed-F16.gguf"
     instance = await bench.loaded(path)
-    one, near, far = await bench.engines.embed(instance.id, ["count one", "count two", "zzz"])
-    assert len(one) == len(near) == len(far)
+    vectors = await bench.engines.embed(instance.id, ["count one", "count two", "zzz"])
+    assert [vector.tokens for vector in vectors] == [5, 2, 3]
+    one, near, far = (vector.values for vector in vectors)
 
-    def cosine(a: list[float], b: list[float]) -> float:
+    def cosine(a: tuple[float, ...], b: tuple[float, ...]) -> float:
         return sum(x * y for x, y in zip(a, b, strict=True))
 
     assert cosine(one, one) == pytest.approx(1, abs=1e-6)

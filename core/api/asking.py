@@ -1,0 +1,134 @@
+"""Asking a model, as every compatible API does it: it is loaded on demand, and its answer relayed.
+
+A block that is left, for whatever reason, ends the answer, and the load that only it waited for.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core.api.wire import NDJSON, StreamResponse
+from core.errors import Cancelled, EngineFailed, InvalidRequest
+from core.schema import Chunk, GenerateRequest, LoadOptions, Model
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+LONGEST_S = 365 * 86400.0
+"""The longest that a request may keep a model loaded by a number; below 0 is for ever."""
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
+
+
+def seconds(value: float | str | None) -> float | None:
+    """How long a model stays loaded after a request: seconds, or a duration as Go writes it.
+
+    Source: https://pkg.go.dev/time#ParseDuration. Negative is for ever. Raises InvalidRequest.
+
+    >>> seconds(300), seconds("5m"), seconds("1h30m"), seconds("-1"), seconds("-1m"), seconds(None)
+    (300.0, 300.0, 5400.0, -1.0, -60.0, None)
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = _parsed(value.strip())
+    return min(float(value), LONGEST_S)
+
+
+def _parsed(text: str) -> float:
+    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
+    if re.fullmatch(r"[0-9]{1,12}", digits):
+        return float(sign * int(digits))
+    if len(text) > 40 or not re.fullmatch(f"({_DURATION.pattern})+", digits):
+        raise InvalidRequest(
+            f"keep_alive is not a duration: {text[:40]!r}.", 'Write seconds, or such as "5m".'
+        )
+    return sign * sum(float(count) * _UNITS[unit] for count, unit in _DURATION.findall(digits))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a model answers."""
+
+    chunks: AsyncIterator[Chunk]
+    """The pieces. Iterating raises what the answer came to, and ends with the last piece."""
+    load_s: float
+    """How long it took until the model was ready for the question."""
+
+
+@asynccontextmanager
+async def asking(
+    deck: Deck,
+    model: Model,
+    request: GenerateRequest,
+    origin: str,
+    *,
+    options: LoadOptions | None = None,
+    keep_alive_s: float | None = None,
+) -> AsyncIterator[Reply]:
+    """Ask a model. Arguments are those of `Deck.using` and `Deck.generate`."""
+    started = time.monotonic()
+    async with deck.using(model, options or LoadOptions(), origin, keep_alive_s) as instance:
+        load_s = time.monotonic() - started
+        async with (
+            deck.generate(instance.id, request) as chunks,
+            aclosing(_checked(chunks)) as checked,
+        ):
+            yield Reply(chunks=checked, load_s=load_s)
+
+
+async def _checked(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
+    """The pieces; raises when the answer does not come to an end of its own."""
+    async for chunk in chunks:
+        if chunk.finish_reason == "cancelled":
+            raise Cancelled("The answer was cut short: its model was unloaded.", "Ask again.")
+        yield chunk
+        if chunk.finish_reason is not None:
+            return
+    raise EngineFailed("The engine stopped in mid-answer.", "Its log tells more.")
+
+
+async def collected(chunks: AsyncIterator[Chunk]) -> Chunk:
+    """The whole answer as one piece: its text and logprobs, and what its last piece says."""
+    pieces = [chunk async for chunk in chunks]
+    last = pieces[-1]
+    return Chunk(
+        text="".join(piece.text for piece in pieces),
+        logprobs=tuple(token for piece in pieces for token in piece.logprobs),
+        tool_calls=last.tool_calls,
+        finish_reason=last.finish_reason,
+        prompt_tokens=last.prompt_tokens,
+        completion_tokens=last.completion_tokens,
+        tokens_per_s=last.tokens_per_s,
+        time_to_first_token_s=last.time_to_first_token_s,
+    )
+
+
+async def streamed(
+    pieces: AsyncGenerator[bytes, None], content_type: str = NDJSON
+) -> StreamResponse:
+    """The answer in pieces, begun: what fails before the first one fails with a status."""
+    return StreamResponse(chunks=pieces, first=await anext(pieces), content_type=content_type)
+
+
+def shortened(values: Sequence[float], dimensions: int | None) -> list[float]:
+    """The first numbers of a vector, made one of length 1 again; all of it where None is asked.
+
+    Raises InvalidRequest when it has not so many.
+
+    >>> shortened([0.6, 0.8, 0.0], 1), shortened([0.6, 0.8], None)
+    ([1.0], [0.6, 0.8])
+    """
+    if dimensions is None:
+        return list(values)
+    if dimensions > len(values):
+        raise InvalidRequest(f"dimensions is {dimensions}, but the model has {len(values)}.")
+    length = math.hypot(*values[:dimensions]) or 1.0
+    return [value / length for value in values[:dimensions]]

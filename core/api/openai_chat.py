@@ -1,0 +1,105 @@
+"""`POST /v1/chat/completions`: the next message of a conversation, whole or streamed."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from core.api.asking import asking, collected, streamed
+from core.api.openai_chat_forms import (
+    ChatBody,
+    Completion,
+    CompletionChunk,
+    answer_of,
+    calling,
+    calls_of,
+    ending,
+    generate_request,
+    opening,
+    piece,
+    usage,
+)
+from core.api.wire import (
+    EVENTS,
+    Request,
+    Response,
+    StreamResponse,
+    error_response,
+    event,
+    json_response,
+)
+from core.errors import DeckError
+from core.schema import Chunk, GenerateRequest, Model
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+DONE = b"data: [DONE]\n\n"
+
+
+async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
+    """Answer a conversation.
+
+    A downloaded model that is not loaded is loaded first. A client that goes away ends its answer.
+    """
+    body = request.parse(ChatBody)
+    asked, model = generate_request(body), deck.model(body.model)
+    if body.stream:
+        return await streamed(_events(deck, model, asked, body, request.origin), EVENTS)
+    return json_response(await _whole(deck, model, asked, body, request.origin))
+
+
+def _key() -> str:
+    return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+async def _whole(
+    deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, origin: str
+) -> Completion:
+    """The answer, once it is complete."""
+    created = int(time.time())
+    keep = body.keep_alive_s()
+    async with asking(deck, model, asked, origin, keep_alive_s=keep) as reply:
+        whole = await collected(reply.chunks)
+    whole = replace(whole, tool_calls=calls_of(body, whole))
+    return answer_of(whole, id=_key(), created=created, model=model.unique)
+
+
+async def _events(
+    deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, origin: str
+) -> AsyncGenerator[bytes, None]:
+    """The answer as server-sent events. A failure after the first one is an event as well."""
+    blank = CompletionChunk(id=_key(), created=int(time.time()), model=model.unique)
+    keep = body.keep_alive_s()
+    begun = False
+    try:
+        async with asking(deck, model, asked, origin, keep_alive_s=keep) as reply:
+            async for chunk in reply.chunks:
+                data = b"" if begun else _event(opening(blank))
+                if chunk.text or chunk.logprobs:
+                    data += _event(piece(blank, chunk))
+                if chunk.finish_reason is not None:
+                    data += _end(blank, chunk, body)
+                if data:
+                    begun = True
+                    yield data
+    except DeckError as error:
+        if not begun:
+            raise
+        yield event(error_response(error, "openai").body)
+
+
+def _end(blank: CompletionChunk, last: Chunk, body: ChatBody) -> bytes:
+    calls = calls_of(body, last)
+    data = _event(calling(blank, calls)) if calls else b""
+    data += _event(ending(blank, last))
+    return data + (_event(usage(blank, last)) if body.with_usage else b"") + DONE
+
+
+def _event(part: CompletionChunk) -> bytes:
+    return event(msgspec.json.encode(part))

@@ -1,0 +1,222 @@
+"""`POST /v1/completions`: text that goes on from a prompt, as OpenAI's older API has it.
+
+Source: https://platform.openai.com/docs/api-reference/completions
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from core.api.asking import asking, collected, streamed
+from core.api.openai_forms import (
+    Alternatives,
+    Ended,
+    Sampling,
+    Timings,
+    Usage,
+    ended,
+    refuse,
+)
+from core.api.wire import (
+    EVENTS,
+    Request,
+    Response,
+    StreamResponse,
+    error_response,
+    event,
+    json_response,
+)
+from core.errors import DeckError, InvalidRequest
+from core.schema import Chunk, GenerateRequest, Model, TokenLogprob
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+MOST_PROMPTS = 64
+"""In one request; they are answered one after the other."""
+
+DEFAULT_TOKENS = 16
+"""Of an answer, where the request says nothing: OpenAI's."""
+
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionBody(Sampling):
+    """A request for the text that follows."""
+
+    prompt: str | list[Any]
+    """A text or several; token numbers are refused."""
+    echo: bool | None = None
+    """Begin the answer with the prompt."""
+    logprobs: Alternatives | None = None
+    suffix: str | None = None
+    """Refused."""
+    best_of: int | None = None
+    """Refused but for 1."""
+
+    def requests(self) -> list[GenerateRequest]:
+        """What is asked of an engine, one request a prompt. Raises InvalidRequest."""
+        refuse(
+            {
+                "suffix": bool(self.suffix),
+                "best_of other than 1": self.best_of not in (None, 1),
+                "echo together with logprobs": bool(self.echo) and self.logprobs is not None,
+            }
+        )
+        taken = {**self.taken(), "logprobs": self.logprobs}
+        taken["max_tokens"] = self.max_tokens or DEFAULT_TOKENS
+        return [GenerateRequest(prompt=text, **taken) for text in self.prompts()]
+
+    def prompts(self) -> list[str]:
+        """The prompts. Raises InvalidRequest."""
+        given = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        if not 1 <= len(given) <= MOST_PROMPTS:
+            raise InvalidRequest(f"prompt must be 1 to {MOST_PROMPTS} texts.")
+        if not all(isinstance(text, str) for text in given):
+            raise InvalidRequest(
+                "A prompt of token numbers is not supported.", "Send the prompt as text."
+            )
+        return given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextLogprobs:
+    """How likely the tokens of a text were."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+    """Where each begins in the text, in characters."""
+
+    @classmethod
+    def of(cls, tokens: tuple[TokenLogprob, ...], offset: int = 0) -> TextLogprobs | None:
+        """Ours in this form, the first at this offset; None where there are none."""
+        if not tokens:
+            return None
+        offsets = [offset]
+        for token in tokens:
+            offsets.append(offsets[-1] + len(token.token))
+        return cls(
+            tokens=[token.token for token in tokens],
+            token_logprobs=[token.logprob for token in tokens],
+            top_logprobs=[dict(token.top) for token in tokens],
+            text_offset=offsets[:-1],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextChoice:
+    """The answer to one prompt, or a piece of it."""
+
+    text: str
+    index: int = 0
+    logprobs: TextLogprobs | None = None
+    finish_reason: Ended | None = None
+    """None in every piece of a stream but the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextCompletion:
+    """The answers, or a piece of one in a stream."""
+
+    id: str
+    created: int
+    """Seconds since the epoch."""
+    model: str
+    choices: list[TextChoice] = field(default_factory=list)
+    usage: Usage | None = None
+    timings: Timings | None = None
+    object: Literal["text_completion"] = "text_completion"
+
+
+async def complete(deck: Deck, request: Request) -> Response | StreamResponse:
+    """Go on from a prompt, or from each of several.
+
+    The prompt is taken as it stands: no chat template is laid around it.
+    """
+    body = request.parse(CompletionBody)
+    asked, model = body.requests(), deck.model(body.model)
+    blank = TextCompletion(
+        id=f"cmpl-{uuid.uuid4().hex}", created=int(time.time()), model=model.unique
+    )
+    if body.stream:
+        return await streamed(_events(deck, model, asked, body, blank, request.origin), EVENTS)
+    return json_response(await _whole(deck, model, asked, body, blank, request.origin))
+
+
+async def _whole(
+    deck: Deck,
+    model: Model,
+    asked: list[GenerateRequest],
+    body: CompletionBody,
+    blank: TextCompletion,
+    origin: str,
+) -> TextCompletion:
+    """The answers, once all are complete."""
+    keep = body.keep_alive_s()
+    answers: list[Chunk] = []
+    for one in asked:
+        async with asking(deck, model, one, origin, keep_alive_s=keep) as reply:
+            answers.append(await collected(reply.chunks))
+    choices = [
+        TextChoice(
+            text=((asked[index].prompt or "") if body.echo else "") + answer.text,
+            index=index,
+            logprobs=TextLogprobs.of(answer.logprobs),
+            finish_reason=ended(answer),
+        )
+        for index, answer in enumerate(answers)
+    ]
+    timings = Timings.of(answers[-1])
+    return replace(blank, choices=choices, usage=Usage.of(*answers), timings=timings)
+
+
+async def _events(
+    deck: Deck,
+    model: Model,
+    asked: list[GenerateRequest],
+    body: CompletionBody,
+    blank: TextCompletion,
+    origin: str,
+) -> AsyncGenerator[bytes, None]:
+    """The answers as server-sent events, one after the other."""
+    keep = body.keep_alive_s()
+    ends: list[Chunk] = []
+    begun = False
+    try:
+        for index, one in enumerate(asked):
+            async with asking(deck, model, one, origin, keep_alive_s=keep) as reply:
+                echo = (one.prompt or "") if body.echo else ""
+                offset = 0
+                async for chunk in reply.chunks:
+                    text, echo = echo + chunk.text, ""
+                    choice = TextChoice(
+                        text=text,
+                        index=index,
+                        logprobs=TextLogprobs.of(chunk.logprobs, offset),
+                        finish_reason=ended(chunk) if chunk.finish_reason else None,
+                    )
+                    offset += len(chunk.text)
+                    begun = True
+                    yield _event(replace(blank, choices=[choice]))
+            ends.append(chunk)
+    except DeckError as error:
+        if not begun:
+            raise
+        yield event(error_response(error, "openai").body)
+        return
+    if body.with_usage:
+        yield _event(replace(blank, usage=Usage.of(*ends), timings=Timings.of(ends[-1])))
+    yield DONE
+
+
+def _event(part: TextCompletion) -> bytes:
+    return event(msgspec.json.encode(part))

@@ -1,0 +1,111 @@
+"""`POST /v1/embeddings`: texts as vectors of length 1.
+
+Source: https://platform.openai.com/docs/api-reference/embeddings
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+
+from core.api.asking import seconds, shortened
+from core.api.wire import Request, Response, json_response
+from core.errors import InvalidRequest
+from core.schema import LoadOptions
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+MOST_INPUTS = 2048
+"""In one request: OpenAI's limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingsBody:
+    """A request for the vectors of texts."""
+
+    model: str
+    """An id, a unique name, or an unambiguous short name."""
+    input: str | list[Any]
+    """A text or several; token numbers are refused."""
+    encoding_format: Literal["float", "base64"] = "float"
+    """`base64` is of 32-bit floats, the least significant byte first."""
+    dimensions: Annotated[int, msgspec.Meta(ge=1, le=1 << 16)] | None = None
+    """Only the first so many numbers, made a vector of length 1 again: of use with models that
+    were trained for it (Matryoshka)."""
+    keep_alive: float | str | None = None
+    """As in a request for text."""
+
+    def texts(self) -> list[str]:
+        """What is to be embedded. Raises InvalidRequest."""
+        given = [self.input] if isinstance(self.input, str) else self.input
+        if not 1 <= len(given) <= MOST_INPUTS:
+            raise InvalidRequest(f"input must be 1 to {MOST_INPUTS} texts.")
+        if not all(isinstance(text, str) for text in given):
+            raise InvalidRequest(
+                "Input of token numbers is not supported.", "Send the input as text."
+            )
+        return given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorForm:
+    """The vector of one text."""
+
+    index: int
+    embedding: list[float] | str
+    """Numbers, or their bytes in base64."""
+    object: Literal["embedding"] = "embedding"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingsUsage:
+    """What a request took, in tokens."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingList:
+    """The vectors, in the order of the texts."""
+
+    model: str
+    usage: EmbeddingsUsage
+    data: list[VectorForm] = field(default_factory=list)
+    object: Literal["list"] = "list"
+
+
+def encoded(values: Sequence[float], format: Literal["float", "base64"]) -> list[float] | str:
+    """A vector as it was asked for.
+
+    >>> encoded([1.0, -0.5], "base64")
+    'AACAPwAAAL8='
+    """
+    if format == "float":
+        return list(values)
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
+
+
+async def embed(deck: Deck, request: Request) -> Response:
+    """Turn texts into vectors, with a model that was made for it."""
+    body = request.parse(EmbeddingsBody)
+    texts, model = body.texts(), deck.model(body.model)
+    keep = seconds(body.keep_alive)
+    async with deck.using(model, LoadOptions(), request.origin, keep) as instance:
+        vectors = await deck.embed(instance.id, texts)
+    data = [
+        VectorForm(
+            index=index,
+            embedding=encoded(shortened(vector.values, body.dimensions), body.encoding_format),
+        )
+        for index, vector in enumerate(vectors)
+    ]
+    tokens = sum(vector.tokens for vector in vectors)
+    usage = EmbeddingsUsage(prompt_tokens=tokens, total_tokens=tokens)
+    return json_response(EmbeddingList(model=model.unique, usage=usage, data=data))

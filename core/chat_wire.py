@@ -1,0 +1,112 @@
+"""A request for text as the client sends it to the core, and the answer as it comes back. Pure.
+
+The core has one door for text, the OpenAI API; this is our side of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+
+from core.connection import record
+from core.schema import Chunk, GenerateRequest, Message, TokenLogprob
+
+_PLAIN = (
+    *("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty"),
+    *("repeat_penalty", "seed", "stop", "grammar", "max_tokens"),
+)
+"""Fields that have the same name and form there."""
+
+_TIMINGS = ("tokens_per_s", "time_to_first_token_s")
+
+_NO_LIMIT = 1 << 24
+"""Tokens: without a number a completion ends after 16."""
+
+
+def asked(ref: str, request: GenerateRequest) -> tuple[str, dict[str, Any]]:
+    """The path and the body that ask a model for a streamed answer."""
+    body: dict[str, Any] = {
+        "model": ref,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **{name: value for name in _PLAIN if (value := getattr(request, name)) not in (None, ())},
+    }
+    if not request.messages:
+        body |= {"prompt": request.prompt or "", "logprobs": request.logprobs}
+        return "/v1/completions", {"max_tokens": _NO_LIMIT} | body
+    body["messages"] = [_message(message) for message in request.messages]
+    if request.json_schema is not None:
+        schema = {"name": "answer", "schema": request.json_schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if request.tools:
+        tools = [{"type": "function", "function": tool} for tool in request.tools]
+        body |= {"tools": msgspec.to_builtins(tools), "tool_choice": _choice(request.tool_choice)}
+    if request.logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": request.logprobs}
+    return "/v1/chat/completions", body
+
+
+def _message(message: Message) -> dict[str, Any]:
+    calls = [
+        {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+        for c in message.tool_calls
+    ]
+    return {
+        "role": message.role,
+        "content": message.content,
+        **({"tool_calls": calls} if calls else {}),
+        **({"tool_call_id": message.tool_call_id} if message.tool_call_id else {}),
+    }
+
+
+def _choice(choice: str | None) -> str | dict[str, Any] | None:
+    if choice is None or choice in ("auto", "none", "required"):
+        return choice
+    return {"type": "function", "function": {"name": choice}}
+
+
+async def chunks(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[Chunk, None]:
+    """The pieces of a streamed answer; the last has the finish reason, the calls and the counts."""
+    finish: dict[str, Any] = {}
+    started = time.monotonic()
+    first_s: float | None = None
+    async for event in events:
+        for choice in event.get("choices") or ():
+            delta = choice.get("delta") or {}
+            logprobs = _logprobs(choice.get("logprobs"))
+            if (text := delta.get("content") or choice.get("text") or "") or logprobs:
+                first_s = first_s or time.monotonic() - started
+                yield Chunk(text=text, logprobs=logprobs)
+            if calls := delta.get("tool_calls"):
+                finish["tool_calls"] = [{"id": c.get("id"), **c["function"]} for c in calls]
+            finish["finish_reason"] = choice.get("finish_reason") or finish.get("finish_reason")
+        if usage := event.get("usage"):
+            finish["prompt_tokens"] = usage.get("prompt_tokens")
+            finish["completion_tokens"] = usage.get("completion_tokens")
+        timings = event.get("timings") or {}
+        finish.update({k: timings[k] for k in _TIMINGS if k in timings})
+    finish.setdefault("time_to_first_token_s", first_s)
+    yield record(Chunk, finish)
+
+
+def _logprobs(form: Mapping[str, Any] | None) -> tuple[TokenLogprob, ...]:
+    """The logprobs of a piece, in the form of a chat or of a completion."""
+    if not form:
+        return ()
+    if "tokens" in form:
+        rows = zip(form["tokens"], form["token_logprobs"], form["top_logprobs"], strict=True)
+        return tuple(
+            TokenLogprob(token=token, logprob=logprob, top=tuple(top.items()))
+            for token, logprob, top in rows
+        )
+    return tuple(
+        TokenLogprob(
+            token=token["token"],
+            logprob=token["logprob"],
+            top=tuple((other["token"], other["logprob"]) for other in token["top_logprobs"]),
+        )
+        for token in form["content"]
+    )
