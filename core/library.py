@@ -127,7 +127,8 @@ class Library:
         for key in [key for key in self._feed.state.models if key not in wanted]:
             self._feed.commit(ModelRemoved, id=key)
         for key, entry in wanted.items():
-            model = replace(entry, engine=self._engines.get(entry.format))
+            engine = self._engines.get(entry.format)
+            model = entry if entry.engine == engine else replace(entry, engine=engine)
             if self._feed.state.models.get(key) != model:
                 self._feed.commit(ModelChanged, model=model)
 
@@ -167,8 +168,11 @@ class Library:
 
     def find(self, ref: str) -> Model:
         """The model with this id, unique name or short name. Raises NotFound or Ambiguous."""
-        prefer = preferred_format(sys.platform, platform.machine(), self._engines)
-        return listing.find(self._feed.state.models, ref, prefer)
+        return listing.find(self._feed.state.models, ref, self._preferred)
+
+    @property
+    def _preferred(self) -> Format:
+        return preferred_format(sys.platform, platform.machine(), self._engines)
 
     async def resolve(self, ref: str) -> Model:
         """As `look_up`; what is not listed is added to the list."""
@@ -179,12 +183,11 @@ class Library:
 
     async def look_up(self, ref: str) -> Model:
         """As `find`; a Hub name that is not listed is asked of the Hub, and not added."""
-        try:
-            return self.find(ref)
-        except NotFound:
-            name = hub_name(ref, self._hub.endpoint)
-            if name is None:
-                raise
+        if (model := listing.known(self._feed.state.models, ref, self._preferred)) is not None:
+            return model
+        name = hub_name(ref, self._hub.endpoint)
+        if name is None:
+            return self.find(ref)  # which says what was meant
         repository = await self._hub.repository(name.repo, name.revision)
         variant = choose(repository, name)
         if known := self._feed.state.models.get(model_id(variant.unique)):

@@ -25,10 +25,15 @@ from core.config import Config, Problem
 from core.daemon import ATTACHED, Ready, Refused, line, read_ready
 from core.errors import AlreadyRunning, DeckError, StorageFailed, to_info
 from core.paths import Paths, locate, make_private
+from core.protocol import OLDEST, PROTOCOL
 
 if TYPE_CHECKING:
     from core.deck import Deck
 
+
+SWITCH_S = 0.001
+"""How long a thread may keep the interpreter from the loop. Python's own 5 ms, times the threads of
+a few downloads, is what a person notices."""
 
 LOCK_S = 1.0
 """For the lock: somebody may look at it, and a core that ends lets go of it last."""
@@ -49,6 +54,7 @@ async def serve(
     """
     from core.deck import Deck
 
+    sys.setswitchinterval(SWITCH_S)
     with _only_one(paths), _signals() as signalled:
         failure: DeckError | None = None
         async with Deck(paths, settings, problems) as deck:
@@ -85,6 +91,8 @@ def _ready(settings: Config, paths: Paths, url: str, socket: str | None) -> Read
         socket=socket,
         hub=settings.hub.endpoint,
         home=os.environ.get("MODELDECK_HOME") or str(paths.state),
+        protocol=PROTOCOL,
+        oldest_protocol=OLDEST,
     )
 
 

@@ -131,6 +131,13 @@ def find(models: Mapping[str, Model], text: str, prefer: Format = "gguf") -> Mod
     spaces may be written as dashes. What names one model in several formats means the one in the
     format to `prefer`. Raises NotFound, or Ambiguous naming the candidates.
     """
+    if (model := known(models, text, prefer)) is not None:
+        return model
+    raise _unknown(text.strip(), models)
+
+
+def known(models: Mapping[str, Model], text: str, prefer: Format = "gguf") -> Model | None:
+    """As `find`, and None for what is not listed: without the search for what was meant."""
     wanted = text.strip()
     if (model := models.get(wanted) or models.get(model_id(wanted))) is not None:
         return model
@@ -143,7 +150,7 @@ def find(models: Mapping[str, Model], text: str, prefer: Format = "gguf") -> Mod
             if (model := preferred(found, prefer)) is not None:
                 return model
             raise _ambiguous(wanted, found)
-    raise _unknown(wanted, models)
+    return None
 
 
 def _folded(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 Format = Literal["gguf", "mlx"]
@@ -16,6 +17,7 @@ MODEL_NAMESPACE = uuid.UUID("5b1f6a0e-6a34-5d5f-9d6a-7a2c0f5e3c11")
 """Namespace of `model_id`. Changing it would change the id of every model on every machine."""
 
 
+@lru_cache(4096)  # asked for every model of the list whenever one of them changes
 def model_id(unique: str) -> str:
     """The id of the model with this unique name: a UUID, the same on every machine.
 
