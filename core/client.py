@@ -44,10 +44,14 @@ from core.schema import (
     LogLine,
     Model,
     ModelSeed,
+    NewToken,
     QueueMove,
     Repository,
+    Scope,
     SearchResult,
     Settings,
+    Summary,
+    Token,
     UnloadReceipt,
     Verification,
 )
@@ -65,9 +69,14 @@ class Client:
     Every method may raise `CoreUnreachable`, and whatever the core answers as an error.
     """
 
-    def __init__(self, *, socket: Path | None = None, url: str | None = None) -> None:
-        """Talk over the Unix socket where one is given, else to `url`."""
-        self._connection = Connection(socket, url)
+    def __init__(
+        self, *, socket: Path | None = None, url: str | None = None, **options: Any
+    ) -> None:
+        """Talk over the Unix socket where one is given, else to `url`.
+
+        `options` are those of `core.connection.Connection`: `where`, `token`, `ca_file`, `ping_s`.
+        """
+        self._connection = Connection(socket, url, **options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,6 +100,15 @@ class Client:
         return (
             await self._connection.answer("GET", "/.well-known/health", timeout_s=CONNECT_S)
         ).text
+
+    @property
+    def latency_s(self) -> float | None:
+        """The round trip of the feed's last ping; None before it, and without a feed."""
+        return self._connection.latency_s
+
+    async def summary(self) -> Summary:
+        """The machine in a few numbers, and what protocol it speaks."""
+        return record(Summary, await self._connection.json("GET", "/deck/summary"))
 
     async def state(self) -> State:
         """Everything the machine has and does, memory and disk sampled now."""
@@ -239,6 +257,28 @@ class Client:
         answer = await self._connection.json("POST", "/deck/cache/delete", body, timeout_s=None)
         return record(DeletionReceipt, answer)
 
+    # Tokens: over the Unix socket only
+
+    async def create_token(
+        self, name: str, scopes: Sequence[Scope] = (), expires_s: float | None = None
+    ) -> NewToken:
+        """Make a token; without scopes it is for `read` and `infer`. The secret is told this once.
+
+        Raises InvalidRequest, or Conflict for a name that is taken.
+        """
+        body = {"name": name, "scopes": list(scopes), "expires_s": expires_s}
+        return record(NewToken, await self._connection.json("POST", "/deck/tokens", body))
+
+    async def tokens(self) -> list[Token]:
+        """All tokens, oldest first, without their secrets."""
+        answer = await self._connection.json("GET", "/deck/tokens")
+        return record(list[Token], _list(answer, "tokens"))
+
+    async def revoke_token(self, ref: str) -> Token:
+        """Take the token with this name or id away, at once. Raises NotFound."""
+        path = f"/deck/tokens/{segment(ref)}"
+        return record(Token, await self._connection.json("DELETE", path))
+
     # Instances
 
     async def load(self, ref: str, options: LoadOptions, *, force: bool = False) -> Instance:
@@ -341,12 +381,34 @@ class Client:
                     return state
         raise AssertionError("the feed never ends by itself")
 
+    @asynccontextmanager
+    async def frames(
+        self,
+        *,
+        max_hz: float | None = None,
+        lost: Callable[[CoreUnreachable, float], None] | None = None,
+    ) -> AsyncIterator[AsyncIterator[str | bytes]]:
+        """As `watch`, but the frames as they came: JSON, of events that are new as well."""
+        async with aclosing(self._frames(max_hz, None, lost)) as frames:
+            yield frames
+
     async def _items(
         self,
         max_hz: float | None,
         patience_s: float | None,
         lost: Callable[[CoreUnreachable, float], None] | None,
     ) -> AsyncGenerator[State | Event, None]:
+        async with aclosing(self._frames(max_hz, patience_s, lost)) as frames:
+            async for frame in frames:
+                if (item := _item(frame)) is not None:
+                    yield item
+
+    async def _frames(
+        self,
+        max_hz: float | None,
+        patience_s: float | None,
+        lost: Callable[[CoreUnreachable, float], None] | None,
+    ) -> AsyncGenerator[str | bytes, None]:
         reached = time.monotonic()
         wait_s = FIRST_WAIT_S
         while True:
@@ -354,8 +416,7 @@ class Client:
             try:
                 async with aclosing(self._connection.frames(max_hz)) as frames:
                     async for frame in frames:
-                        if (item := _item(frame)) is not None:
-                            yield item
+                        yield frame
                         reached, wait_s = time.monotonic(), FIRST_WAIT_S
             except CoreUnreachable as error:
                 cause = error

@@ -119,6 +119,10 @@ class Downloads:
     retries: Count = 5
     """Answers in a row that make no sense, without one new byte, before a job fails. A network
     that is down or a server that is busy never ends one."""
+    trusted_hosts: tuple[str, ...] = ()
+    """Hosts that a URL of a model may lead to although they are in a private network, or without
+    TLS, such as `nas.local`. None by default: whoever names a URL must not reach what only this
+    machine can."""
     retry_wait_s: Seconds = 1
     """Before the second try; doubles with each further one, up to half a minute."""
 

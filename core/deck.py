@@ -16,10 +16,11 @@ from contextlib import (
     AsyncExitStack,
 )
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from core import budget, cards
+from core import budget, cards, templates
 from core.config import Config, Problem
 from core.counting import Counters
 from core.feed import Feed
@@ -56,6 +57,7 @@ from core.state import (
     HostChanged,
     State,
 )
+from core.templates import Template
 from core.throttle import Listener
 from core.tokens import Tokens
 
@@ -160,6 +162,12 @@ class Deck:
         """The model card of a repository. Raises NotFound, Gated, HubUnavailable."""
         snapshots = self._parts.library.snapshots
         return await self._parts.ask_hub(cards.find(self._parts.hub, snapshots, repo, revision))
+
+    async def chat_template(self, model: Model) -> Template | None:
+        """The template that a downloaded model brings; None where there is none."""
+        if model.path is None:
+            return None
+        return await asyncio.to_thread(templates.read, Path(model.path), model.format)
 
     async def fit(self, ref: str, context_length: int | None = None) -> Fit:
         """Whether a model would fit the memory that is free now, listed or on the Hub."""

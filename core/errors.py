@@ -9,7 +9,8 @@
       NotEnoughDisk 507         NotEnoughMemory 507  StorageFailed 500
       EngineMissing 501         EngineFailed 500     Cancelled 499
       HeadTooLarge 431          RequestTimeout 408   NotImplementedHere 501
-      CoreUnreachable           (only ever raised by the client)
+      TooManyRequests 429
+      CoreUnreachable, Incompatible, TimedOut   (only ever raised by a front end)
 
 The class survives the wire: `to_info` on one side, `from_info` on the other. What is not a
 `DeckError` is a bug, and is treated as one.
@@ -103,6 +104,15 @@ class InUse(Conflict):
     """The model's files are loaded, or being downloaded."""
 
     code = "in_use"
+
+
+class TooManyRequests(DeckError):
+    """The caller asks more often, or more at once, than it may (RFC 6585, section 4)."""
+
+    code = "too_many_requests"
+    status = 429
+    retry_after_s = 1
+    """When to ask again."""
 
 
 class TooLarge(DeckError):
@@ -222,6 +232,19 @@ class CoreUnreachable(DeckError):
 
     code = "core_unreachable"
     status = 503
+
+
+class Incompatible(CoreUnreachable):
+    """A core answers, but it and this front end do not understand each other."""
+
+    code = "incompatible"
+
+
+class TimedOut(DeckError):
+    """What was waited for did not come in the time that was given."""
+
+    code = "timed_out"
+    status = 504
 
 
 def _tree(cls: type[DeckError]) -> list[type[DeckError]]:

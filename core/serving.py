@@ -75,7 +75,7 @@ async def _answer(
     listener = Listener(deck, deck.config.api, deck.paths)
     addresses = await listener.start()
     try:
-        deck.announce((addresses.url,), addresses.socket)
+        deck.announce(addresses.urls, addresses.socket)
         ready = _ready(deck.config, deck.paths, addresses.url, addresses.socket)
         with _ready_file(deck.paths, ready):
             announce(ready)

@@ -20,8 +20,9 @@ from core.paths import make_private
 
 T = TypeVar("T")
 
-Table = Literal["models", "jobs", "measurements"]
-"""Tables of documents: entries that a person or the Hub added, the journal, the memory ledger."""
+Table = Literal["models", "jobs", "measurements", "tokens"]
+"""Tables of documents: entries that a person or the Hub added, the journal, the memory ledger, who may
+use the API."""
 
 SCHEMA = (
     """
@@ -32,6 +33,9 @@ SCHEMA = (
         (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     CREATE TABLE audit (seq INTEGER PRIMARY KEY, at TEXT NOT NULL, origin TEXT NOT NULL,
                         action TEXT NOT NULL, target TEXT NOT NULL, outcome TEXT NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE tokens (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     """,
 )
 """One script per version of the schema; `PRAGMA user_version` counts those that ran."""

@@ -3,40 +3,52 @@
 `core.api.receiver` reads and judges. At most one handler runs per connection; pipelined requests
 wait in order, a bounded number of them, and then reading pauses. After a refusal our side is closed
 and what still comes is thrown away for a moment, so that the answer is not lost to a reset.
+
+A client that polls sends the same bytes again and again. Those that came last, were judged by their
+bytes alone and are answered at once, are not read and judged a second time (`_repeat`): the parser
+and the checks are most of what such a request costs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
 from core.api import reply
-from core.api.outlet import Gone, Outlet
+from core.api.access import Door, remaining_s, too_many
+from core.api.answering import Answers, failed
+from core.api.conversation import talk
+from core.api.outlet import Outlet
 from core.api.receiver import Exchange, Receiver
-from core.api.router import Route
-from core.api.security import cors_headers
-from core.api.site import Site, log, peer_of
+from core.api.site import Site, peer_of
 from core.api.timing import Deadline
 from core.api.upgrade import Socket, handshake
 from core.api.wire import Request, Response, StreamResponse, error_response, text_response
-from core.errors import DeckError, RequestTimeout
+from core.errors import RequestTimeout
+from core.schema import Token
+
+REPEATED_BYTES = 2 << 10
+"""Longest request that is known again by its bytes."""
 
 
 class Connection(asyncio.Protocol):
     """One client."""
 
-    def __init__(self, site: Site, *, over_unix: bool) -> None:
+    def __init__(self, site: Site, door: Door) -> None:
         self._site = site
-        self._over_unix = over_unix
+        self._door = door
         self._fresh = True
         self._current: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._cancel_when_gone = False
         self._socket: Socket | None = None
         self._eof = False
-        self._origin = ""
+        self._last: tuple[bytes, Exchange, Request] | None = None
+        self._entered: str | None = None
+        self._expiry: asyncio.TimerHandle | None = None
 
     # What asyncio calls
 
@@ -44,23 +56,28 @@ class Connection(asyncio.Protocol):
         """A client is here."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self.peer = peer_of(transport, over_unix=self._door.is_socket)
         self._outlet = Outlet(transport, self._site.limits)
         self._input = Deadline(self._input_expired)
-        self._receiver = Receiver(self._site, self._input, over_unix=self._over_unix)
-        self._origin = peer_of(transport, over_unix=self._over_unix)
+        self._answers = Answers(self._site, self._door, self.peer, self._outlet)
+        self._receiver = Receiver(self._site, self._input, self._door, self.peer)
         self._input.set(self._site.limits.head_s)
         self._site.admit(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
+        if self._last is not None and data == self._last[0] and self._repeat(*self._last):
+            return
+        self._last = None
         if self._socket is not None:
             self._socket.receive_data(data)
-            self._regulate()
         else:
             self._fresh = False
             self._receiver.feed(memoryview(data))
+            if len(data) <= REPEATED_BYTES:
+                self._remember(data)
             self._advance()
-            self._regulate()
+        self._regulate()
 
     def eof_received(self) -> bool:
         """The client will send no more; True keeps our side open for answers that are due.
@@ -86,6 +103,8 @@ class Connection(asyncio.Protocol):
         self._outlet.lost()
         self._receiver.queue.clear()
         self._site.release(self)
+        if self._expiry is not None:
+            self._expiry.cancel()
         if self._socket is not None:
             self._socket.lost()
         elif self._task is not None and self._cancel_when_gone:
@@ -100,6 +119,7 @@ class Connection(asyncio.Protocol):
         """The client takes it again."""
         self._outlet.resume()
         self._advance()
+        self._regulate()
 
     def _regulate(self) -> None:
         """Read on, or not: what a peer sends is not taken in while it has enough waiting here.
@@ -126,6 +146,25 @@ class Connection(asyncio.Protocol):
 
     # Answering
 
+    def _remember(self, data: bytes) -> None:
+        """Keep a request that may come again just so: one, whole, that a token has no part in."""
+        queue = self._receiver.queue
+        if self._task is None and len(queue) == 1 and (one := queue[0]).may_repeat:
+            if one.body or self._receiver.amid or self._door.is_outside:
+                return
+            self._last = data, one, self._request(one)
+
+    def _repeat(self, data: bytes, exchange: Exchange, request: Request) -> bool:
+        """Answer what was asked before; False where something stands in the way."""
+        outlet, site = self._outlet, self._site
+        if self._task is not None or outlet.blocked or outlet.gone or site.stopping or self._eof:
+            return False
+        exchange.began = time.perf_counter()
+        exchange.id = site.journal.id(None)
+        self._current = exchange
+        self._ask(exchange, request)
+        return True
+
     def _advance(self) -> None:
         """Handle what is complete, in order, for as long as nothing has to be waited for."""
         queue = self._receiver.queue
@@ -142,81 +181,77 @@ class Connection(asyncio.Protocol):
             elif exchange.upgrade:
                 self._converse(exchange)
             else:
-                self._handle(exchange)
-        self._regulate()
+                self._ask(exchange, self._request(exchange))
 
-    def _handle(self, exchange: Exchange) -> None:
+    def _ask(self, exchange: Exchange, request: Request) -> None:
         """Call the handler; one that need not wait is answered here and now."""
-        route, request = self._request(exchange)
+        route = exchange.route
+        assert route is not None
         assert route.handler is not None
         try:
             answer = route.handler(self._site.deck, request)
         except Exception as error:
-            self._reply(exchange, _failed(error, route))
-            return
+            answer = failed(error, exchange)
         if isinstance(answer, Response):
-            self._reply(exchange, answer)
+            if not self._site.content.is_slow(answer, exchange.head):
+                self._reply(exchange, answer)
+                return
+            answer = _already(answer)
+        if not self._enter(exchange):
+            answer.close()
             return
         self._cancel_when_gone = route.cancel_when_gone
-        self._task = self._site.start(self._finish(exchange, route, answer))
+        self._task = self._site.start(self._finish(exchange, answer))
         # A task that is cancelled before its first step never awaits its work.
         self._task.add_done_callback(lambda _: answer.close())
 
+    def _enter(self, exchange: Exchange) -> bool:
+        """Count one more under way for its caller; answers with a refusal where it has enough."""
+        key = exchange.caller.key if exchange.caller is not None else None
+        if key is None:
+            return True
+        if self._site.limiter.enter(key):
+            self._entered = key
+            return True
+        style = exchange.route.error_style if exchange.route else "json"
+        self._reply(exchange, error_response(too_many(1), style, request_id=exchange.id))
+        return False
+
+    def _leave(self) -> None:
+        if self._entered is not None:
+            self._site.limiter.leave(self._entered)
+            self._entered = None
+
     async def _finish(
-        self,
-        exchange: Exchange,
-        route: Route,
-        work: Coroutine[Any, Any, Response | StreamResponse],
+        self, exchange: Exchange, work: Coroutine[Any, Any, Response | StreamResponse]
     ) -> None:
         """Wait for the handler, then answer."""
         try:
             try:
                 answer = await work
+                if isinstance(answer, Response):
+                    answer = await self._site.content.settled_slowly(answer, exchange.head)
             except Exception as error:
-                answer = _failed(error, route)
+                answer = failed(error, exchange)
             if isinstance(answer, Response):
-                self._reply(exchange, answer)
+                keep_alive = self._answers.whole(exchange, answer)
             else:
                 self._cancel_when_gone = True
-                await self._stream(exchange, answer)
+                keep_alive = await self._answers.stream(exchange, answer)
         except asyncio.CancelledError:
             self._transport.abort()
             raise
         finally:
             self._task = None
             self._cancel_when_gone = False
+            self._leave()
+        self._after(exchange, keep_alive)
         self._advance()
-
-    async def _stream(self, exchange: Exchange, answer: StreamResponse) -> None:
-        """Send the pieces as they come. A failure in between cuts the answer short, visibly."""
-        head = exchange.head
-        assert head is not None
-        old, bare = head.version == "1.0", head.method == "HEAD"
-        keep_alive = exchange.keep_alive and not old and not self._site.stopping
-        cors = cors_headers(head, self._site.policy)
-        try:
-            if self._outlet.gone:
-                return
-            start = reply.stream_head(answer, keep_alive=keep_alive, old=old, extra=cors)
-            self._transport.write(start + (b"" if bare else reply.chunk(answer.first, old=old)))
-            if not bare:
-                async for data in answer.chunks:
-                    self._transport.write(reply.chunk(data, old=old))
-                    await self._outlet.drain()
-                self._transport.write(b"" if old else reply.LAST_CHUNK)
-        except Gone:
-            return
-        except Exception as error:
-            log.error("%s %s failed in mid-answer.", head.method, head.path, exc_info=error)
-            self._transport.abort()
-            return
-        finally:
-            await answer.chunks.aclose()
-        self._after(exchange, keep_alive=keep_alive)
+        self._regulate()
 
     def _converse(self, exchange: Exchange) -> None:
         """Hand the connection to a socket handler."""
-        route, request = self._request(exchange)
+        request = self._request(exchange)
         assert exchange.head is not None
         agreed = handshake(exchange.head)
         opening = agreed.response
@@ -228,78 +263,72 @@ class Connection(asyncio.Protocol):
             refusal = text_response(text, opening.status_code)
             self._reply(exchange, replace(refusal, headers=wanted))
             return
+        if not self._enter(exchange):
+            return
         self._socket = Socket(
             self._outlet, agreed, self._site.limits, self._socket_closing, self._regulate
         )
         self._input.clear()
+        self._expire_with(exchange)
         if self._receiver.early:
             self._socket.receive_data(self._receiver.early)
-        self._regulate()
-        self._task = self._site.start(self._talk(exchange, route, request, self._socket))
+        self._task = self._site.start(self._talk(exchange, request, self._socket))
 
-    async def _talk(
-        self, exchange: Exchange, route: Route, request: Request, socket: Socket
-    ) -> None:
-        """Run a socket handler to its end and close the socket as that end demands."""
-        assert route.socket is not None
+    def _expire_with(self, exchange: Exchange) -> None:
+        """A socket lives no longer than the token it was opened with."""
+        token = exchange.caller.token if exchange.caller is not None else None
+        if token is not None and (left_s := remaining_s(token)) is not None:
+            assert self._socket is not None
+            self._expiry = asyncio.get_running_loop().call_later(
+                left_s, self._socket.shut, 1008, "The token has expired."
+            )
+
+    async def _talk(self, exchange: Exchange, request: Request, socket: Socket) -> None:
+        """Run a socket handler to its end."""
+        refusal: Response | None = None
         try:
-            await route.socket(self._site.deck, request, socket)
-            if not socket.accepted:
-                raise RuntimeError(f"{route.operation_id} ended without accepting its socket")
-            await socket.close()
-        except Gone:
-            pass
+            refusal = await talk(self._site, exchange, request, socket)
         except asyncio.CancelledError:
             if not socket.accepted:
                 self._transport.abort()
-            socket.shut(1001)
             raise
-        except Exception as error:
-            failure = _failed(error, route)
-            if socket.accepted:
-                socket.shut(1011, error.message if isinstance(error, DeckError) else "")
-            else:
-                self._reply(exchange, failure)
         finally:
             self._task = None
+            self._leave()
+            if refusal is None:
+                self._answers.note(exchange, 101)
+        if refusal is not None:
+            self._reply(exchange, refusal)
 
     def _socket_closing(self) -> None:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
 
-    def _request(self, exchange: Exchange) -> tuple[Route, Request]:
-        head, route = exchange.head, exchange.route
+    def _request(self, exchange: Exchange) -> Request:
+        head, caller = exchange.head, exchange.caller
         assert head is not None
-        assert route is not None
-        return route, Request(
+        return Request(
             method=head.method,
             path=head.path,
             params=exchange.params,
             query=exchange.query,
             headers=head.headers,
             body=bytes(exchange.body),
-            origin=self._origin,
+            origin=caller.name if caller is not None else self.peer,
+            id=exchange.id,
+            site=self._site,
         )
 
     def _reply(self, exchange: Exchange, answer: Response) -> None:
         """Send an answer that is whole."""
-        if self._outlet.gone:
-            return
-        head = exchange.head
-        keep_alive = exchange.keep_alive and not self._site.stopping
-        data = reply.whole(
-            answer,
-            keep_alive=keep_alive,
-            old=head is not None and head.version == "1.0",
-            head_only=head is not None and head.method == "HEAD",
-            extra=cors_headers(head, self._site.policy) if head else (),
-        )
-        self._transport.write(data)
-        self._after(exchange, keep_alive=keep_alive)
+        settled = self._site.content.settled(answer, exchange.head)
+        self._after(exchange, self._answers.whole(exchange, settled))
 
-    def _after(self, exchange: Exchange, *, keep_alive: bool) -> None:
-        """What follows an answer: the next request, or the end."""
+    def _after(self, exchange: Exchange, keep_alive: bool | None) -> None:
+        """What follows an answer: the next request, or the end; nothing where nobody is here."""
         self._current = None
+        if keep_alive is None:
+            return
         if keep_alive:
             if not self._receiver.amid and not self._receiver.queue:
                 self._input.set(self._site.limits.idle_s)
@@ -314,12 +343,28 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
             self._input.set(limits.linger_s)
 
-    # What the listener calls
+    # What the listener asks and calls
 
     @property
     def idle(self) -> bool:
         """Whether nothing is being asked or answered here."""
         return self._task is None and not self._receiver.queue and not self._receiver.amid
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it came from beyond this machine."""
+        return self._door.is_outside
+
+    @property
+    def held_bytes(self) -> int:
+        """Of bodies, for this client."""
+        return self._receiver.held_bytes + (len(self._current.body) if self._current else 0)
+
+    @property
+    def token(self) -> Token | None:
+        """The token of what is being answered, if any."""
+        caller = self._current.caller if self._current is not None else None
+        return caller.token if caller is not None else None
 
     def drop(self) -> None:
         """End the connection without a word."""
@@ -340,10 +385,6 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
-def _failed(error: Exception, route: Route) -> Response:
-    """The answer to what a handler raised. A bug is logged, and not told to the client."""
-    if isinstance(error, DeckError):
-        return error_response(error, route.error_style, route.error_status(error))
-    log.error("%s %s failed.", route.method, route.template, exc_info=error)
-    unexpected = DeckError("Something went wrong inside modeldeck.", "The log of the core has it.")
-    return error_response(unexpected, route.error_style)
+async def _already(answer: Response) -> Response:
+    """An answer that is there, for those who wait for one."""
+    return answer

@@ -1,24 +1,32 @@
-"""The listener: one Unix socket and one TCP port on loopback, and how they stop."""
+"""The listener: a Unix socket, a TCP port on loopback, where asked for one beyond this machine."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import socket
+import ssl
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.api import tls
+from core.api.access import Access, Door
 from core.api.connection import Connection
+from core.api.journal import Journal
+from core.api.limits import Allowance, Limiter
+from core.api.metrics import Meter
 from core.api.router import Route, Router
 from core.api.routes import ROUTES
-from core.api.security import policy
+from core.api.security import Policy, policy
 from core.api.site import Site, log
 from core.api.timing import Limits
+from core.api.tls import Doorstep
 from core.config import DOCUMENTED_PORTS, Api
-from core.errors import Conflict, StorageFailed
+from core.errors import Conflict, Forbidden, StorageFailed
 from core.paths import Paths, make_private
 
 if TYPE_CHECKING:
@@ -39,6 +47,13 @@ class Addresses:
     port: int
     socket: str | None
     """Path of the Unix socket; None where it is switched off."""
+    outside: str | None = None
+    """URL beyond this machine; None where there is none."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Every URL."""
+        return (self.url, self.outside) if self.outside else (self.url,)
 
 
 class Listener:
@@ -56,39 +71,109 @@ class Listener:
         """`routes` and `limits` are for tests; without them the whole table, and the defaults."""
         self._settings = settings
         self._paths = paths
+        limiter = Limiter(
+            Allowance(
+                per_s=settings.requests_per_s,
+                burst=settings.requests_burst,
+                at_once=settings.requests_at_once,
+            )
+        )
+        meter = Meter()
         self._site = Site(
-            deck,
-            Router(ROUTES if routes is None else routes),
-            policy(settings.allowed_hosts, settings.allowed_origins),
-            limits or Limits(),
+            deck=deck,
+            router=Router(ROUTES if routes is None else routes),
+            access=Access(lambda secret: deck.tokens.find(secret), limiter),
+            limiter=limiter,
+            journal=Journal(meter, logs=settings.access_log),
+            meter=meter,
+            limits=limits or Limits(),
+            per_address=settings.connections_per_address,
         )
         self._servers: list[asyncio.Server] = []
+        self._secure: ssl.SSLContext | None = None
         self._socket_path: Path | None = None
 
     async def start(self) -> Addresses:
-        """Bind and answer. Raises Conflict when no port is free, StorageFailed for the socket."""
-        loop = asyncio.get_running_loop()
-        bound = _bind(self._settings.port)
-        try:
+        """Bind and answer.
+
+        Raises Conflict when no port is free, StorageFailed for the socket or the certificate,
+        Forbidden for an address beyond this machine while there is no token.
+        """
+        with ExitStack() as bound:
+            loopback = bound.enter_context(_bind(self._settings.port))
+            outside = await self._bind_outside(bound)
             if self._settings.socket:
-                unix = _bind_unix(self._paths.socket)
-                self._socket_path = self._paths.socket
-                self._servers.append(
-                    await loop.create_unix_server(
-                        lambda: Connection(self._site, over_unix=True), sock=unix, backlog=BACKLOG
-                    )
-                )
-        except BaseException:
-            bound.close()
-            raise
+                await self._serve_unix()
+            await self._serve_loopback(loopback)
+            url = await self._serve_outside(outside) if outside is not None else None
+            bound.pop_all()
+        if outside is not None or self._settings.require_token:
+            self._site.deck.tokens.on_revoked(self._site.revoked)
+        port = loopback.getsockname()[1]
+        path = str(self._socket_path) if self._socket_path else None
+        return Addresses(url=f"http://{LOOPBACK}:{port}", port=port, socket=path, outside=url)
+
+    def _policy(self, names: Iterable[str] = (), scheme: str = "http") -> Policy:
+        hosts = (*self._settings.allowed_hosts, *names)
+        return policy(hosts, self._settings.allowed_origins, scheme=scheme)
+
+    async def _serve_unix(self) -> None:
+        unix = _bind_unix(self._paths.socket)
+        self._socket_path = self._paths.socket
+        door = Door(name="socket", policy=self._policy())
         self._servers.append(
-            await loop.create_server(
-                lambda: Connection(self._site, over_unix=False), sock=bound, backlog=BACKLOG
+            await asyncio.get_running_loop().create_unix_server(
+                lambda: Connection(self._site, door), sock=unix, backlog=BACKLOG
             )
         )
-        port = bound.getsockname()[1]
-        path = str(self._socket_path) if self._socket_path else None
-        return Addresses(url=f"http://{LOOPBACK}:{port}", port=port, socket=path)
+
+    async def _serve_loopback(self, bound: socket.socket) -> None:
+        door = Door(
+            name="loopback", policy=self._policy(), needs_token=self._settings.require_token
+        )
+        self._servers.append(
+            await asyncio.get_running_loop().create_server(
+                lambda: Connection(self._site, door), sock=bound, backlog=BACKLOG
+            )
+        )
+
+    async def _bind_outside(self, bound: ExitStack) -> socket.socket | None:
+        """The socket beyond this machine, where one is wanted and may be had."""
+        if not self._settings.outside:
+            return None
+        if not self._site.deck.tokens.usable:
+            raise Forbidden(
+                f"{self._settings.outside} is beyond this machine, and there is no token yet.",
+                "Make one with `modeldeck token create NAME`, or remove api.outside.",
+            )
+        if self._settings.tls_certificate:
+            self._secure = await asyncio.to_thread(
+                tls.context, self._settings.tls_certificate, self._settings.tls_key
+            )
+        return bound.enter_context(await asyncio.to_thread(_bind_address, self._settings.outside))
+
+    async def _serve_outside(self, bound: socket.socket) -> str:
+        """Answer there; its URL."""
+        secure, site = self._secure, self._site
+        scheme = "https" if secure is not None else "http"
+        host, port = bound.getsockname()[:2]
+        names = [socket.gethostname(), *(() if is_any(host) else (host,))]
+        door = Door(
+            name="outside",
+            policy=replace(self._policy(names, scheme), takes_addresses=True),
+            needs_token=True,
+        )
+        if secure is None:
+            log.warning("%s:%s has no certificate: tokens cross the network in the clear.",
+                        host, port)  # fmt: skip
+
+        def guest() -> asyncio.Protocol:
+            return Connection(site, door) if secure is None else Doorstep(site, door, secure)
+
+        loop = asyncio.get_running_loop()
+        self._servers.append(await loop.create_server(guest, sock=bound, backlog=BACKLOG))
+        shown = names[0] if is_any(host) else f"[{host}]" if ":" in host else host
+        return f"{scheme}://{shown}:{port}"
 
     async def stop(self) -> None:
         """End in order; harmless when repeated.
@@ -137,6 +222,36 @@ def _bind(wanted: int | None) -> socket.socket:
         "Free it, or choose another with --port or api.port (0 takes any free one).",
         details=tuple(refusals),
     )
+
+
+def _bind_address(address: str) -> socket.socket:
+    """A socket bound to an address beyond this machine. Blocks where a name is looked up."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, place = found[0]
+        candidate = socket.socket(family, kind, protocol)
+        try:
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            candidate.bind(place)
+            candidate.listen(BACKLOG)
+            candidate.setblocking(False)
+            return candidate
+        except BaseException:
+            candidate.close()
+            raise
+    except (OSError, OverflowError) as error:
+        raise Conflict(
+            f"{address} cannot be answered on: {getattr(error, 'strerror', None) or error}.",
+            "Set api.outside to an address of this machine and a free port, or remove it.",
+        ) from error
+
+
+def is_any(host: str) -> bool:
+    """Whether an address stands for all of this machine's."""
+    return host in ("0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
 def _bind_unix(path: Path) -> socket.socket:

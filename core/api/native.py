@@ -75,7 +75,7 @@ _state_json = Kept(lambda state: msgspec.json.encode(state_to_wire(state)))
 
 async def get_state(deck: Deck, request: Request) -> Response:
     """Everything, with memory no older than a second; encoded once per change."""
-    return Response(body=_state_json.of(await deck.refresh()))
+    return Response(body=_state_json.of(await deck.refresh()), kept=True)
 
 
 class Frames:
@@ -412,7 +412,7 @@ ROUTES: tuple[Route, ...] = (
            answer=Receipts),
     _route("GET", "cache", get_cache, "What the cache holds", answer=CacheListing),
     _route("POST", "cache/plan", plan_deletion, "What a deletion would do", body=SelectionBody,
-           body_required=True, answer=DeletionPlan),
+           body_required=True, answer=DeletionPlan, need="read"),
     _route("POST", "cache/delete", delete_cached, "Delete from the cache", body=DeleteBody,
            body_required=True, answer=DeletionReceipt),
     _route("POST", "cache/verify", verify_cache, "Check what the cache holds", body=SelectionBody,

@@ -164,7 +164,7 @@ def _refuse_cloud(model: Model, verb: str) -> None:
 
 def list_models(deck: Deck, request: Request) -> Response:
     """Every model, in a stable order."""
-    return Response(body=_desk(deck).catalog.all(deck.state, _sdk(request)))
+    return Response(body=_desk(deck).catalog.all(deck.state, _sdk(request)), kept=True)
 
 
 def get_model(deck: Deck, request: Request) -> Response:

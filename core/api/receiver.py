@@ -7,11 +7,14 @@ taken from that client.
 
 from __future__ import annotations
 
+import inspect
+import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 
 import httptools
 
+from core.api.access import Caller, Door
 from core.api.head import Head, read
 from core.api.router import Route
 from core.api.security import check, preflight_headers
@@ -19,6 +22,7 @@ from core.api.site import Site, log
 from core.api.timing import Deadline
 from core.api.wire import Response, error_response
 from core.errors import (
+    Busy,
     DeckError,
     HeadTooLarge,
     InvalidRequest,
@@ -31,6 +35,10 @@ SLICE = 16 << 10
 """Bytes given to the parser at a time, so that a long head is noticed while it is still short."""
 
 
+STEP = 64 << 10
+"""Bytes of a body between two looks at what all bodies take together."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """One request on its way in, and what is needed to answer it."""
@@ -39,19 +47,40 @@ class Exchange:
     route: Route | None = None
     params: dict[str, str] = field(default_factory=dict)
     query: dict[str, str] = field(default_factory=dict)
+    caller: Caller | None = None
+    """None where it was refused before that was known."""
     failure: Response | None = None
     """Set when it is refused; no handler sees it then."""
+    id: str = ""
+    began: float = field(default_factory=time.perf_counter)
     keep_alive: bool = False
     upgrade: bool = False
     body: bytearray = field(default_factory=bytearray)
     complete: bool = False
     awaits_continue: bool = False
 
+    @property
+    def may_repeat(self) -> bool:
+        """Whether the same bytes again would be the same request: judged by them alone."""
+        return (
+            self.complete
+            and self.failure is None
+            and self.keep_alive
+            and not self.upgrade
+            and self.head is not None
+            and self.head.method == "GET"
+            and self.caller is not None
+            and self.caller.token is None
+            and "x-request-id" not in self.head.headers
+            and self.route is not None
+            and not inspect.iscoroutinefunction(self.route.handler)
+        )
+
 
 class Receiver:
     """Reads the requests of one connection into `queue`, in order."""
 
-    def __init__(self, site: Site, deadline: Deadline, *, over_unix: bool) -> None:
+    def __init__(self, site: Site, deadline: Deadline, door: Door, peer: str) -> None:
         """`deadline` is set to the time by which more must come; the caller sets it in between."""
         self.queue: deque[Exchange] = deque()
         """Requests that are complete or refused; the last one may still be coming in."""
@@ -61,7 +90,8 @@ class Receiver:
         """What came after the head of an upgrade; None as long as there was none."""
         self._site = site
         self._deadline = deadline
-        self._over_unix = over_unix
+        self._door = door
+        self._peer = peer
         self._parser = httptools.HttpRequestParser(self)
         self._incoming: Exchange | None = None
         self._raw_target = b""
@@ -78,7 +108,17 @@ class Receiver:
     def full(self) -> bool:
         """Whether enough was read ahead."""
         limits = self._site.limits
-        return len(self.queue) >= limits.pipelined or len(self.early or b"") > limits.message_bytes
+        if self.early is not None:
+            return len(self.early) > limits.message_bytes
+        if not self.queue:
+            return False
+        ahead = sum(len(exchange.body) for exchange in self.queue if exchange.complete)
+        return len(self.queue) >= limits.pipelined or ahead > limits.ahead_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Of bodies that wait or come in."""
+        return sum(len(exchange.body) for exchange in self.queue)
 
     def end(self) -> None:
         """The client sends no more: forget a request that is not complete."""
@@ -128,37 +168,48 @@ class Receiver:
         try:
             head = read(method, self._raw_target.decode("latin-1"), self._raw_headers, version)
         except DeckError as error:
-            exchange.failure = error_response(error, "json")
+            self._fail(exchange, error)
             return exchange
         tokens = head.headers.get("connection", "").lower().replace(" ", "").split(",")
         exchange.head = head
+        exchange.id = self._site.journal.id(head.headers.get("x-request-id"))
         exchange.keep_alive = "close" not in tokens and (version == "1.1" or "keep-alive" in tokens)
         try:
             self._route(exchange, head)
         except DeckError as error:
-            style = exchange.route.error_style if exchange.route else "json"
-            exchange.failure = error_response(error, style)
+            failure = self._fail(exchange, error)
             if isinstance(error, MethodNotAllowed):
                 allow = ", ".join(self._site.router.allowed(head.path))
-                exchange.failure = replace(exchange.failure, headers=(("Allow", allow),))
+                exchange.failure = replace(failure, headers=(("Allow", allow),))
         return exchange
+
+    def _fail(self, exchange: Exchange, error: DeckError) -> Response:
+        """Answer this one with an error."""
+        exchange.id = exchange.id or self._site.journal.id(None)
+        style = exchange.route.error_style if exchange.route else "json"
+        exchange.failure = error_response(error, style, request_id=exchange.id)
+        return exchange.failure
 
     def _route(self, exchange: Exchange, head: Head) -> None:
         """Find the route and check everything that can be checked without a body."""
+        site, door = self._site, self._door
         missing: DeckError | None = None
         try:
             exchange.route, exchange.params = self._site.router.match(head.method, head.path)
         except DeckError as error:
             missing = error
-        check(head, self._site.policy, over_unix=self._over_unix)
+        check(head, door.policy, over_unix=door.is_socket)
         if head.method == "OPTIONS":
             allow = ", ".join(self._site.router.allowed(head.path)) or "GET, HEAD, OPTIONS"
             headers = (("Allow", allow), *preflight_headers(head))
             exchange.failure = Response(status=204, content_type=None, headers=headers)
             return
+        needs = exchange.route.needs if exchange.route is not None else "read"
+        exchange.caller = site.access.caller(head, door, self._peer, needs)
         if missing is not None:
             raise missing
-        if self._site.stopping:
+        site.access.check(exchange.caller, needs, head.method, door)
+        if site.stopping:
             raise ShuttingDown("The core is stopping.", "Ask again when it runs.")
         assert exchange.route is not None
         exchange.query = head.fields() if head.query else {}
@@ -191,9 +242,7 @@ class Receiver:
         if exchange is None:
             exchange = Exchange()
             self.queue.append(exchange)
-        exchange.failure = error_response(
-            error, exchange.route.error_style if exchange.route else "json"
-        )
+        self._fail(exchange, error)
         self._turn_deaf(exchange)
 
     def _turn_deaf(self, exchange: Exchange) -> None:
@@ -246,9 +295,12 @@ class Receiver:
         if self.deaf or exchange is None or exchange.route is None:
             return
         exchange.awaits_continue = False
+        before = len(exchange.body)
         exchange.body += part
         if len(exchange.body) > self._body_limit(exchange.route):
             self.refuse(TooLarge("The body is over the limit."))
+        elif before // STEP != len(exchange.body) // STEP and self._site.is_laden:
+            self.refuse(Busy("Too much is coming in at once.", "Try again in a moment."))
 
     def on_message_complete(self) -> None:
         """The request is whole."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from core.api.access import Need
 from core.api.wire import ErrorStyle, Request, Response, StreamResponse, WebSocket
 from core.errors import DeckError, MethodNotAllowed, NotFound
 
@@ -72,9 +73,21 @@ class Route:
     """Statuses of errors that differ from the style's: `{NotFound: 410}`. Subclasses count."""
     max_body_bytes: int | None = None
     """Limit for the body; None for the listener's own."""
+    need: Need | None = None
+    """What a token must be for; None for `read` where it is GET, `infer` for the other tools' APIs,
+    else `manage`."""
     cancel_when_gone: bool = False
     """Whether the handler is cancelled when the client goes away. Streams and sockets always are;
     an action that changes something must run to its end."""
+
+    @property
+    def needs(self) -> Need:
+        """What a token must be for."""
+        if self.need is not None:
+            return self.need
+        if self.tag in ("openai", "ollama"):
+            return "infer"
+        return "read" if self.method == "GET" else "manage"
 
     def error_status(self, error: DeckError) -> int:
         """The status that answers an error which a handler raised."""

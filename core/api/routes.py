@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api import native, openai, pieces, wellknown
+from core.api import machines, native, openai, pieces, tokens, wellknown
+from core.api.metrics import CONTENT_TYPE, get_metrics
 from core.api.openapi import document
 from core.api.router import Route
 from core.api.wire import Kept, Request, Response
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
 async def get_openapi(deck: Deck, request: Request) -> Response:
     """This document: every route, made from the table that routes the requests."""
     # In a thread, because it takes some 30 ms to make.
-    return Response(body=await asyncio.to_thread(_document.of, deck.state.host.version))
+    body = await asyncio.to_thread(_document.of, deck.state.host.version)
+    return Response(body=body, kept=True)
 
 
 ROUTES: tuple[Route, ...] = (
     *pieces.ROUTES,
     *native.ROUTES,
+    *machines.ROUTES,
     *openai.ROUTES,
+    *tokens.ROUTES,
     *wellknown.ROUTES,
     Route(
         method="GET",
@@ -35,6 +39,16 @@ ROUTES: tuple[Route, ...] = (
         tag="core",
         handler=get_openapi,
         answer=dict[str, Any],
+    ),
+    Route(
+        method="GET",
+        template="/metrics",
+        operation_id="metrics",
+        summary="Metrics, in Prometheus text",
+        tag="core",
+        handler=get_metrics,
+        answer=str,
+        content_type=CONTENT_TYPE,
     ),
 )
 """Every route that the listener serves."""

@@ -15,6 +15,7 @@ Host, which has no meaning there; no page can reach it.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,8 +24,12 @@ from core.errors import Forbidden, UnsupportedMediaType
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ALLOWED_METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
-ALLOWED_HEADERS = "content-type, x-application-id, application, authorization"
+ALLOWED_HEADERS = (
+    "content-type, x-application-id, application, authorization, if-none-match, x-request-id"
+)
 """What a page may send: the documented API's clients set the second and third."""
+SHOWN_HEADERS = "etag, retry-after, x-request-id"
+"""What a page may see of an answer's head, besides what every page may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +38,41 @@ class Policy:
 
     hosts: frozenset[str]
     origins: frozenset[str]
+    scheme: str = "http"
+    """Of this server's own pages."""
+    takes_addresses: bool = False
+    """Whether every IP address will do as a host: a page cannot have its name rebound to one."""
+
+    def takes(self, name: str | None) -> bool:
+        """Whether a host is one of ours."""
+        return name in self.hosts or (self.takes_addresses and _is_address(name))
 
 
-def policy(allowed_hosts: Iterable[str] = (), allowed_origins: Iterable[str] = ()) -> Policy:
+def policy(
+    allowed_hosts: Iterable[str] = (),
+    allowed_origins: Iterable[str] = (),
+    *,
+    scheme: str = "http",
+) -> Policy:
     """The policy that follows from the settings."""
     return Policy(
         hosts=frozenset((*LOOPBACK_NAMES, *(name.lower() for name in allowed_hosts))),
         origins=frozenset(origin.lower().rstrip("/") for origin in allowed_origins),
+        scheme=scheme,
     )
+
+
+def _is_address(name: str | None) -> bool:
+    try:
+        return bool(ipaddress.ip_address((name or "").strip("[]")))
+    except ValueError:
+        return False
 
 
 def check(head: Head, policy: Policy, *, over_unix: bool) -> None:
     """Raises Forbidden or UnsupportedMediaType when the request must not be served."""
     name = host_name(head.host)
-    if not over_unix and name not in policy.hosts:
+    if not over_unix and not policy.takes(name):
         raise Forbidden(
             f"Host {head.host[:100]!r} is not a name of this server.",
             "Use 127.0.0.1 or localhost, or add the name to api.allowed_hosts.",
@@ -69,9 +95,10 @@ def allowed_origin(head: Head, policy: Policy) -> str | None:
     origin = head.headers.get("origin", "").lower()
     if origin in policy.origins:
         return head.headers["origin"]
-    own = host_name(head.host) in policy.hosts and origin in (
-        f"http://{head.host.lower()}",
-        f"http://{head.host.lower().removesuffix(':80')}",
+    usual = ":443" if policy.scheme == "https" else ":80"
+    own = policy.takes(host_name(head.host)) and origin in (
+        f"{policy.scheme}://{head.host.lower()}",
+        f"{policy.scheme}://{head.host.lower().removesuffix(usual)}",
     )
     return head.headers["origin"] if own else None
 
@@ -96,7 +123,13 @@ def media_type(head: Head) -> str:
 def cors_headers(head: Head, policy: Policy) -> tuple[tuple[str, str], ...]:
     """Headers that let a page of an allowed origin read the answer; none for others."""
     origin = allowed_origin(head, policy) if "origin" in head.headers else None
-    return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin")) if origin else ()
+    if not origin:
+        return ()
+    return (
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Expose-Headers", SHOWN_HEADERS),
+        ("Vary", "Origin"),
+    )
 
 
 def preflight_headers(head: Head) -> tuple[tuple[str, str], ...]:

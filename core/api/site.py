@@ -11,28 +11,69 @@ import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from core.api.access import Access, network
+from core.api.content import Content
+from core.api.journal import Journal
+from core.api.limits import Limiter
+from core.api.metrics import Meter
 from core.api.router import Router
-from core.api.security import Policy
 from core.api.timing import Limits
+from core.schema import Token
 
 if TYPE_CHECKING:
-    from core.api.connection import Connection
     from core.deck import Deck
 
 log = logging.getLogger("core.api")
 
 
-@dataclass(slots=True)
+class Guest(Protocol):
+    """A connection, as the others' keeper sees it."""
+
+    peer: str
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being asked or answered."""
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it came from beyond this machine."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Of bodies."""
+
+    @property
+    def token(self) -> Token | None:
+        """The token of what is being answered, if any."""
+
+    def drop(self) -> None:
+        """End it without a word."""
+
+    def end(self) -> None:
+        """End it when what was written is sent."""
+
+    def stop(self) -> None:
+        """Begin to end it: the listener stops."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Site:
     """The service, the table, the rules, and who is connected."""
 
     deck: Deck
     router: Router
-    policy: Policy
+    access: Access
+    limiter: Limiter
+    journal: Journal
+    meter: Meter
     limits: Limits = field(default_factory=Limits)
-    connections: dict[Connection, None] = field(default_factory=dict)
+    per_address: int = 64
+    """Connections from each address beyond this machine."""
+    content: Content = field(default_factory=Content)
+    connections: dict[Guest, None] = field(default_factory=dict)
     """In the order they came."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """Every handler that runs."""
@@ -52,18 +93,42 @@ class Site:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("A connection failed.", exc_info=error)
 
-    def admit(self, connection: Connection) -> None:
-        """Take a new connection in; at the limit, the oldest idle one has to make room."""
+    @property
+    def is_laden(self) -> bool:
+        """Whether the bodies of all connections together are as much as may be held."""
+        return sum(each.held_bytes for each in self.connections) > self.limits.held_bytes
+
+    def admit(self, connection: Guest) -> None:
+        """Take a new connection in; at a limit, the oldest idle one has to make room."""
+        if connection.is_outside:
+            self._crowd(connection)
         if len(self.connections) >= self.limits.connections:
-            idle = next((old for old in self.connections if old.idle), None)
-            (idle or connection).drop()
+            self._make_room(connection, list(self.connections), "limit")
         self.connections[connection] = None
 
-    def release(self, connection: Connection) -> None:
+    def _crowd(self, connection: Guest) -> None:
+        """One address beyond this machine may not take all the room there is."""
+        near = network(connection.peer)
+        others = [c for c in self.connections if c.is_outside and network(c.peer) == near]
+        if len(others) >= self.per_address:
+            self._make_room(connection, others, "address")
+
+    def _make_room(self, connection: Guest, others: list[Guest], reason: str) -> None:
+        idle = next((old for old in others if old.idle), None)
+        self.meter.refused[reason] += 1
+        (idle or connection).drop()
+
+    def release(self, connection: Guest) -> None:
         """A connection is over."""
         self.connections.pop(connection, None)
         if not self.connections:
             self.deserted.set()
+
+    def revoked(self, token: Token) -> None:
+        """Cut off whoever is here by a token that holds no more."""
+        for connection in list(self.connections):
+            if connection.token is not None and connection.token.id == token.id:
+                connection.drop()
 
     async def empty(self) -> None:
         """Close every connection, and cut those whose peers do not read."""
@@ -80,7 +145,7 @@ class Site:
 
 
 def peer_of(transport: asyncio.BaseTransport, *, over_unix: bool) -> str:
-    """Who is at the other end, for the audit: `unix uid=1000`, or the address."""
+    """Who is at the other end, for the audit: `unix uid=1000 pid=77`, or address and port."""
     if not over_unix:
         address = transport.get_extra_info("peername")
         return f"{address[0]}:{address[1]}" if address else "unknown"
@@ -89,4 +154,5 @@ def peer_of(transport: asyncio.BaseTransport, *, over_unix: bool) -> str:
     credentials = transport.get_extra_info("socket").getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
     )
-    return f"unix uid={struct.unpack('3i', credentials)[1]}"
+    pid, uid, _ = struct.unpack("3i", credentials)
+    return f"unix uid={uid} pid={pid}"

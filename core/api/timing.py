@@ -15,10 +15,14 @@ class Limits:
     """Request line and headers together; nginx takes 32 KiB, Apache 8 KiB a line."""
     body_bytes: int = 1 << 20
     """A body; our largest is a model's record of a few KiB. Routes can have their own."""
+    held_bytes: int = 256 << 20
+    """Bodies that wait or are being read, of all connections together."""
     connections: int = 800
     """Below the usual limit of 1,024 open files, with room for downloads and the store."""
     pipelined: int = 16
     """Requests read ahead of the one that is being answered."""
+    ahead_bytes: int = 1 << 20
+    """Their bodies."""
     message_bytes: int = 256 << 10
     """A message on a socket; clients have little to say there."""
     head_s: float = 10

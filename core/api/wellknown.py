@@ -38,6 +38,7 @@ ROUTES = (
         summary="Whether the core answers",
         tag="core",
         handler=health,
+        need="open",
         answer=dict[str, str],
     ),
     Route(
@@ -47,6 +48,7 @@ ROUTES = (
         summary="`ok:` and the id of this installation",
         tag="core",
         handler=well_known_health,
+        need="open",
         answer=str,
         content_type="text/plain",
         error_style="text",
@@ -58,6 +60,7 @@ ROUTES = (
         summary="The version",
         tag="core",
         handler=well_known_version,
+        need="open",
         answer=str,
         content_type="text/plain",
         error_style="text",

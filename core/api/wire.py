@@ -25,7 +25,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -39,6 +39,9 @@ from core.errors import (
     to_info,
 )
 from core.schema import ErrorInfo
+
+if TYPE_CHECKING:
+    from core.api.site import Site
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -73,6 +76,8 @@ class Request:
     """Who asks, for the audit: `unix uid=1000`, or the peer's address; and its token's name."""
     id: str = ""
     """Of the request, as the log has it: `X-Request-Id`, given or made."""
+    site: Site | None = None
+    """The listener that took it."""
 
     def json(self) -> Any:
         """The body as JSON; None where it is empty. Raises InvalidRequest."""

@@ -56,7 +56,7 @@ async def test_both_addresses_answer_and_tell_who_asked(serve: Serve) -> None:
     assert served.addresses.url == f"http://127.0.0.1:{served.addresses.port}"
     assert msgspec.json.decode((await served.ask(ASK)).body).startswith("127.0.0.1:")
     unix = await served.ask(ASK.replace(b"localhost", b"any.name"), unix=True)
-    assert msgspec.json.decode(unix.body) == f"unix uid={os.getuid()}"
+    assert msgspec.json.decode(unix.body) == f"unix uid={os.getuid()} pid={os.getpid()}"
 
 
 async def test_the_socket_is_the_owner_s_alone_and_goes_with_the_listener(serve: Serve) -> None:

@@ -1,0 +1,119 @@
+"""How an exchange is answered: whole or in pieces, written down, and with what head."""
+
+from __future__ import annotations
+
+from core.api import reply
+from core.api.access import Door
+from core.api.outlet import Gone, Outlet
+from core.api.receiver import Exchange
+from core.api.security import cors_headers
+from core.api.site import Site, log
+from core.api.wire import Response, StreamResponse, error_response
+from core.errors import DeckError
+
+
+class Answers:
+    """Writes the answers of one connection, and one line in the journal for each."""
+
+    def __init__(self, site: Site, door: Door, peer: str, outlet: Outlet) -> None:
+        self._site = site
+        self._door = door
+        self._peer = peer
+        self._outlet = outlet
+
+    def whole(self, exchange: Exchange, answer: Response) -> bool | None:
+        """Send an answer that is whole, as `Content` has settled it.
+
+        Returns whether another request may follow; None when nobody is there any more.
+        """
+        if self._outlet.gone:
+            self.note(exchange, 499)
+            return None
+        head = exchange.head
+        keep_alive = exchange.keep_alive and not self._site.stopping
+        data = reply.whole(
+            answer,
+            keep_alive=keep_alive,
+            old=head is not None and head.version == "1.0",
+            head_only=head is not None and head.method == "HEAD",
+            request_id=exchange.id,
+            extra=cors_headers(head, self._door.policy) if head else (),
+        )
+        self._outlet.write(data)
+        self.note(exchange, answer.status, len(answer.body))
+        return keep_alive
+
+    async def stream(self, exchange: Exchange, answer: StreamResponse) -> bool | None:
+        """Send the pieces as they come; a failure in between cuts the answer short, visibly.
+
+        Returns as `whole` does; None also when it was cut.
+        """
+        head = exchange.head
+        assert head is not None
+        old, bare = head.version == "1.0", head.method == "HEAD"
+        keep_alive = exchange.keep_alive and not old and not self._site.stopping
+        start = reply.stream_head(
+            answer,
+            keep_alive=keep_alive,
+            old=old,
+            request_id=exchange.id,
+            extra=cors_headers(head, self._door.policy),
+        )
+        sent, status = 0, answer.status
+        try:
+            if self._outlet.gone:
+                raise Gone
+            self._outlet.write(start + (b"" if bare else reply.chunk(answer.first, old=old)))
+            if not bare:
+                sent = len(answer.first)
+                async for data in answer.chunks:
+                    self._outlet.write(reply.chunk(data, old=old))
+                    sent += len(data)
+                    await self._outlet.drain()
+                self._outlet.write(b"" if old else reply.LAST_CHUNK)
+        except Gone:
+            status = 499
+            return None
+        except Exception as error:
+            log.error(
+                "%s %s failed in mid-answer (%s).", head.method, head.path, exchange.id,
+                exc_info=error,
+            )  # fmt: skip
+            status = 500
+            self._outlet.transport.abort()
+            return None
+        except BaseException:
+            status = 499
+            raise
+        finally:
+            self.note(exchange, status, sent)
+            await answer.chunks.aclose()
+        return keep_alive
+
+    def note(self, exchange: Exchange, status: int, sent_bytes: int = 0) -> None:
+        """Write down what became of a request; 499 for one whose client went away."""
+        head, route, caller = exchange.head, exchange.route, exchange.caller
+        self._site.journal.answered(
+            template=route.template if route is not None else None,
+            method=head.method if head is not None else "",
+            path=head.path if head is not None else "",
+            status=status,
+            began=exchange.began,
+            sent_bytes=sent_bytes,
+            request_id=exchange.id,
+            who=caller.name if caller is not None else self._peer,
+        )
+
+
+def failed(error: Exception, exchange: Exchange) -> Response:
+    """The answer to what a handler raised. A bug is logged, and not told to the client."""
+    route = exchange.route
+    assert route is not None
+    if isinstance(error, DeckError):
+        status = route.error_status(error)
+        return error_response(error, route.error_style, status, exchange.id)
+    log.error("%s %s failed (%s).", route.method, route.template, exchange.id, exc_info=error)
+    unexpected = DeckError(
+        "Something went wrong inside modeldeck.", f"The log of the core has it: {exchange.id}."
+    )
+    return error_response(unexpected, route.error_style, request_id=exchange.id)

@@ -1,0 +1,43 @@
+"""A socket handler run to its end, and the socket closed as that end demands."""
+
+from __future__ import annotations
+
+import asyncio
+
+from core.api.answering import failed
+from core.api.outlet import Gone
+from core.api.receiver import Exchange
+from core.api.site import Site
+from core.api.upgrade import Socket
+from core.api.wire import Request, Response
+from core.errors import DeckError
+
+
+async def talk(site: Site, exchange: Exchange, request: Request, socket: Socket) -> Response | None:
+    """Run it. Returns the refusal where it failed before the handshake: that is plain HTTP still.
+
+    The close codes are those of RFC 6455, section 7.4.1: 1000 when the handler is done, 1001 when
+    the core stops, 1011 when it failed.
+    """
+    route = exchange.route
+    assert route is not None
+    assert route.socket is not None
+    site.meter.sockets += 1
+    try:
+        await route.socket(site.deck, request, socket)
+        if not socket.accepted:
+            raise RuntimeError(f"{route.operation_id} ended without accepting its socket")
+        await socket.close()
+    except Gone:
+        pass
+    except asyncio.CancelledError:
+        socket.shut(1001)
+        raise
+    except Exception as error:
+        refusal = failed(error, exchange)
+        if not socket.accepted:
+            return refusal
+        socket.shut(1011, error.message if isinstance(error, DeckError) else "")
+    finally:
+        site.meter.sockets -= 1
+    return None

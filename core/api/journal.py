@@ -1,0 +1,69 @@
+"""What is written down of every request: its id, the metrics, and the access log.
+
+The access log is one line a request, as `key=value` pairs, on standard error or in the log file of
+a core in the background. It does not go into the log that front ends show: a poller would push
+everything else out of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import secrets
+import time
+
+from core.api.metrics import UNROUTED, Meter
+
+access = logging.getLogger("modeldeck.access")
+
+_GIVEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_PLAIN = re.compile(r"[!#-<>-~]+")
+"""Values that need no quotes: visible ASCII but for quotes and `=`."""
+
+
+class Journal:
+    """Writes down the requests of one listener."""
+
+    def __init__(self, meter: Meter, *, logs: bool) -> None:
+        self._meter = meter
+        self._logs = logs
+        self._run = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+        if logs:
+            access.setLevel(logging.INFO)
+
+    def id(self, given: str | None) -> str:
+        """The id of a request: the one it came with, where that is fit for a log, or a new one."""
+        if given is not None and _GIVEN.fullmatch(given):
+            return given
+        return f"{self._run}-{next(self._numbers):x}"
+
+    def answered(
+        self,
+        *,
+        template: str | None,
+        method: str,
+        path: str,
+        status: int,
+        began: float,
+        sent_bytes: int,
+        request_id: str,
+        who: str,
+    ) -> None:
+        """An answer was sent, or given up. `began` is of `time.perf_counter`."""
+        seconds = time.perf_counter() - began
+        self._meter.count(template or UNROUTED, method, status, seconds, sent_bytes)
+        if self._logs:
+            access.info(
+                "method=%s path=%s status=%d seconds=%.4f bytes=%d who=%s id=%s",
+                quoted(method), quoted(path), status, seconds, sent_bytes, quoted(who), request_id,
+            )  # fmt: skip
+
+
+def quoted(text: str) -> str:
+    """A value of the access log: as it is, or in quotes with what could break a line escaped."""
+    if _PLAIN.fullmatch(text):
+        return text
+    escaped = text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,220 @@
+"""Metrics in Prometheus text: what the listener did, what the machine has, what was done with it.
+
+Written by hand: a counter costs a tenth of what the client library's does, of which there would be
+six in every request. Labels take few values: routes by their template, statuses by their class,
+states by their names; only loaded models are told apart.
+
+Format: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format. Names by
+https://prometheus.io/docs/practices/naming/.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+import psutil
+
+from core.api.wire import Request, Response
+from core.schema import DownloadState, InstanceState
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+BUCKETS_S = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
+"""From an answer out of memory to a whole chat."""
+
+UNROUTED = "none"
+"""The route of what was refused before one was found; a path is anybody's to choose."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came to one route with one method."""
+
+    classes: list[int] = field(default_factory=lambda: [0] * 6)
+    """Answers, by the first digit of their status."""
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    seconds: float = 0.0
+    sent_bytes: int = 0
+
+
+class Meter:
+    """Counts what one listener does."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[tuple[str, str], Tally] = {}
+        """By route template and method."""
+        self.sockets = 0
+        """WebSockets that are open."""
+        self.refused: Counter[str] = Counter()
+        """Connections that were not let in, by why."""
+
+    def count(
+        self, template: str, method: str, status: int, seconds: float, sent_bytes: int
+    ) -> None:
+        """An answer was sent."""
+        key = template, method
+        tally = self.tallies.get(key)
+        if tally is None:
+            if method not in METHODS:
+                key = template, "other"
+            tally = self.tallies.setdefault(key, Tally())
+        tally.classes[status // 100] += 1
+        tally.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+        tally.seconds += seconds
+        tally.sent_bytes += sent_bytes
+
+
+class Page:
+    """Collects samples, family by family."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def family(self, name: str, kind: Kind, text: str) -> None:
+        """Begin a family; its samples follow."""
+        self._name = f"modeldeck_{name}"
+        self._lines.append(f"# HELP {self._name} {text}")
+        self._lines.append(f"# TYPE {self._name} {kind}")
+
+    def sample(self, value: float | None, suffix: str = "", **labels: str) -> None:
+        """One value; None for what is not known, which is left out."""
+        if value is None:
+            return
+        pairs = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+        braces = f"{{{pairs}}}" if pairs else ""
+        self._lines.append(f"{self._name}{suffix}{braces} {value:.12g}")
+
+    def one(self, name: str, kind: Kind, text: str, value: float | None) -> None:
+        """A family of one sample."""
+        if value is not None:
+            self.family(name, kind, text)
+            self.sample(value)
+
+    def by(self, name: str, kind: Kind, text: str, label: str, values: Mapping[str, float]) -> None:
+        """A family with one label."""
+        if values:
+            self.family(name, kind, text)
+            for key, value in values.items():
+                self.sample(value, **{label: key})
+
+    def text(self) -> bytes:
+        """The whole page."""
+        return ("\n".join(self._lines) + "\n").encode()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def get_metrics(deck: Deck, request: Request) -> Response:
+    """Everything that can be counted, in Prometheus text."""
+    site = request.site
+    assert site is not None
+    body = exposition(deck, site.meter, len(site.connections))
+    return Response(body=body, content_type=CONTENT_TYPE)
+
+
+def exposition(deck: Deck, meter: Meter, connections: int) -> bytes:
+    """The page of metrics."""
+    page = Page()
+    _process(page, deck)
+    _requests(page, meter)
+    page.one("http_connections", "gauge", "Open connections.", connections)
+    page.one("websockets", "gauge", "Open WebSockets.", meter.sockets)
+    page.by("http_connections_refused_total", "counter", "Connections not let in.", "reason",
+            meter.refused)  # fmt: skip
+    _work(page, deck)
+    _machine(page, deck)
+    return page.text()
+
+
+def _process(page: Page, deck: Deck) -> None:
+    page.family("info", "gauge", "Version of the core.")
+    page.sample(1, version=deck.state.host.version)
+    process = psutil.Process()
+    with process.oneshot():
+        times = process.cpu_times()
+        page.one("process_cpu_seconds_total", "counter", "Processor time of the core.",
+                 times.user + times.system)  # fmt: skip
+        page.one("process_resident_memory_bytes", "gauge", "Memory of the core.",
+                 process.memory_info().rss)  # fmt: skip
+        page.one("process_start_time_seconds", "gauge", "When the core started.",
+                 process.create_time())  # fmt: skip
+    page.one("time_seconds", "gauge", "The clock of the core.", time.time())
+
+
+def _requests(page: Page, meter: Meter) -> None:
+    tallies = [({"route": r, "method": m}, tally) for (r, m), tally in meter.tallies.items()]
+    if not tallies:
+        return
+    page.family("http_requests_total", "counter", "Requests, by route, method, status class.")
+    for labels, tally in tallies:
+        for digit, count in enumerate(tally.classes):
+            if count:
+                page.sample(count, **labels, status=f"{digit}xx")
+    page.family("http_response_bytes_total", "counter", "Bytes of bodies sent.")
+    for labels, tally in tallies:
+        page.sample(tally.sent_bytes, **labels)
+    page.family("http_request_seconds", "histogram", "From the head of a request to its answer.")
+    for labels, tally in tallies:
+        total = 0
+        for edge, count in zip((*BUCKETS_S, float("inf")), tally.buckets, strict=True):
+            total += count
+            page.sample(total, "_bucket", **labels, le="+Inf" if edge > 1e9 else f"{edge:g}")
+        page.sample(tally.seconds, "_sum", **labels)
+        page.sample(total, "_count", **labels)
+
+
+def _counted(names: Iterable[str], found: Iterable[str]) -> dict[str, float]:
+    """How many there are of each name, zeros too: a graph needs them."""
+    counts = Counter(found)
+    return {name: counts[name] for name in names}
+
+
+def _work(page: Page, deck: Deck) -> None:
+    state, counters = deck.state, deck.counters
+    jobs = _counted(get_args(DownloadState), (job.state for job in state.downloads.values()))
+    page.by("downloads", "gauge", "Downloads in the list.", "state", jobs)
+    page.by("downloads_ended_total", "counter", "Downloads that ended.", "outcome",
+            counters.downloads)  # fmt: skip
+    page.one("download_received_bytes_total", "counter", "Bytes that downloads received.",
+             counters.received_bytes)  # fmt: skip
+    instances = state.instances.values()
+    found = _counted([s.value for s in InstanceState], (i.state.value for i in instances))
+    page.by("instances", "gauge", "Loaded models.", "state", found)
+    page.by("instance_memory_bytes", "gauge", "Memory of each loaded model.", "model",
+            {i.unique: i.measured_bytes for i in instances if i.measured_bytes is not None},
+            )  # fmt: skip
+    page.one("requests_waiting", "gauge", "Questions to models, running or waiting.",
+             sum(i.requests for i in instances))  # fmt: skip
+    page.by("answers_total", "counter", "Answers of models.", "end", counters.answers)
+    page.by("tokens_total", "counter", "Tokens read and generated.", "kind",
+            {"prompt": counters.prompt_tokens, "completion": counters.completion_tokens},
+            )  # fmt: skip
+
+
+def _machine(page: Page, deck: Deck) -> None:
+    state = deck.state
+    models = _counted(("listed", "downloaded"),
+                      ("downloaded" if m.downloaded else "listed" for m in state.models.values()),
+                      )  # fmt: skip
+    page.by("models", "gauge", "Models in the list.", "state", models)
+    page.one("memory_total_bytes", "gauge", "Memory.", state.memory.total_bytes)
+    page.one("memory_available_bytes", "gauge", "Memory that is free to take.",
+             state.memory.available_bytes)  # fmt: skip
+    page.one("memory_budget_bytes", "gauge", "What models may take.", state.memory.budget_bytes)
+    page.one("disk_free_bytes", "gauge", "Free disk where the cache is.", state.disk.free_bytes)
+    page.one("cache_bytes", "gauge", "The cache.", state.disk.cache_bytes)
+    page.one("partial_bytes", "gauge", "Partial files.", state.disk.partial_bytes)

@@ -1,0 +1,151 @@
+"""The tokens of this installation: made, found by their secret, revoked.
+
+A secret has 256 random bits, so its plain SHA-256 cannot be guessed back, and that is all that is
+kept. Which tokens there are is held in memory: a request is judged without the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from core.errors import Conflict, InvalidRequest, NotFound
+from core.log import now
+from core.schema import TOKEN_PREFIX, NewToken, Scope, Token
+from core.store import Store
+
+MOST = 100
+"""Tokens. Each request that brings one is compared with all of them."""
+
+LONGEST_S = 10 * 365 * 86400.0
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """A token as the store has it."""
+
+    token: Token
+    sha256: str
+
+
+class Tokens:
+    """All tokens. `open` first; `close` writes down when each was last used."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: dict[str, _Kept] = {}
+        self._used: dict[str, str] = {}
+        self._watchers: list[Callable[[Token], None]] = []
+
+    async def open(self) -> None:
+        """Read them from the store."""
+        for body in await self._store.documents("tokens"):
+            kept = msgspec.json.decode(body, type=_Kept)
+            self._kept[kept.token.id] = kept
+
+    async def close(self) -> None:
+        """Write down what changed without being told."""
+        for key in self._used.keys() & self._kept.keys():
+            kept = self._kept[key]
+            await self._write(replace(kept, token=self._seen(kept.token)))
+
+    def all(self) -> list[Token]:
+        """Every token, oldest first, expired ones too."""
+        return [self._seen(kept.token) for kept in self._kept.values()]
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is one that has not expired."""
+        return any(not _expired(kept.token) for kept in self._kept.values())
+
+    def find(self, secret: str) -> Token | None:
+        """The token with this secret; None for a wrong, revoked or expired one.
+
+        Every hash is compared, each in constant time.
+        """
+        digest = hashlib.sha256(secret.encode(errors="replace")).hexdigest()
+        found: Token | None = None
+        for kept in self._kept.values():
+            if hmac.compare_digest(kept.sha256, digest):
+                found = kept.token
+        if found is None or _expired(found):
+            return None
+        self._used[found.id] = now()
+        return found
+
+    async def create(
+        self, name: str, scopes: Sequence[Scope], expires_s: float | None = None
+    ) -> NewToken:
+        """Make one; durable when it returns. Raises InvalidRequest, or Conflict for a taken name.
+
+        Args:
+            name: What the audit trail will say.
+            scopes: What it is for; without any, `read` and `infer`.
+            expires_s: Seconds from now, or None for a token that holds until it is revoked.
+        """
+        self._check(name, expires_s)
+        end = datetime.now(UTC) + timedelta(seconds=expires_s) if expires_s else None
+        token = Token(
+            id=secrets.token_hex(4),
+            name=name,
+            scopes=tuple(dict.fromkeys(scopes or ("read", "infer"))),
+            created_at=now(),
+            expires_at=end.isoformat(timespec="seconds").replace("+00:00", "Z") if end else None,
+        )
+        secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        kept = _Kept(token=token, sha256=hashlib.sha256(secret.encode()).hexdigest())
+        await self._write(kept)
+        self._kept[token.id] = kept
+        return NewToken(token=token, secret=secret)
+
+    def _check(self, name: str, expires_s: float | None) -> None:
+        if not _NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"{name[:80]!r} cannot be the name of a token.",
+                "Use up to 63 letters, digits, dots, dashes, underscores and @.",
+            )
+        if expires_s is not None and not 1 <= expires_s <= LONGEST_S:
+            raise InvalidRequest("A token holds for a second at least, and ten years at most.")
+        if any(kept.token.name == name for kept in self._kept.values()):
+            raise Conflict(
+                f"There is a token {name!r} already.",
+                f"Choose another name, or `modeldeck token revoke {name}` first.",
+            )
+        if len(self._kept) >= MOST:
+            raise Conflict(f"There are {MOST} tokens already.", "Revoke those that nobody uses.")
+
+    async def revoke(self, ref: str) -> Token:
+        """Take the token with this name or id away, at once. Raises NotFound."""
+        kept = next((k for k in self._kept.values() if ref in (k.token.name, k.token.id)), None)
+        if kept is None:
+            raise NotFound(f"There is no token {ref[:80]!r}.", "`modeldeck token list` shows them.")
+        del self._kept[kept.token.id]
+        for watcher in self._watchers:
+            watcher(kept.token)
+        await self._store.remove("tokens", kept.token.id)
+        return self._seen(kept.token)
+
+    def on_revoked(self, watcher: Callable[[Token], None]) -> None:
+        """Call `watcher` with each token that is revoked from now on."""
+        self._watchers.append(watcher)
+
+    def _seen(self, token: Token) -> Token:
+        return replace(token, last_used_at=self._used.get(token.id, token.last_used_at))
+
+    async def _write(self, kept: _Kept) -> None:
+        await self._store.put("tokens", kept.token.id, msgspec.json.encode(kept))
+
+
+def _expired(token: Token) -> bool:
+    return token.expires_at is not None and datetime.fromisoformat(
+        token.expires_at
+    ) <= datetime.now(UTC)
