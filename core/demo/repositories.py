@@ -25,7 +25,7 @@ OWNER = "deck"
 PADDED_BYTES = 64 << 20
 """Size of the padded model: large enough to watch, small enough to make in half a second."""
 
-SPLIT_BYTES = 1 << 20
+SPLIT_BYTES = 5 << 18
 """Size of a part of the split model: three parts."""
 
 _ATTRIBUTES = "".join(

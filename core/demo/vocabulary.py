@@ -10,11 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from string import ascii_lowercase
 
+from core.runtime.engines.text import byte_characters
+
 BEGIN, END, ASSISTANT = "<|begin|>", "<|end|>", "<|assistant|>"
 SPECIALS = (BEGIN, END, "<|system|>", "<|user|>", ASSISTANT, "<|tool|>")
 
 CHAT_TEMPLATE = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{% if tools %}{{ '<|system|>' + (tools | tojson) + '<|end|>' }}{% endif %}"
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}"
+    "{% for call in m['tool_calls'] %}"
+    "{{ '<tool_call>' + (call['function'] | tojson) + '</tool_call>' }}"
+    "{% endfor %}{{ '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 """Jinja, as both engines read it."""
@@ -56,8 +62,16 @@ CHAINS: dict[str, Chain] = {
     "long": Chain(keywords=("long",), pieces=("Long", *_letters("xyz"), *_letters("jkq"))),
     "loop": Chain(keywords=("loop",), pieces=("Tick", " tock"), ends=False),
     "think": Chain(keywords=("think",), pieces=("<think>", "hmm", "</think>", "done")),
+    "rain": Chain(
+        keywords=("rain",),
+        pieces=(
+            *("<tool_call>", '{"name": "weather"', ', "arguments": '),
+            *('{"city": "Paris"', "}}", "</tool_call>"),
+        ),
+    ),
 }
-"""`llama` ends in characters of several bytes each, `long` has 157 tokens, `loop` never ends."""
+"""`llama` ends in characters of several bytes each, `long` has 157 tokens, `loop` never ends. `rain`
+is a call of a tool `weather`, as models of the Hermes and Qwen families write it."""
 
 TOPICS = tuple(CHAINS)
 
@@ -74,16 +88,6 @@ def expected(topic: str) -> str:
 def forms(keyword: str) -> tuple[str, ...]:
     """The spellings of a keyword that are one token each."""
     return keyword, f" {keyword}", keyword.capitalize(), f" {keyword.capitalize()}"
-
-
-def byte_characters() -> tuple[str, ...]:
-    """The printable character that stands for each byte in a byte-level vocabulary.
-
-    The table of GPT-2: printable Latin-1 stands for itself, other bytes are numbered from U+0100.
-    """
-    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = iter(range(256, 512))
-    return tuple(chr(byte) if byte in printable else chr(next(others)) for byte in range(256))
 
 
 _BYTE_CHARACTERS = byte_characters()

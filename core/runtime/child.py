@@ -42,6 +42,7 @@ from core.runtime.messages import (
     command,
     frame,
 )
+from core.schema import TokenLogprob
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that comes when the thread that started this process ends."""
@@ -135,9 +136,11 @@ class Child:
                 planned = self._engine.plan(message.path, message.options, message.default_context)
                 self._answer(number, planned)
             case Generate():
-                done = self._engine.generate(
-                    message.request, lambda text: self._send(Text(id=number, text=text))
-                )
+
+                def emit(text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
+                    self._send(Text(id=number, text=text, logprobs=logprobs))
+
+                done = self._engine.generate(message.request, emit)
                 self._answer(number, done)
             case Embed():
                 self._answer(number, self._engine.embed(message.text))

@@ -346,8 +346,8 @@ class Supervisor:
     async def _pass_on(self, report: AnyReport, job: Job[Any]) -> bool:
         """Pass on one report; says whether the job is over."""
         match report:
-            case Text(text=text):
-                await job.put(Chunk(text=text))
+            case Text(text=text, logprobs=logprobs):
+                await job.put(Chunk(text=text, logprobs=logprobs))
                 return False
             case Vector(values=values, tokens=tokens):
                 await job.put(TextVector(values=values, tokens=tokens))
@@ -431,6 +431,7 @@ def _known(error: BaseException | None) -> DeckError:
 def _last_chunk(done: Done) -> Chunk:
     return Chunk(
         finish_reason=done.reason,
+        tool_calls=done.tool_calls,
         prompt_tokens=done.prompt_tokens,
         completion_tokens=done.completion_tokens,
         tokens_per_s=done.tokens_per_s,

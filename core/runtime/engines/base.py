@@ -8,10 +8,13 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from core.runtime.messages import Done, Hello, Loaded, Planned, Vector
-from core.schema import GenerateRequest, LoadOptions
+from core.schema import GenerateRequest, LoadOptions, TokenLogprob
 
 ShowProgress = Callable[[str, float | None], None]
 """Called with the stage and the fraction that is done."""
+
+Emit = Callable[[str, tuple[TokenLogprob, ...]], None]
+"""Called with each piece of text, never empty, and the probabilities of its tokens."""
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -20,12 +23,6 @@ MARKS: dict[Level, bytes] = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>",
 
 PENALTY_WINDOW = 64
 """Tokens that the penalties look back at: llama.cpp's default."""
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""Used for a model that brings no chat template, as llama.cpp's own server does."""
-CHATML_STOP = "<|im_end|>"
 
 
 def say(level: Level, text: str) -> None:
@@ -82,7 +79,7 @@ class Engine(Protocol):
     def plan(self, path: str, options: LoadOptions, default_context: int) -> Planned:
         """Say what a load would take, without taking it."""
 
-    def generate(self, request: GenerateRequest, emit: Callable[[str], None]) -> Done:
+    def generate(self, request: GenerateRequest, emit: Emit) -> Done:
         """Answer a request, piece by piece."""
 
     def embed(self, text: str) -> Vector:

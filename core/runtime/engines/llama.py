@@ -16,11 +16,10 @@ import ctypes
 import importlib
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from core.errors import Cancelled, EngineFailed, EngineMissing, InvalidRequest
-from core.runtime.engines.base import Flag, ShowProgress
+from core.runtime.engines.base import Emit, Flag, ShowProgress
 from core.runtime.engines.llama_context import LlamaContext
 from core.runtime.engines.llama_log import Log, buffers, failure
 from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
@@ -268,7 +267,7 @@ class Llama:
 
     # Work
 
-    def generate(self, request: GenerateRequest, emit: Callable[[str], None]) -> Done:
+    def generate(self, request: GenerateRequest, emit: Emit) -> Done:
         """Answer a request."""
         return self._model_in_use().generate(request, emit)
 

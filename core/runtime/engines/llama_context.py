@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from core.errors import Cancelled, EngineFailed, InvalidRequest
-from core.runtime.engines.base import CHATML, CHATML_STOP, PENALTY_WINDOW, Flag
+from core.runtime.engines.base import Emit, Flag
+from core.runtime.engines.chat import (
+    CHATML,
+    CHATML_STOP,
+    ChatTemplate,
+    check_tools,
+    knows_tools,
+    wants_tools,
+)
 from core.runtime.engines.llama_log import Log, failure
-from core.runtime.engines.text import TextStream
+from core.runtime.engines.llama_sampler import Sampler
+from core.runtime.engines.tools import MARKERS, forced_grammar
+from core.runtime.engines.writer import Writer
+from core.runtime.json_schema import grammar_of
 from core.runtime.messages import Done, Vector
-from core.schema import GenerateRequest, Message
+from core.schema import GenerateRequest
 
 
 class LlamaContext:
@@ -44,7 +51,12 @@ class LlamaContext:
         self._cached: list[int] = []
         """Tokens whose keys and values are in the cache, in order."""
         self._watch_flag()
-        if not embedding and not self._template():
+        self._templates = self._read_templates()
+        self._markers = self._marker_tokens()
+        self._spoken: dict[int, bytes] = {}
+        """Special tokens that are shown in this answer."""
+        self._bare = not c.llama_model_chat_template(model, None)
+        if not embedding and self._bare:
             log.say("warning", "the model brings no chat template; using ChatML")
 
     def _watch_flag(self) -> None:
@@ -53,33 +65,33 @@ class LlamaContext:
         self._c.llama_set_abort_callback(self._context, strlen, self._flag.address)
         self._strlen = strlen  # llama.cpp holds a pointer to it
 
-    def _template(self) -> str:
-        text = self._c.llama_model_chat_template(self._model, None)
-        return text.decode("utf-8", "replace") if text else ""
+    def _read_templates(self) -> tuple[ChatTemplate, ...]:
+        """The model's own template, and the one it has for tools where that is another."""
+        found: list[str] = []
+        for name in (None, b"tool_use"):
+            text = self._c.llama_model_chat_template(self._model, name)
+            if text and (source := text.decode("utf-8", "replace")) not in found:
+                found.append(source)
+        begin = self._token_text(self._c.llama_vocab_bos(self._vocab))
+        end = self._token_text(self._c.llama_vocab_eos(self._vocab))
+        return tuple(ChatTemplate(source, begin=begin, end=end) for source in found or [CHATML])
+
+    def _template_for(self, request: GenerateRequest) -> ChatTemplate:
+        """The template that this request is written with. Raises InvalidRequest without a place."""
+        fitting = [t for t in self._templates if knows_tools(t.source)]
+        chosen = fitting[0] if wants_tools(request) and fitting else self._templates[0]
+        check_tools(request, chosen.source)
+        return chosen
 
     def _token_text(self, token: int) -> str:
         text = self._c.llama_vocab_get_text(self._vocab, token) if token >= 0 else None
         return text.decode("utf-8", "replace") if text else ""
 
-    def _render(self, messages: Sequence[Message]) -> str:
-        """The conversation as the model's own template writes it (sandboxed Jinja)."""
-        formats = importlib.import_module("llama_cpp.llama_chat_format")
-        try:
-            formatter = formats.Jinja2ChatFormatter(
-                template=self._template() or CHATML,
-                eos_token=self._token_text(self._c.llama_vocab_eos(self._vocab)),
-                bos_token=self._token_text(self._c.llama_vocab_bos(self._vocab)),
-            )
-            turns = [{"role": m.role, "content": m.content} for m in messages]
-            return str(formatter(messages=turns).prompt)
-        except Exception as error:  # a template is a program, and may fail in any way
-            raise InvalidRequest(
-                f"The model's chat template refuses this conversation: {error}",
-                "Change the roles or their order, or send a plain prompt.",
-            ) from error
-
     def _tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Tokens of a text. `special` adds what the model wants around a text (BOS)."""
+        """Tokens of a text. `special` adds what the model wants around a text (BOS).
+
+        Else the names of special tokens in it are those tokens.
+        """
         data = text.encode()
         room = len(data) + 8  # no token is shorter than a byte, and a few are added around
         tokens = (self._c.llama_token * room)()
@@ -90,7 +102,15 @@ class LlamaContext:
             raise EngineFailed("llama.cpp could not turn the text into tokens.")
         return list(tokens[:count])
 
+    def _marker_tokens(self) -> dict[int, bytes]:
+        """Tokens that mark a call of a tool, where each is one: else they stand for no text."""
+        found = ((m.opens, self._tokenize(m.opens, special=False)) for m in MARKERS)
+        return {tokens[0]: text.encode() for text, tokens in found if len(tokens) == 1}
+
     def _piece(self, token: int) -> bytes:
+        """The text of a token; special ones have none."""
+        if token in self._spoken:
+            return self._spoken[token]
         room = 64
         while True:
             text = ctypes.create_string_buffer(room)
@@ -101,88 +121,46 @@ class LlamaContext:
 
     # Generation
 
-    def generate(self, request: GenerateRequest, emit: Callable[[str], None]) -> Done:
+    def generate(self, request: GenerateRequest, emit: Emit) -> Done:
         """Answer a request. Raises InvalidRequest when it does not fit the context."""
         if self._embedding:
             raise InvalidRequest("This model is loaded for embeddings and gives no text.")
-        started = time.perf_counter()
-        prompt, stops = self._prompt(request)
+        prompt, stops, grammar = self._prompt(request)
         room = self._c.llama_n_ctx(self._context) - len(prompt)
         if room <= 0:
             raise InvalidRequest(
                 f"The request has {len(prompt)} tokens, the context {room + len(prompt)}.",
                 "Send less, or load the model with a larger context length.",
             )
-        limit = min(room, request.max_tokens or room)
-        text, count, first = TextStream(stops), 0, None
-        with self._sampler(request, prompt) as sampler:
+        writer = Writer(request, stops, emit, limit=min(room, request.max_tokens or room))
+        self._spoken = self._markers if wants_tools(request) else {}
+        with Sampler(self._c, self._context, self._vocab, request, grammar) as sampler:
+            sampler.accept_prompt(prompt)
             self._evaluate(prompt)
             while True:
-                token = self._c.llama_sampler_sample(sampler, self._context, -1)
-                first = first or time.perf_counter()
-                if self._c.llama_vocab_is_eog(self._vocab, token):
-                    reason = "stop"
+                token = sampler.sample()
+                if token is None or self._c.llama_vocab_is_eog(self._vocab, token):
+                    writer.end()
                     break
-                count += 1
-                if piece := text.feed(self._piece(token)):
-                    emit(piece)
-                if text.stopped or count >= limit:
-                    reason = "stop" if text.stopped else "length"
+                if not writer.take(self._piece(token), sampler.logprob(token, self._piece)):
                     break
                 self._decode([token])
-        if rest := text.finish():
-            emit(rest)
-        seconds = time.perf_counter() - first
-        return Done(
-            reason="stop" if reason == "stop" else "length",
-            prompt_tokens=len(prompt),
-            completion_tokens=count,
-            # The first token belongs to the prompt: what follows shows the speed.
-            tokens_per_s=(count - 1) / seconds if count > 1 and seconds > 0 else None,
-            time_to_first_token_s=first - started,
-        )
+        return writer.done(len(prompt))
 
-    def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...]]:
-        """The tokens to continue, and the strings that end the answer."""
+    def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
+        """The tokens to continue, the strings that end the answer, and what it must follow."""
+        grammar = request.grammar
+        if request.json_schema is not None:
+            grammar = grammar_of(request.json_schema)
         if not request.messages:
+            check_tools(request, "")
             tokens = self._tokenize(request.prompt or "", special=True)
-            return tokens or [self._c.llama_vocab_bos(self._vocab)], request.stop
-        stops = request.stop if self._template() else (*request.stop, CHATML_STOP)
-        return self._tokenize(self._render(request.messages), special=False), stops
-
-    @contextmanager
-    def _sampler(self, request: GenerateRequest, prompt: Sequence[int]) -> Iterator[Any]:
-        """A chain of samplers, in llama.cpp's own order and with its defaults."""
-        c = self._c
-        chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
-        try:
-            for sampler in self._samplers(request):
-                c.llama_sampler_chain_add(chain, sampler)
-            for token in prompt[-PENALTY_WINDOW:]:
-                c.llama_sampler_accept(chain, token)
-            yield chain
-        finally:
-            c.llama_sampler_free(chain)
-
-    def _samplers(self, request: GenerateRequest) -> Iterator[Any]:
-        c = self._c
-        repeat = 1.0 if request.repeat_penalty is None else request.repeat_penalty
-        frequency, presence = request.frequency_penalty or 0.0, request.presence_penalty or 0.0
-        if (repeat, frequency, presence) != (1.0, 0.0, 0.0):
-            vocabulary = c.llama_vocab_n_tokens(self._vocab)
-            yield c.llama_sampler_init_penalties(
-                vocabulary, PENALTY_WINDOW, repeat, frequency, presence
-            )
-        temperature = 0.8 if request.temperature is None else request.temperature
-        if temperature == 0:
-            yield c.llama_sampler_init_greedy()
-            return
-        yield c.llama_sampler_init_top_k(40 if request.top_k is None else request.top_k)
-        yield c.llama_sampler_init_top_p(0.95 if request.top_p is None else request.top_p, 1)
-        yield c.llama_sampler_init_min_p(0.05 if request.min_p is None else request.min_p, 1)
-        yield c.llama_sampler_init_temp(temperature)
-        seed = c.LLAMA_DEFAULT_SEED if request.seed is None else request.seed & 0xFFFFFFFF
-        yield c.llama_sampler_init_dist(seed)  # the default seed means: a random one
+            return tokens or [self._c.llama_vocab_bos(self._vocab)], request.stop, grammar
+        template = self._template_for(request)
+        if wants_tools(request):
+            grammar = forced_grammar(request, template.source) or grammar
+        stops = (*request.stop, CHATML_STOP) if self._bare else request.stop
+        return self._tokenize(template.render(request), special=False), stops, grammar
 
     def _evaluate(self, prompt: list[int]) -> None:
         """Evaluate a prompt, keeping what the cache already holds of its beginning."""
@@ -247,6 +225,4 @@ class LlamaContext:
             raise failure("llama.cpp gave no embedding", self._log)
         width = self._c.llama_model_n_embd_out(self._model)
         length = math.hypot(*values[:width]) or 1.0
-        return Vector(
-            values=tuple(value / length for value in values[:width]), tokens=len(tokens)
-        )
+        return Vector(values=tuple(value / length for value in values[:width]), tokens=len(tokens))

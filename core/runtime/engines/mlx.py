@@ -15,14 +15,14 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from core import safetensors
 from core.errors import Cancelled, DeckError, EngineFailed, EngineMissing, InvalidRequest
-from core.runtime.engines.base import Flag, ShowProgress, say
+from core.runtime.engines.base import Emit, Flag, ShowProgress, say
 from core.runtime.engines.mlx_model import MlxModel, kv_bits
 from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.runtime.platforms import is_mlx_safe, mlx_remedy
@@ -160,7 +160,7 @@ class Mlx:
 
     # Work
 
-    def generate(self, request: GenerateRequest, emit: Callable[[str], None]) -> Done:
+    def generate(self, request: GenerateRequest, emit: Emit) -> Done:
         """Answer a request."""
         if self._loaded is None:
             raise InvalidRequest("No model is loaded.")

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import importlib
 import os
-import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
-from core.errors import Cancelled, EngineFailed, InvalidRequest
-from core.runtime.engines.base import CHATML, CHATML_STOP, PENALTY_WINDOW, Flag, say
-from core.runtime.engines.text import TextStream
-from core.runtime.messages import Done
-from core.schema import GenerateRequest, KvCacheType, Message
+import msgspec
 
+from core.errors import Cancelled, EngineFailed, InvalidRequest
+from core.runtime.engines.base import PENALTY_WINDOW, Emit, Flag, say
+from core.runtime.engines.chat import (
+    CHATML,
+    CHATML_STOP,
+    check_tools,
+    refused,
+    tool_records,
+    turns,
+    wants_tools,
+)
+from core.runtime.engines.text import bytes_of
+from core.runtime.engines.tools import MARKERS
+from core.runtime.engines.writer import Writer, token_text
+from core.runtime.messages import Done
+from core.schema import GenerateRequest, KvCacheType, TokenLogprob
+
+NO_GRAMMAR = "mlx-lm cannot hold an answer to a grammar or JSON schema."
+NO_GRAMMAR_REMEDY = "Take the GGUF version of the model, or ask for JSON in the prompt."
 STEP = 512
 """Tokens of a prompt that are read at once, unless the options say: cancelling is heard between."""
 COLDEST = 1e-3
@@ -84,13 +99,17 @@ class MlxModel:
         self._cache: list[Any] | None = None
         self._cached: list[int] = []
         """Tokens whose keys and values are in the cache, in order."""
-        self._silent = set(tokenizer.all_special_ids)
+        self._words: Any = importlib.import_module("mlx_lm.tokenizer_utils")
+        self._silent = frozenset(tokenizer.all_special_ids)
+        self._template = str(tokenizer.chat_template or "")
+        """All its templates, where it has several."""
+        known = tokenizer.get_vocab()
+        self._markers = frozenset(known[m.opens] for m in MARKERS if m.opens in known)
         if not tokenizer.has_chat_template:
             say("warning", "the model brings no chat template; using ChatML")
 
-    def generate(self, request: GenerateRequest, emit: Callable[[str], None]) -> Done:
+    def generate(self, request: GenerateRequest, emit: Emit) -> Done:
         """Answer a request. Raises InvalidRequest when it does not fit the context."""
-        started = time.perf_counter()
         prompt, stops = self._prompt(request)
         room = self._context_length - len(prompt)
         if room <= 0:
@@ -98,39 +117,49 @@ class MlxModel:
                 f"The request has {len(prompt)} tokens, the context {self._context_length}.",
                 "Send less, or load the model with a larger context length.",
             )
-        limit = min(room, request.max_tokens or room)
-        text, count, first, reason = TextStream(stops), 0, None, "length"
-        pieces = self._detokenizer(prompt if not request.messages else [])
+        writer = Writer(request, stops, emit, limit=min(room, request.max_tokens or room))
+        spoken = self._markers if wants_tools(request) else frozenset()
+        pieces = _Pieces(
+            self._tokenizer.detokenizer,
+            self._silent - spoken,
+            prompt if not request.messages else [],
+        )
         self._mx.reset_peak_memory()
         try:
-            with closing(self._tokens(request, prompt, limit)) as tokens:
-                for token in tokens:
-                    first = first or time.perf_counter()
+            with closing(self._tokens(request, prompt, writer.room)) as tokens:
+                for token, likely in tokens:
                     if token in self._tokenizer.eos_token_ids:
-                        reason = "stop"
+                        writer.end()
                         break
-                    count += 1
-                    if piece := text.feed(pieces.add(token)):
-                        emit(piece)
-                    if text.stopped:
-                        reason = "stop"
+                    if not writer.take(pieces.add(token), self._logprob(request, token, likely)):
                         break
         finally:
             held, peak = self._tidy()
-        if rest := text.feed(pieces.finish()) + text.finish():
-            emit(rest)
-        ended = time.perf_counter()
-        first = first or ended
-        return Done(
-            reason="stop" if reason == "stop" else "length",
-            prompt_tokens=len(prompt),
-            completion_tokens=count,
-            # The first token belongs to the prompt: what follows shows the speed.
-            tokens_per_s=(count - 1) / (ended - first) if count > 1 and ended > first else None,
-            time_to_first_token_s=first - started,
-            engine_bytes=held,
-            engine_peak_bytes=peak,
+        writer.rest(pieces.finish())
+        return msgspec.structs.replace(
+            writer.done(len(prompt)), engine_bytes=held, engine_peak_bytes=peak
         )
+
+    def _logprob(self, request: GenerateRequest, token: int, likely: Any) -> TokenLogprob | None:
+        """How likely the model held a token, and others; None when nobody asked."""
+        if request.logprobs is None:
+            return None
+        count = min(request.logprobs, likely.shape[-1])
+        best: list[int] = []
+        if count:
+            found = self._mx.argpartition(-likely, count - 1)[:count].tolist()
+            best = sorted(found, key=lambda i: (-likely[i].item(), i))
+        return TokenLogprob(
+            token=token_text(self._bytes(token)),
+            logprob=likely[token].item(),
+            top=tuple((token_text(self._bytes(i)), likely[i].item()) for i in best),
+        )
+
+    def _bytes(self, token: int) -> bytes:
+        """The bytes of one token: a tokenizer's own text shows a part of a character as U+FFFD."""
+        if isinstance(self._tokenizer.detokenizer, self._words.BPEStreamingDetokenizer):
+            return bytes_of(self._tokenizer.convert_ids_to_tokens(token))
+        return str(self._tokenizer.decode([token])).encode()
 
     def _tidy(self) -> tuple[int, int]:
         """Give buffers back that mlx keeps for the next array; what it holds, and held at most."""
@@ -142,10 +171,15 @@ class MlxModel:
 
     def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...]]:
         """The tokens to continue, and the strings that end the answer."""
+        if request.grammar is not None or request.json_schema is not None:
+            raise InvalidRequest(NO_GRAMMAR, NO_GRAMMAR_REMEDY)
         tokenizer = self._tokenizer
+        check_tools(request, self._template)
         if request.messages:
+            if wants_tools(request) and request.tool_choice not in (None, "auto"):
+                raise InvalidRequest(f"A call cannot be required: {NO_GRAMMAR}", NO_GRAMMAR_REMEDY)
             stops = request.stop if tokenizer.has_chat_template else (*request.stop, CHATML_STOP)
-            return self._render(request.messages), stops
+            return self._render(request), stops
         tokens = list(tokenizer.encode(request.prompt or ""))
         if not tokens and tokenizer.bos_token_id is not None:
             tokens = [tokenizer.bos_token_id]
@@ -153,27 +187,31 @@ class MlxModel:
             raise InvalidRequest("There is nothing to continue.")
         return tokens, request.stop
 
-    def _render(self, messages: Sequence[Message]) -> list[int]:
+    def _render(self, request: GenerateRequest) -> list[int]:
         """The conversation as the model's own template writes it (sandboxed Jinja)."""
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        own = {} if self._tokenizer.has_chat_template else {"chat_template": CHATML}
+        more: dict[str, Any] = {}
+        if not self._tokenizer.has_chat_template:
+            more["chat_template"] = CHATML
+        if wants_tools(request):
+            more["tools"] = tool_records(request.tools)
+        render = partial(self._tokenizer.apply_chat_template, add_generation_prompt=True, **more)
         try:
-            return list(
-                self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, **own)
-            )
-        except Exception as error:  # a template is a program, and may fail in any way
-            raise InvalidRequest(
-                f"The model's chat template refuses this conversation: {error}",
-                "Change the roles or their order, or send a plain prompt.",
-            ) from error
-
-    def _detokenizer(self, before: Sequence[int]) -> _Pieces:
-        return _Pieces(self._tokenizer.detokenizer, self._silent, before)
+            try:
+                return list(render(turns(request.messages)))
+            except TypeError:  # some put the arguments of calls together as text
+                return list(render(turns(request.messages, as_text=True)))
+        except Exception as error:
+            raise refused(error) from error
 
     # Generation
 
-    def _tokens(self, request: GenerateRequest, prompt: list[int], limit: int) -> Generator[int]:
-        """The answer's tokens. Raises Cancelled when the flag is set, in a prompt or after it."""
+    def _tokens(
+        self, request: GenerateRequest, prompt: list[int], limit: int
+    ) -> Generator[tuple[int, Any]]:
+        """The answer's tokens, each with the logarithms of all probabilities.
+
+        Raises Cancelled when the flag is set, in a prompt or after it.
+        """
         seed = request.seed
         self._mx.random.seed(int.from_bytes(os.urandom(8)) if seed is None else seed % (1 << 64))
         cache = self._reuse(prompt)
@@ -195,10 +233,10 @@ class MlxModel:
         said = list(prompt)
         try:
             with self._generate.wired_limit(self._model, [self._generate.generation_stream]):
-                for token, _ in steps:
+                for token, likely in steps:
                     self._heed()
                     said.append(token)
-                    yield token
+                    yield token, likely
         except (Cancelled, GeneratorExit):
             raise
         except Exception as error:
@@ -272,7 +310,7 @@ class MlxModel:
 class _Pieces:
     """Text of tokens by mlx-lm's detokenizer, less the tokens that stand for no text."""
 
-    def __init__(self, detokenizer: Any, silent: set[int], before: Sequence[int]) -> None:
+    def __init__(self, detokenizer: Any, silent: frozenset[int], before: Sequence[int]) -> None:
         self._detokenizer = detokenizer
         self._silent = silent
         for token in before[-1:]:

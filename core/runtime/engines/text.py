@@ -6,6 +6,30 @@ import codecs
 from collections.abc import Sequence
 
 
+def byte_characters() -> tuple[str, ...]:
+    """The printable character that stands for each byte in a byte-level vocabulary.
+
+    The table of GPT-2: printable Latin-1 stands for itself, other bytes are numbered from U+0100.
+    """
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = iter(range(256, 512))
+    return tuple(chr(byte) if byte in printable else chr(next(others)) for byte in range(256))
+
+
+_BYTES = {character: byte for byte, character in enumerate(byte_characters())}
+
+
+def bytes_of(token: str) -> bytes:
+    r"""The bytes that a token of a byte-level vocabulary stands for.
+
+    >>> bytes_of("Ġtwo"), bytes_of("ðŁ")
+    (b' two', b'ð')
+    """
+    if all(character in _BYTES for character in token):
+        return bytes(_BYTES[character] for character in token)
+    return token.encode()  # a token that was added as text
+
+
 class TextStream:
     """Text of one answer, as it may be shown.
 

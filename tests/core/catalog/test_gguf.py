@@ -87,7 +87,7 @@ def test_what_a_header_says(demo_models: Path) -> None:
     found = read(demo_models / "tiny-GGUF" / "tiny-F16.gguf")
     assert (found.architecture, found.context_length, found.layers) == ("llama", 4096, 2)
     assert (found.heads, found.kv_heads) == (2, (1, 1))
-    assert (found.key_length, found.value_length, found.embedding_length) == (64, 64, 640)
+    assert (found.key_length, found.value_length, found.embedding_length) == (64, 64, 704)
     assert found.has_chat_template
     assert found.pooling is None
     assert found.split_count == 1

@@ -18,10 +18,10 @@ from core.demo.vocabulary import (
     SPECIALS,
     TOPICS,
     Vocabulary,
-    byte_characters,
     expected,
     forms,
 )
+from core.runtime.engines.text import byte_characters
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,178 @@
+"""How llama.cpp chooses the next token: its samplers, a grammar, and what it held likely."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from core.errors import InvalidRequest
+from core.runtime.engines.base import PENALTY_WINDOW
+from core.runtime.engines.writer import token_text
+from core.runtime.grammar import check_grammar
+from core.schema import GenerateRequest, TokenLogprob
+
+GRAMMAR_S = 10.0
+"""How long a grammar may take over one token: one that is ambiguous takes longer with each."""
+
+
+class Sampler:
+    """The samplers of one request. Use as a context manager, which frees them."""
+
+    def __init__(
+        self, c: Any, context: Any, vocab: Any, request: GenerateRequest, grammar: str | None
+    ) -> None:
+        """Make the samplers, in llama.cpp's own order and with its defaults.
+
+        Args:
+            c: llama.h, as llama-cpp-python binds it.
+            context: `llama_context *`, whose logits are sampled.
+            vocab: `llama_vocab *`.
+            request: What was asked.
+            grammar: What the answer must follow; it was checked.
+
+        Raises:
+            InvalidRequest: llama.cpp does not take the grammar.
+        """
+        self._c = c
+        self._context = context
+        self._vocab = vocab
+        self._size = c.llama_vocab_n_tokens(vocab)
+        self._top = request.logprobs
+        self._grammar: Any = None
+        self._numpy: Any = None
+        if grammar is not None or self._top is not None:
+            self._numpy = importlib.import_module("numpy")
+        if grammar is not None:
+            check_grammar(grammar)
+            self._grammar = c.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
+            if not self._grammar:
+                raise InvalidRequest("llama.cpp does not take this grammar.", "See its log.")
+        self._chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
+        for sampler in self._samplers(request):
+            c.llama_sampler_chain_add(self._chain, sampler)
+
+    def __enter__(self) -> Sampler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._c.llama_sampler_free(self._chain)
+        if self._grammar:
+            self._c.llama_sampler_free(self._grammar)
+
+    def _samplers(self, request: GenerateRequest) -> Iterator[Any]:
+        c = self._c
+        repeat = 1.0 if request.repeat_penalty is None else request.repeat_penalty
+        frequency, presence = request.frequency_penalty or 0.0, request.presence_penalty or 0.0
+        if (repeat, frequency, presence) != (1.0, 0.0, 0.0):
+            yield c.llama_sampler_init_penalties(
+                self._size, PENALTY_WINDOW, repeat, frequency, presence
+            )
+        temperature = 0.8 if request.temperature is None else request.temperature
+        if temperature == 0:
+            yield c.llama_sampler_init_greedy()
+            return
+        yield c.llama_sampler_init_top_k(40 if request.top_k is None else request.top_k)
+        yield c.llama_sampler_init_top_p(0.95 if request.top_p is None else request.top_p, 1)
+        yield c.llama_sampler_init_min_p(0.05 if request.min_p is None else request.min_p, 1)
+        yield c.llama_sampler_init_temp(temperature)
+        seed = c.LLAMA_DEFAULT_SEED if request.seed is None else request.seed & 0xFFFFFFFF
+        yield c.llama_sampler_init_dist(seed)  # the default seed means: a random one
+
+    def accept_prompt(self, prompt: Sequence[int]) -> None:
+        """Let the penalties see the end of the prompt."""
+        for token in prompt[-PENALTY_WINDOW:]:
+            self._c.llama_sampler_accept(self._chain, token)
+
+    def sample(self, place: int = -1) -> int | None:
+        """The next token, from the logits at `place` of the last batch.
+
+        None when the grammar leaves no token: the vocabulary cannot go on with it.
+        """
+        if self._grammar is None:
+            return int(self._c.llama_sampler_sample(self._chain, self._context, place))
+        started = time.monotonic()
+        token = self._sample_by_grammar(place)
+        if time.monotonic() - started > GRAMMAR_S:
+            raise InvalidRequest(
+                f"The grammar is too ambiguous: one token took it over {GRAMMAR_S:g} s.",
+                "Make it say in one way only what may come next.",
+            )
+        return token
+
+    def _sample_by_grammar(self, place: int) -> int | None:
+        """Sample freely, and among what the grammar admits where that does not fit.
+
+        The grammar looks at every token of the vocabulary, which takes long; mostly it agrees with
+        the model. llama.cpp's own programs do the same (common/sampling.cpp).
+        """
+        c = self._c
+        token = self._choose(self._candidates(place))
+        if not self._admits(token):
+            candidates = self._candidates(place)
+            c.llama_sampler_apply(self._grammar, ctypes.byref(candidates.array))
+            if candidates.records["logit"].max() == -self._numpy.inf:
+                return None
+            token = self._choose(candidates)
+        c.llama_sampler_accept(self._chain, token)
+        if not c.llama_vocab_is_eog(self._vocab, token):
+            c.llama_sampler_accept(self._grammar, token)
+        return token
+
+    def _choose(self, candidates: _Candidates) -> int:
+        self._c.llama_sampler_apply(self._chain, ctypes.byref(candidates.array))
+        return int(candidates.array.data[candidates.array.selected].id)
+
+    def _admits(self, token: int) -> bool:
+        single = _Candidates(self._c, self._numpy, [token], [1.0])
+        self._c.llama_sampler_apply(self._grammar, ctypes.byref(single.array))
+        return bool(single.records["logit"][0] != -self._numpy.inf)
+
+    def _logits(self, place: int) -> Any:
+        pointer = self._c.llama_get_logits_ith(self._context, place)
+        return self._numpy.ctypeslib.as_array(pointer, (self._size,))
+
+    def _candidates(self, place: int) -> _Candidates:
+        ids = self._numpy.arange(self._size)
+        return _Candidates(self._c, self._numpy, ids, self._logits(place))
+
+    def logprob(
+        self, token: int, piece: Callable[[int], bytes], place: int = -1
+    ) -> TokenLogprob | None:
+        """How likely the model held a token, and others; None when nobody asked.
+
+        As the model gives them, before temperature and the like.
+        """
+        if self._top is None:
+            return None
+        numpy = self._numpy
+        logits = self._logits(place).astype(numpy.float64)
+        highest = logits.max()
+        total = highest + numpy.log(numpy.exp(logits - highest).sum())
+        count = min(self._top, self._size)
+        best = numpy.argpartition(-logits, count - 1)[:count] if count else []
+        best = sorted((int(i) for i in best), key=lambda i: (-logits[i], i))
+        return TokenLogprob(
+            token=token_text(piece(token)),
+            logprob=float(logits[token] - total),
+            top=tuple((token_text(piece(i)), float(logits[i] - total)) for i in best),
+        )
+
+
+class _Candidates:
+    """Tokens and their logits, as llama.cpp's samplers take them."""
+
+    def __init__(self, c: Any, numpy: Any, ids: Any, logits: Any) -> None:
+        kinds = [("id", numpy.int32), ("logit", numpy.float32), ("p", numpy.float32)]
+        self.records = numpy.empty(len(ids), kinds)
+        self.records["id"] = ids
+        self.records["logit"] = logits
+        self.records["p"] = 0.0
+        self.array = c.llama_token_data_array(
+            data=self.records.ctypes.data_as(c.llama_token_data_p),
+            size=len(ids),
+            selected=-1,
+            sorted=False,
+        )

@@ -1,0 +1,309 @@
+"""Calls of tools in what a model writes: found in the stream of its answer, or forced upon it.
+
+Models write calls in a few ways, which their templates teach them. All of them are understood
+whatever the model: a marker and what follows, or an answer that is nothing but the JSON of a call.
+Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import InvalidRequest
+from core.runtime.json_schema import grammar_of, literal
+from core.schema import GenerateRequest, Tool, ToolCall
+
+Call = tuple[str, Mapping[str, Any]]
+"""Name and arguments of a call."""
+
+ID_LENGTH = 9
+"""Letters and digits of a call's id: the templates of Mistral's models take no other length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker:
+    """How a family of models marks a call."""
+
+    opens: str
+    closes: str | None
+    """None where the call goes to the end of the answer."""
+    name: str = "name"
+    arguments: str = "arguments"
+    """Keys of the JSON that the template teaches."""
+    around: tuple[str, str] = ("", "")
+    """What stands around the JSON when a call is forced."""
+
+
+LLAMA = Marker(opens="<|python_tag|>", closes=None, arguments="parameters")
+MARKERS: tuple[Marker, ...] = (
+    # Hermes, Qwen and many others; Qwen3-Coder writes XML between the same marks.
+    Marker(opens="<tool_call>", closes="</tool_call>", around=("\n", "\n")),
+    Marker(opens="[TOOL_CALLS]", closes=None, around=("[", "]")),  # Mistral
+    LLAMA,
+    Marker(opens="<function_call>", closes="</function_call>"),
+    Marker(opens="<|tool_call_start|>", closes="<|tool_call_end|>", around=("[", "]")),  # LFM2
+)
+_NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
+PLAIN = Marker(opens="", closes=None)
+PLAIN_LLAMA = Marker(opens="", closes=None, arguments="parameters")
+
+_BEGINNING = re.compile(r'\s*(\{|\[\s*\{)\s*"(name|type|function|id|arguments|parameters)"')
+"""How an answer begins that may be nothing but the JSON of a call."""
+_XML = re.compile(r"\s*<function=([^>\s]+)>(.*?)(?:</function>\s*)?\s*$", re.S)
+_XML_PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.S)
+_NAMED = re.compile(r"\s*([\w.-]+)\s*(?:\[CALL_ID\]\w+\s*)?(?:\[ARGS\])?\s*(\{.*\})\s*$", re.S)
+"""Mistral's newer way: `[TOOL_CALLS]name[ARGS]{...}`."""
+
+
+def marker_of(template: str) -> Marker:
+    """How a template teaches to write a call."""
+    for marker in MARKERS:
+        # Llama's templates name the tag for code only; a call of a function is plain JSON.
+        if marker.opens in template and marker is not LLAMA:
+            return marker
+    return PLAIN_LLAMA if '"parameters"' in template else PLAIN
+
+
+def forced_grammar(request: GenerateRequest, template: str) -> str | None:
+    """The grammar of an answer that must be a call; None where the model may choose.
+
+    Raises InvalidRequest for a tool that is not there, or whose schema has no grammar.
+    """
+    choice = request.tool_choice
+    if choice in (None, "auto", "none"):
+        return None
+    tools = [tool for tool in request.tools if choice in ("required", tool.name)]
+    if not tools:
+        raise InvalidRequest(f"There is no tool {choice!r} to choose.", "Send it among the tools.")
+    if request.grammar is not None or request.json_schema is not None:
+        raise InvalidRequest("An answer cannot be a call of a tool and follow another grammar.")
+    marker = marker_of(template)
+    calls = [_call_schema(tool, marker, f"#/anyOf/{i}") for i, tool in enumerate(tools)]
+    grammar = grammar_of({"anyOf": calls})
+    before, after = marker.around
+    begin = literal(marker.opens + before) if marker.opens + before else ""
+    end = literal(after + (marker.closes or "")) if after + (marker.closes or "") else ""
+    return grammar.replace("\nroot ::= ", f"\nroot ::= {begin} call {end}\ncall ::= ")
+
+
+def _call_schema(tool: Tool, marker: Marker, place: str) -> dict[str, Any]:
+    """The schema of a call; `place` is where it stands in the whole, as a JSON pointer."""
+    parameters = _rebased(tool.parameters, f"{place}/properties/{marker.arguments}")
+    return {
+        "type": "object",
+        "properties": {
+            marker.name: {"const": tool.name},
+            marker.arguments: parameters or _NO_PARAMETERS,
+        },
+        "required": [marker.name, marker.arguments],
+        "additionalProperties": False,
+    }
+
+
+def _rebased(schema: Any, place: str) -> Any:
+    """A schema whose references still hold where it stands within another."""
+    if isinstance(schema, list):
+        return [_rebased(part, place) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: value.replace("#", place, 1)
+        if key == "$ref" and isinstance(value, str) and value.startswith("#")
+        else _rebased(value, place)
+        for key, value in schema.items()
+    }
+
+
+def new_id() -> str:
+    """An id for a call."""
+    letters = string.ascii_letters + string.digits
+    return "".join(letters[byte % len(letters)] for byte in os.urandom(ID_LENGTH))
+
+
+class ToolStream:
+    """An answer as it may be shown: without the calls in it, which are kept.
+
+    Text is held back only while it may be a call. What turns out to be none comes out after all.
+    """
+
+    def __init__(self, tools: Sequence[Tool], *, make_id: Callable[[], str] = new_id) -> None:
+        self._texts = {tool.name: _text_parameters(tool) for tool in tools}
+        self._make_id = make_id
+        self._held = ""
+        self._marker: Marker | None = None
+        """Of the call that is being written."""
+        self._fresh = True
+        """Whether nothing but space has come so far: the whole answer may still be a call."""
+        self.calls: tuple[ToolCall, ...] = ()
+
+    def feed(self, text: str) -> str:
+        """Take a piece of the answer and give what is certainly no call; it may be empty."""
+        self._held += text
+        out = ""
+        while True:
+            if self._marker is not None:
+                if (after := self._close(self._marker)) is None:
+                    return out
+                out += after
+                continue
+            if self._fresh and self._may_be_plain():
+                return out
+            passed, again = self._pass()
+            out += passed
+            if not again:
+                return out
+
+    def finish(self) -> str:
+        """The answer is over: give what was held back and is no call."""
+        marker, self._marker = self._marker, None
+        held, self._held = self._held, ""
+        if marker is not None:
+            return "" if self._take(held) else marker.opens + held
+        if self._fresh and held.strip() and self._take(held):
+            return ""
+        return "" if self.calls and not held.strip() else held
+
+    def _may_be_plain(self) -> bool:
+        """Whether what came so far may be the beginning of a call without a marker."""
+        text = self._held.lstrip()
+        if not text:
+            return True
+        if _BEGINNING.match(text):
+            return True
+        head = re.sub(r"\s", "", text)
+        return any(
+            opening.startswith(head)
+            for start in ('{"', '[{"')
+            for opening in (start + key + '"' for key in ("name", "type", "function", "id"))
+        )
+
+    def _pass(self) -> tuple[str, bool]:
+        """Let text out up to a marker, or to where one may begin; says whether one was met."""
+        found = [(at, m) for m in MARKERS if (at := self._held.find(m.opens)) >= 0]
+        if found:
+            at, self._marker = min(found, key=lambda pair: pair[0])
+            passed, self._held = self._held[:at], self._held[at + len(self._marker.opens) :]
+            only_space = not passed.strip() and (self._fresh or bool(self.calls))
+            self._note(passed)
+            return "" if only_space else passed, True
+        keep = max(_overlap(self._held, marker.opens) for marker in MARKERS)
+        if self.calls and not self._held.strip():
+            keep = len(self._held)  # space between calls, or after the last, is no text
+        end = len(self._held) - keep
+        passed, self._held = self._held[:end], self._held[end:]
+        self._note(passed)
+        return passed, False
+
+    def _note(self, passed: str) -> None:
+        if passed.strip():
+            self._fresh = False
+
+    def _close(self, marker: Marker) -> str | None:
+        """Take the call if it is whole: what must come out instead, or None to wait."""
+        if marker.closes is None or (end := self._held.find(marker.closes)) < 0:
+            return None
+        body, self._held = self._held[:end], self._held[end + len(marker.closes) :]
+        self._marker, self._fresh = None, False
+        return "" if self._take(body) else marker.opens + body + marker.closes
+
+    def _take(self, body: str) -> bool:
+        """Keep the calls that a text consists of; False where it is something else."""
+        found = self._read(body)
+        if not found or any(name not in self._texts for name, _ in found):
+            return False
+        self.calls += tuple(
+            ToolCall(
+                id=self._make_id(), name=name, arguments=json.dumps(arguments, ensure_ascii=False)
+            )
+            for name, arguments in found
+        )
+        return True
+
+    def _read(self, body: str) -> list[Call]:
+        """The calls that a text is; empty when it is something else."""
+        if found := _XML.match(body):
+            texts = self._texts.get(found[1], frozenset())
+            values = {
+                name: value if name in texts else _value(value)
+                for name, value in _XML_PARAMETER.findall(found[2])
+            }
+            return [(found[1], values)]
+        try:
+            return _from_json(json.loads(body))
+        except ValueError:
+            return _several(body) or _named(body)
+
+
+def _text_parameters(tool: Tool) -> frozenset[str]:
+    """Names of the parameters that are text, whatever it looks like."""
+    properties = tool.parameters.get("properties")
+    if not isinstance(properties, dict):
+        return frozenset()
+    return frozenset(
+        name
+        for name, schema in properties.items()
+        if isinstance(schema, dict) and schema.get("type") == "string"
+    )
+
+
+def _several(body: str) -> list[Call]:
+    """Objects with semicolons or lines between them, as Llama 3 writes several calls."""
+    decoder, rest, calls = json.JSONDecoder(), body.strip(), list[Call]()
+    while rest:
+        try:
+            content, end = decoder.raw_decode(rest)
+        except ValueError:
+            return []
+        if not (found := _from_json(content)):
+            return []
+        calls += found
+        rest = rest[end:].lstrip(" \t\r\n;")
+    return calls
+
+
+def _named(body: str) -> list[Call]:
+    """A name and its arguments, as Mistral's newer models write them."""
+    if not (found := _NAMED.match(body)):
+        return []
+    try:
+        arguments = json.loads(found[2])
+    except ValueError:
+        return []
+    return [(found[1], arguments)] if isinstance(arguments, dict) else []
+
+
+def _from_json(content: Any) -> list[Call]:
+    calls: list[Call] = []
+    for record in content if isinstance(content, list) else [content]:
+        if isinstance(record, dict) and isinstance(record.get("function"), dict):
+            record = record["function"]
+        if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+            return []
+        arguments = record.get("arguments", record.get("parameters"))
+        if isinstance(arguments, str):
+            arguments = _value(arguments)
+        if not isinstance(arguments, dict):
+            return []
+        calls.append((record["name"], arguments))
+    return calls
+
+
+def _value(text: str) -> Any:
+    """What a text is as JSON; else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _overlap(text: str, marker: str) -> int:
+    """How many characters at the end of `text` could begin `marker`."""
+    return next(
+        (n for n in range(min(len(text), len(marker) - 1), 0, -1) if text.endswith(marker[:n])), 0
+    )

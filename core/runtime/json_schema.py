@@ -1,0 +1,440 @@
+"""JSON Schema as a grammar: what a model must write so that the answer fits the schema. Pure.
+
+Every answer that the grammar admits fits the schema; the grammar may admit less (an order of keys,
+one way to write a number). A keyword that would narrow the answer and cannot be put into a grammar
+is refused by name: an answer that silently breaks the schema is worse than none. Keywords that only
+describe are passed over. Keywords: JSON Schema 2020-12, and `definitions` of older drafts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from core.errors import InvalidRequest
+from core.runtime.grammar import check_grammar
+from core.runtime.numbers import integer_between, number_between
+from core.runtime.pattern import pattern_rule
+
+DEPTH = 32
+"""Schemas within schemas."""
+SCHEMAS = 2000
+"""Schemas in one, references followed once."""
+ITEMS = 500
+"""The largest minItems and maxItems, minLength and maxLength: a grammar spells each one out."""
+
+_ANNOTATIONS = frozenset(
+    [
+        "$schema",
+        "$id",
+        "$comment",
+        "$anchor",
+        "$defs",
+        "definitions",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+        "contentEncoding",
+        "contentMediaType",
+        "strict",
+    ]
+)
+_FOR_TYPE: dict[str, frozenset[str]] = {
+    "object": frozenset({"properties", "required", "additionalProperties"}),
+    "array": frozenset({"items", "prefixItems", "minItems", "maxItems"}),
+    "string": frozenset({"minLength", "maxLength", "pattern", "format"}),
+    "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "format"}),
+    "integer": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "format"}),
+    "boolean": frozenset(),
+    "null": frozenset(),
+}
+_NARROWING = frozenset(
+    [
+        "not",
+        "if",
+        "then",
+        "else",
+        "dependentRequired",
+        "dependentSchemas",
+        "dependencies",
+        "patternProperties",
+        "propertyNames",
+        "minProperties",
+        "maxProperties",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+        "contains",
+        "minContains",
+        "maxContains",
+        "uniqueItems",
+        "multipleOf",
+        "$dynamicRef",
+    ]
+)
+
+_BASE = {
+    "ws": '| " " | "\\n" [ \\t]{0,20}',
+    "char": r'[^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4})',
+    "string": r'"\"" char* "\""',
+    "integer": '"-"? ("0" | [1-9] [0-9]{0,15})',
+    "number": 'integer ("." [0-9]{1,16})? ([eE] [-+]? [0-9]{1,3})?',
+    "boolean": '"true" | "false"',
+    "null": '"null"',
+    "value": "object | array | string | number | boolean | null",
+    "member": 'string ws ":" ws value',
+    "object": '"{" ws (member ws ("," ws member ws)*)? "}"',
+    "array": '"[" ws (value ws ("," ws value ws)*)? "]"',
+}
+_FORMATS = {
+    "date": '[0-9]{4} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | [12] [0-9] | "3" [01])',
+    "time": '([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})?'
+    ' ("Z" | [+-] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])',
+    "uuid": '[0-9a-f]{8} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{12}',
+}
+_FORMATS["date-time"] = f'{_FORMATS["date"]} "T" {_FORMATS["time"]}'
+
+
+def literal(text: str) -> str:
+    r"""Text as a literal of a grammar.
+
+    >>> print(literal('say "yes"'))
+    "say \"yes\""
+    """
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    return '"' + "".join(escapes.get(c, c) for c in text) + '"'
+
+
+def grammar_of(schema: Mapping[str, Any]) -> str:
+    """The grammar of a schema's answers; `{}` gives that of any JSON object.
+
+    Raises InvalidRequest for a schema that is wrong, has no grammar, or is too large.
+    """
+    maker = _Maker(schema)
+    return maker.text("object" if not set(schema) - _ANNOTATIONS else maker.visit(schema, 0))
+
+
+class _Maker:
+    """Makes rules of schemas."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._schema = schema
+        self._rules: dict[str, str] = {}
+        self._references: dict[str, str] = {}
+        self._count = 0
+
+    def text(self, root: str) -> str:
+        """The whole grammar. Raises InvalidRequest where it is not sound."""
+        # In this order: llama.cpp counts names that it has not met against its limits.
+        rules = {**_BASE, **self._rules, "root": root}
+        text = "".join(f"{name} ::= {rule}\n" for name, rule in rules.items())
+        try:
+            check_grammar(text)
+        except InvalidRequest as error:
+            raise InvalidRequest(
+                f"The JSON schema has no sound grammar. {error.message}",
+                "Make it smaller, and let no reference lead back to itself at once.",
+            ) from error
+        return text
+
+    def rule(self, content: str) -> str:
+        """A name for a rule."""
+        name = f"r{len(self._rules)}"
+        self._rules[name] = content
+        return name
+
+    def visit(self, schema: Any, depth: int) -> str:
+        """What a schema admits, as the name of a rule or a short expression."""
+        if schema is True:
+            return "value"
+        if not isinstance(schema, Mapping):
+            raise InvalidRequest(f"{_short(schema)} is no JSON schema.")
+        self._count += 1
+        if depth > DEPTH or self._count > SCHEMAS:
+            raise InvalidRequest(
+                f"The JSON schema has more than {SCHEMAS} parts, or {DEPTH} within each other."
+            )
+        keys = set(schema) - _ANNOTATIONS
+        if refused := next(iter(sorted(keys & _NARROWING)), None):
+            raise _cannot(refused)
+        if not keys:
+            return "value"
+        if "$ref" in keys:
+            return self._reference(schema, depth)
+        if "const" in keys:
+            return self.rule(literal(_json(schema["const"])))
+        if "enum" in keys:
+            return self._one_of_values(schema["enum"])
+        for word in ("anyOf", "oneOf", "allOf"):
+            if word in keys:
+                return self._combined(schema, word, depth)
+        return self._typed(schema, keys, depth)
+
+    def _reference(self, schema: Mapping[str, Any], depth: int) -> str:
+        """A rule of its own for what is referred to, made once: it may refer to itself."""
+        reference = schema["$ref"]
+        if set(schema) - _ANNOTATIONS != {"$ref"}:
+            raise _cannot("keywords beside $ref")
+        if reference not in self._references:
+            target = _resolve(self._schema, reference)
+            name = self.rule("")
+            self._references[reference] = name
+            self._rules[name] = self.visit(target, depth + 1)
+        return self._references[reference]
+
+    def _one_of_values(self, values: Any) -> str:
+        if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+            raise InvalidRequest("The JSON schema's enum must be a list of values.")
+        return self.rule(" | ".join(literal(_json(value)) for value in values))
+
+    def _combined(self, schema: Mapping[str, Any], word: str, depth: int) -> str:
+        parts = schema[word]
+        if not isinstance(parts, Sequence) or isinstance(parts, str) or not parts:
+            raise InvalidRequest(f"The JSON schema's {word} must be a list of schemas.")
+        rest = {k: v for k, v in schema.items() if k != word and k not in _ANNOTATIONS}
+        if word == "allOf":
+            return self.visit(self._merged([rest, *parts]), depth + 1)
+        names = [
+            self.visit(self._merged([rest, part]) if rest else part, depth + 1) for part in parts
+        ]
+        return self.rule(" | ".join(names))
+
+    def _merged(self, parts: Iterable[Any]) -> dict[str, Any]:
+        """One schema that asks all that several ask, where that is a matter of adding up."""
+        whole: dict[str, Any] = {}
+        for part in parts:
+            while isinstance(part, Mapping) and set(part) - _ANNOTATIONS == {"$ref"}:
+                part = _resolve(self._schema, part["$ref"])
+            if not isinstance(part, Mapping):
+                raise InvalidRequest(f"{_short(part)} is no JSON schema.")
+            for key, value in part.items():
+                if key in _ANNOTATIONS:
+                    continue
+                if key not in whole or whole[key] == value:
+                    whole[key] = value
+                elif key == "properties" and not set(whole[key]) & set(value):
+                    whole[key] = {**whole[key], **value}
+                elif key == "required":
+                    whole[key] = [*whole[key], *value]
+                else:
+                    raise _cannot(f"two different values of {key} that must both hold")
+        return whole
+
+    def _typed(self, schema: Mapping[str, Any], keys: set[str], depth: int) -> str:
+        kind = schema.get("type")
+        if isinstance(kind, list):
+            kinds = kind
+        elif kind is None:
+            kinds = [name for name, words in _FOR_TYPE.items() if keys & words - {"format"}][:1]
+            if not kinds:
+                raise _cannot(sorted(keys)[0])
+        else:
+            kinds = [kind]
+        found = []
+        for name in kinds:
+            if name not in _FOR_TYPE:
+                raise InvalidRequest(f"The JSON schema has a type {_short(name)}.")
+            found.append(self._of_type(name, schema, depth))
+        known = frozenset({"type"}).union(*(_FOR_TYPE[name] for name in kinds))
+        if unknown := sorted(keys - known):
+            raise _cannot(unknown[0])
+        return found[0] if len(found) == 1 else self.rule(" | ".join(found))
+
+    def _of_type(self, kind: str, schema: Mapping[str, Any], depth: int) -> str:
+        match kind:
+            case "object":
+                return self._object(schema, depth)
+            case "array":
+                return self._array(schema, depth)
+            case "string":
+                return self._string(schema)
+            case "integer" | "number":
+                return self._number(kind, schema)
+        return kind
+
+    def _object(self, schema: Mapping[str, Any], depth: int) -> str:
+        properties = schema.get("properties", {})
+        required = schema.get("required", [])
+        if not isinstance(properties, Mapping) or not isinstance(required, Sequence):
+            raise InvalidRequest("The JSON schema's properties or required are not as they should.")
+        more = schema.get("additionalProperties", not properties)
+        missing = {name: True for name in required if name not in properties}
+        if missing and more is False:
+            raise InvalidRequest(
+                f"The JSON schema requires {_short(next(iter(missing)))}, which it does not admit."
+            )
+        extra = more if isinstance(more, Mapping) else True
+        members = {**properties, **dict.fromkeys(missing, extra)}
+        if not members and more is True:
+            return "object"
+        pairs = {
+            name: self.rule(f'{literal(_json(name))} ws ":" ws {self.visit(part, depth + 1)} ws')
+            for name, part in members.items()
+        }
+        other = None
+        if more is not False:
+            key = self._other_than(list(members)) if members else "string"
+            other = self.rule(f'{key} ws ":" ws {self.visit(more, depth + 1)} ws')
+        first = [pairs[name] for name in pairs if name in required]
+        rest = [pairs[name] for name in pairs if name not in required]
+        return self.rule(f'"{{" ws {self._members(first, rest, other)} "}}"')
+
+    def _members(self, first: Sequence[str], rest: Sequence[str], other: str | None) -> str:
+        """Members that must be there, those that may be, and any number of others."""
+        tail = f'("," ws {other})*' if other else ""
+        after = [tail]
+        for name in reversed(rest):
+            after.append(self.rule(f'("," ws {name})? {after[-1]}'))
+        if first:
+            return ' "," ws '.join(first) + f" {after[-1]}"
+        beginnings = [f"{name} {after[-2 - place]}" for place, name in enumerate(rest)]
+        if other:
+            beginnings.append(f"{other} {tail}")
+        return f"({' | '.join(beginnings)})?" if beginnings else ""
+
+    def _other_than(self, names: Sequence[str]) -> str:
+        """A JSON string that is none of these: as a tree, letter by letter."""
+        if not all(re.fullmatch(r"[\w $.:/@-]+", name) for name in names):
+            raise _cannot("additionalProperties beside properties with special characters")
+        return self.rule(r'"\"" ' + self._tree(sorted(set(names))))
+
+    def _tree(self, names: Sequence[str]) -> str:
+        letters = sorted({name[0] for name in names if name})
+        excluded = "".join(letters).replace("-", "\\-")
+        ways = [rf'[^"\\\x00-\x1F\x7F{excluded}] char* "\""']
+        for letter in letters:
+            after = [name[1:] for name in names if name.startswith(letter)]
+            ways.append(f"{literal(letter)} {self._tree(after)}")
+        if "" not in names:
+            ways.append(r'"\""')
+        return self.rule(" | ".join(ways))
+
+    def _array(self, schema: Mapping[str, Any], depth: int) -> str:
+        least, most = _range(schema, "minItems", "maxItems")
+        fixed = schema.get("prefixItems", [])
+        items = schema.get("items", True)
+        if isinstance(items, list):  # how drafts before 2020-12 say prefixItems
+            fixed, items = items, schema.get("additionalItems", False)
+        if not isinstance(fixed, list):
+            raise InvalidRequest("The JSON schema's prefixItems must be a list of schemas.")
+        parts = [f"{self.visit(part, depth + 1)} ws" for part in fixed]
+        if fixed:
+            if most is not None and most < len(parts):
+                raise _cannot("maxItems below the number of prefixItems")
+            least = max(0, least - len(parts))
+            most = None if most is None else most - len(parts)
+            more = "prefixItems" in schema and "items" in schema and items is not False
+            if not more and least:
+                raise _cannot("minItems above the number of prefixItems")
+            after = self._more(f"{self.visit(items, depth + 1)} ws", least, most) if more else ""
+            return self.rule(f'"[" ws {_joined(parts)} {after} "]"')
+        if items is False or most == 0:
+            return self.rule('"[" ws "]"')
+        item = self.rule(f"{self.visit(items, depth + 1)} ws")
+        body = f"{item} {self._more(item, max(0, least - 1), None if most is None else most - 1)}"
+        return self.rule(f'"[" ws {body if least else f"({body})?"} "]"')
+
+    def _more(self, item: str, least: int, most: int | None) -> str:
+        """Items after a first one."""
+        if most == 0:
+            return ""
+        times = "*" if (least, most) == (0, None) else f"{{{least},{'' if most is None else most}}}"
+        return f'("," ws {item}){times}'
+
+    def _string(self, schema: Mapping[str, Any]) -> str:
+        kind, pattern = schema.get("format"), schema.get("pattern")
+        least, most = _range(schema, "minLength", "maxLength")
+        sized = (least, most) != (0, None)
+        if pattern is not None:
+            if sized:
+                raise _cannot("pattern together with minLength or maxLength")
+            return self.rule(rf'"\"" {pattern_rule(str(pattern))} "\""')
+        if kind in _FORMATS:
+            if sized:
+                raise _cannot("format together with minLength or maxLength")
+            return self.rule(rf'"\"" {_FORMATS[kind]} "\""')
+        if not sized:
+            return "string"
+        times = f"{{{least},{'' if most is None else most}}}" if most != 0 else ""
+        return self.rule(rf'"\"" {"char" + times if most != 0 else ""} "\""')
+
+    def _number(self, kind: str, schema: Mapping[str, Any]) -> str:
+        bounds: list[float | None] = []
+        for plain, exclusive, step in (
+            ("minimum", "exclusiveMinimum", 1),
+            ("maximum", "exclusiveMaximum", -1),
+        ):
+            value = schema.get(plain)
+            strict = schema.get(exclusive)
+            for found in (value, strict):
+                if found is not None and (
+                    isinstance(found, bool) or not isinstance(found, (int, float))
+                ):
+                    raise InvalidRequest(f"The JSON schema's {plain} must be a number.")
+            if strict is not None:
+                if kind == "number" or strict != int(strict) or value is not None:
+                    raise _cannot(exclusive)
+                value = strict + step
+            bounds.append(value)
+        low, high = bounds
+        if low is None and high is None:
+            return kind
+        make = integer_between if kind == "integer" else number_between
+        return self.rule(make(low, high))
+
+
+def _resolve(whole: Mapping[str, Any], reference: Any) -> Any:
+    """What a reference within the schema points to (RFC 6901). Others are never followed."""
+    if not isinstance(reference, str) or not re.match(r"#(/|$)", reference):
+        raise InvalidRequest(
+            f"The JSON schema refers to {_short(reference)}.",
+            "Only references within it are taken.",
+        )
+    target: Any = whole
+    for part in reference.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(target, Mapping) and key in target:
+            target = target[key]
+        elif isinstance(target, list) and key.isdigit() and int(key) < len(target):
+            target = target[int(key)]
+        else:
+            raise InvalidRequest(f"The JSON schema has nothing at {_short(reference)}.")
+    return target
+
+
+def _range(schema: Mapping[str, Any], least: str, most: str) -> tuple[int, int | None]:
+    low, high = schema.get(least, 0), schema.get(most)
+    for name, value in ((least, low), (most, high)):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise InvalidRequest(f"The JSON schema's {name} must be a whole number.")
+        if value > ITEMS:
+            raise InvalidRequest(f"The JSON schema's {name} is {value}; the most is {ITEMS}.")
+    if high is not None and high < low:
+        raise InvalidRequest(f"The JSON schema's {most} is below its {least}.")
+    return low, high
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return ' "," ws '.join(parts)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _short(value: Any) -> str:
+    text = _json(value) if not isinstance(value, str) else value
+    return repr(text[:60])
+
+
+def _cannot(what: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"No answer can be held to this part of the JSON schema: {what[:80]}.", "Leave it out."
+    )

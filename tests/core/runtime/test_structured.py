@@ -1,0 +1,245 @@
+"""Answers with a form: grammars, JSON schemas, calls of tools and probabilities, by llama.cpp."""
+
+import json
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import pytest_asyncio
+
+from core.config import Runtime as Settings
+from core.demo.bench import Bench, about
+from core.demo.models import expected, write_gguf
+from core.errors import InvalidRequest
+from core.schema import (
+    Chunk,
+    GenerateRequest,
+    Instance,
+    LoadOptions,
+    Message,
+    Tool,
+    ToolCall,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+WEATHER = Tool(
+    name="weather",
+    description="Tells the weather.",
+    parameters={
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 12}},
+        "required": ["city"],
+    },
+)
+CLOCK = Tool(name="clock")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bench() -> AsyncIterator[Bench]:
+    """Engines for all tests of this module: each of them leaves them as they were."""
+    bench = Bench(Settings(context_length=2048))
+    await bench.engines.open()
+    yield bench
+    await bench.engines.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tiny(bench: Bench, demo_models: Path) -> Instance:
+    return await bench.loaded(demo_models / "tiny-GGUF" / "tiny-F16.gguf")
+
+
+def user(text: str, **more: Any) -> GenerateRequest:
+    return GenerateRequest(messages=(Message(role="user", content=text),), **more)
+
+
+def text_of(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
+
+
+# Grammars and schemas
+
+
+async def test_a_grammar_rules_what_the_model_says(bench: Bench, tiny: Instance) -> None:
+    request = user("count", grammar='root ::= "yes" | "no"', temperature=0)
+    chunks = await bench.ask(tiny, request)
+    assert text_of(chunks) in ("yes", "no")
+    assert chunks[-1].finish_reason == "stop"
+    assert await bench.answer(tiny, "count") == expected("count")
+
+
+async def test_a_grammar_that_agrees_with_the_model_changes_nothing(
+    bench: Bench, tiny: Instance
+) -> None:
+    request = user("count", grammar='root ::= [A-Za-z ]+ ";"', temperature=0)
+    assert text_of(await bench.ask(tiny, request)) == expected("count")
+
+
+SCHEMAS: list[dict[str, Any]] = [
+    {},
+    {"type": "object", "properties": {"a": {"type": "integer", "minimum": 3, "maximum": 90}}},
+    {
+        "type": "object",
+        "properties": {
+            "kind": {"enum": ["one", 'two"\\', 3, None]},
+            "list": {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 4},
+            "size": {"type": "number", "minimum": 0, "maximum": 1},
+            "text": {"type": "string", "minLength": 1, "maxLength": 5},
+        },
+        "required": ["kind", "list", "size", "text"],
+        "additionalProperties": False,
+    },
+    {
+        "$defs": {
+            "node": {
+                "type": "object",
+                "properties": {
+                    "value": {"type": "string", "pattern": "^[a-f]{2,3}-\\d$"},
+                    "next": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/node"}]},
+                },
+                "required": ["value", "next"],
+            }
+        },
+        "$ref": "#/$defs/node",
+    },
+]
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+async def test_every_answer_fits_its_schema(
+    bench: Bench, tiny: Instance, schema: dict[str, Any]
+) -> None:
+    for seed in range(5):
+        request = user("x", json_schema=schema, temperature=1.5, seed=seed, max_tokens=400)
+        chunks = await bench.ask(tiny, request)
+        if chunks[-1].finish_reason == "length":
+            continue  # it is free to go on, and this model does not know when to stop
+        found = json.loads(text_of(chunks))
+        jsonschema.validate(found, schema)
+        assert isinstance(found, dict)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        user("x", grammar='root ::= "a'),
+        user("x", grammar='root ::= root "a"'),
+        user("x", grammar="root ::= " + "(" * 5000 + '"a"' + ")" * 5000),
+        user("x", grammar='root ::= "a"{100000}'),
+        user("x", grammar='root ::= ("a"? "b"?)*'),
+        user("x", json_schema={"type": "string", "maxLength": 100_000}),
+        user("x", json_schema={"$ref": "#"}),
+        user("x", json_schema={"$ref": "https://example.org/schema"}),
+        user("x", json_schema={"type": "string", "pattern": "^(?=a).*$"}),
+        user("x", tools=(WEATHER,), tool_choice="clock"),
+        GenerateRequest(prompt="x", tools=(WEATHER,)),
+    ],
+)
+async def test_what_would_crash_an_engine_is_refused_and_the_next_answered(
+    bench: Bench, tiny: Instance, request_: GenerateRequest
+) -> None:
+    with pytest.raises(InvalidRequest):
+        await bench.ask(tiny, request_)
+    assert bench.last(tiny).pid == tiny.pid
+    assert await bench.answer(tiny, "json") == expected("json")
+
+
+# Tools
+
+
+async def test_a_call_is_told_apart_from_text(bench: Bench, tiny: Instance) -> None:
+    chunks = await bench.ask(tiny, user("rain?", tools=(WEATHER, CLOCK), temperature=0))
+    assert text_of(chunks) == ""
+    (call,) = chunks[-1].tool_calls
+    assert (call.name, json.loads(call.arguments)) == ("weather", {"city": "Paris"})
+    assert chunks[-1].finish_reason == "tool_calls"
+
+
+async def test_a_conversation_goes_on_after_a_call(bench: Bench, tiny: Instance) -> None:
+    call = ToolCall(id="abcdefghi", name="weather", arguments='{"city": "Paris"}')
+    request = GenerateRequest(
+        messages=(
+            Message(role="user", content="rain?"),
+            Message(role="assistant", tool_calls=(call,)),
+            Message(role="tool", content="count", tool_call_id=call.id),
+        ),
+        tools=(WEATHER,),
+        temperature=0,
+    )
+    assert text_of(await bench.ask(tiny, request)) == expected("count")
+
+
+@pytest.mark.parametrize("request_", [{}, {"tools": (CLOCK,)}, {"tool_choice": "none"}])
+async def test_a_call_of_nothing_known_is_text(
+    bench: Bench, tiny: Instance, request_: dict[str, Any]
+) -> None:
+    if "tool_choice" in request_:
+        request_ = {"tools": (WEATHER,), **request_}
+    chunks = await bench.ask(tiny, user("rain?", temperature=0, **request_))
+    assert (text_of(chunks), chunks[-1].tool_calls) == (expected("rain"), ())
+    assert chunks[-1].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"), [("required", {"weather", "clock"}), ("clock", {"clock"})]
+)
+async def test_a_call_can_be_required(
+    bench: Bench, tiny: Instance, choice: str, names: set[str]
+) -> None:
+    request = user("count", tools=(WEATHER, CLOCK), tool_choice=choice, seed=1, max_tokens=300)
+    last = (await bench.ask(tiny, request))[-1]
+    assert last.finish_reason == "tool_calls"
+    assert {call.name for call in last.tool_calls} <= names
+    for call in last.tool_calls:
+        assert isinstance(json.loads(call.arguments), dict)
+
+
+async def test_text_comes_at_once_where_tools_are_offered(bench: Bench, tiny: Instance) -> None:
+    chunks = await bench.ask(tiny, user("count", tools=(WEATHER,), temperature=0))
+    assert [chunk.text for chunk in chunks][:3] == ["One", " two", " three"]
+
+
+async def test_a_model_without_a_place_for_tools_says_so(bench: Bench, tmp_path: Path) -> None:
+    (path,) = write_gguf(tmp_path / "plain.gguf", chat_template="{{ messages[0].content }}")
+    instance = await bench.loaded(path)
+    with pytest.raises(InvalidRequest, match="no place for tools"):
+        await bench.ask(instance, user("x", tools=(WEATHER,)))
+    await bench.engines.unload(instance.id)
+
+
+# Probabilities
+
+
+async def test_probabilities_are_those_of_the_model(bench: Bench, tiny: Instance) -> None:
+    chunks = await bench.ask(tiny, user("count", temperature=0, logprobs=3))
+    found = [logprob for chunk in chunks for logprob in chunk.logprobs]
+    assert "".join(logprob.token for logprob in found) == expected("count")
+    assert text_of(chunks) == expected("count")
+    for logprob in found:
+        assert len(logprob.top) == 3
+        assert logprob.top[0] == (logprob.token, logprob.logprob)
+        assert sum(math.exp(value) for _, value in logprob.top) <= 1 + 1e-9
+        assert [v for _, v in logprob.top] == sorted((v for _, v in logprob.top), reverse=True)
+
+
+async def test_parts_of_a_character_are_told_as_bytes(bench: Bench, tiny: Instance) -> None:
+    chunks = await bench.ask(tiny, user("llama", temperature=0, logprobs=0))
+    tokens = [logprob.token for chunk in chunks for logprob in chunk.logprobs]
+    assert tokens[:2] == ["Bytes", ":"]
+    assert tokens[-4:] == ["bytes:\\xf0", "bytes:\\x9f", "bytes:\\xa6", "bytes:\\x99"]
+    assert text_of(chunks) == expected("llama")
+
+
+async def test_nobody_who_did_not_ask_gets_probabilities(bench: Bench, tiny: Instance) -> None:
+    assert all(not chunk.logprobs for chunk in await bench.ask(tiny, about("count")))
+
+
+async def test_options_do_not_matter_to_any_of_it(bench: Bench, demo_models: Path) -> None:
+    path = demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf"
+    instance = await bench.loaded(path, LoadOptions(flash_attention=False, batch_size=16))
+    request = user("count", grammar='root ::= "no"', temperature=0, logprobs=1, repeat_penalty=1.5)
+    assert text_of(await bench.ask(instance, request)) == "no"
+    await bench.engines.unload(instance.id)
