@@ -92,3 +92,19 @@ def core(home: Path, hub: DemoHub) -> Iterator[CoreProcess]:
     """A real core in a process of its own, that knows the demo hub and starts empty."""
     with CoreProcess({**os.environ, "HF_ENDPOINT": hub.url}) as core:
         yield core
+
+
+@pytest.fixture(scope="module")
+def shared_hub(demo_repositories: tuple[DemoRepo, ...]) -> Iterator[DemoHub]:
+    """As `hub`, for all tests of a module."""
+    with DemoHub.in_thread(demo_repositories) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def shared_core(shared_hub: DemoHub) -> Iterator[CoreProcess]:
+    """As `core`, for all tests of a module, with a home of its own."""
+    with tempfile.TemporaryDirectory(prefix="md-") as folder:
+        own = {"MODELDECK_HOME": f"{folder}/home", "HF_HOME": f"{folder}/hf"}
+        with CoreProcess({**os.environ, **own, "HF_ENDPOINT": shared_hub.url}) as core:
+            yield core

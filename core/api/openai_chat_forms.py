@@ -232,6 +232,19 @@ class TokenForm(Alternative):
 
     top_logprobs: list[Alternative]
 
+    @classmethod
+    def of(cls, token: TokenLogprob) -> TokenForm:
+        """Ours in this form."""
+        return cls(
+            token=token.token,
+            logprob=token.logprob,
+            bytes=list(token.token.encode()),
+            top_logprobs=[
+                Alternative(token=text, logprob=logprob, bytes=list(text.encode()))
+                for text, logprob in token.top
+            ],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatLogprobs:
@@ -243,19 +256,7 @@ class ChatLogprobs:
     @classmethod
     def of(cls, tokens: tuple[TokenLogprob, ...]) -> ChatLogprobs | None:
         """Ours in this form; None where there are none."""
-        return cls(content=[_token(token) for token in tokens]) if tokens else None
-
-
-def _token(token: TokenLogprob) -> TokenForm:
-    return TokenForm(
-        token=token.token,
-        logprob=token.logprob,
-        bytes=list(token.token.encode()),
-        top_logprobs=[
-            Alternative(token=text, logprob=logprob, bytes=list(text.encode()))
-            for text, logprob in token.top
-        ],
-    )
+        return cls(content=[TokenForm.of(token) for token in tokens]) if tokens else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api import machines, native, openai, pieces, tokens, wellknown
+from core.api import machines, native, ollama, openai, pieces, tokens, wellknown
 from core.api.metrics import CONTENT_TYPE, get_metrics
 from core.api.openapi import document
 from core.api.router import Route
@@ -29,6 +29,7 @@ ROUTES: tuple[Route, ...] = (
     *native.ROUTES,
     *machines.ROUTES,
     *openai.ROUTES,
+    *ollama.ROUTES,
     *tokens.ROUTES,
     *wellknown.ROUTES,
     Route(

@@ -1,0 +1,113 @@
+"""Ollama's API under `/api`, the part that its clients use; the rest is refused in words.
+
+Models have Ollama's names here, `hf.co/owner/repo:QUANT`, and come from the Hub, not from Ollama's
+registry. Making, copying and pushing models is not what this program does.
+
+Source of the forms: https://github.com/ollama/ollama/blob/main/docs/api.md
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from core.api import ollama_models, ollama_text
+from core.api.ollama_forms import (
+    Answer,
+    ChatBody,
+    EmbedBody,
+    Embedded,
+    EmbeddedOne,
+    EmbeddingBody,
+    GenerateBody,
+    Named,
+)
+from core.api.ollama_model_forms import (
+    Processes,
+    PullBody,
+    Shown,
+    Status,
+    Tags,
+    VersionForm,
+)
+from core.api.router import Handler, Route
+from core.api.wire import Request, Response, json_response, text_response
+from core.errors import NotDownloaded, NotImplementedHere
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+VERSION = "0.12.11"
+"""The version of Ollama whose API is spoken here. Clients ask for at least one or another."""
+
+
+def running(deck: Deck, request: Request) -> Response:
+    """That somebody is there, in the very words that Ollama's clients look for."""
+    return text_response("Ollama is running")
+
+
+def get_version(deck: Deck, request: Request) -> Response:
+    """The version of Ollama whose API is spoken here, not that of this program."""
+    return json_response(VersionForm(version=VERSION))
+
+
+def not_here(deck: Deck, request: Request) -> Response:
+    """Refused: models are neither made, copied nor pushed here."""
+    raise NotImplementedHere(
+        f"modeldeck does not serve {request.path[:100]}: it runs models from the Hub, and neither "
+        "makes, copies nor pushes them.",
+        "Pull hf.co/owner/repo:QUANT instead, or add a file on this machine as a custom model.",
+    )
+
+
+def _route(method: str, path: str, handler: Handler, summary: str, name: str, **more: Any) -> Route:
+    return Route(
+        method=method,
+        template=f"/{path}",
+        operation_id=f"ollama{name}",
+        summary=summary,
+        tag="ollama",
+        handler=handler,
+        error_style="ollama",
+        # Clients pull what is not found.
+        statuses={NotDownloaded: 404},
+        **more,
+    )
+
+
+_ASKING: dict[str, Any] = {"body_required": True, "cancel_when_gone": True}
+_CHANGING: dict[str, Any] = {"body_required": True, "need": "manage"}
+
+_REFUSED = (
+    ("POST", "api/create", "Create"),
+    ("POST", "api/copy", "Copy"),
+    ("POST", "api/push", "Push"),
+    ("GET", "api/blobs/{digest}", "HasBlob"),
+    ("POST", "api/blobs/{digest}", "PutBlob"),
+)
+
+ROUTES: tuple[Route, ...] = (
+    _route("GET", "", running, "Whether somebody is there, in Ollama's words", "Running",
+           answer=str, content_type="text/plain"),
+    _route("GET", "api/version", get_version, "The version of Ollama's API", "Version",
+           answer=VersionForm),
+    _route("GET", "api/tags", ollama_models.list_models, "Models that are on this machine", "Tags",
+           answer=Tags),
+    _route("GET", "api/ps", ollama_models.list_running, "Models that are loaded", "Ps",
+           answer=Processes),
+    _route("POST", "api/show", ollama_models.show, "What is known of a model", "Show",
+           body=Named, body_required=True, answer=Shown),
+    _route("POST", "api/pull", ollama_models.pull, "Fetch a model from the Hub", "Pull",
+           body=PullBody, answer=Status, **_CHANGING),
+    _route("DELETE", "api/delete", ollama_models.delete, "Delete a model's files", "Delete",
+           body=Named, **_CHANGING),
+    _route("POST", "api/chat", ollama_text.chat, "Answer a conversation, streamed or whole", "Chat",
+           body=ChatBody, answer=Answer, **_ASKING),
+    _route("POST", "api/generate", ollama_text.generate, "Answer a prompt, streamed or whole",
+           "Generate", body=GenerateBody, answer=Answer, **_ASKING),
+    _route("POST", "api/embed", ollama_text.embed, "Turn texts into vectors", "Embed",
+           body=EmbedBody, answer=Embedded, **_ASKING),
+    _route("POST", "api/embeddings", ollama_text.embed_one, "Turn one text into a vector",
+           "EmbedOne", body=EmbeddingBody, answer=EmbeddedOne, **_ASKING),
+    *(_route(method, path, not_here, "Not served here: answers 501", name)
+      for method, path, name in _REFUSED),
+)  # fmt: skip

@@ -1,0 +1,373 @@
+"""Bodies and answers of Ollama's API, and how ours become them. Pure.
+
+Source: https://github.com/ollama/ollama/blob/main/docs/api.md. Durations are in nanoseconds. A
+field that would change the answer and cannot be honoured is refused in words, an option that no
+engine here has is passed over, as Ollama does with those it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from core.api.asking import seconds
+from core.api.openai_chat_forms import TokenForm
+from core.api.openai_forms import Alternatives, ToolForm, refuse, tools_of
+from core.errors import InvalidRequest
+from core.schema import Chunk, GenerateRequest, LoadOptions, Message, TokenLogprob, ToolCall
+
+Role = Literal["system", "user", "assistant", "tool", "developer"]
+Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]
+Ended = Literal["stop", "length", "load", "unload"]
+
+
+def moment(at: datetime | None = None) -> str:
+    """A time as Ollama writes it: ISO 8601, UTC."""
+    return (at or datetime.now(UTC)).isoformat().replace("+00:00", "Z")
+
+
+# What comes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A body that names a model."""
+
+    model: str = ""
+    name: str = ""
+    """The older word for `model`."""
+
+    @property
+    def wanted(self) -> str:
+        """The name. Raises InvalidRequest where there is none."""
+        if not (self.model or self.name).strip():
+            raise InvalidRequest("model is missing.", "Name one; /api/tags lists them.")
+        return self.model or self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to load and to sample. Unknown ones are passed over."""
+
+    num_ctx: Annotated[int, msgspec.Meta(ge=16, le=1 << 24)] | None = None
+    """Context length, in tokens. Counts when the model is loaded, as all that begin with `num`."""
+    num_batch: Annotated[int, msgspec.Meta(ge=16, le=16384)] | None = None
+    num_gpu: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] | None = None
+    """Layers on the GPU."""
+    num_thread: Annotated[int, msgspec.Meta(ge=0, le=512)] | None = None
+    """0 leaves it to the engine."""
+    use_mmap: bool | None = None
+    num_predict: Annotated[int, msgspec.Meta(ge=-2, le=1 << 24)] | None = None
+    """Tokens of the answer at most; below 1 for as many as there is room for."""
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
+    top_k: Natural | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    min_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, msgspec.Meta(ge=-10, le=10)] | None = None
+    frequency_penalty: Annotated[float, msgspec.Meta(ge=-10, le=10)] | None = None
+    repeat_penalty: Annotated[float, msgspec.Meta(ge=0.01, le=10)] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
+    stop: str | list[str] | None = None
+
+    def load(self) -> LoadOptions:
+        """What counts when the model is loaded."""
+        return LoadOptions(
+            context_length=self.num_ctx,
+            batch_size=self.num_batch,
+            gpu_layers=self.num_gpu,
+            threads=self.num_thread or None,
+            mmap=self.use_mmap,
+        )
+
+    def sampling(self) -> dict[str, Any]:
+        """What goes into a request to an engine."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        limit = self.num_predict
+        return {
+            "max_tokens": limit if limit is not None and limit > 0 else None,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "repeat_penalty": self.repeat_penalty,
+            "seed": None if self.seed is None else self.seed & 0xFFFF_FFFF,
+            "stop": tuple(text for text in stop if text),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading(Named):
+    """What every request to a model may say."""
+
+    options: Options | None = None
+    keep_alive: float | str | None = None
+    """How long the model stays loaded afterwards: seconds, or "5m"; 0 unloads it, a negative number
+    keeps it."""
+
+    def given(self) -> Options:
+        """The options."""
+        return self.options or Options()
+
+    def keep_alive_s(self) -> float | None:
+        """How long the model stays loaded, in seconds. Raises InvalidRequest."""
+        return seconds(self.keep_alive)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking(Loading):
+    """What both requests for text may say."""
+
+    stream: bool | None = None
+    """Streamed unless it is false."""
+    format: str | dict[str, Any] | None = None
+    """`json`, or the JSON Schema of the answer."""
+    think: bool | str | None = None
+    """Refused but for false: what a model thinks stands in its text."""
+    logprobs: bool | None = None
+    top_logprobs: Alternatives | None = None
+
+    def taken(self) -> dict[str, Any]:
+        """What goes into a request to an engine. Raises InvalidRequest for what is not done."""
+        refuse({"think, apart from the text,": self.think not in (None, False, "")})
+        return {
+            **self.given().sampling(),
+            "json_schema": self._schema(),
+            "logprobs": (self.top_logprobs or 0) if self.logprobs else None,
+        }
+
+    def _schema(self) -> dict[str, Any] | None:
+        if isinstance(self.format, dict) or not self.format:
+            return self.format or None
+        if self.format != "json":
+            raise InvalidRequest(f"format cannot be {self.format[:40]!r}.", 'It is "json".')
+        return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalledFunction:
+    """Which function is called, and with what."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallForm:
+    """A call that the model asked for."""
+
+    function: CalledFunction
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    """One message of a conversation."""
+
+    role: Role
+    content: str | None = ""
+    images: list[Any] | None = None
+    """Refused."""
+    tool_calls: list[CallForm] | None = None
+    tool_name: str | None = None
+    """Whose answer it is, in a message of role `tool`."""
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatBody(Asking):
+    """A request for the next message of a conversation; without messages, to load the model."""
+
+    messages: list[ChatMessage] | None = None
+    tools: list[ToolForm] | None = None
+
+    def request(self) -> GenerateRequest | None:
+        """What is asked of an engine; None for nothing. Raises InvalidRequest."""
+        taken, tools = self.taken(), tools_of(self.tools)
+        if not self.messages:
+            return None
+        return GenerateRequest(messages=conversation(self.messages), tools=tools, **taken)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateBody(Asking):
+    """A request for an answer to a prompt; without one, to load the model."""
+
+    prompt: str | None = None
+    system: str | None = None
+    raw: bool | None = None
+    """Take the prompt as it stands, with no chat template around it."""
+    suffix: str | None = None
+    """Refused, as `template`, `context` and `images`."""
+    template: str | None = None
+    context: list[int] | None = None
+    images: list[Any] | None = None
+
+    def request(self) -> GenerateRequest | None:
+        """What is asked of an engine; None for nothing. Raises InvalidRequest."""
+        asked_for = ("suffix", "template", "context", "images")
+        refuse({name: bool(getattr(self, name)) for name in asked_for})
+        taken = self.taken()
+        if not self.prompt:
+            return None
+        if self.raw:
+            return GenerateRequest(prompt=self.prompt, **taken)
+        before = (Message(role="system", content=self.system),) if self.system else ()
+        return GenerateRequest(
+            messages=(*before, Message(role="user", content=self.prompt)), **taken
+        )
+
+
+def conversation(messages: list[ChatMessage]) -> tuple[Message, ...]:
+    """The messages as ours. Raises InvalidRequest for images.
+
+    Calls have no id there, and an answer only names its tool: it belongs to the first call of that
+    tool which has none yet, or to the first call at all.
+    """
+    refuse({"images": any(message.images for message in messages)})
+    made: list[Message] = []
+    open_calls: list[ToolCall] = []
+    for message in messages:
+        calls = tuple(
+            _call(form, f"call{len(made):03d}{number:02d}")
+            for number, form in enumerate(message.tool_calls or ())
+        )
+        open_calls += calls
+        answered = message.tool_call_id
+        if message.role == "tool" and answered is None and open_calls:
+            named = [call for call in open_calls if call.name == message.tool_name]
+            call = (named or open_calls)[0]
+            open_calls.remove(call)
+            answered = call.id
+        made.append(
+            Message(
+                role=message.role,
+                content=message.content or "",
+                tool_calls=calls,
+                tool_call_id=answered,
+            )
+        )
+    return tuple(made)
+
+
+def _call(form: CallForm, otherwise: str) -> ToolCall:
+    arguments = json.dumps(form.function.arguments, ensure_ascii=False)
+    return ToolCall(id=form.id or otherwise, name=form.function.name, arguments=arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedBody(Loading):
+    """A request for the vectors of texts."""
+
+    input: str | list[str] = field(default_factory=list)
+    dimensions: Annotated[int, msgspec.Meta(ge=1, le=1 << 16)] | None = None
+    """Only the first so many numbers, made a vector of length 1 again."""
+    truncate: bool | None = None
+    """Passed over: a text that is too long is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingBody(Loading):
+    """The older request for the vector of one text."""
+
+    prompt: str = ""
+
+
+# What goes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerMessage:
+    """The message that answers, or a piece of it."""
+
+    content: str
+    role: Literal["assistant"] = "assistant"
+    tool_calls: list[CallForm] | UnsetType = UNSET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer, or a piece of one. `message` is for a chat, `response` for a prompt."""
+
+    model: str
+    """As it was named."""
+    created_at: str
+    message: AnswerMessage | UnsetType = UNSET
+    response: str | UnsetType = UNSET
+    logprobs: list[TokenForm] | UnsetType = UNSET
+    done: bool = False
+    done_reason: Ended | UnsetType = UNSET
+    total_duration: int | UnsetType = UNSET
+    load_duration: int | UnsetType = UNSET
+    prompt_eval_count: int | UnsetType = UNSET
+    prompt_eval_duration: int | UnsetType = UNSET
+    eval_count: int | UnsetType = UNSET
+    eval_duration: int | UnsetType = UNSET
+
+
+def nanoseconds(duration_s: float) -> int:
+    """A duration as Ollama writes it."""
+    return max(0, round(duration_s * 1e9))
+
+
+def metrics(last: Chunk, *, load_s: float, total_s: float) -> dict[str, Any]:
+    """The counts and durations of an answer, from its last piece."""
+    first_s = last.time_to_first_token_s or 0.0
+    return {
+        "done": True,
+        "done_reason": "length" if last.finish_reason == "length" else "stop",
+        "total_duration": nanoseconds(total_s),
+        "load_duration": nanoseconds(load_s),
+        "prompt_eval_count": last.prompt_tokens or 0,
+        "prompt_eval_duration": nanoseconds(first_s),
+        "eval_count": last.completion_tokens or 0,
+        "eval_duration": nanoseconds(total_s - load_s - first_s),
+    }
+
+
+def calls_of(calls: tuple[ToolCall, ...]) -> list[CallForm] | UnsetType:
+    """Our calls in this form; unset for none."""
+    return [
+        CallForm(
+            id=call.id, function=CalledFunction(name=call.name, arguments=_object(call.arguments))
+        )
+        for call in calls
+    ] or UNSET
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The arguments of a call as an object; empty where the model wrote something else."""
+    try:
+        found = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def logprobs_of(tokens: tuple[TokenLogprob, ...]) -> list[TokenForm] | UnsetType:
+    """Ours in this form; unset for none."""
+    return [TokenForm.of(token) for token in tokens] or UNSET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """The vectors of texts."""
+
+    model: str
+    embeddings: list[list[float]]
+    total_duration: int
+    load_duration: int
+    prompt_eval_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedOne:
+    """The vector of one text."""
+
+    embedding: list[float]

@@ -1,0 +1,257 @@
+"""Ollama's `/api/tags`, `ps`, `show`, `pull` and `delete`: models as its clients see them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
+
+from core.api import ollama_names
+from core.api.asking import streamed
+from core.api.ollama_forms import Named, moment
+from core.api.ollama_model_forms import (
+    Details,
+    Listed,
+    Processes,
+    PullBody,
+    Running,
+    Shown,
+    Status,
+    Tags,
+)
+from core.api.ollama_text import failure, line
+from core.api.wire import Request, Response, StreamResponse, json_response
+from core.errors import Cancelled, DeckError, NotDownloaded, from_info
+from core.schema import CacheSelection, Download, Instance, InstanceState, Model
+from core.state import State
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+LOADED = (InstanceState.READY, InstanceState.BUSY)
+
+NEVER = timedelta(days=100 * 365)
+"""From now, for a model that stays: Ollama's client calls anything beyond 20 years `Forever`."""
+
+PULL_HZ = 10
+"""Lines a second of a pull at most."""
+
+
+# What is there
+
+
+async def list_models(deck: Deck, request: Request) -> Response:
+    """The models that are on this machine."""
+    here = [model for model in deck.state.models.values() if model.downloaded]
+    times = await asyncio.to_thread(lambda: [_modified(model) for model in here])
+    return json_response(
+        Tags(
+            models=[
+                Listed(
+                    name=ollama_names.shown(model),
+                    model=ollama_names.shown(model),
+                    modified_at=modified,
+                    size=model.size_bytes or 0,
+                    digest=ollama_names.digest(model),
+                    details=details(model),
+                )
+                for model, modified in zip(here, times, strict=True)
+            ]
+        )
+    )
+
+
+def _modified(model: Model) -> str:
+    """When the model's file was written; blocks."""
+    try:
+        return moment(datetime.fromtimestamp(os.stat(model.path or "").st_mtime, UTC))
+    except OSError:
+        return model.created_at
+
+
+def details(model: Model) -> Details:
+    """What kind of model it is."""
+    family = model.architecture or ""
+    return Details(
+        format=model.format,
+        family=family,
+        families=[family] if family else [],
+        parameter_size=size(model.parameters),
+        quantization_level=model.quantization or "",
+    )
+
+
+def size(billions: float | None) -> str:
+    """A number of parameters as Ollama writes it; empty where it is unknown.
+
+    >>> size(7.62), size(0.596), size(0.0000004), size(None)
+    ('7.6B', '596.00M', '400', '')
+    """
+    if billions is None:
+        return ""
+    count = billions * 1e9
+    for unit, digits, letter in ((1e9, 1, "B"), (1e6, 2, "M"), (1e3, 2, "K")):
+        if count >= unit:
+            return f"{count / unit:.{digits}f}{letter}"
+    return f"{count:.0f}"
+
+
+def list_running(deck: Deck, request: Request) -> Response:
+    """The models that are loaded."""
+    state = deck.state
+    return json_response(
+        Processes(
+            models=[
+                _running(state, instance, model)
+                for instance in state.instances.values()
+                if instance.state in LOADED
+                and (model := state.models.get(instance.model_id)) is not None
+            ]
+        )
+    )
+
+
+def _running(state: State, instance: Instance, model: Model) -> Running:
+    forecast = instance.forecast.total_bytes if instance.forecast else 0
+    has_gpu = any("GPU" in r.devices for r in state.runtimes if r.name == instance.engine)
+    return Running(
+        name=ollama_names.shown(model),
+        model=ollama_names.shown(model),
+        size=instance.measured_bytes or forecast,
+        digest=ollama_names.digest(model),
+        details=details(model),
+        expires_at=moment(_expiry(instance, state.settings.idle_ttl_s)),
+        context_length=instance.context_length or 0,
+        size_vram=UNSET if has_gpu or instance.engine == "mlx" else 0,
+    )
+
+
+def _expiry(instance: Instance, default_s: float | None) -> datetime:
+    """When the instance ends if nobody asks it anything."""
+    own = instance.options.idle_ttl_s
+    idle_ttl_s = default_s if own is None else own
+    left = timedelta(seconds=idle_ttl_s - (instance.idle_s or 0)) if idle_ttl_s else NEVER
+    return datetime.now(UTC) + left
+
+
+async def show(deck: Deck, request: Request) -> Response:
+    """What is known of a model that is on this machine."""
+    model = _here(deck, request.parse(Named).wanted)
+    template = await deck.chat_template(model)
+    capabilities = ["embedding"] if "embedding" in model.usage else ["completion"]
+    if template is not None and template.takes_tools:
+        capabilities.append("tools")
+    return json_response(
+        Shown(
+            details=details(model),
+            model_info=_model_info(model),
+            capabilities=capabilities,
+            modified_at=await asyncio.to_thread(_modified, model),
+            license=model.license or UNSET,
+            template=template.text if template is not None else UNSET,
+        )
+    )
+
+
+def _model_info(model: Model) -> dict[str, Any]:
+    """Facts under the names that GGUF files have for them."""
+    prefix = model.architecture or "general"
+    known = {
+        "general.architecture": model.architecture,
+        "general.name": model.name,
+        "general.license": model.license,
+        "general.parameter_count": round(model.parameters * 1e9) if model.parameters else None,
+        f"{prefix}.context_length": model.context_length,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _here(deck: Deck, name: str) -> Model:
+    """The model with this name, which must be downloaded."""
+    model = ollama_names.find(deck, name)
+    if not model.downloaded:
+        raise NotDownloaded(f"model {name[:200]!r} not found: it is not downloaded.", "Pull it.")
+    return model
+
+
+# Fetching and deleting
+
+
+async def pull(deck: Deck, request: Request) -> Response | StreamResponse:
+    """Fetch a model from the Hub, and tell how far it is.
+
+    The job is the core's own: it goes on when the client goes away, and asking again joins it.
+    """
+    body = request.parse(PullBody)
+    model = await ollama_names.look_up(deck, body.wanted)
+    job = await deck.download(model.id, request.origin)
+    if body.stream is not False:
+        return await streamed(_lines(deck, model, job))
+    async for _ in _progress(deck, model, job):
+        pass
+    return json_response(Status(status="success"))
+
+
+async def _lines(deck: Deck, model: Model, job: Download | None) -> AsyncGenerator[bytes, None]:
+    """The progress as lines."""
+    try:
+        async for status in _progress(deck, model, job):
+            yield line(status)
+    except DeckError as error:
+        yield failure(error)
+
+
+async def _progress(deck: Deck, model: Model, job: Download | None) -> AsyncGenerator[Status, None]:
+    """What a pull tells, to its good end. Raises what the download came to."""
+    yield Status(status="pulling manifest")
+    if job is not None:
+        digest = ollama_names.digest(model)
+        told: Status | None = None
+        with deck.feed.subscribe(PULL_HZ, watching=False) as subscription:
+            async for _ in subscription.batches():
+                now = deck.state.downloads.get(job.id)
+                status = _status(now, digest)
+                if status != told:
+                    yield status
+                    told = status
+                if now is not None and now.state == "completed":
+                    break
+    yield Status(status="writing manifest")
+    yield Status(status="success")
+
+
+def _status(job: Download | None, digest: str) -> Status:
+    """How far a download is. Raises what it came to, where that is no good end."""
+    if job is None or job.state == "canceled":
+        raise Cancelled("The download was cancelled.", "Pull again: it goes on where it was.")
+    if job.error is not None and job.state in ("failed", "paused"):
+        raise from_info(job.error)
+    if job.state == "verifying":
+        return Status(status="verifying sha256 digest")
+    verb = {"queued": "waiting for", "paused": "paused"}.get(job.state, "pulling")
+    return Status(
+        status=f"{verb} {digest[:12]}",
+        digest=f"sha256:{digest}",
+        total=job.total_bytes,
+        completed=job.received_bytes,
+    )
+
+
+async def delete(deck: Deck, request: Request) -> Response:
+    """Delete a model's files; a model at a path of your own only leaves the list.
+
+    One that is loaded and idle is unloaded first; one that answers is in use.
+    """
+    model = _here(deck, request.parse(Named).wanted)
+    if model.local:
+        await deck.delete_model(model.id, request.origin)
+        return Response(content_type=None)
+    instance = deck.instance_of(model.id)
+    idle = instance is None or instance.state is not InstanceState.BUSY
+    what = CacheSelection(models=(model.id,))
+    await deck.delete_cached(what, request.origin, force=idle)
+    return Response(content_type=None)

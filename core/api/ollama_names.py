@@ -1,0 +1,111 @@
+"""Models under the names that Ollama's clients know them by. Pure but for the lookup.
+
+Ollama names what comes from the Hub `hf.co/owner/repo:QUANT`, and everything has a tag: `latest`
+where none is given. Source: https://github.com/ollama/ollama/blob/main/docs/import.md and
+https://huggingface.co/docs/hub/ollama.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from core.errors import Ambiguous, NotFound
+from core.schema import Model, Repository
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+HUB = "hf.co/"
+LATEST = ":latest"
+DEFAULT_QUANT = "Q4_K_M"
+"""What Ollama takes of a repository where the name does not say."""
+
+_PREFIX = re.compile(r"(https?://)?(hf\.co|huggingface\.co)/", re.IGNORECASE)
+
+
+def shown(model: Model) -> str:
+    """The name of a model for Ollama's clients; `spellings` leads back to it.
+
+    >>> base = {"id": "1", "name": "My Model", "source": "custom"}
+    >>> shown(Model(unique="a/b-GGUF:Q8_0", repo="a/b-GGUF", format="gguf", **base))
+    'hf.co/a/b-GGUF:Q8_0'
+    >>> shown(Model(unique="a/b", repo="a/b", format="mlx", **base))
+    'hf.co/a/b:latest'
+    >>> shown(Model(unique="/models/x.gguf", format="gguf", **base))
+    'my-model:latest'
+    """
+    if model.repo is not None and model.unique.partition(":")[0] == model.repo:
+        return HUB + (model.unique if ":" in model.unique else model.unique + LATEST)
+    return re.sub(r"[\s:/]+", "-", model.name.casefold()) + LATEST
+
+
+def spellings(name: str) -> list[str]:
+    """What a name may be here, the likeliest first.
+
+    >>> spellings("hf.co/owner/repo:Q4_K_M")
+    ['owner/repo:Q4_K_M']
+    >>> spellings("owner/repo:latest")
+    ['owner/repo', 'owner/repo:latest']
+    >>> spellings("qwen3:0.6b")
+    ['qwen3:0.6b', 'qwen3-0.6b']
+    """
+    plain = _PREFIX.sub("", name.strip(), count=1)
+    base = plain.removesuffix(LATEST)
+    found = [base, plain]
+    if "/" not in base:
+        found.append(base.replace(":", "-"))
+    return list(dict.fromkeys(found))
+
+
+def find(deck: Deck, name: str) -> Model:
+    """The listed model with this name. Raises NotFound or Ambiguous."""
+    for text in spellings(name):
+        try:
+            return deck.model(text)
+        except NotFound:
+            continue
+    raise NotFound(
+        f"model {name[:200]!r} not found.", "/api/tags lists what is here; /api/pull fetches more."
+    )
+
+
+async def look_up(deck: Deck, name: str) -> Model:
+    """As `find`; what is not listed is asked of the Hub and added. Raises HubUnavailable as well.
+
+    Of a repository in several quantizations the usual one is taken where the name does not say.
+    """
+    missing: NotFound | Ambiguous | None = None
+    for text in spellings(name):
+        try:
+            return await deck.resolve(text)
+        except (NotFound, Ambiguous) as error:
+            missing = missing or error
+    base = spellings(name)[0]
+    if base.count("/") == 1 and ":" not in base:
+        return await deck.resolve(usual(await deck.repository(base)))
+    assert missing is not None
+    if "/" not in base:
+        raise NotFound(
+            f"model {name[:200]!r} not found: models come from the Hub here.",
+            "Name one such as hf.co/owner/repo:Q4_K_M.",
+        )
+    raise missing
+
+
+def usual(repository: Repository) -> str:
+    """The unique name of the variant to take where none is named. Raises NotFound for none."""
+    names = {variant.label: variant.unique for variant in repository.variants}
+    if not names:
+        raise NotFound(f"{repository.repo} holds no model that can be loaded here.")
+    return names.get(DEFAULT_QUANT) or next(iter(names.values()))
+
+
+def digest(model: Model) -> str:
+    """What tells one model at one commit from every other: 64 hexadecimal digits.
+
+    Ollama's is the SHA-256 of its own manifest, which there is none of here: of the model's name
+    and commit instead.
+    """
+    return hashlib.sha256(f"{model.unique}@{model.revision or ''}".encode()).hexdigest()

@@ -1,0 +1,195 @@
+"""Ollama's `/api/chat`, `/api/generate` and `/api/embed`: answers, one JSON object a line.
+
+A request without messages or a prompt loads the model, or unloads it where `keep_alive` is 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from core.api import ollama_names
+from core.api.asking import asking, collected, shortened, streamed
+from core.api.ollama_forms import (
+    Answer,
+    AnswerMessage,
+    Asking,
+    ChatBody,
+    EmbedBody,
+    Embedded,
+    EmbeddedOne,
+    EmbeddingBody,
+    GenerateBody,
+    Loading,
+    calls_of,
+    logprobs_of,
+    metrics,
+    moment,
+    nanoseconds,
+)
+from core.api.wire import Request, Response, StreamResponse, error_response, json_response
+from core.errors import DeckError
+from core.schema import Chunk, GenerateRequest, Model, TextVector
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A request for text, ready to be asked."""
+
+    body: Asking
+    model: Model
+    origin: str
+    is_chat: bool
+
+    def piece(self, chunk: Chunk, **more: Any) -> Answer:
+        """A piece of the answer, or all of it."""
+        message = AnswerMessage(content=chunk.text, tool_calls=calls_of(chunk.tool_calls))
+        text = {"message": message} if self.is_chat else {"response": chunk.text}
+        return Answer(
+            model=self.body.wanted,
+            created_at=moment(),
+            logprobs=logprobs_of(chunk.logprobs),
+            **text,
+            **more,
+        )
+
+
+async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
+    """Answer a conversation; without messages, load or unload the model."""
+    body = request.parse(ChatBody)
+    return await _answer(deck, body, body.request(), request.origin, is_chat=True)
+
+
+async def generate(deck: Deck, request: Request) -> Response | StreamResponse:
+    """Answer a prompt; without one, load or unload the model."""
+    body = request.parse(GenerateBody)
+    return await _answer(deck, body, body.request(), request.origin, is_chat=False)
+
+
+async def _answer(
+    deck: Deck, body: Asking, asked: GenerateRequest | None, origin: str, *, is_chat: bool
+) -> Response | StreamResponse:
+    model = ollama_names.find(deck, body.wanted)
+    question = Question(body=body, model=model, origin=origin, is_chat=is_chat)
+    if asked is None:
+        return json_response(await _without_question(deck, question))
+    if body.stream is not False:
+        return await streamed(_lines(deck, question, asked))
+    return json_response(await _whole(deck, question, asked))
+
+
+async def _without_question(deck: Deck, question: Question) -> Answer:
+    """Load the model, or unload it."""
+    keep_s = question.body.keep_alive_s()
+    if keep_s == 0:
+        instance = deck.instance_of(question.model.id)
+        if instance is not None:
+            await deck.unload(instance.id, question.origin)
+        return question.piece(Chunk(), done=True, done_reason="unload")
+    options = question.body.given().load()
+    async with deck.using(question.model, options, question.origin, keep_s):
+        return question.piece(Chunk(), done=True, done_reason="load")
+
+
+async def _whole(deck: Deck, question: Question, asked: GenerateRequest) -> Answer:
+    """The answer, once it is complete."""
+    started = time.monotonic()
+    async with asking(
+        deck,
+        question.model,
+        asked,
+        question.origin,
+        options=question.body.given().load(),
+        keep_alive_s=question.body.keep_alive_s(),
+    ) as reply:
+        whole = await collected(reply.chunks)
+    total_s = time.monotonic() - started
+    return question.piece(whole, **metrics(whole, load_s=reply.load_s, total_s=total_s))
+
+
+async def _lines(
+    deck: Deck, question: Question, asked: GenerateRequest
+) -> AsyncGenerator[bytes, None]:
+    """The answer as lines. A failure after the first one is a line as well."""
+    started = time.monotonic()
+    begun = False
+    try:
+        async with asking(
+            deck,
+            question.model,
+            asked,
+            question.origin,
+            options=question.body.given().load(),
+            keep_alive_s=question.body.keep_alive_s(),
+        ) as reply:
+            async for chunk in reply.chunks:
+                data = b""
+                if chunk.text or chunk.logprobs or chunk.tool_calls:
+                    data = line(question.piece(chunk))
+                if chunk.finish_reason is not None:
+                    total_s = time.monotonic() - started
+                    counts = metrics(chunk, load_s=reply.load_s, total_s=total_s)
+                    data += line(question.piece(Chunk(), **counts))
+                if data:
+                    begun = True
+                    yield data
+    except DeckError as error:
+        if not begun:
+            raise
+        yield failure(error)
+
+
+def line(value: object) -> bytes:
+    """A line of a stream."""
+    return msgspec.json.encode(value) + b"\n"
+
+
+def failure(error: DeckError) -> bytes:
+    """The line that ends a stream which failed."""
+    return error_response(error, "ollama").body + b"\n"
+
+
+# Embeddings
+
+
+async def embed(deck: Deck, request: Request) -> Response:
+    """Turn texts into vectors of length 1, with a model that was made for it."""
+    body = request.parse(EmbedBody)
+    started = time.monotonic()
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    vectors, load_s = await _vectors(deck, body, texts, request.origin)
+    return json_response(
+        Embedded(
+            model=body.wanted,
+            embeddings=[shortened(vector.values, body.dimensions) for vector in vectors],
+            total_duration=nanoseconds(time.monotonic() - started),
+            load_duration=nanoseconds(load_s),
+            prompt_eval_count=sum(vector.tokens for vector in vectors),
+        )
+    )
+
+
+async def embed_one(deck: Deck, request: Request) -> Response:
+    """Turn one text into a vector: the older form of `/api/embed`."""
+    body = request.parse(EmbeddingBody)
+    texts = [body.prompt] if body.prompt else []
+    vectors, _ = await _vectors(deck, body, texts, request.origin)
+    return json_response(EmbeddedOne(embedding=list(vectors[0].values) if vectors else []))
+
+
+async def _vectors(
+    deck: Deck, body: Loading, texts: list[str], origin: str
+) -> tuple[list[TextVector], float]:
+    """The vectors, and how long it took until the model was ready."""
+    model = ollama_names.find(deck, body.wanted)
+    options, started = body.given().load(), time.monotonic()
+    async with deck.using(model, options, origin, body.keep_alive_s()) as instance:
+        load_s = time.monotonic() - started
+        return await deck.embed(instance.id, texts), load_s

@@ -1,0 +1,259 @@
+"""Ollama's API, driven by Ollama's own client against a real core and real engines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from ollama import AsyncClient, ResponseError
+
+from core.api.ollama_forms import ChatBody, GenerateBody, conversation
+from core.api.ollama_names import spellings
+from core.api.wire import convert
+from core.demo.models import expected
+from core.demo.process import CoreProcess
+from core.errors import InvalidRequest
+
+TINY = "hf.co/deck/tiny-GGUF:Q8_0"
+EMBED = "hf.co/deck/tiny-embed-GGUF:F16"
+CALM: dict[str, Any] = {"temperature": 0}
+PATIENCE_S = 60
+
+
+@pytest.fixture
+async def client(shared_core: CoreProcess) -> AsyncIterator[AsyncClient]:
+    """Ollama's client, on a core that this module shares; it starts empty."""
+    async with AsyncClient(host=shared_core.url, timeout=PATIENCE_S) as client:
+        yield client
+
+
+def said(text: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}]
+
+
+async def test_it_is_found_and_told_its_version(shared_core: CoreProcess) -> None:
+    async with httpx.AsyncClient(base_url=shared_core.url, timeout=PATIENCE_S) as http:
+        assert (await http.get("/")).text == "Ollama is running"
+        assert (await http.head("/")).status_code == 200
+        assert (await http.get("/api/version")).json()["version"]
+
+
+async def test_a_model_s_whole_life(client: AsyncClient, shared_core: CoreProcess) -> None:
+    assert (await client.list()).models == []
+    with pytest.raises(ResponseError) as missing:
+        await client.chat(TINY, said("count"))
+    assert missing.value.status_code == 404  # what tells clients to pull
+
+    lines = [line async for line in await client.pull(TINY, stream=True)]
+    assert [line.status for line in lines][:1] == ["pulling manifest"]
+    assert lines[-1].status == "success"
+    layers = [line for line in lines if line.digest]
+    assert len({line.digest for line in layers}) == 1
+    assert all(0 <= (line.completed or 0) <= (line.total or 0) for line in layers)
+    again = await client.pull("deck/tiny-GGUF:Q8_0")
+    assert again.status == "success"
+
+    (listed,) = (await client.list()).models
+    assert listed.model == TINY
+    assert listed.size
+    assert listed.modified_at is not None
+    assert (datetime.now(UTC) - listed.modified_at).total_seconds() < 3600
+    assert listed.details is not None
+    assert (listed.details.family, listed.details.quantization_level) == ("llama", "Q8_0")
+
+    shown = await client.show(TINY)
+    assert shown.capabilities is not None
+    assert "completion" in shown.capabilities
+    assert shown.modelinfo is not None
+    assert shown.modelinfo["general.architecture"] == "llama"
+    assert shown.modelinfo["llama.context_length"] == 4096
+    assert "messages" in (shown.template or "")
+
+    whole = await client.chat(TINY, said("count"), options=CALM, keep_alive=-1)
+    assert whole.message.content == expected("count")
+    assert (whole.done, whole.done_reason) == (True, "stop")
+    assert whole.eval_count
+    assert whole.total_duration
+    assert whole.total_duration >= (whole.load_duration or 0) > 0
+
+    (running,) = (await client.ps()).models
+    assert (running.name, running.context_length) == (TINY, 4096)
+    assert running.expires_at is not None
+    assert running.expires_at.year > 2100
+
+    pieces = [p async for p in await client.chat(TINY, said("llama"), options=CALM, stream=True)]
+    assert "".join(piece.message.content or "" for piece in pieces) == expected("llama")
+    assert [piece.done for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+
+    await client.delete(TINY)
+    assert (await client.list()).models == []
+    assert (await client.ps()).models == []
+    with pytest.raises(ResponseError) as gone:
+        await client.delete(TINY)
+    assert gone.value.status_code == 404
+
+
+async def test_prompts_options_and_keep_alive(client: AsyncClient) -> None:
+    await client.pull(TINY)
+    loaded = await client.generate(TINY, options={"num_ctx": 512}, keep_alive="5m")
+    assert (loaded.done_reason, loaded.response) == ("load", "")
+    (running,) = (await client.ps()).models
+    assert running.context_length == 512
+    assert running.expires_at is not None
+    assert 200 < (running.expires_at - datetime.now(UTC)).total_seconds() <= 300
+
+    answer = await client.generate(TINY, "count", system="Be brief.", options=CALM)
+    assert answer.response == expected("count")
+    short = await client.generate(TINY, "count", options={**CALM, "num_predict": 2})
+    assert (short.response, short.done_reason) == ("One two", "length")
+    raw = await client.generate(TINY, "count", raw=True, options={**CALM, "num_predict": 2})
+    assert raw.prompt_eval_count == 1
+    pieces = [p async for p in await client.generate(TINY, "count", options=CALM, stream=True)]
+    assert "".join(piece.response or "" for piece in pieces) == expected("count")
+    told = await client.generate(TINY, "count", options=CALM, logprobs=True, top_logprobs=2)
+    assert "".join(token.token for token in told.logprobs or ()) == expected("count")
+
+    ended = await client.generate(TINY, keep_alive=0)
+    assert ended.done_reason == "unload"
+    assert (await client.ps()).models == []
+    assert (await client.chat(TINY, [])).done_reason == "load"
+    assert (await client.chat(TINY, [], keep_alive=0)).done_reason == "unload"
+
+
+async def test_tools_and_schemas(client: AsyncClient) -> None:
+    await client.pull(TINY)
+    schema = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
+    for form in ("json", schema):
+        answer = await client.chat(
+            TINY,
+            said("count"),
+            format=form,  # type: ignore[arg-type]  # the client's type of `format` is narrower
+            options={**CALM, "num_predict": 100},
+        )
+        assert isinstance(json.loads(answer.message.content or ""), dict)
+
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    if "tools" in ((await client.show(TINY)).capabilities or ()):
+        offered = await client.chat(TINY, said("tool"), tools=[add], options=CALM)
+        assert offered.done
+
+
+async def test_embeddings(client: AsyncClient) -> None:
+    await client.pull("hf.co/deck/tiny-embed-GGUF")
+    shown = await client.show(EMBED)
+    assert shown.capabilities == ["embedding"]
+    both = await client.embed(EMBED, ["count one", "zzz"])
+    assert [math.hypot(*vector) for vector in both.embeddings] == pytest.approx([1, 1])
+    assert both.prompt_eval_count == 8
+    one = await client.embed(EMBED, "count one", dimensions=256)
+    assert len(one.embeddings[0]) == 256
+    assert math.hypot(*one.embeddings[0]) == pytest.approx(1)
+    old = await client.embeddings(EMBED, "count one")
+    assert old.embedding == both.embeddings[0]
+    with pytest.raises(ResponseError, match="embeddings"):
+        await client.generate(EMBED, "x")
+
+
+async def test_what_is_not_done_is_refused_in_words(
+    client: AsyncClient, shared_core: CoreProcess
+) -> None:
+    for name, words in (("llama3.2", "Hub"), ("hf.co/nobody/nothing:Q8_0", "nobody/nothing")):
+        with pytest.raises(ResponseError, match=words) as caught:
+            await client.pull(name)
+        assert caught.value.status_code == 404
+    async with httpx.AsyncClient(base_url=shared_core.url, timeout=PATIENCE_S) as http:
+        for path in ("create", "copy", "push"):
+            answer = await http.post(f"/api/{path}", json={"model": "x"})
+            assert answer.status_code == 501
+            assert "neither makes, copies nor pushes" in answer.json()["error"]
+        assert (await http.head("/api/blobs/sha256:0")).status_code == 501
+        assert "model is missing" in (await http.post("/api/chat", json={})).json()["error"]
+
+
+# Forms
+
+
+def chat(**fields: Any) -> ChatBody:
+    return convert({"model": "m", "messages": said("x"), **fields}, ChatBody, "The body")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"think": True}, "think"),
+        ({"format": "xml"}, "xml"),
+        ({"messages": [{"role": "user", "images": ["x"]}]}, "images"),
+        ({"messages": [{"role": "nobody"}]}, "role"),
+        ({"options": {"temperature": "hot"}}, "temperature"),
+        ({"options": {"num_ctx": 1 << 40}}, "num_ctx"),
+        ({"tools": [{"type": "x"}]}, "'x'"),
+        ({"keep_alive": "for ever"}, "keep_alive"),
+    ],
+)
+def test_a_chat_that_cannot_be_honoured_is_refused(fields: dict[str, Any], words: str) -> None:
+    def ask() -> None:
+        body = chat(**fields)
+        body.request()
+        body.keep_alive_s()
+
+    with pytest.raises(InvalidRequest, match=words):
+        ask()
+
+
+@pytest.mark.parametrize("name", ["suffix", "template", "context", "images"])
+def test_a_prompt_that_cannot_be_honoured_is_refused(name: str) -> None:
+    value: Any = [1] if name in ("context", "images") else "x"
+    body = convert({"model": "m", "prompt": "p", name: value}, GenerateBody, "The body")
+    with pytest.raises(InvalidRequest, match=name):
+        body.request()
+
+
+def test_options_become_ours() -> None:
+    options = {
+        "num_ctx": 512,
+        "num_predict": -1,
+        "num_thread": 0,
+        "stop": ["", "x"],
+        "seed": -1,
+        "mirostat": 2,
+    }
+    body = chat(options=options, format="json", think=False, logprobs=True)
+    made = body.request()
+    assert made is not None
+    assert (made.max_tokens, made.stop, made.seed) == (None, ("x",), 0xFFFF_FFFF)
+    assert (made.json_schema, made.logprobs) == ({}, 0)
+    load = body.given().load()
+    assert (load.context_length, load.threads) == (512, None)
+    assert chat(messages=[]).request() is None
+
+
+def test_answers_of_tools_belong_to_calls() -> None:
+    def call(name: str) -> dict[str, Any]:
+        return {"function": {"name": name, "arguments": {"a": "ü"}}}
+
+    body = chat(
+        messages=[
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "tool_calls": [call("add"), call("mul")]},
+            {"role": "tool", "content": "2", "tool_name": "mul"},
+            {"role": "tool", "content": "1"},
+        ]
+    )
+    _, asking, second, first = conversation(body.messages or [])
+    add, mul = asking.tool_calls
+    assert (second.tool_call_id, first.tool_call_id) == (mul.id, add.id)
+    assert json.loads(add.arguments) == {"a": "ü"}
+
+
+def test_names_are_read_as_they_are_shown() -> None:
+    assert spellings(" HF.co/a/b-GGUF:Q8_0 ") == ["a/b-GGUF:Q8_0"]
+    assert spellings("https://huggingface.co/a/b:latest") == ["a/b", "a/b:latest"]
+    assert spellings("mine:latest") == ["mine", "mine:latest"]
