@@ -6,10 +6,12 @@ class of `core.errors` that it raised. `core.client` says what to ask.
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -19,6 +21,9 @@ from core import errors
 from core.errors import CoreUnreachable, DeckError
 from core.schema import ErrorInfo
 
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
 T = TypeVar("T")
 
 CONNECT_S = 5.0
@@ -27,6 +32,8 @@ ANSWER_S = 30.0
 """For an answer that needs no long work; the slowest is one that asks the Hub twice."""
 CLOSE_S = 0.5
 """For the core to agree to the end of a feed; with frames unread its answer is never heard."""
+PING_S = 20.0
+"""Between pings on the feed: a peer that is gone is noticed by the second one."""
 KEEP_ALIVE_S = 4.0
 """An idle connection is given up before the core does so (10 s and more), which avoids a race."""
 FRAME_LIMIT = 64 << 20
@@ -42,19 +49,35 @@ JSON = {"Content-Type": "application/json"}
 class Connection:
     """Requests to the core at a Unix socket, or at a URL where no socket is given."""
 
-    def __init__(self, socket: Path | None, url: str | None) -> None:
+    def __init__(
+        self,
+        socket: Path | None,
+        url: str | None,
+        *,
+        where: str | None = None,
+        token: str | None = None,
+        ca_file: str | None = None,
+        ping_s: float = PING_S,
+    ) -> None:
+        """`where` instead of the address, in what a person reads; `ping_s` between pings."""
         assert socket or url, "a connection needs an address"
         self._socket = socket
         self._url = "http://localhost" if socket else str(url).rstrip("/")
-        self.where = str(socket or url)
+        self.where = where or str(socket or url)
         """The address, as a person reads it."""
+        self._remedy = REMEDY if where is None and url is None else ""
+        self._ping_s = ping_s
+        self._feed: ClientConnection | None = None
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._tls = _trust(ca_file) if self._url.startswith("https:") else None
         self._http = httpx.AsyncClient(
             base_url=self._url,
             transport=httpx.AsyncHTTPTransport(
                 uds=str(socket) if socket else None,
-                verify=self._url.startswith("https:"),
+                verify=self._tls or False,
                 limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_S),
             ),
+            headers=self._headers,
             timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
             trust_env=False,  # a proxy for the internet does not lead to this machine
         )
@@ -140,13 +163,18 @@ class Connection:
             "close_timeout": CLOSE_S,
             "max_size": FRAME_LIMIT,
             "compression": None,
+            "ping_interval": self._ping_s,
+            "additional_headers": self._headers,
         }
+        if self._tls is not None:
+            options["ssl"] = self._tls
         try:
             async with (
                 unix_connect(str(self._socket), uri, **options)
                 if self._socket
                 else connect(uri, proxy=None, **options)
             ) as socket:
+                self._feed = socket
                 async for frame in socket:
                     yield frame
         except InvalidStatus as error:
@@ -159,13 +187,30 @@ class Connection:
         except (OSError, WebSocketException) as error:
             raise self.unreachable(error) from error
 
+    @property
+    def latency_s(self) -> float | None:
+        """The round trip of the feed's last ping, what waits before it included; None before it."""
+        return (self._feed.latency or None) if self._feed is not None else None
+
     def unreachable(self, error: Exception) -> CoreUnreachable:
         """What a transport's error means for a person."""
         if isinstance(error, httpx.ReadTimeout):
             message = f"The core at {self.where} took a request and does not answer."
             return CoreUnreachable(message, "Look at its log, or end it with `modeldeck stop`.")
         reason = str(error) or type(error).__name__
-        return CoreUnreachable(f"No core answers at {self.where}: {reason}.", REMEDY)
+        return CoreUnreachable(f"No core answers at {self.where}: {reason}.", self._remedy)
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    """The certificates that are trusted: those in the file, else the usual ones."""
+    try:
+        if ca_file is None:
+            return httpx.create_ssl_context()
+        return ssl.create_default_context(cafile=os.path.expanduser(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise errors.InvalidRequest(
+            f"The certificates in {ca_file} cannot be read: {error}."
+        ) from error
 
 
 def segment(text: str) -> str:

@@ -27,6 +27,7 @@ from core import __version__
 from core.client import Client
 from core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFailed, from_info
 from core.paths import Paths, locate, make_private
+from core.protocol import Spoken, check, ours
 from core.schema import ErrorInfo
 
 START_S = 60.0
@@ -59,11 +60,26 @@ class Ready:
     home: str
     """`MODELDECK_HOME`, or the state folder where that is not set."""
     version: str = __version__
+    protocol: int = 0
+    """What it speaks; see `core.protocol`."""
+    oldest_protocol: int = 0
+    """The oldest that it still understands."""
     ready: bool = True
 
     def client(self) -> Client:
         """A client of this core."""
         return Client(socket=Path(self.socket)) if self.socket else Client(url=self.url)
+
+
+def understood(ready: Ready) -> Ready:
+    """The core, if it and this front end understand each other. Raises Incompatible."""
+    there = Spoken(
+        version=ready.version,
+        protocol=ready.protocol,
+        oldest_protocol=ready.oldest_protocol,
+    )
+    check(ours(), there, "this machine")
+    return ready
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,6 +178,12 @@ class HubUnavailable(DeckError):
     status = 502
 
 
+class ServerUnavailable(HubUnavailable):
+    """A server that a model's URL leads to cannot be reached, or answers with errors."""
+
+    code = "server_unavailable"
+
+
 class Gated(DeckError):
     """The repository needs its licence accepted, or a token that is allowed to read it."""
 

@@ -28,14 +28,16 @@ from core.errors import DeckError
 from core.state import State
 from tui.ascii import AsciiOnly
 from tui.commands import bindings, keymap_problems
-from tui.everywhere import COMMANDS, turns
+from tui.everywhere import COMMANDS, FLEET, turns
+from tui.fleet import Station, Stations
 from tui.format import ASCII, Glyphs
 from tui.help import Help
-from tui.keys import KeysInOrder
-from tui.link import Attach, Link, LinkState, LinkStatus, Revive
+from tui.link import Attach, Link, LinkState, LinkStatus
 from tui.news import news
+from tui.notify import ended
 from tui.painting import Frame
 from tui.screens import VIEWS
+from tui.screens.fleet import Fleet
 from tui.screens.themes import ThemePicker
 from tui.screens.view import View
 from tui.theme import DEFAULT, Themes, fitting
@@ -53,6 +55,8 @@ T = TypeVar("T")
 
 REFRESH_S = 0.25
 """Between two looks at the newest State: what a person still calls live."""
+SLOW = 4
+"""On a slow line only every so many looks are drawn."""
 
 MESSAGES_KEPT = 500
 """Notices that the Log view can still show."""
@@ -61,7 +65,7 @@ ONE_LINE = 6
 """Rows. Below, only the line on top is shown; the place in the view is kept meanwhile."""
 
 
-class Dashboard(KeysInOrder):
+class Dashboard(Stations):
     """The face of modeldeck."""
 
     CSS = """
@@ -72,7 +76,7 @@ class Dashboard(KeysInOrder):
     Screen.-one-line { ContentSwitcher { height: 0; } Notice, Footer, Trouble { display: none; } }
     """
     VERTICAL_BREAKPOINTS = [(0, "-one-line"), (ONE_LINE, "-lines")]  # noqa: RUF012 (Textual's)
-    BINDINGS = bindings("app", COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
+    BINDINGS = bindings("app", (*COMMANDS, *FLEET))  # type: ignore[assignment] # a list of one kind of what Textual takes
 
     state: var[State | None] = var(None)
     link_status: var[LinkStatus] = var(LinkStatus(state=LinkState.CONNECTING))
@@ -80,29 +84,34 @@ class Dashboard(KeysInOrder):
 
     def __init__(
         self,
-        attach: Attach,
+        cores: Attach | Sequence[Station],
         *,
         glyphs: Glyphs,
         settings: Tui,
         keymap: Mapping[str, str],
         themes: Themes,
         keep_theme: Callable[[str], None] | None = None,
-        revive: Revive | None = None,
         problems: Sequence[str] = (),
         only: str | None = None,
     ) -> None:
-        """`keep_theme` writes the name of a chosen theme down; it may raise DeckError.
+        """`cores` are the machines to look at, or how the core of the only one is attached to.
 
-        `revive` starts a core again that was killed; `problems` are said once the frame stands.
-        `only` is the name of a view that stands alone, None for all.
+        `keep_theme` writes the name of a chosen theme down; it may raise DeckError.
+
+        `problems` are said once the frame stands. `only` is the name of a view that stands alone,
+        None for all.
         """
-        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
+        stations = (Station("", Link(cores)),) if callable(cores) else tuple(cores)
+        super().__init__(stations, settings, "NO_COLOR" in os.environ)
+        self._looks = 0
+        several = len(self.stations) > 1
         self.views = tuple(view for view in VIEWS if only in (None, view.NAME))
-        self.commands = COMMANDS if only is None else tuple(c for c in COMMANDS if not turns(c))
-        self.set_reactive(Dashboard.current, self.views[0].NAME)
-        self.link = Link(attach, revive=revive)
+        self.views += (Fleet,) if several and only is None else ()
+        self.commands = COMMANDS + (FLEET if several else ())
+        if only is not None:
+            self.commands = tuple(c for c in self.commands if not turns(c))
+        self.set_reactive(Dashboard.current, self.views[-1 if several else 0].NAME)
         self.glyphs = glyphs
-        self.settings = settings
         self.keymap = keymap
         self.messages: deque[Message] = deque(maxlen=MESSAGES_KEPT)
         """What was said so far, for the Log view."""
@@ -112,8 +121,8 @@ class Dashboard(KeysInOrder):
             self.register_theme(theme)
         known = settings.theme in self.available_themes
         self.theme = self._fitting(settings.theme if known else DEFAULT)
-        self._stands = False
-        scopes = {"app": COMMANDS, **{view.NAME: view.COMMANDS for view in VIEWS}}
+        scopes = {"app": (*COMMANDS, *FLEET), Fleet.NAME: Fleet.COMMANDS}
+        scopes |= {view.NAME: view.COMMANDS for view in VIEWS}
         self._problems = [*problems, *keymap_problems(scopes, keymap), *themes.problems]
         if not known:
             self._problems.append(f"there is no theme {settings.theme!r}")
@@ -124,17 +133,19 @@ class Dashboard(KeysInOrder):
 
     def compose(self) -> ComposeResult:
         """The frame, with the views inside."""
-        yield TopLine(self.glyphs).data_bind(Dashboard.state, Dashboard.link_status)
+        top = TopLine(self.glyphs).data_bind(Dashboard.state, Dashboard.link_status)
+        top.station = self.station
+        yield top
         yield Trouble()
         with ContentSwitcher(initial=self.current):
-            yield self.views[0](id=self.views[0].NAME).data_bind(Dashboard.state)
+            first = next(view for view in self.views if self.current == view.NAME)
+            yield first(id=first.NAME).data_bind(Dashboard.state)
         yield Prompt()
         yield Notice(self.glyphs)
         yield Footer([view.TITLE for view in self.views], self.keymap)
 
     def on_mount(self) -> None:
         """The frame stands with its first view: draw that, then see to the rest."""
-        self._stands = True
         self.set_keymap(dict(self.keymap))
         self.call_after_refresh(self._furnish)
         self.set_interval(REFRESH_S, self._look)
@@ -145,27 +156,36 @@ class Dashboard(KeysInOrder):
     async def _furnish(self) -> None:
         """Make the other views, then look for the core."""
         switcher = self._frame.query_one(ContentSwitcher)
-        others = [view(id=view.NAME).data_bind(Dashboard.state) for view in self.views[1:]]
+        there = {view.id for view in switcher.query(View)}
+        others = [
+            view(id=view.NAME).data_bind(Dashboard.state)
+            for view in self.views
+            if view.NAME not in there
+        ]
         for view in others:
             view.display = False
         await switcher.mount_all(others)
-        self._reach()
-        if self.current != self.views[0].NAME:
+        if self._looks == 0:
+            self.reach(*range(len(self.stations)))
+        if self.current not in there:
             self.watch_current()
-
-    def _reach(self) -> None:
-        """Attach to the core. Not before the frame is drawn: what that needs takes a while."""
-        self.run_worker(self.link.run(), name="link", group="link", exclusive=True)
 
     def _look(self) -> None:
         """Hand the newest State down; equal values change nothing."""
-        if not self._frame.query(TopLine):  # the dashboard is being left
+        self._looks += 1
+        slow = self.low_bandwidth
+        self.animation_level = "none" if slow else "full"
+        if slow and self._looks % SLOW and self.state is not None:
+            return
+        if not self._standing:
             return
         self.link_status = self.link.status
         before, self.state = self.state, self.link.latest
         if self.state is not None and self.state is not before:
             for text, severity in news(before, self.state):
                 self.say(text, severity)
+            for text in ended(before, self.state, self.settings.notify_after_s):
+                self.notify_outside(text)
         if self.link_status.state is not LinkState.LIVE:
             self._frame.query_one(TopLine).refresh()
 
@@ -180,6 +200,20 @@ class Dashboard(KeysInOrder):
         elif before.state is LinkState.LOST:
             self.say("The core answers again.", "done")
 
+    async def moved(self) -> None:
+        """Another machine is shown: what the views know of the one before goes with them."""
+        self._frame.query_one(Prompt).call_off()
+        switcher = self._frame.query_one(ContentSwitcher)
+        if self.current == Fleet.NAME:
+            self.current = self.views[0].NAME
+        with self.batch_update():
+            self.state, self.link_status = None, self.link.status
+            self._frame.query_one(TopLine).station = self.station
+            for view in [view for view in switcher.query(View) if view.id != Fleet.NAME]:
+                await view.remove()
+            self.state = self.link.latest
+            await self._furnish()
+
     # Views
 
     @property
@@ -190,7 +224,7 @@ class Dashboard(KeysInOrder):
 
     def watch_current(self) -> None:
         """Bring the view to the front."""
-        if not self._stands or not self._frame.query(f"#{self.current}"):
+        if not self._standing or not self._frame.query(f"#{self.current}"):
             return  # it is gone to as soon as it is made
         self._frame.query_one(ContentSwitcher).current = self.current
         footer = self._frame.query_one(Footer)
@@ -200,12 +234,17 @@ class Dashboard(KeysInOrder):
 
     def keys_changed(self) -> None:
         """The view in front has other keys now: show them."""
-        if not self._stands or not self._frame.query(Footer):
+        if not self._standing:
             return
         view = self.view
         everywhere = [("app", command) for command in self.commands if command.footer]
         entries = [*view.keys_shown(), *(() if view.writing else everywhere)]
         self._frame.query_one(Footer).entries = tuple(entries)
+
+    @property
+    def _standing(self) -> bool:
+        """Whether the frame is there: timers and workers still run while it is taken down."""
+        return bool(self.screen_stack) and bool(self._frame.query(Footer))
 
     @property
     def _frame(self) -> Screen[Any]:
@@ -318,7 +357,7 @@ class Dashboard(KeysInOrder):
             text=text, severity=severity, at=now.strftime("%H:%M:%S"), stamp=now.timestamp()
         )
         self.messages.append(message)
-        if self._stands:
+        if self._standing:
             self._frame.query_one(Notice).message = message
 
     async def confirm(self, lines: Sequence[str], verb: str) -> bool:
@@ -356,7 +395,7 @@ class Dashboard(KeysInOrder):
     def action_retry(self) -> None:
         """Look for a core anew, unless one answers."""
         if self.link.status.state in (LinkState.LOST, LinkState.FAILED):
-            self._reach()
+            self.reach(self._at)
 
 
 def _blocked(status: LinkStatus) -> bool:

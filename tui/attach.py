@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from core import daemon
 from core.client import Client
 from core.errors import CoreUnreachable
 from core.paths import Paths
-from tui import pages
+from tui.hosts import OwnCore
 
 
 @asynccontextmanager
@@ -19,31 +19,13 @@ async def attached(paths: Paths, note: Callable[[str], None]) -> AsyncIterator[C
     A core that was started here and has nothing to do ends with the block; one with a download
     running or a model loaded stays, and `note` is told so.
     """
-    ready = await daemon.find(paths)
-    started = ready is None
-    if ready is None:
-        ready = await daemon.start_background(paths)
-    async with ready.client() as client:
-        try:
+    own = OwnCore(paths)
+    try:
+        async with own.attach() as client:
             yield client
-        finally:
-            if started:
-                with suppress(CoreUnreachable):
-                    await _leave(paths, client, note)
-
-
-async def _leave(paths: Paths, client: Client, note: Callable[[str], None]) -> None:
-    state = await client.state()
-    loaded, jobs = pages.live(state), pages.running(state)
-    if not loaded and not jobs:
-        await daemon.stop(paths)
-        return
-    reasons = []
-    if jobs:
-        reasons.append("a download is running")
-    if loaded:
-        reasons.append("a model is loaded")
-    note(f"The core keeps running: {' and '.join(reasons)}. `modeldeck stop` ends it.")
+    finally:
+        if own.started and (words := await own.leave()):
+            note(words)
 
 
 @asynccontextmanager
@@ -52,5 +34,5 @@ async def existing(paths: Paths) -> AsyncIterator[Client]:
     ready = await daemon.find(paths)
     if ready is None:
         raise CoreUnreachable("No core is running.", "`modeldeck serve` starts one.")
-    async with ready.client() as client:
+    async with daemon.understood(ready).client() as client:
         yield client

@@ -55,6 +55,19 @@ COMMANDS = (
 )
 """What holds on every screen."""
 
+FLEET = (
+    Command(
+        name="fleet",
+        action="show('fleet')",
+        keys="6",
+        label="Fleet",
+        help="Go to Fleet: every machine on one line.",
+        footer=False,
+    ),
+    Command(name="machine", keys="ctrl+o", label="next machine", help="Go to the next machine."),
+)
+"""What holds besides, where there are several machines."""
+
 
 def turns(command: Command) -> bool:
     """Whether it goes to another view."""

@@ -7,11 +7,10 @@ import time
 from dataclasses import replace
 
 from core import config, daemon
+from core.client import Client
 from core.daemon import Ready
 from core.errors import CoreUnreachable, DeckError
 from core.paths import locate
-from tui import verbs
-from tui.attach import existing
 from tui.output import Output
 
 
@@ -38,23 +37,19 @@ def _announce(out: Output, ready: Ready) -> None:
     out.line("ctrl-C ends it.")
 
 
-async def status(*, line: bool, json: bool) -> None:
-    """Show the machine, where a core runs; never starts one."""
-    out = Output(json=json)
-    if await daemon.find(locate()) is None:
-        out.record({"running": False})
-        if line:
-            out.line("no core")
-    async with existing(locate()) as client:
-        await verbs.status(client, out, line=line)
-
-
 async def stop(*, json: bool) -> None:
     """End the core of this user."""
     out = Output(json=json)
     stopped = await daemon.stop(locate())
     out.record({"stopped": stopped})
     out.line("The core has ended." if stopped else "No core was running.")
+
+
+async def stop_there(client: Client, out: Output) -> None:
+    """End the core of another machine; returns once it has agreed."""
+    await client.stop()
+    out.record({"stopped": True})
+    out.line("The core has ended.")
 
 
 async def demo_headless(port: int | None, *, json: bool) -> None:

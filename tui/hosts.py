@@ -18,8 +18,10 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from core.client import Client
+    from core.daemon import Ready
     from core.paths import Paths
     from core.state import State
+    from tui.link import Outage
 
 LAST_LINES = 8
 """Of what the demo wrote to standard error, where it does not start."""
@@ -39,13 +41,16 @@ class Host(Protocol):
     async def leave(self) -> str | None:
         """Part from the core; a line for the person, where there is something to say."""
 
+    def outage(self) -> Outage | None:
+        """Why the line to its machine is down, where there is one that can be."""
+
 
 class OwnCore:
     """The core of this user, which is started in the background when there is none."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._started = False
+        self.started = False
         """Whether the core is one that was started here."""
 
     @asynccontextmanager
@@ -54,12 +59,20 @@ class OwnCore:
         await asyncio.to_thread(import_module, "core.daemon")
         from core import daemon
 
-        ready = await daemon.find(self._paths)
-        if ready is None:
-            self._started = True
-            ready = await daemon.start_background(self._paths)
-        async with ready.client() as client:
+        ready = await daemon.find(self._paths) or await self.begin()
+        async with daemon.understood(ready).client() as client:
             yield client
+
+    def outage(self) -> Outage | None:
+        """There is no line."""
+        return None
+
+    async def begin(self) -> Ready:
+        """Start a core in the background."""
+        from core import daemon
+
+        self.started = True
+        return await daemon.start_background(self._paths)
 
     async def revive(self) -> bool:
         """Start a core where the last one was killed; one that was told to end stays ended."""
@@ -67,8 +80,7 @@ class OwnCore:
 
         if not await asyncio.to_thread(daemon.crashed, self._paths):
             return False
-        self._started = True
-        await daemon.start_background(self._paths)
+        await self.begin()
         return True
 
     async def leave(self) -> str | None:
@@ -84,7 +96,7 @@ class OwnCore:
                 reasons = busy_with(await client.state())
             if reasons:
                 return f"The core keeps running: {' and '.join(reasons)}. `modeldeck stop` ends it."
-            if self._started:
+            if self.started:
                 await daemon.stop(self._paths)
         except DeckError as error:
             return f"modeldeck: {error}"
@@ -165,6 +177,10 @@ class DemoCore:
     async def revive(self) -> bool:
         """Nothing to do: the demo's process starts its core again by itself."""
         return False
+
+    def outage(self) -> Outage | None:
+        """There is no line."""
+        return None
 
     async def leave(self) -> str | None:
         """End it all."""

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -55,14 +55,31 @@ class LinkStatus:
     """Of the last question that measured it; None before the first."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """The line to the machine of a core is down."""
+
+    error: DeckError
+    """Why."""
+    retry_at: float
+    """When it is made again, by `time.monotonic`."""
+
+
 class Link:
     """One core, as the dashboard sees it. `run` does the work; the rest is read by the app."""
 
     def __init__(
-        self, attach: Attach, *, revive: Revive | None = None, max_hz: float = 4.0
+        self,
+        attach: Attach,
+        *,
+        revive: Revive | None = None,
+        outage: Callable[[], Outage | None] = lambda: None,
+        max_hz: float = 4.0,
     ) -> None:
+        """`outage` tells whether the line is down that leads to the core."""
         self._attach = attach
         self._revive = revive
+        self._outage = outage
         self._reviving: asyncio.Task[None] | None = None
         self._revivals: deque[float] = deque(maxlen=REVIVALS)
         self._failure: DeckError | None = None
@@ -108,6 +125,9 @@ class Link:
                     self.status = LinkStatus(
                         state=LinkState.LIVE, round_trip_s=await self._round_trip(client)
                     )
+                elif (latency_s := client.latency_s) is not None:
+                    # In steps of 10 ms: finer ones would have the screen change for nothing.
+                    self.status = replace(self.status, round_trip_s=round(latency_s, 2))
 
     async def _round_trip(self, client: Client) -> float | None:
         started = time.perf_counter()
@@ -118,6 +138,11 @@ class Link:
         return time.perf_counter() - started
 
     def _lost(self, error: CoreUnreachable, wait_s: float) -> None:
+        if (outage := self._outage()) is not None:
+            self.status = LinkStatus(
+                state=LinkState.LOST, retry_at=outage.retry_at, error=outage.error
+            )
+            return
         self.status = LinkStatus(
             state=LinkState.LOST,
             retry_at=time.monotonic() + wait_s,

@@ -10,14 +10,15 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import click
 import msgspec
 
-from core.errors import InvalidRequest
+from core.errors import DeckError, InvalidRequest, to_info
 from tui import format as fmt
 
 WIDTH = 80
@@ -41,6 +42,8 @@ class Output:
         )
         self.indent = ""
         """Stands before every line for a person."""
+        self._about = ""
+        """The machine that results are of, where there are several."""
         self._fresh = True
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
@@ -85,7 +88,28 @@ class Output:
     def record(self, value: Any) -> None:
         """A result for a program: one JSON document on one line."""
         if self.json:
-            click.echo(msgspec.json.encode(value).decode())
+            whole = {"machine": self._about, "answer": value} if self._about else value
+            click.echo(msgspec.json.encode(whole).decode())
+
+    @contextmanager
+    def about(self, machine: str) -> Iterator[None]:
+        """What is said in the block is of this machine."""
+        before, self._about = self._about, machine
+        self.line(self.bold(machine))
+        inside, self.indent = self.indent, f"{self.indent}  "
+        try:
+            yield
+        finally:
+            self._about, self.indent = before, inside
+
+    def failed(self, error: DeckError) -> None:
+        """What went wrong with the machine that is spoken of."""
+        if self.json:
+            self.note(
+                msgspec.json.encode({"machine": self._about, "error": to_info(error)}).decode()
+            )
+        else:
+            self.note(f"{self.indent}{self._style(self.signs.failed, fg='red')} {error}")
 
     def note(self, text: str) -> None:
         """A line beside the result, on standard error."""

@@ -384,16 +384,3 @@ def _memory(state: State, signs: Glyphs) -> str:
     shape = fmt.bar(used / total if used is not None and total else None, 20, signs)
     swap = f"  swap {fmt.memory(state.memory.swap_used_bytes)}"
     return f"{shape}  {fmt.memory(used)} of {fmt.memory(total)}{swap}"
-
-
-def status_line(state: State, signs: Glyphs) -> str:
-    """One line for a status bar."""
-    used, total = fmt.memory(_used(state)), fmt.memory(state.memory.total_bytes)
-    if used[-3:] == total[-3:]:
-        used = used.split(" ")[0]
-    parts = [f"RAM {used}/{total}"]
-    if jobs := running(state):
-        flow = sum(job.rate_bytes_per_s or 0 for job in jobs)
-        parts.append(f"{signs.down} {fmt.rate(flow)} ({len(jobs)})")
-    parts.append(f"{len(live(state))} loaded")
-    return "  ".join(parts)

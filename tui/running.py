@@ -30,12 +30,21 @@ def _codes() -> tuple[tuple[type[DeckError], int], ...]:
         (e.HubUnavailable, 6),
         (e.Gated, 6),
         (e.EngineMissing, 8),
+        (e.TimedOut, 9),
     )
 
 
 def exit_code(error: DeckError) -> int:
     """The exit code that stands for an error."""
     return next((code for cls, code in _codes() if isinstance(error, cls)), 1)
+
+
+class Said(Exception):
+    """An error was told to the person already: only its exit code is left to give."""
+
+    def __init__(self, error: DeckError) -> None:
+        super().__init__(str(error))
+        self.code = exit_code(error)
 
 
 def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
@@ -65,16 +74,17 @@ def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
     try:
         asyncio.run(cancellable())
     except DeckError as error:
-        _say(error, json=json)
-        sys.exit(exit_code(error))
+        sys.exit(tell(error, json=json))
+    except Said as told:
+        sys.exit(told.code)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except asyncio.CancelledError:
         sys.exit(128 + (signals[0] if signals else signal.SIGINT))
 
 
-def _say(error: DeckError, *, json: bool) -> None:
-    """The error on standard error: for a person, or as the API words it for a program."""
+def tell(error: DeckError, *, json: bool) -> int:
+    """Say the error on standard error, for a person or for a program: its exit code."""
     import msgspec
 
     from core.errors import to_info
@@ -82,9 +92,10 @@ def _say(error: DeckError, *, json: bool) -> None:
 
     if json:
         click.echo(msgspec.json.encode({"error": to_info(error)}).decode(), err=True)
-        return
+        return exit_code(error)
     click.echo(f"modeldeck: {clean(error.message)}", err=True)
     for detail in error.details:
         click.echo(f"  | {clean(detail)}", err=True)
     if error.remedy:
         click.echo(clean(error.remedy), err=True)
+    return exit_code(error)

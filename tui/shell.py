@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,8 +20,11 @@ from core.config import Config
 from core.paths import Paths, locate
 from tui import theme
 from tui.app import Dashboard
+from tui.fleet import Station
 from tui.format import ASCII, clean, glyphs
 from tui.hosts import DemoCore, OwnCore
+from tui.link import Link
+from tui.machines import HERE, Machine
 
 if TYPE_CHECKING:
     from tui.hosts import Host
@@ -34,50 +38,91 @@ def possible() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def open_own(*, ascii_only: bool = False, only: str | None = None) -> int:
-    """The dashboard on the core of this user, until it is left: the exit code.
+def open_on(
+    machines: Sequence[Machine] = (HERE,), *, ascii_only: bool = False, only: str | None = None
+) -> int:
+    """The dashboard on the cores of these machines, until it is left: the exit code.
 
-    `only` is the name of a view that stands alone.
+    `only` is the name of a view that stands alone. Raises DeckError where the only machine cannot
+    be reached; of several each says so for itself.
     """
     paths = locate()
     settings, problems = config.load(paths.config_file)
     words = [str(problem) for problem in problems]
-    return _show(OwnCore(paths), paths, settings, words, ascii_only, only)
+    show = partial(_dashboard, paths, settings, words, ascii_only, only)
+    return asyncio.run(_on(machines, paths, show))
+
+
+async def _on(
+    machines: Sequence[Machine], paths: Paths, show: Callable[[Sequence[Station]], Dashboard]
+) -> int:
+    """Reach the machines, with the questions that `ssh` has, then show the dashboard."""
+    if list(machines) == [HERE]:
+        own = OwnCore(paths)
+        link = Link(own.attach, revive=own.revive)
+        return await _until_left(show([Station("", link)]), [own])
+    from tui.remote import core_of, reach_all
+
+    cores = {m.name: core_of(m) for m in machines if m.remote is not None}
+    hosts: list[Host] = [cores.get(m.name) or OwnCore(paths) for m in machines]
+    try:
+        failed = await reach_all(list(cores.values()))
+        if failed and len(machines) == 1:
+            raise failed[machines[0].name]
+        stations = [
+            Station(
+                machine.name,
+                Link(host.attach, revive=host.revive, outage=host.outage),
+                _way(machine),
+            )
+            for machine, host in zip(machines, hosts, strict=True)
+        ]
+        return await _until_left(show(stations), hosts)
+    finally:
+        for host in hosts:
+            await host.leave()
+
+
+def _way(machine: Machine) -> str:
+    if machine.remote is None:
+        return ""
+    return "ssh" if machine.remote.ssh else (machine.remote.url or "").partition(":")[0]
 
 
 def open_demo(rate_bytes_per_s: int, port: int, *, ascii_only: bool = False) -> int:
     """The dashboard on a core and hub of its own, in the person's colours: the exit code."""
     paths = locate()
     settings, _ = config.load(paths.config_file)
-    return _show(DemoCore(rate_bytes_per_s, port), paths, settings, [], ascii_only)
+    host = DemoCore(rate_bytes_per_s, port)
+    station = Station("", Link(host.attach, revive=host.revive))
+    app = _dashboard(paths, settings, [], ascii_only, None, [station])
+    return asyncio.run(_until_left(app, [host]))
 
 
-def _show(
-    host: Host,
+def _dashboard(
     paths: Paths,
     settings: Config,
     problems: list[str],
     ascii_only: bool,
-    only: str | None = None,
-) -> int:
+    only: str | None,
+    stations: Sequence[Station],
+) -> Dashboard:
     tui = replace(settings.tui, ascii=True) if ascii_only else settings.tui
     signs = ASCII if tui.ascii else glyphs("utf-8" if tui.ascii is False else sys.stdout.encoding)
-    app = Dashboard(
-        host.attach,
+    return Dashboard(
+        stations,
         glyphs=signs,
         settings=tui,
         keymap=settings.keys,
         themes=theme.load(paths.config / "themes"),
         keep_theme=partial(config.set_value, paths.config_file, "tui", "theme"),
-        revive=host.revive,
         problems=problems,
         only=only,
     )
-    return asyncio.run(_until_left(app, host))
 
 
-async def _until_left(app: Dashboard, host: Host) -> int:
-    """Run the app, then part from the core; the exit code."""
+async def _until_left(app: Dashboard, hosts: Sequence[Host]) -> int:
+    """Run the app, then part from the cores; the exit code."""
     loop = asyncio.get_running_loop()
     signals: list[int] = []
 
@@ -89,8 +134,9 @@ async def _until_left(app: Dashboard, host: Host) -> int:
         loop.add_signal_handler(number, end, number)
     await app.run_async()
     hung_up = signal.SIGHUP in signals
-    if not hung_up or isinstance(host, DemoCore):
-        words = await host.leave()
-        if words and not hung_up:
-            print(clean(words), file=sys.stderr)
+    for host in hosts:
+        if not hung_up or isinstance(host, DemoCore):
+            words = await host.leave()
+            if words and not hung_up:
+                print(clean(words), file=sys.stderr)
     return 128 + signals[0] if signals else app.return_code or 0

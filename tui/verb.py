@@ -5,7 +5,8 @@ What a command needs is imported when it runs, so that `modeldeck --help` costs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,23 +15,67 @@ from tui.running import run
 
 if TYPE_CHECKING:
     from core.client import Client
+    from core.config import Remote
+    from tui.machines import Machine
     from tui.output import Output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Which machines the words before the command name."""
+
+    on: tuple[str, ...] = ()
+    """As `tui.machines.chosen` takes them; empty for this machine."""
+    remote: Remote | None = None
+    """A machine at a URL, instead."""
+
+    def machines(self) -> tuple[Machine, ...]:
+        """The machines. Raises InvalidRequest for what can be none."""
+        from core import config
+        from core.paths import locate
+        from tui import machines
+
+        if self.remote is not None:
+            machines.check(self.remote, "--url")
+            return (machines.Machine(name=self.remote.url or "", remote=self.remote),)
+        if not self.on:
+            return (machines.HERE,)
+        settings, _ = config.load(locate().config_file)
+        return machines.chosen(self.on, settings.hosts)
+
+
+def where() -> Where:
+    """Where the command that runs is to be done."""
+    context = click.get_current_context(silent=True)
+    found = context.find_root().obj if context is not None else None
+    return found if isinstance(found, Where) else Where()
+
+
+def only_here(what: str) -> None:
+    """Refuse to do on another machine what makes no sense there."""
+    if where() != Where():
+        raise click.UsageError(f"{what} is about this machine: use it there, over ssh.")
 
 
 def with_client(
-    work: Callable[[Client, Output], Coroutine[Any, Any, Any]], *, json: bool, start: bool = True
+    work: Callable[[Client, Output], Coroutine[Any, Any, Any]],
+    *,
+    json: bool,
+    start: bool = True,
+    none: Mapping[str, Any] | None = None,
 ) -> None:
-    """Do work with a client of this user's core, started when there is none and `start`."""
-    from core.paths import locate
-    from tui.attach import attached, existing
+    """Do work with a client of this user's core, started when there is none and `start`.
+
+    Where other machines are named, the work is done with the cores there. `none` is what is
+    answered for programs where no core runs, beside the error.
+    """
+    from tui.elsewhere import on_each
     from tui.output import Output
 
-    out = Output(json=json)
+    out, place = Output(json=json), where()
 
     async def main() -> None:
-        paths = locate()
-        async with attached(paths, out.note) if start else existing(paths) as client:
-            await work(client, out)
+        await on_each(place.machines(), work, out, start=start, none=none)
 
     run(main(), json=json)
 

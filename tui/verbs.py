@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import msgspec
+
 from core.client import Client
 from core.errors import (
     Cancelled,
@@ -30,7 +32,7 @@ from core.schema import (
 )
 from core.state import State, state_to_wire
 from tui import format as fmt
-from tui import pages
+from tui import pages, status_line
 from tui.output import Output
 
 FRAMES_HZ = 8.0
@@ -41,15 +43,20 @@ PATIENCE_S = 10.0
 """For a core that went away while a command follows it."""
 
 
-async def status(client: Client, out: Output, *, line: bool) -> None:
-    """Show the machine on a page, or in one line."""
+async def status(client: Client, out: Output, *, line: bool, form: str | None = None) -> None:
+    """Show the machine on a page, or in one line of the form that is asked for."""
+    if line and not out.json:
+        summary = msgspec.to_builtins(await client.summary())
+        try:
+            known = status_line.values(summary, out.signs)
+            out.line(status_line.filled(form or status_line.FORMAT, known))
+        except status_line.BadFormat as error:
+            raise InvalidRequest(f"--format: {error}") from error
+        return
     state = await client.state()
     wire = state_to_wire(state)
     del wire["models"]
     out.record({"running": True, **wire})
-    if line:
-        out.line(pages.status_line(state, out.signs))
-        return
     for text in pages.status(state, _uptime_s(state), out.signs):
         out.line(fmt.cut(text, out.room))
 

@@ -33,6 +33,37 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The machine in a few numbers: for a status bar, and for whoever is about to connect."""
+
+    name: str
+    """Of the machine."""
+    version: str
+    protocol: int = 0
+    """What the core speaks; see `core.protocol`."""
+    oldest_protocol: int = 0
+    """The oldest that it still understands."""
+    downloads: int = 0
+    """Those that receive or verify."""
+    queued: int = 0
+    """Downloads that wait for their turn."""
+    received_bytes: int = 0
+    """Of the downloads that run, together."""
+    total_bytes: int = 0
+    """Of the downloads that run, together."""
+    rate_bytes_per_s: float | None = None
+    """Of all downloads; None while nothing flows."""
+    eta_s: float | None = None
+    """Until the last of them is done; None where that is not known."""
+    loading: int = 0
+    loaded: tuple[str, ...] = ()
+    """Unique names of the models that are loaded."""
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    disk_free_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
     """One line of the core's or an engine's log."""
 

@@ -222,12 +222,6 @@ def test_the_status_page_says_what_is_missing_and_what_runs() -> None:
         assert words in text
 
 
-def test_the_status_line_is_short() -> None:
-    state = with_(job=JOB, instance=INSTANCE)
-    assert pages.status_line(state, UNICODE) == "RAM 18.0/64.0 GiB  ↓ 41.0 MB/s (1)  1 loaded"
-    assert pages.status_line(replace(STATE, memory=Memory()), ASCII) == "RAM —/—  0 loaded"
-
-
 def test_an_answer_is_counted() -> None:
     last = Chunk(finish_reason="length", prompt_tokens=3, completion_tokens=11, tokens_per_s=31.4)
     assert (

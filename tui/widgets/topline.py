@@ -15,6 +15,7 @@ from textual.widget import Widget
 from core.schema import InstanceState
 from core.state import State
 from tui import format as fmt
+from tui.fleet import Station
 from tui.format import Glyphs
 from tui.link import LinkState, LinkStatus
 from tui.theme import Ink, ink
@@ -65,6 +66,7 @@ class TopLine(Widget):
 
     state: reactive[State | None] = reactive(None)
     link_status: reactive[LinkStatus] = reactive(LinkStatus(state=LinkState.CONNECTING))
+    station: reactive[Station | None] = reactive(None)
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
@@ -84,6 +86,11 @@ class TopLine(Widget):
 
     def _known(self, state: State, inks: Ink, *, stale: bool) -> list[Part]:
         host = fmt.clean(state.host.name) + (" (ssh)" if self._over_ssh else "")
+        if self.station is not None and self.station.name:
+            host = fmt.clean(self.station.name)
+        if self.station is not None and self.station.way:
+            trip = self.link_status.round_trip_s
+            host += f" ({self.station.way}{'' if trip is None else f' {fmt.duration(trip)}'})"
         parts = [
             Part(text=Text(host), rank=4),
             Part(text=self._engines(state, inks), rank=6),

@@ -1,0 +1,57 @@
+"""Whether a front end and a core understand each other: decided by numbers, not by versions.
+
+`PROTOCOL` counts up with every change of the native API that one side must know of: a route or a
+field that is new does not count, since whoever does not know it passes it over. Each side says the
+number it speaks and the oldest one that it still understands. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.errors import Incompatible
+
+PROTOCOL = 1
+"""What this version speaks."""
+OLDEST = 1
+"""The oldest that this version still understands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """What one side of a connection says of itself."""
+
+    version: str
+    """Version of modeldeck, for people."""
+    protocol: int = 0
+    """What it speaks; 0 for versions before there was a number."""
+    oldest_protocol: int = 0
+    """The oldest that it still understands."""
+
+
+def ours() -> Spoken:
+    """What this side says."""
+    from core import __version__
+
+    return Spoken(version=__version__, protocol=PROTOCOL, oldest_protocol=OLDEST)
+
+
+def check(here: Spoken, there: Spoken, where: str) -> None:
+    """Raises Incompatible, naming both sides, unless each understands the other.
+
+    `where` names the machine of `there`, such as `gpu1`.
+    """
+    if there.protocol < here.oldest_protocol:
+        raise Incompatible(
+            f"modeldeck {there.version} on {where} is too old for this one, {here.version}: it"
+            f" speaks protocol {there.protocol}, and {here.oldest_protocol} is the oldest"
+            " that is understood here.",
+            f"Update modeldeck on {where}, then end its core there with `modeldeck stop`.",
+        )
+    if here.protocol < there.oldest_protocol:
+        raise Incompatible(
+            f"modeldeck {there.version} on {where} is too new for this one, {here.version}: it"
+            f" understands protocol {there.oldest_protocol} and newer, and this one speaks"
+            f" {here.protocol}.",
+            f"Update modeldeck here, or use {where}'s own over `ssh {where}`.",
+        )

@@ -1,0 +1,135 @@
+"""`modeldeck bridge`: what runs on the other machine while a front end is attached by `ssh`.
+
+It finds the core of that machine, or starts it, and says on one line of standard output where it
+is. Then it reads words, one a line, and answers each with one line of JSON. When its standard input
+ends, so does it, and a core that it started and that has nothing to do ends with it: as when a
+front end on that machine is left.
+
+    -> (nothing)  {"modeldeck": {"version": ..., "socket": ..., ...}}  or  {"error": {...}}
+    -> revive     {"answer": true}      a core that was killed was started again
+    -> peer       {"answer": "/..."}    a path where `ssh -R` may put a socket; gone at the end
+    -> leave      {"answer": "The core keeps running: ..."}  or null, and that is the end
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from core import daemon
+from core.errors import Conflict, CoreUnreachable, DeckError, InvalidRequest, to_info
+from core.paths import Paths, locate
+from tui.hosts import OwnCore
+
+LONGEST_WORD = 1 << 12
+"""Bytes of a line that is read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What the other machine says first."""
+
+    socket: str
+    """The Unix socket of its core."""
+    version: str
+    """Of its core: the program may be newer, where it was updated and not started again."""
+    protocol: int = 0
+    oldest_protocol: int = 0
+
+
+async def serve(*, start: bool) -> None:
+    """Speak until standard input ends. Raises what no core can be had for, after saying so."""
+    paths = locate()
+    own = OwnCore(paths)
+    try:
+        hello = await _hello(own, paths, start=start)
+    except DeckError as error:
+        _say({"error": to_info(error)})
+        raise
+    _say({"modeldeck": hello})
+    async with _folder() as folder:
+        if not await _converse(own, folder):
+            await own.leave()
+
+
+async def _hello(own: OwnCore, paths: Paths, *, start: bool) -> Hello:
+    ready = await daemon.find(paths)
+    if ready is None and not start:
+        raise CoreUnreachable("No core is running there.", "`modeldeck serve` starts one.")
+    if ready is None:
+        ready = await own.begin()
+    if ready.socket is None:
+        raise Conflict(
+            "The core there answers on no Unix socket, which is what ssh carries.",
+            "Let it: take `api.socket = false` out of its configuration.",
+        )
+    return Hello(
+        socket=ready.socket,
+        version=ready.version,
+        protocol=ready.protocol,
+        oldest_protocol=ready.oldest_protocol,
+    )
+
+
+async def _converse(own: OwnCore, folder: Path) -> bool:
+    """Answer words; whether the front end took its leave, instead of just being gone."""
+    reader = asyncio.StreamReader(limit=LONGEST_WORD)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    try:
+        while line := await _line(reader):
+            try:
+                answer = await _answer(own, folder, line.strip())
+            except DeckError as error:
+                _say({"error": to_info(error)})
+            else:
+                _say({"answer": answer})
+            if line.strip() == "leave":
+                return True
+    finally:
+        transport.close()
+    return False
+
+
+async def _line(reader: asyncio.StreamReader) -> str:
+    try:
+        return (await reader.readline()).decode(errors="replace")
+    except ValueError:  # longer than any word of ours
+        return ""
+
+
+async def _answer(own: OwnCore, folder: Path, word: str) -> Any:
+    match word:
+        case "revive":
+            return await own.revive()
+        case "peer":
+            with tempfile.NamedTemporaryFile(dir=folder, prefix="p") as name:
+                return f"{name.name}.sock"
+        case "leave":
+            return await own.leave()
+    raise InvalidRequest(f"The bridge does not know {word[:40]!r}.")
+
+
+@asynccontextmanager
+async def _folder() -> AsyncIterator[Path]:
+    """A folder for sockets that only this person may enter, at a path short enough for them."""
+    folder = Path(tempfile.mkdtemp(prefix="md-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _say(value: Any) -> None:
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()

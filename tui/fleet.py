@@ -1,0 +1,104 @@
+"""The machines of a dashboard: each with the link to its core, and how it is reached."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from textual import events
+
+from core.config import Tui
+from tui.keys import KeysInOrder
+from tui.link import Link
+from tui.notify import sequence
+
+FAR_S = 0.15
+"""Round trip above which a line counts as slow: two of them are what a person calls a wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One machine, as a dashboard sees it."""
+
+    name: str
+    """Empty for this machine, where it is the only one: its core tells its name."""
+    link: Link
+    way: str = ""
+    """How it is reached, in a word: `ssh`, `https`; empty for this machine."""
+
+
+def low_bandwidth(wanted: bool | None, *, over_ssh: bool, round_trip_s: float | None) -> bool:
+    """Whether to draw seldom and without animation: as set, else where the line is slow.
+
+    >>> low_bandwidth(None, over_ssh=False, round_trip_s=0.3)
+    True
+    >>> low_bandwidth(False, over_ssh=True, round_trip_s=None)
+    False
+    """
+    if wanted is not None:
+        return wanted
+    return over_ssh or (round_trip_s or 0.0) >= FAR_S
+
+
+class Stations(KeysInOrder):
+    """An app that looks at one of several machines, and keeps the links to all of them."""
+
+    def __init__(self, stations: tuple[Station, ...], settings: Tui, no_color: bool) -> None:
+        super().__init__(ansi_color=True if no_color else None)
+        self.stations = stations
+        self.settings = settings
+        self._at = 0
+
+    @property
+    def station(self) -> Station:
+        """The machine that is shown."""
+        return self.stations[self._at]
+
+    @property
+    def link(self) -> Link:
+        """The link to its core."""
+        return self.station.link
+
+    @property
+    def low_bandwidth(self) -> bool:
+        """Whether to draw seldom and without animation."""
+        return low_bandwidth(
+            self.settings.low_bandwidth,
+            over_ssh=bool(os.environ.get("SSH_CONNECTION")),
+            round_trip_s=self.link.status.round_trip_s,
+        )
+
+    def reach(self, *stations: int) -> None:
+        """Attach to cores. Not before the frame is drawn: what that needs takes a while."""
+        for at in stations:
+            link = self.stations[at].link
+            self.run_worker(link.run(), name="link", group=f"link {at}", exclusive=True)
+
+    def action_machine(self) -> None:
+        """Go to the next machine."""
+        self.go((self._at + 1) % len(self.stations))
+
+    def go(self, at: int) -> None:
+        """Show another machine."""
+        self._at = at
+        self.run_worker(self.moved(), group="machine", exclusive=True)
+
+    async def moved(self) -> None:
+        """Another machine is shown now."""
+        raise NotImplementedError
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What is about several machines is no key where there is one."""
+        several = len(self.stations) > 1
+        return several or (action, *parameters) not in {("machine",), ("show", "fleet")}
+
+    def notify_outside(self, words: str) -> None:
+        """Tell whoever looks elsewhere, as the setting has it."""
+        if self._driver is not None and (sent := sequence(words, self.settings.notify, os.environ)):
+            self._driver.write(sent)
+            self._driver.flush()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """A cursor that blinks sends bytes for as long as it stands there."""
+        if self.low_bandwidth and hasattr(event.widget, "cursor_blink"):
+            event.widget.cursor_blink = False

@@ -1,0 +1,92 @@
+"""Which machine is meant: this one, one that `ssh` reaches, or one at a URL. Pure.
+
+A machine is named on the command line as `@name`: a name of the configuration's `[hosts]`, else
+anything that OpenSSH takes as a destination. `@all` means every machine of `[hosts]`, and `@local`
+this one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from core.config import Remote
+from core.errors import InvalidRequest
+
+LOCAL, ALL = "local", "all"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+_DESTINATION = re.compile(r"[A-Za-z0-9_.:/@%\[\]+~-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """One machine, by the name it has here."""
+
+    name: str
+    remote: Remote | None = None
+    """How it is reached; None for this machine."""
+
+
+HERE = Machine(name=LOCAL)
+
+
+def from_command_line(words: Sequence[str], takes_value: Sequence[str]) -> list[str]:
+    """The words with every leading `@name` as an option: `@a @b ps` is `--on a --on b ps`.
+
+    `takes_value` are the options before the command whose value is the next word.
+    """
+    out: list[str] = []
+    rest = list(words)
+    while rest and rest[0].startswith(("@", "-")):
+        word = rest.pop(0)
+        out += ["--on", word] if word.startswith("@") else [word]
+        if word in takes_value and rest:
+            out.append(rest.pop(0))
+    return out + rest
+
+
+def chosen(words: Sequence[str], hosts: Mapping[str, Remote]) -> tuple[Machine, ...]:
+    """The machines that are named, each once and in this order. Raises InvalidRequest."""
+    names = [word.removeprefix("@") for word in words]
+    if ALL in names and not hosts:
+        raise InvalidRequest(
+            "No machines are named in the configuration.",
+            'Name them there: [hosts] and a line such as gpu1 = "me@gpu1.lan" for each.',
+        )
+    every = [name for word in names for name in (hosts if word == ALL else (word,))]
+    return tuple(machine(name, hosts) for name in dict.fromkeys(every))
+
+
+def machine(name: str, hosts: Mapping[str, Remote]) -> Machine:
+    """The machine of this name. Raises InvalidRequest for what can be none."""
+    if name in hosts:
+        remote = hosts[name]
+        check(remote, f"hosts.{name}")
+        return Machine(name=name, remote=remote)
+    if name == LOCAL:
+        return HERE
+    check(Remote(ssh=name), f"@{name}")
+    return Machine(name=name, remote=Remote(ssh=name))
+
+
+def check(remote: Remote, where: str) -> None:
+    """Raises InvalidRequest unless the machine may be asked for in this way.
+
+    A destination that begins with a dash would be an option of `ssh`; and a token must not go over
+    a line that anybody can read.
+    """
+    if remote.ssh is not None:
+        if remote.ssh.startswith("-") or not _DESTINATION.fullmatch(remote.ssh):
+            raise InvalidRequest(f"{where}: {remote.ssh!r} is no destination of ssh.")
+        return
+    url = urlsplit(remote.url or "")
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise InvalidRequest(f"{where}: {remote.url!r} is no URL.", "Write https://host:port.")
+    if url.scheme == "http" and url.hostname not in LOOPBACK:
+        raise InvalidRequest(
+            f"{where}: {remote.url} would send the token, and all else, for everybody to read.",
+            "Use https, or reach the machine over SSH: modeldeck @host.",
+        )

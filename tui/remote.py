@@ -1,0 +1,223 @@
+"""Cores on other machines, as the dashboard and the command line see them (`tui.hosts.Host`).
+
+Over SSH the line is kept up for as long as the front end runs: when it breaks, or the machine
+slept, it is made again with growing waits, without a question. A core at a URL needs no line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.config import Remote
+from core.errors import DeckError, Forbidden, InvalidRequest
+from tui.link import Outage
+from tui.machines import Machine
+
+if TYPE_CHECKING:
+    from core.client import Client
+    from core.protocol import Spoken
+
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 20.0
+"""Between two tries to make a line again; doubled with each."""
+TICK_S = 2.0
+SLEPT_S = 10.0
+"""A clock that jumps by more than this between two ticks: the machine slept, the line is dead."""
+PING_S = 5.0
+"""Between two measurements of the round trip."""
+
+
+class SshCore:
+    """The core of this person on a machine that `ssh` reaches."""
+
+    def __init__(self, name: str, remote: Remote, *, start: bool = True) -> None:
+        from tui.line import Line
+
+        self.name = name
+        self._folder = Path(tempfile.mkdtemp(prefix="md-"))
+        self.line = Line(name, remote, self._folder, start=start)
+        self._outage: Outage | None = None
+        self._left = False
+
+    async def reach(self, *, batch: bool) -> None:
+        """Make the line for the first time; without `batch` it may ask on the terminal."""
+        await self.line.open(batch=batch)
+
+    @asynccontextmanager
+    async def attach(self) -> AsyncIterator[Client]:
+        """A client of the core over there; the line is kept up for as long as the block runs."""
+        from core.client import Client
+
+        keeper = asyncio.create_task(self._keep())
+        try:
+            async with Client(socket=self.line.socket, where=self.name, ping_s=PING_S) as client:
+                yield client
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        """Make the line again whenever it breaks."""
+        while True:
+            if self.line.is_up:
+                watch = asyncio.create_task(self._watch_for_sleep())
+                try:
+                    await self.line.broken()
+                finally:
+                    watch.cancel()
+            await self._mend()
+
+    async def _watch_for_sleep(self) -> None:
+        """A line from before a sleep is dead, though nobody says so for a while."""
+        before = time.time()
+        while True:
+            await asyncio.sleep(TICK_S)
+            if time.time() - before > SLEPT_S + TICK_S:
+                await self.line.drop()
+                return
+            before = time.time()
+
+    async def _mend(self) -> None:
+        wait_s, error = FIRST_WAIT_S, self.line.trouble()
+        while True:
+            self._outage = Outage(error=error, retry_at=time.monotonic() + wait_s)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            try:
+                await self.line.open(batch=True)
+            except DeckError as again:
+                error = again
+            else:
+                self._outage = None
+                return
+
+    def outage(self) -> Outage | None:
+        """Why the line is down, and when it is tried again; None while it is up."""
+        return self._outage
+
+    async def revive(self) -> bool:
+        """Have the core over there started again, where the line is up and the core was killed."""
+        return bool(await self.line.ask("revive")) if self.line.is_up else False
+
+    async def leave(self) -> str | None:
+        """Part from the core over there; a line for the person, where there is something to say."""
+        if self._left:
+            return None
+        self._left = True
+        words: str | None = None
+        try:
+            if self.line.is_up:
+                words = await self.line.ask("leave")
+        except DeckError:
+            pass  # the line is gone, and the other side has noticed the same
+        finally:
+            await self.line.drop()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return f"{self.name}: {words}" if words else None
+
+
+class UrlCore:
+    """A core that answers at a URL."""
+
+    def __init__(self, name: str, remote: Remote) -> None:
+        self.name = name
+        self._remote = remote
+
+    def outage(self) -> Outage | None:
+        """There is no line."""
+        return None
+
+    async def reach(self, *, batch: bool) -> None:
+        """See whether it answers, and whether it is understood."""
+        async with self.attach():
+            pass
+
+    @asynccontextmanager
+    async def attach(self) -> AsyncIterator[Client]:
+        """A client of the core. Raises CoreUnreachable, Incompatible, Unauthorized."""
+        from core.client import Client
+        from core.protocol import check, ours
+
+        token = await asyncio.to_thread(token_in, self._remote.token_file)
+        async with Client(
+            url=self._remote.url, token=token, ca_file=self._remote.ca_file, ping_s=PING_S
+        ) as client:
+            check(ours(), await _spoken(client), self.name)
+            yield client
+
+    async def revive(self) -> bool:
+        """Nothing that can be done from here."""
+        return False
+
+    async def leave(self) -> str | None:
+        """The core there is nobody's to end."""
+        return None
+
+
+async def _spoken(client: Client) -> Spoken:
+    from core.errors import NotFound
+    from core.protocol import Spoken
+
+    try:
+        said = await client.summary()
+    except NotFound:
+        return Spoken(version="of an older kind")
+    return Spoken(
+        version=said.version, protocol=said.protocol, oldest_protocol=said.oldest_protocol
+    )
+
+
+def token_in(file: str | None) -> str | None:
+    """The token in a file that nobody else may read. Raises InvalidRequest, Forbidden."""
+    if file is None:
+        return None
+    path = Path(file).expanduser()
+    try:
+        mode, token = path.stat().st_mode, path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The token in {path} cannot be read: {error}.") from error
+    if mode & 0o077:
+        raise Forbidden(f"Others may read the token in {path}.", f"Run `chmod 600 {path}`.")
+    if not token or not token.isascii() or not token.isprintable():
+        raise InvalidRequest(f"{path} holds no token.")
+    return token
+
+
+def core_of(machine: Machine, *, start: bool = True) -> SshCore | UrlCore:
+    """The core of another machine; nothing is asked of it yet."""
+    assert machine.remote is not None
+    if machine.remote.ssh is not None:
+        return SshCore(machine.name, machine.remote, start=start)
+    return UrlCore(machine.name, machine.remote)
+
+
+async def reach_all(cores: list[SshCore | UrlCore]) -> dict[str, DeckError]:
+    """Reach every machine at once, and then those that have a question one after the other.
+
+    What could not be reached is told by name.
+    """
+    alone = len(cores) == 1
+    results = await asyncio.gather(
+        *(core.reach(batch=not alone) for core in cores), return_exceptions=True
+    )
+    failed: dict[str, DeckError] = {}
+    for core, result in zip(cores, results, strict=True):
+        error = result
+        if isinstance(error, Forbidden) and not alone:
+            try:
+                await core.reach(batch=False)
+                continue
+            except DeckError as again:
+                error = again
+        if isinstance(error, DeckError):
+            failed[core.name] = error
+        elif isinstance(error, BaseException):
+            raise error
+    return failed

@@ -1,0 +1,120 @@
+"""What the Fleet view says of a machine: pure, what is known of it in, cells out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.style import Style
+from rich.text import Text
+
+from core.errors import DeckError
+from core.schema import Fit
+from core.state import State
+from core.summary import FLOWING, LOADED
+from tui import format as fmt
+from tui.format import Glyphs
+from tui.link import LinkState, LinkStatus
+from tui.theme import Ink
+from tui.widgets.table import Cell, Column, Line
+
+BAR = 6
+"""Cells of the bar of a machine's memory."""
+
+COLUMNS = (
+    Column("sign", "", 1),
+    Column("machine", "machine", 10, grow=True, most=24),
+    Column("reached", "reached", 11, rank=6),
+    Column("fit", "fits", 20, rank=1),
+    Column("engines", "runtimes", 16, rank=5),
+    Column("memory", "memory", 23, rank=3),
+    Column("disk", "disk free", 9, right=True, rank=4),
+    Column("downloads", "downloads", 14, rank=2),
+    Column("loaded", "loaded", 12, grow=True),
+)
+
+Answer = Fit | DeckError | None
+"""Whether a model fits a machine: an answer, why there is none, or not answered yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One machine as it is known now."""
+
+    at: int
+    """Its place among the machines."""
+    name: str
+    way: str
+    status: LinkStatus
+    state: State | None
+    fit: Answer = None
+    asked: bool = False
+    """Whether a model was asked about, so that an answer is due."""
+    current: bool = False
+
+
+def line(row: Row, glyphs: Glyphs, inks: Ink) -> Line:
+    """One machine on one line."""
+    live = row.status.state is LinkState.LIVE
+    cells: dict[str, Cell] = {
+        "sign": _sign(row, glyphs, inks),
+        "machine": fmt.clean(row.name or (row.state.host.name if row.state else "")),
+        "reached": _reached(row, inks),
+        "fit": _fit(row, glyphs, inks) if row.asked else "",
+    }
+    if row.state is not None:
+        cells |= _known(row.state, glyphs, inks)
+    elif row.status.error is not None:
+        cells["loaded"] = Text(fmt.clean(row.status.error.message), inks.error)
+    return Line(str(row.at), cells, dim=not live and row.state is not None)
+
+
+def _sign(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
+    match row.status.state:
+        case LinkState.LIVE:
+            return Text(glyphs.loaded if row.current else glyphs.done, inks.success)
+        case LinkState.CONNECTING:
+            return Text(glyphs.busy, inks.warning)
+    return Text(glyphs.failed, inks.error)
+
+
+def _reached(row: Row, inks: Ink) -> Text:
+    way = row.way or "here"
+    if row.status.state is LinkState.LIVE:
+        trip = row.status.round_trip_s
+        return Text(f"{way} {fmt.duration(trip)}" if row.way and trip is not None else way)
+    words = {LinkState.CONNECTING: "connecting", LinkState.LOST: "lost"}
+    return Text(words.get(row.status.state, "not there"), inks.error)
+
+
+def _known(state: State, glyphs: Glyphs, inks: Ink) -> Mapping[str, Cell]:
+    engines = [runtime.name for runtime in state.runtimes if runtime.available]
+    jobs = [job for job in state.downloads.values() if job.state in FLOWING]
+    waiting = sum(job.state == "queued" for job in state.downloads.values())
+    loaded = [i.unique.rpartition("/")[2] for i in state.instances.values() if i.state in LOADED]
+    flow = sum(job.rate_bytes_per_s or 0 for job in jobs)
+    queue = f" +{waiting}" if waiting else ""
+    memory = state.memory
+    taken, total = None, memory.total_bytes
+    if total is not None and memory.available_bytes is not None:
+        taken = total - memory.available_bytes
+    gauge = fmt.bar(taken / total if taken is not None and total else None, BAR, glyphs)
+    return {
+        "engines": Text(f" {glyphs.dot} ".join(engines) or glyphs.unknown, inks.muted),
+        "memory": f"{gauge} {fmt.memory_of(taken, total)}",
+        "disk": fmt.size(state.disk.free_bytes),
+        "downloads": f"{glyphs.down} {fmt.rate(flow)} ({len(jobs)}{queue})" if jobs else queue,
+        "loaded": fmt.clean(", ".join(loaded)) or Text(glyphs.unknown, inks.muted),
+    }
+
+
+def _fit(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
+    answer = row.fit
+    if answer is None:
+        return Text(glyphs.busy if row.status.state is LinkState.LIVE else "", inks.warning)
+    if isinstance(answer, DeckError):
+        return Text(fmt.clean(answer.message), inks.muted)
+    style: Mapping[str, Style] = {"fits": inks.success, "tight": inks.warning}
+    need = answer.forecast.total_bytes if answer.forecast else None
+    figures = f" {fmt.memory_of(need, answer.available_bytes)}" if need is not None else ""
+    return Text(f"{answer.verdict}{figures}", style.get(answer.verdict, inks.error))

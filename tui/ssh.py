@@ -1,0 +1,146 @@
+"""The words that `ssh` is called with, and what it means when it fails. Pure.
+
+One `ssh` process stands for a machine. It is the master of a connection of its own (ssh_config(5),
+ControlMaster), asks what it has to on the terminal (it reads `/dev/tty`), runs `modeldeck bridge`
+there, and lives as long as the front end. A second, short one then has the core's Unix socket
+carried (`-O forward`). Where the person has a master for that machine already, that one is used
+instead, and nothing is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.config import Remote
+from core.errors import CoreUnreachable, DeckError, Forbidden
+
+ALIVE_S = 5
+ALIVE_COUNT = 3
+"""A line that says nothing for 15 s is dead: soon enough for a person, and late enough for a
+300 ms line under load."""
+CONNECT_S = 20
+"""For TCP and the key exchange, on a slow line."""
+
+MISSING = "modeldeck-is-missing"
+"""What the other machine's shell says where there is no modeldeck."""
+PLACES = ("$HOME/.local/bin", "/opt/homebrew/bin", "/usr/local/bin")
+"""Where installers put programs, and what a shell that is not a login shell does not look at."""
+
+OPTIONS = (
+    "BatchMode={batch}",
+    "ControlMaster=yes",
+    "ControlPersist=no",
+    "ServerAliveInterval={alive}",
+    "ServerAliveCountMax={count}",
+    "ConnectTimeout={connect}",
+    "Compression=yes",
+    "ClearAllForwardings=yes",
+    "ExitOnForwardFailure=yes",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "PermitLocalCommand=no",
+    "RequestTTY=no",
+    "RemoteCommand=none",
+)
+"""What the line needs, whatever the person's configuration says about logins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """How one machine is called."""
+
+    destination: str
+    control: Path | None
+    """The socket of a master of our own; None to use the person's."""
+    program: str = "ssh"
+
+    @property
+    def _control(self) -> list[str]:
+        return [] if self.control is None else ["-o", f"ControlPath={self.control}"]
+
+    def line(self, command: str, *, batch: bool) -> list[str]:
+        """The process that stands for the machine; with `batch` it never asks anything."""
+        values = {
+            "batch": "yes" if batch else "no",
+            "alive": ALIVE_S,
+            "count": ALIVE_COUNT,
+            "connect": CONNECT_S,
+        }
+        own = [word.format(**values) for word in OPTIONS]
+        if self.control is None:
+            own = [word for word in own if not word.startswith("Control")]
+        options = [part for word in own for part in ("-o", word)]
+        return [self.program, *options, *self._control, "-T", "--", self.destination, command]
+
+    def ask_master(self) -> list[str]:
+        """Whether the person has a master for this machine that lives: status 0."""
+        return [self.program, "-O", "check", "--", self.destination]
+
+    def forward(self, here: str, there: str, *, back: bool = False) -> list[str]:
+        """Carry a Unix socket: `here` leads to `there`; with `back`, `there` leads to `here`."""
+        way = ["-R", f"{there}:{here}"] if back else ["-L", f"{here}:{there}"]
+        return [self.program, *self._control, "-O", "forward", *way, "--", self.destination]
+
+    def cancel(self, here: str, there: str, *, back: bool = False) -> list[str]:
+        """Carry it no more: what the person's master would otherwise go on with."""
+        return ["cancel" if w == "forward" else w for w in self.forward(here, there, back=back)]
+
+
+def command(remote: Remote, *, start: bool) -> str:
+    """What the other machine's shell is told: plain enough for sh, bash, zsh, fish and csh."""
+    bridge = "bridge" if start else "bridge --existing"
+    if remote.command:
+        return f"exec {remote.command} {bridge}"
+    return (
+        f"exec sh -c 'PATH=$PATH:{':'.join(PLACES)};"
+        f" command -v modeldeck >/dev/null 2>&1 || {{ echo {MISSING}; exit 127; }};"
+        f" exec modeldeck {bridge}'"
+    )
+
+
+_ASKS = re.compile(
+    r"Permission denied|Host key verification failed|authentication fail|passphrase|"
+    r"Too many authentication failures",
+    re.IGNORECASE,
+)
+
+
+def asks(said: str) -> bool:
+    """Whether `ssh` failed for a question that nobody was there to answer."""
+    return bool(_ASKS.search(said))
+
+
+def failure(name: str, status: int | None, said: str, heard: str) -> DeckError:
+    """Why there is no core at the other end, from what `ssh` said and what the machine said.
+
+    ssh(1) exits with the status of the remote command, or with 255 for an error of its own.
+    """
+    words = tuple(line.strip() for line in said.splitlines() if line.strip())[-4:]
+    if MISSING in heard or status == 127:
+        return CoreUnreachable(
+            f"There is no modeldeck on {name}.",
+            f"Install it there, or say where it is: [hosts.{name}] command = ...",
+            details=words,
+        )
+    if "No such command 'bridge'" in said:
+        return CoreUnreachable(
+            f"modeldeck on {name} is too old to be reached over ssh.", "Update it there."
+        )
+    if status == 255 and asks(said):
+        return Forbidden(
+            f"{name} does not let us in without a question.",
+            f"Try `ssh {name}` once, and then again.",
+            details=words,
+        )
+    if status == 255:
+        return CoreUnreachable(f"{name} cannot be reached: {_last(words)}", details=words[:-1])
+    what = f"ended with status {status}" if status is not None else "did not answer"
+    return CoreUnreachable(
+        f"modeldeck on {name} {what}.", f"See `ssh {name} modeldeck status`.", details=words
+    )
+
+
+def _last(words: tuple[str, ...]) -> str:
+    return (words[-1].rstrip(".") if words else "ssh ended without a word") + "."
