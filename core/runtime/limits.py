@@ -32,6 +32,7 @@ GENERATE: Mapping[str, tuple[float, float]] = {
     "frequency_penalty": (-10, 10),
     "repeat_penalty": (0.01, 10),
     "seed": (-(1 << 63), (1 << 64) - 1),
+    "logprobs": (0, 20),
 }
 """Smallest and largest value of each number in `GenerateRequest`."""
 
@@ -58,6 +59,8 @@ def check_request(request: GenerateRequest) -> None:
     _within(request, GENERATE)
     if not request.messages and not request.prompt:
         raise InvalidRequest("There is nothing to answer.", "Send messages or a prompt.")
+    if request.grammar is not None and request.json_schema is not None:
+        raise InvalidRequest("An answer follows a grammar or a JSON schema, not both.")
     if len(request.stop) > STOPS or any(not 0 < len(s) <= STOP_LENGTH for s in request.stop):
         raise InvalidRequest(
             f"There may be {STOPS} stop strings of 1 to {STOP_LENGTH} characters each."

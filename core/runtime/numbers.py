@@ -25,8 +25,8 @@ def integer_between(low: float | None, high: float | None) -> str:
 def number_between(low: float | None, high: float | None) -> str:
     """The grammar of decimal numbers from `low` to `high`; bounds must be whole numbers.
 
-    >>> number_between(0, 1)
-    '(("0") ("." [0-9]{1,16})? | "1" ("." "0"{1,16})?)'
+    >>> number_between(5, 9)
+    '(([5-8]) ("." [0-9]{1,16})? | "5" ("." "0"{1,16})? | "9" ("." "0"{1,16})?)'
     """
     ways: list[str] = []
     fraction = '("." [0-9]{1,16})?'
@@ -44,7 +44,7 @@ def number_between(low: float | None, high: float | None) -> str:
         ways.append(f'"{int(bound)}" ("." "0"{{1,16}})?')
     if low is not None and high is not None and low > high:
         raise InvalidRequest("The JSON schema admits no number: its minimum is above its maximum.")
-    if low is not None and low < 0 and (high is None or high > 0):
+    if (low is None or low < 0) and (high is None or high >= 0):
         ways.append(f'"-0" {fraction}')
     return f"({' | '.join(dict.fromkeys(ways))})"
 

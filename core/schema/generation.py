@@ -74,6 +74,7 @@ class TokenLogprob:
     """A token of the answer, and how likely the model held it and others to be."""
 
     token: str
+    """Its text; a part of a character as OpenAI's API has it, such as `bytes:\\xf0\\x9f`."""
     logprob: float
     """Natural logarithm of its probability."""
     top: tuple[tuple[str, float], ...] = ()

@@ -192,10 +192,9 @@ class ToolStream:
             only_space = not passed.strip() and (self._fresh or bool(self.calls))
             self._note(passed)
             return "" if only_space else passed, True
-        keep = max(_overlap(self._held, marker.opens) for marker in MARKERS)
-        if self.calls and not self._held.strip():
-            keep = len(self._held)  # space between calls, or after the last, is no text
-        end = len(self._held) - keep
+        end = len(self._held) - max(_overlap(self._held, marker.opens) for marker in MARKERS)
+        if (self._fresh or self.calls) and not self._held[:end].strip():
+            end = 0  # space before, between and after calls is no text
         passed, self._held = self._held[:end], self._held[end:]
         self._note(passed)
         return passed, False
