@@ -21,8 +21,15 @@ LIMIT = 256
 class Subscription:
     """One reader's view of the feed. Iterate over `batches()`."""
 
-    def __init__(self, state: Callable[[], State], max_hz: float | None) -> None:
+    def __init__(
+        self,
+        state: Callable[[], State],
+        max_hz: float | None,
+        take_now: Callable[[Event], bool] | None,
+    ) -> None:
         self._state = state
+        self._take_now = None if max_hz else take_now
+        self._is_waiting = False
         self._interval_s = 1 / max_hz if max_hz else 0.0
         self._pending: list[Event] = []
         self._newest: dict[tuple[str, str], Event] = {}
@@ -32,6 +39,13 @@ class Subscription:
 
     def offer(self, event: Event) -> None:
         """Take an event in; never waits."""
+        if (
+            self._take_now is not None
+            and self._is_waiting
+            and not self._wake.is_set()
+            and self._take_now(event)
+        ):
+            return
         if not self._resync:
             if self._interval_s:
                 key = subject(event)
@@ -60,7 +74,9 @@ class Subscription:
         """Batches as they come; the first is one State. Ends only by cancellation."""
         loop = asyncio.get_running_loop()
         while True:
+            self._is_waiting = True
             await self._wake.wait()
+            self._is_waiting = False
             started = loop.time()
             yield self.take()
             if (rest := self._interval_s - (loop.time() - started)) > 0:
@@ -95,15 +111,21 @@ class Feed:
 
     @contextmanager
     def subscribe(
-        self, max_hz: float | None = None, *, watching: bool = True
+        self,
+        max_hz: float | None = None,
+        *,
+        watching: bool = True,
+        take_now: Callable[[Event], bool] | None = None,
     ) -> Iterator[Subscription]:
         """A subscription for as long as the block runs.
 
         Args:
             max_hz: Limits its batches a second.
             watching: Whether it needs memory and disk sampled.
+            take_now: Offered each event while nothing else waits, without a rate only; what it
+                takes does not come in a batch. Waking a task costs as much as sending does.
         """
-        subscription = Subscription(lambda: self._current, max_hz)
+        subscription = Subscription(lambda: self._current, max_hz, take_now)
         self._subscriptions.add(subscription)
         self.watchers += watching
         try:

@@ -108,7 +108,12 @@ async def feed(deck: Deck, request: Request, socket: WebSocket) -> None:
     """A State first, then events as they happen; with `max_hz` only the newest of each."""
     max_hz = _hertz(request.query.get("max_hz"))
     await socket.accept()
-    with deck.feed.subscribe(max_hz) as subscription, deck.listening() as listener:
+    with (
+        deck.feed.subscribe(
+            max_hz, take_now=lambda event: socket.post(_frames.of(event))
+        ) as subscription,
+        deck.listening() as listener,
+    ):
         pings = asyncio.create_task(_ping(deck, socket, listener))
         try:
             async for batch in subscription.batches():

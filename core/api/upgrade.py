@@ -49,11 +49,6 @@ class Opening:
     """101, or the refusal of a malformed one."""
     extensions: Sequence[Extension] = ()
 
-    @property
-    def deflates(self) -> bool:
-        """Whether messages may be deflated."""
-        return bool(self.extensions)
-
 
 class _OnlyFull(ServerPerMessageDeflateFactory):
     """permessage-deflate where the peer can take the frames that everybody gets.
@@ -117,6 +112,7 @@ class Socket:
         self._outlet = outlet
         self._transport = outlet.transport
         self._opening = opening
+        self._deflates = bool(opening.extensions)
         self._limits = limits
         self._on_closing = on_closing
         self._on_room = on_room
@@ -160,12 +156,20 @@ class Socket:
     async def send(self, text: Message | bytes | str) -> None:
         """Send one text message; waits while the peer reads too slowly. Raises Gone."""
         message = text if isinstance(text, Message) else Message(text)
-        if self._opening.deflates and message.is_slow:
+        if self._deflates and message.is_slow:
             await asyncio.to_thread(getattr, message, "deflated")
         if self._closing:
             raise Gone
-        self._outlet.write(message.deflated if self._opening.deflates else message.plain)
+        self._outlet.write(message.deflated if self._deflates else message.plain)
         await self._outlet.drain()
+
+    def post(self, message: Message) -> bool:
+        """Send one at once; False where that would have to wait, and nothing is sent then."""
+        deflates = self._deflates
+        if self._closing or self._outlet.blocked or (deflates and message.is_slow):
+            return False
+        self._outlet.write(message.deflated if deflates else message.plain)
+        return True
 
     async def receive(self) -> str | bytes:
         """The next message of the peer: text, or bytes where it sent those. Raises Gone."""

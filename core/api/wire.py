@@ -188,6 +188,9 @@ class WebSocket(Protocol):
         What many sockets get is a `Message`, which is framed and deflated once for all of them.
         """
 
+    def post(self, message: Message) -> bool:
+        """Send one at once; False where that would have to wait, and nothing is sent then."""
+
     async def receive(self) -> str | bytes:
         """The next message of the peer: text, or bytes where it sent those."""
 

@@ -1,0 +1,63 @@
+"""What the commands of tokens do, over a client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from core.client import Client
+from core.schema import Scope
+from tui import format as fmt
+from tui.format import Column
+from tui.output import Output
+
+
+async def create(
+    client: Client, out: Output, name: str, scopes: Sequence[str], expires_s: float | None
+) -> None:
+    """Make one. The secret alone goes to standard output, so that a script can keep it."""
+    made = await client.create_token(name, [cast(Scope, scope) for scope in scopes], expires_s)
+    out.record(made)
+    until = f", until {made.token.expires_at}" if made.token.expires_at else ""
+    out.note(f"For {' and '.join(made.token.scopes)}{until}. It is shown this once:")
+    out.line(made.secret)
+    out.note("Send it as `Authorization: Bearer ...`.")
+
+
+async def show(client: Client, out: Output) -> None:
+    """List them."""
+    tokens = await client.tokens()
+    out.record(tokens)
+    if not tokens:
+        out.note("There is no token. `modeldeck token create NAME` makes one.")
+        return
+    heads = (
+        Column(title="name", shrink=True),
+        Column(title="scopes"),
+        Column(title="made"),
+        Column(title="until"),
+        Column(title="last used"),
+    )
+    rows = [
+        (
+            token.name,
+            " ".join(token.scopes),
+            _day(token.created_at),
+            _day(token.expires_at) or "it is revoked",
+            _day(token.last_used_at) or "never",
+        )
+        for token in tokens
+    ]
+    out.lines(fmt.table(heads, rows, out.room))
+
+
+def _day(at: str | None) -> str:
+    return at[:10] if at else ""
+
+
+async def revoke(client: Client, out: Output, names: Sequence[str]) -> None:
+    """Take them away, one after the other."""
+    for name in names:
+        gone = await client.revoke_token(name)
+        out.record(gone)
+        out.line(f"{gone.name} holds no more.")
