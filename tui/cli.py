@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tui.cli_cache import cache
-from tui.cli_queue import COMMANDS
+from tui.cli_machines import COMMANDS as MACHINES
+from tui.cli_queue import COMMANDS as QUEUE
+from tui.cli_token import token
+from tui.cli_watch import COMMANDS as WATCH
 from tui.running import run
-from tui.verb import Verb, with_client
+from tui.verb import Verb, Where, only_here, where, with_client
 
 if TYPE_CHECKING:
+    from core.config import Remote
     from core.schema import LoadOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,6 +36,7 @@ Exit codes:
   6  the Hub cannot be reached, or the repository is gated
   7  no core answers
   8  the engine is not installed
+  9  it took longer than --timeout allows
   130  interrupted with ctrl-C (129 and 143: by a hang-up, by a kill)
 
 \b
@@ -53,7 +58,20 @@ ascii_option = click.option(
 )
 
 
+class Deck(click.Group):
+    """The program: before the command stand machines, as in `modeldeck @gpu1 ps`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, once every `@name` is an option."""
+        from tui.machines import from_command_line
+
+        return super().parse_args(
+            ctx, from_command_line(args, ("--on", "--url", "--token-file", "--ca-file"))
+        )
+
+
 @click.group(
+    cls=Deck,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
@@ -63,17 +81,62 @@ ascii_option = click.option(
     help="Show the version.",
 )  # fmt: skip
 @ascii_option
+@click.option(
+    "--on", multiple=True, metavar="@HOST",
+    help="On another machine, over ssh; may be given several times. `@HOST` alone says the same;"
+    " `@all` is every machine of the configuration.",
+)  # fmt: skip
+@click.option("--url", metavar="URL", help="On the machine that answers there.")
+@click.option("--token-file", metavar="FILE", help="With --url: what holds the token.")
+@click.option("--ca-file", metavar="FILE", help="With --url: the certificates to trust.")
 @click.pass_context
-def main(context: click.Context, ascii_only: bool) -> None:
-    """A control room for local language models. Without a command: the dashboard."""
+def main(
+    context: click.Context,
+    ascii_only: bool,
+    on: tuple[str, ...],
+    url: str | None,
+    token_file: str | None,
+    ca_file: str | None,
+) -> None:
+    """A control room for local language models. Without a command: the dashboard.
+
+    Of another machine: modeldeck @host; of several: modeldeck @a @b, or modeldeck @all.
+    """
+    context.obj = Where(on=on, remote=_at_url(on, url, token_file, ca_file))
     if context.invoked_subcommand is not None:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):  # nowhere to draw it
         click.echo(context.get_help(), err=True)
         context.exit(2)
-    from tui import shell
+    _dashboard(context, ascii_only)
 
-    context.exit(shell.open_own(ascii_only=ascii_only))
+
+def _at_url(
+    on: tuple[str, ...], url: str | None, token_file: str | None, ca_file: str | None
+) -> Remote | None:
+    if url is None:
+        if token_file or ca_file:
+            raise click.UsageError("--token-file and --ca-file go with --url.")
+        return None
+    if on:
+        raise click.UsageError("--on and --url contradict each other.")
+    from core.config import Remote
+
+    return Remote(url=url, token_file=token_file, ca_file=ca_file)
+
+
+def _dashboard(context: click.Context, ascii_only: bool, only: str | None = None) -> None:
+    """Show the dashboard, of the machines that are named, and end with its exit code."""
+    from core.errors import DeckError
+    from tui import shell
+    from tui.running import tell
+
+    try:
+        machines = where().machines()
+        code = shell.open_on(machines, ascii_only=ascii_only, only=only)
+    except DeckError as error:
+        code = tell(error, json=False)
+    context.exit(code)
 
 
 # The core
@@ -87,6 +150,7 @@ def serve(port: int | None, ready_json: bool, verbose: bool, json: bool) -> None
     """Run a core here, until ctrl-C."""
     from tui import hosting
 
+    only_here("serve")
     run(hosting.serve(port, json=json or ready_json, verbose=verbose), json=json or ready_json)
 
 
@@ -126,6 +190,7 @@ def demo(
     """
     from tui import hosting
 
+    only_here("demo")
     if headless or ready_json:
         run(hosting.demo_headless(port, json=json or ready_json), json=json or ready_json)
     elif script or json or not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -136,13 +201,28 @@ def demo(
         context.exit(shell.open_demo(round(rate * 1e6), port or 0, ascii_only=ascii_only))
 
 
-@main.command(cls=Verb, example="modeldeck status --line")
+@main.command(
+    cls=Verb,
+    example="modeldeck status --line\n"
+    "modeldeck status --line --format '{loaded} loaded( {down} {rate})'",
+)
 @click.option("--line", is_flag=True, help="One line, for a status bar.")
-def status(line: bool, json: bool) -> None:
+@click.option(
+    "--format", "form", metavar="TEXT",
+    help="What the line says, with {names}; `modeldeck help status-line` lists them.",
+)  # fmt: skip
+def status(line: bool, form: str | None, json: bool) -> None:
     """Show this machine: memory, disk, engines, what runs."""
-    from tui import hosting
+    from tui import verbs
 
-    run(hosting.status(line=line, json=json), json=json)
+    if form is not None and not line:
+        raise click.UsageError("--format goes with --line.")
+    with_client(
+        lambda client, out: verbs.status(client, out, line=line, form=form),
+        json=json,
+        start=False,
+        none={"running": False},
+    )
 
 
 @main.command(cls=Verb, example="modeldeck top")
@@ -151,13 +231,9 @@ def status(line: bool, json: bool) -> None:
 def top(context: click.Context, ascii_only: bool, json: bool) -> None:
     """Watch memory and what is loaded; without a terminal, show it once."""
     if json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        from tui import hosting
-
-        run(hosting.status(line=False, json=json), json=json)
-        return
-    from tui import shell
-
-    context.exit(shell.open_own(ascii_only=ascii_only, only="memory"))
+        context.invoke(status, line=False, form=None, json=json)
+    else:
+        _dashboard(context, ascii_only, only="memory")
 
 
 @main.command(cls=Verb, example="modeldeck stop")
@@ -165,7 +241,10 @@ def stop(json: bool) -> None:
     """End the core: downloads stay resumable, models are unloaded."""
     from tui import hosting
 
-    run(hosting.stop(json=json), json=json)
+    if where() == Where():
+        run(hosting.stop(json=json), json=json)
+    else:
+        with_client(hosting.stop_there, json=json, start=False, none={"stopped": False})
 
 
 # Models
@@ -346,7 +425,7 @@ def run_(
     )
 
 
-for command in (*COMMANDS, cache):
+for command in (*QUEUE, *WATCH, *MACHINES, cache, token):
     main.add_command(command)
 
 

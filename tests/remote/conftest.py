@@ -1,0 +1,266 @@
+"""Machines that `ssh` reaches: a real sshd each, on loopback, with a home and a cache of its own.
+
+`ssh` is the system's, with a configuration of the test's. Between it and each sshd stands a line
+that can be made slow, cut, and mended. Nothing of the person's is read or written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core import daemon
+from core.demo.hub import DemoHub
+from core.paths import Paths, locate
+
+PATIENCE_S = 60.0
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+PIECE_BYTES = 1024
+"""What the line carries at a time: small, so that a slow one is slow all along."""
+
+
+class SlowLine:
+    """A TCP proxy on loopback that delays, limits, cuts and mends."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._loop = asyncio.new_event_loop()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._is_cut = False
+        self.delay_s = 0.0
+        """One way."""
+        self.rate_bytes_per_s: float | None = None
+        self.carried_bytes = 0
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=[started], daemon=True)
+        self._thread.start()
+        started.wait()
+
+    def _run(self, started: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._server = self._loop.run_until_complete(
+            asyncio.start_server(self._carry, "127.0.0.1", 0)
+        )
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        started.set()
+        self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0.05))
+        self._loop.close()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+            return
+        there_reader, there = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {writer, there}
+        try:
+            await asyncio.gather(self._pump(reader, there), self._pump(there_reader, writer))
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            for end in (writer, there):
+                self._writers.discard(end)
+                end.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
+
+        async def deliver() -> None:
+            while (item := await queue.get())[1]:
+                due, data = item
+                await asyncio.sleep(max(0.0, due - self._loop.time()))
+                if self.rate_bytes_per_s:
+                    await asyncio.sleep(len(data) / self.rate_bytes_per_s)
+                self.carried_bytes += len(data)
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+        delivering = self._loop.create_task(deliver())
+        try:
+            while True:
+                size = PIECE_BYTES if self.rate_bytes_per_s or self.delay_s else 1 << 16
+                data = await reader.read(size)
+                await queue.put((self._loop.time() + self.delay_s, data))
+                if not data:
+                    break
+            await delivering
+        finally:
+            delivering.cancel()
+
+    def _call(self, action: Callable[[], object]) -> None:
+        done = threading.Event()
+
+        def act() -> None:
+            action()
+            done.set()
+
+        self._loop.call_soon_threadsafe(act)
+        done.wait()
+
+    def cut(self) -> None:
+        """Break every connection, and let none be made."""
+
+        def action() -> None:
+            self._is_cut = True
+            for writer in list(self._writers):
+                writer.transport.abort()
+
+        self._call(action)
+
+    def mend(self) -> None:
+        """Let connections be made again."""
+        self._is_cut = False
+
+    def close(self) -> None:
+        """End it with its thread."""
+        self._call(self._server.close)
+        self._call(lambda: [writer.transport.abort() for writer in self._writers])
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+class Host:
+    """One machine: an sshd, what is set on logging in there, and the line to it."""
+
+    def __init__(self, name: str, folder: Path, key: Path, hub: str) -> None:
+        self.name = name
+        self._folder = folder / name
+        self._folder.mkdir()
+        programs = self._folder / "bin"
+        programs.mkdir()
+        self.program = programs / "modeldeck"
+        """What `modeldeck` is there; a test may take it away."""
+        self.program.symlink_to(Path(sysconfig.get_path("scripts")) / "modeldeck")
+        self.environ = {
+            "MODELDECK_HOME": str(self._folder / "home"),
+            "HF_HOME": str(self._folder / "hf"),
+            "HF_ENDPOINT": hub,
+            "MODELDECK_API_PORT": "0",
+            "MODELDECK_DOWNLOADS_DISK_FLOOR_BYTES": "0",
+            "PATH": f"{programs}:/usr/bin:/bin",
+            **({"PYTHONPATH": path} if (path := os.environ.get("PYTHONPATH")) else {}),
+        }
+        self._start(key)
+        self.line = SlowLine(self._port)
+
+    def _start(self, key: Path) -> None:
+        assert SSHD is not None
+        host_key = self._folder / "host_key"
+        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(host_key)]
+        subprocess.run(keygen, check=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port: int = free.getsockname()[1]
+        values = " ".join(f'"{name}={value}"' for name, value in self.environ.items())
+        config = self._folder / "sshd_config"
+        config.write_text(
+            f"ListenAddress 127.0.0.1:{self._port}\nHostKey {host_key}\nPidFile none\n"
+            f"AuthorizedKeysFile {key}.pub\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
+            f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nSetEnv {values}\n"
+        )
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        self._log = (self._folder / "sshd.log").open("wb")
+        self._sshd = subprocess.Popen(
+            [SSHD, "-D", "-e", "-f", str(config)], stderr=self._log, start_new_session=True
+        )
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self._port), 1).close()
+                break
+            except OSError:
+                assert self._sshd.poll() is None, self.log
+                assert time.monotonic() < deadline, self.log
+                time.sleep(0.02)
+        self.public = host_key.with_suffix(".pub").read_text().strip()
+
+    @property
+    def log(self) -> str:
+        """What sshd said."""
+        return (self._folder / "sshd.log").read_text(errors="replace")
+
+    @property
+    def paths(self) -> Paths:
+        """The folders of modeldeck over there."""
+        return locate(self.environ)
+
+    @property
+    def sessions(self) -> list[psutil.Process]:
+        """The processes of those who are logged in."""
+        return psutil.Process(self._sshd.pid).children()
+
+    def close(self) -> None:
+        """End the core, sshd, and whoever is logged in."""
+        self.line.close()
+        asyncio.run(daemon.stop(self.paths))
+        for session in self.sessions:
+            session.kill()
+        self._sshd.terminate()
+        self._sshd.wait()
+        self._log.close()
+
+
+Machines = Callable[..., list[Host]]
+
+
+@pytest.fixture
+def machines(
+    home: Path, hub: DemoHub, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., list[Host]]]:
+    """Makes machines by their names, which `ssh` then knows."""
+    if SSHD is None or shutil.which("ssh") is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("sshd is not installed: apt install openssh-server")
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("MODELDECK_API_PORT", "0")
+    monkeypatch.setenv("MODELDECK_DOWNLOADS_DISK_FLOOR_BYTES", "0")
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    folder = Path(tempfile.mkdtemp(prefix="md-ssh-"))
+    key = folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    config, known = folder / "config", folder / "known_hosts"
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "ssh"
+    ssh = shlex.quote(str(shutil.which("ssh")))
+    program.write_text(f'#!/bin/sh\nexec {ssh} -F {config} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    hosts: list[Host] = []
+
+    def make(*names: str) -> list[Host]:
+        made = [Host(name, folder, key, hub.url) for name in names]
+        hosts.extend(made)
+        with config.open("a") as text, known.open("a") as keys:
+            for host in made:
+                text.write(
+                    f"Host {host.name}\n  HostName 127.0.0.1\n  Port {host.line.port}\n"
+                    f"  User {getpass.getuser()}\n  IdentityFile {key}\n  IdentitiesOnly yes\n"
+                    f"  UserKnownHostsFile {known}\n  StrictHostKeyChecking yes\n"
+                )
+                kind, value = host.public.split()[:2]
+                keys.write(f"[127.0.0.1]:{host.line.port} {kind} {value}\n")
+        return made
+
+    yield make
+    for host in hosts:
+        host.close()
+    asyncio.run(daemon.stop(locate()))
+    shutil.rmtree(folder, ignore_errors=True)

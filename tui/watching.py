@@ -1,0 +1,102 @@
+"""What the commands do that follow a core, over a client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Collection
+
+import msgspec
+
+from core.client import Client
+from core.errors import (
+    CoreUnreachable,
+    DeckError,
+    EngineFailed,
+    InvalidRequest,
+    TimedOut,
+    from_info,
+)
+from core.schema import Download, Instance, InstanceState, Model
+from core.state import EVENTS, State
+from tui import pages
+from tui.output import Output
+
+PATIENCE_S = 60.0
+"""For a core that went away while a command waits: it may be starting again."""
+
+
+class _Head(msgspec.Struct):
+    event: str = ""
+
+
+async def events(client: Client, out: Output, only: Collection[str], max_hz: float | None) -> None:
+    """Print frames of the feed, as they come, until cancelled or until nobody reads them."""
+    if unknown := sorted(set(only) - {"state", *EVENTS}):
+        raise InvalidRequest(
+            f"There is no event {unknown[0]}.", f"There are state, {', '.join(EVENTS)}."
+        )
+    await client.health()  # a core that is not there at all is an error; one that goes away is not
+
+    def lost(error: CoreUnreachable, wait_s: float) -> None:
+        out.note(f"{error.message} Trying again.")
+
+    async with client.frames(max_hz=max_hz, lost=lost) as frames:
+        async for frame in frames:
+            text = frame if isinstance(frame, str) else frame.decode()
+            if only and msgspec.json.decode(text, type=_Head).event not in only:
+                continue
+            try:
+                print(text, flush=True)
+            except BrokenPipeError:
+                # Whoever read them has enough. What is still buffered must not fail at the end.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return
+
+
+async def wait(client: Client, out: Output, ref: str, wanted: str, timeout_s: float | None) -> None:
+    """Return when a model is where it is wanted. Raises what it failed for, or TimedOut."""
+    model = await client.model(ref)
+    try:
+        async with asyncio.timeout(timeout_s):
+            state = await client.until(
+                lambda state: reached(state, model, wanted), patience_s=PATIENCE_S
+            )
+    except TimeoutError:
+        raise TimedOut(
+            f"{model.unique} is not {wanted} after {timeout_s:g} s.", "See `modeldeck status`."
+        ) from None
+    out.record({"model": model.unique, "state": wanted, "seq": state.seq})
+    out.done(f"{model.unique} is {wanted}")
+
+
+def reached(state: State, model: Model, wanted: str) -> bool:
+    """Whether the model is there. Raises what keeps it from ever getting there by itself. Pure."""
+    now = state.models.get(model.id)
+    live = [i for i in pages.live(state) if i.model_id == model.id]
+    if wanted == "unloaded":
+        return not live
+    if wanted == "downloaded":
+        if now is not None and now.downloaded:
+            return True
+        _raise_for_download([d for d in state.downloads.values() if d.model_id == model.id])
+        return False
+    if any(i.state in (InstanceState.READY, InstanceState.BUSY) for i in live):
+        return True
+    _raise_for_load([i for i in state.instances.values() if i.model_id == model.id])
+    return False
+
+
+def _raise_for_download(jobs: list[Download]) -> None:
+    """Raise the error of the newest download, where it failed."""
+    if jobs and jobs[-1].state == "failed":
+        error = jobs[-1].error
+        raise from_info(error) if error else DeckError(f"{jobs[-1].unique}: the download failed.")
+
+
+def _raise_for_load(instances: list[Instance]) -> None:
+    """Raise the error of the newest load, where it failed."""
+    if instances and instances[-1].state is InstanceState.FAILED:
+        error = instances[-1].error
+        raise from_info(error) if error else EngineFailed(f"{instances[-1].unique} ended.")
