@@ -21,8 +21,10 @@ import msgspec
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from core import options
 from core.errors import InvalidRequest, StorageFailed
 from core.schedule import Rate, Window
+from core.schema import LoadOptions
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Bytes = Annotated[int, msgspec.Meta(ge=0)]
@@ -132,9 +134,13 @@ class Runtime:
     """Loading and running models."""
 
     context_length: ContextLength = 8192
-    """Asked for when nothing else says; never more than the model was trained for."""
+    """Asked for when nothing else says; never more than the model was trained for. Enough for a
+    long conversation, and its cache is small beside the weights of most models."""
+    context_fit: bool = True
+    """Take less where `context_length` does not fit the memory that is free; off: it is refused."""
     when_full: Literal["refuse", "unload_idle"] = "refuse"
-    """What the documented `load` does when memory is short: other tools must not lose a model."""
+    """What a load does when memory is short and it does not say itself: other tools must not lose a
+    model."""
     memory_reserve_bytes: Bytes = 1 << 30
     """Left to the system when judging whether a model fits."""
     memory_budget_bytes: Count | None = None
@@ -147,6 +153,9 @@ class Runtime:
     """How long a running answer may go on when its model is unloaded."""
     queue_length: Count = 32
     """Requests that may wait for one instance; the next is refused as busy."""
+    calibrate: bool = True
+    """Measure once what an engine takes besides its model, on models of a few kilobytes, when an
+    engine is new or was updated: some seconds of one processor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +205,9 @@ class Config:
     """Keys of the dashboard by the command's full name: `"catalog.download" = "D"`."""
     hosts: Mapping[str, Remote] = field(default_factory=dict)
     """Other machines by the name they are called here: `gpu1 = "me@gpu1.lan"`, or a table."""
+    models: Mapping[str, LoadOptions] = field(default_factory=dict)
+    """How single models are loaded, by unique name or repository:
+    `[models."Qwen/Qwen3-8B-GGUF:Q4_K_M"]` with any of the load options."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,10 +272,10 @@ def _with_environment(
 
 
 def names() -> Iterator[tuple[str, str]]:
-    """Every setting as section and key; keys and machines have names of a person's own."""
+    """Every setting as section and key; the tables whose keys a person names are left out."""
     hints = get_type_hints(Config)
     for section in fields(Config):
-        if section.name not in ("keys", "hosts"):
+        if section.name not in ("keys", "hosts", "models"):
             for key in fields(hints[section.name]):
                 yield section.name, key.name
 
@@ -276,6 +288,8 @@ def _assign(config: Config, section: str, key: str, value: object) -> Config:
         return replace(config, keys={**config.keys, key: value})
     if section == "hosts":
         return replace(config, hosts={**config.hosts, key: _remote(key, value)})
+    if section == "models":
+        return replace(config, models={**config.models, key: _load_options(key, value)})
     if (section, key) not in set(names()):
         raise InvalidRequest(f"unknown key {key!r} in section [{section}]")
     record = getattr(config, section)
@@ -295,6 +309,16 @@ def _remote(name: str, value: object) -> Remote:
     if bool(remote.ssh) == bool(remote.url):
         raise InvalidRequest(f"hosts.{name} needs either ssh or url")
     return remote
+
+
+def _load_options(name: str, value: object) -> LoadOptions:
+    """The options that an entry of `models` describes. Raises InvalidRequest."""
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f'load options are written as a table: [models."{name}"]')
+    try:
+        return options.from_table(value)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"models.{name}: {error.message}", error.remedy) from error
 
 
 def _from_text(section: str, key: str, text: str) -> object:

@@ -1,7 +1,8 @@
 """What may be asked of an engine: every number is checked before it gets there.
 
 llama.cpp trusts its caller: an unknown KV cache type aborts it, 100,000 threads crash it, and NaN
-in a sampler gives nonsense. Pure functions over the records; they raise InvalidRequest.
+in a sampler gives nonsense. Pure functions over the records; they raise InvalidRequest. How a model
+may be loaded is in `core.options`.
 """
 
 from __future__ import annotations
@@ -10,17 +11,7 @@ import math
 from collections.abc import Mapping
 
 from core.errors import InvalidRequest
-from core.schema import GenerateRequest, LoadOptions
-
-LOAD: Mapping[str, tuple[float, float]] = {
-    "context_length": (16, 1 << 24),
-    "gpu_layers": (-1, 10_000),
-    "threads": (1, 512),
-    "batch_size": (16, 16_384),
-    "idle_ttl_s": (0, 366 * 86_400),
-}
-"""Smallest and largest value of each number in `LoadOptions`. llama.cpp's own limit of threads is
-512 (GGML_MAX_N_THREADS); a batch above 16,384 tokens only makes the compute buffer larger."""
+from core.schema import GenerateRequest
 
 GENERATE: Mapping[str, tuple[float, float]] = {
     "max_tokens": (1, 1 << 24),
@@ -40,18 +31,6 @@ STOPS = 16
 """Stop strings in one request; OpenAI's API takes 4."""
 STOP_LENGTH = 1024
 """Characters in one stop string: so much text may be held back while it could still begin one."""
-QUANTIZED = frozenset({"q8_0", "q5_1", "q5_0", "q4_1", "q4_0"})
-"""KV cache types that need flash attention for the values."""
-
-
-def check_load(options: LoadOptions) -> None:
-    """Raise InvalidRequest when an engine must not be given these options."""
-    _within(options, LOAD)
-    if options.kv_cache_type in QUANTIZED and options.flash_attention is False:
-        raise InvalidRequest(
-            f"A KV cache of type {options.kv_cache_type} needs flash attention.",
-            "Leave flash attention on, or take kv_cache_type f16.",
-        )
 
 
 def check_request(request: GenerateRequest) -> None:
@@ -73,9 +52,7 @@ def check_text(text: str) -> None:
         raise InvalidRequest("There is nothing to embed: a text is empty.")
 
 
-def _within(
-    record: LoadOptions | GenerateRequest, ranges: Mapping[str, tuple[float, float]]
-) -> None:
+def _within(record: GenerateRequest, ranges: Mapping[str, tuple[float, float]]) -> None:
     for name, (low, high) in ranges.items():
         value = getattr(record, name)
         if value is not None and not (math.isfinite(value) and low <= value <= high):

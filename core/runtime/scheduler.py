@@ -15,12 +15,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from core import options as load_options
 from core.config import Runtime as Settings
 from core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
 from core.runtime import registry
 from core.runtime.answer import Answer, Embedding
 from core.runtime.instance import Supervisor
-from core.runtime.limits import check_load, check_request, check_text
+from core.runtime.limits import check_request, check_text
 from core.runtime.messages import Embed, Generate
 from core.runtime.planner import Planner, Source
 from core.runtime.process import LogLevel
@@ -98,7 +99,7 @@ class Engines:
         Raises InvalidRequest for impossible options, EngineMissing, or EngineFailed with the last
         lines of the engine's log.
         """
-        check_load(options)
+        load_options.check(options)
         self._refuse_when_closing()
         return await self._planner.plan(source, options, self._settings.context_length)
 
@@ -111,7 +112,7 @@ class Engines:
 
         Raises InvalidRequest, NotDownloaded, EngineMissing or ShuttingDown.
         """
-        check_load(options)
+        load_options.check(options)
         self._refuse_when_closing()
         engine = registry.FOR_FORMAT[model.format]
         if model.path is None:
@@ -179,7 +180,7 @@ class Engines:
         """
         supervisor = self._find(instance_id)
         options = replace(supervisor.record.options, **changes)
-        check_load(options)
+        load_options.check(options)
         if not supervisor.live:
             record = supervisor.record
             raise Conflict(f"{record.unique} is {record.state}.", "Load the model again.")

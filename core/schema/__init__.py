@@ -37,6 +37,14 @@ from core.schema.generation import (
     Tool,
     ToolCall,
 )
+from core.schema.loading import (
+    Alternative,
+    Eviction,
+    LoadPlan,
+    LoadRecord,
+    LoadVerdict,
+    OptionOrigin,
+)
 from core.schema.memory import (
     Disk,
     Fit,
@@ -75,6 +83,7 @@ from core.schema.service import (
     LogLine,
     Settings,
     Summary,
+    Undoable,
 )
 from core.schema.tokens import (
     TOKEN_PREFIX,
@@ -88,6 +97,7 @@ __all__ = [
     "MODEL_NAMESPACE",
     "TOKEN_PREFIX",
     "TOKEN_SECRET",
+    "Alternative",
     "AuditEntry",
     "CacheListing",
     "CacheRepository",
@@ -106,6 +116,7 @@ __all__ = [
     "DownloadState",
     "Engine",
     "ErrorInfo",
+    "Eviction",
     "FinishReason",
     "Fit",
     "Forecast",
@@ -118,6 +129,9 @@ __all__ = [
     "KeptItem",
     "KvCacheType",
     "LoadOptions",
+    "LoadPlan",
+    "LoadRecord",
+    "LoadVerdict",
     "LogLine",
     "Lora",
     "Memory",
@@ -125,6 +139,7 @@ __all__ = [
     "Model",
     "ModelSeed",
     "NewToken",
+    "OptionOrigin",
     "ProcessMemory",
     "QueueMove",
     "RepoFile",
@@ -140,6 +155,7 @@ __all__ = [
     "TokenLogprob",
     "Tool",
     "ToolCall",
+    "Undoable",
     "UnloadReceipt",
     "Variant",
     "Verdict",

@@ -43,6 +43,8 @@ class ProcessMemory:
     """Resident pages, each shared one divided by those who share it; Linux only."""
     private_bytes: int | None = None
     """Pages that nobody else holds (USS): what comes back when the process ends."""
+    mapped_bytes: int | None = None
+    """Of the resident pages, those of files; Linux only."""
     footprint_bytes: int | None = None
     """What the kernel charges to the process, its memory on the GPU included; macOS only."""
     peak_bytes: int | None = None
@@ -72,6 +74,12 @@ class Forecast:
     overhead_bytes: int
     exact: bool
     """True when the engine itself planned the load, False for the formula."""
+    gpu_bytes: int = 0
+    """Of the total, what goes into GPUs with memory of their own."""
+    correction_bytes: int = 0
+    """Of the total, what earlier loads on this machine teach: measured less forecast."""
+    samples: int = 0
+    """How many earlier loads teach it; 0 is an uncorrected forecast."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,11 @@ class LoadOptions:
 
     context_length: int | None = None
     """In tokens, 16 to 16,777,216."""
+    context_fit: bool | None = None
+    """Take the largest context that fits the memory that is free, up to `context_length`; without
+    one, up to what the model was trained for."""
+    engine: Engine | None = None
+    """Load it with this engine; it must read the model's format."""
     gpu_layers: int | None = None
     """Layers placed on the GPU; -1 for all."""
     kv_cache_type: KvCacheType | None = None
@@ -61,7 +66,7 @@ class LoadOptions:
     idle_ttl_s: float | None = None
     """Unload after this long without a request; 0 for never."""
     pinned: bool | None = None
-    """Never unloaded to make room."""
+    """Never unloaded by itself, neither to make room nor for being idle."""
 
 
 class InstanceState(StrEnum):
@@ -100,8 +105,15 @@ class Instance:
     """PSS (Linux) or footprint (macOS) of the process, else RSS; None before the first sample."""
     private_bytes: int | None = None
     """Memory that only this process holds: what comes back for certain when it ends."""
+    mapped_bytes: int | None = None
+    """Resident pages of files that the process maps, such as the weights: the system may take them
+    back at any time, and several processes share them."""
+    gpu_bytes: int | None = None
+    """Memory of GPUs with memory of their own; None where there is none, or it is not told."""
     peak_bytes: int | None = None
-    """The largest resident size since the process started."""
+    """The largest resident size since the load."""
+    context_used: int | None = None
+    """The most tokens of the context that a request filled; None before the first."""
     engine_bytes: int | None = None
     """What the engine itself counts as taken: weights and KV cache; None where it does not tell."""
     engine_peak_bytes: int | None = None
@@ -117,6 +129,10 @@ class Instance:
     """Of the last answer."""
     options: LoadOptions = field(default_factory=LoadOptions)
     started_at: str = ""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of how it was loaded."""
+    restarts: int = 0
+    """How often it was started again after its process had died over a request."""
     error: ErrorInfo | None = None
 
 
@@ -134,3 +150,9 @@ class UnloadReceipt:
     freed_bytes: int | None
     seconds: float
     process_gone: bool
+    mapped_bytes: int | None = None
+    """Of `before_bytes`, pages of files: they stay in the page cache until memory is wanted."""
+    gpu_bytes: int | None = None
+    """Of `before_bytes`, or beside it where the GPU has memory of its own: what it held there."""
+    not_freed: str | None = None
+    """What did not come back, and what holds it; None where everything did."""

@@ -5,6 +5,7 @@ import pytest
 from core import config
 from core.config import Config, Downloads, changed, load, set_value, set_values
 from core.errors import InvalidRequest, StorageFailed
+from core.schema import LoadOptions
 
 
 def test_nothing_written_means_all_defaults(tmp_path: Path) -> None:
@@ -159,3 +160,33 @@ def test_every_setting_has_its_reason() -> None:
         body = source.split(f"class {section.capitalize()}:")[1].split("\n@dataclass")[0]
         after = body.split(f"\n    {key}:")[1].split("\n", 1)[1].lstrip()
         assert after.startswith('"""'), f"{section}.{key} has no docstring"
+
+
+def test_how_single_models_are_loaded_is_read_by_their_name(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        '[models."Qwen/Qwen3-8B-GGUF:Q4_K_M"]\ncontext_length = 4096\nkv_cache_type = "q8_0"\n'
+        '[models."a/b"]\nengine = "mlx"\n'
+    )
+    settings, problems = load(path, {})
+    assert not problems
+    assert settings.models == {
+        "Qwen/Qwen3-8B-GGUF:Q4_K_M": LoadOptions(context_length=4096, kv_cache_type="q8_0"),
+        "a/b": LoadOptions(engine="mlx"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[models]\n"a/b" = 3\n', "written as a table"),
+        ('[models."a/b"]\nctx = 3\n', "'ctx'"),
+        ('[models."a/b"]\nthreads = 1000\n', "from 1 to 512"),
+    ],
+)
+def test_a_bad_option_of_a_model_is_named_with_it(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    settings, (problem,) = load(path, {})
+    assert settings.models == {}
+    assert says in problem.message

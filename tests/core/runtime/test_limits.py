@@ -5,7 +5,9 @@ from typing import Any, cast
 import pytest
 
 from core.errors import InvalidRequest
-from core.runtime.limits import GENERATE, LOAD, check_load, check_request, check_text
+from core.options import LIMITS as LOAD
+from core.options import check as check_load
+from core.runtime.limits import GENERATE, check_request, check_text
 from core.schema import GenerateRequest, LoadOptions
 
 

@@ -1,0 +1,96 @@
+"""What a load would do, before it does it, and what earlier ones came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from core.schema.errors import ErrorInfo
+from core.schema.memory import Forecast
+from core.schema.models import Engine
+from core.schema.runtime import LoadOptions
+
+OptionOrigin = Literal["default", "catalog", "config", "last use", "request", "fit"]
+"""Who said what an option is, each outranking the one before it: modeldeck, the built-in catalog,
+the configuration, the last use of this model, whoever asks; `fit` is a context that was chosen for
+what is free."""
+
+LoadVerdict = Literal["fits", "fits after unloading", "too large", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eviction:
+    """A loaded model that would be unloaded to make room."""
+
+    instance_id: str
+    unique: str
+    bytes: int
+    """Of system memory, what comes back."""
+    gpu_bytes: int = 0
+    """Of the GPU's own memory, what comes back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """A way to load this model, or one like it, that has room now."""
+
+    what: str
+    """In words that can be followed: `context 4096`, `Q3_K_M`."""
+    unique: str
+    """The model to load."""
+    context_length: int | None
+    total_bytes: int
+    exact: bool
+    """Whether the engine planned it; else its size was put in place of this model's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """What a load would do now."""
+
+    model_id: str
+    unique: str
+    engine: Engine
+    options: LoadOptions
+    """In full, as the engine would get them."""
+    origins: dict[str, OptionOrigin] = field(default_factory=dict)
+    """Of each option that somebody said, who did."""
+    verdict: LoadVerdict
+    forecast: Forecast | None
+    """None where the load cannot be planned; `refusal` or `warnings` say why."""
+    available_bytes: int | None = None
+    """Memory of the machine that is free now, the reserve included."""
+    reserve_bytes: int = 0
+    """Of that, what is kept for the system."""
+    budget_left_bytes: int | None = None
+    """What the memory budget leaves; None where none is set."""
+    gpu_available_bytes: int | None = None
+    """Free memory of the GPUs; None where there is none, or it is the machine's own."""
+    evictions: tuple[Eviction, ...] = ()
+    """What is unloaded first, the first first."""
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was decided and why, such as a context length that was chosen for what is free."""
+    alternatives: tuple[Alternative, ...] = ()
+    """What would have room, where this has not."""
+    refusal: ErrorInfo | None = None
+    """Why the load is refused, with the numbers and what to try; None where it is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRecord:
+    """A load that was: what it was forecast to take, and what it took."""
+
+    at: str
+    """When it ended: ISO 8601, UTC."""
+    unique: str
+    engine: Engine
+    version: str | None = None
+    """Of the engine."""
+    architecture: str | None = None
+    context_length: int | None = None
+    used_tokens: int | None = None
+    """The most of the context that a request filled: what was not used was not all taken."""
+    forecast: Forecast
+    peak_bytes: int
+    """The most that its process held."""
