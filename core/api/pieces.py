@@ -8,7 +8,7 @@ are, and where, is read from `pieces.json`; `OPERATIONS` says what each does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from core.api import pieces_model
+from core.api.pieces_clients import PLACEHOLDERS
 from core.api.pieces_model import Document, Version, checked, for_sdk, is_cloud, sdk_version
 from core.api.pieces_progress import Followers, newest, phase, present_frame
 from core.api.pieces_schema import DOCUMENT, check
@@ -51,7 +52,9 @@ Status = tuple[bool, bool, int | None]
 class Catalog:
     """Models as encoded documents, each made again only when what it says has changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: Sequence[Model] = ()) -> None:
+        """`more` are entries that are listed besides those of the State, and last."""
+        self.more = {model.id: model for model in more}
         self._parts: dict[str, tuple[Model, Status, Document, bytes]] = {}
         self._lists: dict[Version | None, bytes] = {}
         self._state: tuple[object, object, object] = (None, None, None)
@@ -64,7 +67,8 @@ class Catalog:
         if version not in self._lists:
             if len(self._lists) >= LISTS_KEPT:
                 self._lists.clear()
-            parts = [self.one(state, model, version) for model in state.models.values()]
+            models = [*state.models.values(), *self.more.values()]
+            parts = [self.one(state, model, version) for model in models]
             self._lists[version] = b'{"iterable":[' + b",".join(parts) + b"]}"
         return self._lists[version]
 
@@ -100,15 +104,15 @@ class Catalog:
         self._running = frozenset(job.model_id for job in jobs)
         loaded = [i for i in state.instances.values() if i.state in LOADED]
         self._instances = {instance.model_id: instance for instance in loaded}
-        for gone in self._parts.keys() - state.models.keys():
+        for gone in self._parts.keys() - state.models.keys() - self.more.keys():
             del self._parts[gone]
 
 
 class Desk:
     """What the operations keep for one core."""
 
-    def __init__(self) -> None:
-        self.catalog = Catalog()
+    def __init__(self, deck: Deck) -> None:
+        self.catalog = Catalog(PLACEHOLDERS if deck.config.api.pieces_clients else ())
         self.followers = Followers()
 
 
@@ -118,12 +122,12 @@ _desks: WeakKeyDictionary[Deck, Desk] = WeakKeyDictionary()
 def _desk(deck: Deck) -> Desk:
     desk = _desks.get(deck)
     if desk is None:
-        desk = _desks[deck] = Desk()
+        desk = _desks[deck] = Desk(deck)
     return desk
 
 
 def _find(deck: Deck, key: str) -> Model:
-    model = deck.state.models.get(key)
+    model = deck.state.models.get(key) or _desk(deck).catalog.more.get(key)
     if model is None:
         raise NotFound(f"There is no model {key[:100]!r}.", "GET /models lists them.")
     return model
@@ -370,6 +374,7 @@ def _route(method: str, path: str, operation: Mapping[str, Any]) -> Route:
         summary=operation["summary"],
         tag=operation["tags"][0],
         handler=OPERATIONS[name],
+        of_state=OPERATIONS[name] in (list_models, get_model),
         socket=progress_socket if "101" in responses else None,
         body=_schema(body) if body else None,
         answer=_schema(responses["200"]) if "200" in responses else None,

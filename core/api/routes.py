@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api import machines, native, ollama, openai, pieces, tokens, wellknown
+from core.api import (
+    machines,
+    native,
+    ollama,
+    openai,
+    pieces,
+    pieces_clients,
+    tokens,
+    undo,
+    wellknown,
+)
 from core.api.metrics import CONTENT_TYPE, get_metrics
 from core.api.openapi import document
 from core.api.router import Route
@@ -26,11 +36,13 @@ async def get_openapi(deck: Deck, request: Request) -> Response:
 
 ROUTES: tuple[Route, ...] = (
     *pieces.ROUTES,
+    *pieces_clients.ROUTES,
     *native.ROUTES,
     *machines.ROUTES,
     *openai.ROUTES,
     *ollama.ROUTES,
     *tokens.ROUTES,
+    *undo.ROUTES,
     *wellknown.ROUTES,
     Route(
         method="GET",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from core.api.pieces_clients import SPEAKS
 from core.api.router import Route
 from core.api.wire import Request, Response, json_response, text_response
 
@@ -26,8 +27,12 @@ def well_known_health(deck: Deck, request: Request) -> Response:
 
 
 def well_known_version(deck: Deck, request: Request) -> Response:
-    """The version as plain `x.y.z`: clients split it at the dots."""
-    return text_response(deck.state.host.version.partition("+")[0])
+    """The version as plain `x.y.z`: clients split it at the dots.
+
+    With `api.pieces_clients` it is the one that the documented API's own programs ask for.
+    """
+    own = deck.state.host.version.partition("+")[0]
+    return text_response(SPEAKS if deck.config.api.pieces_clients else own)
 
 
 ROUTES = (

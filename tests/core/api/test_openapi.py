@@ -14,6 +14,7 @@ from core.api import native, openai, pieces, wellknown
 from core.api.openapi import document
 from core.api.pieces_schema import DOCUMENT
 from core.api.routes import ROUTES
+from core.config import Config
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,8 @@ def test_every_reference_leads_somewhere(made: dict[str, Any]) -> None:
 
 async def test_it_is_served(serve: Callable[..., Any]) -> None:
     host = SimpleNamespace(version="7.8.9+local", id="an-id")
-    served = await serve(deck=SimpleNamespace(state=SimpleNamespace(host=host)))
+    deck = SimpleNamespace(state=SimpleNamespace(host=host), config=Config())
+    served = await serve(deck=deck)
     ask = "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     answer = await served.ask(ask.format("/openapi.json").encode())
     assert msgspec.json.decode(answer.body)["info"]["version"] == "7.8.9+local"
