@@ -188,13 +188,19 @@ class Connection(asyncio.Protocol):
         route = exchange.route
         assert route is not None
         assert route.handler is not None
+        state = self._site.deck.state if route.of_state else None
+        if state is not None and exchange.settled is not None and exchange.settled[0] is state:
+            self._after(exchange, self._answers.whole(exchange, exchange.settled[1]))
+            return
         try:
             answer = route.handler(self._site.deck, request)
         except Exception as error:
             answer = failed(error, exchange)
         if isinstance(answer, Response):
             if not self._site.content.is_slow(answer, exchange.head):
-                self._reply(exchange, answer)
+                settled = self._site.content.settled(answer, exchange.head)
+                exchange.settled = (state, settled) if state is not None else None
+                self._after(exchange, self._answers.whole(exchange, settled))
                 return
             answer = _already(answer)
         if not self._enter(exchange):

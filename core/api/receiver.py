@@ -30,6 +30,7 @@ from core.errors import (
     ShuttingDown,
     TooLarge,
 )
+from core.state import State
 
 SLICE = 16 << 10
 """Bytes given to the parser at a time, so that a long head is noticed while it is still short."""
@@ -51,6 +52,8 @@ class Exchange:
     """None where it was refused before that was known."""
     failure: Response | None = None
     """Set when it is refused; no handler sees it then."""
+    settled: tuple[State, Response] | None = None
+    """What it was answered with, and of which State that told: for when it is repeated."""
     id: str = ""
     began: float = field(default_factory=time.perf_counter)
     keep_alive: bool = False

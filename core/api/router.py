@@ -76,6 +76,8 @@ class Route:
     need: Need | None = None
     """What a token must be for; None for `read` where it is GET, `infer` for the other tools' APIs,
     else `manage`."""
+    of_state: bool = False
+    """Whether the answer follows from State and the request alone, and may be given again."""
     cancel_when_gone: bool = False
     """Whether the handler is cancelled when the client goes away. Streams and sockets always are;
     an action that changes something must run to its end."""

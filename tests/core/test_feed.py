@@ -69,3 +69,49 @@ async def test_batches_wait_for_news() -> None:
         put(feed, "a")
         assert [item.seq for item in await waiting] == [1]
         await batches.aclose()
+
+
+async def test_who_keeps_up_is_handed_events_at_once_and_in_order() -> None:
+    feed = make_feed()
+    taken: list[int] = []
+    free = True
+
+    def take(event: Event) -> bool:
+        if free:
+            taken.append(event.seq)
+        return free
+
+    with feed.subscribe(take_now=take) as subscription:
+        put(feed, "a")  # the State that comes first tells of it
+        batches = subscription.batches()
+        (first,) = await anext(batches)
+        assert isinstance(first, State)
+        put(feed, "b")  # nobody waits for events yet
+        waiting = asyncio.ensure_future(anext(batches))
+        assert [item.seq for item in await waiting] == [2]
+        waiting = asyncio.ensure_future(anext(batches))
+        await asyncio.sleep(0)
+        put(feed, "c")
+        put(feed, "d")
+        assert taken == [3, 4]
+        free = False
+        put(feed, "e")
+        free = True
+        put(feed, "f")  # not ahead of the one before it
+        assert taken == [3, 4]
+        assert [item.seq for item in await waiting] == [5, 6]
+        await batches.aclose()
+
+
+async def test_with_a_rate_nothing_is_handed_over_at_once() -> None:
+    feed = make_feed()
+    taken: list[Event] = []
+    with feed.subscribe(1000, take_now=lambda event: bool(taken.append(event)) or True) as one:
+        batches = one.batches()
+        await anext(batches)
+        waiting = asyncio.ensure_future(anext(batches))
+        await asyncio.sleep(0.01)
+        put(feed, "a")
+        assert [item.seq for item in await waiting] == [1]
+        await batches.aclose()
+    assert taken == []

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from core import tokens as module
+from core.errors import Conflict, InvalidRequest, NotFound
+from core.schema import TOKEN_SECRET, Token
+from core.store import Store
+from core.tokens import MOST, Tokens
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(tmp_path / "db.sqlite3")
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def tokens(store: Store) -> Tokens:
+    tokens = Tokens(store)
+    await tokens.open()
+    return tokens
+
+
+async def test_a_token_is_found_by_its_secret_and_by_nothing_else(tokens: Tokens) -> None:
+    assert not tokens.usable
+    made = await tokens.create("laptop", ["manage", "read", "manage"])
+    assert TOKEN_SECRET.fullmatch(made.secret)
+    assert made.token.scopes == ("manage", "read")
+    assert tokens.usable
+    found = tokens.find(made.secret)
+    assert found is not None
+    assert found.id == made.token.id
+    for wrong in ("", "laptop", made.token.id, made.secret[:-1], f"{made.secret} ", "\udcff"):
+        assert tokens.find(wrong) is None
+
+
+async def test_without_scopes_it_may_look_and_ask(tokens: Tokens) -> None:
+    assert (await tokens.create("a", [])).token.scopes == ("read", "infer")
+
+
+async def test_they_outlast_a_restart_and_tell_when_they_were_used(
+    tokens: Tokens, store: Store
+) -> None:
+    made = await tokens.create("laptop", [])
+    assert tokens.all()[0].last_used_at is None
+    tokens.find(made.secret)
+    used_at = tokens.all()[0].last_used_at
+    assert used_at is not None
+    await tokens.close()
+    after = Tokens(store)
+    await after.open()
+    assert [token.last_used_at for token in after.all()] == [used_at]
+    assert after.find(made.secret) is not None
+
+
+async def test_the_store_never_sees_the_secret(
+    tokens: Tokens, store: Store, tmp_path: Path
+) -> None:
+    secret = (await tokens.create("laptop", [])).secret
+    for file in list(tmp_path.iterdir()):  # noqa: ASYNC240 (a few small files)
+        assert secret.encode() not in file.read_bytes()
+        assert secret.removeprefix("mdk_").encode() not in file.read_bytes()
+
+
+async def test_revoking_takes_it_away_at_once_and_tells(tokens: Tokens, store: Store) -> None:
+    told: list[Token] = []
+    tokens.on_revoked(told.append)
+    first = await tokens.create("first", [])
+    second = await tokens.create("second", [])
+    await tokens.revoke("first")
+    await tokens.revoke(second.token.id)
+    assert tokens.find(first.secret) is None
+    assert [token.name for token in told] == ["first", "second"]
+    assert await store.documents("tokens") == []
+    with pytest.raises(NotFound, match="token list"):
+        await tokens.revoke("first")
+
+
+async def test_an_expired_one_is_listed_and_opens_nothing(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await tokens.create("short", [], 60)
+    assert made.token.expires_at is not None
+    assert tokens.find(made.secret) is not None
+
+    class Later(module.datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> module.datetime:  # type: ignore[override]  # one zone
+            return super().now(module.UTC) + module.timedelta(seconds=61)
+
+    monkeypatch.setattr(module, "datetime", Later)
+    assert tokens.find(made.secret) is None
+    assert not tokens.usable
+    assert [token.name for token in tokens.all()] == ["short"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "-a", "a b", "a\nb", "é", "x" * 64, "../a", "a=b", "token=x who=root"]
+)
+async def test_a_name_is_fit_for_a_log(tokens: Tokens, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="name"):
+        await tokens.create(name, [])
+
+
+@pytest.mark.parametrize("expires_s", [0.5, 1e12, float("nan")])
+async def test_a_time_that_makes_no_sense_is_refused(tokens: Tokens, expires_s: float) -> None:
+    with pytest.raises(InvalidRequest, match="years"):
+        await tokens.create("a", [], expires_s)
+
+
+async def test_names_are_told_apart_and_there_is_an_end(tokens: Tokens) -> None:
+    await tokens.create("a", [])
+    with pytest.raises(Conflict, match="already"):
+        await tokens.create("a", [])
+    for number in range(MOST - 1):
+        await tokens.create(f"t{number}", [])
+    with pytest.raises(Conflict, match="Revoke"):
+        await tokens.create("one-more", [])
