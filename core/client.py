@@ -52,6 +52,7 @@ from core.schema import (
     Settings,
     Summary,
     Token,
+    Undoable,
     UnloadReceipt,
     Verification,
 )
@@ -256,6 +257,16 @@ class Client:
         body = _selected(what) | {"force": force}
         answer = await self._connection.json("POST", "/deck/cache/delete", body, timeout_s=None)
         return record(DeletionReceipt, answer)
+
+    async def undoable(self) -> list[Undoable]:
+        """What can be taken back at no cost, newest first."""
+        answer = await self._connection.json("GET", "/deck/undo")
+        return record(list[Undoable], _list(answer, "actions"))
+
+    async def undo(self, key: str | None = None) -> Undoable:
+        """Take an action back, the newest without a key. Raises NotFound, Conflict."""
+        answer = await self._connection.json("POST", "/deck/undo", {"id": key})
+        return record(Undoable, answer)
 
     # Tokens: over the Unix socket only
 

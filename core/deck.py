@@ -16,6 +16,7 @@ from contextlib import (
     AsyncExitStack,
 )
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -50,6 +51,7 @@ from core.schema import (
     Settings,
     TextVector,
     Token,
+    Undoable,
     UnloadReceipt,
     Verification,
 )
@@ -237,7 +239,9 @@ class Deck:
             if not model.local:
                 what = CacheSelection(models=(model.id,), every_revision=True)
                 await self._parts.removal.delete(what, force=True)
-            await self._parts.library.delete(model_id)
+            entry = await self._parts.library.delete(model_id)
+            back = partial(self._parts.library.restore, entry)
+            self._parts.undo.offer(f"took {entry.name} off the list", back)
 
     # Downloads
 
@@ -254,7 +258,14 @@ class Deck:
     ) -> Download:
         """Stop a download; what arrived stays for the next one, unless `discard`."""
         async with self._parts.audit.action(origin, "cancel", download_id):
-            return await self._parts.downloads.cancel(download_id, discard=discard)
+            downloads = self._parts.downloads
+            before = downloads.jobs.get(download_id)
+            job = await downloads.cancel(download_id, discard=discard)
+            was_going = before is not None and before.state not in ("canceled", "failed")
+            if job.state == "canceled" and was_going and not discard:
+                back = partial(downloads.resume, download_id)
+                self._parts.undo.offer(f"called the download of {job.unique} off", back)
+            return job
 
     async def pause_download(self, download_id: str, origin: str) -> Download:
         """Stop a download until it is resumed."""
@@ -269,7 +280,10 @@ class Deck:
     async def remove_download(self, download_id: str, origin: str) -> None:
         """Take an ended download off the list."""
         async with self._parts.audit.action(origin, "forget", download_id):
-            await self._parts.fetching.forget(download_id)
+            job = await self._parts.fetching.forget(download_id)
+            if job is not None:
+                back = partial(self._parts.downloads.restore, job)
+                self._parts.undo.offer(f"cleared the download of {job.unique}", back)
 
     async def move_download(self, download_id: str, to: QueueMove, origin: str) -> Download:
         """Let a download come sooner or later; it runs when it is among the first."""
@@ -339,6 +353,15 @@ class Deck:
             self._parts.upkeep.forget(receipt.model_ids)
             await self._parts.vitals.count_disk()
             return receipt
+
+    def undoable(self) -> tuple[Undoable, ...]:
+        """What can be taken back at no cost, newest first, for as long as the core runs."""
+        return self._parts.undo.steps
+
+    async def undo(self, key: str | None, origin: str) -> Undoable:
+        """Take an action back, the newest without a key. Raises NotFound, Conflict."""
+        async with self._parts.audit.action(origin, "undo", key or "the newest"):
+            return await self._parts.undo.undo(key)
 
     # Runtime
 

@@ -9,10 +9,11 @@ from typing import Any
 from core import safetensors
 from core.catalog import gguf, listing
 from core.catalog.variants import find as find_variant
+from core.catalog.variants import variants
 from core.errors import InvalidRequest, NotFound
 from core.log import now
-from core.names import DEFAULT_ENDPOINT, HubName, LocalPath, parse_unique
-from core.schema import Format, Model, ModelSeed, Repository, Variant, model_id
+from core.names import DEFAULT_ENDPOINT, HubName, LocalPath, UrlName, parse_unique
+from core.schema import Format, Model, ModelSeed, RepoFile, Repository, Variant, model_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,50 @@ def hub_name(ref: str, endpoint: str = DEFAULT_ENDPOINT) -> HubName | None:
     return name if isinstance(name, HubName) else None
 
 
+def url_name(ref: str, endpoint: str = DEFAULT_ENDPOINT) -> UrlName | None:
+    """What a unique name means outside the Hub; None for anything else."""
+    if not ref.strip().lower().startswith(("https://", "http://")):
+        return None
+    try:
+        name = parse_unique(ref, endpoint)
+    except InvalidRequest:
+        return None
+    return name if isinstance(name, UrlName) else None
+
+
+def url_variant(name: UrlName, file: RepoFile) -> Variant:
+    """The one choice there is at a URL."""
+    found = variants(name.repo, [file])
+    return Variant(
+        unique=name.unique,
+        label=None,
+        format="gguf",
+        quantization=found[0].quantization if found else None,
+        files=(file,),
+        size_bytes=file.size_bytes,
+    )
+
+
+def from_url(at: UrlName, size_bytes: int | None = None, **base: Any) -> Model:
+    """The entry of a file at a URL."""
+    file = RepoFile(path=at.file, size_bytes=size_bytes or 0, blob="0" * 64, lfs=True)
+    return Model(
+        id=model_id(at.unique),
+        unique=at.unique,
+        format="gguf",
+        quantization=url_variant(at, file).quantization,
+        size_bytes=size_bytes,
+        size_exact=size_bytes is not None,
+        **{
+            "name": at.file[: -len(".gguf")],
+            "custom": True,
+            "source": "custom",
+            "created_at": now(),
+            **base,
+        },
+    )
+
+
 def from_variant(repository: Repository, variant: Variant) -> Model:
     """The entry of a variant that somebody asked for by name."""
     return Model(
@@ -107,12 +152,10 @@ def from_seed(seed: ModelSeed, endpoint: str) -> Model:
     place = parse_unique(seed.unique, endpoint)
     if isinstance(place, LocalPath):
         return _from_path(place, seed, base)
-    if not isinstance(place, HubName):
-        raise InvalidRequest(
-            f"{seed.unique} is not on the Hub in use.",
-            "Give owner/repo:VARIANT, owner/repo, hf://owner/repo/file, a file's URL on the Hub, or"
-            " an absolute path.",
-        )
+    if isinstance(place, UrlName):
+        if seed.name:
+            base["name"] = seed.name
+        return from_url(place, None, **base)
     unique = place.unique
     mlx = place.label is None and place.file is None and "gguf" not in place.repo.casefold()
     return Model(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from core.downloads.parts import ACTIVE
+from core.downloads.parts import ACTIVE, Job
 from core.downloads.queue import Downloads
-from core.errors import NotFound
+from core.errors import Corrupt, NotFound
 from core.feed import Feed
 from core.library import Library, Selection
 from core.schema import Download, Model
@@ -50,13 +50,22 @@ class Fetching:
             await self.forget(job.id)
         selection = await self._ask_hub(self._library.selection(model))
         return await self._downloads.start(
-            model, selection.revision, selection.files, ref=selection.ref
+            model,
+            selection.revision,
+            selection.files,
+            ref=selection.ref,
+            repo=selection.repo,
+            url=selection.url,
         )
 
-    async def forget(self, download_id: str) -> None:
-        """Take an ended download off the list, with what is left of it."""
-        await self._downloads.remove(download_id)
+    async def forget(self, download_id: str) -> Job | None:
+        """Take an ended download off the list, with what is left of it.
+
+        Returns the job where nothing was lost with it, for `Downloads.restore`.
+        """
+        job = await self._downloads.remove(download_id)
         self._feed.commit(DownloadRemoved, id=download_id)
+        return job
 
     async def drop(self, model: Model) -> None:
         """Cancel whatever of a model is not complete, and delete what arrived."""
@@ -66,6 +75,10 @@ class Fetching:
 
 
 def _can_go_on(job: Download) -> bool:
-    """Whether what arrived of an ended job is of use: not when its files are gone from the Hub."""
-    gone = job.error is not None and job.error.code == NotFound.code
-    return job.state != "completed" and not gone
+    """Whether what arrived of an ended job is of use: not when its files are gone from the Hub.
+
+    What is at a URL may be other content by now, so a job that found that begins anew.
+    """
+    code = job.error.code if job.error is not None else ""
+    is_gone = code == NotFound.code or (code == Corrupt.code and job.url is not None)
+    return job.state != "completed" and not is_gone

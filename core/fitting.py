@@ -132,9 +132,7 @@ class Fitting:
             return options, await self._planned(key, Path(model.path), options)
         selection = await self._library.selection(model)
         parts = [f for f in selection.files if f.path != selection.variant.projector]
-        headers = [
-            await self._hub.read_header(selection.repo, selection.revision, part) for part in parts
-        ]
+        headers = [await self._library.read_header(selection, part) for part in parts]
         source = tuple(
             HeaderFile(name=part.path, key=part.blob, data=data, size=part.size_bytes)
             for part, (_, data) in zip(parts, headers, strict=True)

@@ -7,22 +7,32 @@ whatever tool, and asks the Hub only when a repository is named that it does not
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from core.catalog import builtin, listing
+from core.catalog import builtin, gguf, listing
+from core.catalog.header import Header
 from core.catalog.hub import Hub
 from core.catalog.variants import variants
-from core.entries import Facts, choose, from_seed, from_variant, hub_name, is_of, read_facts
-from core.errors import Conflict, DeckError, InvalidRequest, NotFound
+from core.downloads.source import Source
+from core.entries import (
+    choose,
+    from_seed,
+    from_url,
+    from_variant,
+    hub_name,
+    is_of,
+    url_name,
+    url_variant,
+)
+from core.errors import Conflict, InvalidRequest, NotFound
 from core.feed import Feed
 from core.names import is_commit
 from core.runtime.platforms import preferred_format
@@ -36,10 +46,9 @@ from core.schema import (
     Variant,
     model_id,
 )
+from core.shelf import Shelf
 from core.state import ModelChanged, ModelRemoved
 from core.store import Store
-
-logger = logging.getLogger(__name__)
 
 CHANGEABLE = frozenset(
     {"name", "description", "version", "parameters", "quantization", "context_length", "size_bytes"}
@@ -58,6 +67,8 @@ class Selection:
     ref: str | None
     """The branch or tag that led to it; None where a commit was named."""
     variant: Variant
+    url: str | None = None
+    """Where its one file is, when that is not on the Hub."""
 
     @property
     def files(self) -> tuple[RepoFile, ...]:
@@ -74,22 +85,21 @@ class Library:
         feed: Feed,
         store: Store,
         hub: Hub,
-        scan: Callable[[], tuple[CachedSnapshot, ...]],
-        cache_root: Path,
+        source: Source,
+        roots: Sequence[Path],
     ) -> None:
+        """`roots` are the folders that hold models."""
         self._feed = feed
         self._store = store
         self._hub = hub
-        self._scan = scan
-        self._cache_root = cache_root
+        self._source = source
+        self._shelf = Shelf(roots)
         self._builtin = builtin.load()
         self._added: dict[str, Model] = {}
-        self._facts: dict[tuple[str, int, int], Facts] = {}
         self._signature: object = None
         self._looking = asyncio.Lock()
         self._cached: list[Model] = []
         self._engines: dict[Format, Engine] = {}
-        self.snapshots: tuple[CachedSnapshot, ...] = ()
 
     async def open(self) -> None:
         """Read what people added, and look at the cache once."""
@@ -102,16 +112,16 @@ class Library:
         """Bring `State.models` up to what is on disk, if anything there changed."""
         async with self._looking:
             paths = [m.path for m in self._added.values() if m.local and m.path]
-            signature = await asyncio.to_thread(_signature, self._cache_root, paths)
+            signature = await asyncio.to_thread(self._shelf.signature, paths)
             if force or signature != self._signature:
-                self.snapshots, found = await asyncio.to_thread(self._read_disk)
+                found = await asyncio.to_thread(self._shelf.read)
                 self._signature = signature
                 self._publish(found)
 
-    def _read_disk(self) -> tuple[tuple[CachedSnapshot, ...], list[Model]]:
-        snapshots = tuple(listing.newest_first(self._scan()))
-        found = [model for s in snapshots for model in listing.from_snapshot(s)]
-        return snapshots, [self._with_facts(model) for model in found]
+    @property
+    def snapshots(self) -> tuple[CachedSnapshot, ...]:
+        """What is on disk, as of the last look: of each repository the newest first."""
+        return self._shelf.snapshots
 
     def set_engines(self, engines: Mapping[Format, Engine]) -> None:
         """Say which engine loads which format on this machine."""
@@ -122,7 +132,7 @@ class Library:
         """Commit every difference between what is known and what State says."""
         if cached is not None:
             self._cached = cached
-        added = [self._with_presence(model) for model in self._added.values()]
+        added = [self._shelf.found(model) for model in self._added.values()]
         wanted = listing.merge(self._builtin, added, self._cached)
         for key in [key for key in self._feed.state.models if key not in wanted]:
             self._feed.commit(ModelRemoved, id=key)
@@ -131,40 +141,6 @@ class Library:
             model = entry if entry.engine == engine else replace(entry, engine=engine)
             if self._feed.state.models.get(key) != model:
                 self._feed.commit(ModelChanged, model=model)
-
-    def _with_presence(self, model: Model) -> Model:
-        """An added model with whether its files are there, where `listing.merge` cannot tell."""
-        if model.local and model.path is not None:
-            return replace(model, downloaded=os.path.exists(model.path))
-        name = hub_name(model.unique)
-        if name is None or name.file is None:
-            return model
-        for snapshot in self.snapshots:
-            if snapshot.repo == name.repo and any(f.path == name.file for f in snapshot.files):
-                path = os.path.join(snapshot.folder, *name.file.split("/"))
-                return replace(model, downloaded=True, path=path, revision=snapshot.revision)
-        return model
-
-    def _with_facts(self, model: Model) -> Model:
-        """The model with what its header on disk says; a bad header adds nothing, loading tells."""
-        if model.path is None:
-            return model
-        try:
-            stat = os.stat(model.path)
-            key = (model.path, stat.st_size, stat.st_mtime_ns)
-            if key not in self._facts:
-                self._facts[key] = read_facts(Path(model.path), model.format)
-        except (OSError, DeckError) as error:
-            logger.info("%s: the header cannot be read: %s", model.unique, error)
-            return model
-        facts = self._facts[key]
-        return replace(
-            model,
-            context_length=facts.context_length or model.context_length,
-            architecture=facts.architecture or model.architecture,
-            parameters=model.parameters or facts.parameters,
-            usage=model.usage or (("embedding",) if facts.embedding else ("chat",)),
-        )
 
     def find(self, ref: str) -> Model:
         """The model with this id, unique name or short name. Raises NotFound or Ambiguous."""
@@ -182,9 +158,14 @@ class Library:
         return self._feed.state.models[model.id]
 
     async def look_up(self, ref: str) -> Model:
-        """As `find`; a Hub name that is not listed is asked of the Hub, and not added."""
+        """As `find`; a Hub name or a URL that is not listed is asked for there, and not added."""
         if (model := listing.known(self._feed.state.models, ref, self._preferred)) is not None:
             return model
+        if (at := url_name(ref, self._hub.endpoint)) is not None:
+            if (model := self._feed.state.models.get(model_id(at.unique))) is not None:
+                return model
+            _, file = (await self._source.look(at.url)).listed(at)
+            return replace(from_url(at, file.size_bytes), engine=self._engines.get("gguf"))
         name = hub_name(ref, self._hub.endpoint)
         if name is None:
             return self.find(ref)  # which says what was meant
@@ -195,7 +176,19 @@ class Library:
         return replace(from_variant(repository, variant), engine=self._engines.get(variant.format))
 
     async def selection(self, model: Model) -> Selection:
-        """The files of a model as the Hub has them now. Raises NotFound, Gated, HubUnavailable."""
+        """The files of a model as the Hub, or its URL, has them now.
+
+        Raises NotFound, Gated, HubUnavailable; for a URL Forbidden, InvalidRequest, Corrupt too.
+        """
+        if (at := url_name(model.unique)) is not None:
+            revision, file = (await self._source.look(at.url)).listed(at)
+            return Selection(
+                repo=at.repo,
+                revision=revision,
+                ref="main",
+                variant=url_variant(at, file),
+                url=at.url,
+            )
         name = hub_name(model.unique)
         if name is None or model.repo is None:
             raise NotFound(
@@ -212,10 +205,20 @@ class Library:
             variant=variant,
         )
 
+    async def read_header(self, selection: Selection, file: RepoFile) -> tuple[Header, bytes]:
+        """The header of a GGUF file that is not here, and its bytes. Raises as `selection`."""
+        if (url := selection.url) is None:
+            return await self._hub.read_header(selection.repo, selection.revision, file)
+        return await gguf.read_remote(partial(self._source.read, url), file.size_bytes)
+
     def files(self, model: Model, *, every_revision: bool) -> Iterator[tuple[str, list[str]]]:
         """Where a downloaded model's files are in the cache: revisions, each with their paths."""
+        at = url_name(model.unique)
         for snapshot in self.snapshots:
-            if snapshot.repo == model.repo and (
+            if at is not None and snapshot.repo == at.repo:
+                if every_revision or snapshot.revision == model.revision:
+                    yield snapshot.revision, [file.path for file in snapshot.files]
+            elif snapshot.repo == model.repo and (
                 every_revision or snapshot.revision == model.revision
             ):
                 files = [
@@ -301,12 +304,21 @@ class Library:
         place = ("unique", "format", "repo", "path", "local", "downloaded", "quantization")
         return replace(model, **{name: getattr(fresh, name) for name in place})
 
-    async def delete(self, key: str) -> None:
-        """Take a custom model off the list; its files are not touched."""
-        model = self.custom(key)
-        self._added.pop(model.id)
+    async def delete(self, key: str) -> Model:
+        """Take a custom model off the list; its files are not touched. Returns it as it was added.
+
+        `restore` puts it back.
+        """
+        model = self._added.pop(self.custom(key).id)
         await self._store.remove("models", model.id)
         self._publish()
+        return model
+
+    async def restore(self, model: Model) -> None:
+        """Put a model back on the list that `delete` took off. Raises Conflict for a duplicate."""
+        named = model.unique if not model.unique.startswith("custom:") else None
+        self._refuse_duplicate(model, named)
+        await self._add(model)
 
     def custom(self, key: str) -> Model:
         """The custom model with this id. Raises NotFound, or Conflict for any other."""
@@ -324,26 +336,3 @@ class Library:
         self._added[model.id] = model
         await self._store.put("models", model.id, msgspec.json.encode(model))
         self._publish()
-
-
-def _signature(root: Path, paths: list[str]) -> object:
-    """Something that differs when files came or went: the times of the folders that list them."""
-    seen: list[tuple[str, int]] = []
-
-    def note(path: str | os.PathLike[str]) -> bool:
-        try:
-            seen.append((os.fspath(path), os.stat(path).st_mtime_ns))
-        except OSError:
-            return False
-        return True
-
-    for path in paths:
-        note(path)
-    if note(root):
-        for repo in root.glob("models--*"):
-            note(repo / "refs")
-            note(repo / "blobs")
-            if note(repo / "snapshots"):
-                for folder, _, _ in os.walk(repo / "snapshots"):
-                    note(folder)
-    return seen

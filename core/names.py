@@ -9,6 +9,7 @@ gives the name back unchanged, or raises InvalidRequest saying what is wrong wit
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 import unicodedata
@@ -90,14 +91,45 @@ class LocalPath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlName:
-    """A GGUF file at an https URL that is not the Hub's."""
+    """A GGUF file at a URL that is not the Hub's."""
 
     url: str
+    """Without a fragment."""
+    sha256: str | None = None
+    """What the content must be, where the name says it: `#sha256=` and 64 digits."""
 
     @property
     def unique(self) -> str:
-        """The URL."""
-        return self.url
+        """The URL, with the hash where there is one."""
+        return f"{self.url}#sha256={self.sha256}" if self.sha256 else self.url
+
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return posixpath.basename(unquote(urlsplit(self.url).path))
+
+    @property
+    def repo(self) -> str:
+        """What stands for a repository where its files lie: one for each URL."""
+        host = _slug(urlsplit(self.url).hostname or "")
+        stem = _slug(self.file[: -len(".gguf")])
+        digest = hashlib.sha256(self.url.encode()).hexdigest()[:12]
+        return f"{WEB_OWNER}/{host}-{stem}-{digest}"
+
+
+WEB_OWNER = "_web"
+"""Owner of what comes from URLs. No name on the Hub begins with `_`."""
+
+
+def is_web(repo: str) -> bool:
+    """Whether this stands for a URL, and is no repository of the Hub."""
+    return repo.startswith(f"{WEB_OWNER}/")
+
+
+def _slug(text: str) -> str:
+    """The text as a part of a repository's name."""
+    plain = re.sub(r"[^A-Za-z0-9_.]+", "-", text)
+    return re.sub(r"\.{2,}", ".", plain)[:40].strip("-.") or "x"
 
 
 def check_repo(text: str) -> str:
@@ -270,10 +302,20 @@ def _url(name: str, endpoint: str) -> HubName | UrlName:
             file=_model_file(file),
             revision=None if revision == "main" else check_revision(revision),
         )
-    if url.scheme != "https":
+    if url.scheme not in ("https", "http"):
         raise InvalidRequest("only https URLs are taken.")
     _model_file(posixpath.basename(unquote(url.path)))
-    return UrlName(url=url._replace(fragment="").geturl())
+    return UrlName(url=url._replace(fragment="").geturl(), sha256=_promise(url.fragment))
+
+
+def _promise(fragment: str) -> str | None:
+    """The SHA-256 that a URL's fragment names; None for no fragment."""
+    if not fragment:
+        return None
+    name, _, digest = fragment.partition("=")
+    if name.lower() != "sha256" or not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+        raise InvalidRequest("what follows the # is not sha256= and 64 hexadecimal digits.")
+    return digest.lower()
 
 
 def _split(text: str) -> SplitResult:

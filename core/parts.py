@@ -16,20 +16,20 @@ from contextlib import (
     AsyncExitStack,
 )
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from core import __version__
 from core.audit import Audit
 from core.budget import Budget
-from core.cache import scan
-from core.cache.layout import Cache
-from core.catalog import token
+from core.cache.shelves import Shelves
+from core.catalog import gguf, token
 from core.catalog.hub import Hub
 from core.config import Config, Problem
 from core.counting import Counters
 from core.downloads.queue import Downloads
-from core.errors import HubUnavailable
+from core.downloads.source import Source
+from core.errors import HubUnavailable, ServerUnavailable
 from core.feed import Feed
 from core.fetching import Fetching
 from core.fitting import Fitting
@@ -60,6 +60,7 @@ from core.state import (
 from core.store import Store
 from core.throttle import Throttle
 from core.tokens import Tokens
+from core.undo import Undo
 from core.upkeep import Upkeep
 from core.vitals import Vitals
 
@@ -75,6 +76,7 @@ class Parts:
         self.log = Log()
         self.store = Store(paths.database)
         self.audit = Audit(self.store)
+        self.undo = Undo()
         self.tokens = Tokens(self.store)
         self.counters = Counters()
         self._problems = problems
@@ -114,7 +116,13 @@ class Parts:
 
     def _open_library(self, stack: AsyncExitStack) -> None:
         config = self.config
-        self.cache = Cache(self.paths.hf_cache)
+        self.cache = Shelves(self.paths.hf_cache, self.paths.files)
+        self.source = Source(
+            config.hub.endpoint,
+            self._read_token,
+            config.downloads.stall_s,
+            trusted_hosts=config.downloads.trusted_hosts,
+        )
         self.hub = Hub(
             config.hub.endpoint, self._read_token, self.paths.cache / "hub", config.hub.timeout_s
         )
@@ -123,8 +131,8 @@ class Parts:
             feed=self.feed,
             store=self.store,
             hub=self.hub,
-            scan=partial(scan.scan, self.cache.root),
-            cache_root=self.cache.root,
+            source=self.source,
+            roots=self.cache.roots,
         )
 
     async def _open_runtime(self, stack: AsyncExitStack) -> None:
@@ -171,10 +179,10 @@ class Parts:
             store=self.store,
             cache=self.cache,
             settings=config.downloads,
-            endpoint=config.hub.endpoint,
-            token=self._read_token,
-            free_bytes=partial(probe.free_disk, self.cache.root),
+            source=self.source,
+            free_bytes=lambda repo: probe.free_disk(self.cache.of(repo).root),
             on_change=self._download_changed,
+            check=_check_gguf,
         )
         self.fetching = Fetching(
             feed=self.feed,
@@ -195,19 +203,20 @@ class Parts:
             feed=self.feed,
             library=self.library,
             downloads=self.downloads,
-            cache_root=self.cache.root,
+            cache=self.cache,
             release=self.release,
+            undo=self.undo,
         )
         self.upkeep = Upkeep(
             feed=self.feed,
             library=self.library,
-            cache_root=self.cache.root,
+            cache=self.cache,
             choose=self.removal.choose,
             spawn=self.spawn,
         )
         self.vitals = Vitals(
             feed=self.feed,
-            cache_root=self.cache.root,
+            roots=self.cache.roots,
             reserve_bytes=self.config.runtime.memory_reserve_bytes,
             sample_engines=self.engines.sample,
             look_at_cache=self.library.look,
@@ -288,6 +297,8 @@ class Parts:
         """The answer to a question to the Hub; that it could not be asked is told in State."""
         try:
             return await question
+        except ServerUnavailable:
+            raise  # it says nothing of the Hub
         except HubUnavailable as error:
             self.note_hub(error.message)
             raise
@@ -304,3 +315,8 @@ class Parts:
             await self.fetching.drop(model)
             if (instance := self.instance_of(model.id)) is not None:
                 await self.engines.unload(instance.id)
+
+
+def _check_gguf(path: Path) -> None:
+    """Raise Corrupt for a file that is not GGUF, or has less than its header says. Blocks."""
+    gguf.check_size(gguf.read(path), path.stat().st_size)

@@ -39,6 +39,8 @@ class Paths:
     log: Path
     hf_home: Path
     hf_cache: Path
+    files: Path
+    """Models that came from URLs: the cache that all tools share knows only the Hub's."""
 
     @property
     def config_file(self) -> Path:
@@ -97,6 +99,7 @@ def locate(environ: Mapping[str, str] = os.environ) -> Paths:
         log=folder("log", dirs.user_log_path),
         hf_home=hf_home,
         hf_cache=_absolute(hf_cache) if hf_cache else hf_home / "hub",
+        files=folder("files", dirs.user_data_path / "files"),
     )
 
 
@@ -104,9 +107,13 @@ def _absolute(path: str) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def make_private(folder: Path) -> Path:
-    """The folder, made if it was missing, that only its owner may enter. Raises OSError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
+def make_private(folder: Path, *, group: bool = False) -> Path:
+    """The folder, made if it was missing, that only its owner may enter, or also its group.
+
+    Raises OSError.
+    """
+    mode = 0o750 if group else 0o700
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o777 & ~mode:
+        folder.chmod(mode)
     return folder

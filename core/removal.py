@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.cache import deletion, scan
-from core.cache.layout import Cache
+from core.cache import deletion, restoring, scan
+from core.cache.shelves import Shelves
 from core.downloads.queue import Downloads
-from core.entries import hub_name
+from core.entries import hub_name, url_name
 from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound
 from core.feed import Feed
 from core.library import Library
@@ -27,6 +27,7 @@ from core.schema import (
     KeptItem,
     Model,
 )
+from core.undo import Undo
 
 Revision = tuple[str, str]
 """Repository and commit."""
@@ -54,15 +55,17 @@ class Removal:
         feed: Feed,
         library: Library,
         downloads: Downloads,
-        cache_root: Path,
+        cache: Shelves,
         release: Callable[[Sequence[Model]], Awaitable[None]],
+        undo: Undo,
     ) -> None:
         """`release` lets go of models' files: downloads are cancelled, instances unloaded."""
         self._feed = feed
         self._library = library
         self._downloads = downloads
-        self._cache_root = cache_root
+        self._cache = cache
         self._release = release
+        self._undo = undo
 
     async def choose(self, what: CacheSelection) -> Chosen:
         """What a selection means. Raises NotFound, Ambiguous, InvalidRequest.
@@ -136,14 +139,16 @@ class Removal:
 
     def _partials(self, what: CacheSelection) -> tuple[list[DeletionItem], list[KeptItem]]:
         """Partial files that are meant; those of downloads that go on are kept. Blocks."""
-        ours = scan.partials(self._cache_root)
+        ours = {
+            key: size for root in self._cache.roots for key, size in scan.partials(root).items()
+        }
         repos = {repo.casefold() for repo in what.repositories}
-        cache, owners = Cache(self._cache_root), self._downloads.wanted
+        owners = self._downloads.wanted
         going, kept = [], []
         for (repo, blob), size in ours.items():
             if not what.partials and repo.casefold() not in repos:
                 continue
-            path = str(cache.partial(repo, blob))
+            path = str(self._cache.partial(repo, blob))
             if owner := owners.get((repo, blob)):
                 reason = f"the download of {owner} goes on with it"
                 kept.append(KeptItem(path=path, size_bytes=size, reason=reason))
@@ -152,7 +157,7 @@ class Removal:
         if what.partials:
             going += [
                 DeletionItem(path=path, size_bytes=size, kind="partial")
-                for path, size in scan.strangers(self._cache_root).items()
+                for path, size in scan.strangers(self._cache.hub.root).items()
             ]
         return going, kept
 
@@ -165,25 +170,32 @@ class Removal:
         others = [
             want
             for other in self._feed.state.models.values()
-            if other.downloaded and other.repo and other.id not in going
+            if other.downloaded and not other.local and other.id not in going
             for want in self._files(other, every_revision=True)
             if (want.repo, want.revision) not in chosen.revisions
         ]
-        plan = await asyncio.to_thread(deletion.plan, self._cache_root, chosen.wanted, others)
+        plans = [
+            await asyncio.to_thread(deletion.plan, root, chosen.wanted, others)
+            for root in self._cache.roots
+        ]
+        delete = [item for plan in plans for item in plan.delete]
         loaded = {i.model_id for i in self._feed.state.instances.values() if i.state.live}
-        return replace(
-            plan,
+        return DeletionPlan(
             model_ids=tuple(model.id for model in chosen.models),
-            delete=(*chosen.partials, *plan.delete),
-            keep=(*plan.keep, *chosen.kept),
-            freed_bytes=plan.freed_bytes + sum(item.size_bytes for item in chosen.partials),
+            delete=(*chosen.partials, *delete),
+            keep=(*(item for plan in plans for item in plan.keep), *chosen.kept),
+            freed_bytes=sum(item.size_bytes for item in (*chosen.partials, *delete)),
             blocked=tuple(f"{m.unique} is loaded" for m in chosen.models if m.id in loaded),
         )
 
     def _files(self, model: Model, every_revision: bool) -> list[deletion.Wanted]:
+        name = url_name(model.unique)
         return [
             deletion.Wanted(
-                repo=model.repo or "", revision=revision, paths=tuple(paths), reason=model.unique
+                repo=name.repo if name else model.repo or "",
+                revision=revision,
+                paths=tuple(paths),
+                reason=model.unique,
             )
             for revision, paths in self._library.files(model, every_revision=every_revision)
         ]
@@ -201,10 +213,35 @@ class Removal:
         plan = await self._plan(chosen)
         for model in chosen.models:
             await self._library.keep(model)
-        receipt = await asyncio.to_thread(deletion.execute, self._cache_root, plan)
+        taken = await asyncio.to_thread(restoring.remember, plan)
+        receipt = await asyncio.to_thread(self._execute, plan)
         await self._downloads.recount()
         await self._library.look(force=True)
-        return receipt
+        if taken is None or receipt.failed:
+            return receipt
+        done = f"removed {len(taken.links)} links to content that others use"
+        return replace(receipt, undo=self._undo.offer(done, lambda: self._restore(taken)))
+
+    def _execute(self, plan: DeletionPlan) -> DeletionReceipt:
+        """Execute what of the plan is in each folder. Blocks."""
+        receipts = []
+        for root in self._cache.roots:
+            mine = tuple(item for item in plan.delete if Path(item.path).is_relative_to(root))
+            if mine or root == self._cache.hub.root:
+                receipts.append(deletion.execute(root, replace(plan, delete=mine)))
+        disk = receipts[-1]  # where a URL's file was
+        return DeletionReceipt(
+            model_ids=plan.model_ids,
+            freed_bytes=sum(receipt.freed_bytes for receipt in receipts),
+            deleted=sum(receipt.deleted for receipt in receipts),
+            failed=tuple(text for receipt in receipts for text in receipt.failed),
+            free_before_bytes=disk.free_before_bytes,
+            free_after_bytes=disk.free_after_bytes,
+        )
+
+    async def _restore(self, taken: restoring.Remembered) -> None:
+        await asyncio.to_thread(restoring.restore, taken)
+        await self._library.look(force=True)
 
 
 def _revision(snapshots: Sequence[CachedSnapshot], text: str) -> CachedSnapshot:

@@ -8,6 +8,7 @@ through one thread, so the event loop never waits for the disk, and writes are i
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 import uuid
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from core.errors import StorageFailed
+from core.errors import NotEnoughDisk, StorageFailed
 from core.paths import make_private
 
 T = TypeVar("T")
@@ -83,6 +84,11 @@ class Store:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, action)
         except (sqlite3.Error, OSError) as error:
+            if is_full(error):
+                raise NotEnoughDisk(
+                    f"The disk is full: {self._path} cannot grow.",
+                    "Make room: what waits for it goes on by itself.",
+                ) from error
             raise StorageFailed(
                 f"The state in {self._path} cannot be read or written: {error}.",
                 "Check the disk and the permissions; MODELDECK_STATE_DIR moves the state.",
@@ -140,3 +146,10 @@ class Store:
             "SELECT at, origin, action, target, outcome FROM audit ORDER BY seq DESC LIMIT ?", limit
         )
         return [(str(a), str(b), str(c), str(d), str(e)) for a, b, c, d, e in rows]
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the disk was full (`SQLITE_FULL`, or as the system says it)."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

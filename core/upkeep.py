@@ -19,7 +19,9 @@ from typing import Any
 from core.cache import scan
 from core.cache.deletion import Wanted
 from core.cache.inventory import inventory
+from core.cache.shelves import Shelves
 from core.catalog.listing import from_snapshot
+from core.entries import url_name
 from core.errors import Conflict, NotFound, StorageFailed, to_info
 from core.feed import Feed
 from core.library import Library
@@ -72,13 +74,13 @@ class Upkeep:
         *,
         feed: Feed,
         library: Library,
-        cache_root: Path,
+        cache: Shelves,
         choose: Callable[[CacheSelection], Awaitable[Chosen]],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._feed = feed
         self._library = library
-        self._cache_root = cache_root
+        self._cache = cache
         self._choose = choose
         self._spawn = spawn
         self._turn = asyncio.Lock()
@@ -87,13 +89,23 @@ class Upkeep:
     async def listing(self) -> CacheListing:
         """All that the cache holds, as it lies there now."""
         await self._library.look(force=True)
-        partials = await asyncio.to_thread(scan.partials, self._cache_root)
+        partials: dict[tuple[str, str], int] = {}
+        for root in self._cache.roots:
+            partials |= await asyncio.to_thread(scan.partials, root)
+        urls = {name.repo: name.url for name in map(url_name, self._uniques()) if name}
         held = inventory(
             self._library.snapshots,
             partials,
             lambda snapshot: [model.unique for model in from_snapshot(snapshot)],
         )
-        return CacheListing(path=str(self._cache_root), repositories=held)
+        listed = [replace(repo, url=urls.get(repo.repo)) for repo in held]
+        return CacheListing(path=str(self._cache.hub.root), repositories=tuple(listed))
+
+    def _uniques(self) -> list[str]:
+        """Names of what is listed or being fetched."""
+        state = self._feed.state
+        models, jobs = state.models.values(), state.downloads.values()
+        return [*(model.unique for model in models), *(job.unique for job in jobs)]
 
     async def verify(self, what: CacheSelection) -> Verification:
         """Begin to check what is named, all of the cache where nothing is. Raises as `choose`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,13 +35,13 @@ class Vitals:
         self,
         *,
         feed: Feed,
-        cache_root: Path,
+        roots: Sequence[Path],
         reserve_bytes: int,
         sample_engines: Callable[[], Awaitable[None]],
         look_at_cache: Callable[[], Awaitable[None]],
     ) -> None:
         self._feed = feed
-        self._cache_root = cache_root
+        self._roots = tuple(roots)
         self._reserve_bytes = reserve_bytes
         self._sample_engines = sample_engines
         self._look_at_cache = look_at_cache
@@ -85,14 +85,14 @@ class Vitals:
             await self.count_disk()
 
     async def count_disk(self) -> None:
-        """Count what the cache holds and what is free."""
+        """Count what the folders of models hold, and what is free where the first of them is."""
         self._counted_at = time.monotonic()
-        cache_bytes, partial_bytes = await asyncio.to_thread(scan.usage, self._cache_root)
+        used = [await asyncio.to_thread(scan.usage, root) for root in self._roots]
         disk = Disk(
-            path=str(self._cache_root),
-            free_bytes=await asyncio.to_thread(probe.free_disk, self._cache_root),
-            cache_bytes=cache_bytes,
-            partial_bytes=partial_bytes,
+            path=str(self._roots[0]),
+            free_bytes=await asyncio.to_thread(probe.free_disk, self._roots[0]),
+            cache_bytes=sum(total for total, _ in used),
+            partial_bytes=sum(partial for _, partial in used),
         )
         if disk != self._feed.state.disk:
             self._feed.commit(DiskChanged, disk=disk)

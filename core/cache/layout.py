@@ -137,14 +137,17 @@ class Cache:
         except OSError as error:
             raise failure(folder, error) from error
 
-    def publish(self, repo: str, revision: str, file: RepoFile, *, fresh: bool) -> Path:
+    def publish(
+        self, repo: str, revision: str, file: RepoFile, *, fresh: bool, content: str = ""
+    ) -> Path:
         """Make a file visible to every tool: `fresh`, its partial becomes the blob; then a link.
 
+        The blob is named as the file says, or by its `content`'s hash where that was not known.
         A fresh partial must be complete, verified and synced; else the blob must be there. Its lock
         must be held. Doing it again does no harm. Durable when it returns: blob first, then the
         link, so that no link ever points to nothing. Raises StorageFailed.
         """
-        partial, blob = self.partial(repo, file.blob), self.blob(repo, file.blob)
+        partial, blob = self.partial(repo, file.blob), self.blob(repo, content or file.blob)
         pointer = self.pointer(repo, revision, file.path)
         try:
             self._check_inside(blob.parent)

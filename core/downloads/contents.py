@@ -10,22 +10,28 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from core import config
+from core.downloads.answers import Place
 from core.downloads.disk import allocated
 from core.downloads.journal import Journal
 from core.downloads.limiter import Limits
 from core.downloads.partial import disk_failure, in_thread
 from core.downloads.parts import Claim, Job, Key, Progress, covered
-from core.downloads.source import Place, Source
+from core.downloads.source import Source
 from core.downloads.transfer import Transfer, verified
 from core.errors import Corrupt, NotEnoughDisk, StorageFailed
 from core.schema import RepoFile
 
 logger = logging.getLogger(__name__)
+
+Check = Callable[[Path], None]
+"""Raises Corrupt for a file that is no model. Blocks."""
 
 LOCK_POLL_S = 0.5
 """How often a lock that another program holds is tried again."""
@@ -47,6 +53,9 @@ class Target(Protocol):
     def partial(self, repo: str, blob: str) -> Path:
         """Where content is gathered until it is verified."""
 
+    def blob(self, repo: str, blob: str) -> Path:
+        """Where content lies once it is published."""
+
     def present(self, repo: str, revision: str, file: RepoFile) -> Path | None:
         """Where the content lies already, of the right size; not looked into."""
 
@@ -56,8 +65,13 @@ class Target(Protocol):
     def prepare(self, repo: str) -> None:
         """Make the folders that a partial needs."""
 
-    def publish(self, repo: str, revision: str, file: RepoFile, *, fresh: bool) -> Path:
-        """Show a verified file to every tool; `fresh`: it is the partial."""
+    def publish(
+        self, repo: str, revision: str, file: RepoFile, *, fresh: bool, content: str = ""
+    ) -> Path:
+        """Show a verified file to every tool; `fresh`: it is the partial.
+
+        `content` is the hash of one that is not `verifiable`.
+        """
 
     def set_ref(self, repo: str, ref: str, revision: str) -> None:
         """Note which commit a branch is at."""
@@ -77,7 +91,8 @@ class Contents:
         source: Source,
         settings: config.Downloads,
         limits: Limits,
-        free_bytes: Callable[[], int | None],
+        free_bytes: Callable[[str], int | None],
+        check: Check,
     ) -> None:
         self._cache = cache
         self._journal = journal
@@ -85,25 +100,37 @@ class Contents:
         self._settings = settings
         self._limits = limits
         self._free_bytes = free_bytes
+        self._check = check
         self._claims: dict[Key, Claim] = {}
         self._progress: dict[Key, Progress] = {}
-        self._proved: set[Key] = set()
+        self._proved: dict[Key, str] = {}
+        """Contents that lie in the cache and are right, and their hashes."""
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self, claims: Iterable[Claim]) -> None:
         """Take over what the journal claims, where the partial is still there."""
         for claim in claims:
-            if await in_thread(self._cache.partial(*claim.key).is_file):
+            if await in_thread(partial(self._is_there, claim)):
                 self._claims[claim.key] = claim
             else:
                 await self._journal.forget_claim(claim.key)
 
+    def _is_there(self, claim: Claim) -> bool:
+        """Whether what a claim speaks of is on disk: the partial, or the blob it just became."""
+        if self._cache.partial(*claim.key).is_file():
+            return True
+        return bool(claim.content) and self._cache.blob(claim.repo, claim.content).is_file()
+
     async def recount(self) -> None:
         """Forget the claims of partials that somebody deleted."""
         for key in [key for key in self._claims if key not in self._progress]:
-            if not await in_thread(self._cache.partial(*key).is_file):
+            if not await in_thread(partial(self._is_there, self._claims[key])):
                 self._claims.pop(key, None)
                 await self._journal.forget_claim(key)
+
+    def holds(self, job: Job) -> bool:
+        """Whether there are partials of a job."""
+        return any(key in self._claims for key in job.keys)
 
     def progress(self, job: Job) -> dict[str, Progress]:
         """How far the contents of a job are, by blob."""
@@ -132,8 +159,8 @@ class Contents:
             for job in jobs:
                 for file in job.contents:
                     if self._cache.present(job.repo, job.revision, file) is None:
-                        partial = self._cache.partial(job.repo, file.blob)
-                        need += max(0, file.size_bytes - allocated(partial))
+                        path = self._cache.partial(job.repo, file.blob)
+                        need += max(0, file.size_bytes - allocated(path))
             return need
 
         return await in_thread(action)
@@ -149,49 +176,72 @@ class Contents:
         """
         key = (job.repo, file.blob)
         progress = self._progress.setdefault(key, Progress())
-        self._proved.discard(key)
-        if await self._is_ready(key, file):
+        self._proved.pop(key, None)
+        if is_ready := await self._is_ready(key, file):
             progress.received_bytes = progress.hashed_bytes = file.size_bytes
+        elif await self._is_published(job, file, progress):
+            await self._forget(key)
             return
-        path = await in_thread(lambda: self._cache.present(job.repo, job.revision, file))
-        if path is not None:
-            # Other tools do not check what they download, so what they left is checked here.
-            if await verified(path, file, progress):
-                self._proved.add(key)
-                await self._forget(key)
-                return
-            logger.warning("%s is corrupt, and is fetched again.", path)
         try:
-            await self._transfer(job, file, progress).run()
+            if not is_ready:
+                await self._transfer(job, file, progress).run()
+            if not file.verifiable:
+                path = self._cache.partial(*key)
+                await in_thread(lambda: self._check(path))
         except Corrupt:
             await self._forget(key)
             raise
 
+    async def _is_published(self, job: Job, file: RepoFile, progress: Progress) -> bool:
+        """Whether the content lies in the cache already, and is right.
+
+        Other tools do not check what they download, so what they left is checked here.
+        """
+        key = (job.repo, file.blob)
+        claim = self._claims.get(key)
+        named = claim.content if claim is not None else ""
+        at = replace(file, blob=named) if named else file
+        path = await in_thread(lambda: self._cache.present(job.repo, job.revision, at))
+        if path is None:
+            return False
+        if not file.verifiable:
+            # Its blob is named by what it was when it came.
+            at = replace(file, blob=(await in_thread(path.resolve)).name)
+        if not await verified(path, at, progress):
+            logger.warning("%s is corrupt, and is fetched again.", path)
+            return False
+        self._proved[key] = at.blob
+        return True
+
     def _transfer(self, job: Job, file: RepoFile, progress: Progress) -> Transfer:
         key = (job.repo, file.blob)
-        new = Claim(repo=job.repo, blob=file.blob, size_bytes=file.size_bytes)
+        claim = new = Claim(repo=job.repo, blob=file.blob, size_bytes=file.size_bytes)
+        if (known := self._claims.get(key)) is not None:
+            # Where neither a hash nor the server tells whether the file changed meanwhile, what
+            # came before cannot be gone on with.
+            claim = known if file.verifiable or known.validator else new
         return Transfer(
             source=self._source,
-            place=Place(repo=job.repo, revision=job.revision, file=file),
+            place=Place(repo=job.repo, revision=job.revision, file=file, url=job.url),
             path=self._cache.partial(*key),
-            claim=self._claims.get(key, new),
+            claim=claim,
             progress=progress,
             settings=self._settings,
             limiter=self._limits.of(job.id),
             save=self._save,
-            check_floor=self._check_floor,
+            check_floor=lambda: self._check_floor(job.repo),
         )
 
     async def _save(self, claim: Claim) -> None:
         await self._journal.write(claim)
         self._claims[claim.key] = claim
 
-    async def _check_floor(self) -> None:
-        free = await in_thread(self._free_bytes)
+    async def _check_floor(self, repo: str) -> None:
+        free = await in_thread(lambda: self._free_bytes(repo))
         if free is not None and free < self._settings.disk_floor_bytes:
             raise NotEnoughDisk(
                 f"Only {free / 1e9:.2f} GB are free on the disk of the cache.",
-                "Make room and resume the download; what arrived is kept."
+                "Make room: it goes on by itself, and what arrived is kept."
                 " downloads.disk_floor_bytes says how much stays free.",
             )
 
@@ -216,8 +266,14 @@ class Contents:
                 f"{self._cache.partial(*key)} was removed by another program.",
                 "Resume the download to fetch it again.",
             )
-        await in_thread(lambda: self._cache.publish(job.repo, job.revision, file, fresh=fresh))
-        self._proved.add(key)
+        claim = self._claims.get(key)
+        content = claim.content if fresh and claim else self._proved.get(key, "")
+        if file.verifiable:
+            content = ""
+        await in_thread(
+            lambda: self._cache.publish(job.repo, job.revision, file, fresh=fresh, content=content)
+        )
+        self._proved[key] = content or file.blob
         if self._claims.pop(key, None) is not None:
             await self._journal.forget_claim(key)
 

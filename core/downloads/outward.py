@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import ssl
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from core.downloads.line import Proxy
 from core.downloads.wire import Wire
 from core.errors import HubUnavailable
 
@@ -29,11 +31,7 @@ def outward() -> httpx.AsyncBaseTransport:
         ) from error
     try:
         proxies = {
-            scheme: httpx.AsyncHTTPTransport(
-                verify=context,
-                proxy=url if "://" in url else f"http://{url}",
-                limits=httpx.Limits(max_connections=None),
-            )
+            scheme: _through(url if "://" in url else f"http://{url}", context)
             for scheme, url in getproxies().items()
             if scheme in ("http", "https", "all") and url
         }
@@ -46,11 +44,23 @@ def outward() -> httpx.AsyncBaseTransport:
     return Outward(straight, proxies) if proxies else straight
 
 
+def _through(url: str, context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    """A transport through a proxy. httpx's own for one that speaks TLS itself, or SOCKS.
+
+    Raises ValueError, ImportError.
+    """
+    if urlsplit(url).scheme.lower() == "http":
+        return Wire(context, Proxy.parse(url))
+    return httpx.AsyncHTTPTransport(
+        verify=context, proxy=url, limits=httpx.Limits(max_connections=None)
+    )
+
+
 class Outward(httpx.AsyncBaseTransport):
     """Chooses for each request."""
 
     def __init__(
-        self, straight: httpx.AsyncBaseTransport, proxies: dict[str, httpx.AsyncHTTPTransport]
+        self, straight: httpx.AsyncBaseTransport, proxies: dict[str, httpx.AsyncBaseTransport]
     ) -> None:
         self._straight = straight
         self._proxies = proxies

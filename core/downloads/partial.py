@@ -84,7 +84,7 @@ def disk_failure(path: Path, error: OSError) -> DeckError:
     if error.errno in _FULL:
         return NotEnoughDisk(
             f"The disk is full: {path} cannot grow.",
-            "Make room and resume the download; what arrived is kept.",
+            "Make room: it goes on by itself, and what arrived is kept.",
         )
     return StorageFailed(
         f"{path} cannot be written or read: {error.strerror or error}.",

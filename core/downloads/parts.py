@@ -95,7 +95,9 @@ class Claim:
     verified: bool = False
     """Whether the whole content was synced, and its hash is right."""
     validator: str = ""
-    """The ETag that the content came with, where it is not the blob's own."""
+    """The ETag, or the date, that the content came with, where it is not the blob's own."""
+    content: str = ""
+    """The SHA-256 of the whole content, where nobody had said before what it must be."""
 
     @property
     def key(self) -> Key:
@@ -115,6 +117,8 @@ class Job:
     ref: str | None
     """The branch that the commit was the head of, noted in the cache; None for a pinned commit."""
     files: tuple[RepoFile, ...]
+    url: str | None = None
+    """Where its one file comes from; None for the Hub."""
     state: DownloadState = "queued"
     position: int = 0
     """Order in the queue, the smallest first."""
@@ -133,6 +137,12 @@ class Job:
     def keys(self) -> frozenset[Key]:
         """The partial files it needs."""
         return frozenset((self.repo, file.blob) for file in self.files)
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether it met a full disk, and goes on by itself when there is room."""
+        full = self.error is not None and self.error.code == NotEnoughDisk.code
+        return self.state == "paused" and full
 
     @property
     def total_bytes(self) -> int:
@@ -219,6 +229,8 @@ def view(job: Job, progress: Mapping[str, Progress], rate: float | None = None) 
         model_id=job.model_id,
         unique=job.unique,
         repo=job.repo,
+        url=job.url,
+        verifiable=all(file.verifiable for file in job.files),
         revision=job.revision,
         state="verifying" if job.state == "downloading" and not flowing else job.state,
         received_bytes=received,

@@ -14,11 +14,12 @@ import time
 from dataclasses import dataclass, field
 
 from core import config
+from core.downloads.answers import Place, Setback
 from core.downloads.ledger import Ledger, Part
 from core.downloads.limiter import Limiter
 from core.downloads.partial import Partial, settled
 from core.downloads.parts import Progress, Span, covered, front, missing, wait_s
-from core.downloads.source import Body, Place, Route, Setback, Source
+from core.downloads.source import Body, Route, Source
 from core.downloads.width import (
     LEAST_SPLIT_S,
     Width,

@@ -15,12 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import config
+from core.downloads.answers import Place
 from core.downloads.ledger import UNSYNCED_BYTES, Follower, Ledger
 from core.downloads.limiter import Limiter
 from core.downloads.partial import Partial, digest_of, settled
 from core.downloads.parts import Claim, Progress, Spans, clip, missing
 from core.downloads.receiver import Changed, Receiver
-from core.downloads.source import Place, Source
+from core.downloads.source import Source
 from core.downloads.threads import in_own_thread
 from core.errors import Corrupt
 from core.schema import RepoFile
@@ -76,8 +77,9 @@ class Transfer:
             there = await self._take_over(partial)
             for _ in range(2):
                 try:
-                    if await self._gather(partial, there) == self._place.file.blob:
-                        await self._claimed(((0, self._size),) if self._size else (), verified=True)
+                    digest = await self._gather(partial, there)
+                    if self._is_right(digest):
+                        await self._complete(digest)
                         return
                     logger.warning("%s arrived corrupt.", self._place)
                 except Changed:
@@ -85,13 +87,23 @@ class Transfer:
                 there = ()
                 await self._start_over(partial)
             raise Corrupt(
-                f"{self._place} arrived corrupt twice: its hash is not what the Hub listed.",
+                f"{self._place} arrived corrupt twice: its hash is not what was promised.",
                 "Nothing was kept of it. Try again later, or report it to whoever published it.",
             )
         finally:
             end = asyncio.create_task(self._close(partial))
             await settled(end)
             end.result()
+
+    def _is_right(self, digest: str) -> bool:
+        """Whether the content has the hash that was promised, where one was."""
+        return digest == self._place.file.blob or not self._place.file.verifiable
+
+    async def _complete(self, digest: str) -> None:
+        """Claim all of it; also what its hash is, where nobody had said so before."""
+        durable = ((0, self._size),) if self._size else ()
+        content = "" if self._place.file.verifiable else digest
+        await self._claimed(durable, verified=True, content=content)
 
     async def _close(self, partial: Partial) -> None:
         """Give back the room of what is missing, and close the file."""
@@ -115,8 +127,14 @@ class Transfer:
         await partial.truncate(0)
         self._progress.received_bytes = self._progress.hashed_bytes = 0
 
-    async def _claimed(self, durable: Spans, *, verified: bool = False) -> None:
-        claim = replace(self._claim, durable=durable, verified=verified, validator=self._validator)
+    async def _claimed(self, durable: Spans, *, verified: bool = False, content: str = "") -> None:
+        claim = replace(
+            self._claim,
+            durable=durable,
+            verified=verified,
+            content=content,
+            validator=self._validator,
+        )
         await self._save(claim)
         self._claim = claim
 

@@ -1,12 +1,13 @@
 """HTTP/1.1 for content: an httpx transport whose bodies go from the socket straight to the disk.
 
-httpx decides everything (URLs, headers, redirects, time limits) and h11 writes and reads the heads.
-The content itself passes neither: a thread receives it into one buffer and hands that to a `Sink`,
-without a copy between the socket and the file. httpx's own path touches every 64 KiB several times,
-which costs three times as much. Threads, because both the receiving and the writing may block, and
-because Python lets go of its lock while they and the decryption work: the loop never waits.
+httpx's records say what is asked and answered (URLs, headers, time limits), h11 writes and reads
+the heads. The content itself passes neither: a thread receives it into one buffer and hands that to
+a `Sink`, without a copy between the socket and the file. httpx's own path touches every 64 KiB
+several times, which costs three times as much. Threads, because both the receiving and the writing
+may block, and because Python lets go of its lock while they and the decryption work: the loop never
+waits.
 
-    response = await client.send(request, stream=True)
+    response = await transport.handle_async_request(request)
     if (body := response.extensions.get("network_stream")) is not None:
         await body.pour(sink)
 
@@ -17,7 +18,6 @@ any other transport.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -27,24 +27,19 @@ from typing import Protocol
 import h11
 import httpx
 
+from core.downloads.line import Answer, Line, Origin, Proxy, dial
 from core.downloads.threads import in_own_thread
 
 BUFFER_BYTES = 512 << 10
 """One buffer of a connection: more would leave the processor's cache between socket and file."""
 
-GATHER_S = 0.05
-"""A slow line's bytes are gathered so long before they are written."""
-
-HEAD_BYTES = 100 << 10
-"""Limit of an answer's head. The Hub's, with its policies, take some 4 KiB."""
-
-EACH_ADDRESS_S = 2.0
-"""For one of several addresses of a host: the next may be of the other IP version."""
-
 IDLE_S = 20.0
 """Connections are kept unused so long. Servers close them after about a minute."""
 
 IDLE_MOST = 32
+
+PUBLIC = "modeldeck.public"
+"""Extension of a request that may not leave the internet."""
 
 
 class Sink(Protocol):
@@ -69,113 +64,6 @@ def fill(sink: Sink, data: bytes | bytearray) -> bool:
         sink.take(view[:room])
         view = view[room:]
     return True
-
-
-Origin = tuple[str, str, int]
-"""Scheme, host and port."""
-
-
-class Line:
-    """One connection. Its blocking methods are called in one thread at a time."""
-
-    def __init__(self, plug: socket.socket, origin: Origin) -> None:
-        self._plug = plug
-        self.origin = origin
-        self.idle_since = 0.0
-
-    def secure(self, context: ssl.SSLContext, timeout_s: float | None) -> None:
-        """Speak TLS from now on."""
-        self._plug.settimeout(timeout_s)
-        # First wrapped, then shaken hands: so that `abort` finds the socket that waits.
-        self._plug = plug = context.wrap_socket(
-            self._plug, server_hostname=self.origin[1], do_handshake_on_connect=False
-        )
-        plug.do_handshake()
-
-    def ask(self, request: httpx.Request, timeout_s: float | None) -> Answer:
-        """Send a request and read the head of its answer. Raises OSError, h11.RemoteProtocolError.
-
-        The limit is for all of it, so a server that sends a byte now and then gains nothing.
-        """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
-        self._plug.settimeout(timeout_s)
-        asked = h11.Request(
-            method=request.method.encode(),
-            target=request.url.raw_path,
-            headers=request.headers.raw,
-        )
-        self._plug.sendall((parser.send(asked) or b"") + (parser.send(h11.EndOfMessage()) or b""))
-        while True:
-            event = parser.next_event()
-            if isinstance(event, h11.Response):
-                self._plug.settimeout(timeout_s)
-                return Answer(event, parser)
-            if event is h11.NEED_DATA:
-                if deadline is not None:
-                    self._plug.settimeout(max(0.001, deadline - time.monotonic()))
-                parser.receive_data(self._plug.recv(1 << 16))
-
-    def receive(self, view: memoryview, timeout_s: float | None) -> int:
-        """Fill the buffer, or what comes of it within `GATHER_S`; 0 at the end of the connection.
-
-        Raises OSError when nothing came at all; what came before an error is not lost.
-        """
-        self._plug.settimeout(timeout_s)
-        got = self._plug.recv_into(view)
-        until = time.monotonic() + GATHER_S
-        while 0 < got < len(view) and (rest := until - time.monotonic()) > 0:
-            self._plug.settimeout(rest)
-            try:
-                if not (more := self._plug.recv_into(view[got:])):
-                    break
-            except OSError:
-                break  # The next call meets it again, or the limit was only ours.
-            got += more
-        return got
-
-    def read(self) -> bytes:
-        """Whatever comes next, up to 64 KiB."""
-        return self._plug.recv(1 << 16)
-
-    def is_quiet(self) -> bool:
-        """Whether nothing waits to be read: on an idle connection that would be its end."""
-        self._plug.settimeout(0)
-        try:
-            # Past TLS, which would take what is there.
-            socket.socket.recv(self._plug, 1, socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            return True
-        except (OSError, ValueError):
-            return False
-        return False
-
-    def abort(self) -> None:
-        """Make a blocking call in another thread end now."""
-        try:
-            # Not ssl.SSLSocket's: that one goes on unencrypted.
-            socket.socket.shutdown(self._plug, socket.SHUT_RDWR)
-        except OSError:
-            pass  # It is closed already.
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._plug.close()
-
-
-class Answer:
-    """The head of an answer, and what the parser has of its body."""
-
-    def __init__(self, head: h11.Response, parser: h11.Connection) -> None:
-        self.head = head
-        self.parser = parser
-        headers = dict(head.headers)
-        length = headers.get(b"content-length")
-        self.length = int(length) if length and b"transfer-encoding" not in headers else None
-        """Bytes of the body, where they are counted and nothing else marks its end."""
-        tokens = headers.get(b"connection", b"").lower().split(b",")
-        self.stays = head.http_version == b"1.1" and b"close" not in map(bytes.strip, tokens)
-        """Whether the connection may be used again."""
 
 
 class Stream(httpx.AsyncByteStream):
@@ -251,29 +139,33 @@ class Stream(httpx.AsyncByteStream):
 
 
 class Wire(httpx.AsyncBaseTransport):
-    """Connections without a proxy."""
+    """Connections, straight or all through one proxy."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, proxy: Proxy | None = None) -> None:
         self._context = context
+        self._proxy = proxy
         self._idle: list[Line] = []
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, on a connection that is there or a new one; the answer's body follows.
 
-        Raises httpx.TransportError.
+        With `PUBLIC` among its extensions it is sent to addresses of the internet only; through a
+        proxy, where it goes is the proxy's to decide. Raises httpx.TransportError.
         """
         limits = request.extensions.get("timeout", {})
         read_s = limits.get("read")
         port = request.url.port or (443 if request.url.scheme == "https" else 80)
         origin = (request.url.scheme, request.url.host, port)
+        public = bool(request.extensions.get(PUBLIC))
+        asked = self._asked(request)
         while True:
-            line = self._kept(origin)
+            line = self._kept(origin, public)
             is_new = line is None
             if line is None:
-                line = await self._connect(origin, limits.get("connect"))
+                line = await self._connect(origin, limits.get("connect"), public=public)
             try:
-                answer = await in_own_thread(partial(line.ask, request, read_s), line.abort)
+                answer = await in_own_thread(partial(line.ask, asked, read_s), line.abort)
             except (OSError, h11.RemoteProtocolError) as error:
                 line.close()
                 # A kept connection may have been closed by the server just now.
@@ -292,6 +184,14 @@ class Wire(httpx.AsyncBaseTransport):
             extensions={"http_version": b"HTTP/1.1", "network_stream": stream},
         )
 
+    def _asked(self, request: httpx.Request) -> h11.Request:
+        """The head of a request; a proxy that does not just pass bytes on wants the whole URL."""
+        target, headers = request.url.raw_path, request.headers.raw
+        if self._proxy is not None and request.url.scheme == "http":
+            target = b"http://" + request.url.netloc + target
+            headers = [*headers, *self._proxy.headers]
+        return h11.Request(method=request.method.encode(), target=target, headers=headers)
+
     async def aclose(self) -> None:
         """Close what is kept. Bodies that are being received end with their tasks."""
         self._closed = True
@@ -306,25 +206,32 @@ class Wire(httpx.AsyncBaseTransport):
         else:
             line.close()
 
-    def _kept(self, origin: Origin) -> Line | None:
+    def _kept(self, origin: Origin, public: bool) -> Line | None:
         """The connection to this origin that was used last, if there is a good one."""
         oldest = time.monotonic() - IDLE_S
         for line in [line for line in self._idle if line.idle_since < oldest]:
             self._idle.remove(line)
             line.close()
         for line in [line for line in reversed(self._idle) if line.origin == origin]:
+            if public and not line.public:
+                continue
             self._idle.remove(line)
             if line.is_quiet():
                 return line
             line.close()
         return None
 
-    async def _connect(self, origin: Origin, timeout_s: float | None) -> Line:
+    async def _connect(self, origin: Origin, timeout_s: float | None, *, public: bool) -> Line:
+        proxy = self._proxy
         try:
             async with asyncio.timeout(timeout_s):
-                line = Line(await _open(origin), origin)
+                if proxy is not None:
+                    plug = await dial(proxy.host, proxy.port)
+                else:
+                    plug = await dial(origin[1], origin[2], public=public)
+                line = Line(plug, origin, public=public)
                 if origin[0] == "https":
-                    secure = partial(line.secure, self._context, timeout_s)
+                    secure = partial(self._secure, line, timeout_s)
                     try:
                         await in_own_thread(secure, line.abort)
                     except BaseException:
@@ -333,31 +240,13 @@ class Wire(httpx.AsyncBaseTransport):
                 return line
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"no connection within {timeout_s:g} s") from error
-        except OSError as error:
+        except (OSError, h11.RemoteProtocolError) as error:
             raise httpx.ConnectError(str(error)) from error
 
-
-async def _open(origin: Origin) -> socket.socket:
-    """A connection to the first address of a host that answers. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(origin[1], origin[2], type=socket.SOCK_STREAM)
-    failure: OSError = OSError("the host has no address")
-    for number, (family, kind, protocol, _, address) in enumerate(found, 1):
-        plug = socket.socket(family, kind, protocol)
-        try:
-            plug.setblocking(False)
-            async with asyncio.timeout(EACH_ADDRESS_S if number < len(found) else None):
-                await loop.sock_connect(plug, address)
-            plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
-            plug.close()
-            failure = error
-        except BaseException:
-            plug.close()
-            raise
-        else:
-            return plug
-    raise failure
+    def _secure(self, line: Line, timeout_s: float | None) -> None:
+        if self._proxy is not None:
+            line.tunnel(self._proxy, timeout_s)
+        line.secure(self._context, timeout_s)
 
 
 def _read_error(error: Exception) -> httpx.TransportError:

@@ -74,6 +74,8 @@ class CacheRepository:
     """Bytes of its partial files."""
     used_at: float
     """As in its revisions; 0 where there are none."""
+    url: str | None = None
+    """Where its file came from; None for what is from the Hub."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,3 +175,5 @@ class DeletionReceipt:
     """What could not be removed, each with its reason."""
     free_before_bytes: int | None = None
     free_after_bytes: int | None = None
+    undo: str | None = None
+    """The key that takes it back (`POST /deck/undo`), where no content went; None where it did."""

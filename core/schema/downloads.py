@@ -38,6 +38,11 @@ class Download:
     repo: str
     revision: str
     """The commit that is fetched; a job never changes it."""
+    url: str | None = None
+    """Where its file comes from; None for the Hub."""
+    verifiable: bool = True
+    """Whether its hashes are known beforehand. False for a file from a URL whose server gives none:
+    its structure alone is checked."""
     state: DownloadState
     received_bytes: int = 0
     """Bytes that arrived, over all files."""

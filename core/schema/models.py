@@ -21,9 +21,10 @@ MODEL_NAMESPACE = uuid.UUID("5b1f6a0e-6a34-5d5f-9d6a-7a2c0f5e3c11")
 def model_id(unique: str) -> str:
     """The id of the model with this unique name: a UUID, the same on every machine.
 
-    Repository names on the Hub are case-insensitive, and so is the id; paths are not.
+    Repository names on the Hub are case-insensitive, and so is the id; paths and URLs are not.
     """
-    return str(uuid.uuid5(MODEL_NAMESPACE, unique if unique.startswith("/") else unique.casefold()))
+    is_exact = unique.startswith(("/", "https://", "http://"))
+    return str(uuid.uuid5(MODEL_NAMESPACE, unique if is_exact else unique.casefold()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,9 @@ class RepoFile:
     """ETag, and the name of its blob in the cache: SHA-256 of LFS files, else git blob SHA-1."""
     lfs: bool = False
     """Whether `blob` is the SHA-256 of the content (else it is the git blob SHA-1)."""
+    verifiable: bool = True
+    """Whether `blob` is a hash of the content at all. False for a file from a URL whose server
+    gives none: then it only stands for the content until that is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,3 +108,14 @@ class Settings:
     context_length: int = 8192
     idle_ttl_s: float = 0
     when_full: Literal["refuse", "unload_idle"] = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undoable:
+    """Something that was done and can be taken back at no cost."""
+
+    id: str
+    what: str
+    """What was done, in words."""
+    at: str
+    """When, in ISO 8601, UTC."""

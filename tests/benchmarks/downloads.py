@@ -71,6 +71,7 @@ from pathlib import Path
 from core.cache.layout import Cache
 from core.config import Downloads as Settings
 from core.downloads.queue import Downloads
+from core.downloads.source import Source
 from core.schema import Model, RepoFile
 from core.store import Store
 
@@ -85,7 +86,8 @@ async def main():
             ended.set()
     downloads = Downloads(
         store=store, cache=Cache(Path(folder, "hub")), settings=Settings(disk_floor_bytes=0),
-        endpoint=endpoint, token=lambda: None, free_bytes=lambda: None, on_change=on_change)
+        source=Source(endpoint, lambda: None, 30), free_bytes=lambda repo: None,
+        on_change=on_change, check=lambda path: None)
     await downloads.open()
     model = Model(id="x", unique=repo, name="x", format="gguf", source="hub", repo=repo)
     file = RepoFile(path=name, size_bytes=int(size), blob=sha256, lfs=True)

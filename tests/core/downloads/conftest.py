@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, scan_cache_dir
 
-from core.cache.layout import Cache
+from core.cache.shelves import Shelves
 from core.config import Downloads as Settings
 from core.demo.hub import DemoHub
 from core.downloads.disk import allocated
 from core.downloads.queue import Downloads
+from core.downloads.source import Source
 from core.schema import Download, Model, RepoFile, model_id
 from core.store import Store
 
@@ -34,7 +35,8 @@ class Rig:
     def __init__(self, folder: Path, hub: DemoHub) -> None:
         self.folder = folder
         self.hub = hub
-        self.cache = Cache(folder / "hub")
+        self.shelves = Shelves(folder / "hub", folder / "files")
+        self.cache = self.shelves.hub
         self.settings = SETTINGS
         self.endpoint = hub.url
         self.token: str | None = None
@@ -42,6 +44,7 @@ class Rig:
         self.disk: int | None = None
         """Size of a disk that holds the cache only; instead of `free`."""
         self.changes: list[Download] = []
+        self.check: Callable[[Path], None] = lambda _: None
         self.on_change: Callable[[Download], None] = lambda _: None
         self._news = asyncio.Event()
 
@@ -51,12 +54,12 @@ class Rig:
         await self.store.open()
         self.downloads = Downloads(
             store=self.store,
-            cache=self.cache,
+            cache=self.shelves,
             settings=self.settings,
-            endpoint=self.endpoint,
-            token=lambda: self.token,
-            free_bytes=self._free_bytes,
+            source=Source(self.endpoint, lambda: self.token, self.settings.stall_s),
+            free_bytes=lambda _: self._free_bytes(),
             on_change=self._changed,
+            check=self.check,
         )
         await self.downloads.open()
         return self.downloads

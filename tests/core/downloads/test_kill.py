@@ -30,7 +30,7 @@ import asyncio, os, pathlib, signal, sys
 import msgspec
 from core.cache import layout
 from core.config import Downloads as Settings
-from core.downloads import ledger, partial, queue, journal
+from core.downloads import ledger, partial, queue, journal, source
 from core.schema import Model, RepoFile
 from core.store import Store
 
@@ -68,8 +68,9 @@ async def main():
     await store.open()
     downloads = queue.Downloads(
         store=store, cache=layout.Cache(pathlib.Path(folder, "hub")),
-        settings=Settings(disk_floor_bytes=0, connections=4), endpoint=endpoint, token=lambda: None,
-        free_bytes=lambda: None, on_change=lambda job: None)
+        settings=Settings(disk_floor_bytes=0, connections=4),
+        source=source.Source(endpoint, lambda: None, 20), free_bytes=lambda repo: None,
+        on_change=lambda job: None, check=lambda path: None)
     await downloads.open()
     if where:
         owner, name, count = where.split(" ")
@@ -181,7 +182,7 @@ async def test_a_kill_at_any_point_loses_nothing_and_publishes_nothing_wrong(
 ) -> None:
     if "truncate" in where:
         rig.hub.faults.flip(MIB, path=NAME)
-    process = await killed(rig, where, when)
+    process = await killed(rig, where, when, ahead=str(4 * MIB))
     assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
     jobs, claims = await journal(rig)
     durable = sum(covered(claim.durable) for claim in claims)

@@ -9,17 +9,16 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from core.downloads.source import (
+from core.downloads.addresses import next_hop, origin
+from core.downloads.answers import (
     Place,
     Setback,
-    Source,
     begins_at,
     names_blob,
-    next_hop,
-    origin,
     refusal,
     retry_after,
 )
+from core.downloads.source import Source
 from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
 from core.schema import RepoFile
 

@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from core import config
+from core.downloads.answers import Place
 from core.downloads.limiter import Limiter
 from core.downloads.parts import Claim, Progress
-from core.downloads.source import Place, Source
+from core.downloads.source import Source
 from core.downloads.transfer import Transfer, verified
 from core.errors import Corrupt
 from core.schema import RepoFile

@@ -1,0 +1,76 @@
+"""Taking a deletion back that removed no content: links, refs, and the folders that held them.
+
+What such a deletion takes costs a few hundred bytes, so it is remembered; content that went is not
+kept anywhere, because what a receipt says came back is to be free at once. All of this blocks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.cache.layout import failure
+from core.errors import Conflict
+from core.schema import DeletionPlan
+
+_FREE = frozenset({"link", "ref", "snapshot"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What a deletion is about to take."""
+
+    links: Mapping[str, str]
+    """Where they lead, by path."""
+    refs: Mapping[str, str]
+    """The commits they hold, by path."""
+
+
+def remember(plan: DeletionPlan) -> Remembered | None:
+    """What executing the plan will take, for `restore`; None where content goes with it."""
+    if not plan.delete or any(item.kind not in _FREE for item in plan.delete):
+        return None
+    links, refs = {}, {}
+    try:
+        for item in plan.delete:
+            if item.kind == "link":
+                links[item.path] = os.readlink(item.path)
+            elif item.kind == "ref":
+                refs[item.path] = Path(item.path).read_text()
+    except OSError:
+        return None  # it is not as it was planned: executing tells
+    return Remembered(links=links, refs=refs)
+
+
+def restore(taken: Remembered) -> None:
+    """Put links and refs back, content first looked for.
+
+    Raises Conflict when content is gone, or something else is in a place by now; StorageFailed.
+    """
+    for path, target in taken.links.items():
+        if not os.path.exists(os.path.join(os.path.dirname(path), target)):
+            raise Conflict(f"The content of {path} is gone by now.", "Download the model again.")
+        if os.path.lexists(path) and not (os.path.islink(path) and os.readlink(path) == target):
+            raise Conflict(f"There is something else at {path} by now.")
+    for path, commit in taken.refs.items():
+        if os.path.exists(path) and Path(path).read_text() != commit:
+            raise Conflict(f"{path} points to another revision by now.")
+    for path, target in taken.links.items():
+        _put(Path(path), target)
+    for path, commit in taken.refs.items():
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(commit)
+        except OSError as error:
+            raise failure(Path(path), error) from error
+
+
+def _put(link: Path, target: str) -> None:
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(target)
+    except OSError as error:
+        raise failure(link, error) from error

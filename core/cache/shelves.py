@@ -1,0 +1,65 @@
+"""Where content goes: into the Hub's cache, or beside it what came from a URL.
+
+Both are laid out the same, so that whatever lists, checks or deletes works on either. What a URL
+gave does not belong into the cache that all tools share: `hf` would take it for a repository.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.cache.layout import BlobLock, Cache
+from core.names import is_web
+from core.schema import RepoFile
+
+
+class Shelves:
+    """Two caches as one: which of them is meant is in the repository's name."""
+
+    def __init__(self, hub: Path, web: Path) -> None:
+        self.hub = Cache(hub)
+        self.web = Cache(web)
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders of both."""
+        return self.hub.root, self.web.root
+
+    def of(self, repo: str) -> Cache:
+        """The cache that content of this repository belongs to."""
+        return self.web if is_web(repo) else self.hub
+
+    def partial(self, repo: str, blob: str) -> Path:
+        """As `Cache.partial`."""
+        return self.of(repo).partial(repo, blob)
+
+    def blob(self, repo: str, blob: str) -> Path:
+        """As `Cache.blob`."""
+        return self.of(repo).blob(repo, blob)
+
+    def present(self, repo: str, revision: str, file: RepoFile) -> Path | None:
+        """As `Cache.present`."""
+        return self.of(repo).present(repo, revision, file)
+
+    def lock(self, repo: str, blob: str) -> BlobLock:
+        """As `Cache.lock`."""
+        return self.of(repo).lock(repo, blob)
+
+    def prepare(self, repo: str) -> None:
+        """As `Cache.prepare`."""
+        self.of(repo).prepare(repo)
+
+    def publish(
+        self, repo: str, revision: str, file: RepoFile, *, fresh: bool, content: str = ""
+    ) -> Path:
+        """As `Cache.publish`."""
+        cache = self.of(repo)
+        return cache.publish(repo, revision, file, fresh=fresh, content=content)
+
+    def set_ref(self, repo: str, ref: str, revision: str) -> None:
+        """As `Cache.set_ref`."""
+        self.of(repo).set_ref(repo, ref, revision)
+
+    def discard(self, repo: str, blob: str) -> None:
+        """As `Cache.discard`."""
+        self.of(repo).discard(repo, blob)
