@@ -2,7 +2,8 @@
 
 Every setting has its default and the reason for it here. `load` never fails for what a person
 wrote: an unknown key or a bad value becomes a `Problem` that names the line, and the default
-stands. `set_value` changes one key and leaves comments and order alone (tomlkit).
+stands. `set_value` changes one key and leaves comments and order alone (tomlkit, which is imported
+for that alone: the dashboard reads its settings before it draws anything).
 
 The environment wins over the file: `MODELDECK_<SECTION>_<KEY>`, such as `MODELDECK_API_PORT=5323`.
 """
@@ -12,19 +13,28 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
 
-from core import options
 from core.errors import InvalidRequest, StorageFailed
 from core.schedule import Rate, Window
-from core.schema import LoadOptions
+
+if TYPE_CHECKING:
+    from core.schema import LoadOptions
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Bytes = Annotated[int, msgspec.Meta(ge=0)]
@@ -53,6 +63,9 @@ class Api:
     because the documented API's clients look on those."""
     socket: bool = True
     """Whether to answer on the Unix socket as well: front ends use it, and SSH can carry it."""
+    socket_group: bool = False
+    """Whether the group of the core's user may use the Unix socket: for a core that runs as a
+    service with a user of its own. Off, since whoever reaches the socket may do everything."""
     allowed_hosts: tuple[str, ...] = ()
     """Names accepted in `Host` besides the loopback ones; each more is one a page can rebind."""
     allowed_origins: tuple[str, ...] = ()
@@ -178,10 +191,12 @@ class Tui:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
-    """Another machine with modeldeck on it: reached by `ssh`, or at a URL."""
+    """Another core: on a machine that `ssh` reaches, at a URL, or on a socket of this machine."""
 
     ssh: str | None = None
     """Anything that OpenSSH takes as a destination: `gpu1`, `me@gpu1.lan`, an alias."""
+    socket: str | None = None
+    """The Unix socket of another core on this machine, such as that of a service."""
     command: str | None = None
     """What starts modeldeck there, as its shell reads it. Unset: it is looked for."""
     url: str | None = None
@@ -236,9 +251,10 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Config, t
 
 def _parsed(text: str, path: Path) -> tuple[Config, list[Problem]]:
     try:
-        document = tomlkit.parse(text).unwrap()
-    except TOMLKitError as error:
-        line = getattr(error, "line", 1)
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"at line (\d+)", str(error))
+        line = at[1] if at else len(text.splitlines())
         return Config(), [Problem(where=f"{path}:{line}", message=f"is not TOML: {error}")]
     config, problems = Config(), []
     for section, values in document.items():
@@ -273,10 +289,10 @@ def _with_environment(
 
 def names() -> Iterator[tuple[str, str]]:
     """Every setting as section and key; the tables whose keys a person names are left out."""
-    hints = get_type_hints(Config)
+    defaults = Config()
     for section in fields(Config):
         if section.name not in ("keys", "hosts", "models"):
-            for key in fields(hints[section.name]):
+            for key in fields(getattr(defaults, section.name)):
                 yield section.name, key.name
 
 
@@ -306,8 +322,8 @@ def _remote(name: str, value: object) -> Remote:
         remote = msgspec.convert({"ssh": value} if isinstance(value, str) else value, Remote)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"bad value for hosts.{name}: {error}") from error
-    if bool(remote.ssh) == bool(remote.url):
-        raise InvalidRequest(f"hosts.{name} needs either ssh or url")
+    if sum(map(bool, (remote.ssh, remote.url, remote.socket))) != 1:
+        raise InvalidRequest(f"hosts.{name} needs one of ssh, url and socket")
     return remote
 
 
@@ -315,6 +331,8 @@ def _load_options(name: str, value: object) -> LoadOptions:
     """The options that an entry of `models` describes. Raises InvalidRequest."""
     if not isinstance(value, Mapping):
         raise InvalidRequest(f'load options are written as a table: [models."{name}"]')
+    from core import options  # the records of loading are wanted where there are such entries
+
     try:
         return options.from_table(value)
     except InvalidRequest as error:
@@ -327,8 +345,8 @@ def _from_text(section: str, key: str, text: str) -> object:
     if get_origin(hint) is tuple or any(get_origin(a) is tuple for a in get_args(hint)):
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
-        return tomlkit.value(text).unwrap()
-    except (TOMLKitError, AttributeError):
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
         return text
 
 
@@ -374,6 +392,9 @@ def set_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
     Raises InvalidRequest for an unknown key or a bad value, StorageFailed when the file cannot be
     read or written. The file is replaced in one step, so a crash leaves the old or the new one.
     """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
     for key, value in values.items():
         if value is not None:
             _assign(Config(), section, key, value)

@@ -55,7 +55,7 @@ async def serve(
     from core.deck import Deck
 
     sys.setswitchinterval(SWITCH_S)
-    with _only_one(paths), _signals() as signalled:
+    with _only_one(paths, group=settings.api.socket_group), _signals() as signalled:
         failure: DeckError | None = None
         async with Deck(paths, settings, problems) as deck:
             try:
@@ -109,14 +109,15 @@ async def _any(deck: Deck, *events: asyncio.Event | None) -> None:
 
 
 @contextmanager
-def _only_one(paths: Paths) -> Iterator[None]:
+def _only_one(paths: Paths, *, group: bool) -> Iterator[None]:
     """Hold the lock of the state folder. Raises AlreadyRunning when another core holds it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(paths.lock_file, timeout=LOCK_S)
     try:
-        for folder in (paths.state, paths.runtime, paths.socket.parent):
-            make_private(folder)
+        make_private(paths.state)
+        for folder in (paths.runtime, paths.socket.parent):
+            make_private(folder, group=group)
         lock.acquire()
     except Timeout as error:
         other = read_ready(paths)

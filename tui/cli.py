@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tui.cli_cache import cache
+from tui.cli_help import COMMANDS as HELP
 from tui.cli_machines import COMMANDS as MACHINES
 from tui.cli_queue import COMMANDS as QUEUE
+from tui.cli_service import service
 from tui.cli_token import token
 from tui.cli_watch import COMMANDS as WATCH
 from tui.running import run
@@ -425,7 +427,7 @@ def run_(
     )
 
 
-for command in (*QUEUE, *WATCH, *MACHINES, cache, token):
+for command in (*QUEUE, *WATCH, *MACHINES, *HELP, cache, service, token):
     main.add_command(command)
 
 

@@ -16,7 +16,7 @@ from core.paths import locate
 from tui.attach import attached, existing
 from tui.machines import Machine
 from tui.output import Output
-from tui.remote import SshCore, UrlCore, core_of, reach_all
+from tui.remote import SshCore, FixedCore, core_of, reach_all
 from tui.running import Said
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def on_each(
 
 @asynccontextmanager
 async def _client(
-    machine: Machine, cores: dict[str, SshCore | UrlCore], out: Output, *, start: bool
+    machine: Machine, cores: dict[str, SshCore | FixedCore], out: Output, *, start: bool
 ) -> AsyncIterator[Client]:
     core = cores.get(machine.name)
     if core is not None:
@@ -82,6 +82,6 @@ async def _client(
             yield client
 
 
-async def _part(core: SshCore | UrlCore, out: Output) -> None:
+async def _part(core: SshCore | FixedCore, out: Output) -> None:
     if words := await core.leave():
         out.note(words)

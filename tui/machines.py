@@ -2,7 +2,7 @@
 
 A machine is named on the command line as `@name`: a name of the configuration's `[hosts]`, else
 anything that OpenSSH takes as a destination. `@all` means every machine of `[hosts]`, and `@local`
-this one.
+this one, `@system` a service of this machine (`modeldeck service install --system`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from core.config import Remote
 from core.errors import InvalidRequest
 
-LOCAL, ALL = "local", "all"
+LOCAL, ALL, SYSTEM = "local", "all", "system"
+SYSTEM_SOCKET = Path("/run/modeldeck/core.sock")
+"""Of a core that is a service of the system."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _DESTINATION = re.compile(r"[A-Za-z0-9_.:/@%\[\]+~-]+")
@@ -68,6 +71,8 @@ def machine(name: str, hosts: Mapping[str, Remote]) -> Machine:
         return Machine(name=name, remote=remote)
     if name == LOCAL:
         return HERE
+    if name == SYSTEM:
+        return Machine(name=name, remote=Remote(socket=str(SYSTEM_SOCKET)))
     check(Remote(ssh=name), f"@{name}")
     return Machine(name=name, remote=Remote(ssh=name))
 
@@ -78,6 +83,8 @@ def check(remote: Remote, where: str) -> None:
     A destination that begins with a dash would be an option of `ssh`; and a token must not go over
     a line that anybody can read.
     """
+    if remote.socket is not None:
+        return
     if remote.ssh is not None:
         if remote.ssh.startswith("-") or not _DESTINATION.fullmatch(remote.ssh):
             raise InvalidRequest(f"{where}: {remote.ssh!r} is no destination of ssh.")

@@ -123,8 +123,8 @@ class SshCore:
         return f"{self.name}: {words}" if words else None
 
 
-class UrlCore:
-    """A core that answers at a URL."""
+class FixedCore:
+    """A core that answers at a URL, or on a socket of this machine: there is no line to keep."""
 
     def __init__(self, name: str, remote: Remote) -> None:
         self.name = name
@@ -145,9 +145,14 @@ class UrlCore:
         from core.client import Client
         from core.protocol import check, ours
 
-        token = await asyncio.to_thread(token_in, self._remote.token_file)
+        remote = self._remote
+        token = await asyncio.to_thread(token_in, remote.token_file)
         async with Client(
-            url=self._remote.url, token=token, ca_file=self._remote.ca_file, ping_s=PING_S
+            socket=Path(remote.socket) if remote.socket else None,
+            url=remote.url,
+            token=token,
+            ca_file=remote.ca_file,
+            ping_s=PING_S,
         ) as client:
             check(ours(), await _spoken(client), self.name)
             yield client
@@ -190,15 +195,15 @@ def token_in(file: str | None) -> str | None:
     return token
 
 
-def core_of(machine: Machine, *, start: bool = True) -> SshCore | UrlCore:
+def core_of(machine: Machine, *, start: bool = True) -> SshCore | FixedCore:
     """The core of another machine; nothing is asked of it yet."""
     assert machine.remote is not None
     if machine.remote.ssh is not None:
         return SshCore(machine.name, machine.remote, start=start)
-    return UrlCore(machine.name, machine.remote)
+    return FixedCore(machine.name, machine.remote)
 
 
-async def reach_all(cores: list[SshCore | UrlCore]) -> dict[str, DeckError]:
+async def reach_all(cores: list[SshCore | FixedCore]) -> dict[str, DeckError]:
     """Reach every machine at once, and then those that have a question one after the other.
 
     What could not be reached is told by name.

@@ -86,6 +86,8 @@ async def _on(
 def _way(machine: Machine) -> str:
     if machine.remote is None:
         return ""
+    if machine.remote.socket:
+        return "socket"
     return "ssh" if machine.remote.ssh else (machine.remote.url or "").partition(":")[0]
 
 

@@ -28,8 +28,8 @@ PATIENCE_S = 2.0
 """For a core that hangs: a status bar must not."""
 WRONG, UNREACHABLE = 2, 7
 """Exit codes, as all commands have them."""
-LARGEST = 1 << 20
-"""Bytes of an answer; it has a few hundred."""
+LARGEST = 64 << 20
+"""Bytes of an answer; a summary has a few hundred, a State of 10,000 models about 8 MiB."""
 
 NAMES: Mapping[str, str] = {
     "downloads": "how many run",
@@ -124,15 +124,15 @@ def filled(form: str, known: Mapping[str, str]) -> str:
     return out
 
 
-def ask(paths: Paths) -> dict[str, Any] | None:
+def ask(paths: Paths, path: str = "/deck/summary") -> dict[str, Any] | None:
     """What the core of these folders says of itself; None where none answers."""
     try:
         ready = json.loads(paths.ready_file.read_bytes())
         with _connection(ready) as line:
             line.settimeout(PATIENCE_S)
             # HTTP/1.0: the answer ends with the connection, and comes in one piece (RFC 1945).
-            line.sendall(b"GET /deck/summary HTTP/1.0\r\nHost: localhost\r\n\r\n")
-            answer = b""
+            line.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            answer = bytearray()
             while len(answer) < LARGEST and (piece := line.recv(65536)):
                 answer += piece
         head, _, body = answer.partition(b"\r\n\r\n")

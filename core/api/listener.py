@@ -6,7 +6,6 @@ import asyncio
 import errno
 import socket
 import ssl
-import stat
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -118,7 +117,7 @@ class Listener:
         return policy(hosts, self._settings.allowed_origins, scheme=scheme)
 
     async def _serve_unix(self) -> None:
-        unix = _bind_unix(self._paths.socket)
+        unix = _bind_unix(self._paths.socket, group=self._settings.socket_group)
         self._socket_path = self._paths.socket
         door = Door(name="socket", policy=self._policy())
         self._servers.append(
@@ -254,19 +253,19 @@ def is_any(host: str) -> bool:
     return host in ("0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
-def _bind_unix(path: Path) -> socket.socket:
-    """A Unix socket that only its owner can reach: mode 0600 in a folder of mode 0700.
+def _bind_unix(path: Path, *, group: bool) -> socket.socket:
+    """A Unix socket that only its owner, or also its group, can reach, as can the folder it is in.
 
     What lies there is left over by a core that was killed: the lock of the state folder tells that
     no other one runs.
     """
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        make_private(path.parent)
+        make_private(path.parent, group=group)
         if path.is_socket():
             path.unlink()
         unix.bind(str(path))
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        path.chmod(0o660 if group else 0o600)
         unix.setblocking(False)
         return unix
     except OSError as error:

@@ -131,7 +131,7 @@ class SlowLine:
     def close(self) -> None:
         """End it with its thread."""
         self._call(self._server.close)
-        self._call(lambda: [writer.transport.abort() for writer in self._writers])
+        self.cut()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
