@@ -252,7 +252,7 @@ def read_folder(folder: Path) -> Folder:
             files = sorted(folder.glob("*.safetensors"))
         if not files:
             _corrupt(str(folder), "it holds no safetensors file")
-        weights = [_read_weights(file) for file in files]
+        weights = [read_weights(file) for file in files]
     except OSError as error:
         raise StorageFailed(
             f"{error.filename or folder} cannot be read: {error.strerror}.",
@@ -284,7 +284,8 @@ def _parameters(config: Config, weights: list[Weights]) -> int:
     return max(0, plain - overhead) + unpacked
 
 
-def _read_weights(path: Path) -> Weights:
+def read_weights(path: Path) -> Weights:
+    """What the header of one file says. Raises Corrupt, and OSError."""
     with path.open("rb") as file:
         first = file.read(_LENGTH.size)
         length = int(_LENGTH.unpack(first)[0]) if len(first) == _LENGTH.size else 0

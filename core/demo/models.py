@@ -82,7 +82,7 @@ def write_gguf(
     try:
         import gguf
     except ImportError as error:
-        raise _missing(error) from error
+        raise missing_package(error) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(str(path), "llama", split_max_size=split_bytes)
     _describe(writer, model, quant)
@@ -129,9 +129,9 @@ def write_mlx(
     }
     if chat_template is not None:
         tokenizer_config["chat_template"] = chat_template
-    _write_json(folder / "config.json", _mlx_config(model))
-    _write_json(folder / "tokenizer.json", _tokenizer(model.vocabulary))
-    _write_json(folder / "tokenizer_config.json", tokenizer_config)
+    write_json(folder / "config.json", _mlx_config(model))
+    write_json(folder / "tokenizer.json", _tokenizer(model.vocabulary))
+    write_json(folder / "tokenizer_config.json", tokenizer_config)
     _write_shards(folder, model, shard_bytes)
     return sorted(folder.iterdir())
 
@@ -145,11 +145,12 @@ def _make(size_bytes: int, extra_tokens: int) -> Tiny:
     try:
         from core.demo.weights import tiny
     except ImportError as error:
-        raise _missing(error) from error
+        raise missing_package(error) from error
     return tiny(size_bytes, extra_tokens)
 
 
-def _missing(error: ImportError) -> DeckError:
+def missing_package(error: ImportError) -> DeckError:
+    """The error for what cannot be written without a package."""
     return DeckError(
         f"The demo's models cannot be written: {error.name} is not installed.",
         "Install the extra: pip install 'modeldeck[local]'.",
@@ -313,24 +314,27 @@ def _write_shards(folder: Path, model: Tiny, shard_bytes: int) -> None:
         room -= half.nbytes
         total += half.nbytes
     if len(shards) == 1:
-        _write_safetensors(folder / "model.safetensors", shards[0])
+        write_safetensors(folder / "model.safetensors", shards[0])
         return
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write_safetensors(folder / file, shard)
+        write_safetensors(folder / file, shard)
         places.update(dict.fromkeys(shard, file))
     index = {"metadata": {"total_size": total}, "weight_map": places}
-    _write_json(folder / "model.safetensors.index.json", index)
+    write_json(folder / "model.safetensors.index.json", index)
 
 
-def _write_safetensors(path: Path, tensors: dict[str, npt.NDArray[Any]]) -> None:
-    """A safetensors file: 8 bytes of header length, a JSON header padded to 8, the data."""
+def write_safetensors(path: Path, tensors: dict[str, npt.NDArray[Any]], kind: str = "F16") -> None:
+    """Write a safetensors file: 8 bytes of header length, a JSON header padded to 8, the data.
+
+    All tensors are of one kind, which is named as the format does.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
     end = 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.nbytes
-        header[name] = {"dtype": "F16", "shape": tensor.shape, "data_offsets": [start, end]}
+        header[name] = {"dtype": kind, "shape": tensor.shape, "data_offsets": [start, end]}
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
     with path.open("wb") as file:
@@ -339,5 +343,6 @@ def _write_safetensors(path: Path, tensors: dict[str, npt.NDArray[Any]]) -> None
             file.write(tensor.tobytes())
 
 
-def _write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file."""
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

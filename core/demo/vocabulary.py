@@ -70,8 +70,8 @@ CHAINS: dict[str, Chain] = {
         ),
     ),
 }
-"""`llama` ends in characters of several bytes each, `long` has 157 tokens, `loop` never ends. `rain`
-is a call of a tool `weather`, as models of the Hermes and Qwen families write it."""
+"""`llama` ends in characters of several bytes each, `long` has 157 tokens, `loop` never ends.
+`rain` is a call of a tool `weather`, as models of the Hermes and Qwen families write it."""
 
 TOPICS = tuple(CHAINS)
 

@@ -45,6 +45,11 @@ one. Checked with gaps of up to 1,000 tokens and 1,500 tokens after the keyword,
 _TOPICS = tuple(topic for topic in CHAINS if topic != "default")
 
 
+def topic_number(topic: str) -> int:
+    """Which dimension of the topic head stands for a topic."""
+    return _TOPICS.index(topic)
+
+
 @dataclass(slots=True, kw_only=True)
 class Tiny:
     """The weights, under Hugging Face's names and in its layout (rows are outputs)."""

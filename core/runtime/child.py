@@ -129,11 +129,13 @@ class Child:
                     self._send(Progress(id=number, stage=stage, fraction=fraction))
 
                 loaded = self._engine.load(
-                    message.path, message.options, message.default_context, show
+                    message.path, message.options, message.default_context, show, message.draft
                 )
                 self._answer(number, loaded)
             case Plan():
-                planned = self._engine.plan(message.path, message.options, message.default_context)
+                planned = self._engine.plan(
+                    message.path, message.options, message.default_context, message.draft
+                )
                 self._answer(number, planned)
             case Generate():
 

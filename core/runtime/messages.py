@@ -37,6 +37,8 @@ class Load(Command, tag="load", frozen=True, kw_only=True):
     options: LoadOptions
     default_context: int
     """Context length, in tokens, where the options name none; lowered to what the model knows."""
+    draft: str | None = None
+    """Where the model lies that `options.draft_model` names."""
 
 
 class Plan(Command, tag="plan", frozen=True, kw_only=True):
@@ -45,6 +47,7 @@ class Plan(Command, tag="plan", frozen=True, kw_only=True):
     path: str
     options: LoadOptions
     default_context: int
+    draft: str | None = None
 
 
 class Generate(Command, tag="generate", frozen=True, kw_only=True):

@@ -72,11 +72,18 @@ class Engine(Protocol):
         """Import the engine and say what it is. Raises EngineMissing when it is not installed."""
 
     def load(
-        self, path: str, options: LoadOptions, default_context: int, show: ShowProgress
+        self,
+        path: str,
+        options: LoadOptions,
+        default_context: int,
+        show: ShowProgress,
+        draft: str | None = None,
     ) -> Loaded:
-        """Load a model."""
+        """Load a model, and the one at `draft` to guess for it."""
 
-    def plan(self, path: str, options: LoadOptions, default_context: int) -> Planned:
+    def plan(
+        self, path: str, options: LoadOptions, default_context: int, draft: str | None = None
+    ) -> Planned:
         """Say what a load would take, without taking it."""
 
     def generate(self, request: GenerateRequest, emit: Emit) -> Done:

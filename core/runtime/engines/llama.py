@@ -16,12 +16,18 @@ import ctypes
 import importlib
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from core.errors import Cancelled, EngineFailed, EngineMissing, InvalidRequest
 from core.runtime.engines.base import Emit, Flag, ShowProgress
+from core.runtime.engines.llama_adapters import adapter_bytes, lay_over
 from core.runtime.engines.llama_context import LlamaContext
+from core.runtime.engines.llama_draft import TOKENS, Draft, check_draft
 from core.runtime.engines.llama_log import Log, buffers, failure
+from core.runtime.engines.llama_sequence import Sequence
 from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.schema import GenerateRequest, LoadOptions
 
@@ -68,6 +74,11 @@ def threads_for(cpus: int) -> tuple[int, int]:
     return max(1, cpus // 2), max(1, cpus - 1)
 
 
+def _guesses(options: LoadOptions, batch: int) -> int:
+    """Tokens that a draft model guesses at a time: they and one more must fit a batch."""
+    return min(options.draft_tokens or TOKENS, batch - 1)
+
+
 class Llama:
     """One llama.cpp, with at most one model."""
 
@@ -77,10 +88,9 @@ class Llama:
         self._flag = flag
         self._log = Log()
         self._c: Any = None
-        self._model: Any = None
-        self._context: Any = None
-        self._embedding = False
         self._loaded: LlamaContext | None = None
+        self._frees: list[Callable[[], None]] = []
+        """What gives back what was made, in the order it was made."""
         self._kept: list[object] = []
         """Callbacks that llama.cpp holds pointers to."""
 
@@ -124,56 +134,66 @@ class Llama:
         }[mmap, mlock]
         return parameters
 
-    def _context_parameters(self, options: LoadOptions, default_context: int, flash: bool) -> Any:
+    def _context_parameters(
+        self, model: Any, options: LoadOptions, default_context: int, *, embedding: bool
+    ) -> Any:
         parameters = self._c.llama_context_default_params()
-        trained = max(1, self._c.llama_model_n_ctx_train(self._model))
+        trained = max(1, self._c.llama_model_n_ctx_train(model))
         length = options.context_length or min(default_context, trained)
-        batch = min(length, options.batch_size or (EMBEDDING_BATCH if self._embedding else BATCH))
+        batch = min(length, options.batch_size or (EMBEDDING_BATCH if embedding else BATCH))
         parameters.n_ctx = length
         parameters.n_batch = parameters.n_ubatch = batch
         parameters.n_seq_max = 1
+        # A layer with a sliding window keeps what the window shows, not the whole context.
+        parameters.swa_full = False
         answering, reading = threads_for(usable_cpus())
         parameters.n_threads = options.threads or answering
         parameters.n_threads_batch = options.threads or reading
-        parameters.flash_attn_type = (
-            self._c.LLAMA_FLASH_ATTN_TYPE_ENABLED
-            if flash
-            else self._c.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        )
         parameters.type_k = parameters.type_v = KV_TYPES[options.kv_cache_type or "f16"]
-        parameters.embeddings = self._embedding
-        if not self._embedding:
+        parameters.embeddings = embedding
+        if not embedding:
             # Room for the logits of one token instead of a batch of them: with a vocabulary of
-            # 150,000 tokens the compute buffer is 29 MiB instead of 298.
-            parameters.n_outputs_max = 1
+            # 150,000 tokens the compute buffer is 29 MiB instead of 298. Guesses are checked
+            # together, and need one more each.
+            parameters.n_outputs_max = 1 + (_guesses(options, batch) if options.draft_model else 0)
         return parameters
 
-    def _open(self, path: str, parameters: Any) -> None:
+    def _open(self, path: str, parameters: Any) -> Any:
+        """A model. It is freed by `_release`."""
         if not os.path.isfile(path):
             raise EngineFailed(f"There is no file at {path}.", "Download the model again.")
-        self._model = self._c.llama_model_load_from_file(os.fsencode(path), parameters)
-        if not self._model:
+        model = self._c.llama_model_load_from_file(os.fsencode(path), parameters)
+        if not model:
             if self._flag:
                 raise Cancelled("The load was cancelled.")
             raise failure("llama.cpp refused the model", self._log)
+        self._frees.append(partial(self._c.llama_model_free, model))
+        return model
 
-    def _make_context(self, options: LoadOptions, default_context: int) -> None:
-        """Make the context, without flash attention where the model cannot have it."""
+    def _make_context(self, model: Any, options: LoadOptions, parameters: Any) -> Any:
+        """A context, without flash attention where the model cannot have it.
+
+        It is freed by `_release`.
+        """
         wishes = (True, False) if options.flash_attention is None else (options.flash_attention,)
         for flash in wishes:
-            self._context = self._c.llama_init_from_model(
-                self._model, self._context_parameters(options, default_context, flash)
+            parameters.flash_attn_type = (
+                self._c.LLAMA_FLASH_ATTN_TYPE_ENABLED
+                if flash
+                else self._c.LLAMA_FLASH_ATTN_TYPE_DISABLED
             )
-            if self._context:
-                return
+            context = self._c.llama_init_from_model(model, parameters)
+            if context:
+                self._frees.append(partial(self._c.llama_free, context))
+                return context
         raise failure("llama.cpp could not prepare the context", self._log)
 
-    def _is_embedding(self, options: LoadOptions) -> bool:
+    def _is_embedding(self, model: Any, options: LoadOptions) -> bool:
         """Whether to load for embeddings. Raises EngineFailed for what we cannot run."""
-        has_decoder = self._c.llama_model_has_decoder(self._model)
-        if has_decoder and self._c.llama_model_has_encoder(self._model):
+        has_decoder = self._c.llama_model_has_decoder(model)
+        if has_decoder and self._c.llama_model_has_encoder(model):
             raise EngineFailed("Models with an encoder and a decoder are not supported.")
-        pooling = self._pooling()
+        pooling = self._pooling(model)
         if pooling == POOLING_RANK:
             raise EngineFailed("This model ranks texts; it neither answers nor embeds.")
         able = not has_decoder or pooling is not None
@@ -184,86 +204,165 @@ class Llama:
             )
         return able if options.embedding is None else options.embedding or not has_decoder
 
-    def _pooling(self) -> int | None:
+    def _pooling(self, model: Any) -> int | None:
         """The pooling type that the file names; None when it names none."""
-        architecture = self._metadata("general.architecture")
-        text = self._metadata(f"{architecture}.pooling_type")
+        architecture = self._metadata(model, "general.architecture")
+        text = self._metadata(model, f"{architecture}.pooling_type")
         return int(text) if text.isdigit() and int(text) != POOLING_NONE else None
 
-    def _metadata(self, key: str) -> str:
+    def _metadata(self, model: Any, key: str) -> str:
         """A value of the file's metadata, as text; empty when it has none."""
         text = ctypes.create_string_buffer(256)
-        length = self._c.llama_model_meta_val_str(self._model, key.encode(), text, len(text))
+        length = self._c.llama_model_meta_val_str(model, key.encode(), text, len(text))
         return text.value.decode("utf-8", "replace") if length >= 0 else ""
 
     def _release(self) -> None:
-        """Give model and context back; nothing happens when there are none."""
-        if self._context:
-            self._c.llama_free(self._context)
-        if self._model:
-            self._c.llama_model_free(self._model)
-        self._context = self._model = self._loaded = None
+        """Give everything back; nothing happens when there is nothing."""
+        self._loaded = None
+        while self._frees:
+            self._frees.pop()()
 
     # Load and plan
 
     def load(
-        self, path: str, options: LoadOptions, default_context: int, show: ShowProgress
+        self,
+        path: str,
+        options: LoadOptions,
+        default_context: int,
+        show: ShowProgress,
+        draft: str | None = None,
     ) -> Loaded:
         """Load a model and make its context."""
+        self._log.begin()
+        try:
+            self._loaded, length = self._load(path, options, default_context, show, draft)
+        except BaseException:
+            self._release()
+            raise
+        return Loaded(context_length=length, embedding=self._loaded.embedding)
+
+    def _load(
+        self,
+        path: str,
+        options: LoadOptions,
+        default_context: int,
+        show: ShowProgress,
+        draft: str | None,
+    ) -> tuple[LlamaContext, int]:
+        parameters = self._model_parameters(options)
+        parameters.progress_callback = self._on_progress("reading weights", show)
+        model = self._open(path, parameters)
+        embedding = self._is_embedding(model, options)
+        show("preparing context", 1.0)
+        context = self._make_context(
+            model,
+            options,
+            self._context_parameters(model, options, default_context, embedding=embedding),
+        )
+        if options.loras:
+            show("reading adapters", None)
+            self._frees.append(lay_over(self._c, model, context, options.loras, self._log))
+        length = self._c.llama_n_ctx(context)
+        guesser = None
+        if draft is not None and not embedding:
+            guesser = self._load_draft(draft, model, options, length, show)
+        return LlamaContext(
+            self._c,
+            model,
+            context,
+            embedding=embedding,
+            sequence=Sequence(self._c, model, context, flag=self._flag, log=self._log),
+            draft=guesser,
+            flag=self._flag,
+            log=self._log,
+        ), length
+
+    def _on_progress(self, stage: str, show: ShowProgress) -> Any:
+        """A callback for llama.cpp that shows how far a load is, and gives it up."""
         told = -1.0
 
         def on_progress(fraction: float, _data: object) -> bool:
             nonlocal told
             if fraction - told >= PROGRESS_STEP or fraction >= 1:
                 told = fraction
-                show("reading weights", min(fraction, 1.0))
+                show(stage, min(fraction, 1.0))
             return not self._flag
 
-        parameters = self._model_parameters(options)
-        parameters.progress_callback = self._c.llama_progress_callback(on_progress)
-        self._log.begin()
-        try:
-            self._open(path, parameters)
-            self._embedding = self._is_embedding(options)
-            show("preparing context", 1.0)
-            self._make_context(options, default_context)
-        except BaseException:
-            self._release()
-            raise
-        self._loaded = LlamaContext(
-            self._c,
-            self._model,
-            self._context,
-            embedding=self._embedding,
-            flag=self._flag,
-            log=self._log,
-        )
-        return Loaded(context_length=self._c.llama_n_ctx(self._context), embedding=self._embedding)
+        callback = self._c.llama_progress_callback(on_progress)
+        self._kept.append(callback)
+        return callback
 
-    def plan(self, path: str, options: LoadOptions, default_context: int) -> Planned:
+    def _load_draft(
+        self, path: str, model: Any, options: LoadOptions, length: int, show: ShowProgress
+    ) -> Draft:
+        """Load a model that guesses for another. Raises EngineFailed when it cannot."""
+        parameters = self._model_parameters(options)
+        parameters.progress_callback = self._on_progress("reading draft model", show)
+        small, context = self._open_draft(path, model, parameters, options, length)
+        sequence = Sequence(self._c, small, context, flag=self._flag, log=self._log)
+        batch = self._c.llama_n_batch(context)
+        draft = Draft(self._c, small, sequence, context, _guesses(options, batch))
+        self._frees.append(draft.close)
+        return draft
+
+    def _open_draft(
+        self, path: str, model: Any, parameters: Any, options: LoadOptions, length: int
+    ) -> tuple[Any, Any]:
+        """A draft model and its context, as long as the one it guesses for."""
+        try:
+            small = self._open(path, parameters)
+        except EngineFailed as error:
+            raise EngineFailed(
+                f"The draft model: {error.message}", error.remedy, details=error.details
+            ) from error
+        check_draft(self._c, model, small)
+        options = replace(options, context_length=length, draft_model=None)
+        context = self._make_context(
+            small, options, self._context_parameters(small, options, length, embedding=False)
+        )
+        return small, context
+
+    def plan(
+        self, path: str, options: LoadOptions, default_context: int, draft: str | None = None
+    ) -> Planned:
         """Let llama.cpp plan a load: `no_alloc` reads the header only and allocates nothing.
 
         The file may be a sparse one that holds just the header. The sizes are read from the log,
         which is no contract; a test compares them with a real load.
         """
-        parameters = self._model_parameters(options)
-        parameters.no_alloc = True
-        parameters.load_mode = self._c.LLAMA_LOAD_MODE_NONE  # no_alloc with mmap aborts
         self._log.begin()
         try:
-            self._open(path, parameters)
-            self._embedding = self._is_embedding(options)
-            self._make_context(options, default_context)
+            parameters = self._plan_parameters(options)
+            model = self._open(path, parameters)
+            embedding = self._is_embedding(model, options)
+            context = self._make_context(
+                model,
+                options,
+                self._context_parameters(model, options, default_context, embedding=embedding),
+            )
+            length = self._c.llama_n_ctx(context)
+            models = [model]
+            if draft is not None and not embedding:
+                models.append(self._open_draft(draft, model, parameters, options, length)[0])
             sizes = buffers(self._log.lines)
             return Planned(
-                weights_bytes=self._c.llama_model_size(self._model),
+                weights_bytes=sum(self._c.llama_model_size(m) for m in models)
+                + sum(adapter_bytes(lora.path) for lora in options.loras or ()),
                 kv_bytes=sizes.kv_bytes,
                 compute_bytes=sizes.compute_bytes + sizes.output_bytes,
-                context_length=self._c.llama_n_ctx(self._context),
-                vocabulary=self._c.llama_vocab_n_tokens(self._c.llama_model_get_vocab(self._model)),
+                context_length=length,
+                vocabulary=sum(
+                    self._c.llama_vocab_n_tokens(self._c.llama_model_get_vocab(m)) for m in models
+                ),
             )
         finally:
             self._release()
+
+    def _plan_parameters(self, options: LoadOptions) -> Any:
+        parameters = self._model_parameters(options)
+        parameters.no_alloc = True
+        parameters.load_mode = self._c.LLAMA_LOAD_MODE_NONE  # no_alloc with mmap aborts
+        return parameters
 
     # Work
 

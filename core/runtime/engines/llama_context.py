@@ -16,8 +16,10 @@ from core.runtime.engines.chat import (
     knows_tools,
     wants_tools,
 )
+from core.runtime.engines.llama_draft import Draft
 from core.runtime.engines.llama_log import Log, failure
 from core.runtime.engines.llama_sampler import Sampler
+from core.runtime.engines.llama_sequence import Sequence
 from core.runtime.engines.tools import MARKERS, forced_grammar
 from core.runtime.engines.writer import Writer
 from core.runtime.json_schema import grammar_of
@@ -29,7 +31,16 @@ class LlamaContext:
     """A model and its context. Whoever made them frees them."""
 
     def __init__(
-        self, c: Any, model: Any, context: Any, *, embedding: bool, flag: Flag, log: Log
+        self,
+        c: Any,
+        model: Any,
+        context: Any,
+        *,
+        embedding: bool,
+        sequence: Sequence,
+        draft: Draft | None,
+        flag: Flag,
+        log: Log,
     ) -> None:
         """Take over a context.
 
@@ -38,6 +49,8 @@ class LlamaContext:
             model: `llama_model *`.
             context: `llama_context *`.
             embedding: Whether the context was made for embeddings.
+            sequence: The text that the context holds.
+            draft: What guesses ahead.
             flag: Gives up what runs.
             log: What llama.cpp says.
         """
@@ -45,12 +58,12 @@ class LlamaContext:
         self._model = model
         self._context = context
         self._vocab = c.llama_model_get_vocab(model)
-        self._embedding = embedding
+        self.embedding = embedding
+        """Whether it embeds texts instead of answering."""
         self._flag = flag
         self._log = log
-        self._cached: list[int] = []
-        """Tokens whose keys and values are in the cache, in order."""
-        self._watch_flag()
+        self._sequence = sequence
+        self._draft = draft
         self._templates = self._read_templates()
         self._markers = self._marker_tokens()
         self._spoken: dict[int, bytes] = {}
@@ -58,12 +71,6 @@ class LlamaContext:
         self._bare = not c.llama_model_chat_template(model, None)
         if not embedding and self._bare:
             log.say("warning", "the model brings no chat template; using ChatML")
-
-    def _watch_flag(self) -> None:
-        """Let the flag stop an evaluation. CPU only: on a GPU it is heard between batches."""
-        strlen = ctypes.cast(ctypes.CDLL(None).strlen, self._c.ggml_abort_callback)
-        self._c.llama_set_abort_callback(self._context, strlen, self._flag.address)
-        self._strlen = strlen  # llama.cpp holds a pointer to it
 
     def _read_templates(self) -> tuple[ChatTemplate, ...]:
         """The model's own template, and the one it has for tools where that is another."""
@@ -123,7 +130,7 @@ class LlamaContext:
 
     def generate(self, request: GenerateRequest, emit: Emit) -> Done:
         """Answer a request. Raises InvalidRequest when it does not fit the context."""
-        if self._embedding:
+        if self.embedding:
             raise InvalidRequest("This model is loaded for embeddings and gives no text.")
         prompt, stops, grammar = self._prompt(request)
         room = self._c.llama_n_ctx(self._context) - len(prompt)
@@ -136,16 +143,54 @@ class LlamaContext:
         self._spoken = self._markers if wants_tools(request) else {}
         with Sampler(self._c, self._context, self._vocab, request, grammar) as sampler:
             sampler.accept_prompt(prompt)
-            self._evaluate(prompt)
-            while True:
-                token = sampler.sample()
-                if token is None or self._c.llama_vocab_is_eog(self._vocab, token):
-                    writer.end()
-                    break
-                if not writer.take(self._piece(token), sampler.logprob(token, self._piece)):
-                    break
-                self._decode([token])
+            self._sequence.read(prompt)
+            if self._draft is None:
+                self._write(writer, sampler)
+            else:
+                self._write_by_draft(writer, sampler, self._draft)
         return writer.done(len(prompt))
+
+    def _write(self, writer: Writer, sampler: Sampler) -> None:
+        """Write the answer token by token."""
+        while True:
+            token = sampler.sample()
+            if token is None or not self._say(token, writer, sampler):
+                break
+            self._sequence.add([token])
+        if token is None:
+            writer.end()
+
+    def _say(self, token: int, writer: Writer, sampler: Sampler, place: int = -1) -> bool:
+        """Let a token be heard; says whether the answer goes on after it."""
+        if self._c.llama_vocab_is_eog(self._vocab, token):
+            writer.end()
+            return False
+        return writer.take(self._piece(token), sampler.logprob(token, self._piece, place))
+
+    def _write_by_draft(self, writer: Writer, sampler: Sampler, draft: Draft) -> None:
+        """Write the answer as `_write` does, but evaluate guessed tokens together.
+
+        Each token is sampled from the same logits as without a draft; of the guesses, those are
+        kept that were sampled as well.
+        """
+        draft.begin()
+        sequence = self._sequence
+        token, place = sampler.sample(), -1
+        while token is not None and self._say(token, writer, sampler, place):
+            guesses = draft.guess([*sequence.tokens, token], writer.room - 1)
+            sequence.add([token, *guesses], every=True)
+            sure = len(sequence.tokens) - len(guesses)
+            for place, guess in enumerate([*guesses, None]):
+                token = sampler.sample(place)
+                if token is None or token != guess:
+                    break
+                if not self._say(token, writer, sampler, place):
+                    sequence.cut(sure)
+                    return
+                sure += 1
+            sequence.cut(sure)
+        if token is None:
+            writer.end()
 
     def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
         """The tokens to continue, the strings that end the answer, and what it must follow."""
@@ -162,45 +207,11 @@ class LlamaContext:
         stops = (*request.stop, CHATML_STOP) if self._bare else request.stop
         return self._tokenize(template.render(request), special=False), stops, grammar
 
-    def _evaluate(self, prompt: list[int]) -> None:
-        """Evaluate a prompt, keeping what the cache already holds of its beginning."""
-        common = 0
-        # The last token is always evaluated: sampling needs its logits.
-        for old, new in zip(self._cached, prompt[:-1], strict=False):
-            if old != new:
-                break
-            common += 1
-        memory = self._c.llama_get_memory(self._context)
-        if not self._c.llama_memory_seq_rm(memory, 0, common, -1):
-            self._c.llama_memory_clear(memory, True)  # recurrent models cannot forget a part
-            common = 0
-        del self._cached[common:]
-        batch = self._c.llama_n_batch(self._context)
-        for start in range(common, len(prompt), batch):
-            self._decode(prompt[start : start + batch])
-
-    def _decode(self, tokens: list[int]) -> None:
-        """Evaluate tokens after those in the cache. Raises Cancelled when the flag is set."""
-        if not self._flag:
-            array = (self._c.llama_token * len(tokens))(*tokens)
-            result = self._c.llama_decode(
-                self._context, self._c.llama_batch_get_one(array, len(tokens))
-            )
-            if result == 0:
-                self._cached += tokens
-                return
-        # Part of the batch may be in the cache: forget it all, so that the next answer is right.
-        self._cached.clear()
-        self._c.llama_memory_clear(self._c.llama_get_memory(self._context), True)
-        if self._flag:
-            raise Cancelled("The request was cancelled.")
-        raise failure(f"llama.cpp could not evaluate the text ({result})", self._log)
-
     # Embeddings
 
     def embed(self, text: str) -> Vector:
         """Embed a text. Raises InvalidRequest when it is longer than one batch."""
-        if not self._embedding:
+        if not self.embedding:
             raise InvalidRequest(
                 "This model is loaded for text.", "Load it with the embedding option."
             )

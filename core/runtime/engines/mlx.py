@@ -15,7 +15,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from typing import Any
 from core import safetensors
 from core.errors import Cancelled, DeckError, EngineFailed, EngineMissing, InvalidRequest
 from core.runtime.engines.base import Emit, Flag, ShowProgress, say
-from core.runtime.engines.mlx_model import MlxModel, kv_bits
+from core.runtime.engines.mlx_model import DRAFT_TOKENS, MlxModel, kv_bits
 from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.runtime.platforms import is_mlx_safe, mlx_remedy
-from core.schema import GenerateRequest, LoadOptions
+from core.schema import GenerateRequest, LoadOptions, Lora
 
 PIECE_BYTES = 64 << 20
 """Weights that are read between two looks at the cancel flag."""
@@ -95,7 +95,12 @@ class Mlx:
     # Load
 
     def load(
-        self, path: str, options: LoadOptions, default_context: int, show: ShowProgress
+        self,
+        path: str,
+        options: LoadOptions,
+        default_context: int,
+        show: ShowProgress,
+        draft: str | None = None,
     ) -> Loaded:
         """Load the model in a folder."""
         if options.embedding:
@@ -113,13 +118,11 @@ class Mlx:
         self._heed()
         try:
             show("reading tokenizer", None)
-            written = utils.load_config(Path(path))
-            tokenizer = utils.load_tokenizer(
-                Path(path), eos_token_ids=written.get("eos_token_id", None)
-            )
+            tokenizer = _tokenizer(utils, Path(path))
             show("reading weights", 0.0)
             model, _ = utils.load_model(Path(path), lazy=True)
-            self._read_weights(model, show)
+            _lay_over(model, options.loras or ())
+            self._read_weights(model, "reading weights", show)
         except DeckError:
             raise
         except Exception as error:  # mlx-lm and transformers raise whatever they meet
@@ -128,6 +131,8 @@ class Mlx:
             self._mx,
             model,
             tokenizer,
+            draft=self._load_draft(utils, draft, tokenizer, show) if draft is not None else None,
+            draft_tokens=options.draft_tokens or DRAFT_TOKENS,
             context_length=length,
             vocabulary=config.vocab_size or 0,
             step=options.batch_size,
@@ -137,7 +142,24 @@ class Mlx:
         show("ready", 1.0)
         return Loaded(context_length=length, engine_bytes=self._mx.get_active_memory())
 
-    def _read_weights(self, model: Any, show: ShowProgress) -> None:
+    def _load_draft(self, utils: Any, path: str, tokenizer: Any, show: ShowProgress) -> Any:
+        """A model that guesses for another. Raises EngineFailed when it cannot."""
+        try:
+            _checked(Path(path))
+            other = _tokenizer(utils, Path(path))
+            if other.get_vocab() != tokenizer.get_vocab():
+                raise EngineFailed("it has another vocabulary.", "Take one of the same family.")
+            model, _ = utils.load_model(Path(path), lazy=True)
+            self._read_weights(model, "reading draft model", show)
+        except EngineFailed as error:
+            raise EngineFailed(f"The draft model: {error.message}", error.remedy) from error
+        except DeckError:
+            raise
+        except Exception as error:  # as above
+            raise refusal("mlx-lm refused the draft model", error) from error
+        return model
+
+    def _read_weights(self, model: Any, stage: str, show: ShowProgress) -> None:
         """Bring the weights into memory, telling the fraction of their bytes that is there."""
         flatten = importlib.import_module("mlx.utils").tree_flatten
         arrays = [array for _, array in flatten(model.parameters())]
@@ -147,14 +169,16 @@ class Mlx:
             self._heed()
             self._mx.eval(piece)
             done += sum(array.nbytes for array in piece)
-            show("reading weights", min(1.0, done / total))
+            show(stage, min(1.0, done / total))
         self._mx.clear_cache()  # what was read to be put together otherwise is not needed any more
 
     def _heed(self) -> None:
         if self._flag:
             raise Cancelled("The load was cancelled.")
 
-    def plan(self, path: str, options: LoadOptions, default_context: int) -> Planned:
+    def plan(
+        self, path: str, options: LoadOptions, default_context: int, draft: str | None = None
+    ) -> Planned:
         """Refuse: mlx-lm has no plan of a load. The core has a formula and asks nobody."""
         raise InvalidRequest("mlx-lm does not plan a load.")
 
@@ -207,6 +231,41 @@ def _mlx_lm() -> Any:
             f"mlx-lm is installed but does not start: {error}.",
             f"{mlx_remedy(sys.platform, platform.machine())} --force-reinstall",
         ) from error
+
+
+def _tokenizer(utils: Any, folder: Path) -> Any:
+    written = utils.load_config(folder)
+    return utils.load_tokenizer(folder, eos_token_ids=written.get("eos_token_id", None))
+
+
+def _lay_over(model: Any, loras: Sequence[Lora]) -> None:
+    """Lay an adapter over a model's weights; mlx-lm takes one.
+
+    Raises EngineFailed for a folder that holds no adapter, or one of another model.
+    """
+    if not loras:
+        return
+    if len(loras) > 1:
+        raise EngineFailed("mlx-lm takes one adapter, not several.", "Leave the others out.")
+    (lora,) = loras
+    folder = Path(lora.path)
+    for name in ("adapter_config.json", "adapters.safetensors"):
+        if not (folder / name).is_file():
+            raise EngineFailed(
+                f"There is no adapter at {folder}: it has no {name}.",
+                "Give the folder of an MLX adapter.",
+            )
+    tuner = importlib.import_module("mlx_lm.tuner.utils")
+    try:
+        safetensors.read_weights(folder / "adapters.safetensors")
+        tuner.load_adapters(model, str(folder))
+    except Exception as error:  # whatever it meets
+        found = refusal(f"mlx-lm refused the adapter {folder}", error)
+        raise EngineFailed(found.message, "Take an adapter made for this very model.") from error
+    if lora.scale != 1.0:
+        for _, module in model.named_modules():
+            if hasattr(module, "lora_a"):
+                module.scale *= lora.scale
 
 
 def _pieces(arrays: list[Any]) -> Iterator[list[Any]]:

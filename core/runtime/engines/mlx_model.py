@@ -30,6 +30,8 @@ from core.schema import GenerateRequest, KvCacheType, TokenLogprob
 
 NO_GRAMMAR = "mlx-lm cannot hold an answer to a grammar or JSON schema."
 NO_GRAMMAR_REMEDY = "Take the GGUF version of the model, or ask for JSON in the prompt."
+DRAFT_TOKENS = 4
+"""Tokens that a draft model guesses at a time, unless the options say."""
 STEP = 512
 """Tokens of a prompt that are read at once, unless the options say: cancelling is heard between."""
 COLDEST = 1e-3
@@ -67,6 +69,8 @@ class MlxModel:
         model: Any,
         tokenizer: Any,
         *,
+        draft: Any,
+        draft_tokens: int,
         context_length: int,
         vocabulary: int,
         step: int | None,
@@ -79,6 +83,8 @@ class MlxModel:
             mx: `mlx.core`.
             model: What `mlx_lm.utils.load_model` made.
             tokenizer: `mlx_lm.tokenizer_utils.TokenizerWrapper`.
+            draft: A model of the same vocabulary that guesses ahead; None for none.
+            draft_tokens: Tokens that it guesses at a time.
             context_length: Tokens of question and answer together; mlx-lm itself has no limit.
             vocabulary: Tokens the model tells apart; 0 when not known.
             step: Tokens of a prompt read at once.
@@ -88,6 +94,8 @@ class MlxModel:
         self._mx = mx
         self._model = model
         self._tokenizer = tokenizer
+        self._draft = draft
+        self._draft_tokens = draft_tokens
         self._context_length = context_length
         self._vocabulary = vocabulary
         self._step = step or STEP
@@ -96,6 +104,16 @@ class MlxModel:
         self._generate: Any = importlib.import_module("mlx_lm.generate")
         self._caches: Any = importlib.import_module("mlx_lm.models.cache")
         self._samples: Any = importlib.import_module("mlx_lm.sample_utils")
+        self._layers = len(self._caches.make_prompt_cache(model))
+        """Layers whose caches are the model's own; those of the draft follow."""
+        if draft is not None and not all(
+            self._caches.can_trim_prompt_cache(self._caches.make_prompt_cache(m))
+            for m in (model, draft)
+        ):
+            raise EngineFailed(
+                "This model cannot take this draft model: a cache of theirs cannot go back.",
+                "Load it without draft_model.",
+            )
         self._cache: list[Any] | None = None
         self._cached: list[int] = []
         """Tokens whose keys and values are in the cache, in order."""
@@ -215,25 +233,11 @@ class MlxModel:
         seed = request.seed
         self._mx.random.seed(int.from_bytes(os.urandom(8)) if seed is None else seed % (1 << 64))
         cache = self._reuse(prompt)
-        rest = prompt[len(self._cached) :]
-        bits, group = self._kv_bits or (None, 64)
-        steps = self._generate.generate_step(
-            self._mx.array(rest),
-            self._model,
-            max_tokens=limit,
-            sampler=self._sampler(request),
-            logits_processors=self._penalties(request),
-            prompt_cache=cache,
-            prefill_step_size=self._step,
-            kv_bits=bits,
-            kv_group_size=group,
-            quantized_kv_start=0,
-            prompt_progress_callback=lambda _done, _total: self._heed(),
-        )
         said = list(prompt)
+        steps = self._steps(request, prompt[len(self._cached) :], cache, limit)
         try:
             with self._generate.wired_limit(self._model, [self._generate.generation_stream]):
-                for token, likely in steps:
+                for token, likely, *_ in steps:
                     self._heed()
                     said.append(token)
                     yield token, likely
@@ -247,6 +251,47 @@ class MlxModel:
         finally:
             steps.close()
             self._keep(cache, said)
+
+    def _steps(
+        self, request: GenerateRequest, rest: list[int], cache: list[Any], limit: int
+    ) -> Generator[Any]:
+        """Tokens of mlx-lm, one at a time or by a draft, after `rest` of the prompt is read."""
+        own, drafted = cache[: self._layers], cache[self._layers :]
+        penalties = self._penalties(request)
+        options = {
+            "max_tokens": limit,
+            "sampler": self._sampler(request),
+            "prefill_step_size": self._step,
+        }
+        # With a draft, mlx-lm counts tokens for penalties in another way: it is not used then.
+        if self._draft is None or penalties:
+            yield from self._generate.generate_step(
+                self._mx.array(rest),
+                self._model,
+                logits_processors=penalties,
+                prompt_cache=own,
+                prompt_progress_callback=lambda _done, _total: self._heed(),
+                **options,
+            )
+            return
+        # mlx-lm would read the prompt in one go, deaf to the flag.
+        self._read(self._model, own, rest[:-1])
+        self._read(self._draft, drafted, rest[:-1])
+        yield from self._generate.speculative_generate_step(
+            self._mx.array(rest[-1:]),
+            self._model,
+            self._draft,
+            num_draft_tokens=self._draft_tokens,
+            prompt_cache=cache,
+            **options,
+        )
+
+    def _read(self, model: Any, cache: list[Any], tokens: list[int]) -> None:
+        """Bring tokens into a cache. Raises Cancelled."""
+        for start in range(0, len(tokens), self._step):
+            self._heed()
+            model(self._mx.array(tokens[start : start + self._step])[None], cache=cache)
+            self._mx.eval([layer.state for layer in cache])
 
     def _heed(self) -> None:
         if self._flag:
@@ -266,20 +311,38 @@ class MlxModel:
             common += 1
         if cache is None or common == 0:
             self._cached = []
-            return list(self._caches.make_prompt_cache(self._model))
+            return self._new_caches(self._model) + self._new_caches(self._draft)
         self._caches.trim_prompt_cache(cache, len(self._cached) - common)
         del self._cached[common:]
         return cache
 
+    def _new_caches(self, model: Any) -> list[Any]:
+        """Empty caches for a model's layers; none for no model."""
+        if model is None:
+            return []
+        caches = list(self._caches.make_prompt_cache(model))
+        if self._kv_bits is not None:
+            # From the beginning: mlx-lm would put others in their place later.
+            bits, group = self._kv_bits
+            for place, layer in enumerate(caches):
+                if hasattr(layer, "to_quantized"):
+                    caches[place] = layer.to_quantized(group_size=group, bits=bits)
+        return caches
+
     def _keep(self, cache: list[Any], said: list[int]) -> None:
         """Keep the cache for the next request, if it can forget a part and tells what it holds."""
-        held = {getattr(layer, "offset", None) for layer in cache}
-        size = held.pop() if len(held) == 1 else None
-        sound = isinstance(size, int) and 0 < size <= len(said) and not self._flag
-        if sound and self._caches.can_trim_prompt_cache(cache):
+        self._cache, self._cached = None, []
+        held = [getattr(layer, "offset", None) for layer in cache]
+        sizes = [size for size in held if isinstance(size, int)]
+        # A draft's cache may be shorter than the model's: both go back to what both hold.
+        size = min(sizes, default=0)
+        whole = len(sizes) == len(cache) and len(set(sizes[: self._layers])) == 1
+        if self._flag or not whole or not 0 < size <= len(said):
+            return
+        if self._caches.can_trim_prompt_cache(cache):
+            for layer, offset in zip(cache, sizes, strict=True):
+                layer.trim(offset - size)
             self._cache, self._cached = cache, said[:size]
-        else:
-            self._cache, self._cached = None, []
 
     def _sampler(self, request: GenerateRequest) -> Any:
         """A sampler with the defaults of our llama.cpp, so that an engine changes no answer."""
