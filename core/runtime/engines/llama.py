@@ -86,7 +86,7 @@ class Llama:
 
     def __init__(self, flag: Flag) -> None:
         self._flag = flag
-        self._log = Log()
+        self._log = Log(flag)
         self._c: Any = None
         self._loaded: LlamaContext | None = None
         self._frees: list[Callable[[], None]] = []

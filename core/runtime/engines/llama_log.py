@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.errors import EngineFailed
-from core.runtime.engines.base import MARKS, Level
+from core.runtime.engines.base import MARKS, Flag, Level
 
 LEVELS: dict[int, Level] = {2: "debug", 3: "warning", 4: "error"}
 """`enum ggml_log_level`, ggml.h: info, warning, error. What a load tells in passing is debugging
@@ -21,9 +21,15 @@ WORST = 8
 
 
 class Log:
-    """The log of one call at a time; all of it goes to stderr as well."""
+    """The log of one call at a time; all of it goes to stderr as well.
 
-    def __init__(self) -> None:
+    Work that was told to stop ends, to llama.cpp, in errors; here nothing failed, and they are told
+    as debugging.
+    """
+
+    def __init__(self, flag: Flag) -> None:
+        """Make a log; `flag` is set while work is being given up."""
+        self._flag = flag
         self.lines: list[tuple[Level, str]] = []
         self._open = False
         self._level: Level = "debug"
@@ -38,7 +44,7 @@ class Log:
             known = LEVELS.get(level)
             if known is None:
                 return
-            self._level = known
+            self._level = "debug" if self._flag else known
         for part in text.splitlines(keepends=True):
             start = b"" if self._open else MARKS[self._level]
             os.write(2, start + part)

@@ -1,6 +1,6 @@
 import pytest
 
-from core.runtime.engines.base import Level
+from core.runtime.engines.base import Flag, Level
 from core.runtime.engines.llama_log import Log, buffers, reason, remedy_for
 
 LOADED: list[tuple[Level, str]] = [
@@ -57,7 +57,7 @@ def test_the_remedy_fits_the_reason(line: str, remedy: str) -> None:
 def test_lines_are_marked_with_their_level_and_pieces_put_together(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    log = Log()
+    log = Log(Flag())
     log.take(2, b"reading ", None)
     log.take(5, b"...", None)
     log.take(5, b".\n", None)
@@ -74,3 +74,14 @@ def test_lines_are_marked_with_their_level_and_pieces_put_together(
     assert log.worst() == ("bad: one", "two", "ours")
     log.begin()
     assert log.worst() == ()
+
+
+def test_errors_of_work_that_was_told_to_stop_are_none(capfd: pytest.CaptureFixture[str]) -> None:
+    flag = Flag()
+    log = Log(flag)
+    flag.set()
+    log.take(4, b"llama_decode: failed to decode, ret = 2\n", None)
+    flag.clear()
+    log.take(4, b"llama_decode: failed to decode, ret = 1\n", None)
+    assert capfd.readouterr().err.startswith("<7>llama_decode")
+    assert log.worst() == ("llama_decode: failed to decode, ret = 1",)
