@@ -37,11 +37,16 @@ class _Kept:
     sha256: str
 
 
+def _clock() -> datetime:
+    return datetime.now(UTC)
+
+
 class Tokens:
     """All tokens. `open` first; `close` writes down when each was last used."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime] = _clock) -> None:
         self._store = store
+        self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._used: dict[str, str] = {}
         self._watchers: list[Callable[[Token], None]] = []
@@ -65,7 +70,7 @@ class Tokens:
     @property
     def usable(self) -> bool:
         """Whether there is one that has not expired."""
-        return any(not _expired(kept.token) for kept in self._kept.values())
+        return any(not self._expired(kept.token) for kept in self._kept.values())
 
     def find(self, secret: str) -> Token | None:
         """The token with this secret; None for a wrong, revoked or expired one.
@@ -77,7 +82,7 @@ class Tokens:
         for kept in self._kept.values():
             if hmac.compare_digest(kept.sha256, digest):
                 found = kept.token
-        if found is None or _expired(found):
+        if found is None or self._expired(found):
             return None
         self._used[found.id] = now()
         return found
@@ -93,7 +98,7 @@ class Tokens:
             expires_s: Seconds from now, or None for a token that holds until it is revoked.
         """
         self._check(name, expires_s)
-        end = datetime.now(UTC) + timedelta(seconds=expires_s) if expires_s else None
+        end = self._clock() + timedelta(seconds=expires_s) if expires_s else None
         token = Token(
             id=secrets.token_hex(4),
             name=name,
@@ -138,14 +143,12 @@ class Tokens:
         """Call `watcher` with each token that is revoked from now on."""
         self._watchers.append(watcher)
 
+    def _expired(self, token: Token) -> bool:
+        end = token.expires_at
+        return end is not None and datetime.fromisoformat(end) <= self._clock()
+
     def _seen(self, token: Token) -> Token:
         return replace(token, last_used_at=self._used.get(token.id, token.last_used_at))
 
     async def _write(self, kept: _Kept) -> None:
         await self._store.put("tokens", kept.token.id, msgspec.json.encode(kept))
-
-
-def _expired(token: Token) -> bool:
-    return token.expires_at is not None and datetime.fromisoformat(
-        token.expires_at
-    ) <= datetime.now(UTC)

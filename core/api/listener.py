@@ -227,6 +227,8 @@ def _bind_address(address: str) -> socket.socket:
     """A socket bound to an address beyond this machine. Blocks where a name is looked up."""
     host, _, port = address.rpartition(":")
     try:
+        if int(port) > 65535:
+            raise OSError(errno.EINVAL, "there is no such port")
         found = socket.getaddrinfo(
             host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
@@ -241,7 +243,7 @@ def _bind_address(address: str) -> socket.socket:
         except BaseException:
             candidate.close()
             raise
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise Conflict(
             f"{address} cannot be answered on: {getattr(error, 'strerror', None) or error}.",
             "Set api.outside to an address of this machine and a free port, or remove it.",

@@ -63,6 +63,8 @@ class Doorstep(asyncio.Protocol):
         self._site = site
         self._connection = Connection(site, door)
         self._secure = secure
+        self._early = b""
+        self._eof = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody is at the door."""
@@ -73,6 +75,15 @@ class Doorstep(asyncio.Protocol):
         self._site.admit(self)
         self._task = self._site.start(self._shake_hands())
 
+    def data_received(self, data: bytes) -> None:
+        """It spoke on at once: kept for the connection, which is made in the same moment."""
+        self._early += data
+
+    def eof_received(self) -> bool:
+        """It will say no more."""
+        self._eof = True
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
         """It went away before anything came of it."""
         self._site.release(self)
@@ -82,7 +93,7 @@ class Doorstep(asyncio.Protocol):
         try:
             secured = await asyncio.get_running_loop().start_tls(
                 self._transport,
-                self._connection,
+                self,
                 self._secure,
                 server_side=True,
                 ssl_handshake_timeout=limits.head_s,
@@ -96,7 +107,12 @@ class Doorstep(asyncio.Protocol):
             self._site.release(self)
         if secured is None or secured.is_closing():
             return
+        secured.set_protocol(self._connection)
         self._connection.connection_made(secured)
+        if self._early:
+            self._connection.data_received(self._early)
+        if self._eof:
+            self._connection.eof_received()
 
     def drop(self) -> None:
         """End it without a word."""

@@ -106,7 +106,12 @@ async def test_who_keeps_up_is_handed_events_at_once_and_in_order() -> None:
 async def test_with_a_rate_nothing_is_handed_over_at_once() -> None:
     feed = make_feed()
     taken: list[Event] = []
-    with feed.subscribe(1000, take_now=lambda event: bool(taken.append(event)) or True) as one:
+
+    def take(event: Event) -> bool:
+        taken.append(event)
+        return True
+
+    with feed.subscribe(1000, take_now=take) as one:
         batches = one.batches()
         await anext(batches)
         waiting = asyncio.ensure_future(anext(batches))

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from core import tokens as module
 from core.errors import Conflict, InvalidRequest, NotFound
 from core.schema import TOKEN_SECRET, Token
 from core.store import Store
@@ -82,19 +82,17 @@ async def test_revoking_takes_it_away_at_once_and_tells(tokens: Tokens, store: S
         await tokens.revoke("first")
 
 
-async def test_an_expired_one_is_listed_and_opens_nothing(
-    tokens: Tokens, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_expired_one_is_listed_and_opens_nothing(store: Store) -> None:
+    late = [False]
+
+    def clock() -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=61 if late[0] else 0)
+
+    tokens = Tokens(store, clock)
     made = await tokens.create("short", [], 60)
     assert made.token.expires_at is not None
     assert tokens.find(made.secret) is not None
-
-    class Later(module.datetime):
-        @classmethod
-        def now(cls, tz: object = None) -> module.datetime:  # type: ignore[override]  # one zone
-            return super().now(module.UTC) + module.timedelta(seconds=61)
-
-    monkeypatch.setattr(module, "datetime", Later)
+    late[0] = True
     assert tokens.find(made.secret) is None
     assert not tokens.usable
     assert [token.name for token in tokens.all()] == ["short"]
