@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from core.schema import Gpu
@@ -18,6 +19,10 @@ SUCCESS = 0
 """`NVML_SUCCESS`, nvml.h."""
 NAME_LENGTH = 96
 """`NVML_DEVICE_NAME_V2_BUFFER_SIZE`."""
+PROCESSES = 256
+"""Processes on one processor that are listed; more are told as an error, and none is known then."""
+NOT_KNOWN = (1 << 64) - 1
+"""`NVML_VALUE_NOT_AVAILABLE`: the driver does not tell what a process holds."""
 
 
 class _Memory(ctypes.Structure):
@@ -27,6 +32,17 @@ class _Memory(ctypes.Structure):
         ("total", ctypes.c_ulonglong),
         ("free", ctypes.c_ulonglong),
         ("used", ctypes.c_ulonglong),
+    )
+
+
+class _Process(ctypes.Structure):
+    """`nvmlProcessInfo_t` of version 2 and up: a process, and the bytes it holds."""
+
+    _fields_ = (
+        ("pid", ctypes.c_uint),
+        ("used", ctypes.c_ulonglong),
+        ("gpu_instance", ctypes.c_uint),
+        ("compute_instance", ctypes.c_uint),
     )
 
 
@@ -67,3 +83,37 @@ def _gpu(library: Any, index: int) -> Gpu | None:
         used_bytes=memory.used,
         free_bytes=memory.free,
     )
+
+
+def held_by(pid: int) -> int | None:
+    """Bytes that a process holds on all NVIDIA processors; None where it is not told.
+
+    A container with process ids of its own is told the ids outside, so nothing is found there.
+    """
+    library = _library()
+    count = ctypes.c_uint(0)
+    if library is None or library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != SUCCESS:
+        return None
+    return total(pid, [row for i in range(count.value) for row in _processes(library, i)])
+
+
+def total(pid: int, rows: Sequence[tuple[int, int]]) -> int | None:
+    """The bytes of one process among rows of process and bytes; None where it is not told.
+
+    >>> total(7, [(7, 1000), (8, 1), (7, 24)]), total(9, [(7, 1)]), total(7, [(7, NOT_KNOWN)])
+    (1024, None, None)
+    """
+    found = [used for owner, used in rows if owner == pid and used != NOT_KNOWN]
+    return sum(found) if found else None
+
+
+def _processes(library: Any, index: int) -> list[tuple[int, int]]:
+    device = ctypes.c_void_p()
+    if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)) != SUCCESS:
+        return []
+    count, rows = ctypes.c_uint(PROCESSES), (_Process * PROCESSES)()
+    for version in ("_v3", "_v2"):  # the first one has shorter rows
+        ask = getattr(library, f"nvmlDeviceGetComputeRunningProcesses{version}", None)
+        if ask is not None and ask(device, ctypes.byref(count), rows) == SUCCESS:
+            return [(row.pid, row.used) for row in rows[: count.value]]
+    return []

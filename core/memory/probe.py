@@ -12,6 +12,7 @@ import importlib
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,11 @@ def system() -> Memory:
 def process(pid: int) -> ProcessMemory | None:
     """What a process holds; None when it is gone, or belongs to somebody else."""
     if sys.platform == "linux":
-        return linux_process(pid)
-    return apple.process(pid) or _psutil_process(pid)
+        memory = linux_process(pid)
+    else:
+        memory = apple.process(pid) or _psutil_process(pid)
+    held = nvidia.held_by(pid)
+    return memory if memory is None or held is None else replace(memory, gpu_bytes=held)
 
 
 def free_disk(path: Path) -> int | None:
@@ -161,6 +165,7 @@ def linux_process(pid: int, proc: Path = PROC) -> ProcessMemory | None:
         rss_bytes=pages.get("Rss", status["VmRSS"]),
         pss_bytes=pages.get("Pss"),
         private_bytes=private,
+        mapped_bytes=status.get("RssFile"),
         peak_bytes=status.get("VmHWM"),
     )
 

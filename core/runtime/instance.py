@@ -6,6 +6,9 @@ a wish: a job in the queue, a job given up, or the wish to stop. Stopping while 
 nothing runs, is at once: the task's work is cancelled, wherever it waits. A running answer has
 `grace_s` to come to its end, then it is cancelled, and when even that is not heard, the work is.
 
+A process that dies over an answer costs that answer. The model is loaded again by itself, once, and
+whoever waits goes on waiting; dying again soon after is a failure, since there is a pattern in it.
+
 The record is the truth for everybody: it is replaced, never changed, and told at every change.
 """
 
@@ -13,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +23,6 @@ from typing import Any
 
 from core.config import Runtime as Settings
 from core.errors import (
-    Busy,
     Cancelled,
     Conflict,
     DeckError,
@@ -30,34 +31,33 @@ from core.errors import (
     from_info,
     to_info,
 )
-from core.runtime.answer import Answer, Job
+from core.runtime.answer import Job
 from core.runtime.lifecycle import Signal, after
 from core.runtime.messages import (
     AnyReport,
     Cancel,
-    Done,
     Failed,
     Load,
     Loaded,
     Progress,
-    Text,
-    Vector,
 )
 from core.runtime.process import EngineProcess, LogLevel
+from core.runtime.receipt import held, receipt
+from core.runtime.relay import figures, pass_on, tokens
+from core.runtime.waiting import Waiting
 from core.schema import (
-    Chunk,
-    ErrorInfo,
     Instance,
     InstanceState,
     LoadOptions,
     ProcessMemory,
-    TextVector,
     UnloadReceipt,
 )
 
 CANCEL_S = 5.0
 """How long a cancelled answer may take to end. On a CPU it needs milliseconds; a GPU is heard
 between batches. After that the process is ended."""
+DIES_AGAIN_S = 600.0
+"""A process that dies over an answer is not started again within so long of the last time."""
 
 Measure = Callable[[int], Awaitable[ProcessMemory | None]]
 
@@ -83,14 +83,22 @@ class Supervisor:
         self._on_log = on_log
         self._process: EngineProcess | None = None
         self._lines: tuple[str, ...] = ()
-        self._waiting: deque[Job[Any]] = deque()
-        self._current: Job[Any] | None = None
         self._last_id = 0
         self._wake = asyncio.Event()
+        self._waiting = Waiting(
+            record.unique,
+            settings.queue_length,
+            on_count=lambda count: self._update(requests=count),
+            cancel=self._send_cancel,
+            wake=self._wake.set,
+        )
         self._settled = asyncio.Event()
         self._ended = asyncio.Event()
         self._receipt: UnloadReceipt | None = None
         self._idle_since: float | None = None
+        self._over_answer = False
+        """Whether an answer was under way when the process was last heard of."""
+        self._restarted_at = float("-inf")
         self._work: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
 
@@ -132,11 +140,11 @@ class Supervisor:
             return
         state = self.record.state
         self._signal(Signal.STOP)
-        self._refuse_waiting(Conflict(f"{self.record.unique} is being unloaded."))
+        self._waiting.refuse(Conflict(f"{self.record.unique} is being unloaded."))
         if state is InstanceState.BUSY:
             loop = asyncio.get_running_loop()
             self._timers += [
-                loop.call_later(grace_s, self._cancel_current),
+                loop.call_later(grace_s, self._waiting.cancel),
                 loop.call_later(grace_s + CANCEL_S, self._cancel_work),
             ]
         else:
@@ -144,9 +152,9 @@ class Supervisor:
 
     def change(self, options: LoadOptions) -> None:
         """Take other options as far as they are ours and not the engine's: pin and idle time."""
-        timed = options.idle_ttl_s != self.record.options.idle_ttl_s
+        before = self.record.options
         self._update(options=options)
-        if timed:
+        if (options.idle_ttl_s, options.pinned) != (before.idle_ttl_s, before.pinned):
             self._wake.set()  # the new time counts from now
 
     @contextmanager
@@ -154,39 +162,16 @@ class Supervisor:
         """Put a job in the queue; leaving the block gives it up. Raises Busy, or Conflict."""
         if not self.live:
             raise Conflict(f"{self.record.unique} is {self.record.state}.", "Load the model again.")
-        if len(self._waiting) >= self._settings.queue_length:
-            raise Busy(
-                f"{len(self._waiting)} requests wait for {self.record.unique} already.",
-                "Try again later, or raise runtime.queue_length.",
-            )
-        self._waiting.append(job)
-        self._count()
-        self._wake.set()
-        try:
+        with self._waiting.asking(job):
             yield
-        finally:
-            self._give_up(job)
 
-    def _give_up(self, job: Job[Any]) -> None:
-        job.abandon()
-        if job is self._current:
-            self._cancel_current()
-        elif job in self._waiting:
-            self._waiting.remove(job)
-            self._count()
-
-    def _cancel_current(self) -> None:
-        if self._current is not None and self._process is not None:
-            self._process.send(Cancel(id=self._current.id))
+    def _send_cancel(self, job: Job[Any]) -> None:
+        if self._process is not None:
+            self._process.send(Cancel(id=job.id))
 
     def _cancel_work(self) -> None:
         if self._work is not None:
             self._work.cancel()
-
-    def _refuse_waiting(self, error: DeckError) -> None:
-        while self._waiting:
-            self._waiting.popleft().fail(error)
-        self._count()
 
     def remove(self) -> None:
         """Take a failed instance off the list."""
@@ -199,8 +184,10 @@ class Supervisor:
         changes: dict[str, object] = {"idle_s": idle}
         if memory is not None:
             changes.update(
-                measured_bytes=_held(memory),
+                measured_bytes=held(memory),
                 private_bytes=memory.private_bytes,
+                mapped_bytes=memory.mapped_bytes,
+                gpu_bytes=memory.gpu_bytes,
                 peak_bytes=max(memory.peak_bytes or memory.rss_bytes, self.record.peak_bytes or 0),
             )
         self._update(**changes)
@@ -216,9 +203,6 @@ class Supervisor:
     def _signal(self, signal: Signal, **changes: Any) -> None:
         self._update(state=after(self.record.state, signal), **changes)
 
-    def _count(self) -> None:
-        self._update(requests=len(self._waiting) + (self._current is not None))
-
     # The owner task
 
     async def _own(self, work: asyncio.Task[None]) -> None:
@@ -233,6 +217,38 @@ class Supervisor:
             raise bug
 
     async def _load_and_serve(self) -> None:
+        while True:
+            process = await self._loaded()
+            try:
+                await self._serve(process)
+                return
+            except EngineFailed as error:
+                if not self._may_restart():
+                    raise
+                await self._begin_again(process, error)
+
+    def _may_restart(self) -> bool:
+        """Whether the process died over an answer, and not for the second time within a while."""
+        recent = time.monotonic() - self._restarted_at < DIES_AGAIN_S
+        return self._over_answer and self.record.state is InstanceState.BUSY and not recent
+
+    async def _begin_again(self, process: EngineProcess, error: EngineFailed) -> None:
+        """Clear away what is left of a process, before the next one is started."""
+        self._restarted_at = time.monotonic()
+        self._settled.clear()
+        self._log("error", f"the model is loaded again, since its engine died: {error}")
+        self._signal(
+            Signal.RESTART,
+            stage="starting again",
+            progress=None,
+            restarts=self.record.restarts + 1,
+        )
+        await process.end()
+        self._update(pid=None, measured_bytes=None, private_bytes=None, mapped_bytes=None)
+
+    async def _loaded(self) -> EngineProcess:
+        """A process that has the model."""
+        self._over_answer = False
         started = time.monotonic()
         process = await EngineProcess.start(self.record.engine, self._log)
         self._process = process
@@ -249,7 +265,7 @@ class Supervisor:
             idle_s=0.0,
         )
         self._settled.set()
-        await self._serve(process)
+        return process
 
     def _log(self, level: LogLevel, text: str) -> None:
         self._on_log(f"engine:{self.record.id}", level, text)
@@ -291,7 +307,7 @@ class Supervisor:
         try:
             while self.live:
                 if self._waiting:
-                    await self._answer(process, self._waiting.popleft())
+                    await self._answer(process)
                 elif process.gone:
                     await process.receive()  # raises why
                 else:
@@ -306,6 +322,8 @@ class Supervisor:
             self._signal(Signal.REST, idle_s=0.0)
         ttl = self.record.options.idle_ttl_s
         ttl = self._settings.idle_ttl_s if ttl is None else ttl
+        if self.record.options.pinned:
+            ttl = 0
         self._wake.clear()
         try:
             async with asyncio.timeout(ttl or None):
@@ -314,28 +332,29 @@ class Supervisor:
             self._log("info", f"unloaded after {ttl:g} s without a request")
             self.stop(0)
 
-    async def _answer(self, process: EngineProcess, job: Job[Any]) -> None:
-        """Have one job answered. Raises EngineFailed when the process ends over it."""
+    async def _answer(self, process: EngineProcess) -> None:
+        """Have the first job answered. Raises EngineFailed when the process ends over it."""
         self._last_id += 1
-        job.id = self._last_id
-        self._current, self._idle_since = job, None
-        if self.record.state is InstanceState.READY:
-            self._signal(Signal.WORK, idle_s=None)
-        try:
-            process.send(job.command(job.id))
-        except InvalidRequest as error:  # too long: the engine never saw it
-            job.fail(error)
-        else:
-            await self._relay(process, job)
-        finally:
-            self._current = None
-            self._count()
+        with self._waiting.next(self._last_id) as job:
+            self._idle_since, self._over_answer = None, True
+            if self.record.state is InstanceState.READY:
+                self._signal(Signal.WORK, idle_s=None)
+            try:
+                process.send(job.command(job.id))
+            except InvalidRequest as error:  # too long: the engine never saw it
+                job.fail(error)
+            else:
+                await self._relay(process, job)
+        self._over_answer = False
 
     async def _relay(self, process: EngineProcess, job: Job[Any]) -> None:
         """Pass on what the engine says until the job is over."""
         try:
-            while not await self._pass_on(await process.receive(), job):
-                pass
+            over = False
+            while not over:
+                report = await process.receive()
+                self._note(report)
+                over = await pass_on(report, job)
         except asyncio.CancelledError:
             job.fail(Cancelled(f"{self.record.unique} was unloaded."))
             raise
@@ -343,33 +362,11 @@ class Supervisor:
             job.fail(error)
             raise
 
-    async def _pass_on(self, report: AnyReport, job: Job[Any]) -> bool:
-        """Pass on one report; says whether the job is over."""
-        match report:
-            case Text(text=text, logprobs=logprobs):
-                await job.put(Chunk(text=text, logprobs=logprobs))
-                return False
-            case Vector(values=values, tokens=tokens):
-                await job.put(TextVector(values=values, tokens=tokens))
-                await job.finish()
-            case Done():
-                self._update(
-                    tokens_per_s=report.tokens_per_s,
-                    time_to_first_token_s=report.time_to_first_token_s,
-                    engine_bytes=report.engine_bytes,
-                    engine_peak_bytes=report.engine_peak_bytes,
-                )
-                await job.put(_last_chunk(report))
-                await job.finish()
-            case Failed(error=ErrorInfo(code=Cancelled.code)) if isinstance(job, Answer):
-                # Cut short by unloading: what came so far is still an answer.
-                await job.put(Chunk(finish_reason="cancelled"))
-                await job.finish()
-            case Failed(error=error):
-                await job.finish(from_info(error))
-            case _:
-                raise EngineFailed(f"The engine answered a request with {type(report).__name__}.")
-        return True
+    def _note(self, report: AnyReport) -> None:
+        """Keep what a report tells of the instance, before anybody can hear it."""
+        if count := tokens(report):
+            most = max(self.record.context_used or 0, count)
+            self._update(context_used=most, **figures(report))
 
     # The end
 
@@ -381,44 +378,31 @@ class Supervisor:
         stopping = self.record.state is InstanceState.STOPPING
         started = time.monotonic()
         before, after_, gone = await self._end_process()
-        self._receipt = UnloadReceipt(
-            instance_id=self.record.id,
-            model_id=self.record.model_id,
-            unique=self.record.unique,
-            before_bytes=before,
-            after_bytes=after_,
-            freed_bytes=None if before is None or after_ is None else before - after_,
-            seconds=time.monotonic() - started,
-            process_gone=gone,
+        self._receipt = receipt(
+            self.record, before, after_, seconds=time.monotonic() - started, gone=gone
         )
         ended: dict[str, Any] = {"pid": None, "requests": 0, "idle_s": None, "stage": ""}
         if stopping:
-            self._signal(Signal.GONE, measured_bytes=after_, **ended)
+            self._signal(Signal.GONE, measured_bytes=self._receipt.after_bytes, **ended)
         else:
             known = _known(error)
-            self._refuse_waiting(known)
+            self._log("error", f"failed: {known}")
+            self._waiting.refuse(known)
             self._signal(Signal.FAIL, error=to_info(known), measured_bytes=None, **ended)
         self._settled.set()
         self._ended.set()
 
-    async def _end_process(self) -> tuple[int | None, int | None, bool]:
-        """End the process: bytes before, bytes after, and whether it is gone."""
+    async def _end_process(self) -> tuple[ProcessMemory | None, ProcessMemory | None, bool]:
+        """End the process: its memory before, its memory after, and whether it is gone."""
         process = self._process
         if process is None:
-            return None, 0, True
-        memory = None if process.gone else await self._measure(process.pid)
+            return None, None, True
+        before = None if process.gone else await self._measure(process.pid)
+        self.measured(before)  # the peak that the ledger keeps
         gone = await process.end()
-        left = 0 if gone else _held(await self._measure(process.pid))
+        after_ = None if gone else await self._measure(process.pid)
         self._lines, self._process = process.lines, None
-        return _held(memory), left, gone
-
-
-def _held(memory: ProcessMemory | None) -> int | None:
-    """What a process holds: its share of shared pages, or its footprint, else all its pages."""
-    if memory is None:
-        return None
-    known = (memory.pss_bytes, memory.footprint_bytes, memory.rss_bytes)
-    return next(count for count in known if count is not None)
+        return before, after_, gone
 
 
 def _known(error: BaseException | None) -> DeckError:
@@ -426,14 +410,3 @@ def _known(error: BaseException | None) -> DeckError:
     if isinstance(error, DeckError):
         return error
     return EngineFailed(f"The instance ended by a fault of modeldeck: {error!r}.")
-
-
-def _last_chunk(done: Done) -> Chunk:
-    return Chunk(
-        finish_reason=done.reason,
-        tool_calls=done.tool_calls,
-        prompt_tokens=done.prompt_tokens,
-        completion_tokens=done.completion_tokens,
-        tokens_per_s=done.tokens_per_s,
-        time_to_first_token_s=done.time_to_first_token_s,
-    )

@@ -2,10 +2,11 @@
 
 Theory of operation. An instance is an engine process and the task that owns it; only that task
 sends signals. It starts, and is ready once the engine has the model. While it answers it is busy;
-with nothing left to answer it is ready again. Being told to stop is heard in every state in which
-there is something to stop, and only the end of the process makes it stopped. A load that fails, or
-a process that ends unasked, makes it failed; it stays to be read until it is removed. What happens
-to a process that is already being stopped is no failure: it was to end anyway.
+with nothing left to answer it is ready again. When its process dies over an answer it is started
+anew, and is ready again or fails like any other load. Being told to stop is heard in every state in
+which there is something to stop, and only the end of the process makes it stopped. A load that
+fails, or a process that ends unasked, makes it failed; it stays to be read until it is removed.
+What happens to a process that is already being stopped is no failure: it was to end anyway.
 
 `STOPPED` is final: the instance leaves the list when it gets there.
 """
@@ -31,6 +32,8 @@ class Signal(StrEnum):
     """Somebody, or the idle time, wants it unloaded."""
     GONE = "gone"
     """Its process is gone as it should be."""
+    RESTART = "restart"
+    """Its process died over an answer and is started again."""
     FAIL = "fail"
     """The load failed, or the process ended unasked."""
     REMOVE = "remove"
@@ -46,6 +49,7 @@ TRANSITIONS: Mapping[tuple[InstanceState, Signal], InstanceState] = {
     (InstanceState.READY, Signal.FAIL): InstanceState.FAILED,
     (InstanceState.BUSY, Signal.REST): InstanceState.READY,
     (InstanceState.BUSY, Signal.STOP): InstanceState.STOPPING,
+    (InstanceState.BUSY, Signal.RESTART): InstanceState.STARTING,
     (InstanceState.BUSY, Signal.FAIL): InstanceState.FAILED,
     (InstanceState.STOPPING, Signal.GONE): InstanceState.STOPPED,
     (InstanceState.FAILED, Signal.REMOVE): InstanceState.STOPPED,

@@ -25,6 +25,7 @@ from core.runtime.limits import check_request, check_text
 from core.runtime.messages import Embed, Generate
 from core.runtime.planner import Planner, Source
 from core.runtime.process import LogLevel
+from core.runtime.receipt import nothing_held
 from core.schema import (
     Chunk,
     Forecast,
@@ -198,17 +199,7 @@ class Engines:
     async def _stop(self, supervisor: Supervisor, grace_s: float) -> UnloadReceipt:
         if supervisor.record.state is InstanceState.FAILED:
             supervisor.remove()
-            record = supervisor.record
-            return UnloadReceipt(
-                instance_id=record.id,
-                model_id=record.model_id,
-                unique=record.unique,
-                before_bytes=0,
-                after_bytes=0,
-                freed_bytes=0,
-                seconds=0.0,
-                process_gone=True,
-            )
+            return nothing_held(supervisor.record)
         supervisor.stop(grace_s)
         return await supervisor.ended()
 

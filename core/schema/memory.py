@@ -47,6 +47,8 @@ class ProcessMemory:
     """Of the resident pages, those of files; Linux only."""
     footprint_bytes: int | None = None
     """What the kernel charges to the process, its memory on the GPU included; macOS only."""
+    gpu_bytes: int | None = None
+    """Memory of GPUs with memory of their own; None where there is none, or it is not told."""
     peak_bytes: int | None = None
     """The largest resident size so far; on macOS the largest footprint."""
 

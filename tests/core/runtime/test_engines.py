@@ -368,6 +368,8 @@ async def test_the_idle_time_of_a_live_instance_counts_from_its_change(
     with pytest.raises(InvalidRequest):
         bench.engines.change(instance.id, {"idle_ttl_s": -1})
     bench.engines.change(instance.id, {"idle_ttl_s": 0.05})
+    assert await bench.answer(instance, "count") == expected("count"), "a pin holds it"
+    bench.engines.change(instance.id, {"pinned": False})
     await bench.until(instance, lambda i: i.state is S.STOPPED)
     with pytest.raises(NotFound):
         bench.engines.change(instance.id, {"pinned": False})

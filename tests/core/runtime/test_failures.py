@@ -18,7 +18,7 @@ from core.demo.models import expected
 from core.errors import Cancelled, Conflict, DeckError, EngineFailed, EngineMissing, InvalidRequest
 from core.runtime import process
 from core.runtime.process import EngineProcess, death, environment, last_lines, log_line
-from core.schema import InstanceState, LoadOptions
+from core.schema import Instance, InstanceState, LoadOptions
 
 S = InstanceState
 
@@ -130,26 +130,86 @@ async def test_unloading_a_failed_instance_removes_it(bench: Bench, tmp_path: Pa
     assert bench.engines.instances == {}
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
-async def test_a_process_that_ends_over_an_answer_is_told_to_all_who_wait(
-    bench: Bench, tiny: Path, demo_models: Path, number: signal.Signals
-) -> None:
-    other = await bench.loaded(demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
-    instance = await bench.loaded(tiny)
+async def killed_over_an_answer(
+    bench: Bench, instance: Instance, number: signal.Signals
+) -> asyncio.Task[str]:
+    """Kill an engine while it answers; a request that waited for its turn meanwhile."""
     running = asyncio.create_task(bench.ask(instance, about("loop")))
-    await bench.until(instance, lambda i: i.state is S.BUSY)
+    busy = await bench.until(instance, lambda i: i.state is S.BUSY)
     waiting = asyncio.create_task(bench.answer(instance, "count"))
     await bench.until(instance, lambda i: i.requests == 2)
-    assert instance.pid is not None
-    os.kill(instance.pid, number)
-    for task in (running, waiting):
-        with pytest.raises(EngineFailed, match=number.name):
-            await task
+    assert busy.pid is not None
+    os.kill(busy.pid, number)
+    with pytest.raises(EngineFailed, match=number.name) as caught:
+        await running
+    assert caught.value.details, "with the last lines of its log"
+    return waiting
+
+
+async def test_a_process_that_dies_over_an_answer_is_started_again_once(
+    bench: Bench, tiny: Path, demo_models: Path
+) -> None:
+    other = await bench.loaded(demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
+    instance = await bench.loaded(tiny, LoadOptions(context_length=4096, threads=1))
+    waiting = await killed_over_an_answer(bench, instance, signal.SIGSEGV)
+    assert await waiting == expected("count"), "who waited is answered by the next process"
+    again = await bench.engines.ready(instance.id)
+    assert (again.restarts, again.context_length, again.error) == (1, 4096, None)
+    assert again.options == instance.options
+    assert again.pid != instance.pid
+    source = f"engine:{instance.id}"
+    (said,) = [t for s, _, t in bench.lines if s == source and "loaded again" in t]
+    assert "SIGSEGV" in said
+
+    waiting = await killed_over_an_answer(bench, instance, signal.SIGKILL)
+    with pytest.raises(EngineFailed, match="SIGKILL"):
+        await waiting
     failed = await bench.until(instance, lambda i: i.state is S.FAILED)
     assert failed.error is not None
-    assert number.name in failed.error.message
-    assert (failed.pid, failed.requests) == (None, 0)
+    assert "ran out of memory" in failed.error.message
+    assert failed.error.remedy
+    assert (failed.pid, failed.requests, failed.restarts) == (None, 0, 1)
+    assert any(s == source and t.startswith("failed: ") for s, _, t in bench.lines)
+    life = [S.STARTING, S.READY, S.BUSY]
+    assert bench.states(instance) == [*life, *life, S.READY, S.BUSY, S.FAILED]
     assert await bench.answer(other, "count") == expected("count")
+
+
+async def test_a_process_that_dies_again_after_a_while_is_started_again(
+    bench: Bench, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.runtime.instance.DIES_AGAIN_S", 0)
+    instance = await bench.loaded(tiny)
+    for _ in range(2):
+        waiting = await killed_over_an_answer(bench, instance, signal.SIGTERM)
+        assert await waiting == expected("count")
+    assert bench.last(instance).restarts == 2
+
+
+async def test_a_model_that_is_unloaded_while_it_starts_again_is_gone(
+    bench: Bench, tiny: Path
+) -> None:
+    instance = await bench.loaded(tiny)
+    waiting = await killed_over_an_answer(bench, instance, signal.SIGSEGV)
+    await bench.until(instance, lambda i: i.restarts == 1)
+    assert (await bench.engines.unload(instance.id)).process_gone
+    with pytest.raises(Conflict):
+        await waiting
+    assert bench.last(instance).state is S.STOPPED
+
+
+async def test_a_model_that_cannot_be_loaded_again_has_failed(
+    bench: Bench, tiny: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.gguf"
+    shutil.copy(tiny, path)
+    instance = await bench.loaded(path)
+    path.write_bytes(b"no model")  # a process that reads it now dies of it
+    with pytest.raises(EngineFailed, match="SIGBUS"):
+        await bench.answer(instance, "count")
+    failed = await bench.until(instance, lambda i: i.state is S.FAILED)
+    assert failed.error is not None
+    assert "refused the model" in failed.error.message
 
 
 async def test_a_process_that_ends_while_idle_is_noticed(bench: Bench, tiny: Path) -> None:
@@ -161,18 +221,6 @@ async def test_a_process_that_ends_while_idle_is_noticed(bench: Bench, tiny: Pat
     assert "memory" in failed.error.message
     await bench.engines.sample()  # a process that is gone is not measured
     assert bench.engines.instances[instance.id].state is S.FAILED
-
-
-async def test_a_file_that_is_cut_while_in_use_costs_its_instance(
-    bench: Bench, tiny: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "model.gguf"
-    shutil.copy(tiny, path)
-    instance = await bench.loaded(path)
-    os.truncate(path, 0)
-    with pytest.raises(EngineFailed, match="SIGBUS"):
-        await bench.answer(instance, "count")
-    assert (await bench.until(instance, lambda i: i.state is S.FAILED)).error is not None
 
 
 async def test_a_context_that_cannot_be_allocated_is_refused_with_what_to_try(
@@ -318,7 +366,8 @@ ORPHANS = """
 def test_no_engine_survives_the_core_and_the_core_imports_none(
     demo_models: Path, number: signal.Signals
 ) -> None:
-    paths = sorted((demo_models / "tiny-GGUF").glob("*.gguf"))
+    folder = demo_models / "tiny-GGUF"
+    paths = [folder / "tiny-F16.gguf", folder / "tiny-Q8_0.gguf", demo_models / "tiny-mlx"]
     core = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(ORPHANS), *paths], stdout=subprocess.PIPE, text=True
     )
@@ -327,7 +376,7 @@ def test_no_engine_survives_the_core_and_the_core_imports_none(
         words = core.stdout.readline().split()
         core.send_signal(number)
     pids = [int(word) for word in words if word.isdigit()]
-    assert len(pids) == len(words) == 3  # two engines, the planner, and no native module
+    assert len(pids) == len(words) == 4  # three engines, the planner, and no native module
     wait_for_end(pids)
 
 

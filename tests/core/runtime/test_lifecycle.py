@@ -9,6 +9,9 @@ LIVES = [
     ([Signal.STOP, Signal.GONE], S.STOPPED),
     ([Signal.FAIL, Signal.REMOVE], S.STOPPED),
     ([Signal.LOADED, Signal.WORK, Signal.FAIL], S.FAILED),
+    ([Signal.LOADED, Signal.WORK, Signal.RESTART, Signal.LOADED, Signal.WORK], S.BUSY),
+    ([Signal.LOADED, Signal.WORK, Signal.RESTART, Signal.FAIL], S.FAILED),
+    ([Signal.LOADED, Signal.WORK, Signal.RESTART, Signal.STOP, Signal.GONE], S.STOPPED),
     ([Signal.LOADED, Signal.FAIL], S.FAILED),
 ]
 

@@ -1,11 +1,22 @@
+from typing import Any
+
 import pytest
 
-from core.runtime.placement import Candidate, LoadPlan, NoRoom, place
+from core.runtime.placement import Bytes, Candidate, NoRoom, Room, place
 
-OLD = Candidate(id="old", holds_bytes=40, idle_s=100)
-NEW = Candidate(id="new", holds_bytes=30, idle_s=5)
-BUSY = Candidate(id="busy", holds_bytes=500, idle_s=None)
-PINNED = Candidate(id="pinned", holds_bytes=500, idle_s=900, pinned=True)
+
+def loaded(
+    name: str, idle_s: float | None, memory: int, gpu: int = 0, *, pinned: bool = False
+) -> Candidate:
+    holds: Any = {"memory": memory, "gpu": gpu, "budget": memory + gpu}
+    return Candidate(id=name, holds=holds, idle_s=idle_s, pinned=pinned)
+
+
+OLD = loaded("old", 100, 40)
+NEW = loaded("new", 5, 30)
+BUSY = loaded("busy", None, 500)
+PINNED = loaded("pinned", 900, 500, pinned=True)
+ALL = [NEW, BUSY, PINNED, OLD]
 
 
 @pytest.mark.parametrize(
@@ -21,17 +32,76 @@ PINNED = Candidate(id="pinned", holds_bytes=500, idle_s=900, pinned=True)
 def test_room_is_made_by_the_longest_idle_and_no_more_than_needed(
     needed: int, available: int, may_unload: bool, unload: tuple[str, ...]
 ) -> None:
-    plan = place(needed, available, [NEW, BUSY, PINNED, OLD], may_unload=may_unload)
-    assert plan == LoadPlan(unload=unload)
+    plan = place({"memory": needed}, {"memory": available}, ALL, may_unload=may_unload)
+    assert plan == Room(unload=unload)
 
 
-@pytest.mark.parametrize(("needed", "may_unload"), [(11, False), (81, True), (600, True)])
+@pytest.mark.parametrize(
+    ("needed", "may_unload", "would_do"),
+    [(11, False, ("old",)), (81, True, ()), (600, True, ())],
+)
 def test_nothing_is_unloaded_when_it_is_not_allowed_or_not_enough(
-    needed: int, may_unload: bool
+    needed: int, may_unload: bool, would_do: tuple[str, ...]
 ) -> None:
-    answer = place(needed, 10, [NEW, BUSY, PINNED, OLD], may_unload=may_unload)
-    assert answer == NoRoom(needed_bytes=needed, available_bytes=10, evictable_bytes=70)
+    answer = place({"memory": needed}, {"memory": 10}, ALL, may_unload=may_unload)
+    assert answer == NoRoom(
+        store="memory",
+        needed_bytes=needed,
+        available_bytes=10,
+        idle=("old", "new"),
+        idle_bytes=70,
+        would_do=would_do,
+        kept={"busy": 500, "pinned": 500},
+    )
 
 
 def test_a_reserve_larger_than_what_is_free_counts_as_nothing_free() -> None:
-    assert place(5, -100) == NoRoom(needed_bytes=5, available_bytes=0, evictable_bytes=0)
+    answer = place({"memory": 5}, {"memory": -100})
+    assert answer == NoRoom(store="memory", needed_bytes=5, available_bytes=0)
+
+
+IN_RAM = loaded("in ram", 300, 50)
+ON_GPU = loaded("on gpu", 200, 5, 50)
+BOTH = loaded("both", 100, 30, 30)
+
+
+@pytest.mark.parametrize(
+    ("need", "room", "unload"),
+    [
+        # The GPU is short: what holds none of it stays, however long it was idle.
+        ({"memory": 10, "gpu": 60}, {"memory": 20, "gpu": 20}, ("on gpu",)),
+        ({"memory": 30, "gpu": 0}, {"memory": 0, "gpu": 0}, ("in ram",)),
+        # Both are short; the first to go turns out not to be needed.
+        ({"memory": 30, "gpu": 30}, {"memory": 0, "gpu": 0}, ("in ram", "on gpu")),
+        ({"memory": 35, "gpu": 60}, {"memory": 0, "gpu": 0}, ("on gpu", "both")),
+        ({"memory": 85, "gpu": 80}, {"memory": 0, "gpu": 0}, ("in ram", "on gpu", "both")),
+        # A budget counts both together.
+        ({"memory": 5, "budget": 40}, {"memory": 100, "budget": 0}, ("in ram",)),
+        ({"memory": 5, "budget": 54}, {"memory": 100, "budget": 0}, ("on gpu",)),
+        # What is not known is never short.
+        ({"memory": 10, "gpu": 1000}, {"memory": 20}, ()),
+        ({"memory": 10, "gpu": 1000}, {}, ()),
+        ({"memory": 10}, {"memory": 20, "gpu": 0}, ()),
+    ],
+)
+def test_memory_and_gpu_are_rooms_apart(need: Bytes, room: Bytes, unload: tuple[str, ...]) -> None:
+    candidates = [BOTH, ON_GPU, IN_RAM]
+    assert place(need, room, candidates, may_unload=True) == Room(unload=unload)
+
+
+@pytest.mark.parametrize(
+    ("need", "store", "available"),
+    [
+        ({"memory": 10, "gpu": 500}, "gpu", 20),
+        ({"memory": 500, "gpu": 100}, "memory", 10),
+        ({"memory": 5, "gpu": 5, "budget": 300}, "budget", 0),
+    ],
+)
+def test_a_refusal_names_the_store_where_most_is_missing(
+    need: Bytes, store: str, available: int
+) -> None:
+    room: Bytes = {"memory": 10, "gpu": 20, "budget": 0}
+    answer = place(need, room, [BOTH, ON_GPU, IN_RAM], may_unload=True)
+    assert isinstance(answer, NoRoom)
+    assert (answer.store, answer.available_bytes) == (store, available)
+    assert answer.needed_bytes == need[answer.store]

@@ -1,0 +1,69 @@
+"""What an engine says about a request, on its way to whoever asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.errors import Cancelled, EngineFailed, from_info
+from core.runtime.answer import Answer, Job
+from core.runtime.messages import AnyReport, Done, Failed, Text, Vector
+from core.schema import Chunk, ErrorInfo, TextVector
+
+
+def figures(report: AnyReport) -> dict[str, Any]:
+    """What a report tells of the instance itself, by the names of its record. Pure."""
+    if not isinstance(report, Done):
+        return {}
+    return {
+        "tokens_per_s": report.tokens_per_s,
+        "time_to_first_token_s": report.time_to_first_token_s,
+        "engine_bytes": report.engine_bytes,
+        "engine_peak_bytes": report.engine_peak_bytes,
+    }
+
+
+def tokens(report: AnyReport) -> int:
+    """Tokens that were in the context, as far as a report tells: question and answer. Pure."""
+    match report:
+        case Done(prompt_tokens=prompt, completion_tokens=answer):
+            return (prompt or 0) + (answer or 0)
+        case Vector(tokens=count):
+            return count
+    return 0
+
+
+async def pass_on(report: AnyReport, job: Job[Any]) -> bool:
+    """Pass one report on, waiting for room; says whether the request is over.
+
+    Raises EngineFailed for a report that answers nothing.
+    """
+    match report:
+        case Text(text=text, logprobs=logprobs):
+            await job.put(Chunk(text=text, logprobs=logprobs))
+            return False
+        case Vector():
+            await job.put(TextVector(values=report.values, tokens=report.tokens))
+            await job.finish()
+        case Done():
+            await job.put(_last_chunk(report))
+            await job.finish()
+        case Failed(error=ErrorInfo(code=Cancelled.code)) if isinstance(job, Answer):
+            # Cut short by unloading: what came so far is still an answer.
+            await job.put(Chunk(finish_reason="cancelled"))
+            await job.finish()
+        case Failed(error=error):
+            await job.finish(from_info(error))
+        case _:
+            raise EngineFailed(f"The engine answered a request with {type(report).__name__}.")
+    return True
+
+
+def _last_chunk(done: Done) -> Chunk:
+    return Chunk(
+        finish_reason=done.reason,
+        tool_calls=done.tool_calls,
+        prompt_tokens=done.prompt_tokens,
+        completion_tokens=done.completion_tokens,
+        tokens_per_s=done.tokens_per_s,
+        time_to_first_token_s=done.time_to_first_token_s,
+    )
