@@ -14,11 +14,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.api.wire import NDJSON, StreamResponse
-from core.errors import Cancelled, EngineFailed, InvalidRequest
+from core.errors import (
+    Ambiguous,
+    Busy,
+    Cancelled,
+    Conflict,
+    EngineFailed,
+    EngineMissing,
+    InvalidRequest,
+    NotDownloaded,
+    NotEnoughMemory,
+    NotFound,
+)
 from core.schema import Chunk, GenerateRequest, LoadOptions, Model
 
 if TYPE_CHECKING:
     from core.deck import Deck
+
+RAISES = (
+    *(InvalidRequest, NotFound, NotDownloaded, Ambiguous, Conflict),
+    *(NotEnoughMemory, EngineMissing, EngineFailed, Busy, Cancelled),
+)
+"""What asking a model may come to."""
 
 LONGEST_S = 365 * 86400.0
 """The longest that a request may keep a model loaded by a number; below 0 is for ever."""

@@ -11,15 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from core.api import ollama_models, ollama_text
+from core.api.asking import RAISES
 from core.api.ollama_forms import (
     Answer,
-    ChatBody,
     EmbedBody,
     Embedded,
     EmbeddedOne,
     EmbeddingBody,
     GenerateBody,
     Named,
+    OllamaChatBody,
 )
 from core.api.ollama_model_forms import (
     Processes,
@@ -30,8 +31,20 @@ from core.api.ollama_model_forms import (
     VersionForm,
 )
 from core.api.router import Handler, Route
-from core.api.wire import Request, Response, json_response, text_response
-from core.errors import NotDownloaded, NotImplementedHere
+from core.api.wire import NDJSON, Request, Response, json_response, text_response
+from core.errors import (
+    Ambiguous,
+    Cancelled,
+    Corrupt,
+    Gated,
+    HubUnavailable,
+    InUse,
+    InvalidRequest,
+    NotDownloaded,
+    NotEnoughDisk,
+    NotFound,
+    NotImplementedHere,
+)
 
 if TYPE_CHECKING:
     from core.deck import Deck
@@ -74,7 +87,10 @@ def _route(method: str, path: str, handler: Handler, summary: str, name: str, **
     )
 
 
-_ASKING: dict[str, Any] = {"body_required": True, "cancel_when_gone": True}
+_ASKING: dict[str, Any] = {"body_required": True, "cancel_when_gone": True, "raises": RAISES}
+_STREAMED: dict[str, Any] = {**_ASKING, "streams": (NDJSON, Answer)}
+_NAMING = (InvalidRequest, NotFound, NotDownloaded, Ambiguous)
+_PULLING = (*_NAMING, HubUnavailable, Gated, NotEnoughDisk, Corrupt, Cancelled)
 _CHANGING: dict[str, Any] = {"body_required": True, "need": "manage"}
 
 _REFUSED = (
@@ -95,19 +111,20 @@ ROUTES: tuple[Route, ...] = (
     _route("GET", "api/ps", ollama_models.list_running, "Models that are loaded", "Ps",
            answer=Processes),
     _route("POST", "api/show", ollama_models.show, "What is known of a model", "Show",
-           body=Named, body_required=True, answer=Shown),
+           body=Named, body_required=True, answer=Shown, raises=_NAMING),
     _route("POST", "api/pull", ollama_models.pull, "Fetch a model from the Hub", "Pull",
-           body=PullBody, answer=Status, **_CHANGING),
+           body=PullBody, answer=Status, streams=(NDJSON, Status), raises=_PULLING, **_CHANGING),
     _route("DELETE", "api/delete", ollama_models.delete, "Delete a model's files", "Delete",
-           body=Named, **_CHANGING),
+           body=Named, raises=(*_NAMING, InUse), **_CHANGING),
     _route("POST", "api/chat", ollama_text.chat, "Answer a conversation, streamed or whole", "Chat",
-           body=ChatBody, answer=Answer, **_ASKING),
+           body=OllamaChatBody, answer=Answer, **_STREAMED),
     _route("POST", "api/generate", ollama_text.generate, "Answer a prompt, streamed or whole",
-           "Generate", body=GenerateBody, answer=Answer, **_ASKING),
+           "Generate", body=GenerateBody, answer=Answer, **_STREAMED),
     _route("POST", "api/embed", ollama_text.embed, "Turn texts into vectors", "Embed",
            body=EmbedBody, answer=Embedded, **_ASKING),
     _route("POST", "api/embeddings", ollama_text.embed_one, "Turn one text into a vector",
            "EmbedOne", body=EmbeddingBody, answer=EmbeddedOne, **_ASKING),
-    *(_route(method, path, not_here, "Not served here: answers 501", name)
+    *(_route(method, path, not_here, "Not served here: answers 501", name,
+             raises=(NotImplementedHere,))
       for method, path, name in _REFUSED),
 )  # fmt: skip

@@ -151,7 +151,7 @@ class Asking(Loading):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalledFunction:
+class OllamaFunction:
     """Which function is called, and with what."""
 
     name: str
@@ -159,32 +159,32 @@ class CalledFunction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallForm:
+class OllamaCall:
     """A call that the model asked for."""
 
-    function: CalledFunction
+    function: OllamaFunction
     id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatMessage:
+class OllamaMessage:
     """One message of a conversation."""
 
     role: Role
     content: str | None = ""
     images: list[Any] | None = None
     """Refused."""
-    tool_calls: list[CallForm] | None = None
+    tool_calls: list[OllamaCall] | None = None
     tool_name: str | None = None
     """Whose answer it is, in a message of role `tool`."""
     tool_call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatBody(Asking):
+class OllamaChatBody(Asking):
     """A request for the next message of a conversation; without messages, to load the model."""
 
-    messages: list[ChatMessage] | None = None
+    messages: list[OllamaMessage] | None = None
     tools: list[ToolForm] | None = None
 
     def request(self) -> GenerateRequest | None:
@@ -224,7 +224,7 @@ class GenerateBody(Asking):
         )
 
 
-def conversation(messages: list[ChatMessage]) -> tuple[Message, ...]:
+def conversation(messages: list[OllamaMessage]) -> tuple[Message, ...]:
     """The messages as ours. Raises InvalidRequest for images.
 
     Calls have no id there, and an answer only names its tool: it belongs to the first call of that
@@ -256,7 +256,7 @@ def conversation(messages: list[ChatMessage]) -> tuple[Message, ...]:
     return tuple(made)
 
 
-def _call(form: CallForm, otherwise: str) -> ToolCall:
+def _call(form: OllamaCall, otherwise: str) -> ToolCall:
     arguments = json.dumps(form.function.arguments, ensure_ascii=False)
     return ToolCall(id=form.id or otherwise, name=form.function.name, arguments=arguments)
 
@@ -283,12 +283,12 @@ class EmbeddingBody(Loading):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerMessage:
+class OllamaAnswerMessage:
     """The message that answers, or a piece of it."""
 
     content: str
     role: Literal["assistant"] = "assistant"
-    tool_calls: list[CallForm] | UnsetType = UNSET
+    tool_calls: list[OllamaCall] | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,7 +298,7 @@ class Answer:
     model: str
     """As it was named."""
     created_at: str
-    message: AnswerMessage | UnsetType = UNSET
+    message: OllamaAnswerMessage | UnsetType = UNSET
     response: str | UnsetType = UNSET
     logprobs: list[TokenForm] | UnsetType = UNSET
     done: bool = False
@@ -331,11 +331,11 @@ def metrics(last: Chunk, *, load_s: float, total_s: float) -> dict[str, Any]:
     }
 
 
-def calls_of(calls: tuple[ToolCall, ...]) -> list[CallForm] | UnsetType:
+def calls_of(calls: tuple[ToolCall, ...]) -> list[OllamaCall] | UnsetType:
     """Our calls in this form; unset for none."""
     return [
-        CallForm(
-            id=call.id, function=CalledFunction(name=call.name, arguments=_object(call.arguments))
+        OllamaCall(
+            id=call.id, function=OllamaFunction(name=call.name, arguments=_object(call.arguments))
         )
         for call in calls
     ] or UNSET

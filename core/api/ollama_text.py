@@ -16,15 +16,15 @@ from core.api import ollama_names
 from core.api.asking import asking, collected, shortened, streamed
 from core.api.ollama_forms import (
     Answer,
-    AnswerMessage,
     Asking,
-    ChatBody,
     EmbedBody,
     Embedded,
     EmbeddedOne,
     EmbeddingBody,
     GenerateBody,
     Loading,
+    OllamaAnswerMessage,
+    OllamaChatBody,
     calls_of,
     logprobs_of,
     metrics,
@@ -50,7 +50,7 @@ class Question:
 
     def piece(self, chunk: Chunk, **more: Any) -> Answer:
         """A piece of the answer, or all of it."""
-        message = AnswerMessage(content=chunk.text, tool_calls=calls_of(chunk.tool_calls))
+        message = OllamaAnswerMessage(content=chunk.text, tool_calls=calls_of(chunk.tool_calls))
         text = {"message": message} if self.is_chat else {"response": chunk.text}
         return Answer(
             model=self.body.wanted,
@@ -63,7 +63,7 @@ class Question:
 
 async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
     """Answer a conversation; without messages, load or unload the model."""
-    body = request.parse(ChatBody)
+    body = request.parse(OllamaChatBody)
     return await _answer(deck, body, body.request(), request.origin, is_chat=True)
 
 

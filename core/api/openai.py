@@ -11,14 +11,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from core.api.asking import RAISES
 from core.api.openai_chat import chat
-from core.api.openai_chat_forms import ChatBody, Completion
+from core.api.openai_chat_forms import ChatBody, Completion, CompletionChunk
 from core.api.openai_completions import CompletionBody, TextCompletion, complete
 from core.api.openai_embeddings import EmbeddingList, EmbeddingsBody, embed
 from core.api.openai_forms import ModelList, OpenModel
 from core.api.router import Handler, Route
-from core.api.wire import Request, Response, json_response
-from core.errors import NotDownloaded, NotFound
+from core.api.wire import EVENTS, Request, Response, json_response
+from core.errors import Ambiguous, NotDownloaded, NotFound
 from core.schema import Model
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ def get_model(deck: Deck, request: Request) -> Response:
     return json_response(_listed(model))
 
 
+EVENTS_TYPE = EVENTS.partition(";")[0]
+
+
 def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) -> Route:
     return Route(
         method=method,
@@ -62,19 +66,22 @@ def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) 
     )
 
 
-_ASKING: dict[str, Any] = {"body_required": True, "cancel_when_gone": True}
+_ASKING: dict[str, Any] = {"body_required": True, "cancel_when_gone": True, "raises": RAISES}
+_LOOKING: dict[str, Any] = {"raises": (NotFound, Ambiguous)}
 
 ROUTES: tuple[Route, ...] = (
     _route("GET", "models", list_models, "Models that are on this machine",
            operation_id="openaiListModels", answer=ModelList),
     _route("GET", "models/{model}", get_model, "One model",
-           operation_id="openaiGetModel", answer=OpenModel),
+           operation_id="openaiGetModel", answer=OpenModel, **_LOOKING),
     _route("GET", "models/{owner}/{model}", get_model, "One model, by its name as it is",
-           operation_id="openaiGetModelByName", answer=OpenModel),
+           operation_id="openaiGetModelByName", answer=OpenModel, **_LOOKING),
     _route("POST", "chat/completions", chat, "Answer a conversation, whole or streamed",
-           operation_id="openaiChat", body=ChatBody, answer=Completion, **_ASKING),
+           operation_id="openaiChat", body=ChatBody, answer=Completion,
+           streams=(EVENTS_TYPE, CompletionChunk), **_ASKING),
     _route("POST", "completions", complete, "Go on from a prompt, whole or streamed",
-           operation_id="openaiComplete", body=CompletionBody, answer=TextCompletion, **_ASKING),
+           operation_id="openaiComplete", body=CompletionBody, answer=TextCompletion,
+           streams=(EVENTS_TYPE, TextCompletion), **_ASKING),
     _route("POST", "embeddings", embed, "Turn texts into vectors",
            operation_id="openaiEmbed", body=EmbeddingsBody, answer=EmbeddingList, **_ASKING),
 )  # fmt: skip

@@ -13,8 +13,10 @@ from typing import Any
 
 import msgspec
 
+from core.api.examples import ANSWERS, BODIES
 from core.api.pieces_schema import DOCUMENT
 from core.api.router import Route, split
+from core.api.wire import ErrorStyle
 from core.schema import ErrorInfo
 
 PREFIX = "Deck"
@@ -24,11 +26,14 @@ TAGS = {
     "state": "Everything this machine has and does.",
     "feed": "The state as it changes.",
     "models": "The catalog.",
+    "fits": "Whether models fit this machine.",
     "hub": "What the Hub has.",
     "downloads": "Jobs that fetch files.",
     "instances": "Models that are loaded.",
     "cache": "Files on disk, and how they go.",
     "openai": "The OpenAI API.",
+    "ollama": "Ollama's API, the part that its clients use.",
+    "pieces clients": "What the documented API's own programs need, where it is switched on.",
     "core": "The core itself.",
 }
 
@@ -57,11 +62,28 @@ class OpenAiErrorBody:
     error: OpenAiError
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OllamaErrorBody:
+    """An error, as Ollama's API answers it."""
+
+    error: str
+
+
+ERRORS: Mapping[ErrorStyle, Any] = {
+    "json": ErrorBody,
+    "openai": OpenAiErrorBody,
+    "ollama": OllamaErrorBody,
+}
+"""The form of an error, by the route's style; `text` is words alone."""
+
+
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     """The document for a table of routes."""
     rows = [route for route in routes if not _is_documented(route)]
-    types = [ErrorBody, OpenAiErrorBody]
-    types += [kind for route in rows for kind in (route.body, route.answer) if _is_described(kind)]
+    types = [*ERRORS.values()]
+    for route in rows:
+        kinds = (route.body, route.answer, route.streams and route.streams[1])
+        types += [kind for kind in kinds if _is_described(kind)]
     schemas, components = _schemas(types)
     paths: dict[str, dict[str, Any]] = {
         path: dict(operations) for path, operations in DOCUMENT["paths"].items()
@@ -124,7 +146,7 @@ def _operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = {
             "required": route.body_required,
-            "content": {"application/json": {"schema": _schema(route.body, schemas)}},
+            "content": {"application/json": _content(route.body, schemas, BODIES, route)},
         }
     return operation
 
@@ -149,20 +171,45 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _responses(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
-    error: dict[str, Any] = {"application/json": {"schema": schemas[_key(ErrorBody)]}}
-    if route.error_style == "openai":
-        error = {"application/json": {"schema": schemas[_key(OpenAiErrorBody)]}}
-    elif route.error_style == "text":
-        error = {"text/plain": {"schema": {"type": "string"}}}
-    failure = {"description": "What went wrong, and what to do about it.", "content": error}
+    failures = _failures(route, schemas)
     if route.handler is None:
         upgraded = {"description": "The connection is a WebSocket from here on."}
-        return {"101": upgraded, "default": failure}
+        return {"101": upgraded, **failures}
     success: dict[str, Any] = {"description": "Done."}
     if route.answer is not None:
-        content = {"schema": _schema(route.answer, schemas)}
-        success = {"description": "The answer.", "content": {route.content_type: content}}
-    return {str(route.status): success, "default": failure}
+        content = {route.content_type: _content(route.answer, schemas, ANSWERS, route)}
+        success = {"description": "The answer.", "content": content}
+    if route.streams is not None:
+        kind, piece = route.streams
+        # 3.1 has no word for the items of a stream; 3.2 calls it itemSchema.
+        item = {"schema": {"type": "string"}, "x-item-schema": schemas[_key(piece)]}
+        success["content"][kind] = item
+    return {str(route.status): success, **failures}
+
+
+def _failures(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """What may go wrong, by status; `default` is for what may go wrong anywhere."""
+    if route.error_style == "text":
+        content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+    else:
+        content = {"application/json": {"schema": schemas[_key(ERRORS[route.error_style])]}}
+    words: dict[str, list[str]] = {}
+    for error in route.raises:
+        status = str(route.error_status(error("")))
+        words.setdefault(status, []).append((error.__doc__ or "").partition("\n")[0])
+    told = {status: " ".join(texts) for status, texts in sorted(words.items())}
+    told["default"] = "What went wrong, and what to do about it."
+    return {status: {"description": text, "content": content} for status, text in told.items()}
+
+
+def _content(
+    kind: Any, schemas: Mapping[str, Any], examples: Mapping[str, Any], route: Route
+) -> dict[str, Any]:
+    """The schema of a body or an answer, with an example where there is one."""
+    content: dict[str, Any] = {"schema": _schema(kind, schemas)}
+    if route.operation_id in examples:
+        content["example"] = examples[route.operation_id]
+    return content
 
 
 def _schema(kind: Any, schemas: Mapping[str, Any]) -> Any:

@@ -258,6 +258,7 @@ def _route(method: str, path: str, name: str, summary: str, **more: Any) -> Rout
         tag="pieces clients",
         error_style="text",
         statuses={NotFound: 404, InvalidRequest: 400},
+        raises=(NotFound,),
         **more,
     )
 

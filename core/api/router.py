@@ -78,6 +78,11 @@ class Route:
     else `manage`."""
     of_state: bool = False
     """Whether the answer follows from State and the request alone, and may be given again."""
+    raises: tuple[type[DeckError], ...] = ()
+    """What the handler itself may raise, for the document; the listener's own refusals are the same
+    for every route."""
+    streams: tuple[str, Any] | None = None
+    """Content type of an answer in pieces, and the type of a piece; None where there is none."""
     cancel_when_gone: bool = False
     """Whether the handler is cancelled when the client goes away. Streams and sockets always are;
     an action that changes something must run to its end."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pexpect
+import pexpect  # type: ignore[import-untyped] # it has no types
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus

@@ -36,7 +36,7 @@ def ask(pieces: Any, query: str) -> list[Any]:
 
 def drive(port: int, model: str) -> dict[str, Any]:
     """Construct, list, choose, ask."""
-    client.range = lambda *_: (port,)
+    vars(client)["range"] = lambda *_: (port,)
     deadline = time.monotonic() + PATIENCE_S
     pieces: Any = PiecesClient()
     while not hasattr(pieces, "model_id"):  # it gives a server a tenth of a second to answer

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from ollama import AsyncClient, ResponseError
 
-from core.api.ollama_forms import ChatBody, GenerateBody, conversation
+from core.api.ollama_forms import GenerateBody, OllamaChatBody, conversation
 from core.api.ollama_names import spellings
 from core.api.wire import convert
 from core.demo.models import expected
@@ -132,7 +132,7 @@ async def test_tools_and_schemas(client: AsyncClient) -> None:
         answer = await client.chat(
             TINY,
             said("count"),
-            format=form,  # type: ignore[arg-type]  # the client's type of `format` is narrower
+            format=form,
             options={**CALM, "num_predict": 100},
         )
         assert isinstance(json.loads(answer.message.content or ""), dict)
@@ -181,8 +181,8 @@ async def test_what_is_not_done_is_refused_in_words(
 # Forms
 
 
-def chat(**fields: Any) -> ChatBody:
-    return convert({"model": "m", "messages": said("x"), **fields}, ChatBody, "The body")
+def chat(**fields: Any) -> OllamaChatBody:
+    return convert({"model": "m", "messages": said("x"), **fields}, OllamaChatBody, "The body")
 
 
 @pytest.mark.parametrize(

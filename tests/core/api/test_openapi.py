@@ -73,6 +73,30 @@ def test_every_reference_leads_somewhere(made: dict[str, Any]) -> None:
             place = place[step]
 
 
+def test_names_of_schemas_are_names_of_classes(made: dict[str, Any]) -> None:
+    assert all(name.isidentifier() for name in made["components"]["schemas"])
+
+
+def test_every_tag_is_described(made: dict[str, Any]) -> None:
+    described = {tag["name"] for tag in made["tags"]}
+    assert {route.tag for route in ROUTES} <= described
+
+
+def test_asking_a_model_is_told_with_examples_streams_and_errors(made: dict[str, Any]) -> None:
+    for path, kind in (
+        ("/v1/chat/completions", "text/event-stream"),
+        ("/v1/completions", "text/event-stream"),
+        ("/api/chat", "application/x-ndjson"),
+        ("/api/generate", "application/x-ndjson"),
+    ):
+        operation = made["paths"][path]["post"]
+        assert operation["requestBody"]["content"]["application/json"]["example"]["model"]
+        whole = operation["responses"]["200"]["content"]
+        assert whole["application/json"]["example"]["model"]
+        assert whole[kind]["x-item-schema"]["$ref"]
+        assert {"400", "404", "409", "507", "501", "503", "default"} <= set(operation["responses"])
+
+
 async def test_it_is_served(serve: Callable[..., Any]) -> None:
     host = SimpleNamespace(version="7.8.9+local", id="an-id")
     deck = SimpleNamespace(state=SimpleNamespace(host=host), config=Config())

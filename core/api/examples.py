@@ -1,0 +1,212 @@
+"""Examples of what routes are asked, by operation: for the OpenAPI document and for README.
+
+Each is of the type that its route takes, and works on a machine that has the models it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MODEL = "Qwen3-0.6B-GGUF:Q8_0"
+"""A short name, which needs no escape in a path."""
+EMBEDDING_MODEL = "Qwen3-Embedding-0.6B-GGUF:Q8_0"
+_HUB_NAME = "hf.co/Qwen/Qwen3-0.6B-GGUF:Q8_0"
+_HELLO = [{"role": "user", "content": "Why is the sky blue?"}]
+_SEED = {
+    "name": "My model",
+    "version": "1",
+    "created": {"value": "2026-01-31T12:00:00Z"},
+    "cloud": False,
+    "type": "SPEED",
+    "usage": "CODE_CONVERSATION",
+    "unique": "/models/mine.gguf",
+}
+
+BODIES: Mapping[str, Any] = {
+    "modelUpdate": {"id": "MODEL_ID", **_SEED, "name": "A better name"},
+    "modelsCreateNewModel": _SEED,
+    "modelsDeleteSpecificModelCache": {},
+    "piecesConnect": {
+        "application": {"name": "OPEN_SOURCE", "platform": "LINUX", "version": "0.0.0"}
+    },
+    "deckCreateModel": {"unique": "/models/mine.gguf", "name": "My model"},
+    "deckUpdateModel": {"description": "The one with the long memory."},
+    "deckLoad": {"context_length": 8192, "idle_ttl_s": 600, "wait": True},
+    "deckCancelDownload": {"discard": False},
+    "deckMoveDownload": {"to": "first"},
+    "deckLimitDownload": {"bytes_per_s": 5_000_000},
+    "deckChangeInstance": {"pinned": True},
+    "deckPlanDeletion": {"models": [MODEL]},
+    "deckDeleteCached": {"models": [MODEL]},
+    "deckVerifyCache": {"models": [MODEL]},
+    "deckChangeSettings": {"jobs_at_once": 2, "rate_limit_bytes_per_s": None},
+    "openaiChat": {"model": MODEL, "messages": _HELLO},
+    "openaiComplete": {"model": MODEL, "prompt": "The sky is", "max_tokens": 20},
+    "openaiEmbed": {"model": EMBEDDING_MODEL, "input": ["The sky is blue."]},
+    "ollamaShow": {"model": _HUB_NAME},
+    "ollamaPull": {"model": _HUB_NAME},
+    "ollamaDelete": {"model": _HUB_NAME},
+    "ollamaChat": {"model": _HUB_NAME, "messages": _HELLO},
+    "ollamaGenerate": {"model": _HUB_NAME, "prompt": "Why is the sky blue?", "keep_alive": "10m"},
+    "ollamaEmbed": {"model": EMBEDDING_MODEL, "input": ["The sky is blue."]},
+    "ollamaEmbedOne": {"model": EMBEDDING_MODEL, "prompt": "The sky is blue."},
+    "deckCreateToken": {"name": "laptop", "scopes": ["read", "infer"]},
+    "deckUndo": {},
+}
+"""Of the body of each operation that takes one."""
+
+QUERIES: Mapping[str, Mapping[str, Any]] = {
+    "deckFeed": {"max_hz": 4},
+    "deckGetFit": {"context_length": 8192},
+    "deckSearch": {"query": "qwen3", "limit": 10},
+    "deckGetLog": {"limit": 20},
+    "deckGetAudit": {"limit": 20},
+}
+"""Of query parameters, where they are of use."""
+
+SEGMENTS: Mapping[str, str] = {
+    "model": MODEL,
+    "owner": "Qwen",
+    "repo": "Qwen%2FQwen3-0.6B-GGUF",
+    "download": "DOWNLOAD_ID",
+    "instance": "INSTANCE_ID",
+    "check": "CHECK_ID",
+    "token": "laptop",
+    "digest": "sha256:0",
+}
+"""Of the parts of a path that vary."""
+
+_CALLED = {"name": "add", "arguments": '{"a": 1, "b": 2}'}
+_USAGE = {"prompt_tokens": 14, "completion_tokens": 7, "total_tokens": 21}
+_TIMINGS = {"tokens_per_s": 42.0, "time_to_first_token_s": 0.12}
+_NOW = "2026-01-31T12:00:00.000000Z"
+_DETAILS = {
+    "format": "gguf",
+    "family": "qwen3",
+    "families": ["qwen3"],
+    "parameter_size": "596.00M",
+    "quantization_level": "Q8_0",
+    "parent_model": "",
+}
+_DIGEST = "9f" * 32
+_COUNTS = {
+    "done": True,
+    "done_reason": "stop",
+    "total_duration": 512_000_000,
+    "load_duration": 2_000_000,
+    "prompt_eval_count": 14,
+    "prompt_eval_duration": 120_000_000,
+    "eval_count": 7,
+    "eval_duration": 390_000_000,
+}
+
+ANSWERS: Mapping[str, Any] = {
+    "openaiListModels": {
+        "object": "list",
+        "data": [
+            {
+                "id": "Qwen/Qwen3-0.6B-GGUF:Q8_0",
+                "object": "model",
+                "created": 1767225600,
+                "owned_by": "Qwen",
+            }
+        ],
+    },
+    "openaiChat": {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1769860800,
+        "model": "Qwen/Qwen3-0.6B-GGUF:Q8_0",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "tool_calls",
+                "logprobs": None,
+                "message": {
+                    "role": "assistant",
+                    "content": None,
+                    "refusal": None,
+                    "tool_calls": [{"id": "a1b2c3d4e", "type": "function", "function": _CALLED}],
+                },
+            }
+        ],
+        "usage": _USAGE,
+        "timings": _TIMINGS,
+    },
+    "openaiComplete": {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "created": 1769860800,
+        "model": "Qwen/Qwen3-0.6B-GGUF:Q8_0",
+        "choices": [
+            {"index": 0, "text": " blue, as a rule.", "finish_reason": "stop", "logprobs": None}
+        ],
+        "usage": _USAGE,
+        "timings": _TIMINGS,
+    },
+    "openaiEmbed": {
+        "object": "list",
+        "model": "Qwen/Qwen3-Embedding-0.6B-GGUF:Q8_0",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.6, -0.8]}],
+        "usage": {"prompt_tokens": 6, "total_tokens": 6},
+    },
+    "ollamaTags": {
+        "models": [
+            {
+                "name": _HUB_NAME,
+                "model": _HUB_NAME,
+                "modified_at": _NOW,
+                "size": 639_446_688,
+                "digest": _DIGEST,
+                "details": _DETAILS,
+            }
+        ]
+    },
+    "ollamaPs": {
+        "models": [
+            {
+                "name": _HUB_NAME,
+                "model": _HUB_NAME,
+                "size": 1_100_000_000,
+                "digest": _DIGEST,
+                "details": _DETAILS,
+                "expires_at": _NOW,
+                "context_length": 8192,
+                "size_vram": 0,
+            }
+        ]
+    },
+    "ollamaShow": {
+        "details": _DETAILS,
+        "model_info": {"general.architecture": "qwen3", "qwen3.context_length": 40960},
+        "capabilities": ["completion", "tools"],
+        "modified_at": _NOW,
+    },
+    "ollamaPull": {
+        "status": f"pulling {_DIGEST[:12]}",
+        "digest": f"sha256:{_DIGEST}",
+        "total": 639_446_688,
+        "completed": 104_857_600,
+    },
+    "ollamaChat": {
+        "model": _HUB_NAME,
+        "created_at": _NOW,
+        "message": {"role": "assistant", "content": "Because air scatters blue light most."},
+        **_COUNTS,
+    },
+    "ollamaGenerate": {
+        "model": _HUB_NAME,
+        "created_at": _NOW,
+        "response": "Because air scatters blue light most.",
+        **_COUNTS,
+    },
+    "ollamaEmbed": {
+        "model": EMBEDDING_MODEL,
+        "embeddings": [[0.6, -0.8]],
+        "total_duration": 30_000_000,
+        "load_duration": 1_000_000,
+        "prompt_eval_count": 6,
+    },
+}
+"""Of an answer, where the type alone does not tell."""

@@ -1,0 +1,93 @@
+"""The table of routes in README, each with a line of curl: made from the table that routes.
+
+python -m tests.api_table           prints it
+python -m tests.api_table --write   puts it into README.md, between its two marks
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+from core.api.examples import BODIES, QUERIES, SEGMENTS
+from core.api.router import Route, split
+from core.api.routes import ROUTES
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- routes -->", "<!-- /routes -->"
+HOST = "localhost:5323"
+
+GROUPS = {
+    "The documented API": ("Model", "Models"),
+    "Its own programs (`api.pieces_clients = true`)": ("pieces clients",),
+    "The native API": ("state", "feed", "models", "fits", "hub", "downloads", "instances", "cache"),
+    "OpenAI's API": ("openai",),
+    "Ollama's API": ("ollama",),
+    "The core": ("core",),
+}
+"""Headings, and the tags below each."""
+
+
+def curl(route: Route) -> str:
+    """A line that asks for the route."""
+    scheme = "ws://" if route.handler is None else ""
+    query = QUERIES.get(route.operation_id, {})
+    url = scheme + HOST + path_of(route) + (f"?{urlencode(query)}" if query else "")
+    words = ["curl"]
+    if route.handler is None:
+        words.append("-N")
+    elif route.method != "GET":
+        words.append(f"-X {route.method}")
+    words.append(f"'{url}'" if query else url)
+    if route.body is not None:
+        body = json.dumps(BODIES[route.operation_id], separators=(",", ":"), ensure_ascii=False)
+        words.append(f"-H 'content-type: application/json' -d '{body}'")
+    return " ".join(words)
+
+
+def path_of(route: Route) -> str:
+    """The path with its variable parts filled in."""
+    documented = route.tag in ("Model", "Models", "pieces clients")
+    parts = [
+        part
+        if not part.startswith("{")
+        else "MODEL_ID"
+        if documented
+        else SEGMENTS[part.strip("{}")]
+        for part in split(route.template)
+    ]
+    return "/" + "/".join(parts)
+
+
+def lines() -> Iterator[str]:
+    """The table, in Markdown."""
+    for heading, tags in GROUPS.items():
+        yield from (f"**{heading}**", "", "| what | for example |", "| --- | --- |")
+        for route in ROUTES:
+            if route.tag in tags:
+                yield f"| {route.summary} | `{curl(route)}` |"
+        yield ""
+
+
+def table() -> str:
+    """All of it."""
+    return "\n".join(lines()).rstrip() + "\n"
+
+
+def written(text: str) -> str:
+    """README with the table between its marks. Raises ValueError where they are missing."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md has no {BEGIN} and {END} around its table of routes")
+    return f"{before}{BEGIN}\n{table()}{END}{after}"
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print(table(), end="")
