@@ -44,7 +44,7 @@ def table(listing: CacheListing, width: int, now: float) -> list[str]:
     for repo in listing.repositories:
         cells.append(
             (
-                repo.repo,
+                fmt.clean(repo.url or repo.repo),
                 fmt.size(repo.size_bytes),
                 fmt.size(repo.shared_bytes) if repo.shared_bytes else "",
                 fmt.size(repo.partial_bytes) if repo.partial_bytes else "",
@@ -166,3 +166,22 @@ async def _delete(
     out.done(first)
     for text in rest:
         out.line(text)
+    if receipt.undo is not None:
+        out.note("`modeldeck undo` takes it back.")
+
+
+async def undo(client: Client, out: Output, key: str | None, *, listed: bool) -> None:
+    """Take an action back, or list what can be."""
+    if not listed:
+        done = await client.undo(key)
+        out.record(done)
+        out.done(f"taken back: {fmt.clean(done.what)}")
+        return
+    actions = await client.undoable()
+    out.record(actions)
+    if not actions:
+        out.note("There is nothing to take back.")
+    heads = (Column(title="id"), Column(title="done at"), Column(title="what", shrink=True))
+    if actions:
+        cells = [(action.id, action.at, fmt.clean(action.what)) for action in actions]
+        out.lines(fmt.table(heads, cells, out.room))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tui.cli_cache import cache
+from tui.cli_cache import cache, undo
 from tui.cli_help import COMMANDS as HELP
 from tui.cli_machines import COMMANDS as MACHINES
 from tui.cli_queue import COMMANDS as QUEUE
@@ -427,7 +427,7 @@ def run_(
     )
 
 
-for command in (*QUEUE, *WATCH, *MACHINES, *HELP, cache, service, token):
+for command in (*QUEUE, *WATCH, *MACHINES, *HELP, cache, undo, service, token):
     main.add_command(command)
 
 

@@ -71,3 +71,19 @@ def rm(targets: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: bo
         ),
         json=json,
     )
+
+
+@click.command(cls=Verb, example="modeldeck undo")
+@click.argument("id", required=False)
+@click.option("--list", "listed", is_flag=True, help="Show what can be taken back, newest first.")
+def undo(id: str | None, listed: bool, json: bool) -> None:
+    """Take the last removal or cancel back, or the one with this ID, at no cost.
+
+    Entries of the list, cleared and cancelled downloads, links to files that others use as well.
+    What was deleted from the disk is gone: `modeldeck pull` fetches it again.
+    """
+    from tui import cache_verbs
+
+    if listed and id is not None:
+        raise click.UsageError("--list takes no ID.")
+    with_client(lambda client, out: cache_verbs.undo(client, out, id, listed=listed), json=json)

@@ -124,6 +124,12 @@ async def fit(client: Client, out: Output, ref: str, context_length: int | None)
 # Downloads
 
 
+UNVERIFIED = (
+    "Not verified: the server gives no hash. The file is a GGUF file as far as its structure goes;"
+    " with #sha256=... behind the URL it is held to that."
+)
+
+
 async def pull(client: Client, out: Output, refs: Sequence[str], *, detach: bool) -> None:
     """Download models: all are accepted first, then followed one after the other."""
     accepted = [await client.download(ref) for ref in refs]
@@ -135,6 +141,8 @@ async def pull(client: Client, out: Output, refs: Sequence[str], *, detach: bool
         else:
             job = await _follow(client, out, model, job)
             out.done(pages.downloaded(job))
+            if not job.verifiable:
+                out.note(UNVERIFIED)
         out.record({"model": model, "download": job})
 
 
