@@ -9,11 +9,8 @@ from textual import events
 
 from core.config import Tui
 from tui.keys import KeysInOrder
-from tui.link import Link
+from tui.link import FAR_S, Link
 from tui.notify import sequence
-
-FAR_S = 0.15
-"""Round trip above which a line counts as slow: two of them are what a person calls a wait."""
 
 
 @dataclass(frozen=True, slots=True)

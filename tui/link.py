@@ -16,10 +16,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from core.errors import CoreUnreachable, DeckError
-from core.state import State, apply
 
 if TYPE_CHECKING:
     from core.client import Client
+    from core.state import State
 
 Attach = Callable[[], AbstractAsyncContextManager["Client"]]
 """Finds a core, or starts one, for as long as the block runs. Raises DeckError."""
@@ -27,6 +27,10 @@ Attach = Callable[[], AbstractAsyncContextManager["Client"]]
 Revive = Callable[[], Awaitable[bool]]
 """Starts a core that was killed; False when that is not to be done. Raises DeckError."""
 
+FAR_S = 0.15
+"""Round trip above which a line counts as slow: two of them are what a person calls a wait."""
+FAR_HZ = 1.0
+"""Frames a second that a slow line carries."""
 REVIVALS = 3
 REVIVALS_S = 60.0
 """A core is started again so many times in so many seconds; one that keeps dying stays down."""
@@ -88,7 +92,15 @@ class Link:
         self._client: Client | None = None
         self.latest: State | None = None
         """The newest State; None before the first."""
-        self.status = LinkStatus(state=LinkState.CONNECTING)
+        self._status = LinkStatus(state=LinkState.CONNECTING)
+
+    @property
+    def status(self) -> LinkStatus:
+        """How it stands. Where a line is down, that is why, and when it is made again."""
+        outage = self._outage() if self._status.state is LinkState.LOST else None
+        if outage is None:
+            return self._status
+        return LinkStatus(state=LinkState.LOST, retry_at=outage.retry_at, error=outage.error)
 
     @property
     def client(self) -> Client:
@@ -102,32 +114,36 @@ class Link:
     async def run(self) -> None:
         """Attach and follow the feed until cancelled, or until no core can be had."""
         if self.status.state is LinkState.FAILED:
-            self.status = LinkStatus(state=LinkState.CONNECTING)
+            self._status = LinkStatus(state=LinkState.CONNECTING)
         try:
             async with self._attach() as client:
                 self._client = client
                 await self._follow(client)
         except DeckError as error:
-            self.status = LinkStatus(state=LinkState.FAILED, error=error)
+            self._status = LinkStatus(state=LinkState.FAILED, error=error)
         finally:
             self._client = None
             if self._reviving is not None:
                 await settle(self._reviving)
 
     async def _follow(self, client: Client) -> None:
-        async with client.watch(max_hz=self._max_hz, lost=self._lost) as items:
+        from core.state import State, apply  # as the client itself: not before the first picture
+
+        trip_s = await self._round_trip(client)
+        max_hz = FAR_HZ if trip_s is not None and trip_s >= FAR_S else self._max_hz
+        async with client.watch(max_hz=max_hz, lost=self._lost) as items:
             async for item in items:
                 if isinstance(item, State):
                     self.latest = item
                 elif self.latest is not None:
                     self.latest = apply(self.latest, item)
                 if self.status.state is not LinkState.LIVE:
-                    self.status = LinkStatus(
+                    self._status = LinkStatus(
                         state=LinkState.LIVE, round_trip_s=await self._round_trip(client)
                     )
                 elif (latency_s := client.latency_s) is not None:
                     # In steps of 10 ms: finer ones would have the screen change for nothing.
-                    self.status = replace(self.status, round_trip_s=round(latency_s, 2))
+                    self._status = replace(self.status, round_trip_s=round(latency_s, 2))
 
     async def _round_trip(self, client: Client) -> float | None:
         started = time.perf_counter()
@@ -138,12 +154,7 @@ class Link:
         return time.perf_counter() - started
 
     def _lost(self, error: CoreUnreachable, wait_s: float) -> None:
-        if (outage := self._outage()) is not None:
-            self.status = LinkStatus(
-                state=LinkState.LOST, retry_at=outage.retry_at, error=outage.error
-            )
-            return
-        self.status = LinkStatus(
+        self._status = LinkStatus(
             state=LinkState.LOST,
             retry_at=time.monotonic() + wait_s,
             error=self._failure or error,

@@ -16,7 +16,7 @@ from tui.screens import fleet_rows as drawn
 from tui.screens.fleet_rows import Answer, Row
 from tui.screens.view import View
 from tui.theme import ink
-from tui.widgets.bars import Lines
+from tui.widgets.bars import Lines, wrapped
 from tui.widgets.table import Table
 
 LOOK_S = 0.5
@@ -45,6 +45,7 @@ class Fleet(View):
     DEFAULT_CSS = """
     Fleet { padding: 0 1; }
     Fleet #asked { margin: 0 0 1 2; }
+    Fleet #about { margin: 0 0 0 2; }
     """
     NAME = "fleet"
     TITLE = "Fleet"
@@ -65,6 +66,7 @@ class Fleet(View):
             lambda row: drawn.line(row, self.dashboard.glyphs, ink(self.dashboard.theme_variables)),
             self.dashboard.glyphs,
         )
+        yield Lines(id="about")
 
     def on_mount(self) -> None:
         """The other machines change without the one that is shown."""
@@ -97,6 +99,22 @@ class Fleet(View):
         inks = ink(self.dashboard.theme_variables)
         words = f"where {self._model} fits now" if self._model else "every machine"
         self.query_one("#asked", Lines).show([Text(words, inks.muted)])
+        row = self._row
+        said = drawn.about(row, inks) if row is not None else []
+        self.query_one("#about", Lines).show(
+            [part for text in said for part in wrapped(text, max(10, self.size.width - 4))]
+        )
+
+    @property
+    def _row(self) -> Row | None:
+        """The machine under the cursor, as it is known now."""
+        row: Row | None = self.query_one(Table).cursor_item
+        return row
+
+    @on(Table.Highlighted)
+    def _highlighted(self, event: Table.Highlighted) -> None:
+        event.stop()
+        self.draw()
 
     def activated(self) -> None:
         """The keys belong to the table."""
@@ -110,13 +128,12 @@ class Fleet(View):
 
     def action_enter(self) -> None:
         """Show the machine under the cursor."""
-        row: Row | None = self.query_one(Table).cursor_item
-        if row is not None:
+        if (row := self._row) is not None:
             self.dashboard.go(row.at)
 
     def action_reach(self) -> None:
         """Look for the core of the machine under the cursor again, unless it answers."""
-        row: Row | None = self.query_one(Table).cursor_item
+        row = self._row
         if row is not None and row.status.state in (LinkState.LOST, LinkState.FAILED):
             self.dashboard.reach(row.at)
 

@@ -14,23 +14,21 @@ from core.state import State
 from core.summary import FLOWING, LOADED
 from tui import format as fmt
 from tui.format import Glyphs
+from tui.fleet import trip
 from tui.link import LinkState, LinkStatus
 from tui.theme import Ink
 from tui.widgets.table import Cell, Column, Line
 
-BAR = 6
-"""Cells of the bar of a machine's memory."""
-
 COLUMNS = (
     Column("sign", "", 1),
-    Column("machine", "machine", 10, grow=True, most=24),
-    Column("reached", "reached", 11, rank=6),
-    Column("fit", "fits", 20, rank=1),
-    Column("engines", "runtimes", 16, rank=5),
-    Column("memory", "memory", 23, rank=3),
+    Column("machine", "machine", 10, grow=True, most=20),
+    Column("reached", "reached", 10, rank=6),
+    Column("fit", "fits", 18, rank=1),
+    Column("engines", "runtimes", 15, rank=5),
+    Column("memory", "memory", 15, rank=3),
     Column("disk", "disk free", 9, right=True, rank=4),
-    Column("downloads", "downloads", 14, rank=2),
-    Column("loaded", "loaded", 12, grow=True),
+    Column("downloads", "downloads", 15, rank=2),
+    Column("loaded", "loaded", 8, grow=True),
 )
 
 Answer = Fit | DeckError | None
@@ -64,8 +62,6 @@ def line(row: Row, glyphs: Glyphs, inks: Ink) -> Line:
     }
     if row.state is not None:
         cells |= _known(row.state, glyphs, inks)
-    elif row.status.error is not None:
-        cells["loaded"] = Text(fmt.clean(row.status.error.message), inks.error)
     return Line(str(row.at), cells, dim=not live and row.state is not None)
 
 
@@ -81,8 +77,7 @@ def _sign(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
 def _reached(row: Row, inks: Ink) -> Text:
     way = row.way or "here"
     if row.status.state is LinkState.LIVE:
-        trip = row.status.round_trip_s
-        return Text(f"{way} {fmt.duration(trip)}" if row.way and trip is not None else way)
+        return Text(f"{way} {trip(row.status)}".rstrip())
     words = {LinkState.CONNECTING: "connecting", LinkState.LOST: "lost"}
     return Text(words.get(row.status.state, "not there"), inks.error)
 
@@ -98,10 +93,9 @@ def _known(state: State, glyphs: Glyphs, inks: Ink) -> Mapping[str, Cell]:
     taken, total = None, memory.total_bytes
     if total is not None and memory.available_bytes is not None:
         taken = total - memory.available_bytes
-    gauge = fmt.bar(taken / total if taken is not None and total else None, BAR, glyphs)
     return {
         "engines": Text(f" {glyphs.dot} ".join(engines) or glyphs.unknown, inks.muted),
-        "memory": f"{gauge} {fmt.memory_of(taken, total)}",
+        "memory": fmt.memory_of(taken, total),
         "disk": fmt.size(state.disk.free_bytes),
         "downloads": f"{glyphs.down} {fmt.rate(flow)} ({len(jobs)}{queue})" if jobs else queue,
         "loaded": fmt.clean(", ".join(loaded)) or Text(glyphs.unknown, inks.muted),
@@ -116,5 +110,20 @@ def _fit(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
         return Text(fmt.clean(answer.message), inks.muted)
     style: Mapping[str, Style] = {"fits": inks.success, "tight": inks.warning}
     need = answer.forecast.total_bytes if answer.forecast else None
-    figures = f" {fmt.memory_of(need, answer.available_bytes)}" if need is not None else ""
+    figures = f" {fmt.memory(need)}" if need is not None else ""
     return Text(f"{answer.verdict}{figures}", style.get(answer.verdict, inks.error))
+
+
+def about(row: Row, inks: Ink) -> list[Text]:
+    """What there is to say of the machine under the cursor, beside its line."""
+    error = row.status.error
+    if error is not None:
+        said = [Text(fmt.clean(error.message), inks.error)]
+        said += [Text(f"  {fmt.clean(detail)}", inks.muted) for detail in error.details]
+        return [*said, Text(fmt.clean(error.remedy))]
+    if isinstance(row.fit, DeckError):
+        return [Text(fmt.clean(str(row.fit)), inks.muted)]
+    if row.state is None:
+        return []
+    host = row.state.host
+    return [Text(f"{fmt.clean(host.name)}  {host.platform}  modeldeck {host.version}", inks.muted)]

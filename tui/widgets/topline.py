@@ -6,19 +6,21 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.style import Style
 from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from core.schema import InstanceState
-from core.state import State
 from tui import format as fmt
-from tui.fleet import Station
+from tui.fleet import Station, trip
 from tui.format import Glyphs
 from tui.link import LinkState, LinkStatus
 from tui.theme import Ink, ink
+
+if TYPE_CHECKING:
+    from core.state import State
 
 BAR = 8
 """Cells of the memory bar."""
@@ -89,8 +91,7 @@ class TopLine(Widget):
         if self.station is not None and self.station.name:
             host = fmt.clean(self.station.name)
         if self.station is not None and self.station.way:
-            trip = self.link_status.round_trip_s
-            host += f" ({self.station.way}{'' if trip is None else f' {fmt.duration(trip)}'})"
+            host += f" ({f'{self.station.way} {trip(self.link_status)}'.rstrip()})"
         parts = [
             Part(text=Text(host), rank=4),
             Part(text=self._engines(state, inks), rank=6),
@@ -134,6 +135,8 @@ class TopLine(Widget):
         )
 
     def _loaded(self, state: State, inks: Ink) -> Text:
+        from core.schema import InstanceState  # there is no State before the records are imported
+
         ready = (InstanceState.READY, InstanceState.BUSY)
         states = [instance.state for instance in state.instances.values()]
         count = sum(state in ready for state in states)
