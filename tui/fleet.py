@@ -9,7 +9,7 @@ from textual import events
 
 from core.config import Tui
 from tui.keys import KeysInOrder
-from tui.link import FAR_S, Link
+from tui.link import FAR_S, Link, LinkStatus
 from tui.notify import sequence
 
 
@@ -22,6 +22,12 @@ class Station:
     link: Link
     way: str = ""
     """How it is reached, in a word: `ssh`, `https`; empty for this machine."""
+
+
+def trip(status: LinkStatus) -> str:
+    """The round trip, in a step that a person feels; empty where it is none."""
+    seconds = status.round_trip_s or 0.0
+    return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else ""
 
 
 def low_bandwidth(wanted: bool | None, *, over_ssh: bool, round_trip_s: float | None) -> bool:

@@ -13,8 +13,8 @@ from core.schema import Fit
 from core.state import State
 from core.summary import FLOWING, LOADED
 from tui import format as fmt
-from tui.format import Glyphs
 from tui.fleet import trip
+from tui.format import Glyphs
 from tui.link import LinkState, LinkStatus
 from tui.theme import Ink
 from tui.widgets.table import Cell, Column, Line
