@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from core.catalog import gguf
-from core.errors import Corrupt
+from core.errors import Corrupt, StorageFailed
 from core.runtime.engines.chat import knows_tools
 from core.schema import Format
 
@@ -36,7 +36,7 @@ def read(path: Path, format: Format) -> Template | None:
     """
     try:
         text = _in_folder(path) if format == "mlx" else _in_header(path)
-    except (Corrupt, OSError):
+    except (Corrupt, StorageFailed, OSError):
         return None  # loading it tells what is wrong with it
     return Template(text=text) if text else None
 

@@ -1,0 +1,120 @@
+"""What the client sends is what the API reads, and what the API sends is what the client reads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from core import chat_wire
+from core.api.openai_chat_forms import (
+    ChatBody,
+    CompletionChunk,
+    calling,
+    ending,
+    generate_request,
+    opening,
+    piece,
+    usage,
+)
+from core.api.openai_completions import (
+    CompletionBody,
+    TextChoice,
+    TextCompletion,
+    TextLogprobs,
+)
+from core.schema import Chunk, GenerateRequest, Message, TokenLogprob, Tool, ToolCall
+
+CALL = ToolCall(id="c1", name="add", arguments='{"a":1}')
+TOLD = Message(role="user", content="hello")
+LOGPROBS = (TokenLogprob(token="é", logprob=-0.5, top=(("é", -0.5), ("b", -1.5))),)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        GenerateRequest(messages=(TOLD,)),
+        GenerateRequest(
+            messages=(
+                Message(role="system", content="s"),
+                TOLD,
+                Message(role="assistant", tool_calls=(CALL,)),
+                Message(role="tool", content="1", tool_call_id="c1"),
+            ),
+            max_tokens=5,
+            temperature=0.0,
+            top_p=0.5,
+            top_k=3,
+            min_p=0.1,
+            presence_penalty=1.0,
+            frequency_penalty=-1.0,
+            repeat_penalty=1.5,
+            seed=7,
+            stop=("a", "b"),
+            tools=(Tool(name="add", description="Adds.", parameters={"type": "object"}),),
+            tool_choice="add",
+            logprobs=2,
+        ),
+        GenerateRequest(messages=(TOLD,), json_schema={"type": "array"}),
+        GenerateRequest(messages=(TOLD,), json_schema={}),
+        GenerateRequest(messages=(TOLD,), grammar='root ::= "a"'),
+        GenerateRequest(messages=(TOLD,), logprobs=0),
+    ],
+)
+def test_a_chat_survives_the_wire(request_: GenerateRequest) -> None:
+    path, body = chat_wire.asked("m", request_)
+    read = msgspec.json.decode(msgspec.json.encode(body), type=ChatBody)
+    assert path == "/v1/chat/completions"
+    assert (read.model, read.stream, read.with_usage) == ("m", True, True)
+    assert generate_request(read) == request_
+
+
+def test_a_prompt_survives_the_wire() -> None:
+    asked = GenerateRequest(prompt="Once", max_tokens=3, stop=("x",), logprobs=1)
+    path, body = chat_wire.asked("m", asked)
+    read = msgspec.json.decode(msgspec.json.encode(body), type=CompletionBody)
+    assert path == "/v1/completions"
+    assert read.requests() == [asked]
+    endless = chat_wire.asked("m", GenerateRequest(prompt="Once"))[1]
+    assert endless["max_tokens"] > 1 << 20
+
+
+async def read(pieces: Sequence[Any]) -> list[Chunk]:
+    """What the client makes of what the API sends."""
+
+    async def events() -> AsyncIterator[dict[str, Any]]:
+        for one in pieces:
+            yield msgspec.json.decode(msgspec.json.encode(one))
+
+    return [chunk async for chunk in chat_wire.chunks(events())]
+
+
+LAST = Chunk(
+    finish_reason="tool_calls",
+    tool_calls=(CALL,),
+    prompt_tokens=3,
+    completion_tokens=4,
+    tokens_per_s=5.0,
+    time_to_first_token_s=0.5,
+)
+
+
+async def test_a_streamed_chat_is_read_as_it_was() -> None:
+    blank = CompletionChunk(id="x", created=1, model="m")
+    text = Chunk(text="é", logprobs=LOGPROBS)
+    sent = [opening(blank), piece(blank, text), calling(blank, (CALL,)), ending(blank, LAST)]
+    assert await read([*sent, usage(blank, LAST)]) == [text, LAST]
+
+
+async def test_a_streamed_text_is_read_as_it_was() -> None:
+    choices = [
+        TextChoice(text="é", logprobs=TextLogprobs.of(LOGPROBS)),
+        TextChoice(text="", finish_reason="length"),
+    ]
+    found = await read(
+        [TextCompletion(id="x", created=1, model="m", choices=[one]) for one in choices]
+    )
+    assert found[0] == Chunk(text="é", logprobs=LOGPROBS)
+    assert found[1].finish_reason == "length"

@@ -1,0 +1,148 @@
+"""Loads for requests: joined, called off when nobody waits, and let go of by the time they idle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config import Runtime as Settings
+from core.demo.bench import PATIENCE_S, Bench, model
+from core.errors import Conflict
+from core.ondemand import OnDemand
+from core.schema import Instance, InstanceState, LoadOptions, Model, UnloadReceipt
+
+S = InstanceState
+
+
+class Loads:
+    """Loading without a catalog, a forecast or an audit trail."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.models: dict[str, Model] = {}
+
+    async def load(self, ref: str, options: LoadOptions, origin: str) -> Instance:
+        return await self.bench.engines.load(self.models[ref], options)
+
+    async def unload(self, instance_id: str, origin: str) -> UnloadReceipt:
+        return await self.bench.engines.unload(instance_id)
+
+
+class World:
+    """Engines, and models that are loaded on demand."""
+
+    def __init__(self, bench: Bench, *, allowed: bool = True) -> None:
+        self.bench = bench
+        self.tasks: list[asyncio.Task[None]] = []
+        self.loads = Loads(bench)
+        loading: Any = self.loads
+        self.on_demand = OnDemand(
+            loading=loading,
+            engines=bench.engines,
+            instance_of=self.instance_of,
+            spawn=self.spawn,
+            allowed=allowed,
+        )
+
+    def instance_of(self, model_id: str) -> Instance | None:
+        live = (i for i in self.bench.engines.instances.values() if i.state.live)
+        return next((i for i in live if i.model_id == model_id), None)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(asyncio.ensure_future(work))
+
+    async def use(self, path: Path, keep_alive_s: float | None = None) -> Instance:
+        """The instance, as it is when the block is left."""
+        wanted = model(path)
+        self.loads.models[wanted.id] = wanted
+        async with self.on_demand.using(wanted, LoadOptions(), "test", keep_alive_s) as instance:
+            return instance
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench(Settings(context_length=512))
+    await bench.engines.open()
+    yield bench
+    await bench.engines.close()
+
+
+@pytest.fixture
+def tiny(demo_models: Path) -> Path:
+    return demo_models / "tiny-GGUF" / "tiny-F16.gguf"
+
+
+async def held(world: World, tiny: Path) -> Instance:
+    """The instance, whose load is held up: its process stands still."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not world.bench.changes:  # noqa: ASYNC110  # the first record has no event
+            await asyncio.sleep(0.005)
+    instance = world.bench.changes[0]
+    started = await world.bench.until(instance, lambda i: i.pid is not None)
+    assert started.pid is not None
+    os.kill(started.pid, signal.SIGSTOP)
+    assert started.state is S.STARTING
+    return started
+
+
+async def test_a_model_is_loaded_once_and_kept_as_long_as_was_asked(
+    bench: Bench, tiny: Path
+) -> None:
+    world = World(bench)
+    first, second = await asyncio.gather(world.use(tiny), world.use(tiny, keep_alive_s=600))
+    assert first.id == second.id
+    assert bench.last(first).options.idle_ttl_s == 600
+    assert (await world.use(tiny)).id == first.id
+    assert bench.last(first).options.idle_ttl_s == 600
+    await world.use(tiny, keep_alive_s=-1)
+    assert bench.last(first).options.idle_ttl_s == 0
+    await world.use(tiny, keep_alive_s=0)
+    await bench.until(first, lambda i: i.state is S.STOPPED)
+
+
+async def test_a_load_is_called_off_when_the_last_who_waits_goes_away(
+    bench: Bench, tiny: Path
+) -> None:
+    world = World(bench)
+    waiting = [asyncio.create_task(world.use(tiny)) for _ in range(2)]
+    instance = await held(world, tiny)
+    assert instance.pid is not None
+    waiting[0].cancel()
+    await asyncio.wait([waiting[0]])
+    assert not world.tasks
+    waiting[1].cancel()
+    await bench.until(instance, lambda i: i.state is S.STOPPING)
+    os.kill(instance.pid, signal.SIGCONT)
+    await bench.until(instance, lambda i: i.state is S.STOPPED)
+    assert all(one.cancelled() for one in waiting)
+    await asyncio.gather(*world.tasks)
+    assert (await world.use(tiny)).state is S.READY
+
+
+async def test_a_load_that_somebody_asked_for_goes_on(bench: Bench, tiny: Path) -> None:
+    world = World(bench)
+    waiting = asyncio.create_task(world.use(tiny))
+    instance = await held(world, tiny)
+    assert instance.pid is not None
+    world.on_demand.keep(instance.id)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert not world.tasks
+    os.kill(instance.pid, signal.SIGCONT)
+    await bench.until(instance, lambda i: i.state is S.READY)
+
+
+async def test_where_it_is_not_allowed_only_what_is_loaded_is_used(
+    bench: Bench, tiny: Path
+) -> None:
+    world = World(bench, allowed=False)
+    with pytest.raises(Conflict, match="load_on_demand"):
+        await world.use(tiny)
+    loaded = await bench.loaded(tiny)
+    assert (await world.use(tiny)).id == loaded.id
