@@ -19,6 +19,7 @@ from pieces_os_client.models.seeded_model import SeededModel
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 
 WAIT_S = 60.0
@@ -67,6 +68,27 @@ class Sdk:
         """One model, downloaded."""
         self.model.model_specific_model_download(model=key)
         return self.until(key, lambda model: model.downloaded)
+
+
+@pytest.fixture
+def hub(shared_hub: DemoHub) -> Iterator[DemoHub]:
+    """The hub of this module, as fast as it can be when a test begins."""
+    yield shared_hub
+    shared_hub.rate_bytes_per_s = None
+
+
+@pytest.fixture
+def core(shared_core: CoreProcess, hub: DemoHub) -> Iterator[CoreProcess]:
+    """The core of this module, empty when a test begins."""
+    yield shared_core
+    with httpx.Client(base_url=shared_core.url, timeout=WAIT_S, trust_env=False) as http:
+        state = http.get("/deck/state").json()
+        for model in state["models"]:
+            if model["custom"]:
+                http.post(f"/models/{model['id']}/delete").raise_for_status()
+        http.post("/deck/instances/unload").raise_for_status()
+        for job in http.get("/deck/state").json()["downloads"]:
+            http.delete(f"/deck/downloads/{job['id']}").raise_for_status()
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def test_an_entry_of_the_catalog_cannot_be_created_again(sdk: Sdk) -> None:
 
 
 def test_a_place_that_leads_nowhere_is_refused_with_words(sdk: Sdk) -> None:
-    places = ("gpt-4", "/no/such/file.gguf", "http://a/b.gguf", "owner/repo:", "../../etc/passwd")
+    places = ("gpt-4", "/no/such/file.gguf", "ftp://a/b.gguf", "owner/repo:", "../../etc/passwd")
     for unique in places:
         assert unique in refused(sdk.create, "Nowhere", unique)
     assert not any(model.custom for model in sdk.models.models_snapshot().iterable)
