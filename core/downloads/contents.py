@@ -23,6 +23,7 @@ from core.downloads.journal import Journal
 from core.downloads.limiter import Limits
 from core.downloads.partial import disk_failure, in_thread
 from core.downloads.parts import Claim, Job, Key, Progress, covered
+from core.downloads.peer import PeerSource
 from core.downloads.source import Source
 from core.downloads.transfer import Transfer, verified
 from core.errors import Corrupt, NotEnoughDisk, StorageFailed
@@ -220,8 +221,9 @@ class Contents:
             # Where neither a hash nor the server tells whether the file changed meanwhile, what
             # came before cannot be gone on with.
             claim = known if file.verifiable or known.validator else new
+        peer = PeerSource(job.peer, self._settings.stall_s) if job.peer else None
         return Transfer(
-            source=self._source,
+            source=peer or self._source,
             place=Place(repo=job.repo, revision=job.revision, file=file, url=job.url),
             path=self._cache.partial(*key),
             claim=claim,

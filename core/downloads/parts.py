@@ -119,6 +119,8 @@ class Job:
     files: tuple[RepoFile, ...]
     url: str | None = None
     """Where its one file comes from; None for the Hub."""
+    peer: str | None = None
+    """Unix socket that leads to another machine which has the files; None for the Hub."""
     state: DownloadState = "queued"
     position: int = 0
     """Order in the queue, the smallest first."""

@@ -22,6 +22,7 @@ from core.downloads.limiter import Limits
 from core.downloads.order import moved
 from core.downloads.partial import whole
 from core.downloads.parts import ACTIVE, RESUMABLE, Job, Key
+from core.downloads.peer import still_there
 from core.downloads.room import Room
 from core.downloads.running import Running, ended
 from core.downloads.source import Source
@@ -129,25 +130,30 @@ class Downloads:
         ref: str | None = "main",
         repo: str | None = None,
         url: str | None = None,
+        peer: str | None = None,
     ) -> Download:
         """Download these files of a commit, journaled when this returns; or join the job that runs.
 
         `ref` is the branch that the commit is the head of, None for a commit that was asked for by
         name. `repo` says where the files go when that is not the model's repository; `url` is where
-        the one file comes from when that is not the Hub. Raises NotEnoughDisk before the first
-        byte, InvalidRequest, StorageFailed.
+        the one file comes from when that is not the Hub; `peer` is a socket to a machine that has
+        the files: a job that runs goes on from there. Raises NotEnoughDisk before the first byte,
+        InvalidRequest, StorageFailed.
         """
         async with self._changing:
             jobs = self._book.jobs.values()
             known = next((job for job in jobs if job.model_id == model.id), None)
             if known is not None and known.state in ACTIVE:
-                return self._book.views[known.id]
+                if peer is None or known.peer == peer:
+                    return self._book.views[known.id]
+                await self._running.stop(known.id)
             job = Job(
                 id=known.id if known else str(uuid.uuid4()),
                 model_id=model.id,
                 unique=model.unique,
                 repo=repo or model.repo or "",
                 url=url,
+                peer=peer,
                 revision=revision,
                 ref=ref,
                 files=tuple(files),
@@ -195,7 +201,10 @@ class Downloads:
             job = self._book.job(job_id)
             if job.state not in RESUMABLE:
                 return self._book.views[job_id]
-            return await self._enqueue(replace(job, state="queued", error=None, finished_at=None))
+            peer = await still_there(job.peer)
+            return await self._enqueue(
+                replace(job, state="queued", error=None, finished_at=None, peer=peer)
+            )
 
     @whole
     async def remove(self, job_id: str) -> Job | None:

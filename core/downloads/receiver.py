@@ -96,6 +96,7 @@ class Receiver:
         self._ranges: bool | None = None
         self._answer_s = 0.0
         self._failures = 0
+        self._failed_at = 0.0
         self._failed_at_bytes = -1
         self._resume_at = 0.0
         self._window_at = 0.0
@@ -232,17 +233,24 @@ class Receiver:
         for lane in [lane for lane in self._lanes if lane.task.done()]:
             self._lanes.remove(lane)
             if lane.given_up:
-                self._met(Setback(_slow(self._place), passes=True))
+                self._met(Setback(_slow(self._place), passes=True), lane.asked_at)
             elif isinstance(error := lane.task.exception(), Setback):
-                self._met(error)
+                self._met(error, lane.asked_at)
             elif error is not None:
                 raise error
 
-    def _met(self, setback: Setback) -> None:
-        """Decide how to go on after a setback; raises its error when it is no use."""
+    def _met(self, setback: Setback, asked_at: float) -> None:
+        """Decide how to go on after a setback; raises its error when it is no use.
+
+        One outage that breaks many connections is one failure: what was asked before the last one
+        counts with it.
+        """
         now, there = time.monotonic(), covered(self._ledger.there)
-        self._failures = 1 if there > self._failed_at_bytes else self._failures + 1
-        self._failed_at_bytes = there
+        if there > self._failed_at_bytes:
+            self._failures = 1
+        elif asked_at >= self._failed_at:
+            self._failures += 1
+        self._failed_at, self._failed_at_bytes = now, there
         if not setback.passes and self._failures > self._settings.retries:
             raise setback.error from setback
         working = sum(1 for lane in self._lanes if lane.since)

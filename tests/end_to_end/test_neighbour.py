@@ -88,4 +88,12 @@ async def test_downloads_give_way_to_a_front_end_that_waits(core: CoreProcess) -
             assert held < 1_000_000
             assert state.settings.rate_limit_bytes_per_s == 1_000_000
             line.delay_s = 0.0
-            await _until(states, lambda s: s.settings.rate_reason == "")
+            lowest = held
+
+            def grows(state: State) -> bool:
+                nonlocal lowest
+                now = state.settings.rate_in_force_bytes_per_s or 1_000_000
+                before, lowest = lowest, min(lowest, now)
+                return now > before
+
+            await _until(states, grows)

@@ -7,9 +7,11 @@ import os
 import shutil
 import sys
 from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
 from huggingface_hub import hf_hub_download
 
 from core.schema import Download
@@ -52,11 +54,34 @@ async def test_what_another_tool_left_corrupt_is_mended(rig: Rig) -> None:
     await rig.hub_agrees(TINY)
 
 
+HOLDER = """
+import sys
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@asynccontextmanager
+async def held(path: Path) -> AsyncIterator[None]:
+    """Let another process hold a lock for as long as the block runs."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, str(path), stdin=PIPE, stdout=PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"held\n"
+    try:
+        yield
+    finally:
+        await process.communicate()
+
+
 async def test_a_lock_that_another_program_holds_is_waited_for(rig: Rig) -> None:
     wanted = rig.files(TINY)[:1]
     path = rig.cache.root / ".locks" / "models--deck--tiny-GGUF" / f"{wanted[0].blob}.lock"
     path.parent.mkdir(parents=True)
-    with FileLock(path):
+    async with held(path):
         job = await rig.start(TINY, wanted)
         await rig.until(job.id, lambda j: j.state == "downloading")
         assert (await rig.downloads.cancel(job.id)).state == "canceled"
@@ -94,18 +119,48 @@ async def test_both_tools_at_one_time_fetch_once_and_corrupt_nothing(rig: Rig) -
     await rig.hub_agrees(PADDED)
 
 
+async def test_the_command_of_the_hub_goes_first_and_nothing_is_fetched_twice(rig: Rig) -> None:
+    rig.hub.rate_bytes_per_s = 24_000_000
+    (file,) = rig.files(PADDED)
+    theirs = await asyncio.create_subprocess_exec(
+        command(), "download", PADDED, file.path, env=environ(rig), stdout=PIPE, stderr=STDOUT
+    )
+    async with asyncio.timeout(60):
+        while rig.sent(file.path) < 1 << 20:  # noqa: ASYNC110 - the hub is in another thread
+            await asyncio.sleep(0.01)
+    job = await rig.start(PADDED)
+    output, _ = await theirs.communicate()
+    assert theirs.returncode == 0, output
+    assert (await rig.ended(job.id)).state == "completed"
+    assert rig.came_once(file.path, file.size_bytes)
+    await rig.hub_agrees(PADDED)
+
+
+def command() -> str:
+    """The Hub's own program."""
+    found = shutil.which("hf", path=os.path.dirname(sys.executable))
+    assert found is not None
+    return found
+
+
+def environ(rig: Rig) -> dict[str, str]:
+    return {
+        **os.environ,
+        "HF_ENDPOINT": rig.hub.url,
+        "HF_HUB_CACHE": str(rig.cache.root),
+        "HF_HUB_DISABLE_XET": "1",
+    }
+
+
 async def test_the_command_of_the_hub_agrees(rig: Rig) -> None:
     await rig.ended((await rig.start(TINY, rig.repo(TINY)[1])).id)
-    command = shutil.which("hf", path=os.path.dirname(sys.executable))
-    assert command is not None
-    environ = {**os.environ, "HF_ENDPOINT": rig.hub.url, "HF_HUB_CACHE": str(rig.cache.root)}
     for words, expected in (
         (["cache", "verify", TINY, "--fail-on-missing-files", "--fail-on-extra-files"], "Verified"),
         (["cache", "ls"], TINY),
         (["download", TINY, "tiny-Q8_0.gguf"], "snapshots"),
     ):
         process = await asyncio.create_subprocess_exec(
-            command, *words, env=environ, stdout=PIPE, stderr=STDOUT
+            command(), *words, env=environ(rig), stdout=PIPE, stderr=STDOUT
         )
         output, _ = await process.communicate()
         assert process.returncode == 0, output

@@ -410,11 +410,30 @@ async def test_running_out_of_disk_pauses_with_everything_kept(rig: Rig) -> None
     with pytest.raises(NotEnoughDisk):
         await rig.downloads.resume(job.id)
     assert rig.downloads.jobs[job.id].state == "paused"
-    rig.free = 10 << 30
+    rig.downloads.set_limit(None)
     rig.hub.clear_log()
-    await rig.downloads.resume(job.id)
-    assert (await rig.ended(job.id)).state == "completed"
+    rig.free = 10 << 30  # and nobody has to say so
+    assert (await rig.until(job.id, lambda j: j.state == "completed")).error is None
     assert rig.came_once("padded-F16.gguf", paused.total_bytes - paused.received_bytes)
+
+
+async def test_a_job_that_waits_for_room_can_be_held_and_waits_over_a_restart(rig: Rig) -> None:
+    await rig.reopen(disk_floor_bytes=1 << 30)
+    rig.free = 10 << 30
+    rig.downloads.set_limit(8_000_000)
+    job = await rig.start(PADDED)
+    await rig.until(job.id, is_moving)
+    rig.free = 1 << 20
+    await rig.ended(job.id)
+    await rig.reopen()
+    assert (waits := rig.downloads.jobs[job.id]).state == "paused"
+    assert waits.error is not None
+    held = await rig.downloads.pause(job.id)
+    assert (held.state, held.error) == ("paused", None)
+    rig.free = 10 << 30
+    await rig.reopen()
+    assert rig.downloads.jobs[job.id].state == "paused"
+    assert (await rig.downloads.resume(job.id)).state in ("queued", "downloading")
 
 
 # Gated repositories

@@ -1,4 +1,4 @@
-"""A disk that is really full: a small tmpfs, mounted for one process alone."""
+"""A disk that is really full, or read-only: a small tmpfs, mounted for one process alone."""
 
 from __future__ import annotations
 
@@ -37,12 +37,15 @@ mount, size, ballast, endpoint, revision, files, what = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", mount], check=True)
 disk = pathlib.Path(mount)
 filler = disk / "filler"
-filler.write_bytes(bytes(int(ballast) << 20))
+if what != "read only":
+    filler.write_bytes(bytes(int(ballast) << 20))
 ledger.UNSYNCED_BYTES = 1 << 20
 if what == "write":
     partial.reserve = lambda descriptor, size: None  # as on file systems that cannot
 home = disk / "state"
-claimed = []
+if what == "read only":
+    home = disk.parent / "state"
+    subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
 
 async def main():
     store = Store(home / "modeldeck.sqlite3")
@@ -71,6 +74,14 @@ async def main():
         print(json.dumps({"said": said, "jobs": len(downloads.jobs)}), flush=True)
         filler.unlink()
         job = await downloads.start(model, revision, wanted)
+    elif what == "read only":
+        job = await downloads.start(model, revision, wanted)
+        while downloads.jobs[job.id].state != "failed":
+            await asyncio.sleep(0.01)
+        error = downloads.jobs[job.id].error
+        print(json.dumps({"code": error.code, "words": error.message + error.remedy}), flush=True)
+        subprocess.run(["mount", "-o", "remount,rw", mount], check=True)
+        await downloads.resume(job.id)
     else:
         job = await downloads.start(model, revision, wanted)
         while not any(each.state == "paused" for each in seen):
@@ -82,7 +93,7 @@ async def main():
             "code": paused.error.code, "message": paused.error.message,
             "remedy": paused.error.remedy, "received": paused.received_bytes, "durable": durable,
             "published": [str(path) for path in disk.rglob("snapshots/*")]}), flush=True)
-        filler.unlink()
+        filler.unlink(missing_ok=True)
     while downloads.jobs[job.id].state != "completed":
         await asyncio.sleep(0.01)
     await downloads.close()
@@ -158,5 +169,16 @@ async def test_a_disk_too_full_for_the_journal_takes_no_job(rig: Rig, tmp_path: 
     refused, done = await told(rig, tmp_path / "disk", "journal")
     assert refused["said"][0] == "NotEnoughDisk"
     assert refused["jobs"] == 0
+    assert list(done["found"].values()) == [rig.files(PADDED)[0].blob]
+    assert done["stray"] == []
+
+
+async def test_a_cache_that_is_read_only_says_so_and_the_job_goes_on_later(
+    rig: Rig, tmp_path: Path
+) -> None:
+    failed, done = await told(rig, tmp_path / "disk", "read only")
+    assert failed["code"] == "storage_failed"
+    assert str(tmp_path / "disk") in failed["words"]
+    assert "Read-only file system" in failed["words"]
     assert list(done["found"].values()) == [rig.files(PADDED)[0].blob]
     assert done["stray"] == []

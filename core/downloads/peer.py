@@ -1,0 +1,72 @@
+"""Content that another machine has already: its core serves it by what it is, over a Unix socket.
+
+The socket leads to that machine for as long as a front end carries it there (`ssh -R`). What comes
+is verified as if it came from the Hub; what serves it is not trusted to be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+
+from core.downloads.answers import Place, Setback, begins_at
+from core.downloads.partial import in_thread
+from core.downloads.parts import Span
+from core.downloads.source import CONNECT_S, Body, Route, Source
+from core.errors import DeckError, NotFound, ServerUnavailable
+
+GO_ON = "`modeldeck copy` goes on with it; `modeldeck pull` fetches the rest from the Hub."
+
+
+class PeerSource(Source):
+    """The files of a core at the other end of a socket."""
+
+    def __init__(self, socket: str, stall_s: float) -> None:
+        super().__init__("http://peer", lambda: None, stall_s)
+        self._socket = socket
+        self._timeout = httpx.Timeout(CONNECT_S, read=stall_s)
+
+    @asynccontextmanager
+    async def open(
+        self, place: Place, span: Span, validator: str = "", route: Route | None = None
+    ) -> AsyncIterator[Body]:
+        """Ask for the bytes of `span`; a content is named by its hash, so it is never another one.
+
+        Raises Setback for what may pass, NotFound for what the other machine does not have.
+        """
+        url = f"http://peer/deck/blobs/{quote(place.repo, safe='')}/{place.file.blob}"
+        headers = {"Range": f"bytes={span[0]}-{span[1] - 1}"} if span[1] > span[0] else {}
+        transport = httpx.AsyncHTTPTransport(uds=self._socket)
+        try:
+            async with (
+                httpx.AsyncClient(transport=transport, timeout=self._timeout) as client,
+                client.stream("GET", url, headers=headers) as response,
+            ):
+                if response.status_code not in (200, 206):
+                    raise refused(response.status_code, place)
+                start = begins_at(response.status_code, response.headers, place, span)
+                yield Body(response, start, confirmed=True)
+        except httpx.TransportError as error:
+            raise Setback(
+                ServerUnavailable(
+                    f"The machine that {place} is copied from cannot be reached"
+                    f" ({str(error) or type(error).__name__}).",
+                    GO_ON,
+                )
+            ) from error
+
+
+async def still_there(peer: str | None) -> str | None:
+    """The socket, if it is there; None for the Hub, which has the same contents."""
+    return peer if peer and await in_thread(Path(peer).is_socket) else None
+
+
+def refused(status: int, place: Place) -> DeckError | Setback:
+    """What an answer without content means."""
+    if status == 404:
+        return NotFound(f"{place} is not on the other machine any more.", GO_ON)
+    return Setback(ServerUnavailable(f"The other machine answered {status} to {place}.", GO_ON))
