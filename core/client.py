@@ -41,7 +41,10 @@ from core.schema import (
     GenerateRequest,
     Instance,
     LoadOptions,
+    LoadPlan,
+    LoadRecord,
     LogLine,
+    Manifest,
     Model,
     ModelSeed,
     NewToken,
@@ -181,6 +184,21 @@ class Client:
         job = answer["download"]
         return record(Model, answer["model"]), record(Download, job) if job else None
 
+    async def manifest(self, ref: str) -> Manifest:
+        """What a downloaded model consists of, for another machine. Raises NotDownloaded."""
+        path = f"/deck/models/{segment(ref)}/manifest"
+        return record(Manifest, await self._connection.json("GET", path))
+
+    async def take(self, manifest: Manifest, peer: str) -> tuple[Model, Download | None]:
+        """Have the core copy a model from the one that its socket `peer` leads to.
+
+        The accepted job; None when the model is there already.
+        """
+        body = {"manifest": msgspec.to_builtins(manifest), "peer": peer}
+        answer = await self._connection.json("POST", "/deck/take", body, timeout_s=None)
+        job = answer["download"]
+        return record(Model, answer["model"]), record(Download, job) if job else None
+
     async def cancel_download(self, download_id: str, *, discard: bool = False) -> Download:
         """End a job at once; its partial file is kept for another time unless `discard`."""
         path = f"/deck/downloads/{segment(download_id)}/cancel"
@@ -292,18 +310,38 @@ class Client:
 
     # Instances
 
-    async def load(self, ref: str, options: LoadOptions, *, force: bool = False) -> Instance:
-        """Ask for a model to be loaded; answers once that is accepted."""
-        return await self._load(ref, options, force=force, wait=False)
+    async def load(self, ref: str, options: LoadOptions, **how: bool) -> Instance:
+        """Ask for a model to be loaded; answers once that is accepted.
 
-    async def loaded(self, ref: str, options: LoadOptions, *, force: bool = False) -> Instance:
+        Options that are not said are as the last time, else as the core's configuration has them.
+
+        Args:
+            ref: Which: id, unique name or short name.
+            options: How.
+            how: `force` loads it even where it does not fit, `make_room` unloads idle models for
+                it or does not, `fresh` forgets the last time.
+        """
+        return await self._load(ref, options, {**how, "wait": False})
+
+    async def loaded(self, ref: str, options: LoadOptions, **how: bool) -> Instance:
         """As `load`, but answers when the model is ready. Raises what went wrong."""
-        return await self._load(ref, options, force=force, wait=True)
+        return await self._load(ref, options, {**how, "wait": True})
 
-    async def _load(self, ref: str, options: LoadOptions, *, force: bool, wait: bool) -> Instance:
+    async def _load(self, ref: str, options: LoadOptions, how: dict[str, bool]) -> Instance:
         path = f"/deck/models/{segment(ref)}/load"
-        body = {**_given(options), "force": force, "wait": wait}
+        body = _given(options) | how
         return record(Instance, await self._connection.json("POST", path, body, timeout_s=None))
+
+    async def plan_load(self, ref: str, options: LoadOptions, **how: bool) -> LoadPlan:
+        """What `load` would do now: options with their origins, forecast, what would go first."""
+        path = f"/deck/models/{segment(ref)}/load/plan"
+        body = _given(options) | how
+        return record(LoadPlan, await self._connection.json("POST", path, body, timeout_s=None))
+
+    async def loads(self, limit: int = 200) -> list[LoadRecord]:
+        """What earlier loads were forecast to take and what they took, newest first."""
+        answer = await self._connection.json("GET", "/deck/loads" + query_string(limit=limit))
+        return record(list[LoadRecord], _list(answer, "loads"))
 
     async def change_instance(self, instance_id: str, **changes: Any) -> Instance:
         """Change `pinned` or `idle_ttl_s` (0 for never) of a model that is loaded."""

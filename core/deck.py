@@ -41,6 +41,7 @@ from core.schema import (
     Instance,
     LoadOptions,
     LogLine,
+    Manifest,
     Model,
     ModelSeed,
     NewToken,
@@ -55,6 +56,7 @@ from core.schema import (
     UnloadReceipt,
     Verification,
 )
+from core.sharing import Content
 from core.state import (
     HostChanged,
     State,
@@ -252,6 +254,24 @@ class Deck:
         """
         async with self._parts.audit.action(origin, "download", ref):
             return await self._parts.fetching.start(await self.resolve(ref))
+
+    def manifest(self, ref: str) -> Manifest:
+        """What a downloaded model consists of, for another machine. Raises NotDownloaded."""
+        return self._parts.sharing.manifest(self.model(ref))
+
+    async def content(self, repo: str, blob: str) -> Content:
+        """A content of the cache by its hash, to be read and closed. Raises NotFound."""
+        return await asyncio.to_thread(self._parts.sharing.open, repo, blob)
+
+    async def take(
+        self, manifest: Manifest, peer: str, origin: str
+    ) -> tuple[Model, Download | None]:
+        """Begin to copy a model from another machine, to which the socket `peer` leads.
+
+        Journaled when it returns; None when it is here already. Raises Forbidden, NotEnoughDisk.
+        """
+        async with self._parts.audit.action(origin, "copy", manifest.model.unique):
+            return await self._parts.sharing.take(manifest, peer)
 
     async def cancel_download(
         self, download_id: str, origin: str, *, discard: bool = False

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -228,6 +228,18 @@ class Library:
                 for variant in variants(snapshot.repo, files):
                     if is_of(variant, model):
                         yield snapshot.revision, [f.path for f in variant.files]
+
+    async def adopt(self, model: Model) -> Model:
+        """The entry of a model that another machine has, added where it is not listed here."""
+        if model.id not in self._feed.state.models:
+            source: Literal["hub", "custom"] = "custom" if model.custom else "hub"
+            await self._add(
+                replace(
+                    model, source=source, downloaded=False, local=False, path=None,
+                    projector=None, revision=None, engine=self._engines.get(model.format),
+                )
+            )  # fmt: skip
+        return self._feed.state.models[model.id]
 
     async def keep(self, model: Model) -> None:
         """Keep the entry of a model that was only known from its files."""

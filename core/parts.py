@@ -49,6 +49,7 @@ from core.schema import (
     Model,
     Settings,
 )
+from core.sharing import Sharing
 from core.state import (
     DownloadChanged,
     HostChanged,
@@ -214,6 +215,7 @@ class Parts:
             choose=self.removal.choose,
             spawn=self.spawn,
         )
+        self.sharing = Sharing(library=self.library, downloads=self.downloads, cache=self.cache)
         self.vitals = Vitals(
             feed=self.feed,
             roots=self.cache.roots,

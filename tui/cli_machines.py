@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tui.running import run
-from tui.verb import only_here
+from tui.verb import Verb, only_here
 
 
 @click.command(hidden=True)
@@ -18,5 +18,26 @@ def bridge(existing: bool) -> None:
     run(serving.serve(start=not existing), json=True)
 
 
-COMMANDS = (bridge,)
+@click.command(
+    cls=Verb,
+    example="modeldeck copy Qwen/Qwen3-0.6B-GGUF:Q8_0 @gpu1 @gpu2\n"
+    "modeldeck copy qwen3-0.6b @local @gpu1 @gpu2",
+)
+@click.argument("model")
+@click.argument("machines", nargs=-1, required=True, metavar="@FROM @TO...")
+def copy(model: str, machines: tuple[str, ...], json: bool) -> None:
+    """Copy MODEL from one machine to others over ssh, instead of downloading it again.
+
+    What arrives is checked against its hashes before it shows there. A copy that was interrupted
+    goes on where it stopped.
+    """
+    from tui import copying
+
+    only_here("copy")
+    if len(machines) < 2 or not all(name.startswith("@") for name in machines):
+        raise click.UsageError("Say from where to where: @gpu1 @gpu2, or @local for this machine.")
+    run(copying.copy(model, machines, json=json), json=json)
+
+
+COMMANDS = (bridge, copy)
 """All of them."""

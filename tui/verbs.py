@@ -139,15 +139,20 @@ async def pull(client: Client, out: Output, refs: Sequence[str], *, detach: bool
         elif detach:
             out.line(f"{out.signs.down} {model.unique} is being downloaded by the core")
         else:
-            job = await _follow(client, out, model, job)
+            job = await follow(client, out, model, job)
             out.done(pages.downloaded(job))
             if not job.verifiable:
                 out.note(UNVERIFIED)
         out.record({"model": model, "download": job})
 
 
-async def _follow(client: Client, out: Output, model: Model, job: Download) -> Download:
-    """Show a job until it is complete. The job is the core's: it outlives whoever looks on."""
+async def follow(
+    client: Client, out: Output, model: Model, job: Download, parting: str | None = None
+) -> Download:
+    """Show a job until it is complete. The job is the core's: it outlives whoever looks on.
+
+    `parting` is what to say instead when looking on is interrupted.
+    """
     try:
         with out.progress() as progress:
             async with client.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
@@ -160,7 +165,8 @@ async def _follow(client: Client, out: Output, model: Model, job: Download) -> D
                     progress.show(line, *pages.download_words(job))
     except asyncio.CancelledError:
         out.note(
-            f"The download of {model.unique} goes on in the core.\n"
+            parting
+            or f"The download of {model.unique} goes on in the core.\n"
             f"`modeldeck pull {model.unique}` shows it again,"
             f" `modeldeck pull --cancel {model.unique}` cancels it."
         )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from core.api.bodies import Accepted
 from core.api.router import Route
-from core.api.wire import Request, Response, json_response
-from core.schema import Summary
+from core.api.wire import Request, Response, StreamResponse, json_response
+from core.errors import Forbidden
+from core.schema import Manifest, Summary
 from core.summary import summary
 
 if TYPE_CHECKING:
@@ -18,6 +22,69 @@ async def get_summary(deck: Deck, request: Request) -> Response:
     return json_response(summary(await deck.refresh()))
 
 
+# Copying a model from one machine to another
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeBody:
+    """A model to copy."""
+
+    manifest: Manifest
+    peer: str
+    """Path of a Unix socket of this machine that leads to the core which has the files."""
+
+
+def get_manifest(deck: Deck, request: Request) -> Response:
+    """What a downloaded model consists of."""
+    return json_response(deck.manifest(request.params["model"]))
+
+
+async def get_blob(deck: Deck, request: Request) -> StreamResponse:
+    """A content of the cache by its hash: whole, or one range of it (RFC 9110, section 14)."""
+    repo, blob = request.params["repo"], request.params["blob"]
+    content = await deck.content(repo, blob)
+    span = _range(request.headers.get("range", ""), content.size_bytes)
+    start, end = span or (0, content.size_bytes)
+    headers = [("ETag", f'"{blob}"'), ("Accept-Ranges", "bytes")]
+    if span is not None:
+        headers.append(("Content-Range", f"bytes {start}-{end - 1}/{content.size_bytes}"))
+    return StreamResponse(
+        chunks=content.pieces(start, end),
+        status=200 if span is None else 206,
+        content_type="application/octet-stream",
+        headers=tuple(headers),
+    )
+
+
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
+
+
+def _range(text: str, size: int) -> tuple[int, int] | None:
+    """The bytes of a range header, from the first up to, not including, the last; None for all.
+
+    A header may be ignored where it asks for anything but one range that there is.
+
+    >>> _range("bytes=2-4", 9), _range("bytes=2-40", 9), _range("bytes=-5", 9)
+    ((2, 5), (2, 9), None)
+    """
+    match = _RANGE.fullmatch(text.strip())
+    if match is None or not int(match[1]) < size or int(match[2]) < int(match[1]):
+        return None
+    return int(match[1]), min(int(match[2]) + 1, size)
+
+
+async def take(deck: Deck, request: Request) -> Response:
+    """Copy a model from the core that a socket of this machine leads to."""
+    if not request.origin.startswith("unix"):
+        raise Forbidden(
+            "Only a front end on this machine, or one that ssh brought here, may do this.",
+            "Use `modeldeck copy`.",
+        )
+    body = request.parse(TakeBody)
+    model, job = await deck.take(body.manifest, body.peer, request.origin)
+    return json_response(Accepted(model=model, download=job))
+
+
 ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
@@ -27,5 +94,35 @@ ROUTES: tuple[Route, ...] = (
         tag="core",
         handler=get_summary,
         answer=Summary,
+    ),
+    Route(
+        method="GET",
+        template="/deck/models/{model}/manifest",
+        operation_id="deckGetManifest",
+        summary="What a downloaded model consists of, for another machine",
+        tag="machines",
+        handler=get_manifest,
+        answer=Manifest,
+    ),
+    Route(
+        method="GET",
+        template="/deck/blobs/{repo}/{blob}",
+        operation_id="deckGetBlob",
+        summary="A content of the cache by its hash",
+        tag="machines",
+        handler=get_blob,
+        content_type="application/octet-stream",
+        need="manage",
+    ),
+    Route(
+        method="POST",
+        template="/deck/take",
+        operation_id="deckTake",
+        summary="Copy a model from another machine, over a Unix socket that leads there",
+        tag="machines",
+        handler=take,
+        body=TakeBody,
+        body_required=True,
+        answer=Accepted,
     ),
 )

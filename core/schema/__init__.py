@@ -43,6 +43,7 @@ from core.schema.loading import (
     LoadPlan,
     LoadRecord,
     LoadVerdict,
+    LoadWish,
     OptionOrigin,
 )
 from core.schema.memory import (
@@ -59,6 +60,7 @@ from core.schema.models import (
     Card,
     Engine,
     Format,
+    Manifest,
     Model,
     ModelSeed,
     RepoFile,
@@ -132,8 +134,10 @@ __all__ = [
     "LoadPlan",
     "LoadRecord",
     "LoadVerdict",
+    "LoadWish",
     "LogLine",
     "Lora",
+    "Manifest",
     "Memory",
     "Message",
     "Model",

@@ -44,6 +44,19 @@ class RepoFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a model of the Hub consists of on one machine: all that another one needs to have it."""
+
+    model: Model
+    repo: str
+    revision: str
+    """The commit."""
+    ref: str | None
+    """The branch that the commit was the head of; None for a pinned commit."""
+    files: tuple[RepoFile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """One choice of files inside a repository: a quantization, its parts and its projector."""
 

@@ -25,6 +25,7 @@ import pytest
 
 from core import daemon
 from core.demo.hub import DemoHub
+from core.demo.process import CoreProcess
 from core.paths import Paths, locate
 
 PATIENCE_S = 60.0
@@ -141,6 +142,7 @@ class Host:
 
     def __init__(self, name: str, folder: Path, key: Path, hub: str) -> None:
         self.name = name
+        self._core: CoreProcess | None = None
         self._folder = folder / name
         self._folder.mkdir()
         programs = self._folder / "bin"
@@ -202,6 +204,12 @@ class Host:
         """The folders of modeldeck over there."""
         return locate(self.environ)
 
+    def start_core(self) -> CoreProcess:
+        """A core over there that runs to the end of the test, as that of a service."""
+        self._core = CoreProcess({**os.environ, **self.environ})
+        self._core.start()
+        return self._core
+
     @property
     def sessions(self) -> list[psutil.Process]:
         """The processes of those who are logged in."""
@@ -210,6 +218,8 @@ class Host:
     def close(self) -> None:
         """End the core, sshd, and whoever is logged in."""
         self.line.close()
+        if self._core is not None:
+            self._core.__exit__()
         asyncio.run(daemon.stop(self.paths))
         for session in self.sessions:
             session.kill()
@@ -225,7 +235,7 @@ Machines = Callable[..., list[Host]]
 def machines(
     home: Path, hub: DemoHub, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., list[Host]]]:
-    """Makes machines by their names, which `ssh` then knows."""
+    """Makes machines by their names, which `ssh` then knows; with `cores`, one runs on each."""
     if SSHD is None or shutil.which("ssh") is None:
         missing = pytest.fail if os.environ.get("CI") else pytest.skip
         missing("sshd is not installed: apt install openssh-server")
@@ -245,9 +255,12 @@ def machines(
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
     hosts: list[Host] = []
 
-    def make(*names: str) -> list[Host]:
+    def make(*names: str, cores: bool = False) -> list[Host]:
         made = [Host(name, folder, key, hub.url) for name in names]
         hosts.extend(made)
+        if cores:
+            for host in made:
+                host.start_core()
         with config.open("a") as text, known.open("a") as keys:
             for host in made:
                 text.write(

@@ -8,7 +8,6 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 from core import daemon
 
 if TYPE_CHECKING:

@@ -1,0 +1,140 @@
+"""Copying models between machines: what one gives, and what the other takes over.
+
+The one that gives lists a model's files by their hashes, and serves their contents by the same. The
+one that takes queues a download of exactly these, whose bytes come over a socket that leads to the
+other machine; journal, resumption, verification and publishing are those of every download.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from core.cache.shelves import Shelves
+from core.downloads.queue import Downloads
+from core.entries import hub_name
+from core.errors import Conflict, Forbidden, InvalidRequest, NotDownloaded, NotFound
+from core.library import Library
+from core.schema import Download, Manifest, Model, RepoFile, model_id
+
+PIECE_BYTES = 128 << 10
+"""Of a content, sent at a time: little enough that the slowest line takes one within a minute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """One content of the cache, opened."""
+
+    file: BinaryIO
+    size_bytes: int
+
+    async def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` up to `end`; closes the file when it is done, or left."""
+        try:
+            while start < end:
+                count = min(PIECE_BYTES, end - start)
+                piece = await asyncio.to_thread(os.pread, self.file.fileno(), count, start)
+                if not piece:
+                    return  # cut short under our hands: the other side sees that it ended early
+                start += len(piece)
+                yield piece
+        finally:
+            self.file.close()
+
+
+class Sharing:
+    """Gives models to other machines, and takes them over."""
+
+    def __init__(self, *, library: Library, downloads: Downloads, cache: Shelves) -> None:
+        self._library = library
+        self._downloads = downloads
+        self._cache = cache
+
+    def manifest(self, model: Model) -> Manifest:
+        """What a downloaded model consists of. Raises NotDownloaded, Conflict."""
+        if not model.downloaded or model.local:
+            raise NotDownloaded(
+                f"{model.unique} is not in the cache of this machine.", "See `modeldeck ls -d`."
+            )
+        if hub_name(model.unique) is None or model.repo is None:
+            raise Conflict(
+                f"{model.unique} is not from the Hub, so its hashes are nobody's word.",
+                "Copy its file by scp, and add it there by its path.",
+            )
+        for revision, paths in self._library.files(model, every_revision=False):
+            for snapshot in self._library.snapshots:
+                if (snapshot.repo, snapshot.revision) == (model.repo, revision):
+                    files = [file for file in snapshot.files if file.path in set(paths)]
+                    break
+            else:
+                continue
+            if any(not file.blob for file in files):
+                raise Conflict(
+                    f"The cache holds {model.unique} without the names of its contents.",
+                    "Its disk has no links; download it on the other machine instead.",
+                )
+            return Manifest(
+                model=model,
+                repo=model.repo,
+                revision=revision,
+                ref="main" if "main" in snapshot.refs else None,
+                files=tuple(
+                    RepoFile(
+                        path=file.path,
+                        size_bytes=file.size_bytes,
+                        blob=file.blob,
+                        lfs=len(file.blob) == 64,
+                    )
+                    for file in files
+                ),
+            )
+        raise NotDownloaded(f"The files of {model.unique} are gone.", "See `modeldeck ls -d`.")
+
+    def open(self, repo: str, blob: str) -> Content:
+        """One content, by its hash. Blocks. Raises NotFound, InvalidRequest."""
+        path = self._cache.blob(repo, blob)
+        try:
+            if not path.resolve().is_relative_to(self._cache.of(repo).root.resolve()):
+                raise FileNotFoundError
+            file = path.open("rb")
+        except OSError as error:
+            raise NotFound(f"There is no content {blob[:12]} of {repo} here.") from error
+        return Content(file=file, size_bytes=os.fstat(file.fileno()).st_size)
+
+    async def take(self, manifest: Manifest, peer: str) -> tuple[Model, Download | None]:
+        """Begin to take a model over; `peer` is the socket that leads to who has it.
+
+        None when it is here already. What is downloading from elsewhere goes on from there. Raises
+        InvalidRequest for a manifest that makes no sense, Forbidden, NotEnoughDisk.
+        """
+        given = manifest.model
+        if hub_name(given.unique) is None or given.id != model_id(given.unique):
+            raise InvalidRequest(f"{given.unique!r} is not a model of the Hub.")
+        await asyncio.to_thread(check_own, peer)
+        model = await self._library.adopt(replace(given, repo=manifest.repo))
+        if model.downloaded:
+            return model, None
+        job = await self._downloads.start(
+            model,
+            manifest.revision,
+            manifest.files,
+            ref=manifest.ref,
+            repo=manifest.repo,
+            peer=peer,
+        )
+        return model, job
+
+
+def check_own(path: str) -> None:
+    """Raise Forbidden unless this is a socket of this user's own: nobody else may feed the core."""
+    try:
+        found = Path(path).stat(follow_symlinks=False)
+    except (OSError, ValueError) as error:
+        raise Forbidden(f"There is no socket {path!r}.") from error
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
+        raise Forbidden(f"{path} is no socket of this user.")

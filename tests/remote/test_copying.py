@@ -1,0 +1,119 @@
+"""Copying a model from one machine to another, each with a home and a cache of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.client import Client
+from core.demo.hub import DemoHub
+
+if TYPE_CHECKING:
+    from tests.remote.conftest import Host, Machines
+
+PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
+TINY = "deck/tiny-GGUF:Q8_0"
+PADDED = "deck/padded-GGUF:F16"
+PADDED_BYTES = 33_000_000
+ELSEWHERE = "bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M"
+"""Listed on every machine, and on none."""
+
+
+def run(*words: str, code: int = 0) -> str:
+    """All that a command says."""
+    done = subprocess.run(
+        [PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+def contents(host: Host) -> dict[str, bytes]:
+    """What the cache of a machine shows, by the paths that every tool sees."""
+    hub = Path(host.environ["HF_HOME"]) / "hub"
+    return {
+        str(path.relative_to(hub)): path.read_bytes()
+        for path in hub.glob("models--*/**/*")
+        if path.is_file() and "incomplete" not in path.name
+    }
+
+
+def sent(hub: DemoHub) -> int:
+    """Bytes of models that the hub sent so far."""
+    return sum(entry.bytes_sent for entry in hub.log if entry.origin == "storage")
+
+
+def test_a_model_is_copied_verified_and_usable(machines: Machines, hub: DemoHub) -> None:
+    first, second, third = machines("gpu1", "gpu2", "gpu3", cores=True)
+    asyncio.run(fetched(first, TINY))
+    before = sent(hub)
+    said = run("copy", TINY, "@gpu1", "@gpu2", "@gpu3")
+    assert f"{TINY} copied from gpu1 to gpu2" in said
+    assert "1 file verified" in said
+    assert sent(hub) == before, "nothing was downloaded again"
+    assert contents(second) == contents(third) == contents(first)
+    assert TINY in run("@gpu2", "ls", "-d")
+    assert f"{TINY} is on gpu2 already" in run("copy", TINY, "@gpu1", "@gpu2")
+    assert "is not in the cache" in run("copy", ELSEWHERE, "@gpu1", "@gpu2", code=4)
+
+
+def test_a_copy_that_broke_off_goes_on_where_it_stopped(machines: Machines, hub: DemoHub) -> None:
+    first, second = machines("gpu1", "gpu2", cores=True)
+    asyncio.run(fetched(first, PADDED))
+    asyncio.run(limited(second, 4_000_000))
+    with subprocess.Popen(
+        [PROGRAM, "copy", PADDED, "@gpu1", "@gpu2"], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as copy:  # fmt: skip
+        arrived = asyncio.run(arriving(second))
+        copy.send_signal(signal.SIGINT)
+        _, err = copy.communicate()
+    assert copy.returncode == 130
+    assert "goes on with it" in err
+    assert arrived < PADDED_BYTES // 2, "it was not nearly over yet"
+    asyncio.run(limited(second, None))
+    carried = first.line.carried_bytes
+    assert "copied from gpu1 to gpu2" in run("copy", PADDED, "@gpu1", "@gpu2")
+    assert first.line.carried_bytes - carried < PADDED_BYTES, "what was durable is not sent again"
+    assert contents(second) == contents(first)
+
+
+async def fetched(host: Host, model: str) -> None:
+    """Have a machine download a model from the hub."""
+    async with Client(socket=host.paths.socket) as client:
+        _, job = await client.download(model)
+        assert job is not None
+        await client.until(lambda state: state.downloads[job.id].state == "completed")
+
+
+async def limited(host: Host, rate_bytes_per_s: int | None) -> None:
+    """Limit how fast a machine downloads."""
+    async with Client(socket=host.paths.socket) as client:
+        await client.change_settings(rate_limit_bytes_per_s=rate_bytes_per_s)
+
+
+async def arriving(host: Host) -> int:
+    """Bytes that arrived on a machine, once a good part of a download has."""
+    async with Client(socket=host.paths.socket) as client:
+        state = await client.until(
+            lambda s: any(d.received_bytes > PADDED_BYTES // 10 for d in s.downloads.values())
+        )
+    return max(d.received_bytes for d in state.downloads.values())
+
+
+def test_what_is_corrupt_over_there_is_not_published_here(machines: Machines) -> None:
+    first, second = machines("gpu1", "gpu2", cores=True)
+    asyncio.run(fetched(first, TINY))
+    (blob,) = (
+        Path(first.environ["HF_HOME"]) / "hub" / "models--deck--tiny-GGUF" / "blobs"
+    ).iterdir()
+    blob.chmod(0o644)
+    with blob.open("r+b") as stream:
+        stream.write(b"?")
+    assert "corrupt" in run("copy", TINY, "@gpu1", "@gpu2", code=1)
+    assert contents(second) == {}
