@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
-from core.schema import LogLine
+from core.schema import TOKEN_PREFIX, TOKEN_SECRET, LogLine
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -27,6 +28,24 @@ _LEVELS: dict[str, Level] = {
 }
 
 
+_SECRETS = re.compile(rf"(?i:(?<=bearer )[^\s\"',]+)|\bhf_[A-Za-z0-9]{{8,}}|{TOKEN_SECRET.pattern}")
+"""What must never be written down, wherever it came from: tokens of ours and of the Hub."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+"""What could begin a line, or speak to a terminal; a tab does neither."""
+
+
+def clean(text: str) -> str:
+    """A line as it may be kept: on one line, and without secrets."""
+    flat = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    return _SECRETS.sub(_hidden, flat)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    known = next((p for p in (TOKEN_PREFIX, "hf_") if found[0].startswith(p)), "")
+    return f"{known}..."
+
+
 def now() -> str:
     """The time, as every record has it: ISO 8601 to the millisecond, UTC, ending in Z."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -42,7 +61,7 @@ class Log:
     def add(self, source: str, level: Level, text: str) -> None:
         """Add one line. Line breaks inside it are made visible, so that a line stays a line."""
         self._seq += 1
-        flat = text.rstrip("\n").replace("\r", "\\r").replace("\n", "\\n")[:LINE_LIMIT]
+        flat = clean(text.rstrip("\n")[: 2 * LINE_LIMIT])[:LINE_LIMIT]
         self._lines.append(LogLine(seq=self._seq, at=now(), level=level, source=source, text=flat))
 
     def lines(
@@ -67,3 +86,16 @@ class LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Add one record, its traceback included."""
         self._log.add("core", _LEVELS.get(record.levelname, "info"), self.format(record))
+
+
+class LineFormatter(logging.Formatter):
+    """One line for each record, without secrets; a traceback is as it is, but for those."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line of one record."""
+        record.message = clean(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback of one."""
+        return _SECRETS.sub(_hidden, super().formatException(ei))

@@ -24,6 +24,7 @@ from core import config
 from core.config import Config, Problem
 from core.daemon import ATTACHED, Ready, Refused, line, read_ready
 from core.errors import AlreadyRunning, DeckError, StorageFailed, to_info
+from core.log import LineFormatter
 from core.paths import Paths, locate, make_private
 from core.protocol import OLDEST, PROTOCOL
 
@@ -232,7 +233,7 @@ def log_to_stderr(level: int) -> None:
     """Send log records from `level` up to standard error, with time and place."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(level)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("core").setLevel(logging.INFO)
 

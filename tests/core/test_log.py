@@ -1,6 +1,11 @@
+import io
 import logging
 
-from core.log import KEPT, LINE_LIMIT, Log, LogHandler
+import pytest
+
+from core.log import KEPT, LINE_LIMIT, LineFormatter, Log, LogHandler, clean
+
+OURS = "mdk_" + "aB3-_" * 8 + "xyz"
 
 
 def test_lines_are_numbered_and_read_from_a_number_on() -> None:
@@ -37,3 +42,43 @@ def test_records_of_the_core_reach_the_log_with_their_level() -> None:
     logger.debug("not shown")
     (line,) = log.lines()
     assert (line.source, line.level, line.text) == ("core", "warning", "low on disk")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("plain, with a tab\t\u00e9 \u4e2d", "plain, with a tab\t\u00e9 \u4e2d"),
+        ("a\nERROR core: forged", "a\\nERROR core: forged"),
+        ("a\r\x1b[2Jb\x00\x7f", "a\\r\\x1b[2Jb\\x00\\x7f"),
+        ("a\x85b\u2028c", "a\\x85b\\u2028c"),
+        (f"asked with {OURS}.", "asked with mdk_...."),
+        (f"?token={OURS}&a=b", "?token=mdk_...&a=b"),
+        ("Authorization: Bearer sk-12345, more", "Authorization: Bearer ..., more"),
+        ("{'authorization': 'bearer abc'}", "{'authorization': 'bearer ...'}"),
+        ("login hf_abcDEF12345 works", "login hf_... works"),
+        ("hf_hub and mdk_notes", "hf_hub and mdk_notes"),
+    ],
+)
+def test_what_is_kept_is_one_line_and_holds_no_secret(text: str, kept: str) -> None:
+    assert clean(text) == kept
+    log = Log()
+    log.add("core", "info", text)
+    assert log.lines()[0].text == kept
+
+
+def test_standard_error_is_as_careful_and_keeps_tracebacks() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter("%(levelname)s %(message)s"))
+    logger = logging.Logger("core.example")
+    logger.addHandler(handler)
+    logger.warning("model %s", "a\nERROR forged")
+    try:
+        raise RuntimeError(f"with {OURS}")
+    except RuntimeError:
+        logger.exception("It failed for %s.", OURS)
+    first, second, *trace = stream.getvalue().splitlines()
+    assert first == "WARNING model a\\nERROR forged"
+    assert second == "ERROR It failed for mdk_...."
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[-1] == "RuntimeError: with mdk_..."
