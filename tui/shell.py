@@ -25,6 +25,7 @@ from tui.format import ASCII, clean, glyphs
 from tui.hosts import DemoCore, OwnCore
 from tui.link import Link
 from tui.machines import HERE, Machine
+from tui.terminal import TerminalDriver
 
 if TYPE_CHECKING:
     from tui.hosts import Host
@@ -111,7 +112,7 @@ def _dashboard(
 ) -> Dashboard:
     tui = replace(settings.tui, ascii=True) if ascii_only else settings.tui
     signs = ASCII if tui.ascii else glyphs("utf-8" if tui.ascii is False else sys.stdout.encoding)
-    return Dashboard(
+    app = Dashboard(
         stations,
         glyphs=signs,
         settings=tui,
@@ -121,6 +122,8 @@ def _dashboard(
         problems=problems,
         only=only,
     )
+    app.driver_class = TerminalDriver
+    return app
 
 
 async def _until_left(app: Dashboard, hosts: Sequence[Host]) -> int:

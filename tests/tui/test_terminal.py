@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import os
+import pty
+import signal
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from textual.app import App
+from textual.drivers._writer_thread import MAX_QUEUED_WRITES
+
+from tui.terminal import TerminalDriver
+
+
+@pytest.fixture
+def hang_ups() -> Any:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
+    yield heard
+    signal.signal(signal.SIGHUP, before)
+
+
+async def test_leaving_a_terminal_that_is_gone_waits_for_nobody(
+    hang_ups: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, slave = pty.openpty()
+    with suppress(OSError), os.fdopen(slave, "w") as terminal:  # closing flushes once more
+        monkeypatch.setattr("sys.__stderr__", terminal)
+        monkeypatch.setattr("sys.__stdin__", terminal)
+        driver = TerminalDriver(App(), size=(80, 24))
+        monkeypatch.setattr(driver, "input_tty", False)
+        driver.start_application_mode()
+        os.close(master)
+        for _ in range(MAX_QUEUED_WRITES * 3):
+            driver.write("a line nobody sees\n")
+        driver.disable_input()
+        driver.stop_application_mode()
+        driver.close()
+    assert hang_ups == [signal.SIGHUP], "told once, like any other program of the terminal"
