@@ -18,9 +18,10 @@ The class survives the wire: `to_info` on one side, `from_info` on the other. Wh
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from core.schema import ErrorInfo
+if TYPE_CHECKING:
+    from core.schema import ErrorInfo
 
 
 class DeckError(Exception):
@@ -262,6 +263,8 @@ BY_CODE: dict[str, type[DeckError]] = {cls.code: cls for cls in _tree(DeckError)
 
 def to_info(error: DeckError) -> ErrorInfo:
     """The record of an error, as it goes over the wire and into State."""
+    from core.schema import ErrorInfo  # the first picture of the dashboard does not wait for it
+
     return ErrorInfo(
         code=error.code, message=error.message, remedy=error.remedy, details=error.details
     )

@@ -1,8 +1,8 @@
 """The dashboard: one frame, five views, one link to one core.
 
-The frame stands before the core has answered. The app alone owns the link; every quarter of a
-second it hands the newest State down to the views, which redraw what changed. Work that a verb
-starts runs in workers of the app; what comes of it becomes a notice.
+The frame stands before its views are imported, and before the core has answered. The app alone
+owns the link; every quarter of a second it hands the newest State down to the views, which redraw
+what changed. Work that a verb starts runs in workers of the app; what comes of it becomes a notice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from textual.worker import Worker
 
 from core.config import Tui
 from core.errors import DeckError
-from core.state import State
+from tui import screens
 from tui.ascii import AsciiOnly
 from tui.commands import bindings, keymap_problems
 from tui.everywhere import COMMANDS, FLEET, turns
@@ -33,15 +33,10 @@ from tui.fleet import Station, Stations
 from tui.format import ASCII, Glyphs
 from tui.help import Help
 from tui.link import Attach, Link, LinkState, LinkStatus
-from tui.news import news
-from tui.notify import ended
 from tui.painting import Frame
-from tui.screens import VIEWS
-from tui.screens.fleet import Fleet
-from tui.screens.themes import ThemePicker
 from tui.screens.view import View
 from tui.theme import DEFAULT, Themes, fitting
-from tui.widgets import table
+from tui.widgets import table_commands
 from tui.widgets.footer import Footer
 from tui.widgets.notice import Message, Notice, Severity
 from tui.widgets.prompt import Prompt
@@ -50,6 +45,7 @@ from tui.widgets.trouble import Trouble
 
 if TYPE_CHECKING:
     from core.client import Client
+    from core.state import State
 
 T = TypeVar("T")
 
@@ -80,7 +76,7 @@ class Dashboard(Stations):
 
     state: var[State | None] = var(None)
     link_status: var[LinkStatus] = var(LinkStatus(state=LinkState.CONNECTING))
-    current: var[str] = var(VIEWS[0].NAME)
+    current: var[str] = var(screens.VIEWS[0].name)
 
     def __init__(
         self,
@@ -105,12 +101,12 @@ class Dashboard(Stations):
         super().__init__(stations, settings, "NO_COLOR" in os.environ)
         self._looks = 0
         several = len(self.stations) > 1
-        self.views = tuple(view for view in VIEWS if only in (None, view.NAME))
-        self.views += (Fleet,) if several and only is None else ()
+        self.views = tuple(view for view in screens.VIEWS if only in (None, view.name))
+        self.views += (screens.FLEET,) if several and only is None else ()
         self.commands = COMMANDS + (FLEET if several else ())
         if only is not None:
             self.commands = tuple(c for c in self.commands if not turns(c))
-        self.set_reactive(Dashboard.current, self.views[-1 if several else 0].NAME)
+        self.set_reactive(Dashboard.current, self.views[-1 if several else 0].name)
         self.glyphs = glyphs
         self.keymap = keymap
         self.messages: deque[Message] = deque(maxlen=MESSAGES_KEPT)
@@ -121,9 +117,7 @@ class Dashboard(Stations):
             self.register_theme(theme)
         known = settings.theme in self.available_themes
         self.theme = self._fitting(settings.theme if known else DEFAULT)
-        scopes = {"app": (*COMMANDS, *FLEET), Fleet.NAME: Fleet.COMMANDS}
-        scopes |= {view.NAME: view.COMMANDS for view in VIEWS}
-        self._problems = [*problems, *keymap_problems(scopes, keymap), *themes.problems]
+        self._problems = [*problems, *themes.problems]
         if not known:
             self._problems.append(f"there is no theme {settings.theme!r}")
 
@@ -132,41 +126,47 @@ class Dashboard(Stations):
         return Frame()
 
     def compose(self) -> ComposeResult:
-        """The frame, with the views inside."""
+        """What the first picture shows."""
         top = TopLine(self.glyphs).data_bind(Dashboard.state, Dashboard.link_status)
         top.station = self.station
         yield top
-        yield Trouble()
-        with ContentSwitcher(initial=self.current):
-            first = next(view for view in self.views if self.current == view.NAME)
-            yield first(id=first.NAME).data_bind(Dashboard.state)
-        yield Prompt()
+        yield ContentSwitcher()
         yield Notice(self.glyphs)
-        yield Footer([view.TITLE for view in self.views], self.keymap)
+        yield Footer([view.title for view in self.views], self.keymap)
 
     def on_mount(self) -> None:
-        """The frame stands with its first view: draw that, then see to the rest."""
+        """The frame stands: draw that, then see to the rest. Keys wait until it is there."""
+        self.hold_keys()
+        self.call_after_refresh(self.run_worker, self._open)
+
+    async def _open(self) -> None:
+        """Make what the first picture lacks, then look for the cores."""
+        kinds = await asyncio.to_thread(lambda: [view.load() for view in screens.ALL])
+        scopes = {view.NAME: view.COMMANDS for view in kinds} | {"app": (*COMMANDS, *FLEET)}
+        self._problems += keymap_problems(scopes, self.keymap)
         self.set_keymap(dict(self.keymap))
-        self.call_after_refresh(self._furnish)
+        frame = self._frame
+        await frame.mount(Trouble(), before=frame.query_one(ContentSwitcher))
+        await frame.mount(Prompt(), before=frame.query_one(Notice))
+        await self._furnish()
         self.set_interval(REFRESH_S, self._look)
         for problem in self._problems:
             self.say(problem, "error")
-        self.watch_current()
+        self.reach(*range(len(self.stations)))
+        self.release_keys()
 
     async def _furnish(self) -> None:
-        """Make the other views, then look for the core."""
+        """Make the views that are not there."""
         switcher = self._frame.query_one(ContentSwitcher)
         there = {view.id for view in switcher.query(View)}
-        others = [
-            view(id=view.NAME).data_bind(Dashboard.state)
+        made = [
+            view.load()(id=view.name).data_bind(Dashboard.state)
             for view in self.views
-            if view.NAME not in there
+            if view.name not in there
         ]
-        for view in others:
+        for view in made:
             view.display = False
-        await switcher.mount_all(others)
-        if self._looks == 0:
-            self.reach(*range(len(self.stations)))
+        await switcher.mount_all(made)
         if self.current not in there:
             self.watch_current()
 
@@ -182,6 +182,9 @@ class Dashboard(Stations):
         self.link_status = self.link.status
         before, self.state = self.state, self.link.latest
         if self.state is not None and self.state is not before:
+            from tui.news import news
+            from tui.notify import ended
+
             for text, severity in news(before, self.state):
                 self.say(text, severity)
             for text in ended(before, self.state, self.settings.notify_after_s):
@@ -192,7 +195,8 @@ class Dashboard(Stations):
     def watch_link_status(self, before: LinkStatus, now: LinkStatus) -> None:
         """Say what a person would otherwise have to guess."""
         self._frame.set_class(now.state is LinkState.LOST, "stale")
-        self._frame.query_one(Trouble).show(now.error if _blocked(now) else None)
+        for trouble in self._frame.query(Trouble):  # not in the first picture
+            trouble.show(now.error if _blocked(now) else None)
         if before.state is now.state:
             return
         if now.error is not None:
@@ -204,13 +208,14 @@ class Dashboard(Stations):
         """Another machine is shown: what the views know of the one before goes with them."""
         self._frame.query_one(Prompt).call_off()
         switcher = self._frame.query_one(ContentSwitcher)
-        if self.current == Fleet.NAME:
-            self.current = self.views[0].NAME
+        if self.current == screens.FLEET.name:
+            self.current = self.views[0].name
         with self.batch_update():
             self.state, self.link_status = None, self.link.status
             self._frame.query_one(TopLine).station = self.station
-            for view in [view for view in switcher.query(View) if view.id != Fleet.NAME]:
+            for view in [view for view in switcher.query(View) if view.id != screens.FLEET.name]:
                 await view.remove()
+            switcher.current = None  # else the new view of this name is not brought to the front
             self.state = self.link.latest
             await self._furnish()
 
@@ -228,7 +233,7 @@ class Dashboard(Stations):
             return  # it is gone to as soon as it is made
         self._frame.query_one(ContentSwitcher).current = self.current
         footer = self._frame.query_one(Footer)
-        footer.current = [view.NAME for view in self.views].index(self.current)
+        footer.current = [view.name for view in self.views].index(self.current)
         self.view.activated()
         self.keys_changed()
 
@@ -258,7 +263,7 @@ class Dashboard(Stations):
 
     def on_footer_chosen(self, event: Footer.Chosen) -> None:
         """A view was clicked in the footer."""
-        self.current = self.views[event.number].NAME
+        self.current = self.views[event.number].name
 
     async def on_footer_pressed(self, event: Footer.Pressed) -> None:
         """A key was clicked in the footer."""
@@ -268,7 +273,7 @@ class Dashboard(Stations):
 
     def action_show(self, name: str) -> None:
         """Go to a view."""
-        if name in [view.NAME for view in self.views]:
+        if name in [view.name for view in self.views]:
             self.current = name
 
     def action_next(self) -> None:
@@ -280,7 +285,7 @@ class Dashboard(Stations):
         self._step(-1)
 
     def _step(self, by: int) -> None:
-        names = [view.NAME for view in self.views]
+        names = [view.name for view in self.views]
         self.current = names[(names.index(self.current) + by) % len(names)]
 
     async def action_back(self) -> None:
@@ -290,11 +295,11 @@ class Dashboard(Stations):
     def action_help(self) -> None:
         """Show every key."""
         view = self.view
-        lists = table.COMMANDS if view.query(table.Table) else ()
+        lists = table_commands.COMMANDS if view.query("Table") else ()
         parts = [
             (view.TITLE, view.NAME, view.COMMANDS),
             *view.MORE,
-            ("Lists", table.SCOPE, lists),
+            ("Lists", table_commands.SCOPE, lists),
             ("Everywhere", "app", self.commands),
         ]
         self.push_screen(Help(parts, self.keymap))
@@ -307,6 +312,8 @@ class Dashboard(Stations):
     @work(exclusive=True, group="theme")
     async def action_theme(self) -> None:
         """Choose a theme, seeing each."""
+        from tui.screens.themes import ThemePicker
+
         picker = ThemePicker(
             self._themes.themes,
             lambda theme: self._fitting(theme.name) == theme.name,
@@ -391,6 +398,10 @@ class Dashboard(Stations):
             self.post_message(events.Key("escape", None))  # whatever lies on the frame
         elif not self._frame.query_one(Prompt).call_off():
             self.action_leave()
+
+    def action_undo(self) -> None:
+        """Take back what was done last, where that costs nothing."""
+        self.perform(lambda client: client.undo(), lambda done: f"taken back: {done.what}")
 
     def action_retry(self) -> None:
         """Look for a core anew, unless one answers."""

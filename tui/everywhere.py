@@ -8,11 +8,11 @@ from tui.screens import VIEWS
 COMMANDS = (
     *(
         Command(
-            name=view.NAME,
-            action=f"show('{view.NAME}')",
+            name=view.name,
+            action=f"show('{view.name}')",
             keys=str(number),
-            label=view.TITLE,
-            help=f"Go to {view.TITLE}.",
+            label=view.title,
+            help=f"Go to {view.title}.",
             footer=False,
         )
         for number, view in enumerate(VIEWS, 1)
@@ -33,6 +33,13 @@ COMMANDS = (
         keys="ctrl+r",
         label="reach the core",
         help="Look for the core again, and start one when there is none.",
+        footer=False,
+    ),
+    Command(
+        name="undo",
+        keys="z",
+        label="take back",
+        help="Take the last removal or cancel back, where nothing was deleted with it.",
         footer=False,
     ),
     Command(

@@ -43,6 +43,14 @@ class KeysInOrder(App[None]):
         self._number = 0
         self._under_way = False
 
+    def hold_keys(self) -> None:
+        """Let keys wait, until `release_keys`, for what will hear them."""
+        self._under_way = True
+
+    def release_keys(self) -> None:
+        """What hears keys is there."""
+        self.call_later(self._next)
+
     async def on_event(self, event: events.Event) -> None:
         """Hold a key while another is under way."""
         if not isinstance(event, events.Key | events.Paste) or event.is_forwarded:

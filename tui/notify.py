@@ -8,11 +8,12 @@ Terminal; tmux passes it on where its `allow-passthrough` is on, and gets the be
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from core.schema import InstanceState
-from core.state import State
 from tui import format as fmt
+
+if TYPE_CHECKING:
+    from core.state import State
 
 Way = Literal["off", "bell", "osc9"]
 
@@ -23,6 +24,8 @@ LONGEST = 200
 
 def ended(before: State | None, now: State, after_s: float) -> list[str]:
     """What ended between two States and took at least `after_s` seconds, in words."""
+    from core.schema import InstanceState  # there is no State before the records are imported
+
     if before is None or before.host.started_at != now.host.started_at:
         return []
     words = []

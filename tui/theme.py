@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,8 @@ def parse(text: str) -> Theme:
     for name, value in values.items():
         if isinstance(value, str) and name != "name":
             _check_colour(name, value)
-    known = Theme(name="known", primary="white").to_color_system().generate()
     for name, value in document.variables.items():
-        _check_variable(name, value, known)
+        _check_variable(name, value)
     given = {name: value for name, value in values.items() if value is not None}
     return Theme(**given | {"variables": _completed(Theme(**given))})
 
@@ -79,8 +78,11 @@ def _completed(theme: Theme) -> dict[str, str]:
     """The theme's variables, and those that Textual leaves to chance."""
     if theme.ansi:
         return _OWN_COLOURS | theme.variables
-    known = theme.to_color_system().generate()
-    muted = _muted(Color.parse(known["foreground"]), Color.parse(known["background"])).color
+    foreground, background = theme.foreground, theme.background
+    if not foreground or not background:
+        made = theme.to_color_system().generate()
+        foreground, background = made["foreground"], made["background"]
+    muted = _muted(Color.parse(foreground), Color.parse(background)).color
     # As a colour, not as `auto 60%`: lines that are drawn by hand do not know what lies behind.
     name = muted.name if muted else "gray"
     return {"text-muted": name, "text-disabled": name} | theme.variables
@@ -108,8 +110,15 @@ _AUTO = re.compile(r"auto(\s+\d{1,3}%)?")
 """Black or white, whichever reads better on what lies behind."""
 
 
-def _check_variable(name: str, value: str, known: Mapping[str, str]) -> None:
+@cache
+def _variables() -> Mapping[str, str]:
+    """The variables that there are, as Textual makes them."""
+    return Theme(name="any", primary="white").to_color_system().generate()
+
+
+def _check_variable(name: str, value: str) -> None:
     """Raise ValueError where the style sheet would stumble over a variable."""
+    known = _variables()
     if name not in known:
         raise ValueError(f"there is no variable {name!r}")
     if name.endswith("style") or "-style-" in name:

@@ -66,10 +66,11 @@ def escapes(app: Dashboard) -> str:
 
 
 async def live(app: Dashboard, pilot: Pilot[None]) -> None:
-    """As if a core had answered."""
-    await pilot.pause()
+    """As if a core had answered; the real link is looked for once the views stand, and fails."""
+    while app.link.status.state is LinkState.CONNECTING:
+        await pilot.pause()
     app.link.latest = STATE
-    app.link.status = LinkStatus(state=LinkState.LIVE)
+    app.link._status = LinkStatus(state=LinkState.LIVE)
     app._look()
     await pilot.pause()
 
@@ -316,7 +317,8 @@ async def test_a_broken_theme_of_ones_own_is_a_notice(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text('name = "bad"\nprimary = "no colour"\n')
     app = Dashboard(nobody, glyphs=UNICODE, settings=Tui(), keymap={}, themes=theme.load(tmp_path))
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.pause()
+        while app.link.status.state is LinkState.CONNECTING:
+            await pilot.pause()
         assert any("bad.toml" in message.text for message in app.messages)
 
 

@@ -33,7 +33,7 @@ from tui.screens import VIEWS
 from tui.widgets.prompt import Prompt
 from tui.widgets.trouble import Trouble
 
-SCOPES = {"app": COMMANDS, **{view.NAME: view.COMMANDS for view in VIEWS}}
+SCOPES = {"app": COMMANDS, **{view.name: view.load().COMMANDS for view in VIEWS}}
 
 
 @asynccontextmanager
@@ -88,7 +88,7 @@ def test_without_a_terminal_there_is_help() -> None:
 
 def test_no_two_commands_want_the_same_key() -> None:
     for scope in VIEWS:
-        every = {f"{scope.NAME}.{c.name}": c.keys for c in scope.COMMANDS}
+        every = {f"{scope.name}.{c.name}": c.keys for c in scope.load().COMMANDS}
         assert keymap_problems(SCOPES, every) == [], scope
 
 
@@ -127,7 +127,7 @@ async def test_it_asks_only_when_something_would_be_lost(
 ) -> None:
     async with dashboard(core) as (app, pilot):
         prompt = app.screen.query_one(Prompt)
-        monkeypatch.setattr(VIEWS[0], "at_stake", lambda _: "A form is half written.")
+        monkeypatch.setattr(VIEWS[0].load(), "at_stake", lambda _: "A form is half written.")
         await pilot.press("q")
         await until(pilot, lambda: prompt.has_class("asking"))
         await pilot.press("ctrl+c")  # calls the question off, not the dashboard

@@ -1,10 +1,44 @@
-"""The five screens, in the order of their keys."""
+"""The screens, in the order of their keys; each is imported when it is made.
 
-from tui.screens.catalog import Catalog
-from tui.screens.chat import Chat
-from tui.screens.downloads import Downloads
-from tui.screens.log import Log
-from tui.screens.memory import Memory
-from tui.screens.view import View
+The frame is drawn without them: what they need of Textual and of the records takes longer to import
+than all the rest together.
+"""
 
-VIEWS: tuple[type[View], ...] = (Catalog, Downloads, Memory, Chat, Log)
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tui.screens.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A screen that is not imported yet."""
+
+    name: str
+    """Of its module, and of its commands."""
+    title: str
+    """Of its class, and in the footer."""
+
+    def load(self) -> type[View]:
+        """The screen itself."""
+        kind: type[View] = getattr(import_module(f"{__name__}.{self.name}"), self.title)
+        return kind
+
+
+VIEWS = (
+    Place("catalog", "Catalog"),
+    Place("downloads", "Downloads"),
+    Place("memory", "Memory"),
+    Place("chat", "Chat"),
+    Place("log", "Log"),
+)
+"""Of one machine."""
+
+FLEET = Place("fleet", "Fleet")
+"""Of several."""
+
+ALL = (*VIEWS, FLEET)

@@ -14,13 +14,13 @@ from textual.containers import Vertical
 from textual.reactive import var
 
 from core.errors import InvalidRequest
-from core.state import State
 from tui.commands import Command, keys_of
 from tui.help import Part
 from tui.widgets.footer import Entry
 
 if TYPE_CHECKING:
     from core.client import Client
+    from core.state import State
     from tui.app import Dashboard
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from tui.screens import VIEWS
 async def test_one_view_stands_alone(screen: Any) -> None:
     async with screen("memory", only="memory") as at:
         await at.sees("RAM", "No model is loaded.", "u unload", "? help", "Memory")
-        assert not [v.TITLE for v in VIEWS if v.NAME != "memory" and v.TITLE in footer(at.text)]
+        assert not [v.title for v in VIEWS if v.name != "memory" and v.title in footer(at.text)]
         await at.press("1", "2", "tab", "shift+tab")
         assert at.app.current == "memory"
 
