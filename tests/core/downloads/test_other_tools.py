@@ -74,7 +74,7 @@ async def held(path: Path) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await process.communicate()
+        await process.communicate(b"")
 
 
 async def test_a_lock_that_another_program_holds_is_waited_for(rig: Rig) -> None:
