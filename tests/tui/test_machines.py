@@ -1,0 +1,66 @@
+"""Which machine is meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.config import Remote
+from core.errors import InvalidRequest
+from tui.machines import HERE, SYSTEM_SOCKET, chosen, from_command_line, machine
+
+HOSTS = {
+    "gpu1": Remote(ssh="me@gpu1.lan"),
+    "cloud": Remote(url="https://cloud.example:5323", token_file="t"),
+}
+OPTIONS = ("--on", "--url")
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        ("@gpu1", "--on @gpu1"),
+        ("@a @b ps --json", "--on @a --on @b ps --json"),
+        ("--ascii @a", "--ascii --on @a"),
+        ("--on @a @b ps", "--on @a --on @b ps"),
+        ("--url @x status", "--url @x status"),
+        ("run model @tell", "run model @tell"),
+        ("copy m @a @b", "copy m @a @b"),
+        ("", ""),
+    ],
+)
+def test_names_before_the_command_are_options(words: str, read: str) -> None:
+    assert from_command_line(words.split(), OPTIONS) == read.split()
+
+
+def test_a_name_of_the_configuration_comes_before_one_that_ssh_knows() -> None:
+    assert machine("gpu1", HOSTS).remote == Remote(ssh="me@gpu1.lan")
+    assert machine("gpu2", HOSTS).remote == Remote(ssh="gpu2")
+    assert machine("me@10.0.0.7", HOSTS).remote == Remote(ssh="me@10.0.0.7")
+    assert machine("local", HOSTS) == HERE
+    assert machine("system", HOSTS).remote == Remote(socket=str(SYSTEM_SOCKET))
+
+
+def test_all_are_those_of_the_configuration_each_once() -> None:
+    assert [m.name for m in chosen(["@all", "@gpu1", "@x"], HOSTS)] == ["gpu1", "cloud", "x"]
+    with pytest.raises(InvalidRequest, match="No machines are named"):
+        chosen(["@all"], {})
+
+
+@pytest.mark.parametrize("name", ["-oProxyCommand=evil", "a b", "a;b", "$(x)", "", "a\nb"])
+def test_what_ssh_could_misread_is_no_destination(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="no destination"):
+        machine(name, {})
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://gpu.lan:5323", "for everybody to read"),
+        ("ftp://x", "is no URL"),
+        ("gpu.lan:5323", "is no URL"),
+    ],
+)
+def test_a_token_goes_over_no_line_that_others_can_read(url: str, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        machine("x", {"x": Remote(url=url)})
+    machine("x", {"x": Remote(url="http://127.0.0.1:5323")})

@@ -1,0 +1,132 @@
+"""What is written for systemd and launchd, judged by systemd itself where it is."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import plistlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tui import manual, service, service_verbs
+from tui.cli import main
+
+PROGRAM = (sys.executable, "-P", "-m", "tui.program", "serve")
+ENVIRON = {
+    "HOME": "/home/me", "HF_HOME": "/data/hf", "HF_TOKEN": "hf_secret", "PATH": "/bin",
+    "MODELDECK_API_PORT": "5323", "MODELDECK_API_TOKEN": "secret", "https_proxy": "http://p:1",
+}  # fmt: skip
+
+
+def test_the_examples_hold() -> None:
+    for module in (service, manual):
+        assert doctest.testmod(module).failed == 0
+
+
+def test_a_unit_takes_the_folders_along_and_no_secrets() -> None:
+    plan = service.systemd_user(PROGRAM, ENVIRON, Path("/home/me"), Path("/s"))
+    (unit,) = plan.files
+    assert unit.path == Path("/home/me/.config/systemd/user/modeldeck.service")
+    assert 'Environment="HF_HOME=/data/hf"' in unit.text
+    assert 'Environment="MODELDECK_API_PORT=5323"' in unit.text
+    assert "secret" not in unit.text
+    assert "PATH=/bin" not in unit.text
+
+
+def test_a_service_of_the_system_has_a_user_and_folders_of_its_own() -> None:
+    person, unit = service.systemd_system(PROGRAM, ENVIRON).files
+    assert person.text.startswith("u modeldeck ")
+    for line in ("User=modeldeck", "ProtectSystem=strict", "RuntimeDirectoryMode=0750",
+                 'Environment="MODELDECK_RUNTIME_DIR=/run/modeldeck"',
+                 'Environment="https_proxy=http://p:1"'):  # fmt: skip
+        assert line in unit.text.splitlines()
+    assert "/data/hf" not in unit.text, "what is a person's stays theirs"
+
+
+@pytest.mark.parametrize(
+    ("word", "read"),
+    [
+        ("plain", '"plain"'),
+        ("a b", '"a b"'),
+        ('say "x"', r'"say \"x\""'),
+        ("50%", '"50%%"'),
+        ("back\\slash", r'"back\\slash"'),
+        ("two\nlines", r'"two\nlines"'),
+    ],
+)
+def test_words_are_quoted_as_systemd_reads_them(word: str, read: str) -> None:
+    assert service.quoted(word) == read
+
+
+@pytest.mark.parametrize("system", [False, True])
+def test_systemd_finds_nothing_wrong_with_the_units(system: bool, tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        missing = pytest.fail if os.environ.get("CI") and sys.platform == "linux" else pytest.skip
+        missing("systemd-analyze is not installed: apt install systemd")
+    render = service.system_unit if system else service.user_unit
+    unit = tmp_path / "modeldeck.service"
+    unit.write_text(render(PROGRAM, service.environment(ENVIRON)))
+    words = [analyze, "verify", "--man=no", *([] if system else ["--user"]), str(unit)]
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
+    said = [line for line in done.stderr.splitlines() if "modeldeck.service" in line]
+    assert said == [], done.stderr
+
+
+def test_launchd_reads_the_agent() -> None:
+    plan = service.launchd(
+        PROGRAM, ENVIRON, Path("/Users/me"), uid=501, log=Path("/l/core.log"), socket=Path("/s")
+    )
+    (plist,) = plan.files
+    assert plist.path == Path("/Users/me/Library/LaunchAgents/modeldeck.core.plist")
+    read = plistlib.loads(plist.text.encode())
+    assert read["ProgramArguments"] == list(PROGRAM)
+    assert read["EnvironmentVariables"]["HF_HOME"] == "/data/hf"
+    assert read["KeepAlive"] == {"SuccessfulExit": False}
+    assert "secret" not in plist.text
+    assert plan.enable == (("launchctl", "bootstrap", "gui/501", str(plist.path)),)
+
+
+def test_what_would_be_done_is_shown_and_not_done(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    shown = CliRunner().invoke(main, ["service", "install", "--show"])
+    assert shown.exit_code == 0, shown.output
+    assert "ExecStart=" in shown.output or "ProgramArguments" in shown.output
+    assert not home.exists()
+    status = CliRunner().invoke(main, ["service", "status", "--json"])
+    assert status.output == '{"installed":false}\n'
+    assert CliRunner().invoke(main, ["service", "uninstall"]).exit_code == 4
+
+
+def test_where_systemd_does_not_run_it_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(service_verbs, "BOOTED", tmp_path / "not")
+    monkeypatch.setattr(sys, "platform", "linux")
+    done = CliRunner().invoke(main, ["service", "install"])
+    assert done.exit_code == 4
+    assert "systemd does not run on this machine" in done.stderr
+    assert "--show" in done.stderr
+
+
+def test_a_program_that_its_own_user_could_not_read_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "executable", "/home/me/venv/bin/python")
+    done = CliRunner().invoke(main, ["service", "install", "--system", "--show"])
+    assert done.exit_code == 4
+    assert "could not read /home/me/venv/bin/python" in done.stderr
+
+
+def test_how_it_stands_is_read_from_what_systemd_says() -> None:
+    said = "LoadState=loaded\nActiveState=active\nMainPID=7\n"
+    assert service.standing(said)["ActiveState"] == "active"
