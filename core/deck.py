@@ -40,6 +40,9 @@ from core.schema import (
     GenerateRequest,
     Instance,
     LoadOptions,
+    LoadPlan,
+    LoadRecord,
+    LoadWish,
     LogLine,
     Manifest,
     Model,
@@ -385,23 +388,29 @@ class Deck:
 
     # Runtime
 
-    async def load(
-        self, ref: str, options: LoadOptions, origin: str, *, force: bool = False
-    ) -> Instance:
-        """Begin to load a model; a loaded one is returned as it is. `force` skips the memory check.
+    async def plan_load(self, ref: str, wish: LoadWish) -> LoadPlan:
+        """What a load would do now: options, forecast, room, what would go first, or why not."""
+        return await self._parts.loading.plan(ref, wish)
 
-        Raises NotDownloaded, EngineMissing, NotEnoughMemory.
+    async def load(self, ref: str, wish: LoadWish, origin: str) -> Instance:
+        """Begin to load a model; a loaded one is returned as it is.
+
+        Raises InvalidRequest, NotDownloaded, EngineMissing, NotEnoughMemory.
         """
-        instance = await self._parts.loading.load(ref, options, origin, force=force)
-        self._parts.on_demand.keep(instance.id)
+        model = await self.resolve(ref)
+        with self._parts.on_demand.waiting(model.id):
+            instance = await self._parts.loading.load(model.id, wish, origin)
+            self._parts.on_demand.keep(instance.id)
         return instance
 
-    async def loaded(
-        self, ref: str, options: LoadOptions, origin: str, *, force: bool = False
-    ) -> Instance:
+    async def loaded(self, ref: str, wish: LoadWish, origin: str) -> Instance:
         """As `load`, and wait until it is ready. Raises EngineFailed when it never will be."""
-        instance = await self.load(ref, options, origin, force=force)
+        instance = await self.load(ref, wish, origin)
         return await self._parts.engines.ready(instance.id)
+
+    def loads(self, limit: int = 200) -> list[LoadRecord]:
+        """What earlier loads were forecast to take and what they took, newest first."""
+        return list(reversed(self._parts.ledger.records))[:limit]
 
     def using(
         self,

@@ -205,6 +205,12 @@ class Library:
             variant=variant,
         )
 
+    async def siblings(self, model: Model) -> tuple[Variant, ...]:
+        """All variants of the model's repository; none where it has no such. Raises as the Hub."""
+        if model.repo is None or hub_name(model.unique) is None:
+            return ()
+        return (await self._hub.repository(model.repo)).variants
+
     async def read_header(self, selection: Selection, file: RepoFile) -> tuple[Header, bytes]:
         """The header of a GGUF file that is not here, and its bytes. Raises as `selection`."""
         if (url := selection.url) is None:

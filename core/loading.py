@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from core.audit import Audit
-from core.errors import EngineFailed, EngineMissing, NotDownloaded
-from core.fitting import Fitting
+from core.choices import Choices
+from core.errors import StorageFailed
+from core.ledger import Ledger
 from core.library import Library
+from core.log import now
+from core.planning import Planning
 from core.runtime.scheduler import Engines
-from core.schema import Forecast, Instance, LoadOptions, Model, Runtime, UnloadReceipt
+from core.schema import (
+    Instance,
+    InstanceState,
+    LoadOptions,
+    LoadPlan,
+    LoadRecord,
+    LoadWish,
+    Model,
+    UnloadReceipt,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +39,16 @@ class AskHub(Protocol):
         """The answer. Raises HubUnavailable."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """What is to be noted of a load when it is ready, and when it has ended."""
+
+    asked: LoadOptions | None
+    """To be remembered for the next time; None where nobody chose anything."""
+    fresh: bool
+    architecture: str | None
+
+
 class Loading:
     """Loads models and ends instances, as somebody asks for it."""
 
@@ -33,67 +57,86 @@ class Loading:
         *,
         library: Library,
         engines: Engines,
-        fitting: Fitting,
+        planning: Planning,
+        choices: Choices,
+        ledger: Ledger,
         audit: Audit,
         ask_hub: AskHub,
         instance_of: Callable[[str], Instance | None],
-        runtimes: Callable[[], Sequence[Runtime]],
-        may_unload: bool,
+        version_of: Callable[[str], str | None],
         sample: Callable[[], Awaitable[None]],
     ) -> None:
         self._library = library
         self._engines = engines
-        self._fitting = fitting
+        self._planning = planning
+        self._choices = choices
+        self._ledger = ledger
         self._audit = audit
         self._ask_hub = ask_hub
         self._instance_of = instance_of
-        self._runtimes = runtimes
-        self._may_unload = may_unload
+        self._version_of = version_of
         self._sample = sample
+        self._turn = asyncio.Lock()
+        self._begun: dict[str, _Begun] = {}
+        """By instance, those that live."""
+
+    async def plan(self, ref: str, wish: LoadWish) -> LoadPlan:
+        """What a load would do now; nothing is changed.
+
+        Raises InvalidRequest, NotFound, Ambiguous, and what the Hub raises for a model that is not
+        here.
+        """
+        model = await self._ask_hub(self._library.look_up(ref))
+        return (await self._ask_hub(self._planning.plan(model, wish))).plan
 
     async def load(
-        self, ref: str, options: LoadOptions, origin: str, *, force: bool = False
+        self, ref: str, wish: LoadWish, origin: str, *, remember: bool = True
     ) -> Instance:
-        """Begin to load a model; a loaded one is returned as it is. `force` skips the memory check.
+        """Begin to load a model; a loaded one is returned as it is.
 
-        Raises NotDownloaded, EngineMissing, NotEnoughMemory.
+        Args:
+            ref: Which: id, unique name or short name.
+            wish: How.
+            origin: Who asks, for the audit.
+            remember: Whether the options are those of the last use from now on, once it is ready.
+
+        Raises InvalidRequest, NotDownloaded, EngineMissing, NotEnoughMemory.
         """
         model = await self._ask_hub(self._library.resolve(ref))
-        async with self._audit.action(origin, "load", model.unique):
-            if (instance := self._instance_of(model.id)) is not None:
-                return instance
-            if not model.downloaded or model.path is None:
-                raise NotDownloaded(
-                    f"{model.name} is not downloaded.", f"modeldeck pull {model.unique}"
-                )
-            self._require_engine(model)
-            options, forecast = await self._make_room(model, options, origin, force=force)
-            return await self._engines.load(model, options, forecast)
+        # One after the other: a load that is planned must see the one before it.
+        async with self._audit.action(origin, "load", model.unique), self._turn:
+            return await self._load(model, wish, origin, remember=remember)
 
-    def _require_engine(self, model: Model) -> None:
-        for runtime in self._runtimes():
-            if model.format in runtime.formats and not runtime.available:
-                raise EngineMissing(
-                    f"{model.name} needs {runtime.name}.", runtime.why_not or "Install it."
-                )
-
-    async def _make_room(
-        self, model: Model, options: LoadOptions, origin: str, *, force: bool
-    ) -> tuple[LoadOptions, Forecast | None]:
-        """The options in full and the forecast, once there is room for it.
-
-        No forecast for a model that cannot be planned: loading it tells what is wrong with it.
-        """
-        try:
-            options, forecast = await self._fitting.forecast(model, options)
-        except EngineFailed as error:
-            logger.info("%s cannot be planned: %s", model.unique, error)
-            return self._fitting.options(model, options), None
-        if not force:
-            for instance_id in self._fitting.room(model, forecast, may_unload=self._may_unload):
-                logger.info("unloading %s to make room for %s", instance_id, model.unique)
-                await self.unload(instance_id, origin)
-        return options, forecast
+    async def _load(self, model: Model, wish: LoadWish, origin: str, *, remember: bool) -> Instance:
+        if (instance := self._instance_of(model.id)) is not None:
+            return instance
+        if (missing := self._planning.missing(model)) is not None:
+            raise missing
+        planned = await self._planning.plan(model, wish)
+        if planned.refusal is not None:
+            raise planned.refusal
+        plan = planned.plan
+        for eviction in plan.evictions:
+            logger.info("unloading %s to make room for %s", eviction.unique, model.unique)
+            await self.unload(eviction.instance_id, origin)
+        for note in plan.notes:
+            logger.info("%s: %s", model.unique, note)
+        instance = await self._engines.load(
+            model,
+            plan.options,
+            plan.forecast,
+            draft=planned.draft,
+            warnings=(*plan.warnings, *plan.notes),
+        )
+        self._begun.setdefault(
+            instance.id,
+            _Begun(
+                asked=wish.options if remember else None,
+                fresh=wish.fresh,
+                architecture=planned.architecture,
+            ),
+        )
+        return instance
 
     async def unload(self, instance_id: str, origin: str) -> UnloadReceipt:
         """End an instance, or call off its load. The receipt says what came back."""
@@ -101,3 +144,46 @@ class Loading:
             receipt = await self._engines.unload(instance_id)
             await self._sample()
             return receipt
+
+    # What comes of a load
+
+    async def ready(self, instance: Instance) -> None:
+        """An instance is ready: what was asked for it is the last use now."""
+        begun = self._begun.get(instance.id)
+        if begun is not None and begun.asked is not None:
+            await self._kept(
+                self._choices.remember(instance.model_id, begun.asked, fresh=begun.fresh)
+            )
+
+    async def ended(self, instance: Instance) -> None:
+        """An instance has ended: what it took goes into the ledger, if it ever was ready."""
+        begun = self._begun.pop(instance.id, None)
+        known = begun is not None and instance.forecast is not None
+        if not known or instance.load_s is None or not instance.peak_bytes:
+            return
+        assert begun is not None
+        assert instance.forecast is not None
+        record = LoadRecord(
+            at=now(),
+            unique=instance.unique,
+            engine=instance.engine,
+            version=self._version_of(instance.engine),
+            architecture=begun.architecture,
+            context_length=instance.context_length,
+            used_tokens=instance.context_used,
+            forecast=instance.forecast,
+            peak_bytes=instance.peak_bytes,
+        )
+        await self._kept(self._ledger.add(record))
+
+    async def _kept(self, writing: Awaitable[None]) -> None:
+        """Write something down; that it cannot be costs the memory of it and nothing else."""
+        try:
+            await writing
+        except StorageFailed as error:
+            logger.warning("%s", error)
+
+
+def has_ended(instance: Instance) -> bool:
+    """Whether nothing comes after this record of an instance but its removal."""
+    return instance.state in (InstanceState.STOPPED, InstanceState.FAILED)

@@ -7,15 +7,16 @@ taken for nobody. One that somebody asked for in so many words goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 from core.errors import Conflict, NotFound
 from core.loading import Loading
 from core.runtime.scheduler import Engines
-from core.schema import Instance, InstanceState, LoadOptions, Model
+from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model
 
 AT_ONCE_S = 0.001
 """Idle time that ends an instance as soon as nothing waits for it; 0 is taken: it means never."""
@@ -40,17 +41,26 @@ class OnDemand:
         self._instance_of = instance_of
         self._spawn = spawn
         self._allowed = allowed
-        self._waiting: dict[str, int] = {}
-        """Who waits for a load, by the instance's id; a wish in so many words counts for ever."""
+        self._waiting: Counter[str] = Counter()
+        """How many wait for a load, by the model's id."""
+        self._kept: set[str] = set()
+        """Instances that somebody asked for in so many words."""
+
+    @contextmanager
+    def waiting(self, model_id: str) -> Iterator[None]:
+        """Somebody waits for this model's load for as long as the block runs."""
+        self._waiting[model_id] += 1
+        try:
+            yield
+        finally:
+            self._waiting[model_id] -= 1
+            if not self._waiting[model_id]:
+                del self._waiting[model_id]
 
     def keep(self, instance_id: str) -> None:
         """Somebody asked for this load itself: it is not called off."""
-        self._wait(instance_id)
-
-    def _wait(self, instance_id: str) -> None:
-        live = self._engines.instances
-        self._waiting = {key: count for key, count in self._waiting.items() if key in live}
-        self._waiting[instance_id] = self._waiting.get(instance_id, 0) + 1
+        self._kept &= self._engines.instances.keys()
+        self._kept.add(instance_id)
 
     @asynccontextmanager
     async def using(
@@ -87,23 +97,25 @@ class OnDemand:
                 f"{model.name} is not loaded, and nothing is loaded on demand here.",
                 "Load it first, or set api.load_on_demand.",
             )
-        instance = await self._loading.load(model.id, options, origin)
-        self._wait(instance.id)
         try:
-            return await self._engines.ready(instance.id)
+            with self.waiting(model.id):
+                # What a request needs is no choice for the next time.
+                instance = await self._loading.load(
+                    model.id, LoadWish(options=options), origin, remember=False
+                )
+                return await self._engines.ready(instance.id)
         except asyncio.CancelledError:
-            if self._waiting.get(instance.id) == 1:
-                self._spawn(self._call_off(instance.id, origin))
+            self._spawn(self._call_off(model.id, origin))
             raise
-        finally:
-            if instance.id in self._waiting:
-                self._waiting[instance.id] -= 1
 
-    async def _call_off(self, instance_id: str, origin: str) -> None:
-        """End a load that nobody waits for any more."""
-        if self._waiting.get(instance_id):
-            return  # another one came meanwhile
-        instance = self._engines.instances.get(instance_id)
-        if instance is not None and instance.state is InstanceState.STARTING:
+    async def _call_off(self, model_id: str, origin: str) -> None:
+        """End the load of a model that nobody waits for any more."""
+        instance = self._instance_of(model_id)
+        if (
+            instance is not None
+            and instance.state is InstanceState.STARTING
+            and instance.id not in self._kept
+            and not self._waiting[model_id]
+        ):
             with suppress(NotFound):
-                await self._loading.unload(instance_id, origin)
+                await self._loading.unload(instance.id, origin)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from core.errors import InvalidRequest
-from core.schema import LoadOptions, OptionOrigin
+from core.schema import Engine, LoadOptions, OptionOrigin
 
 LIMITS: Mapping[str, tuple[float, float]] = {
     "context_length": (16, 1 << 24),
@@ -127,3 +127,96 @@ def resolve(layers: Sequence[tuple[OptionOrigin, LoadOptions]]) -> Resolved:
 def to_remember(asked: LoadOptions) -> LoadOptions:
     """What of the options of a load is kept for the next one of the same model."""
     return replace(asked, **dict.fromkeys(NOT_KEPT))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What a model's header says that options must suit. None where it does not tell."""
+
+    architecture: str | None = None
+    context_length: int | None = None
+    """Tokens it was trained for."""
+    layers: int | None = None
+    key_length: int | None = None
+    """Elements of a key, per head."""
+    value_length: int | None = None
+    """Elements of a value, per head."""
+
+
+QUANTIZED_BLOCK = 32
+"""Values that share a scale in every quantized type of a KV cache (ggml-common.h)."""
+MLX_TYPES = ("f16", "bf16", "q8_0", "q4_0")
+"""KV cache types that mlx-lm has a word for."""
+MLX_IGNORES = ("gpu_layers", "flash_attention", "threads", "mmap", "mlock")
+"""Load options that mlx-lm has no word for: it decides these itself."""
+
+
+def suit(
+    options: LoadOptions, traits: Traits, engine: Engine, devices: Sequence[str], cpus: int
+) -> tuple[str, ...]:
+    """What a person should know of these options for this model, with this engine, here. Pure.
+
+    Args:
+        options: In full.
+        traits: What the model's header says.
+        engine: What would load it.
+        devices: What that engine runs on; empty where it was not asked yet.
+        cpus: Processors of this machine.
+
+    Raises InvalidRequest for what is impossible, naming what is possible.
+    """
+    return tuple(
+        warning
+        for warning in (
+            _context(options, traits),
+            *(_of_mlx(options) if engine == "mlx" else _of_llama(options, traits, devices, cpus)),
+        )
+        if warning
+    )
+
+
+def _context(options: LoadOptions, traits: Traits) -> str:
+    length, trained = options.context_length, traits.context_length
+    if length is None or trained is None or length <= trained:
+        return ""
+    return (
+        f"context length {length} is above the {trained} tokens that the model was trained for:"
+        " what it says beyond those may make no sense"
+    )
+
+
+def _of_mlx(options: LoadOptions) -> tuple[str, ...]:
+    kind = options.kv_cache_type
+    if kind is not None and kind not in MLX_TYPES:
+        raise InvalidRequest(
+            f"mlx has no KV cache of type {kind}: kv_cache_type must be {', '.join(MLX_TYPES)}."
+        )
+    return tuple(
+        f"mlx has no option {name}: it is left out"
+        for name in MLX_IGNORES
+        if getattr(options, name) is not None
+    )
+
+
+def _of_llama(
+    options: LoadOptions, traits: Traits, devices: Sequence[str], cpus: int
+) -> tuple[str, ...]:
+    if options.kv_cache_type in QUANTIZED:
+        for what, length in (("keys", traits.key_length), ("values", traits.value_length)):
+            if length is not None and length % QUANTIZED_BLOCK:
+                raise InvalidRequest(
+                    f"A KV cache of type {options.kv_cache_type} needs {what} whose length is a"
+                    f" multiple of {QUANTIZED_BLOCK}, and this model's are {length}:"
+                    " kv_cache_type must be f16, bf16 or f32."
+                )
+    warnings = []
+    layers, has_gpu = options.gpu_layers, any(device != "CPU" for device in devices)
+    if layers and devices and not has_gpu:
+        warnings.append(f"llama.cpp runs on the CPU here: gpu_layers {layers} does nothing")
+    elif layers is not None and traits.layers is not None and layers > traits.layers + 1:
+        warnings.append(f"the model has {traits.layers} layers: gpu_layers {layers} means all")
+    if options.threads is not None and options.threads > cpus:
+        warnings.append(
+            f"{options.threads} threads on {cpus} processors wait for each other: fewer are faster"
+        )
+    return tuple(warnings)

@@ -1,21 +1,44 @@
 """What an engine process takes besides what its engine plans: Python, libraries, the vocabulary.
 
-It stands apart because both the planner (`core.runtime`) and the formula (`core.memory`) need it.
+It stands apart because the planner (`core.runtime`) and the formula (`core.memory`) need it both.
+The figures here are what other machines said; each machine measures its own
+(`core.runtime.calibration`).
 """
 
 from __future__ import annotations
 
-BASE_BYTES = 52 << 20
-"""Python, llama-cpp-python with numpy, and the heap. Measured on Linux x86-64 with the CPU build:
-the peak of the process after a long prompt, less llama.cpp's own plan, was 49 to 57 MiB."""
-PER_TOKEN_BYTES = 160
-"""Per token of the vocabulary; measured in the same way, with 31,616 and 150,616 tokens."""
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from core.schema import Engine
 
 
-def engine_overhead(vocabulary: int) -> int:
-    """Bytes that an engine process takes besides the plan, for a vocabulary of so many tokens.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overhead:
+    """What a process takes besides the plan: so much, and so much for each token it knows."""
 
-    >>> engine_overhead(150_000) >> 20
-    74
-    """
-    return BASE_BYTES + PER_TOKEN_BYTES * vocabulary
+    base_bytes: int
+    per_token_bytes: float
+    measured: bool = False
+    """Whether it was measured on this machine."""
+
+    def of(self, vocabulary: int) -> int:
+        """Bytes for a vocabulary of so many tokens.
+
+        >>> Overhead(base_bytes=1 << 20, per_token_bytes=2.5).of(1000) - (1 << 20)
+        2500
+        """
+        return self.base_bytes + round(self.per_token_bytes * vocabulary)
+
+
+SHIPPED: Mapping[Engine, Overhead] = {
+    # Python, llama-cpp-python with numpy, and the heap. Linux x86-64 with the CPU build: the peak
+    # of the process after a long prompt, less llama.cpp's own plan, was 49 to 57 MiB; the slope
+    # with 31,616 and 150,616 tokens.
+    "llama.cpp": Overhead(base_bytes=52 << 20, per_token_bytes=160),
+    # Python with mlx, mlx-lm and transformers, and what they load to answer: the peak of the
+    # process on Linux x86-64, less what mlx counts itself, was 82 to 92 MiB for models of 3 and 32
+    # MB. Per token 540 bytes and 600 for its merge, with 30,000 and 100,000 tokens.
+    "mlx": Overhead(base_bytes=84 << 20, per_token_bytes=1150),
+}
+"""Until a machine has measured its own."""

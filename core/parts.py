@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core import __version__
+from core.alternatives import Alternatives
 from core.audit import Audit
 from core.budget import Budget
 from core.cache.shelves import Shelves
 from core.catalog import gguf, token
 from core.catalog.hub import Hub
+from core.choices import Choices
 from core.config import Config, Problem
 from core.counting import Counters
 from core.downloads.queue import Downloads
@@ -33,12 +35,15 @@ from core.errors import HubUnavailable, ServerUnavailable
 from core.feed import Feed
 from core.fetching import Fetching
 from core.fitting import Fitting
+from core.forecasting import Forecasts
+from core.ledger import Ledger
 from core.library import Library
-from core.loading import Loading
+from core.loading import Loading, has_ended
 from core.log import Log, LogHandler, now
 from core.memory import probe
 from core.ondemand import OnDemand
 from core.paths import Paths
+from core.planning import Planning
 from core.removal import Removal
 from core.runtime.scheduler import Engines
 from core.schema import (
@@ -147,31 +152,53 @@ class Parts:
         await self.engines.open()
         stack.push_async_callback(self.engines.close)
         self.budget = Budget(feed=self.feed, config_file=self.paths.config_file)
-        self.fitting = Fitting(
-            config=config,
-            budget=self.budget,
-            hub=self.hub,
-            library=self.library,
-            engines=self.engines,
-            memory=probe.system,
-        )
-        self.loading = Loading(
-            library=self.library,
-            engines=self.engines,
-            fitting=self.fitting,
-            audit=self.audit,
-            ask_hub=self.ask_hub,
-            instance_of=self.instance_of,
-            runtimes=lambda: self.feed.state.runtimes,
-            may_unload=config.runtime.when_full == "unload_idle",
-            sample=lambda: self.vitals.sample(),
-        )
+        self.choices = Choices(config, self.store)
+        self.ledger = Ledger(self.store)
+        await self.choices.open()
+        await self.ledger.open()
+        self._make_loading()
         self.on_demand = OnDemand(
             loading=self.loading,
             engines=self.engines,
             instance_of=self.instance_of,
             spawn=self.spawn,
             allowed=config.api.load_on_demand,
+        )
+
+    def _make_loading(self) -> None:
+        config = self.config
+        self.forecasts = Forecasts(
+            hub=self.hub, library=self.library, engines=self.engines, ledger=self.ledger
+        )
+        self.fitting = Fitting(
+            config=config,
+            budget=self.budget,
+            choices=self.choices,
+            forecasts=self.forecasts,
+            engines=self.engines,
+            memory=probe.system,
+        )
+        self.planning = Planning(
+            library=self.library,
+            choices=self.choices,
+            forecasts=self.forecasts,
+            fitting=self.fitting,
+            alternatives=Alternatives(self.library),
+            instances=lambda: tuple(self.feed.state.instances.values()),
+            runtimes=lambda: self.feed.state.runtimes,
+            may_unload=config.runtime.when_full == "unload_idle",
+        )
+        self.loading = Loading(
+            library=self.library,
+            engines=self.engines,
+            planning=self.planning,
+            choices=self.choices,
+            ledger=self.ledger,
+            audit=self.audit,
+            ask_hub=self.ask_hub,
+            instance_of=self.instance_of,
+            version_of=self._version_of,
+            sample=lambda: self.vitals.sample(),
         )
 
     def _make_downloads(self) -> None:
@@ -252,9 +279,14 @@ class Parts:
             disk_floor_bytes=self.config.downloads.disk_floor_bytes,
             memory_budget_bytes=self.config.runtime.memory_budget_bytes,
             context_length=self.config.runtime.context_length,
+            context_fit=self.config.runtime.context_fit,
             idle_ttl_s=self.config.runtime.idle_ttl_s,
             when_full=self.config.runtime.when_full,
         )
+
+    def _version_of(self, engine: str) -> str | None:
+        """The version of an engine, as it was probed."""
+        return next((r.version for r in self.feed.state.runtimes if r.name == engine), None)
 
     async def _probe_engines(self) -> None:
         runtimes = await self.engines.probe()
@@ -264,6 +296,8 @@ class Parts:
     # What changes State: called by the parts
 
     def _instance_changed(self, instance: Instance) -> None:
+        if has_ended(instance):
+            self.spawn(self.loading.ended(instance))
         if instance.state is InstanceState.STOPPED:
             self.feed.commit(InstanceRemoved, id=instance.id)
             return
@@ -271,6 +305,7 @@ class Parts:
         self.feed.commit(InstanceChanged, instance=instance)
         was_starting = before is not None and before.state is InstanceState.STARTING
         if was_starting and instance.state is InstanceState.READY:
+            self.spawn(self.loading.ready(instance))
             self.spawn(self.engines.sample())  # whoever loaded it wants to see what it takes
 
     def _download_changed(self, job: Download) -> None:

@@ -21,9 +21,9 @@ from core.paths import make_private
 
 T = TypeVar("T")
 
-Table = Literal["models", "jobs", "measurements", "tokens"]
-"""Tables of documents: entries that a person or the Hub added, the journal, the memory ledger, who may
-use the API."""
+Table = Literal["models", "jobs", "measurements", "tokens", "options", "calibrations"]
+"""Tables of documents: entries that a person or the Hub added, the journal, the memory ledger, who
+may use the API, how each model was last loaded, what engines take besides their models."""
 
 SCHEMA = (
     """
@@ -37,6 +37,12 @@ SCHEMA = (
     """,
     """
     CREATE TABLE tokens (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE options
+        (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    CREATE TABLE calibrations
+        (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     """,
 )
 """One script per version of the schema; `PRAGMA user_version` counts those that ran."""
@@ -121,6 +127,13 @@ class Store:
             f"SELECT body FROM {table} ORDER BY position, rowid"  # noqa: S608 (Table is closed)
         )
         return [body for (body,) in rows if isinstance(body, bytes)]
+
+    async def keyed(self, table: Table) -> list[tuple[str, bytes]]:
+        """All documents of a table with their keys, by position and then by age."""
+        rows = await self._execute(
+            f"SELECT id, body FROM {table} ORDER BY position, rowid"  # noqa: S608 (Table is closed)
+        )
+        return [(str(key), body) for key, body in rows if isinstance(body, bytes)]
 
     async def installation_id(self) -> str:
         """A UUID of this installation, made the first time it is asked for."""

@@ -72,7 +72,12 @@ class Vitals:
         await self._sample_engines()
         if memory.available_bytes is not None:
             instances = self._feed.state.instances.values()
-            held = sum(i.measured_bytes or 0 for i in instances if i.state.live)
+            # Pages of files that models map are available as the system has it, and held as well.
+            held = sum(
+                max(0, (i.measured_bytes or 0) - (i.mapped_bytes or 0))
+                for i in instances
+                if i.state.live
+            )
             budget = max(0, memory.available_bytes + held - self._reserve_bytes)
             memory = replace(memory, budget_bytes=budget)
         limit = self._feed.state.settings.memory_budget_bytes

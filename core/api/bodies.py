@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -10,18 +10,23 @@ from msgspec import UNSET, UnsetType
 
 from core.config import ContextLength, Count
 from core.errors import InvalidRequest
+from core.options import NAMES
 from core.schedule import Rate, Window
 from core.schema import (
     AuditEntry,
     CacheSelection,
     Disk,
     Download,
+    Engine,
     Fit,
     Host,
     Instance,
     KvCacheType,
     LoadOptions,
+    LoadRecord,
+    LoadWish,
     LogLine,
+    Lora,
     Memory,
     Model,
     QueueMove,
@@ -50,28 +55,56 @@ class StateDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadBody:
-    """How to load a model: `LoadOptions` with their limits, and two words on the action itself."""
+    """How to load a model: `LoadOptions` with their limits, and some words on the action itself.
+
+    What is left out is as the last time, else as the configuration has it.
+    """
 
     context_length: ContextLength | None = None
+    context_fit: bool | None = None
+    """Take the largest context that fits, up to `context_length`, else to what the model knows."""
+    engine: Engine | None = None
     gpu_layers: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] | None = None
     kv_cache_type: KvCacheType | None = None
     flash_attention: bool | None = None
-    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
-    batch_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] | None = None
+    threads: Annotated[int, msgspec.Meta(ge=1, le=512)] | None = None
+    batch_size: Annotated[int, msgspec.Meta(ge=16, le=16_384)] | None = None
     mmap: bool | None = None
     mlock: bool | None = None
     embedding: bool | None = None
-    idle_ttl_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
+    loras: Annotated[tuple[Lora, ...], msgspec.Meta(max_length=16)] | None = None
+    draft_model: str | None = None
+    draft_tokens: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
+    idle_ttl_s: Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)] | None = None
+    """0 keeps it until it is unloaded."""
     pinned: bool | None = None
+    """Never unloaded by itself, neither to make room nor for being idle."""
+    fresh: bool = False
+    """Not as the last time: only what the configuration says, and these options."""
+    make_room: bool | None = None
+    """Unload idle models where there is no room, or do not; null is as the configuration says."""
     force: bool = False
     """Load even where it is not expected to fit."""
     wait: bool = False
     """Answer when it is ready, instead of when it is accepted."""
 
-    def options(self) -> LoadOptions:
-        """The options alone."""
-        given = asdict(self)
-        return LoadOptions(**{k: v for k, v in given.items() if k not in ("force", "wait")})
+    def wish(self) -> LoadWish:
+        """What is asked of the load."""
+        given = {name: getattr(self, name) for name in NAMES}
+        return LoadWish(
+            options=LoadOptions(**given),
+            fresh=self.fresh,
+            make_room=self.make_room,
+            force=self.force,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loads:
+    """Earlier loads."""
+
+    loads: list[LoadRecord]
+    """Newest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from core.api.bodies import (
     LimitBody,
     Lines,
     LoadBody,
+    Loads,
     MoveBody,
     Receipts,
     SelectionBody,
@@ -43,6 +44,7 @@ from core.schema import (
     Download,
     Fit,
     Instance,
+    LoadPlan,
     Model,
     ModelSeed,
     Repository,
@@ -293,8 +295,18 @@ async def load(deck: Deck, request: Request) -> Response:
     """Load a model into memory."""
     body = request.parse(LoadBody)
     act = deck.loaded if body.wait else deck.load
-    ref = request.params["model"]
-    return json_response(await act(ref, body.options(), request.origin, force=body.force))
+    return json_response(await act(request.params["model"], body.wish(), request.origin))
+
+
+async def plan_load(deck: Deck, request: Request) -> Response:
+    """What loading would do now; nothing is changed."""
+    body = request.parse(LoadBody)
+    return json_response(await deck.plan_load(request.params["model"], body.wish()))
+
+
+def get_loads(deck: Deck, request: Request) -> Response:
+    """What earlier loads were forecast to take and what they took."""
+    return json_response(Loads(loads=deck.loads(_limit(request, 200))))
 
 
 async def change_instance(deck: Deck, request: Request) -> Response:
@@ -392,6 +404,10 @@ ROUTES: tuple[Route, ...] = (
            answer=Fits, query=(_CONTEXT,)),
     _route("POST", "models/{model}/download", download, "Fetch a model's files", answer=Accepted),
     _route("POST", "models/{model}/load", load, "Load a model", body=LoadBody, answer=Instance),
+    _route("POST", "models/{model}/load/plan", plan_load, "What loading a model would do",
+           body=LoadBody, answer=LoadPlan),
+    _route("GET", "loads", get_loads, "What earlier loads took", answer=Loads, query=(_LIMIT,),
+           tag="instances"),
     _route("GET", "search", search, "Search the Hub", answer=SearchResult, tag="hub",
            query=(Query(name="query", type=str, description="Words."), _LIMIT)),
     _route("GET", "repositories/{repo}", get_repository, "What a repository holds", tag="hub",

@@ -30,7 +30,7 @@ from core.api.wire import (
     no_content,
 )
 from core.errors import Busy, Conflict, NotDownloaded, NotFound
-from core.schema import CacheSelection, Download, Instance, InstanceState, LoadOptions, Model
+from core.schema import CacheSelection, Download, Instance, InstanceState, LoadWish, Model
 from core.state import State
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ async def load(deck: Deck, request: Request) -> Response:
         raise NotDownloaded(f"{model.name} is not downloaded.", "Download it first.")
     try:
         async with asyncio.timeout(LOAD_WAIT_S):
-            await deck.loaded(model.id, LoadOptions(), request.origin)
+            await deck.loaded(model.id, LoadWish(), request.origin)
     except TimeoutError:
         raise Busy(
             f"{model.name} is still loading after {LOAD_WAIT_S:.0f} s.",

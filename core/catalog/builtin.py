@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
 import msgspec
 
 from core.catalog.variants import canonical, mlx_quantization, quantization
-from core.schema import Model, model_id
+from core.schema import LoadOptions, Model, model_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,8 @@ class Row:
     """How access to the original is granted; None where it is open or not known."""
     unverified: tuple[str, ...] = ()
     """Fields that were inferred."""
+    load: LoadOptions = field(default_factory=LoadOptions)
+    """How it is best loaded, where that differs from other models."""
 
 
 def rows() -> tuple[Row, ...]:
@@ -76,6 +78,22 @@ def rows() -> tuple[Row, ...]:
 def load() -> tuple[Model, ...]:
     """The catalog as models, in its own order: of each first the GGUF, then the MLX version."""
     return tuple(model for row in rows() for model in _models(row))
+
+
+def load_options() -> dict[str, LoadOptions]:
+    """How models of the catalog are best loaded, by id; a model for embeddings is loaded for them.
+
+    Models that need nothing special are left out.
+    """
+    found = {}
+    for row in rows():
+        for model in _models(row):
+            options = row.load
+            if "embedding" in row.usage and model.format == "gguf":  # mlx-lm makes none
+                options = replace(options, embedding=True)
+            if options != LoadOptions():
+                found[model.id] = options
+    return found
 
 
 def _models(row: Row) -> list[Model]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from core.overhead import engine_overhead
+from core.overhead import SHIPPED, Overhead
 from core.safetensors import Config
 from core.schema import Fit, Forecast, LoadOptions, Verdict
 
@@ -18,12 +18,6 @@ BATCH = 512
 """Tokens evaluated at once, unless the options say."""
 DEFAULT_CONTEXT = 8192
 """Tokens, where neither the options nor the model name a length."""
-MLX_BASE_BYTES = 84 << 20
-"""Python with mlx, mlx-lm and transformers, and what they load to answer: the peak of the process
-on Linux x86-64, less what mlx counts itself, was 82 to 92 MiB for models of 3 and 32 MB."""
-MLX_PER_TOKEN_BYTES = 1150
-"""Per token of the vocabulary, in the tokenizer: 540 bytes and 600 for its merge, measured with
-30,000 and 100,000 tokens."""
 MLX_STEP = 512
 """Tokens of a prompt that our MLX engine reads at once, unless the options say."""
 
@@ -100,7 +94,12 @@ def compute_bytes(width: int, feed_forward: int, context: int, batch: int = BATC
     return batch * (4 * (4 * width + 3 * feed_forward) + 2 * context)
 
 
-def from_header(header: Shape, options: LoadOptions, size_bytes: int) -> Forecast:
+def from_header(
+    header: Shape,
+    options: LoadOptions,
+    size_bytes: int,
+    overhead: Overhead = SHIPPED["llama.cpp"],
+) -> Forecast:
     """A forecast from a GGUF header and the size of the model's files, which is almost all weights.
 
     What the header does not tell counts as nothing, so the forecast is then too small.
@@ -119,7 +118,7 @@ def from_header(header: Shape, options: LoadOptions, size_bytes: int) -> Forecas
     width = header.embedding_length or 0
     wide = header.number("feed_forward_length") or 4 * width
     compute = compute_bytes(width, wide, context, min(context, options.batch_size or BATCH))
-    return _estimate(size_bytes, kv, compute, engine_overhead(header.vocab_size or 0))
+    return _estimate(size_bytes, kv, compute, overhead.of(header.vocab_size or 0))
 
 
 _WITHOUT_CACHE = ("linear", "recurrent", "mamba", "conv")
@@ -169,7 +168,12 @@ def mlx_compute_bytes(config: Config, context: int, step: int = MLX_STEP) -> int
     return min(step, context) * config.value_bytes * (17 * width + 3 * wide + scores)
 
 
-def from_config(config: Config, weights_bytes: int, options: LoadOptions) -> Forecast:
+def from_config(
+    config: Config,
+    weights_bytes: int,
+    options: LoadOptions,
+    overhead: Overhead = SHIPPED["mlx"],
+) -> Forecast:
     """A forecast of an MLX model: mlx reads all weights into memory of its own."""
     trained = config.context_length or DEFAULT_CONTEXT
     context = options.context_length or min(DEFAULT_CONTEXT, trained)
@@ -177,13 +181,23 @@ def from_config(config: Config, weights_bytes: int, options: LoadOptions) -> For
         weights_bytes,
         mlx_kv_bytes(config, context, options.kv_cache_type),
         mlx_compute_bytes(config, context, options.batch_size or MLX_STEP),
-        MLX_BASE_BYTES + MLX_PER_TOKEN_BYTES * (config.vocab_size or 0),
+        overhead.of(config.vocab_size or 0),
     )
 
 
-def from_size(size_bytes: int) -> Forecast:
-    """A forecast from the size of the weights alone: an MLX model whose files were not read."""
-    return _estimate(size_bytes, 0, 0, MLX_BASE_BYTES)
+def from_size(size_bytes: int, overhead: Overhead = SHIPPED["mlx"]) -> Forecast:
+    """A forecast from the size of the weights alone: a model whose files were not read."""
+    return _estimate(size_bytes, 0, 0, overhead.base_bytes)
+
+
+def together(model: Forecast, draft: Forecast) -> Forecast:
+    """A model and the one that guesses ahead for it, in one process."""
+    return _estimate(
+        model.weights_bytes + draft.weights_bytes,
+        model.kv_bytes + draft.kv_bytes,
+        model.compute_bytes + draft.compute_bytes,
+        model.overhead_bytes,
+    )
 
 
 def _estimate(weights: int, kv: int, compute: int, besides: int) -> Forecast:

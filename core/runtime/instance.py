@@ -71,12 +71,14 @@ class Supervisor:
         path: str,
         settings: Settings,
         *,
+        draft: str | None = None,
         measure: Measure,
         on_change: Callable[[Instance], None],
         on_log: Callable[[str, LogLevel, str], None],
     ) -> None:
         self.record = record
         self._path = path
+        self._draft = draft
         self._settings = settings
         self._measure = measure
         self._on_change = on_change
@@ -278,6 +280,7 @@ class Supervisor:
                 path=self._path,
                 options=self.record.options,
                 default_context=self._settings.context_length,
+                draft=self._draft,
             )
         )
         while True:

@@ -105,6 +105,8 @@ class Planned(Report, tag="planned", frozen=True, kw_only=True):
     compute_bytes: int
     context_length: int
     vocabulary: int
+    gpu_bytes: int = 0
+    """Of all of it, what goes into GPUs with memory of their own."""
 
 
 class Text(Report, tag="text", frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import EngineFailed, ShuttingDown, StorageFailed, from_info
-from core.overhead import engine_overhead
+from core.overhead import SHIPPED
 from core.runtime.messages import Failed, Hello, Plan, Planned
 from core.runtime.process import EngineProcess, LogLevel
 from core.schema import Forecast, LoadOptions
@@ -55,6 +55,8 @@ class Planner:
         self._last_id = 0
         self._idle: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[bool]] = set()
+        self.overhead = SHIPPED["llama.cpp"]
+        """What the process takes besides the plan."""
 
     async def close(self) -> None:
         """End the child."""
@@ -70,10 +72,16 @@ class Planner:
         async with self._child() as process:
             return process.hello
 
-    async def plan(self, source: Source, options: LoadOptions, default_context: int) -> Forecast:
+    async def plan(
+        self,
+        source: Source,
+        options: LoadOptions,
+        default_context: int,
+        draft: str | None = None,
+    ) -> Forecast:
         """Plan a load. Raises EngineMissing, or EngineFailed with the engine's last log lines."""
         if isinstance(source, Path):
-            return await self._plan(str(source), options, default_context)
+            return await self._plan(str(source), options, default_context, draft)
         try:
             folder = await asyncio.to_thread(_make_sparse, source)
         except OSError as error:
@@ -81,17 +89,24 @@ class Planner:
                 f"No file could be made to plan with: {error}.", "Check the temporary folder."
             ) from error
         try:
-            return await self._plan(
-                str(_part(Path(folder.name), 0, len(source))), options, default_context
-            )
+            path = str(_part(Path(folder.name), 0, len(source)))
+            return await self._plan(path, options, default_context, draft)
         finally:
             await asyncio.to_thread(folder.cleanup)
 
-    async def _plan(self, path: str, options: LoadOptions, default_context: int) -> Forecast:
+    async def _plan(
+        self, path: str, options: LoadOptions, default_context: int, draft: str | None
+    ) -> Forecast:
         async with self._child() as process:
             self._last_id += 1
             process.send(
-                Plan(id=self._last_id, path=path, options=options, default_context=default_context)
+                Plan(
+                    id=self._last_id,
+                    path=path,
+                    options=options,
+                    default_context=default_context,
+                    draft=draft,
+                )
             )
             try:
                 async with asyncio.timeout(PLAN_S):
@@ -105,7 +120,7 @@ class Planner:
         if isinstance(report, Failed):
             raise from_info(report.error)
         assert isinstance(report, Planned), report
-        return _forecast(report, engine_overhead(report.vocabulary))
+        return _forecast(report, self.overhead.of(report.vocabulary))
 
     @asynccontextmanager
     async def _child(self) -> AsyncIterator[EngineProcess]:
@@ -154,6 +169,7 @@ def _forecast(planned: Planned, overhead_bytes: int) -> Forecast:
         compute_bytes=planned.compute_bytes,
         overhead_bytes=overhead_bytes,
         exact=True,
+        gpu_bytes=planned.gpu_bytes,
     )
 
 

@@ -6,14 +6,33 @@ import asyncio
 import platform
 import sys
 
-from core.errors import EngineFailed, EngineMissing
+from core.errors import EngineFailed, EngineMissing, InvalidRequest
 from core.runtime.planner import Planner
 from core.runtime.platforms import mlx_remedy
 from core.runtime.process import EngineProcess
 from core.schema import Engine, Format, Runtime
 
 FOR_FORMAT: dict[Format, Engine] = {"gguf": "llama.cpp", "mlx": "mlx"}
-"""The engine that loads each format."""
+"""The engine that loads each format, unless another one is asked for."""
+READS: dict[Engine, tuple[Format, ...]] = {"llama.cpp": ("gguf",), "mlx": ("mlx",)}
+"""The formats that each engine reads."""
+
+
+def choose(format: Format, wanted: Engine | None = None) -> Engine:
+    """The engine that loads a format: the one that is wanted, where it can.
+
+    Raises InvalidRequest naming those that can.
+
+    >>> choose("gguf")
+    'llama.cpp'
+    """
+    if wanted is None or format in READS[wanted]:
+        return wanted or FOR_FORMAT[format]
+    able = " or ".join(engine for engine, formats in READS.items() if format in formats)
+    raise InvalidRequest(
+        f"{wanted} does not read {format} models: engine must be {able}.",
+        "Leave the engine out, or take a version of the model in another format.",
+    )
 
 
 async def probe(planner: Planner) -> tuple[Runtime, ...]:
@@ -25,12 +44,12 @@ async def _llama(planner: Planner) -> Runtime:
     try:
         hello = await planner.hello()
     except (EngineMissing, EngineFailed) as error:
-        return Runtime(name="llama.cpp", why_not=str(error), formats=("gguf",))
+        return Runtime(name="llama.cpp", why_not=str(error), formats=READS["llama.cpp"])
     return Runtime(
         name="llama.cpp",
         version=hello.version,
         available=True,
-        formats=("gguf",),
+        formats=READS["llama.cpp"],
         devices=hello.devices,
     )
 
@@ -43,14 +62,14 @@ async def _mlx() -> Runtime:
             raise EngineMissing("MLX is not installed.", remedy)
         process = await EngineProcess.start("mlx", lambda _level, _text: None)
     except (EngineMissing, EngineFailed) as error:
-        return Runtime(name="mlx", version=version, why_not=str(error), formats=("mlx",))
+        return Runtime(name="mlx", version=version, why_not=str(error), formats=READS["mlx"])
     hello = process.hello
     await process.end()
     return Runtime(
         name="mlx",
         version=hello.version,
         available=True,
-        formats=("mlx",),
+        formats=READS["mlx"],
         devices=hello.devices,
     )
 

@@ -18,6 +18,7 @@ from typing import Any, cast
 from core import options as load_options
 from core.config import Runtime as Settings
 from core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
+from core.overhead import Overhead
 from core.runtime import registry
 from core.runtime.answer import Answer, Embedding
 from core.runtime.instance import Supervisor
@@ -81,6 +82,10 @@ class Engines:
         if self._owners:
             await asyncio.wait(self._owners)
 
+    def set_overhead(self, overhead: Overhead) -> None:
+        """Say what a llama.cpp process of this machine takes besides the plan."""
+        self._planner.overhead = overhead
+
     @property
     def instances(self) -> Mapping[str, Instance]:
         """All instances that are loading, loaded, or failed and not removed, oldest first."""
@@ -94,28 +99,43 @@ class Engines:
         """The engines of this machine, and why one cannot be used."""
         return await registry.probe(self._planner)
 
-    async def plan(self, source: Source, options: LoadOptions) -> Forecast:
-        """What a load would take, asked of llama.cpp itself.
+    async def plan(
+        self, source: Source, options: LoadOptions, draft: str | None = None
+    ) -> Forecast:
+        """What a load would take, asked of llama.cpp itself; `draft` is the path of a draft model.
 
         Raises InvalidRequest for impossible options, EngineMissing, or EngineFailed with the last
         lines of the engine's log.
         """
         load_options.check(options)
         self._refuse_when_closing()
-        return await self._planner.plan(source, options, self._settings.context_length)
+        return await self._planner.plan(source, options, self._settings.context_length, draft)
 
     # Instances
 
     async def load(
-        self, model: Model, options: LoadOptions, forecast: Forecast | None = None
+        self,
+        model: Model,
+        options: LoadOptions,
+        forecast: Forecast | None = None,
+        *,
+        draft: str | None = None,
+        warnings: tuple[str, ...] = (),
     ) -> Instance:
         """Begin to load a model; `ready` waits for it. A model that is loaded is not loaded again.
+
+        Args:
+            model: Which; it must be downloaded.
+            options: How, in full.
+            forecast: What it is expected to take, for the record.
+            draft: Where the model lies that `options.draft_model` names.
+            warnings: What a person should know of how it is loaded; goes into its log too.
 
         Raises InvalidRequest, NotDownloaded, EngineMissing or ShuttingDown.
         """
         load_options.check(options)
         self._refuse_when_closing()
-        engine = registry.FOR_FORMAT[model.format]
+        engine = registry.choose(model.format, options.engine)
         if model.path is None:
             raise NotDownloaded(f"{model.unique} is not on this machine.", "Download it first.")
         same = [s for s in self._supervisors.values() if s.record.model_id == model.id]
@@ -134,15 +154,19 @@ class Engines:
             stage="starting engine",
             forecast=forecast,
             options=options,
+            warnings=warnings,
             started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         )
-        return self._start(record, model.path)
+        for warning in warnings:
+            self._on_log(f"engine:{record.id}", "warning", warning)
+        return self._start(record, model.path, draft)
 
-    def _start(self, record: Instance, path: str) -> Instance:
+    def _start(self, record: Instance, path: str, draft: str | None) -> Instance:
         supervisor = Supervisor(
             record,
             path,
             self._settings,
+            draft=draft,
             measure=self._measure,
             on_change=self._changed,
             on_log=self._on_log,

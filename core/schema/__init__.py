@@ -38,8 +38,8 @@ from core.schema.generation import (
     ToolCall,
 )
 from core.schema.loading import (
-    Alternative,
     Eviction,
+    LoadAlternative,
     LoadPlan,
     LoadRecord,
     LoadVerdict,
@@ -99,7 +99,6 @@ __all__ = [
     "MODEL_NAMESPACE",
     "TOKEN_PREFIX",
     "TOKEN_SECRET",
-    "Alternative",
     "AuditEntry",
     "CacheListing",
     "CacheRepository",
@@ -130,6 +129,7 @@ __all__ = [
     "InstanceState",
     "KeptItem",
     "KvCacheType",
+    "LoadAlternative",
     "LoadOptions",
     "LoadPlan",
     "LoadRecord",

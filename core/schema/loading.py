@@ -10,12 +10,28 @@ from core.schema.memory import Forecast
 from core.schema.models import Engine
 from core.schema.runtime import LoadOptions
 
-OptionOrigin = Literal["default", "catalog", "config", "last use", "request", "fit"]
+OptionOrigin = Literal[
+    "default", "catalog", "config", "model config", "last use", "request", "fit", "model"
+]
 """Who said what an option is, each outranking the one before it: modeldeck, the built-in catalog,
-the configuration, the last use of this model, whoever asks; `fit` is a context that was chosen for
-what is free."""
+the configuration for all models and for this one, the last use of this model, whoever asks. A
+context length may come from `fit`, chosen for what is free, or from `model`, all that it was
+trained for."""
 
 LoadVerdict = Literal["fits", "fits after unloading", "too large", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadWish:
+    """What somebody asks of a load, besides the model."""
+
+    options: LoadOptions = field(default_factory=LoadOptions)
+    fresh: bool = False
+    """Not as the last time: only what the configuration says, and these options."""
+    make_room: bool | None = None
+    """Whether idle models may be unloaded for it; None is as the configuration says."""
+    force: bool = False
+    """Load it anyway: nothing is refused for memory, and nothing unloaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +47,7 @@ class Eviction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alternative:
+class LoadAlternative:
     """A way to load this model, or one like it, that has room now."""
 
     what: str
@@ -71,7 +87,7 @@ class LoadPlan:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What was decided and why, such as a context length that was chosen for what is free."""
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: tuple[LoadAlternative, ...] = ()
     """What would have room, where this has not."""
     refusal: ErrorInfo | None = None
     """Why the load is refused, with the numbers and what to try; None where it is not."""

@@ -106,6 +106,9 @@ class Settings:
     memory_budget_bytes: int | None = None
     """What a person lets models take together; None for what the machine has."""
     context_length: int = 8192
+    """The longest that is taken where nobody names one."""
+    context_fit: bool = True
+    """Whether less is taken where it does not fit."""
     idle_ttl_s: float = 0
     when_full: Literal["refuse", "unload_idle"] = "refuse"
 

@@ -15,7 +15,7 @@ from core.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, model
 from core.errors import Conflict
 from core.ondemand import OnDemand
-from core.schema import Instance, InstanceState, LoadOptions, Model, UnloadReceipt
+from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model, UnloadReceipt
 
 S = InstanceState
 
@@ -26,9 +26,14 @@ class Loads:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.models: dict[str, Model] = {}
+        self.noted: asyncio.Event | None = None
 
-    async def load(self, ref: str, options: LoadOptions, origin: str) -> Instance:
-        return await self.bench.engines.load(self.models[ref], options)
+    async def load(self, ref: str, wish: LoadWish, origin: str, *, remember: bool) -> Instance:
+        assert not remember  # what a request needs is no choice for the next time
+        instance = await self.bench.engines.load(self.models[ref], wish.options)
+        if self.noted is not None:
+            await self.noted.wait()
+        return instance
 
     async def unload(self, instance_id: str, origin: str) -> UnloadReceipt:
         return await self.bench.engines.unload(instance_id)
@@ -115,7 +120,8 @@ async def test_a_load_is_called_off_when_the_last_who_waits_goes_away(
     assert instance.pid is not None
     waiting[0].cancel()
     await asyncio.wait([waiting[0]])
-    assert not world.tasks
+    await asyncio.gather(*world.tasks)
+    assert bench.last(instance).state is S.STARTING
     waiting[1].cancel()
     await bench.until(instance, lambda i: i.state is S.STOPPING)
     os.kill(instance.pid, signal.SIGCONT)
@@ -133,9 +139,21 @@ async def test_a_load_that_somebody_asked_for_goes_on(bench: Bench, tiny: Path) 
     world.on_demand.keep(instance.id)
     waiting.cancel()
     await asyncio.wait([waiting])
-    assert not world.tasks
+    await asyncio.gather(*world.tasks)
     os.kill(instance.pid, signal.SIGCONT)
     await bench.until(instance, lambda i: i.state is S.READY)
+
+
+async def test_a_load_is_called_off_also_while_it_is_being_noted(bench: Bench, tiny: Path) -> None:
+    world = World(bench)
+    world.loads.noted = asyncio.Event()  # as by an audit trail that takes its time
+    waiting = asyncio.create_task(world.use(tiny))
+    instance = await held(world, tiny)
+    assert instance.pid is not None
+    waiting.cancel()
+    await bench.until(instance, lambda i: i.state is S.STOPPING)
+    os.kill(instance.pid, signal.SIGCONT)
+    await bench.until(instance, lambda i: i.state is S.STOPPED)
 
 
 async def test_where_it_is_not_allowed_only_what_is_loaded_is_used(

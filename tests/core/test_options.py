@@ -5,8 +5,8 @@ import pytest
 
 from core import options
 from core.errors import InvalidRequest
-from core.options import check, from_table, resolve, to_remember
-from core.schema import LoadOptions, Lora, OptionOrigin
+from core.options import Traits, check, from_table, resolve, suit, to_remember
+from core.schema import Engine, KvCacheType, LoadOptions, Lora, OptionOrigin
 
 
 def layer(origin: OptionOrigin, **given: Any) -> tuple[OptionOrigin, LoadOptions]:
@@ -137,3 +137,47 @@ def test_the_worked_example_holds() -> None:
     result = doctest.testmod(options)
     assert result.attempted
     assert not result.failed
+
+
+TRAITS = Traits(context_length=2048, layers=28, key_length=64, value_length=64)
+
+
+@pytest.mark.parametrize(
+    ("options", "engine", "devices", "words"),
+    [
+        ({}, "llama.cpp", ("CPU",), []),
+        ({"context_length": 2048, "gpu_layers": 0}, "llama.cpp", ("CPU",), []),
+        ({"context_length": 4096}, "llama.cpp", ("CPU",), ["4096 is above the 2048"]),
+        ({"context_length": 4096, "mmap": True}, "mlx", (), ["4096 is above", "no option mmap"]),
+        ({"gpu_layers": -1}, "llama.cpp", ("CPU",), ["gpu_layers -1 does nothing"]),
+        ({"gpu_layers": 99}, "llama.cpp", ("CPU", "GPU"), ["28 layers: gpu_layers 99"]),
+        ({"gpu_layers": 29}, "llama.cpp", ("CPU", "GPU"), []),
+        ({"gpu_layers": -1}, "llama.cpp", (), []),
+        ({"threads": 64}, "llama.cpp", ("CPU",), ["64 threads on 8 processors"]),
+    ],
+)
+def test_what_a_person_should_know_is_told(
+    options: dict[str, Any], engine: Engine, devices: tuple[str, ...], words: list[str]
+) -> None:
+    found = suit(LoadOptions(**options), TRAITS, engine, devices, 8)
+    assert len(found) == len(words)
+    for warning, part in zip(found, words, strict=True):
+        assert part in warning
+    assert suit(LoadOptions(), Traits(), engine, devices, 8) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "engine", "key", "says"),
+    [
+        ("q5_1", "mlx", 64, "must be f16, bf16, q8_0, q4_0"),
+        ("q8_0", "llama.cpp", 80, "keys whose length is a multiple of 32, and this model's are 80"),
+    ],
+)
+def test_what_the_model_cannot_have_is_refused_with_what_it_can(
+    kind: KvCacheType, engine: Engine, key: int, says: str
+) -> None:
+    options = LoadOptions(kv_cache_type=kind)
+    with pytest.raises(InvalidRequest) as caught:
+        suit(options, Traits(key_length=key), engine, (), 8)
+    assert says in str(caught.value)
+    assert suit(options, Traits(key_length=96), "llama.cpp", (), 8) == ()

@@ -345,12 +345,14 @@ class Llama:
             if draft is not None and not embedding:
                 models.append(self._open_draft(draft, model, parameters, options, length)[0])
             sizes = buffers(self._log.lines)
+            weights = sum(self._c.llama_model_size(m) for m in models)
             return Planned(
-                weights_bytes=sum(self._c.llama_model_size(m) for m in models)
+                weights_bytes=weights
                 + sum(adapter_bytes(lora.path) for lora in options.loras or ()),
                 kv_bytes=sizes.kv_bytes,
                 compute_bytes=sizes.compute_bytes + sizes.output_bytes,
                 context_length=length,
+                gpu_bytes=sizes.gpu_bytes + round(sizes.offloaded * (weights + sizes.kv_bytes)),
                 vocabulary=sum(
                     self._c.llama_vocab_n_tokens(self._c.llama_model_get_vocab(m)) for m in models
                 ),

@@ -76,12 +76,22 @@ class Buffers:
     kv_bytes: int
     compute_bytes: int
     output_bytes: int
+    gpu_bytes: int = 0
+    """Of all buffers, the model's too, those that are in GPUs with memory of their own. A plan
+    tells only of compute buffers: the others are not made."""
+    offloaded: float = 0.0
+    """The fraction of the layers whose weights and cache are in such GPUs."""
 
 
 _MIB = 1 << 20
 _KV = re.compile(r"^llama_(?:kv_cache|memory_recurrent)\w*: +size = +([\d.]+) MiB")
 _COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
 _OUTPUT = re.compile(r"output buffer size = +([\d.]+) MiB")
+_GPU = re.compile(
+    # Not the processor's, nor memory of the machine that a GPU reads, nor Apple's, which is both.
+    r": +(?!CPU|BLAS|Metal|MTL|\S+_Host)\S+ +(?:model|KV|RS|compute|output) buffer size"
+    r" = +([\d.]+) MiB"
+)
 
 
 def buffers(lines: Sequence[tuple[Level, str]]) -> Buffers:
@@ -95,7 +105,20 @@ def buffers(lines: Sequence[tuple[Level, str]]) -> Buffers:
         found = (pattern.search(text) for _, text in lines)
         return round(sum(float(match[1]) for match in found if match) * _MIB)
 
-    return Buffers(kv_bytes=total(_KV), compute_bytes=total(_COMPUTE), output_bytes=total(_OUTPUT))
+    return Buffers(
+        kv_bytes=total(_KV),
+        compute_bytes=total(_COMPUTE),
+        output_bytes=total(_OUTPUT),
+        gpu_bytes=total(_GPU),
+        offloaded=_offloaded([text for _, text in lines]),
+    )
+
+
+def _offloaded(lines: Sequence[str]) -> float:
+    if not any(_GPU.search(line) for line in lines):
+        return 0.0
+    found = (re.search(r"offloaded (\d+)/(\d+) layers to GPU", line) for line in lines)
+    return next((int(match[1]) / max(1, int(match[2])) for match in found if match), 0.0)
 
 
 def reason(lines: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from core.api.bodies import LoadBody
 from core.api.native import Frames
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
-from core.schema import Disk, Host, LoadOptions
+from core.schema import Disk, Host, LoadOptions, LoadWish
 from core.state import DiskChanged, State, item_from_frame
 
 TINY = "deck/tiny-GGUF:Q8_0"
@@ -264,8 +264,9 @@ async def test_stop_is_answered_and_then_done(ask: Ask, core: CoreProcess) -> No
 
 def test_a_load_s_body_has_every_option_and_no_other_name_for_it() -> None:
     options = set(LoadOptions.__dataclass_fields__)
-    assert set(LoadBody.__dataclass_fields__) == options | {"force", "wait"}
-    assert LoadBody(threads=3, force=True).options() == LoadOptions(threads=3)
+    assert set(LoadBody.__dataclass_fields__) == options | {"force", "fresh", "make_room", "wait"}
+    wish = LoadWish(options=LoadOptions(threads=3), force=True)
+    assert LoadBody(threads=3, force=True).wish() == wish
 
 
 def test_a_frame_is_encoded_once_however_many_follow() -> None:

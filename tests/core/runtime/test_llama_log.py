@@ -11,6 +11,10 @@ LOADED: list[tuple[Level, str]] = [
     ("debug", "llama_kv_cache_iswa: size =    1.00 MiB (  512 cells,   2 layers)"),
     ("debug", "sched_reserve:        CPU compute buffer size =     8.25 MiB"),
     ("debug", "sched_reserve:      CUDA0 compute buffer size =     1.75 MiB"),
+    ("debug", "load_tensors:        CUDA0 model buffer size =     4.00 MiB"),
+    ("debug", "llama_kv_cache:    Vulkan1 KV buffer size =     0.25 MiB"),
+    ("debug", "sched_reserve:  CUDA_Host compute buffer size =     0.00 MiB"),
+    ("debug", "load_tensors: Metal_Mapped model buffer size =     9.00 MiB"),
 ]
 
 
@@ -21,6 +25,10 @@ def test_sizes_are_summed_over_caches_and_devices() -> None:
         10 << 20,
         1 << 19,
     )
+    assert found.gpu_bytes == 6 << 20, "of those with memory of their own"
+    told: tuple[Level, str] = ("debug", "load_tensors: offloaded 20/40 layers to GPU")
+    assert (found.offloaded, buffers([*LOADED, told]).offloaded) == (0.0, 0.5)
+    assert buffers([told]).offloaded == 0.0, "Apple's GPU has no memory of its own"
 
 
 @pytest.mark.parametrize(

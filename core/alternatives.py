@@ -1,0 +1,173 @@
+"""What would have room where a load has not: less context, a smaller cache, a smaller variant."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Literal
+
+from core.errors import DeckError
+from core.fitting import gib
+from core.library import Library
+from core.schema import Eviction, Forecast, LoadAlternative, LoadOptions, Model, Variant
+
+Need = Literal["memory", "gpu"]
+
+STEP = 256
+"""Tokens between context lengths that are tried: llama.cpp's cache grows in such steps."""
+LEAST = 512
+"""The shortest context that is worth a suggestion, in tokens."""
+ASK_S = 3.0
+"""How long the Hub may take to list the other variants: a refusal should not wait for it."""
+MOST = 3
+"""Alternatives that are told; more are no help."""
+
+Plan = Callable[[LoadOptions], Awaitable[Forecast]]
+HasRoom = Callable[[Forecast], bool]
+
+
+async def largest(least: int, most: int, has_room: Callable[[int], Awaitable[bool]]) -> int | None:
+    """The longest context from `least` to `most` tokens that has room; None where none has.
+
+    `most` is tried first, since it mostly fits; then multiples of `STEP`, by bisection.
+    """
+    if await has_room(most):
+        return most
+    if least >= most or not await has_room(least):
+        return None
+    low, high = least // STEP, -(-most // STEP)  # low has room, high has not
+    while high - low > 1:
+        middle = (low + high) // 2
+        if await has_room(middle * STEP):
+            low = middle
+        else:
+            high = middle
+    return max(least, low * STEP)
+
+
+class Alternatives:
+    """Looks for what would have room."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    async def find(
+        self,
+        model: Model,
+        forecast: Forecast,
+        options: LoadOptions,
+        plan: Plan,
+        has_room: HasRoom,
+    ) -> tuple[LoadAlternative, ...]:
+        """The best of each kind, at most `MOST`.
+
+        Args:
+            model: Which has no room.
+            forecast: What it needs.
+            options: In full.
+            plan: Forecasts it with other options.
+            has_room: Whether a forecast has room now.
+        """
+        found: list[LoadAlternative] = []
+        with suppress(DeckError):
+            found += await self._cache(model, options, plan, has_room)
+            found += await self._context(model, options, plan, has_room)
+        found += await self._variant(model, forecast, options, has_room)
+        return tuple(found[:MOST])
+
+    async def _cache(
+        self, model: Model, options: LoadOptions, plan: Plan, has_room: HasRoom
+    ) -> list[LoadAlternative]:
+        """A cache of 8 bits, which hardly costs quality."""
+        if options.kv_cache_type not in (None, "f16", "bf16", "f32") or (
+            options.flash_attention is False or options.embedding
+        ):
+            return []
+        forecast = await plan(replace(options, kv_cache_type="q8_0"))
+        if not has_room(forecast):
+            return []
+        return [_alternative("kv_cache_type q8_0", model.unique, options, forecast)]
+
+    async def _context(
+        self, model: Model, options: LoadOptions, plan: Plan, has_room: HasRoom
+    ) -> list[LoadAlternative]:
+        length = options.context_length or 0
+        known: dict[int, Forecast] = {}
+
+        async def fits(shorter: int) -> bool:
+            known[shorter] = await plan(replace(options, context_length=shorter))
+            return has_room(known[shorter])
+
+        shorter = await largest(LEAST, length, fits) if length > LEAST else None
+        if shorter is None or shorter >= length:
+            return []
+        return [
+            _alternative(
+                f"context {shorter}",
+                model.unique,
+                replace(options, context_length=shorter),
+                known[shorter],
+            )
+        ]
+
+    async def _variant(
+        self, model: Model, forecast: Forecast, options: LoadOptions, has_room: HasRoom
+    ) -> list[LoadAlternative]:
+        """The largest of the repository's smaller variants that has room, by its size."""
+        try:
+            async with asyncio.timeout(ASK_S):
+                variants = await self._library.siblings(model)
+        except (DeckError, TimeoutError):
+            return []
+        for variant in smaller(variants, model):
+            total = forecast.total_bytes - forecast.weights_bytes + variant.size_bytes
+            less = replace(
+                forecast,
+                total_bytes=total,
+                weights_bytes=variant.size_bytes,
+                gpu_bytes=min(forecast.gpu_bytes, total),
+                exact=False,
+            )
+            if has_room(less):
+                what = variant.label or variant.quantization or variant.unique
+                return [_alternative(what, variant.unique, options, less)]
+        return []
+
+
+def smaller(variants: Sequence[Variant], model: Model) -> list[Variant]:
+    """Variants of the same format that are smaller than the model, the largest first. Pure."""
+    size = model.size_bytes or 0
+    found = [v for v in variants if v.format == model.format and 0 < v.size_bytes < size]
+    return sorted(found, key=lambda variant: variant.size_bytes, reverse=True)
+
+
+def _alternative(
+    what: str, unique: str, options: LoadOptions, forecast: Forecast
+) -> LoadAlternative:
+    return LoadAlternative(
+        what=what,
+        unique=unique,
+        context_length=options.context_length,
+        total_bytes=forecast.total_bytes,
+        exact=forecast.exact,
+    )
+
+
+def remedy(
+    alternatives: Sequence[LoadAlternative], would_do: Sequence[Eviction], *, may_unload: bool
+) -> str:
+    """What to try, in a sentence. Pure.
+
+    >>> remedy([], [], may_unload=False)
+    'Take a smaller model, or load it anyway with force.'
+    """
+    tries = [f"{found.what} ({gib(found.total_bytes)})" for found in alternatives]
+    if would_do and not may_unload:
+        names = ", ".join(eviction.unique for eviction in would_do)
+        freed = gib(sum(eviction.bytes + eviction.gpu_bytes for eviction in would_do))
+        tries.append(f"unloading {names} ({freed}; make_room does it)")
+    if not tries:
+        return "Take a smaller model, or load it anyway with force."
+    return f"Try {' or '.join(tries)}, or load it anyway with force."

@@ -1,0 +1,132 @@
+"""How a model is loaded: what everybody said about it, and what was remembered of the last time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from core import options
+from core.catalog import builtin
+from core.config import Config, Runtime
+from core.options import Resolved
+from core.schema import LoadOptions, Model, OptionOrigin, model_id
+from core.store import Store
+
+DEFAULT_CONTEXT = 8192
+"""Tokens, where a context should reach as far as the model goes and that is not known."""
+
+UNASKED: tuple[OptionOrigin, ...] = ("default", "catalog", "config")
+"""Origins of a context length that nobody asked of this very model: it is lowered to what the model
+was trained for, without a word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Options in full."""
+
+    options: LoadOptions
+    """`context_length` is set; `context_fit` says whether less may be taken."""
+    origins: dict[str, OptionOrigin]
+
+
+def settle(resolved: Resolved, trained: int | None) -> Settled:
+    """The options with a context length, for a model that was trained for so many tokens. Pure.
+
+    >>> settle(Resolved(options=LoadOptions(context_fit=True), origins={}), 40960).options
+    ... # doctest: +ELLIPSIS
+    LoadOptions(context_length=40960, context_fit=True, ...)
+    """
+    length, origins = resolved.options.context_length, dict(resolved.origins)
+    fit = bool(resolved.options.context_fit)
+    if length is None:
+        length = trained or DEFAULT_CONTEXT
+        origins["context_length"] = "model" if trained else "default"
+    elif trained is not None and length > trained and (fit or _is_unasked(origins)):
+        length, origins["context_length"] = trained, "model"
+    return Settled(
+        options=replace(resolved.options, context_length=length, context_fit=fit or None),
+        origins=origins,
+    )
+
+
+def _is_unasked(origins: Mapping[str, OptionOrigin]) -> bool:
+    return origins.get("context_length", "default") in UNASKED
+
+
+class Choices:
+    """Lays the options of every origin over each other, and remembers those of the last use."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._store = store
+        self._layers = _from_settings(config.runtime)
+        self._models = {_key(name): given for name, given in config.models.items()}
+        self._catalog: Mapping[str, LoadOptions] = {}
+        self._last: dict[str, LoadOptions] = {}
+
+    async def open(self) -> None:
+        """Read the catalog, and what was remembered."""
+        self._catalog = await asyncio.to_thread(builtin.load_options)
+        for key, body in await self._store.keyed("options"):
+            self._last[key] = msgspec.json.decode(body, type=LoadOptions)
+
+    def resolve(self, model: Model, asked: LoadOptions, *, fresh: bool = False) -> Resolved:
+        """The options for a model, and who said each; `fresh` forgets the last use for once."""
+        default, config = self._layers
+        own = LoadOptions(embedding=True if "embedding" in model.usage else None)
+        layers: list[tuple[OptionOrigin, LoadOptions]] = [
+            ("default", default),
+            ("catalog", self._catalog.get(model.id, own)),
+            ("config", config),
+        ]
+        names = [_key(name) for name in (model.repo, model.unique) if name is not None]
+        layers += (("model config", self._models[key]) for key in names if key in self._models)
+        if not fresh and (last := self._last.get(model.id)) is not None:
+            layers.append(("last use", last))
+        return options.resolve([*layers, ("request", asked)])
+
+    async def remember(self, key: str, asked: LoadOptions, *, fresh: bool = False) -> None:
+        """Keep what was asked for a model, on top of what was kept unless it was to be `fresh`.
+
+        Nothing is written where nothing is new. Raises StorageFailed.
+        """
+        last = self._last.get(key, LoadOptions())
+        layers: list[tuple[OptionOrigin, LoadOptions]] = [("request", asked)]
+        if not fresh:
+            layers.insert(0, ("last use", last))
+        kept = options.to_remember(options.resolve(layers).options)
+        if kept == last:
+            return
+        if kept == LoadOptions():
+            self._last.pop(key, None)
+            await self._store.remove("options", key)
+        else:
+            self._last[key] = kept
+            await self._store.put("options", key, msgspec.json.encode(kept))
+
+
+def _from_settings(settings: Runtime) -> tuple[LoadOptions, LoadOptions]:
+    """Our own defaults, and what the configuration says for all models where it differs."""
+    default = Runtime()
+    said = {
+        name: getattr(settings, name)
+        for name in ("context_length", "context_fit", "idle_ttl_s")
+        if getattr(settings, name) != getattr(default, name)
+    }
+    if "context_length" in said and settings.context_fit:
+        said["context_fit"] = True  # the length is a limit, as the default's is
+    return (
+        LoadOptions(
+            context_length=default.context_length,
+            context_fit=default.context_fit,
+            idle_ttl_s=default.idle_ttl_s,
+        ),
+        LoadOptions(**said),
+    )
+
+
+def _key(name: str) -> str:
+    """What a name of the configuration and one of a model have in common."""
+    return model_id(name)

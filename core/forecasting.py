@@ -1,0 +1,221 @@
+"""What a load would take: asked of the engine, from the header alone, or told by a formula.
+
+The engine plans the load itself, from the header alone, so the answer is the same before and after
+the download. Plans are kept per file and options; what this machine has learned is laid over them
+when they are given out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from core import safetensors
+from core.catalog import gguf
+from core.catalog.header import Header
+from core.catalog.hub import Hub
+from core.errors import DeckError, EngineFailed, EngineMissing, HubUnavailable
+from core.ledger import Ledger
+from core.library import Library, Selection
+from core.memory import estimate
+from core.options import Traits
+from core.overhead import SHIPPED, Overhead
+from core.runtime.planner import HeaderFile, Source
+from core.runtime.scheduler import Engines
+from core.schema import Engine, Forecast, LoadOptions, Model
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+KEPT = 1000
+"""Forecasts remembered, and headers: a large catalog at a few context lengths."""
+
+
+class Forecasts:
+    """Forecasts loads, of models that are here and of those that are not."""
+
+    def __init__(self, *, hub: Hub, library: Library, engines: Engines, ledger: Ledger) -> None:
+        self._hub = hub
+        self._library = library
+        self._engines = engines
+        self._ledger = ledger
+        self._overheads: dict[Engine, Overhead] = dict(SHIPPED)
+        self._plans: OrderedDict[Hashable, Forecast] = OrderedDict()
+        self._headers: OrderedDict[Hashable, Header] = OrderedDict()
+        self._folders: OrderedDict[Hashable, safetensors.Folder] = OrderedDict()
+
+    def set_overhead(self, engine: Engine, overhead: Overhead) -> None:
+        """Say what an engine's process takes besides the plan; forecasts from now on know it."""
+        self._overheads[engine] = overhead
+        if engine == "llama.cpp":
+            self._engines.set_overhead(overhead)
+        self._plans.clear()
+
+    async def traits(self, model: Model) -> Traits:
+        """What the model's header says that options must suit.
+
+        Raises what reading it may: EngineFailed for a file that is no model, and for a remote one
+        NotFound, Gated, HubUnavailable.
+        """
+        if model.format == "mlx":
+            folder = await self._folder(model)
+            return Traits(
+                architecture=folder.architecture,
+                context_length=folder.context_length,
+                layers=folder.config.layers,
+                key_length=folder.config.head_length,
+                value_length=folder.config.head_length,
+            )
+        header = await self._header(model)
+        return Traits(
+            architecture=header.architecture,
+            context_length=header.context_length,
+            layers=header.layers,
+            key_length=header.key_length,
+            value_length=header.value_length,
+        )
+
+    async def forecast(
+        self,
+        model: Model,
+        options: LoadOptions,
+        architecture: str | None = None,
+        draft: Model | None = None,
+    ) -> Forecast:
+        """What loading would take, with what earlier loads teach.
+
+        Args:
+            model: Which.
+            options: In full.
+            architecture: The model's, as its header tells it: loads of its kind teach most.
+            draft: The model that `options.draft_model` names; it is on this machine.
+
+        Raises EngineFailed for a model that the engine refuses, and NotFound, Gated or
+        HubUnavailable where the header of a remote one cannot be had.
+        """
+        if model.format == "mlx":
+            found = await self._of_mlx(model, options)
+            if draft is not None:
+                found = estimate.together(found, await self._of_mlx(draft, options))
+        else:
+            found = await self._of_gguf(model, options, None if draft is None else draft.path)
+        engine: Engine = "mlx" if model.format == "mlx" else "llama.cpp"
+        return self._ledger.correct(found, engine, architecture or model.architecture)
+
+    def from_size(self, model: Model) -> Forecast | None:
+        """A forecast from the size alone; None where that is not known either."""
+        if model.size_bytes is None:
+            return None
+        engine: Engine = "mlx" if model.format == "mlx" else "llama.cpp"
+        return estimate.from_size(model.size_bytes, self._overheads[engine])
+
+    # GGUF
+
+    async def _of_gguf(self, model: Model, options: LoadOptions, draft: str | None) -> Forecast:
+        if model.downloaded and model.path is not None:
+            stat = _stat(model.path)
+            key: Hashable = (model.path, stat.st_size, stat.st_mtime_ns)
+            source: Source = Path(model.path)
+            size = model.size_bytes or stat.st_size
+        else:
+            selection = await self._library.selection(model)
+            source = await self._sources(selection)
+            key, size = tuple(part.key for part in source), selection.variant.size_bytes
+        key = (key, draft, _relevant(options))
+        if key not in self._plans:
+            try:
+                self._plans[key] = await self._engines.plan(source, options, draft)
+            except EngineMissing:
+                header, overhead = await self._header(model), self._overheads["llama.cpp"]
+                return estimate.from_header(header, options, size, overhead)
+        return _fetched(self._plans, key)
+
+    async def _sources(self, selection: Selection) -> tuple[HeaderFile, ...]:
+        """The headers of the parts of a model that is not here."""
+        parts = [f for f in selection.files if f.path != selection.variant.projector]
+        headers = [await self._library.read_header(selection, part) for part in parts]
+        return tuple(
+            HeaderFile(name=part.path, key=part.blob, data=data, size=part.size_bytes)
+            for part, (_, data) in zip(parts, headers, strict=True)
+        )
+
+    async def _header(self, model: Model) -> Header:
+        """The header of the first file, kept until that changes."""
+        if not model.downloaded or model.path is None:
+            selection = await self._library.selection(model)
+            return (await self._library.read_header(selection, selection.files[0]))[0]
+        path, stat = model.path, _stat(model.path)
+        key = (path, stat.st_size, stat.st_mtime_ns)
+        if key not in self._headers:
+            self._headers[key] = await asyncio.to_thread(_read_header, Path(path))
+        return _fetched(self._headers, key)
+
+    # MLX
+
+    async def _of_mlx(self, model: Model, options: LoadOptions) -> Forecast:
+        """By the formula; by the size alone where the Hub cannot be asked."""
+        try:
+            folder = await self._folder(model)
+        except HubUnavailable:
+            if (found := self.from_size(model)) is None:
+                raise
+            return found
+        overhead = self._overheads["mlx"]
+        return estimate.from_config(folder.config, folder.weights_bytes, options, overhead)
+
+    async def _folder(self, model: Model) -> safetensors.Folder:
+        """What config.json and the headers of the weights say, here or on the Hub."""
+        if model.downloaded and model.path is not None:
+            return await asyncio.to_thread(self._read_folder, Path(model.path))
+        selection = await self._library.selection(model)
+        return await self._hub.read_folder(selection.repo, selection.revision, selection.files)
+
+    def _read_folder(self, path: Path) -> safetensors.Folder:
+        """What an MLX folder says, kept until it changes. Raises EngineFailed, as its engine."""
+        stats = _stat(path), _stat(path / "config.json")
+        key = (path, *((stat.st_size, stat.st_mtime_ns) for stat in stats))
+        if key not in self._folders:
+            try:
+                self._folders[key] = safetensors.read_folder(path)
+            except OSError as error:
+                raise EngineFailed(f"{path} cannot be read: {error.strerror}.") from error
+            except DeckError as error:
+                raise EngineFailed(error.message, error.remedy) from error
+        return _fetched(self._folders, key)
+
+
+def _stat(path: str | Path) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise EngineFailed(
+            f"{path} cannot be read: {error.strerror}.", "Download the model again."
+        ) from error
+
+
+def _read_header(path: Path) -> Header:
+    """The header of a GGUF file. Raises EngineFailed, as its engine would."""
+    try:
+        return gguf.read(path)
+    except OSError as error:
+        raise EngineFailed(f"{path} cannot be read: {error.strerror}.") from error
+    except DeckError as error:
+        raise EngineFailed(error.message, error.remedy) from error
+
+
+def _fetched(kept: OrderedDict[K, V], key: K) -> V:
+    """A value that is kept, the newest from now on; the oldest are dropped."""
+    kept.move_to_end(key)
+    while len(kept) > KEPT:
+        kept.popitem(last=False)
+    return kept[key]
+
+
+def _relevant(options: LoadOptions) -> LoadOptions:
+    """The options less those that do not change a plan."""
+    return replace(options, idle_ttl_s=None, pinned=None, context_fit=None, engine=None)

@@ -1,0 +1,142 @@
+import doctest
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import choices
+from core.catalog import builtin
+from core.choices import Choices, settle
+from core.config import Config, Runtime
+from core.options import Resolved, given
+from core.schema import LoadOptions, Model, OptionOrigin, model_id
+from core.store import Store
+
+UNIQUE = "Owner/Model-GGUF:Q4_K_M"
+MODEL = Model(
+    id=model_id(UNIQUE),
+    unique=UNIQUE,
+    name="Model",
+    format="gguf",
+    source="hub",
+    repo="Owner/Model-GGUF",
+)
+
+
+async def opened(tmp_path: Path, config: Config) -> tuple[Choices, Store]:
+    store = Store(tmp_path / "state.db")
+    await store.open()
+    found = Choices(config, store)
+    await found.open()
+    return found, store
+
+
+async def test_every_origin_is_laid_over_the_one_before_it(tmp_path: Path) -> None:
+    config = Config(
+        runtime=Runtime(context_length=4096, idle_ttl_s=60),
+        models={
+            "owner/model-gguf": LoadOptions(threads=1, mmap=False),
+            "owner/model-gguf:q4_k_m": LoadOptions(threads=2),
+            "owner/model-gguf:Q8_0": LoadOptions(threads=3),
+        },
+    )
+    known, store = await opened(tmp_path, config)
+    await known.remember(MODEL.id, LoadOptions(gpu_layers=7, batch_size=64, pinned=True))
+    found = known.resolve(MODEL, LoadOptions(batch_size=32))
+    assert given(found.options) == {
+        "context_length": 4096,
+        "context_fit": True,
+        "gpu_layers": 7,
+        "threads": 2,
+        "batch_size": 32,
+        "mmap": False,
+        "idle_ttl_s": 60,
+    }
+    assert found.origins == {
+        "context_length": "config",
+        "context_fit": "config",
+        "gpu_layers": "last use",
+        "threads": "model config",
+        "batch_size": "request",
+        "mmap": "model config",
+        "idle_ttl_s": "config",
+    }
+    assert "gpu_layers" not in known.resolve(MODEL, LoadOptions(), fresh=True).origins
+    await store.close()
+
+
+async def test_the_last_use_is_remembered_over_a_restart_and_grows(tmp_path: Path) -> None:
+    known, store = await opened(tmp_path, Config())
+    await known.remember(MODEL.id, LoadOptions(context_length=512))
+    await known.remember(MODEL.id, LoadOptions(threads=1))
+    await store.close()
+    again, store = await opened(tmp_path, Config())
+    found = again.resolve(MODEL, LoadOptions())
+    assert (found.options.context_length, found.options.threads) == (512, 1)
+    assert found.options.context_fit is None, "512 was asked for, not less"
+    await again.remember(MODEL.id, LoadOptions(context_fit=True))
+    found = again.resolve(MODEL, LoadOptions())
+    assert (found.options.context_length, found.options.context_fit) == (None, True)
+    await again.remember(MODEL.id, LoadOptions(), fresh=True)
+    assert again.resolve(MODEL, LoadOptions()).origins == {
+        "context_length": "default",
+        "context_fit": "default",
+        "idle_ttl_s": "default",
+    }
+    await store.close()
+    last, store = await opened(tmp_path, Config())
+    assert last.resolve(MODEL, LoadOptions()).options.threads is None
+    await store.close()
+
+
+async def test_the_catalog_says_what_suits_its_models(tmp_path: Path) -> None:
+    known, store = await opened(tmp_path, Config())
+    models = {model.name: model for model in builtin.load()}
+    embedding = next(m for m in models.values() if "embedding" in m.usage and m.format == "gguf")
+    found = known.resolve(embedding, LoadOptions())
+    assert (found.options.embedding, found.origins["embedding"]) == (True, "catalog")
+    thinking = next(m for m in models.values() if m.name.startswith("SmolLM3 3B Q"))
+    found = known.resolve(thinking, LoadOptions())
+    assert (found.options.context_length, found.options.context_fit) == (16384, True)
+    assert found.origins["context_length"] == "catalog"
+    await store.close()
+
+
+@pytest.mark.parametrize("runtime", [Runtime(context_fit=False), Runtime()])
+async def test_the_configuration_may_want_no_less(tmp_path: Path, runtime: Runtime) -> None:
+    known, store = await opened(tmp_path, Config(runtime=runtime))
+    found = settle(known.resolve(MODEL, LoadOptions()), 100_000).options
+    assert (found.context_length, bool(found.context_fit)) == (8192, runtime.context_fit)
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "origin", "trained", "length", "says"),
+    [
+        ({"context_length": 8192}, "default", 2048, 2048, "model"),
+        ({"context_length": 8192}, "config", 2048, 2048, "model"),
+        ({"context_length": 8192}, "catalog", None, 8192, "catalog"),
+        # Whoever asked for this model gets what was asked for, and a warning.
+        ({"context_length": 8192}, "request", 2048, 8192, "request"),
+        ({"context_length": 8192}, "model config", 2048, 8192, "model config"),
+        ({"context_length": 8192}, "last use", 2048, 8192, "last use"),
+        # What is to fit is never above what the model was trained for.
+        ({"context_length": 8192, "context_fit": True}, "request", 2048, 2048, "model"),
+        ({"context_fit": True}, "request", 2048, 2048, "model"),
+        ({"context_fit": True}, "request", None, 8192, "default"),
+        ({}, "request", 2048, 2048, "model"),
+    ],
+)
+def test_the_context_length_is_settled(
+    options: dict[str, Any], origin: OptionOrigin, trained: int | None, length: int, says: str
+) -> None:
+    resolved = Resolved(options=LoadOptions(**options), origins=dict.fromkeys(options, origin))
+    found = settle(resolved, trained)
+    assert found.options.context_length == length
+    assert found.origins["context_length"] == says
+
+
+def test_the_worked_example_holds() -> None:
+    result = doctest.testmod(choices)
+    assert result.attempted
+    assert not result.failed
