@@ -5,6 +5,7 @@
       NotFound 404              Conflict 409         TooLarge 413
       Ambiguous (Conflict)      Busy 503             ShuttingDown 503
       NotDownloaded (Conflict)  InUse (Conflict)     AlreadyRunning (Conflict)
+      ContextExceeded (InvalidRequest)
       HubUnavailable 502        Gated 403            Corrupt 502
       NotEnoughDisk 507         NotEnoughMemory 507  StorageFailed 500
       EngineMissing 501         EngineFailed 500     Cancelled 499
@@ -46,6 +47,13 @@ class InvalidRequest(DeckError):
 
     code = "invalid_request"
     status = 400
+
+
+class ContextExceeded(InvalidRequest):
+    """The request has more tokens than the model was loaded for."""
+
+    code = "context_length_exceeded"
+    """OpenAI's word: programs that see it send less and try again."""
 
 
 class Unauthorized(DeckError):

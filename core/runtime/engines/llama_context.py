@@ -6,7 +6,7 @@ import ctypes
 import math
 from typing import Any
 
-from core.errors import Cancelled, EngineFailed, InvalidRequest
+from core.errors import Cancelled, ContextExceeded, EngineFailed, InvalidRequest
 from core.runtime.engines.base import Emit, Flag
 from core.runtime.engines.chat import (
     CHATML,
@@ -135,7 +135,7 @@ class LlamaContext:
         prompt, stops, grammar = self._prompt(request)
         room = self._c.llama_n_ctx(self._context) - len(prompt)
         if room <= 0:
-            raise InvalidRequest(
+            raise ContextExceeded(
                 f"The request has {len(prompt)} tokens, the context {room + len(prompt)}.",
                 "Send less, or load the model with a larger context length.",
             )

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from core.errors import Cancelled, EngineFailed, InvalidRequest
+from core.errors import Cancelled, ContextExceeded, EngineFailed, InvalidRequest
 from core.runtime.engines.base import PENALTY_WINDOW, Emit, Flag, say
 from core.runtime.engines.chat import (
     CHATML,
@@ -127,11 +127,11 @@ class MlxModel:
             say("warning", "the model brings no chat template; using ChatML")
 
     def generate(self, request: GenerateRequest, emit: Emit) -> Done:
-        """Answer a request. Raises InvalidRequest when it does not fit the context."""
+        """Answer a request. Raises ContextExceeded when it does not fit the context."""
         prompt, stops = self._prompt(request)
         room = self._context_length - len(prompt)
         if room <= 0:
-            raise InvalidRequest(
+            raise ContextExceeded(
                 f"The request has {len(prompt)} tokens, the context {self._context_length}.",
                 "Send less, or load the model with a larger context length.",
             )

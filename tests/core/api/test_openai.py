@@ -162,6 +162,9 @@ async def test_refusals_are_openai_s_errors(client: AsyncOpenAI) -> None:
             assert words in body["message"]
     with pytest.raises(openai.NotFoundError):
         await client.models.retrieve("Qwen3 0.6B Q4_K_M")
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.chat.completions.create(model=TINY, messages=said("count " * 9000))
+    assert caught.value.code == "context_length_exceeded"
 
 
 async def test_keep_alive_unloads_after_the_answer(client: AsyncOpenAI, stocked: str) -> None:
