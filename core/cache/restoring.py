@@ -50,7 +50,8 @@ def restore(taken: Remembered) -> None:
     Raises Conflict when content is gone, or something else is in a place by now; StorageFailed.
     """
     for path, target in taken.links.items():
-        if not os.path.exists(os.path.join(os.path.dirname(path), target)):
+        # By the text alone: the folder that the link was in may be gone.
+        if not os.path.exists(os.path.normpath(os.path.join(os.path.dirname(path), target))):
             raise Conflict(f"The content of {path} is gone by now.", "Download the model again.")
         if os.path.lexists(path) and not (os.path.islink(path) and os.readlink(path) == target):
             raise Conflict(f"There is something else at {path} by now.")

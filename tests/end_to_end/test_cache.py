@@ -92,6 +92,38 @@ def test_a_check_finds_what_is_wrong_and_nothing_else(api: Any, root: Path) -> N
     api.post("/deck/cache/verify/none/cancel", status=404)
 
 
+def test_a_check_that_runs_is_called_off_and_the_next_one_runs(api: Any, root: Path) -> None:
+    api.pull(TINY)
+    folder, blob = root / "models--deck--large", "0" * 64
+    snapshot = folder / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (folder / "blobs").mkdir()
+    with (folder / "blobs" / blob).open("wb") as stream:
+        stream.truncate(1 << 40)  # takes no room, and no test waits until it is read
+    (snapshot / "large.bin").symlink_to(f"../../blobs/{blob}")
+    key = api.post("/deck/cache/verify", {"repositories": ["deck/large"]})["id"]
+
+    def check(state: Any) -> Any:
+        return next(v for v in state["verifications"] if v["id"] == key)
+
+    running = api.until(lambda s: check(s) if check(s)["done_bytes"] else None)
+    assert running["state"] == "verifying"
+    assert running["total_bytes"] == 1 << 40
+    waits = api.post("/deck/cache/verify", {"models": [TINY]})
+    assert waits["state"] == "queued"
+    called_off = api.post(f"/deck/cache/verify/{key}/cancel")
+    assert (called_off["state"], called_off["rate_bytes_per_s"]) == ("canceled", None)
+    done = api.until(
+        lambda s: next(
+            (v for v in s["verifications"] if v["id"] == waits["id"] and v["finished_at"]), None
+        )
+    )
+    assert (done["state"], done["wrong"]) == ("completed", [])
+    assert check(api.state())["state"] == "canceled"
+    api.post(f"/deck/cache/verify/{key}/cancel")  # once more does no harm
+    api.post("/deck/cache/verify/none/cancel", status=404)
+
+
 def test_pruning_takes_partials_and_leaves_what_a_download_goes_on_with(
     api: Any, root: Path
 ) -> None:
@@ -156,3 +188,24 @@ def test_a_whole_repository_goes(api: Any) -> None:
     assert api.state()["disk"]["cache_bytes"] == 0
     api.post("/deck/cache/delete", {"repositories": [REPO]}, status=404)
     api.post("/deck/cache/plan", {"every_revision": True}, status=400)
+
+
+def test_a_revision_whose_content_another_has_comes_back(api: Any, root: Path) -> None:
+    size = api.pull(TINY)["total_bytes"]
+    folder = root / f"models--{REPO.replace('/', '--')}"
+    main = (folder / "refs" / "main").read_text()
+    other = "0" * 40
+    os.renames(folder / "snapshots" / main, folder / "snapshots" / other)
+    (folder / "snapshots" / main).mkdir()
+    for link in (folder / "snapshots" / other).iterdir():
+        (folder / "snapshots" / main / link.name).symlink_to(os.readlink(link))
+    plan = api.post("/deck/cache/plan", {"revisions": [f"{REPO}@{other}"]})
+    assert plan["freed_bytes"] == 0
+    receipt = api.post("/deck/cache/delete", {"revisions": [f"{REPO}@{other}"]})
+    assert (receipt["freed_bytes"], receipt["failed"]) == (0, [])
+    assert len(listed(api, REPO)["revisions"]) == 1
+    api.post("/deck/undo", {"id": receipt["undo"]})
+    assert len(listed(api, REPO)["revisions"]) == 2
+    assert checked(api)["wrong"] == []
+    receipt = api.post("/deck/cache/delete", {"repositories": [REPO]})
+    assert (receipt["freed_bytes"], receipt["undo"]) == (size, None)

@@ -3,6 +3,8 @@
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
 PADDED = "deck/padded-GGUF:F16"
 TINY = "deck/tiny-GGUF:Q8_0"
 EMBED = "deck/tiny-embed-GGUF:F16"
@@ -30,6 +32,18 @@ def test_order_and_terms_are_changed_while_it_runs_and_survive_a_kill(api: Any) 
     assert api.post(f"/deck/downloads/{big}/move", {"to": "last"})["state"] == "queued"
     order = sorted(api.state()["downloads"], key=lambda d: d["position"])
     assert [d["id"] for d in order] == [other, small, big]
+
+    def honest(job: Any) -> bool:
+        """Whether a job says how fast it is, and how long that will take for the rest."""
+        rate, left = job["rate_bytes_per_s"], job["total_bytes"] - job["received_bytes"]
+        if rate is None:
+            return False
+        assert job["verified_bytes"] <= job["received_bytes"] <= job["total_bytes"]
+        assert job["eta_s"] == pytest.approx(left / rate)
+        return True
+
+    flowing = api.until(lambda s: [d for d in s["downloads"] if honest(d)])
+    assert [d["id"] for d in flowing] == [other]
 
     api.core.kill()
     api.core.start()

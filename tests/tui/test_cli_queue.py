@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,14 @@ from tui.cache_verbs import table
 from tui.cli import main
 from tui.queue_verbs import terms
 
-PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 TINY = "deck/tiny-GGUF:Q8_0"
 PADDED = "deck/padded-GGUF:F16"
 
 
 def run(*words: str, code: int = 0) -> str:
     """What a command writes to standard output; it must end with this code."""
-    done = subprocess.run(
-        [PROGRAM, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code, (done.stdout, done.stderr)
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == code, (done.stdout, done.stderr)
     return done.stdout if code == 0 else done.stderr
 
 

@@ -1,0 +1,76 @@
+"""Deletions that removed no content, taken back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core.cache import deletion
+from core.cache.deletion import Wanted
+from core.cache.restoring import remember, restore
+from core.cache.scan import scan
+from core.errors import Conflict
+from core.schema import DeletionPlan
+
+if TYPE_CHECKING:
+    from tests.core.cache.conftest import Shelf
+
+REPO = "deck/one"
+OLD, NEW = "1" * 40, "2" * 40
+
+
+@pytest.fixture
+def plan(shelf: Shelf) -> DeletionPlan:
+    """The plan to delete a revision whose content another one has."""
+    for revision, ref in ((OLD, "v1"), (NEW, "main")):
+        shelf.put(REPO, revision, "a.gguf", b"content", ref=ref)
+        shelf.put(REPO, revision, "sub/b.json", b"{}", lfs=False)
+    paths = ("a.gguf", "sub/b.json")
+    return deletion.plan(shelf.root, [Wanted(repo=REPO, revision=OLD, paths=paths)])
+
+
+def test_links_and_refs_come_back(shelf: Shelf, plan: DeletionPlan) -> None:
+    before = scan(shelf.root)
+    taken = remember(plan)
+    assert taken is not None
+    assert deletion.execute(shelf.root, plan).failed == ()
+    assert [snapshot.revision for snapshot in scan(shelf.root)] == [NEW]
+    restore(taken)
+    assert scan(shelf.root) == before
+    restore(taken)  # once more changes nothing
+    assert scan(shelf.root) == before
+
+
+def test_what_takes_content_is_not_taken_back(shelf: Shelf, plan: DeletionPlan) -> None:
+    both = deletion.plan(shelf.root, [Wanted(repo=REPO, paths=("a.gguf", "sub/b.json"))])
+    assert any(item.kind == "blob" for item in both.delete)
+    assert remember(both) is None
+    assert remember(DeletionPlan(model_ids=(), delete=(), keep=(), freed_bytes=0)) is None
+
+
+def test_what_came_in_the_way_meanwhile_stays(shelf: Shelf, plan: DeletionPlan) -> None:
+    taken = remember(plan)
+    assert taken is not None
+    deletion.execute(shelf.root, plan)
+    link = next(iter(taken.links))
+    os.makedirs(os.path.dirname(link))
+    with open(link, "w") as stream:
+        stream.write("something else")
+    with pytest.raises(Conflict, match="something else"):
+        restore(taken)
+    assert Path(link).read_text() == "something else"
+    assert [len(snapshot.files) for snapshot in scan(shelf.root) if snapshot.revision == OLD] == [1]
+
+
+def test_content_that_went_meanwhile_is_said(shelf: Shelf, plan: DeletionPlan) -> None:
+    taken = remember(plan)
+    assert taken is not None
+    deletion.execute(shelf.root, plan)
+    rest = deletion.plan(shelf.root, [Wanted(repo=REPO, paths=("a.gguf", "sub/b.json"))])
+    deletion.execute(shelf.root, rest)
+    with pytest.raises(Conflict, match="gone by now"):
+        restore(taken)
+    assert scan(shelf.root) == ()
