@@ -55,6 +55,8 @@ class Ready:
     """Where it answers over TCP."""
     socket: str | None
     """The Unix socket it answers on; None where that is switched off."""
+    outside: str | None = None
+    """Where it answers beyond this machine; None where it does not."""
     hub: str
     """The Hub endpoint in force."""
     home: str

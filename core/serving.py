@@ -29,6 +29,7 @@ from core.paths import Paths, locate, make_private
 from core.protocol import OLDEST, PROTOCOL
 
 if TYPE_CHECKING:
+    from core.api.listener import Addresses
     from core.deck import Deck
 
 
@@ -77,7 +78,7 @@ async def _answer(
     addresses = await listener.start()
     try:
         deck.announce(addresses.urls, addresses.socket)
-        ready = _ready(deck.config, deck.paths, addresses.url, addresses.socket)
+        ready = _ready(deck.config, deck.paths, addresses)
         with _ready_file(deck.paths, ready):
             announce(ready)
             await _any(deck, *ends)
@@ -85,11 +86,12 @@ async def _answer(
         await listener.stop()
 
 
-def _ready(settings: Config, paths: Paths, url: str, socket: str | None) -> Ready:
+def _ready(settings: Config, paths: Paths, addresses: Addresses) -> Ready:
     return Ready(
         pid=os.getpid(),
-        url=url,
-        socket=socket,
+        url=addresses.url,
+        socket=addresses.socket,
+        outside=addresses.outside,
         hub=settings.hub.endpoint,
         home=os.environ.get("MODELDECK_HOME") or str(paths.state),
         protocol=PROTOCOL,

@@ -34,6 +34,8 @@ def _announce(out: Output, ready: Ready) -> None:
     out.line(f"modeldeck {ready.version} answers on {ready.url}")
     if ready.socket:
         out.line(f"and on the socket {ready.socket}")
+    if ready.outside:
+        out.line(f"and beyond this machine, with a token, on {ready.outside}")
     out.line("ctrl-C ends it.")
 
 

@@ -34,6 +34,7 @@ TAGS = {
     "openai": "The OpenAI API.",
     "ollama": "Ollama's API, the part that its clients use.",
     "pieces clients": "What the documented API's own programs need, where it is switched on.",
+    "machines": "What machines ask of each other.",
     "core": "The core itself.",
 }
 

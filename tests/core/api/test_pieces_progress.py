@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.api.frames import Message
 from core.api.pieces_progress import (
     HANDOVER_S,
     INTERVAL_S,
@@ -376,12 +377,18 @@ class FakeSocket:
         self.reads = asyncio.Event()
         self.reads.set()
 
-    async def accept(self) -> None:
+    async def accept(self, *, hears: bool = False) -> None:
         self.accepted = True
 
-    async def send(self, text: bytes | str) -> None:
-        self.frames.append(json.loads(text))
+    async def send(self, text: Message | bytes | str) -> None:
+        self.frames.append(json.loads(text.text if isinstance(text, Message) else text))
         await self.reads.wait()
+
+    def post(self, message: Message) -> bool:
+        return False
+
+    async def receive(self) -> str | bytes:
+        raise AssertionError("nothing is said here")
 
     def ping(self, answered: Callable[[], None]) -> None:
         answered()
@@ -415,7 +422,7 @@ async def test_what_happens_while_a_socket_is_accepted_is_not_missed() -> None:
     feed, followers, socket = Feed(state_of(seq=0)), Followers(), FakeSocket()
 
     class Slow(FakeSocket):
-        async def accept(self) -> None:
+        async def accept(self, *, hears: bool = False) -> None:
             feed.commit(DownloadChanged, download=JOB)
 
     socket = Slow()
