@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from core.api.examples import BODIES, QUERIES, SEGMENTS
@@ -20,32 +21,42 @@ README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- routes -->", "<!-- /routes -->"
 HOST = "localhost:5323"
 
+LONGEST = 300
+"""Characters of a body that is shown whole."""
+
 GROUPS = {
     "The documented API": ("Model", "Models"),
     "Its own programs (`api.pieces_clients = true`)": ("pieces clients",),
     "The native API": ("state", "feed", "models", "fits", "hub", "downloads", "instances", "cache"),
     "OpenAI's API": ("openai",),
     "Ollama's API": ("ollama",),
-    "The core": ("core",),
+    "The core": ("core", "machines"),
 }
 """Headings, and the tags below each."""
 
 
 def curl(route: Route) -> str:
     """A line that asks for the route."""
-    scheme = "ws://" if route.handler is None else ""
-    query = QUERIES.get(route.operation_id, {})
-    url = scheme + HOST + path_of(route) + (f"?{urlencode(query)}" if query else "")
     words = ["curl"]
-    if route.handler is None:
-        words.append("-N")
-    elif route.method != "GET":
+    if route.method != "GET" and (route.method != "POST" or route.body is None):
         words.append(f"-X {route.method}")
-    words.append(f"'{url}'" if query else url)
+    host = HOST
+    if route.needs == "owner":
+        words.append("--unix-socket SOCKET")
+        host = "localhost"
+    query = QUERIES.get(route.operation_id, {})
+    url = ("" if route.handler else "ws://") + host + path_of(route)
+    words.append(f"'{url}?{urlencode(query)}'" if query else url)
     if route.body is not None:
-        body = json.dumps(BODIES[route.operation_id], separators=(",", ":"), ensure_ascii=False)
-        words.append(f"-H 'content-type: application/json' -d '{body}'")
+        body = json.dumps(body_of(route), separators=(",", ":"), ensure_ascii=False)
+        words.append(f"--json '{body}'")
     return " ".join(words)
+
+
+def body_of(route: Route) -> Any:
+    """The example of a body; only the outermost names of one that nobody writes by hand."""
+    body = BODIES[route.operation_id]
+    return body if len(str(body)) < LONGEST else dict.fromkeys(body, "...")
 
 
 def path_of(route: Route) -> str:

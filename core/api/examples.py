@@ -13,6 +13,8 @@ MODEL = "Qwen3-0.6B-GGUF:Q8_0"
 EMBEDDING_MODEL = "Qwen3-Embedding-0.6B-GGUF:Q8_0"
 _HUB_NAME = "hf.co/Qwen/Qwen3-0.6B-GGUF:Q8_0"
 _HELLO = [{"role": "user", "content": "Why is the sky blue?"}]
+_DIGEST = "9f" * 32
+_COMMIT = "1a" * 20
 _SEED = {
     "name": "My model",
     "version": "1",
@@ -32,6 +34,7 @@ BODIES: Mapping[str, Any] = {
     },
     "deckCreateModel": {"unique": "/models/mine.gguf", "name": "My model"},
     "deckUpdateModel": {"description": "The one with the long memory."},
+    "deckPlanLoad": {"context_length": 8192},
     "deckLoad": {"context_length": 8192, "idle_ttl_s": 600, "wait": True},
     "deckCancelDownload": {"discard": False},
     "deckMoveDownload": {"to": "first"},
@@ -53,6 +56,29 @@ BODIES: Mapping[str, Any] = {
     "ollamaEmbedOne": {"model": EMBEDDING_MODEL, "prompt": "The sky is blue."},
     "deckCreateToken": {"name": "laptop", "scopes": ["read", "infer"]},
     "deckUndo": {},
+    "deckTake": {
+        "peer": "/run/user/1000/other.sock",
+        "manifest": {
+            "model": {
+                "id": "MODEL_ID",
+                "unique": "Qwen/Qwen3-0.6B-GGUF:Q8_0",
+                "name": "Qwen3 0.6B Q8_0",
+                "format": "gguf",
+                "source": "hub",
+            },
+            "repo": "Qwen/Qwen3-0.6B-GGUF",
+            "revision": _COMMIT,
+            "ref": "main",
+            "files": [
+                {
+                    "path": "Qwen3-0.6B-Q8_0.gguf",
+                    "size_bytes": 639_446_688,
+                    "blob": _DIGEST,
+                    "lfs": True,
+                }
+            ],
+        },
+    },
 }
 """Of the body of each operation that takes one."""
 
@@ -74,6 +100,7 @@ SEGMENTS: Mapping[str, str] = {
     "check": "CHECK_ID",
     "token": "laptop",
     "digest": "sha256:0",
+    "blob": _DIGEST,
 }
 """Of the parts of a path that vary."""
 
@@ -89,7 +116,6 @@ _DETAILS = {
     "quantization_level": "Q8_0",
     "parent_model": "",
 }
-_DIGEST = "9f" * 32
 _COUNTS = {
     "done": True,
     "done_reason": "stop",
