@@ -28,10 +28,15 @@ async def main(check: bool) -> int:
 
     stop_clocks()
     names, different = set(), []
-    async for name, svg in pictures():
+
+    def kept(name: str) -> str:
+        path = FOLDER / f"{name}.svg"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    async for name, svg in pictures(kept if check else lambda _: ""):
         names.add(name)
         path = FOLDER / f"{name}.svg"
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        before = kept(name)
         if svg == before:
             continue
         different.append(name)

@@ -9,6 +9,7 @@ never touched. Clocks that the screens read stand still.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import fields, is_dataclass, replace
@@ -17,7 +18,7 @@ from math import ceil
 from typing import Any, TypeVar
 
 from core.client import Client
-from core.errors import CoreUnreachable
+from core.errors import CoreUnreachable, DeckError
 from core.schema import (
     AuditEntry,
     Chunk,
@@ -155,7 +156,10 @@ class FrozenClient(Client):
 
     async def search(self, query: str, limit: int | None = None) -> SearchResult:
         """What the Hub found; its address varies."""
-        found = await super().search(query, limit)
+        try:
+            found = await super().search(query, limit)
+        except DeckError as error:
+            raise type(error)(without_addresses(error.message), error.remedy) from None
         return replace(found, error=without_addresses(found.error) if found.error else None)
 
     async def repository(self, repo: str, revision: str | None = None) -> Repository:
@@ -176,7 +180,7 @@ class FrozenClient(Client):
             replace(
                 entry,
                 at=(NOW - timedelta(seconds=10 * age)).isoformat(),
-                origin=re.sub(r"uid=\d+", "uid=1000", entry.origin),
+                origin=re.sub(r"uid=\d+( pid=\d+)?", "uid=1000", entry.origin),
             )
             for age, entry in enumerate(await super().audit_trail(limit))
         ]
@@ -235,6 +239,8 @@ class FrozenDatetime(datetime):
 
 def stop_clocks() -> None:
     """Hold the clocks that the screens read."""
+    import textual._wait
+
     import tui.app
     import tui.link
     import tui.screens.downloads
@@ -247,5 +253,7 @@ def stop_clocks() -> None:
         tui.widgets.turns,
     )  # fmt: skip
     clocks = [(screen, "time", FrozenTime()) for screen in screens]
-    for module, name, held in [*clocks, (tui.app, "datetime", FrozenDatetime)]:
+    # A pilot waits until the dashboard is idle, not the hub in the thread beside it.
+    idle = (textual._wait, "process_time", time.thread_time)
+    for module, name, held in [*clocks, idle, (tui.app, "datetime", FrozenDatetime)]:
         setattr(module, name, held)

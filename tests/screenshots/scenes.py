@@ -1,13 +1,18 @@
-"""A walk through the real dashboard on a real core and the demo hub, with pictures on the way."""
+"""A walk through the real dashboard on one real core and the demo hub, with pictures on the way.
+
+A picture that is held against a kept one is taken again until it is the same, or patience ends; one
+that is to be kept is taken when nothing has moved for a while.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import re
+import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,6 +35,10 @@ from tui.link import Attach
 
 SIZES = ((120, 40), (80, 24), (60, 15))
 PATIENCE_S = 60.0
+DIFFERENT_S = 10.0
+"""After which a picture that is not the kept one is another one."""
+STILL_S = 1.2
+"""After which what is drawn is taken to stay."""
 
 TINY = "deck/tiny-GGUF:Q8_0"
 EMBED = "deck/tiny-embed-GGUF:F16"
@@ -41,38 +50,45 @@ Picture = tuple[str, str]
 """Name and SVG."""
 
 
-async def pictures() -> AsyncIterator[Picture]:
+Kept = Callable[[str], str]
+"""The SVG that is kept under a name; empty where there is none, or another is to be taken."""
+
+
+async def pictures(kept: Kept) -> AsyncIterator[Picture]:
     """Every picture, by its name."""
-    with stage() as (core, hub):
-        async with Client(socket=core.socket) as client:
-            async for picture in empty(core):
-                yield picture
-            await furnish(client, hub)
-            async for picture in screens(core):
-                yield picture
-        async for picture in reconnecting(core):
+    with TemporaryDirectory(prefix="md-") as folder, stage(Path(folder)) as (core, open_hub):
+        async for picture in offline(core, kept):
             yield picture
-    async for picture in failed():
-        yield picture
-    async for picture in offline():
+        with open_hub() as hub:
+            async for picture in empty(core, kept):
+                yield picture
+            async with Client(socket=core.socket) as client:
+                await furnish(client, hub)
+            async for picture in screens(core, kept):
+                yield picture
+            async for picture in reconnecting(core, kept):
+                yield picture
+    async for picture in failed(kept):
         yield picture
 
 
 @contextmanager
-def stage(hub_url: str = "") -> Iterator[tuple[CoreProcess, DemoHub]]:
-    """A core in folders of its own, and the hub that it knows; or another hub's address."""
-    with TemporaryDirectory(prefix="md-") as folder:
-        repositories = build(Path(folder) / "hub")
-        with DemoHub.in_thread(repositories) as hub:
-            environ = {
-                **os.environ,
-                "MODELDECK_HOME": f"{folder}/home",
-                "HF_HOME": f"{folder}/hf",
-                "HF_ENDPOINT": hub_url or hub.url,
-                "MODELDECK_DOWNLOADS_DISK_FLOOR_BYTES": "0",
-            }
-            with CoreProcess(environ) as core:
-                yield core, hub
+def stage(
+    folder: Path,
+) -> Iterator[tuple[CoreProcess, Callable[[], AbstractContextManager[DemoHub]]]]:
+    """A core in folders of its own, and what opens the hub that it knows."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = {
+        **os.environ,
+        "MODELDECK_HOME": f"{folder}/home",
+        "HF_HOME": f"{folder}/hf",
+        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+        "MODELDECK_DOWNLOADS_DISK_FLOOR_BYTES": "0",
+    }
+    with CoreProcess(environ) as core:
+        yield core, lambda: DemoHub.in_thread(build(folder / "hub"), port=port)
 
 
 async def furnish(client: Client, hub: DemoHub) -> None:
@@ -101,9 +117,10 @@ async def furnish(client: Client, hub: DemoHub) -> None:
 class Person:
     """The hands and eyes before one dashboard."""
 
-    def __init__(self, app: Dashboard, pilot: Pilot[None]) -> None:
+    def __init__(self, app: Dashboard, pilot: Pilot[None], kept: Kept) -> None:
         self.app = app
         self._pilot = pilot
+        self._kept = kept
 
     @property
     def text(self) -> str:
@@ -116,25 +133,34 @@ class Person:
         await self._pilot.press(*keys)
 
     async def sees(self, *words: str) -> None:
-        """Wait until the words are drawn, and what is drawn stays as it is."""
+        """Wait until the words are drawn."""
         late = time.monotonic() + PATIENCE_S
-        before = ""
-        while not all(word in self.text for word in words) or self.text != before:
+        while not all(word in self.text for word in words):
             if time.monotonic() > late:
                 raise SystemExit(f"{words} never came:\n{self.text}")
-            before = self.text
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(0.02)
             await self._pilot.pause()
 
     async def picture(self, name: str) -> Picture:
-        """What is drawn, as SVG; a cursor does not blink."""
+        """What is drawn, as SVG, as soon as it is what is kept, or else when it stays as it is."""
+        kept, svg = self._kept(name), await self._svg(name)
+        since, wait_s = time.monotonic(), DIFFERENT_S if kept else STILL_S
+        while svg != kept and time.monotonic() - since < wait_s:
+            await asyncio.sleep(0.1)
+            before, svg = svg, await self._svg(name)
+            if svg != before and not kept:
+                since = time.monotonic()
+        return name, svg
+
+    async def _svg(self, name: str) -> str:
+        """What is drawn now; a cursor does not blink."""
         for field in self.app.screen.query(Input):
             field.cursor_blink = False
         for area in self.app.screen.query(TextArea):
             area.cursor_blink = False
         await self._pilot.pause()
         svg = self.app.export_screenshot(title="modeldeck")
-        return name, re.sub(r"terminal-\d+", name, svg)  # a hash of the whole, else
+        return re.sub(r"terminal-\d+", name, svg)  # a hash of the whole, else
 
     async def at_sizes(self, name: str, *words: str) -> AsyncIterator[Picture]:
         """A picture at every size."""
@@ -157,16 +183,18 @@ def attached(core: CoreProcess) -> Attach:
 
 
 @asynccontextmanager
-async def dashboard(attach: Attach, size: tuple[int, int] = SIZES[0]) -> AsyncIterator[Person]:
+async def dashboard(
+    attach: Attach, kept: Kept, size: tuple[int, int] = SIZES[0]
+) -> AsyncIterator[Person]:
     """A dashboard that is looked at."""
     app = Dashboard(attach, glyphs=UNICODE, settings=Tui(), keymap={}, themes=theme.load(None))
     async with app.run_test(size=size) as pilot:
-        yield Person(app, pilot)
+        yield Person(app, pilot, kept)
 
 
-async def empty(core: CoreProcess) -> AsyncIterator[Picture]:
+async def empty(core: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:
     """Screens on which there is nothing yet."""
-    async with dashboard(attached(core), (80, 24)) as person:
+    async with dashboard(attached(core), kept, (80, 24)) as person:
         await person.sees("BGE Small")
         for key, name in (("2", "downloads"), ("3", "memory"), ("4", "chat")):
             await person.press(key)
@@ -174,9 +202,9 @@ async def empty(core: CoreProcess) -> AsyncIterator[Picture]:
             yield await person.picture(f"empty-{name}")
 
 
-async def screens(core: CoreProcess) -> AsyncIterator[Picture]:
+async def screens(core: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:
     """The five screens, at every size."""
-    async with dashboard(attached(core)) as person:
+    async with dashboard(attached(core), kept) as person:
         await person.sees("BGE Small", "● 1 loaded")
         async for picture in person.at_sizes("catalog", "1 loaded"):
             yield picture
@@ -205,16 +233,16 @@ async def screens(core: CoreProcess) -> AsyncIterator[Picture]:
         yield await person.picture("help")
 
 
-async def reconnecting(core: CoreProcess) -> AsyncIterator[Picture]:
+async def reconnecting(core: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:
     """The core goes away while it is looked at."""
-    async with dashboard(attached(core), (80, 24)) as person:
-        await person.sees("● 1 loaded")
+    async with dashboard(attached(core), kept, (80, 24)) as person:
+        await person.sees("● 1 loaded", " fits ")
         core.stop()
         await person.sees("reconnecting, 3 s")
         yield await person.picture("reconnecting")
 
 
-async def failed() -> AsyncIterator[Picture]:
+async def failed(kept: Kept) -> AsyncIterator[Picture]:
     """A core that does not start."""
 
     @asynccontextmanager
@@ -226,16 +254,15 @@ async def failed() -> AsyncIterator[Picture]:
         )
         yield
 
-    async with dashboard(attach, (80, 24)) as person:
+    async with dashboard(attach, kept, (80, 24)) as person:
         await person.sees("not a database")
         yield await person.picture("error")
 
 
-async def offline() -> AsyncIterator[Picture]:
+async def offline(core: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:
     """The Hub cannot be reached."""
-    with stage("http://127.0.0.1:9") as (core, _):
-        async with dashboard(attached(core), (80, 24)) as person:
-            await person.sees("BGE Small")
-            await person.press("slash", *"qwen3 8b")
-            await person.sees("Hugging Face")
-            yield await person.picture("offline")
+    async with dashboard(attached(core), kept, (80, 24)) as person:
+        await person.sees("BGE Small")
+        await person.press("slash", *"qwen3 8b")
+        await person.sees("Hugging Face")
+        yield await person.picture("offline")
