@@ -90,7 +90,8 @@ class Api:
     connections_per_address: Count = 64
     """From each address beyond this machine; a browser opens 6."""
     access_log: bool = False
-    """Whether each request is written to the log of the core, with its id; off, for it grows."""
+    """Whether each request is written to the log of the core, with its id (in the foreground with
+    `--verbose`); off, for it grows."""
     load_on_demand: bool = True
     """Whether a request for a model that is downloaded and not loaded loads it: what clients of the
     OpenAI and Ollama APIs expect. Off, such a request is refused."""

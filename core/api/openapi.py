@@ -22,6 +22,12 @@ from core.schema import ErrorInfo
 PREFIX = "Deck"
 REFERENCE = "#/components/schemas/"
 
+TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "From beyond this machine; within it none is needed.",
+}
+
 TAGS = {
     "state": "Everything this machine has and does.",
     "feed": "The state as it changes.",
@@ -94,6 +100,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         paths.setdefault(route.template, {})[route.method.lower()] = operation
     parts = {**DOCUMENT["components"]}
     parts["schemas"] = {**parts["schemas"], **components}
+    parts["securitySchemes"] = {"token": TOKEN}
     tags = [{"name": name, "description": text} for name, text in TAGS.items()]
     return {
         "openapi": "3.1.0",
@@ -107,6 +114,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         "tags": [*DOCUMENT.get("tags", ()), *tags],
         "paths": paths,
         "components": parts,
+        "security": [{}, {"token": []}],
     }
 
 
