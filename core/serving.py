@@ -24,6 +24,7 @@ from core import config
 from core.config import Config, Problem
 from core.daemon import ATTACHED, Ready, Refused, line, read_ready
 from core.errors import AlreadyRunning, DeckError, StorageFailed, to_info
+from core.garbage import put_aside
 from core.log import LineFormatter
 from core.paths import Paths, locate, make_private
 from core.protocol import OLDEST, PROTOCOL
@@ -79,6 +80,7 @@ async def _answer(
     try:
         deck.announce(addresses.urls, addresses.socket)
         ready = _ready(deck.config, deck.paths, addresses)
+        put_aside()
         with _ready_file(deck.paths, ready):
             announce(ready)
             await _any(deck, *ends)

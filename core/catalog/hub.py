@@ -30,6 +30,7 @@ from core.catalog.gguf import Header
 from core.catalog.remote import Remote, refusal, unreachable
 from core.catalog.variants import variants
 from core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
+from core.garbage import put_aside
 from core.names import check_blob, check_repo, check_revision, is_commit
 from core.schema import Card, Format, RepoFile, Repository, SearchHit, SearchResult
 
@@ -75,6 +76,7 @@ class Hub:
         self.endpoint = endpoint.rstrip("/")
         """Base URL, without a slash at the end."""
         self._token = token
+        self._imported = False
         self._timeout_s = timeout_s
         self._answers = Answers(cache / "answers", ANSWERS_LIMIT)
         self._headers = Answers(cache / "headers", HEADERS_LIMIT)
@@ -296,6 +298,9 @@ class Hub:
     def _inspect(self, repo: str, revision: str | None) -> Repository:
         from huggingface_hub import HfApi
 
+        if not self._imported:
+            self._imported = True
+            put_aside()
         info = HfApi(self.endpoint, token=self._token() or False).model_info(
             repo, revision=revision, files_metadata=True, timeout=self._timeout_s
         )
