@@ -10,7 +10,7 @@ from rich.text import Text
 from tui import format as fmt
 from tui.format import ASCII, UNICODE
 from tui.theme import ink
-from tui.widgets.bars import History, bar, changed, fitted, spark, wrapped
+from tui.widgets.bars import History, Part, bar, changed, fitted, spark, wrapped
 
 NAMES = ("primary", "secondary", "accent", "success", "warning", "error")
 INKS = ink(dict.fromkeys(NAMES, "ansi_red") | {"foreground": "#ffffff", "background": "#000000"})
@@ -69,6 +69,17 @@ def test_parts_of_high_rank_give_way() -> None:
     assert fitted(parts, 40).plain == "name   least   more"
     assert fitted(parts, 12).plain == "name   more"
     assert fitted(parts, 3).plain == "na…"
+
+
+def test_parts_say_less_before_they_give_way() -> None:
+    parts: list[Part] = [
+        (0, Text("2 active")),
+        (2, Text("▁▂▃")),
+        (1, (Text("disk 5 GB free after all of this"), Text("disk 5 GB left"))),
+    ]
+    assert fitted(parts, 60).plain == "2 active   ▁▂▃   disk 5 GB free after all of this"
+    assert fitted(parts, 40).plain == "2 active   ▁▂▃   disk 5 GB left"
+    assert fitted(parts, 30).plain == "2 active   disk 5 GB left"
 
 
 def test_only_runs_that_differ_are_drawn_again() -> None:

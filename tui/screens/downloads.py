@@ -18,7 +18,7 @@ from tui.screens import downloads_rows as drawn
 from tui.screens.downloads_commands import COMMANDS
 from tui.screens.downloads_rows import ACTIVE, ENDED, Row
 from tui.screens.listing import Listing
-from tui.widgets.bars import STRONG, History, Lines, fitted, spark, wrapped
+from tui.widgets.bars import STRONG, History, Lines, Part, fitted, spark, wrapped
 from tui.widgets.table import Table
 
 RATE_S = 60.0
@@ -104,7 +104,7 @@ class Downloads(Listing[Row, Download]):
         rate = fmt.rate(drawn.rate_bytes_per_s(self.jobs))
         settings = self.state.settings
         limited = settings.rate_in_force_bytes_per_s is not None
-        parts = [
+        parts: list[Part] = [
             (0, Text(drawn.counts(self.jobs, glyphs), STRONG)),
             (1, Text(f"{rate:>10}")),
             (5, shape),

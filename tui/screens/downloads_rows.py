@@ -185,12 +185,15 @@ def rate_bytes_per_s(jobs: Iterable[Download]) -> float:
     return sum(job.rate_bytes_per_s or 0 for job in jobs if job.state == "downloading")
 
 
-def limit(settings: Settings, key: str, inks: Ink) -> Text:
-    """What all downloads may take now, why that is not what was set, and the key that sets it."""
+def limit(settings: Settings, key: str, inks: Ink) -> tuple[Text, Text]:
+    """What all downloads may take now, why that is not what was set, and the key that sets it.
+
+    And in short: only how much that is.
+    """
     rate = settings.rate_in_force_bytes_per_s
     why = f" ({settings.rate_reason})" if settings.rate_reason else ""
-    words = f"limit {'none' if rate is None else fmt.rate(rate)}{why}"
-    return Text.assemble(words, (f" [{key}]", inks.muted))
+    words = f"limit {'none' if rate is None else fmt.rate(rate)}"
+    return Text.assemble(words, why, (f" [{key}]", inks.muted)), Text(words)
 
 
 def queue(jobs: Iterable[Download]) -> list[Download]:
@@ -199,8 +202,8 @@ def queue(jobs: Iterable[Download]) -> list[Download]:
     return sorted(waiting, key=lambda job: job.position)
 
 
-def disk(state: State, inks: Ink) -> Text:
-    """What will be free on the disk once everything unfinished is here."""
+def disk(state: State, inks: Ink) -> Text | tuple[Text, Text]:
+    """What will be free on the disk once everything unfinished is here; and in short."""
     free = state.disk.free_bytes
     if free is None:
         return Text(f"disk {fmt.UNKNOWN}", inks.muted)
@@ -208,8 +211,11 @@ def disk(state: State, inks: Ink) -> Text:
     rest = free - sum(job.total_bytes - job.received_bytes for job in unfinished)
     if rest < 0:
         return Text(f"disk full: {fmt.size(-rest)} missing", inks.error)
-    when = " after all of this" if unfinished else ""
-    return Text(f"disk {fmt.size(rest)} free{when}")
+    if not unfinished:
+        return Text(f"disk {fmt.size(rest)} free")
+    return Text(f"disk {fmt.size(rest)} free after all of this"), Text(
+        f"disk {fmt.size(rest)} left"
+    )
 
 
 # What is said below the table

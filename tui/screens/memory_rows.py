@@ -27,11 +27,11 @@ LITTLE = 0.9
 
 COLUMNS = (
     Column("sign", "", 1),
-    Column("instance", "instance", 18, grow=True),
+    Column("instance", "instance", 16, grow=True),
     Column("engine", "runtime", 9, rank=7),
-    Column("context", "ctx", 5, right=True, rank=5),
+    Column("context", "ctx", 4, right=True, rank=5),
     Column("weights", "weights", 7, right=True, rank=8),
-    Column("kv", "KV", 6, right=True, rank=9),
+    Column("kv", "KV", 5, right=True, rank=9),
     Column("compute", "compute", 7, right=True, rank=10),
     Column("forecast", "forecast", 9, right=True, rank=3),
     Column("measured", "measured", 9, right=True),

@@ -91,16 +91,34 @@ class History:
         return [found.get(cell) for cell in range(last - count + 1, last + 1)]
 
 
-def fitted(parts: Sequence[tuple[int, Text]], width: int, gap: int = 3) -> Text:
-    """Parts side by side, each with its rank; where it is narrow, the highest ranks are dropped."""
-    kept = list(parts)
-    while len(kept) > 1 and sum(t.cell_len for _, t in kept) + gap * (len(kept) - 1) > width:
-        kept.remove(max(kept, key=lambda part: part[0]))
+Part = tuple[int, Text | tuple[Text, Text]]
+"""Something on a line, with its rank; of two texts the second is the shorter one."""
+
+
+def fitted(parts: Sequence[Part], width: int, gap: int = 3) -> Text:
+    """Parts side by side; where it is narrow, the highest ranks are shortened, then dropped."""
+    kept = {place: text for place, (_, text) in enumerate(parts)}
+    by_rank = sorted(kept, key=lambda place: parts[place][0], reverse=True)
+
+    def room() -> int:
+        taken = sum(_first(text).cell_len for text in kept.values())
+        return width - taken - gap * (len(kept) - 1)
+
+    for place in by_rank:
+        if room() < 0 and isinstance(text := kept[place], tuple):
+            kept[place] = text[1]
+    for place in by_rank[:-1]:
+        if room() < 0:
+            del kept[place]
     line = Text()
-    for _, text in kept:
+    for text in map(_first, kept.values()):
         line.append(" " * gap if line else "").append_text(text)
     line.truncate(max(0, width), overflow="ellipsis")
     return line
+
+
+def _first(text: Text | tuple[Text, Text]) -> Text:
+    return text[0] if isinstance(text, tuple) else text
 
 
 def wrapped(text: Text, width: int, indent: int = 0) -> list[Text]:
