@@ -11,14 +11,15 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from core.api.wire import NDJSON, StreamResponse
+from core.api.wire import EVENTS, NDJSON, StreamResponse, error_response, event, line
 from core.errors import (
     Ambiguous,
     Busy,
     Cancelled,
     Conflict,
+    DeckError,
     EngineFailed,
     EngineMissing,
     InvalidRequest,
@@ -129,10 +130,31 @@ async def collected(chunks: AsyncIterator[Chunk]) -> Chunk:
 
 
 async def streamed(
-    pieces: AsyncGenerator[bytes, None], content_type: str = NDJSON
+    pieces: AsyncGenerator[bytes, None], style: Literal["openai", "ollama"]
 ) -> StreamResponse:
-    """The answer in pieces, begun: what fails before the first one fails with a status."""
-    return StreamResponse(chunks=pieces, first=await anext(pieces), content_type=content_type)
+    """The answer in pieces, begun: server-sent events for OpenAI, lines for Ollama.
+
+    What fails before the first piece fails with a status; what fails later is a piece as well.
+    """
+    told = _told(pieces, style)
+    kind = EVENTS if style == "openai" else NDJSON
+    return StreamResponse(chunks=told, first=await anext(told), content_type=kind)
+
+
+async def _told(
+    pieces: AsyncGenerator[bytes, None], style: Literal["openai", "ollama"]
+) -> AsyncGenerator[bytes, None]:
+    begun = False
+    try:
+        async with aclosing(pieces):
+            async for data in pieces:
+                begun = True
+                yield data
+    except DeckError as error:
+        if not begun:
+            raise
+        failure = error_response(error, style).body
+        yield event(failure) if style == "openai" else line(failure)
 
 
 def shortened(values: Sequence[float], dimensions: int | None) -> list[float]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import UNSET
 
 from core.api import ollama_names
@@ -23,9 +24,8 @@ from core.api.ollama_model_forms import (
     Status,
     Tags,
 )
-from core.api.ollama_text import failure, line
-from core.api.wire import Request, Response, StreamResponse, json_response
-from core.errors import Cancelled, DeckError, NotDownloaded, from_info
+from core.api.wire import Request, Response, StreamResponse, json_response, line
+from core.errors import Cancelled, NotDownloaded, from_info
 from core.schema import CacheSelection, Download, Instance, InstanceState, Model
 from core.state import State
 
@@ -190,7 +190,7 @@ async def pull(deck: Deck, request: Request) -> Response | StreamResponse:
     model = await ollama_names.look_up(deck, body.wanted)
     job = await deck.download(model.id, request.origin)
     if body.stream is not False:
-        return await streamed(_lines(deck, model, job))
+        return await streamed(_lines(deck, model, job), "ollama")
     async for _ in _progress(deck, model, job):
         pass
     return json_response(Status(status="success"))
@@ -198,11 +198,8 @@ async def pull(deck: Deck, request: Request) -> Response | StreamResponse:
 
 async def _lines(deck: Deck, model: Model, job: Download | None) -> AsyncGenerator[bytes, None]:
     """The progress as lines."""
-    try:
-        async for status in _progress(deck, model, job):
-            yield line(status)
-    except DeckError as error:
-        yield failure(error)
+    async for status in _progress(deck, model, job):
+        yield line(msgspec.json.encode(status))
 
 
 async def _progress(deck: Deck, model: Model, job: Download | None) -> AsyncGenerator[Status, None]:

@@ -31,8 +31,7 @@ from core.api.ollama_forms import (
     moment,
     nanoseconds,
 )
-from core.api.wire import Request, Response, StreamResponse, error_response, json_response
-from core.errors import DeckError
+from core.api.wire import Request, Response, StreamResponse, json_response, line
 from core.schema import Chunk, GenerateRequest, Model, TextVector
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ async def _answer(
     if asked is None:
         return json_response(await _without_question(deck, question))
     if body.stream is not False:
-        return await streamed(_lines(deck, question, asked))
+        return await streamed(_lines(deck, question, asked), "ollama")
     return json_response(await _whole(deck, question, asked))
 
 
@@ -117,43 +116,30 @@ async def _whole(deck: Deck, question: Question, asked: GenerateRequest) -> Answ
 async def _lines(
     deck: Deck, question: Question, asked: GenerateRequest
 ) -> AsyncGenerator[bytes, None]:
-    """The answer as lines. A failure after the first one is a line as well."""
+    """The answer as lines."""
     started = time.monotonic()
-    begun = False
-    try:
-        async with asking(
-            deck,
-            question.model,
-            asked,
-            question.origin,
-            options=question.body.given().load(),
-            keep_alive_s=question.body.keep_alive_s(),
-        ) as reply:
-            async for chunk in reply.chunks:
-                data = b""
-                if chunk.text or chunk.logprobs or chunk.tool_calls:
-                    data = line(question.piece(chunk))
-                if chunk.finish_reason is not None:
-                    total_s = time.monotonic() - started
-                    counts = metrics(chunk, load_s=reply.load_s, total_s=total_s)
-                    data += line(question.piece(Chunk(), **counts))
-                if data:
-                    begun = True
-                    yield data
-    except DeckError as error:
-        if not begun:
-            raise
-        yield failure(error)
+    async with asking(
+        deck,
+        question.model,
+        asked,
+        question.origin,
+        options=question.body.given().load(),
+        keep_alive_s=question.body.keep_alive_s(),
+    ) as reply:
+        async for chunk in reply.chunks:
+            data = b""
+            if chunk.text or chunk.logprobs or chunk.tool_calls:
+                data = _line(question.piece(chunk))
+            if chunk.finish_reason is not None:
+                total_s = time.monotonic() - started
+                counts = metrics(chunk, load_s=reply.load_s, total_s=total_s)
+                data += _line(question.piece(Chunk(), **counts))
+            if data:
+                yield data
 
 
-def line(value: object) -> bytes:
-    """A line of a stream."""
-    return msgspec.json.encode(value) + b"\n"
-
-
-def failure(error: DeckError) -> bytes:
-    """The line that ends a stream which failed."""
-    return error_response(error, "ollama").body + b"\n"
+def _line(answer: Answer) -> bytes:
+    return line(msgspec.json.encode(answer))
 
 
 # Embeddings

@@ -24,22 +24,12 @@ from core.api.openai_chat_forms import (
     piece,
     usage,
 )
-from core.api.wire import (
-    EVENTS,
-    Request,
-    Response,
-    StreamResponse,
-    error_response,
-    event,
-    json_response,
-)
-from core.errors import DeckError
+from core.api.openai_forms import DONE
+from core.api.wire import Request, Response, StreamResponse, event, json_response
 from core.schema import Chunk, GenerateRequest, Model
 
 if TYPE_CHECKING:
     from core.deck import Deck
-
-DONE = b"data: [DONE]\n\n"
 
 
 async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
@@ -50,7 +40,7 @@ async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
     body = request.parse(ChatBody)
     asked, model = generate_request(body), deck.model(body.model)
     if body.stream:
-        return await streamed(_events(deck, model, asked, body, request.origin), EVENTS)
+        return await streamed(_events(deck, model, asked, body, request.origin), "openai")
     return json_response(await _whole(deck, model, asked, body, request.origin))
 
 
@@ -73,25 +63,19 @@ async def _whole(
 async def _events(
     deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, origin: str
 ) -> AsyncGenerator[bytes, None]:
-    """The answer as server-sent events. A failure after the first one is an event as well."""
+    """The answer as server-sent events."""
     blank = CompletionChunk(id=_key(), created=int(time.time()), model=model.unique)
     keep = body.keep_alive_s()
-    begun = False
-    try:
-        async with asking(deck, model, asked, origin, keep_alive_s=keep) as reply:
-            async for chunk in reply.chunks:
-                data = b"" if begun else _event(opening(blank))
-                if chunk.text or chunk.logprobs:
-                    data += _event(piece(blank, chunk))
-                if chunk.finish_reason is not None:
-                    data += _end(blank, chunk, body)
-                if data:
-                    begun = True
-                    yield data
-    except DeckError as error:
-        if not begun:
-            raise
-        yield event(error_response(error, "openai").body)
+    begin = _event(opening(blank))
+    async with asking(deck, model, asked, origin, keep_alive_s=keep) as reply:
+        async for chunk in reply.chunks:
+            data, begin = begin, b""
+            if chunk.text or chunk.logprobs:
+                data += _event(piece(blank, chunk))
+            if chunk.finish_reason is not None:
+                data += _end(blank, chunk, body)
+            if data:
+                yield data
 
 
 def _end(blank: CompletionChunk, last: Chunk, body: ChatBody) -> bytes:

@@ -15,6 +15,7 @@ import msgspec
 
 from core.api.asking import asking, collected, streamed
 from core.api.openai_forms import (
+    DONE,
     Alternatives,
     Ended,
     Sampling,
@@ -23,16 +24,8 @@ from core.api.openai_forms import (
     ended,
     refuse,
 )
-from core.api.wire import (
-    EVENTS,
-    Request,
-    Response,
-    StreamResponse,
-    error_response,
-    event,
-    json_response,
-)
-from core.errors import DeckError, InvalidRequest
+from core.api.wire import Request, Response, StreamResponse, event, json_response
+from core.errors import InvalidRequest
 from core.schema import Chunk, GenerateRequest, Model, TokenLogprob
 
 if TYPE_CHECKING:
@@ -43,8 +36,6 @@ MOST_PROMPTS = 64
 
 DEFAULT_TOKENS = 16
 """Of an answer, where the request says nothing: OpenAI's."""
-
-DONE = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +139,7 @@ async def complete(deck: Deck, request: Request) -> Response | StreamResponse:
         id=f"cmpl-{uuid.uuid4().hex}", created=int(time.time()), model=model.unique
     )
     if body.stream:
-        return await streamed(_events(deck, model, asked, body, blank, request.origin), EVENTS)
+        return await streamed(_events(deck, model, asked, body, blank, request.origin), "openai")
     return json_response(await _whole(deck, model, asked, body, blank, request.origin))
 
 
@@ -190,29 +181,19 @@ async def _events(
     """The answers as server-sent events, one after the other."""
     keep = body.keep_alive_s()
     ends: list[Chunk] = []
-    begun = False
-    try:
-        for index, one in enumerate(asked):
-            async with asking(deck, model, one, origin, keep_alive_s=keep) as reply:
-                echo = (one.prompt or "") if body.echo else ""
-                offset = 0
-                async for chunk in reply.chunks:
-                    text, echo = echo + chunk.text, ""
-                    choice = TextChoice(
-                        text=text,
-                        index=index,
-                        logprobs=TextLogprobs.of(chunk.logprobs, offset),
-                        finish_reason=ended(chunk) if chunk.finish_reason else None,
-                    )
-                    offset += len(chunk.text)
-                    begun = True
-                    yield _event(replace(blank, choices=[choice]))
-            ends.append(chunk)
-    except DeckError as error:
-        if not begun:
-            raise
-        yield event(error_response(error, "openai").body)
-        return
+    for index, one in enumerate(asked):
+        echo, offset = (one.prompt or "") if body.echo else "", 0
+        async with asking(deck, model, one, origin, keep_alive_s=keep) as reply:
+            async for chunk in reply.chunks:
+                choice = TextChoice(
+                    text=echo + chunk.text,
+                    index=index,
+                    logprobs=TextLogprobs.of(chunk.logprobs, offset),
+                    finish_reason=ended(chunk) if chunk.finish_reason else None,
+                )
+                echo, offset = "", offset + len(chunk.text)
+                yield _event(replace(blank, choices=[choice]))
+        ends.append(chunk)
     if body.with_usage:
         yield _event(replace(blank, usage=Usage.of(*ends), timings=Timings.of(ends[-1])))
     yield DONE

@@ -24,6 +24,9 @@ Alternatives = Annotated[int, msgspec.Meta(ge=0, le=20)]
 FunctionName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Ended = Literal["stop", "length", "tool_calls"]
 
+DONE = b"data: [DONE]\n\n"
+"""The last event of a stream."""
+
 MOST_STOPS = 16
 """Stop strings in one request; OpenAI takes 4."""
 

@@ -252,6 +252,11 @@ def event(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
 
 
+def line(data: bytes) -> bytes:
+    """One line of a stream of JSON objects."""
+    return data + b"\n"
+
+
 def error_response(
     error: DeckError, style: ErrorStyle, status: int | None = None, request_id: str = ""
 ) -> Response:

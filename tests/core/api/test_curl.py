@@ -1,0 +1,68 @@
+"""README's lines of curl work as they stand, on a machine that has the models they name."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from core.api.examples import EMBEDDING_MODEL, MODEL
+from core.api.routes import ROUTES
+from core.demo.process import CoreProcess
+from tests.api_table import HOST, curl
+
+TINY = "deck/tiny-GGUF:Q8_0"
+EMBED = "deck/tiny-embed-GGUF:F16"
+INSTEAD = {
+    "hf.co/Qwen/Qwen3-0.6B-GGUF:Q8_0": f"hf.co/{TINY}",
+    "/Qwen/Qwen3-0.6B-GGUF:Q8_0": f"/{TINY}",
+    "Qwen%2FQwen3-0.6B-GGUF": "deck%2Ftiny-GGUF",
+    EMBEDDING_MODEL: "tiny-embed-GGUF:F16",
+    MODEL: "tiny-GGUF:Q8_0",
+    "query=qwen3": "query=tiny",
+}
+"""What this machine has instead of what the examples name, the longest first."""
+
+ORDER = (
+    *("ollamaPull", "deckGetState", "deckSearch", "deckGetRepository", "deckGetFit", "deckLoad"),
+    *("openaiListModels", "openaiGetModel", "openaiGetModelByName", "openaiChat"),
+    *("openaiComplete", "ollamaChat", "ollamaGenerate", "ollamaPs", "ollamaShow", "ollamaTags"),
+    *("openaiEmbed", "ollamaEmbed", "ollamaEmbedOne", "deckPlanDeletion", "deckUnloadAll"),
+    *("ollamaDelete", "deckGetCache", "deckGetLog", "deckGetAudit", "modelsSnapshot", "openapi"),
+    *("wellKnownHealth", "wellKnownVersion", "health", "metrics", "ollamaRunning"),
+)
+"""Operations that follow from each other."""
+
+
+def run(core: CoreProcess, line: str) -> str:
+    """What a line prints; fails where the answer is an error."""
+    for name, instead in INSTEAD.items():
+        line = line.replace(name, instead)
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            line.replace(HOST, core.url).replace("curl ", "curl -sS --fail-with-body ", 1),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_the_lines_of_readme(shared_core: CoreProcess) -> None:
+    assert shutil.which("curl"), "curl is missing: install it"
+    route_of = {route.operation_id: route for route in ROUTES}
+    run(shared_core, curl(route_of["ollamaPull"]).replace("Qwen/Qwen3-0.6B-GGUF:Q8_0", EMBED))
+    for name in ORDER:
+        printed = run(shared_core, curl(route_of[name]))
+        assert printed or name == "ollamaDelete"
+
+
+def test_a_browser_s_form_is_refused(shared_core: CoreProcess) -> None:
+    line = f"curl {HOST}/api/pull -d 'model=x'"
+    with pytest.raises(AssertionError, match="Content-Type: application/json"):
+        run(shared_core, line)
