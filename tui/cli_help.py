@@ -44,7 +44,10 @@ def help_(context: click.Context, name: tuple[str, ...], man: bool, json: bool) 
     out.line(text)
 
 
-@click.command(cls=Verb, example="source <(modeldeck completion bash)")
+@click.command(
+    cls=Verb,
+    example="modeldeck completion bash > ~/.local/share/bash-completion/completions/modeldeck",
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str, json: bool) -> None:
     """Print what teaches SHELL to complete commands and model names."""

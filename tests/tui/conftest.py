@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
 
 import pytest
+
+from core.client import Client
+from core.demo.hub import DemoHub
+from core.demo.process import CoreProcess
+from core.schema import CacheSelection
+
+REPOSITORIES = ("deck/tiny-GGUF", "deck/padded-GGUF", "deck/corrupt-GGUF")
+"""What tests of the front end download."""
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +35,31 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr("textual._wait.process_time", time.thread_time)
     monkeypatch.setattr("textual._wait.SLEEP_GRANULARITY", 0.005)
+
+
+@pytest.fixture
+def tidy_core(
+    shared_core: CoreProcess, shared_hub: DemoHub, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[CoreProcess]:
+    """The module's core as that of this person; what a test leaves in it is taken away again."""
+    monkeypatch.setenv("MODELDECK_HOME", str(shared_core.home))
+    monkeypatch.setenv("HF_HOME", str(shared_core.home.parent / "hf"))
+    yield shared_core
+    shared_hub.rate_bytes_per_s = None
+    asyncio.run(_tidied(shared_core))
+
+
+async def _tidied(core: CoreProcess) -> None:
+    async with Client(socket=core.socket) as client:
+        state = await client.state()
+        for instance in state.instances.values():
+            await client.unload(instance.id)
+        for job in state.downloads.values():
+            await client.cancel_download(job.id, discard=True)
+            await client.remove_download(job.id)
+        there = {repo.repo for repo in (await client.cache()).repositories} & {*REPOSITORIES}
+        if there:
+            await client.delete_cached(CacheSelection(repositories=tuple(there)), force=True)
+        await client.change_settings(
+            rate_limit_bytes_per_s=None, schedule={}, give_way=False, jobs_at_once=2
+        )

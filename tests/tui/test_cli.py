@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner
 
@@ -27,19 +26,15 @@ from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
 from core.paths import locate
-from tui import verbs
+from tui import manual, verbs
 from tui.cli import main
-from tui.cli_cache import cache
 from tui.output import Output
 from tui.running import exit_code
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PADDED = "deck/padded-GGUF:F16"
 
-COMMANDS = sorted(
-    [name for name, command in main.commands.items() if not isinstance(command, click.Group)]
-    + [f"cache {name}" for name in cache.commands]
-)
+COMMANDS = [path for path, _ in manual.commands(main)]
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 
@@ -63,20 +58,25 @@ Command = Callable[..., Run]
 
 
 @pytest.fixture
+def hub(shared_hub: DemoHub) -> DemoHub:
+    """The hub of all tests here."""
+    return shared_hub
+
+
+@pytest.fixture
+def core(tidy_core: CoreProcess) -> CoreProcess:
+    """The core of all tests here, empty at the start of each."""
+    return tidy_core
+
+
+@pytest.fixture
 def modeldeck() -> Command:
-    """Runs `modeldeck` with words, in the environment of the test."""
+    """Runs `modeldeck` with words, in this process, as a script would: there is no terminal."""
 
     def command(*words: str, code: int = 0, given: str | None = None) -> Run:
-        done = subprocess.run(
-            [PROGRAM, *words],
-            input=given,
-            stdin=subprocess.DEVNULL if given is None else None,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        run = Run(code=done.returncode, out=done.stdout, err=done.stderr)
-        assert run.code == code, run
+        done = CliRunner().invoke(main, words, input=given)
+        run = Run(code=done.exit_code, out=done.stdout, err=done.stderr)
+        assert run.code == code, (run, done.exception)
         return run
 
     return command
@@ -423,6 +423,7 @@ def test_a_core_that_dies_in_mid_pull_is_said(
 
     asyncio.run(killed())
     assert PADDED in capfd.readouterr().out
+    core.start()
 
 
 def test_serve_prints_one_line_of_json_when_it_answers(alone: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,12 @@ from tui.queue_verbs import terms
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PADDED = "deck/padded-GGUF:F16"
+
+
+@pytest.fixture
+def core(tidy_core: CoreProcess) -> CoreProcess:
+    """The core of all tests here, empty at the start of each."""
+    return tidy_core
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -66,7 +71,7 @@ def test_the_limit_of_all_is_set_shown_and_scheduled(core: CoreProcess) -> None:
     assert "not a rate" in run("limit", "fast", code=2)
 
 
-def test_the_cache_is_listed_checked_pruned_and_emptied(core: CoreProcess, home: Path) -> None:
+def test_the_cache_is_listed_checked_pruned_and_emptied(core: CoreProcess) -> None:
     run("cache", "ls")
     run("pull", TINY)
     (repo,) = told("cache", "ls")["repositories"]
@@ -76,7 +81,7 @@ def test_the_cache_is_listed_checked_pruned_and_emptied(core: CoreProcess, home:
     assert told("cache", "verify", "deck/tiny-GGUF")["files"] == 1
     run("cache", "prune", "--yes")
 
-    (blob,) = (home.parent / "hf" / "hub" / "models--deck--tiny-GGUF" / "blobs").iterdir()
+    (blob,) = (core.home.parent / "hf" / "hub" / "models--deck--tiny-GGUF" / "blobs").iterdir()
     os.chmod(blob, 0o644)
     with blob.open("r+b") as stream:
         stream.write(b"?")

@@ -23,9 +23,9 @@ COLUMNS = (
     Column("sign", "", 1),
     Column("machine", "machine", 10, grow=True, most=20),
     Column("reached", "reached", 10, rank=6),
-    Column("fit", "fits", 18, rank=1),
+    Column("fit", "fits", 14, rank=1),
     Column("engines", "runtimes", 15, rank=5),
-    Column("memory", "memory", 15, rank=3),
+    Column("memory", "memory", 16, rank=3),
     Column("disk", "disk free", 9, right=True, rank=4),
     Column("downloads", "downloads", 15, rank=2),
     Column("loaded", "loaded", 8, grow=True),
@@ -110,7 +110,8 @@ def _fit(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
         return Text(fmt.clean(answer.message), inks.muted)
     style: Mapping[str, Style] = {"fits": inks.success, "tight": inks.warning}
     need = answer.forecast.total_bytes if answer.forecast else None
-    figures = f" {fmt.memory(need)}" if need is not None else ""
+    fits = answer.verdict in style
+    figures = f" {fmt.memory(need)}" if need is not None and fits else ""
     return Text(f"{answer.verdict}{figures}", style.get(answer.verdict, inks.error))
 
 

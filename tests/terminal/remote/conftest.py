@@ -159,27 +159,49 @@ class Host:
             "PATH": f"{programs}:/usr/bin:/bin",
             **({"PYTHONPATH": path} if (path := os.environ.get("PYTHONPATH")) else {}),
         }
-        self._start(key)
+        self.authorized = self._folder / "authorized_keys"
+        """Whose key is let in."""
+        self.authorized.write_text(key.with_suffix(".pub").read_text())
+        self._alias = folder / "config.d" / name
+        self._start("")
         self.line = SlowLine(self._port)
+        self._entry = (
+            f"Host {name}\n  HostName 127.0.0.1\n  Port {self.line.port}\n"
+            f"  User {getpass.getuser()}\n  IdentityFile {key}\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {folder / 'known_hosts'}\n  StrictHostKeyChecking yes\n"
+        )
+        self.configure()
 
-    def _start(self, key: Path) -> None:
+    def configure(self, *lines: str) -> None:
+        """Have `ssh` know the machine, with further lines of a person's configuration."""
+        self._alias.parent.mkdir(exist_ok=True)
+        self._alias.write_text(self._entry + "".join(f"  {line}\n" for line in lines))
+
+    def restart(self, further: str) -> None:
+        """Start sshd anew, with further lines of configuration."""
+        self._stop()
+        self._start(further)
+
+    def _start(self, further: str) -> None:
         assert SSHD is not None
         host_key = self._folder / "host_key"
-        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(host_key)]
-        subprocess.run(keygen, check=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port: int = free.getsockname()[1]
+        if not host_key.exists():
+            keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(host_key)]
+            subprocess.run(keygen, check=True)
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self._port: int = free.getsockname()[1]
         values = " ".join(f'"{name}={value}"' for name, value in self.environ.items())
         config = self._folder / "sshd_config"
         config.write_text(
             f"ListenAddress 127.0.0.1:{self._port}\nHostKey {host_key}\nPidFile none\n"
-            f"AuthorizedKeysFile {key}.pub\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
-            f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nSetEnv {values}\n"
+            f"AuthorizedKeysFile {self.authorized}\nStrictModes no\nUsePAM no\n"
+            "PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+            f"SetEnv {values}\n{further}"
         )
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        self._log = (self._folder / "sshd.log").open("wb")
+        self._log = (self._folder / "sshd.log").open("ab")
         self._sshd = subprocess.Popen(
             [SSHD, "-D", "-e", "-f", str(config)], stderr=self._log, start_new_session=True
         )
@@ -215,12 +237,20 @@ class Host:
         """The processes of those who are logged in."""
         return psutil.Process(self._sshd.pid).children()
 
+    @property
+    def core_runs(self) -> bool:
+        """Whether a core answers over there."""
+        return asyncio.run(daemon.find(self.paths)) is not None
+
     def close(self) -> None:
         """End the core, sshd, and whoever is logged in."""
         self.line.close()
         if self._core is not None:
             self._core.__exit__()
         asyncio.run(daemon.stop(self.paths))
+        self._stop()
+
+    def _stop(self) -> None:
         for session in self.sessions:
             session.kill()
         self._sshd.terminate()
@@ -247,6 +277,7 @@ def machines(
     key = folder / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     config, known = folder / "config", folder / "known_hosts"
+    config.write_text(f"Include {folder}/config.d/*\nConnectTimeout 20\n")
     (folder / "bin").mkdir()
     program = folder / "bin" / "ssh"
     ssh = shlex.quote(str(shutil.which("ssh")))
@@ -261,13 +292,8 @@ def machines(
         if cores:
             for host in made:
                 host.start_core()
-        with config.open("a") as text, known.open("a") as keys:
+        with known.open("a") as keys:
             for host in made:
-                text.write(
-                    f"Host {host.name}\n  HostName 127.0.0.1\n  Port {host.line.port}\n"
-                    f"  User {getpass.getuser()}\n  IdentityFile {key}\n  IdentitiesOnly yes\n"
-                    f"  UserKnownHostsFile {known}\n  StrictHostKeyChecking yes\n"
-                )
                 kind, value = host.public.split()[:2]
                 keys.write(f"[127.0.0.1]:{host.line.port} {kind} {value}\n")
         return made

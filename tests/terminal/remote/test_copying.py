@@ -13,7 +13,7 @@ from core.client import Client
 from core.demo.hub import DemoHub
 
 if TYPE_CHECKING:
-    from tests.remote.conftest import Host, Machines
+    from tests.terminal.remote.conftest import Host, Machines
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 TINY = "deck/tiny-GGUF:Q8_0"

@@ -1,0 +1,104 @@
+"""The dashboard of other machines: it runs here, in a real tmux, and the cores there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from tests.terminal.remote.conftest import Machines
+
+TINY = "deck/tiny-GGUF:Q8_0"
+SLOW_BYTES_PER_S = 8000.0
+"""64 kbit/s."""
+DELAY_S = 0.15
+"""One way: a round trip of 300 ms."""
+FIRST_BYTES = 120_000
+"""What attaching may cost: 15 s of a slow line."""
+
+
+def test_a_line_that_is_cut_is_made_again(machines: Machines, terminal: Any) -> None:
+    (gpu,) = machines("gpu1")
+    terminal.open(120, 40)
+    terminal.command("modeldeck @gpu1; echo left with $?")
+    terminal.until(r"gpu1 \(ssh.*0 loaded")
+    terminal.until("BGE Small")
+    gpu.line.cut()
+    screen = terminal.until("reconnecting, [0-9]+ s")
+    assert "BGE Small" in screen, "the last state stays"
+    gpu.line.mend()
+    terminal.until("The core answers again")
+    terminal.press("q")
+    assert "left with 0" in terminal.over()
+    assert not gpu.core_runs, "it was started from here, and had nothing to do"
+
+
+def test_a_session_that_dies_there_is_made_again(machines: Machines, terminal: Any) -> None:
+    (gpu,) = machines("gpu1", cores=True)
+    terminal.open(80, 24)
+    terminal.command("modeldeck @gpu1; echo left with $?")
+    terminal.until(r"gpu1 \(ssh")
+    for session in gpu.sessions:
+        session.kill()
+    terminal.until("reconnecting|answers again")
+    terminal.until("The core answers again")
+    terminal.press("q")
+    terminal.over()
+    assert gpu.core_runs, "it was there before"
+    psutil.wait_procs(gpu.sessions, timeout=30)
+    assert not gpu.sessions, "nobody is left logged in"
+
+
+def test_a_machine_that_cannot_be_reached_is_no_dashboard(
+    machines: Machines, terminal: Any
+) -> None:
+    (gpu,) = machines("gpu1")
+    gpu.line.cut()
+    terminal.open(120, 40)
+    terminal.command("modeldeck @gpu1; echo left with $?")
+    assert re.search(r"modeldeck: gpu1 cannot be reached[\s\S]*left with 7", terminal.over())
+
+
+def test_three_machines_on_one_screen(machines: Machines, terminal: Any) -> None:
+    _, second, _ = machines("gpu1", "gpu2", "gpu3", cores=True)
+    terminal.open(120, 40)
+    terminal.command("modeldeck @gpu1 @gpu2 @gpu3; echo left with $?")
+    terminal.until(r"gpu1 .*GiB[\s\S]*gpu2 .*GiB[\s\S]*gpu3 .*GiB")
+    terminal.press("f")
+    terminal.until("Where does it fit now")
+    terminal.type(TINY)
+    terminal.press("Enter")
+    terminal.until(lambda screen: len(re.findall(r"gpu\d .*fits ", screen)) == 3)
+    terminal.press("j", "Enter")
+    terminal.until(r"^ modeldeck +gpu2 \(ssh[\s\S]*BGE Small")
+    terminal.press("C-o")
+    terminal.until(r"^ modeldeck +gpu3 \(ssh[\s\S]*BGE Small")
+    second.line.cut()
+    terminal.press("6")
+    screen = terminal.until("gpu2 +lost")
+    assert len(re.findall(r"gpu[13] +ssh", screen)) == 2
+    second.line.mend()
+    terminal.until("gpu2 +ssh")
+    terminal.press("q")
+    assert "left with 0" in terminal.over()
+
+
+def test_a_slow_line_stays_usable(machines: Machines, terminal: Any, home: Path) -> None:
+    """300 ms there and back, and 64 kbit/s."""
+    (gpu,) = machines("gpu1", cores=True)
+    gpu.line.delay_s, gpu.line.rate_bytes_per_s = DELAY_S, SLOW_BYTES_PER_S
+    terminal.open(120, 40)
+    terminal.command("modeldeck @gpu1; echo left with $?")
+    terminal.until(r"gpu1 \(ssh [3-9]\d\d ms\)|gpu1 \(ssh \d{4,} ms\)")
+    terminal.until("BGE Small")
+    assert gpu.line.carried_bytes < FIRST_BYTES
+    terminal.press("/")
+    terminal.type("tiny")
+    terminal.until("tiny_?")
+    terminal.press("Enter")
+    terminal.until("deck/tiny-GGUF")
+    terminal.press("q")
+    assert "left with 0" in terminal.over()
