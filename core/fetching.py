@@ -48,6 +48,7 @@ class Fetching:
             if job.unique == model.unique and _can_go_on(job):
                 return await self._downloads.resume(job.id)
             await self.forget(job.id)
+        self._downloads.warm()
         selection = await self._ask_hub(self._library.selection(model))
         return await self._downloads.start(
             model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -14,24 +15,45 @@ from core.downloads.wire import Wire
 from core.errors import HubUnavailable
 
 
-def outward() -> httpx.AsyncBaseTransport:
-    """A transport for every URL. Blocks while certificates are read. Raises HubUnavailable.
+class Certificates:
+    """Those that servers are checked against, read when the first one is: that takes 0.1 s.
 
-    Proxies are those of `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` (and of the system,
-    where Python knows them); certificates are those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else
-    certifi's, as with any tool that uses httpx.
+    They are those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else certifi's, as with any tool that uses
+    httpx.
     """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._context: ssl.SSLContext | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """What a connection is secured with. Blocks. Raises HubUnavailable."""
+        with self._lock:
+            if self._context is None:
+                self._context = _read()
+            return self._context
+
+
+def _read() -> ssl.SSLContext:
     try:
-        context = httpx.create_ssl_context()
+        return httpx.create_ssl_context()
     except (OSError, ssl.SSLError) as error:
         named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
         raise HubUnavailable(
             f"The certificates in {named} cannot be read: {error}.",
             "Mend or unset SSL_CERT_FILE, and start modeldeck again.",
         ) from error
+
+
+def outward(certificates: Certificates) -> httpx.AsyncBaseTransport:
+    """A transport for every URL. Blocks where the system is asked. Raises HubUnavailable.
+
+    Proxies are those of `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` (and of the system,
+    where Python knows them).
+    """
     try:
         proxies = {
-            scheme: _through(url if "://" in url else f"http://{url}", context)
+            scheme: _through(url if "://" in url else f"http://{url}", certificates)
             for scheme, url in getproxies().items()
             if scheme in ("http", "https", "all") and url
         }
@@ -40,19 +62,19 @@ def outward() -> httpx.AsyncBaseTransport:
             f"The proxy of this environment cannot be used: {error}.",
             "An HTTP proxy can: set https_proxy to http://host:port, and start modeldeck again.",
         ) from error
-    straight = Wire(context)
+    straight = Wire(certificates.context)
     return Outward(straight, proxies) if proxies else straight
 
 
-def _through(url: str, context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+def _through(url: str, certificates: Certificates) -> httpx.AsyncBaseTransport:
     """A transport through a proxy. httpx's own for one that speaks TLS itself, or SOCKS.
 
     Raises ValueError, ImportError.
     """
     if urlsplit(url).scheme.lower() == "http":
-        return Wire(context, Proxy.parse(url))
+        return Wire(certificates.context, Proxy.parse(url))
     return httpx.AsyncHTTPTransport(
-        verify=context, proxy=url, limits=httpx.Limits(max_connections=None)
+        verify=certificates.context(), proxy=url, limits=httpx.Limits(max_connections=None)
     )
 
 

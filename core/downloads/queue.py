@@ -93,6 +93,10 @@ class Downloads:
         """Contents that a job goes on with, by itself or when it is resumed, and whose it is."""
         return self._book.wanted
 
+    def warm(self) -> None:
+        """Expect a `start` soon: what the first download needs takes a moment."""
+        self._source.warm()
+
     async def recount(self) -> None:
         """Look what is left of the partials that no job works on: some were deleted."""
         async with self._changing:

@@ -33,8 +33,8 @@ from core.downloads.answers import (
     web_refusal,
 )
 from core.downloads.line import GATHER_S
-from core.downloads.outward import outward
-from core.downloads.partial import in_thread
+from core.downloads.outward import Certificates, outward
+from core.downloads.partial import in_thread, settled
 from core.downloads.parts import Span
 from core.downloads.threads import in_own_thread
 from core.downloads.web import MAGIC, Offer, first, offered
@@ -127,10 +127,28 @@ class Source:
         self._limits = {"connect": CONNECT_S, "read": stall_s, "write": stall_s, "pool": None}
         self._given = transport
         self._transport: httpx.AsyncBaseTransport | None = None
+        self._certificates = Certificates()
+        self._warming: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
+
+    def warm(self) -> None:
+        """Make ready, in the background, what the first request will need."""
+        if self._warming is None and self._given is None:
+            self._warming = asyncio.create_task(self._warm())
+
+    async def _warm(self) -> None:
+        try:
+            await self._way()
+            if self._endpoint.startswith("https:"):
+                await in_thread(self._certificates.context)
+        except DeckError:
+            pass  # The request that needs it will say so.
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._warming is not None:
+            self._warming.cancel()
+            await settled(self._warming)
         if self._transport is not None:
             await self._transport.aclose()
             self._transport = None
@@ -140,7 +158,7 @@ class Source:
         async with self._connecting:
             way = self._transport or self._given
             if way is None:
-                way = await in_thread(outward)
+                way = await in_thread(lambda: outward(self._certificates))
             self._transport = way
             return way
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Protocol
 
@@ -141,7 +141,8 @@ class Stream(httpx.AsyncByteStream):
 class Wire(httpx.AsyncBaseTransport):
     """Connections, straight or all through one proxy."""
 
-    def __init__(self, context: ssl.SSLContext, proxy: Proxy | None = None) -> None:
+    def __init__(self, context: Callable[[], ssl.SSLContext], proxy: Proxy | None = None) -> None:
+        """`context` is asked for when a connection is to be secured; it may block."""
         self._context = context
         self._proxy = proxy
         self._idle: list[Line] = []
@@ -246,7 +247,7 @@ class Wire(httpx.AsyncBaseTransport):
     def _secure(self, line: Line, timeout_s: float | None) -> None:
         if self._proxy is not None:
             line.tunnel(self._proxy, timeout_s)
-        line.secure(self._context, timeout_s)
+        line.secure(self._context(), timeout_s)
 
 
 def _read_error(error: Exception) -> httpx.TransportError:
