@@ -137,13 +137,28 @@ async def test_tools_and_schemas(client: AsyncClient) -> None:
         )
         assert isinstance(json.loads(answer.message.content or ""), dict)
 
-    def add(a: int, b: int) -> int:
-        """Add two numbers."""
-        return a + b
+    def weather(city: str) -> str:
+        """What the weather is like in a city."""
+        return f"count the clouds of {city}"
 
-    if "tools" in ((await client.show(TINY)).capabilities or ()):
-        offered = await client.chat(TINY, said("tool"), tools=[add], options=CALM)
-        assert offered.done
+    assert (await client.show(TINY)).capabilities == ["completion", "tools"]
+    turns: list[Any] = said("Will it rain?")
+    offered = await client.chat(TINY, turns, tools=[weather], options=CALM)
+    (call,) = offered.message.tool_calls or ()
+    assert (call.function.name, call.function.arguments) == ("weather", {"city": "Paris"})
+    pieces = [
+        piece
+        async for piece in await client.chat(
+            TINY, turns, tools=[weather], options=CALM, stream=True
+        )
+    ]
+    streamed = [call for piece in pieces for call in piece.message.tool_calls or ()]
+    assert [call.function.arguments for call in streamed] == [{"city": "Paris"}]
+    assert pieces[-1].done_reason == "stop"
+
+    told = {"role": "tool", "tool_name": "weather", "content": weather("Paris")}
+    after = await client.chat(TINY, [*turns, offered.message, told], options=CALM)
+    assert after.message.content == expected("count")
 
 
 async def test_embeddings(client: AsyncClient) -> None:

@@ -296,37 +296,65 @@ async def test_what_fails_later_is_told_in_the_stream_or_by_a_status(
     assert words in answer.body
 
 
-async def test_calls_and_logprobs_come_as_openai_has_them(client: AsyncOpenAI) -> None:
-    tool: Any = {
-        "type": "function",
-        "function": {
-            "name": "add",
-            "description": "Adds two numbers.",
-            "parameters": {
-                "type": "object",
-                "properties": {"a": {"type": "integer"}},
-                "required": ["a"],
-            },
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "What the weather is like in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 10}},
+            "required": ["city"],
         },
-    }
-    request: dict[str, Any] = {"model": TINY, "messages": said("count"), "temperature": 0}
-    must = {**request, "tools": [tool], "tool_choice": "required", "max_tokens": 400}
-    whole = await client.chat.completions.create(**must)
-    (call,) = whole.choices[0].message.tool_calls or []
-    assert whole.choices[0].finish_reason == "tool_calls"
+    },
+}
+
+
+async def test_a_function_is_called_and_its_answer_taken(client: AsyncOpenAI) -> None:
+    turns = said("Will it rain?")
+    request: dict[str, Any] = {"model": TINY, "messages": turns, "temperature": 0}
+    request["tools"] = [WEATHER]
+    whole = await client.chat.completions.create(**request)
+    message = whole.choices[0].message
+    (call,) = message.tool_calls or []
+    assert (whole.choices[0].finish_reason, message.content) == ("tool_calls", None)
     assert call.type == "function"
-    assert call.function.name == "add"
-    assert isinstance(json.loads(call.function.arguments)["a"], int)
-    pieces = [p async for p in await client.chat.completions.create(**must, stream=True)]
+    assert (call.function.name, json.loads(call.function.arguments)) == (
+        "weather",
+        {"city": "Paris"},
+    )
+    pieces = [p async for p in await client.chat.completions.create(**request, stream=True)]
     deltas = [d for p in pieces for d in p.choices[0].delta.tool_calls or ()]
-    assert [delta.function and delta.function.name for delta in deltas] == ["add"]
+    assert [delta.function and delta.function.name for delta in deltas] == ["weather"]
     assert pieces[-1].choices[0].finish_reason == "tool_calls"
 
-    told = await client.chat.completions.create(**request, logprobs=True, top_logprobs=2)
+    told = {"role": "tool", "tool_call_id": call.id, "content": "count the clouds"}
+    after = await client.chat.completions.create(
+        **{**request, "messages": [*turns, message.model_dump(exclude_none=True), told]}
+    )
+    assert after.choices[0].message.content == expected("count")
+
+    forced = await client.chat.completions.create(
+        **{**request, "messages": said("count"), "tool_choice": "required"}
+    )
+    (call,) = forced.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    assert isinstance(json.loads(call.function.arguments)["city"], str)
+
+
+async def test_tokens_are_told_with_their_probabilities(client: AsyncOpenAI) -> None:
+    request: dict[str, Any] = {"model": TINY, "temperature": 0}
+    told = await client.chat.completions.create(
+        **request, messages=said("count"), logprobs=True, top_logprobs=2
+    )
     logprobs = told.choices[0].logprobs
     assert logprobs is not None
     assert "".join(token.token for token in logprobs.content or ()) == expected("count")
     assert all(len(token.top_logprobs) == 2 for token in logprobs.content or ())
+    text = await client.completions.create(**request, prompt="count", logprobs=1, max_tokens=3)
+    found = text.choices[0].logprobs
+    assert found is not None
+    assert "".join(found.tokens or ()) == text.choices[0].text
 
 
 async def test_answers_follow_a_schema(client: AsyncOpenAI) -> None:
