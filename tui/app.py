@@ -67,7 +67,7 @@ class Dashboard(Stations):
     CSS = """
     Screen { layers: base; }
     ContentSwitcher { height: 1fr; }
-    Screen.stale ContentSwitcher { opacity: 55%; }
+    Screen.stale ContentSwitcher { opacity: 70%; }
     Screen.stale ContentSwitcher:ansi { opacity: 100%; text-style: dim; }
     Screen.-one-line { ContentSwitcher { height: 0; } Notice, Footer, Trouble { display: none; } }
     """

@@ -19,7 +19,8 @@ from textual.filter import LineFilter
 
 _ALIKE = {
     **dict.fromkeys("─━═╌╍┄┅┈┉–—−‐‑‒", "-"),
-    **dict.fromkeys("│┃║╎╏┆┇┊┋", "|"),
+    **dict.fromkeys("│║╎╏┆┇┊┋", "|"),
+    "┃": "#",  # the thumb of a scrollbar, on a track of `|`
     **dict.fromkeys("•●▪■◆★⭑✓✔", "*"),
     **dict.fromkeys("○◐◦‣▶▷›»→", ">"),
     **dict.fromkeys("‹«←", "<"),

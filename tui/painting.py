@@ -12,6 +12,11 @@ from rich.console import Console
 from rich.control import Control
 from textual._compositor import ChopsUpdate, Compositor
 from textual.screen import Screen
+from textual.scrollbar import ScrollBar
+
+from tui.widgets.scrollbar import Rail
+
+ScrollBar.renderer = Rail  # the class holds it: every scrollbar of the program is drawn so
 
 
 class CellsUpdate(ChopsUpdate):

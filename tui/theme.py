@@ -85,7 +85,13 @@ def _completed(theme: Theme) -> dict[str, str]:
     muted = _muted(Color.parse(foreground), Color.parse(background)).color
     # As a colour, not as `auto 60%`: lines that are drawn by hand do not know what lies behind.
     name = muted.name if muted else "gray"
-    return {"text-muted": name, "text-disabled": name} | theme.variables
+    scrollbars = dict.fromkeys(("scrollbar", "scrollbar-corner-color"), name)
+    scrollbars |= dict.fromkeys(("scrollbar-hover", "scrollbar-active"), theme.primary)
+    scrollbars |= dict.fromkeys(
+        ("scrollbar-background", "scrollbar-background-hover", "scrollbar-background-active"),
+        background,
+    )
+    return {"text-muted": name, "text-disabled": name} | scrollbars | theme.variables
 
 
 _OWN_COLOURS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from textual.color import Color
 from textual.theme import Theme
 
 from tui import theme
+from tui.app import Dashboard
 from tui.theme import fitting, ink, load, parse
+from tui.widgets.table import Table
 
 SHIPPED = load(None)
 OWN_COLOURS = [shipped for shipped in SHIPPED.themes if not shipped.ansi]
@@ -57,6 +60,26 @@ def test_every_ink_is_readable_on_every_ground(shipped: Theme, depth: ColorSyste
         above = muted if name == "muted" else Color.parse(variables[name])
         ratio = contrast(seen(above, depth), seen(Color.parse(variables[ground]), depth))
         assert ratio >= least, f"{name} on {ground}: {ratio:.1f}"
+
+
+@pytest.mark.parametrize("shipped", OWN_COLOURS, ids=lambda shipped: shipped.name)
+def test_every_ink_is_readable_under_the_cursor_and_when_dimmed(shipped: Theme) -> None:
+    """The themes of the terminal's own colours reverse there, and nobody knows these colours."""
+    variables = shipped.to_color_system().generate()
+    ground, primary = (Color.parse(variables[name]) for name in ("background", "primary"))
+    [share] = re.findall(
+        r":focus > .table--cursor { background: \$primary (\d+)%", Table.DEFAULT_CSS
+    )
+    [kept] = re.findall(r"stale ContentSwitcher { opacity: (\d+)%", Dashboard.CSS)
+    cursor = ground.blend(primary, int(share) / 100)
+    muted = Color.from_rich_color(ink(variables).muted.color)
+    for name in INKS:
+        above, least = (muted, 3.0) if name == "muted" else (Color.parse(variables[name]), 4.5)
+        ratio = contrast(above, cursor)
+        assert ratio >= least, f"{name} under the cursor: {ratio:.1f}"
+        if name in ("foreground", "muted"):
+            ratio = contrast(ground.blend(above, int(kept) / 100), ground)
+            assert round(ratio, 1) >= least, f"{name}, dimmed: {ratio:.1f}"
 
 
 @pytest.mark.parametrize("shipped", OWN_COLOURS, ids=lambda shipped: shipped.name)

@@ -75,7 +75,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         & > .table--dim { color: $text-muted; }
         & > .table--sign { color: $accent; text-style: bold; }
         & > .table--cursor { background: $primary 12%; }
-        &:focus > .table--cursor { background: $primary 30%; text-style: bold; }
+        &:focus > .table--cursor { background: $primary 20%; text-style: bold; }
         &:ansi > .table--cursor { background: ansi_default; text-style: underline; }
         &:ansi:focus > .table--cursor { background: ansi_default; text-style: reverse; }
         &:nocolor > .table--cursor { text-style: underline; }
@@ -191,6 +191,17 @@ class Table(ScrollView, Generic[T], can_focus=True):
             self._empty = words
             if not self._items:
                 self.refresh()
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """What the rows are told in."""
+        return self._columns
+
+    @columns.setter
+    def columns(self, columns: Sequence[Column]) -> None:
+        if tuple(columns) != self._columns:
+            self._columns = tuple(columns)
+            self._arrange()
 
     def _follow(self) -> None:
         """After the rows changed: the cursor stays on its key, and that on its line."""
@@ -336,9 +347,12 @@ class Table(ScrollView, Generic[T], can_focus=True):
 
     def on_resize(self) -> None:
         """Choose the columns anew, and keep the cursor in sight."""
+        self._arrange()
+        self._reveal()
+
+    def _arrange(self) -> None:
         self._slots = arrange(self._columns, self.size.width - GUTTER)
         self._painted.clear()
-        self._reveal()
         self.refresh()
 
     def on_focus(self) -> None:
