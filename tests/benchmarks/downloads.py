@@ -1,12 +1,14 @@
-"""Downloads side by side: modeldeck, curl, aria2c and huggingface_hub on one nginx.
+"""Downloads side by side: modeldeck, curl, aria2c and `hf download` on one nginx.
 
     python -m tests.benchmarks.downloads [--rounds 3] [--mib 1024] [case ...]
 
 Needs nginx, aria2c, curl and openssl. Everything lies in tmpfs, and rounds are interleaved; what is
 told is the median, its ratio, the processor's time and the memory. modeldeck's figures include the
-verification, the journal and the publishing into the cache; huggingface_hub and modeldeck are timed
-inside their process, without its start. Cases: plain; tls; throttled (each connection 20 MB/s);
-delayed (the same, every answer a tenth of a second late). Absolute figures belong to the machine.
+verification, the journal and the publishing into the cache. "modeldeck" and "hf_hub_download" are
+timed inside their process, without its start; "modeldeck pull" and "hf download" are the commands
+as people run them, the first against a core that runs already, whose processor time and memory are
+told. Cases: plain; tls; throttled (each connection 20 MB/s); delayed (the same, every answer a
+tenth of a second late). Absolute figures belong to the machine.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,9 +32,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from core.demo.process import CoreProcess
+
 REPO = "deck/bench"
 REVISION = "0" * 40
-NAME = "model.gguf"
+NAME = "model-Q8_0.gguf"
 CASES = ("plain", "tls", "throttled", "delayed")
 RATE = "20m"
 """Of each connection, where it is throttled: bytes per second, as nginx writes it."""
@@ -55,6 +62,7 @@ http {{
   add_header X-Linked-Etag '"{sha256}"';
   add_header X-Linked-Size {size};
   root {folder}/www;
+  default_type application/json;
   server {{ listen 127.0.0.1:{plain}; }}
   server {{
     listen 127.0.0.1:{tls} ssl;
@@ -220,20 +228,58 @@ def modeldeck(world: World, case: str, out: Path) -> Result:
     return python(world, case, OWN, out)
 
 
-def huggingface_hub(world: World, case: str, out: Path) -> Result:
+def hf_hub_download(world: World, case: str, out: Path) -> Result:
     return python(world, case, HUB, out)
+
+
+def environ(world: World, case: str, out: Path) -> dict[str, str]:
+    """What the commands of the Hub and of modeldeck need."""
+    return {
+        **os.environ,
+        "SSL_CERT_FILE": str(world.folder / "cert.pem"),
+        "HF_ENDPOINT": world.url(case),
+        "HF_HOME": str(out / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+        "MODELDECK_HOME": str(out / "h"),
+        "MODELDECK_DOWNLOADS_DISK_FLOOR_BYTES": "0",
+    }
+
+
+def hf_download(world: World, case: str, out: Path) -> Result:
+    """The Hub's own command."""
+    program = os.path.join(sysconfig.get_path("scripts"), "hf")
+    return run([program, "download", REPO, NAME], environ(world, case, out))[0]
+
+
+def modeldeck_pull(world: World, case: str, out: Path) -> Result:
+    """Our own command, against a core that was started before."""
+    given = environ(world, case, out)
+    program = os.path.join(sysconfig.get_path("scripts"), "modeldeck")
+    with CoreProcess(given) as core:
+        process = psutil.Process(core.process.pid)
+        before = process.cpu_times()
+        pulled, _ = run([program, "pull", f"{REPO}:Q8_0"], given)
+        after = process.cpu_times()
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    cpu = after.user + after.system - before.user - before.system
+    peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    return Result(wall_s=pulled.wall_s, cpu_s=cpu, rss_bytes=peak)
 
 
 TOOLS: dict[str, Callable[[World, str, Path], Result]] = {
     "modeldeck": modeldeck,
+    "modeldeck pull": modeldeck_pull,
     "curl": curl,
     "curl, openssl dgst": curl_openssl,
     "aria2c -x16": aria2c,
     "aria2c -x16 --checksum": aria2c_checksum,
-    "huggingface_hub": huggingface_hub,
+    "hf download": hf_download,
+    "hf_hub_download": hf_hub_download,
 }
 
-LEFT_OUT = {"throttled": {"curl", "curl, openssl dgst", "huggingface_hub"}}
+LEFT_OUT = {"throttled": {"curl", "curl, openssl dgst", "hf download", "hf_hub_download"}}
 """One connection at 20 MB/s takes most of a minute, and says nothing new."""
 LEFT_OUT["delayed"] = LEFT_OUT["throttled"]
 
@@ -293,6 +339,20 @@ def served(folder: Path, mib: int) -> Iterator[World]:
             digest.update(data)
             file.write(data)
     (path.parent.parent / "main").symlink_to(REVISION)
+    listing = folder / "www" / "api" / "models" / REPO
+    listing.parent.mkdir(parents=True)
+    lfs = {"sha256": digest.hexdigest(), "size": mib << 20, "pointerSize": 134}
+    listing.write_text(
+        json.dumps(
+            {
+                "id": REPO,
+                "sha": REVISION,
+                "siblings": [
+                    {"rfilename": NAME, "size": mib << 20, "blobId": "1" * 40, "lfs": lfs}
+                ],
+            }
+        )
+    )
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
