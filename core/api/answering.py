@@ -75,10 +75,8 @@ class Answers:
             status = 499
             return None
         except Exception as error:
-            log.error(
-                "%s %s failed in mid-answer (%s).", head.method, head.path, exchange.id,
-                exc_info=error,
-            )  # fmt: skip
+            what = f"{head.method} {head.path} failed in mid-answer ({exchange.id})."
+            log.error(what, exc_info=error)
             status = 500
             self._outlet.transport.abort()
             return None
