@@ -24,6 +24,7 @@ from core.alternatives import Alternatives
 from core.audit import Audit
 from core.budget import Budget
 from core.cache.shelves import Shelves
+from core.calibrations import Calibrations
 from core.catalog import gguf, token
 from core.catalog.hub import Hub
 from core.choices import Choices
@@ -157,6 +158,7 @@ class Parts:
         await self.choices.open()
         await self.ledger.open()
         self._make_loading()
+        await self.calibrations.open()
         self.on_demand = OnDemand(
             loading=self.loading,
             engines=self.engines,
@@ -169,6 +171,13 @@ class Parts:
         config = self.config
         self.forecasts = Forecasts(
             hub=self.hub, library=self.library, engines=self.engines, ledger=self.ledger
+        )
+        self.calibrations = Calibrations(
+            store=self.store,
+            engines=self.engines,
+            forecasts=self.forecasts,
+            measure=probe.process,
+            allowed=config.runtime.calibrate,
         )
         self.fitting = Fitting(
             config=config,
@@ -289,9 +298,13 @@ class Parts:
         return next((r.version for r in self.feed.state.runtimes if r.name == engine), None)
 
     async def _probe_engines(self) -> None:
-        runtimes = await self.engines.probe()
+        found = await self.engines.probe()
+        runtimes = tuple(self.calibrations.known(runtime) for runtime in found)
         self.feed.commit(RuntimesChanged, runtimes=runtimes)
         self.library.set_engines({f: r.name for r in runtimes if r.available for f in r.formats})
+        measured = tuple([await self.calibrations.measured(runtime) for runtime in runtimes])
+        if measured != runtimes:
+            self.feed.commit(RuntimesChanged, runtimes=measured)
 
     # What changes State: called by the parts
 

@@ -53,6 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_ENDPOINT"] = NOBODY
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
+    os.environ["MODELDECK_RUNTIME_CALIBRATE"] = "false"  # seconds for each core with a new home
     os.environ["MLX_DISABLE_COMPILE"] = "1"  # else mlx compiles kernels for seconds, per process
 
 

@@ -87,6 +87,7 @@ def environment(
         "HF_ENDPOINT": hub_url,
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "MODELDECK_DOWNLOADS_DISK_FLOOR_BYTES": "0",
+        "MODELDECK_RUNTIME_CALIBRATE": "false",  # it would be forgotten with the folder
     }
     if port is not None:
         inside["MODELDECK_API_PORT"] = str(port)

@@ -24,6 +24,8 @@ class Runtime:
     """Why it is not available, with the command that installs it."""
     formats: tuple[Format, ...] = ()
     devices: tuple[str, ...] = ()
+    overhead_bytes: int | None = None
+    """What its process takes besides a model, as measured on this machine; None before that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

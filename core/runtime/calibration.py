@@ -1,0 +1,115 @@
+"""What an engine's process takes besides its model, measured on this machine.
+
+Two models of a few kilobytes, with a small and a large vocabulary, are loaded one after the other
+in processes of their own and made to read a prompt that fills the context. What each took at most,
+less what the engine counts as the model's, is what the process takes: so much, and so much for each
+token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from core.errors import EngineFailed, from_info
+from core.overhead import SHIPPED, Overhead
+from core.runtime import yardstick
+from core.runtime.messages import Done, Failed, Generate, Load, Loaded
+from core.runtime.process import EngineProcess
+from core.schema import Engine, Forecast, GenerateRequest, LoadOptions, ProcessMemory
+
+EXTRA_TOKENS = 60_000
+"""Of the large vocabulary: enough to be seen, few enough to be read in a second."""
+STALL_S = 60.0
+"""A process that says nothing for so long is given up; a machine at work is slow."""
+NICE = 19
+"""Priority of the processes: nobody waits for them (nice(1))."""
+
+Plan = Callable[[Path, LoadOptions], Awaitable[Forecast]]
+Measure = Callable[[int], ProcessMemory | None]
+
+
+async def calibrate(engine: Engine, plan: Plan, measure: Measure) -> Overhead:
+    """Measure an engine. Takes some seconds of one processor.
+
+    Args:
+        engine: Which; it is installed.
+        plan: What llama.cpp plans for a file.
+        measure: Memory of a process; called in a thread.
+
+    Raises EngineFailed where it does not load or answer, and OSError where nothing can be written.
+    """
+    folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="modeldeck-calibration-")
+    try:
+        found: list[tuple[int, int]] = []
+        for extra in (0, EXTRA_TOKENS):
+            path = Path(folder.name) / f"{extra}.gguf"
+            write = yardstick.write_gguf if engine == "llama.cpp" else yardstick.write_mlx
+            await asyncio.to_thread(write, path, extra)
+            took = await _take(engine, path, plan, measure)
+            found.append((yardstick.BASE_TOKENS + extra, took))
+    finally:
+        await asyncio.to_thread(folder.cleanup)
+    return overhead(engine, *found)
+
+
+def overhead(engine: Engine, small: tuple[int, int], large: tuple[int, int]) -> Overhead:
+    """The overhead that two measurements tell, each of tokens and bytes. Pure.
+
+    A slope that makes no sense, on a machine that did something else meanwhile, is not taken.
+
+    >>> overhead("llama.cpp", (100, 50_000_100), (1100, 50_001_100))
+    Overhead(base_bytes=50000000, per_token_bytes=1.0, measured=True)
+    """
+    slope = (large[1] - small[1]) / (large[0] - small[0])
+    shipped = SHIPPED[engine].per_token_bytes
+    if not 0 < slope < 4 * shipped:
+        slope = shipped
+    base = max(0, small[1] - round(slope * small[0]))
+    return Overhead(base_bytes=base, per_token_bytes=slope, measured=True)
+
+
+async def _take(engine: Engine, path: Path, plan: Plan, measure: Measure) -> int:
+    """What a process takes at most, less the engine's own count of the model."""
+    options = LoadOptions(context_length=yardstick.CONTEXT)
+    lines: list[str] = []
+    process = await EngineProcess.start(engine, lambda _level, text: lines.append(text))
+    try:
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+        process.send(Load(id=1, path=str(path), options=options, default_context=yardstick.CONTEXT))
+        await _until(process, Loaded)
+        # Two signs a token, at most, and room for an answer.
+        prompt = "ab" * (yardstick.CONTEXT // 2 - 16)
+        request = GenerateRequest(prompt=prompt, max_tokens=8, temperature=0)
+        process.send(Generate(id=2, request=request))
+        done = await _until(process, Done)
+        memory = await asyncio.to_thread(measure, process.pid)
+    finally:
+        await process.end()
+    if memory is None:
+        raise EngineFailed(f"What {engine} takes cannot be measured here.")
+    peak = memory.peak_bytes or memory.rss_bytes
+    if engine == "mlx":
+        assert isinstance(done, Done)
+        return peak - (done.engine_peak_bytes or 0)
+    forecast = await plan(path, options)
+    return peak - (forecast.total_bytes - forecast.overhead_bytes)
+
+
+async def _until(process: EngineProcess, kind: type[Loaded] | type[Done]) -> Loaded | Done:
+    """The report of this kind; what comes before it is dropped."""
+    while True:
+        try:
+            async with asyncio.timeout(STALL_S):
+                report = await process.receive()
+        except TimeoutError:
+            raise EngineFailed(f"It said nothing for {STALL_S:g} s.") from None
+        if isinstance(report, Failed):
+            raise from_info(report.error)
+        if isinstance(report, kind):
+            return report

@@ -1,0 +1,313 @@
+"""What a load would do: with real engines, real files, and a budget that makes memory short."""
+
+import asyncio
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config import Config, Hub, Runtime
+from core.deck import Deck
+from core.demo.bench import PATIENCE_S, about
+from core.demo.hub import DemoHub
+from core.demo.models import expected
+from core.errors import InvalidRequest, NotDownloaded, NotEnoughMemory
+from core.paths import locate
+from core.schema import Instance, LoadOptions, LoadPlan, LoadWish, Model, ModelSeed
+
+ME = "test"
+
+
+@asynccontextmanager
+async def opened(**runtime: Any) -> AsyncIterator[Deck]:
+    """A deck with a setting or two of its own."""
+    async with Deck(locate(), Config(runtime=Runtime(calibrate=False, **runtime))) as deck:
+        with deck.feed.subscribe() as news:
+            async with asyncio.timeout(PATIENCE_S):
+                async for _ in news.batches():
+                    if deck.state.runtimes:
+                        break
+        yield deck
+
+
+@pytest.fixture
+async def deck(home: Path) -> AsyncIterator[Deck]:
+    async with opened() as deck:
+        yield deck
+
+
+async def added(deck: Deck, path: Path) -> Model:
+    return await deck.create_model(ModelSeed(unique=str(path)), ME)
+
+
+async def spoiled(deck: Deck, tiny: Path, folder: Path) -> Model:
+    """A model whose file is none any more."""
+    path = folder / "spoiled.gguf"
+    shutil.copy(tiny, path)
+    model = await added(deck, path)
+    path.write_bytes(b"GGUF and nothing else")
+    return model
+
+
+@pytest.fixture
+def tiny(demo_models: Path) -> Path:
+    return demo_models / "tiny-GGUF" / "tiny-F16.gguf"
+
+
+async def planned(deck: Deck, model: Model, *, fresh: bool = False, **options: Any) -> LoadPlan:
+    return await deck.plan_load(model.id, LoadWish(options=LoadOptions(**options), fresh=fresh))
+
+
+async def loaded(deck: Deck, model: Model, **options: Any) -> Instance:
+    return await deck.loaded(model.id, LoadWish(options=LoadOptions(**options)), ME)
+
+
+async def needs(deck: Deck, model: Model, length: int, **options: Any) -> int:
+    plan = await planned(deck, model, context_length=length, **options)
+    assert plan.forecast is not None
+    return plan.forecast.total_bytes
+
+
+async def budget(deck: Deck, count: int | None) -> None:
+    await deck.change_settings({"memory_budget_bytes": count}, ME)
+
+
+async def test_a_plan_tells_all_and_changes_nothing(deck: Deck, tiny: Path) -> None:
+    model = await added(deck, tiny)
+    plan = await planned(deck, model, threads=1)
+    assert (plan.verdict, plan.engine, plan.refusal) == ("fits", "llama.cpp", None)
+    assert (plan.options.context_length, plan.options.threads) == (4096, 1)
+    assert plan.origins == {
+        "context_length": "model",
+        "idle_ttl_s": "default",
+        "threads": "request",
+    }
+    assert plan.forecast is not None
+    assert (plan.forecast.exact, plan.forecast.samples) == (True, 0)
+    assert plan.available_bytes is not None
+    assert plan.reserve_bytes == 1 << 30
+    assert plan.warnings == plan.notes == plan.evictions == ()
+    assert not deck.state.instances
+    assert (await planned(deck, model)).origins.keys() == {"context_length", "idle_ttl_s"}
+
+
+async def test_the_largest_context_that_fits_is_taken_and_said(deck: Deck, tiny: Path) -> None:
+    model = await added(deck, tiny)
+    await budget(deck, await needs(deck, model, 3072))
+    plan = await planned(deck, model)
+    assert (plan.verdict, plan.options.context_length) == ("fits", 3072)
+    assert plan.origins["context_length"] == "fit"
+    (note,) = plan.notes
+    assert re.fullmatch(
+        r"context 3072 chosen: the largest that fits; 4096 would need 0\.\d GiB", note
+    )
+    instance = await loaded(deck, model)
+    assert (instance.context_length, instance.warnings) == (3072, (note,))
+    assert any(note in line.text for line in deck.log())
+    await deck.unload(instance.id, ME)
+    # Nothing but the wish is remembered: with more memory there is more context.
+    await budget(deck, None)
+    assert (await planned(deck, model)).options.context_length == 4096
+    plan = await planned(deck, model, context_fit=True, context_length=1024)
+    assert plan.options.context_length == 1024
+    assert plan.notes == ("context 1024 chosen: as much as was wanted fits",)
+
+
+async def test_a_length_that_was_asked_for_is_not_shortened_but_refused_with_what_would_do(
+    deck: Deck, tiny: Path
+) -> None:
+    model = await added(deck, tiny)
+    enough = await needs(deck, model, 4096, kv_cache_type="q8_0")
+    await budget(deck, max(enough, await needs(deck, model, 2048)))
+    plan = await planned(deck, model, context_length=4096)
+    assert plan.verdict == "too large"
+    assert plan.refusal is not None
+    assert plan.refusal.code == NotEnoughMemory.code
+    assert re.search(r"needs 0\.\d GiB at context 4096; 0\.\d GiB are left", plan.refusal.message)
+    cache, context = plan.alternatives
+    assert (cache.what, cache.context_length) == ("kv_cache_type q8_0", 4096)
+    length = context.context_length
+    assert length is not None
+    assert 2048 <= length < 4096
+    assert (context.what, context.exact) == (f"context {length}", True)
+    assert re.search(rf"context {length} \(0\.\d GiB\)", plan.refusal.remedy)
+    assert "load it anyway with force" in plan.refusal.remedy
+    with pytest.raises(NotEnoughMemory) as caught:
+        await loaded(deck, model, context_length=4096)
+    assert caught.value.remedy == plan.refusal.remedy
+    # Each of them is as good as its word, and so is loading it anyway.
+    for options in (
+        {"context_length": length},
+        {"context_length": 4096, "kv_cache_type": "q8_0"},
+    ):
+        assert (await planned(deck, model, **options)).verdict == "fits"
+    assert (await planned(deck, model, context_length=length + 256)).verdict == "too large"
+    wish = LoadWish(options=LoadOptions(context_length=4096), force=True)
+    forced = await deck.plan_load(model.id, wish)
+    assert (forced.refusal, forced.notes) == (None, ("it is loaded anyway",))
+    assert (await deck.loaded(model.id, wish, ME)).context_length == 4096
+
+
+async def test_what_not_even_a_short_context_saves_names_the_smaller_variant(
+    home: Path, hub: DemoHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(hub=Hub(endpoint=hub.url), runtime=Runtime(calibrate=False))
+    async with Deck(locate(), config) as deck:
+        model = await deck.resolve("deck/tiny-GGUF:F16")
+        smaller = await deck.resolve("deck/tiny-GGUF:Q8_0")
+        await budget(deck, await needs(deck, model, 512) - (600 << 10))
+        plan = await planned(deck, model, context_length=512)
+        assert plan.refusal is not None
+        assert plan.refusal.code == NotDownloaded.code, "which stands against it first"
+        assert plan.verdict == "too large"
+        (found,) = plan.alternatives
+        assert (found.what, found.unique, found.exact) == ("Q8_0", smaller.unique, False)
+        least = await needs(deck, smaller, 512)
+        assert found.total_bytes == pytest.approx(least, abs=1 << 20)
+
+
+async def test_idle_models_make_room_if_they_may_and_pinned_ones_never(
+    deck: Deck, tiny: Path, demo_models: Path
+) -> None:
+    first, second = await added(deck, tiny), await added(deck, tiny.with_name("tiny-Q8_0.gguf"))
+    instance = await loaded(deck, first, context_length=1024)
+    await deck.refresh()
+    await budget(deck, await needs(deck, second, 1024))
+    options = LoadOptions(context_length=1024)
+    refused = await deck.plan_load(second.id, LoadWish(options=options))
+    assert refused.refusal is not None
+    assert f"unloading {first.unique}" in refused.refusal.remedy
+    wish = LoadWish(options=options, make_room=True)
+    plan = await deck.plan_load(second.id, wish)
+    assert (plan.verdict, plan.refusal) == ("fits after unloading", None)
+    (eviction,) = plan.evictions
+    assert (eviction.instance_id, eviction.unique) == (instance.id, first.unique)
+    assert eviction.bytes > 0
+    await deck.change_instance(instance.id, {"pinned": True}, ME)
+    kept = (await deck.plan_load(second.id, wish)).refusal
+    assert kept is not None
+    assert "Busy and pinned models hold" in kept.message
+    await deck.change_instance(instance.id, {"pinned": False}, ME)
+    async with deck.generate(instance.id, about("loop")) as chunks:
+        await anext(chunks)
+        assert (await deck.plan_load(second.id, wish)).verdict == "too large", "it is busy"
+    async with asyncio.timeout(PATIENCE_S):
+        while (await deck.plan_load(second.id, wish)).refusal is not None:
+            await deck.refresh()
+    await deck.loaded(second.id, wish, ME)
+    assert [i.model_id for i in deck.state.instances.values()] == [second.id]
+
+
+async def test_the_last_use_is_remembered_when_it_was_ready_and_for_this_model(
+    home: Path, tiny: Path, tmp_path: Path
+) -> None:
+    async with opened(context_length=1024) as deck:
+        model, other = await added(deck, tiny), await added(deck, tiny.with_name("tiny-Q8_0.gguf"))
+        instance = await loaded(deck, model, threads=1, pinned=True)
+        await deck.unload(instance.id, ME)
+        bad = await spoiled(deck, tiny, tmp_path)
+        with pytest.raises(Exception, match="refused the model"):
+            await loaded(deck, bad, threads=2)
+    async with opened(context_length=1024) as deck:
+        plan = await planned(deck, model, batch_size=64)
+        assert (plan.options.threads, plan.origins["threads"]) == (1, "last use")
+        assert (plan.origins["context_length"], plan.origins["batch_size"]) == ("config", "request")
+        assert "pinned" not in plan.origins
+        assert "threads" not in (await planned(deck, model, fresh=True)).origins
+        assert "threads" not in (await planned(deck, other)).origins
+        assert "threads" not in (await planned(deck, bad)).origins
+
+
+async def test_what_is_strange_is_warned_of_and_what_is_impossible_refused(
+    deck: Deck, tiny: Path, demo_models: Path
+) -> None:
+    model = await added(deck, tiny)
+    plan = await planned(deck, model, context_length=8192, gpu_layers=3)
+    above, useless = plan.warnings
+    assert "8192 is above the 4096 tokens that the model was trained for" in above
+    assert "gpu_layers 3 does nothing" in useless
+    assert plan.verdict == "fits"
+    instance = await loaded(deck, model, context_length=8192, gpu_layers=3)
+    assert instance.warnings == plan.warnings
+    said = [line.text for line in deck.log(source=f"engine:{instance.id}")]
+    assert above in said
+    mlx = await added(deck, demo_models / "tiny-mlx")
+    with pytest.raises(InvalidRequest, match=r"engine must be mlx"):
+        await planned(deck, mlx, engine="llama.cpp")
+    with pytest.raises(InvalidRequest, match=r"kv_cache_type must be f16, bf16, q8_0, q4_0"):
+        await planned(deck, mlx, kv_cache_type="q5_0")
+    assert (await planned(deck, mlx, engine="mlx")).engine == "mlx"
+
+
+async def test_a_draft_model_is_one_that_is_here_and_of_the_same_kind(
+    deck: Deck, tiny: Path, demo_models: Path, tmp_path: Path
+) -> None:
+    model, draft = await added(deck, tiny), await added(deck, tiny.with_name("tiny-Q8_0.gguf"))
+    mlx = await added(deck, demo_models / "tiny-mlx")
+    gone = await deck.create_model(ModelSeed(unique="deck/elsewhere:Q8_0"), ME)
+    for ref, error, says in (
+        ("nobody", InvalidRequest, "draft_model"),
+        (mlx.id, InvalidRequest, "must be another gguf model"),
+        (model.id, InvalidRequest, "must be another gguf model"),
+        (gone.id, NotDownloaded, "modeldeck pull"),
+    ):
+        with pytest.raises(error) as caught:
+            await planned(deck, model, draft_model=ref)
+        assert says in str(caught.value)
+    alone = await planned(deck, model, context_length=1024)
+    plan = await planned(deck, model, context_length=1024, draft_model=draft.id)
+    assert plan.forecast is not None
+    assert alone.forecast is not None
+    assert plan.forecast.weights_bytes > alone.forecast.weights_bytes
+    instance = await loaded(deck, model, context_length=1024, draft_model=draft.id)
+    async with deck.generate(instance.id, about("count")) as chunks:
+        assert "".join([chunk.text async for chunk in chunks]) == expected("count")
+
+
+async def test_a_file_that_cannot_be_planned_is_loaded_all_the_same_to_tell_why(
+    deck: Deck, tiny: Path, tmp_path: Path
+) -> None:
+    model = await spoiled(deck, tiny, tmp_path)
+    plan = await planned(deck, model)
+    assert (plan.verdict, plan.forecast, plan.refusal) == ("unknown", None, None)
+    assert "cannot be planned" in plan.warnings[0]
+    for _ in range(2):
+        with pytest.raises(Exception, match="refused the model"):
+            await loaded(deck, model)
+        (failed,) = deck.state.instances.values()
+        said = [line.text for line in deck.log(source=f"engine:{failed.id}")]
+        assert any(text.startswith("failed: ") for text in said)
+
+
+async def test_what_a_load_took_is_in_the_ledger_and_corrects_the_next(
+    home: Path, tiny: Path
+) -> None:
+    async with opened() as deck:
+        model = await added(deck, tiny)
+        instance = await loaded(deck, model, context_length=1024)
+        async with deck.generate(instance.id, about("count " + "bla " * 230)) as chunks:
+            assert [chunk async for chunk in chunks]
+        last = deck.state.instances[instance.id]
+        assert last.context_used is not None
+        assert last.context_used > 900
+        await deck.unload(instance.id, ME)
+    async with opened() as deck:
+        (record,) = deck.loads()
+        assert (record.unique, record.engine) == (model.unique, "llama.cpp")
+        assert (record.architecture, record.context_length) == ("llama", 1024)
+        assert record.used_tokens == last.context_used
+        assert record.version
+        assert record.forecast.samples == 0
+        plan = await planned(deck, model, context_length=1024)
+        assert plan.forecast is not None
+        assert plan.forecast.samples == 1
+        assert plan.forecast.total_bytes == pytest.approx(record.peak_bytes, abs=16)
+        assert plan.forecast.correction_bytes == pytest.approx(
+            record.peak_bytes - record.forecast.total_bytes, abs=16
+        )
+        fit = await deck.fit(model.id, 1024)
+        assert fit.forecast == plan.forecast
