@@ -22,20 +22,22 @@ class Overhead:
     measured: bool = False
     """Whether it was measured on this machine."""
 
-    def of(self, vocabulary: int) -> int:
-        """Bytes for a vocabulary of so many tokens.
+    def of(self, vocabulary: int, records_bytes: int | None = None) -> int:
+        """Bytes for a vocabulary of so many tokens, or for records whose size was counted.
 
         >>> Overhead(base_bytes=1 << 20, per_token_bytes=2.5).of(1000) - (1 << 20)
         2500
         """
+        if records_bytes is not None:
+            return self.base_bytes + records_bytes
         return self.base_bytes + round(self.per_token_bytes * vocabulary)
 
 
 SHIPPED: Mapping[Engine, Overhead] = {
     # Python, llama-cpp-python with numpy, and the heap. Linux x86-64 with the CPU build: the peak
-    # of the process after a long prompt, less llama.cpp's own plan, was 49 to 57 MiB; the slope
-    # with 31,616 and 150,616 tokens.
-    "llama.cpp": Overhead(base_bytes=52 << 20, per_token_bytes=160),
+    # of the process after a long prompt, less what it plans and the model's records, was 49 to 50
+    # MiB with 60 architectures; the slope with 31,616 and 150,616 tokens.
+    "llama.cpp": Overhead(base_bytes=50 << 20, per_token_bytes=160),
     # Python with mlx, mlx-lm and transformers, and what they load to answer: the peak of the
     # process on Linux x86-64, less what mlx counts itself, was 82 to 92 MiB for models of 3 and 32
     # MB. Per token 540 bytes and 600 for its merge, with 30,000 and 100,000 tokens.

@@ -107,6 +107,8 @@ class Planned(Report, tag="planned", frozen=True, kw_only=True):
     vocabulary: int
     gpu_bytes: int = 0
     """Of all of it, what goes into GPUs with memory of their own."""
+    records_bytes: int | None = None
+    """What the model's own records take, the vocabulary above all; None where it is not known."""
 
 
 class Text(Report, tag="text", frozen=True, kw_only=True):

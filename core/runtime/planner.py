@@ -120,7 +120,7 @@ class Planner:
         if isinstance(report, Failed):
             raise from_info(report.error)
         assert isinstance(report, Planned), report
-        return _forecast(report, self.overhead.of(report.vocabulary))
+        return _forecast(report, self.overhead.of(report.vocabulary, report.records_bytes))
 
     @asynccontextmanager
     async def _child(self) -> AsyncIterator[EngineProcess]:

@@ -81,12 +81,15 @@ class Buffers:
     tells only of compute buffers: the others are not made."""
     offloaded: float = 0.0
     """The fraction of the layers whose weights and cache are in such GPUs."""
+    repacked: bool = False
+    """Whether weights are kept in another order than in the file, as this processor likes them."""
 
 
 _MIB = 1 << 20
 _KV = re.compile(r"^llama_(?:kv_cache|memory_recurrent)\w*: +size = +([\d.]+) MiB")
 _COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
 _OUTPUT = re.compile(r"output buffer size = +([\d.]+) MiB")
+_REPACKED = re.compile(r"CPU_(?:REPACK|AARCH64)|AMX")
 _GPU = re.compile(
     # Not the processor's, nor memory of the machine that a GPU reads, nor Apple's, which is both.
     r": +(?!CPU|BLAS|Metal|MTL|\S+_Host)\S+ +(?:model|KV|RS|compute|output) buffer size"
@@ -111,6 +114,7 @@ def buffers(lines: Sequence[tuple[Level, str]]) -> Buffers:
         output_bytes=total(_OUTPUT),
         gpu_bytes=total(_GPU),
         offloaded=_offloaded([text for _, text in lines]),
+        repacked=any("model buffer" in text and _REPACKED.search(text) for _, text in lines),
     )
 
 

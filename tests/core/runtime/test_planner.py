@@ -13,6 +13,7 @@ from core.demo.models import write_gguf
 from core.errors import EngineFailed, ShuttingDown, StorageFailed
 from core.runtime import planner
 from core.runtime.engines.llama_log import buffers
+from core.runtime.engines.llama_needs import CELL_BYTES
 from core.runtime.planner import HeaderFile
 from core.schema import Forecast, LoadOptions
 
@@ -46,9 +47,10 @@ async def test_a_plan_says_what_a_load_takes(
     taken = buffers([("debug", line) for line in bench.engines.log(instance.id)])
     assert forecast.exact
     assert forecast.kv_bytes == taken.kv_bytes > 0
-    assert forecast.compute_bytes == pytest.approx(
-        taken.compute_bytes + taken.output_bytes, abs=2 * LOGGED
-    )
+    # Besides its buffers, llama.cpp takes a work buffer, and memory for each token's place.
+    besides = forecast.compute_bytes - taken.compute_bytes - taken.output_bytes
+    cells = CELL_BYTES * (instance.context_length or 0)
+    assert cells - 2 * LOGGED <= besides <= cells + 2 * LOGGED + (17 << 20)
     assert forecast.weights_bytes == gguf.read(tiny).weights_bytes
     assert forecast.total_bytes == sum(
         (

@@ -1,0 +1,60 @@
+"""What llama.cpp takes besides the buffers that it plans: from the model's own figures. Pure.
+
+Measured as the peak of the process less its plan, with 60 architectures, 512 to 32,768 tokens, and
+caches of every type; `tests/benchmarks/forecast.py` measures again and prints what is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CELL_BYTES = 150
+"""For each token of the context: its cell (48 bytes, llama-kv-cells.h), the tree and map nodes that
+find it (88), and our own list of tokens."""
+CACHE_STEP = 256
+"""llama.cpp attends to a multiple of so many cells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What the needs of an evaluation on the CPU depend on."""
+
+    context: int
+    """Tokens."""
+    batch: int
+    """Tokens evaluated at once."""
+    heads: int
+    widest: int
+    """Elements of the widest vector that is multiplied with a matrix."""
+    weight_bits: float
+    """Of a weight, on average."""
+    flash: bool
+    cache_wide: bool
+    """Whether the KV cache has 32 bits."""
+
+
+def work_bytes(figures: Figures) -> int:
+    """Bytes of the CPU's work buffer: the right side of a product, in the left side's precision.
+
+    ggml makes it once, for the largest product of the graph (`ggml_graph_plan`, ggml-cpu.c).
+    Without flash attention that is the scores of all heads: with 16 heads, batches of 512 tokens
+    and 4096 of context, 64 MiB.
+
+    >>> work_bytes(Figures(context=4096, batch=512, heads=16, widest=4096, weight_bits=16,
+    ...                    flash=False, cache_wide=False)) >> 20
+    64
+    """
+    bits = figures.weight_bits
+    # Products with 32-bit weights need no copy; those with quantized ones one of about 9 bits.
+    element = 0.0 if bits > 24 else 2.0 if bits > 12 else 292 / 256
+    matrices = figures.batch * figures.widest * element
+    scores = 0
+    if not figures.flash and not figures.cache_wide:
+        cells = -(-figures.context // CACHE_STEP) * CACHE_STEP
+        scores = 2 * figures.batch * cells * figures.heads
+    return int(max(matrices, scores))
+
+
+def besides_bytes(figures: Figures) -> int:
+    """Bytes of everything that grows with the context, the batch or the model's width."""
+    return work_bytes(figures) + CELL_BYTES * figures.context

@@ -1,0 +1,180 @@
+"""Forecast against measurement: what a load should take, and what its process took at most.
+
+Small models of many architectures are written with random weights (`core.demo.architectures`), each
+is forecast, loaded in an engine process, and read a prompt as long as its context. Prints a table,
+the median error and the worst. Nothing that was learned from earlier loads is applied, and the
+header alone must give the same forecast as the file.
+
+    python tests/benchmarks/forecast.py              # the matrix: about 20 minutes on two cores
+    python tests/benchmarks/forecast.py --all        # every architecture that can be written
+    python tests/benchmarks/forecast.py gemma3 jamba # these only
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.config import Runtime as Settings
+from core.demo.architectures import Kind, Recipe, architectures, discover
+from core.demo.bench import Bench
+from core.errors import DeckError
+from core.schema import GenerateRequest, KvCacheType, LoadOptions
+
+MIB = 1 << 20
+ANSWER = 4
+"""Tokens that are generated after the prompt."""
+FAMILIES = (
+    *("llama", "qwen2", "qwen3", "gemma2", "gemma3", "starcoder2", "command-r", "gpt2", "falcon"),
+    *("qwen3moe", "gpt-oss", "deepseek2", "granitemoe", "mamba", "mamba2", "jamba", "lfm2"),
+    *("granitehybrid", "nemotron_h", "bert"),
+)
+CACHES: tuple[KvCacheType, ...] = ("q8_0", "q4_0")
+KINDS: tuple[Kind, ...] = ("F16", "Q8_0", "Q4_0")
+
+
+def large() -> Recipe:
+    """A llama of 230 MB."""
+    return Recipe(
+        architecture="llama", width=1024, layers=8, feed_forward=4096, heads=16, kv_heads=4
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One load."""
+
+    recipe: Recipe
+    options: LoadOptions
+    kind: Kind = "F16"
+
+    @property
+    def title(self) -> str:
+        """Its row's first columns."""
+        o = self.options
+        flash = {None: "", True: " flash", False: " no flash"}[o.flash_attention]
+        return (
+            f"{self.recipe.architecture:14} {self.kind:4} width {self.recipe.width:4}"
+            f" vocabulary +{self.recipe.extra_tokens:6} context {o.context_length:5}"
+            f" {o.kv_cache_type or 'f16':4} batch {o.batch_size or 512:4}{flash}"
+            f"{' mapped' if o.mmap else ''}{' copied' if o.mmap is False else ''}"
+        )
+
+
+def matrix() -> Iterator[Case]:
+    """The cases: families, contexts, caches, flash attention, batches, precisions, vocabularies."""
+    for name in FAMILIES:
+        yield Case(Recipe(architecture=name), LoadOptions(context_length=2048))
+    for name in ("llama", "gemma3", "qwen3moe", "deepseek2", "jamba", "mamba"):
+        for length in (512, 8192):
+            yield Case(Recipe(architecture=name), LoadOptions(context_length=length))
+        for cache in CACHES:
+            options = LoadOptions(context_length=4096, kv_cache_type=cache)
+            yield Case(Recipe(architecture=name), options)
+        options = LoadOptions(context_length=4096, flash_attention=False)
+        yield Case(Recipe(architecture=name), options)
+    tall = LoadOptions(context_length=32_768)
+    yield Case(Recipe(architecture="llama"), tall)
+    yield Case(Recipe(architecture="gemma3"), tall)
+    yield Case(Recipe(architecture="mamba"), tall)
+    for size in (64, 2048):
+        options = LoadOptions(context_length=2048, batch_size=size)
+        yield Case(Recipe(architecture="llama"), options)
+    for tokens in (30_000, 150_000):
+        recipe = Recipe(architecture="llama", extra_tokens=tokens)
+        yield Case(recipe, LoadOptions(context_length=2048))
+    for kind in KINDS:
+        for mapped in (None, True, False):
+            options = LoadOptions(context_length=1024, mmap=mapped)
+            yield Case(large(), options, kind)
+    options = LoadOptions(context_length=2048, flash_attention=False)
+    yield Case(large(), options)
+
+
+async def measure(bench: Bench, case: Case, folder: Path) -> tuple[int, int]:
+    """The forecast and the peak of one case, in bytes. Raises DeckError for one that fails."""
+    engines = bench.engines
+    path = folder / "model.gguf"
+    small = LoadOptions(context_length=512)
+    recipe = await discover(case.recipe, path, lambda file: engines.plan(file, small))
+    recipe.write(path, case.kind, header_only=True)
+    remote = await engines.plan(path, case.options)
+    recipe.write(path, case.kind)
+    forecast = await engines.plan(path, case.options)
+    assert remote == forecast, "the header alone gives another forecast"
+    instance = await bench.loaded(path, case.options)
+    length = instance.context_length or 0
+    try:
+        if instance.options.embedding or recipe.architecture == "bert":
+            await engines.embed(instance.id, ["a" * (length - 2)])
+        else:
+            request = GenerateRequest(
+                prompt="a" * (length - ANSWER - 1), max_tokens=ANSWER, temperature=0
+            )
+            async with engines.generate(instance.id, request) as chunks:
+                async for _ in chunks:
+                    pass
+        await engines.sample()
+        peak = engines.instances[instance.id].peak_bytes
+    finally:
+        await engines.unload(instance.id)
+    assert peak is not None
+    return forecast.total_bytes, peak
+
+
+async def run(cases: list[Case]) -> None:
+    """Measure all cases and print what came of them."""
+    bench = Bench(Settings())
+    await bench.engines.open()
+    errors: list[tuple[float, float, str]] = []
+    failed: list[str] = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="modeldeck-forecast-") as name:
+            for case in cases:
+                started = time.monotonic()
+                try:
+                    forecast, peak = await measure(bench, case, Path(name))
+                except DeckError as error:
+                    failed.append(f"{case.recipe.architecture}: {error.message[:120]}")
+                    continue
+                error_bytes = forecast - peak
+                errors.append((abs(error_bytes) / peak, abs(error_bytes) / MIB, case.title))
+                print(
+                    f"{case.title:88} forecast {forecast / MIB:7.1f} peak {peak / MIB:7.1f} MiB"
+                    f"  {100 * error_bytes / peak:+6.2f} % {error_bytes / MIB:+6.2f} MiB"
+                    f"  {time.monotonic() - started:4.0f} s",
+                    flush=True,
+                )
+    finally:
+        await bench.engines.close()
+    for line in failed:
+        print(f"not measured: {line}")
+    if errors:
+        worst, median = max(errors), statistics.median(error for error, _, _ in errors)
+        print(
+            f"{len(errors)} loads: median error {100 * median:.2f} %,"
+            f" worst {100 * worst[0]:.2f} % ({worst[1]:.1f} MiB): {' '.join(worst[2].split())}"
+        )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("architecture", nargs="*")
+    parser.add_argument("--all", action="store_true")
+    asked = parser.parse_args()
+    names = architectures() if asked.all else asked.architecture
+    cases = [
+        Case(Recipe(architecture=name), LoadOptions(context_length=2048)) for name in names
+    ] or list(matrix())
+    asyncio.run(run(cases))
+
+
+if __name__ == "__main__":
+    main()
