@@ -39,6 +39,7 @@ Exit codes:
   7  no core answers
   8  the engine is not installed
   9  it took longer than --timeout allows
+  10  not let in (a token, an ssh key), or not allowed
   130  interrupted with ctrl-C (129 and 143: by a hang-up, by a kill)
 
 \b

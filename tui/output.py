@@ -119,6 +119,21 @@ class Output:
         """A line that says what was reached."""
         self.line(f"{self._style(self.signs.done, fg='green')} {text}")
 
+    def notify(self, words: str, seconds: float) -> None:
+        """Tell whoever looks elsewhere that something ended which took this long.
+
+        As the settings have it, and only on a terminal.
+        """
+        if not self.terminal:
+            return
+        from core import config
+        from core.paths import locate
+        from tui.notify import sequence
+
+        settings, _ = config.load(locate().config_file)
+        if seconds >= settings.tui.notify_after_s:
+            self._write(sequence(words, settings.tui.notify, os.environ))
+
     def confirm(self, question: str) -> bool:
         """Whether the person at the terminal says yes. Raises InvalidRequest where nobody is."""
         if self.json or not sys.stdin.isatty():

@@ -31,6 +31,8 @@ def _codes() -> tuple[tuple[type[DeckError], int], ...]:
         (e.Gated, 6),
         (e.EngineMissing, 8),
         (e.TimedOut, 9),
+        (e.Unauthorized, 10),
+        (e.Forbidden, 10),
     )
 
 

@@ -139,8 +139,10 @@ async def pull(client: Client, out: Output, refs: Sequence[str], *, detach: bool
         elif detach:
             out.line(f"{out.signs.down} {model.unique} is being downloaded by the core")
         else:
+            began = time.monotonic()
             job = await follow(client, out, model, job)
             out.done(pages.downloaded(job))
+            out.notify(f"{model.unique} downloaded", time.monotonic() - began)
             if not job.verifiable:
                 out.note(UNVERIFIED)
         out.record({"model": model, "download": job})

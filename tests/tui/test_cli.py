@@ -209,14 +209,18 @@ def test_a_pipe_gets_plain_lines(core: CoreProcess, hub: DemoHub, modeldeck: Com
     assert 2 <= len(lines.splitlines()) <= 15
 
 
-def test_a_terminal_gets_one_line_that_changes(core: CoreProcess, hub: DemoHub) -> None:
+def test_a_terminal_gets_one_line_that_changes(
+    core: CoreProcess, hub: DemoHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELDECK_TUI_NOTIFY_AFTER_S", "0")
     hub.rate_bytes_per_s = 20_000_000
     code, shown = on_terminal("pull", PADDED)
     assert code == 0, shown
     drawn = re.findall(r"\r↓ deck/padded-GGUF:F16  [▇▁]{10} +\d+ %  .{1,40}?\x1b\[K", shown)
     assert len(drawn) > 1, shown
     last = shown.rsplit("\r\x1b[K", 1)[1]
-    assert re.fullmatch(r"(\x1b\[32m)?✓(\x1b\[0m)? deck/padded-GGUF:F16 downloaded: .*\r\n", last)
+    done = r"(\x1b\[32m)?✓(\x1b\[0m)? deck/padded-GGUF:F16 downloaded: .*\r\n\a"
+    assert re.fullmatch(done, last), "and a bell at the end"
 
 
 # Errors and exit codes
@@ -242,6 +246,10 @@ def test_every_error_has_one_exit_code() -> None:
         "engine_missing": 8,
         "engine_failed": 1,
         "corrupt": 1,
+        "timed_out": 9,
+        "incompatible": 7,
+        "unauthorized": 10,
+        "forbidden": 10,
     }
     for code, number in codes.items():
         assert exit_code(errors.BY_CODE[code]("It happened.")) == number, code

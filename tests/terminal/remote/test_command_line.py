@@ -102,7 +102,7 @@ def test_what_is_missing_over_there_is_said(machines: Machines) -> None:
 def test_who_is_not_let_in_is_told_what_to_do(machines: Machines) -> None:
     (gpu,) = machines("gpu1")
     gpu.authorized.write_text("")
-    said = run("@gpu1", "ps", code=1)[1]
+    said = run("@gpu1", "ps", code=10)[1]
     assert "gpu1 does not let us in without a question" in said
     assert "`ssh gpu1`" in said
     assert "Permission denied" in said

@@ -1,0 +1,83 @@
+"""The contract with the terminal: kinds of terminals, storms of resizes, two eyes on one core."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pexpect  # type: ignore[import-untyped] # it has no types
+import pytest
+
+from core.demo.hub import DemoHub
+from core.demo.process import CoreProcess
+
+PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
+SLOW = 150_000
+"""Bytes a second on each connection."""
+SIZES = [(120, 40), (40, 4), (80, 24), (60, 15), (200, 60), (20, 1)]
+
+
+@pytest.mark.parametrize("term", ["tmux-256color", "screen", "xterm-256color", "linux"])
+def test_every_kind_of_terminal_shows_the_catalog_and_hears_keys(
+    shared_core: CoreProcess, terminal: Any, term: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELDECK_HOME", str(shared_core.home))
+    terminal.open(80, 24, TERM=term)
+    terminal.command("modeldeck; echo left with $?")
+    terminal.until("BGE Small")
+    terminal.press("3")
+    terminal.until("No model is loaded")
+    terminal.press("q")
+    assert "left with 0" in terminal.over()
+
+
+def test_a_storm_of_resizes_in_mid_download_leaves_a_whole_screen(
+    core: CoreProcess, hub: DemoHub, terminal: Any
+) -> None:
+    hub.rate_bytes_per_s = SLOW
+    terminal.open(120, 40)
+    terminal.command("modeldeck pull -d deck/padded-GGUF:F16; clear; modeldeck; echo left with $?")
+    terminal.until("0 loaded")
+    terminal.press("2")
+    terminal.until("padded.*downloading")
+    for size in SIZES * 5:
+        terminal.resize(*size)
+    hub.rate_bytes_per_s = None
+    for size in ((60, 15), (120, 40)):
+        terminal.resize(*size)
+        screen = terminal.until(r"✓ padded.*completed")
+        assert len([line for line in screen.splitlines() if "modeldeck" in line]) <= 1
+    terminal.press("q")
+    assert "left with 0" in terminal.over()
+
+
+def test_two_people_see_the_same_and_one_may_leave(
+    core: CoreProcess, hub: DemoHub, terminal: Any
+) -> None:
+    hub.rate_bytes_per_s = SLOW
+    terminal.open(120, 40)
+    terminal.command("modeldeck; echo left with $?")
+    terminal.until("BGE Small")
+    terminal.press("2")
+    other = pexpect.spawn(
+        PROGRAM,
+        env={**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
+        dimensions=(24, 80),
+        encoding="utf-8",
+        timeout=60,
+    )
+    other.expect("BGE Small")
+    other.send("/padded")
+    other.expect("deck/padded-GGUF")
+    other.send("\r\r")
+    other.expect("F16")
+    other.send("d")
+    terminal.until("padded.*downloading")
+    other.send("q")
+    other.expect(pexpect.EOF)
+    other.close()
+    assert other.exitstatus == 0
+    hub.rate_bytes_per_s = None
+    terminal.until(r"✓ padded.*completed")
