@@ -212,12 +212,17 @@ class Llama:
         context, flash = loader.make_context(model, options, wanted)
         length = self._c.llama_n_ctx(context)
         parts = [(model, context, flash)]
+        cells = [buffers(self._log.lines).cells]
         if draft is not None and not embedding:
             parts.append(self._open_draft(draft, model, parameters, options, length))
+            cells.append(buffers(self._log.lines).cells[len(cells[0]) :])
         sizes = buffers(self._log.lines)
         weights = sum(self._c.llama_model_size(part) for part, _, _ in parts)
         adapters = sum(adapter_bytes(lora.path) for lora in options.loras or ())
-        figures = [loader.figures(part, made, options, flash=f) for part, made, f in parts]
+        figures = [
+            loader.figures(part, made, options, flash=f, cells=held)
+            for (part, made, f), held in zip(parts, cells, strict=True)
+        ]
         return Planned(
             # Repacked weights of a mapped file are there twice, as the file has them and as not.
             weights_bytes=weights * (2 if options.mmap and sizes.repacked else 1) + adapters,

@@ -221,7 +221,9 @@ class Loader:
         causal = self._metadata(model, f"{architecture}.attention.causal")
         return causal == "false" or "bert" in architecture
 
-    def figures(self, model: Any, context: Any, options: LoadOptions, *, flash: bool) -> Figures:
+    def figures(
+        self, model: Any, context: Any, options: LoadOptions, *, flash: bool, cells: tuple[int, ...]
+    ) -> Figures:
         """What the needs of an evaluation depend on, besides the buffers."""
         c = self._c
         architecture = self._metadata(model, "general.architecture")
@@ -239,9 +241,11 @@ class Loader:
             heads * number("attention.value_length"),
         )
         return Figures(
-            context=c.llama_n_ctx(context),
+            cells=cells,
             batch=c.llama_n_ubatch(context),
             heads=heads,
+            outputs=c.llama_n_ubatch(context) if self.is_embedding(model, options) else 0,
+            width=c.llama_model_n_embd(model),
             widest=max(widths),
             weight_bits=8 * c.llama_model_size(model) / max(1, c.llama_model_n_params(model)),
             flash=flash,

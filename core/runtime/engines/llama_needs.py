@@ -9,21 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CELL_BYTES = 150
-"""For each token of the context: its cell (48 bytes, llama-kv-cells.h), the tree and map nodes that
+"""For each token of a KV cache: its cell (48 bytes, llama-kv-cells.h), the tree and map nodes that
 find it (88), and our own list of tokens."""
-CACHE_STEP = 256
-"""llama.cpp attends to a multiple of so many cells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """What the needs of an evaluation on the CPU depend on."""
 
-    context: int
-    """Tokens."""
+    cells: tuple[int, ...]
+    """Tokens that each KV cache has room for."""
     batch: int
     """Tokens evaluated at once."""
     heads: int
+    outputs: int
+    """Vectors that are read out of a batch, beyond one."""
+    width: int
+    """Elements of each."""
     widest: int
     """Elements of the widest vector that is multiplied with a matrix."""
     weight_bits: float
@@ -40,8 +42,8 @@ def work_bytes(figures: Figures) -> int:
     Without flash attention that is the scores of all heads: with 16 heads, batches of 512 tokens
     and 4096 of context, 64 MiB.
 
-    >>> work_bytes(Figures(context=4096, batch=512, heads=16, widest=4096, weight_bits=16,
-    ...                    flash=False, cache_wide=False)) >> 20
+    >>> work_bytes(Figures(cells=(4096,), batch=512, heads=16, outputs=0, width=4096, widest=4096,
+    ...                    weight_bits=16, flash=False, cache_wide=False)) >> 20
     64
     """
     bits = figures.weight_bits
@@ -50,11 +52,11 @@ def work_bytes(figures: Figures) -> int:
     matrices = figures.batch * figures.widest * element
     scores = 0
     if not figures.flash and not figures.cache_wide:
-        cells = -(-figures.context // CACHE_STEP) * CACHE_STEP
-        scores = 2 * figures.batch * cells * figures.heads
+        scores = 2 * figures.batch * max(figures.cells, default=0) * figures.heads
     return int(max(matrices, scores))
 
 
 def besides_bytes(figures: Figures) -> int:
     """Bytes of everything that grows with the context, the batch or the model's width."""
-    return work_bytes(figures) + CELL_BYTES * figures.context
+    vectors = 4 * figures.outputs * figures.width
+    return work_bytes(figures) + CELL_BYTES * sum(figures.cells) + vectors

@@ -65,9 +65,11 @@ def test_the_work_buffer_is_that_of_the_largest_product(
     flash: bool, wide: bool, bits: float, mib: int
 ) -> None:
     figures = Figures(
-        context=4096,
+        cells=(768, 4096),
         batch=512,
         heads=16,
+        outputs=0,
+        width=1024,
         widest=4096,
         weight_bits=bits,
         flash=flash,
