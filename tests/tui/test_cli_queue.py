@@ -56,7 +56,14 @@ def test_a_download_is_held_moved_limited_and_goes_on(core: CoreProcess) -> None
     run("pull", PADDED, TINY)
     run("downloads", "--clear")
     assert told("downloads") == []
-    assert "not being downloaded" in run("pause", TINY, code=4)
+    assert [each["what"] for each in told("undo", "--list")] == [
+        f"cleared the download of {unique}" for unique in (TINY, PADDED)
+    ]
+    assert f"taken back: cleared the download of {TINY}" in run("undo")
+    assert [job["unique"] for job in told("downloads")] == [TINY]
+    run("undo", "x", "--list", code=2)
+    run("undo", "x", code=3)
+    assert "not being downloaded" in run("pause", PADDED, code=4)
 
 
 def test_the_limit_of_all_is_set_shown_and_scheduled(core: CoreProcess) -> None:

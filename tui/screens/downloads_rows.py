@@ -227,8 +227,10 @@ def about(job: Download, glyphs: Glyphs, inks: Ink) -> list[Text]:
     files = fmt.number(len(job.files), "file")
     if len(job.files) > 1:
         files = f"{done} of {files}"
-    facts = [f"at {job.revision[:8]}", files]
-    if job.state not in SETTLED and job.verified_bytes:
+    facts = [f"at {job.revision[:8]}", files] if job.url is None else [files]
+    if not job.verifiable:
+        facts.append("not verified: the server gives no hash")
+    elif job.state not in SETTLED and job.verified_bytes:
         facts.append(f"{fmt.size_of(job.verified_bytes, job.total_bytes).strip()} verified")
     if job.rate_limit_bytes_per_s is not None and job.state not in SETTLED:
         facts.append(f"limit {fmt.rate(job.rate_limit_bytes_per_s)}")

@@ -141,6 +141,9 @@ async def test_finished_ones_are_cleared_at_once(screen: Any) -> None:
         await at.sees("2 downloads cleared", "no downloads")
         models = at.state.models.values()
         assert {m.unique for m in models if m.downloaded} >= {TINY, SPLIT}
+        await at.press("z")
+        await at.sees("taken back: cleared the download of")
+        await at.until(lambda: len(at.state.downloads) == 1)
 
 
 async def test_clearing_asks_where_it_deletes_what_arrived(screen: Any, hub: DemoHub) -> None:
