@@ -295,7 +295,8 @@ def downloaded(job: Download) -> str:
     rate = job.total_bytes / job.seconds if job.seconds else None
     took = f"{fmt.size(job.total_bytes)} in {fmt.duration(job.seconds)}, {fmt.rate(rate)}"
     files = fmt.number(len(job.files), "file") if job.files else "files"
-    return f"{job.unique} downloaded: {took}, {files} verified"
+    verified = "verified" if job.verifiable else "not verified"
+    return f"{job.unique} downloaded: {took}, {files} {verified}"
 
 
 # Deletion

@@ -125,8 +125,8 @@ async def fit(client: Client, out: Output, ref: str, context_length: int | None)
 
 
 UNVERIFIED = (
-    "Not verified: the server gives no hash. The file is a GGUF file as far as its structure goes;"
-    " with #sha256=... behind the URL it is held to that."
+    "The server gives no hash, so only the structure was checked: it is a GGUF file."
+    " With #sha256=... behind the URL it is held to that."
 )
 
 

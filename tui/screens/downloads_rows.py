@@ -111,7 +111,8 @@ def what(job: Download) -> str:
     """How much of it is here, or what became of it, in a few words."""
     match job.state:
         case "completed":
-            return f"{fmt.size(job.total_bytes)} in {fmt.duration(job.seconds)}, verified"
+            verified = "verified" if job.verifiable else "not verified"
+            return f"{fmt.size(job.total_bytes)} in {fmt.duration(job.seconds)}, {verified}"
         case "canceled":
             kept = job.received_bytes
             return f"{fmt.size(kept)} kept" if kept else "nothing kept"
