@@ -25,7 +25,7 @@ UNIQUE_FORMS = (
     "owner/repo:VARIANT, such as Qwen/Qwen3-0.6B-GGUF:Q8_0",
     "owner/repo, such as mlx-community/Qwen3-0.6B-4bit",
     "hf://owner/repo/file.gguf",
-    "an https URL of a GGUF file",
+    "an https URL of a GGUF file, with #sha256= and its hash if you have it",
     "an absolute path of a GGUF file or an MLX folder",
 )
 """What a unique name may look like; every refusal lists them."""
