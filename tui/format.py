@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 UNKNOWN = "—"
 
@@ -247,6 +248,14 @@ def span(seconds: float | None) -> str:
     if seconds is None:
         return UNKNOWN
     return f"{round(seconds)} s" if seconds < 59.5 else duration(round(seconds))
+
+
+def clock(at: str) -> str:
+    """The time of day here of a moment in ISO 8601: `14:02`."""
+    try:
+        return datetime.fromisoformat(at).astimezone().strftime("%H:%M")
+    except ValueError:
+        return UNKNOWN
 
 
 def percent(fraction: float | None) -> str:

@@ -29,9 +29,12 @@ WAITING = 4096
 class Passed(Message):
     """Travels behind a key: when it arrives, whoever wanted the key has had it."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, behind: MessagePump, *, again: bool) -> None:
+        """`again`: it is to go the way a second time, behind what the key gave rise to."""
         super().__init__()
         self.number = number
+        self.behind = behind
+        self.again = again
 
 
 class KeysInOrder(App[None]):
@@ -65,7 +68,7 @@ class KeysInOrder(App[None]):
         self._number += 1
         await super().on_event(event)
         behind = self.focused or self.screen if event.is_forwarded else self
-        behind.post_message(Passed(self._number))
+        behind.post_message(Passed(self._number, behind, again=True))
         self._watch(self._number, behind, PATIENCE_S)
 
     def _watch(self, number: int, behind: MessagePump, left_s: float) -> None:
@@ -79,7 +82,11 @@ class KeysInOrder(App[None]):
 
     @on(Passed)
     def _passed(self, message: Passed) -> None:
-        self._settled(message.number)
+        """What heard the key may have told of it (a line was sent) and so move the focus."""
+        behind = message.behind
+        again = Passed(message.number, behind, again=False)
+        if not (message.again and behind.is_running and behind.post_message(again)):
+            self._settled(message.number)
 
     def _settled(self, number: int) -> None:
         """The key is done with. A focus that it moved is on its way to this queue already."""

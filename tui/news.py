@@ -6,8 +6,9 @@ Notices come of comparing States, not of events, so an overflow or a reconnect l
 from __future__ import annotations
 
 from core.errors import from_info
-from core.schema import Download, Instance, InstanceState
+from core.schema import Download, Instance, InstanceState, Verification
 from core.state import State
+from tui import format as fmt
 from tui import pages
 from tui.widgets.notice import Severity
 
@@ -29,6 +30,11 @@ def news(before: State | None, now: State) -> list[News]:
             known = before.instances.get(instance.id)
             if known is None or known.state is not instance.state:
                 said += _instance(known.state if known else InstanceState.STARTING, instance)
+    if before.verifications is not now.verifications:
+        for check in now.verifications.values():
+            last = before.verifications.get(check.id)
+            if last is None or last.state != check.state:
+                said += _check(check)
     return said
 
 
@@ -49,3 +55,22 @@ def _instance(was: InstanceState, now: Instance) -> list[News]:
         verb = "could not be loaded" if was is InstanceState.STARTING else "ended"
         return [(f"{now.unique} {verb}{why}", "error")]
     return []
+
+
+def _check(check: Verification) -> list[News]:
+    if check.state == "canceled":
+        return [(f"The check of {check.what} was called off.", "note")]
+    if check.state == "failed":
+        why = f": {from_info(check.error)}" if check.error else ""
+        return [(f"The check of {check.what} failed{why}", "error")]
+    if check.state != "completed":
+        return []
+    files = fmt.number(check.files, "file")
+    if check.wrong:
+        names = ", ".join(path.rsplit("/", 1)[-1] for path in check.wrong)
+        words = f"{check.what}: {len(check.wrong)} of {files} corrupt: {names}."
+        return [(f"{words} In the Catalog x deletes them, d fetches them again.", "error")]
+    words = f"{check.what}: {files} verified, {fmt.size(check.total_bytes)}"
+    if check.unchecked:
+        words += f"; {fmt.number(len(check.unchecked), 'file')} without a hash to check against"
+    return [(words, "done")]

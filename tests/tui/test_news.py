@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from core.schema import Download, ErrorInfo, Host, Instance, InstanceState
+import pytest
+
+from core.schema import Download, ErrorInfo, Host, Instance, InstanceState, Verification
 from core.state import State
 from tui.news import news
 
@@ -61,3 +64,36 @@ def test_a_load_that_ended_is_told() -> None:
     assert "ended" in text
     busy = state(instance=replace(ready, state=InstanceState.BUSY))
     assert news(busy, state(instance=ready)) == []
+
+
+CHECK = Verification(id="v", what="o/r:Q8_0", state="verifying", files=3, total_bytes=5_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("ended", "severity", "words"),
+    [
+        ({"state": "completed"}, "done", "o/r:Q8_0: 3 files verified, 5.0 GB"),
+        (
+            {"state": "completed", "unchecked": ("/a",)},
+            "done",
+            "o/r:Q8_0: 3 files verified, 5.0 GB; 1 file without a hash to check against",
+        ),
+        (
+            {"state": "completed", "wrong": ("/s/a.gguf", "/s/b.gguf")},
+            "error",
+            "o/r:Q8_0: 2 of 3 files corrupt: a.gguf, b.gguf. In the Catalog x deletes them, d"
+            " fetches them again.",
+        ),
+        (
+            {"state": "failed", "error": ERROR},
+            "error",
+            "The check of o/r:Q8_0 failed: It is corrupt. Fetch it again.",
+        ),
+        ({"state": "canceled"}, "note", "The check of o/r:Q8_0 was called off."),
+    ],
+)
+def test_a_check_that_ended_is_told(ended: dict[str, Any], severity: str, words: str) -> None:
+    before = replace(state(), verifications={"v": CHECK})
+    now = replace(state(), verifications={"v": replace(CHECK, **ended)})
+    assert news(before, now) == [(words, severity)]
+    assert news(now, now) == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.style import Style
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,10 +12,13 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from tui.screens.catalog_rows import Show, Sort
+from tui.screens.catalog_paint import Painter
+from tui.screens.catalog_rows import Glance, Show, Sort
 
-WIDE = 100
+WIDE = 120
 """Cells from which on all that can be shown is listed."""
+MEDIUM = 70
+"""Cells from which on the order is named."""
 
 
 class Filter(Input):
@@ -63,9 +65,9 @@ class Bar(Horizontal):
         yield Filter()
         yield Static(id="bar-count")
 
-    def show(self, show: Show, sort: Sort, count: str, muted: Style) -> None:
-        """Say what is shown."""
-        text = Text()
+    def show(self, show: Show, sort: Sort, glance: Glance, count: str, painter: Painter) -> None:
+        """Say what is shown, and of all models how many are here, moving and failed."""
+        text, muted = Text(), painter.ink("muted")
         if self.size.width >= WIDE:
             text.append("Show: ", muted)
             for one in Show:
@@ -75,11 +77,24 @@ class Bar(Horizontal):
             text.append("   ")
         else:
             text.append(f"[{show}]  ", "bold")
-        if self.size.width >= 70:
+        if self.size.width >= MEDIUM:
             text.append("sort: ", muted).append(f"{sort}   ")
             text.append("filter: ", muted)
         self._put("#bar-show", text)
-        self._put("#bar-count", Text(f"  {count}", muted))
+        self._put("#bar-count", self._counts(glance, painter).append(f"  {count}", muted))
+
+    def _counts(self, glance: Glance, painter: Painter) -> Text:
+        """Signs with their numbers, as far as there is something to count."""
+        signs = painter.glyphs
+        text = Text()
+        for sign, number, ink in (
+            (signs.done, glance.here, "success"),
+            (signs.down, glance.moving, "accent"),
+            (signs.failed, glance.failed, "error"),
+        ):
+            if number:
+                text.append(f"  {sign}", painter.ink(ink)).append(f" {number}")
+        return text
 
     def _put(self, where: str, text: Text) -> None:
         before = self._drawn.get(where)

@@ -26,7 +26,7 @@ COMMANDS = (
         name="cancel",
         keys="c",
         label="cancel",
-        help="Cancel the download, or the load; a partial file is kept.",
+        help="Cancel the download, the load or the check; a partial file is kept.",
         marks=True,
     ),
     Command(
@@ -34,7 +34,23 @@ COMMANDS = (
     ),
     Command(name="try", keys="t", label="chat", help="Try the model in Chat.", action="chat"),
     Command(
-        name="shown", keys="s", label="show", help="Show all, downloaded, loaded, fitting, custom."
+        name="shown",
+        keys="s",
+        label="show",
+        help="Show all, downloaded, loaded, moving or failed, fitting, custom.",
+    ),
+    Command(
+        name="verify",
+        keys="v",
+        label="verify",
+        help="Check the model's files on disk against their hashes.",
+        marks=True,
+    ),
+    Command(
+        name="card",
+        keys="m",
+        label="model card",
+        help="Read what its makers wrote about the model.",
     ),
     Command(name="sort", keys="o", label="sort", help="Sort by another column."),
     Command(name="hub", keys="h", label="search Hub", help="Search the Hub now."),

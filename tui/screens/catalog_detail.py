@@ -15,7 +15,8 @@ from core.state import State
 from tui import format as fmt
 from tui import pages
 from tui.format import Glyphs
-from tui.screens.catalog_rows import VERDICT_INK, Painter, Standing, needs
+from tui.screens.catalog_paint import VERDICT_INK, Painter, needs
+from tui.screens.catalog_rows import Standing
 from tui.widgets.columns import Column
 from tui.widgets.table import Line, Table
 
@@ -68,8 +69,8 @@ def choices(
         own = subject if isinstance(subject, Model) else None
         if own is None or any(choice.key == own.id for choice in found):
             return found
-        return [_only(own), *found]
-    return [_only(subject)] if isinstance(subject, Model) else []
+        return [only(own), *found]
+    return [only(subject)] if isinstance(subject, Model) else []
 
 
 def _choice(variant: Variant, models: Mapping[str, Model]) -> Choice:
@@ -82,7 +83,8 @@ def _choice(variant: Variant, models: Mapping[str, Model]) -> Choice:
     )
 
 
-def _only(model: Model) -> Choice:
+def only(model: Model) -> Choice:
+    """A listed model, of which nothing is to be chosen."""
     quantization = model.quantization or model.format
     return Choice(model.unique, quantization, model.size_bytes, None, model)
 
@@ -290,6 +292,7 @@ class Detail(Vertical):
                 f"{job.state} {fmt.size(job.received_bytes)} of {fmt.size(job.total_bytes)}"
             )
             text.append(f"\n  {fmt.rate(job.rate_bytes_per_s)}  {fmt.duration(job.eta_s)} left\n\n")
+        self._check_words(text, model)
         for failed in (job, instance):
             if failed is not None and failed.error is not None and not (job and model.downloaded):
                 text.append(f"{self._glyphs.failed} ", self.painter.ink("error"))
@@ -305,6 +308,17 @@ class Detail(Vertical):
                 text.append(f"{fmt.clean(value)}\n")
         if model.description:
             text.append(f"\n{fmt.clean(model.description, lines=True)}\n")
+
+    def _check_words(self, text: Text, model: Model) -> None:
+        """What the last check of its files found."""
+        assert self.painter is not None
+        now, glyphs = self._facts.now, self._glyphs
+        if model.id in now.corrupt:
+            text.append(f"{glyphs.failed} ", self.painter.ink("error"))
+            text.append("A file of it is corrupt: x deletes it, d fetches it again.\n")
+        elif model.id in now.sound and model.downloaded:
+            text.append(f"{glyphs.done} ", self.painter.ink("success"))
+            text.append(f"verified at {fmt.clock(now.sound[model.id])}\n")
 
 
 def _subject(subject: Model | SearchHit | None) -> str | None:

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.errors import Conflict, DeckError, InvalidRequest, NotDownloaded
-from core.schema import DeletionPlan, Instance, InstanceState, LoadOptions, Model, SearchHit
+from core.errors import Conflict, DeckError, InvalidRequest, NotDownloaded, NotFound
+from core.schema import (
+    CacheSelection,
+    DeletionPlan,
+    InstanceState,
+    LoadOptions,
+    Model,
+    SearchHit,
+)
 from core.state import State
 from tui import format as fmt
 from tui import pages
+from tui.screens.catalog_checks import running
 from tui.screens.catalog_detail import Choice
 from tui.screens.catalog_rows import busy, running_job
 
@@ -38,7 +46,19 @@ async def cancel(client: Client, choice: Choice, state: State) -> str:
     instance = busy(state, choice.key)
     if instance is not None and instance.state is InstanceState.STARTING:
         return pages.unloaded(await client.unload(instance.id))
+    for check in running(state):
+        if choice.key in check.model_ids:
+            await client.cancel_verification(check.id)
+            return f"The check of {check.what} is called off."
     raise Conflict(f"{choice.unique} is not being downloaded.", "`d` downloads it.")
+
+
+async def verify(client: Client, choices: Sequence[Choice]) -> str:
+    """Have the files of all of them checked."""
+    names = tuple(choice.unique for choice in choices)
+    check = await client.verify(CacheSelection(models=names))
+    files = fmt.number(check.files, "file")
+    return f"{files} of {check.what} will be read again: {fmt.size(check.total_bytes)}"
 
 
 async def load(client: Client, choice: Choice, options: LoadOptions, *, force: bool) -> str:
@@ -46,7 +66,9 @@ async def load(client: Client, choice: Choice, options: LoadOptions, *, force: b
     if choice.model is None or not choice.model.downloaded:
         raise not_here(choice)
     instance = await client.load(choice.ref, options, force=force)
-    return f"{instance.unique} is being loaded, at {fmt.tokens(instance.context_length)} context"
+    length = fmt.tokens(instance.options.context_length)
+    words = [f"{instance.unique} is being loaded, at {length} context", *instance.warnings]
+    return "; ".join(words)
 
 
 async def unload(client: Client, choice: Choice, state: State) -> str:
@@ -77,6 +99,14 @@ def options_text(options: LoadOptions) -> str:
     )
 
 
+def options_hint(context: int) -> str:
+    """What may be written there."""
+    return (
+        f"such as context_length={context or 8192} mmap=false; empty for those of the last time."
+        f" There are {', '.join(OPTIONS)}."
+    )
+
+
 def parse_options(text: str) -> LoadOptions:
     """The options of a line such as `context_length=8192 mmap=false`. Raises InvalidRequest."""
     given: dict[str, Any] = {}
@@ -91,19 +121,8 @@ def parse_options(text: str) -> LoadOptions:
         raise InvalidRequest(f"{error}.", "Write them as name=value.") from error
 
 
-def last_options(state: State, model_id: str) -> LoadOptions | None:
-    """The options of the newest load of a model that the core still knows."""
-    known: list[Instance] = [i for i in state.instances.values() if i.model_id == model_id]
-    return known[-1].options if known else None
-
-
-def at_context(options: LoadOptions, context: int | None) -> LoadOptions:
-    """The options with a context length, where one was chosen."""
-    return options if context is None else replace(options, context_length=context)
-
-
 def not_here(choice: Choice) -> DeckError:
-    """Why a model can be neither loaded nor talked to."""
+    """Why a model can be neither loaded, checked nor talked to."""
     return NotDownloaded(f"{choice.unique} is not downloaded.", "`d` downloads it.")
 
 
@@ -113,6 +132,19 @@ def not_custom(row: Model | SearchHit | None) -> DeckError:
     return Conflict(f"{name} is not a custom model.", "`n` makes one; `x` deletes files.")
 
 
-def copied(choice: Choice) -> str:
+def nothing_in(repo: str) -> DeckError:
+    """Why nothing can be done with a repository."""
+    return NotFound(f"{repo} holds neither GGUF files nor an MLX model.", "Take another one.")
+
+
+def no_card(model: Model | SearchHit) -> DeckError:
+    """Why there is nothing to read about a model."""
+    name = model.name if isinstance(model, Model) else model.repo
+    return NotFound(f"{name} is from no repository, so nobody wrote a card for it.")
+
+
+def copied(target: Choice | SearchHit) -> str:
     """What `y` copies: the path of what lies here, else the name that every command takes."""
-    return (choice.model.path if choice.model else None) or choice.unique
+    if isinstance(target, SearchHit):
+        return target.repo
+    return (target.model.path if target.model else None) or target.unique

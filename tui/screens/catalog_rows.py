@@ -1,4 +1,4 @@
-"""The rows of the catalog: which are shown, in which order, and how each is drawn. Pure."""
+"""The rows of the catalog: which are shown, in which order, and how each stands. Pure."""
 
 from __future__ import annotations
 
@@ -6,21 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from rich.style import Style
-from rich.text import Text
-
 from core.schema import Download, Fit, Instance, InstanceState, Model, SearchHit, SearchResult
 from core.state import State
-from tui import format as fmt
 from tui import pages
-from tui.format import Glyphs
-from tui.theme import ink
-from tui.widgets.cells import Cell
 from tui.widgets.columns import Column
-from tui.widgets.table import Line
-
-BAR = 5
-"""Cells of a bar in the column of states: with a percentage it fills the narrowest one."""
 
 COLUMNS = (
     Column("sign", "", 1),
@@ -42,6 +31,8 @@ class Show(StrEnum):
     ALL = "all"
     DOWNLOADED = "downloaded"
     LOADED = "loaded"
+    MOVING = "moving"
+    """What is on its way, or failed."""
     FITS = "fits"
     CUSTOM = "custom"
 
@@ -64,6 +55,8 @@ class Heading:
 
 
 Row = Model | SearchHit | Heading
+
+MOVING_INSTANCES = (InstanceState.STARTING, InstanceState.STOPPING)
 
 
 def key(row: Row) -> str:
@@ -89,6 +82,39 @@ class Standing:
     """Repositories of which a model is downloaded."""
     fits: Mapping[str, Fit] = field(default_factory=dict)
     """By the model's id, at the context length on the screen."""
+    checking: frozenset[str] = frozenset()
+    """Models whose files are being checked, by id."""
+    corrupt: frozenset[str] = frozenset()
+    """Models of which the last check found a file corrupt, by id."""
+    sound: Mapping[str, str] = field(default_factory=dict)
+    """When the last check of a model found nothing wrong, by its id."""
+
+    def failed(self, model: Model) -> bool:
+        """Whether something went wrong that the person may want to mend."""
+        job, instance = self.jobs.get(model.id), self.instances.get(model.id)
+        return (
+            (job is not None and job.state == "failed" and not model.downloaded)
+            or (instance is not None and instance.state is InstanceState.FAILED)
+            or model.id in self.corrupt
+        )
+
+    def moving(self, model: Model) -> bool:
+        """Whether it is being fetched, loaded, unloaded or checked, or waits for that."""
+        job, instance = self.jobs.get(model.id), self.instances.get(model.id)
+        return (
+            (job is not None and job.state != "failed")
+            or (instance is not None and instance.state in MOVING_INSTANCES)
+            or model.id in self.checking
+        )
+
+    def yours(self, model: Model) -> bool:
+        """Whether a person or program of this machine had to do with it."""
+        return (
+            model.downloaded
+            or model.source != "builtin"
+            or model.id in self.jobs
+            or model.id in self.instances
+        )
 
 
 def standing(state: State, fits: Mapping[str, Fit]) -> Standing:
@@ -103,13 +129,39 @@ def standing(state: State, fits: Mapping[str, Fit]) -> Standing:
         if job.state not in ("completed", "canceled")
     }
     here = frozenset(m.repo for m in state.models.values() if m.downloaded and m.repo)
-    return Standing(instances, jobs, here, fits)
+    checking: set[str] = set()
+    corrupt: set[str] = set()
+    sound: dict[str, str] = {}
+    for check in state.verifications.values():  # the newest last
+        if check.state in ("queued", "verifying"):
+            checking.update(check.model_ids)
+        elif check.state == "completed":
+            corrupt.difference_update(check.model_ids)
+            corrupt.update(check.corrupt)
+            sound.update(dict.fromkeys(check.model_ids, check.finished_at or ""))
+    return Standing(
+        instances=instances,
+        jobs=jobs,
+        here=here,
+        fits=fits,
+        checking=frozenset(checking),
+        corrupt=frozenset(corrupt),
+        sound={key: at for key, at in sound.items() if key not in corrupt},
+    )
 
 
 def select(
-    models: Iterable[Model], text: str, show: Show, sort: Sort, now: Standing
+    models: Iterable[Model],
+    text: str,
+    show: Show,
+    sort: Sort,
+    now: Standing,
+    first: frozenset[str] = frozenset(),
 ) -> list[Model]:
-    """The models that have all the words and belong to what is shown, in order."""
+    """The models that have all the words and belong to what is shown, in order.
+
+    `first` are the ids of those that come first where that is the order.
+    """
     words = text.casefold().split()
     found = [
         model
@@ -117,8 +169,42 @@ def select(
         if _belongs(model, show, now)
         and (not words or all(word in _haystack(model) for word in words))
     ]
-    found.sort(key=lambda model: (_order(model, sort, now), model.name.casefold(), model.unique))
+    found.sort(
+        key=lambda model: (
+            _order(model, sort, now) if sort is not Sort.HERE else model.id not in first,
+            model.name.casefold(),
+            model.unique,
+        )
+    )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """How many models are in which way."""
+
+    here: int
+    moving: int
+    failed: int
+
+
+def glance_at(models: Iterable[Model], now: Standing) -> Glance:
+    """What is here, what is moving, what failed: over all models, whatever is shown."""
+    here = moving = failed = 0
+    for model in models:
+        here += model.downloaded
+        failed += (wrong := now.failed(model))
+        moving += not wrong and now.moving(model)
+    return Glance(here, moving, failed)
+
+
+def firsts(models: Iterable[Model], now: Standing) -> frozenset[str]:
+    """The ids of the models that come first in the order of `Sort.HERE`, as things stand now.
+
+    It is asked when a person comes to the list, and not again while they look: a job that starts or
+    ends must not carry its row off.
+    """
+    return frozenset(model.id for model in models if now.yours(model))
 
 
 def _haystack(model: Model) -> str:
@@ -134,6 +220,8 @@ def _belongs(model: Model, show: Show, now: Standing) -> bool:
         case Show.LOADED:
             instance = now.instances.get(model.id)
             return instance is not None and instance.state.live
+        case Show.MOVING:
+            return now.moving(model) or now.failed(model)
         case Show.FITS:
             fit = now.fits.get(model.id)
             return fit is not None and fit.verdict in ("fits", "tight")
@@ -144,10 +232,7 @@ def _belongs(model: Model, show: Show, now: Standing) -> bool:
 def _order(model: Model, sort: Sort, now: Standing) -> float:
     """Small is first; what is not known is last."""
     match sort:
-        case Sort.HERE:
-            # A job that starts or ends must not carry its row off from under the cursor's friends.
-            return 0 if model.downloaded else 1
-        case Sort.NAME:
+        case Sort.HERE | Sort.NAME:
             return 0
         case Sort.SIZE:
             return _known(model.size_bytes)
@@ -172,153 +257,12 @@ def hub_rows(result: SearchResult | None, text: str, *, asking: bool) -> list[Ro
     elif result is None:
         words += "  h asks"
     elif result.error and not result.hits:
-        words += f"  cannot be reached: {result.error}"
+        words += f"  {result.error}"
     elif result.error or result.from_cache:
-        words += "  cannot be reached; this is what it said earlier"
+        words += f"  as it said earlier: {result.error or 'it is not asked now'}"
     elif not result.hits:
         words += "  nothing by these words"
     return [Heading(words), *(result.hits if result is not None else ())]
-
-
-# Drawing
-
-
-def plain_name(model: Model) -> str:
-    """A model's name without its quantization, which has a column of its own."""
-    quantization = model.quantization or ""
-    short = model.name.removesuffix(quantization).rstrip(" -_.")
-    return short or model.name
-
-
-VERDICT_INK = {"fits": "success", "tight": "warning", "too large": "error", "unknown": "muted"}
-
-
-def needs(fit: Fit) -> str:
-    """The one number of a verdict, in GiB: what is needed of what is free, or what is missing."""
-    forecast, free = fit.forecast, fit.available_bytes
-    if forecast is None:
-        return ""
-    about = "" if fit.exact else "~"
-    if free is None:
-        return f"{about}{fmt.gib(forecast.total_bytes)}"
-    if fit.verdict == "too large":
-        return f"by {about}{fmt.gib(forecast.total_bytes - free)}"
-    return f"{about}{fmt.gib(forecast.total_bytes)} of {fmt.gib(free)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Painter:
-    """Draws rows in the colours of a theme, with the signs of a terminal."""
-
-    glyphs: Glyphs
-    variables: Mapping[str, str]
-    """Of the theme."""
-
-    def ink(self, name: str) -> Style:
-        """A colour of the theme."""
-        style: Style = getattr(ink(self.variables), name)
-        return style
-
-    def line(self, row: Row, now: Standing) -> Line:
-        """One row."""
-        match row:
-            case Heading():
-                return Line("heading", {"name": row.words}, rule=True)
-            case SearchHit():
-                return self._hit(row, now)
-            case Model():
-                return self._model(row, now)
-
-    def _model(self, model: Model, now: Standing) -> Line:
-        sign, state = self.state(model, now)
-        return Line(
-            model.id,
-            {
-                "sign": sign,
-                "name": plain_name(model),
-                "parameters": fmt.parameters(model.parameters),
-                "quantization": model.quantization or model.format,
-                "size": fmt.size(model.size_bytes),
-                **self.fit_cells(now.fits.get(model.id)),
-                "context": fmt.tokens(model.context_length),
-                "runtime": model.engine or fmt.UNKNOWN,
-                "state": state,
-            },
-        )
-
-    def _hit(self, hit: SearchHit, now: Standing) -> Line:
-        here = hit.repo in now.here
-        words = "gated" if hit.gated else (hit.last_modified or "")[:10]
-        return Line(
-            key(hit),
-            {
-                "sign": Text(self.glyphs.done if here else " ", self.ink("success")),
-                "name": hit.repo,
-                "parameters": fmt.parameters(hit.parameters),
-                "quantization": " ".join(hit.formats),
-                "fit": f"{self.glyphs.down} {fmt.count(hit.downloads)}",
-                "needs": f"{self.glyphs.liked} {fmt.count(hit.likes)}",
-                "state": words,
-            },
-        )
-
-    def fit_cells(self, fit: Fit | None) -> dict[str, Cell]:
-        """The verdict, and its number."""
-        if fit is None:
-            return {"fit": fmt.UNKNOWN, "needs": ""}
-        verdict = fmt.UNKNOWN if fit.verdict == "unknown" else fit.verdict
-        style = self.ink(VERDICT_INK[fit.verdict])
-        return {"fit": Text(verdict, style), "needs": Text(needs(fit), self.ink("muted"))}
-
-    def state(self, model: Model, now: Standing) -> tuple[Cell, Cell]:
-        """Where a model stands on this machine: a sign, and words."""
-        instance, job = now.instances.get(model.id), now.jobs.get(model.id)
-        if instance is not None and instance.state.live:
-            return self._loaded(instance)
-        if job is not None and job.state != "failed":
-            return self._job(job)
-        if (job is not None and not model.downloaded) or _failed(instance):
-            what = "download failed" if job is not None else "load failed"
-            return self._said(self.glyphs.failed, "error", what, "failed")
-        if instance is not None and instance.state is InstanceState.STOPPING:
-            return self._said(self.glyphs.busy, "warning", "unloading")
-        if model.downloaded:
-            return self._said(self.glyphs.done, "success", "local" if model.local else "downloaded")
-        if model.gated:
-            return self._said(" ", "warning", "gated")
-        return " ", ""
-
-    def _said(self, sign: str, colour: str, *words: str) -> tuple[Cell, Cell]:
-        style = self.ink(colour)
-        return Text(sign, style), tuple(Text(word, style) for word in words)
-
-    def _loaded(self, instance: Instance) -> tuple[Cell, Cell]:
-        if instance.state is not InstanceState.STARTING:
-            word = "busy" if instance.state is InstanceState.BUSY else "loaded"
-            return self._said(self.glyphs.loaded, "success", word)
-        part = "" if instance.progress is None else f"{fmt.percent(instance.progress):>5}"
-        shape = fmt.bar(instance.progress, BAR, self.glyphs)
-        long = f"loading {part} {shape}"
-        return self._said(self.glyphs.busy, "accent", long, f"loading{part}", "loading")
-
-    def _job(self, job: Download) -> tuple[Cell, Cell]:
-        done = job.verified_bytes if job.state == "verifying" else job.received_bytes
-        fraction = done / job.total_bytes if job.total_bytes else None
-        part = f"{fmt.percent(fraction):>5}"
-        if job.state in ("paused", "queued"):
-            sign = self.glyphs.paused if job.state == "paused" else self.glyphs.dot
-            return self._said(sign, "warning", f"{job.state}{part}", job.state)
-        shape = fmt.bar(fraction, BAR, self.glyphs)
-        if job.state == "verifying":
-            return self._said(self.glyphs.down, "accent", f"{part} {shape} verifying", part)
-        rate = fmt.pad(fmt.rate(job.rate_bytes_per_s), 9, right=True)
-        left = "" if job.eta_s is None else " " + fmt.duration(job.eta_s)
-        words = (f"{part} {shape}{rate}{left}", f"{part} {shape}{rate}", f"{part} {shape}", part)
-        return self._said(self.glyphs.down, "accent", *words)
-
-
-def _failed(instance: Instance | None) -> bool:
-    return instance is not None and instance.state is InstanceState.FAILED
 
 
 def busy(state: State, model_id: str) -> Instance | None:

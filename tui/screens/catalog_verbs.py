@@ -6,63 +6,32 @@ stop the others; what comes of each is a notice.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-from textual.reactive import var
-from textual.worker import Worker
+from typing import TYPE_CHECKING
 
 from core.errors import DeckError, NotEnoughMemory
 from core.schema import LoadOptions, Model, SearchHit
 from core.state import State
 from tui import pages
 from tui.screens import catalog_receipts as receipts
-from tui.screens.catalog_detail import Choice, Detail
-from tui.screens.catalog_rows import Row
+from tui.screens.card import CardPage
+from tui.screens.catalog_asking import CatalogAsking
+from tui.screens.catalog_detail import Choice, only
 from tui.screens.chat import Chat
 from tui.screens.custom import CustomForm
-from tui.screens.view import View
-from tui.widgets.table import Table
 
 if TYPE_CHECKING:
     from core.client import Client
 
     Doing = Callable[[Client, Choice, State], Awaitable[str]]
 
+Target = Choice | SearchHit
+"""What a key was pressed on; of a row of the Hub it may take a question what that means."""
 
-class CatalogVerbs(View):
-    """The half of the catalog that acts."""
 
-    chosen_context: int | None = None
-    """The context length that the person chose; None where it is the setting's."""
-
-    @property
-    def table(self) -> Table[Row]:
-        """The rows."""
-        return self.query_one("#rows", Table)
-
-    @property
-    def detail(self) -> Detail:
-        """The pane."""
-        return self.query_one(Detail)
-
-    def subject(self) -> Model | SearchHit | None:
-        """The row under the cursor."""
-        row = self.table.cursor_item
-        return row if isinstance(row, Model | SearchHit) else None
-
-    context: var[int] = var(0)
-    """The context length that fits are told for; 0 before the first State."""
-
-    def beside(
-        self, work: Callable[[], Coroutine[Any, Any, None]], *, group: str, exclusive: bool = False
-    ) -> Worker[None]:
-        """Run something beside the screen; where it is exclusive, the newest of a group wins.
-
-        It takes a function, not a coroutine: one that is called off before it began leaves nothing.
-        """
-        return self.run_worker(work, group=group, exclusive=exclusive)
+class CatalogVerbs(CatalogAsking):
+    """The part of the catalog that acts."""
 
     def reveal(self, model_id: str) -> None:
         """Bring a model into sight that is about to be listed."""
@@ -72,33 +41,68 @@ class CatalogVerbs(View):
         """Go into the detail, or come back."""
         raise NotImplementedError
 
-    def variants(self, row: Model | SearchHit) -> Sequence[Choice]:
-        """What can be chosen of a row, as far as it is known."""
-        raise NotImplementedError
+    # What a verb acts on
 
-    def targets(self) -> list[Choice]:
-        """What a verb acts on: the marked variants or rows, else the one under the cursor.
-
-        A row of the Hub has to be opened first, where it leaves a choice; then that is said.
-        """
+    def targets(self) -> list[Target]:
+        """The marked variants or rows, else the one under the cursor."""
         if self.detail.table.has_focus:
-            return self.detail.table.marked
-        found: list[Choice] = []
-        for row in self.table.marked:
-            variants = self.variants(row) if isinstance(row, Model | SearchHit) else ()
-            own = [choice for choice in variants if isinstance(row, Model) and choice.key == row.id]
-            if own or len(variants) == 1:
-                found += own or variants
-            elif isinstance(row, SearchHit):
-                self.dashboard.say(f"{row.repo} has several variants: choose one.")
-                self.open(True)
+            return list(self.detail.table.marked)
+        rows = self.table.marked
+        return [
+            only(row) if isinstance(row, Model) else row
+            for row in rows
+            if isinstance(row, Model | SearchHit)
+        ]
+
+    async def settle(self, target: Target) -> Choice | None:
+        """The one thing that a row of the Hub can mean; None where the person has to choose.
+
+        Raises DeckError where the Hub does not tell what the repository holds.
+        """
+        if isinstance(target, Choice):
+            return target
+        if not self.variants(target):
+            self.dashboard.say(f"Asking the Hub what {target.repo} holds.")
+            await self.learn(target.repo)
+        match self.variants(target):
+            case [only_one]:
+                return only_one
+            case []:
+                raise receipts.nothing_in(target.repo)
+        here = self.subject() == target and self.dashboard.current == self.NAME
+        how = "choose one" if here else "open its row to choose one"
+        self.dashboard.say(f"{target.repo} has several variants: {how}.")
+        if here:
+            self.open(True)
+        return None
+
+    async def settled(self, targets: Sequence[Target]) -> list[Choice]:
+        """What the targets mean; says of each that means nothing why."""
+        found = []
+        for target in targets:
+            try:
+                choice = await self.settle(target)
+            except DeckError as error:
+                self.dashboard.say(str(error), "error")
+            else:
+                found += [choice] if choice is not None else []
         return found
 
     def _each(self, doing: Doing) -> None:
         """Do something to each target; one that fails does not stop the others."""
-        if (state := self.state) is not None:
-            for target in self.targets():
-                self.perform(partial(_done, doing, target, state), str)
+        for target in self.targets():
+            self.beside(partial(self._one, doing, target), group="verbs")
+
+    async def _one(self, doing: Doing, target: Target) -> None:
+        try:
+            choice = await self.settle(target)
+            if choice is None or self.state is None:
+                return
+            words = await doing(self.dashboard.link.client, choice, self.state)
+        except DeckError as error:
+            self.dashboard.say(str(error), "error")
+        else:
+            self.dashboard.say(words, "done")
 
     # Files
 
@@ -115,15 +119,18 @@ class CatalogVerbs(View):
         if targets := self.targets():
             self.beside(partial(self._delete, targets), group="delete")
 
-    async def _delete(self, targets: Sequence[Choice]) -> None:
-        refs = [choice.ref for choice in targets]
+    async def _delete(self, targets: Sequence[Target]) -> None:
+        chosen = await self.settled(targets)
+        if not chosen:
+            return
+        refs = [choice.ref for choice in chosen]
         try:
             client = self.dashboard.link.client
             plan = await client.plan_deletion(refs)
             if not plan.delete:
-                self.dashboard.say(f"{targets[0].unique} has no files in the cache.")
+                self.dashboard.say(f"{chosen[0].unique} has no files in the cache.")
                 return
-            lines = receipts.plan_lines(plan, [choice.unique for choice in targets])
+            lines = receipts.plan_lines(plan, [choice.unique for choice in chosen])
             if await self.confirm(lines, "deletes them"):
                 receipt = await client.delete_cached(refs, force=bool(plan.blocked))
                 self.table.unmark()
@@ -132,6 +139,28 @@ class CatalogVerbs(View):
         except DeckError as error:
             self.dashboard.say(str(error), "error")
 
+    def action_verify(self) -> None:
+        """Check files against their hashes."""
+        if targets := self.targets():
+            self.beside(partial(self._verify, targets), group="verify")
+
+    async def _verify(self, targets: Sequence[Target]) -> None:
+        here = []
+        for choice in await self.settled(targets):
+            if choice.model is not None and choice.model.downloaded:
+                here.append(choice)
+            else:
+                self.dashboard.say(str(receipts.not_here(choice)), "error")
+        if not here:
+            return
+        try:
+            words = await receipts.verify(self.dashboard.link.client, here)
+        except DeckError as error:
+            self.dashboard.say(str(error), "error")
+        else:
+            self.dashboard.say(words)
+            self.table.unmark()
+
     # Memory
 
     def action_unload(self) -> None:
@@ -139,26 +168,27 @@ class CatalogVerbs(View):
         self._each(receipts.unload)
 
     def action_load(self) -> None:
-        """Load, with the options of the last time."""
-        for choice in self.targets():
-            self.beside(partial(self._load, choice, self._options(choice)), group="load")
+        """Load, with what was chosen on the screen; the rest is as the last time."""
+        options = LoadOptions(context_length=self.chosen_context)
+        for target in self.targets():
+            self.beside(partial(self._load_one, target, options), group="load")
+
+    async def _load_one(self, target: Target, options: LoadOptions) -> None:
+        for choice in await self.settled([target]):
+            await self._load(choice, options)
 
     def action_load_with(self) -> None:
         """Ask for the options, then load."""
         if targets := self.targets():
             self.beside(partial(self._load_with, targets[0]), group="load")
 
-    def _options(self, choice: Choice) -> LoadOptions:
-        """Those of the last time, at the context length on the screen where one was chosen."""
-        last = receipts.last_options(self.state, choice.key) if self.state else None
-        return receipts.at_context(last or LoadOptions(), self.chosen_context)
-
-    async def _load_with(self, choice: Choice) -> None:
-        options = self._options(choice)
-        if options.context_length is None:
-            options = receipts.at_context(options, self.context or None)
-        text = receipts.options_text(options)
-        label, hint = f"Load {choice.unique} with", " ".join(receipts.OPTIONS)
+    async def _load_with(self, target: Target) -> None:
+        found = await self.settled([target])
+        if not found:
+            return
+        choice = found[0]
+        text = receipts.options_text(LoadOptions(context_length=self.chosen_context))
+        label, hint = f"Load {choice.unique} with", receipts.options_hint(self.context)
         while (answer := await self.ask(label, text, hint)) is not None:
             try:
                 options = receipts.parse_options(answer)
@@ -188,12 +218,28 @@ class CatalogVerbs(View):
     def action_chat(self) -> None:
         """Try the model in Chat."""
         if targets := self.targets():
-            choice = targets[0]
+            self.beside(partial(self._chat, targets[0]), group="chat")
+
+    async def _chat(self, target: Target) -> None:
+        for choice in await self.settled([target]):
             if choice.model is None or not choice.model.downloaded:
                 self.dashboard.say(str(receipts.not_here(choice)), "error")
                 return
             self.dashboard.query_one(Chat).talk_to(choice.model.id)
             self.dashboard.action_show(Chat.NAME)
+
+    def action_card(self) -> None:
+        """Read the model card."""
+        subject = self.subject()
+        if subject is None:
+            return
+        if subject.repo is None:
+            self.dashboard.say(str(receipts.no_card(subject)), "error")
+            return
+        known = self.repository(subject.repo)
+        self.app.push_screen(
+            CardPage(self.dashboard, subject.repo, known.revision if known else None)
+        )
 
     # The list itself
 
@@ -235,10 +281,6 @@ class CatalogVerbs(View):
 
     def action_copy(self) -> None:
         """Copy names or paths."""
-        if texts := [receipts.copied(choice) for choice in self.targets()]:
+        if texts := [receipts.copied(target) for target in self.targets()]:
             self.app.copy_to_clipboard("\n".join(texts))
             self.dashboard.say(f"Copied {', '.join(texts)}", "done")
-
-
-def _done(doing: Doing, target: Choice, state: State, client: Client) -> Awaitable[str]:
-    return doing(client, target, state)

@@ -172,6 +172,7 @@ class Log(View):
     def _show(self) -> None:
         """Draw what the filters let through."""
         table = self._table
+        table.columns = rows.columns(self._filters.source)
         table.show(rows.select(self._entries(), self._filters), key=lambda entry: entry.key)
         if self._following:
             table.action_last()
@@ -253,7 +254,8 @@ class Log(View):
         names = self._names()
         self.app.copy_to_clipboard(
             "\n".join(
-                f"{e.clock} {e.level} {rows.titled(e.source, names)} {e.text}" for e in marked
+                f"{e.clock} {e.level} {e.who or rows.titled(e.source, names)} {e.text}"
+                for e in marked
             )
         )
         self.dashboard.say(f"{fmt.number(len(marked), 'line')} in the clipboard.", "done")

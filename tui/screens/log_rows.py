@@ -33,6 +33,16 @@ COLUMNS = (
 )
 
 
+def columns(source: str) -> tuple[Column, ...]:
+    """Those that tell something: of one source alone not its name, of the audit trail who acted."""
+    if source == ALL:
+        return COLUMNS
+    if source == AUDIT:
+        who = Column("who", "who", 8, rank=2)
+        return (*(c for c in COLUMNS if c.key in ("at", "sign")), who, COLUMNS[-1])
+    return tuple(column for column in COLUMNS if column.key != "source")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line, wherever it comes from."""
@@ -43,6 +53,8 @@ class Entry:
     level: Level
     source: str
     text: str
+    who: str = ""
+    """Who asked for it, in the audit trail."""
 
     @property
     def clock(self) -> str:
@@ -73,9 +85,9 @@ def of_audit(entry: AuditEntry, names: Mapping[str, str]) -> Entry:
     """An action that changed something: who, what, and what came of it; ids by their names."""
     done = entry.outcome == "done"
     target = names.get(entry.target, entry.target)
-    text = f"{entry.origin}  {entry.action} {target}  {entry.outcome}"
+    text = f"{entry.action} {target}  {entry.outcome}"
     key = f"audit:{entry.at}:{entry.origin}:{entry.action}:{entry.target}"
-    return Entry(key, _stamp(entry.at), "info" if done else "warning", AUDIT, text)
+    return Entry(key, _stamp(entry.at), "info" if done else "warning", AUDIT, text, entry.origin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +105,7 @@ class Filters:
             return False
         if LEVELS.index(entry.level) < LEVELS.index(self.level):
             return False
-        text = f"{entry.source} {entry.text}".casefold()
+        text = f"{entry.source} {entry.who} {entry.text}".casefold()
         return all(word in text for word in self.words.casefold().split())
 
 
@@ -130,6 +142,7 @@ def drawn(entry: Entry, names: Mapping[str, str], glyphs: Glyphs, inks: Ink) -> 
             "sign": Text(sign, style),
             "level": Text(entry.level, style),
             "source": Text(titled(entry.source, names), inks.muted),
+            "who": Text(fmt.clean(entry.who), inks.muted),
             "text": Text(fmt.clean(entry.text), style if entry.level == "error" else ""),
         },
     )

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import time
 
-from markdown_it import MarkdownIt
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.widgets import Markdown, Static
+from textual.widgets import Static
 
 from core.schema import Chunk
 from tui import format as fmt
 from tui.format import Glyphs
+from tui.widgets.prose import Prose
 
 PAINT_S = 0.1
 """Between two paintings of an answer that comes: as fast as a person reads along."""
 PAINT_SHARE = 0.25
 """Of the time, at most, for painting: the rest is for keys, however long the answer is."""
-
-
-def parser() -> MarkdownIt:
-    """Markdown as models write it.
-
-    Tags are shown as text, not swallowed. Links are not made of addresses, and `&#8238;` stays as
-    it is: both would bring back characters that were stripped from the text.
-    """
-    made = MarkdownIt("commonmark", {"html": False})
-    return made.enable(["table", "strikethrough"]).disable(["entity", "autolink"])
 
 
 class Question(Vertical):
@@ -55,16 +45,6 @@ class Answer(Vertical):
     DEFAULT_CSS = """
     Answer { height: auto; margin: 0 0 1 0; padding: 0 1; }
     Answer .who { color: $primary; text-style: bold; height: 1; }
-    Answer Markdown { padding: 0; margin: 0; }
-    Answer MarkdownParagraph { margin: 0 0 1 0; }
-    Answer MarkdownBulletList, Answer MarkdownOrderedList { margin: 0 0 1 0; padding: 0; }
-    Answer MarkdownBulletList MarkdownParagraph, Answer MarkdownOrderedList MarkdownParagraph {
-        margin: 0; }
-    Answer MarkdownFence { color: $foreground; background: $surface; margin: 0 0 1 0; }
-    Answer MarkdownFence > Label { padding: 0 1; }
-    Answer MarkdownH1, Answer MarkdownH2, Answer MarkdownH3 { margin: 0 0 1 0; padding: 0;
-        content-align: left middle; background: transparent; border: none;
-        color: $primary; text-style: bold; }
     Answer .figures { color: $text-muted; height: auto; }
     """
 
@@ -84,7 +64,7 @@ class Answer(Vertical):
     def compose(self) -> ComposeResult:
         """Who, what, and how fast."""
         yield Static(fmt.clean(self._who), classes="who", markup=False)
-        yield Markdown(parser_factory=parser, open_links=False)
+        yield Prose()
         yield Static(self._progress(""), classes="figures", markup=False)
 
     def add(self, chunk: Chunk) -> None:
@@ -108,7 +88,7 @@ class Answer(Vertical):
     async def _append(self) -> None:
         """Paint what is not painted yet."""
         new, self._painted = self.text[self._painted :], len(self.text)
-        for body in self.query(Markdown):  # none, where the dashboard is being left
+        for body in self.query(Prose):  # none, where the dashboard is being left
             await body.append(new)
 
     async def end(self, last: Chunk | None, why: str) -> None:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from textual import events
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from core.client import Client
 from core.config import Tui
+from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
+from core.demo.repository import DemoRepo
 from core.state import State
 from tui import theme
 from tui.app import Dashboard
 from tui.format import UNICODE, Glyphs
 
 PATIENCE_S = 30.0
+CHARS = {"space": " ", "slash": "/", "question_mark": "?"}
+"""Characters of keys that tests name in full."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,10 +51,21 @@ class Screen:
         strips = self.app.screen._compositor.render_strips()
         return "\n".join(strip.text.rstrip() for strip in strips)
 
+    def type(self, *keys: str) -> None:
+        """Press keys at once, faster than anything can answer, and do not wait."""
+        for key in keys:
+            named = _character_to_key(key) if len(key) == 1 and not key.isalnum() else key
+            self.app.post_message(events.Key(named, key if len(key) == 1 else CHARS.get(key)))
+
     async def press(self, *keys: str) -> None:
         """Press keys, and let what they start begin."""
-        await self.pilot.press(*keys)
+        self.type(*keys)
         await self.pilot.pause()
+        await self.until(lambda: not (self.app._under_way or self.app._keys))
+
+    async def write(self, text: str) -> None:
+        """Write a text."""
+        await self.press(*text)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition holds; what is drawn is said when it never does."""
@@ -64,9 +83,60 @@ class Screen:
 Open = Callable[..., AbstractAsyncContextManager[Screen]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A core and the hub that it knows."""
+
+    core: CoreProcess
+    hub: DemoHub
+
+    async def empty(self) -> None:
+        """Take away what a test left: nothing loaded, no files, no jobs, an honest hub."""
+        self.hub.online, self.hub.rate_bytes_per_s = True, None
+        self.hub.faults.clear()
+        async with Client(socket=self.core.socket) as client:
+            state = await client.state()
+            for instance in state.instances.values():
+                await client.unload(instance.id)
+            for job in state.downloads.values():
+                await client.cancel_download(job.id, discard=True)
+                await client.remove_download(job.id)
+            here = [m.id for m in state.models.values() if m.downloaded and not m.local]
+            if here:
+                await client.delete_cached(here, force=True)
+            for model in state.models.values():
+                if model.custom:
+                    await client.delete_model(model.id)
+            await client.change_settings(memory_budget_bytes=None)
+            await client.until(lambda s: not s.instances and not s.downloads)
+
+
+@pytest.fixture(scope="module")
+def stage(demo_repositories: tuple[DemoRepo, ...]) -> Iterator[Stage]:
+    """A core for all tests of a module that do not end it; `empty` makes it as new."""
+    with (
+        tempfile.TemporaryDirectory(prefix="md-") as folder,
+        DemoHub.in_thread(demo_repositories) as hub,
+        CoreProcess(
+            {
+                **os.environ,
+                "MODELDECK_HOME": f"{folder}/home",
+                "HF_HOME": f"{folder}/hf",
+                "HF_ENDPOINT": hub.url,
+            }
+        ) as core,
+    ):
+        yield Stage(core=core, hub=hub)
+
+
 @pytest.fixture
 def screen(core: CoreProcess) -> Open:
     """Opens a dashboard at a view, with a client beside it."""
+    return opens(core)
+
+
+def opens(core: CoreProcess) -> Open:
+    """The same for a core of one's own."""
 
     @asynccontextmanager
     async def opened(

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.client import Client
+from core.demo.process import CoreProcess
 from core.schema import Model, ModelSeed, RepoFile, Repository, Variant
 from tui.screens.catalog import Catalog
 from tui.screens.custom import CustomForm, judge_repository, look_at_path, split_name
+
+
+@pytest.fixture(scope="module")
+def core(stage: Any) -> CoreProcess:
+    """One core for all of these tests."""
+    core: CoreProcess = stage.core
+    return core
+
+
+@pytest.fixture(autouse=True)
+async def as_new(stage: Any) -> AsyncIterator[None]:
+    """Each test finds it as the first one did."""
+    yield
+    await stage.empty()
 
 
 def custom(at: Any, name: str) -> Model | None:
     return next((m for m in at.state.models.values() if m.custom and m.name == name), None)
 
 
-async def write(at: Any, text: str) -> None:
-    await at.press(*text)
-
-
 async def test_a_model_from_a_repository_is_checked_as_one_types(screen: Any) -> None:
     async with screen("catalog") as at:
         await at.press("n")
         await at.sees("New custom model", "owner/repo:VARIANT")
-        await write(at, "deck/tiny-GGUF")
+        await at.write("deck/tiny-GGUF")
         await at.sees("Choose a variant", "Q8_0", "F16")
-        await write(at, ":Q9")
+        await at.write(":Q9")
         await at.sees("There is no Q9.")
         await at.press("backspace", "backspace")
-        await write(at, "q8_0")
-        await at.sees("deck/tiny-GGUF:Q8_0, 1.7 MB")
+        await at.write("q8_0")
+        await at.sees("deck/tiny-GGUF:Q8_0, ", " MB")
         await at.press("down")
-        await write(at, "Mine")
+        await at.write("Mine")
         await at.press("enter")
         await at.until(lambda: custom(at, "Mine") is not None)
         await at.sees("Mine is in the list.")
@@ -49,18 +61,18 @@ async def test_a_model_from_a_path_and_what_the_core_refuses(
     path = demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf"
     async with screen("catalog") as at:
         await at.press("n")
-        await write(at, "/no/such/model.gguf")
+        await at.write("/no/such/model.gguf")
         await at.sees("There is nothing at /no/such/model.gguf.")
         await at.press("enter")
         await at.sees("Give the path of a model")
         await at.press("ctrl+u")
-        await write(at, str(path))
-        await at.sees("a GGUF file, 1.7 MB")
+        await at.write(str(path))
+        await at.sees("a GGUF file, ")
         await at.press("enter")
         await at.until(lambda: not isinstance(at.app.screen, CustomForm))
         await at.until(lambda: custom(at, "tiny-Q8_0") is not None)
         await at.press("n")
-        await write(at, str(path))
+        await at.write(str(path))
         await at.press("enter")
         await at.sees("There is such a model already")
         await at.press("escape")
@@ -79,9 +91,9 @@ async def test_edit_and_take_off_the_list(screen: Any) -> None:
         await at.press("e")
         await at.sees("Edit Old name", "deck/tiny-GGUF:F16")
         await at.press("down", "ctrl+u")
-        await write(at, "New name")
+        await at.write("New name")
         await at.press("down", "down")
-        await write(at, "What it is for")
+        await at.write("What it is for")
         await at.press("enter")
         await at.until(lambda: custom(at, "New name") is not None)
         found = custom(at, "New name")

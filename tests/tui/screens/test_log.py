@@ -20,6 +20,7 @@ from tui.screens.log_rows import (
     DASHBOARD,
     Entry,
     Filters,
+    columns,
     drawn,
     of_audit,
     of_line,
@@ -32,6 +33,13 @@ from tui.widgets.table import Table
 
 TINY = "deck/tiny-GGUF:Q8_0"
 BROKEN = "deck/broken-GGUF:Q8_0"
+
+
+@pytest.fixture(scope="module")
+def core(stage: Any) -> CoreProcess:
+    """One core for all of these tests."""
+    core: CoreProcess = stage.core
+    return core
 
 
 async def failed(client: Client) -> None:
@@ -98,7 +106,9 @@ async def test_shows_every_notice_of_this_dashboard(screen: Any) -> None:
 async def test_shows_who_did_what(screen: Any) -> None:
     async with screen("log", before=fetched) as at:
         await choose(at, AUDIT)
-        await at.sees("unix", f"download {TINY}", "done")
+        await at.sees("who", "unix", f"download {TINY}", "done")
+        await at.pilot.resize_terminal(60, 15)
+        await at.sees(f"download {TINY}  done")
 
 
 async def test_filters_as_one_types(screen: Any) -> None:
@@ -150,19 +160,6 @@ async def test_shows_a_long_line_whole_and_copies_it(screen: Any) -> None:
         assert not view(at).has_class("whole")
 
 
-async def test_a_core_that_comes_back_is_read_from_its_first_line(
-    screen: Any, core: CoreProcess
-) -> None:
-    async with screen("log", before=fetched) as at:
-        await at.client.loaded(TINY, LoadOptions(context_length=512))
-        await at.until(lambda: view(at)._seen > 0)
-        before, started = len(view(at)._lines), at.state.host.started_at
-        core.restart()
-        await at.until(lambda: at.state.host.started_at != started)
-        await at.client.loaded(TINY, LoadOptions(context_length=512))
-        await at.until(lambda: len(view(at)._lines) > before)
-
-
 def line(**changes: object) -> LogLine:
     values = {"seq": 1, "at": "2026-01-01T00:00:01.000Z", "level": "info", "source": "core"}
     return LogLine(**{"text": "x", **values, **changes})  # type: ignore[arg-type]
@@ -201,7 +198,20 @@ def test_what_is_shown(filters: Filters, keys: list[str]) -> None:
 def test_the_audit_trail_stands_by_itself() -> None:
     [entry] = select(ENTRIES, Filters(source=AUDIT))
     assert entry.level == "warning"
-    assert entry.text == "unix:0  load tiny  busy"
+    assert (entry.who, entry.text) == ("unix:0", "load tiny  busy")
+    assert select(ENTRIES, Filters(source=AUDIT, words="unix load")) == [entry]
+
+
+@pytest.mark.parametrize(
+    ("source", "keys"),
+    [
+        (ALL, ["at", "sign", "level", "source", "text"]),
+        (CORE, ["at", "sign", "level", "text"]),
+        (AUDIT, ["at", "sign", "who", "text"]),
+    ],
+)
+def test_a_source_alone_does_not_repeat_its_name(source: str, keys: list[str]) -> None:
+    assert [column.key for column in columns(source)] == keys
 
 
 def test_sources_name_every_engine() -> None:

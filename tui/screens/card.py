@@ -1,0 +1,94 @@
+"""The model card: what the makers of a repository wrote about it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.widgets import Static
+
+from core.errors import DeckError
+from core.schema import Card
+from tui import format as fmt
+from tui.readable import readable
+from tui.sheet import Sheet
+from tui.theme import ink
+from tui.widgets.prose import Prose
+
+if TYPE_CHECKING:
+    from tui.app import Dashboard
+
+SHOWN = 64 << 10
+"""Characters of a card that are laid out."""
+PIECE = 2000
+"""Characters that are laid out at a time: keys are heard in between."""
+
+
+class CardPage(Sheet):
+    """Shows the card as soon as it is there; leaving calls the question off."""
+
+    DEFAULT_CSS = """
+    CardPage > VerticalScroll { width: 100; height: 100%; }
+    CardPage Static { height: auto; }
+    CardPage #card-about { margin: 0 0 1 0; }
+    """
+
+    BINDINGS = [Binding("m", "dismiss", "close")]  # noqa: RUF012 (as in `Sheet`)
+
+    def __init__(self, dashboard: Dashboard, repo: str, revision: str | None) -> None:
+        """The card of a repository; of its default branch where no revision is known."""
+        super().__init__()
+        self._dashboard = dashboard
+        self._repo = repo
+        self._revision = revision
+
+    def compose(self) -> ComposeResult:
+        """How it stands with the card, and the card."""
+        with self.paper(fmt.clean(self._repo)):
+            yield Static(
+                f"Asking the Hub for the model card of {self._repo}", id="card-about", markup=False
+            )
+            yield Prose()
+
+    def on_mount(self) -> None:
+        """Ask for it."""
+        super().on_mount()
+        self._fetch()
+
+    @work(exclusive=True)
+    async def _fetch(self) -> None:
+        about = self.query_one("#card-about", Static)
+        try:
+            card = await self._dashboard.link.client.card(self._repo, self._revision)
+        except DeckError as error:
+            glyph, style = self._dashboard.glyphs.failed, ink(self.app.theme_variables).error
+            about.update(Text.assemble((f"{glyph} ", style), fmt.clean(str(error))))
+            return
+        text = await asyncio.to_thread(readable, card.text)
+        about.update(Text(_about(card, text), ink(self.app.theme_variables).muted))
+        for piece in pieces(text[:SHOWN]):
+            await self.query_one(Prose).append(piece)
+            await asyncio.sleep(0)
+
+
+def pieces(text: str) -> list[str]:
+    """The text in pieces that end where a line does."""
+    found = [""]
+    for line in text.splitlines(keepends=True):
+        if len(found[-1]) > PIECE:
+            found.append("")
+        found[-1] += line
+    return found
+
+
+def _about(card: Card, text: str) -> str:
+    facts = [f"revision {card.revision[:8]}", "kept here" if card.from_cache else "from the Hub"]
+    if card.truncated or len(text) > SHOWN:
+        facts.append("longer than what is shown")
+    elif not text:
+        facts.append("nothing is written in it")
+    return "  ".join(facts)

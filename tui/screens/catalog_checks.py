@@ -1,0 +1,74 @@
+"""The line of the catalog that tells of a check of files while it runs. Words are pure."""
+
+from __future__ import annotations
+
+from rich.style import Style
+from rich.text import Text
+from textual.widget import Widget
+
+from core.schema import Verification
+from core.state import State
+from tui import format as fmt
+from tui.format import Glyphs
+from tui.theme import ink
+
+BAR = 12
+LEAST = 12
+"""Cells that the name of what is checked keeps."""
+
+
+def running(state: State) -> list[Verification]:
+    """The checks that run or wait, the one that runs first."""
+    checks = [v for v in state.verifications.values() if v.state in ("queued", "verifying")]
+    return sorted(checks, key=lambda check: check.state == "queued")
+
+
+def line(checks: list[Verification], glyphs: Glyphs, width: int, key: str) -> tuple[str, str]:
+    """What is said of the first of them: its name, and what follows it; empty for none."""
+    if not checks:
+        return "", ""
+    check, *others = checks
+    part = check.done_bytes / check.total_bytes if check.total_bytes else None
+    facts = [
+        f"{fmt.percent(part):>5} {fmt.bar(part, BAR, glyphs)}",
+        f"{key} calls it off",
+        fmt.size_of(check.done_bytes, check.total_bytes),
+        f"{fmt.pad(fmt.rate(check.rate_bytes_per_s), 9, right=True)} {fmt.span(check.eta_s)} left",
+        f"and {len(others)} more {'waits' if len(others) == 1 else 'wait'}" if others else "",
+    ]
+    told = ""
+    for fact in facts:
+        if fact and fmt.columns(told) + len(fact) + 3 + LEAST <= width:
+            told += f"   {fact}"
+    return fmt.squeeze(f"checking {fmt.clean(check.what)}", width - fmt.columns(told)), told
+
+
+class Checks(Widget):
+    """Hidden while nothing is checked."""
+
+    DEFAULT_CSS = """
+    Checks { height: 1; padding: 0 1; display: none;
+             &.running { display: block; } }
+    """
+
+    def __init__(self, glyphs: Glyphs, key: str) -> None:
+        """`key` calls a check off."""
+        super().__init__(id="checks")
+        self._glyphs = glyphs
+        self._key = key
+        self._checks: list[Verification] = []
+
+    def show(self, state: State) -> None:
+        """Show how it goes; draws only what changed."""
+        checks = running(state)
+        if checks != self._checks:
+            self._checks = checks
+            self.set_class(bool(checks), "running")
+            self.refresh()
+
+    def render(self) -> Text:
+        """The line."""
+        inks = ink(self.app.theme_variables)
+        width = self.size.width - 2
+        name, told = line(self._checks, self._glyphs, width, self._key)
+        return Text.assemble((f"{self._glyphs.busy} ", inks.accent), name, (told, Style()))

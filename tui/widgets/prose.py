@@ -1,0 +1,36 @@
+"""Markdown that others wrote, drawn so that nothing in it can steer the terminal."""
+
+from __future__ import annotations
+
+from markdown_it import MarkdownIt
+from textual.widgets import Markdown
+
+
+def parser() -> MarkdownIt:
+    """Markdown as models and their makers write it.
+
+    Tags are shown as text, not swallowed. Links are not made of addresses, and `&#8238;` stays as
+    it is: both would bring back characters that were stripped from the text.
+    """
+    made = MarkdownIt("commonmark", {"html": False})
+    return made.enable(["table", "strikethrough"]).disable(["entity", "autolink"])
+
+
+class Prose(Markdown):
+    """Markdown of clean text; a link is words, and opens nothing."""
+
+    DEFAULT_CSS = """
+    Prose { padding: 0; margin: 0; }
+    Prose MarkdownParagraph { margin: 0 0 1 0; }
+    Prose MarkdownBulletList, Prose MarkdownOrderedList { margin: 0 0 1 0; padding: 0; }
+    Prose MarkdownBulletList MarkdownParagraph, Prose MarkdownOrderedList MarkdownParagraph {
+        margin: 0; }
+    Prose MarkdownFence { color: $foreground; background: $surface; margin: 0 0 1 0; }
+    Prose MarkdownFence > Label { padding: 0 1; }
+    Prose MarkdownH1, Prose MarkdownH2, Prose MarkdownH3 { margin: 0 0 1 0; padding: 0;
+        content-align: left middle; background: transparent; border: none;
+        color: $primary; text-style: bold; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(parser_factory=parser, open_links=False)
