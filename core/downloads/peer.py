@@ -62,7 +62,10 @@ class PeerSource(Source):
 
 async def still_there(peer: str | None) -> str | None:
     """The socket, if it is there; None for the Hub, which has the same contents."""
-    return peer if peer and await in_thread(Path(peer).is_socket) else None
+    if not peer:
+        return None
+    is_there: bool = await in_thread(Path(peer).is_socket)
+    return peer if is_there else None
 
 
 def refused(status: int, place: Place) -> DeckError | Setback:
