@@ -16,7 +16,7 @@ from core.paths import locate
 from tui.attach import attached, existing
 from tui.machines import Machine
 from tui.output import Output
-from tui.remote import SshCore, FixedCore, core_of, reach_all
+from tui.remote import FixedCore, SshCore, core_of, reach_all
 from tui.running import Said
 
 if TYPE_CHECKING:
