@@ -222,7 +222,13 @@ class Loader:
         return causal == "false" or "bert" in architecture
 
     def figures(
-        self, model: Any, context: Any, options: LoadOptions, *, flash: bool, cells: tuple[int, ...]
+        self,
+        model: Any,
+        context: Any,
+        options: LoadOptions,
+        *,
+        flash: bool,
+        cells: tuple[tuple[int, int], ...],
     ) -> Figures:
         """What the needs of an evaluation depend on, besides the buffers."""
         c = self._c

@@ -81,15 +81,15 @@ class Buffers:
     tells only of compute buffers: the others are not made."""
     offloaded: float = 0.0
     """The fraction of the layers whose weights and cache are in such GPUs."""
-    cells: tuple[int, ...] = ()
-    """Tokens that each KV cache has room for; one with sliding windows has few."""
+    cells: tuple[tuple[int, int], ...] = ()
+    """Tokens that each KV cache has room for, and its layers; with sliding windows they are few."""
     repacked: bool = False
     """Whether weights are kept in another order than in the file, as this processor likes them."""
 
 
 _MIB = 1 << 20
 _KV = re.compile(r"^llama_(?:kv_cache|memory_recurrent)\w*: +size = +([\d.]+) MiB")
-_CELLS = re.compile(r"^llama_kv_cache\w*: +size = +[\d.]+ MiB +\( *(\d+) cells, +([1-9]\d*) layers")
+_CELLS = re.compile(r"^llama_kv_cache\w*: +size = +[\d.]+ MiB +\( *(\d+) cells, +(\d+) layers")
 _COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
 _OUTPUT = re.compile(r"output buffer size = +([\d.]+) MiB")
 _REPACKED = re.compile(r"CPU_(?:REPACK|AARCH64)|AMX")
@@ -117,7 +117,9 @@ def buffers(lines: Sequence[tuple[Level, str]]) -> Buffers:
         output_bytes=total(_OUTPUT),
         gpu_bytes=total(_GPU),
         offloaded=_offloaded([text for _, text in lines]),
-        cells=tuple(int(match[1]) for _, text in lines if (match := _CELLS.search(text))),
+        cells=tuple(
+            (int(match[1]), int(match[2])) for _, text in lines if (match := _CELLS.search(text))
+        ),
         repacked=any("model buffer" in text and _REPACKED.search(text) for _, text in lines),
     )
 

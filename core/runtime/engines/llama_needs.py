@@ -17,8 +17,8 @@ find it (88), and our own list of tokens."""
 class Figures:
     """What the needs of an evaluation on the CPU depend on."""
 
-    cells: tuple[int, ...]
-    """Tokens that each KV cache has room for."""
+    cells: tuple[tuple[int, int], ...]
+    """Tokens that each KV cache has room for, and the layers it has."""
     batch: int
     """Tokens evaluated at once."""
     heads: int
@@ -42,8 +42,8 @@ def work_bytes(figures: Figures) -> int:
     Without flash attention that is the scores of all heads: with 16 heads, batches of 512 tokens
     and 4096 of context, 64 MiB.
 
-    >>> work_bytes(Figures(cells=(4096,), batch=512, heads=16, outputs=0, width=4096, widest=4096,
-    ...                    weight_bits=16, flash=False, cache_wide=False)) >> 20
+    >>> work_bytes(Figures(cells=((4096, 32),), batch=512, heads=16, outputs=0, width=4096,
+    ...                    widest=4096, weight_bits=16, flash=False, cache_wide=False)) >> 20
     64
     """
     bits = figures.weight_bits
@@ -52,11 +52,12 @@ def work_bytes(figures: Figures) -> int:
     matrices = figures.batch * figures.widest * element
     scores = 0
     if not figures.flash and not figures.cache_wide:
-        scores = 2 * figures.batch * max(figures.cells, default=0) * figures.heads
+        seen = max((cells for cells, layers in figures.cells if layers), default=0)
+        scores = 2 * figures.batch * seen * figures.heads
     return int(max(matrices, scores))
 
 
 def besides_bytes(figures: Figures) -> int:
     """Bytes of everything that grows with the context, the batch or the model's width."""
     vectors = 4 * figures.outputs * figures.width
-    return work_bytes(figures) + CELL_BYTES * sum(figures.cells) + vectors
+    return work_bytes(figures) + CELL_BYTES * sum(cells for cells, _ in figures.cells) + vectors

@@ -65,7 +65,7 @@ def test_the_work_buffer_is_that_of_the_largest_product(
     flash: bool, wide: bool, bits: float, mib: int
 ) -> None:
     figures = Figures(
-        cells=(768, 4096),
+        cells=((4096, 3), (8192, 0)),
         batch=512,
         heads=16,
         outputs=0,

@@ -20,7 +20,7 @@ LOADED: list[tuple[Level, str]] = [
 
 def test_sizes_are_summed_over_caches_and_devices() -> None:
     found = buffers(LOADED)
-    assert found.cells == (4096, 512)
+    assert found.cells == ((4096, 2), (512, 2))
     assert (found.kv_bytes, found.compute_bytes, found.output_bytes) == (
         3 << 20,
         10 << 20,
