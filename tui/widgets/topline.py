@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from rich.style import Style
 from rich.text import Text
-from textual.reactive import reactive
-from textual.widget import Widget
+from textual.reactive import var
 
 from tui import format as fmt
 from tui.fleet import Station, trip
 from tui.format import Glyphs
 from tui.link import LinkState, LinkStatus
 from tui.theme import Ink, ink
+from tui.widgets.bars import Lines
 
 if TYPE_CHECKING:
     from core.state import State
@@ -59,24 +59,46 @@ def fit(parts: Sequence[Part], width: int) -> Text:
     return line
 
 
-class TopLine(Widget):
+class TopLine(Lines):
     """One line; parts of high rank fall away where it is narrow."""
 
     DEFAULT_CSS = """
-    TopLine { height: 1; background: $panel; color: $foreground; padding: 0 1; }
+    TopLine { height: 1; background: $panel; color: $foreground; }
     """
 
-    state: reactive[State | None] = reactive(None)
-    link_status: reactive[LinkStatus] = reactive(LinkStatus(state=LinkState.CONNECTING))
-    station: reactive[Station | None] = reactive(None)
+    state: var[State | None] = var(None)
+    link_status: var[LinkStatus] = var(LinkStatus(state=LinkState.CONNECTING))
+    station: var[Station | None] = var(None)
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
         self._glyphs = glyphs
         self._over_ssh = bool(os.environ.get("SSH_CONNECTION"))
 
-    def render(self) -> Text:
+    def on_mount(self) -> None:
+        """Drawn in the colours of the theme."""
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.draw())
+
+    def on_resize(self) -> None:
+        """There is room for more, or for less."""
+        self.draw()
+
+    def watch_state(self) -> None:
+        """The core has news."""
+        self.draw()
+
+    def watch_link_status(self) -> None:
+        """The link has news."""
+        self.draw()
+
+    def watch_station(self) -> None:
+        """Another machine is shown."""
+        self.draw()
+
+    def draw(self) -> None:
         """What holds now; what is not known to hold any more is dimmed."""
+        if not self.is_mounted:
+            return
         inks = ink(self.app.theme_variables)
         parts = [Part(text=Text("modeldeck", inks.primary + _BOLD), rank=5)]
         link = self._link(inks)
@@ -84,7 +106,7 @@ class TopLine(Widget):
             parts.append(Part(text=link, rank=0))
         if self.state is not None:
             parts += self._known(self.state, inks, stale=link is not None)
-        return fit(parts, self.size.width)
+        self.show([Text(" ").append_text(fit(parts, self.size.width - 2))])
 
     def _known(self, state: State, inks: Ink, *, stale: bool) -> list[Part]:
         host = fmt.clean(state.host.name) + (" (ssh)" if self._over_ssh else "")
