@@ -196,7 +196,7 @@ class Dashboard(Stations):
         """Say what a person would otherwise have to guess."""
         self._frame.set_class(now.state is LinkState.LOST, "stale")
         for trouble in self._frame.query(Trouble):  # not in the first picture
-            trouble.show(now.error if _blocked(now) else None)
+            trouble.show(now.error if now.is_blocked else None)
         if before.state is now.state:
             return
         if now.error is not None:
@@ -402,14 +402,3 @@ class Dashboard(Stations):
     def action_undo(self) -> None:
         """Take back what was done last, where that costs nothing."""
         self.perform(lambda client: client.undo(), lambda done: f"taken back: {done.what}")
-
-    def action_retry(self) -> None:
-        """Look for a core anew, unless one answers."""
-        if self.link.status.state in (LinkState.LOST, LinkState.FAILED):
-            self.reach(self._at)
-
-
-def _blocked(status: LinkStatus) -> bool:
-    """Whether something is in the way of a core that the person may have to remove."""
-    lost_for_good = status.error is not None and bool(status.error.details)
-    return status.state is LinkState.FAILED or (status.state is LinkState.LOST and lost_for_good)

@@ -9,7 +9,7 @@ from textual import events
 
 from core.config import Tui
 from tui.keys import KeysInOrder
-from tui.link import FAR_S, Link, LinkStatus
+from tui.link import FAR_S, Link, LinkState, LinkStatus
 from tui.notify import sequence
 
 
@@ -76,6 +76,11 @@ class Stations(KeysInOrder):
         for at in stations:
             link = self.stations[at].link
             self.run_worker(link.run(), name="link", group=f"link {at}", exclusive=True)
+
+    def action_retry(self) -> None:
+        """Look for a core anew, unless one answers."""
+        if self.link.status.state in (LinkState.LOST, LinkState.FAILED):
+            self.reach(self._at)
 
     def action_machine(self) -> None:
         """Go to the next machine."""

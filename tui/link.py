@@ -58,6 +58,12 @@ class LinkStatus:
     round_trip_s: float | None = None
     """Of the last question that measured it; None before the first."""
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether something is in the way of a core that the person may have to remove."""
+        lost_for_good = self.error is not None and bool(self.error.details)
+        return self.state is LinkState.FAILED or (self.state is LinkState.LOST and lost_for_good)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -290,8 +291,8 @@ def machines(
         made = [Host(name, folder, key, hub.url) for name in names]
         hosts.extend(made)
         if cores:
-            for host in made:
-                host.start_core()
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(Host.start_core, made))
         with known.open("a") as keys:
             for host in made:
                 kind, value = host.public.split()[:2]
