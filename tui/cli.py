@@ -6,13 +6,14 @@ What a command needs is imported when it runs, so that `modeldeck --help` costs 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tui.cli_cache import cache, undo
 from tui.cli_help import COMMANDS as HELP
+from tui.cli_load import COMMANDS as LOAD
+from tui.cli_load import load_options, options_of
 from tui.cli_machines import COMMANDS as MACHINES
 from tui.cli_queue import COMMANDS as QUEUE
 from tui.cli_service import service
@@ -23,9 +24,6 @@ from tui.verb import Verb, Where, only_here, where, with_client
 
 if TYPE_CHECKING:
     from core.config import Remote
-    from core.schema import LoadOptions
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 EXIT_CODES = """\b
 Exit codes:
@@ -322,73 +320,6 @@ def rm(models: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: boo
 # Loaded models
 
 
-def load_options(command: F) -> F:
-    """The options that say how a model is loaded."""
-    kinds = click.Choice(["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"])
-    for option in reversed(
-        (
-            click.option("--context", "-c", "context_length", type=int, metavar="TOKENS",
-                         help="Context length."),
-            click.option("--gpu-layers", type=int, metavar="N", help="Layers on the GPU; -1: all."),
-            click.option("--kv-cache-type", type=kinds, help="Type of the KV cache."),
-            click.option("--flash-attention/--no-flash-attention", default=None),
-            click.option("--threads", type=int, metavar="N", help="Threads of the engine."),
-            click.option("--batch-size", type=int, metavar="N", help="Tokens per prompt step."),
-            click.option("--mmap/--no-mmap", default=None, help="Map the file, or read it."),
-            click.option("--mlock/--no-mlock", default=None, help="Keep the weights in memory."),
-            click.option("--idle-ttl", "idle_ttl_s", type=float, metavar="SECONDS",
-                         help="Unload after this long without a request; 0: never."),
-            click.option("--pin/--no-pin", "pinned", default=None,
-                         help="Never unload it to make room."),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def _options(given: dict[str, Any]) -> LoadOptions:
-    """The load options among a command's. What they may hold is the core's to check."""
-    from core.schema import LoadOptions
-
-    return LoadOptions(**given)
-
-
-@main.command(cls=Verb, example="modeldeck load Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 8192")
-@click.argument("model")
-@load_options
-@click.option("--embedding", is_flag=True, default=None, help="Load for embeddings, not text.")
-@click.option("--force", is_flag=True, help="Load even when it does not seem to fit.")
-def load(model: str, force: bool, json: bool, **given: Any) -> None:
-    """Load MODEL and show the memory it takes. ctrl-C calls the load off."""
-    from tui import verbs
-
-    with_client(
-        lambda client, out: verbs.load(client, out, model, _options(given), force=force), json=json
-    )
-
-
-@main.command(cls=Verb, example="modeldeck unload --all")
-@click.argument("models", nargs=-1, metavar="MODEL...")
-@click.option("--all", "everything", is_flag=True, help="Unload all that is not pinned.")
-def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
-    """Unload models and show the memory that came back."""
-    from tui import verbs
-
-    if bool(models) == everything:
-        raise click.UsageError("Name a MODEL, or say --all.")
-    with_client(
-        lambda client, out: verbs.unload(client, out, models, everything=everything), json=json
-    )
-
-
-@main.command(cls=Verb, example="modeldeck ps --json")
-def ps(json: bool) -> None:
-    """List what is loaded, with the memory it was forecast and measured to take."""
-    from tui import verbs
-
-    with_client(verbs.ps, json=json)
-
-
 @main.command(
     name="run", cls=Verb, example='modeldeck run Qwen/Qwen3-0.6B-GGUF:Q8_0 "Why is the sky blue?"'
 )
@@ -424,11 +355,11 @@ def run_(
         seed=seed,
     )
     with_client(
-        lambda client, out: verbs.run(client, out, model, request, _options(given)), json=json
+        lambda client, out: verbs.run(client, out, model, request, options_of(given)), json=json
     )
 
 
-for command in (*QUEUE, *WATCH, *MACHINES, *HELP, cache, undo, service, token):
+for command in (*LOAD, *QUEUE, *WATCH, *MACHINES, *HELP, cache, undo, service, token):
     main.add_command(command)
 
 

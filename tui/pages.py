@@ -150,13 +150,24 @@ def variants(repository: Repository, width: int) -> list[str]:
 
 def items(forecast: Forecast) -> str:
     """What a load takes, item by item."""
-    parts = (
+    parts = [
         ("weights", forecast.weights_bytes),
         ("KV", forecast.kv_bytes),
         ("compute", forecast.compute_bytes),
         ("overhead", forecast.overhead_bytes),
-    )
+    ]
+    if forecast.correction_bytes:
+        parts.append(("learned", forecast.correction_bytes))
     return fmt.memory_sum(parts, forecast.total_bytes)
+
+
+def basis(forecast: Forecast) -> str:
+    """What a forecast rests on, and what earlier loads have to do with it."""
+    source = "planned by the engine itself" if forecast.exact else "an estimate by formula"
+    if not forecast.samples:
+        return f"{source}; uncorrected: the first of its kind on this machine"
+    loads = fmt.number(forecast.samples, "earlier load")
+    return f"{source}; {forecast.correction_bytes / (1 << 20):+.0f} MiB learned from {loads}"
 
 
 def fit(answer: Fit) -> list[str]:
@@ -165,11 +176,10 @@ def fit(answer: Fit) -> list[str]:
     if forecast is None:
         return [f"{answer.verdict}: {answer.reason or 'nothing is known about its needs'}"]
     needs = f"{fmt.memory(forecast.total_bytes)} of {fmt.memory(answer.available_bytes)} free now"
-    source = "planned by the engine itself" if answer.exact else "an estimate by formula"
     return [
         f"{answer.verdict}: {needs}, at {fmt.tokens(answer.context_length)} context",
         f"  {items(forecast)}",
-        f"  {source}" + (f"; {answer.reason}" if answer.reason else ""),
+        f"  {basis(forecast)}" + (f"; {answer.reason}" if answer.reason else ""),
     ]
 
 
@@ -199,7 +209,22 @@ def instances(state: State, width: int) -> list[str]:
         )
         for instance in state.instances.values()
     ]
-    return fmt.table(heads, cells, width)
+    head, *rows = fmt.table(heads, cells, width)
+    details = map(_held, state.instances.values())
+    lines = (line for pair in zip(rows, details, strict=True) for line in pair if line)
+    return [head, *lines]
+
+
+def _held(instance: Instance) -> str:
+    """What of an instance's memory is its own, and what are pages of files."""
+    if instance.private_bytes is None:
+        return ""
+    parts = [f"own {fmt.memory(instance.private_bytes)}"]
+    if instance.mapped_bytes is not None:
+        parts.append(f"pages of files {fmt.memory(instance.mapped_bytes)}")
+    if instance.gpu_bytes is not None:
+        parts.append(f"GPU {fmt.memory(instance.gpu_bytes)}")
+    return "  " + "  ".join([*parts, f"at most {fmt.memory(instance.peak_bytes)}"])
 
 
 def _instance_word(instance: Instance) -> str:
@@ -225,14 +250,16 @@ def loaded(instance: Instance) -> list[str]:
     if forecast is not None:
         lines.append(f"  forecast   {items(forecast)}")
     measured = fmt.memory(instance.measured_bytes)
-    return [*lines, f"  measured   {measured} now; the forecast is for a full context"]
+    lines.append(f"  measured   {measured} now; the forecast is for a full context")
+    return lines + [f"  note       {fmt.clean(words)}" for words in instance.warnings]
 
 
 def unloaded(receipt: UnloadReceipt) -> str:
     """What unloading gave back."""
     freed = f"freed {fmt.memory(receipt.freed_bytes)} in {fmt.duration(receipt.seconds)}"
     end = "its process is gone" if receipt.process_gone else "its process is still there"
-    return f"{receipt.unique} unloaded: {freed}, {end}"
+    left = f"; not freed: {fmt.clean(receipt.not_freed)}" if receipt.not_freed else ""
+    return f"{receipt.unique} unloaded: {freed}, {end}{left}"
 
 
 def answered(last: Chunk, seconds: float) -> str:

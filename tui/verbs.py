@@ -32,7 +32,7 @@ from core.schema import (
 )
 from core.state import State, state_to_wire
 from tui import format as fmt
-from tui import pages, status_line
+from tui import load_pages, pages, status_line
 from tui.output import Output
 
 FRAMES_HZ = 8.0
@@ -241,11 +241,20 @@ async def rm(
 # Instances
 
 
+async def plan_load(
+    client: Client, out: Output, ref: str, options: LoadOptions, **how: bool
+) -> None:
+    """Show what a load would do; what stands against it is part of that, and no failure."""
+    plan = await client.plan_load(ref, options, **how)
+    out.record(plan)
+    out.lines(load_pages.plan(plan))
+
+
 async def load(
-    client: Client, out: Output, ref: str, options: LoadOptions, *, force: bool
+    client: Client, out: Output, ref: str, options: LoadOptions, **how: bool
 ) -> Instance:
     """Load a model and show what it took."""
-    instance = await _ready(client, out, await client.load(ref, options, force=force))
+    instance = await _ready(client, out, await client.load(ref, options, **how))
     instance = await _measured(client, instance)
     out.record(instance)
     first, *rest = pages.loaded(instance)
@@ -331,6 +340,16 @@ async def ps(client: Client, out: Output) -> None:
         out.lines(pages.instances(state, out.room))
     else:
         out.note("Nothing is loaded. `modeldeck load MODEL` loads one.")
+
+
+async def history(client: Client, out: Output) -> None:
+    """List earlier loads."""
+    records = await client.loads()
+    out.record(records)
+    if records:
+        out.lines(load_pages.history(records, out.room))
+    else:
+        out.note("Nothing that was loaded has been unloaded yet.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,7 +90,8 @@ async def test_a_plan_tells_all_and_changes_nothing(deck: Deck, tiny: Path) -> N
     assert (plan.forecast.exact, plan.forecast.samples) == (True, 0)
     assert plan.available_bytes is not None
     assert plan.reserve_bytes == 1 << 30
-    assert plan.warnings == plan.notes == plan.evictions == ()
+    assert plan.warnings == plan.notes == ()
+    assert plan.evictions == ()
     assert not deck.state.instances
     assert (await planned(deck, model)).origins.keys() == {"context_length", "idle_ttl_s"}
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from core.schema import Gpu, Instance, InstanceState, LoadOptions, LogLine, Memory, Model
 from core.state import State
 from tui import format as fmt
+from tui import pages
 from tui.format import Glyphs
 from tui.screens.naming import title
 from tui.theme import Ink
@@ -133,7 +134,12 @@ def _others(state: State) -> int | None:
     taken = _used(state.memory)
     if taken is None:
         return None
-    held = sum(i.measured_bytes or 0 for i in state.instances.values() if i.state.live)
+    # Pages of files that models map are not taken, as the system counts.
+    held = sum(
+        max(0, (i.measured_bytes or 0) - (i.mapped_bytes or 0))
+        for i in state.instances.values()
+        if i.state.live
+    )
     return max(0, taken - held)
 
 
@@ -238,6 +244,8 @@ def facts(
     about = [instance.engine, f"{fmt.tokens(instance.context_length)} context"]
     if instance.pid is not None:
         about.append(f"pid {instance.pid}")
+    if instance.restarts:
+        about.append(f"started again {fmt.number(instance.restarts, 'time')} after it died")
     if instance.load_s is not None:
         about.append(f"loaded in {fmt.duration(instance.load_s)}")
     if instance.time_to_first_token_s is not None:
@@ -249,7 +257,9 @@ def facts(
     else:
         rows += _measured(instance, past, dot, glyphs, inks)
     if instance.forecast is not None:
-        rows.append(_row("forecast", _items(instance), inks))
+        rows.append(_row("forecast", pages.items(instance.forecast), inks))
+        rows.append(_row("", pages.basis(instance.forecast), inks))
+    rows += (_row("note", fmt.clean(words), inks) for words in instance.warnings)
     rows.append(_row("engine", fmt.clean(dot.join(about)), inks))
     rows.append(_row("options", dot.join(options(instance.options)) or "the engine's own", inks))
     return rows
@@ -258,11 +268,15 @@ def facts(
 def _measured(
     instance: Instance, past: Sequence[float | None], dot: str, glyphs: Glyphs, inks: Ink
 ) -> list[Text]:
-    figures = (
+    figures = [
         f"{fmt.memory(instance.measured_bytes)} now",
         f"{fmt.memory(instance.private_bytes)} its own",
         f"{fmt.memory(instance.peak_bytes)} at most",
-    )
+    ]
+    if instance.mapped_bytes is not None:
+        figures.insert(2, f"{fmt.memory(instance.mapped_bytes)} pages of files")
+    if instance.gpu_bytes is not None:
+        figures.insert(2, f"{fmt.memory(instance.gpu_bytes)} on the GPU")
     shape = spark(past, _ceiling(instance), glyphs, inks)
     return [
         _row("measured", dot.join(figures), inks),
@@ -277,19 +291,6 @@ def _row(label: str, value: str | Text, inks: Ink) -> Text:
 def _ceiling(instance: Instance) -> float | None:
     known = (instance.measured_bytes, instance.forecast and instance.forecast.total_bytes)
     return max((value for value in known if value), default=None)
-
-
-def _items(instance: Instance) -> str:
-    forecast = instance.forecast
-    assert forecast is not None
-    parts = (
-        ("weights", forecast.weights_bytes),
-        ("KV", forecast.kv_bytes),
-        ("compute", forecast.compute_bytes),
-        ("overhead", forecast.overhead_bytes),
-    )
-    source = "" if forecast.exact else " (an estimate)"
-    return fmt.memory_sum(parts, forecast.total_bytes) + source
 
 
 def options(given: LoadOptions) -> list[str]:

@@ -1,0 +1,110 @@
+"""Plans of loads, and what earlier ones took, as lines of text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from core.schema import Forecast, LoadPlan, LoadRecord
+from tui import format as fmt
+from tui import pages
+from tui.format import Column
+
+
+def plan(what: LoadPlan) -> list[str]:
+    """What a load would do, and why."""
+    length = fmt.tokens(what.options.context_length)
+    lines = [f"{fmt.clean(what.unique)}: {what.verdict}, with {what.engine}, at {length} context"]
+    if what.forecast is not None:
+        lines.append(_fact("needs", pages.items(what.forecast)))
+        if what.forecast.gpu_bytes:
+            lines.append(_fact("", f"of it {fmt.memory(what.forecast.gpu_bytes)} on the GPU"))
+        lines.append(_fact("", pages.basis(what.forecast)))
+    lines.append(_fact("free", _free(what)))
+    lines += [_fact(*words) for words in _options(what)]
+    lines += [
+        _fact("first", f"unload {fmt.clean(gone.unique)}: {_held(gone.bytes, gone.gpu_bytes)}")
+        for gone in what.evictions
+    ]
+    lines += [_fact("note", fmt.clean(note)) for note in what.notes]
+    lines += [_fact("warning", fmt.clean(warning)) for warning in what.warnings]
+    if what.refusal is not None:
+        lines.append(_fact("refused", fmt.clean(what.refusal.message)))
+        lines.append(_fact("", fmt.clean(what.refusal.remedy)))
+    return lines
+
+
+def _fact(name: str, text: str) -> str:
+    return f"  {name:<9}{text}"
+
+
+def _held(count: int, gpu: int) -> str:
+    there = f" and {fmt.memory(gpu)} of the GPU" if gpu else ""
+    return f"{fmt.memory(count)}{there} come back"
+
+
+def _free(what: LoadPlan) -> str:
+    parts = [
+        f"{fmt.memory(what.available_bytes)}, of which {fmt.memory(what.reserve_bytes)} stay with"
+        " the system"
+    ]
+    if what.gpu_available_bytes is not None:
+        parts.append(f"{fmt.memory(what.gpu_available_bytes)} on the GPU")
+    if what.budget_left_bytes is not None:
+        parts.append(f"the budget leaves {fmt.memory(what.budget_left_bytes)}")
+    return "; ".join(parts)
+
+
+def _options(what: LoadPlan) -> list[tuple[str, str]]:
+    """Each option that somebody said, and who did; the first with a label."""
+    said = [
+        f"{name} {_value(value)} ({what.origins.get(name, 'default')})"
+        for name, value in ((f.name, getattr(what.options, f.name)) for f in fields(what.options))
+        if value is not None
+    ]
+    return [("" if i else "options", words) for i, words in enumerate(said)]
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ", ".join(f"{fmt.clean(lora.path)} x{lora.scale:g}" for lora in value)
+    return f"{value:g}" if isinstance(value, float) else fmt.clean(str(value))
+
+
+def history(records: Sequence[LoadRecord], width: int) -> list[str]:
+    """A table of earlier loads: forecasts beside what was measured, and what had been learned."""
+    heads = (
+        Column(title="ended"),
+        Column(title="model", shrink=True),
+        Column(title="engine"),
+        Column(title="ctx", right=True),
+        Column(title="used", right=True),
+        Column(title="forecast", right=True),
+        Column(title="peak", right=True),
+        Column(title="error", right=True),
+        Column(title="learned", right=True),
+    )
+    cells = [
+        (
+            record.at[:16].replace("T", " "),
+            record.unique,
+            record.engine,
+            fmt.tokens(record.context_length),
+            fmt.tokens(record.used_tokens),
+            fmt.memory(record.forecast.total_bytes),
+            fmt.memory(record.peak_bytes),
+            fmt.error(record.forecast.total_bytes, record.peak_bytes),
+            _learned(record.forecast),
+        )
+        for record in records
+    ]
+    return fmt.table(heads, cells, width)
+
+
+def _learned(forecast: Forecast) -> str:
+    """What earlier loads had corrected of a forecast."""
+    if not forecast.samples:
+        return fmt.UNKNOWN
+    return f"{forecast.correction_bytes / (1 << 20):+.0f} MiB"
