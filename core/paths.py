@@ -7,9 +7,7 @@ has its own variables (`HF_HUB_CACHE`, `HF_HOME`) and which other tools share.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +71,9 @@ class Paths:
         path = self.runtime / "core.sock"
         if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
             return path
+        import hashlib  # both are rarely needed, and a status bar has no time for them
+        import tempfile
+
         short = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"{APP}-{os.getuid()}-{short}" / "core.sock"
 

@@ -178,6 +178,12 @@ class Host:
         self._alias.parent.mkdir(exist_ok=True)
         self._alias.write_text(self._entry + "".join(f"  {line}\n" for line in lines))
 
+    def unknown(self) -> None:
+        """Have `ssh` ask whether this is the right machine, as the first time."""
+        known = self._folder / "known_hosts"
+        words = self._entry.replace(str(self._folder.parent / "known_hosts"), str(known))
+        self._alias.write_text(words.replace("Checking yes", "Checking ask"))
+
     def restart(self, further: str) -> None:
         """Start sshd anew, with further lines of configuration."""
         self._stop()

@@ -62,6 +62,22 @@ def test_a_machine_that_cannot_be_reached_is_no_dashboard(
     assert re.search(r"modeldeck: gpu1 cannot be reached[\s\S]*left with 7", terminal.over())
 
 
+def test_what_ssh_asks_it_asks_before_the_dashboard_stands(
+    machines: Machines, terminal: Any
+) -> None:
+    (gpu,) = machines("gpu1", cores=True)
+    gpu.unknown()
+    terminal.open(120, 40)
+    terminal.command("modeldeck @gpu1; echo left with $?")
+    screen = terminal.until("Are you sure you want to continue connecting")
+    assert "1 Catalog" not in screen
+    terminal.type("yes")
+    terminal.press("Enter")
+    terminal.until(r"gpu1 \(ssh")
+    terminal.press("q")
+    assert "left with 0" in terminal.over()
+
+
 def test_three_machines_on_one_screen(machines: Machines, terminal: Any) -> None:
     _, second, _ = machines("gpu1", "gpu2", "gpu3", cores=True)
     terminal.open(120, 40)
