@@ -290,7 +290,8 @@ class Dashboard(Stations):
 
     async def action_back(self) -> None:
         """Go back one step in the view."""
-        self.view.dismiss()
+        if not self.view.dismiss():
+            self._frame.query_one(Notice).message = None
 
     def action_help(self) -> None:
         """Show every key."""

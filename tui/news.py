@@ -5,6 +5,8 @@ Notices come of comparing States, not of events, so an overflow or a reconnect l
 
 from __future__ import annotations
 
+import re
+
 from core.errors import from_info
 from core.schema import Download, Instance, InstanceState, Verification
 from core.state import State
@@ -51,10 +53,22 @@ def _instance(was: InstanceState, now: Instance) -> list[News]:
     if now.state is InstanceState.READY and was is InstanceState.STARTING:
         return [(pages.loaded(now)[0], "done")]
     if now.state is InstanceState.FAILED:
-        why = f": {from_info(now.error)}" if now.error else ""
+        why = f": {brief(str(from_info(now.error)))}" if now.error else ""
         verb = "could not be loaded" if was is InstanceState.STARTING else "ended"
         return [(f"{now.unique} {verb}{why}", "error")]
     return []
+
+
+_PATH = re.compile(r"(?:/[^\s/:'\"]+){3,}(?=/)")
+
+
+def brief(text: str) -> str:
+    """The text with only the ends of long paths: engines name files in full, and a line is short.
+
+    >>> brief("cannot read /home/me/.cache/hub/a.gguf: denied")
+    'cannot read …/a.gguf: denied'
+    """
+    return _PATH.sub("…", text)
 
 
 def _check(check: Verification) -> list[News]:

@@ -129,6 +129,13 @@ async def test_an_error_may_take_three_lines_and_other_notices_one() -> None:
         await pilot.pause()
         text = " ".join(" ".join(drawn(app)).split())
         assert "word17" in text
+        long = " ".join(f"word{n}" for n in range(60))
+        app.say(long, "error")
+        await pilot.pause()
+        text = " ".join(" ".join(drawn(app)).split())
+        assert "✗ word0 " in text, "what happened"
+        assert " … " in text
+        assert "word58 word59" in text, "what to do"
         app.say(words, "done")
         await pilot.pause()
         assert "word17" not in "\n".join(drawn(app))

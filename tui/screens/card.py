@@ -32,7 +32,7 @@ class CardPage(Sheet):
     """Shows the card as soon as it is there; leaving calls the question off."""
 
     DEFAULT_CSS = """
-    CardPage > VerticalScroll { width: 100; height: 100%; }
+    CardPage > VerticalScroll { width: 100; min-height: 50%; }
     CardPage Static { height: auto; }
     CardPage #card-about { margin: 0 0 1 0; }
     """

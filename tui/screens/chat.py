@@ -130,7 +130,8 @@ class Chat(View):
         model = self._model
         if model is None:
             hint = (
-                "Load a model in the Catalog (1, then l), or choose one that is downloaded with m."
+                "Load a model in the Catalog (esc, 1, then l), or choose one that is downloaded"
+                " (esc, then m)."
             )
             return Text("No model is loaded.", inks.muted), hint
         instance = self._live(model.id)

@@ -32,6 +32,8 @@ AT_ONCE = 1000
 KEPT = 5000
 """Lines kept here: as many as the core keeps (`core.log.KEPT`)."""
 AUDITED = 500
+WIDE = 100
+"""Cells from which on all sources are named, and who asked for what is told whole."""
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -111,6 +113,10 @@ class Log(View):
     def _inks(self) -> Ink:
         return ink(self.app.theme_variables)
 
+    @property
+    def _wide(self) -> bool:
+        return self.size.width >= WIDE
+
     def _names(self) -> dict[str, str]:
         """The names of the models by the ids of their instances."""
         if self.state is None:
@@ -172,14 +178,14 @@ class Log(View):
     def _show(self) -> None:
         """Draw what the filters let through."""
         table = self._table
-        table.columns = rows.columns(self._filters.source)
+        table.columns = rows.columns(self._filters.source, wide=self._wide)
         table.show(rows.select(self._entries(), self._filters), key=lambda entry: entry.key)
         if self._following:
             table.action_last()
         self._bar()
 
     def _bar(self) -> None:
-        inks, names, wide = self._inks, self._names(), self.size.width >= 100
+        inks, names, wide = self._inks, self._names(), self._wide
         here = self._filters.source
         line = Text()
         for source in self._sources() if wide else (here,):
@@ -272,7 +278,8 @@ class Log(View):
     def _highlighted(self, event: Table.Highlighted) -> None:
         """Show the line whole; a cursor that leaves the newest line stays where it is put."""
         entry: Entry | None = event.item
-        text = fmt.clean(entry.text.replace("\\n", "\n"), lines=True) if entry else ""
+        words = f"{entry.who}  {entry.text}".strip() if entry else ""
+        text = fmt.clean(words.replace("\\n", "\n"), lines=True)
         self.query_one("#log-text", Static).update(Text(text))
         items = self._table.items
         at_end = not items or entry is items[-1]

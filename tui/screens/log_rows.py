@@ -29,16 +29,16 @@ COLUMNS = (
     Column("sign", "", 1),
     Column("level", "level", 7, rank=3),
     Column("source", "source", 14, rank=2),
-    Column("text", "what", 20, grow=True),
+    Column("text", "what", 28, grow=True),
 )
 
 
-def columns(source: str) -> tuple[Column, ...]:
+def columns(source: str, *, wide: bool) -> tuple[Column, ...]:
     """Those that tell something: of one source alone not its name, of the audit trail who acted."""
     if source == ALL:
         return COLUMNS
     if source == AUDIT:
-        who = Column("who", "who", 8, rank=2)
+        who = Column("who", "who", 26 if wide else 9, rank=2)
         return (*(c for c in COLUMNS if c.key in ("at", "sign")), who, COLUMNS[-1])
     return tuple(column for column in COLUMNS if column.key != "source")
 
@@ -129,6 +129,13 @@ def titled(source: str, names: Mapping[str, str]) -> str:
     return fmt.clean(names.get(instance) or f"engine {instance[:8]}")
 
 
+def _whos(origin: str) -> tuple[str, str]:
+    """Who asked, whole, and in a word: `unix`, or an address without its port."""
+    word = origin.partition(" ")[0]
+    host, colon, port = word.rpartition(":")
+    return origin, host if colon and port.isdecimal() else word
+
+
 def drawn(entry: Entry, names: Mapping[str, str], glyphs: Glyphs, inks: Ink) -> Line:
     """The row of an entry: its level by sign and word."""
     sign, style = {
@@ -142,7 +149,7 @@ def drawn(entry: Entry, names: Mapping[str, str], glyphs: Glyphs, inks: Ink) -> 
             "sign": Text(sign, style),
             "level": Text(entry.level, style),
             "source": Text(titled(entry.source, names), inks.muted),
-            "who": Text(fmt.clean(entry.who), inks.muted),
+            "who": tuple(Text(who, inks.muted) for who in _whos(fmt.clean(entry.who))),
             "text": Text(fmt.clean(entry.text), style if entry.level == "error" else ""),
         },
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rich.text import Text
+from textual.geometry import Size
 from textual.reactive import reactive
 from textual.widget import Widget
 
@@ -16,7 +17,9 @@ from tui.theme import ink
 Severity = Literal["done", "note", "error"]
 
 ROWS = 3
-"""Lines that an error may take where it is too long for one: what to do stands at its end."""
+"""Lines that an error may take where it is too long for one."""
+LEAST = 4
+"""Cells below which nothing is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,21 +47,31 @@ class Notice(Widget):
         super().__init__()
         self._glyphs = glyphs
 
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """The lines that the message takes at this width."""
+        return len(self._lines(width))
+
     def render(self) -> Text:
         """The message; an error on more lines where it needs them, all else cut."""
-        if self.message is None:
-            return Text()
+        return Text("\n").join(self._lines(self.size.width))
+
+    def _lines(self, width: int) -> list[Text]:
+        if self.message is None or width < LEAST:
+            return [Text()]
         inks = ink(self.app.theme_variables)
         sign, style = {
             "done": (self._glyphs.done, inks.success),
             "note": (self._glyphs.dot, inks.muted),
             "error": (self._glyphs.failed, inks.error),
         }[self.message.severity]
-        width = max(0, self.size.width - 2)
         text = fmt.clean(self.message.text)
-        text = fmt.cut(text, width * ROWS - ROWS if self.message.severity == "error" else width)
-        line = Text.assemble((sign, style), " ", text)
-        room = self.size.width - line.cell_len - len(self.message.at)
-        if room >= 2:
+        if self.message.severity != "error":
+            text = fmt.cut(text, width - 2)
+        first, *more = Text(text).wrap(self.app.console, width - 2)
+        if len(more) >= ROWS:  # what to do stands at the end
+            first.truncate(width - 4)
+            first.append(" …")
+        line = Text.assemble((sign, style), " ", first)
+        if not more and (room := width - line.cell_len - len(self.message.at)) >= 2:
             line.append(" " * room).append(self.message.at, inks.muted)
-        return line
+        return [line, *(Text("  ").append_text(rest) for rest in more[1 - ROWS :])]

@@ -20,6 +20,7 @@ from tui.screens.log_rows import (
     DASHBOARD,
     Entry,
     Filters,
+    _whos,
     columns,
     drawn,
     of_audit,
@@ -211,7 +212,20 @@ def test_the_audit_trail_stands_by_itself() -> None:
     ],
 )
 def test_a_source_alone_does_not_repeat_its_name(source: str, keys: list[str]) -> None:
-    assert [column.key for column in columns(source)] == keys
+    assert [column.key for column in columns(source, wide=False)] == keys
+
+
+@pytest.mark.parametrize(
+    ("origin", "word"),
+    [
+        ("unix uid=0 pid=7", "unix"),
+        ("127.0.0.1:80 ci", "127.0.0.1"),
+        ("[::1]:9", "[::1]"),
+        ("", ""),
+    ],
+)
+def test_who_asked_is_told_in_a_word_where_it_is_narrow(origin: str, word: str) -> None:
+    assert _whos(origin) == (origin, word)
 
 
 def test_sources_name_every_engine() -> None:
