@@ -30,7 +30,7 @@ class CellsUpdate(ChopsUpdate):
                 first, last = max(start, x), min(end, chop_end)
                 if strip is not None and first < last:
                     sent.append(Control.move_to(first, y).segment.text)
-                    sent.append(strip.crop(first - x, last - x).render(console))
+                    sent.append(strip.crop(first - x, last - x).simplify().render(console))
         return "".join(sent)
 
 

@@ -10,7 +10,8 @@ from rich.text import Text
 from tui import format as fmt
 from tui.format import ASCII, UNICODE
 from tui.theme import ink
-from tui.widgets.bars import History, Part, bar, changed, fitted, spark, wrapped
+from tui.widgets.bars import History, Part, bar, fitted, spark, wrapped
+from tui.widgets.cells import changed
 
 NAMES = ("primary", "secondary", "accent", "success", "warning", "error")
 INKS = ink(dict.fromkeys(NAMES, "ansi_red") | {"foreground": "#ffffff", "background": "#000000"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.style import Style
 from rich.text import Text
@@ -20,10 +20,6 @@ from tui import format as fmt
 from tui.format import Glyphs
 from tui.theme import Ink
 from tui.widgets import cells
-
-NEAR = 4
-"""Equal cells between two that differ that are sent along: moving the cursor costs as much."""
-
 
 STRONG = Style(bold=True)
 
@@ -174,7 +170,7 @@ class Lines(Widget):
         regions = [
             Region(start, y, end - start, 1)
             for y, (old, new) in enumerate(zip(before, self._lines, strict=True))
-            for start, end in changed(old, new)
+            for start, end in cells.changed(old, new)
         ]
         if regions:
             self.refresh(*regions)
@@ -188,33 +184,3 @@ class Lines(Widget):
         base = self.rich_style
         line = self._lines[y] if y < len(self._lines) else Text()
         return Strip(cells.segments(line, base)).crop_extend(0, self.size.width, base)
-
-
-def changed(old: Text, new: Text) -> Iterator[tuple[int, int]]:
-    """Runs of cells that differ, as start and end; runs that lie close together are one."""
-    before, after = _drawn(old), _drawn(new)
-    length = max(len(before), len(after))
-    blank: _Cell = (" ", ("",))
-    before += [blank] * (length - len(before))
-    after += [blank] * (length - len(after))
-    differ = [x for x, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
-    while differ:
-        run = next((n for n in range(1, len(differ)) if differ[n] - differ[n - 1] > NEAR), None)
-        yield differ[0], differ[(run or 0) - 1] + 1
-        differ = differ[run:] if run else []
-
-
-_Cell = tuple[str, tuple[Style | str, ...]]
-
-
-def _drawn(text: Text) -> list[_Cell]:
-    """What stands in each cell and how; the halves of a wide character change together."""
-    drawn: list[_Cell] = []
-    for index, char in enumerate(text.plain):
-        own = (span.style for span in text.spans if span.start <= index < span.end)
-        styles = (text.style, *own)
-        width = fmt.columns(char)
-        if width == 0 and drawn:
-            drawn[-1] = (drawn[-1][0] + char, drawn[-1][1])
-        drawn += [(char * (at + 1), styles) for at in range(width)]
-    return drawn

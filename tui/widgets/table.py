@@ -342,8 +342,12 @@ class Table(ScrollView, Generic[T], can_focus=True):
             self.refresh(Region(0, y, self.size.width, 1))
             return
         for slot in self._slots:
-            if before.line.cells.get(slot.column.key) != now.line.cells.get(slot.column.key):
-                self.refresh(Region(GUTTER + slot.x, y, slot.width, 1))
+            old, new = (at.line.cells.get(slot.column.key, "") for at in (before, now))
+            if old != new:
+                for start, end in cells.runs(old, new, slot):
+                    self.refresh(
+                        Region(GUTTER + start, y, min(end, slot.x + slot.width) - start, 1)
+                    )
 
     def on_resize(self) -> None:
         """Choose the columns anew, and keep the cursor in sight."""

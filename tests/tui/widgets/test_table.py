@@ -13,7 +13,7 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 
 from tui.format import ASCII, UNICODE, Glyphs
-from tui.widgets.table import Column, Line, Table
+from tui.widgets.table import GUTTER, Column, Line, Table
 
 COLUMNS = (
     Column("sign", "", 1),
@@ -239,7 +239,8 @@ async def test_only_cells_that_changed_are_drawn_again() -> None:
         app.show(*names(5))
         (region,) = app.table.regions
         size = next(slot for slot in app.table._slots if slot.column.key == "size")
-        assert (region.y, region.width, region.height) == (4, size.width, 1)
+        end = GUTTER + size.x + size.width  # the figure stands at the right, and is one cell wide
+        assert (region.y, region.right, region.width, region.height) == (4, end, 1, 1)
         await pilot.pause()
         assert app.lines[4].rstrip().endswith(" 2")
         app.table.regions.clear()

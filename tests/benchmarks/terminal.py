@@ -1,0 +1,241 @@
+"""What the dashboard sends to its terminal and takes of a core, beside other programs.
+
+    python -m tests.benchmarks.terminal [--seconds N] [--peer NAME=COMMAND]...
+
+Each runs on a pty, at each size: first it is left alone, then the arrow that goes down is pressed
+twenty times. The dashboard is measured on a core with nothing to do, and on one with eight
+downloads, on the Downloads screen; an empty Textual app is the floor. btop and htop are measured
+where they are installed: they draw figures of the machine the whole time, which the dashboard does
+only where something moves.
+
+Bytes and clears of the whole screen belong to the program; the share of a core belongs to the
+machine, so look at what it is beside the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import os
+import pty
+import select
+import shlex
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from core.client import Client
+from core.demo.hub import DemoHub
+from core.demo.models import write_gguf
+from core.demo.process import CoreProcess
+from core.demo.repository import DemoRepo, demo_repo
+from tests.benchmarks.first_paint import EMPTY
+
+SIZES = ((120, 40), (80, 24), (60, 15))
+JOBS = 8
+MODEL_BYTES = 32 << 20
+LINE_BYTES_PER_S = 8_000
+"""Of each connection to the hub: slow enough that no download ends while it is looked at."""
+SETTLE_S = 6.0
+"""For a program to draw what it has to draw once."""
+KEYS = 20
+KEY_S = 0.1
+DOWN = b"\x1b[B"
+CLEAR = b"\x1b[2J"
+
+DASHBOARD = (sys.executable, "-P", "-c", "from tui import program; program.main()")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What is measured."""
+
+    name: str
+    command: Sequence[str]
+    environ: Mapping[str, str]
+    keys: bytes = b""
+    """Pressed first, to come to the screen that is meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What it came to."""
+
+    bytes_per_s: float
+    """While it was left alone."""
+    share: float
+    """Of a core, meanwhile."""
+    bytes_per_key: float
+    clears: int
+    """Of the whole screen, from the first look to the last key."""
+
+
+class Terminal:
+    """A program on a pty."""
+
+    def __init__(self, program: Program, columns: int, rows: int) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._process = subprocess.Popen(
+            program.command, stdin=theirs, stdout=theirs, stderr=theirs,
+            env=dict(program.environ), start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs)
+        self._figures = psutil.Process(self._process.pid)
+
+    def read(self, seconds: float) -> bytes:
+        """What it sends in this time."""
+        sent, late = b"", time.monotonic() + seconds
+        while (left := late - time.monotonic()) > 0:
+            if select.select([self._ours], [], [], left)[0]:
+                try:
+                    sent += os.read(self._ours, 1 << 16)
+                except OSError as error:
+                    raise SystemExit(f"it ended: {self._process.args!r}") from error
+        return sent
+
+    def press(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self._ours, keys)
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of the processor that it took so far, without those it started."""
+        used = self._figures.cpu_times()
+        return float(used.user + used.system)
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        os.close(self._ours)
+
+
+def measure(program: Program, columns: int, rows: int, seconds: float) -> Figures:
+    """Leave it alone, then press keys."""
+    terminal = Terminal(program, columns, rows)
+    try:
+        terminal.read(SETTLE_S)
+        if program.keys:
+            terminal.press(program.keys)
+            terminal.read(SETTLE_S)
+        before = terminal.cpu_s
+        alone = terminal.read(seconds)
+        share = (terminal.cpu_s - before) / seconds
+        moved = b""
+        for _ in range(KEYS):
+            terminal.press(DOWN)
+            moved += terminal.read(KEY_S)
+    finally:
+        terminal.end()
+    return Figures(
+        bytes_per_s=len(alone) / seconds,
+        share=share,
+        bytes_per_key=len(moved) / KEYS,
+        clears=(alone + moved).count(CLEAR),
+    )
+
+
+@contextmanager
+def core(folder: Path, hub: str) -> Iterator[tuple[CoreProcess, dict[str, str]]]:
+    """A core of its own, and the environment in which the dashboard finds it."""
+    environ = {
+        **os.environ,
+        "MODELDECK_HOME": str(folder / "home"),
+        "HF_HOME": str(folder / "hf"),
+        "HF_ENDPOINT": hub,
+        "MODELDECK_DOWNLOADS_DISK_FLOOR_BYTES": "0",
+        "TERM": "xterm-256color",
+        "COLORTERM": "truecolor",
+    }
+    with CoreProcess(environ) as process:
+        yield process, environ
+
+
+def repositories(folder: Path) -> list[DemoRepo]:
+    """Models to download."""
+    found = []
+    for number in range(JOBS):
+        name = f"model{number}-GGUF"
+        path = folder / name / f"model{number}-F16.gguf"
+        write_gguf(path, "F16", size_bytes=MODEL_BYTES, extra_tokens=number)
+        found.append(demo_repo(f"deck/{name}", folder / name, tags=("gguf",)))
+    return found
+
+
+@asynccontextmanager
+async def downloading(folder: Path, hub: DemoHub) -> AsyncIterator[dict[str, str]]:
+    """A core that downloads everything at once."""
+    with core(folder, hub.url) as (process, environ):
+        async with Client(socket=process.socket) as client:
+            await client.change_settings(jobs_at_once=JOBS)
+            for number in range(JOBS):
+                await client.download(f"deck/model{number}-GGUF:F16")
+            await client.until(
+                lambda s: sum(d.state == "downloading" for d in s.downloads.values()) == JOBS
+            )
+            yield environ
+
+
+def show(program: Program, seconds: float) -> None:
+    """Measure it at every size, and print what it came to."""
+    for columns, rows in SIZES:
+        came = measure(program, columns, rows, seconds)
+        size = f"{columns}x{rows}"
+        print(
+            f"{program.name:<26} {size:<7} {came.bytes_per_s:>9,.0f} {came.share * 100:>7.2f} %"
+            f" {came.bytes_per_key:>10,.0f} {came.clears:>7}",
+            flush=True,
+        )
+
+
+async def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="What the dashboard sends to its terminal.")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each look")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND")
+    given = parser.parse_args()
+    plain = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    peers = [Program(name=name, command=[path], environ=plain)
+             for name in ("htop", "btop") if (path := shutil.which(name))]  # fmt: skip
+    for text in given.peer:
+        name, _, command = text.partition("=")
+        peers.append(Program(name=name, command=shlex.split(command), environ=plain))
+    print(f"{'':<26} {'':<7} {'bytes/s':>9} {'of a core':>9} {'bytes/key':>10} {'clears':>7}")
+    empty = (sys.executable, "-P", "-c", EMPTY)
+    show(Program(name="empty Textual app", command=empty, environ=plain), given.seconds)
+    with tempfile.TemporaryDirectory(prefix="md-") as name:
+        folder = Path(name)
+        with core(folder / "idle", "http://127.0.0.1:9") as (_, environ):
+            for screen, keys in (("catalog", b"1"), ("downloads", b"2"), ("memory", b"3")):
+                idle = Program(
+                    name=f"idle, {screen}", command=DASHBOARD, environ=environ, keys=keys
+                )
+                show(idle, given.seconds)
+        made = await asyncio.to_thread(repositories, folder / "hub")
+        with DemoHub.in_thread(made, rate_bytes_per_s=LINE_BYTES_PER_S) as hub:
+            async with downloading(folder / "busy", hub) as environ:
+                for screen, keys in (("catalog", b"1"), ("downloads", b"2")):
+                    busy = Program(
+                        name=f"{JOBS} downloads, {screen}",
+                        command=DASHBOARD, environ=environ, keys=keys,
+                    )  # fmt: skip
+                    await asyncio.to_thread(show, busy, given.seconds)
+    for peer in peers:
+        show(peer, given.seconds)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
