@@ -1,6 +1,7 @@
 """What an unload gives back, by what the system says."""
 
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -69,7 +70,7 @@ async def test_a_receipt_is_what_the_system_says(
     await bench.engines.sample()
     sampled = bench.last(instance)
     found = await bench.engines.unload(instance.id)
-    near = pytest.approx(before.pss, abs=5 * MIB)
+    near: Any = pytest.approx(before.pss, abs=5 * MIB)
     assert (found.before_bytes, found.freed_bytes, sampled.measured_bytes) == (near, near, near)
     assert sampled.private_bytes == pytest.approx(before.uss, abs=5 * MIB)
     assert found.mapped_bytes is not None
