@@ -190,7 +190,7 @@ class Dashboard(Stations):
             for text in ended(before, self.state, self.settings.notify_after_s):
                 self.notify_outside(text)
         if self.link_status.state is not LinkState.LIVE:
-            self._frame.query_one(TopLine).refresh()
+            self._frame.query_one(TopLine).draw()
 
     def watch_link_status(self, before: LinkStatus, now: LinkStatus) -> None:
         """Say what a person would otherwise have to guess."""
@@ -249,7 +249,9 @@ class Dashboard(Stations):
     @property
     def _standing(self) -> bool:
         """Whether the frame is there: timers and workers still run while it is taken down."""
-        return bool(self.screen_stack) and bool(self._frame.query(Footer))
+        return bool(self.screen_stack) and any(
+            isinstance(part, Footer) for part in self._frame.children
+        )
 
     @property
     def _frame(self) -> Screen[Any]:
