@@ -162,6 +162,9 @@ class MlxModel:
         """How likely the model held a token, and others; None when nobody asked."""
         if request.logprobs is None:
             return None
+        # In 16 bits, as most models answer, they do not add up to one.
+        likely = likely.reshape(-1).astype(self._mx.float32)
+        likely = likely - self._mx.logsumexp(likely)
         count = min(request.logprobs, likely.shape[-1])
         best: list[int] = []
         if count:

@@ -8,18 +8,11 @@ import pytest
 
 from core.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, about, alive, model
-from core.demo.models import TOPICS, expected
+from core.demo.models import expected
 from core.errors import Busy, Cancelled, Conflict, InvalidRequest, NotFound
 from core.schema import GenerateRequest, InstanceState, LoadOptions, Message
 
 S = InstanceState
-
-
-@pytest.mark.parametrize("topic", [topic for topic in TOPICS if topic != "loop"])
-async def test_the_answer_is_the_known_one(bench: Bench, tiny: Path, topic: str) -> None:
-    instance = await bench.loaded(tiny)
-    question = "What are you?" if topic == "default" else f"Please {topic} for me, will you?"
-    assert await bench.answer(instance, question) == expected(topic)
 
 
 @pytest.mark.parametrize("name", ["tiny-GGUF/tiny-Q8_0.gguf", "padded-GGUF/padded-F16.gguf"])
@@ -49,88 +42,6 @@ async def test_load_options_change_how_not_what(
 ) -> None:
     instance = await bench.loaded(tiny, options)
     assert await bench.answer(instance, "Please count " + "bla " * 60) == expected("count")
-
-
-async def test_the_last_chunk_counts_and_every_other_has_text(bench: Bench, tiny: Path) -> None:
-    instance = await bench.loaded(tiny)
-    *chunks, last = await bench.ask(instance, about("count"))
-    assert [chunk.text for chunk in chunks][:3] == ["One", " two", " three"]
-    assert all(chunk.text and chunk.finish_reason is None for chunk in chunks)
-    assert (last.text, last.finish_reason, last.completion_tokens) == ("", "stop", len(chunks))
-    assert last.prompt_tokens
-    assert last.tokens_per_s
-    assert last.time_to_first_token_s
-    record = bench.last(instance)
-    assert record.tokens_per_s == last.tokens_per_s
-    assert record.time_to_first_token_s == last.time_to_first_token_s
-
-
-async def test_the_whole_conversation_is_read_and_its_beginning_kept(
-    bench: Bench, tiny: Path
-) -> None:
-    instance = await bench.loaded(tiny)
-    turns = (
-        Message(role="system", content="You are a test."),
-        Message(role="user", content="count please"),
-        Message(role="assistant", content=expected("count")),
-        Message(role="user", content="now json, please"),
-    )
-    for conversation, topic in ((turns[:2], "count"), (turns, "json"), (turns[:2], "count")):
-        chunks = await bench.ask(instance, GenerateRequest(messages=conversation, temperature=0))
-        assert "".join(chunk.text for chunk in chunks) == expected(topic)
-
-
-@pytest.mark.parametrize(
-    ("request_", "text", "reason"),
-    [
-        (GenerateRequest(prompt="One", temperature=0, max_tokens=2), " two three", "length"),
-        (GenerateRequest(prompt="One", temperature=0, stop=(" four",)), " two three", "stop"),
-        (
-            GenerateRequest(prompt="One", temperature=0, stop=("ur fi", "x")),
-            " two three fo",
-            "stop",
-        ),
-    ],
-)
-async def test_an_answer_ends_where_it_was_asked_to(
-    bench: Bench, tiny: Path, request_: GenerateRequest, text: str, reason: str
-) -> None:
-    instance = await bench.loaded(tiny)
-    chunks = await bench.ask(instance, request_)
-    assert "".join(chunk.text for chunk in chunks) == text
-    assert chunks[-1].finish_reason == reason
-
-
-async def test_an_answer_without_end_ends_with_the_context(bench: Bench, tiny: Path) -> None:
-    instance = await bench.loaded(tiny, LoadOptions(context_length=256))
-    *_, last = await bench.ask(instance, about("loop"))
-    assert last.finish_reason == "length"
-    assert (last.prompt_tokens or 0) + (last.completion_tokens or 0) == instance.context_length
-
-
-async def test_a_seed_makes_chance_repeatable(bench: Bench, tiny: Path) -> None:
-    instance = await bench.loaded(tiny)
-
-    async def drawn(seed: int) -> str:
-        request = GenerateRequest(
-            prompt="x", temperature=90, top_p=1, top_k=0, min_p=0, seed=seed, max_tokens=20
-        )
-        return "".join(chunk.text for chunk in await bench.ask(instance, request))
-
-    first = await drawn(7)
-    assert await drawn(7) == first
-    assert await drawn(8) != first
-
-
-async def test_a_request_that_does_not_fit_is_refused_and_the_next_answered(
-    bench: Bench, tiny: Path
-) -> None:
-    instance = await bench.loaded(tiny, LoadOptions(context_length=256))
-    with pytest.raises(InvalidRequest, match="context"):
-        await bench.answer(instance, "bla " * 2000)
-    with pytest.raises(InvalidRequest, match="too long"):
-        await bench.answer(instance, "x" * (1 << 20))
-    assert await bench.answer(instance, "count") == expected("count")
 
 
 async def test_a_template_that_refuses_is_told(bench: Bench, tiny: Path, tmp_path: Path) -> None:
@@ -248,16 +159,6 @@ async def test_a_slow_reader_gets_everything(bench: Bench, tiny: Path) -> None:
         await bench.until(instance, lambda i: i.state is S.BUSY)
         text = "".join([chunk.text async for chunk in chunks])
     assert text == expected("long")
-
-
-async def test_leaving_cancels_and_the_next_answer_is_right(bench: Bench, tiny: Path) -> None:
-    instance = await bench.loaded(tiny, LoadOptions(context_length=4096))
-    for _ in range(3):
-        async with bench.engines.generate(instance.id, about("loop")) as chunks:
-            taken = [(await anext(chunks)).text for _ in range(5)]
-        assert "".join(taken) == (expected("loop") * 3)[: len("".join(taken))]
-        assert await bench.answer(instance, "count") == expected("count")
-    await bench.until(instance, lambda i: i.state is S.READY and i.requests == 0)
 
 
 async def test_a_cancelled_task_cancels_its_request(bench: Bench, tiny: Path) -> None:

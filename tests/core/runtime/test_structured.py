@@ -1,7 +1,6 @@
 """Answers with a form: grammars, JSON schemas, calls of tools and probabilities, by llama.cpp."""
 
 import json
-import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from core.config import Runtime as Settings
-from core.demo.bench import Bench, about
+from core.demo.bench import Bench
 from core.demo.models import expected, write_gguf
 from core.errors import InvalidRequest
 from core.schema import (
@@ -21,7 +20,6 @@ from core.schema import (
     LoadOptions,
     Message,
     Tool,
-    ToolCall,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -150,39 +148,6 @@ async def test_what_would_crash_an_engine_is_refused_and_the_next_answered(
 # Tools
 
 
-async def test_a_call_is_told_apart_from_text(bench: Bench, tiny: Instance) -> None:
-    chunks = await bench.ask(tiny, user("rain?", tools=(WEATHER, CLOCK), temperature=0))
-    assert text_of(chunks) == ""
-    (call,) = chunks[-1].tool_calls
-    assert (call.name, json.loads(call.arguments)) == ("weather", {"city": "Paris"})
-    assert chunks[-1].finish_reason == "tool_calls"
-
-
-async def test_a_conversation_goes_on_after_a_call(bench: Bench, tiny: Instance) -> None:
-    call = ToolCall(id="abcdefghi", name="weather", arguments='{"city": "Paris"}')
-    request = GenerateRequest(
-        messages=(
-            Message(role="user", content="rain?"),
-            Message(role="assistant", tool_calls=(call,)),
-            Message(role="tool", content="count", tool_call_id=call.id),
-        ),
-        tools=(WEATHER,),
-        temperature=0,
-    )
-    assert text_of(await bench.ask(tiny, request)) == expected("count")
-
-
-@pytest.mark.parametrize("request_", [{}, {"tools": (CLOCK,)}, {"tool_choice": "none"}])
-async def test_a_call_of_nothing_known_is_text(
-    bench: Bench, tiny: Instance, request_: dict[str, Any]
-) -> None:
-    if "tool_choice" in request_:
-        request_ = {"tools": (WEATHER,), **request_}
-    chunks = await bench.ask(tiny, user("rain?", temperature=0, **request_))
-    assert (text_of(chunks), chunks[-1].tool_calls) == (expected("rain"), ())
-    assert chunks[-1].finish_reason == "stop"
-
-
 @pytest.mark.parametrize(
     ("choice", "names"), [("required", {"weather", "clock"}), ("clock", {"clock"})]
 )
@@ -197,11 +162,6 @@ async def test_a_call_can_be_required(
         assert isinstance(json.loads(call.arguments), dict)
 
 
-async def test_text_comes_at_once_where_tools_are_offered(bench: Bench, tiny: Instance) -> None:
-    chunks = await bench.ask(tiny, user("count", tools=(WEATHER,), temperature=0))
-    assert [chunk.text for chunk in chunks][:3] == ["One", " two", " three"]
-
-
 async def test_a_model_without_a_place_for_tools_says_so(bench: Bench, tmp_path: Path) -> None:
     (path,) = write_gguf(tmp_path / "plain.gguf", chat_template="{{ messages[0].content }}")
     instance = await bench.loaded(path)
@@ -211,30 +171,6 @@ async def test_a_model_without_a_place_for_tools_says_so(bench: Bench, tmp_path:
 
 
 # Probabilities
-
-
-async def test_probabilities_are_those_of_the_model(bench: Bench, tiny: Instance) -> None:
-    chunks = await bench.ask(tiny, user("count", temperature=0, logprobs=3))
-    found = [logprob for chunk in chunks for logprob in chunk.logprobs]
-    assert "".join(logprob.token for logprob in found) == expected("count")
-    assert text_of(chunks) == expected("count")
-    for logprob in found:
-        assert len(logprob.top) == 3
-        assert logprob.top[0] == (logprob.token, logprob.logprob)
-        assert sum(math.exp(value) for _, value in logprob.top) <= 1 + 1e-9
-        assert [v for _, v in logprob.top] == sorted((v for _, v in logprob.top), reverse=True)
-
-
-async def test_parts_of_a_character_are_told_as_bytes(bench: Bench, tiny: Instance) -> None:
-    chunks = await bench.ask(tiny, user("llama", temperature=0, logprobs=0))
-    tokens = [logprob.token for chunk in chunks for logprob in chunk.logprobs]
-    assert tokens[:2] == ["Bytes", ":"]
-    assert tokens[-4:] == ["bytes:\\xf0", "bytes:\\x9f", "bytes:\\xa6", "bytes:\\x99"]
-    assert text_of(chunks) == expected("llama")
-
-
-async def test_nobody_who_did_not_ask_gets_probabilities(bench: Bench, tiny: Instance) -> None:
-    assert all(not chunk.logprobs for chunk in await bench.ask(tiny, about("count")))
 
 
 async def test_options_do_not_matter_to_any_of_it(bench: Bench, demo_models: Path) -> None:
