@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
 
 SIZE = 6 << 20
-CONTENT = b"GGUF" + os.urandom(SIZE - 4)
-OTHER = b"GGUF" + os.urandom(SIZE - 4)
+CONTENT = b"GGUF" + random.Random(1).randbytes(SIZE - 4)
+OTHER = b"GGUF" + random.Random(2).randbytes(SIZE - 4)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
