@@ -7,6 +7,7 @@ https to http.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -19,6 +20,10 @@ from core.schema import RepoFile
 MAX_HOPS = 5
 """Redirects of one request; the Hub needs one or two."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+"""What Python writes before the words of the system."""
 
 
 class Remote:
@@ -113,7 +118,7 @@ class Remote:
 
 def unreachable(endpoint: str, error: Exception) -> HubUnavailable:
     """The error for a Hub that did not answer, or not in HTTP."""
-    reason = str(error) or type(error).__name__
+    reason = _ERRNO.sub("", str(error)) or type(error).__name__
     return HubUnavailable(
         f"{endpoint} cannot be reached: {reason}.",
         "Check the network; HF_ENDPOINT or `hub.endpoint` names another Hub.",

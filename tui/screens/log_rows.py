@@ -85,7 +85,7 @@ def of_audit(entry: AuditEntry, names: Mapping[str, str]) -> Entry:
     """An action that changed something: who, what, and what came of it; ids by their names."""
     done = entry.outcome == "done"
     target = names.get(entry.target, entry.target)
-    text = f"{entry.action} {target}  {entry.outcome}"
+    text = f"{entry.action} {target}" + ("" if done else f"  {entry.outcome}")
     key = f"audit:{entry.at}:{entry.origin}:{entry.action}:{entry.target}"
     return Entry(key, _stamp(entry.at), "info" if done else "warning", AUDIT, text, entry.origin)
 
@@ -141,7 +141,7 @@ def drawn(entry: Entry, names: Mapping[str, str], glyphs: Glyphs, inks: Ink) -> 
     sign, style = {
         "error": (glyphs.failed, inks.error),
         "warning": (glyphs.warning, inks.warning),
-    }.get(entry.level, (" ", inks.muted))
+    }.get(entry.level, (glyphs.done, inks.success) if entry.source == AUDIT else (" ", inks.muted))
     return Line(
         entry.key,
         {

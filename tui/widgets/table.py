@@ -355,7 +355,8 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self._reveal()
 
     def _arrange(self) -> None:
-        self._slots = arrange(self._columns, self.size.width - GUTTER)
+        # Without the cell of the scroll bar, whether there is one now or not.
+        self._slots = arrange(self._columns, self.scrollable_content_region.width - GUTTER)
         self._painted.clear()
         self.refresh()
 

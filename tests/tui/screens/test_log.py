@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -107,9 +108,9 @@ async def test_shows_every_notice_of_this_dashboard(screen: Any) -> None:
 async def test_shows_who_did_what(screen: Any) -> None:
     async with screen("log", before=fetched) as at:
         await choose(at, AUDIT)
-        await at.sees("who", "unix", f"download {TINY}", "done")
+        await at.sees("who", "unix uid=", f"✓ unix uid={os.getuid()}", f"download {TINY}")
         await at.pilot.resize_terminal(60, 15)
-        await at.sees(f"download {TINY}  done")
+        await at.sees(f"✓ unix       download {TINY}")
 
 
 async def test_filters_as_one_types(screen: Any) -> None:

@@ -327,3 +327,14 @@ async def test_text_in_colours_is_cut_and_of_several_forms_the_first_that_fits_i
     assert "short" in forms[40]
     assert "a long form of words" in forms[70]
     assert all("leftright" in text and "…" in text for text in forms.values())
+
+
+async def test_the_last_column_is_whole_beside_the_scroll_bar() -> None:
+    async with stage(size=(40, 12)) as (app, pilot):
+        for count in (3, 30, 3):
+            app.table.sizes = dict.fromkeys(names(count), "12345678")
+            app.show(*names(count))
+            await pilot.pause()
+            assert app.table.show_vertical_scrollbar == (count > 12)
+            lines = [strip.text for strip in app.screen._compositor.render_strips()]
+            assert sum("12345678" in line for line in lines) == min(count, 11)
