@@ -79,6 +79,13 @@ class Child:
 
     def _read(self) -> None:
         """Hear commands until there are no more, then end the process whatever it is doing."""
+        try:
+            self._hear()
+        except BaseException:  # whatever it is (no memory, as a rule), nobody would hear any more
+            traceback.print_exc()
+            os._exit(1)
+
+    def _hear(self) -> None:
         decoder = Decoder()
         while data := os.read(0, 1 << 16):
             for payload in decoder.feed(data):
@@ -195,4 +202,8 @@ def main(engine: str, parent: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except BaseException:  # threads of an engine could keep a process that is no use any more
+        traceback.print_exc()
+        os._exit(1)

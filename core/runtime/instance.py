@@ -41,6 +41,7 @@ from core.runtime.messages import (
     Loaded,
     Progress,
 )
+from core.runtime.patience import next_report
 from core.runtime.process import EngineProcess, LogLevel
 from core.runtime.receipt import held, receipt
 from core.runtime.relay import figures, pass_on, tokens
@@ -284,15 +285,7 @@ class Supervisor:
             )
         )
         while True:
-            try:
-                async with asyncio.timeout(self._settings.load_stall_s or None):
-                    report = await process.receive()
-            except TimeoutError:
-                raise EngineFailed(
-                    f"The load made no progress for {self._settings.load_stall_s:g} s.",
-                    "Check the disk, or raise runtime.load_stall_s.",
-                    details=process.last_lines,
-                ) from None
+            report = await next_report(process, self._settings.load_stall_s)
             match report:
                 case Progress(stage=stage, fraction=fraction):
                     self._update(stage=stage, progress=fraction)

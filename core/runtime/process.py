@@ -91,9 +91,14 @@ _DEATHS = {
 }
 
 
+_NO_MEMORY = re.compile(r"alloc|MemoryError|out of memory|Resource temporarily", re.IGNORECASE)
+
+
 def death(code: int | None, lines: Sequence[tuple[LogLevel, str]]) -> EngineFailed:
     """The error for a process that ended unasked, by its exit code as asyncio gives it."""
     what, remedy = f"ended with code {code}", "See the last lines of its log."
+    if any(_NO_MEMORY.search(text) for text in last_lines(lines)):
+        what, remedy = f"got no memory and {what}", _DEATHS[signal.SIGKILL][1]
     if code is not None and code < 0:
         try:
             number = signal.Signals(-code)
@@ -203,8 +208,11 @@ class EngineProcess:
             transport, pipes = await loop.subprocess_exec(
                 lambda: _Pipes(take_line), *command, env=environment(), start_new_session=True
             )
-        except OSError as error:
-            raise EngineFailed(f"No engine process could be started: {error}.") from error
+        except (OSError, RuntimeError) as error:  # no process, or no thread to watch over it
+            raise EngineFailed(
+                f"No engine process could be started: {error}.",
+                "The system is short of memory, processes or threads: end something first.",
+            ) from error
         process = cls(transport, pipes, engine)
         try:
             async with asyncio.timeout(HELLO_S):
