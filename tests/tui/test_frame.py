@@ -158,6 +158,17 @@ async def test_hostile_words_cannot_break_the_frame() -> None:
         assert "[red]x[/red]" in "\n".join(lines)
 
 
+async def test_a_timer_or_worker_that_comes_while_it_is_taken_down_finds_nothing_to_do() -> None:
+    app = dashboard()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await live(app, pilot)
+    assert not app.screen_stack
+    app._look()
+    app.keys_changed()
+    app.say("too late to be shown")
+    assert app.messages[-1].text == "too late to be shown"
+
+
 async def test_tab_goes_round_and_footer_can_be_clicked() -> None:
     app = dashboard()
     async with app.run_test(size=(120, 40)) as pilot:

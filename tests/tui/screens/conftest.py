@@ -92,7 +92,7 @@ class Stage:
 
     async def empty(self) -> None:
         """Take away what a test left: nothing loaded, no files, no jobs, an honest hub."""
-        self.hub.online, self.hub.rate_bytes_per_s = True, None
+        self.hub.online, self.hub.rate_bytes_per_s, self.hub.latency_s = True, None, 0.0
         self.hub.faults.clear()
         async with Client(socket=self.core.socket) as client:
             state = await client.state()
