@@ -187,10 +187,7 @@ class Deck:
         Of what is not downloaded only the size is known, so those are estimates until `fit` was
         asked of them.
         """
-        models = list(self.state.models.values())
-        return {
-            model.id: await self._parts.fitting.quick_fit(model, context_length) for model in models
-        }
+        return await self._parts.fitting.fits(list(self.state.models.values()), context_length)
 
     def log(self, after: int = 0, limit: int = 500, source: str | None = None) -> list[LogLine]:
         """Lines of the log with a number above `after`, oldest first."""

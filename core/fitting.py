@@ -7,9 +7,10 @@ taken before it comes. A model that is loaded is held to need all that it was fo
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from core.budget import Budget
 from core.choices import Choices, settle
@@ -21,6 +22,15 @@ from core.options import Traits
 from core.runtime.placement import Bytes, Candidate, Store
 from core.runtime.scheduler import Engines
 from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Memory, Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Free:
+    """What a new load may take, as it was a moment ago."""
+
+    available: int | None
+    left: int | None
+    """Of the memory budget."""
 
 
 class Fitting:
@@ -49,6 +59,25 @@ class Fitting:
 
     async def fit(self, model: Model, context_length: int | None) -> Fit:
         """Whether the model fits now. What cannot be known is `unknown`, with the reason."""
+        return await self._fit(model, context_length, await self._free())
+
+    async def fits(self, models: Sequence[Model], context_length: int | None) -> dict[str, Fit]:
+        """Whether each model fits now, by id and by what is known here.
+
+        That is an earlier plan, a header on disk, else the size. What is free is asked once, and
+        the loop is let go between two models: a crowd of them must hold up nobody.
+        """
+        free, found = await self._free(), {}
+        for model in models:
+            found[model.id] = await self._quick_fit(model, context_length, free)
+            await asyncio.sleep(0)
+        return found
+
+    async def _free(self) -> _Free:
+        memory = await asyncio.to_thread(self._memory)
+        return _Free(available=self._available(memory), left=self.budget_left())
+
+    async def _fit(self, model: Model, context_length: int | None, free: _Free) -> Fit:
         length = self._length(model, context_length)
         try:
             traits = await self._traits(model)
@@ -60,7 +89,7 @@ class Fitting:
             return Fit(
                 verdict="unknown",
                 forecast=None,
-                available_bytes=_least(self.available(), self.budget_left()),
+                available_bytes=_least(free.available, free.left),
                 exact=False,
                 context_length=length,
                 reason=str(error),
@@ -68,15 +97,14 @@ class Fitting:
         self._known[model.id, context_length] = forecast
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
-        return replace(self._judge(forecast), context_length=length)
+        return replace(self._judge(forecast, free), context_length=length)
 
-    async def quick_fit(self, model: Model, context_length: int | None) -> Fit:
-        """As `fit`, by what is known here: an earlier plan, a header on disk, else the size."""
+    async def _quick_fit(self, model: Model, context_length: int | None, free: _Free) -> Fit:
         if model.downloaded:
-            return await self.fit(model, context_length)
+            return await self._fit(model, context_length, free)
         known = self._known.get((model.id, context_length))
-        forecast = known or self._forecasts.from_size(model)
-        return replace(self._judge(forecast), context_length=self._length(model, context_length))
+        fit = self._judge(known or self._forecasts.from_size(model), free)
+        return replace(fit, context_length=self._length(model, context_length))
 
     async def _traits(self, model: Model) -> Traits:
         """What the header says; of a model that is here, what was read of it already is enough."""
@@ -89,10 +117,10 @@ class Fitting:
         resolved = self._choices.resolve(model, LoadOptions(context_length=asked))
         return settle(resolved, model.context_length).options.context_length
 
-    def _judge(self, forecast: Forecast | None) -> Fit:
+    def _judge(self, forecast: Forecast | None, free: _Free) -> Fit:
         """The verdict by what is free, and by what the memory budget leaves."""
-        left = self.budget_left()
-        fit = estimate.judge(forecast, self.available(), self.reserve_bytes)
+        left = free.left
+        fit = estimate.judge(forecast, free.available, self.reserve_bytes)
         fit = replace(fit, available_bytes=_least(fit.available_bytes, left))
         if forecast is None or left is None or forecast.total_bytes <= left:
             return fit
@@ -103,7 +131,10 @@ class Fitting:
 
     def available(self) -> int | None:
         """Memory for a new load: what is free, less what loaded models have yet to take."""
-        free = self._memory().available_bytes
+        return self._available(self._memory())
+
+    def _available(self, memory: Memory) -> int | None:
+        free = memory.available_bytes
         if free is None:
             return None
         live = (i for i in self._engines.instances.values() if i.state.live)
