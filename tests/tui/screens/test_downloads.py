@@ -210,7 +210,7 @@ async def test_what_means_nothing_is_said_and_not_asked_of_the_core(screen: Any)
 
 async def test_verbs_on_an_empty_list_do_no_harm(screen: Any) -> None:
     async with screen("downloads") as at:
-        await at.press("c", "C", "p", "r", "K", "J", "B", "enter", "y", "X", "escape")
+        await at.press("c", "C", "p", "r", "K", "J", "B", "enter", "y", "escape", "X")
         await at.sees("Nothing has ended yet.")
 
 
