@@ -90,6 +90,8 @@ class Mlx:
             # Else mlx runs a compiler, and loads what it made from a folder that anybody may have
             # written to. It takes a second at first and gains nothing that is felt.
             self._mx.disable_compile()
+            # What is freed goes back: the heap serves it again as fast as mlx's own cache would.
+            self._mx.set_cache_limit(0)
         return Hello(protocol=PROTOCOL, version=version, devices=(device,))
 
     # Load

@@ -145,6 +145,16 @@ async def test_what_would_crash_an_engine_is_refused_and_the_next_answered(
     assert await bench.answer(tiny, "json") == expected("json")
 
 
+async def test_a_grammar_that_explodes_with_the_text_is_given_up(
+    bench: Bench, tiny: Instance
+) -> None:
+    # Each "a" may be followed by a "b", a "c" or neither at the end: two to the power of "a"s.
+    grammar = 'root ::= s\ns ::= "a" s | "a" s "b" | "a" s "c" | "a"'
+    with pytest.raises(InvalidRequest, match="too ambiguous"):
+        await bench.ask(tiny, user("x", grammar=grammar, temperature=0))
+    assert await bench.answer(tiny, "json") == expected("json")
+
+
 # Tools
 
 
