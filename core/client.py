@@ -7,9 +7,7 @@ knows where a core is or how one is started; that is `core.daemon`.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -20,14 +18,12 @@ import msgspec
 from core import chat_wire
 from core.connection import (
     CONNECT_S,
-    OTHER_VERSION,
-    REMEDY,
     Connection,
     query_string,
     record,
     segment,
 )
-from core.errors import CoreUnreachable, DeckError
+from core.following import Following
 from core.schema import (
     AuditEntry,
     CacheListing,
@@ -59,15 +55,10 @@ from core.schema import (
     UnloadReceipt,
     Verification,
 )
-from core.state import Event, State, apply, item_from_frame, state_from_wire
-
-FIRST_WAIT_S = 0.1
-"""Before the first try to connect the feed anew; doubled with each try."""
-LONGEST_WAIT_S = 5.0
-"""Between two tries: a person who brings the core back should not have to wait for the screen."""
+from core.state import State, state_from_wire
 
 
-class Client:
+class Client(Following):
     """One front end's connection to one core. Use as an async context manager.
 
     Every method may raise `CoreUnreachable`, and whatever the core answers as an error.
@@ -390,94 +381,6 @@ class Client:
         """Ask the core to end; it answers first."""
         await self._connection.json("POST", "/deck/stop")
 
-    # The feed
-
-    @asynccontextmanager
-    async def watch(
-        self,
-        *,
-        max_hz: float | None = None,
-        patience_s: float | None = None,
-        lost: Callable[[CoreUnreachable, float], None] | None = None,
-    ) -> AsyncIterator[AsyncIterator[State | Event]]:
-        """The feed: a State first, then events; another State after every reconnect.
-
-        A connection that is lost is made anew for as long as the block runs. `lost` is called with
-        the reason and the seconds to the next try; after `patience_s` without a core the iterator
-        raises CoreUnreachable. `max_hz` limits the frames a second.
-        """
-        async with aclosing(self._items(max_hz, patience_s, lost)) as items:
-            yield items
-
-    @asynccontextmanager
-    async def states(
-        self, *, max_hz: float | None = None, patience_s: float | None = None
-    ) -> AsyncIterator[AsyncIterator[State]]:
-        """The feed folded: the State after every change."""
-        async with (
-            self.watch(max_hz=max_hz, patience_s=patience_s) as items,
-            aclosing(_folded(items)) as states,
-        ):
-            yield states
-
-    async def until(
-        self, condition: Callable[[State], bool], *, patience_s: float | None = None
-    ) -> State:
-        """The first State from now on that meets the condition."""
-        async with self.states(patience_s=patience_s) as states:
-            async for state in states:
-                if condition(state):
-                    return state
-        raise AssertionError("the feed never ends by itself")
-
-    @asynccontextmanager
-    async def frames(
-        self,
-        *,
-        max_hz: float | None = None,
-        lost: Callable[[CoreUnreachable, float], None] | None = None,
-    ) -> AsyncIterator[AsyncIterator[str | bytes]]:
-        """As `watch`, but the frames as they came: JSON, of events that are new as well."""
-        async with aclosing(self._frames(max_hz, None, lost)) as frames:
-            yield frames
-
-    async def _items(
-        self,
-        max_hz: float | None,
-        patience_s: float | None,
-        lost: Callable[[CoreUnreachable, float], None] | None,
-    ) -> AsyncGenerator[State | Event, None]:
-        async with aclosing(self._frames(max_hz, patience_s, lost)) as frames:
-            async for frame in frames:
-                if (item := _item(frame)) is not None:
-                    yield item
-
-    async def _frames(
-        self,
-        max_hz: float | None,
-        patience_s: float | None,
-        lost: Callable[[CoreUnreachable, float], None] | None,
-    ) -> AsyncGenerator[str | bytes, None]:
-        reached = time.monotonic()
-        wait_s = FIRST_WAIT_S
-        while True:
-            cause: Exception | None = None
-            try:
-                async with aclosing(self._connection.frames(max_hz)) as frames:
-                    async for frame in frames:
-                        yield frame
-                        reached, wait_s = time.monotonic(), FIRST_WAIT_S
-            except CoreUnreachable as error:
-                cause = error
-            gone = CoreUnreachable(f"The core at {self._connection.where} went away.", REMEDY)
-            gone.__cause__ = cause
-            if patience_s is not None and time.monotonic() - reached >= patience_s:
-                raise gone
-            if lost is not None:
-                lost(gone, wait_s)
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
-
 
 def _given(body: Any) -> dict[str, Any]:
     """The fields of a record that say something: None means "not said", on the wire as well."""
@@ -494,21 +397,3 @@ def _selected(what: Sequence[str] | CacheSelection) -> dict[str, Any]:
 def _list(answer: Any, name: str) -> Any:
     """The list in an answer that is one, or that holds one under a name."""
     return answer.get(name, []) if isinstance(answer, dict) else answer
-
-
-def _item(frame: str | bytes) -> State | Event | None:
-    try:
-        return item_from_frame(frame)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DeckError(
-            f"The core's feed is not understood: {error}.",
-            OTHER_VERSION,
-        ) from error
-
-
-async def _folded(items: AsyncIterator[State | Event]) -> AsyncGenerator[State, None]:
-    state: State | None = None
-    async for item in items:
-        state = item if isinstance(item, State) else apply(state, item) if state else None
-        if state is not None:
-            yield state
