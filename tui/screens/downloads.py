@@ -34,10 +34,10 @@ class Downloads(Listing[Row, Download]):
     """The jobs, with what is to be said of the one under the cursor below them."""
 
     DEFAULT_CSS = """
-    Downloads #head { margin: 0 0 1 2; }
-    Downloads #about { margin: 1 0 0 2; max-height: 5; }
-    Downloads.low #head { margin: 0 0 0 2; }
-    Downloads.low #about { margin: 0 0 0 2; max-height: 3; }
+    Downloads #head { padding: 0 0 1 2; }
+    Downloads #about { padding: 1 0 0 2; max-height: 6; }
+    Downloads.low #head { padding: 0 0 0 2; }
+    Downloads.low #about { padding: 0 0 0 2; max-height: 3; }
     """
     NAME = "downloads"
     TITLE = "Downloads"

@@ -44,14 +44,14 @@ class Memory(Listing[Instance, Instance]):
     """The machine on top, the instances, and the disk; below them the instance that is open."""
 
     DEFAULT_CSS = """
-    Memory #machine { margin: 0 0 1 2; }
-    Memory #disk { margin: 1 0 0 2; }
+    Memory #machine { padding: 0 0 1 2; }
+    Memory #disk { padding: 1 0 0 2; }
     Memory #details { display: none; height: 1fr; margin: 1 0 0 0; padding: 0 2;
                       border-top: solid $primary; }
     Memory.open #details { display: block; }
     Memory.open #disk { display: none; }
-    Memory.low #machine { margin: 0 0 0 2; }
-    Memory.low #disk { margin: 0 0 0 2; }
+    Memory.low #machine { padding: 0 0 0 2; }
+    Memory.low #disk { padding: 0 0 0 2; }
     Memory.low #details { margin: 0; height: 2fr; }
     """
     NAME = "memory"

@@ -107,7 +107,9 @@ class Stage:
             for model in state.models.values():
                 if model.custom:
                     await client.delete_model(model.id)
-            await client.change_settings(memory_budget_bytes=None)
+            await client.change_settings(
+                memory_budget_bytes=None, rate_limit_bytes_per_s=None, schedule={}, jobs_at_once=2
+            )
             await client.until(lambda s: not s.instances and not s.downloads)
 
 

@@ -1,0 +1,35 @@
+"""Lines of text, of which only what changed is drawn again."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+
+from tui.widgets.bars import Lines
+
+
+class Page(App[None]):
+    """Lines with room around them."""
+
+    CSS = "Lines { padding: 1 0 0 3; }"
+
+    def compose(self) -> ComposeResult:
+        """Nothing else."""
+        yield Lines()
+
+
+async def test_what_changes_is_drawn_where_it_stands_whatever_is_around() -> None:
+    app = Page()
+    async with app.run_test(size=(20, 5)) as pilot:
+        lines = app.query_one(Lines)
+
+        async def shows(*words: str) -> list[str]:
+            lines.show([Text(word) for word in words])
+            await pilot.pause()
+            strips = app.screen._compositor.render_strips()
+            return [strip.text.rstrip() for strip in strips[:4]]
+
+        assert await shows("rate 1", "left 5") == ["", "   rate 1", "   left 5", ""]
+        assert await shows("rate 2", "left 5") == ["", "   rate 2", "   left 5", ""]
+        assert await shows("rate 2", "left 4") == ["", "   rate 2", "   left 4", ""]
+        assert await shows("rate") == ["", "   rate", "", ""]
