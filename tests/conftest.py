@@ -6,6 +6,7 @@ test asks for the demo's own.
 
 from __future__ import annotations
 
+import asyncio.constants
 import os
 import shutil
 import signal
@@ -39,6 +40,9 @@ _BUILT: dict[Path, tuple[DemoRepo, ...]] = {}
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set the environment before anything is imported that reads it once."""
+    # The debug mode of asyncio notes for every callback who asked for it: ten frames of it take a
+    # third of the time of a test of the dashboard, and the innermost ones tell.
+    vars(asyncio.constants)["DEBUG_STACK_DEPTH"] = 3
     for name in (*_BANISHED, *(name for name in os.environ if name.startswith("MODELDECK_"))):
         os.environ.pop(name, None)
     for number in (signal.SIGINT, signal.SIGHUP):
