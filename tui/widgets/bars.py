@@ -167,9 +167,8 @@ class Lines(Widget):
         if len(before) != len(self._lines):
             self.refresh(layout=True)
             return
-        edge = self.gutter
         regions = [
-            Region(edge.left + start, edge.top + y, end - start, 1)
+            Region(start, y, end - start, 1)
             for y, (old, new) in enumerate(zip(before, self._lines, strict=True))
             for start, end in cells.changed(old, new)
         ]
