@@ -94,7 +94,7 @@ class Stage:
         """Take away what a test left: nothing loaded, no files, no jobs, an honest hub."""
         self.hub.online, self.hub.rate_bytes_per_s, self.hub.latency_s = True, None, 0.0
         self.hub.faults.clear()
-        async with Client(socket=self.core.socket) as client:
+        async with asyncio.timeout(PATIENCE_S), Client(socket=self.core.socket) as client:
             state = await client.state()
             for instance in state.instances.values():
                 await client.unload(instance.id)
