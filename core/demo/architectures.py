@@ -61,10 +61,8 @@ PRESETS: Mapping[str, Mapping[str, Value]] = {
     "mistral4": {**MOE, **MLA},
     "minicpm3": {**MLA, "attention.head_count_kv": 4},
     "jamba": {**HYBRID, **MOE},
-    "granitehybrid": HYBRID,
     "lfm2": HYBRID,
     "lfm2moe": {**HYBRID, **MOE},
-    "nemotron_h": HYBRID,
     "gemma4": {
         "attention.sliding_window_pattern": [True, True, True, False],
         "embedding_length_per_layer_input": 64,
@@ -190,7 +188,7 @@ async def discover(recipe: Recipe, path: Path, plan: AskPlan) -> Recipe:
     except EngineFailed as error:
         if not re.search(r"expert|ended|gave up|crashed", error.message):
             raise
-        recipe.keys = {**MOE, **recipe.keys}
+        recipe.keys, recipe.shapes = dict(MOE), {}
         return await _discover(recipe, path, plan)
 
 

@@ -33,7 +33,7 @@ ANSWER = 4
 FAMILIES = (
     *("llama", "qwen2", "qwen3", "gemma2", "gemma3", "starcoder2", "command-r", "gpt2", "falcon"),
     *("qwen3moe", "gpt-oss", "deepseek2", "granitemoe", "mamba", "mamba2", "jamba", "lfm2"),
-    *("granitehybrid", "nemotron_h", "bert"),
+    "bert",
 )
 CACHES: tuple[KvCacheType, ...] = ("q8_0", "q4_0")
 KINDS: tuple[Kind, ...] = ("F16", "Q8_0", "Q4_0")

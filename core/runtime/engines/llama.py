@@ -223,15 +223,19 @@ class Llama:
             loader.figures(part, made, options, flash=f, cells=held)
             for (part, made, f), held in zip(parts, cells, strict=True)
         ]
+        on_gpu = sizes.gpu_bytes + round(sizes.offloaded * (weights + sizes.kv_bytes))
+        if options.mmap and sizes.repacked:
+            # They are there twice: repacked, and in the file, which stays mapped up to the last
+            # tensor that is not repacked, a norm of the last layer.
+            weights += weights - weights // max(1, self._c.llama_model_n_layer(model))
         return Planned(
-            # Repacked weights of a mapped file are there twice, as the file has them and as not.
-            weights_bytes=weights * (2 if options.mmap and sizes.repacked else 1) + adapters,
+            weights_bytes=weights + adapters,
             kv_bytes=sizes.kv_bytes,
             compute_bytes=sizes.compute_bytes
             + sizes.output_bytes
             + sum(besides_bytes(figure) for figure in figures),
             context_length=length,
-            gpu_bytes=sizes.gpu_bytes + round(sizes.offloaded * (weights + sizes.kv_bytes)),
+            gpu_bytes=on_gpu,
             vocabulary=sum(
                 self._c.llama_vocab_n_tokens(self._c.llama_model_get_vocab(part))
                 for part, _, _ in parts

@@ -7,13 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.runtime import frames, lifecycle, messages, process
-from core.runtime.engines import llama, llama_log, text
+from core.runtime.engines import llama_loader, llama_log, llama_needs
 from core.runtime.frames import MAX_BYTES, Decoder, FrameError, encode
 from core.runtime.messages import Cancel, Failed, Generate, Hello, Load
 from core.schema import ErrorInfo, GenerateRequest, LoadOptions, Message
 
 
-@pytest.mark.parametrize("module", [frames, lifecycle, process, llama, llama_log, text])
+@pytest.mark.parametrize(
+    "module", [frames, lifecycle, process, llama_loader, llama_log, llama_needs]
+)
 def test_the_examples_in_the_documentation_hold(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted

@@ -287,7 +287,7 @@ PATIENT = """
             return Hello(protocol=1)
 
         def generate(self, request, emit):
-            emit("working")
+            emit("working", ())
             while not self.flag:
                 threading.Event().wait(0.001)
             os.write(2, b"<6>ended gently\\n")
@@ -311,7 +311,9 @@ def test_work_on_a_gpu_is_cancelled_and_waited_for_when_the_core_hangs_up() -> N
     child.stdin.flush()
     said = b""
     while b"working" not in said:
-        said += os.read(child.stdout.fileno(), 4096)
+        data = os.read(child.stdout.fileno(), 4096)
+        assert data, "it ended before it worked"
+        said += data
     _, log = child.communicate(timeout=60)  # hangs up
     assert child.returncode == 0
     assert b"ended gently" in log
