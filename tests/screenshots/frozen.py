@@ -26,6 +26,7 @@ from core.schema import (
     Disk,
     Download,
     Fit,
+    Forecast,
     GenerateRequest,
     Host,
     Instance,
@@ -72,6 +73,7 @@ _HELD: dict[type, dict[str, Any]] = {
 
 VERSIONS = {"llama.cpp": "0.3.36", "mlx": None}
 
+OVERHEAD = 50 << 20
 SHARE = 0.37
 """Of a file that is on its way."""
 RATE = 41_000_000.0
@@ -98,6 +100,9 @@ def _derived(made: Any) -> Any:
     if isinstance(made, Runtime):
         version = VERSIONS.get(made.name)
         return replace(made, version=version, available=version is not None)
+    if isinstance(made, Forecast):  # what an engine takes besides is learned from each load
+        total = made.total_bytes - made.overhead_bytes + OVERHEAD
+        return replace(made, overhead_bytes=OVERHEAD, total_bytes=total)
     if isinstance(made, Instance) and made.forecast is not None and made.measured_bytes:
         measured = int(made.forecast.total_bytes * 0.986)
         return replace(made, measured_bytes=measured, peak_bytes=measured, private_bytes=measured)
