@@ -74,5 +74,4 @@ class Known:
 
     def judged(self, fits: Mapping[str, Fit]) -> None:
         """Keep new verdicts on what is listed; those on variants that are not listed stay."""
-        kept = {key: fit for key, fit in self.fits.items() if fit.exact and key not in fits}
-        self.fits = kept | dict(fits)
+        self.fits = {**self.fits, **fits}

@@ -27,6 +27,8 @@ from tui.screens.catalog_rows import busy, running_job
 if TYPE_CHECKING:
     from core.client import Client
 
+SHOW_PLAN = "?"
+"""At the end of the options: show what the load would do before it is done."""
 OPTIONS = tuple(field.name for field in fields(LoadOptions))
 
 
@@ -102,7 +104,8 @@ def options_text(options: LoadOptions) -> str:
 def options_hint(context: int) -> str:
     """What may be written there."""
     return (
-        f"such as context_length={context or 8192} mmap=false; empty for those of the last time."
+        f"such as context_length={context or 8192} mmap=false; empty for those of the last time;"
+        f" {SHOW_PLAN} at the end shows what it would do."
         f" There are {', '.join(OPTIONS)}."
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from core.errors import DeckError, NotEnoughMemory
 from core.schema import LoadOptions, Model, SearchHit
 from core.state import State
-from tui import pages
+from tui import load_pages, pages
 from tui.screens import catalog_receipts as receipts
 from tui.screens.card import CardPage
 from tui.screens.catalog_asking import CatalogAsking
@@ -45,9 +45,11 @@ class CatalogVerbs(CatalogAsking):
 
     def targets(self) -> list[Target]:
         """The marked variants or rows, else the one under the cursor."""
-        if self.detail.table.has_focus:
-            return list(self.detail.table.marked)
-        rows = self.table.marked
+        variants = self.detail.table
+        if variants.has_focus and variants.items:
+            return list(variants.marked)
+        # While the Hub is asked what an opened repository holds, its row is what is meant.
+        rows = [self.subject()] if variants.has_focus else self.table.marked
         return [
             only(row) if isinstance(row, Model) else row
             for row in rows
@@ -190,15 +192,26 @@ class CatalogVerbs(CatalogAsking):
         text = receipts.options_text(LoadOptions(context_length=self.chosen_context))
         label, hint = f"Load {choice.unique} with", receipts.options_hint(self.context)
         while (answer := await self.ask(label, text, hint)) is not None:
+            wants_plan = answer.rstrip().endswith(receipts.SHOW_PLAN)
             try:
-                options = receipts.parse_options(answer)
+                options = receipts.parse_options(answer.rstrip().rstrip(receipts.SHOW_PLAN))
             except DeckError as error:
                 label, hint, text = str(error), "", answer
                 continue
             self.activated()  # the last question had the keys from the one before it
-            await self._load(choice, options)
+            if not wants_plan or await self._agrees(choice, options):
+                await self._load(choice, options)
             return
         self.activated()
+
+    async def _agrees(self, choice: Choice, options: LoadOptions) -> bool:
+        """Show what a load would do, and ask whether it is to be done."""
+        try:
+            plan = await self.dashboard.link.client.plan_load(choice.ref, options)
+        except DeckError as error:
+            self.dashboard.say(str(error), "error")
+            return False
+        return await self.confirm(load_pages.plan(plan), "loads it")
 
     async def _load(self, choice: Choice, options: LoadOptions) -> None:
         try:

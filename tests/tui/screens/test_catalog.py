@@ -177,16 +177,14 @@ async def test_find_choose_download_load_unload_and_delete(screen: Any) -> None:
         await at.sees("freed ", "items gone")
 
 
+@pytest.mark.parametrize("keys", ["d", "enter d"])
 async def test_a_verb_on_a_row_that_is_still_asked_about_waits_for_the_answer(
-    screen: Any, hub: DemoHub
+    screen: Any, hub: DemoHub, keys: str
 ) -> None:
     async with screen("catalog") as at:
         hub.latency_s = 1.0
         await search(at, "embed", "deck/tiny-embed-GGUF")
-        await at.press("d")
-        await at.sees("Asking the Hub what deck/tiny-embed-GGUF holds.")
-        await at.press("y")  # its name is known meanwhile
-        assert at.app.clipboard == "deck/tiny-embed-GGUF"
+        await at.press(*keys.split())
         hub.latency_s = 0
         await at.until(lambda: downloaded(at, "deck/tiny-embed-GGUF:F16"))
 
@@ -391,6 +389,10 @@ async def test_a_gated_repository_says_where_and_how(screen: Any, hub: DemoHub) 
     async with screen("catalog") as at:
         await search(at, "gated", "deck/gated-GGUF")
         await at.sees("gated", f"{hub.url}/deck/gated-GGUF"[:30], "hf auth login")
+        await at.sees("deck/gated-GGUF is gated: its")  # the planner's word on it
+        catalog(at).judge_again()
+        await at.until(lambda: not [w for w in at.app.workers if w.group == "fits"])
+        assert "deck/gated-GGUF is gated: its" in at.text
         await at.press("enter", "d")
         await at.until(lambda: any("gated" in m.text for m in at.app.messages))
 
