@@ -155,7 +155,7 @@ _REMEDIES = (
     ),
     (
         r"within the file bounds|corrupt|incomplete|magic|failed to read|wrong shape|invalid"
-        r"|missing|duplicate",
+        r"|missing|cannot find|duplicate",
         "The file is damaged or no model: delete it and download it again.",
     ),
 )

@@ -128,7 +128,12 @@ async def test_the_memory_budget_caps_what_models_may_take_together(ask: Ask) ->
     fit = await ask("GET", f"{path}/fit?context_length=256")
     assert (fit["verdict"], fit["available_bytes"]) == ("too large", needs - 1)
     assert "memory budget" in fit["reason"]
+    plan = await ask("POST", f"{path}/load/plan", body)
+    assert (plan["verdict"], plan["budget_left_bytes"]) == ("too large", needs - 1)
+    assert plan["refusal"]["code"] == "not_enough_memory"
+    assert plan["origins"]["context_length"] == "request"
     error = (await ask("POST", f"{path}/load", body, status=507))["error"]
+    assert error["remedy"] == plan["refusal"]["remedy"]
     assert error["code"] == "not_enough_memory"
     assert "models may take" in error["message"]
 

@@ -60,6 +60,16 @@ def bad(kind: str, tiny: Path, folder: Path) -> Path:
             patched(tiny, path, b"llama.block_count", 100_000)
         case "wrong shape":
             patched(tiny, path, b"llama.embedding_length", 512)
+        case "offsets beyond the file":
+            name = b"output_norm.weight"
+            at = whole.index(name) + len(name)
+            (dimensions,) = struct.unpack_from("<I", whole, at)
+            data = bytearray(whole)
+            # After the name: the number of dimensions, each of them, the type, the offset.
+            struct.pack_into("<Q", data, at + 4 + 8 * dimensions + 4, 1 << 40)
+            path.write_bytes(data)
+        case "no tokenizer":
+            path.write_bytes(whole.replace(b"tokenizer.ggml.tokens", b"tokenizer.ggml.tokenz", 1))
         case "a folder":
             path.mkdir()
     return path
@@ -68,7 +78,7 @@ def bad(kind: str, tiny: Path, folder: Path) -> Path:
 KINDS = [
     *("missing", "a folder", "empty", "a page of HTML", "bad magic", "unknown version"),
     *("header cut off", "weights cut off", "absurd counts", "unknown architecture"),
-    *("no layers", "too many layers", "wrong shape"),
+    *("no layers", "too many layers", "wrong shape", "offsets beyond the file", "no tokenizer"),
 ]
 
 

@@ -18,7 +18,7 @@ import pytest
 from core.demo.bench import Bench, about, model
 from core.demo.models import expected
 from core.errors import EngineFailed, EngineMissing
-from core.runtime import process
+from core.runtime import patience, process
 from core.runtime.messages import Generate, frame
 from core.runtime.platforms import is_apple_silicon, mlx_remedy, preferred_format
 from core.schema import Format, InstanceState, LoadOptions, Model
@@ -151,6 +151,31 @@ async def test_another_instance_lives_on_beside_a_bad_one(
     with pytest.raises(EngineFailed):
         await bench.engines.ready(failed.id)
     assert await bench.answer(good, "count") == expected("count")
+
+
+@pytest.mark.parametrize("mib", [160, 330])
+async def test_too_little_memory_costs_the_instance_and_is_told(
+    bench: Bench, mlx: Path, monkeypatch: pytest.MonkeyPatch, mib: int
+) -> None:
+    # Where it fails differs: libraries, their threads, the weights. mlx may even wait for ever for
+    # a thread that it did not get.
+    import resource
+
+    monkeypatch.setattr(patience, "STUCK_S", 1.0)
+    monkeypatch.setattr(patience, "LOOK_S", 0.1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    instance = await bench.engines.load(mlx_model(mlx), LoadOptions(context_length=512))
+    started = await bench.until(instance, lambda i: i.pid is not None)
+    assert started.pid is not None
+    resource.prlimit(started.pid, resource.RLIMIT_AS, (mib << 20, hard))
+    with pytest.raises((EngineFailed, EngineMissing)) as caught:
+        await bench.engines.ready(instance.id)
+    assert caught.value.remedy
+    record = bench.engines.instances[instance.id]
+    assert (record.state, record.pid) == (InstanceState.FAILED, None)
+    assert resource.getrlimit(resource.RLIMIT_AS) == (soft, hard)
+    again = await bench.engines.load(mlx_model(mlx), LoadOptions(context_length=512))
+    assert (await bench.engines.ready(again.id)).state is InstanceState.READY
 
 
 CODE = {
