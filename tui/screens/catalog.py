@@ -100,6 +100,7 @@ class Catalog(CatalogVerbs):
     def on_mount(self) -> None:
         """Judge all models again now and then."""
         self.set_interval(FITS_S, self.judge_again)
+        self.dashboard.theme_changed_signal.subscribe(self, lambda _: self.refresh_rows())
 
     def on_resize(self, event: events.Resize) -> None:
         """Where it is wide the detail stands beside the table."""
