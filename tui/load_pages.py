@@ -78,9 +78,7 @@ def history(records: Sequence[LoadRecord], width: int) -> list[str]:
     heads = (
         Column(title="ended"),
         Column(title="model", shrink=True),
-        Column(title="engine"),
         Column(title="ctx", right=True),
-        Column(title="used", right=True),
         Column(title="forecast", right=True),
         Column(title="peak", right=True),
         Column(title="error", right=True),
@@ -88,11 +86,9 @@ def history(records: Sequence[LoadRecord], width: int) -> list[str]:
     )
     cells = [
         (
-            record.at[:16].replace("T", " "),
+            record.at[5:16].replace("T", " "),
             record.unique,
-            record.engine,
             fmt.tokens(record.context_length),
-            fmt.tokens(record.used_tokens),
             fmt.memory(record.forecast.total_bytes),
             fmt.memory(record.peak_bytes),
             fmt.error(record.forecast.total_bytes, record.peak_bytes),

@@ -154,6 +154,11 @@ def test_the_main_job_in_words(core: CoreProcess, modeldeck: Command) -> None:
     assert f"{TINY} downloaded" in pulled
     assert "is downloaded already" in modeldeck("pull", TINY).out
     assert modeldeck("ls", "-d").out.splitlines()[1].endswith("downloaded")
+    plan = modeldeck("load", TINY, "-c", "512", "--idle-ttl", "never", "--dry-run").out
+    assert f"{TINY}: fits, with llama.cpp, at 512 context" in plan
+    assert "context_length 512 (request)" in plan
+    assert "uncorrected: the first of its kind" in plan
+    assert modeldeck("ps").out == ""
     loaded = modeldeck("load", TINY, "-c", "512").out
     assert "forecast   weights" in loaded
     assert "MiB now" in loaded
@@ -161,6 +166,10 @@ def test_the_main_job_in_words(core: CoreProcess, modeldeck: Command) -> None:
     asked = modeldeck("run", TINY, "--temperature", "0", "Please count.")
     assert asked.out == expected("count") + "\n"
     assert "its process is gone" in modeldeck("unload", TINY).out
+    assert TINY in modeldeck("ps", "--history").out
+    again = modeldeck("load", TINY, "-c", "fit", "-n", "--json").json
+    assert (again["origins"]["context_length"], again["verdict"]) == ("model", "fits")
+    assert modeldeck("load", TINY, "-n", "--json").json["origins"]["context_length"] == "last use"
     assert "Deleting gives back" in modeldeck("rm", "--dry-run", TINY).out
     assert "freed" in modeldeck("rm", "--yes", TINY).out
     assert TINY not in modeldeck("ls", "-d").out
