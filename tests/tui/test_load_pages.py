@@ -94,19 +94,9 @@ def test_earlier_loads_are_listed_with_what_they_taught() -> None:
         peak_bytes=6 * GIB,
     )
     first = replace(record, forecast=FORECAST, used_tokens=None)
-    head, line, other = load_pages.history([record, first], 120)
-    assert head.split() == [
-        "ended",
-        "model",
-        "engine",
-        "ctx",
-        "used",
-        "forecast",
-        "peak",
-        "error",
-        "learned",
-    ]
-    assert line.split()[0:2] == ["2026-01-02", "03:04"]
+    head, line, other = load_pages.history([record, first], 80)
+    assert head.split() == ["ended", "model", "ctx", "forecast", "peak", "error", "learned"]
+    assert line.split()[0:3] == ["01-02", "03:04", "a/b:Q4_K_M"]
     assert line.endswith("+64 MiB")
     assert "+0.0 %" in line
     assert other.endswith("—")
