@@ -85,9 +85,14 @@ async def test_a_core_that_was_killed_does_not_stand_in_the_way(paths: Paths) ->
 
 @pytest.mark.parametrize("stage", ["process", "lock"])
 async def test_a_start_that_is_called_off_leaves_no_core(paths: Paths, stage: str) -> None:
+    others = set(psutil.Process().children())
+
+    def started() -> set[psutil.Process]:
+        return set(psutil.Process().children()) - others
+
     starting = asyncio.create_task(daemon.start_background(paths))
-    await asyncio.to_thread(wait_for, psutil.Process().children)
-    (process,) = psutil.Process().children()
+    await asyncio.to_thread(wait_for, started)
+    (process,) = started()
     if stage == "lock":
         await asyncio.to_thread(wait_for, paths.lock_file.exists)
     starting.cancel()
