@@ -138,6 +138,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self._places: dict[str, int] = {}
         self._at = 0
         self._painted: dict[int, _Painted | None] = {}
+        self._scrolled: tuple[Size, Size] | None = None
         self.cursor_key: str | None = None
         """The key of the row under the cursor; None where there are no rows."""
         self.marks: set[str] = set()
@@ -359,6 +360,16 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self._slots = arrange(self._columns, self.scrollable_content_region.width - GUTTER)
         self._painted.clear()
         self.refresh()
+
+    def _scroll_update(self, virtual_size: Size) -> None:
+        """Textual's own, which draws the scrollbar again at every layout of the whole screen.
+
+        Private to Textual 8.2, so a test holds it in place.
+        """
+        sizes = (virtual_size, self.container_size)
+        if sizes != self._scrolled:
+            self._scrolled = sizes
+            super()._scroll_update(virtual_size)
 
     def on_focus(self) -> None:
         """The cursor shows that the keys belong here."""
