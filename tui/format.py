@@ -267,7 +267,8 @@ def error(forecast: float | None, measured: float | None) -> str:
     """How far a forecast is off, against what was measured: `+1.4 %` when it was too high."""
     if not forecast or not measured:
         return UNKNOWN
-    return f"{(forecast - measured) / measured * 100:+.1f} %"
+    off = (forecast - measured) / measured * 100
+    return f"{off:+.{1 if abs(off) < 99.95 else 0}f} %"
 
 
 def count(number: float | None) -> str:

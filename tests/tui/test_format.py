@@ -86,6 +86,7 @@ def test_unknown_numbers_are_never_zero() -> None:
         (fmt.percent(1.0), "100 %"),
         (fmt.percent(0.29), "29 %"),
         (fmt.error(6.9, 6.8), "+1.5 %"),
+        (fmt.error(99.5, 36.05), "+176 %"),
         (fmt.error(6.8, 6.9), "-1.4 %"),
         (fmt.count(999), "999"),
         (fmt.count(1_234_567), "1.2M"),
