@@ -34,7 +34,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     is pressed while a download runs.
     """
     monkeypatch.setattr("textual._wait.process_time", time.thread_time)
-    monkeypatch.setattr("textual._wait.SLEEP_GRANULARITY", 0.005)
+    monkeypatch.setattr("textual._wait.SLEEP_GRANULARITY", 0.01)
 
 
 @pytest.fixture
