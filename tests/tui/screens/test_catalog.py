@@ -189,23 +189,6 @@ async def test_a_verb_on_a_row_that_is_still_asked_about_waits_for_the_answer(
         await at.until(lambda: downloaded(at, "deck/tiny-embed-GGUF:F16"))
 
 
-async def test_a_verb_on_a_row_that_the_hub_will_not_tell_of_says_why(
-    screen: Any, hub: DemoHub
-) -> None:
-    async with screen("catalog") as at:
-        await at.press("slash")
-        await at.write("split")
-        await at.sees("deck/tiny-split-GGUF")
-        hub.online = False
-        await at.until(lambda: catalog(at).table.move_to("hub:deck/tiny-split-GGUF"))
-        await at.press("enter", "d")
-        await at.until(
-            lambda: any(
-                m.severity == "error" and "cannot be reached" in m.text for m in at.app.messages
-            )
-        )
-
-
 async def test_a_download_shows_its_progress_and_is_cancelled(screen: Any, hub: DemoHub) -> None:
     hub.rate_bytes_per_s = SLOW
     async with screen("catalog", size=(160, 40)) as at:

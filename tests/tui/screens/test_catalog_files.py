@@ -131,7 +131,7 @@ async def test_what_cannot_be_checked_says_why(screen: Any, demo_models: Path) -
         mine = next(m for m in at.state.models.values() if m.name == "Mine")
         await go(at, mine.unique)
         await at.press("v")
-        await at.sees("outside the cache: there is no hash")
+        await at.sees("outside the cache")
         await at.press("m")
         await at.sees("Mine is from no repository")
         await at.press("G", "v")
