@@ -70,7 +70,8 @@ def test_resizing_keeps_the_place(terminal: Any) -> None:
     terminal.until("▸ +Devstral")
     for size in ((80, 24), (60, 15), (40, 4), (120, 40)):
         terminal.resize(*size)
-        if size[1] > 5:
+        if size[1] > 5:  # drawn anew, down to the footer
+            terminal.until(lambda s: "1 Catalog" in s.rstrip().splitlines()[-1] and "▸ " in s)
             terminal.until("▸ +Devstral")
         else:
             terminal.until(lambda s: len(s.strip().splitlines()) <= 1)
