@@ -33,7 +33,7 @@ from tui.fleet import Station, Stations
 from tui.format import ASCII, Glyphs
 from tui.help import Help
 from tui.link import Attach, Link, LinkState, LinkStatus
-from tui.painting import Frame
+from tui.painting import Frame, Painted
 from tui.screens.view import View
 from tui.theme import DEFAULT, Themes, fitting
 from tui.widgets import table_commands
@@ -61,7 +61,7 @@ ONE_LINE = 6
 """Rows. Below, only the line on top is shown; the place in the view is kept meanwhile."""
 
 
-class Dashboard(Stations):
+class Dashboard(Painted, Stations):
     """The face of modeldeck."""
 
     CSS = """

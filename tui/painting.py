@@ -2,8 +2,9 @@
 
 Textual 8.2 knows which cells of a widget are to be drawn again, but sends every such line from the
 widget's left edge, once for each run of cells that changed. On a table with eight downloads that is
-ten times what changed. What is overridden here is private to Textual, so a test holds it in place:
-where Textual comes to do this by itself, this module can go.
+ten times what changed. Nor does it draw anything where a terminal was small for a moment and has
+its size again, though it has lost cells. What is overridden here is private to Textual, so tests
+hold it in place: where Textual comes to do this by itself, this module can go.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.control import Control
 from textual._compositor import ChopsUpdate, Compositor
+from textual.app import App
 from textual.screen import Screen
 from textual.scrollbar import ScrollBar
 
@@ -57,3 +59,14 @@ class Frame(Screen[None], inherit_bindings=False):
     def __init__(self) -> None:
         super().__init__(id="_default")
         self._compositor = CellsCompositor()
+
+
+class Painted(App[None]):
+    """An app whose screen is whole after every change of the terminal's size."""
+
+    def _check_resize(self) -> None:
+        event = self._resize_event
+        super()._check_resize()
+        is_told = self._resize_event is None
+        if event is not None and is_told and event.size == self.screen.size:
+            self.screen.refresh()

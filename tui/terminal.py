@@ -4,17 +4,23 @@ Textual 8.2 writes in a thread that dies with the terminal (EIO), and what is wr
 fills a queue that nobody empties: leaving then waits for ever. It reads in a thread that finds the
 end of input again and again, which takes a whole processor. Here what cannot be written is dropped,
 and the loss is told by the signal that a terminal's programs get for it, where no kernel sends it.
+
+It also takes the terminal's size in a signal handler that the next signal interrupts: of two sizes
+in quick succession the older one may be told last, and stays. Here the loop takes it, in order.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
 import threading
 from typing import IO, TYPE_CHECKING, Any
 
+from textual import events
 from textual.drivers.linux_driver import LinuxDriver
+from textual.geometry import Size
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -73,3 +79,9 @@ class TerminalDriver(LinuxDriver):
         """Take the terminal, and watch that it stays."""
         super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual leaves it untyped
         threading.Thread(target=watch, args=(self.fileno,), daemon=True).start()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, self._resized)
+
+    def _resized(self) -> None:
+        if not self._in_band_window_resize:
+            size = Size(*self._get_terminal_size())
+            self._app.post_message(events.Resize(size, size))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
+from textual import events
+from textual._compositor import LayoutUpdate
+from textual.geometry import Size
 from textual.strip import Strip
 
-from tui.painting import CellsCompositor, CellsUpdate, Frame
+from tui.painting import CellsCompositor, CellsUpdate, Frame, Painted
 
 CONSOLE = Console(width=20, force_terminal=True, color_system=None)
 
@@ -40,3 +45,29 @@ def test_a_whole_line_is_whole() -> None:
 
 def test_the_frame_paints_so() -> None:
     assert isinstance(Frame()._compositor, CellsCompositor)
+
+
+class Canvas(Painted):
+    """Keeps what it draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[object] = []
+
+    def get_default_screen(self) -> Any:
+        return Frame()
+
+    def _display(self, screen: Any, renderable: Any) -> None:
+        self.drawn.append(renderable)
+        super()._display(screen, renderable)
+
+
+async def test_a_terminal_that_has_its_size_again_is_drawn_whole() -> None:
+    app = Canvas()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        app.drawn.clear()
+        for size in (Size(40, 4), Size(80, 24)):
+            app.post_message(events.Resize(size, size))
+        while not any(isinstance(update, LayoutUpdate) for update in app.drawn):
+            await pilot.pause(0.01)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import signal
@@ -8,10 +9,25 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from textual import events
 from textual.app import App
 from textual.drivers._writer_thread import MAX_QUEUED_WRITES
+from textual.message import Message
 
 from tui.terminal import TerminalDriver, watch
+
+
+class Sized(App[None]):
+    """Keeps the sizes that it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: asyncio.Queue[tuple[int, ...]] = asyncio.Queue()
+
+    def post_message(self, message: Message) -> bool:
+        if isinstance(message, events.Resize):
+            self.sizes.put_nowait(tuple(message.size))
+        return True
 
 
 @pytest.fixture
@@ -52,3 +68,34 @@ def test_a_terminal_that_goes_away_is_told_like_any_other(hang_ups: list[int]) -
     watching.join()
     os.close(slave)
     assert hang_ups == [signal.SIGHUP]
+
+
+async def test_of_two_sizes_the_newer_one_is_told_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = pty.openpty()
+    sizes = [(80, 24), (60, 15)]
+
+    def size_that_changes_while_it_is_read() -> tuple[int, int]:
+        read = sizes.pop(0)
+        if sizes:
+            os.kill(os.getpid(), signal.SIGWINCH)
+        return read
+
+    with suppress(OSError), os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr("sys.__stderr__", terminal)
+        monkeypatch.setattr("sys.__stdin__", terminal)
+        app = Sized()
+        driver = TerminalDriver(app, size=(80, 24))
+        monkeypatch.setattr(driver, "input_tty", False)
+        driver.start_application_mode()
+        while True:  # what it begins with
+            await asyncio.wait_for(app.sizes.get(), 30)
+            if app.sizes.empty():
+                break
+        monkeypatch.setattr(driver, "_get_terminal_size", size_that_changes_while_it_is_read)
+        os.kill(os.getpid(), signal.SIGWINCH)
+        assert await asyncio.wait_for(app.sizes.get(), 30) == (80, 24)
+        assert await asyncio.wait_for(app.sizes.get(), 30) == (60, 15)
+        driver.disable_input()
+        driver.stop_application_mode()
+        driver.close()
+    os.close(master)

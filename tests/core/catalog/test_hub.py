@@ -176,7 +176,8 @@ async def test_what_is_no_hub_is_said_to_be_none(make: Maker) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         body = b"<html>Hello</html>"
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        writer.write(head + body)
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
