@@ -93,7 +93,13 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def core(home: Path, hub: DemoHub) -> Iterator[CoreProcess]:
+def core(own_core: CoreProcess) -> CoreProcess:
+    """A real core; where a folder's tests share one, a test that ends it asks for `own_core`."""
+    return own_core
+
+
+@pytest.fixture
+def own_core(home: Path, hub: DemoHub) -> Iterator[CoreProcess]:
     """A real core in a process of its own, that knows the demo hub and starts empty."""
     with CoreProcess({**os.environ, "HF_ENDPOINT": hub.url}) as core:
         yield core

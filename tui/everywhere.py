@@ -43,6 +43,13 @@ COMMANDS = (
         footer=False,
     ),
     Command(
+        name="redraw",
+        keys="ctrl+l",
+        label="draw again",
+        help="Draw everything again, where another program wrote over it.",
+        footer=False,
+    ),
+    Command(
         name="suspend",
         action="suspend_process",
         keys="ctrl+z",

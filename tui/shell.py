@@ -8,6 +8,7 @@ screen. A hang-up (SSH gone) leaves a person's core alone.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -111,6 +112,8 @@ def _dashboard(
     stations: Sequence[Station],
 ) -> Dashboard:
     tui = replace(settings.tui, ascii=True) if ascii_only else settings.tui
+    for name in ("COLUMNS", "LINES"):  # of a shell that exported them: how large it was once
+        os.environ.pop(name, None)
     signs = ASCII if tui.ascii else glyphs("utf-8" if tui.ascii is False else sys.stdout.encoding)
     app = Dashboard(
         stations,

@@ -64,8 +64,8 @@ def test_a_good_terminal_gets_all_of_them(terminal: Any) -> None:
     assert "38;2" in codes(terminal.styled())
 
 
-def test_resizing_keeps_the_place(terminal: Any) -> None:
-    open_demo(terminal, (120, 40), "--rate 100")
+def test_resizing_keeps_the_place_whatever_the_shell_exported(terminal: Any) -> None:
+    open_demo(terminal, (120, 40), "--rate 100", COLUMNS="120", LINES="40")
     terminal.press("g", "j", "j", "j")
     terminal.until("▸ +Devstral")
     for size in ((80, 24), (60, 15), (40, 4), (120, 40)):

@@ -11,10 +11,9 @@ import pytest
 from core.client import Client
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
-from core.schema import CacheSelection
 
-REPOSITORIES = ("deck/tiny-GGUF", "deck/padded-GGUF", "deck/corrupt-GGUF")
-"""What tests of the front end download."""
+PATIENCE_S = 30.0
+"""How long a test waits for what has to come."""
 
 
 @pytest.fixture(autouse=True)
@@ -45,21 +44,31 @@ def tidy_core(
     monkeypatch.setenv("MODELDECK_HOME", str(shared_core.home))
     monkeypatch.setenv("HF_HOME", str(shared_core.home.parent / "hf"))
     yield shared_core
-    shared_hub.rate_bytes_per_s = None
-    asyncio.run(_tidied(shared_core))
+    asyncio.run(emptied(shared_core, shared_hub))
 
 
-async def _tidied(core: CoreProcess) -> None:
-    async with Client(socket=core.socket) as client:
+async def emptied(core: CoreProcess, hub: DemoHub) -> None:
+    """Take away what a test left: nothing loaded, no files, no jobs, an honest hub."""
+    hub.online, hub.rate_bytes_per_s, hub.latency_s = True, None, 0.0
+    hub.faults.clear()
+    async with asyncio.timeout(PATIENCE_S), Client(socket=core.socket) as client:
         state = await client.state()
         for instance in state.instances.values():
             await client.unload(instance.id)
         for job in state.downloads.values():
             await client.cancel_download(job.id, discard=True)
             await client.remove_download(job.id)
-        there = {repo.repo for repo in (await client.cache()).repositories} & {*REPOSITORIES}
-        if there:
-            await client.delete_cached(CacheSelection(repositories=tuple(there)), force=True)
+        here = [m.id for m in state.models.values() if m.downloaded and not m.local]
+        if here:
+            await client.delete_cached(here, force=True)
+        for model in state.models.values():
+            if model.custom:
+                await client.delete_model(model.id)
         await client.change_settings(
-            rate_limit_bytes_per_s=None, schedule={}, give_way=False, jobs_at_once=2
+            memory_budget_bytes=None,
+            rate_limit_bytes_per_s=None,
+            schedule={},
+            give_way=False,
+            jobs_at_once=2,
         )
+        await client.until(lambda s: not s.instances and not s.downloads)

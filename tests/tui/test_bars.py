@@ -1,4 +1,4 @@
-"""Bars, sparklines and lines as text, and which cells of a line are drawn again."""
+"""Bars, sparklines and lines as text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tui import format as fmt
 from tui.format import ASCII, UNICODE
 from tui.theme import ink
 from tui.widgets.bars import History, Part, bar, fitted, spark, wrapped
-from tui.widgets.cells import changed
 
 NAMES = ("primary", "secondary", "accent", "success", "warning", "error")
 INKS = ink(dict.fromkeys(NAMES, "ansi_red") | {"foreground": "#ffffff", "background": "#000000"})
@@ -81,26 +80,6 @@ def test_parts_say_less_before_they_give_way() -> None:
     assert fitted(parts, 60).plain == "2 active   ▁▂▃   disk 5 GB free after all of this"
     assert fitted(parts, 40).plain == "2 active   ▁▂▃   disk 5 GB left"
     assert fitted(parts, 30).plain == "2 active   disk 5 GB left"
-
-
-def test_only_runs_that_differ_are_drawn_again() -> None:
-    assert list(changed(Text("same"), Text("same"))) == []
-    old, new = Text("rate 10 MB/s          disk 5 GB"), Text("rate 12 MB/s          disk 4 GB")
-    assert list(changed(old, new)) == [(6, 7), (27, 28)]
-    assert list(changed(Text("a"), Text("a", "bold"))) == [(0, 1)]
-    assert list(changed(Text("abc"), Text("a"))) == [(1, 3)]
-
-
-def test_a_wide_character_is_two_cells() -> None:
-    assert list(changed(Text("猫x"), Text("猫y"))) == [(2, 3)]
-    assert list(changed(Text("x猫"), Text("x犬"))) == [(1, 3)]
-
-
-@given(st.text("ab 猫é", max_size=60), st.text("ab 猫", max_size=60))
-def test_runs_cover_every_cell_that_differs(old: str, new: str) -> None:
-    cells = [x for start, end in changed(Text(old), Text(new)) for x in range(start, end)]
-    assert cells == sorted(set(cells))
-    assert bool(cells) == (old.rstrip(" ") != new.rstrip(" "))
 
 
 def test_long_text_is_wrapped_under_itself() -> None:

@@ -1,73 +1,179 @@
-"""Of a line that changed in part, only that part is sent."""
+"""Of what is drawn, only cells that differ from what the terminal shows are sent."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.color import ColorSystem
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual._compositor import LayoutUpdate
-from textual.geometry import Size
+from textual._compositor import ChopsUpdate, LayoutUpdate
+from textual.app import ComposeResult
+from textual.geometry import Region, Size
 from textual.strip import Strip
+from textual.widgets import Static
 
-from tui.painting import CellsCompositor, CellsUpdate, Frame, Painted
+from tui.painting import Cell, Changes, Frame, Painted, Shown, cells, pieces, runs
 
 CONSOLE = Console(width=20, force_terminal=True, color_system=None)
+COLORS = ColorSystem.STANDARD
+RED, BOLD = Style(color="red"), Style(bold=True)
 
 
-def sent(spans: list[tuple[int, int, int]]) -> str:
-    left, right = Strip([Segment("abcd", Style()), Segment("efgh")]), Strip([Segment("|12|")])
+def strip(*parts: str | tuple[str, Style]) -> Strip:
+    return Strip([Segment(p) if isinstance(p, str) else Segment(*p) for p in parts])
+
+
+def plain(text: str) -> list[Cell]:
+    return cells(strip(text), COLORS)
+
+
+def sent(shown: Shown, y: int, x: int, line: Strip) -> str:
+    return Changes(shown.take([(y, x, line)], COLORS)).render_segments(CONSOLE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("same", "same", []),
+        (
+            "rate 10 MB/s          disk 5 GB",
+            "rate 12 MB/s          disk 4 GB",
+            [(6, 7), (27, 28)],
+        ),
+        ("abcdefgh", "Abcdefgh", [(0, 1)]),
+        ("abcdefgh", "AbcdeFgh", [(0, 6)]),
+        ("猫x", "猫y", [(2, 3)]),
+        ("x猫 a", "x犬 a", [(1, 5)]),
+        ("x猫 a", "xab a", [(1, 5)]),
+        ("e\u0301 a", "e  a", [(0, 4)]),
+    ],
+)
+def test_what_differs_is_found(old: str, new: str, expected: list[tuple[int, int]]) -> None:
+    before, after = plain(old), plain(new)
+    assert list(runs([*before, *[None] * (len(after) - len(before))], after)) == expected
+
+
+@given(st.text("ab 猫é", max_size=60), st.text("ab 猫", max_size=60))
+def test_runs_cover_every_cell_that_differs(old: str, new: str) -> None:
+    after = plain(new)
+    before = [*plain(old), *[None] * len(after)][: len(after)]
+    covered = [x for start, end in runs(before, after) for x in range(start, end)]
+    assert covered == sorted(set(covered))
+    assert {x for x, cell in enumerate(after) if cell != before[x]} <= {*covered}
+
+
+def test_what_is_shown_already_is_not_sent() -> None:
+    shown = Shown()
+    assert sent(shown, 0, 4, strip("abcd")) == "\x1b[1;5Habcd"
+    assert sent(shown, 0, 4, strip("abcd")) == ""
+    assert sent(shown, 0, 4, strip("abxd")) == "\x1b[1;7Hx"
+    assert sent(shown, 1, 4, strip("abxd")) == "\x1b[2;5Habxd"
+
+
+def test_a_colour_is_a_difference_and_is_said_once() -> None:
+    shown = Shown()
+    sent(shown, 0, 0, strip("abcd"))
+    assert sent(shown, 0, 0, strip(("ab", RED), ("cd", BOLD))) == (
+        "\x1b[1;1H\x1b[0;31mab\x1b[0;1mcd\x1b[0m"
+    )
+    assert sent(shown, 0, 0, strip(("a", RED), ("b", RED), ("cd", BOLD))) == ""
+    meta = Style(color="red", meta={"@click": "app.quit"})  # nothing that a terminal hears of
+    assert sent(shown, 0, 0, strip(("ab", meta))) == ""
+
+
+def test_after_all_was_forgotten_or_the_size_changed_all_is_sent() -> None:
+    shown = Shown()
+    shown.fill(Size(4, 1))
+    sent(shown, 0, 0, strip("abcd"))
+    shown.fill(Size(4, 1))
+    assert sent(shown, 0, 0, strip("abcd")) == ""
+    shown.forget()
+    assert sent(shown, 0, 0, strip("abcd")) == "\x1b[1;1Habcd"
+    shown.fill(Size(5, 1))
+    assert sent(shown, 0, 0, strip("abcd")) == "\x1b[1;1Habcd"
+
+
+def test_pieces_lie_where_textual_would_draw_them() -> None:
+    left, right = strip("abcd", "efgh"), strip("|12|")
+    whole = LayoutUpdate([[left, right], [right]], Region(0, 3, 12, 2))
+    assert [(y, x, s.text) for y, x, s in pieces(whole)] == [
+        (3, 0, "abcdefgh"),
+        (3, 8, "|12|"),
+        (4, 0, "|12|"),
+    ]
     chops: list[dict[int, Strip | None]] = [{0: left, 8: right}, {0: None, 8: right}]
-    return CellsUpdate(chops, spans, [[8, 12], [8, 12]]).render_segments(CONSOLE)
-
-
-def test_a_run_is_sent_from_its_first_cell_to_its_last() -> None:
-    assert sent([(0, 3, 5)]) == "\x1b[1;4Hde"
-
-
-def test_runs_of_one_line_are_sent_apart() -> None:
-    assert sent([(0, 0, 1), (0, 6, 8)]) == "\x1b[1;1Ha\x1b[1;7Hgh"
-
-
-def test_a_run_over_two_widgets_is_sent_of_both() -> None:
-    assert sent([(0, 7, 10)]) == "\x1b[1;8Hh\x1b[1;9H|1"
-
-
-def test_what_is_hidden_is_not_sent() -> None:
-    assert sent([(1, 0, 9)]) == "\x1b[2;9H|"
-
-
-def test_a_whole_line_is_whole() -> None:
-    assert sent([(0, 0, 12)]) == "\x1b[1;1Habcdefgh\x1b[1;9H|12|"
-
-
-def test_the_frame_paints_so() -> None:
-    assert isinstance(Frame()._compositor, CellsCompositor)
+    part = ChopsUpdate(chops, [(0, 3, 5), (0, 7, 10), (1, 2, 9)], [[8, 12], [8, 12]])
+    assert [(y, x, s.text) for y, x, s in pieces(part)] == [
+        (0, 3, "de"),
+        (0, 7, "h"),
+        (0, 8, "|1"),
+        (1, 8, "|"),
+    ]
 
 
 class Canvas(Painted):
-    """Keeps what it draws."""
+    """Keeps what it sends."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.drawn: list[object] = []
+        self.sent: list[str] = []
 
     def get_default_screen(self) -> Any:
         return Frame()
 
+    def compose(self) -> ComposeResult:
+        yield Static("a word", id="word")
+        yield Static("another one")
+
     def _display(self, screen: Any, renderable: Any) -> None:
-        self.drawn.append(renderable)
+        keep = self._shown.take
+
+        def take(drawn: Any, colors: ColorSystem) -> Any:
+            runs = keep(drawn, colors)
+            self.sent.append("".join(char for *_, run in runs for char, _ in run))
+            return runs
+
+        self._shown.take = take  # type: ignore[method-assign] # to look on
         super()._display(screen, renderable)
+        self._shown.take = keep  # type: ignore[method-assign]
+
+    async def sends(self, pilot: Any, words: str) -> None:
+        while words not in "".join(self.sent):
+            await pilot.pause(0.01)
 
 
 async def test_a_terminal_that_has_its_size_again_is_drawn_whole() -> None:
     app = Canvas()
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.pause()
-        app.drawn.clear()
+        await app.sends(pilot, "another one")
+        app.sent.clear()
         for size in (Size(40, 4), Size(80, 24)):
             app.post_message(events.Resize(size, size))
-        while not any(isinstance(update, LayoutUpdate) for update in app.drawn):
-            await pilot.pause(0.01)
+        await app.sends(pilot, "another one")
+
+
+async def test_what_was_written_over_is_drawn_again() -> None:
+    app = Canvas()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.sends(pilot, "another one")
+        app.sent.clear()
+        app.action_redraw()
+        await app.sends(pilot, "another one")
+
+
+async def test_a_layout_that_moves_nothing_sends_what_changed() -> None:
+    app = Canvas()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.sends(pilot, "another one")
+        app.sent.clear()
+        app.screen.refresh(layout=True)
+        app.query_one("#word", Static).update("a ward")
+        await app.sends(pilot, "a")
+        await pilot.pause()
+        assert "".join(app.sent) == "a"

@@ -1,8 +1,4 @@
-"""Bars, sparklines, and lines of text that repaint only the cells that changed.
-
-Textual's own bars and sparkline repaint themselves whole, twenty times what changed; these are
-text, drawn by `Lines` or by a cell of a table.
-"""
+"""Bars, sparklines and lines of text, drawn by `Lines` or by a cell of a table."""
 
 from __future__ import annotations
 
@@ -146,7 +142,7 @@ def _fitting(text: str, width: int) -> int:
 
 
 class Lines(Widget):
-    """Some lines of text. `show` repaints the cells that differ from what is shown already."""
+    """Some lines of text. `show` repaints those that differ from what is shown already."""
 
     DEFAULT_CSS = """
     Lines { height: auto; }
@@ -168,9 +164,9 @@ class Lines(Widget):
             self.refresh(layout=True)
             return
         regions = [
-            Region(start, y, end - start, 1)
+            Region(0, y, self.size.width, 1)
             for y, (old, new) in enumerate(zip(before, self._lines, strict=True))
-            for start, end in cells.changed(old, new)
+            if old != new or old.spans != new.spans
         ]
         if regions:
             self.refresh(*regions)

@@ -14,9 +14,6 @@ from textual.strip import Strip
 from tui import format as fmt
 from tui.widgets.columns import Slot
 
-NEAR = 4
-"""Equal cells between two that differ that are sent along: moving the cursor costs as much."""
-
 Cell = str | Text | tuple[Text, ...]
 """What stands in a cell: plain text, cleaned and cut here, or text in colours, already clean; of
 several the first that fits, or the last."""
@@ -49,19 +46,6 @@ def row(parts: Iterable[tuple[Slot, Text]], style: Style) -> Iterator[Segment]:
         x = slot.x + slot.width
 
 
-def runs(old: Cell, new: Cell, slot: Slot) -> Iterator[tuple[int, int]]:
-    """Where a cell is drawn otherwise than before, as start and end in the line."""
-    for start, end in changed(_placed(old, slot), _placed(new, slot)):
-        yield slot.x + start, slot.x + end
-
-
-def _placed(cell: Cell, slot: Slot) -> Text:
-    """What fills the slot."""
-    words = text(cell, slot)
-    space = slot.width - cell_len(words.plain)
-    return Text(" " * space).append_text(words) if slot.column.right and space > 0 else words
-
-
 def segments(words: Text, style: Style) -> Iterator[Segment]:
     """The text in its own colours, over those of the row."""
     base = style + _style(words.style)
@@ -83,33 +67,3 @@ def strip(parts: Sequence[Segment], width: int, style: Style) -> Strip:
 
 def _style(style: str | Style) -> Style:
     return Style.parse(style) if isinstance(style, str) else style
-
-
-def changed(old: Text, new: Text) -> Iterator[tuple[int, int]]:
-    """Runs of cells that differ, as start and end; runs that lie close together are one."""
-    before, after = _drawn(old), _drawn(new)
-    length = max(len(before), len(after))
-    blank: _Cell = (" ", ("",))
-    before += [blank] * (length - len(before))
-    after += [blank] * (length - len(after))
-    differ = [x for x, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
-    while differ:
-        run = next((n for n in range(1, len(differ)) if differ[n] - differ[n - 1] > NEAR), None)
-        yield differ[0], differ[(run or 0) - 1] + 1
-        differ = differ[run:] if run else []
-
-
-_Cell = tuple[str, tuple[Style | str, ...]]
-
-
-def _drawn(text: Text) -> list[_Cell]:
-    """What stands in each cell and how; the halves of a wide character change together."""
-    drawn: list[_Cell] = []
-    for index, char in enumerate(text.plain):
-        own = (span.style for span in text.spans if span.start <= index < span.end)
-        styles = (text.style, *own)
-        width = fmt.columns(char)
-        if width == 0 and drawn:
-            drawn[-1] = (drawn[-1][0] + char, drawn[-1][1])
-        drawn += [(char * (at + 1), styles) for at in range(width)]
-    return drawn

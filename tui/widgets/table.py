@@ -138,7 +138,6 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self._places: dict[str, int] = {}
         self._at = 0
         self._painted: dict[int, _Painted | None] = {}
-        self._scrolled: tuple[Size, Size] | None = None
         self.cursor_key: str | None = None
         """The key of the row under the cursor; None where there are no rows."""
         self.marks: set[str] = set()
@@ -333,22 +332,11 @@ class Table(ScrollView, Generic[T], can_focus=True):
         return _Painted(line, cursor, key in self.marks, cursor and self.has_focus)
 
     def _refresh_changes(self, y: int) -> None:
-        """Have those cells of a line drawn again that are no more what was drawn."""
+        """Have a line drawn again that is no more what was drawn."""
         if not self._head <= y < self.size.height or y not in self._painted:
-            return  # it has yet to be drawn for the first time, and will be whole
-        before, now = self._painted[y], self._now(y)
-        if before == now:
-            return
-        if before is None or now is None or _whole(before) != _whole(now):
+            return  # it has yet to be drawn for the first time
+        if self._painted[y] != self._now(y):
             self.refresh(Region(0, y, self.size.width, 1))
-            return
-        for slot in self._slots:
-            old, new = (at.line.cells.get(slot.column.key, "") for at in (before, now))
-            if old != new:
-                for start, end in cells.runs(old, new, slot):
-                    self.refresh(
-                        Region(GUTTER + start, y, min(end, slot.x + slot.width) - start, 1)
-                    )
 
     def on_resize(self) -> None:
         """Choose the columns anew, and keep the cursor in sight."""
@@ -360,16 +348,6 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self._slots = arrange(self._columns, self.scrollable_content_region.width - GUTTER)
         self._painted.clear()
         self.refresh()
-
-    def _scroll_update(self, virtual_size: Size) -> None:
-        """Textual's own, which draws the scrollbar again at every layout of the whole screen.
-
-        Private to Textual 8.2, so a test holds it in place.
-        """
-        sizes = (virtual_size, self.container_size)
-        if sizes != self._scrolled:
-            self._scrolled = sizes
-            super()._scroll_update(virtual_size)
 
     def on_focus(self) -> None:
         """The cursor shows that the keys belong here."""
@@ -424,8 +402,3 @@ class Table(ScrollView, Generic[T], can_focus=True):
         sign = self._glyphs.rule
         text = f"{sign * GUTTER} {fmt.cut(text, width - 2 * GUTTER - 2)} "
         return cells.strip([Segment(text + sign * (width - cell_len(text)), style)], width, style)
-
-
-def _whole(painted: _Painted) -> tuple[object, ...]:
-    """What concerns the whole line, not a cell of it."""
-    return painted.line.rule, painted.line.dim, painted.cursor, painted.marked, painted.focus

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
@@ -19,13 +17,12 @@ from core.client import Client
 from core.config import Tui
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
-from core.demo.repository import DemoRepo
 from core.state import State
+from tests.tui.conftest import PATIENCE_S, emptied
 from tui import theme
 from tui.app import Dashboard
 from tui.format import UNICODE, Glyphs
 
-PATIENCE_S = 30.0
 CHARS = {"space": " ", "slash": "/", "question_mark": "?"}
 """Characters of keys that tests name in full."""
 
@@ -83,52 +80,17 @@ class Screen:
 Open = Callable[..., AbstractAsyncContextManager[Screen]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A core and the hub that it knows."""
-
-    core: CoreProcess
-    hub: DemoHub
-
-    async def empty(self) -> None:
-        """Take away what a test left: nothing loaded, no files, no jobs, an honest hub."""
-        self.hub.online, self.hub.rate_bytes_per_s, self.hub.latency_s = True, None, 0.0
-        self.hub.faults.clear()
-        async with asyncio.timeout(PATIENCE_S), Client(socket=self.core.socket) as client:
-            state = await client.state()
-            for instance in state.instances.values():
-                await client.unload(instance.id)
-            for job in state.downloads.values():
-                await client.cancel_download(job.id, discard=True)
-                await client.remove_download(job.id)
-            here = [m.id for m in state.models.values() if m.downloaded and not m.local]
-            if here:
-                await client.delete_cached(here, force=True)
-            for model in state.models.values():
-                if model.custom:
-                    await client.delete_model(model.id)
-            await client.change_settings(
-                memory_budget_bytes=None, rate_limit_bytes_per_s=None, schedule={}, jobs_at_once=2
-            )
-            await client.until(lambda s: not s.instances and not s.downloads)
+@pytest.fixture
+def hub(shared_hub: DemoHub) -> DemoHub:
+    """The hub that the core knows."""
+    return shared_hub
 
 
-@pytest.fixture(scope="module")
-def stage(demo_repositories: tuple[DemoRepo, ...]) -> Iterator[Stage]:
-    """A core for all tests of a module that do not end it; `empty` makes it as new."""
-    with (
-        tempfile.TemporaryDirectory(prefix="md-") as folder,
-        DemoHub.in_thread(demo_repositories) as hub,
-        CoreProcess(
-            {
-                **os.environ,
-                "MODELDECK_HOME": f"{folder}/home",
-                "HF_HOME": f"{folder}/hf",
-                "HF_ENDPOINT": hub.url,
-            }
-        ) as core,
-    ):
-        yield Stage(core=core, hub=hub)
+@pytest.fixture
+async def core(shared_core: CoreProcess, shared_hub: DemoHub) -> AsyncIterator[CoreProcess]:
+    """One core for all tests of a module: each finds it as the first one did."""
+    yield shared_core
+    await emptied(shared_core, shared_hub)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,6 @@ from rich.cells import cell_len
 
 from core.client import Client
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.schema import LoadOptions, Model, ModelSeed, SearchHit
 from tui.format import ASCII
 from tui.screens.catalog import Catalog
@@ -23,27 +22,6 @@ PADDED = "deck/padded-GGUF:F16"
 
 SLOW = 50_000
 """Bytes a second on each connection: the padded model takes long enough to be seen."""
-
-
-@pytest.fixture(scope="module")
-def core(stage: Any) -> CoreProcess:
-    """One core for all of these tests."""
-    core: CoreProcess = stage.core
-    return core
-
-
-@pytest.fixture
-def hub(stage: Any) -> DemoHub:
-    """Its hub."""
-    hub: DemoHub = stage.hub
-    return hub
-
-
-@pytest.fixture(autouse=True)
-async def as_new(stage: Any) -> AsyncIterator[None]:
-    """Each test finds it as the first one did."""
-    yield
-    await stage.empty()
 
 
 def fetched(*names: str) -> Callable[[Client], Awaitable[object]]:

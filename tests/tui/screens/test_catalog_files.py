@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import pytest
 
 from core.client import Client
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.schema import ModelSeed, Verification
 from tui.format import ASCII, UNICODE
 from tui.screens.catalog import Catalog
@@ -19,27 +18,6 @@ from tui.screens.catalog_checks import line
 
 TINY = "deck/tiny-GGUF:Q8_0"
 F16 = "deck/tiny-GGUF:F16"
-
-
-@pytest.fixture(scope="module")
-def core(stage: Any) -> CoreProcess:
-    """One core for all of these tests."""
-    core: CoreProcess = stage.core
-    return core
-
-
-@pytest.fixture
-def hub(stage: Any) -> DemoHub:
-    """Its hub."""
-    hub: DemoHub = stage.hub
-    return hub
-
-
-@pytest.fixture(autouse=True)
-async def as_new(stage: Any) -> AsyncIterator[None]:
-    """Each test finds it as the first one did."""
-    yield
-    await stage.empty()
 
 
 async def fetched(client: Client) -> None:

@@ -25,10 +25,9 @@ ROOM = 1 << 16
 
 
 @pytest.fixture(scope="module")
-def core(stage: Any) -> CoreProcess:
-    """One core for all of these tests."""
-    core: CoreProcess = stage.core
-    return core
+def core(shared_core: CoreProcess) -> CoreProcess:
+    """One core for all of these tests, with what the ones before left in it."""
+    return shared_core
 
 
 async def fetched(client: Client, *names: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from core.client import Client
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
@@ -11,6 +13,12 @@ from core.demo.process import CoreProcess
 PADDED = "deck/padded-GGUF:F16"
 SLOW = 100_000
 """Bytes a second of each connection: the download does not end in the meantime."""
+
+
+@pytest.fixture
+def core(own_core: CoreProcess) -> CoreProcess:
+    """Its own, since it is killed."""
+    return own_core
 
 
 async def begin(client: Client) -> None:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.client import Client
-from core.demo.process import CoreProcess
 from core.schema import Model, ModelSeed, RepoFile, Repository, Variant
 from tui.screens.catalog import Catalog
 from tui.screens.custom import CustomForm, judge_repository, look_at_path, split_name
-
-
-@pytest.fixture(scope="module")
-def core(stage: Any) -> CoreProcess:
-    """One core for all of these tests."""
-    core: CoreProcess = stage.core
-    return core
-
-
-@pytest.fixture(autouse=True)
-async def as_new(stage: Any) -> AsyncIterator[None]:
-    """Each test finds it as the first one did."""
-    yield
-    await stage.empty()
 
 
 def custom(at: Any, name: str) -> Model | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from core.client import Client
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.schema import Download, DownloadState
 from tui.format import ASCII
 from tui.screens.downloads_rows import Row
@@ -22,27 +20,6 @@ CORRUPT = "deck/corrupt-GGUF:Q8_0"
 
 SLOW = 100_000
 """Bytes a second of each connection: however many there are, no download ends in the meantime."""
-
-
-@pytest.fixture
-def core(stage: Any) -> CoreProcess:
-    """One core for all."""
-    core: CoreProcess = stage.core
-    return core
-
-
-@pytest.fixture
-def hub(stage: Any) -> DemoHub:
-    """The hub that it knows."""
-    hub: DemoHub = stage.hub
-    return hub
-
-
-@pytest.fixture(autouse=True)
-async def as_new(stage: Any) -> AsyncIterator[None]:
-    """Nothing is left of the test before."""
-    yield
-    await stage.empty()
 
 
 async def fetch(client: Client, *names: str) -> None:

@@ -38,10 +38,9 @@ BROKEN = "deck/broken-GGUF:Q8_0"
 
 
 @pytest.fixture(scope="module")
-def core(stage: Any) -> CoreProcess:
-    """One core for all of these tests."""
-    core: CoreProcess = stage.core
-    return core
+def core(shared_core: CoreProcess) -> CoreProcess:
+    """One core for all of these tests, with what the ones before left in it."""
+    return shared_core
 
 
 async def failed(client: Client) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from core.client import Client
 from core.demo.process import CoreProcess
 from core.schema import LoadOptions
@@ -15,6 +17,12 @@ from tui.widgets.turns import Answer
 TINY = "deck/tiny-GGUF:Q8_0"
 ROOM = 1 << 16
 """Tokens of context: an answer that never ends by itself has room for as long as a test looks."""
+
+
+@pytest.fixture
+def core(own_core: CoreProcess) -> CoreProcess:
+    """Its own, since it is killed."""
+    return own_core
 
 
 async def loaded(client: Client) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from core.client import Client
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
 from core.errors import DeckError
 from core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
@@ -22,27 +20,6 @@ OTHER = "deck/tiny-GGUF:F16"
 BROKEN = "deck/broken-GGUF"
 
 OPTIONS = LoadOptions(context_length=512, flash_attention=True, threads=1)
-
-
-@pytest.fixture
-def core(stage: Any) -> CoreProcess:
-    """One core for all."""
-    core: CoreProcess = stage.core
-    return core
-
-
-@pytest.fixture
-def hub(stage: Any) -> DemoHub:
-    """The hub that it knows."""
-    hub: DemoHub = stage.hub
-    return hub
-
-
-@pytest.fixture(autouse=True)
-async def as_new(stage: Any) -> AsyncIterator[None]:
-    """Nothing is left of the test before."""
-    yield
-    await stage.empty()
 
 
 async def load(client: Client, *names: str) -> None:

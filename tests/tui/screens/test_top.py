@@ -34,7 +34,7 @@ def footer(text: str) -> str:
     return text.splitlines()[-1]
 
 
-def test_without_a_terminal_it_is_shown_once(core: CoreProcess) -> None:
+def test_without_a_terminal_it_is_shown_once(own_core: CoreProcess) -> None:
     shown = CliRunner().invoke(main, ["top"])
     assert shown.exit_code == 0
     assert "memory" in shown.output

@@ -11,10 +11,9 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
-from textual.widgets import Static
 
 from tui.format import ASCII, UNICODE, Glyphs
-from tui.widgets.table import GUTTER, Column, Line, Table
+from tui.widgets.table import Column, Line, Table
 
 COLUMNS = (
     Column("sign", "", 1),
@@ -231,7 +230,7 @@ async def test_the_wheel_scrolls_and_the_next_key_brings_the_cursor_back() -> No
         assert any("row 00001" in line for line in app.lines)
 
 
-async def test_only_cells_that_changed_are_drawn_again() -> None:
+async def test_only_lines_that_changed_are_drawn_again() -> None:
     async with stage(names(5)) as (app, pilot):
         app.table.regions.clear()
         app.show(*names(5))
@@ -239,9 +238,7 @@ async def test_only_cells_that_changed_are_drawn_again() -> None:
         app.table.sizes["row 00003"] = "2"
         app.show(*names(5))
         (region,) = app.table.regions
-        size = next(slot for slot in app.table._slots if slot.column.key == "size")
-        end = GUTTER + size.x + size.width  # the figure stands at the right, and is one cell wide
-        assert (region.y, region.right, region.width, region.height) == (4, end, 1, 1)
+        assert (region.y, region.height) == (4, 1)
         await pilot.pause()
         assert app.lines[4].rstrip().endswith(" 2")
         app.table.regions.clear()
@@ -340,33 +337,3 @@ async def test_the_last_column_is_whole_beside_the_scroll_bar() -> None:
             assert app.table.show_vertical_scrollbar == (count > 12)
             lines = [strip.text for strip in app.screen._compositor.render_strips()]
             assert sum("12345678" in line for line in lines) == min(count, 11)
-
-
-class Above(Stage):
-    """A table over words that need one line or two."""
-
-    CSS = "Table { height: 6; }"
-
-    def compose(self) -> ComposeResult:
-        yield self.table
-        yield Static()
-
-
-async def test_a_layout_of_what_is_beside_does_not_draw_the_scrollbar_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    app = Above(UNICODE, "")
-    async with app.run_test(size=(60, 10)) as pilot:
-        app.show(*names(50))
-        for words in ("one", "one\ntwo", "one"):  # until the bar has its place, and its style
-            app.query_one(Static).update(words)
-            await pilot.pause()
-        drawn: list[object] = []
-        bar = app.table.vertical_scrollbar
-        monkeypatch.setattr(bar, "refresh", lambda *_, **__: drawn.append(bar))
-        app.query_one(Static).update("one\ntwo")
-        await pilot.pause()
-        assert drawn == []
-        app.show(*names(60))
-        await pilot.pause()
-        assert drawn
