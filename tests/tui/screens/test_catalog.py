@@ -19,6 +19,7 @@ from tui.screens.catalog_rows import Show, Sort
 TINY = "deck/tiny-GGUF:Q8_0"
 F16 = "deck/tiny-GGUF:F16"
 PADDED = "deck/padded-GGUF:F16"
+SPLIT = "deck/tiny-split-GGUF:F16"
 
 SLOW = 50_000
 """Bytes a second on each connection: the padded model takes long enough to be seen."""
@@ -165,6 +166,21 @@ async def test_a_verb_on_a_row_that_is_still_asked_about_waits_for_the_answer(
         await at.press(*keys.split())
         hub.latency_s = 0
         await at.until(lambda: downloaded(at, "deck/tiny-embed-GGUF:F16"))
+
+
+async def test_a_verb_on_a_row_that_the_hub_will_not_tell_of_says_why(
+    screen: Any, hub: DemoHub
+) -> None:
+    hub.faults.status(503, times=1000, path="/api/models/deck/tiny-split-GGUF")
+    async with screen("catalog") as at:
+        await search(at, "split", "deck/tiny-split-GGUF")
+        await at.press("d")
+        await at.until(
+            lambda: any(m.severity == "error" and "503" in m.text for m in at.app.messages)
+        )
+        hub.faults.clear()
+        await at.press("d")
+        await at.until(lambda: model(at, SPLIT) is not None)
 
 
 async def test_a_download_shows_its_progress_and_is_cancelled(screen: Any, hub: DemoHub) -> None:
