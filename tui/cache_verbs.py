@@ -10,10 +10,9 @@ from core.client import Client
 from core.errors import Cancelled, Corrupt, InvalidRequest, from_info
 from core.schema import CacheListing, CacheSelection, Verification
 from tui import format as fmt
-from tui import pages
 from tui.format import Column
 from tui.output import Output
-from tui.verbs import FRAMES_HZ, PATIENCE_S
+from tui.verbs import FRAMES_HZ, PATIENCE_S, carry_out
 
 ENDED = ("completed", "failed", "canceled")
 
@@ -147,27 +146,12 @@ async def rm(
 async def _delete(
     client: Client, out: Output, what: CacheSelection, *, yes: bool, force: bool, dry_run: bool
 ) -> None:
-    """Plan, show, ask, execute, receipt."""
     plan = await client.plan_deletion(what)
-    if dry_run or not plan.delete:
-        out.record(plan)
     if not plan.delete:
+        out.record(plan)
         out.note("There is nothing to delete.")
         return
-    for text in pages.plan(plan):
-        out.line(text)
-    if dry_run:
-        return
-    if not yes and not out.confirm("Delete?"):
-        raise Cancelled("Nothing was deleted.")
-    receipt = await client.delete_cached(what, force=force)
-    out.record(receipt)
-    first, *rest = pages.deleted(receipt)
-    out.done(first)
-    for text in rest:
-        out.line(text)
-    if receipt.undo is not None:
-        out.note("`modeldeck undo` takes it back.")
+    await carry_out(client, out, plan, what, yes=yes, force=force, dry_run=dry_run)
 
 
 async def undo(client: Client, out: Output, key: str | None, *, listed: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +10,7 @@ import click
 from tui.verb import Verb, with_client
 
 if TYPE_CHECKING:
-    from core.schema import LoadOptions, Lora
+    from core.schema import LoadOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,23 +83,12 @@ def load_options(command: F) -> F:
 def options_of(given: dict[str, Any]) -> LoadOptions:
     """The load options among a command's. What they may hold is the core's to check."""
     from core.schema import LoadOptions
+    from tui.load_line import lora
 
-    loras = tuple(_lora(text) for text in given.pop("loras", ()))
+    loras = tuple(lora(text) for text in given.pop("loras", ()))
     if given.get("context_length") == Context.FIT:
         given = {**given, "context_length": None, "context_fit": True}
     return LoadOptions(**given, loras=loras or None)
-
-
-def _lora(text: str) -> Lora:
-    """An adapter as it is written: a path, and perhaps how strongly it counts."""
-    from pathlib import Path
-
-    from core.schema import Lora
-
-    path, _, scale = text.rpartition(":")
-    if path and re.fullmatch(r"-?\d+(\.\d+)?", scale):
-        return Lora(path=str(Path(path).absolute()), scale=float(scale))
-    return Lora(path=str(Path(text).absolute()))
 
 
 @click.command(

@@ -21,7 +21,9 @@ from core.errors import (
     from_info,
 )
 from core.schema import (
+    CacheSelection,
     Chunk,
+    DeletionPlan,
     Download,
     GenerateRequest,
     Instance,
@@ -222,6 +224,20 @@ async def rm(
         raise NotDownloaded(
             f"There are no files of {' or '.join(refs)} to delete.", "See `modeldeck ls -d`."
         )
+    await carry_out(client, out, plan, refs, yes=yes, force=force, dry_run=dry_run)
+
+
+async def carry_out(
+    client: Client,
+    out: Output,
+    plan: DeletionPlan,
+    what: CacheSelection | Sequence[str],
+    *,
+    yes: bool,
+    force: bool,
+    dry_run: bool,
+) -> None:
+    """Show the plan of a deletion, ask, execute it and show the receipt."""
     if dry_run:
         out.record(plan)
     for text in pages.plan(plan):
@@ -230,12 +246,14 @@ async def rm(
         return
     if not yes and not out.confirm("Delete?"):
         raise Cancelled("Nothing was deleted.")
-    receipt = await client.delete_cached(refs, force=force)
+    receipt = await client.delete_cached(what, force=force)
     out.record(receipt)
     first, *rest = pages.deleted(receipt)
     out.done(first)
     for text in rest:
         out.line(text)
+    if receipt.undo is not None:
+        out.note("`modeldeck undo` takes it back.")
 
 
 # Instances

@@ -1,4 +1,4 @@
-"""The native API under `/deck`: what the service can do, one route per verb, and the feed.
+"""The native API under `/deck`: what the service can do, one route per verb.
 
 `{model}` takes an id, a unique name or an unambiguous short name, percent-encoded. Actions that
 take long answer when they are accepted; how they go on is seen in the state.
@@ -6,9 +6,6 @@ take long answer when they are accepted; how they go on is seen in the state.
 
 from __future__ import annotations
 
-import asyncio
-import math
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,9 +28,9 @@ from core.api.bodies import (
     StateDocument,
     Stopping,
 )
-from core.api.frames import Message
+from core.api.feed import feed
 from core.api.router import Query, Route
-from core.api.wire import Kept, Request, Response, WebSocket, json_response
+from core.api.wire import Kept, Request, Response, json_response
 from core.config import ContextLength
 from core.errors import InvalidRequest
 from core.schema import (
@@ -53,16 +50,11 @@ from core.schema import (
     UnloadReceipt,
     Verification,
 )
-from core.state import Event, State, frame_from_item, state_to_wire
+from core.state import state_to_wire
 
 if TYPE_CHECKING:
     from core.deck import Deck
-    from core.throttle import Listener
 
-LOOK_S = 5.0
-"""Between looks whether pings are wanted now."""
-FASTEST_HZ = 60.0
-"""Frames a second that a subscriber may ask for; no screen draws faster."""
 LONGEST_LIST = 5000
 """Log lines or audit entries in one answer: all that the log keeps."""
 MOST_HITS = 100
@@ -70,7 +62,7 @@ MOST_HITS = 100
 LONGEST_QUERY = 200
 """Characters of a search; longer ones find nothing."""
 
-# State and feed
+# State
 
 _state_json = Kept(lambda state: msgspec.json.encode(state_to_wire(state)))
 
@@ -78,73 +70,6 @@ _state_json = Kept(lambda state: msgspec.json.encode(state_to_wire(state)))
 async def get_state(deck: Deck, request: Request) -> Response:
     """Everything, with memory no older than a second; encoded once per change."""
     return Response(body=_state_json.of(await deck.refresh()), kept=True)
-
-
-class Frames:
-    """Messages of the feed, each encoded, framed and deflated once, however many follow."""
-
-    LIMIT = 64
-    """Events kept: subscribers that keep up are never further apart."""
-
-    def __init__(self) -> None:
-        self._state = Kept(lambda state: Message(frame_from_item(state)))
-        self._events: OrderedDict[int, tuple[Event, Message]] = OrderedDict()
-
-    def of(self, item: State | Event) -> Message:
-        """The message that tells of this item."""
-        if isinstance(item, State):
-            return self._state.of(item)
-        kept = self._events.get(id(item))
-        if kept is None:
-            # The item is kept as well, so that no other one can get its id meanwhile.
-            kept = self._events[id(item)] = item, Message(frame_from_item(item))
-            if len(self._events) > self.LIMIT:
-                self._events.popitem(last=False)
-        return kept[1]
-
-
-_frames = Frames()
-
-
-async def feed(deck: Deck, request: Request, socket: WebSocket) -> None:
-    """A State first, then events as they happen; with `max_hz` only the newest of each."""
-    max_hz = _hertz(request.query.get("max_hz"))
-    await socket.accept()
-    with (
-        deck.feed.subscribe(
-            max_hz, take_now=lambda event: socket.post(_frames.of(event))
-        ) as subscription,
-        deck.listening() as listener,
-    ):
-        pings = asyncio.create_task(_ping(deck, socket, listener))
-        try:
-            async for batch in subscription.batches():
-                for item in batch:
-                    await socket.send(_frames.of(item))
-        finally:
-            pings.cancel()
-
-
-async def _ping(deck: Deck, socket: WebSocket, listener: Listener) -> None:
-    """Measure the line to a front end while downloads are to give way to it."""
-    while True:
-        every_s = deck.ping_s
-        if every_s is not None and not listener.waits:
-            listener.asked()
-            socket.ping(listener.answered)
-        await asyncio.sleep(every_s or LOOK_S)
-
-
-def _hertz(text: str | None) -> float | None:
-    if not text:
-        return None
-    try:
-        hertz = float(text)
-    except ValueError:
-        hertz = math.nan
-    if not 0 < hertz <= FASTEST_HZ:
-        raise InvalidRequest(f"max_hz is not a number above 0 and up to {FASTEST_HZ:g}.")
-    return hertz
 
 
 # Catalog

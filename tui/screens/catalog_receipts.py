@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from core.errors import Conflict, DeckError, InvalidRequest, NotDownloaded, NotFound
+from core.errors import Conflict, DeckError, NotDownloaded, NotFound
 from core.schema import (
     CacheSelection,
     DeletionPlan,
@@ -26,10 +24,6 @@ from tui.screens.catalog_rows import busy, running_job
 
 if TYPE_CHECKING:
     from core.client import Client
-
-SHOW_PLAN = "?"
-"""At the end of the options: show what the load would do before it is done."""
-OPTIONS = tuple(field.name for field in fields(LoadOptions))
 
 
 async def download(client: Client, choice: Choice, _: State) -> str:
@@ -89,39 +83,6 @@ def plan_lines(plan: DeletionPlan, names: Sequence[str]) -> list[str]:
         *against,
         *pages.plan(replace(plan, blocked=())),
     ]
-
-
-def options_text(options: LoadOptions) -> str:
-    """Options as a line that `parse_options` reads back."""
-    given = ((name, getattr(options, name)) for name in OPTIONS)
-    return " ".join(
-        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in given
-        if value is not None
-    )
-
-
-def options_hint(context: int) -> str:
-    """What may be written there."""
-    return (
-        f"such as context_length={context or 8192} mmap=false; empty for those of the last time;"
-        f" {SHOW_PLAN} at the end shows what it would do."
-        f" There are {', '.join(OPTIONS)}."
-    )
-
-
-def parse_options(text: str) -> LoadOptions:
-    """The options of a line such as `context_length=8192 mmap=false`. Raises InvalidRequest."""
-    given: dict[str, Any] = {}
-    for word in text.split():
-        name, equals, value = word.partition("=")
-        if not equals or name not in OPTIONS:
-            raise InvalidRequest(f"{word} is no option.", f"Options: {', '.join(OPTIONS)}.")
-        given[name] = {"true": True, "false": False}.get(value.lower(), value)
-    try:
-        return msgspec.convert(given, LoadOptions, strict=False)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"{error}.", "Write them as name=value.") from error
 
 
 def not_here(choice: Choice) -> DeckError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from core.errors import DeckError, NotEnoughMemory
 from core.schema import LoadOptions, Model, SearchHit
 from core.state import State
-from tui import load_pages, pages
+from tui import load_line, load_pages, pages
 from tui.screens import catalog_receipts as receipts
 from tui.screens.card import CardPage
 from tui.screens.catalog_asking import CatalogAsking
@@ -189,12 +189,12 @@ class CatalogVerbs(CatalogAsking):
         if not found:
             return
         choice = found[0]
-        text = receipts.options_text(LoadOptions(context_length=self.chosen_context))
-        label, hint = f"Load {choice.unique} with", receipts.options_hint(self.context)
+        text = load_line.written(LoadOptions(context_length=self.chosen_context))
+        label, hint = f"Load {choice.unique} with", load_line.hint(self.context)
         while (answer := await self.ask(label, text, hint)) is not None:
-            wants_plan = answer.rstrip().endswith(receipts.SHOW_PLAN)
+            wants_plan = answer.rstrip().endswith(load_line.SHOW_PLAN)
             try:
-                options = receipts.parse_options(answer.rstrip().rstrip(receipts.SHOW_PLAN))
+                options = load_line.parse(answer.rstrip().rstrip(load_line.SHOW_PLAN))
             except DeckError as error:
                 label, hint, text = str(error), "", answer
                 continue

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from core.api.bodies import LoadBody
-from core.api.native import Frames
+from core.api.feed import Frames
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.schema import Disk, Host, LoadOptions, LoadWish

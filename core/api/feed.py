@@ -1,0 +1,89 @@
+"""The feed under `/deck/feed`: the State, then events as they happen, over a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from core.api.frames import Message
+from core.api.wire import Kept, Request, WebSocket
+from core.errors import InvalidRequest
+from core.state import Event, State, frame_from_item
+
+if TYPE_CHECKING:
+    from core.deck import Deck
+    from core.throttle import Listener
+
+LOOK_S = 5.0
+"""Between looks whether pings are wanted now."""
+FASTEST_HZ = 60.0
+"""Frames a second that a subscriber may ask for; no screen draws faster."""
+
+
+class Frames:
+    """Messages of the feed, each encoded, framed and deflated once, however many follow."""
+
+    LIMIT = 64
+    """Events kept: subscribers that keep up are never further apart."""
+
+    def __init__(self) -> None:
+        self._state = Kept(lambda state: Message(frame_from_item(state)))
+        self._events: OrderedDict[int, tuple[Event, Message]] = OrderedDict()
+
+    def of(self, item: State | Event) -> Message:
+        """The message that tells of this item."""
+        if isinstance(item, State):
+            return self._state.of(item)
+        kept = self._events.get(id(item))
+        if kept is None:
+            # The item is kept as well, so that no other one can get its id meanwhile.
+            kept = self._events[id(item)] = item, Message(frame_from_item(item))
+            if len(self._events) > self.LIMIT:
+                self._events.popitem(last=False)
+        return kept[1]
+
+
+_frames = Frames()
+
+
+async def feed(deck: Deck, request: Request, socket: WebSocket) -> None:
+    """A State first, then events as they happen; with `max_hz` only the newest of each."""
+    max_hz = _hertz(request.query.get("max_hz"))
+    await socket.accept()
+    with (
+        deck.feed.subscribe(
+            max_hz, take_now=lambda event: socket.post(_frames.of(event))
+        ) as subscription,
+        deck.listening() as listener,
+    ):
+        pings = asyncio.create_task(_ping(deck, socket, listener))
+        try:
+            async for batch in subscription.batches():
+                for item in batch:
+                    await socket.send(_frames.of(item))
+        finally:
+            pings.cancel()
+
+
+async def _ping(deck: Deck, socket: WebSocket, listener: Listener) -> None:
+    """Measure the line to a front end while downloads are to give way to it."""
+    while True:
+        every_s = deck.ping_s
+        if every_s is not None and not listener.waits:
+            listener.asked()
+            socket.ping(listener.answered)
+        await asyncio.sleep(every_s or LOOK_S)
+
+
+def _hertz(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        hertz = float(text)
+    except ValueError:
+        hertz = math.nan
+    if not 0 < hertz <= FASTEST_HZ:
+        raise InvalidRequest(f"max_hz is not a number above 0 and up to {FASTEST_HZ:g}.")
+    return hertz
