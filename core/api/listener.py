@@ -203,7 +203,7 @@ def _bind(wanted: int | None) -> socket.socket:
     """A socket bound to the wanted port, or to the first of the documented ones that can be had."""
     refusals: list[str] = []
     for port in DOCUMENTED_PORTS if wanted is None else (wanted,):
-        candidate = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        candidate = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             # Without it a port stays taken for a minute after a core that had clients has ended.
             candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

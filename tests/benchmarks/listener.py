@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ LIST_BYTES = 20_000
 FRAME_BYTES = 900
 CHANGES_PER_S = 10
 CONNECTIONS = (16, 64)
+SETTLE_S = 1.0
 
 # What is served
 
@@ -202,6 +204,7 @@ def server(name: str, *, changing: bool) -> Iterator[tuple[psutil.Process, int]]
             "MODELDECK_HOME": folder,
             "HF_HOME": f"{folder}/hf",
             "HF_ENDPOINT": "http://127.0.0.1:9",
+            "MODELDECK_RUNTIME_CALIBRATE": "false",  # once on each machine, and is over by then
         }
         words = ["--serve", name, *(["--changing"] if changing else [])]
         process = subprocess.Popen(
@@ -210,10 +213,31 @@ def server(name: str, *, changing: bool) -> Iterator[tuple[psutil.Process, int]]
         )  # fmt: skip
         try:
             assert process.stdout is not None
-            yield psutil.Process(process.pid), int(process.stdout.readline())
+            port = int(process.stdout.readline())
+            _settle(psutil.Process(process.pid))
+            yield psutil.Process(process.pid), port
         finally:
             process.kill()
             process.wait()
+
+
+def _settle(process: psutil.Process) -> None:
+    """Wait until what a server does once when it starts is done: a core looks for its engines."""
+    used = _used(process)
+    while True:
+        time.sleep(SETTLE_S)
+        before, used = used, _used(process)
+        if used - before < SETTLE_S / 20:
+            return
+
+
+def _used(process: psutil.Process) -> float:
+    """Seconds of processor time, with the children that live."""
+    used = 0.0
+    for each in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used += sum(each.cpu_times()[:2])
+    return used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,16 @@ async def test_both_addresses_answer_and_tell_who_asked(serve: Serve) -> None:
     assert msgspec.json.decode(unix.body) == f"unix uid={os.getuid()} pid={os.getpid()}"
 
 
+async def test_what_is_sent_in_pieces_does_not_wait_for_the_client(serve: Serve) -> None:
+    served = await serve(ROUTES)
+    client = await served.connect()
+    await client.send(ASK)
+    await client.answer()
+    (connection,) = served.listener._site.connections
+    at = connection._transport.get_extra_info("socket")
+    assert at.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
 async def test_the_socket_is_the_owner_s_alone_and_goes_with_the_listener(serve: Serve) -> None:
     served = await serve(ROUTES, socket=True)
     path = Path(served.addresses.socket)
