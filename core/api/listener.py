@@ -166,7 +166,7 @@ class Listener:
             log.warning("%s:%s has no certificate: tokens cross the network in the clear.",
                         host, port)  # fmt: skip
 
-        def guest() -> asyncio.Protocol:
+        def guest() -> asyncio.BaseProtocol:
             return Connection(site, door) if secure is None else Doorstep(site, door, secure)
 
         loop = asyncio.get_running_loop()

@@ -165,7 +165,12 @@ def server(path: Path, options: dict[str, int]) -> Iterator[Ask]:
 def core(path: Path, folder: Path, threads: int) -> Iterator[Ask]:
     """A real core that has loaded the model."""
     repository = demo_repo("deck/bench-GGUF", path.parent)
-    environ = {**os.environ, "MODELDECK_HOME": str(folder / "home"), "HF_HOME": str(folder / "hf")}
+    environ = {
+        **os.environ,
+        "MODELDECK_HOME": str(folder / "home"),
+        "HF_HOME": str(folder / "hf"),
+        "MODELDECK_RUNTIME_CALIBRATE": "false",  # once on each machine, and is over by then
+    }
     options = LoadOptions(
         context_length=CONTEXT,
         batch_size=BATCH,
