@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
-from textual.widgets import Static
 
 from core.schema import Fit, Forecast, Model, Repository, SearchHit, Variant, Verdict, model_id
 from core.state import State
@@ -18,6 +17,7 @@ from tui.format import Glyphs
 from tui.screens.catalog_paint import VERDICT_INK, Painter, needs
 from tui.screens.catalog_rows import Standing
 from tui.widgets.columns import Column
+from tui.widgets.flow import Flow
 from tui.widgets.table import Line, Table
 
 COLUMNS = (
@@ -118,8 +118,7 @@ class Detail(Vertical):
         & > #detail-head { height: auto; max-height: 6; padding: 0 1; }
         & > Table { height: auto; max-height: 50%; min-height: 2; margin: 1 0 0 0; }
         & > #detail-needs { height: auto; padding: 1 1 0 1; }
-        & > VerticalScroll { height: 1fr; padding: 1 1 0 1; scrollbar-size-vertical: 1;
-            & > Static { height: auto; } }
+        & > VerticalScroll { height: 1fr; padding: 1 1 0 1; scrollbar-size-vertical: 1; }
     }
     Catalog.low Detail {
         & > #detail-head { max-height: 2; }
@@ -138,11 +137,11 @@ class Detail(Vertical):
 
     def compose(self) -> ComposeResult:
         """The head, the variants, what one would take, and the words."""
-        yield Static(id="detail-head")
+        yield Flow(id="detail-head")
         yield self.table
-        yield Static(id="detail-needs")
+        yield Flow(id="detail-needs")
         with VerticalScroll(can_focus=False):
-            yield Static(id="detail-words")
+            yield Flow(id="detail-words")
 
     @property
     def choice(self) -> Choice | None:
@@ -164,7 +163,7 @@ class Detail(Vertical):
     def _put(self, where: str, text: Text) -> None:
         if self._drawn.get(where) != text or self._drawn[where].spans != text.spans:
             self._drawn[where] = text
-            self.query_one(where, Static).update(text)
+            self.query_one(where, Flow).put(text)
 
     def _line(self, choice: Choice) -> Line:
         assert self.painter is not None
