@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
-from textual import work
+from textual import events, work
 from textual.app import ComposeResult
 
 from core.errors import DeckError
@@ -26,11 +26,17 @@ from tui.screens import memory_rows as drawn
 from tui.screens.listing import Listing
 from tui.screens.memory_commands import COMMANDS
 from tui.widgets.bars import History, Lines, wrapped
+from tui.widgets.past import Past
 from tui.widgets.table import Table
 
 PAST_S = 600.0
 """How far back memory is drawn."""
-PAST_SLOTS = 120
+PAST_SLOTS = 600
+TALL = 26
+"""Lines from which on there is room for a drawing of what memory was."""
+
+STEPS = 512
+"""Of the machine's memory: less than one of them is no change."""
 
 LOG_S = 1.0
 """Between two looks at the log of the instance that is open."""
@@ -50,6 +56,9 @@ class Memory(Listing[Instance, Instance]):
                       border-top: solid $primary; }
     Memory.open #details { display: block; }
     Memory.open #disk { display: none; }
+    Memory #past { display: none; }
+    Memory.tall #past { display: block; }
+    Memory.open #past { display: none; }
     Memory.low #machine { padding: 0 0 0 2; }
     Memory.low #disk { padding: 0 0 0 2; }
     Memory.low #details { margin: 0; height: 2fr; }
@@ -81,6 +90,7 @@ class Memory(Listing[Instance, Instance]):
             self.dashboard.glyphs,
             "No model is loaded.\nThe Catalog is where models are loaded.",
         )
+        yield Past(self.dashboard.glyphs, id="past")
         yield Lines(id="disk")
         yield Lines(id="details")
 
@@ -89,6 +99,10 @@ class Memory(Listing[Instance, Instance]):
         self.set_interval(LOG_S, self._look_at_log)
 
     # Drawing
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Where it is tall, what memory was has lines of its own."""
+        self.set_class(event.size.height >= TALL, "tall")
 
     @property
     def instances(self) -> list[Instance]:
@@ -118,12 +132,20 @@ class Memory(Listing[Instance, Instance]):
         if self.state is None:
             self.query_one("#machine", Lines).show(self.waiting)
             return
-        past = self._past.values(time.monotonic(), drawn.past_width(width))
-        machine = drawn.machine(self.state, past, width, self.key_of("budget"), glyphs, inks)
+        is_tall = self.has_class("tall") and not self.has_class("open")
+        past = self._past.values(
+            time.monotonic(), drawn.past_width(width) if not is_tall else width
+        )
+        beside = () if is_tall else past
+        machine = drawn.machine(self.state, beside, width, self.key_of("budget"), glyphs, inks)
         self.query_one("#machine", Lines).show(machine)
         self.table.show(self.instances, key=lambda instance: instance.id)
         disk = drawn.disk(self.state, self.key_of("prune"), glyphs, inks, width)
         self.query_one("#disk", Lines).show([disk])
+        if is_tall:
+            total = self.state.memory.total_bytes or 1
+            words = drawn.past_words(past, inks)
+            self.query_one(Past).show(past, total / STEPS, words, inks)
         self._draw_details()
 
     def draw_below(self) -> None:

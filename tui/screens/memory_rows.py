@@ -48,7 +48,10 @@ COLUMNS = (
 def machine(
     state: State, past: Sequence[float | None], width: int, key: str, glyphs: Glyphs, inks: Ink
 ) -> list[Text]:
-    """Memory, GPUs and what is left for models, one line each; `key` sets the budget."""
+    """Memory, GPUs and what is left for models, one line each; `key` sets the budget.
+
+    `past` is drawn beside the memory; empty where it is drawn elsewhere.
+    """
     memory = state.memory
     lines = [_ram(memory, past, width, glyphs, inks)]
     lines += (_gpu(gpu, width, glyphs, inks) for gpu in memory.gpus)
@@ -90,12 +93,21 @@ def _ram(
     memory: Memory, past: Sequence[float | None], width: int, glyphs: Glyphs, inks: Ink
 ) -> Text:
     used = _used(memory)
-    parts = [
-        (0, _gauge("RAM", used, memory.total_bytes, width, glyphs, inks)),
-        (1, spark(past, memory.total_bytes, glyphs, inks)),
-        (2, Text("last 10 min", inks.muted)),
-    ]
+    parts = [(0, _gauge("RAM", used, memory.total_bytes, width, glyphs, inks))]
+    if past:
+        parts += [
+            (1, spark(past, memory.total_bytes, glyphs, inks)),
+            (2, Text("last 10 min", inks.muted)),
+        ]
     return fitted(parts, width)
+
+
+def past_words(past: Sequence[float | None], inks: Ink) -> Text:
+    """Between which bounds memory was."""
+    known = [value for value in past if value is not None]
+    least, most = fmt.memory(min(known, default=None)), fmt.memory(max(known, default=None))
+    words = Text.assemble(("last 10 min", STRONG), "  in use ")
+    return words.append(least if least == most else f"{least} to {most}", inks.muted)
 
 
 def _gpu(gpu: Gpu, width: int, glyphs: Glyphs, inks: Ink) -> Text:

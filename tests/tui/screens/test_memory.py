@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from textual.widgets import Sparkline
 
 from core.client import Client
 from core.demo.hub import DemoHub
@@ -13,6 +14,7 @@ from core.demo.vocabulary import expected
 from core.errors import DeckError
 from core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
 from tui.format import ASCII
+from tui.widgets.past import Past
 from tui.widgets.table import Table
 
 TINY = "deck/tiny-GGUF:Q8_0"
@@ -36,6 +38,17 @@ async def load(client: Client, *names: str) -> None:
 def table(screen: Any) -> Table[Instance]:
     found: Table[Instance] = screen.app.query_one("#memory Table", Table)
     return found
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
+async def test_what_memory_was_is_drawn(screen: Any, size: tuple[int, int]) -> None:
+    async with screen("memory", size=size) as at:
+        await at.sees("RAM", "No model is loaded")
+        chart = at.app.query_one(Past)
+        assert chart.display == (size[1] == 40)
+        assert ("in use" in at.text) == chart.display
+        if chart.display:
+            await at.until(lambda: bool(at.app.query_one(Sparkline).data))
 
 
 async def test_the_machine_is_shown_where_nothing_is_loaded(screen: Any) -> None:

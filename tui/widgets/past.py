@@ -1,0 +1,56 @@
+"""What a figure was over the last while, drawn as high as there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Sparkline
+
+from tui.format import Glyphs
+from tui.theme import Ink
+from tui.widgets.bars import Lines
+
+
+class Past(Vertical):
+    """Words, and below them Textual's sparkline, the newest value at the right.
+
+    It is drawn from the least value to the largest, or what matters would not be seen beside all
+    that is taken anyway; the words tell which these are.
+    """
+
+    DEFAULT_CSS = """
+    Past {
+        height: 8; padding: 1 2 0 2;
+        & > Horizontal { height: 1fr; }
+        & #past-unknown { width: 1fr; height: 1; dock: bottom; }
+        & Sparkline { dock: right; height: 100%; }
+    }
+    """
+
+    def __init__(self, glyphs: Glyphs, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._glyphs = glyphs
+
+    def compose(self) -> ComposeResult:
+        """The words, the time of which nothing is known, and the rest."""
+        yield Lines(id="past-words")
+        with Horizontal():
+            yield Lines(id="past-unknown")
+            yield Sparkline([])
+
+    def show(self, values: Sequence[float | None], step: float, words: Text, inks: Ink) -> None:
+        """Show a value for each cell; less than a `step` is no change, so that nothing twitches."""
+        self.query_one("#past-words", Lines).show([words])
+        known = [value for value in values if value is not None]
+        unknown = self._glyphs.unknown * max(0, self.size.width - len(known))
+        self.query_one("#past-unknown", Lines).show([Text(unknown, inks.muted)])
+        line = self.query_one(Sparkline)
+        line.styles.width = len(known)
+        drawn = [round(value / step) * step for value in known]
+        if len(drawn) == 1:
+            drawn *= 2  # of a single value it would draw all there is
+        if drawn != line.data:
+            line.data = drawn
