@@ -88,14 +88,15 @@ class Dashboard(Painted, Stations):
         themes: Themes,
         keep_theme: Callable[[str], None] | None = None,
         problems: Sequence[str] = (),
+        welcome: str = "",
         only: str | None = None,
     ) -> None:
         """`cores` are the machines to look at, or how the core of the only one is attached to.
 
         `keep_theme` writes the name of a chosen theme down; it may raise DeckError.
 
-        `problems` are said once the frame stands. `only` is the name of a view that stands alone,
-        None for all.
+        `problems` and `welcome` are said once the frame stands. `only` is the name of a view that
+        stands alone, None for all.
         """
         stations = (Station("", Link(cores)),) if callable(cores) else tuple(cores)
         super().__init__(stations, settings, "NO_COLOR" in os.environ)
@@ -118,6 +119,7 @@ class Dashboard(Painted, Stations):
         known = settings.theme in self.available_themes
         self.theme = self._fitting(settings.theme if known else DEFAULT)
         self._problems = [*problems, *themes.problems]
+        self._welcome = welcome
         if not known:
             self._problems.append(f"there is no theme {settings.theme!r}")
 
@@ -152,6 +154,8 @@ class Dashboard(Painted, Stations):
         self.set_interval(REFRESH_S, self._look)
         for problem in self._problems:
             self.say(problem, "error")
+        if self._welcome:
+            self.say(self._welcome)
         self.reach(*range(len(self.stations)))
         self.release_keys()
 

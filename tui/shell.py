@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that end the dashboard without a question."""
+WELCOME = "The demo has tiny real models: / tiny finds them, enter d downloads."
 
 
 def possible() -> bool:
@@ -99,7 +100,7 @@ def open_demo(rate_bytes_per_s: int, port: int, *, ascii_only: bool = False) -> 
     settings, _ = config.load(paths.config_file)
     host = DemoCore(rate_bytes_per_s, port)
     station = Station("", Link(host.attach, revive=host.revive))
-    app = _dashboard(paths, settings, [], ascii_only, None, [station])
+    app = _dashboard(paths, settings, [], ascii_only, None, [station], WELCOME)
     return asyncio.run(_until_left(app, [host]))
 
 
@@ -110,6 +111,7 @@ def _dashboard(
     ascii_only: bool,
     only: str | None,
     stations: Sequence[Station],
+    welcome: str = "",
 ) -> Dashboard:
     tui = replace(settings.tui, ascii=True) if ascii_only else settings.tui
     for name in ("COLUMNS", "LINES"):  # of a shell that exported them: how large it was once
@@ -123,6 +125,7 @@ def _dashboard(
         themes=theme.load(paths.config / "themes"),
         keep_theme=partial(config.set_value, paths.config_file, "tui", "theme"),
         problems=problems,
+        welcome=welcome,
         only=only,
     )
     app.driver_class = TerminalDriver

@@ -16,6 +16,7 @@ def test_the_main_job_in_the_demo(terminal: Any, width: int, height: int) -> Non
     terminal.open(width, height)
     terminal.command("modeldeck demo --rate 100; echo left with $?")
     terminal.until(r"0 loaded")
+    terminal.until(r"tiny real models")
     terminal.press("/")
     terminal.type("padded")
     terminal.until(r"deck/padded-GGUF")

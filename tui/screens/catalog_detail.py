@@ -115,7 +115,7 @@ class Detail(Vertical):
     DEFAULT_CSS = """
     Detail {
         padding: 0 1;
-        & > #detail-head { height: auto; max-height: 6; padding: 0 1; }
+        & > #detail-head { height: auto; max-height: 9; padding: 0 1; }
         & > Table { height: auto; max-height: 50%; min-height: 2; margin: 1 0 0 0; }
         & > #detail-needs { height: auto; padding: 1 1 0 1; }
         & > VerticalScroll { height: 1fr; padding: 1 1 0 1; scrollbar-size-vertical: 1; }
