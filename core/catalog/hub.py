@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +28,7 @@ from core.catalog.answers import Answers
 from core.catalog.gguf import Header
 from core.catalog.remote import Remote, refusal, unreachable
 from core.catalog.variants import variants
+from core.detached import Detached
 from core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
 from core.garbage import put_aside
 from core.names import check_blob, check_repo, check_revision, is_commit
@@ -81,11 +81,10 @@ class Hub:
         self._answers = Answers(cache / "answers", ANSWERS_LIMIT)
         self._headers = Answers(cache / "headers", HEADERS_LIMIT)
         self._remote = Remote(self.endpoint, token, timeout_s)
-        self._threads = ThreadPoolExecutor(THREADS, "hub")
+        self._threads = Detached(THREADS, "hub")
 
     async def close(self) -> None:
-        """Close connections; a question that is still open ends by its timeout."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Close connections; a question that is still open ends by its timeout, or with us."""
         await self._remote.close()
 
     async def search(self, query: str, limit: int = 30) -> SearchResult:
@@ -233,8 +232,7 @@ class Hub:
         await asyncio.to_thread(self._answers.put, msgspec.json.encode(answer), *key)
 
     async def _thread(self, ask: Callable[..., T], *args: object) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: self._mapped(ask, *args))
+        return await self._threads.run(lambda: self._mapped(ask, *args))
 
     def _mapped(self, ask: Callable[..., T], *args: object) -> T:
         """Ask, and turn what huggingface_hub raises into our errors. Runs in a thread."""
