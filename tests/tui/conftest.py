@@ -25,6 +25,12 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+async def undebugged() -> None:
+    """Textual's tasks, hundreds for each key, take a third longer where asyncio looks on."""
+    asyncio.get_running_loop().set_debug(False)
+
+
 @pytest.fixture(autouse=True)
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pilot waits until the dashboard is idle, not the hub in the thread beside it.

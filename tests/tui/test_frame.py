@@ -32,6 +32,8 @@ STATE = State(
     memory=Memory(total_bytes=64 * GIB, available_bytes=46 * GIB),
 )
 
+pytestmark = pytest.mark.usefixtures("undebugged")
+
 
 @asynccontextmanager
 async def nobody() -> AsyncIterator[Client]:

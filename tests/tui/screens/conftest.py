@@ -94,7 +94,7 @@ async def core(shared_core: CoreProcess, shared_hub: DemoHub) -> AsyncIterator[C
 
 
 @pytest.fixture
-def screen(core: CoreProcess) -> Open:
+def screen(core: CoreProcess, undebugged: None) -> Open:
     """Opens a dashboard at a view, with a client beside it."""
     return opens(core)
 

@@ -179,7 +179,7 @@ async def test_a_busy_instance_says_so(screen: Any) -> None:
 
 
 async def test_history_grows_while_another_view_is_in_front(screen: Any) -> None:
-    async with screen("catalog", before=lambda c: load(c, TINY)) as at:
+    async with screen("catalog", size=(120, 20), before=lambda c: load(c, TINY)) as at:
         view = at.app.query_one("#memory")
         await at.until(lambda: bool(view._pasts))
         await at.press("3")
