@@ -141,10 +141,12 @@ class Catalog(CatalogVerbs):
 
     # Rows
 
-    def watch_state(self) -> None:
-        """The core has news."""
+    def watch_state(self, before: State | None, now: State | None) -> None:
+        """The core has news; with the first of it, what was written before is asked as well."""
         if self.is_mounted and self.dashboard.current == self.NAME:
             self.refresh_rows()
+        if self.is_mounted and before is None and now is not None:
+            self.search(0)
 
     def watch_shown(self) -> None:
         """Other models are shown."""

@@ -109,12 +109,15 @@ def opens(core: CoreProcess) -> Open:
         size: tuple[int, int] = (120, 40),
         glyphs: Glyphs = UNICODE,
         before: Callable[[Client], Awaitable[object]] | None = None,
+        held: asyncio.Event | None = None,
         **options: object,
     ) -> AsyncIterator[Screen]:
         left = asyncio.Event()
 
         @asynccontextmanager
         async def attach() -> AsyncIterator[Client]:
+            if held is not None:  # the core is not found before this is set
+                await held.wait()
             try:
                 async with Client(socket=core.socket) as client:
                     yield client
@@ -134,7 +137,7 @@ def opens(core: CoreProcess) -> Open:
             )
             async with app.run_test(size=size) as pilot:
                 screen = Screen(app=app, pilot=pilot, client=client)
-                await screen.until(lambda: app.state is not None)
+                await screen.until(lambda: app.state is not None or held is not None)
                 app.current = view
                 await pilot.pause()
                 yield screen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -166,6 +167,17 @@ async def test_a_verb_on_a_row_that_is_still_asked_about_waits_for_the_answer(
         await at.press(*keys.split())
         hub.latency_s = 0
         await at.until(lambda: downloaded(at, "deck/tiny-embed-GGUF:F16"))
+
+
+async def test_words_written_before_the_core_answered_are_asked_when_it_does(screen: Any) -> None:
+    held = asyncio.Event()
+    async with screen("catalog", held=held) as at:
+        await at.until(lambda: bool(at.app.query(Catalog)))
+        await at.press("slash")
+        await at.write("tiny")
+        await at.until(lambda: "No core" in str(catalog(at).known.found))
+        held.set()
+        await at.sees('Hugging Face: "tiny"', "deck/tiny-GGUF")
 
 
 async def test_a_verb_on_a_row_that_the_hub_will_not_tell_of_says_why(
