@@ -176,7 +176,8 @@ class Painted(App[None]):
             self.action_redraw()
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        if isinstance(renderable, LayoutUpdate | ChopsUpdate) and not self._batch_count:
+        is_sent = self._running and not self._batch_count  # else Textual drops it
+        if is_sent and isinstance(renderable, LayoutUpdate | ChopsUpdate):
             if isinstance(renderable, LayoutUpdate):
                 self._shown.fill(renderable.region.size)
             colors = self.console._color_system or ColorSystem.TRUECOLOR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -148,22 +149,19 @@ class Canvas(Painted):
             await pilot.pause(0.01)
 
 
-async def test_a_terminal_that_has_its_size_again_is_drawn_whole() -> None:
+def shrink_and_grow(app: Canvas) -> None:
+    """What a terminal tells that is small for a moment."""
+    for size in (Size(40, 4), Size(80, 24)):
+        app.post_message(events.Resize(size, size))
+
+
+@pytest.mark.parametrize("lose", [shrink_and_grow, Canvas.action_redraw])
+async def test_a_terminal_that_lost_cells_is_drawn_whole(lose: Callable[[Canvas], None]) -> None:
     app = Canvas()
     async with app.run_test(size=(80, 24)) as pilot:
         await app.sends(pilot, "another one")
         app.sent.clear()
-        for size in (Size(40, 4), Size(80, 24)):
-            app.post_message(events.Resize(size, size))
-        await app.sends(pilot, "another one")
-
-
-async def test_what_was_written_over_is_drawn_again() -> None:
-    app = Canvas()
-    async with app.run_test(size=(80, 24)) as pilot:
-        await app.sends(pilot, "another one")
-        app.sent.clear()
-        app.action_redraw()
+        lose(app)
         await app.sends(pilot, "another one")
 
 

@@ -133,9 +133,8 @@ class Memory(Listing[Instance, Instance]):
             self.query_one("#machine", Lines).show(self.waiting)
             return
         is_tall = self.has_class("tall") and not self.has_class("open")
-        past = self._past.values(
-            time.monotonic(), drawn.past_width(width) if not is_tall else width
-        )
+        cells = width if is_tall else drawn.past_width(width)
+        past = self._past.values(time.monotonic(), cells)
         beside = () if is_tall else past
         machine = drawn.machine(self.state, beside, width, self.key_of("budget"), glyphs, inks)
         self.query_one("#machine", Lines).show(machine)
