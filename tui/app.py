@@ -27,7 +27,7 @@ from core.config import Tui
 from core.errors import DeckError
 from tui import screens
 from tui.ascii import AsciiOnly
-from tui.commands import bindings, keymap_problems
+from tui.commands import Command, KeyOf, bindings, first_key, keymap_problems
 from tui.everywhere import COMMANDS, FLEET, turns
 from tui.fleet import Station, Stations
 from tui.format import ASCII, Glyphs
@@ -88,7 +88,7 @@ class Dashboard(Painted, Stations):
         themes: Themes,
         keep_theme: Callable[[str], None] | None = None,
         problems: Sequence[str] = (),
-        welcome: str = "",
+        welcome: Callable[[KeyOf], str] | None = None,
         only: str | None = None,
     ) -> None:
         """`cores` are the machines to look at, or how the core of the only one is attached to.
@@ -110,6 +110,7 @@ class Dashboard(Painted, Stations):
         self.set_reactive(Dashboard.current, self.views[-1 if several else 0].name)
         self.glyphs = glyphs
         self.keymap = keymap
+        self._scopes: Mapping[str, Sequence[Command]] = {}
         self.messages: deque[Message] = deque(maxlen=MESSAGES_KEPT)
         """What was said so far, for the Log view."""
         self._themes = themes
@@ -144,8 +145,8 @@ class Dashboard(Painted, Stations):
     async def _open(self) -> None:
         """Make what the first picture lacks, then look for the cores."""
         kinds = await asyncio.to_thread(lambda: [view.load() for view in screens.ALL])
-        scopes = {view.NAME: view.COMMANDS for view in kinds} | {"app": (*COMMANDS, *FLEET)}
-        self._problems += keymap_problems(scopes, self.keymap)
+        self._scopes = {view.NAME: view.COMMANDS for view in kinds} | {"app": (*COMMANDS, *FLEET)}
+        self._problems += keymap_problems(self._scopes, self.keymap)
         self.set_keymap(dict(self.keymap))
         frame = self._frame
         await frame.mount(Trouble(), before=frame.query_one(ContentSwitcher))
@@ -155,7 +156,7 @@ class Dashboard(Painted, Stations):
         for problem in self._problems:
             self.say(problem, "error")
         if self._welcome:
-            self.say(self._welcome)
+            self.say(self._welcome(self.key_of))
         self.reach(*range(len(self.stations)))
         self.release_keys()
 
@@ -189,18 +190,22 @@ class Dashboard(Painted, Stations):
             from tui.news import news
             from tui.notify import ended
 
-            for text, severity in news(before, self.state):
+            for text, severity in news(before, self.state, self.key_of):
                 self.say(text, severity)
             for text in ended(before, self.state, self.settings.notify_after_s):
                 self.notify_outside(text)
         if self.link_status.state is not LinkState.LIVE:
             self._frame.query_one(TopLine).draw()
 
+    def key_of(self, name: str) -> str:
+        """The key of a command of any view, such as `catalog.download`, as the person has it."""
+        return first_key(name, self._scopes, self.keymap)
+
     def watch_link_status(self, before: LinkStatus, now: LinkStatus) -> None:
         """Say what a person would otherwise have to guess."""
         self._frame.set_class(now.state is LinkState.LOST, "stale")
         for trouble in self._frame.query(Trouble):  # not in the first picture
-            trouble.show(now.error if now.is_blocked else None)
+            trouble.show(now.error if now.is_blocked else None, self.key_of("app.retry"))
         if before.state is now.state:
             return
         if now.error is not None:

@@ -10,10 +10,13 @@ person re-maps a key in the configuration's `[keys]` by the command's full name:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from textual.binding import Binding
+
+KeyOf = Callable[[str], str]
+"""Gives the key that a person has for a command, by its full name: `catalog.download`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,3 +109,13 @@ def keys_of(command: Command, scope: str, keymap: Mapping[str, str]) -> tuple[st
     """The keys of a command as a person reads them, with the person's own choice in force."""
     keys = keymap.get(f"{scope}.{command.name}", command.keys)
     return tuple(shown(key) for key in keys.split(",") if key.strip())
+
+
+def first_key(name: str, scopes: Mapping[str, Sequence[Command]], keymap: Mapping[str, str]) -> str:
+    """How a sentence names the key of a command, whose full name is `name`.
+
+    The palette where the person took its keys away. Raises KeyError for what is no command.
+    """
+    scope, _, own = name.partition(".")
+    command = {command.name: command for command in scopes[scope]}[own]
+    return next(iter(keys_of(command, scope, keymap)), f"ctrl+p {command.label}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ from core.daemon import Ready
 from core.errors import CoreUnreachable, DeckError
 from core.paths import locate
 from tui.output import Output
+from tui.supervisor import tell_ready
 
 
 async def serve(port: int | None, *, json: bool, verbose: bool) -> None:
@@ -36,7 +39,9 @@ def _announce(out: Output, ready: Ready) -> None:
         out.line(f"and on the socket {ready.socket}")
     if ready.outside:
         out.line(f"and beyond this machine, with a token, on {ready.outside}")
-    out.line("ctrl-C ends it.")
+    if sys.stdin.isatty():
+        out.line("ctrl-C ends it.")
+    tell_ready(os.environ)
 
 
 async def stop(*, json: bool) -> None:

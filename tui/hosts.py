@@ -68,11 +68,11 @@ class OwnCore:
         return None
 
     async def begin(self) -> Ready:
-        """Start a core in the background."""
+        """Start a core in the background, unless somebody else is quicker."""
         from core import daemon
 
-        self.started = True
-        return await daemon.start_background(self._paths)
+        ready, self.started = await daemon.begin(self._paths)
+        return ready
 
     async def revive(self) -> bool:
         """Start a core where the last one was killed; one that was told to end stays ended."""

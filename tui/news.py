@@ -12,12 +12,13 @@ from core.schema import Download, Instance, InstanceState, Verification
 from core.state import State
 from tui import format as fmt
 from tui import pages
+from tui.commands import KeyOf
 from tui.widgets.notice import Severity
 
 News = tuple[str, Severity]
 
 
-def news(before: State | None, now: State) -> list[News]:
+def news(before: State | None, now: State, key_of: KeyOf) -> list[News]:
     """What to say; nothing of the first State, which is how things were found."""
     if before is None or before.host.started_at != now.host.started_at:
         return []
@@ -36,7 +37,7 @@ def news(before: State | None, now: State) -> list[News]:
         for check in now.verifications.values():
             last = before.verifications.get(check.id)
             if last is None or last.state != check.state:
-                said += _check(check)
+                said += _check(check, key_of)
     return said
 
 
@@ -71,7 +72,7 @@ def brief(text: str) -> str:
     return _PATH.sub("…", text)
 
 
-def _check(check: Verification) -> list[News]:
+def _check(check: Verification, key_of: KeyOf) -> list[News]:
     if check.state == "canceled":
         return [(f"The check of {check.what} was called off.", "note")]
     if check.state == "failed":
@@ -83,7 +84,10 @@ def _check(check: Verification) -> list[News]:
     if check.wrong:
         names = ", ".join(path.rsplit("/", 1)[-1] for path in check.wrong)
         words = f"{check.what}: {len(check.wrong)} of {files} corrupt: {names}."
-        return [(f"{words} In the Catalog x deletes them, d fetches them again.", "error")]
+        drop, fetch = key_of("catalog.delete"), key_of("catalog.download")
+        return [
+            (f"{words} In the Catalog {drop} deletes them, {fetch} fetches them again.", "error")
+        ]
     words = f"{check.what}: {files} verified, {fmt.size(check.total_bytes)}"
     if check.unchecked:
         words += f"; {fmt.number(len(check.unchecked), 'file')} without a hash to check against"

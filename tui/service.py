@@ -118,8 +118,10 @@ def _service(program: Sequence[str], environ: Mapping[str, str]) -> str:
     return "\n".join(
         [
             "[Service]",
-            "Type=exec",
+            "# Started is what answers: whoever comes after it finds it, and starts no other one.",
+            "Type=notify",
             f"ExecStart={command}",
+            "SyslogIdentifier=modeldeck",
             *lines,
             "Restart=on-failure",
             "RestartSec=2",

@@ -21,6 +21,7 @@ from core.config import Config
 from core.paths import Paths, locate
 from tui import theme
 from tui.app import Dashboard
+from tui.commands import KeyOf
 from tui.fleet import Station
 from tui.format import ASCII, clean, glyphs
 from tui.hosts import DemoCore, OwnCore
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that end the dashboard without a question."""
-WELCOME = "The demo has tiny real models: / tiny finds them, enter d downloads."
+
+
+def welcome(key_of: KeyOf) -> str:
+    """What the demo greets with."""
+    find, fetch = key_of("catalog.filter"), key_of("catalog.download")
+    return f"The demo has tiny real models: {find} tiny finds them, enter {fetch} downloads."
 
 
 def possible() -> bool:
@@ -100,7 +106,7 @@ def open_demo(rate_bytes_per_s: int, port: int, *, ascii_only: bool = False) -> 
     settings, _ = config.load(paths.config_file)
     host = DemoCore(rate_bytes_per_s, port)
     station = Station("", Link(host.attach, revive=host.revive))
-    app = _dashboard(paths, settings, [], ascii_only, None, [station], WELCOME)
+    app = _dashboard(paths, settings, [], ascii_only, None, [station], welcome)
     return asyncio.run(_until_left(app, [host]))
 
 
@@ -111,7 +117,7 @@ def _dashboard(
     ascii_only: bool,
     only: str | None,
     stations: Sequence[Station],
-    welcome: str = "",
+    welcome: Callable[[KeyOf], str] | None = None,
 ) -> Dashboard:
     tui = replace(settings.tui, ascii=True) if ascii_only else settings.tui
     for name in ("COLUMNS", "LINES"):  # of a shell that exported them: how large it was once

@@ -19,6 +19,7 @@ JOB = Download(
 INSTANCE = Instance(
     id="i", model_id="m", unique="o/r:Q8_0", state=InstanceState.STARTING, engine="llama.cpp"
 )
+KEYS = {"catalog.delete": "x", "catalog.download": "f2"}.__getitem__
 ERROR = ErrorInfo(code="corrupt", message="It is corrupt.", remedy="Fetch it again.")
 
 
@@ -32,38 +33,38 @@ def state(*, job: Download | None = None, instance: Instance | None = None) -> S
 
 def test_nothing_is_said_of_what_was_found_or_of_another_core() -> None:
     done = state(job=replace(JOB, state="completed"))
-    assert news(None, done) == []
+    assert news(None, done, KEYS) == []
     other = replace(done, host=replace(HOST, started_at="2026-01-02T00:00:00Z"))
-    assert news(state(job=JOB), other) == []
-    assert news(done, done) == []
+    assert news(state(job=JOB), other, KEYS) == []
+    assert news(done, done, KEYS) == []
 
 
 def test_a_download_that_ended_is_told_once_seen_under_way_or_not() -> None:
     done = state(job=replace(JOB, state="completed"))
     for before in (state(job=JOB), state()):
-        ((text, severity),) = news(before, done)
+        ((text, severity),) = news(before, done, KEYS)
         assert severity == "done"
         assert text.startswith("o/r:Q8_0 downloaded: 5.0 GB in 2m04s")
     failed = state(job=replace(JOB, state="failed", error=ERROR))
-    assert news(state(job=JOB), failed) == [
+    assert news(state(job=JOB), failed, KEYS) == [
         ("The download of o/r:Q8_0 failed: It is corrupt. Fetch it again.", "error")
     ]
-    assert news(state(job=JOB), state(job=replace(JOB, state="paused"))) == []
+    assert news(state(job=JOB), state(job=replace(JOB, state="paused")), KEYS) == []
 
 
 def test_a_load_that_ended_is_told() -> None:
     before = state(instance=INSTANCE)
     ready = replace(INSTANCE, state=InstanceState.READY, load_s=0.42)
-    ((text, severity),) = news(before, state(instance=ready))
+    ((text, severity),) = news(before, state(instance=ready), KEYS)
     assert (text[:29], severity) == ("o/r:Q8_0 ready in 0.42 s  (ll", "done")
     failed = state(instance=replace(INSTANCE, state=InstanceState.FAILED, error=ERROR))
-    ((text, severity),) = news(before, failed)
+    ((text, severity),) = news(before, failed, KEYS)
     assert severity == "error"
     assert text.startswith("o/r:Q8_0 could not be loaded: It is corrupt.")
-    ((text, _),) = news(state(instance=ready), failed)
+    ((text, _),) = news(state(instance=ready), failed, KEYS)
     assert "ended" in text
     busy = state(instance=replace(ready, state=InstanceState.BUSY))
-    assert news(busy, state(instance=ready)) == []
+    assert news(busy, state(instance=ready), KEYS) == []
 
 
 CHECK = Verification(id="v", what="o/r:Q8_0", state="verifying", files=3, total_bytes=5_000_000_000)
@@ -81,7 +82,7 @@ CHECK = Verification(id="v", what="o/r:Q8_0", state="verifying", files=3, total_
         (
             {"state": "completed", "wrong": ("/s/a.gguf", "/s/b.gguf")},
             "error",
-            "o/r:Q8_0: 2 of 3 files corrupt: a.gguf, b.gguf. In the Catalog x deletes them, d"
+            "o/r:Q8_0: 2 of 3 files corrupt: a.gguf, b.gguf. In the Catalog x deletes them, f2"
             " fetches them again.",
         ),
         (
@@ -95,5 +96,5 @@ CHECK = Verification(id="v", what="o/r:Q8_0", state="verifying", files=3, total_
 def test_a_check_that_ended_is_told(ended: dict[str, Any], severity: str, words: str) -> None:
     before = replace(state(), verifications={"v": CHECK})
     now = replace(state(), verifications={"v": replace(CHECK, **ended)})
-    assert news(before, now) == [(words, severity)]
-    assert news(now, now) == []
+    assert news(before, now, KEYS) == [(words, severity)]
+    assert news(now, now, KEYS) == []

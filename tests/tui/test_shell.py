@@ -100,6 +100,16 @@ def test_a_keymap_is_told_what_is_wrong_with_it() -> None:
     assert keymap_problems(SCOPES, {"app.help": "f1"}) == []
 
 
+async def test_what_is_said_names_the_keys_that_a_person_chose(core: CoreProcess) -> None:
+    keymap = {"catalog.unload": "f3", "catalog.load": "f4", "catalog.verify": "f5"}
+    async with dashboard(core, keymap={**keymap, "catalog.download": ""}) as (app, pilot):
+        await pilot.press("f3")
+        await until(pilot, lambda: any("`f4` loads it" in m.text for m in app.messages))
+        await pilot.press("f5")
+        said = "`ctrl+p download` downloads it"
+        await until(pilot, lambda: any(said in m.text for m in app.messages))
+
+
 async def test_a_persons_keys_hold_and_a_wrong_one_is_said(core: CoreProcess) -> None:
     async with dashboard(core, keymap={"app.help": "f1", "app.nothing": "f2"}) as (app, pilot):
         await pilot.press("question_mark")
@@ -204,6 +214,16 @@ async def test_a_core_that_was_started_ends_when_it_has_nothing_to_do(own: OwnCo
     async with own.attach():
         assert await daemon.find(locate()) is not None
     assert await own.leave() is None
+    assert await daemon.find(locate()) is None
+
+
+async def test_a_core_that_another_was_quicker_to_start_is_theirs_to_end(own: OwnCore) -> None:
+    other = OwnCore(locate())
+    await asyncio.gather(own.begin(), other.begin())
+    later, first = sorted((own, other), key=lambda core: core.started)
+    await later.leave()
+    assert await daemon.find(locate()) is not None
+    await first.leave()
     assert await daemon.find(locate()) is None
 
 

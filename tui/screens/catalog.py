@@ -91,10 +91,10 @@ class Catalog(CatalogVerbs):
     def compose(self) -> ComposeResult:
         """The bar, and table and detail under it."""
         glyphs = self.dashboard.glyphs
-        yield Bar()
+        yield Bar(f"{self.key_of('filter')} filters")
         with Horizontal(id="body"):
             yield Table[Row](COLUMNS, self._line, glyphs, "Waiting for the core.", id="rows")
-            yield Detail(glyphs)
+            yield Detail(glyphs, self.key_of)
         yield Checks(glyphs, self.key_of("cancel"))
 
     def on_mount(self) -> None:
@@ -189,7 +189,9 @@ class Catalog(CatalogVerbs):
             self._models = select(
                 state.models.values(), self.words, self.shown, self.sort, self._now, self._first
             )
-        hub = hub_rows(self.known.found, self.words, asking=self.known.asking)
+        hub = hub_rows(
+            self.known.found, self.words, asking=self.known.asking, key=self.key_of("hub")
+        )
         self.table.empty = self._nothing(state)
         self.table.show([*self._models, *hub], key)
         if self._wanted and self.table.move_to(self._wanted):
@@ -201,8 +203,10 @@ class Catalog(CatalogVerbs):
 
     def _nothing(self, state: State) -> str:
         if self.words or self.shown is not Show.ALL:
-            return "No model is like this.\nesc shows the others, h searches the Hub."
-        return "The list is empty.\nn adds a model, / and a few words search the Hub."
+            back, ask = self.dashboard.key_of("app.back"), self.key_of("hub")
+            return f"No model is like this.\n{back} shows the others, {ask} searches the Hub."
+        add, find = self.key_of("new"), self.key_of("filter")
+        return f"The list is empty.\n{add} adds a model, {find} and a few words search the Hub."
 
     def _line(self, row: Row) -> Line:
         assert self._painter is not None

@@ -39,8 +39,8 @@ class Filter(Input):
 
         by: int
 
-    def __init__(self) -> None:
-        super().__init__(compact=True, select_on_focus=False, placeholder="/ filters", id="filter")
+    def __init__(self, hint: str) -> None:
+        super().__init__(compact=True, select_on_focus=False, placeholder=hint, id="filter")
 
     def action_move(self, by: int) -> None:
         """Move in the table."""
@@ -55,14 +55,16 @@ class Bar(Horizontal):
           & > Static { width: auto; } }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hint: str) -> None:
+        """`hint` stands where the filter is empty."""
         super().__init__(id="bar")
+        self._hint = hint
         self._drawn: dict[str, Text] = {}
 
     def compose(self) -> ComposeResult:
         """What is shown, the filter, the count."""
         yield Static(id="bar-show")
-        yield Filter()
+        yield Filter(self._hint)
         yield Static(id="bar-count")
 
     def show(self, show: Show, sort: Sort, glance: Glance, count: str, painter: Painter) -> None:

@@ -13,6 +13,7 @@ from core.schema import Fit, Forecast, Model, Repository, SearchHit, Variant, Ve
 from core.state import State
 from tui import format as fmt
 from tui import pages
+from tui.commands import KeyOf
 from tui.format import Glyphs
 from tui.screens.catalog_paint import VERDICT_INK, Painter, needs
 from tui.screens.catalog_rows import Standing
@@ -127,8 +128,9 @@ class Detail(Vertical):
     }
     """
 
-    def __init__(self, glyphs: Glyphs) -> None:
+    def __init__(self, glyphs: Glyphs, key_of: KeyOf) -> None:
         super().__init__(id="detail")
+        self._key_of = key_of
         self._glyphs = glyphs
         self._facts = Facts()
         self._drawn: dict[str, Text] = {}
@@ -222,7 +224,10 @@ class Detail(Vertical):
             return Text()
         muted = painter.ink("muted")
         text = Text().append("context   ", muted).append(f"[ {facts.context} ]", "bold")
-        text.append(f"  {self._glyphs.left} {self._glyphs.right} halves and doubles\n", muted)
+        arrows = {"left": self._glyphs.left, "right": self._glyphs.right}
+        less, more = (self._key_of(name) for name in ("shorter", "longer"))
+        keys = f"{arrows.get(less, less)} {arrows.get(more, more)}"
+        text.append(f"  {keys} halves and doubles\n", muted)
         fit, why = facts.fits.get(choice.key), facts.notes.get(choice.key)
         if fit is None or fit.forecast is None:
             words = why or (fit and fit.reason) or ("not known" if facts.note else "asking")
@@ -314,7 +319,8 @@ class Detail(Vertical):
         now, glyphs = self._facts.now, self._glyphs
         if model.id in now.corrupt:
             text.append(f"{glyphs.failed} ", self.painter.ink("error"))
-            text.append("A file of it is corrupt: x deletes it, d fetches it again.\n")
+            drop, fetch = self._key_of("delete"), self._key_of("download")
+            text.append(f"A file of it is corrupt: {drop} deletes it, {fetch} fetches it again.\n")
         elif model.id in now.sound and model.downloaded:
             text.append(f"{glyphs.done} ", self.painter.ink("success"))
             text.append(f"verified at {fmt.clock(now.sound[model.id])}\n")

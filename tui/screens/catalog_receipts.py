@@ -18,6 +18,7 @@ from core.schema import (
 from core.state import State
 from tui import format as fmt
 from tui import pages
+from tui.commands import KeyOf
 from tui.screens.catalog_checks import running
 from tui.screens.catalog_detail import Choice
 from tui.screens.catalog_rows import busy, running_job
@@ -34,7 +35,7 @@ async def download(client: Client, choice: Choice, _: State) -> str:
     return f"{model.unique} is being downloaded: {fmt.size(job.total_bytes)}"
 
 
-async def cancel(client: Client, choice: Choice, state: State) -> str:
+async def cancel(client: Client, choice: Choice, state: State, key_of: KeyOf) -> str:
     """End the download, or call the load off."""
     if (job := running_job(state, choice.key)) is not None:
         ended = await client.cancel_download(job.id)
@@ -46,7 +47,8 @@ async def cancel(client: Client, choice: Choice, state: State) -> str:
         if choice.key in check.model_ids:
             await client.cancel_verification(check.id)
             return f"The check of {check.what} is called off."
-    raise Conflict(f"{choice.unique} is not being downloaded.", "`d` downloads it.")
+    remedy = f"`{key_of('download')}` downloads it."
+    raise Conflict(f"{choice.unique} is not being downloaded.", remedy)
 
 
 async def verify(client: Client, choices: Sequence[Choice]) -> str:
@@ -57,21 +59,23 @@ async def verify(client: Client, choices: Sequence[Choice]) -> str:
     return f"{files} of {check.what} will be read again: {fmt.size(check.total_bytes)}"
 
 
-async def load(client: Client, choice: Choice, options: LoadOptions, *, force: bool) -> str:
+async def load(
+    client: Client, choice: Choice, options: LoadOptions, key_of: KeyOf, *, force: bool
+) -> str:
     """Ask for a load."""
     if choice.model is None or not choice.model.downloaded:
-        raise not_here(choice)
+        raise not_here(choice, key_of)
     instance = await client.load(choice.ref, options, force=force)
     length = fmt.tokens(instance.options.context_length)
     words = [f"{instance.unique} is being loaded, at {length} context", *instance.warnings]
     return "; ".join(words)
 
 
-async def unload(client: Client, choice: Choice, state: State) -> str:
+async def unload(client: Client, choice: Choice, state: State, key_of: KeyOf) -> str:
     """Unload; the receipt says what came back."""
     instance = busy(state, choice.key)
     if instance is None:
-        raise Conflict(f"{choice.unique} is not loaded.", "`l` loads it.")
+        raise Conflict(f"{choice.unique} is not loaded.", f"`{key_of('load')}` loads it.")
     return pages.unloaded(await client.unload(instance.id))
 
 
@@ -85,15 +89,17 @@ def plan_lines(plan: DeletionPlan, names: Sequence[str]) -> list[str]:
     ]
 
 
-def not_here(choice: Choice) -> DeckError:
+def not_here(choice: Choice, key_of: KeyOf) -> DeckError:
     """Why a model can be neither loaded, checked nor talked to."""
-    return NotDownloaded(f"{choice.unique} is not downloaded.", "`d` downloads it.")
+    remedy = f"`{key_of('download')}` downloads it."
+    return NotDownloaded(f"{choice.unique} is not downloaded.", remedy)
 
 
-def not_custom(row: Model | SearchHit | None) -> DeckError:
+def not_custom(row: Model | SearchHit | None, key_of: KeyOf) -> DeckError:
     """Why a row can be neither edited nor taken off the list."""
     name = row.name if isinstance(row, Model) else row.repo if row else "This"
-    return Conflict(f"{name} is not a custom model.", "`n` makes one; `x` deletes files.")
+    remedy = f"`{key_of('new')}` makes one; `{key_of('delete')}` deletes files."
+    return Conflict(f"{name} is not a custom model.", remedy)
 
 
 def nothing_in(repo: str) -> DeckError:

@@ -247,15 +247,18 @@ def _known(value: float | None) -> float:
     return float("inf") if value is None else value
 
 
-def hub_rows(result: SearchResult | None, text: str, *, asking: bool) -> list[Row]:
-    """What the Hub has for the words, under a rule that says how it stands with asking."""
+def hub_rows(result: SearchResult | None, text: str, *, asking: bool, key: str) -> list[Row]:
+    """What the Hub has for the words, under a rule that says how it stands with asking.
+
+    `key` is the one that asks.
+    """
     if not text and result is None:
         return []
     words = f'Hugging Face: "{text}"'
     if asking:
         words += "  asking"
     elif result is None:
-        words += "  h asks"
+        words += f"  {key} asks"
     elif result.error and not result.hits:
         words += f"  {result.error}"
     elif result.error or result.from_cache:

@@ -114,7 +114,7 @@ class CatalogVerbs(CatalogAsking):
 
     def action_cancel(self) -> None:
         """Cancel the downloads, or the loads."""
-        self._each(receipts.cancel)
+        self._each(partial(receipts.cancel, key_of=self.key_of))
 
     def action_delete(self) -> None:
         """Show what deleting would do, and ask."""
@@ -152,7 +152,7 @@ class CatalogVerbs(CatalogAsking):
             if choice.model is not None and choice.model.downloaded:
                 here.append(choice)
             else:
-                self.dashboard.say(str(receipts.not_here(choice)), "error")
+                self.dashboard.say(str(receipts.not_here(choice, self.key_of)), "error")
         if not here:
             return
         try:
@@ -167,7 +167,7 @@ class CatalogVerbs(CatalogAsking):
 
     def action_unload(self) -> None:
         """Unload."""
-        self._each(receipts.unload)
+        self._each(partial(receipts.unload, key_of=self.key_of))
 
     def action_load(self) -> None:
         """Load, with what was chosen on the screen; the rest is as the last time."""
@@ -217,12 +217,12 @@ class CatalogVerbs(CatalogAsking):
         try:
             client = self.dashboard.link.client
             try:
-                words = await receipts.load(client, choice, options, force=False)
+                words = await receipts.load(client, choice, options, self.key_of, force=False)
             except NotEnoughMemory as error:
                 lines = [error.message, error.remedy, *error.details]
                 if not await self.confirm([line for line in lines if line], "loads it anyway"):
                     return
-                words = await receipts.load(client, choice, options, force=True)
+                words = await receipts.load(client, choice, options, self.key_of, force=True)
         except DeckError as error:
             self.dashboard.say(str(error), "error")
         else:
@@ -236,7 +236,7 @@ class CatalogVerbs(CatalogAsking):
     async def _chat(self, target: Target) -> None:
         for choice in await self.settled([target]):
             if choice.model is None or not choice.model.downloaded:
-                self.dashboard.say(str(receipts.not_here(choice)), "error")
+                self.dashboard.say(str(receipts.not_here(choice, self.key_of)), "error")
                 return
             self.dashboard.query_one(Chat).talk_to(choice.model.id)
             self.dashboard.action_show(Chat.NAME)
@@ -275,7 +275,7 @@ class CatalogVerbs(CatalogAsking):
         subject = self.subject()
         if isinstance(subject, Model) and subject.custom:
             return subject
-        self.dashboard.say(str(receipts.not_custom(subject)), "error")
+        self.dashboard.say(str(receipts.not_custom(subject, self.key_of)), "error")
         return None
 
     def _made(self, model: Model | None) -> None:

@@ -94,7 +94,7 @@ class Log(View):
         """What is shown, the lines, and one of them whole."""
         with Horizontal(id="log-bar"):
             yield Static(id="log-show")
-            yield Filter()
+            yield Filter(f"{self.key_of('filter')} filters")
         yield Table[Entry](
             COLUMNS, self._draw, self.dashboard.glyphs, empty="Nothing was said yet."
         )

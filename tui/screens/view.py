@@ -14,7 +14,7 @@ from textual.containers import Vertical
 from textual.reactive import var
 
 from core.errors import InvalidRequest
-from tui.commands import Command, keys_of
+from tui.commands import Command
 from tui.help import Part
 from tui.widgets.footer import Entry
 
@@ -47,8 +47,7 @@ class View(Vertical, can_focus=False):
 
     def key_of(self, name: str) -> str:
         """The key of one of its commands, as the person has it."""
-        command = next(command for command in self.COMMANDS if command.name == name)
-        return keys_of(command, self.NAME, self.dashboard.keymap)[0]
+        return self.dashboard.key_of(f"{self.NAME}.{name}")
 
     def perform(
         self,

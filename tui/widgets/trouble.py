@@ -21,8 +21,8 @@ class Trouble(Static):
     def __init__(self) -> None:
         super().__init__(markup=False)
 
-    def show(self, error: DeckError | None) -> None:
-        """Show an error with its details; None hides it."""
+    def show(self, error: DeckError | None, again: str) -> None:
+        """Show an error with its details; None hides it. `again` is the key that tries again."""
         self.set_class(error is not None, "-there")
         if error is None:
             return
@@ -32,5 +32,5 @@ class Trouble(Static):
             text.append(f"\n  {fmt.clean(line)}", inks.muted)
         if error.remedy:
             text.append(f"\n{fmt.clean(error.remedy)}")
-        text.append("\nctrl+r tries again.")
+        text.append(f"\n{again} tries again.")
         self.update(text)

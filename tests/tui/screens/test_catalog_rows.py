@@ -151,7 +151,7 @@ AWAY = "http://hub cannot be reached: refused."
 def test_the_rule_says_how_it_stands_with_the_hub(
     result: SearchResult | None, asking: bool, words: str
 ) -> None:
-    heading, *hits = hub_rows(result, "q", asking=asking)
+    heading, *hits = hub_rows(result, "q", asking=asking, key="h")
     assert isinstance(heading, Heading)
     assert words in heading.words
     assert heading.words.count("cannot be reached") <= 1
@@ -159,4 +159,4 @@ def test_the_rule_says_how_it_stands_with_the_hub(
 
 
 def test_without_words_there_is_no_hub() -> None:
-    assert hub_rows(None, "", asking=False) == []
+    assert hub_rows(None, "", asking=False, key="h") == []
