@@ -26,6 +26,7 @@ _ALIKE = {
     **dict.fromkeys("‹«←", "<"),
     **dict.fromkeys("‘’‚′", "'"),
     **dict.fromkeys("“”„″", '"'),
+    **dict(zip("▁▂▃▄▅▆▇", "_.:-=+*", strict=True)),  # the steps of a history
     "↑": "^",
     "↓": "v",
     "…": "~",

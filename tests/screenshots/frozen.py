@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from math import ceil
 from typing import Any, TypeVar
 
@@ -39,6 +40,7 @@ from core.schema import (
     Settings,
 )
 from core.state import Event, State
+from tui.widgets.bars import History
 
 T = TypeVar("T")
 
@@ -73,6 +75,8 @@ _HELD: dict[type, dict[str, Any]] = {
 
 VERSIONS = {"llama.cpp": "0.3.36", "mlx": None}
 
+COURSE = ((520, 9.2), (440, 9.6), (400, 14.8), (290, 15.1), (250, 21.3), (120, 12.4), (60, 18.2))
+"""For how many seconds before `NOW` there was how much memory in use, in GiB, until the next."""
 OVERHEAD = 50 << 20
 SHARE = 0.37
 """Of a file that is on its way."""
@@ -215,6 +219,14 @@ class FrozenClient(Client):
                     yield chunk
 
             yield each()
+
+
+def lived(past: History) -> None:
+    """The minutes before `NOW`, of a machine on which models came and went."""
+    now = int(FrozenTime.monotonic())
+    for (ago, gib), (until, _) in pairwise((*COURSE, (0, 0.0))):
+        for at in range(now - ago, now - until):
+            past.add(at, gib * GIB)
 
 
 def without_addresses(text: str) -> str:

@@ -27,11 +27,12 @@ from core.demo.repositories import build
 from core.demo.vocabulary import expected
 from core.errors import DeckError
 from core.schema import LoadOptions
-from tests.screenshots.frozen import FrozenClient
+from tests.screenshots.frozen import FrozenClient, lived
 from tui import theme
 from tui.app import Dashboard
 from tui.format import UNICODE
 from tui.link import Attach
+from tui.screens.memory import Memory
 
 SIZES = ((120, 40), (80, 24), (60, 15))
 PATIENCE_S = 60.0
@@ -216,6 +217,7 @@ async def screens(core: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:
         await person.press("2")
         async for picture in person.at_sizes("downloads", "37 %"):
             yield picture
+        lived(person.app.query_one(Memory).past)
         await person.press("3")
         async for picture in person.at_sizes("memory", "tiny Q8_0"):
             yield picture

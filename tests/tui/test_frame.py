@@ -223,7 +223,13 @@ async def test_ascii_draws_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seen"),
-    [("plain", "plain"), ("╭─┤x├─╮", "+-+x+-+"), ("▇▁█", "###"), ("naïve", "naive"), ("名", "??")],
+    [
+        ("plain", "plain"),
+        ("╭─┤x├─╮", "+-+x+-+"),
+        ("▁▄▇█", "_-*#"),
+        ("naïve", "naive"),
+        ("名", "??"),
+    ],
 )
 def test_what_stands_for_what_in_ascii(text: str, seen: str) -> None:
     assert plain(text) == seen

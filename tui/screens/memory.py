@@ -71,7 +71,8 @@ class Memory(Listing[Instance, Instance]):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._past = History(PAST_S, PAST_SLOTS)
+        self.past = History(PAST_S, PAST_SLOTS)
+        """What was in use of the machine's memory."""
         self._pasts: dict[str, History] = {}
         """By the id of the instance."""
         self._log: tuple[LogLine, ...] = ()
@@ -114,7 +115,7 @@ class Memory(Listing[Instance, Instance]):
         if not self.is_mounted or self.state is None:
             return
         now = time.monotonic()
-        self._past.add(now, drawn.used(self.state.memory))
+        self.past.add(now, drawn.used(self.state.memory))
         for instance in self.instances:
             past = self._pasts.setdefault(instance.id, History(PAST_S, PAST_SLOTS))
             past.add(now, instance.measured_bytes)
@@ -134,7 +135,7 @@ class Memory(Listing[Instance, Instance]):
             return
         is_tall = self.has_class("tall") and not self.has_class("open")
         cells = width if is_tall else drawn.past_width(width)
-        past = self._past.values(time.monotonic(), cells)
+        past = self.past.values(time.monotonic(), cells)
         beside = () if is_tall else past
         machine = drawn.machine(self.state, beside, width, self.key_of("budget"), glyphs, inks)
         self.query_one("#machine", Lines).show(machine)
