@@ -47,7 +47,13 @@ def row(parts: Iterable[tuple[Slot, Text]], style: Style) -> Iterator[Segment]:
 
 
 def segments(words: Text, style: Style) -> Iterator[Segment]:
-    """The text in its own colours, over those of the row."""
+    """The text in its own colours, over those of the row.
+
+    None of its own on a reversed row: there they would be patches, and pale words unreadable.
+    """
+    if style.reverse:
+        yield Segment(words.plain, style)
+        return
     base = style + _style(words.style)
     edges = {0, len(words)}
     for span in words.spans:

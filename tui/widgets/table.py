@@ -379,6 +379,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
             style += self.get_component_rich_style("table--cursor")
         sign = self._glyphs.mark if now.marked else self._glyphs.cursor if now.focus else " "
         sign_style = style + self.get_component_rich_style("table--sign", partial=True)
+        sign_style = style if style.reverse else sign_style
         row = now.line.cells
         parts = ((slot, cells.text(row.get(slot.column.key, ""), slot)) for slot in self._slots)
         signs = [Segment(sign, sign_style), Segment(" " * (GUTTER - cell_len(sign)), style)]

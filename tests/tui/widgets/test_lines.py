@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 from textual.app import App, ComposeResult
 
+from tui.widgets import cells
 from tui.widgets.bars import Lines
 
 
@@ -33,3 +36,10 @@ async def test_what_changes_is_drawn_where_it_stands_whatever_is_around() -> Non
         assert await shows("rate 2", "left 5") == ["", "   rate 2", "   left 5", ""]
         assert await shows("rate 2", "left 4") == ["", "   rate 2", "   left 4", ""]
         assert await shows("rate") == ["", "   rate", "", ""]
+
+
+def test_a_reversed_row_has_no_patches_of_colour_or_pale_words() -> None:
+    words = Text.assemble(("pale ", "dim"), ("red", "red"))
+    assert len({segment.style for segment in cells.segments(words, Style())}) == 2
+    reversed_ = Style(reverse=True)
+    assert [*cells.segments(words, reversed_)] == [Segment("pale red", reversed_)]
