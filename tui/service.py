@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from tui.machines import SYSTEM_SOCKET
 
 UNIT = "modeldeck.service"
+NAME = "modeldeck"
+"""Of what the service says in the journal."""
 LABEL = "modeldeck.core"
 USER = "modeldeck"
 SYSTEM_UNIT = Path("/etc/systemd/system") / UNIT
@@ -53,6 +55,8 @@ class Plan:
     """Answers how the service stands."""
     log: str = ""
     """Where its log is, as a command or a path."""
+    recent: tuple[str, ...] = ()
+    """Answers what the core itself said last."""
     socket: Path
     """Where its core answers."""
 
@@ -121,7 +125,7 @@ def _service(program: Sequence[str], environ: Mapping[str, str]) -> str:
             "# Started is what answers: whoever comes after it finds it, and starts no other one.",
             "Type=notify",
             f"ExecStart={command}",
-            "SyslogIdentifier=modeldeck",
+            f"SyslogIdentifier={NAME}",
             *lines,
             "Restart=on-failure",
             "RestartSec=2",
@@ -193,11 +197,13 @@ def systemd_user(
         after=((*call, "daemon-reload"),),
         look=(*call, "show", UNIT, "--property", SHOWN),
         log=f"journalctl --user -u {UNIT}",
+        recent=("journalctl", "--user", "-u", UNIT, *SAID),
         socket=socket,
     )
 
 
 SHOWN = "LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts"
+SAID = ("-t", NAME, "-n", "6", "-o", "cat", "-q", "--no-pager")
 
 
 def systemd_system(program: Sequence[str], environ: Mapping[str, str]) -> Plan:
@@ -218,6 +224,7 @@ def systemd_system(program: Sequence[str], environ: Mapping[str, str]) -> Plan:
         after=(("systemctl", "daemon-reload"),),
         look=("systemctl", "show", UNIT, "--property", SHOWN),
         log=f"journalctl -u {UNIT}",
+        recent=("journalctl", "-u", UNIT, *SAID),
         socket=SYSTEM_SOCKET,
     )
 
@@ -267,13 +274,13 @@ def launchd(
     )
 
 
-def hidden_from_others(program: str) -> bool:
-    """Whether a program lies where another user, walled off from homes, cannot read it.
+def hidden_from_others(path: str) -> bool:
+    """Whether a path lies where another user, walled off from homes, cannot read it.
 
     >>> hidden_from_others("/home/me/.local/bin/python"), hidden_from_others("/opt/x/bin/python")
     (True, False)
     """
-    return PurePosixPath(program).parts[:2] in {("/", "home"), ("/", "root"), ("/", "run")}
+    return PurePosixPath(path).parts[:2] in {("/", "home"), ("/", "root"), ("/", "run")}
 
 
 def standing(shown: str) -> dict[str, str]:

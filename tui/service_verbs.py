@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
+import core
 from core import daemon
 from core.errors import Conflict, DeckError, InvalidRequest, StorageFailed
 from core.paths import locate
@@ -33,11 +35,14 @@ def plan(*, system: bool) -> Plan:
         )  # fmt: skip
     if not system:
         return service.systemd_user(PROGRAM, os.environ, Path.home(), paths.socket)
-    if service.hidden_from_others(sys.executable):
-        raise Conflict(
-            f"The service's own user could not read {sys.executable}.",
-            "Install modeldeck where everybody can: python3 -m venv /opt/modeldeck, for example.",
-        )
+    # An environment links to its interpreter, and may lead on to the code: each has to be readable.
+    for path in (sys.executable, os.path.realpath(sys.executable), os.path.realpath(core.__file__)):
+        if service.hidden_from_others(path):
+            raise Conflict(
+                f"The service's own user could not read {path}.",
+                "Install modeldeck where everybody can, with a Python that everybody can read:"
+                " /usr/bin/python3 -m venv /opt/modeldeck, for example.",
+            )
     return service.systemd_system(PROGRAM, os.environ)
 
 
@@ -55,8 +60,13 @@ async def install(*, system: bool, show: bool, json: bool) -> None:
             "End it with `modeldeck stop`, and try again. Its downloads go on in the service.",
         )
     await asyncio.to_thread(_write, what)
+    started = time.time()
     for command in what.enable:
-        await _call(command)
+        try:
+            await _call(command)
+        except DeckError as error:
+            error.details += await _last_words(what, started)
+            raise
     out.done("modeldeck runs as a service")
     await _tell(out, what)
     if not system and await _ends_at_logout():
@@ -168,6 +178,15 @@ async def _call(command: tuple[str, ...]) -> str:
             remedy = "Log in as this user itself (not by su or sudo), or use --system."
         raise DeckError(f"`{' '.join(command)}` failed.", remedy, details=details)
     return said.decode(errors="replace")
+
+
+async def _last_words(what: Plan, since: float) -> tuple[str, ...]:
+    """What the core said before it ended, as far as it can be read."""
+    try:
+        said = await _call((*what.recent, f"--since=@{since:.0f}")) if what.recent else ""
+    except DeckError:
+        return ()
+    return tuple(said.splitlines())
 
 
 async def _ends_at_logout() -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from textual.reactive import var
+from textual.widget import Widget
 from textual.worker import Worker
 
 from core.errors import DeckError
@@ -44,6 +45,8 @@ class CatalogAsking(View):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.known = Known()
+        self._parts: list[Widget] = []
+        """What it consists of, once all of it was there."""
         self._judged: tuple[object, ...] = ()
         """What the last judgement of all models depended on."""
 
@@ -74,7 +77,13 @@ class CatalogAsking(View):
     @property
     def stands(self) -> bool:
         """Whether all of it is there: a question may be answered while it is taken down."""
-        return self.is_mounted and all(self.query(part) for part in PARTS)
+        if len(self._parts) < len(PARTS):
+            self._parts = [part for name in PARTS for part in self.query(name)]
+        return (
+            self.is_mounted
+            and len(self._parts) == len(PARTS)
+            and all(part.is_attached for part in self._parts)
+        )
 
     def refresh_rows(self) -> None:
         """Bring everything on the screen up to date."""
