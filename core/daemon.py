@@ -132,15 +132,20 @@ async def start_background(paths: Paths) -> Ready:
     When another process was quicker, that one's core is returned. Raises what the core could not
     start for, with the last lines of its log.
     """
+    return (await begin(paths))[0]
+
+
+async def begin(paths: Paths) -> tuple[Ready, bool]:
+    """The same, and whether it was started here: another's core is not ours to end."""
     deadline = time.monotonic() + START_S
     while True:
         with _open_log(paths) as log:
             start = log.tell()
             answer = _understood(await _spawn(log.fileno()))
         if not isinstance(answer, AlreadyRunning) or time.monotonic() > deadline:
-            return _started(answer, paths, start)
+            return _started(answer, paths, start), True
         if other := await _other(paths, deadline):
-            return other
+            return other, False
 
 
 async def _other(paths: Paths, deadline: float) -> Ready | None:

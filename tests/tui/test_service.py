@@ -5,7 +5,9 @@ from __future__ import annotations
 import doctest
 import os
 import plistlib
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from click.testing import CliRunner
 
 from tui import manual, service, service_verbs
 from tui.cli import main
+from tui.supervisor import tell_ready
 
 PROGRAM = (sys.executable, "-P", "-m", "tui.program", "serve")
 ENVIRON = {
@@ -125,6 +128,52 @@ def test_a_program_that_its_own_user_could_not_read_is_not_installed(
     done = CliRunner().invoke(main, ["service", "install", "--system", "--show"])
     assert done.exit_code == 4
     assert "could not read /home/me/venv/bin/python" in done.stderr
+
+
+def test_an_interpreter_of_a_home_is_no_more_readable_by_way_of_a_link(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    link = tmp_path / "python"
+    link.symlink_to("/home/me/.local/share/uv/python/bin/python3")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "executable", str(link))
+    done = CliRunner().invoke(main, ["service", "install", "--system", "--show"])
+    assert done.exit_code == 4
+    assert "could not read /home/me/.local/share/uv/python/bin/python3" in done.stderr
+
+
+def test_a_service_that_does_not_start_is_told_with_what_it_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    programs = {
+        "systemctl": "case $* in *restart*) echo Job failed >&2; exit 1;; esac",
+        "journalctl": "echo modeldeck: Port 1 cannot be used.",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    monkeypatch.setattr(service_verbs, "BOOTED", tmp_path)
+    monkeypatch.setattr(sys, "platform", "linux")
+    done = CliRunner().invoke(main, ["service", "install"])
+    assert done.exit_code == 1
+    assert re.search(r"restart.* failed[\s\S]*Job failed[\s\S]*Port 1 cannot", done.stderr)
+
+
+def test_systemd_is_told_that_the_service_answers(tmp_path: Path) -> None:
+    places = {str(tmp_path / "s"): str(tmp_path / "s")}
+    if sys.platform == "linux":  # nowhere else are names abstract
+        places[f"@md{os.getpid()}"] = f"\0md{os.getpid()}"
+    for address, place in places.items():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+            listener.bind(place)
+            environ = {"NOTIFY_SOCKET": address}
+            tell_ready(environ)
+            assert listener.recv(100, socket.MSG_DONTWAIT) == b"READY=1"
+            assert environ == {}, "engines have nothing to say"
+    tell_ready({})
+    tell_ready({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
 
 
 def test_how_it_stands_is_read_from_what_systemd_says() -> None:
