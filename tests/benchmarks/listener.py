@@ -22,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -31,12 +30,13 @@ from typing import Any
 import msgspec
 import psutil
 
+from tests.benchmarks.processes import settle
+
 NAMES = ("modeldeck", "aiohttp", "uvicorn")
 LIST_BYTES = 20_000
 FRAME_BYTES = 900
 CHANGES_PER_S = 10
 CONNECTIONS = (16, 64)
-SETTLE_S = 1.0
 
 # What is served
 
@@ -214,30 +214,11 @@ def server(name: str, *, changing: bool) -> Iterator[tuple[psutil.Process, int]]
         try:
             assert process.stdout is not None
             port = int(process.stdout.readline())
-            _settle(psutil.Process(process.pid))
+            settle(psutil.Process(process.pid))
             yield psutil.Process(process.pid), port
         finally:
             process.kill()
             process.wait()
-
-
-def _settle(process: psutil.Process) -> None:
-    """Wait until what a server does once when it starts is done: a core looks for its engines."""
-    used = _used(process)
-    while True:
-        time.sleep(SETTLE_S)
-        before, used = used, _used(process)
-        if used - before < SETTLE_S / 20:
-            return
-
-
-def _used(process: psutil.Process) -> float:
-    """Seconds of processor time, with the children that live."""
-    used = 0.0
-    for each in (process, *process.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            used += sum(each.cpu_times()[:2])
-    return used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
