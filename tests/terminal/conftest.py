@@ -47,7 +47,9 @@ class Terminal:
         }
         term = environ.get("TERM", "tmux-256color")
         size = ("-x", str(width), "-y", str(height))
-        shell = f"PS1='{PROMPT}' exec bash --norc --noprofile"
+        # From 3.6 on tmux says of every pane that it knows all colours; whether it does is asked here.
+        colours = "" if "COLORTERM" in environ else "unset COLORTERM; "
+        shell = f"{colours}PS1='{PROMPT}' exec bash --norc --noprofile"
         subprocess.run(
             [*self._tmux, "set", "-s", "escape-time", "0", ";", "set", "-g", "default-terminal",
              term, ";", "new-session", "-d", *size, shell],
