@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-HEAVY = {"llama_cpp", "mlx", "mlx_lm", "transformers", "numpy", "gguf", "torch"}
+HEAVY = {"llama_cpp", "llguidance", "mlx", "mlx_lm", "transformers", "numpy", "gguf", "torch"}
 DRAWING = {"textual"}
 """Not rich and click: httpx brings both in, for a command of its own, where they are installed."""
 

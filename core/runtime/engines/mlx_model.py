@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from core.errors import Cancelled, ContextExceeded, EngineFailed, InvalidRequest
+from core.errors import Cancelled, ContextExceeded, DeckError, EngineFailed, InvalidRequest
 from core.runtime.engines.base import PENALTY_WINDOW, Emit, Flag, say
 from core.runtime.engines.chat import (
     CHATML,
@@ -22,14 +22,14 @@ from core.runtime.engines.chat import (
     turns,
     wants_tools,
 )
-from core.runtime.engines.text import bytes_of
-from core.runtime.engines.tools import MARKERS
+from core.runtime.engines.mlx_grammar import Follower, Grammars, Sample
+from core.runtime.engines.mlx_text import Pieces, token_bytes
+from core.runtime.engines.tools import MARKERS, forced_grammar
 from core.runtime.engines.writer import Writer, token_text
+from core.runtime.json_schema import grammar_of
 from core.runtime.messages import Done
 from core.schema import GenerateRequest, KvCacheType, TokenLogprob
 
-NO_GRAMMAR = "mlx-lm cannot hold an answer to a grammar or JSON schema."
-NO_GRAMMAR_REMEDY = "Take the GGUF version of the model, or ask for JSON in the prompt."
 DRAFT_TOKENS = 4
 """Tokens that a draft model guesses at a time, unless the options say."""
 STEP = 512
@@ -117,7 +117,7 @@ class MlxModel:
         self._cache: list[Any] | None = None
         self._cached: list[int] = []
         """Tokens whose keys and values are in the cache, in order."""
-        self._words: Any = importlib.import_module("mlx_lm.tokenizer_utils")
+        self._grammars = Grammars(mx, tokenizer)
         self._silent = frozenset(tokenizer.all_special_ids)
         self._template = str(tokenizer.chat_template or "")
         """All its templates, where it has several."""
@@ -128,7 +128,7 @@ class MlxModel:
 
     def generate(self, request: GenerateRequest, emit: Emit) -> Done:
         """Answer a request. Raises ContextExceeded when it does not fit the context."""
-        prompt, stops = self._prompt(request)
+        prompt, stops, grammar = self._prompt(request)
         room = self._context_length - len(prompt)
         if room <= 0:
             raise ContextExceeded(
@@ -137,14 +137,17 @@ class MlxModel:
             )
         writer = Writer(request, stops, emit, limit=min(room, request.max_tokens or room))
         spoken = self._markers if wants_tools(request) else frozenset()
-        pieces = _Pieces(
+        sample = self._sampler(request)
+        if grammar is not None:
+            sample = self._grammars.follow(grammar, sample)
+        pieces = Pieces(
             self._tokenizer.detokenizer,
             self._silent - spoken,
-            prompt if not request.messages else [],
+            prompt if grammar is not None or not request.messages else [],
         )
         self._mx.reset_peak_memory()
         try:
-            with closing(self._tokens(request, prompt, writer.room)) as tokens:
+            with closing(self._tokens(request, prompt, sample, writer.room)) as tokens:
                 for token, likely in tokens:
                     if token in self._tokenizer.eos_token_ids:
                         writer.end()
@@ -171,16 +174,12 @@ class MlxModel:
             found = self._mx.argpartition(-likely, count - 1)[:count].tolist()
             best = sorted(found, key=lambda i: (-likely[i].item(), i))
         return TokenLogprob(
-            token=token_text(self._bytes(token)),
+            token=token_text(token_bytes(self._tokenizer, token)),
             logprob=likely[token].item(),
-            top=tuple((token_text(self._bytes(i)), likely[i].item()) for i in best),
+            top=tuple(
+                (token_text(token_bytes(self._tokenizer, i)), likely[i].item()) for i in best
+            ),
         )
-
-    def _bytes(self, token: int) -> bytes:
-        """The bytes of one token: a tokenizer's own text shows a part of a character as U+FFFD."""
-        if isinstance(self._tokenizer.detokenizer, self._words.BPEStreamingDetokenizer):
-            return bytes_of(self._tokenizer.convert_ids_to_tokens(token))
-        return str(self._tokenizer.decode([token])).encode()
 
     def _tidy(self) -> tuple[int, int]:
         """Give buffers back that mlx keeps for the next array; what it holds, and held at most."""
@@ -190,23 +189,24 @@ class MlxModel:
 
     # Text to tokens, and back
 
-    def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...]]:
-        """The tokens to continue, and the strings that end the answer."""
-        if request.grammar is not None or request.json_schema is not None:
-            raise InvalidRequest(NO_GRAMMAR, NO_GRAMMAR_REMEDY)
+    def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
+        """The tokens to continue, the strings that end the answer, and what it must follow."""
+        grammar = request.grammar
+        if request.json_schema is not None:
+            grammar = grammar_of(request.json_schema)
         tokenizer = self._tokenizer
         check_tools(request, self._template)
         if request.messages:
-            if wants_tools(request) and request.tool_choice not in (None, "auto"):
-                raise InvalidRequest(f"A call cannot be required: {NO_GRAMMAR}", NO_GRAMMAR_REMEDY)
+            if wants_tools(request):
+                grammar = forced_grammar(request, self._template) or grammar
             stops = request.stop if tokenizer.has_chat_template else (*request.stop, CHATML_STOP)
-            return self._render(request), stops
+            return self._render(request), stops, grammar
         tokens = list(tokenizer.encode(request.prompt or ""))
         if not tokens and tokenizer.bos_token_id is not None:
             tokens = [tokenizer.bos_token_id]
         if not tokens:
             raise InvalidRequest("There is nothing to continue.")
-        return tokens, request.stop
+        return tokens, request.stop, grammar
 
     def _render(self, request: GenerateRequest) -> list[int]:
         """The conversation as the model's own template writes it (sandboxed Jinja)."""
@@ -227,7 +227,7 @@ class MlxModel:
     # Generation
 
     def _tokens(
-        self, request: GenerateRequest, prompt: list[int], limit: int
+        self, request: GenerateRequest, prompt: list[int], sample: Sample, limit: int
     ) -> Generator[tuple[int, Any]]:
         """The answer's tokens, each with the logarithms of all probabilities.
 
@@ -237,14 +237,14 @@ class MlxModel:
         self._mx.random.seed(int.from_bytes(os.urandom(8)) if seed is None else seed % (1 << 64))
         cache = self._reuse(prompt)
         said = list(prompt)
-        steps = self._steps(request, prompt[len(self._cached) :], cache, limit)
+        steps = self._steps(request, prompt[len(self._cached) :], cache, sample, limit)
         try:
             with self._generate.wired_limit(self._model, [self._generate.generation_stream]):
                 for token, likely, *_ in steps:
                     self._heed()
                     said.append(token)
                     yield token, likely
-        except (Cancelled, GeneratorExit):
+        except (DeckError, GeneratorExit):
             raise
         except Exception as error:
             raise EngineFailed(
@@ -256,18 +256,24 @@ class MlxModel:
             self._keep(cache, said)
 
     def _steps(
-        self, request: GenerateRequest, rest: list[int], cache: list[Any], limit: int
+        self,
+        request: GenerateRequest,
+        rest: list[int],
+        cache: list[Any],
+        sample: Sample,
+        limit: int,
     ) -> Generator[Any]:
         """Tokens of mlx-lm, one at a time or by a draft, after `rest` of the prompt is read."""
         own, drafted = cache[: self._layers], cache[self._layers :]
         penalties = self._penalties(request)
         options = {
             "max_tokens": limit,
-            "sampler": self._sampler(request),
+            "sampler": sample,
             "prefill_step_size": self._step,
         }
-        # With a draft, mlx-lm counts tokens for penalties in another way: it is not used then.
-        if self._draft is None or penalties:
+        # With a draft, mlx-lm counts tokens for penalties in another way, and lets no sampler know
+        # which tokens it drops: it is not used then.
+        if self._draft is None or penalties or isinstance(sample, Follower):
             yield from self._generate.generate_step(
                 self._mx.array(rest),
                 self._model,
@@ -347,13 +353,14 @@ class MlxModel:
                 layer.trim(offset - size)
             self._cache, self._cached = cache, said[:size]
 
-    def _sampler(self, request: GenerateRequest) -> Any:
+    def _sampler(self, request: GenerateRequest) -> Sample:
         """A sampler with the defaults of our llama.cpp, so that an engine changes no answer."""
+        make: Callable[..., Sample] = self._samples.make_sampler
         temperature = 0.8 if request.temperature is None else request.temperature
         if temperature < COLDEST:
-            return self._samples.make_sampler(temp=0.0)
+            return make(temp=0.0)
         top_k = 40 if request.top_k is None else request.top_k
-        return self._samples.make_sampler(
+        return make(
             temp=temperature,
             # mlx-lm takes 0 for "no limit"; here it leaves the likeliest token.
             top_p=max(0.95 if request.top_p is None else request.top_p, 1e-6),
@@ -371,29 +378,3 @@ class MlxModel:
             frequency_penalty=request.frequency_penalty,
             frequency_context_size=PENALTY_WINDOW,
         )
-
-
-class _Pieces:
-    """Text of tokens by mlx-lm's detokenizer, less the tokens that stand for no text."""
-
-    def __init__(self, detokenizer: Any, silent: frozenset[int], before: Sequence[int]) -> None:
-        self._detokenizer = detokenizer
-        self._silent = silent
-        for token in before[-1:]:
-            # Else it takes the answer for the beginning of a text, and drops its first space.
-            detokenizer.add_token(token)
-            _ = detokenizer.last_segment
-
-    def add(self, token: int) -> bytes:
-        """Take a token and give the text that is complete with it, as UTF-8."""
-        if token not in self._silent:
-            self._detokenizer.add_token(token)
-        return self._segment()
-
-    def finish(self) -> bytes:
-        """Give what was held back."""
-        self._detokenizer.finalize()
-        return self._segment()
-
-    def _segment(self) -> bytes:
-        return str(self._detokenizer.last_segment).encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Answers with a form: grammars, JSON schemas, calls of tools and probabilities, by llama.cpp."""
+"""Answers with a form: grammars, JSON schemas, calls of tools, by both engines."""
 
 import json
 from collections.abc import AsyncIterator
@@ -46,8 +46,18 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def tiny(bench: Bench, demo_models: Path) -> Instance:
+async def tiny_gguf(bench: Bench, demo_models: Path) -> Instance:
     return await bench.loaded(demo_models / "tiny-GGUF" / "tiny-F16.gguf")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tiny_mlx(bench: Bench, demo_models: Path) -> Instance:
+    return await bench.loaded(demo_models / "tiny-mlx")
+
+
+@pytest.fixture(params=["gguf", "mlx"])
+def tiny(request: pytest.FixtureRequest, tiny_gguf: Instance, tiny_mlx: Instance) -> Instance:
+    return tiny_gguf if request.param == "gguf" else tiny_mlx
 
 
 def user(text: str, **more: Any) -> GenerateRequest:
@@ -146,13 +156,13 @@ async def test_what_would_crash_an_engine_is_refused_and_the_next_answered(
 
 
 async def test_a_grammar_that_explodes_with_the_text_is_given_up(
-    bench: Bench, tiny: Instance
+    bench: Bench, tiny_gguf: Instance
 ) -> None:
     # Each "a" may be followed by a "b", a "c" or neither at the end: two to the power of "a"s.
     grammar = 'root ::= s\ns ::= "a" s | "a" s "b" | "a" s "c" | "a"'
     with pytest.raises(InvalidRequest, match="too ambiguous"):
-        await bench.ask(tiny, user("x", grammar=grammar, temperature=0))
-    assert await bench.answer(tiny, "json") == expected("json")
+        await bench.ask(tiny_gguf, user("x", grammar=grammar, temperature=0))
+    assert await bench.answer(tiny_gguf, "json") == expected("json")
 
 
 # Tools

@@ -1,0 +1,166 @@
+"""Grammars of answers as llguidance takes them: its Lark, made of our GBNF. Pure.
+
+llguidance splits a text into lexemes before it parses, and takes the longest at each place; GBNF
+knows no lexemes. So every character is a lexeme of its own here, which makes the two the same: the
+grammar admits what it admits in llama.cpp. llguidance brings a converter, which joins characters to
+longer lexemes: `[a-z]+ "x"` could then never end. Syntax: llguidance's docs/syntax.md; its regular
+expressions are those of Rust's regex-syntax.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+_PIECE = re.compile(
+    r"""
+    (?P<space> [ \t\r\n]+ | \#[^\r\n]* )
+  | (?P<rule> [A-Za-z0-9-]+ ) [ \t]* ::=
+  | (?P<name> [A-Za-z0-9-]+ )
+  | " (?P<literal> (?: [^"\\] | \\. )* ) "
+  | \[ (?P<no>\^)? (?P<class> (?: [^\]\\] | \\. )+ ) \]
+  | \{ \s* (?P<least>\d+) \s* (?P<more>,)? \s* (?P<most>\d+)? \s* \}
+  | (?P<mark> [*+?()|.] )
+    """,
+    re.X | re.S,
+)
+_CHARACTER = re.compile(
+    r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|(.)", re.S
+)
+_CONTROLS = {"t": "\t", "r": "\r", "n": "\n"}
+_CHARACTERS = ((1, 0xD7FF), (0xE000, 0x10FFFF))
+"""What a text can hold: a grammar may name other numbers, which never match. llama.cpp admits no
+token that begins with a null character either."""
+_ANY = r"[\x{1}-\x{10ffff}]"
+_NONE = r"[^\x{0}-\x{10ffff}]"
+_EMPTY = '""'
+
+
+def lark_of(grammar: str) -> str:
+    r"""A grammar that `core.runtime.grammar.check_grammar` let through, in llguidance's Lark.
+
+    >>> print(lark_of('root ::= "a"* [^b] | root2\nroot2 ::= .'))
+    start: c0 * c1 | r1
+    r1: c2
+    c0: /[\x{61}]/
+    c1: /[^\x{0}\x{62}]/
+    c2: /[\x{1}-\x{10ffff}]/
+    <BLANKLINE>
+    """
+    return _Writer(grammar).text()
+
+
+class _Writer:
+    """Writes a grammar anew, piece by piece."""
+
+    def __init__(self, grammar: str) -> None:
+        self._rules: dict[str, list[str]] = {}
+        self._names: dict[str, str] = {"root": "start"}
+        self._classes: dict[str, str] = {}
+        self._grammar = grammar
+
+    def text(self) -> str:
+        """The whole of it."""
+        open_: list[list[str]] = []
+        for piece in _PIECE.finditer(self._grammar):
+            if piece["rule"] is not None:
+                # A rule that is given twice means what was said last.
+                open_ = [self._begin(self._name(piece["rule"]))]
+            elif piece["mark"] == "(":
+                # A rule of its own: llguidance takes few brackets within each other.
+                name = f"g{len(self._rules)}"
+                open_[-1].append(name)
+                open_.append(self._begin(name))
+            elif piece["mark"] == ")":
+                open_.pop()
+            elif piece["space"] is None:
+                self._add(open_[-1], piece)
+        rules = [f"{name}: {' '.join(_filled(parts))}\n" for name, parts in self._rules.items()]
+        classes = [f"{name}: /{content}/\n" for content, name in self._classes.items()]
+        return "".join(rules + classes)
+
+    def _add(self, found: list[str], piece: re.Match[str]) -> None:
+        """Write a piece of a rule after those that are there."""
+        if piece["name"] is not None:
+            found.append(self._name(piece["name"]))
+        elif piece["literal"] is not None:
+            found.append(self._literal(piece["literal"]))
+        elif piece["class"] is not None:
+            found.append(self._class(_ranges(piece["class"]), negated=bool(piece["no"])))
+        elif piece["least"] is not None:
+            times = f"{{{piece['least']}{piece['more'] or ''}{piece['most'] or ''}}}"
+            if times not in ("{1}", "{1,1}"):  # another may follow, which llguidance does not take
+                found.append(times)
+        elif piece["mark"] == ".":
+            found.append(self._lexeme(_ANY))
+        else:
+            found.append(piece["mark"])
+
+    def _begin(self, name: str) -> list[str]:
+        self._rules[name] = []
+        return self._rules[name]
+
+    def _name(self, name: str) -> str:
+        """The name of a rule: llguidance's are in small letters, and have other signs."""
+        return self._names.setdefault(name, f"r{len(self._names)}")
+
+    def _lexeme(self, content: str) -> str:
+        """A lexeme of one character. A small name lets no other lexeme be made of it."""
+        return self._classes.setdefault(content, f"c{len(self._classes)}")
+
+    def _literal(self, content: str) -> str:
+        letters = [self._class([(code, code)]) for code in _codes(content)]
+        return letters[0] if len(letters) == 1 else f"({' '.join(letters) or _EMPTY})"
+
+    def _class(self, ranges: Iterable[tuple[int, int]], *, negated: bool = False) -> str:
+        kept = [
+            (max(first, low), min(last, high))
+            for first, last in ranges
+            for low, high in _CHARACTERS
+            if max(first, low) <= min(last, high)
+        ]
+        if not kept:
+            return self._lexeme(_ANY if negated else _NONE)
+        content = "".join(
+            rf"\x{{{low:x}}}" if low == high else rf"\x{{{low:x}}}-\x{{{high:x}}}"
+            for low, high in kept
+        )
+        return self._lexeme(rf"[^\x{{0}}{content}]" if negated else f"[{content}]")
+
+
+def _filled(parts: Sequence[str]) -> Sequence[str]:
+    """The parts of a rule, with a word for each sequence that holds nothing."""
+    found: list[str] = []
+    for before, part in pairwise(("|", *parts, "|")):
+        if before == part == "|":
+            found.append(_EMPTY)
+        found.append(part)
+    return found[:-1]
+
+
+def _codes(content: str) -> Iterable[int]:
+    """The characters of a literal, as numbers."""
+    for found in _CHARACTER.finditer(content):
+        number = found[1] or found[2] or found[3]
+        if number:
+            yield int(number, 16)
+        else:
+            yield ord(_CONTROLS.get(found[4], found[4]) if found[4] else found[5])
+
+
+def _ranges(content: str) -> list[tuple[int, int]]:
+    """The ranges of a class, as llama.cpp reads them: a sign alone is a range of one."""
+    pieces = [found.group() for found in _CHARACTER.finditer(content)]
+    codes = list(_codes(content))
+    found: list[tuple[int, int]] = []
+    place = 0
+    while place < len(codes):
+        # A dash that is last, or written with a backslash, is itself.
+        if place + 2 < len(codes) and pieces[place + 1] == "-":
+            found.append((codes[place], codes[place + 2]))
+            place += 3
+        else:
+            found.append((codes[place], codes[place]))
+            place += 1
+    return found
