@@ -51,6 +51,8 @@ class Line:
         self._listening: asyncio.Task[None] | None = None
         self._said: deque[str] = deque(maxlen=KEPT_LINES)
         self._aloud = False
+        self._asked = False
+        """Whether `ssh` could ask what it had to."""
         self._asking = asyncio.Lock()
         self.hello: Hello | None = None
 
@@ -75,7 +77,7 @@ class Line:
         if await self._quietly(self._own.ask_master()) is None:
             self._ways = replace(self._own, control=None)
         self._said.clear()
-        self._aloud = not batch and sys.stderr.isatty()
+        self._asked = self._aloud = not batch and sys.stderr.isatty()
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._ways.line(self._command, batch=batch),
@@ -122,7 +124,8 @@ class Line:
                     await self._listening
         except TimeoutError:
             pass
-        raise failure(self.name, process.returncode, "\n".join(self._said), "\n".join(heard))
+        said, more = "\n".join(self._said), "\n".join(heard)
+        raise failure(self.name, process.returncode, said, more, asked=self._asked)
 
     async def _listen(self, process: Process) -> None:
         """Keep what `ssh` says, and say it aloud while it is being asked for."""

@@ -112,10 +112,13 @@ def asks(said: str) -> bool:
     return bool(_ASKS.search(said))
 
 
-def failure(name: str, status: int | None, said: str, heard: str) -> DeckError:
+def failure(
+    name: str, status: int | None, said: str, heard: str, *, asked: bool = False
+) -> DeckError:
     """Why there is no core at the other end, from what `ssh` said and what the machine said.
 
     ssh(1) exits with the status of the remote command, or with 255 for an error of its own.
+    `asked`: it could ask what it had to, on a terminal.
     """
     words = tuple(line.strip() for line in said.splitlines() if line.strip())[-4:]
     if MISSING in heard or status == 127:
@@ -129,9 +132,14 @@ def failure(name: str, status: int | None, said: str, heard: str) -> DeckError:
             f"modeldeck on {name} is too old to be reached over ssh.", "Update it there."
         )
     if status == 255 and asks(said):
+        if asked:
+            return Forbidden(
+                f"{name} does not let us in.", f"See what `ssh {name}` says.", details=words
+            )
         return Forbidden(
             f"{name} does not let us in without a question.",
-            f"Try `ssh {name}` once, and then again.",
+            "Start again from a terminal to be asked. A key that ssh's agent holds (`ssh-add`)"
+            " needs no question.",
             details=words,
         )
     if status == 255:

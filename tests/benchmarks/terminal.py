@@ -1,12 +1,13 @@
 """What the dashboard sends to its terminal and takes of a core, beside other programs.
 
-    python -m tests.benchmarks.terminal [--seconds N] [--peer NAME=COMMAND]...
+    python -m tests.benchmarks.terminal [--seconds N] [--only WORD] [--peer NAME=COMMAND]...
 
 Each runs on a pty, at each size: first it is left alone, then the arrow that goes down is pressed
 twenty times. The dashboard is measured on a core with nothing to do, and on one with eight
-downloads, on the Downloads screen; an empty Textual app is the floor. btop and htop are measured
-where they are installed: they draw figures of the machine the whole time, which the dashboard does
-only where something moves.
+downloads, on the Downloads screen; an empty Textual app is the floor. Of other programs htop, btop,
+posting and parllama are measured where they are on PATH. The first two draw figures of the machine
+the whole time, which the dashboard does only where something moves; posting goes through thirty
+requests, parllama through its options.
 
 Bytes and clears of the whole screen belong to the program; the share of a core belongs to the
 machine, so look at what it is beside the others.
@@ -21,7 +22,6 @@ import os
 import pty
 import select
 import shlex
-import shutil
 import signal
 import struct
 import subprocess
@@ -41,6 +41,7 @@ from core.demo.hub import DemoHub
 from core.demo.models import write_gguf
 from core.demo.process import CoreProcess
 from core.demo.repository import DemoRepo, demo_repo
+from tests.benchmarks import peers
 from tests.benchmarks.first_paint import EMPTY
 
 SIZES = ((120, 40), (80, 24), (60, 15))
@@ -189,9 +190,9 @@ async def downloading(folder: Path, hub: DemoHub) -> AsyncIterator[dict[str, str
             yield environ
 
 
-def show(program: Program, seconds: float) -> None:
+def show(program: Program, seconds: float, sizes: Sequence[tuple[int, int]] = SIZES) -> None:
     """Measure it at every size, and print what it came to."""
-    for columns, rows in SIZES:
+    for columns, rows in sizes:
         came = measure(program, columns, rows, seconds)
         size = f"{columns}x{rows}"
         print(
@@ -206,16 +207,38 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description="What the dashboard sends to its terminal.")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each look")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND")
+    parser.add_argument("--only", choices=("dashboard", "peers"), help="instead of both")
     given = parser.parse_args()
     plain = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-    peers = [Program(name=name, command=[path], environ=plain)
-             for name in ("htop", "btop") if (path := shutil.which(name))]  # fmt: skip
-    for text in given.peer:
-        name, _, command = text.partition("=")
-        peers.append(Program(name=name, command=shlex.split(command), environ=plain))
     print(f"{'':<26} {'':<7} {'bytes/s':>9} {'of a core':>9} {'bytes/key':>10} {'clears':>7}")
     empty = (sys.executable, "-P", "-c", EMPTY)
     show(Program(name="empty Textual app", command=empty, environ=plain), given.seconds)
+    if given.only != "peers":
+        await dashboard(given.seconds)
+    if given.only != "dashboard":
+        others(given.seconds, plain, given.peer)
+
+
+def others(seconds: float, plain: Mapping[str, str], further: Sequence[str]) -> None:
+    """Measure the programs that are there, each at a home that is new at every size."""
+    for peer in peers.PEERS:
+        if (path := peers.path_of(peer)) is None:
+            print(f"{peer.name} is not on PATH")
+            continue
+        name = f"{peer.name} {peers.version(path)}".rstrip()
+        for columns, rows in SIZES:
+            with tempfile.TemporaryDirectory(prefix="md-", ignore_cleanup_errors=True) as home:
+                command = (path, *peer.words(Path(home)))
+                environ = {**plain, "HOME": home, **peer.environ}
+                program = Program(name=name, command=command, environ=environ, keys=peer.keys)
+                show(program, seconds, ((columns, rows),))
+    for text in further:
+        name, _, command = text.partition("=")
+        show(Program(name=name, command=shlex.split(command), environ=plain), seconds)
+
+
+async def dashboard(seconds: float) -> None:
+    """Measure the dashboard on a core with nothing to do, and on one with downloads."""
     with tempfile.TemporaryDirectory(prefix="md-") as name:
         folder = Path(name)
         with core(folder / "idle", "http://127.0.0.1:9") as (_, environ):
@@ -223,7 +246,7 @@ async def main() -> None:
                 idle = Program(
                     name=f"idle, {screen}", command=DASHBOARD, environ=environ, keys=keys
                 )
-                show(idle, given.seconds)
+                show(idle, seconds)
         made = await asyncio.to_thread(repositories, folder / "hub")
         with DemoHub.in_thread(made, rate_bytes_per_s=LINE_BYTES_PER_S) as hub:
             async with downloading(folder / "busy", hub) as environ:
@@ -232,9 +255,7 @@ async def main() -> None:
                         name=f"{JOBS} downloads, {screen}",
                         command=DASHBOARD, environ=environ, keys=keys,
                     )  # fmt: skip
-                    await asyncio.to_thread(show, busy, given.seconds)
-    for peer in peers:
-        show(peer, given.seconds)
+                    await asyncio.to_thread(show, busy, seconds)
 
 
 if __name__ == "__main__":

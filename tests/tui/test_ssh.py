@@ -83,6 +83,15 @@ def test_a_failure_says_what_is_the_matter(
     assert words in error.message
 
 
+def test_who_was_asked_is_not_told_to_let_himself_be_asked() -> None:
+    said = "me@gpu1: Permission denied (password)."
+    assert "to be asked" in failure("gpu1", 255, said, "").remedy
+    error = failure("gpu1", 255, said, "", asked=True)
+    assert isinstance(error, Forbidden)
+    assert error.message == "gpu1 does not let us in."
+    assert error.details == (said,)
+
+
 def test_only_a_question_is_worth_asking_again() -> None:
     assert asks("Permission denied (publickey,password).")
     assert not asks("Connection timed out")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -183,6 +184,15 @@ class Host:
         known = self._folder / "known_hosts"
         words = self._entry.replace(str(self._folder.parent / "known_hosts"), str(known))
         self._alias.write_text(words.replace("Checking yes", "Checking ask"))
+
+    def lock(self, passphrase: str) -> None:
+        """Have `ssh` ask for a passphrase: the machine lets in another key, which has one."""
+        key = self._folder / "locked"
+        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-a", "1", "-N", passphrase, "-f", str(key)]
+        subprocess.run(keygen, check=True)
+        self.authorized.write_text(key.with_suffix(".pub").read_text())
+        words = re.sub(r"IdentityFile .*", f"IdentityFile {key}", self._entry)
+        self._alias.write_text(words)
 
     def restart(self, further: str) -> None:
         """Start sshd anew, with further lines of configuration."""

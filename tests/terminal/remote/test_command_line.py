@@ -104,7 +104,7 @@ def test_who_is_not_let_in_is_told_what_to_do(machines: Machines) -> None:
     gpu.authorized.write_text("")
     said = run("@gpu1", "ps", code=10)[1]
     assert "gpu1 does not let us in without a question" in said
-    assert "`ssh gpu1`" in said
+    assert "`ssh-add`" in said
     assert "Permission denied" in said
 
 
