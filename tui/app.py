@@ -104,6 +104,9 @@ class Dashboard(Painted, Stations):
         several = len(self.stations) > 1
         self.views = tuple(view for view in screens.VIEWS if only in (None, view.name))
         self.views += (screens.FLEET,) if several and only is None else ()
+        self._unnumbered = tuple(
+            view for view in screens.ALL if view.under in [known.name for known in self.views]
+        )
         self.commands = COMMANDS + (FLEET if several else ())
         if only is not None:
             self.commands = tuple(c for c in self.commands if not turns(c))
@@ -166,7 +169,7 @@ class Dashboard(Painted, Stations):
         there = {view.id for view in switcher.query(View)}
         made = [
             view.load()(id=view.name).data_bind(Dashboard.state)
-            for view in self.views
+            for view in (*self.views, *self._unnumbered)
             if view.name not in there
         ]
         for view in made:
@@ -242,7 +245,7 @@ class Dashboard(Painted, Stations):
             return  # it is gone to as soon as it is made
         self._frame.query_one(ContentSwitcher).current = self.current
         footer = self._frame.query_one(Footer)
-        footer.current = [view.name for view in self.views].index(self.current)
+        footer.current = self._front
         self.view.activated()
         self.keys_changed()
 
@@ -284,7 +287,7 @@ class Dashboard(Painted, Stations):
 
     def action_show(self, name: str) -> None:
         """Go to a view."""
-        if name in [view.name for view in self.views]:
+        if name in [view.name for view in (*self.views, *self._unnumbered)]:
             self.current = name
 
     def action_next(self) -> None:
@@ -296,8 +299,13 @@ class Dashboard(Painted, Stations):
         self._step(-1)
 
     def _step(self, by: int) -> None:
-        names = [view.name for view in self.views]
-        self.current = names[(names.index(self.current) + by) % len(names)]
+        self.current = self.views[(self._front + by) % len(self.views)].name
+
+    @property
+    def _front(self) -> int:
+        """The number of the view in front, or of the one that it was reached from."""
+        above = {view.name: view.under for view in self._unnumbered}
+        return [view.name for view in self.views].index(above.get(self.current, self.current))
 
     async def action_back(self) -> None:
         """Go back one step in the view."""

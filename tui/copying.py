@@ -13,15 +13,15 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from core import config
 from core.client import Client
-from core.errors import Conflict, DeckError, InvalidRequest
+from core.errors import Cancelled, Conflict, DeckError, InvalidRequest, from_info
 from core.paths import locate
 from core.schema import Download, Manifest
 from tui import format as fmt
 from tui import verbs
-from tui.hosts import OwnCore
+from tui.hosts import OwnCore, Reached
 from tui.machines import Machine, chosen
 from tui.output import Output
-from tui.remote import FixedCore, SshCore, core_of, reach_all
+from tui.remote import core_of, reach_all
 
 PAUSE_S = 5.0
 """For a copy to be held when it is interrupted."""
@@ -42,11 +42,12 @@ async def copy(ref: str, names: Sequence[str], *, json: bool) -> None:
             raise error
         first, *others = machines
         async with AsyncExitStack() as open_:
-            source = await open_.enter_async_context(_attached(first, cores, own))
-            manifest = await source.manifest(ref)
+            source: Reached = cores.get(first.name) or own
+            manifest = await (await open_.enter_async_context(source.attach())).manifest(ref)
             for machine in others:
-                client = await open_.enter_async_context(_attached(machine, cores, own))
-                async with _lent(_socket(first, cores), machine, cores) as peer:
+                target: Reached = cores.get(machine.name) or own
+                client = await open_.enter_async_context(target.attach())
+                async with target.lent(source.here) as peer:
                     await _take(client, out, manifest, peer, first, machine)
     finally:
         hosts = [*cores.values(), *([own] if own.started else [])]
@@ -56,41 +57,18 @@ async def copy(ref: str, names: Sequence[str], *, json: bool) -> None:
 
 
 @asynccontextmanager
-async def _attached(
-    machine: Machine, cores: dict[str, SshCore | FixedCore], own: OwnCore
-) -> AsyncIterator[Client]:
-    async with (cores.get(machine.name) or own).attach() as client:
-        yield client
+async def kept(client: Client, job: Download) -> AsyncIterator[None]:
+    """Hold a copy that is not over when the block is left by an error, or called off.
 
-
-def _socket(machine: Machine, cores: dict[str, SshCore | FixedCore]) -> str:
-    """Where the core of a machine answers on this one. Raises Conflict where that is a URL."""
-    core = cores.get(machine.name)
-    if isinstance(core, SshCore):
-        return str(core.line.socket)
-    if machine.remote is None:
-        return str(locate().socket)
-    if machine.remote.socket is not None:
-        return machine.remote.socket
-    raise Conflict(f"{machine.name} is not reached by ssh.", "A copy goes over ssh alone.")
-
-
-@asynccontextmanager
-async def _lent(
-    socket: str, machine: Machine, cores: dict[str, SshCore | FixedCore]
-) -> AsyncIterator[str]:
-    """A path where a machine finds a socket of this one, for as long as the block runs."""
-    core = cores.get(machine.name)
-    if not isinstance(core, SshCore):
-        _socket(machine, cores)
-        yield socket
-        return
-    there = await core.line.lend(socket)
+    Nothing can come over a line that is about to end, so it should not be tried.
+    """
     try:
-        yield there
-    finally:
-        if core.line.is_up:
-            await core.line.take_back(socket, there)
+        yield
+    except BaseException:
+        with suppress(DeckError, TimeoutError):
+            async with asyncio.timeout(PAUSE_S):
+                await client.pause_download(job.id)
+        raise
 
 
 async def _take(
@@ -105,22 +83,28 @@ async def _take(
             f"What came to {machine.name} is kept; the same command goes on with it,\n"
             f"`modeldeck @{machine.name} pull {model.unique}` from the Hub."
         )
-        try:
+        async with kept(client, job):
             job = await verbs.follow(client, out, model, job, parting)
-        except BaseException:
-            # Nothing can come over a line that is about to end, so it should not be tried.
-            with suppress(DeckError, TimeoutError):
-                async with asyncio.timeout(PAUSE_S):
-                    await client.pause_download(job.id)
-            raise
-        out.done(_copied(job, first, machine))
+        out.done(copied(job, first.name, machine.name))
     out.record({"machine": machine.name, "model": model, "download": job})
 
 
-def _copied(job: Download, first: Machine, machine: Machine) -> str:
+def copied(job: Download, source: str, target: str) -> str:
+    """The receipt of a copy."""
     rate = job.total_bytes / job.seconds if job.seconds else None
     return (
-        f"{job.unique} copied from {first.name} to {machine.name}: {fmt.size(job.total_bytes)} in"
+        f"{job.unique} copied from {source} to {target}: {fmt.size(job.total_bytes)} in"
         f" {fmt.duration(job.seconds)}, {fmt.rate(rate)}, {fmt.number(len(job.files), 'file')}"
         " verified"
     )
+
+
+def over(now: Download, again: str) -> bool:
+    """Whether a copy is complete; raises what ended or holds it. `again` says how it goes on."""
+    if now.state == "canceled":
+        raise Cancelled(f"The copy of {now.unique} was cancelled.", again)
+    if now.error is not None and now.state in ("failed", "paused"):
+        raise from_info(now.error)
+    if now.state == "failed":
+        raise Conflict(f"The copy of {now.unique} failed.", again)
+    return now.state == "completed"

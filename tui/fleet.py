@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual import events
 
@@ -11,6 +12,9 @@ from core.config import Tui
 from tui.keys import KeysInOrder
 from tui.link import FAR_S, Link, LinkState, LinkStatus
 from tui.notify import sequence
+
+if TYPE_CHECKING:
+    from tui.hosts import Reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,8 @@ class Station:
     link: Link
     way: str = ""
     """How it is reached, in a word: `ssh`, `https`; empty for this machine."""
+    host: Reached | None = None
+    """What it is reached by, for what passes between machines; None where it is the only one."""
 
 
 def trip(status: LinkStatus) -> str:

@@ -16,6 +16,8 @@ from importlib import import_module
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Protocol
 
+from tui.machines import LOCAL
+
 if TYPE_CHECKING:
     from core.client import Client
     from core.daemon import Ready
@@ -45,8 +47,24 @@ class Host(Protocol):
         """Why the line to its machine is down, where there is one that can be."""
 
 
+class Reached(Host, Protocol):
+    """The core of one of several machines: models are copied from it, and to it."""
+
+    name: str
+    """Of its machine."""
+
+    @property
+    def here(self) -> str:
+        """The Unix socket on this machine where it answers. Raises Conflict: there is none."""
+
+    def lent(self, socket: str) -> AbstractAsyncContextManager[str]:
+        """A path where its machine finds a socket of this one, for as long as the block runs."""
+
+
 class OwnCore:
     """The core of this user, which is started in the background when there is none."""
+
+    name = LOCAL
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
@@ -66,6 +84,16 @@ class OwnCore:
     def outage(self) -> Outage | None:
         """There is no line."""
         return None
+
+    @property
+    def here(self) -> str:
+        """The core's own socket."""
+        return str(self._paths.socket)
+
+    @asynccontextmanager
+    async def lent(self, socket: str) -> AsyncIterator[str]:
+        """It is on this machine already."""
+        yield socket
 
     async def begin(self) -> Ready:
         """Start a core in the background, unless somebody else is quicker."""

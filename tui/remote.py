@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.config import Remote
-from core.errors import DeckError, Forbidden, InvalidRequest
+from core.errors import Conflict, DeckError, Forbidden, InvalidRequest
 from tui.link import Outage
 from tui.machines import Machine
 
@@ -102,6 +102,21 @@ class SshCore:
         """Why the line is down, and when it is tried again; None while it is up."""
         return self._outage
 
+    @property
+    def here(self) -> str:
+        """The socket that the line carries to this machine."""
+        return str(self.line.socket)
+
+    @asynccontextmanager
+    async def lent(self, socket: str) -> AsyncIterator[str]:
+        """A path where the other machine finds a socket of this one. Raises DeckError."""
+        there = await self.line.lend(socket)
+        try:
+            yield there
+        finally:
+            if self.line.is_up:
+                await self.line.take_back(socket, there)
+
     async def revive(self) -> bool:
         """Have the core over there started again, where the line is up and the core was killed."""
         return bool(await self.line.ask("revive")) if self.line.is_up else False
@@ -156,6 +171,19 @@ class FixedCore:
         ) as client:
             check(ours(), await _spoken(client), self.name)
             yield client
+
+    @property
+    def here(self) -> str:
+        """The socket, where it answers on one. Raises Conflict."""
+        if self._remote.socket is None:
+            raise Conflict(f"{self.name} is not reached by ssh.", "A copy goes over ssh alone.")
+        return self._remote.socket
+
+    @asynccontextmanager
+    async def lent(self, socket: str) -> AsyncIterator[str]:
+        """The same path, where it is on this machine. Raises Conflict."""
+        if self.here:
+            yield socket
 
     async def revive(self) -> bool:
         """Nothing that can be done from here."""

@@ -24,13 +24,13 @@ from tui.app import Dashboard
 from tui.commands import KeyOf
 from tui.fleet import Station
 from tui.format import ASCII, clean, glyphs
-from tui.hosts import DemoCore, OwnCore
+from tui.hosts import DemoCore, OwnCore, Reached
 from tui.link import Link
 from tui.machines import HERE, Machine
 from tui.terminal import TerminalDriver
 
 if TYPE_CHECKING:
-    from tui.hosts import Host
+    from tui.hosts import Host, Reached
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that end the dashboard without a question."""
@@ -73,7 +73,7 @@ async def _on(
     from tui.remote import core_of, reach_all
 
     cores = {m.name: core_of(m) for m in machines if m.remote is not None}
-    hosts: list[Host] = [cores.get(m.name) or OwnCore(paths) for m in machines]
+    hosts: list[Reached] = [cores.get(m.name) or OwnCore(paths) for m in machines]
     try:
         failed = await reach_all(list(cores.values()))
         if failed and len(machines) == 1:
@@ -83,6 +83,7 @@ async def _on(
                 machine.name,
                 Link(host.attach, revive=host.revive, outage=host.outage),
                 _way(machine),
+                host,
             )
             for machine, host in zip(machines, hosts, strict=True)
         ]

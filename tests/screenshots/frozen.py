@@ -22,6 +22,8 @@ from core.client import Client
 from core.errors import CoreUnreachable, DeckError
 from core.schema import (
     AuditEntry,
+    CacheListing,
+    CacheRepository,
     Chunk,
     DeletionPlan,
     Disk,
@@ -80,6 +82,7 @@ COURSE = ((520, 9.2), (440, 9.6), (400, 14.8), (290, 15.1), (250, 21.3), (120, 1
 OVERHEAD = 50 << 20
 SHARE = 0.37
 """Of a file that is on its way."""
+PARTIAL = 24_600_000
 RATE = 41_000_000.0
 
 
@@ -183,6 +186,18 @@ class FrozenClient(Client):
         )
         return replace(plan, delete=shown)
 
+    async def cache(self) -> CacheListing:
+        """What the cache holds; when it was used, and how much of it is on its way, varies."""
+        listing = await super().cache()
+        used_at = FrozenTime.monotonic() - 5 * 3600
+
+        def held(repo: CacheRepository) -> CacheRepository:
+            revisions = tuple(replace(each, used_at=used_at) for each in repo.revisions)
+            partial = PARTIAL if repo.partial_bytes else 0
+            return replace(repo, revisions=revisions, used_at=used_at, partial_bytes=partial)
+
+        return CacheListing(path=CACHE, repositories=tuple(map(held, listing.repositories)))
+
     async def audit_trail(self, limit: int = 200) -> list[AuditEntry]:
         """The audit trail, frozen."""
         return [
@@ -260,13 +275,14 @@ def stop_clocks() -> None:
 
     import tui.app
     import tui.link
+    import tui.screens.disk
     import tui.screens.downloads
     import tui.screens.memory
     import tui.widgets.topline
     import tui.widgets.turns
 
     screens = (
-        tui.link, tui.screens.downloads, tui.screens.memory, tui.widgets.topline,
+        tui.link, tui.screens.disk, tui.screens.downloads, tui.screens.memory, tui.widgets.topline,
         tui.widgets.turns,
     )  # fmt: skip
     clocks = [(screen, "time", FrozenTime()) for screen in screens]

@@ -221,6 +221,9 @@ async def screens(core: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:
         await person.press("3")
         async for picture in person.at_sizes("memory", "tiny Q8_0"):
             yield picture
+        await person.press("d")
+        await person.sees("repositories", "main")
+        yield await person.picture("disk")
         await person.press("4")
         await person.press(*"Please count to ten.", "enter")
         await person.sees(expected("count").split()[0], "tok/s")

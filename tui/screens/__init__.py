@@ -22,6 +22,8 @@ class Place:
     """Of its module, and of its commands."""
     title: str
     """Of its class, and in the footer."""
+    under: str = ""
+    """The screen that it is reached from, where it has no number of its own."""
 
     def load(self) -> type[View]:
         """The screen itself."""
@@ -41,4 +43,7 @@ VIEWS = (
 FLEET = Place("fleet", "Fleet")
 """Of several."""
 
-ALL = (*VIEWS, FLEET)
+DISK = Place("disk", "Disk", under="memory")
+"""What Memory says in one line, row by row."""
+
+ALL = (*VIEWS, FLEET, DISK)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core.errors import Conflict, DeckError, NotDownloaded, NotFound
 from core.schema import (
     CacheSelection,
-    DeletionPlan,
     InstanceState,
     LoadOptions,
     Model,
@@ -77,16 +75,6 @@ async def unload(client: Client, choice: Choice, state: State, key_of: KeyOf) ->
     if instance is None:
         raise Conflict(f"{choice.unique} is not loaded.", f"`{key_of('load')}` loads it.")
     return pages.unloaded(await client.unload(instance.id))
-
-
-def plan_lines(plan: DeletionPlan, names: Sequence[str]) -> list[str]:
-    """A plan of deletion for the prompt, what stands against it first."""
-    against = [f"In use: {reason}" for reason in plan.blocked]
-    return [
-        f"Delete the files of {', '.join(names)}.",
-        *against,
-        *pages.plan(replace(plan, blocked=())),
-    ]
 
 
 def not_here(choice: Choice, key_of: KeyOf) -> DeckError:

@@ -11,15 +11,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from core.errors import DeckError, NotEnoughMemory
-from core.schema import LoadOptions, Model, SearchHit
+from core.schema import CacheSelection, LoadOptions, Model, SearchHit
 from core.state import State
-from tui import load_line, load_pages, pages
+from tui import load_line, load_pages
 from tui.screens import catalog_receipts as receipts
 from tui.screens.card import CardPage
 from tui.screens.catalog_asking import CatalogAsking
 from tui.screens.catalog_detail import Choice, only
 from tui.screens.chat import Chat
 from tui.screens.custom import CustomForm
+from tui.screens.deleting import delete
 
 if TYPE_CHECKING:
     from core.client import Client
@@ -125,21 +126,11 @@ class CatalogVerbs(CatalogAsking):
         chosen = await self.settled(targets)
         if not chosen:
             return
-        refs = [choice.ref for choice in chosen]
-        try:
-            client = self.dashboard.link.client
-            plan = await client.plan_deletion(refs)
-            if not plan.delete:
-                self.dashboard.say(f"{chosen[0].unique} has no files in the cache.")
-                return
-            lines = receipts.plan_lines(plan, [choice.unique for choice in chosen])
-            if await self.confirm(lines, "deletes them"):
-                receipt = await client.delete_cached(refs, force=bool(plan.blocked))
-                self.table.unmark()
-                for words in pages.deleted(receipt):
-                    self.dashboard.say(words, "error" if receipt.failed else "done")
-        except DeckError as error:
-            self.dashboard.say(str(error), "error")
+        names = ", ".join(choice.unique for choice in chosen)
+        title = f"Delete the files of {names}."
+        what = CacheSelection(models=tuple(choice.ref for choice in chosen))
+        if await delete(self, what, title, f"{chosen[0].unique} has no files in the cache."):
+            self.table.unmark()
 
     def action_verify(self) -> None:
         """Check files against their hashes."""

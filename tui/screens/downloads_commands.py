@@ -71,6 +71,14 @@ COMMANDS = (
         label="clear finished",
         help="Take everything that ended off the list.",
     ),
+    Command(
+        name="disk",
+        keys="d",
+        label="disk",
+        help="List what the cache holds; delete, check and prune it there.",
+        action="app.show('disk')",
+        footer=False,
+    ),
     Command(name="copy", keys="y", label="copy name", help="Copy the model's name.", footer=False),
 )
 """The first ones stand in the footer where there is little room."""

@@ -9,11 +9,13 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 
-from core.errors import CoreUnreachable, DeckError
+from core.errors import Cancelled, Conflict, CoreUnreachable, DeckError
+from core.schema import Download, Manifest
 from tui.commands import Command, bindings
+from tui.fleet import Station
 from tui.link import LinkState
 from tui.screens import fleet_rows as drawn
-from tui.screens.fleet_rows import Answer, Row
+from tui.screens.fleet_rows import Answer, Copy, Row
 from tui.screens.view import View
 from tui.theme import ink
 from tui.widgets.bars import Lines, wrapped
@@ -21,6 +23,7 @@ from tui.widgets.table import Table
 
 LOOK_S = 0.5
 """Between two looks at the machines."""
+MODEL = "a name, or owner/repo:QUANT"
 
 COMMANDS = (
     Command(name="enter", keys="enter", label="go into", help="Show this machine."),
@@ -29,6 +32,12 @@ COMMANDS = (
         keys="f",
         label="where does it fit",
         help="Ask every machine whether a model fits the memory that is free there now.",
+    ),
+    Command(
+        name="copy",
+        keys="c",
+        label="copy here",
+        help="Copy the model that was asked about to this machine, from another that has it.",
     ),
     Command(
         name="reach",
@@ -57,6 +66,8 @@ class Fleet(View):
         self._model = ""
         """What was asked about last."""
         self._fits: dict[int, Answer] = {}
+        self._copies: dict[int, Copy] = {}
+        """What is on its way, by the machine that takes it."""
 
     def compose(self) -> ComposeResult:
         """What was asked, and the machines."""
@@ -87,6 +98,7 @@ class Fleet(View):
                 fit=self._fits.get(at),
                 asked=bool(self._model),
                 current=station is here,
+                copy=self._copies.get(at),
             )
             for at, station in enumerate(self.dashboard.stations)
         ]
@@ -142,7 +154,7 @@ class Fleet(View):
     @work(exclusive=True, group="fit")
     async def action_fit(self) -> None:
         """Ask for a model, and every machine whether it fits there now."""
-        model = await self.ask("Where does it fit now?", self._model, "a name, or owner/repo:QUANT")
+        model = await self.ask("Where does it fit now?", self._model, MODEL)
         if model is None:
             return
         self._model, self._fits = model.strip(), {}
@@ -160,3 +172,93 @@ class Fleet(View):
         except DeckError as error:
             self._fits[at] = error
         self.draw()
+
+    # Copying a model from one machine to another
+
+    @work(group="copy")
+    async def action_copy(self) -> None:
+        """Copy a model to the machine under the cursor: the plan first."""
+        row = self._row
+        if row is None:
+            return
+        if row.at in self._copies:
+            self.dashboard.say(f"A copy to {row.name} is under way.")
+            return
+        model = self._model or await self.ask(f"Copy what to {row.name}?", "", MODEL)
+        if not model or not model.strip():
+            return
+        try:
+            await self._copy(row, model.strip())
+        except DeckError as error:
+            self.dashboard.say(str(error), "error")
+        finally:
+            self._copies.pop(row.at, None)
+            self.draw()
+
+    async def _copy(self, row: Row, model: str) -> None:
+        from tui import copying
+
+        target = self.dashboard.stations[row.at]
+        source, manifest = await self._source(target, model)
+        if not await self.confirm(drawn.plan(manifest, source.name, row), "copy it"):
+            return
+        assert source.host is not None
+        assert target.host is not None
+        client = target.link.client
+        async with target.host.lent(source.host.here) as peer:
+            entry, job = await client.take(manifest, peer)
+            if job is None:
+                self.dashboard.say(f"{entry.unique} is on {target.name} already.")
+                return
+            self._copies[row.at] = Copy(source.name, job)
+            async with copying.kept(client, job):
+                job = await self._arrived(row.at, job)
+        self.dashboard.say(copying.copied(job, source.name, target.name), "done")
+
+    async def _source(self, target: Station, model: str) -> tuple[Station, Manifest]:
+        """A machine that has the model, and what it consists of. Raises Conflict, CoreUnreachable."""
+        others = [station for station in self.dashboard.stations if station is not target]
+        here, *there = await asyncio.gather(
+            *(_manifest(station, model) for station in (target, *others))
+        )
+        if here is not None:
+            raise Conflict(f"{here.model.unique} is on {target.name} already.")
+        for station, manifest in zip(others, there, strict=True):
+            if manifest is not None:
+                return station, manifest
+        key = self.dashboard.key_of("catalog.download")
+        raise Conflict(
+            f"No other machine has {model}.", f"{key} in the Catalog of one of them downloads it."
+        )
+
+    async def _arrived(self, at: int, job: Download) -> Download:
+        """The job once it is complete; raises what ended it."""
+        from tui.copying import over
+
+        again = f"{self.key_of('copy')} goes on from what is there."
+        link, seen = self.dashboard.stations[at].link, False
+        while True:
+            now = link.latest.downloads.get(job.id) if link.latest is not None else None
+            if now is not None:
+                job, seen = now, True
+                self._copies[at] = Copy(self._copies[at].source, job)
+                if over(job, again):
+                    return job
+            elif seen:
+                raise Cancelled(f"The copy of {job.unique} was removed.", again)
+            if link.status.state is not LinkState.LIVE:
+                raise CoreUnreachable("The line over which the copy came is lost.", again)
+            await asyncio.sleep(LOOK_S)
+
+    def at_stake(self) -> str:
+        """Copies end with the lines that this dashboard keeps."""
+        names = ", ".join(self.dashboard.stations[at].name for at in self._copies)
+        return f"A copy to {names} is under way, over a line of this dashboard." if names else ""
+
+
+async def _manifest(station: Station, model: str) -> Manifest | None:
+    """What a model consists of on a machine; None where it is not, or where nobody answers."""
+    try:
+        return await station.link.client.manifest(model)
+    except DeckError:
+        return None

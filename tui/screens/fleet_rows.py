@@ -9,10 +9,11 @@ from rich.style import Style
 from rich.text import Text
 
 from core.errors import DeckError
-from core.schema import Fit
+from core.schema import Download, Fit, Manifest
 from core.state import State
 from core.summary import FLOWING, LOADED
 from tui import format as fmt
+from tui import pages
 from tui.fleet import trip
 from tui.format import Glyphs
 from tui.link import LinkState, LinkStatus
@@ -49,6 +50,17 @@ class Row:
     asked: bool = False
     """Whether a model was asked about, so that an answer is due."""
     current: bool = False
+    copy: Copy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A model on its way to a machine."""
+
+    source: str
+    """The machine that it comes from."""
+    job: Download
+    """Of the core that takes it, as it is known now."""
 
 
 def line(row: Row, glyphs: Glyphs, inks: Ink) -> Line:
@@ -58,7 +70,7 @@ def line(row: Row, glyphs: Glyphs, inks: Ink) -> Line:
         "sign": _sign(row, glyphs, inks),
         "machine": fmt.clean(row.name or (row.state.host.name if row.state else "")),
         "reached": _reached(row, inks),
-        "fit": _fit(row, glyphs, inks) if row.asked else "",
+        "fit": _fit(row, glyphs, inks),
     }
     if row.state is not None:
         cells |= _known(row.state, glyphs, inks)
@@ -103,6 +115,10 @@ def _known(state: State, glyphs: Glyphs, inks: Ink) -> Mapping[str, Cell]:
 
 
 def _fit(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
+    if row.copy is not None:
+        return Text(f"{glyphs.down} copying {fmt.percent(pages.fraction(row.copy.job))}")
+    if not row.asked:
+        return Text()
     answer = row.fit
     if answer is None:
         return Text(glyphs.busy if row.status.state is LinkState.LIVE else "", inks.warning)
@@ -122,9 +138,26 @@ def about(row: Row, inks: Ink) -> list[Text]:
         said = [Text(fmt.clean(error.message), inks.error)]
         said += [Text(f"  {fmt.clean(detail)}", inks.muted) for detail in error.details]
         return [*said, Text(fmt.clean(error.remedy))]
+    if row.copy is not None:
+        words, _ = pages.download_words(row.copy.job)
+        return [Text(fmt.clean(f"copying from {row.copy.source}: {words}"))]
     if isinstance(row.fit, DeckError):
         return [Text(fmt.clean(str(row.fit)), inks.muted)]
     if row.state is None:
         return []
     host = row.state.host
     return [Text(f"{fmt.clean(host.name)}  {host.platform}  modeldeck {host.version}", inks.muted)]
+
+
+def plan(manifest: Manifest, source: str, row: Row) -> list[str]:
+    """What copying a model to a machine means, in lines."""
+    total = sum(file.size_bytes or 0 for file in manifest.files)
+    said = [
+        f"Copy {manifest.model.unique} from {source} to {row.name}: {fmt.size(total)} over ssh."
+    ]
+    free = row.state.disk.free_bytes if row.state is not None else None
+    if free is not None:
+        said.append(f"{row.name} has {fmt.size(free)} of disk free.")
+    if isinstance(row.fit, Fit) and row.fit.verdict == "too large":
+        said.append("It is too large for the memory that is free there now.")
+    return said

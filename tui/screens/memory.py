@@ -23,6 +23,7 @@ from tui import format as fmt
 from tui import pages, written
 from tui.commands import Command, bindings
 from tui.screens import memory_rows as drawn
+from tui.screens.deleting import delete
 from tui.screens.listing import Listing
 from tui.screens.memory_commands import COMMANDS
 from tui.widgets.bars import History, Lines, wrapped
@@ -140,7 +141,8 @@ class Memory(Listing[Instance, Instance]):
         machine = drawn.machine(self.state, beside, width, self.key_of("budget"), glyphs, inks)
         self.query_one("#machine", Lines).show(machine)
         self.table.show(self.instances, key=lambda instance: instance.id)
-        disk = drawn.disk(self.state, self.key_of("prune"), glyphs, inks, width)
+        keys = (self.key_of("disk"), self.key_of("prune"))
+        disk = drawn.disk(self.state, keys, glyphs, inks, width)
         self.query_one("#disk", Lines).show([disk])
         if is_tall:
             total = self.state.memory.total_bytes or 1
@@ -266,22 +268,11 @@ class Memory(Listing[Instance, Instance]):
             act,
         )
 
-    @work(exclusive=True, group="prune")
+    @work(exclusive=True, group="delete")
     async def action_prune(self) -> None:
         """Delete the partial files that nobody goes on with, after showing which."""
-        client = self.dashboard.link.client
-        try:
-            plan = await client.plan_deletion(PARTIALS)
-            if not plan.delete:
-                self.dashboard.say("There are no partial files that no download goes on with.")
-                return
-            lines = ["Prune partial files that no download goes on with.", *pages.plan(plan)]
-            if await self.confirm(lines, "deletes them"):
-                receipt = await client.delete_cached(PARTIALS)
-                for words in pages.deleted(receipt):
-                    self.dashboard.say(words, "error" if receipt.failed else "done")
-        except DeckError as error:
-            self.dashboard.say(str(error), "error")
+        words = "partial files that no download goes on with"
+        await delete(self, PARTIALS, f"Prune {words}.", f"There are no {words}.")
 
     def action_open_row(self) -> None:
         """Show everything about the instance under the cursor, or hide it."""

@@ -51,6 +51,13 @@ COMMANDS = (
         label="prune",
         help="Delete partial files that no download goes on with; asks first.",
     ),
+    Command(
+        name="disk",
+        keys="d",
+        label="disk",
+        help="List what the cache holds; delete, check and prune it there.",
+        action="app.show('disk')",
+    ),
     Command(name="copy", keys="y", label="copy name", help="Copy the model's name.", footer=False),
 )
 """The first ones stand in the footer where there is little room."""

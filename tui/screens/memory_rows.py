@@ -159,17 +159,19 @@ def _swap(memory: Memory) -> str:
     return "0" if memory.swap_used_bytes == 0 else fmt.memory(memory.swap_used_bytes)
 
 
-def disk(state: State, key: str, glyphs: Glyphs, inks: Ink, width: int) -> Text:
-    """What the cache takes on the disk; `key` prunes what downloads left."""
+def disk(state: State, keys: tuple[str, str], glyphs: Glyphs, inks: Ink, width: int) -> Text:
+    """What the cache takes on the disk; of the keys one lists it, one prunes what was left."""
+    listed, prune = keys
     models = sum(model.downloaded and not model.local for model in state.models.values())
     cache = f"cache {fmt.size(state.disk.cache_bytes)} in {fmt.number(models, 'model')}"
     parts = [
         (0, Text.assemble(("Disk ", STRONG), cache)),
+        (3, Text(f"[{listed} list]", inks.muted)),
         (
             2,
             Text.assemble(
                 f"{glyphs.dot} partials {fmt.size(state.disk.partial_bytes)}",
-                (f" [{key} prune]" if state.disk.partial_bytes else "", inks.muted),
+                (f" [{prune} prune]" if state.disk.partial_bytes else "", inks.muted),
             ),
         ),
         (1, Text(f"{glyphs.dot} {fmt.size(state.disk.free_bytes)} free")),
