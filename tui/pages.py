@@ -52,7 +52,7 @@ def model_state(model: Model, state: State) -> str:
             return "loading" if instance.state is InstanceState.STARTING else "loaded"
     for job in state.downloads.values():
         if job.model_id == model.id and job.state not in ENDED_JOBS:
-            return f"{job.state} {fmt.percent(fraction(job))}"
+            return f"{job.state} {fmt.percent(portion(job))}"
     if model.downloaded:
         return "local" if model.local else "downloaded"
     return "gated" if model.gated else ""
@@ -283,7 +283,7 @@ def counts(last: Chunk) -> dict[str, Any]:
 # Downloads
 
 
-def fraction(job: Download) -> float | None:
+def portion(job: Download) -> float | None:
     """How much of a download there is, 0 to 1; while it is verified, how much of it is."""
     done = job.verified_bytes if job.state == "verifying" else job.received_bytes
     return done / job.total_bytes if job.total_bytes else None
@@ -296,14 +296,14 @@ def download(job: Download, signs: Glyphs, width: int) -> str:
         going = f"{fmt.rate(job.rate_bytes_per_s):>9}  {fmt.duration(job.eta_s):>6}"
     else:
         going = f"{job.state:<17}"
-    percent = f"{fmt.percent(fraction(job)):>5}"
-    tail = "  ".join([fmt.bar(fraction(job), 10, signs), percent, done, going])
+    percent = f"{fmt.percent(portion(job)):>5}"
+    tail = "  ".join([fmt.bar(portion(job), 10, signs), percent, done, going])
     return f"{signs.down} {fmt.squeeze(job.unique, max(8, width - fmt.columns(tail) - 5))}  {tail}"
 
 
 def download_words(job: Download) -> tuple[str, object]:
     """The same for a log: words only, and a key that changes at every tenth of it."""
-    fraction = fraction(job)
+    fraction = portion(job)
     words = f"{job.unique}  {job.state}  {fmt.percent(fraction)} of {fmt.size(job.total_bytes)}"
     if job.rate_bytes_per_s is not None:
         words += f"  {fmt.rate(job.rate_bytes_per_s)}"

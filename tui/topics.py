@@ -26,7 +26,8 @@ TOPICS: Mapping[str, Topic] = {
 `modeldeck @gpu1` shows the dashboard here, of the core there. The system's own ssh carries the Unix
 socket of that core, so aliases, jump hosts, agents, keys and ControlMaster work as they do for ssh,
 and no port is opened on either side. Where ssh has a question (a password, a new host key) it asks
-it before the dashboard starts. A line that breaks is made again by itself, without a question.
+it before the dashboard starts. A line that breaks is made again by itself, without a question:
+where it needs one (a password, and no key in an agent) it says so; start again to be asked.
 
 modeldeck must be installed over there; the core is started when none runs. Every command works
 there as it does here:
@@ -51,7 +52,7 @@ the service of this machine:
 nobody else (chmod 600); `--ca-file` names the certificates to trust.
 
 `modeldeck copy MODEL @from @to` copies a model that one machine has to another, checks its hashes
-there, and goes on where it stopped.""",
+there, and goes on where it stopped. In Fleet `c` does so, to the machine under the cursor.""",
     ),
     "status-line": Topic(
         "one line for tmux, a prompt or a panel",

@@ -47,7 +47,7 @@ class Terminal:
         }
         term = environ.get("TERM", "tmux-256color")
         size = ("-x", str(width), "-y", str(height))
-        # From 3.6 on tmux says of every pane that it knows all colours; whether it does is asked here.
+        # From 3.6 on tmux tells every pane that it shows all colours; tests say so themselves.
         colours = "" if "COLORTERM" in environ else "unset COLORTERM; "
         shell = f"{colours}PS1='{PROMPT}' exec bash --norc --noprofile"
         subprocess.run(

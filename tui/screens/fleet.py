@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 
-from core.errors import Cancelled, Conflict, CoreUnreachable, DeckError
+from core.errors import Cancelled, Conflict, CoreUnreachable, DeckError, NotDownloaded
 from core.schema import Download, Manifest
 from tui.commands import Command, bindings
 from tui.fleet import Station
@@ -216,7 +216,7 @@ class Fleet(View):
         self.dashboard.say(copying.copied(job, source.name, target.name), "done")
 
     async def _source(self, target: Station, model: str) -> tuple[Station, Manifest]:
-        """A machine that has the model, and what it consists of. Raises Conflict, CoreUnreachable."""
+        """A machine that has the model, and what it consists of. Raises Conflict."""
         others = [station for station in self.dashboard.stations if station is not target]
         here, *there = await asyncio.gather(
             *(_manifest(station, model) for station in (target, *others))
@@ -227,7 +227,7 @@ class Fleet(View):
             if manifest is not None:
                 return station, manifest
         key = self.dashboard.key_of("catalog.download")
-        raise Conflict(
+        raise NotDownloaded(
             f"No other machine has {model}.", f"{key} in the Catalog of one of them downloads it."
         )
 

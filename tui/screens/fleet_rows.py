@@ -116,7 +116,7 @@ def _known(state: State, glyphs: Glyphs, inks: Ink) -> Mapping[str, Cell]:
 
 def _fit(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
     if row.copy is not None:
-        return Text(f"{glyphs.down} copying {fmt.percent(pages.fraction(row.copy.job))}")
+        return Text(f"{glyphs.down} copying {fmt.percent(pages.portion(row.copy.job))}")
     if not row.asked:
         return Text()
     answer = row.fit

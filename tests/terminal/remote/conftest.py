@@ -26,6 +26,7 @@ import psutil
 import pytest
 
 from core import daemon
+from core.client import Client
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.paths import Paths, locate
@@ -253,6 +254,17 @@ class Host:
     def sessions(self) -> list[psutil.Process]:
         """The processes of those who are logged in."""
         return psutil.Process(self._sshd.pid).children()
+
+    def fetch(self, model: str) -> None:
+        """Have its core download a model from the hub."""
+
+        async def fetch() -> None:
+            async with Client(socket=self.paths.socket) as client:
+                _, job = await client.download(model)
+                assert job is not None
+                await client.until(lambda state: state.downloads[job.id].state == "completed")
+
+        asyncio.run(fetch())
 
     @property
     def core_runs(self) -> bool:

@@ -50,7 +50,7 @@ def sent(hub: DemoHub) -> int:
 
 def test_a_model_is_copied_verified_and_usable(machines: Machines, hub: DemoHub) -> None:
     first, second, third = machines("gpu1", "gpu2", "gpu3", cores=True)
-    asyncio.run(fetched(first, TINY))
+    first.fetch(TINY)
     before = sent(hub)
     said = run("copy", TINY, "@gpu1", "@gpu2", "@gpu3")
     assert f"{TINY} copied from gpu1 to gpu2" in said
@@ -64,7 +64,7 @@ def test_a_model_is_copied_verified_and_usable(machines: Machines, hub: DemoHub)
 
 def test_a_copy_that_broke_off_goes_on_where_it_stopped(machines: Machines, hub: DemoHub) -> None:
     first, second = machines("gpu1", "gpu2", cores=True)
-    asyncio.run(fetched(first, PADDED))
+    first.fetch(PADDED)
     asyncio.run(limited(second, 4_000_000))
     with subprocess.Popen(
         [PROGRAM, "copy", PADDED, "@gpu1", "@gpu2"], stdout=subprocess.PIPE,
@@ -81,14 +81,6 @@ def test_a_copy_that_broke_off_goes_on_where_it_stopped(machines: Machines, hub:
     assert "copied from gpu1 to gpu2" in run("copy", PADDED, "@gpu1", "@gpu2")
     assert first.line.carried_bytes - carried < PADDED_BYTES, "what was durable is not sent again"
     assert contents(second) == contents(first)
-
-
-async def fetched(host: Host, model: str) -> None:
-    """Have a machine download a model from the hub."""
-    async with Client(socket=host.paths.socket) as client:
-        _, job = await client.download(model)
-        assert job is not None
-        await client.until(lambda state: state.downloads[job.id].state == "completed")
 
 
 async def limited(host: Host, rate_bytes_per_s: int | None) -> None:
@@ -108,7 +100,7 @@ async def arriving(host: Host) -> int:
 
 def test_what_is_corrupt_over_there_is_not_published_here(machines: Machines) -> None:
     first, second = machines("gpu1", "gpu2", cores=True)
-    asyncio.run(fetched(first, TINY))
+    first.fetch(TINY)
     (blob,) = (
         Path(first.environ["HF_HOME"]) / "hub" / "models--deck--tiny-GGUF" / "blobs"
     ).iterdir()

@@ -79,7 +79,8 @@ def test_what_ssh_asks_it_asks_before_the_dashboard_stands(
 
 
 def test_three_machines_on_one_screen(machines: Machines, terminal: Any) -> None:
-    _, second, _ = machines("gpu1", "gpu2", "gpu3", cores=True)
+    first, second, _ = machines("gpu1", "gpu2", "gpu3", cores=True)
+    first.fetch(TINY)
     terminal.open(120, 40)
     terminal.command("modeldeck @gpu1 @gpu2 @gpu3; echo left with $?")
     terminal.until(r"gpu1 .*GiB[\s\S]*gpu2 .*GiB[\s\S]*gpu3 .*GiB")
@@ -88,7 +89,11 @@ def test_three_machines_on_one_screen(machines: Machines, terminal: Any) -> None
     terminal.type(TINY)
     terminal.press("Enter")
     terminal.until(lambda screen: len(re.findall(r"gpu\d .*fits ", screen)) == 3)
-    terminal.press("j", "Enter")
+    terminal.press("j", "c")
+    terminal.until(f"Copy {TINY} from gpu1 to gpu2: 1.9 MB over ssh")
+    terminal.press("y")
+    terminal.until(f"{TINY} copied from gpu1 to gpu2: .* 1 file verified")
+    terminal.press("Enter")
     terminal.until(r"^ modeldeck +gpu2 \(ssh[\s\S]*BGE Small")
     terminal.press("C-o")
     terminal.until(r"^ modeldeck +gpu3 \(ssh[\s\S]*BGE Small")
