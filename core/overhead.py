@@ -35,9 +35,9 @@ class Overhead:
 
 SHIPPED: Mapping[Engine, Overhead] = {
     # Python, llama-cpp-python with numpy, and the heap. Linux x86-64 with the CPU build: the peak
-    # of the process after a long prompt, less what it plans and the model's records, was 49 to 50
-    # MiB with 60 architectures; the slope with 31,616 and 150,616 tokens.
-    "llama.cpp": Overhead(base_bytes=99 << 19, per_token_bytes=160),
+    # of the process after a long prompt, less what it plans and the model's records, was 48 to 49
+    # MiB with 130 architectures; the slope with 31,616 and 150,616 tokens.
+    "llama.cpp": Overhead(base_bytes=(48 << 20) + (800 << 10), per_token_bytes=160),
     # Python with mlx, mlx-lm and transformers, and what they load to answer: the peak of the
     # process on Linux x86-64, less what mlx counts itself, was 82 to 92 MiB for models of 3 and 32
     # MB. Per token 540 bytes and 600 for its merge, with 30,000 and 100,000 tokens.

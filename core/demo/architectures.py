@@ -2,7 +2,7 @@
 
 Nobody says here what tensors an architecture has: llama.cpp is asked. It is shown a header, says
 which key or tensor is missing or which shape was expected, and is shown a better one, until it
-plans a load. A dozen architectures need numbers that agree with each other; they are in `PRESETS`.
+plans a load. What it cannot be asked is in `core.demo.recipes`.
 
 For measuring memory, not for answers. Needs numpy and gguf, as the models do.
 """
@@ -17,95 +17,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.demo.models import missing_package
+from core.demo.recipes import DEFAULTS, MOE, NEWER, PRESETS, SILENT, TOKENS, UNFIT, Value
 from core.demo.vocabulary import BEGIN, END, Vocabulary
 from core.errors import EngineFailed
 
-Value = int | float | bool | list[int] | list[bool]
 Kind = Literal["F16", "Q8_0", "Q4_0"]
 
 STEPS = 400
 """Questions to llama.cpp at most: an architecture has about 20 tensors in each of a few layers."""
 
-MOE: Mapping[str, Value] = {
-    "expert_count": 4,
-    "expert_used_count": 2,
-    "expert_feed_forward_length": 128,
-    "expert_shared_feed_forward_length": 128,
-    "expert_shared_count": 1,
-    "leading_dense_block_count": 1,
-    "expert_weights_scale": 1.0,
-    "expert_gating_func": 2,
-    "expert_group_count": 2,
-    "expert_group_used_count": 1,
-    "interleave_moe_layer_step": 1,
-}
-MLA: Mapping[str, Value] = {
-    "attention.q_lora_rank": 64,
-    "attention.kv_lora_rank": 64,
-    "attention.key_length_mla": 128,
-    "attention.value_length_mla": 64,
-    "attention.head_count_kv": 1,
-    "attention.key_length": 128,
-    "attention.value_length": 64,
-}
-SSM: Mapping[str, Value] = {
-    "ssm.conv_kernel": 4,
-    "ssm.inner_size": 512,
-    "ssm.state_size": 16,
-    "ssm.time_step_rank": 16,
-    "ssm.group_count": 1,
-}
-HYBRID: Mapping[str, Value] = {**SSM, "attention.head_count_kv": [0, 2, 0, 2]}
-PRESETS: Mapping[str, Mapping[str, Value]] = {
-    "deepseek2": {**MOE, **MLA},
-    "mistral4": {**MOE, **MLA},
-    "minicpm3": {**MLA, "attention.head_count_kv": 4},
-    "jamba": {**HYBRID, **MOE},
-    "lfm2": HYBRID,
-    "lfm2moe": {**HYBRID, **MOE},
-    "gemma4": {
-        "attention.sliding_window_pattern": [True, True, True, False],
-        "embedding_length_per_layer_input": 64,
-        "attention.key_length_swa": 64,
-        "attention.value_length_swa": 64,
-    },
-    "mimo2": {**MOE, "attention.sliding_window_pattern": [1, 1, 1, 0]},
-    "step35": {**MOE, "attention.sliding_window_pattern": [1, 1, 1, 0]},
-    **{name: {"attention.causal": False} for name in ("bert", "nomic-bert", "modern-bert")},
-}
-_DEFAULTS: Mapping[str, Value] = {
-    **MOE,
-    **MLA,
-    **SSM,
-    "attention.head_count_kv": 2,
-    "attention.key_length": 64,
-    "attention.value_length": 64,
-    "moe_every_n_layers": 1,
-    "full_attention_interval": 4,
-    "shortconv.l_cache": 3,
-    "attention.max_alibi_bias": 8.0,
-    "attention.clamp_kqv": 8.0,
-    "logit_scale": 1.0,
-    "use_parallel_residual": True,
-    "attention.causal": True,
-    "rope.scaling.yarn_log_multiplier": 0.1,
-    "router_logit_softcapping": 30.0,
-    "attention.sliding_window_pattern": 2,
-    "attention.shared_kv_layers": 0,
-    "embedding_length_per_layer_input": 64,
-    "attention.temperature_length": 8192,
-    "attention.temperature_scale": 1.0,
-    "rope.dimension_sections": [8, 8, 8, 8],
-    "attention.relative_buckets_count": 32,
-    "expert_group_scale": 1.0,
-}
-"""What is answered when llama.cpp misses a key."""
-
 _WIDE = re.compile(
     r"norm|bias|ssm_|shortconv|time_|scale|rope|sinks|exp_probs|altup|laurel|per_layer|gate_inp"
 )
 """Tensors that llama.cpp keeps in 32 bits, or that it multiplies with others that are."""
-_MISSING_KEY = re.compile(r"key not found in model: [\w-]+\.([\w.]*\w)")
+_BARE = "xielu."
+"""Keys that stand without the architecture's prefix."""
+_MISSING_KEY = re.compile(r"key not found in model: ([\w.-]*\w)")
 _MISSING_TENSOR = re.compile(r"missing tensor '([^']+)'|tensor '([^']+)' not found")
 _WRONG_SHAPE = re.compile(r"tensor '([^']+)' has wrong shape; expected ([^;]+?), got")
 
@@ -157,10 +84,11 @@ class Recipe:
             import gguf
         except ImportError as error:
             raise missing_package(error) from error
-        vocabulary = Vocabulary(self.extra_tokens)
+        vocabulary = Vocabulary(max(self.extra_tokens, TOKENS.get(self.architecture, 0)))
         writer = gguf.GGUFWriter(str(path), self.architecture)
         for key, value in self._metadata(len(vocabulary.tokens)).items():
-            _add(writer, f"{self.architecture}.{key}", value)
+            own = "" if key.startswith(_BARE) else f"{self.architecture}."
+            _add(writer, own + key, value)
         _add_tokenizer(writer, vocabulary)
         shapes = {"token_embd.weight": (self.width, len(vocabulary.tokens)), **self.shapes}
         data_bytes = 0
@@ -181,18 +109,23 @@ class Recipe:
 async def discover(recipe: Recipe, path: Path, plan: AskPlan) -> Recipe:
     """Complete a recipe by asking llama.cpp; `path` is written over.
 
-    Raises EngineFailed for an architecture that this does not get by.
+    Raises EngineFailed for an architecture that this does not get by, with the reason.
     """
+    if why := UNFIT.get(recipe.architecture):
+        raise EngineFailed(why)
     try:
         return await _discover(recipe, path, plan)
     except EngineFailed as error:
-        if not re.search(r"expert|ended|gave up|crashed", error.message):
+        unasked = re.search(r"expert|ended|gave up|crashed", error.message)
+        if not unasked or recipe.architecture in PRESETS:
             raise
         recipe.keys, recipe.shapes = dict(MOE), {}
         return await _discover(recipe, path, plan)
 
 
 async def _discover(recipe: Recipe, path: Path, plan: AskPlan) -> Recipe:
+    for names, shape in SILENT.get(recipe.architecture, {}).items():
+        recipe.shapes = dict.fromkeys(expand(names), shape) | recipe.shapes
     for _ in range(STEPS):
         recipe.write(path, header_only=True)
         try:
@@ -207,10 +140,10 @@ async def _discover(recipe: Recipe, path: Path, plan: AskPlan) -> Recipe:
 def _improve(recipe: Recipe, said: str) -> bool:
     """Give llama.cpp what it misses; False when it is nothing that can be given."""
     if found := _MISSING_KEY.search(said):
-        key = found[1]
-        if key in recipe.keys or key not in _DEFAULTS:
+        key = found[1].removeprefix(f"{recipe.architecture}.")
+        if key in recipe.keys or key not in DEFAULTS:
             return False
-        recipe.keys[key] = _DEFAULTS[key]
+        recipe.keys[key] = DEFAULTS[key]
     elif found := _MISSING_TENSOR.search(said):
         name = found[1] or found[2]
         if name in recipe.shapes:
@@ -228,6 +161,18 @@ def _improve(recipe: Recipe, said: str) -> bool:
     return True
 
 
+def expand(pattern: str) -> list[str]:
+    """The names of tensors that a pattern stands for, with numbers of layers in brackets.
+
+    >>> expand("blk.[02].attn_qkv.weight"), expand("output.weight")
+    (['blk.0.attn_qkv.weight', 'blk.2.attn_qkv.weight'], ['output.weight'])
+    """
+    if "[" not in pattern:
+        return [pattern]
+    before, layers, after = re.split(r"[\[\]]", pattern)
+    return [f"{before}{layer}{after}" for layer in layers]
+
+
 def _like(shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
     """The shape of the same tensor in another layer, which is mostly right; else any."""
     pattern = re.compile(re.sub(r"\\\.\d+\\\.", r"\\.\\d+\\.", re.escape(name)))
@@ -235,12 +180,12 @@ def _like(shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
 
 
 def architectures() -> tuple[str, ...]:
-    """Names of the architectures that the gguf package knows. Raises DeckError without it."""
+    """Names of the architectures that llama.cpp knows. Raises DeckError without gguf."""
     try:
         import gguf
     except ImportError as error:
         raise missing_package(error) from error
-    return tuple(str(name) for name in gguf.MODEL_ARCH_NAMES.values())
+    return tuple(dict.fromkeys((*map(str, gguf.MODEL_ARCH_NAMES.values()), *NEWER)))
 
 
 def _add(writer: Any, key: str, value: Value) -> None:
@@ -275,7 +220,9 @@ def _add_tensor(
     import numpy as np
 
     own: str = kind
-    if len(shape) == 1 or min(shape[:2]) < 32 or _WIDE.search(name):
+    if "tid2eid" in name:
+        own = "I32"  # experts by token
+    elif len(shape) == 1 or min(shape[:2]) < 32 or _WIDE.search(name):
         own = "F32"
     elif shape[0] % 32:
         own = "F16"
@@ -284,7 +231,7 @@ def _add_tensor(
     type_ = gguf.GGMLQuantizationType[own]
     block, size = gguf.GGML_QUANT_SIZES[type_]
     if header_only:
-        plain = {"F32": np.float32, "F16": np.float16}.get(own)
+        plain = {"F32": np.float32, "F16": np.float16, "I32": np.int32}.get(own)
         stored = rows if plain else gguf.quant_shape_to_byte_shape(rows, type_)
         writer.add_tensor_info(
             name,
@@ -297,6 +244,8 @@ def _add_tensor(
         numbers = np.resize(_noise(), count).reshape(rows)
         if own == "F32":
             writer.add_tensor(name, numbers)
+        elif own == "I32":
+            writer.add_tensor(name, np.zeros(rows, np.int32))
         elif own == "F16":
             writer.add_tensor(name, numbers.astype(np.float16))
         else:

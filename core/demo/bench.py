@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.config import Runtime as Settings
+from core.errors import InvalidRequest
 from core.memory import probe
+from core.runtime.engines.llama_loader import EMBEDDING_BATCH
 from core.runtime.process import LogLevel
 from core.runtime.scheduler import Engines
 from core.schema import (
@@ -22,6 +24,8 @@ from core.schema import (
     model_id,
 )
 
+ANSWER = 4
+"""Tokens that are generated after a prompt that fills a context."""
 PATIENCE_S = 60.0
 """For what must happen, however slow the machine is: nothing waits so long unless it is broken."""
 
@@ -74,6 +78,21 @@ class Bench:
         async with asyncio.timeout(PATIENCE_S):
             async with self.engines.generate(instance.id, request) as chunks:
                 return [chunk async for chunk in chunks]
+
+    async def fill(self, instance: Instance) -> None:
+        """Have an instance read as much as it can, and answer, or embed it."""
+        length = instance.context_length or 0
+        prompt = "a" * (length - ANSWER - 1)
+        request = GenerateRequest(prompt=prompt, max_tokens=ANSWER, temperature=0)
+        try:
+            async with self.engines.generate(instance.id, request) as chunks:
+                async for _ in chunks:
+                    pass
+        except InvalidRequest as error:
+            if "embeddings" not in error.message:
+                raise
+            longest = min(length, instance.options.batch_size or EMBEDDING_BATCH)
+            await self.engines.embed(instance.id, ["a" * (longest - 2)])
 
     async def answer(self, instance: Instance, text: str) -> str:
         """The text of an answer to one message, always the likeliest token."""

@@ -2,12 +2,13 @@
 
 Small models of many architectures are written with random weights (`core.demo.architectures`), each
 is forecast, loaded in an engine process, and read a prompt as long as its context. Prints a table,
-the median error and the worst; what cannot be had, with the reason. Nothing that was learned from earlier loads is applied, and the
-header alone must give the same forecast as the file.
+the median error and the worst, and why an architecture cannot be had. Nothing that was learned from
+earlier loads is applied, and the header alone must give the same forecast as the file.
 
-    python tests/benchmarks/forecast.py              # the matrix: about 20 minutes on two cores
-    python tests/benchmarks/forecast.py --all        # every architecture, or why it cannot be had
-    python tests/benchmarks/forecast.py gemma3 jamba # these only
+    python tests/benchmarks/forecast.py              # all: about 20 minutes on two cores
+    python tests/benchmarks/forecast.py --plain      # one load of every architecture: 4 minutes
+    python tests/benchmarks/forecast.py gemma3 jamba # one load of each of these
+    python tests/benchmarks/forecast.py --record     # as --plain, and keep it for the tests
 """
 
 from __future__ import annotations
@@ -17,28 +18,21 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import get_args
 
 from core.config import Runtime as Settings
 from core.demo import recorded
 from core.demo.architectures import Kind, Recipe, architectures, discover
 from core.demo.bench import Bench
-from core.errors import DeckError, InvalidRequest
-from core.runtime.engines.llama_loader import EMBEDDING_BATCH, KV_TYPES
-from core.schema import GenerateRequest, Instance, KvCacheType, LoadOptions
+from core.demo.recorded import Recorded, record
+from core.errors import DeckError
+from core.schema import KvCacheType, LoadOptions
 
 MIB = 1 << 20
 RECORD = Path(__file__).parents[1] / "core" / "runtime" / "architectures.json"
-ANSWER = 4
-"""Tokens that are generated after the prompt."""
-FAMILIES = (
-    *("llama", "qwen2", "qwen3", "gemma2", "gemma3", "starcoder2", "command-r", "gpt2", "falcon"),
-    *("qwen3moe", "gpt-oss", "deepseek2", "granitemoe", "mamba", "mamba2", "jamba", "lfm2"),
-    "bert",
-)
 CACHES: tuple[KvCacheType, ...] = ("q8_0", "q4_0")
 KINDS: tuple[Kind, ...] = ("F16", "Q8_0", "Q4_0")
 
@@ -97,10 +91,14 @@ class Measured:
         )
 
 
+def plain(names: Iterable[str]) -> list[Case]:
+    """A load of each architecture."""
+    options = LoadOptions(context_length=2048)
+    return [Case(Recipe(architecture=name), options) for name in names]
+
+
 def matrix() -> Iterator[Case]:
-    """The cases: families, contexts, caches, flash attention, batches, precisions, vocabularies."""
-    for name in FAMILIES:
-        yield Case(Recipe(architecture=name), LoadOptions(context_length=2048))
+    """The other cases: contexts, caches, flash attention, batches, precisions, vocabularies."""
     for name in ("llama", "gemma3", "qwen3moe", "deepseek2", "jamba", "mamba"):
         for length in (512, 8192):
             yield Case(Recipe(architecture=name), LoadOptions(context_length=length))
@@ -113,8 +111,8 @@ def matrix() -> Iterator[Case]:
     yield Case(Recipe(architecture="llama"), tall)
     yield Case(Recipe(architecture="gemma3"), tall)
     yield Case(Recipe(architecture="mamba"), tall)
-    for cache in KV_TYPES:
-        options = LoadOptions(context_length=2048, kv_cache_type=cast(KvCacheType, cache))
+    for cached in get_args(KvCacheType):
+        options = LoadOptions(context_length=2048, kv_cache_type=cached)
         yield Case(Recipe(architecture="llama"), options)
     for size in (64, 2048):
         options = LoadOptions(context_length=2048, batch_size=size)
@@ -131,27 +129,21 @@ def matrix() -> Iterator[Case]:
     yield Case(large(), options)
 
 
-async def fill(bench: Bench, instance: Instance) -> None:
-    """Have an instance read as much as it can, and answer or embed it."""
-    engines, length = bench.engines, instance.context_length or 0
-    request = GenerateRequest(prompt="a" * (length - ANSWER - 1), max_tokens=ANSWER, temperature=0)
-    try:
-        async with engines.generate(instance.id, request) as chunks:
-            async for _ in chunks:
-                pass
-    except InvalidRequest as error:
-        if "embeddings" not in error.message:
-            raise
-        longest = min(length, instance.options.batch_size or EMBEDDING_BATCH)
-        await engines.embed(instance.id, ["a" * (longest - 2)])
+def recalled(recipe: Recipe, kept: Mapping[str, Recorded]) -> Recipe:
+    """The recipe with what is recorded of its architecture, where its sizes are the same."""
+    name, extra = recipe.architecture, recipe.extra_tokens
+    if name not in kept or recipe != Recipe(architecture=name, extra_tokens=extra):
+        return recipe
+    return replace(kept[name].recipe(name), extra_tokens=extra)
 
 
-async def measure(bench: Bench, case: Case, folder: Path) -> Measured:
+async def measure(bench: Bench, case: Case, folder: Path, kept: Mapping[str, Recorded]) -> Measured:
     """The forecast and the peak of one case. Raises DeckError for one that fails."""
     engines = bench.engines
     path = folder / "model.gguf"
     small = LoadOptions(context_length=512)
-    recipe = await discover(case.recipe, path, lambda file: engines.plan(file, small))
+    recipe = recalled(case.recipe, kept)
+    recipe = await discover(recipe, path, lambda file: engines.plan(file, small))
     recipe.write(path, case.kind, header_only=True)
     remote = await engines.plan(path, case.options)
     recipe.write(path, case.kind)
@@ -159,7 +151,7 @@ async def measure(bench: Bench, case: Case, folder: Path) -> Measured:
     assert remote == forecast, "the header alone gives another forecast"
     instance = await bench.loaded(path, case.options)
     try:
-        await fill(bench, instance)
+        await bench.fill(instance)
         await engines.sample()
         peak = engines.instances[instance.id].peak_bytes
     finally:
@@ -168,8 +160,8 @@ async def measure(bench: Bench, case: Case, folder: Path) -> Measured:
     return Measured(title=case.title, recipe=recipe, forecast=forecast.total_bytes, peak=peak)
 
 
-async def run(cases: list[Case]) -> list[Measured]:
-    """Measure all cases and print what came of them."""
+async def run(cases: list[Case], kept: Mapping[str, Recorded]) -> list[Measured]:
+    """Measure all cases and print what came of them; `kept` spares questions to llama.cpp."""
     bench = Bench(Settings())
     await bench.engines.open()
     found: list[Measured] = []
@@ -179,7 +171,7 @@ async def run(cases: list[Case]) -> list[Measured]:
             for case in cases:
                 started = time.monotonic()
                 try:
-                    one = await measure(bench, case, Path(name))
+                    one = await measure(bench, case, Path(name), kept)
                 except DeckError as error:
                     failed.append(f"{case.recipe.architecture}: {error.message}")
                     continue
@@ -213,17 +205,17 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("architecture", nargs="*")
-    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--plain", action="store_true")
     parser.add_argument("--record", action="store_true", help=f"keep what was found in {RECORD}")
     asked = parser.parse_args()
-    names = architectures() if asked.all else asked.architecture
-    cases = [
-        Case(Recipe(architecture=name), LoadOptions(context_length=2048)) for name in names
-    ] or list(matrix())
-    found = asyncio.run(run(cases))
+    cases = plain(asked.architecture or architectures())
+    if not (asked.architecture or asked.plain or asked.record):
+        cases += matrix()
+    kept = recorded.read(RECORD)
+    found = asyncio.run(run(cases, {} if asked.record else kept))
     if asked.record:
-        kept = {} if asked.all else recorded.read(RECORD)
-        kept |= {one.recipe.architecture: recorded.record(one.recipe, one.peak) for one in found}
+        kept = kept if asked.architecture else {}
+        kept |= {one.recipe.architecture: record(one.recipe, one.peak) for one in found}
         recorded.write(RECORD, kept)
 
 

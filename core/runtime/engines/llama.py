@@ -219,8 +219,9 @@ class Llama:
         sizes = buffers(self._log.lines)
         weights = sum(self._c.llama_model_size(part) for part, _, _ in parts)
         adapters = sum(adapter_bytes(lora.path) for lora in options.loras or ())
+        alone = replace(options, draft_model=None)
         figures = [
-            loader.figures(part, made, options, flash=f, cells=held)
+            loader.figures(part, made, options if part is model else alone, flash=f, cells=held)
             for (part, made, f), held in zip(parts, cells, strict=True)
         ]
         on_gpu = sizes.gpu_bytes + round(sizes.offloaded * (weights + sizes.kv_bytes))

@@ -17,6 +17,7 @@ from core.errors import Cancelled, EngineFailed
 from core.runtime.engines.base import Flag
 from core.runtime.engines.heap import heap_bytes
 from core.runtime.engines.llama_draft import TOKENS
+from core.runtime.engines.llama_graph import graph_of
 from core.runtime.engines.llama_log import Log, buffers, failure
 from core.runtime.engines.llama_needs import Figures
 from core.schema import LoadOptions
@@ -37,6 +38,11 @@ BATCH = 512
 """Tokens evaluated at once, unless the options say: llama.cpp's own physical batch."""
 EMBEDDING_BATCH = 2048
 """The longest text that is embedded, in tokens, unless the options say: it must fit one batch."""
+READERS = {"gemma-embedding", "llama-embed"}
+"""Architectures that read texts and write none, besides those of BERT."""
+NO_FLASH = {"plm"}
+"""Architectures that llama.cpp aborts for with flash attention: their values have two dimensions
+instead of the three that its cache takes apart then (plm.cpp; cpy_v in llama-kv-cache.cpp)."""
 POOLING_NONE, POOLING_MEAN, POOLING_RANK = 0, 1, 4
 """`enum llama_pooling_type`, llama.h: no pooling, the mean, and the score of a reranker."""
 
@@ -184,6 +190,8 @@ class Loader:
         It is freed by `release`.
         """
         wishes = (True, False) if options.flash_attention is None else (options.flash_attention,)
+        if self._metadata(model, "general.architecture") in NO_FLASH:
+            wishes = (False,)
         for flash in wishes:
             parameters.flash_attn_type = (
                 self._c.LLAMA_FLASH_ATTN_TYPE_ENABLED
@@ -216,10 +224,10 @@ class Loader:
         return able if options.embedding is None else options.embedding or not has_decoder
 
     def _reads_only(self, model: Any) -> bool:
-        """Whether a model reads texts and writes none, such as BERT."""
+        """Whether a model reads texts and writes none."""
         architecture = self._metadata(model, "general.architecture")
         causal = self._metadata(model, f"{architecture}.attention.causal")
-        return causal == "false" or "bert" in architecture
+        return causal == "false" or "bert" in architecture or architecture in READERS
 
     def figures(
         self,
@@ -246,16 +254,24 @@ class Loader:
             number("ssm.inner_size"),
             heads * number("attention.value_length"),
         )
+        batch = c.llama_n_ubatch(context)
+        outputs = guesses(options, batch) if options.draft_model else 0
+        if self.is_embedding(model, options):
+            outputs = batch
+        vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
         return Figures(
             cells=cells,
-            batch=c.llama_n_ubatch(context),
+            batch=batch,
             heads=heads,
-            outputs=c.llama_n_ubatch(context) if self.is_embedding(model, options) else 0,
-            width=c.llama_model_n_embd(model),
+            outputs=outputs,
+            # An embedding model has no scores, but the room for them is made, and zeroed, all the
+            # same (llama_context::output_reserve).
+            output_width=c.llama_model_n_embd_out(model) + vocabulary,
             widest=max(widths),
             weight_bits=8 * c.llama_model_size(model) / max(1, c.llama_model_n_params(model)),
             flash=flash,
             cache_wide=options.kv_cache_type == "f32",
+            graph=graph_of(c, context, max(1, outputs)),
         )
 
     def _pooling(self, model: Any) -> int | None:

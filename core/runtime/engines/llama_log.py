@@ -88,7 +88,9 @@ class Buffers:
 
 
 _MIB = 1 << 20
-_KV = re.compile(r"^llama_(?:kv_cache|memory_recurrent)\w*: +size = +([\d.]+) MiB")
+_KV = re.compile(
+    r"^llama_(?:(?:kv_cache|memory_recurrent)\w*: +|dsv4_comp_state: .*, )size = +([\d.]+) MiB"
+)
 _CELLS = re.compile(r"^llama_kv_cache\w*: +size = +[\d.]+ MiB +\( *(\d+) cells, +(\d+) layers")
 _COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
 _OUTPUT = re.compile(r"output buffer size = +([\d.]+) MiB")

@@ -1,6 +1,6 @@
 """What llama.cpp takes besides the buffers that it plans: from the model's own figures. Pure.
 
-Measured as the peak of the process less its plan, with 60 architectures, 512 to 32,768 tokens, and
+Measured as the peak of the process less its plan, with 142 architectures, 512 to 32,768 tokens, and
 caches of every type; `tests/benchmarks/forecast.py` measures again and prints what is left.
 """
 
@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.runtime.engines.llama_graph import Graph
+
 CELL_BYTES = 150
 """For each token of a KV cache: its cell (48 bytes, llama-kv-cells.h), the tree and map nodes that
 find it (88), and our own list of tokens."""
+
+GRAPHS = 2
+"""That a context keeps: the one that its buffers were reserved with, and the last evaluated."""
+GRAPH_BYTES = 450_000
+"""Of each, unless llama.cpp tells: those of 1024 steps, which most architectures have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +30,9 @@ class Figures:
     """Tokens evaluated at once."""
     heads: int
     outputs: int
-    """Vectors that are read out of a batch, beyond one."""
-    width: int
-    """Elements of each."""
+    """Tokens of a batch that vectors are read out for, beyond one."""
+    output_width: int
+    """Elements of what is read out for each: its vector, and room for the scores of all tokens."""
     widest: int
     """Elements of the widest vector that is multiplied with a matrix."""
     weight_bits: float
@@ -33,17 +40,21 @@ class Figures:
     flash: bool
     cache_wide: bool
     """Whether the KV cache has 32 bits."""
+    graph: Graph | None = None
+    """What llama.cpp itself says; None where it does not."""
 
 
 def work_bytes(figures: Figures) -> int:
-    """Bytes of the CPU's work buffer: the right side of a product, in the left side's precision.
+    """Bytes of the CPU's work buffer, estimated: the right side of a product, as the left side is.
 
-    ggml makes it once, for the largest product of the graph (`ggml_graph_plan`, ggml-cpu.c).
-    Without flash attention that is the scores of all heads: with 16 heads, batches of 512 tokens
-    and 4096 of context, 64 MiB.
+    ggml makes it once, for the largest product of the graph (`ggml_graph_plan`, ggml-cpu.c), and
+    mostly says how large it is (`core.runtime.engines.llama_graph`). Without flash
+    attention that is the scores of all heads: with 16 heads, batches of 512 tokens and 4096 of
+    context, 64 MiB.
 
-    >>> work_bytes(Figures(cells=((4096, 32),), batch=512, heads=16, outputs=0, width=4096,
-    ...                    widest=4096, weight_bits=16, flash=False, cache_wide=False)) >> 20
+    >>> work_bytes(Figures(cells=((4096, 32),), batch=512, heads=16, outputs=0,
+    ...                    output_width=4096, widest=4096, weight_bits=16, flash=False,
+    ...                    cache_wide=False)) >> 20
     64
     """
     bits = figures.weight_bits
@@ -59,5 +70,7 @@ def work_bytes(figures: Figures) -> int:
 
 def besides_bytes(figures: Figures) -> int:
     """Bytes of everything that grows with the context, the batch or the model's width."""
-    vectors = 4 * figures.outputs * figures.width
-    return work_bytes(figures) + CELL_BYTES * sum(cells for cells, _ in figures.cells) + vectors
+    graph = figures.graph or Graph(work_bytes=work_bytes(figures), bytes=GRAPH_BYTES, table_bytes=0)
+    cells = CELL_BYTES * sum(cells for cells, _ in figures.cells)
+    outputs = 4 * figures.outputs * figures.output_width
+    return graph.work_bytes + GRAPHS * graph.bytes + graph.table_bytes + cells + outputs

@@ -10,6 +10,7 @@ from itertools import chain
 import pytest
 
 import core.demo.answers
+import core.demo.architectures
 import core.demo.models
 import core.demo.repository
 import core.demo.vocabulary
@@ -26,7 +27,13 @@ from core.runtime.engines.text import byte_characters
 
 @pytest.mark.parametrize(
     "module",
-    [core.demo.answers, core.demo.models, core.demo.repository, core.demo.vocabulary],
+    [
+        core.demo.answers,
+        core.demo.architectures,
+        core.demo.models,
+        core.demo.repository,
+        core.demo.vocabulary,
+    ],
     ids=lambda module: str(module.__name__),
 )
 def test_the_examples_in_docstrings_hold(module: object) -> None:

@@ -12,10 +12,25 @@ import pytest_asyncio
 from core.config import Runtime as Settings
 from core.demo.architectures import Recipe, discover
 from core.demo.bench import Bench
+from core.demo.recorded import read, record, write
+from core.errors import EngineFailed
 from core.runtime.engines.llama_needs import Figures, work_bytes
-from core.schema import GenerateRequest, LoadOptions
+from core.schema import LoadOptions
 
 SMALL = LoadOptions(context_length=256)
+RECORDED = read(Path(__file__).with_name("architectures.json"))
+"""What `tests/benchmarks/forecast.py --record` found."""
+
+
+def near(forecast: int, peak: int) -> bool:
+    """Whether a forecast is as good as promised."""
+    return abs(forecast - peak) < max(0.03 * peak, 8_000_000)
+
+
+async def complete(bench: Bench, architecture: str, path: Path) -> Recipe:
+    """A recorded recipe, and what llama.cpp has to say about it now."""
+    recipe = RECORDED[architecture].recipe(architecture)
+    return await discover(recipe, path, lambda file: bench.engines.plan(file, SMALL))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -32,29 +47,72 @@ async def bench() -> AsyncIterator[Bench]:
     [
         ("llama", LoadOptions(context_length=2048, flash_attention=False)),
         ("gemma3", LoadOptions(context_length=1024, kv_cache_type="q8_0")),  # a sliding window
-        ("deepseek2", LoadOptions(context_length=1024)),  # compressed keys
+        ("deepseek2", LoadOptions(context_length=1024)),  # compressed keys, and experts
         ("jamba", LoadOptions(context_length=1024, batch_size=128)),  # partly recurrent
+        ("qwen35", LoadOptions(context_length=1024)),  # graphs that take more than the model
+        ("grok", LoadOptions(context_length=1024)),  # never with flash attention
+        ("bert", LoadOptions(context_length=1024)),  # reads only
     ],
 )
 async def test_the_peak_is_what_was_forecast(
     bench: Bench, tmp_path: Path, architecture: str, options: LoadOptions
 ) -> None:
     path = tmp_path / "model.gguf"
-    recipe = Recipe(architecture=architecture)
-    recipe = await discover(recipe, path, lambda file: bench.engines.plan(file, SMALL))
+    recipe = await complete(bench, architecture, path)
     recipe.write(path, header_only=True)
     remote = await bench.engines.plan(path, options)
     forecast = await bench.engines.plan(recipe.write(path), options)
     assert remote == forecast
     instance = await bench.loaded(path, options)
-    length = instance.context_length or 0
-    request = GenerateRequest(prompt="a" * (length - 5), max_tokens=4, temperature=0)
-    await bench.ask(instance, request)
+    await bench.fill(instance)
     await bench.engines.sample()
     peak = bench.engines.instances[instance.id].peak_bytes
     await bench.engines.unload(instance.id)
     assert peak is not None
-    assert abs(forecast.total_bytes - peak) < max(0.03 * peak, 8 << 20)
+    assert near(forecast.total_bytes, peak)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_architecture_is_forecast_as_it_was_measured(
+    bench: Bench, tmp_path: Path
+) -> None:
+    options = LoadOptions(context_length=2048, threads=1)
+    found: dict[str, int] = {}
+    for architecture, known in RECORDED.items():
+
+        async def plan(path: Path, architecture: str = architecture) -> None:
+            found[architecture] = (await bench.engines.plan(path, options)).total_bytes
+
+        # One question to llama.cpp, and more where it has changed its mind.
+        await discover(known.recipe(architecture), tmp_path / "model.gguf", plan)
+    peaks = {name: known.peak_bytes for name, known in RECORDED.items()}
+    assert {name: found[name] for name in peaks if not near(found[name], peaks[name])} == {}
+    assert len(peaks) > 140
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_recipe_is_found_by_asking_and_is_the_same_from_its_record(
+    bench: Bench, tmp_path: Path
+) -> None:
+    recipe = Recipe(architecture="granite_swa")
+    path = tmp_path / "model.gguf"
+    await discover(recipe, path, lambda file: bench.engines.plan(file, SMALL))
+    assert recipe.shapes["blk.3.attn_q.weight"] == (256, 256)
+    write(tmp_path / "kept.json", {"granite_swa": record(recipe, 1)})
+    assert read(tmp_path / "kept.json")["granite_swa"].recipe("granite_swa") == recipe
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("architecture", "why"),
+    [("clip", "CLIP cannot be used"), ("gptj", "unsupported"), ("eagle3", "another model")],
+)
+async def test_what_is_no_language_model_is_told(
+    bench: Bench, tmp_path: Path, architecture: str, why: str
+) -> None:
+    recipe, path = Recipe(architecture=architecture), tmp_path / "model.gguf"
+    with pytest.raises(EngineFailed, match=why):
+        await discover(recipe, path, lambda file: bench.engines.plan(file, SMALL))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +127,7 @@ def test_the_work_buffer_is_that_of_the_largest_product(
         batch=512,
         heads=16,
         outputs=0,
-        width=1024,
+        output_width=1024,
         widest=4096,
         weight_bits=bits,
         flash=flash,
