@@ -20,7 +20,8 @@ from core.runtime.engines.llama_draft import Draft
 from core.runtime.engines.llama_log import Log, failure
 from core.runtime.engines.llama_sampler import Sampler
 from core.runtime.engines.llama_sequence import Sequence
-from core.runtime.engines.tools import MARKERS, forced_grammar
+from core.runtime.engines.tool_formats import SIGNS
+from core.runtime.engines.tools import forced_grammar
 from core.runtime.engines.writer import Writer
 from core.runtime.json_schema import grammar_of
 from core.runtime.messages import Done, Vector
@@ -111,7 +112,7 @@ class LlamaContext:
 
     def _marker_tokens(self) -> dict[int, bytes]:
         """Tokens that mark a call of a tool, where each is one: else they stand for no text."""
-        found = ((m.opens, self._tokenize(m.opens, special=False)) for m in MARKERS)
+        found = ((sign, self._tokenize(sign, special=False)) for sign in SIGNS)
         return {tokens[0]: text.encode() for text, tokens in found if len(tokens) == 1}
 
     def _piece(self, token: int) -> bytes:

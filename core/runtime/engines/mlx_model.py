@@ -24,7 +24,8 @@ from core.runtime.engines.chat import (
 )
 from core.runtime.engines.mlx_grammar import Follower, Grammars, Sample
 from core.runtime.engines.mlx_text import Pieces, token_bytes
-from core.runtime.engines.tools import MARKERS, forced_grammar
+from core.runtime.engines.tool_formats import SIGNS
+from core.runtime.engines.tools import forced_grammar
 from core.runtime.engines.writer import Writer, token_text
 from core.runtime.json_schema import grammar_of
 from core.runtime.messages import Done
@@ -122,7 +123,7 @@ class MlxModel:
         self._template = str(tokenizer.chat_template or "")
         """All its templates, where it has several."""
         known = tokenizer.get_vocab()
-        self._markers = frozenset(known[m.opens] for m in MARKERS if m.opens in known)
+        self._signs = frozenset(known[sign] for sign in SIGNS if sign in known)
         if not tokenizer.has_chat_template:
             say("warning", "the model brings no chat template; using ChatML")
 
@@ -136,7 +137,7 @@ class MlxModel:
                 "Send less, or load the model with a larger context length.",
             )
         writer = Writer(request, stops, emit, limit=min(room, request.max_tokens or room))
-        spoken = self._markers if wants_tools(request) else frozenset()
+        spoken = self._signs if wants_tools(request) else frozenset()
         sample = self._sampler(request)
         if grammar is not None:
             sample = self._grammars.follow(grammar, sample)

@@ -11,61 +11,31 @@ import json
 import os
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from core.errors import InvalidRequest
+from core.runtime.engines.tool_formats import LLAMA, MARKERS, Marker, calls_in
 from core.runtime.json_schema import grammar_of, literal
 from core.schema import GenerateRequest, Tool, ToolCall
-
-Call = tuple[str, Mapping[str, Any]]
-"""Name and arguments of a call."""
 
 ID_LENGTH = 9
 """Letters and digits of a call's id: the templates of Mistral's models take no other length."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marker:
-    """How a family of models marks a call."""
-
-    opens: str
-    closes: str | None
-    """None where the call goes to the end of the answer."""
-    name: str = "name"
-    arguments: str = "arguments"
-    """Keys of the JSON that the template teaches."""
-    around: tuple[str, str] = ("", "")
-    """What stands around the JSON when a call is forced."""
-
-
-LLAMA = Marker(opens="<|python_tag|>", closes=None, arguments="parameters")
-MARKERS: tuple[Marker, ...] = (
-    # Hermes, Qwen and many others; Qwen3-Coder writes XML between the same marks.
-    Marker(opens="<tool_call>", closes="</tool_call>", around=("\n", "\n")),
-    Marker(opens="[TOOL_CALLS]", closes=None, around=("[", "]")),  # Mistral
-    LLAMA,
-    Marker(opens="<function_call>", closes="</function_call>"),
-    Marker(opens="<|tool_call_start|>", closes="<|tool_call_end|>", around=("[", "]")),  # LFM2
-)
 _NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 PLAIN = Marker(opens="", closes=None)
 PLAIN_LLAMA = Marker(opens="", closes=None, arguments="parameters")
 
 _BEGINNING = re.compile(r'\s*(\{|\[\s*\{)\s*"(name|type|function|id|arguments|parameters)"')
 """How an answer begins that may be nothing but the JSON of a call."""
-_XML = re.compile(r"\s*<function=([^>\s]+)>(.*?)(?:</function>\s*)?\s*$", re.S)
-_XML_PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.S)
-_NAMED = re.compile(r"\s*([\w.-]+)\s*(?:\[CALL_ID\]\w+\s*)?(?:\[ARGS\])?\s*(\{.*\})\s*$", re.S)
-"""Mistral's newer way: `[TOOL_CALLS]name[ARGS]{...}`."""
 
 
 def marker_of(template: str) -> Marker:
     """How a template teaches to write a call."""
     for marker in MARKERS:
         # Llama's templates name the tag for code only; a call of a function is plain JSON.
-        if marker.opens in template and marker is not LLAMA:
+        if marker.opens in template and marker is not LLAMA and not marker.bare:
             return marker
     return PLAIN_LLAMA if '"parameters"' in template else PLAIN
 
@@ -164,7 +134,8 @@ class ToolStream:
         marker, self._marker = self._marker, None
         held, self._held = self._held, ""
         if marker is not None:
-            return "" if self._take(held) else marker.opens + held
+            whole = marker.opens + held
+            return "" if self._take(whole if marker.bare else held) else whole
         if self._fresh and held.strip() and self._take(held):
             return ""
         return "" if self.calls and not held.strip() else held
@@ -209,11 +180,12 @@ class ToolStream:
             return None
         body, self._held = self._held[:end], self._held[end + len(marker.closes) :]
         self._marker, self._fresh = None, False
-        return "" if self._take(body) else marker.opens + body + marker.closes
+        whole = marker.opens + body + marker.closes
+        return "" if self._take(whole if marker.bare else body) else whole
 
     def _take(self, body: str) -> bool:
         """Keep the calls that a text consists of; False where it is something else."""
-        found = self._read(body)
+        found = calls_in(body, self._texts)
         if not found or any(name not in self._texts for name, _ in found):
             return False
         self.calls += tuple(
@@ -223,20 +195,6 @@ class ToolStream:
             for name, arguments in found
         )
         return True
-
-    def _read(self, body: str) -> list[Call]:
-        """The calls that a text is; empty when it is something else."""
-        if found := _XML.match(body):
-            texts = self._texts.get(found[1], frozenset())
-            values = {
-                name: value if name in texts else _value(value)
-                for name, value in _XML_PARAMETER.findall(found[2])
-            }
-            return [(found[1], values)]
-        try:
-            return _from_json(json.loads(body))
-        except ValueError:
-            return _several(body) or _named(body)
 
 
 def _text_parameters(tool: Tool) -> frozenset[str]:
@@ -249,56 +207,6 @@ def _text_parameters(tool: Tool) -> frozenset[str]:
         for name, schema in properties.items()
         if isinstance(schema, dict) and schema.get("type") == "string"
     )
-
-
-def _several(body: str) -> list[Call]:
-    """Objects with semicolons or lines between them, as Llama 3 writes several calls."""
-    decoder, rest, calls = json.JSONDecoder(), body.strip(), list[Call]()
-    while rest:
-        try:
-            content, end = decoder.raw_decode(rest)
-        except ValueError:
-            return []
-        if not (found := _from_json(content)):
-            return []
-        calls += found
-        rest = rest[end:].lstrip(" \t\r\n;")
-    return calls
-
-
-def _named(body: str) -> list[Call]:
-    """A name and its arguments, as Mistral's newer models write them."""
-    if not (found := _NAMED.match(body)):
-        return []
-    try:
-        arguments = json.loads(found[2])
-    except ValueError:
-        return []
-    return [(found[1], arguments)] if isinstance(arguments, dict) else []
-
-
-def _from_json(content: Any) -> list[Call]:
-    calls: list[Call] = []
-    for record in content if isinstance(content, list) else [content]:
-        if isinstance(record, dict) and isinstance(record.get("function"), dict):
-            record = record["function"]
-        if not isinstance(record, dict) or not isinstance(record.get("name"), str):
-            return []
-        arguments = record.get("arguments", record.get("parameters"))
-        if isinstance(arguments, str):
-            arguments = _value(arguments)
-        if not isinstance(arguments, dict):
-            return []
-        calls.append((record["name"], arguments))
-    return calls
-
-
-def _value(text: str) -> Any:
-    """What a text is as JSON; else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _overlap(text: str, marker: str) -> int:

@@ -1,0 +1,282 @@
+"""How families of models write calls of tools, as their public chat templates teach them. Pure.
+
+A format is a pair of signs and what stands between them. What stands there is told by its look, not
+by the signs: models mix the ways they have met.
+"""
+
+# DeepSeek writes its signs with bars of full width.
+# ruff: noqa: RUF001, RUF002
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Call = tuple[str, Mapping[str, Any]]
+"""Name and arguments of a call."""
+
+Texts = Mapping[str, frozenset[str]]
+"""The tools by name, and the parameters of each that are text, whatever they look like."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker:
+    """How a family of models marks a call."""
+
+    opens: str
+    closes: str | None
+    """None where the call goes to the end of the answer."""
+    name: str = "name"
+    arguments: str = "arguments"
+    """Keys of the JSON that the template teaches."""
+    around: tuple[str, str] = ("", "")
+    """What stands around the JSON when a call is forced."""
+    bare: bool = False
+    """Whether the signs are themselves a part of the call."""
+
+
+LLAMA = Marker(opens="<|python_tag|>", closes=None, arguments="parameters")
+MARKERS: tuple[Marker, ...] = (
+    # Hermes, Qwen and many others; Qwen3-Coder and GLM write XML between the same marks.
+    Marker(opens="<tool_call>", closes="</tool_call>", around=("\n", "\n")),
+    Marker(opens="[TOOL_CALLS]", closes=None, around=("[", "]")),  # Mistral
+    LLAMA,
+    Marker(opens="<function_call>", closes="</function_call>"),
+    Marker(opens="<|tool_call_start|>", closes="<|tool_call_end|>", around=("[", "]")),  # LFM2
+    # DeepSeek R1, V3 and V3.1; some of its answers lack the outer signs.
+    Marker(opens="<｜tool▁calls▁begin｜>", closes="<｜tool▁calls▁end｜>"),
+    Marker(opens="<｜tool▁call▁begin｜>", closes="<｜tool▁call▁end｜>"),
+    # DeepSeek V3.2 and V4.
+    Marker(opens="<｜DSML｜function_calls>", closes="</｜DSML｜function_calls>"),
+    Marker(opens="<｜DSML｜tool_calls>", closes="</｜DSML｜tool_calls>"),
+    Marker(opens="<|tool_calls_section_begin|>", closes="<|tool_calls_section_end|>"),  # Kimi K2
+    Marker(opens="<minimax:tool_call>", closes="</minimax:tool_call>"),
+    Marker(opens="<seed:tool_call>", closes="</seed:tool_call>"),
+    Marker(opens="<|tool_call>", closes="<tool_call|>"),  # Gemma 4
+    Marker(opens="<start_function_call>", closes="<end_function_call>"),  # FunctionGemma
+    Marker(opens="<|tool_call|>", closes=None, around=("[", "]")),  # Granite 3, Phi-4-mini
+    Marker(opens="<TOOLCALL>", closes="</TOOLCALL>", around=("[", "]")),  # Nemotron
+    Marker(opens="<tool_calls>", closes="</tool_calls>", around=("[", "]")),  # Apriel, MiniMax-M1
+    Marker(  # Command R7B and its successors
+        opens="<|START_ACTION|>",
+        closes="<|END_ACTION|>",
+        name="tool_name",
+        arguments="parameters",
+        around=("[", "]"),
+    ),
+    # Functionary, and Qwen3-Coder where it forgets the marks around.
+    Marker(opens="<function=", closes="</function>", bare=True),
+)
+SIGNS: frozenset[str] = frozenset(
+    sign
+    for sign in (
+        *(marker.opens for marker in MARKERS),
+        *(marker.closes for marker in MARKERS),
+        *("<｜tool▁sep｜>", "｜DSML｜"),
+        *("<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"),
+        *("[ARGS]", "[CALL_ID]", '<|"|>', "<escape>", "<|/tool_call|>"),
+    )
+    if sign
+)
+"""Everything that may be a token of its own: one that stands for no text would be missed."""
+
+_XML = re.compile(r"\s*<function=([^>\s]+)>(.*?)</function>\s*$", re.S)
+_XML_PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.S)
+_INVOKE = re.compile(r'\s*<(?:｜DSML｜)?invoke name="([^"]+)">(.*?)</(?:｜DSML｜)?invoke>\s*', re.S)
+_INVOKE_PARAMETER = re.compile(
+    r'<(?:｜DSML｜)?parameter name="([^"]+)"(?: string="(true|false)")?>'
+    r"(.*?)</(?:｜DSML｜)?parameter>",
+    re.S,
+)
+_PAIRS = re.compile(r"\s*([^\s<{\[]+)\s*((?:<arg_key>.*?</arg_value>\s*)*)$", re.S)
+_PAIR = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.S)
+_HEAD = re.compile(
+    r"""\s*(?: <｜tool▁call▁begin｜> | <\|tool_call_begin\|> | \[TOOL_CALLS\] )?
+    \s*(?: function<｜tool▁sep｜> | functions\. )?
+    ([\w.-]+) (?: :\d+ )?
+    \s*(?: \[CALL_ID\]\w+ )?
+    \s*(?: <｜tool▁sep｜> | <\|tool_call_argument_begin\|> | \[ARGS\] )?
+    \s*(?: ```json )? \s* (?=\{)""",
+    re.X,
+)
+_TAIL = re.compile(r"\s*(?:```)?\s*(?:<｜tool▁call▁end｜>|<\|tool_call_end\|>)?\s*")
+_GEMMA = re.compile(r"\s*call:([\w.-]+)(\{.*\})\s*$", re.S)
+_GEMMA_TEXT = re.compile(r'<\|"\|>|<escape>')
+_GEMMA_KEY = re.compile(r"([{,]\s*)([\w.-]+)\s*:")
+_PYTHON_WORDS = {"true": True, "false": False, "null": None}
+SOURCE_LENGTH = 1 << 16
+"""Characters of calls that are written as Python."""
+
+
+def calls_in(body: str, texts: Texts) -> list[Call]:
+    """The calls that a text is, which stood between two signs; none when it is something else."""
+    body = body.removesuffix("<|/tool_call|>")
+    try:
+        return _from_json(json.loads(body))
+    except ValueError:
+        pass
+    except RecursionError:
+        return []
+    readers: tuple[Callable[[], list[Call]], ...] = (
+        lambda: _xml(body, texts),
+        lambda: _invoked(body, texts),
+        lambda: _several(body),
+        lambda: _headed(body),
+        lambda: _gemma(body),
+        lambda: _pairs(body, texts),
+        lambda: _python(body),
+    )
+    return next((found for read in readers if (found := read())), [])
+
+
+def _from_json(content: Any) -> list[Call]:
+    calls: list[Call] = []
+    for record in content if isinstance(content, list) else [content]:
+        if isinstance(record, dict) and isinstance(record.get("function"), dict):
+            record = record["function"]
+        if not isinstance(record, dict):
+            return []
+        name = record.get("name", record.get("tool_name"))
+        arguments = record.get("arguments", record.get("parameters"))
+        if isinstance(arguments, str):
+            arguments = _value(arguments)
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            return []
+        calls.append((name, arguments))
+    return calls
+
+
+def _several(body: str) -> list[Call]:
+    """Objects with semicolons or lines between them, as Llama 3 writes several calls."""
+    rest, calls = body.strip(), list[Call]()
+    while rest:
+        content, end = _json_at(rest, 0)
+        if not (found := _from_json(content)):
+            return []
+        calls += found
+        rest = rest[end:].lstrip(" \t\r\n;")
+    return calls
+
+
+def _headed(body: str) -> list[Call]:
+    """Names, each with its arguments as JSON: Mistral's newer way, DeepSeek's and Kimi's.
+
+    `add[ARGS]{...}`, `function<｜tool▁sep｜>add` and a block of JSON, `functions.add:0` and so on.
+    """
+    calls, at = list[Call](), 0
+    while head := _HEAD.match(body, at):
+        arguments, end = _json_at(body, head.end())
+        if not isinstance(arguments, dict):
+            return []
+        calls.append((head[1], arguments))
+        tail = _TAIL.match(body, end)
+        assert tail is not None
+        at = tail.end()
+    return calls if at == len(body) else []
+
+
+def _xml(body: str, texts: Texts) -> list[Call]:
+    """`<function=add><parameter=a>1</parameter></function>`, or JSON in the place of parameters."""
+    if not (found := _XML.match(body)):
+        return []
+    name, inner = found[1], found[2].strip()
+    if inner.startswith("{"):
+        arguments = _value(inner)
+        return [(name, arguments)] if isinstance(arguments, dict) else []
+    if _XML_PARAMETER.sub("", inner).strip():
+        return []
+    return [(name, _typed(_XML_PARAMETER.findall(inner), texts.get(name)))]
+
+
+def _invoked(body: str, texts: Texts) -> list[Call]:
+    """`<invoke name="add"><parameter name="a">1</parameter></invoke>`, and DeepSeek's with DSML."""
+    calls, at = list[Call](), 0
+    while found := _INVOKE.match(body, at):
+        name, at = found[1], found.end()
+        if _INVOKE_PARAMETER.sub("", found[2]).strip():
+            return []
+        given = _INVOKE_PARAMETER.findall(found[2])
+        told = {key for key, as_text, _ in given if as_text == "true"}
+        pairs = [(key, value) for key, _, value in given]
+        calls.append((name, _typed(pairs, told | texts.get(name, frozenset()))))
+    return calls if at == len(body) else []
+
+
+def _pairs(body: str, texts: Texts) -> list[Call]:
+    """`add<arg_key>a</arg_key><arg_value>1</arg_value>`, as GLM writes it."""
+    if not (found := _PAIRS.match(body)) or found[1] not in texts:
+        return []
+    pairs = [(key.strip(), value) for key, value in _PAIR.findall(found[2])]
+    return [(found[1], _typed(pairs, texts[found[1]]))]
+
+
+def _gemma(body: str) -> list[Call]:
+    """`call:add{a:1,b:<|"|>text<|"|>}`: JSON whose keys are bare, with a sign for quotes."""
+    if not (found := _GEMMA.match(body)):
+        return []
+    parts = _GEMMA_TEXT.split(found[2])
+    parts[::2] = [_GEMMA_KEY.sub(r'\1"\2":', part) for part in parts[::2]]
+    parts[1::2] = [json.dumps(part) for part in parts[1::2]]
+    arguments = _value("".join(parts))
+    return [(found[1], arguments)] if isinstance(arguments, dict) else []
+
+
+def _python(body: str) -> list[Call]:
+    """`[add(a=1), clock()]`, as LFM2 writes it. It is read, never run."""
+    if len(body) > SOURCE_LENGTH or not body.strip().startswith("["):
+        return []
+    try:
+        whole = ast.parse(body.strip(), mode="eval").body
+        nodes = whole.elts if isinstance(whole, ast.List) else []
+        return [_python_call(node) for node in nodes]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+
+
+def _python_call(node: ast.expr) -> Call:
+    """One call. Raises ValueError for anything else."""
+    if not isinstance(node, ast.Call) or node.args:
+        raise ValueError("it is no call with names for its arguments")
+    arguments: dict[str, Any] = {}
+    for keyword in node.keywords:
+        for inner in ast.walk(keyword):
+            # Templates write what is nested as JSON.
+            for field, value in ast.iter_fields(inner):
+                found = [_literal(v) for v in value] if isinstance(value, list) else _literal(value)
+                setattr(inner, field, found)
+        arguments[keyword.arg or ""] = ast.literal_eval(keyword.value)
+    return ast.unparse(node.func), arguments
+
+
+def _literal(value: Any) -> Any:
+    """A name that JSON has a value for, as that value."""
+    if isinstance(value, ast.Name) and value.id in _PYTHON_WORDS:
+        return ast.Constant(_PYTHON_WORDS[value.id])
+    return value
+
+
+def _typed(
+    pairs: Sequence[tuple[str, str]], texts: frozenset[str] | set[str] | None
+) -> dict[str, Any]:
+    """Values of parameters: as JSON, but for those that are text."""
+    return {key: value if key in (texts or ()) else _value(value) for key, value in pairs}
+
+
+def _json_at(text: str, at: int) -> tuple[Any, int]:
+    """What JSON stands at a place, and where it ends; None for none."""
+    try:
+        return json.JSONDecoder().raw_decode(text, at)
+    except (ValueError, RecursionError):
+        return None, at
+
+
+def _value(text: str) -> Any:
+    """What a text is as JSON; else the text itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
