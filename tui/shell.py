@@ -39,7 +39,7 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def welcome(key_of: KeyOf) -> str:
     """What the demo greets with."""
     find, fetch = key_of("catalog.filter"), key_of("catalog.download")
-    return f"The demo has tiny real models: {find} tiny finds them, enter {fetch} downloads."
+    return f"The demo's hub has tiny real models: {find} deck finds them, enter {fetch} downloads."
 
 
 def possible() -> bool:
