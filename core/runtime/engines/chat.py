@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from core.errors import InvalidRequest
+from core.runtime.engines.harmony import apart, is_harmony
 from core.schema import GenerateRequest, Message, Tool
 
 CHATML = (
@@ -58,7 +59,9 @@ def tool_records(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     return [{"type": "function", "function": msgspec.to_builtins(tool)} for tool in tools]
 
 
-def turns(messages: Sequence[Message], *, as_text: bool = False) -> list[dict[str, Any]]:
+def turns(
+    messages: Sequence[Message], *, as_text: bool = False, template: str = ""
+) -> list[dict[str, Any]]:
     """Messages in the form that templates expect; `as_text` leaves arguments of calls as text."""
     names = {call.id: call.name for message in messages for call in message.tool_calls}
     found: list[dict[str, Any]] = []
@@ -80,7 +83,7 @@ def turns(messages: Sequence[Message], *, as_text: bool = False) -> list[dict[st
             turn["tool_call_id"] = message.tool_call_id
             if message.tool_call_id in names:
                 turn["name"] = names[message.tool_call_id]
-        found.append(turn)
+        found.append(apart(turn) if is_harmony(template) else turn)
     return found
 
 
@@ -118,9 +121,10 @@ class ChatTemplate:
             if self._compiled is None:
                 self._compiled = _compile(self.source)
             try:
-                return self._render(turns(request.messages), tools)
+                return self._render(turns(request.messages, template=self.source), tools)
             except TypeError:  # some put the arguments of calls together as text
-                return self._render(turns(request.messages, as_text=True), tools)
+                told = turns(request.messages, as_text=True, template=self.source)
+                return self._render(told, tools)
         except Exception as error:
             raise refused(error) from error
 

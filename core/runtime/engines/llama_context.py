@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from core.errors import Cancelled, ContextExceeded, EngineFailed, InvalidRequest
+from core.runtime.engines import tool_formats
 from core.runtime.engines.base import Emit, Flag
 from core.runtime.engines.chat import (
     CHATML,
@@ -16,11 +18,12 @@ from core.runtime.engines.chat import (
     knows_tools,
     wants_tools,
 )
+from core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
+from core.runtime.engines.harmony import HarmonyStream, is_harmony
 from core.runtime.engines.llama_draft import Draft
 from core.runtime.engines.llama_log import Log, failure
 from core.runtime.engines.llama_sampler import Sampler
 from core.runtime.engines.llama_sequence import Sequence
-from core.runtime.engines.tool_formats import SIGNS
 from core.runtime.engines.tools import forced_grammar
 from core.runtime.engines.writer import Writer
 from core.runtime.json_schema import grammar_of
@@ -66,7 +69,8 @@ class LlamaContext:
         self._sequence = sequence
         self._draft = draft
         self._templates = self._read_templates()
-        self._markers = self._marker_tokens()
+        self._markers = self._sign_tokens(tool_formats.SIGNS)
+        self._harmony = is_harmony(self._templates[0].source)
         self._spoken: dict[int, bytes] = {}
         """Special tokens that are shown in this answer."""
         self._bare = not c.llama_model_chat_template(model, None)
@@ -110,9 +114,9 @@ class LlamaContext:
             raise EngineFailed("llama.cpp could not turn the text into tokens.")
         return list(tokens[:count])
 
-    def _marker_tokens(self) -> dict[int, bytes]:
-        """Tokens that mark a call of a tool, where each is one: else they stand for no text."""
-        found = ((sign, self._tokenize(sign, special=False)) for sign in SIGNS)
+    def _sign_tokens(self, signs: Iterable[str]) -> dict[int, bytes]:
+        """Tokens that are signs, where each is one: else they stand for no text."""
+        found = ((sign, self._tokenize(sign, special=False)) for sign in signs)
         return {tokens[0]: text.encode() for text, tokens in found if len(tokens) == 1}
 
     def _piece(self, token: int) -> bytes:
@@ -140,8 +144,17 @@ class LlamaContext:
                 f"The request has {len(prompt)} tokens, the context {room + len(prompt)}.",
                 "Send less, or load the model with a larger context length.",
             )
-        writer = Writer(request, stops, emit, limit=min(room, request.max_tokens or room))
+        harmony = self._harmony and bool(request.messages)
+        writer = Writer(
+            request,
+            stops,
+            emit,
+            limit=min(room, request.max_tokens or room),
+            form=HarmonyStream() if harmony else None,
+        )
         self._spoken = self._markers if wants_tools(request) else {}
+        if harmony:
+            self._spoken = self._spoken | self._sign_tokens(HARMONY_SIGNS)
         with Sampler(self._c, self._context, self._vocab, request, grammar) as sampler:
             sampler.accept_prompt(prompt)
             self._sequence.read(prompt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from core.errors import Cancelled, ContextExceeded, DeckError, EngineFailed, InvalidRequest
+from core.runtime.engines import tool_formats
 from core.runtime.engines.base import PENALTY_WINDOW, Emit, Flag, say
 from core.runtime.engines.chat import (
     CHATML,
@@ -22,9 +23,10 @@ from core.runtime.engines.chat import (
     turns,
     wants_tools,
 )
+from core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
+from core.runtime.engines.harmony import HarmonyStream, is_harmony
 from core.runtime.engines.mlx_grammar import Follower, Grammars, Sample
 from core.runtime.engines.mlx_text import Pieces, token_bytes
-from core.runtime.engines.tool_formats import SIGNS
 from core.runtime.engines.tools import forced_grammar
 from core.runtime.engines.writer import Writer, token_text
 from core.runtime.json_schema import grammar_of
@@ -122,8 +124,7 @@ class MlxModel:
         self._silent = frozenset(tokenizer.all_special_ids)
         self._template = str(tokenizer.chat_template or "")
         """All its templates, where it has several."""
-        known = tokenizer.get_vocab()
-        self._signs = frozenset(known[sign] for sign in SIGNS if sign in known)
+        self._known: dict[str, int] = tokenizer.get_vocab()
         if not tokenizer.has_chat_template:
             say("warning", "the model brings no chat template; using ChatML")
 
@@ -136,8 +137,17 @@ class MlxModel:
                 f"The request has {len(prompt)} tokens, the context {self._context_length}.",
                 "Send less, or load the model with a larger context length.",
             )
-        writer = Writer(request, stops, emit, limit=min(room, request.max_tokens or room))
-        spoken = self._signs if wants_tools(request) else frozenset()
+        harmony = bool(request.messages) and is_harmony(self._template)
+        writer = Writer(
+            request,
+            stops,
+            emit,
+            limit=min(room, request.max_tokens or room),
+            form=HarmonyStream() if harmony else None,
+        )
+        spoken = self._ids(tool_formats.SIGNS) if wants_tools(request) else frozenset()
+        if harmony:
+            spoken |= self._ids(HARMONY_SIGNS)
         sample = self._sampler(request)
         if grammar is not None:
             sample = self._grammars.follow(grammar, sample)
@@ -161,6 +171,10 @@ class MlxModel:
         return msgspec.structs.replace(
             writer.done(len(prompt)), engine_bytes=held, engine_peak_bytes=peak
         )
+
+    def _ids(self, signs: Iterable[str]) -> frozenset[int]:
+        """The tokens that are signs."""
+        return frozenset(self._known[sign] for sign in signs if sign in self._known)
 
     def _logprob(self, request: GenerateRequest, token: int, likely: Any) -> TokenLogprob | None:
         """How likely the model held a token, and others; None when nobody asked."""
@@ -219,9 +233,10 @@ class MlxModel:
         render = partial(self._tokenizer.apply_chat_template, add_generation_prompt=True, **more)
         try:
             try:
-                return list(render(turns(request.messages)))
+                return list(render(turns(request.messages, template=self._template)))
             except TypeError:  # some put the arguments of calls together as text
-                return list(render(turns(request.messages, as_text=True)))
+                told = turns(request.messages, as_text=True, template=self._template)
+                return list(render(told))
         except Exception as error:
             raise refused(error) from error
 

@@ -63,15 +63,15 @@ class TextStream:
             self.stopped = True
             self._held = ""
             return text[: min(found)]
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        keep = max((overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """How many characters at the end of `text` could begin `stop`.
 
-    >>> _overlap("one two", "two three")
+    >>> overlap("one two", "two three")
     3
     """
     return next(

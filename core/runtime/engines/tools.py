@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from core.errors import InvalidRequest
+from core.runtime.engines.text import overlap
 from core.runtime.engines.tool_formats import LLAMA, MARKERS, Marker, calls_in
 from core.runtime.json_schema import grammar_of, literal
 from core.schema import GenerateRequest, Tool, ToolCall
@@ -163,7 +164,7 @@ class ToolStream:
             only_space = not passed.strip() and (self._fresh or bool(self.calls))
             self._note(passed)
             return "" if only_space else passed, True
-        end = len(self._held) - max(_overlap(self._held, marker.opens) for marker in MARKERS)
+        end = len(self._held) - max(overlap(self._held, marker.opens) for marker in MARKERS)
         if (self._fresh or self.calls) and not self._held[:end].strip():
             end = 0  # space before, between and after calls is no text
         passed, self._held = self._held[:end], self._held[end:]
@@ -206,11 +207,4 @@ def _text_parameters(tool: Tool) -> frozenset[str]:
         name
         for name, schema in properties.items()
         if isinstance(schema, dict) and schema.get("type") == "string"
-    )
-
-
-def _overlap(text: str, marker: str) -> int:
-    """How many characters at the end of `text` could begin `marker`."""
-    return next(
-        (n for n in range(min(len(text), len(marker) - 1), 0, -1) if text.endswith(marker[:n])), 0
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from core.runtime.engines.base import Emit
 from core.runtime.engines.chat import wants_tools
+from core.runtime.engines.harmony import HarmonyStream
 from core.runtime.engines.text import TextStream
 from core.runtime.engines.tools import ToolStream
 from core.runtime.messages import Done
@@ -29,7 +30,13 @@ class Writer:
     """Puts an answer together: what is shown of it, how it ends, and how fast it was."""
 
     def __init__(
-        self, request: GenerateRequest, stops: Sequence[str], emit: Emit, *, limit: int
+        self,
+        request: GenerateRequest,
+        stops: Sequence[str],
+        emit: Emit,
+        *,
+        limit: int,
+        form: HarmonyStream | None = None,
     ) -> None:
         """Begin an answer now.
 
@@ -38,10 +45,12 @@ class Writer:
             stops: Strings that end it.
             emit: Takes its text.
             limit: Most tokens it may have.
+            form: How the model writes its answer, where that is not plain text.
         """
         self._started = time.perf_counter()
         self._first: float | None = None
         self._text = TextStream(stops)
+        self._form = form
         self._tools = ToolStream(request.tools) if wants_tools(request) else None
         self._emit = emit
         self._limit = limit
@@ -78,6 +87,9 @@ class Writer:
         self._pass(self._text.feed(data))
 
     def _pass(self, text: str) -> None:
+        self._show(self._form.feed(text) if self._form is not None and text else text)
+
+    def _show(self, text: str) -> None:
         if self._tools is not None and text:
             text = self._tools.feed(text)
         if text:
@@ -91,6 +103,8 @@ class Writer:
     def done(self, prompt_tokens: int) -> Done:
         """Show what was held back, and give the counts."""
         self._pass(self._text.finish())
+        if self._form is not None:
+            self._show(self._form.finish())
         calls: tuple[ToolCall, ...] = ()
         if self._tools is not None:
             if rest := self._tools.finish():

@@ -68,9 +68,12 @@ FORMATS = {
     + V31.format("weather", JSON)
     + V31.format("clock", "{}").removesuffix("<｜tool▁call▁end｜>"),
     "deepseek-v3.2": f'<｜DSML｜function_calls>\n<｜DSML｜invoke name="weather">\n{INVOKED}'
-    '</｜DSML｜invoke>\n<｜DSML｜invoke name="clock">\n</｜DSML｜invoke>\n</｜DSML｜function_calls>',
-    "deepseek-v4": f'<｜DSML｜tool_calls>\n<｜DSML｜invoke name="weather">\n{INVOKED}'
-    '</｜DSML｜invoke>\n<｜DSML｜invoke name="clock">\n\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>',
+    '</｜DSML｜invoke>\n<｜DSML｜invoke name="clock">\n'
+    "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+    "deepseek-v4": "<｜DSML｜tool_calls>\n"
+    f'<｜DSML｜invoke name="weather">\n{INVOKED}'
+    '</｜DSML｜invoke>\n<｜DSML｜invoke name="clock">\n\n'
+    "</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
     "glm-4.6": "<tool_call>weather\n"
     + pairs("<arg_key>{key}</arg_key>\n<arg_value>{value}</arg_value>\n")
     + "</tool_call>\n<tool_call>clock\n</tool_call>",
@@ -97,7 +100,8 @@ FORMATS = {
     "functionary-3.1": f"<function=weather>{JSON}</function><function=clock>{{}}</function>",
     "lfm2": "<|tool_call_start|>[weather(city='Köln \"x\"', zip='00501', days=3, "
     'more={"a": [true, null]}), clock()]<|tool_call_end|>',
-    "gemma-4": f"<|tool_call>call:weather{QUOTED}<tool_call|><|tool_call>call:clock{{}}<tool_call|>",
+    "gemma-4": f"<|tool_call>call:weather{QUOTED}<tool_call|>"
+    "<|tool_call>call:clock{}<tool_call|>",
     "function-gemma": "<start_function_call>call:weather"
     + QUOTED.replace('<|"|>', "<escape>")
     + "<end_function_call><start_function_call>call:clock{}<end_function_call>",

@@ -1,0 +1,173 @@
+"""Answers of gpt-oss as other models write them."""
+
+import doctest
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import core.runtime.engines.harmony
+from core.demo.bench import Bench
+from core.demo.models import expected, write_gguf, write_mlx
+from core.demo.vocabulary import CHAT_TEMPLATE
+from core.runtime.engines.chat import turns
+from core.runtime.engines.harmony import HarmonyStream, is_harmony
+from core.runtime.engines.writer import Writer
+from core.schema import GenerateRequest, Message, Tool, ToolCall
+
+ASK = (Message(role="user", content="x"),)
+TOOLS = (Tool(name="add"), Tool(name="clock"))
+TAUGHT = "{# <|start|>assistant<|channel|>final<|message|> #}"
+THOUGHT = "<|channel|>analysis<|message|>We <add>.<|end|>"
+CALL = "<|start|>assistant<|channel|>commentary to=functions.add <|constrain|>json<|message|>"
+
+
+def test_the_examples_in_docstrings_hold() -> None:
+    result = doctest.testmod(core.runtime.engines.harmony)
+    assert (result.attempted, result.failed) == (3, 0)
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ("<|channel|>final<|message|>Hello <b>you</b> <|x", "Hello <b>you</b> <|x"),
+        (
+            f"{THOUGHT}<|start|>assistant<|channel|>final<|message|>Two.<|return|>",
+            "<think>We <add>.</think>\n\nTwo.",
+        ),
+        (f"{THOUGHT}<|channel|>final<|message|>Two.", "<think>We <add>.</think>\n\nTwo."),
+        ("<|channel|>analysis<|message|>We a", "<think>We a"),
+        (
+            "<|channel|>commentary<|message|>I look.<|start|>assistant<|channel|>final<|message|>5",
+            "I look.5",
+        ),
+        # Its end is that of the answer, or is seen.
+        (f'{CALL}{{"a": 1}}', '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'),
+        (
+            ' to=functions.add<|channel|>commentary json<|message|>{"a": 1}<|call|>',
+            '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>',
+        ),
+        # What a model makes up of a tool's answer is not its own.
+        (
+            f"{CALL}{{}}<|call|><|start|>functions.add to=assistant<|channel|>commentary<|message|>"
+            "3<|end|><|start|>assistant<|channel|>final<|message|>3",
+            '<tool_call>{"name": "add", "arguments": {}}</tool_call>3',
+        ),
+        # Held to a grammar, or cut.
+        ('{"yes": true}', '{"yes": true}'),
+        (" tomorrow", " tomorrow"),
+        (" to", " to"),
+        ("<", "<"),
+        ("", ""),
+        (f"{THOUGHT}<|start|>assistant<|chan", "<think>We <add>.</think>\n\n"),
+    ],
+)
+def test_messages_become_the_text_of_other_models(raw: str, text: str, size: int) -> None:
+    stream = HarmonyStream()
+    out = "".join(stream.feed(raw[i : i + size]) for i in range(0, len(raw), size))
+    assert out + stream.finish() == text
+
+
+def test_text_comes_out_as_it_is_written() -> None:
+    stream = HarmonyStream()
+    pieces = ["<|channel|>", "final", "<|message|>", "One", " two", " <|", "x", "<|return|>"]
+    assert [stream.feed(piece) for piece in pieces] == ["", "", "", "One", " two", " ", "<|x", ""]
+    assert stream.finish() == ""
+
+
+def written(raw: str, **more: Any) -> tuple[str, Any]:
+    said: list[str] = []
+    request = GenerateRequest(messages=ASK, **more)
+    writer = Writer(
+        request, (), lambda text, _: said.append(text), limit=10_000, form=HarmonyStream()
+    )
+    for byte in raw.encode():
+        writer.take(bytes([byte]))
+    writer.end()
+    done = writer.done(1)
+    return "".join(said), done
+
+
+def test_calls_in_harmony_are_calls() -> None:
+    text, done = written(f'{THOUGHT}{CALL}{{"a": "é"}}', tools=TOOLS)
+    assert text == "<think>We <add>.</think>\n\n"
+    (call,) = done.tool_calls
+    assert (call.name, json.loads(call.arguments)) == ("add", {"a": "é"})
+    assert done.reason == "tool_calls"
+    text, done = written(f'{CALL}{{"a": ', tools=TOOLS)
+    assert (done.tool_calls, done.reason) == ((), "stop")
+    assert '"a": ' in text
+
+
+def in_harmony(folder: Path) -> None:
+    """The tiny model, whose tokens for "One two three" are `<|channel|>analysis<|message|>`."""
+    write_mlx(folder, chat_template=CHAT_TEMPLATE + TAUGHT)
+    path = folder / "tokenizer.json"
+    record = json.loads(path.read_text())
+    vocab = record["model"]["vocab"]
+    names = {"One": "<|channel|>", "Ġtwo": "analysis", "Ġthree": "<|message|>"}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    for old, new in names.items():
+        number = vocab[new] = vocab.pop(old)
+        if new.startswith("<"):
+            record["added_tokens"].append({"id": number, "content": new, "special": True, **flags})
+    pairs = [m if isinstance(m, list) else m.split(" ") for m in record["model"]["merges"]]
+    record["model"]["merges"] = [
+        pair for pair in pairs if all(part in vocab for part in (*pair, "".join(pair)))
+    ]
+    path.write_text(json.dumps(record))
+
+
+def test_thoughts_of_the_past_are_kept_apart_from_text() -> None:
+    call = ToolCall(id="x", name="add", arguments="{}")
+    messages = (
+        Message(role="user", content="<think>no</think>"),
+        Message(role="assistant", content="<think>Hm.\n</think>\n\nYes."),
+        Message(role="assistant", content="<think>Hm.</think>\n\n", tool_calls=(call,)),
+        Message(role="assistant", content="<think>Hm.</think>I add.", tool_calls=(call,)),
+        Message(role="assistant", content="Yes <think>."),
+    )
+    told = turns(messages, template=TAUGHT)
+    assert [(turn["content"], turn.get("thinking")) for turn in told] == [
+        ("<think>no</think>", None),
+        ("Yes.", "Hm.\n"),
+        ("", "Hm."),
+        ("I add.", None),
+        ("Yes <think>.", None),
+    ]
+    assert [turn["content"] for turn in turns(messages)] == [m.content for m in messages]
+
+
+async def test_signs_of_harmony_that_are_tokens_are_heard(bench: Bench, tmp_path: Path) -> None:
+    in_harmony(tmp_path / "oss")
+    instance = await bench.loaded(tmp_path / "oss")
+    assert await bench.answer(instance, "count") == expected("count").replace(
+        "One two three", "<think>"
+    )
+    assert await bench.answer(instance, "json") == expected("json")
+    raw = GenerateRequest(prompt="count", temperature=0)
+    answer = "".join(chunk.text for chunk in await bench.ask(instance, raw))
+    assert "<think>" not in answer
+
+
+async def test_answers_without_heads_are_left_as_they_are(bench: Bench, tmp_path: Path) -> None:
+    (path,) = write_gguf(tmp_path / "oss.gguf", chat_template=CHAT_TEMPLATE + TAUGHT)
+    instance = await bench.loaded(path)
+    assert await bench.answer(instance, "count") == expected("count")
+    held = GenerateRequest(messages=ASK, grammar='root ::= "yes" | "no"', temperature=0)
+    chunks = await bench.ask(instance, held)
+    assert "".join(chunk.text for chunk in chunks) in ("yes", "no")
+
+
+@pytest.mark.parametrize(
+    ("template", "harmony"),
+    [
+        ("{{ '<|start|>assistant<|channel|>final<|message|>' }}", True),
+        ("{{ '<|start|>assistant to=' + name + '<|message|>' }}", False),
+        ("<|im_start|>assistant", False),
+    ],
+)
+def test_templates_of_harmony_are_known(template: str, harmony: bool) -> None:
+    assert is_harmony(template) is harmony
