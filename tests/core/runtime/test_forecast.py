@@ -4,7 +4,9 @@
 """
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
@@ -14,7 +16,8 @@ from core.demo.architectures import Recipe, discover
 from core.demo.bench import Bench
 from core.demo.recorded import read, record, write
 from core.errors import EngineFailed
-from core.runtime.engines.llama_needs import Figures, work_bytes
+from core.runtime.engines.llama_graph import Graph, graph_of
+from core.runtime.engines.llama_needs import Figures, besides_bytes, work_bytes
 from core.schema import LoadOptions
 
 SMALL = LoadOptions(context_length=256)
@@ -22,14 +25,14 @@ RECORDED = read(Path(__file__).with_name("architectures.json"))
 """What `tests/benchmarks/forecast.py --record` found."""
 
 
-def near(forecast: int, peak: int) -> bool:
+def near(forecast: int, peak: int, slack: int = 8_000_000) -> bool:
     """Whether a forecast is as good as promised."""
-    return abs(forecast - peak) < max(0.03 * peak, 8_000_000)
+    return abs(forecast - peak) < max(0.03 * peak, slack)
 
 
-async def complete(bench: Bench, architecture: str, path: Path) -> Recipe:
+async def complete(bench: Bench, architecture: str, path: Path, extra_tokens: int) -> Recipe:
     """A recorded recipe, and what llama.cpp has to say about it now."""
-    recipe = RECORDED[architecture].recipe(architecture)
+    recipe = replace(RECORDED[architecture].recipe(architecture), extra_tokens=extra_tokens)
     return await discover(recipe, path, lambda file: bench.engines.plan(file, SMALL))
 
 
@@ -43,22 +46,22 @@ async def bench() -> AsyncIterator[Bench]:
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
-    ("architecture", "options"),
+    ("architecture", "options", "tokens"),
     [
-        ("llama", LoadOptions(context_length=2048, flash_attention=False)),
-        ("gemma3", LoadOptions(context_length=1024, kv_cache_type="q8_0")),  # a sliding window
-        ("deepseek2", LoadOptions(context_length=1024)),  # compressed keys, and experts
-        ("jamba", LoadOptions(context_length=1024, batch_size=128)),  # partly recurrent
-        ("qwen35", LoadOptions(context_length=1024)),  # graphs that take more than the model
-        ("grok", LoadOptions(context_length=1024)),  # never with flash attention
-        ("bert", LoadOptions(context_length=1024)),  # reads only
+        ("llama", LoadOptions(context_length=2048, flash_attention=False), 0),
+        ("gemma3", LoadOptions(context_length=1024, kv_cache_type="q8_0"), 0),  # a sliding window
+        ("deepseek2", LoadOptions(context_length=1024), 0),  # compressed keys, and experts
+        ("mamba", LoadOptions(context_length=1024), 0),  # recurrent
+        ("jamba", LoadOptions(context_length=1024, batch_size=128), 0),  # partly recurrent
+        ("qwen35", LoadOptions(context_length=1024), 0),  # graphs that take more than the model
+        ("bert", LoadOptions(context_length=1024), 10_000),  # reads only
     ],
 )
 async def test_the_peak_is_what_was_forecast(
-    bench: Bench, tmp_path: Path, architecture: str, options: LoadOptions
+    bench: Bench, tmp_path: Path, architecture: str, options: LoadOptions, tokens: int
 ) -> None:
     path = tmp_path / "model.gguf"
-    recipe = await complete(bench, architecture, path)
+    recipe = await complete(bench, architecture, path, tokens)
     recipe.write(path, header_only=True)
     remote = await bench.engines.plan(path, options)
     forecast = await bench.engines.plan(recipe.write(path), options)
@@ -86,7 +89,8 @@ async def test_every_architecture_is_forecast_as_it_was_measured(
         # One question to llama.cpp, and more where it has changed its mind.
         await discover(known.recipe(architecture), tmp_path / "model.gguf", plan)
     peaks = {name: known.peak_bytes for name, known in RECORDED.items()}
-    assert {name: found[name] for name in peaks if not near(found[name], peaks[name])} == {}
+    off = {name: found[name] - peaks[name] for name in peaks}
+    assert {name: off[name] for name in off if not near(found[name], peaks[name], 5_000_000)} == {}
     assert len(peaks) > 140
 
 
@@ -113,6 +117,24 @@ async def test_what_is_no_language_model_is_told(
     recipe, path = Recipe(architecture=architecture), tmp_path / "model.gguf"
     with pytest.raises(EngineFailed, match=why):
         await discover(recipe, path, lambda file: bench.engines.plan(file, SMALL))
+
+
+def test_where_llama_cpp_does_not_tell_of_its_graphs_they_are_estimated() -> None:
+    assert graph_of(SimpleNamespace(_lib=SimpleNamespace()), None, 1) is None
+    figures = Figures(
+        cells=((2048, 4),),
+        batch=512,
+        heads=4,
+        outputs=0,
+        output_width=896,
+        widest=512,
+        weight_bits=16,
+        flash=True,
+        cache_wide=False,
+    )
+    told = Graph(work_bytes=1 << 19, bytes=418_256, table_bytes=20 << 10)
+    estimate = besides_bytes(figures)
+    assert besides_bytes(replace(figures, graph=told)) == pytest.approx(estimate, rel=0.1)
 
 
 @pytest.mark.parametrize(
