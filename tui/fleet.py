@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual import events
 
 from core.config import Tui
+from core.errors import DeckError, Forbidden
 from tui.keys import KeysInOrder
 from tui.link import FAR_S, Link, LinkState, LinkStatus
 from tui.notify import sequence
@@ -57,6 +60,8 @@ class Stations(KeysInOrder):
         self.stations = stations
         self.settings = settings
         self._at = 0
+        self.asks = False
+        """Whether the terminal is given to `ssh` now, and with it ctrl+c."""
 
     @property
     def station(self) -> Station:
@@ -85,8 +90,31 @@ class Stations(KeysInOrder):
 
     def action_retry(self) -> None:
         """Look for a core anew, unless one answers."""
-        if self.link.status.state in (LinkState.LOST, LinkState.FAILED):
-            self.reach(self._at)
+        self.again(self._at)
+
+    def again(self, at: int) -> None:
+        """Look for a core anew, unless one answers; let `ssh` ask where it has to."""
+        station = self.stations[at]
+        if station.link.status.state not in (LinkState.LOST, LinkState.FAILED):
+            return
+        if isinstance(station.link.status.error, Forbidden) and station.host is not None:
+            self.run_worker(self._ask(at, station.host), name="ask", group="ask", exclusive=True)
+        else:
+            self.reach(at)
+
+    async def _ask(self, at: int, host: Reached) -> None:
+        """Give the terminal to `ssh` for as long as it asks; nothing is drawn meanwhile."""
+        self.asks = True
+        with self.batch_update(), self.suspend():
+            print(f"Reaching {host.name}.", file=sys.stderr)
+            # Textual does not take the terminal back where something is raised.
+            (failed,) = await asyncio.gather(host.ask(), return_exceptions=True)
+        self.asks = False
+        await self.run_action("redraw")
+        if failed is None:
+            self.reach(at)
+        elif not isinstance(failed, DeckError):  # what ssh said still holds
+            raise failed
 
     def action_machine(self) -> None:
         """Go to the next machine."""

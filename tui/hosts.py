@@ -53,6 +53,9 @@ class Reached(Host, Protocol):
     name: str
     """Of its machine."""
 
+    async def ask(self) -> None:
+        """Make the line to its machine again, asking on the terminal. Raises DeckError."""
+
     @property
     def here(self) -> str:
         """The Unix socket on this machine where it answers. Raises Conflict: there is none."""
@@ -84,6 +87,9 @@ class OwnCore:
     def outage(self) -> Outage | None:
         """There is no line."""
         return None
+
+    async def ask(self) -> None:
+        """There is no line, so there is no question."""
 
     @property
     def here(self) -> str:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 20.0
 """Between two tries to make a line again; doubled with each."""
+UNASKED_WAIT_S = 300.0
+"""The same where `ssh` would have to ask: to the other machine each try is a login that failed, and
+some let nobody in any more after a few of those."""
 TICK_S = 2.0
 SLEPT_S = 10.0
 """A clock that jumps by more than this between two ticks: the machine slept, the line is dead."""
@@ -44,11 +47,18 @@ class SshCore:
         self._folder = Path(tempfile.mkdtemp(prefix="md-"))
         self.line = Line(name, remote, self._folder, start=start)
         self._outage: Outage | None = None
+        self._making = asyncio.Lock()
         self._left = False
 
     async def reach(self, *, batch: bool) -> None:
         """Make the line for the first time; without `batch` it may ask on the terminal."""
         await self.line.open(batch=batch)
+
+    async def ask(self) -> None:
+        """Make the line again, and let `ssh` ask on the terminal, which has to be free for that."""
+        async with self._making:
+            if not self.line.is_up:
+                await self.line.open(batch=False)
 
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
@@ -91,9 +101,13 @@ class SshCore:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
             try:
-                await self.line.open(batch=True)
+                async with self._making:
+                    if not self.line.is_up:
+                        await self.line.open(batch=True)
             except DeckError as again:
                 error = again
+                if isinstance(error, Forbidden):
+                    wait_s = UNASKED_WAIT_S
             else:
                 self._outage = None
                 return
@@ -148,6 +162,9 @@ class FixedCore:
     def outage(self) -> Outage | None:
         """There is no line."""
         return None
+
+    async def ask(self) -> None:
+        """There is no line, so there is no question."""
 
     async def reach(self, *, batch: bool) -> None:
         """See whether it answers, and whether it is understood."""

@@ -145,6 +145,8 @@ async def _until_left(app: Dashboard, hosts: Sequence[Host]) -> int:
     signals: list[int] = []
 
     def end(number: int) -> None:
+        if number == signal.SIGINT and app.asks:
+            return  # it ends the question
         signals.append(number)
         app.exit()
 

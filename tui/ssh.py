@@ -138,7 +138,7 @@ def failure(
             )
         return Forbidden(
             f"{name} does not let us in without a question.",
-            "Start again from a terminal to be asked. A key that ssh's agent holds (`ssh-add`)"
+            "Try again on a terminal to be asked. A key that ssh's agent holds (`ssh-add`)"
             " needs no question.",
             details=words,
         )

@@ -27,7 +27,7 @@ TOPICS: Mapping[str, Topic] = {
 socket of that core, so aliases, jump hosts, agents, keys and ControlMaster work as they do for ssh,
 and no port is opened on either side. Where ssh has a question (a password, a new host key) it asks
 it before the dashboard starts. A line that breaks is made again by itself, without a question:
-where it needs one (a password, and no key in an agent) it says so; start again to be asked.
+where it needs one (a password, and no key in an agent) it says so, and `ctrl+r` lets it ask.
 
 modeldeck must be installed over there; the core is started when none runs. Every command works
 there as it does here:

@@ -145,9 +145,8 @@ class Fleet(View):
 
     def action_reach(self) -> None:
         """Look for the core of the machine under the cursor again, unless it answers."""
-        row = self._row
-        if row is not None and row.status.state in (LinkState.LOST, LinkState.FAILED):
-            self.dashboard.reach(row.at)
+        if (row := self._row) is not None:
+            self.dashboard.again(row.at)
 
     # Where does a model fit?
 

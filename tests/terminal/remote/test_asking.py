@@ -36,5 +36,19 @@ def test_a_passphrase_is_asked_for_before_the_dashboard_and_never_over_it(
     assert "to be asked" in screen
     assert "1 Catalog" in screen
     assert not re.search("Enter passphrase", screen)
+    terminal.press("C-r")
+    terminal.until(r"Reaching gpu1\.\s+Enter passphrase for key")
+    terminal.press("C-c")
+    terminal.until("gpu1 does not let us in without a question")
+    terminal.press("C-r")
+    screen = terminal.until(r"(Reaching gpu1\.\s+Enter passphrase[^\n]*\s+){2}")
+    assert "1 Catalog" not in screen
+    answer(terminal, WORDS)
+    screen = terminal.until("The core answers again")
+    assert "BGE Small" in screen
+    assert "1 Catalog" in screen
+    assert "passphrase" not in screen
+    terminal.press("3")
+    terminal.until("No model is loaded")
     terminal.press("q")
     assert "left with 0" in terminal.over()
