@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from core.errors import EngineFailed, EngineMissing, InvalidRequest
+from core.runtime.engines.heap import trim_heap
 from core.runtime.grammar import check_grammar
 from core.runtime.lark import lark_of
 from core.runtime.platforms import mlx_remedy
@@ -28,9 +29,9 @@ ITEMS_IN_ROW = 20_000
 schemas with many optional properties."""
 ITEMS = 1_000_000
 """The same for all tokens that it looks at, one after the other: some 50 ms."""
-STACK_BYTES = 256 << 20
-"""For reading a grammar: llguidance goes from rule to rule by recursion, 2.7 kB for each, and the
-longest grammar has 30,000. Only what is used of it takes memory."""
+STACK_BYTES = 512 << 20
+"""For reading a grammar: llguidance goes from rule to rule and into groups by recursion, 2.7 kB for
+each, and `check_grammar` lets 65,000 through. Only what is used of it takes memory."""
 AMBIGUOUS = "Make it say in one way only what may come next."
 
 Sample = Callable[[Any], Any]
@@ -133,7 +134,8 @@ class Follower:
         mask = bytearray(self._matcher.compute_logit_bias()[:width].ljust(width, b"\0"))
         self._check()
         for end in self._ends:
-            mask[end] = self._matcher.is_accepting()
+            if end < width:
+                mask[end] = self._matcher.is_accepting()
         return self._mx.array(memoryview(mask)) != 0
 
     def _check(self) -> None:
@@ -156,7 +158,7 @@ def _llguidance() -> Any:
 
 
 def _vocabulary(guide: Any, tokenizer: Any) -> Any:
-    """The bytes of every token: of a large vocabulary they take a second, once."""
+    """The bytes of every token: 150,000 take a second, once, and 80 MiB as long as it is loaded."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not _ends(tokenizer):
         raise InvalidRequest(
@@ -166,12 +168,14 @@ def _vocabulary(guide: Any, tokenizer: Any) -> Any:
         )
     try:
         # Slices speed up lexemes that are longer than the one character ours have.
-        return guide.LLTokenizer(backend.to_str(), eos_token=_ends(tokenizer), slices=[])
+        found = guide.LLTokenizer(backend.to_str(), eos_token=_ends(tokenizer), slices=[])
     except (ValueError, RuntimeError) as error:
         raise EngineFailed(
             f"llguidance does not take this model's tokenizer: {error}.",
             "Take the GGUF version of the model, or ask for JSON in the prompt.",
         ) from error
+    trim_heap()  # it took twice as much to make
+    return found
 
 
 def _ends(tokenizer: Any) -> list[int]:

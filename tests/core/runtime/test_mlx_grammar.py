@@ -126,10 +126,13 @@ async def test_every_way_to_sample_obeys(bench: Bench, tiny: Instance) -> None:
         "root ::= r0\n"
         + "".join(f"r{i} ::= r{i + 1}\n" for i in range(12_000))
         + 'r12000 ::= "yes"',
+        "root ::= r0\n"
+        + "".join(f"r{i} ::= {'(' * 62}r{i + 1}{')' * 62}\n" for i in range(1050))
+        + 'r1050 ::= "yes"',
         # More ways to go on than llguidance takes by itself.
         "root ::= " + " ".join(f'"{i}"?' for i in range(2000, 4500)) + ' "yes"',
     ],
-    ids=["deep", "wide"],
+    ids=["deep", "deepest", "wide"],
 )
 async def test_large_grammars_are_followed(bench: Bench, tiny: Instance, grammar: str) -> None:
     text = text_of(await bench.ask(tiny, held(grammar, max_tokens=12)))
