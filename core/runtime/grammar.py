@@ -300,6 +300,8 @@ class _Beginnings:
         self._rules = rules
         self._empty = _nullable(rules)
         self._ways: dict[str, int] = {}
+        self._groups: dict[int, bool] = {}
+        """Whether a group can be no text, by its identity: they lie deep within each other."""
 
     def check(self) -> None:
         """Raise InvalidRequest for a rule that begins with itself, or in too many ways.
@@ -368,7 +370,15 @@ class _Beginnings:
         return total
 
     def _thing_may_be_empty(self, item: _Item) -> bool:
-        return _thing_may_be_empty(item, self._empty)
+        if not isinstance(item.what, _Choice):
+            return _thing_may_be_empty(item, self._empty)
+        found = self._groups.get(id(item.what))
+        if found is None:
+            found = self._groups[id(item.what)] = any(
+                all(self._may_be_empty(inner) for inner in sequence)
+                for sequence in item.what.sequences
+            )
+        return found
 
     def _may_be_empty(self, item: _Item) -> bool:
         return item.least == 0 or self._thing_may_be_empty(item)
