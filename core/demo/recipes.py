@@ -45,8 +45,6 @@ INDEXER: Mapping[str, Value] = {
     "attention.indexer.head_count": 4,
     "attention.indexer.key_length": 128,
     "attention.indexer.top_k": 64,
-    "attention.indexer.block_size": 64,
-    "attention.indexer.local_blocks": 1,
     "attention.indexer.kpool": 4,
     "attention.indexer.types": [1, 1, 1, 1],
 }
@@ -105,7 +103,11 @@ PRESETS: Mapping[str, Mapping[str, Value]] = {
         "rope.freq_base_swa": 10_000.0,
     },
     "hy_v4": {**MOE, **MLA, **INDEXER, **HYPER},
-    "minimax-m3": {**MOE, **INDEXER, **NARROW, **EQUAL},
+    "minimax-m3": {
+        **{**MOE, **INDEXER, **NARROW, **EQUAL},
+        "attention.indexer.block_size": 64,
+        "attention.indexer.local_blocks": 1,
+    },
     "minicpm3": {**MLA, **EQUAL},
     "plm": {"attention.kv_lora_rank": 64, "attention.key_length": 128, **EQUAL},
     "jamba": {**HYBRID, **MOE},

@@ -271,6 +271,7 @@ class Loader:
             weight_bits=8 * c.llama_model_size(model) / max(1, c.llama_model_n_params(model)),
             flash=flash,
             cache_wide=options.kv_cache_type == "f32",
+            by_position=number("attention.indexer.block_size") > 0,
             graph=graph_of(c, context, max(1, outputs)),
         )
 

@@ -40,6 +40,9 @@ class Figures:
     flash: bool
     cache_wide: bool
     """Whether the KV cache has 32 bits."""
+    by_position: bool = False
+    """Whether tokens are hidden by their position as well as by their cell (MiniMax M3): llama.cpp
+    plans with an empty cache, that is without positions (minimax-m3.cpp)."""
     graph: Graph | None = None
     """What llama.cpp itself says; None where it does not."""
 
@@ -72,5 +75,7 @@ def besides_bytes(figures: Figures) -> int:
     """Bytes of everything that grows with the context, the batch or the model's width."""
     graph = figures.graph or Graph(work_bytes=work_bytes(figures), bytes=GRAPH_BYTES, table_bytes=0)
     cells = CELL_BYTES * sum(cells for cells, _ in figures.cells)
+    longest = max((cells for cells, _ in figures.cells), default=0)
+    mask = 4 * figures.batch * longest if figures.by_position else 0
     outputs = 4 * figures.outputs * figures.output_width
-    return graph.work_bytes + GRAPHS * graph.bytes + graph.table_bytes + cells + outputs
+    return graph.work_bytes + GRAPHS * graph.bytes + graph.table_bytes + cells + mask + outputs
