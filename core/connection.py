@@ -197,8 +197,31 @@ class Connection:
         if isinstance(error, httpx.ReadTimeout):
             message = f"The core at {self.where} took a request and does not answer."
             return CoreUnreachable(message, "Look at its log, or end it with `modeldeck stop`.")
+        if self._socket is not None and _is_denied(error):
+            return CoreUnreachable(f"This user may not use {self.where}.", _who_may(self._socket))
         reason = str(error) or type(error).__name__
         return CoreUnreachable(f"No core answers at {self.where}: {reason}.", self._remedy)
+
+
+def _is_denied(error: BaseException | None) -> bool:
+    """Whether the system refused it; transports wrap what it said."""
+    while error is not None:
+        if isinstance(error, PermissionError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _who_may(socket: Path) -> str:
+    """Who may use a socket, by the folder it lies in, as far as that can be seen."""
+    folder = socket.parent
+    try:
+        if folder.stat().st_mode & 0o010:
+            group = folder.group()
+            return f"Members of {group} may: `sudo usermod -aG {group} NAME`, then log in anew."
+        return f"It is {folder.owner()}'s."
+    except (OSError, KeyError):
+        return ""
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext:

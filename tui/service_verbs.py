@@ -13,6 +13,7 @@ from core import daemon
 from core.errors import Conflict, DeckError, InvalidRequest, StorageFailed
 from core.paths import locate
 from tui import service
+from tui.machines import SYSTEM
 from tui.output import Output
 from tui.service import Plan
 
@@ -69,7 +70,12 @@ async def install(*, system: bool, show: bool, json: bool) -> None:
             raise
     out.done("modeldeck runs as a service")
     await _tell(out, what)
-    if not system and await _ends_at_logout():
+    if system:
+        out.note(
+            f"Members of the group {service.USER} reach it as `modeldeck @{SYSTEM}`:"
+            f" `usermod -aG {service.USER} NAME` adds one."
+        )
+    elif await _ends_at_logout():
         out.note("It ends when you log out; `loginctl enable-linger` keeps it.")
 
 

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from core.client import Client
+from core.connection import Connection
 from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
 from core.errors import (
@@ -239,3 +241,16 @@ async def test_a_feed_that_is_refused_is_not_asked_for_again_and_again() -> None
     async with answering(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as client:
         with pytest.raises(DeckError, match="refuses the feed"):
             await client.until(lambda _: True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"), [(0o750, "`sudo usermod -aG {group} NAME`"), (0o700, "It is {owner}'s.")]
+)
+def test_a_socket_of_others_says_who_may_use_it(tmp_path: Path, mode: int, words: str) -> None:
+    tmp_path.chmod(mode)
+    connection = Connection(tmp_path / "core.sock", None)
+    refused = httpx.ConnectError("[Errno 13] Permission denied")
+    refused.__cause__ = PermissionError(13, "Permission denied")
+    error = connection.unreachable(refused)
+    assert error.message == f"This user may not use {tmp_path / 'core.sock'}."
+    assert words.format(group=tmp_path.group(), owner=tmp_path.owner()) in error.remedy
