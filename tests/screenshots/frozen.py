@@ -187,7 +187,7 @@ class FrozenClient(Client):
         return replace(plan, delete=shown)
 
     async def cache(self) -> CacheListing:
-        """What the cache holds; when it was used, and how much of it is on its way, varies."""
+        """What the cache holds; when it was used, and what of it is on its way, varies."""
         listing = await super().cache()
         used_at = FrozenTime.monotonic() - 5 * 3600
 
@@ -196,7 +196,9 @@ class FrozenClient(Client):
             partial = PARTIAL if repo.partial_bytes else 0
             return replace(repo, revisions=revisions, used_at=used_at, partial_bytes=partial)
 
-        return CacheListing(path=CACHE, repositories=tuple(map(held, listing.repositories)))
+        # The one that is paused has begun, or has not.
+        begun = (r for r in listing.repositories if r.revisions or r.partial_bytes > 1 << 20)
+        return CacheListing(path=CACHE, repositories=tuple(map(held, begun)))
 
     async def audit_trail(self, limit: int = 200) -> list[AuditEntry]:
         """The audit trail, frozen."""
