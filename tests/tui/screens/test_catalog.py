@@ -3,67 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from rich.cells import cell_len
 
 from core.client import Client
 from core.demo.hub import DemoHub
-from core.schema import LoadOptions, Model, ModelSeed, SearchHit
-from tui.format import ASCII
+from core.schema import LoadOptions, Model, SearchHit
+from tests.tui.screens.steps import F16, TINY, catalog, downloaded, fetched, go, loaded, model, row
 from tui.screens.catalog import Catalog
 from tui.screens.catalog_rows import Show, Sort
 
-TINY = "deck/tiny-GGUF:Q8_0"
-F16 = "deck/tiny-GGUF:F16"
 PADDED = "deck/padded-GGUF:F16"
 SPLIT = "deck/tiny-split-GGUF:F16"
 
 SLOW = 50_000
 """Bytes a second on each connection: the padded model takes long enough to be seen."""
-
-
-def fetched(*names: str) -> Callable[[Client], Awaitable[object]]:
-    """Downloads models before the dashboard opens."""
-
-    async def fetch(client: Client) -> None:
-        for name in names:
-            await client.download(name)
-        await client.until(
-            lambda s: {m.unique for m in s.models.values() if m.downloaded} >= {*names}
-        )
-
-    return fetch
-
-
-def catalog(at: Any) -> Catalog:
-    found: Catalog = at.app.query_one(Catalog)
-    return found
-
-
-def model(at: Any, name: str = TINY) -> Model | None:
-    return next((m for m in at.state.models.values() if m.unique == name), None)
-
-
-def downloaded(at: Any, name: str = TINY) -> bool:
-    found = model(at, name)
-    return found is not None and found.downloaded
-
-
-def loaded(at: Any) -> list[str]:
-    return [i.unique for i in at.state.instances.values() if i.state in ("ready", "busy")]
-
-
-async def go(at: Any, name: str) -> None:
-    """Put the cursor on a listed model."""
-    await at.until(lambda: model(at, name) is not None)
-    found = model(at, name)
-    assert found is not None
-    await at.until(lambda: catalog(at).table.move_to(found.id))
-    await at.pilot.pause()
 
 
 async def search(at: Any, words: str, repo: str) -> None:
@@ -214,12 +169,6 @@ async def test_a_download_shows_its_progress_and_is_cancelled(screen: Any, hub: 
         hub.rate_bytes_per_s = None
         await at.press("d")
         await at.until(lambda: downloaded(at, PADDED))
-
-
-def row(at: Any, word: str) -> str:
-    """The first line of the table with the word in it, without the pane beside it."""
-    body = [line.partition("│")[0] for line in at.text.split("\n")[2:]]
-    return next((line for line in body if word in line), "")
 
 
 async def test_verbs_act_on_the_marked_rows(screen: Any) -> None:
@@ -431,114 +380,6 @@ async def test_deleting_what_is_loaded_says_so_first(screen: Any) -> None:
         await at.sees("In use:", "y deletes them")
         await at.press("y")
         await at.until(lambda: not downloaded(at) and not loaded(at))
-
-
-@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15), (40, 10)])
-async def test_every_size_shows_name_state_and_verdict(screen: Any, size: tuple[int, int]) -> None:
-    async with screen("catalog", size=size, before=fetched(TINY)) as at:
-        await go(at, TINY)
-        await at.until(lambda: "fits" in row(at, "▸"))
-        await at.until(lambda: "down" in row(at, "▸"))
-        assert all(len(line) <= size[0] for line in at.text.split("\n"))
-
-
-async def test_narrow_enter_opens_the_detail_and_resizing_loses_no_place(screen: Any) -> None:
-    async with screen("catalog", size=(80, 24), before=fetched(TINY, F16)) as at:
-        view = catalog(at)
-        await go(at, TINY)
-        assert "[ 8192 ]" not in at.text
-        await at.press("enter")
-        await at.sees("variant", "Q8_0", "F16", "[ 8192 ]", "weights")
-        await at.until(lambda: len(view.detail.table.items) == 2)
-        assert view.detail.choice is not None
-        assert view.detail.choice.unique == TINY
-        for size in ((160, 50), (60, 15), (120, 40), (80, 24)):
-            await at.pilot.resize_terminal(*size)
-            await at.pilot.pause()
-            assert view.detail.table.has_focus
-            assert view.detail.choice.unique == TINY
-            found = model(at)
-            assert found is not None
-            assert view.table.cursor_key == found.id
-        await at.press("escape")
-        assert view.table.has_focus
-        assert "[ 8192 ]" not in at.text
-
-
-NAMES = (
-    "\x1b]0;owned\x07title",
-    "\x1b[31mred\x1b[0m",
-    "[bold red]markup[/] [@click=app.quit]quit[/]",
-    "\u202egnp.exe",
-    "x" * 300,
-    "👍🏽 emoji 🇩🇪 👨‍👩‍👧",
-    "日本語のとても長い模型の名前です",
-    "line\nbreak\ttab",
-)
-
-JOINERS = "\u200d\ufe0f"
-"""Inside emoji; running text keeps them."""
-
-
-@pytest.mark.parametrize("size", [(160, 40), (80, 24), (60, 15)])
-async def test_hostile_names_are_plain_text_and_break_no_alignment(
-    screen: Any, size: tuple[int, int]
-) -> None:
-    async def add(client: Client) -> None:
-        for number, name in enumerate(NAMES):
-            seed = ModelSeed(name=f"{number} {name}", description=f"{name} [/] {name}")
-            await client.create_model(seed)
-
-    async with screen("catalog", size=size, before=add) as at:
-        view = catalog(at)
-        view.shown = Show.CUSTOM
-        assert len(view.table.items) == len(NAMES)
-        for _ in NAMES:
-            await at.press("j")
-            strips = at.app.screen._compositor.render_strips()
-            drawn = "".join(strip.text for strip in strips)
-            assert all(char.isprintable() or char in JOINERS for char in drawn)
-            assert {cell_len(strip.text) for strip in strips} == {size[0]}
-        await at.sees("2 [bold red")
-        lines = [line for line in at.text.split("\n") if " gguf " in line]
-        columns = {cell_len(line.partition(" gguf ")[0]) for line in lines}
-        assert len(lines) == len(NAMES)
-        assert len(columns) == 1
-
-
-async def test_ascii_draws_nothing_else(screen: Any) -> None:
-    async with screen("catalog", glyphs=ASCII, before=fetched(TINY)) as at:
-        await go(at, TINY)
-        await at.sees("planned by the engine itself")
-        assert at.text.isascii(), [c for c in at.text if not c.isascii()]
-
-
-async def test_ten_thousand_models_scroll_and_filter(screen: Any) -> None:
-    async with screen("catalog") as at:
-        view = catalog(at)
-        await at.until(lambda: len(view.table.items) > 10)
-        seed = next(iter(at.state.models.values()))
-        many = {
-            f"{n}": replace(seed, id=f"{n}", unique=f"many/m{n}:Q8_0", name=f"Many {n:05}")
-            for n in range(10_000)
-        }
-        view.state = replace(at.state, models=many)
-        assert len(view.table.items) == 10_000
-        drawn = 0
-        line = view.table._draw
-
-        def counted(row: Any) -> Any:
-            nonlocal drawn
-            drawn += 1
-            return line(row)
-
-        view.table._draw = counted
-        await at.press("G", "g", "ctrl+d")
-        assert drawn < 1000
-        at.app.link.latest = replace(at.state, models=many)
-        await at.press("slash")
-        await at.write("04242")
-        await at.until(lambda: len([r for r in view.table.items if isinstance(r, Model)]) == 1)
 
 
 async def test_the_pane_tells_of_a_download_that_failed(screen: Any) -> None:

@@ -12,20 +12,10 @@ import pytest
 from core.client import Client
 from core.demo.hub import DemoHub
 from core.schema import ModelSeed, Verification
+from tests.tui.screens.steps import F16, TINY, fetched, go
 from tui.format import ASCII, UNICODE
 from tui.screens.catalog import Catalog
 from tui.screens.catalog_checks import line
-
-TINY = "deck/tiny-GGUF:Q8_0"
-F16 = "deck/tiny-GGUF:F16"
-
-
-async def fetched(client: Client) -> None:
-    for name in (TINY, F16):
-        await client.download(name)
-    await client.until(
-        lambda s: {m.unique for m in s.models.values() if m.downloaded} >= {TINY, F16}
-    )
 
 
 def damage(path: str) -> None:
@@ -51,14 +41,8 @@ def enormous(path: str) -> Iterator[None]:
         aside.replace(blob)
 
 
-def model(at: Any, name: str = TINY) -> Any:
-    return next(m for m in at.state.models.values() if m.unique == name)
-
-
-async def go(at: Any, name: str) -> None:
-    """Put the cursor on a listed model."""
-    table = at.app.query_one(Catalog).table
-    await at.until(lambda: table.move_to(model(at, name).id))
+def model(at: Any) -> Any:
+    return next(m for m in at.state.models.values() if m.unique == TINY)
 
 
 def row(at: Any) -> str:
@@ -67,7 +51,7 @@ def row(at: Any) -> str:
 
 
 async def test_files_that_are_sound_are_said_to_be(screen: Any) -> None:
-    async with screen("catalog", before=fetched) as at:
+    async with screen("catalog", before=fetched(TINY, F16)) as at:
         await go(at, TINY)
         await at.press("space")
         await go(at, F16)
@@ -78,7 +62,7 @@ async def test_files_that_are_sound_are_said_to_be(screen: Any) -> None:
 
 
 async def test_a_corrupt_file_is_found_mended_and_forgotten(screen: Any) -> None:
-    async with screen("catalog", before=fetched) as at:
+    async with screen("catalog", before=fetched(TINY, F16)) as at:
         damage(model(at).path)
         await go(at, TINY)
         await at.press("v")
@@ -117,7 +101,7 @@ async def test_what_cannot_be_checked_says_why(screen: Any, demo_models: Path) -
 
 
 async def test_a_check_is_called_off(screen: Any) -> None:
-    async with screen("catalog", before=fetched) as at:
+    async with screen("catalog", before=fetched(TINY, F16)) as at:
         await go(at, TINY)
         with enormous(model(at).path):
             await at.press("v")
@@ -129,7 +113,7 @@ async def test_a_check_is_called_off(screen: Any) -> None:
 
 
 async def test_the_card_is_read_and_left(screen: Any, hub: DemoHub) -> None:
-    async with screen("catalog", before=fetched) as at:
+    async with screen("catalog", before=fetched(TINY, F16)) as at:
         await go(at, TINY)
         await at.press("m")
         await at.sees("A tiny model in two quantizations.", "from the Hub", "esc closes")

@@ -10,22 +10,12 @@ from core.client import Client
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.schema import CacheListing, CacheRepository, CacheRevision, LoadOptions
+from tests.tui.screens.steps import F16, TINY, fetched
 from tui.screens import disk_rows as drawn
 from tui.screens.disk_rows import Row, Sort
 
-TINY = "deck/tiny-GGUF:Q8_0"
-OTHER = "deck/tiny-GGUF:F16"
 EMBED = "deck/tiny-embed-GGUF:F16"
 OLD = "d" * 40
-
-
-async def have(client: Client, *names: str) -> None:
-    """Download these."""
-    for name in names:
-        await client.download(name)
-    await client.until(
-        lambda s: {m.unique for m in s.models.values() if m.downloaded} >= set(names)
-    )
 
 
 def age_a_revision(core: CoreProcess) -> None:
@@ -38,7 +28,7 @@ def age_a_revision(core: CoreProcess) -> None:
 
 
 async def test_the_cache_is_listed_and_deleted_from_with_a_plan(screen: Any) -> None:
-    async with screen("memory", before=lambda c: have(c, TINY, OTHER, EMBED)) as at:
+    async with screen("memory", before=fetched(TINY, F16, EMBED)) as at:
         await at.sees("[d list]")
         await at.press("d")
         await at.sees("9.1 MB in 2 repositories", "deck/tiny-GGUF", "main", "Q8_0, F16", "now")
@@ -62,7 +52,7 @@ async def test_the_cache_is_listed_and_deleted_from_with_a_plan(screen: Any) -> 
 
 async def test_one_revision_of_several_goes_alone(screen: Any, core: CoreProcess) -> None:
     async def before(client: Client) -> None:
-        await have(client, TINY)
+        await fetched(TINY)(client)
         age_a_revision(core)
 
     async with screen("downloads", before=before) as at:
@@ -91,7 +81,7 @@ async def test_one_revision_of_several_goes_alone(screen: Any, core: CoreProcess
 
 
 async def test_a_check_is_shown_and_can_be_called_off(screen: Any, core: CoreProcess) -> None:
-    async with screen("disk", before=lambda c: have(c, TINY)) as at:
+    async with screen("disk", before=fetched(TINY)) as at:
         await at.sees("deck/tiny-GGUF")
         await at.press("v")
         await at.sees("1 file verified", "✓ deck/tiny-GGUF")
@@ -108,7 +98,7 @@ async def test_a_check_is_shown_and_can_be_called_off(screen: Any, core: CorePro
 
 async def test_what_is_loaded_goes_only_after_saying_so(screen: Any) -> None:
     async def before(client: Client) -> None:
-        await have(client, TINY)
+        await fetched(TINY)(client)
         await client.loaded(TINY, LoadOptions(context_length=512, threads=1))
 
     async with screen("disk", before=before) as at:
@@ -122,7 +112,7 @@ async def test_what_is_loaded_goes_only_after_saying_so(screen: Any) -> None:
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15), (30, 8)])
 async def test_every_width_keeps_name_and_size(screen: Any, size: tuple[int, int]) -> None:
-    async with screen("disk", size=size, before=lambda c: have(c, TINY, EMBED)) as at:
+    async with screen("disk", size=size, before=fetched(TINY, EMBED)) as at:
         await at.sees("y-GGUF", "1.9 MB")
         for order in ("longest unused", "name", "size"):
             await at.press("o")
