@@ -21,6 +21,7 @@ from core.runtime.engines.chat import (
 from core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
 from core.runtime.engines.harmony import HarmonyStream, is_harmony
 from core.runtime.engines.llama_draft import Draft
+from core.runtime.engines.llama_loader import POOLING_LAST
 from core.runtime.engines.llama_log import Log, failure
 from core.runtime.engines.llama_sampler import Sampler
 from core.runtime.engines.llama_sequence import Sequence
@@ -224,17 +225,35 @@ class LlamaContext:
     # Embeddings
 
     def embed(self, text: str) -> Vector:
-        """Embed a text. Raises InvalidRequest when it is longer than one batch."""
+        """Embed a text.
+
+        Raises InvalidRequest when it is longer than the context, or than one batch where all of it
+        has to be seen at once.
+        """
         if not self.embedding:
             raise InvalidRequest(
                 "This model is loaded for text.", "Load it with the embedding option."
             )
         tokens = self._tokenize(text, special=True)
-        room = self._c.llama_n_batch(self._context)
+        memory = self._c.llama_get_memory(self._context)
+        step = room = self._c.llama_n_batch(self._context)
+        if memory and self._c.llama_pooling_type(self._context) == POOLING_LAST:
+            room = self._c.llama_n_ctx(self._context)
         if not 0 < len(tokens) <= room:
             raise InvalidRequest(f"A text to embed has 1 to {room} tokens, not {len(tokens)}.")
-        if memory := self._c.llama_get_memory(self._context):
+        if memory:
             self._c.llama_memory_clear(memory, True)
+        for start in range(0, len(tokens), step):
+            self._read(tokens[start : start + step])
+        values = self._c.llama_get_embeddings_seq(self._context, 0)
+        if not values:
+            raise failure("llama.cpp gave no embedding", self._log)
+        width = self._c.llama_model_n_embd_out(self._model)
+        length = math.hypot(*values[:width]) or 1.0
+        return Vector(values=tuple(value / length for value in values[:width]), tokens=len(tokens))
+
+    def _read(self, tokens: list[int]) -> None:
+        """Evaluate tokens of a text to embed, after those before them."""
         array = (self._c.llama_token * len(tokens))(*tokens)
         batch = self._c.llama_batch_get_one(array, len(tokens))
         outputs = (ctypes.c_int8 * len(tokens))(*[1] * len(tokens))  # pooling needs every token
@@ -245,9 +264,3 @@ class LlamaContext:
             if self._flag:
                 raise Cancelled("The request was cancelled.")
             raise failure("llama.cpp could not evaluate the text", self._log)
-        values = self._c.llama_get_embeddings_seq(self._context, 0)
-        if not values:
-            raise failure("llama.cpp gave no embedding", self._log)
-        width = self._c.llama_model_n_embd_out(self._model)
-        length = math.hypot(*values[:width]) or 1.0
-        return Vector(values=tuple(value / length for value in values[:width]), tokens=len(tokens))

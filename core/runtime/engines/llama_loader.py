@@ -37,14 +37,17 @@ KV_TYPES = {
 BATCH = 512
 """Tokens evaluated at once, unless the options say: llama.cpp's own physical batch."""
 EMBEDDING_BATCH = 2048
-"""The longest text that is embedded, in tokens, unless the options say: it must fit one batch."""
+"""The longest text that is embedded, in tokens, unless the options say: it must fit one batch.
+Not so where the last token stands for the text, as in the embedding models made of decoders: what
+came before it may be evaluated before. Theirs are the large vocabularies, too, and llama.cpp has
+room for the scores of all tokens of a batch: 1.2 GB for 150,000 of them and this batch."""
 READERS = {"gemma-embedding", "llama-embed"}
 """Architectures that read texts and write none, besides those of BERT."""
 NO_FLASH = {"plm"}
 """Architectures that llama.cpp aborts for with flash attention: their values have two dimensions
 instead of the three that its cache takes apart then (plm.cpp; cpy_v in llama-kv-cache.cpp)."""
-POOLING_NONE, POOLING_MEAN, POOLING_RANK = 0, 1, 4
-"""`enum llama_pooling_type`, llama.h: no pooling, the mean, and the score of a reranker."""
+POOLING_NONE, POOLING_MEAN, POOLING_LAST, POOLING_RANK = 0, 1, 3, 4
+"""`enum llama_pooling_type`, llama.h: no pooling, the mean, the last token, a reranker's score."""
 
 
 def usable_cpus() -> int:
@@ -152,7 +155,8 @@ class Loader:
         parameters = self._c.llama_context_default_params()
         trained = max(1, self._c.llama_model_n_ctx_train(model))
         length = options.context_length or min(default_context, trained)
-        batch = min(length, options.batch_size or (EMBEDDING_BATCH if embedding else BATCH))
+        whole = embedding and self._pooling(model) != POOLING_LAST
+        batch = min(length, options.batch_size or (EMBEDDING_BATCH if whole else BATCH))
         parameters.n_ctx = length
         parameters.n_batch = parameters.n_ubatch = batch
         parameters.n_seq_max = 1

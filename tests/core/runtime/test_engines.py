@@ -87,6 +87,25 @@ async def test_embeddings_are_near_for_near_texts(bench: Bench, demo_models: Pat
         await bench.answer(instance, "count")
 
 
+async def test_a_long_text_is_embedded_piece_by_piece_where_its_last_token_stands_for_it(
+    bench: Bench, tmp_path: Path
+) -> None:
+    from core.demo.models import write_gguf
+
+    (path,) = write_gguf(tmp_path / "last.gguf", pooling=3, chat_template=None)
+    text = "count " * 200
+    found = []
+    for batch in (1024, 64):
+        instance = await bench.loaded(path, LoadOptions(context_length=1024, batch_size=batch))
+        found += await bench.engines.embed(instance.id, [text])
+        with pytest.raises(InvalidRequest, match="1 to 1024 tokens"):
+            await bench.engines.embed(instance.id, [text * 9])
+        await bench.engines.unload(instance.id)
+    whole, pieces = found
+    assert whole.tokens == pieces.tokens > 64
+    assert pieces.values == pytest.approx(whole.values, abs=5e-3)
+
+
 async def test_a_text_model_gives_no_embeddings(bench: Bench, tiny: Path) -> None:
     instance = await bench.loaded(tiny)
     with pytest.raises(InvalidRequest, match="loaded for text"):
