@@ -17,7 +17,6 @@ REQUESTS = 30
 """In posting's collection: more than one screen of them at 60x15."""
 NOBODY = "http://127.0.0.1:9"
 """In place of the Ollama that parllama would look for."""
-ENTER = b"\r"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +27,6 @@ class Peer:
     words: Callable[[Path], Sequence[str]] = lambda _: ()
     """Its arguments, given its home."""
     environ: Mapping[str, str] = field(default_factory=dict)
-    keys: bytes = b""
-    """Pressed first, to come to where it can be left alone."""
 
 
 def _collection(home: Path) -> Sequence[str]:
@@ -41,6 +38,13 @@ def _collection(home: Path) -> Sequence[str]:
     return ("default", "--collection", str(folder))
 
 
+def _known(home: Path) -> Sequence[str]:
+    """It greets whoever comes for the first time, over all that it shows."""
+    (home / "settings.json").write_text('{"show_first_run": false}')
+    quiet = ("--no-save", "--no-chat-save", "--use-last-tab-on-startup", "0")
+    return ("--data-dir", str(home), *quiet, "--ollama-url", NOBODY, "-s", "options")
+
+
 PEERS = (
     Peer(name="htop"),
     Peer(name="btop"),
@@ -49,12 +53,7 @@ PEERS = (
         words=_collection,
         environ={"POSTING_FOCUS__ON_STARTUP": "collection"},
     ),
-    # It greets whoever comes for the first time; enter takes the greeting away.
-    Peer(
-        name="parllama",
-        words=lambda _: ("--no-save", "--no-chat-save", "--ollama-url", NOBODY, "-s", "options"),
-        keys=ENTER,
-    ),
+    Peer(name="parllama", words=_known),
 )
 
 

@@ -7,7 +7,7 @@ twenty times. The dashboard is measured on a core with nothing to do, and on one
 downloads, on the Downloads screen; an empty Textual app is the floor. Of other programs htop, btop,
 posting and parllama are measured where they are on PATH. The first two draw figures of the machine
 the whole time, which the dashboard does only where something moves; posting goes through thirty
-requests, parllama through its options.
+requests, parllama shows its options, and a clock.
 
 Bytes and clears of the whole screen belong to the program; the share of a core belongs to the
 machine, so look at what it is beside the others.
@@ -230,7 +230,7 @@ def others(seconds: float, plain: Mapping[str, str], further: Sequence[str]) -> 
             with tempfile.TemporaryDirectory(prefix="md-", ignore_cleanup_errors=True) as home:
                 command = (path, *peer.words(Path(home)))
                 environ = {**plain, "HOME": home, **peer.environ}
-                program = Program(name=name, command=command, environ=environ, keys=peer.keys)
+                program = Program(name=name, command=command, environ=environ)
                 show(program, seconds, ((columns, rows),))
     for text in further:
         name, _, command = text.partition("=")
