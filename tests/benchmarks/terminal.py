@@ -233,8 +233,8 @@ def others(seconds: float, plain: Mapping[str, str], further: Sequence[str]) -> 
                 program = Program(name=name, command=command, environ=environ)
                 show(program, seconds, ((columns, rows),))
     for text in further:
-        name, _, command = text.partition("=")
-        show(Program(name=name, command=shlex.split(command), environ=plain), seconds)
+        name, _, words = text.partition("=")
+        show(Program(name=name, command=shlex.split(words), environ=plain), seconds)
 
 
 async def dashboard(seconds: float) -> None:
