@@ -45,6 +45,7 @@ from tui.widgets.trouble import Trouble
 
 if TYPE_CHECKING:
     from core.client import Client
+    from core.schema import Undoable
     from core.state import State
 
 T = TypeVar("T")
@@ -421,4 +422,9 @@ class Dashboard(Painted, Stations):
 
     def action_undo(self) -> None:
         """Take back what was done last, where that costs nothing."""
-        self.perform(lambda client: client.undo(), lambda done: f"taken back: {done.what}")
+
+        def receipt(done: Undoable) -> str:
+            self.view.undone()
+            return f"taken back: {done.what}"
+
+        self.perform(lambda client: client.undo(), receipt)

@@ -116,8 +116,12 @@ class Disk(Listing[Row, Row]):
 
     def activated(self) -> None:
         """Look at the cache, which other tools change as well."""
-        self._stale = True
         super().activated()
+        self.undone()
+
+    def undone(self) -> None:
+        """Links came or went: of these the State tells nothing."""
+        self._stale = True
         self._look()
 
     def _look(self) -> None:
@@ -197,12 +201,14 @@ class Disk(Listing[Row, Row]):
         title = f"Delete {names} from the cache."
         if await delete(self, drawn.selection(rows), title, f"Nothing is left of {names}."):
             self.table.unmark()
+            self.undone()
 
     @work(exclusive=True, group="delete")
     async def action_prune(self) -> None:
         """Delete what nobody needs, after showing what that is."""
         title = "Prune partial files that no download goes on with, and detached revisions."
-        await delete(self, USELESS, title, "There is nothing that nobody needs.")
+        if await delete(self, USELESS, title, "There is nothing that nobody needs."):
+            self.undone()
 
     def action_verify(self) -> None:
         """Have files checked."""

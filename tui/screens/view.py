@@ -100,6 +100,9 @@ class View(Vertical, can_focus=False):
     def activated(self) -> None:
         """The view came to the front: give the focus to where the keys belong."""
 
+    def undone(self) -> None:
+        """An action was taken back: look again at what the State does not tell."""
+
     def dismiss(self) -> bool:
         """Go back one step (`esc`); False when there is no step to go back."""
         return False
