@@ -183,6 +183,26 @@ def fit(answer: Fit) -> list[str]:
     ]
 
 
+FILLED = 0.9
+"""From this fraction of its context on, a model took about all that it can take."""
+
+
+def error(instance: Instance) -> str:
+    """How far the forecast was off, of memory that is not a GPU's own.
+
+    It tells of a full context. Of one that was never filled nothing is known, unless even so more
+    was taken than forecast.
+    """
+    forecast, peak = instance.forecast, instance.peak_bytes
+    if forecast is None or peak is None:
+        return fmt.UNKNOWN
+    expected = forecast.total_bytes - forecast.gpu_bytes
+    used, length = instance.context_used or 0, instance.context_length or 0
+    if peak <= expected and used < FILLED * max(1, length):
+        return fmt.UNKNOWN
+    return fmt.error(expected, peak)
+
+
 def instances(state: State, width: int) -> list[str]:
     """A table of what is loaded."""
     heads = (
@@ -201,10 +221,7 @@ def instances(state: State, width: int) -> list[str]:
             fmt.tokens(instance.context_length),
             fmt.memory(instance.forecast.total_bytes if instance.forecast else None),
             fmt.memory(instance.measured_bytes),
-            fmt.error(
-                instance.forecast.total_bytes if instance.forecast else None,
-                instance.measured_bytes,
-            ),
+            error(instance),
             _instance_word(instance),
         )
         for instance in state.instances.values()

@@ -112,7 +112,10 @@ def _derived(made: Any) -> Any:
         return replace(made, overhead_bytes=OVERHEAD, total_bytes=total)
     if isinstance(made, Instance) and made.forecast is not None and made.measured_bytes:
         measured = int(made.forecast.total_bytes * 0.986)
-        return replace(made, measured_bytes=measured, peak_bytes=measured, private_bytes=measured)
+        return replace(
+            made, measured_bytes=measured, peak_bytes=measured, private_bytes=measured,
+            context_used=made.context_length,
+        )  # fmt: skip
     if isinstance(made, Download):
         if made.finished_at:
             made = replace(made, finished_at=AT)

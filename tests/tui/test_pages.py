@@ -144,10 +144,28 @@ def test_a_fit_shows_its_items_and_what_it_rests_on() -> None:
     assert "an estimate by formula" in pages.fit(guess)[2]
 
 
+@pytest.mark.parametrize(
+    ("used", "peak_gib", "words"),
+    [
+        (None, 5, "—"),  # nothing was asked yet
+        (100, 5, "—"),  # little was asked: the rest of the context may take more
+        (8000, 5, "+20.0 %"),
+        (100, 8, "-25.0 %"),  # more than forecast even so
+        (8000, None, "—"),
+    ],
+)
+def test_a_forecast_is_judged_by_a_context_that_was_filled(
+    used: int | None, peak_gib: int | None, words: str
+) -> None:
+    peak = None if peak_gib is None else peak_gib << 30
+    assert pages.error(replace(INSTANCE, context_used=used, peak_bytes=peak)) == words
+    assert pages.error(replace(INSTANCE, forecast=None)) == "—"
+
+
 def test_what_is_loaded_stands_beside_what_was_forecast() -> None:
     assert pages.instances(with_(instance=INSTANCE), 80) == [
-        "model                engine     ctx  forecast  measured    error  state",
-        f"{UNIQUE}  llama.cpp   8k   6.0 GiB   5.0 GiB  +20.0 %  idle 12 s",
+        "model                engine     ctx  forecast  measured  error  state",
+        f"{UNIQUE}  llama.cpp   8k   6.0 GiB   5.0 GiB      —  idle 12 s",
     ]
     first, forecast, measured = pages.loaded(INSTANCE)
     assert first == f"{UNIQUE} ready in 0.42 s  (llama.cpp, 8k context, pid 7)"

@@ -194,7 +194,7 @@ def line(instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, inks: 
         "context": fmt.tokens(instance.context_length),
         "forecast": fmt.memory(total),
         "measured": fmt.memory(instance.measured_bytes),
-        "error": fmt.error(total, instance.measured_bytes),
+        "error": pages.error(instance),
         "state": _state(instance, glyphs, inks),
         "speed": _speed(instance.tokens_per_s),
     }

@@ -66,7 +66,7 @@ async def test_an_instance_shows_forecast_measured_and_speed(screen: Any) -> Non
         assert said == expected("count")
 
     async with screen("memory", before=answer) as at:
-        await at.sees("●", "tiny Q8_0", "llama.cpp", "512", "MiB", "%", "idle", "MB in 1 model")
+        await at.sees("●", "tiny Q8_0", "llama.cpp", "512", "MiB", "—", "idle", "MB in 1 model")
         (instance,) = table(at).items
         assert f"{instance.tokens_per_s:.0f}"[:3] in at.text
         assert instance.measured_bytes
