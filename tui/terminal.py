@@ -75,6 +75,14 @@ class TerminalDriver(LinuxDriver):
         super().__init__(app, **options)
         self._file: Any = _Output(self._file)
 
+    def write(self, data: str) -> None:
+        """Send to the terminal; nothing where it is lent to another program, or given back.
+
+        Nobody empties the queue then: once it is full, the loop would stand still for ever.
+        """
+        if self._writer_thread is None or self._writer_thread.is_alive():
+            super().write(data)
+
     def start_application_mode(self) -> None:
         """Take the terminal, and watch that it stays."""
         super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual leaves it untyped

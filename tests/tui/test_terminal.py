@@ -54,6 +54,8 @@ async def test_leaving_a_terminal_that_is_gone_waits_for_nobody(
         driver.disable_input()
         driver.stop_application_mode()
         driver.close()
+        for _ in range(MAX_QUEUED_WRITES * 3):  # a timer that goes on
+            driver.write("a line for a terminal that is given back\n")
     assert set(hang_ups) == {signal.SIGHUP}
 
 

@@ -85,22 +85,15 @@ SIGNS: frozenset[str] = frozenset(
 """Everything that may be a token of its own: one that stands for no text would be missed."""
 
 _XML = re.compile(r"\s*<function=([^>\s]+)>(.*?)</function>\s*$", re.S)
-_XML_PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.S)
 _INVOKE = re.compile(r'\s*<(?:｜DSML｜)?invoke name="([^"]+)">(.*?)</(?:｜DSML｜)?invoke>\s*', re.S)
-_INVOKE_PARAMETER = re.compile(
-    r'<(?:｜DSML｜)?parameter name="([^"]+)"(?: string="(true|false)")?>'
-    r"(.*?)</(?:｜DSML｜)?parameter>",
-    re.S,
-)
-_PAIRS = re.compile(r"\s*([^\s<{\[]+)\s*((?:<arg_key>.*?</arg_value>\s*)*)$", re.S)
-_PAIR = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.S)
+_PAIRS = re.compile(r"\s*([^\s<{\[]+)\s*(.*)$", re.S)
 _HEAD = re.compile(
-    r"""\s*(?: <｜tool▁call▁begin｜> | <\|tool_call_begin\|> | \[TOOL_CALLS\] )?
-    \s*(?: function<｜tool▁sep｜> | functions\. )?
-    ([\w.-]+) (?: :\d+ )?
-    \s*(?: \[CALL_ID\]\w+ )?
-    \s*(?: <｜tool▁sep｜> | <\|tool_call_argument_begin\|> | \[ARGS\] )?
-    \s*(?: ```json )? \s* (?=\{)""",
+    r"""(?: \s* (?: <｜tool▁call▁begin｜> | <\|tool_call_begin\|> | \[TOOL_CALLS\] ) )?
+    (?: \s* (?: function<｜tool▁sep｜> | functions\. ) )?
+    \s* ([\w.-]+) (?: :\d+ )?
+    (?: \s* \[CALL_ID\]\w+ )?
+    (?: \s* (?: <｜tool▁sep｜> | <\|tool_call_argument_begin\|> | \[ARGS\] ) )?
+    (?: \s* ```json )? \s* (?=\{)""",
     re.X,
 )
 _TAIL = re.compile(r"\s*(?:```)?\s*(?:<｜tool▁call▁end｜>|<\|tool_call_end\|>)?\s*")
@@ -110,6 +103,43 @@ _GEMMA_KEY = re.compile(r"([{,]\s*)([\w.-]+)\s*:")
 _PYTHON_WORDS = {"true": True, "false": False, "null": None}
 SOURCE_LENGTH = 1 << 16
 """Characters of calls that are written as Python."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    """How parameters are written one after the other.
+
+    What a model writes may be anything, of any length: it is parted at the ends, and each part is
+    looked at once. A pattern that looks for the ends itself can take hours over one answer.
+    """
+
+    opens: re.Pattern[str]
+    """The beginning of one: its name, then whether it is text where that is told."""
+    closes: re.Pattern[str]
+
+    def read(self, body: str) -> list[tuple[str, bool, str]] | None:
+        """Name, whether it says that it is text, and value of each; None for anything else."""
+        *parts, rest = self.closes.split(body)
+        heads = [self.opens.match(part) for part in parts]
+        if rest.strip() or not all(heads):
+            return None
+        return [
+            (head[1].strip(), head.re.groups > 1 and head[2] == "true", part[head.end() :])
+            for head, part in zip(heads, parts, strict=True)
+            if head is not None
+        ]
+
+
+_XML_PARAMETERS = _Parameters(
+    re.compile(r"\s*<parameter=([^>\s]+)>\n?"), re.compile(r"\n?</parameter>")
+)
+_INVOKE_PARAMETERS = _Parameters(
+    re.compile(r'\s*<(?:｜DSML｜)?parameter name="([^"]+)"(?: string="(true|false)")?>'),
+    re.compile(r"</(?:｜DSML｜)?parameter>"),
+)
+_PAIR = _Parameters(
+    re.compile(r"\s*<arg_key>(.*?)</arg_key>\s*<arg_value>", re.S), re.compile("</arg_value>")
+)
 
 
 def calls_in(body: str, texts: Texts) -> list[Call]:
@@ -187,9 +217,8 @@ def _xml(body: str, texts: Texts) -> list[Call]:
     if inner.startswith("{"):
         arguments = _value(inner)
         return [(name, arguments)] if isinstance(arguments, dict) else []
-    if _XML_PARAMETER.sub("", inner).strip():
-        return []
-    return [(name, _typed(_XML_PARAMETER.findall(inner), texts.get(name)))]
+    given = _XML_PARAMETERS.read(inner)
+    return [] if given is None else [(name, _typed(given, texts.get(name)))]
 
 
 def _invoked(body: str, texts: Texts) -> list[Call]:
@@ -197,12 +226,9 @@ def _invoked(body: str, texts: Texts) -> list[Call]:
     calls, at = list[Call](), 0
     while found := _INVOKE.match(body, at):
         name, at = found[1], found.end()
-        if _INVOKE_PARAMETER.sub("", found[2]).strip():
+        if (given := _INVOKE_PARAMETERS.read(found[2])) is None:
             return []
-        given = _INVOKE_PARAMETER.findall(found[2])
-        told = {key for key, as_text, _ in given if as_text == "true"}
-        pairs = [(key, value) for key, _, value in given]
-        calls.append((name, _typed(pairs, told | texts.get(name, frozenset()))))
+        calls.append((name, _typed(given, texts.get(name))))
     return calls if at == len(body) else []
 
 
@@ -210,8 +236,8 @@ def _pairs(body: str, texts: Texts) -> list[Call]:
     """`add<arg_key>a</arg_key><arg_value>1</arg_value>`, as GLM writes it."""
     if not (found := _PAIRS.match(body)) or found[1] not in texts:
         return []
-    pairs = [(key.strip(), value) for key, value in _PAIR.findall(found[2])]
-    return [(found[1], _typed(pairs, texts[found[1]]))]
+    given = _PAIR.read(found[2])
+    return [] if given is None else [(found[1], _typed(given, texts[found[1]]))]
 
 
 def _gemma(body: str) -> list[Call]:
@@ -259,11 +285,11 @@ def _literal(value: Any) -> Any:
     return value
 
 
-def _typed(
-    pairs: Sequence[tuple[str, str]], texts: frozenset[str] | set[str] | None
-) -> dict[str, Any]:
+def _typed(given: Sequence[tuple[str, bool, str]], texts: frozenset[str] | None) -> dict[str, Any]:
     """Values of parameters: as JSON, but for those that are text."""
-    return {key: value if key in (texts or ()) else _value(value) for key, value in pairs}
+    return {
+        key: value if told or key in (texts or ()) else _value(value) for key, told, value in given
+    }
 
 
 def _json_at(text: str, at: int) -> tuple[Any, int]:

@@ -172,6 +172,21 @@ def test_what_is_no_call_is_none_and_breaks_nothing(body: str) -> None:
     assert calls_in(body, {}) == []
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "weather" + "<arg_key></arg_value>" * 20_000 + "x",
+        "weather" + " " * 20_000 + "x",
+        '<invoke name="weather">' + '<parameter name="city">' * 20_000 + "</invoke>",
+        "<function=weather>" + "<parameter=city>" * 20_000 + "</function>",
+    ],
+    ids=lambda body: str(body)[:30],
+)
+def test_what_never_ends_is_no_call_and_takes_no_hours_to_tell(body: str) -> None:
+    """A pattern that looks for the ends itself does: the test's patience is what fails then."""
+    assert calls_in(body, {"weather": frozenset()}) == []
+
+
 @pytest.mark.parametrize("marker", [m for m in MARKERS if not m.bare], ids=lambda m: str(m.opens))
 def test_a_call_that_is_forced_is_understood(marker: Any) -> None:
     request = GenerateRequest(
