@@ -7,8 +7,9 @@
       NotDownloaded (Conflict)  InUse (Conflict)     AlreadyRunning (Conflict)
       ContextExceeded (InvalidRequest)
       HubUnavailable 502        Gated 403            Corrupt 502
-      NotEnoughDisk 507         NotEnoughMemory 507  StorageFailed 500
-      EngineMissing 501         EngineFailed 500     Cancelled 499
+      StorageFailed 500         NotEnoughDisk 507 (StorageFailed)
+      NotEnoughMemory 507       EngineMissing 501    EngineFailed 500
+      Cancelled 499
       HeadTooLarge 431          RequestTimeout 408   NotImplementedHere 501
       TooManyRequests 429
       CoreUnreachable, Incompatible, TimedOut   (only ever raised by a front end)
@@ -207,13 +208,6 @@ class Corrupt(DeckError):
     status = 502
 
 
-class NotEnoughDisk(DeckError):
-    """The files would not leave the floor of free disk."""
-
-    code = "not_enough_disk"
-    status = 507
-
-
 class NotEnoughMemory(DeckError):
     """The model would not fit the memory that is free."""
 
@@ -226,6 +220,16 @@ class StorageFailed(DeckError):
 
     code = "storage_failed"
     status = 500
+
+
+class NotEnoughDisk(StorageFailed):
+    """The disk is full, or the files would not leave the floor of free disk.
+
+    A storage failure: whoever handles `StorageFailed` handles a full disk as well.
+    """
+
+    code = "not_enough_disk"
+    status = 507
 
 
 class EngineMissing(DeckError):

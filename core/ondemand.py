@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
-from typing import Any
 
-from core.errors import Conflict, NotFound
+from core.concurrency import BackgroundTasks
+from core.errors import Conflict, NotFound, ShuttingDown
 from core.loading import Loading
 from core.runtime.scheduler import Engines
 from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model
@@ -33,13 +33,13 @@ class OnDemand:
         loading: Loading,
         engines: Engines,
         instance_of: Callable[[str], Instance | None],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        tasks: BackgroundTasks,
         allowed: bool,
     ) -> None:
         self._loading = loading
         self._engines = engines
         self._instance_of = instance_of
-        self._spawn = spawn
+        self._tasks = tasks
         self._allowed = allowed
         self._waiting: Counter[str] = Counter()
         """How many wait for a load, by the model's id."""
@@ -105,7 +105,8 @@ class OnDemand:
                 )
                 return await self._engines.ready(instance.id)
         except asyncio.CancelledError:
-            self._spawn(self._call_off(model.id, origin))
+            work = self._call_off(model.id, origin)
+            self._tasks.start(work, name=f"calling off the load of {model.unique}")
             raise
 
     async def _call_off(self, model_id: str, origin: str) -> None:
@@ -117,5 +118,6 @@ class OnDemand:
             and instance.id not in self._kept
             and not self._waiting[model_id]
         ):
-            with suppress(NotFound):
+            # When the core ends, it ends the engines itself.
+            with suppress(NotFound, ShuttingDown):
                 await self._loading.unload(instance.id, origin)

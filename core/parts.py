@@ -11,7 +11,8 @@ import logging
 import os
 import platform
 import socket
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections import deque
+from collections.abc import Awaitable, Sequence
 from contextlib import (
     AsyncExitStack,
 )
@@ -28,6 +29,7 @@ from core.calibrations import Calibrations
 from core.catalog import gguf, token
 from core.catalog.hub import Hub
 from core.choices import Choices
+from core.concurrency import EXPECTED, BackgroundTasks
 from core.config import Config, Problem
 from core.counting import Counters
 from core.downloads.queue import Downloads
@@ -40,7 +42,7 @@ from core.forecasting import Forecasts
 from core.ledger import Ledger
 from core.library import Library
 from core.loading import Loading, has_ended
-from core.log import Log, LogHandler, now
+from core.log import Log, LogHandler, clean, now
 from core.memory import probe
 from core.ondemand import OnDemand
 from core.paths import Paths
@@ -71,7 +73,14 @@ from core.undo import Undo
 from core.upkeep import Upkeep
 from core.vitals import Vitals
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+NOTICES = 10
+"""Notices about bugs and unreadable records that are shown at a time."""
+NOTICE_LIMIT = 500
+"""Characters of one notice."""
 
 
 class Parts:
@@ -86,30 +95,62 @@ class Parts:
         self.undo = Undo()
         self.tokens = Tokens(self.store)
         self.counters = Counters()
-        self._problems = problems
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = BackgroundTasks()
+        self._problems = tuple(str(problem) for problem in problems)
+        self._notices: deque[str] = deque(maxlen=NOTICES)
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Open them in order; what was open is closed by the stack, in the other order."""
         handler = LogHandler(self.log)
         logging.getLogger("core").addHandler(handler)
         stack.callback(logging.getLogger("core").removeHandler, handler)
+        self._hear_of_bugs(stack)
         stack.push_async_callback(self.store.close)
         await self.store.open()
         await self.tokens.open()
         stack.push_async_callback(self.tokens.close)
         self.host_id = await self.store.installation_id()
         self.feed = Feed(State(host=self._host(), settings=self._settings()))
-        self._group = await stack.enter_async_context(asyncio.TaskGroup())
+        # Before the store closes: what ends with the engines is still written down.
+        stack.push_async_callback(self.tasks.close)
         await self._open_parts(stack)
         self.throttle.decide()
         await self.downloads.open()
         stack.push_async_callback(self.downloads.close)
         await self.vitals.look()
-        stack.callback(self._cancel_tasks)
-        self.spawn(self.vitals.watch())
-        self.spawn(self.throttle.watch())
-        self.spawn(self._probe_engines())
+        stack.callback(self.tasks.cancel)
+        self.tasks.start(self.vitals.watch(), name="watching memory and the cache")
+        self.tasks.start(self.throttle.watch(), name="watching the schedule of downloads")
+        self.tasks.start(self._probe_engines(), name="probing the engines")
+
+    def _hear_of_bugs(self, stack: AsyncExitStack) -> None:
+        """Have the event loop report bugs to `_unhandled` for as long as the stack is open."""
+        loop = asyncio.get_running_loop()
+        stack.callback(loop.set_exception_handler, loop.get_exception_handler())
+        loop.set_exception_handler(self._unhandled)
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what no task handled; a bug is shown in State too, since it is nobody's answer."""
+        error = context.get("exception")
+        is_bug = "bug" in context or not isinstance(error, EXPECTED)
+        if not isinstance(error, Exception) or not is_bug:
+            loop.default_exception_handler(context)
+            return
+        logger.error("%s", context["message"], exc_info=error)
+        self.notice(
+            f"{context['message']}: {type(error).__name__}: {error}."
+            " modeldeck goes on without it; please report this with the log."
+        )
+
+    def notice(self, text: str) -> None:
+        """Show something to people in `Host.notices`; the oldest of many go."""
+        text = clean(text)[:NOTICE_LIMIT]
+        if text in self._notices:
+            return
+        self._notices.append(text)
+        if hasattr(self, "feed"):
+            notices = (*self._problems, *self._notices)
+            self.feed.commit(HostChanged, host=replace(self.feed.state.host, notices=notices))
 
     async def _open_parts(self, stack: AsyncExitStack) -> None:
         self._open_library(stack)
@@ -163,7 +204,7 @@ class Parts:
             loading=self.loading,
             engines=self.engines,
             instance_of=self.instance_of,
-            spawn=self.spawn,
+            tasks=self.tasks,
             allowed=config.api.load_on_demand,
         )
 
@@ -249,7 +290,7 @@ class Parts:
             library=self.library,
             cache=self.cache,
             choose=self.removal.choose,
-            spawn=self.spawn,
+            tasks=self.tasks,
         )
         self.sharing = Sharing(library=self.library, downloads=self.downloads, cache=self.cache)
         self.vitals = Vitals(
@@ -260,16 +301,6 @@ class Parts:
             look_at_cache=self.library.look,
         )
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it in the background, until it is done or the core ends."""
-        task = self._group.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _cancel_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-
     def _host(self) -> Host:
         return Host(
             id=self.host_id,
@@ -279,7 +310,7 @@ class Parts:
             pid=os.getpid(),
             platform=f"{platform.system().lower()} {platform.machine()}",
             hub=self.config.hub.endpoint,
-            notices=tuple(str(problem) for problem in self._problems),
+            notices=(*self._problems, *self._notices),
         )
 
     def _settings(self) -> Settings:
@@ -310,7 +341,7 @@ class Parts:
 
     def _instance_changed(self, instance: Instance) -> None:
         if has_ended(instance):
-            self.spawn(self.loading.ended(instance))
+            self.tasks.start(self.loading.ended(instance), name="recording what a load took")
         if instance.state is InstanceState.STOPPED:
             self.feed.commit(InstanceRemoved, id=instance.id)
             return
@@ -318,20 +349,23 @@ class Parts:
         self.feed.commit(InstanceChanged, instance=instance)
         was_starting = before is not None and before.state is InstanceState.STARTING
         if was_starting and instance.state is InstanceState.READY:
-            self.spawn(self.loading.ready(instance))
-            self.spawn(self.engines.sample())  # whoever loaded it wants to see what it takes
+            self.tasks.start(self.loading.ready(instance), name="remembering the load options")
+            # Whoever loaded it wants to see what it takes.
+            self.tasks.start(self.engines.sample(), name="measuring the engines")
 
     def _download_changed(self, job: Download) -> None:
         """A completed job is told only when State says `downloaded`: clients list models on it."""
         self.counters.download(job)
         if job.state == "completed":
-            self.spawn(self._completed(job))
+            self.tasks.start(self._completed(job), name=f"listing {job.unique}")
         else:
             self.feed.commit(DownloadChanged, download=job)
 
     async def _completed(self, job: Download) -> None:
-        await self.library.look(force=True)
-        self.feed.commit(DownloadChanged, download=job)
+        try:
+            await self.library.look(force=True)
+        finally:
+            self.feed.commit(DownloadChanged, download=job)
         await self.vitals.count_disk()
 
     # What parts ask of each other

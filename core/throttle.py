@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from core import config
+from core.concurrency import Repeated
 from core.feed import Feed
 from core.neighbour import Peer, Yielding
 from core.schedule import limit_at, window_at
@@ -116,10 +117,12 @@ class Throttle:
             self._feed.commit(SettingsChanged, settings=settings)
 
     async def watch(self) -> None:
-        """Decide again and again. Ends only by cancellation."""
+        """Decide again and again. Ends only by cancellation: a decision that fails is repeated."""
+        deciding = Repeated("deciding the limits of downloads")
         while True:
             await asyncio.sleep(ACTIVE_S if self._may_yield else CALM_S)
-            self.tick()
+            with deciding.turn():
+                self.tick()
 
     def tick(self) -> None:
         """Look at the front ends and at the clock, and decide anew."""

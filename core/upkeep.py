@@ -11,16 +11,16 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from core.cache import scan
 from core.cache.deletion import Wanted
 from core.cache.inventory import inventory
 from core.cache.shelves import Shelves
 from core.catalog.listing import from_snapshot
+from core.concurrency import BackgroundTasks
 from core.entries import url_name
 from core.errors import Conflict, NotFound, StorageFailed, to_info
 from core.feed import Feed
@@ -76,13 +76,13 @@ class Upkeep:
         library: Library,
         cache: Shelves,
         choose: Callable[[CacheSelection], Awaitable[Chosen]],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        tasks: BackgroundTasks,
     ) -> None:
         self._feed = feed
         self._library = library
         self._cache = cache
         self._choose = choose
-        self._spawn = spawn
+        self._tasks = tasks
         self._turn = asyncio.Lock()
         self._works: dict[str, _Work] = {}
 
@@ -135,7 +135,7 @@ class Upkeep:
         self._works[check.id] = _Work()
         self._tell(check)
         self._forget_old()
-        self._spawn(self._run(check, files))
+        self._tasks.start(self._run(check, files), name=f"checking {check.what}")
         return check
 
     def _files(

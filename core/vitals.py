@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.cache import scan
+from core.concurrency import Repeated
 from core.feed import Feed
 from core.memory import probe
 from core.schema import Disk
@@ -48,16 +49,19 @@ class Vitals:
         self._looked_at = self._sampled_at = self._counted_at = float("-inf")
 
     async def watch(self) -> None:
-        """Look again and again. Ends only by cancellation."""
+        """Look again and again. Ends only by cancellation: a look that fails is repeated."""
         cache_at = time.monotonic()
+        sampling, looking = Repeated("sampling memory and disk"), Repeated("looking at the cache")
         while True:
             await asyncio.sleep(SAMPLE_S)
             clock = time.monotonic()
             if self._feed.watchers or clock - self._looked_at < LOOKING_S:
-                await self.sample()
+                with sampling.turn():
+                    await self.sample()
             if clock - cache_at >= CACHE_S:
                 cache_at = clock
-                await self._look_at_cache()
+                with looking.turn():
+                    await self._look_at_cache()
 
     async def look(self) -> None:
         """Somebody looks: sample now, unless that was done within the last second."""

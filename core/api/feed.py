@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from core.api.frames import Message
 from core.api.wire import Kept, Request, WebSocket
+from core.concurrency import Repeated
 from core.errors import InvalidRequest
 from core.state import Event, State, frame_from_item
 
@@ -69,11 +70,13 @@ async def feed(deck: Deck, request: Request, socket: WebSocket) -> None:
 
 async def _ping(deck: Deck, socket: WebSocket, listener: Listener) -> None:
     """Measure the line to a front end while downloads are to give way to it."""
+    pinging = Repeated("pinging a front end")
     while True:
         every_s = deck.ping_s
-        if every_s is not None and not listener.waits:
-            listener.asked()
-            socket.ping(listener.answered)
+        with pinging.turn():
+            if every_s is not None and not listener.waits:
+                listener.asked()
+                socket.ping(listener.answered)
         await asyncio.sleep(every_s or LOOK_S)
 
 

@@ -20,6 +20,7 @@ from core.api.limits import Limiter
 from core.api.metrics import Meter
 from core.api.router import Router
 from core.api.timing import Limits
+from core.concurrency import report_failure
 from core.schema import Token
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Site:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("A connection failed.", exc_info=error)
+            report_failure("A connection", error)
 
     @property
     def is_laden(self) -> bool:

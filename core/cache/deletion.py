@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -194,6 +195,8 @@ def execute(root: Path, plan: DeletionPlan) -> DeletionReceipt:
     for item in plan.delete:
         try:
             work.remove(item)
+        except FileNotFoundError:
+            continue  # another program was faster
         except OSError as error:
             work.failed.append(f"{item.path}: {error.strerror or error}")
     return DeletionReceipt(
@@ -248,10 +251,11 @@ class _Execution:
         for parent, folders, files in os.walk(folder, topdown=False):
             for name in (*files, *folders):
                 path = Path(parent, name)
-                if path.is_symlink() and not path.exists():
-                    path.unlink()
-                elif name in folders:
-                    path.rmdir()
+                with suppress(FileNotFoundError):
+                    if path.is_symlink() and not path.exists():
+                        path.unlink()
+                    elif name in folders:
+                        path.rmdir()
         folder.rmdir()
         self.deleted += 1
         repo = folder.parent.parent
@@ -313,8 +317,9 @@ def _is_linked(snapshots: Path, blob: Path) -> bool:
     for parent, _, files in os.walk(snapshots):
         for name in files:
             path = Path(parent, name)
-            if path.is_symlink() and path.parent.joinpath(os.readlink(path)).name == blob.name:
-                return True
+            with suppress(FileNotFoundError):
+                if path.is_symlink() and path.parent.joinpath(os.readlink(path)).name == blob.name:
+                    return True
     return False
 
 

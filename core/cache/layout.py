@@ -22,14 +22,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import threading
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from core.errors import InvalidRequest, StorageFailed
+from core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
 from core.names import check_blob, check_path, check_repo, check_revision, is_commit
 from core.schema import RepoFile
+from core.storage.atomic import replace_file, sync_folder
 
 PARTIAL_SUFFIX = ".modeldeck.incomplete"
 """Ends in `.incomplete`, so that `hf cache prune` finds what we left as well."""
@@ -40,7 +40,8 @@ CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n"
 NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 """What `symlink` answers on file systems without links (FAT, some network mounts)."""
 
-_ref_lock = threading.Lock()
+REF_PREFIX = ".modeldeck-ref"
+"""How names of refs in the making begin, in the folder of a repository."""
 
 
 class BlobLock:
@@ -168,22 +169,21 @@ class Cache:
     def set_ref(self, repo: str, ref: str, revision: str) -> None:
         """Note that a branch or tag was at this commit. Raises StorageFailed.
 
-        The new file is made beside `refs`, never inside: whatever lies there is a ref to `hf`.
+        The new file is made beside `refs`, never inside: whatever lies there is a ref to `hf`. It
+        has a name of its own, so several processes may note the same ref; the last one counts.
         """
-        path, new = self.ref(repo, ref), self.repo(repo) / ".modeldeck-ref"
+        path = self.ref(repo, ref)
         self.snapshot(repo, revision)
         try:
-            with _ref_lock:
-                if path.is_file() and path.read_text() == revision:
-                    return
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._check_inside(path.parent)
-                with new.open("w") as stream:
-                    stream.write(revision)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.replace(new, path)
-                sync_folder(path.parent)
+            if path.is_file() and path.read_bytes() == revision.encode():
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._check_inside(path.parent)
+            replace_file(path, revision.encode(), folder=self.repo(repo), prefix=REF_PREFIX)
+            folder = path.parent.parent
+            while folder != self.repo(repo).parent:
+                sync_folder(folder)
+                folder = folder.parent
         except OSError as error:
             raise failure(path, error) from error
 
@@ -202,7 +202,8 @@ class Cache:
         if _remove_empty(folder / "blobs"):
             for name in ("snapshots", "refs"):
                 _remove_empty(folder / name)
-            (folder / ".modeldeck-ref").unlink(missing_ok=True)
+            for left in folder.glob(f"{REF_PREFIX}*"):  # by a core that was killed
+                left.unlink(missing_ok=True)
             _remove_empty(folder)
 
     def _check_inside(self, folder: Path) -> None:
@@ -216,23 +217,15 @@ class Cache:
 
 def failure(path: Path, error: OSError) -> StorageFailed:
     """What to tell a person when the system refused to touch this path."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NotEnoughDisk(
+            f"The disk is full: {path} cannot be written.",
+            "Make room, and do it again; HF_HUB_CACHE moves the cache.",
+        )
     return StorageFailed(
         f"{path} cannot be written: {error.strerror or error}.",
         "Check the disk and the permissions; HF_HUB_CACHE moves the cache.",
     )
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the entries of a folder durable: a rename is not, until this is done (POSIX fsync)."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems cannot sync a folder; they order its changes themselves.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _point(pointer: Path, blob: Path) -> None:

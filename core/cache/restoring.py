@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.cache.layout import failure
+from core.cache.layout import REF_PREFIX, failure
 from core.errors import Conflict
 from core.schema import DeletionPlan
+from core.storage.atomic import replace_file, sync_folder
 
 _FREE = frozenset({"link", "ref", "snapshot"})
 
@@ -39,7 +40,7 @@ def remember(plan: DeletionPlan) -> Remembered | None:
                 links[item.path] = os.readlink(item.path)
             elif item.kind == "ref":
                 refs[item.path] = Path(item.path).read_text()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None  # it is not as it was planned: executing tells
     return Remembered(links=links, refs=refs)
 
@@ -56,16 +57,37 @@ def restore(taken: Remembered) -> None:
         if os.path.lexists(path) and not (os.path.islink(path) and os.readlink(path) == target):
             raise Conflict(f"There is something else at {path} by now.")
     for path, commit in taken.refs.items():
-        if os.path.exists(path) and Path(path).read_text() != commit:
+        if _read(Path(path)) not in (None, commit):
             raise Conflict(f"{path} points to another revision by now.")
     for path, target in taken.links.items():
         _put(Path(path), target)
     for path, commit in taken.refs.items():
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(commit)
-        except OSError as error:
-            raise failure(Path(path), error) from error
+        _put_ref(Path(path), commit)
+
+
+def _read(ref: Path) -> str | None:
+    """What a ref holds; None where there is none. Raises StorageFailed."""
+    try:
+        return ref.read_text(errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise failure(ref, error) from error
+
+
+def _put_ref(path: Path, commit: str) -> None:
+    """Write a ref in one step; as with `Cache.set_ref` the temporary file lies outside `refs`."""
+    # A ref may be called `refs/pr/1`, so the folder `refs` that counts is the outermost one.
+    repo = next(
+        parent
+        for parent in path.parents
+        if (parent / "refs") in path.parents and parent.name.startswith("models--")
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, commit.encode(), folder=repo, prefix=REF_PREFIX)
+    except OSError as error:
+        raise failure(path, error) from error
 
 
 def _put(link: Path, target: str) -> None:
@@ -73,5 +95,6 @@ def _put(link: Path, target: str) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(target)
+            sync_folder(link.parent)
     except OSError as error:
         raise failure(link, error) from error

@@ -1,8 +1,8 @@
 """What the cache holds, as it lies on disk, and whether it is what it should be.
 
-A scan never fails for what it finds: an entry that makes no sense is left out with a warning, and
-the rest is told. Only model repositories are listed; sizes count everything. All of this blocks:
-call it in a thread.
+A scan never fails for what it finds: an entry that makes no sense is left out with a warning, one
+that another program removes meanwhile is left out in silence, and the rest is told. Only model
+repositories are listed; sizes count everything. All of this blocks: call it in a thread.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _repository(folder: Path, repo: str) -> Iterator[CachedSnapshot]:
     for entry in sorted(_entries(folder / "snapshots"), key=lambda entry: entry.name):
         if entry.name in _IGNORED:
             continue
-        if not is_commit(entry.name) or not entry.is_dir(follow_symlinks=False):
+        if not is_commit(entry.name) or not _is_folder(entry):
             logger.warning("%s is left out: it is not a revision.", entry.path)
             continue
         found = [_file(path, Path(entry.path), folder) for path in _files(Path(entry.path))]
@@ -113,6 +113,8 @@ def _refs(folder: Path) -> dict[str, str]:
         try:
             if path.name not in _IGNORED and path.stat().st_size < 256:
                 refs[path.relative_to(folder).as_posix()] = path.read_text().strip()
+        except FileNotFoundError:
+            continue
         except (OSError, UnicodeDecodeError) as error:
             logger.warning("%s is left out: %s", path, error)
     return refs
@@ -121,7 +123,7 @@ def _refs(folder: Path) -> dict[str, str]:
 def _files(folder: Path) -> Iterator[Path]:
     """Everything below a folder that is not a folder, in the order of names; links not followed."""
     for entry in sorted(_entries(folder), key=lambda entry: entry.name):
-        if entry.is_dir(follow_symlinks=False):
+        if _is_folder(entry):
             yield from _files(Path(entry.path))
         elif entry.name not in _IGNORED:
             yield Path(entry.path)
@@ -136,6 +138,14 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     except OSError as error:
         logger.warning("%s cannot be read: %s", folder, error)
         return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder itself; not one that cannot be looked at."""
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def partials(root: Path) -> dict[tuple[str, str], int]:
@@ -181,19 +191,17 @@ def usage(root: Path) -> tuple[int, int]:
                 partial += size if entry.name.endswith(".incomplete") else 0
             # Where links cannot be made, the content lies in the snapshot itself.
             for file in _files(path / "snapshots"):
-                if not file.is_symlink():
-                    total += file.stat().st_size
+                total += _size(file) or 0
     return total, partial
 
 
-def _size(entry: os.DirEntry[str]) -> int | None:
-    """Bytes of a regular file; None for what is not one, or has just gone."""
+def _size(entry: os.DirEntry[str] | Path) -> int | None:
+    """Bytes of a regular file; None for what is not one, has just gone, or cannot be looked at."""
     try:
-        if entry.is_file(follow_symlinks=False):
-            return entry.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:
-        pass
-    return None
+        found = entry.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def verify(

@@ -17,11 +17,12 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from core import config
+from core.concurrency import in_thread
 from core.downloads.answers import Place
 from core.downloads.disk import allocated
 from core.downloads.journal import Journal
 from core.downloads.limiter import Limits
-from core.downloads.partial import disk_failure, in_thread
+from core.downloads.partial import disk_failure
 from core.downloads.parts import Claim, Job, Key, Progress, covered
 from core.downloads.peer import PeerSource
 from core.downloads.source import Source

@@ -6,77 +6,25 @@ and it sees what is really on disk.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from functools import wraps
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+from core.concurrency import in_thread
 from core.downloads.disk import release, reserve
 from core.downloads.parts import Spans
 from core.errors import DeckError, NotEnoughDisk, StorageFailed
 from core.schema import RepoFile
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 READ_BYTES = 256 << 10
 """Hashed at once: it stays in the processor's cache on its way."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-async def in_thread(action: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
-    """Run a blocking action in a thread. A cancellation waits until the thread has ended.
-
-    So files and locks are never taken away from under a thread that still works on them; `undo`
-    gives back what the action got when nobody is left to take it.
-    """
-    work = asyncio.ensure_future(asyncio.to_thread(action))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        with suppress(asyncio.CancelledError):
-            await settled(work)
-        if undo is not None and not work.cancelled() and work.exception() is None:
-            undo(work.result())
-        raise
-
-
-async def settled(work: asyncio.Future[T]) -> None:
-    """Wait until `work` has ended, even when cancelled: that is passed on afterwards.
-
-    The outcome of `work` is left alone.
-    """
-    cancelled = False
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError:
-            cancelled = True
-    if not work.cancelled():
-        work.exception()
-    if cancelled:
-        raise asyncio.CancelledError
-
-
-def whole(verb: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Make a coroutine function run to its end, even when whoever called it is cancelled.
-
-    A client that hangs up in the middle of a request must not leave a job between two states.
-    """
-
-    @wraps(verb)
-    async def unbroken(*args: P.args, **kwargs: P.kwargs) -> T:
-        work = asyncio.create_task(verb(*args, **kwargs))
-        await settled(work)
-        return work.result()
-
-    return unbroken
 
 
 def disk_failure(path: Path, error: OSError) -> DeckError:

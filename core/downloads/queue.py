@@ -15,12 +15,12 @@ from types import MappingProxyType
 from typing import Any
 
 from core import config
+from core.concurrency import whole
 from core.downloads.book import Book
 from core.downloads.contents import Check, Contents, Target
 from core.downloads.journal import Journal
 from core.downloads.limiter import Limits
 from core.downloads.order import moved
-from core.downloads.partial import whole
 from core.downloads.parts import ACTIVE, RESUMABLE, Job, Key
 from core.downloads.peer import still_there
 from core.downloads.room import Room

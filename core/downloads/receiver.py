@@ -14,10 +14,11 @@ import time
 from dataclasses import dataclass, field
 
 from core import config
+from core.concurrency import settled
 from core.downloads.answers import Place, Setback
 from core.downloads.ledger import Ledger, Part
 from core.downloads.limiter import Limiter
-from core.downloads.partial import Partial, settled
+from core.downloads.partial import Partial
 from core.downloads.parts import Progress, Span, covered, front, missing, wait_s
 from core.downloads.source import Body, Route, Source
 from core.downloads.width import (

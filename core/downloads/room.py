@@ -12,9 +12,9 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
+from core.concurrency import Repeated, in_thread, settled
 from core.downloads.book import Book
 from core.downloads.contents import Contents
-from core.downloads.partial import in_thread, settled
 from core.downloads.parts import Job, check_room, wait_s
 from core.downloads.running import report
 from core.errors import DeckError
@@ -53,7 +53,7 @@ class Room:
     def open(self) -> None:
         """Begin to watch over the jobs that wait for room."""
         self._full.set()
-        self._watching = asyncio.create_task(self._watch())
+        self._watching = asyncio.create_task(self._watch(), name="waiting for room on the disk")
         self._watching.add_done_callback(report)
 
     async def close(self) -> None:
@@ -74,6 +74,7 @@ class Room:
         check_room(need, free, promised, self._floor_bytes)
 
     async def _watch(self) -> None:
+        trying = Repeated("trying downloads again that wait for room")
         while True:
             await self._full.wait()
             waiting = [job for job in self._book.jobs.values() if job.waits_for_room]
@@ -85,7 +86,8 @@ class Room:
             chance = random.random()  # noqa: S311 - spreads tries, hides nothing
             await asyncio.sleep(wait_s(failures + 1, self._first_wait_s, chance))
             for job in waiting:
-                await self._try(job.id)
+                with trying.turn():
+                    await self._try(job.id)
 
     async def _try(self, job_id: str) -> None:
         job = self._book.jobs.get(job_id)

@@ -16,9 +16,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
+from core.concurrency import Repeated, report_bug, settled
 from core.downloads.book import Book
 from core.downloads.contents import Contents
-from core.downloads.partial import settled
 from core.downloads.parts import ACTIVE, Job
 from core.downloads.sidebyside import SideBySide
 from core.errors import DeckError, NotEnoughDisk, to_info
@@ -67,7 +67,7 @@ class Running:
     def open(self) -> None:
         """Begin."""
         self.closed = False
-        self._teller = asyncio.create_task(self._tell())
+        self._teller = asyncio.create_task(self._tell(), name="telling the progress of downloads")
         self._teller.add_done_callback(report)
         self._schedule()
 
@@ -81,10 +81,12 @@ class Running:
 
     async def _tell(self) -> None:
         """Tell how far the running jobs are, while there are any."""
+        telling = Repeated("telling the progress of downloads")
         while True:
             await self._busy.wait()
             await asyncio.sleep(TICK_S)
-            self._book.tell(time.monotonic())
+            with telling.turn():
+                self._book.tell(time.monotonic())
 
     # Places
 
@@ -202,9 +204,7 @@ class Running:
 def report(task: asyncio.Task[None]) -> None:
     """Let a bug be seen. Expected failures are in the jobs' records, and never get here."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        task.get_loop().call_exception_handler(
-            {"message": "the downloads met a bug", "exception": error, "task": task}
-        )
+        report_bug(task.get_name(), error)
 
 
 def ended(job: Job, state: DownloadState) -> Job:

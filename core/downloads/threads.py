@@ -14,7 +14,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from core.downloads.partial import settled
+from core.concurrency import settled
 
 T = TypeVar("T")
 

@@ -15,10 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import config
+from core.concurrency import settled
 from core.downloads.answers import Place
 from core.downloads.ledger import UNSYNCED_BYTES, Follower, Ledger
 from core.downloads.limiter import Limiter
-from core.downloads.partial import Partial, digest_of, settled
+from core.downloads.partial import Partial, digest_of
 from core.downloads.parts import Claim, Progress, Spans, clip, missing
 from core.downloads.receiver import Changed, Receiver
 from core.downloads.source import Source

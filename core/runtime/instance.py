@@ -43,7 +43,7 @@ from core.runtime.messages import (
 )
 from core.runtime.patience import next_report
 from core.runtime.process import EngineProcess, LogLevel
-from core.runtime.receipt import held, receipt
+from core.runtime.receipt import held, nothing_held, receipt
 from core.runtime.relay import figures, pass_on, tokens
 from core.runtime.waiting import Waiting
 from core.schema import (
@@ -110,7 +110,8 @@ class Supervisor:
     def start(self) -> asyncio.Task[None]:
         """Start the owner task. The caller keeps it, and waits for it in the end."""
         self._work = asyncio.create_task(self._load_and_serve())
-        return asyncio.create_task(self._own(self._work))
+        name = f"running {self.record.unique}"
+        return asyncio.create_task(self._own(self._work), name=name)
 
     @property
     def live(self) -> bool:
@@ -367,9 +368,20 @@ class Supervisor:
     # The end
 
     async def _finish(self, work: asyncio.Task[None]) -> None:
-        """End the process, say what came back, and tell everybody who waits."""
+        """End the process, say what came back, and tell everybody who waits.
+
+        Those who wait are told even when something here fails: a core that ends waits for it.
+        """
         for timer in self._timers:
             timer.cancel()
+        try:
+            await self._end(work)
+        finally:
+            self._receipt = self._receipt or self._unknown_receipt()
+            self._settled.set()
+            self._ended.set()
+
+    async def _end(self, work: asyncio.Task[None]) -> None:
         error = None if work.cancelled() else work.exception()
         stopping = self.record.state is InstanceState.STOPPING
         started = time.monotonic()
@@ -385,8 +397,14 @@ class Supervisor:
             self._log("error", f"failed: {known}")
             self._waiting.refuse(known)
             self._signal(Signal.FAIL, error=to_info(known), measured_bytes=None, **ended)
-        self._settled.set()
-        self._ended.set()
+
+    def _unknown_receipt(self) -> UnloadReceipt:
+        """The receipt of an end that failed before anything could be measured."""
+        gone = self._process is None or self._process.gone
+        nothing = nothing_held(self.record)
+        return replace(
+            nothing, before_bytes=None, after_bytes=None, freed_bytes=None, process_gone=gone
+        )
 
     async def _end_process(self) -> tuple[ProcessMemory | None, ProcessMemory | None, bool]:
         """End the process: its memory before, its memory after, and whether it is gone."""

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from core import options as load_options
+from core.concurrency import report_bug, report_failure
 from core.config import Runtime as Settings
 from core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
 from core.overhead import Overhead
@@ -77,7 +78,10 @@ class Engines:
     async def close(self) -> None:
         """Take no new work, and end every engine; running answers are cancelled."""
         self._closing = True
-        await asyncio.gather(*(self._stop(s, 0.0) for s in list(self._supervisors.values())))
+        ends = [self._stop(s, 0.0) for s in list(self._supervisors.values())]
+        for outcome in await asyncio.gather(*ends, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                report_failure("ending an engine", outcome)
         await self._planner.close()
         if self._owners:
             await asyncio.wait(self._owners)
@@ -186,9 +190,7 @@ class Engines:
     def _owner_ended(self, owner: asyncio.Task[None]) -> None:
         self._owners.discard(owner)
         if not owner.cancelled() and (bug := owner.exception()) is not None:
-            owner.get_loop().call_exception_handler(
-                {"message": "an engine's owner failed", "exception": bug, "task": owner}
-            )
+            report_bug(owner.get_name(), bug)
 
     async def ready(self, instance_id: str) -> Instance:
         """Wait until an instance is loaded.

@@ -1,0 +1,1 @@
+"""Files that are written in one step, and what makes them durable."""
