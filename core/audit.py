@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from core.errors import DeckError, ShuttingDown
+from core.concurrency import whole
+from core.errors import DeckError, ShuttingDown, StorageFailed
 from core.log import now
 from core.schema import AuditEntry
-from core.store import Store
+from core.store import AuditRow, Store
+
+logger = logging.getLogger(__name__)
+
+PENDING = 1000
+"""Entries that are kept in memory while the disk takes none; of more the oldest are lost."""
 
 
 class Audit:
@@ -18,6 +26,9 @@ class Audit:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._is_closed = False
+        self._pending: deque[AuditRow] = deque(maxlen=PENDING)
+        self._writing = asyncio.Lock()
+        self._is_failing = False
 
     def close(self) -> None:
         """Let no new action in."""
@@ -41,11 +52,36 @@ class Audit:
             outcome = "abandoned"
             raise
         finally:
-            await self._store.audit(now(), origin, action, target, outcome)
+            self._pending.append((now(), origin, action, target, outcome))
+            await self.flush()
+
+    @whole
+    async def flush(self) -> None:
+        """Write down what is not written yet; what cannot be written is tried with the next entry.
+
+        It raises nothing: an action that was done must not be answered as failed because it could
+        not be noted.
+        """
+        async with self._writing:
+            entries, self._pending = self._pending, deque(maxlen=PENDING)
+            if not entries:
+                return
+            try:
+                await self._store.audit_all(list(entries))
+            except (StorageFailed, ShuttingDown) as error:
+                if not self._is_failing:
+                    logger.error("The audit trail cannot be written; it is tried again: %s", error)
+                self._is_failing = True
+                self._pending = deque([*entries, *self._pending], maxlen=PENDING)
+            else:
+                self._is_failing = False
 
     async def trail(self, limit: int) -> list[AuditEntry]:
         """The newest entries, newest first."""
+        async with self._writing:
+            waiting = list(reversed(self._pending))[:limit]
+            written = await self._store.audit_trail(limit - len(waiting))
         return [
             AuditEntry(at=at, origin=origin, action=action, target=target, outcome=outcome)
-            for at, origin, action, target, outcome in await self._store.audit_trail(limit)
+            for at, origin, action, target, outcome in (*waiting, *written)
         ]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import config
+from core.concurrency import whole
 from core.feed import Feed
 from core.schema import Settings
 from core.state import SettingsChanged
@@ -21,12 +22,14 @@ class Budget:
     def __init__(self, *, feed: Feed, config_file: Path) -> None:
         self._feed = feed
         self._config_file = config_file
+        self._changing = asyncio.Lock()
 
     @property
     def limit_bytes(self) -> int | None:
         """The budget in force; None for as much as the machine has."""
         return self._feed.state.settings.memory_budget_bytes
 
+    @whole
     async def change(self, limit_bytes: int | None) -> Settings:
         """Set it, or lift it with None; remembered, and in force at once.
 
@@ -34,8 +37,10 @@ class Budget:
         when it cannot be remembered; then nothing has changed.
         """
         config.changed(config.Runtime(), "runtime", {KEY: limit_bytes})
-        await asyncio.to_thread(config.set_values, self._config_file, "runtime", {KEY: limit_bytes})
-        settings = replace(self._feed.state.settings, memory_budget_bytes=limit_bytes)
-        if settings != self._feed.state.settings:
-            self._feed.commit(SettingsChanged, settings=settings)
-        return settings
+        values = {KEY: limit_bytes}
+        async with self._changing:
+            await asyncio.to_thread(config.set_values, self._config_file, "runtime", values)
+            settings = replace(self._feed.state.settings, memory_budget_bytes=limit_bytes)
+            if settings != self._feed.state.settings:
+                self._feed.commit(SettingsChanged, settings=settings)
+            return settings

@@ -48,8 +48,7 @@ class Calibrations:
 
     async def open(self) -> None:
         """Read what was measured."""
-        for key, body in await self._store.keyed("calibrations"):
-            self._known[key] = msgspec.json.decode(body, type=Overhead)
+        self._known.update(await self._store.records("calibrations", Overhead))
 
     def known(self, runtime: Runtime) -> Runtime:
         """An engine with what it takes, where that was measured; forecasts know it from now on."""

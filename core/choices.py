@@ -65,12 +65,12 @@ class Choices:
         self._models = {_key(name): given for name, given in config.models.items()}
         self._catalog: Mapping[str, LoadOptions] = {}
         self._last: dict[str, LoadOptions] = {}
+        self._remembering = asyncio.Lock()
 
     async def open(self) -> None:
         """Read the catalog, and what was remembered."""
         self._catalog = await asyncio.to_thread(builtin.load_options)
-        for key, body in await self._store.keyed("options"):
-            self._last[key] = msgspec.json.decode(body, type=LoadOptions)
+        self._last.update(await self._store.records("options", LoadOptions, options.check))
 
     def resolve(self, model: Model, asked: LoadOptions, *, fresh: bool = False) -> Resolved:
         """The options for a model, and who said each; `fresh` forgets the last use for once."""
@@ -92,19 +92,20 @@ class Choices:
 
         Nothing is written where nothing is new. Raises StorageFailed.
         """
-        last = self._last.get(key, LoadOptions())
-        layers: list[tuple[OptionOrigin, LoadOptions]] = [("request", asked)]
-        if not fresh:
-            layers.insert(0, ("last use", last))
-        kept = options.to_remember(options.resolve(layers).options)
-        if kept == last:
-            return
-        if kept == LoadOptions():
-            self._last.pop(key, None)
-            await self._store.remove("options", key)
-        else:
-            self._last[key] = kept
-            await self._store.put("options", key, msgspec.json.encode(kept))
+        async with self._remembering:
+            last = self._last.get(key, LoadOptions())
+            layers: list[tuple[OptionOrigin, LoadOptions]] = [("request", asked)]
+            if not fresh:
+                layers.insert(0, ("last use", last))
+            kept = options.to_remember(options.resolve(layers).options)
+            if kept == last:
+                return
+            if kept == LoadOptions():
+                await self._store.remove("options", key)
+                self._last.pop(key, None)
+            else:
+                await self._store.put("options", key, msgspec.json.encode(kept))
+                self._last[key] = kept
 
 
 def _from_settings(settings: Runtime) -> tuple[LoadOptions, LoadOptions]:

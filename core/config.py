@@ -10,9 +10,9 @@ The environment wins over the file: `MODELDECK_<SECTION>_<KEY>`, such as `MODELD
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields, replace
@@ -30,8 +30,10 @@ from typing import (
 
 import msgspec
 
-from core.errors import InvalidRequest, StorageFailed
+from core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
 from core.schedule import Rate, Window
+from core.storage.atomic import OWNER_ONLY, replace_file
+from core.storage.locking import locked_folder
 
 if TYPE_CHECKING:
     from core.schema import LoadOptions
@@ -391,7 +393,9 @@ def set_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
     """Write settings into the file, keeping its comments and order; None removes one.
 
     Raises InvalidRequest for an unknown key or a bad value, StorageFailed when the file cannot be
-    read or written. The file is replaced in one step, so a crash leaves the old or the new one.
+    read or written, NotEnoughDisk. The file is replaced in one step, so a crash leaves the old or
+    the new one; a link to it stays a link, and it keeps its mode. Other programs and threads that
+    write settings wait, so none of them loses what another one wrote.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
@@ -400,23 +404,30 @@ def set_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
         if value is not None:
             _assign(Config(), section, key, value)
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        document = tomlkit.parse(text)
-        table = document.setdefault(section, tomlkit.table())
-        if not isinstance(table, MutableMapping):
-            raise InvalidRequest(f"{path} has a value where section [{section}] should be.")
-        for key, value in values.items():
-            if value is None:
-                table.pop(key, None)
-            else:
-                table[key] = list(value) if isinstance(value, tuple) else value
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=".config-", delete=False
-        ) as new:
-            new.write(tomlkit.dumps(document))
-        Path(new.name).replace(path)
-    except (OSError, TOMLKitError) as error:
-        raise StorageFailed(
-            f"{path} cannot be changed: {error}.", "Mend the file or its permissions."
-        ) from error
+        target = Path(os.path.realpath(path, strict=False))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked_folder(target.parent):
+            text = target.read_text(encoding="utf-8") if target.exists() else ""
+            document = tomlkit.parse(text)
+            table = document.setdefault(section, tomlkit.table())
+            if not isinstance(table, MutableMapping):
+                raise InvalidRequest(f"{path} has a value where section [{section}] should be.")
+            for key, value in values.items():
+                if value is None:
+                    table.pop(key, None)
+                else:
+                    table[key] = list(value) if isinstance(value, tuple) else value
+            data = tomlkit.dumps(document).encode()
+            replace_file(target, data, prefix=".config-", mode=OWNER_ONLY)
+    except (OSError, UnicodeDecodeError, TOMLKitError) as error:
+        raise _unchangeable(path, error) from error
+
+
+def _unchangeable(path: Path, error: Exception) -> StorageFailed:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NotEnoughDisk(f"The disk is full: {path} cannot be changed.", "Make room.")
+    if isinstance(error, TimeoutError):
+        return StorageFailed(
+            f"{path} cannot be changed: another program holds its folder.", "Try it again."
+        )
+    return StorageFailed(f"{path} cannot be changed: {error}.", "Mend the file or its permissions.")

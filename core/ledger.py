@@ -8,6 +8,7 @@ any, else of the same engine. A median, because one strange load must teach noth
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -16,8 +17,11 @@ from statistics import median
 
 import msgspec
 
+from core.errors import StorageFailed
 from core.schema import Engine, Forecast, LoadRecord
 from core.store import Store
+
+logger = logging.getLogger(__name__)
 
 KEPT = 500
 """Loads that are kept."""
@@ -103,10 +107,13 @@ class Ledger:
 
     async def open(self) -> None:
         """Read what was kept."""
-        for key, body in await self._store.keyed("measurements"):
+        for key, record in await self._store.records("measurements", LoadRecord):
             self._keys.append(key)
-            self._records.append(msgspec.json.decode(body, type=LoadRecord))
-        await self._drop_old()
+            self._records.append(record)
+        try:
+            await self._drop_old()
+        except StorageFailed as error:
+            logger.warning("Old measurements stay for now: %s", error)
 
     @property
     def records(self) -> Sequence[LoadRecord]:
@@ -120,11 +127,12 @@ class Ledger:
     async def add(self, record: LoadRecord) -> None:
         """Keep what a load came to. Raises StorageFailed."""
         key = str(uuid.uuid4())
+        await self._store.put("measurements", key, msgspec.json.encode(record))
         self._records.append(record)
         self._keys.append(key)
-        await self._store.put("measurements", key, msgspec.json.encode(record))
         await self._drop_old()
 
     async def _drop_old(self) -> None:
         while len(self._keys) > KEPT:
-            await self._store.remove("measurements", self._keys.popleft())
+            await self._store.remove("measurements", self._keys[0])
+            self._keys.popleft()

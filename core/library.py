@@ -21,6 +21,7 @@ from core.catalog import builtin, gguf, listing
 from core.catalog.header import Header
 from core.catalog.hub import Hub
 from core.catalog.variants import variants
+from core.concurrency import whole
 from core.downloads.source import Source
 from core.entries import (
     choose,
@@ -98,13 +99,14 @@ class Library:
         self._added: dict[str, Model] = {}
         self._signature: object = None
         self._looking = asyncio.Lock()
+        self._changing = asyncio.Lock()
+        """Held while what people added is changed: looked at, written down, then held in memory."""
         self._cached: list[Model] = []
         self._engines: dict[Format, Engine] = {}
 
     async def open(self) -> None:
         """Read what people added, and look at the cache once."""
-        for body in await self._store.documents("models"):
-            model = msgspec.json.decode(body, type=Model)
+        for _, model in await self._store.records("models", Model):
             self._added[model.id] = model
         await self.look()
 
@@ -153,9 +155,7 @@ class Library:
     async def resolve(self, ref: str) -> Model:
         """As `look_up`; what is not listed is added to the list."""
         model = await self.look_up(ref)
-        if model.id not in self._feed.state.models:
-            await self._add(model)
-        return self._feed.state.models[model.id]
+        return await self._listed(model)
 
     async def look_up(self, ref: str) -> Model:
         """As `find`; a Hub name or a URL that is not listed is asked for there, and not added."""
@@ -237,31 +237,32 @@ class Library:
 
     async def adopt(self, model: Model) -> Model:
         """The entry of a model that another machine has, added where it is not listed here."""
-        if model.id not in self._feed.state.models:
-            source: Literal["hub", "custom"] = "custom" if model.custom else "hub"
-            await self._add(
-                replace(
-                    model, source=source, downloaded=False, local=False, path=None,
-                    projector=None, revision=None, engine=self._engines.get(model.format),
-                )
-            )  # fmt: skip
-        return self._feed.state.models[model.id]
-
-    async def keep(self, model: Model) -> None:
-        """Keep the entry of a model that was only known from its files."""
-        if model.source == "cache" and model.id not in self._added:
-            kept = replace(
-                model, source="hub", downloaded=False, path=None, projector=None, revision=None
+        source: Literal["hub", "custom"] = "custom" if model.custom else "hub"
+        return await self._listed(
+            replace(
+                model, source=source, downloaded=False, local=False, path=None,
+                projector=None, revision=None, engine=self._engines.get(model.format),
             )
-            self._added[model.id] = kept
-            await self._store.put("models", model.id, msgspec.json.encode(kept))
+        )  # fmt: skip
 
+    @whole
+    async def keep(self, model: Model) -> None:
+        """Keep the entry of a model that was only known from its files. Raises StorageFailed."""
+        async with self._changing:
+            if model.source == "cache" and model.id not in self._added:
+                kept = replace(
+                    model, source="hub", downloaded=False, path=None, projector=None, revision=None
+                )
+                await self._store.put("models", model.id, msgspec.json.encode(kept))
+                self._added[model.id] = kept
+
+    @whole
     async def create(self, seed: ModelSeed) -> Model:
         """Add a custom model. Raises Conflict for a duplicate, InvalidRequest for a bad name."""
         model = await asyncio.to_thread(from_seed, seed, self._hub.endpoint)
-        self._refuse_duplicate(model, seed.unique)
-        await self._add(model)
-        return self._feed.state.models[model.id]
+        async with self._changing:
+            self._refuse_duplicate(model, seed.unique)
+            return await self._add(model)
 
     def _refuse_duplicate(
         self, model: Model, unique: str | None, own_id: str | None = None
@@ -288,8 +289,13 @@ class Library:
                     "Use that one, or choose another name.",
                 )
 
+    @whole
     async def update(self, key: str, changes: Mapping[str, Any]) -> Model:
         """Change the named fields of a custom model. Raises NotFound, Conflict, InvalidRequest."""
+        async with self._changing:
+            return await self._update(key, changes)
+
+    async def _update(self, key: str, changes: Mapping[str, Any]) -> Model:
         self.custom(key)
         model = self._added[key]  # as it was added: what State knows of its files is not kept
         if unknown := set(changes) - CHANGEABLE:
@@ -305,8 +311,7 @@ class Library:
             raise InvalidRequest(f"The change is not valid: {error}.") from error
         named = unique if not unique.startswith("custom:") else None
         self._refuse_duplicate(changed, named, own_id=key)
-        await self._add(changed)
-        return self._feed.state.models[key]
+        return await self._add(changed)
 
     async def _renamed(self, model: Model, unique: str) -> Model:
         """The model under a new unique name and its old id: who holds the id keeps the model."""
@@ -322,21 +327,26 @@ class Library:
         place = ("unique", "format", "repo", "path", "local", "downloaded", "quantization")
         return replace(model, **{name: getattr(fresh, name) for name in place})
 
+    @whole
     async def delete(self, key: str) -> Model:
         """Take a custom model off the list; its files are not touched. Returns it as it was added.
 
-        `restore` puts it back.
+        `restore` puts it back. Raises NotFound, Conflict, StorageFailed.
         """
-        model = self._added.pop(self.custom(key).id)
-        await self._store.remove("models", model.id)
-        self._publish()
-        return model
+        async with self._changing:
+            model = self._added[self.custom(key).id]
+            await self._store.remove("models", model.id)
+            del self._added[model.id]
+            self._publish()
+            return model
 
+    @whole
     async def restore(self, model: Model) -> None:
         """Put a model back on the list that `delete` took off. Raises Conflict for a duplicate."""
         named = model.unique if not model.unique.startswith("custom:") else None
-        self._refuse_duplicate(model, named)
-        await self._add(model)
+        async with self._changing:
+            self._refuse_duplicate(model, named)
+            await self._add(model)
 
     def custom(self, key: str) -> Model:
         """The custom model with this id. Raises NotFound, or Conflict for any other."""
@@ -350,7 +360,17 @@ class Library:
             )
         return model
 
-    async def _add(self, model: Model) -> None:
-        self._added[model.id] = model
+    @whole
+    async def _listed(self, model: Model) -> Model:
+        """The entry of a model as it is listed; added where it is not listed yet."""
+        async with self._changing:
+            if model.id not in self._feed.state.models:
+                return await self._add(model)
+            return self._feed.state.models[model.id]
+
+    async def _add(self, model: Model) -> Model:
+        """Write an entry down, then list it. `_changing` must be held. Raises StorageFailed."""
         await self._store.put("models", model.id, msgspec.json.encode(model))
+        self._added[model.id] = model
         self._publish()
+        return self._feed.state.models[model.id]

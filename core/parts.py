@@ -107,6 +107,7 @@ class Parts:
         self._hear_of_bugs(stack)
         stack.push_async_callback(self.store.close)
         await self.store.open()
+        stack.push_async_callback(self.audit.flush)
         await self.tokens.open()
         stack.push_async_callback(self.tokens.close)
         self.host_id = await self.store.installation_id()
@@ -118,6 +119,8 @@ class Parts:
         await self.downloads.open()
         stack.push_async_callback(self.downloads.close)
         await self.vitals.look()
+        for text in self.store.unreadable:
+            self.notice(text)
         stack.callback(self.tasks.cancel)
         self.tasks.start(self.vitals.watch(), name="watching memory and the cache")
         self.tasks.start(self.throttle.watch(), name="watching the schedule of downloads")

@@ -9,21 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from core.errors import NotEnoughDisk, StorageFailed
+import msgspec
+
+from core.errors import DeckError, NotEnoughDisk, ShuttingDown, StorageFailed
 from core.paths import make_private
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 Table = Literal["models", "jobs", "measurements", "tokens", "options", "calibrations"]
 """Tables of documents: entries that a person or the Hub added, the journal, the memory ledger, who
 may use the API, how each model was last loaded, what engines take besides their models."""
+
+AuditRow = tuple[str, str, str, str, str]
+"""Time, origin, action, target and outcome."""
 
 SCHEMA = (
     """
@@ -47,6 +55,9 @@ SCHEMA = (
 )
 """One script per version of the schema; `PRAGMA user_version` counts those that ran."""
 
+UNREADABLE = (msgspec.MsgspecError, DeckError, ValueError, TypeError, RecursionError)
+"""What decoding and checking a record that makes no sense may raise."""
+
 AUDIT_KEPT = 10_000
 """Entries of the audit trail; older ones are dropped."""
 
@@ -58,6 +69,9 @@ class Store:
         self._path = path
         self._thread = ThreadPoolExecutor(1, "store")
         self._db: sqlite3.Connection | None = None
+        self._closed = False
+        self.unreadable: list[str] = []
+        """Records that `records` left out, in words for a person."""
 
     async def open(self) -> None:
         """Open the database, making or migrating it. Raises StorageFailed, saying what to do."""
@@ -77,8 +91,9 @@ class Store:
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version={number}; COMMIT;")
 
     async def close(self) -> None:
-        """Close the database once everything before is written."""
+        """Close the database once everything before is written; nothing is taken any more."""
         await self._run(self._close)
+        self._closed = True
         self._thread.shutdown()
 
     def _close(self) -> None:
@@ -87,6 +102,8 @@ class Store:
             self._db = None
 
     async def _run(self, action: Callable[[], T]) -> T:
+        if self._closed:
+            raise ShuttingDown("The core is about to end.", "Start it again.")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, action)
         except (sqlite3.Error, OSError) as error:
@@ -102,20 +119,33 @@ class Store:
 
     async def _execute(self, sql: str, *values: object) -> list[tuple[object, ...]]:
         def action() -> list[tuple[object, ...]]:
-            assert self._db is not None, "the store is not open"
-            return self._db.execute(sql, values).fetchall()
+            return self._connection.execute(sql, values).fetchall()
 
         return await self._run(action)
 
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        assert self._db is not None, "the store is not open"
+        return self._db
+
     async def put(self, table: Table, key: str, body: bytes, position: int = 0) -> None:
         """Write one document, replacing the one with this key. Durable when it returns."""
-        await self._execute(
-            f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT (id)"  # noqa: S608 (Table is closed)
-            " DO UPDATE SET position = excluded.position, body = excluded.body",
-            key,
-            position,
-            body,
-        )
+        await self.put_all(table, [(key, body, position)])
+
+    async def put_all(self, table: Table, documents: Sequence[tuple[str, bytes, int]]) -> None:
+        """Write documents, each with its key and position: all of them, or none when it raises."""
+
+        def action() -> None:
+            with self._connection as db:
+                db.execute("BEGIN IMMEDIATE")
+                db.executemany(
+                    f"INSERT INTO {table} VALUES (?, ?, ?)"  # noqa: S608 (Table is closed)
+                    " ON CONFLICT (id)"
+                    " DO UPDATE SET position = excluded.position, body = excluded.body",
+                    [(key, position, body) for key, body, position in documents],
+                )
+
+        await self._run(action)
 
     async def remove(self, table: Table, key: str) -> None:
         """Remove one document; nothing happens when there is none."""
@@ -135,6 +165,27 @@ class Store:
         )
         return [(str(key), body) for key, body in rows if isinstance(body, bytes)]
 
+    async def records(
+        self, table: Table, kind: type[T], check: Callable[[T], object] = lambda _: None
+    ) -> list[tuple[str, T]]:
+        """All documents of a table with their keys, decoded as `kind`, in the order of `keyed`.
+
+        One that cannot be decoded, or that `check` refuses, is left out and stays in
+        the database: it is logged, and named in `unreadable`.
+        """
+        found = []
+        for key, body in await self.keyed(table):
+            try:
+                record = msgspec.json.decode(body, type=kind)
+                check(record)
+            except UNREADABLE as error:
+                text = f"The record {key!r} of table {table!r} in {self._path} is left out: {error}"
+                logger.warning("%s", text)
+                self.unreadable.append(text)
+            else:
+                found.append((key, record))
+        return found
+
     async def installation_id(self) -> str:
         """A UUID of this installation, made the first time it is asked for."""
         await self._execute(
@@ -145,15 +196,27 @@ class Store:
 
     async def audit(self, at: str, origin: str, action: str, target: str, outcome: str) -> None:
         """Add an entry to the audit trail."""
-        await self._execute(
-            "INSERT INTO audit (at, origin, action, target, outcome) VALUES (?, ?, ?, ?, ?)",
-            *(at, origin, action, target, outcome),
-        )
-        await self._execute(
-            "DELETE FROM audit WHERE seq <= (SELECT max(seq) FROM audit) - ?", AUDIT_KEPT
-        )
+        await self.audit_all([(at, origin, action, target, outcome)])
 
-    async def audit_trail(self, limit: int) -> list[tuple[str, str, str, str, str]]:
+    async def audit_all(self, entries: Sequence[AuditRow]) -> None:
+        """Add entries to the audit trail, all of them or none, and drop those that are too old."""
+
+        def action() -> None:
+            with self._connection as db:
+                db.execute("BEGIN IMMEDIATE")
+                db.executemany(
+                    "INSERT INTO audit (at, origin, action, target, outcome)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    entries,
+                )
+                db.execute(
+                    "DELETE FROM audit WHERE seq <= (SELECT max(seq) FROM audit) - ?",
+                    (AUDIT_KEPT,),
+                )
+
+        await self._run(action)
+
+    async def audit_trail(self, limit: int) -> list[AuditRow]:
         """The newest entries, newest first: time, origin, action, target, outcome."""
         rows = await self._execute(
             "SELECT at, origin, action, target, outcome FROM audit ORDER BY seq DESC LIMIT ?", limit

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from core import config
-from core.concurrency import Repeated
+from core.concurrency import Repeated, whole
 from core.feed import Feed
 from core.neighbour import Peer, Yielding
 from core.schedule import limit_at, window_at
@@ -78,6 +78,7 @@ class Throttle:
         self._listeners: list[Listener] = []
         self._changing = asyncio.Lock()
 
+    @whole
     async def change(self, changes: Mapping[str, Any]) -> Settings:
         """Change terms by the names of their settings; remembered, and in force at once.
 

@@ -6,8 +6,10 @@ kept. Which tokens there are is held in memory: a request is judged without the 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -16,10 +18,13 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from core.errors import Conflict, InvalidRequest, NotFound
+from core.concurrency import whole
+from core.errors import Conflict, InvalidRequest, NotFound, StorageFailed
 from core.log import now
 from core.schema import TOKEN_PREFIX, NewToken, Scope, Token
 from core.store import Store
+
+logger = logging.getLogger(__name__)
 
 MOST = 100
 """Tokens. Each request that brings one is compared with all of them."""
@@ -49,19 +54,25 @@ class Tokens:
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._used: dict[str, str] = {}
+        self._changing = asyncio.Lock()
         self._watchers: list[Callable[[Token], None]] = []
 
     async def open(self) -> None:
         """Read them from the store."""
-        for body in await self._store.documents("tokens"):
-            kept = msgspec.json.decode(body, type=_Kept)
+        for _, kept in await self._store.records("tokens", _Kept, lambda k: self._expired(k.token)):
             self._kept[kept.token.id] = kept
 
     async def close(self) -> None:
-        """Write down what changed without being told."""
-        for key in self._used.keys() & self._kept.keys():
-            kept = self._kept[key]
-            await self._write(replace(kept, token=self._seen(kept.token)))
+        """Write down when each was last used; where that cannot be written, the log says so."""
+        async with self._changing:
+            used = [self._kept[key] for key in self._used.keys() & self._kept.keys()]
+            seen = [replace(kept, token=self._seen(kept.token)) for kept in used]
+            try:
+                await self._store.put_all(
+                    "tokens", [(kept.token.id, msgspec.json.encode(kept), 0) for kept in seen]
+                )
+            except StorageFailed as error:
+                logger.warning("When tokens were last used is not written down: %s", error)
 
     def all(self) -> list[Token]:
         """Every token, oldest first, expired ones too."""
@@ -87,6 +98,7 @@ class Tokens:
         self._used[found.id] = now()
         return found
 
+    @whole
     async def create(
         self, name: str, scopes: Sequence[Scope], expires_s: float | None = None
     ) -> NewToken:
@@ -97,20 +109,23 @@ class Tokens:
             scopes: What it is for; without any, `read` and `infer`.
             expires_s: Seconds from now, or None for a token that holds until it is revoked.
         """
-        self._check(name, expires_s)
-        end = self._clock() + timedelta(seconds=expires_s) if expires_s else None
-        token = Token(
-            id=secrets.token_hex(4),
-            name=name,
-            scopes=tuple(dict.fromkeys(scopes or ("read", "infer"))),
-            created_at=now(),
-            expires_at=end.isoformat(timespec="seconds").replace("+00:00", "Z") if end else None,
-        )
-        secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        kept = _Kept(token=token, sha256=hashlib.sha256(secret.encode()).hexdigest())
-        await self._write(kept)
-        self._kept[token.id] = kept
-        return NewToken(token=token, secret=secret)
+        async with self._changing:
+            self._check(name, expires_s)
+            end = self._clock() + timedelta(seconds=expires_s) if expires_s else None
+            token = Token(
+                id=secrets.token_hex(4),
+                name=name,
+                scopes=tuple(dict.fromkeys(scopes or ("read", "infer"))),
+                created_at=now(),
+                expires_at=end.isoformat(timespec="seconds").replace("+00:00", "Z")
+                if end
+                else None,
+            )
+            secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
+            kept = _Kept(token=token, sha256=hashlib.sha256(secret.encode()).hexdigest())
+            await self._store.put("tokens", token.id, msgspec.json.encode(kept))
+            self._kept[token.id] = kept
+            return NewToken(token=token, secret=secret)
 
     def _check(self, name: str, expires_s: float | None) -> None:
         if not _NAME.fullmatch(name):
@@ -128,16 +143,26 @@ class Tokens:
         if len(self._kept) >= MOST:
             raise Conflict(f"There are {MOST} tokens already.", "Revoke those that nobody uses.")
 
+    @whole
     async def revoke(self, ref: str) -> Token:
-        """Take the token with this name or id away, at once. Raises NotFound."""
-        kept = next((k for k in self._kept.values() if ref in (k.token.name, k.token.id)), None)
-        if kept is None:
-            raise NotFound(f"There is no token {ref[:80]!r}.", "`modeldeck token list` shows them.")
-        del self._kept[kept.token.id]
-        for watcher in self._watchers:
-            watcher(kept.token)
-        await self._store.remove("tokens", kept.token.id)
-        return self._seen(kept.token)
+        """Take the tokens with this name or id away, for good when it returns.
+
+        Raises NotFound, and StorageFailed when that cannot be written down: the token holds on,
+        as it would after the next start.
+        """
+        async with self._changing:
+            # Several of one name may be left by an earlier version: all of them are meant.
+            kept = [k for k in self._kept.values() if ref in (k.token.name, k.token.id)]
+            if not kept:
+                raise NotFound(
+                    f"There is no token {ref[:80]!r}.", "`modeldeck token list` shows them."
+                )
+            for each in kept:
+                await self._store.remove("tokens", each.token.id)
+                del self._kept[each.token.id]
+                for watcher in self._watchers:
+                    watcher(each.token)
+            return self._seen(kept[0].token)
 
     def on_revoked(self, watcher: Callable[[Token], None]) -> None:
         """Call `watcher` with each token that is revoked from now on."""
@@ -149,6 +174,3 @@ class Tokens:
 
     def _seen(self, token: Token) -> Token:
         return replace(token, last_used_at=self._used.get(token.id, token.last_used_at))
-
-    async def _write(self, kept: _Kept) -> None:
-        await self._store.put("tokens", kept.token.id, msgspec.json.encode(kept))

@@ -7,6 +7,7 @@ import logging
 import msgspec
 
 from core.downloads.parts import Claim, Entry, Job, Key
+from core.errors import StorageFailed
 from core.store import Store
 
 logger = logging.getLogger(__name__)
@@ -26,28 +27,29 @@ class Journal:
 
         A document that this version cannot read is left where it is, with a warning.
         """
-        entries = []
-        for body in await self._store.documents("jobs"):
-            try:
-                entries.append(msgspec.json.decode(body, type=Entry))
-            except msgspec.MsgspecError as error:
-                logger.warning("An entry of the download journal is left out: %s", error)
+        entries = [entry for _, entry in await self._store.records("jobs", Entry)]
         jobs = [entry.job for entry in entries if entry.job is not None]
         completed = [job for job in jobs if job.state == "completed"]
         completed.sort(key=lambda job: job.finished_at or "")
         old = {job.id for job in completed[:-KEPT_COMPLETED]}
-        for key in old:
-            await self._store.remove("jobs", key)
+        try:
+            for key in old:
+                await self._store.remove("jobs", key)
+        except StorageFailed as error:
+            logger.warning("Old downloads stay in the journal for now: %s", error)
         claims = [entry.claim for entry in entries if entry.claim is not None]
         return [job for job in jobs if job.id not in old], claims
 
-    async def write(self, record: Job | Claim) -> None:
-        """Put a record down. Raises StorageFailed."""
-        if isinstance(record, Job):
-            entry, position = Entry(job=record), record.position
-        else:
-            entry, position = Entry(claim=record), 0
-        await self._store.put("jobs", entry.key, msgspec.json.encode(entry), position)
+    async def write(self, *records: Job | Claim) -> None:
+        """Put records down, all of them or none. Raises StorageFailed."""
+        documents = []
+        for record in records:
+            if isinstance(record, Job):
+                entry, position = Entry(job=record), record.position
+            else:
+                entry, position = Entry(claim=record), 0
+            documents.append((entry.key, msgspec.json.encode(entry), position))
+        await self._store.put_all("jobs", documents)
 
     async def forget_job(self, job_id: str) -> None:
         """Strike a job out."""

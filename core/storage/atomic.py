@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def replace_file(
             processes may write at once.
         mode: Of a new file, less the umask.
     """
-    temporary = (folder or path.parent) / f"{prefix}{secrets.token_hex(8)}"
+    temporary = (folder or path.parent) / f"{prefix}{os.urandom(8).hex()}"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as stream:
