@@ -40,7 +40,7 @@ def report_bug(name: str, error: BaseException) -> None:
     )
 
 
-def report_failure(name: str, error: Exception) -> None:
+def report_failure(name: str, error: BaseException) -> None:
     """Log an expected failure; hand a bug to the exception handler of the event loop."""
     if isinstance(error, EXPECTED):
         logger.warning("%s failed: %s", name, error)

@@ -10,7 +10,6 @@ The environment wins over the file: `MODELDECK_<SECTION>_<KEY>`, such as `MODELD
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import tomllib
@@ -32,7 +31,7 @@ import msgspec
 
 from core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
 from core.schedule import Rate, Window
-from core.storage.atomic import OWNER_ONLY, replace_file
+from core.storage.atomic import OWNER_ONLY, is_disk_full, replace_file
 from core.storage.locking import locked_folder
 
 if TYPE_CHECKING:
@@ -424,7 +423,7 @@ def set_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
 
 
 def _unchangeable(path: Path, error: Exception) -> StorageFailed:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return NotEnoughDisk(f"The disk is full: {path} cannot be changed.", "Make room.")
     if isinstance(error, TimeoutError):
         return StorageFailed(

@@ -65,7 +65,9 @@ class Loading:
         instance_of: Callable[[str], Instance | None],
         version_of: Callable[[str], str | None],
         sample: Callable[[], Awaitable[None]],
+        turn: asyncio.Lock,
     ) -> None:
+        """`turn` is held while a load is decided, and by whoever deletes files of models."""
         self._library = library
         self._engines = engines
         self._planning = planning
@@ -76,7 +78,7 @@ class Loading:
         self._instance_of = instance_of
         self._version_of = version_of
         self._sample = sample
-        self._turn = asyncio.Lock()
+        self._turn = turn
         self._begun: dict[str, _Begun] = {}
         """By instance, those that live."""
 
@@ -104,7 +106,9 @@ class Loading:
         """
         model = await self._ask_hub(self._library.resolve(ref))
         # One after the other: a load that is planned must see the one before it.
+        # Nor may its files be deleted meanwhile, and they may have been while this one waited.
         async with self._audit.action(origin, "load", model.unique), self._turn:
+            model = self._library.find(model.id)
             return await self._load(model, wish, origin, remember=remember)
 
     async def _load(self, model: Model, wish: LoadWish, origin: str, *, remember: bool) -> Instance:
@@ -142,7 +146,10 @@ class Loading:
         """End an instance, or call off its load. The receipt says what came back."""
         async with self._audit.action(origin, "unload", instance_id):
             receipt = await self._engines.unload(instance_id)
-            await self._sample()
+            try:
+                await self._sample()
+            except OSError as error:  # it is unloaded all the same
+                logger.warning("Memory and disk could not be measured: %s", error)
             return receipt
 
     # What comes of a load

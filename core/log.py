@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections import deque
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Literal
 
+from core.concurrency import EXPECTED
 from core.schema import TOKEN_PREFIX, TOKEN_SECRET, LogLine
 
 Level = Literal["debug", "info", "warning", "error"]
 
 KEPT = 5000
 """Lines: some hours of a busy core; about a megabyte."""
+
+logger = logging.getLogger(__name__)
+
+NOTICES = 10
+"""Notices of what went wrong that are kept, besides those of the configuration."""
+
+NOTICE_LIMIT = 500
+"""Characters of one notice."""
 
 LINE_LIMIT = 4000
 """Characters of one line; an engine can print a whole prompt."""
@@ -86,6 +97,45 @@ class LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Add one record, its traceback included."""
         self._log.add("core", _LEVELS.get(record.levelname, "info"), self.format(record))
+
+
+class Notices:
+    """What a person should know: faults of the configuration, and what went wrong since the start.
+
+    Those of the configuration stay; of the others the newest are kept.
+    """
+
+    def __init__(self, fixed: Sequence[str]) -> None:
+        self._fixed = tuple(fixed)
+        self._later: deque[str] = deque(maxlen=NOTICES)
+        self.on_change: Callable[[tuple[str, ...]], None] = lambda _: None
+        """Called with all of them when one was added."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The fixed ones, then the later ones, the oldest first."""
+        return (*self._fixed, *self._later)
+
+    def add(self, text: str) -> None:
+        """Add one, unless it is there already."""
+        text = clean(text)[:NOTICE_LIMIT]
+        if text not in self._later:
+            self._later.append(text)
+            self.on_change(self.all)
+
+    def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """The exception handler of an event loop: log what no task handled, and show bugs."""
+        error = context.get("exception")
+        is_bug = "bug" in context or not isinstance(error, EXPECTED)
+        if not isinstance(error, Exception) or not is_bug:
+            loop.default_exception_handler(context)
+            return
+        what = context["message"]
+        logger.error("%s", what, exc_info=error)
+        self.add(
+            f"{what}: {type(error).__name__}: {error}."
+            " modeldeck goes on without it; please report this with the log."
+        )
 
 
 class LineFormatter(logging.Formatter):

@@ -11,14 +11,11 @@ import logging
 import os
 import platform
 import socket
-from collections import deque
 from collections.abc import Awaitable, Sequence
-from contextlib import (
-    AsyncExitStack,
-)
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from core import __version__
 from core.alternatives import Alternatives
@@ -29,12 +26,12 @@ from core.calibrations import Calibrations
 from core.catalog import gguf, token
 from core.catalog.hub import Hub
 from core.choices import Choices
-from core.concurrency import EXPECTED, BackgroundTasks
+from core.concurrency import BackgroundTasks
 from core.config import Config, Problem
 from core.counting import Counters
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
-from core.errors import HubUnavailable, ServerUnavailable
+from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
 from core.feed import Feed
 from core.fetching import Fetching
 from core.fitting import Fitting
@@ -42,7 +39,7 @@ from core.forecasting import Forecasts
 from core.ledger import Ledger
 from core.library import Library
 from core.loading import Loading, has_ended
-from core.log import Log, LogHandler, clean, now
+from core.log import Log, LogHandler, Notices, now
 from core.memory import probe
 from core.ondemand import OnDemand
 from core.paths import Paths
@@ -73,14 +70,7 @@ from core.undo import Undo
 from core.upkeep import Upkeep
 from core.vitals import Vitals
 
-logger = logging.getLogger(__name__)
-
 T = TypeVar("T")
-
-NOTICES = 10
-"""Notices about bugs and unreadable records that are shown at a time."""
-NOTICE_LIMIT = 500
-"""Characters of one notice."""
 
 
 class Parts:
@@ -95,16 +85,17 @@ class Parts:
         self.undo = Undo()
         self.tokens = Tokens(self.store)
         self.counters = Counters()
+        self._turn = asyncio.Lock()
+        """Held while a load is decided, and while files of models are deleted."""
         self.tasks = BackgroundTasks()
-        self._problems = tuple(str(problem) for problem in problems)
-        self._notices: deque[str] = deque(maxlen=NOTICES)
+        self.notices = Notices([str(problem) for problem in problems])
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Open them in order; what was open is closed by the stack, in the other order."""
         handler = LogHandler(self.log)
         logging.getLogger("core").addHandler(handler)
         stack.callback(logging.getLogger("core").removeHandler, handler)
-        self._hear_of_bugs(stack)
+        self._show_bugs(stack)
         stack.push_async_callback(self.store.close)
         await self.store.open()
         stack.push_async_callback(self.audit.flush)
@@ -112,6 +103,7 @@ class Parts:
         stack.push_async_callback(self.tokens.close)
         self.host_id = await self.store.installation_id()
         self.feed = Feed(State(host=self._host(), settings=self._settings()))
+        self.notices.on_change = self._noticed
         # Before the store closes: what ends with the engines is still written down.
         stack.push_async_callback(self.tasks.close)
         await self._open_parts(stack)
@@ -120,40 +112,20 @@ class Parts:
         stack.push_async_callback(self.downloads.close)
         await self.vitals.look()
         for text in self.store.unreadable:
-            self.notice(text)
+            self.notices.add(text)
         stack.callback(self.tasks.cancel)
         self.tasks.start(self.vitals.watch(), name="watching memory and the cache")
         self.tasks.start(self.throttle.watch(), name="watching the schedule of downloads")
         self.tasks.start(self._probe_engines(), name="probing the engines")
 
-    def _hear_of_bugs(self, stack: AsyncExitStack) -> None:
-        """Have the event loop report bugs to `_unhandled` for as long as the stack is open."""
+    def _show_bugs(self, stack: AsyncExitStack) -> None:
+        """Have bugs that no task handles logged, and shown in State, while the stack is open."""
         loop = asyncio.get_running_loop()
         stack.callback(loop.set_exception_handler, loop.get_exception_handler())
-        loop.set_exception_handler(self._unhandled)
+        loop.set_exception_handler(self.notices.unhandled)
 
-    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log what no task handled; a bug is shown in State too, since it is nobody's answer."""
-        error = context.get("exception")
-        is_bug = "bug" in context or not isinstance(error, EXPECTED)
-        if not isinstance(error, Exception) or not is_bug:
-            loop.default_exception_handler(context)
-            return
-        logger.error("%s", context["message"], exc_info=error)
-        self.notice(
-            f"{context['message']}: {type(error).__name__}: {error}."
-            " modeldeck goes on without it; please report this with the log."
-        )
-
-    def notice(self, text: str) -> None:
-        """Show something to people in `Host.notices`; the oldest of many go."""
-        text = clean(text)[:NOTICE_LIMIT]
-        if text in self._notices:
-            return
-        self._notices.append(text)
-        if hasattr(self, "feed"):
-            notices = (*self._problems, *self._notices)
-            self.feed.commit(HostChanged, host=replace(self.feed.state.host, notices=notices))
+    def _noticed(self, notices: tuple[str, ...]) -> None:
+        self.feed.commit(HostChanged, host=replace(self.feed.state.host, notices=notices))
 
     async def _open_parts(self, stack: AsyncExitStack) -> None:
         self._open_library(stack)
@@ -252,6 +224,7 @@ class Parts:
             instance_of=self.instance_of,
             version_of=self._version_of,
             sample=lambda: self.vitals.sample(),
+            turn=self._turn,
         )
 
     def _make_downloads(self) -> None:
@@ -286,6 +259,8 @@ class Parts:
             downloads=self.downloads,
             cache=self.cache,
             release=self.release,
+            users=self.users,
+            turn=self._turn,
             undo=self.undo,
         )
         self.upkeep = Upkeep(
@@ -313,7 +288,7 @@ class Parts:
             pid=os.getpid(),
             platform=f"{platform.system().lower()} {platform.machine()}",
             hub=self.config.hub.endpoint,
-            notices=(*self._problems, *self._notices),
+            notices=self.notices.all,
         )
 
     def _settings(self) -> Settings:
@@ -400,8 +375,27 @@ class Parts:
         """Let go of the files: downloads are cancelled, instances unloaded."""
         for model in models:
             await self.fetching.drop(model)
-            if (instance := self.instance_of(model.id)) is not None:
-                await self.engines.unload(instance.id)
+            for instance in self.users(model):
+                with suppress(NotFound):  # it ended while another one was unloaded
+                    await self.engines.unload(instance.id)
+
+    def users(self, model: Model) -> tuple[Instance, ...]:
+        """Live instances that have a model's files open, as their own or as their draft model."""
+        found = []
+        for instance in self.feed.state.instances.values():
+            draft = instance.options.draft_model
+            if instance.state.live and (
+                instance.model_id == model.id
+                or (draft is not None and self._is_named(draft, model))
+            ):
+                found.append(instance)
+        return tuple(found)
+
+    def _is_named(self, ref: str, model: Model) -> bool:
+        try:
+            return self.library.find(ref).id == model.id
+        except DeckError:
+            return False
 
 
 def _check_gguf(path: Path) -> None:

@@ -7,15 +7,17 @@ revisions. All of them become one plan, and one receipt.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.cache import deletion, restoring, scan
 from core.cache.shelves import Shelves
+from core.concurrency import whole
 from core.downloads.queue import Downloads
 from core.entries import hub_name, url_name
-from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound
+from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound, StorageFailed
 from core.feed import Feed
 from core.library import Library
 from core.schema import (
@@ -24,10 +26,13 @@ from core.schema import (
     DeletionItem,
     DeletionPlan,
     DeletionReceipt,
+    Instance,
     KeptItem,
     Model,
 )
 from core.undo import Undo
+
+logger = logging.getLogger(__name__)
 
 Revision = tuple[str, str]
 """Repository and commit."""
@@ -57,14 +62,29 @@ class Removal:
         downloads: Downloads,
         cache: Shelves,
         release: Callable[[Sequence[Model]], Awaitable[None]],
+        users: Callable[[Model], Sequence[Instance]],
+        turn: asyncio.Lock,
         undo: Undo,
     ) -> None:
-        """`release` lets go of models' files: downloads are cancelled, instances unloaded."""
+        """Wire it up.
+
+        Args:
+            feed: The State.
+            library: What is listed, and where its files are.
+            downloads: What is being fetched.
+            cache: The folders of models.
+            release: Lets go of models' files: downloads are cancelled, instances unloaded.
+            users: Live instances that have a model's files open.
+            turn: Held while files are deleted, and by loads while they are decided.
+            undo: What can be taken back.
+        """
         self._feed = feed
         self._library = library
         self._downloads = downloads
         self._cache = cache
         self._release = release
+        self._users = users
+        self._turn = turn
         self._undo = undo
 
     async def choose(self, what: CacheSelection) -> Chosen:
@@ -179,13 +199,12 @@ class Removal:
             for root in self._cache.roots
         ]
         delete = [item for plan in plans for item in plan.delete]
-        loaded = {i.model_id for i in self._feed.state.instances.values() if i.state.live}
         return DeletionPlan(
             model_ids=tuple(model.id for model in chosen.models),
             delete=(*chosen.partials, *delete),
             keep=(*(item for plan in plans for item in plan.keep), *chosen.kept),
             freed_bytes=sum(item.size_bytes for item in (*chosen.partials, *delete)),
-            blocked=tuple(f"{m.unique} is loaded" for m in chosen.models if m.id in loaded),
+            blocked=self._blocked(chosen.models),
         )
 
     def _files(self, model: Model, every_revision: bool) -> list[deletion.Wanted]:
@@ -200,27 +219,54 @@ class Removal:
             for revision, paths in self._library.files(model, every_revision=every_revision)
         ]
 
+    @whole
     async def delete(self, what: CacheSelection, *, force: bool) -> DeletionReceipt:
         """Delete what is meant; the entries of models stay.
 
         Raises InUse when a model of it is loaded, unless `force`, and as `choose`.
         """
-        chosen = await self.choose(what)
-        blocked = (await self._plan(chosen)).blocked
+        async with self._turn:  # no load begins until the files are gone
+            return await self._delete(await self.choose(what), force=force)
+
+    async def _delete(self, chosen: Chosen, *, force: bool) -> DeletionReceipt:
+        blocked = self._blocked(chosen.models)
         if blocked and not force:
             raise InUse(f"{'; '.join(blocked)}.", "Unload it first, or say force.")
         await self._release(chosen.models)
-        plan = await self._plan(chosen)
-        for model in chosen.models:
-            await self._library.keep(model)
+        plan = await self._plan(chosen)  # only now: what was released changed what lies there
+        unkept = [model for model in chosen.models if not await self._keep(model)]
         taken = await asyncio.to_thread(restoring.remember, plan)
         receipt = await asyncio.to_thread(self._execute, plan)
+        for model in unkept:  # there may be room now
+            await self._keep(model)
         await self._downloads.recount()
         await self._library.look(force=True)
         if taken is None or receipt.failed:
             return receipt
         done = f"removed {len(taken.links)} links to content that others use"
         return replace(receipt, undo=self._undo.offer(done, lambda: self._restore(taken)))
+
+    async def _keep(self, model: Model) -> bool:
+        """Keep the entry of a model; whether that could be written down.
+
+        Deleting goes on without it: on a full disk it is what makes room.
+        """
+        try:
+            await self._library.keep(model)
+        except StorageFailed as error:
+            logger.warning("%s leaves the list with its files: %s", model.unique, error)
+            return False
+        return True
+
+    def _blocked(self, models: Sequence[Model]) -> tuple[str, ...]:
+        """Why models must not lose their files now, in words."""
+        return tuple(
+            f"{model.unique} is loaded"
+            if user.model_id == model.id
+            else f"{model.unique} is loaded as the draft model of {user.unique}"
+            for model in models
+            for user in self._users(model)
+        )
 
     def _execute(self, plan: DeletionPlan) -> DeletionReceipt:
         """Execute what of the plan is in each folder. Blocks."""

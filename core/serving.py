@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,11 +23,12 @@ import msgspec
 from core import config
 from core.config import Config, Problem
 from core.daemon import ATTACHED, Ready, Refused, line, read_ready
-from core.errors import AlreadyRunning, DeckError, StorageFailed, to_info
+from core.errors import AlreadyRunning, DeckError, NotEnoughDisk, StorageFailed, to_info
 from core.garbage import put_aside
 from core.log import LineFormatter
 from core.paths import Paths, locate, make_private
 from core.protocol import OLDEST, PROTOCOL
+from core.storage.atomic import is_disk_full, replace_file
 
 if TYPE_CHECKING:
     from core.api.listener import Addresses
@@ -59,14 +60,8 @@ async def serve(
 
     sys.setswitchinterval(SWITCH_S)
     with _only_one(paths, group=settings.api.socket_group), _signals() as signalled:
-        failure: DeckError | None = None
         async with Deck(paths, settings, problems) as deck:
-            try:
-                await _answer(deck, announce, signalled, until)
-            except DeckError as error:
-                failure = error  # raised below: inside, the deck's tasks would make it a group
-        if failure is not None:
-            raise failure
+            await _answer(deck, announce, signalled, until)
 
 
 async def _answer(
@@ -172,14 +167,20 @@ def _signals() -> Iterator[asyncio.Event]:
 
 @contextmanager
 def _ready_file(paths: Paths, ready: Ready) -> Iterator[None]:
-    """The ready file, for as long as the core answers."""
-    new = paths.ready_file.with_suffix(".new")
-    new.write_text(line(ready), encoding="utf-8")
-    new.replace(paths.ready_file)
+    """The ready file, for as long as the core answers. Raises StorageFailed, NotEnoughDisk."""
+    try:
+        replace_file(paths.ready_file, line(ready).encode())
+    except OSError as error:
+        failed = NotEnoughDisk if is_disk_full(error) else StorageFailed
+        raise failed(
+            f"{paths.ready_file} cannot be written: {error.strerror}.",
+            "Check the disk and the permissions; MODELDECK_RUNTIME_DIR moves it.",
+        ) from error
     try:
         yield
     finally:
-        paths.ready_file.unlink(missing_ok=True)
+        with suppress(OSError):  # its process is gone then, which is looked at as well
+            paths.ready_file.unlink(missing_ok=True)
 
 
 def main() -> None:

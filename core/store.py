@@ -8,7 +8,6 @@ through one thread, so the event loop never waits for the disk, and writes are i
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import sqlite3
 import uuid
@@ -21,6 +20,7 @@ import msgspec
 
 from core.errors import DeckError, NotEnoughDisk, ShuttingDown, StorageFailed
 from core.paths import make_private
+from core.storage.atomic import is_disk_full
 
 logger = logging.getLogger(__name__)
 
@@ -226,6 +226,4 @@ class Store:
 
 def is_full(error: Exception) -> bool:
     """Whether the disk was full (`SQLITE_FULL`, or as the system says it)."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return is_disk_full(error) or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

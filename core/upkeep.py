@@ -22,7 +22,7 @@ from core.cache.shelves import Shelves
 from core.catalog.listing import from_snapshot
 from core.concurrency import BackgroundTasks
 from core.entries import url_name
-from core.errors import Conflict, NotFound, StorageFailed, to_info
+from core.errors import Conflict, DeckError, NotFound, StorageFailed, to_info
 from core.feed import Feed
 from core.library import Library
 from core.log import now
@@ -229,6 +229,10 @@ class Upkeep:
             )
             self._tell(replace(ended, state="failed", error=to_info(failed)))
             return
+        except Exception as error:  # a bug, which the owner of the task reports
+            bug = DeckError(f"modeldeck itself failed: {error!r}.", "Please report it.")
+            self._tell(replace(ended, state="failed", error=to_info(bug)))
+            raise
         for file in wrong:
             logger.warning("%s is corrupt: its content is not what its hash says.", file.path)
         if not work.stopped:

@@ -29,7 +29,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
 from core.names import check_blob, check_path, check_repo, check_revision, is_commit
 from core.schema import RepoFile
-from core.storage.atomic import replace_file, sync_folder
+from core.storage.atomic import is_disk_full, replace_file, sync_folder
 
 PARTIAL_SUFFIX = ".modeldeck.incomplete"
 """Ends in `.incomplete`, so that `hf cache prune` finds what we left as well."""
@@ -217,7 +217,7 @@ class Cache:
 
 def failure(path: Path, error: OSError) -> StorageFailed:
     """What to tell a person when the system refused to touch this path."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return NotEnoughDisk(
             f"The disk is full: {path} cannot be written.",
             "Make room, and do it again; HF_HUB_CACHE moves the cache.",

@@ -115,7 +115,7 @@ class Contents:
             if await in_thread(partial(self._is_there, claim)):
                 self._claims[claim.key] = claim
             else:
-                await self._journal.forget_claim(claim.key)
+                await self._lost(claim.key)
 
     def _is_there(self, claim: Claim) -> bool:
         """Whether what a claim speaks of is on disk: the partial, or the blob it just became."""
@@ -128,7 +128,14 @@ class Contents:
         for key in [key for key in self._claims if key not in self._progress]:
             if not await in_thread(partial(self._is_there, self._claims[key])):
                 self._claims.pop(key, None)
-                await self._journal.forget_claim(key)
+                await self._lost(key)
+
+    async def _lost(self, key: Key) -> None:
+        """Strike out the claim of a partial that is gone; `open` does it where that fails here."""
+        try:
+            await self._journal.forget_claim(key)
+        except StorageFailed as error:
+            logger.warning("The claim of a partial file that is gone stays for now: %s", error)
 
     def holds(self, job: Job) -> bool:
         """Whether there are partials of a job."""
@@ -277,8 +284,9 @@ class Contents:
             lambda: self._cache.publish(job.repo, job.revision, file, fresh=fresh, content=content)
         )
         self._proved[key] = content or file.blob
-        if self._claims.pop(key, None) is not None:
+        if key in self._claims:
             await self._journal.forget_claim(key)
+            self._claims.pop(key, None)
 
     async def publish_ref(self, job: Job) -> None:
         """Note where the job's branch is, now that the commit's files are there."""
@@ -293,9 +301,19 @@ class Contents:
                     await self._forget(key)
 
     async def _forget(self, key: Key) -> None:
-        """Delete a partial and its claim: the claim first, it must never name what is gone."""
-        if self._claims.pop(key, None) is not None:
-            await self._journal.forget_claim(key)
+        """Delete a partial and its claim: the claim first, it must never name what is gone.
+
+        Where the disk is too full even for that, the partial goes first and makes room.
+        """
+        if key in self._claims:
+            try:
+                await self._journal.forget_claim(key)
+            except NotEnoughDisk:
+                await in_thread(lambda: self._cache.discard(*key))
+                self._claims.pop(key, None)
+                await self._lost(key)
+                return
+            self._claims.pop(key, None)
         await in_thread(lambda: self._cache.discard(*key))
 
     @asynccontextmanager

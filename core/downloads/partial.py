@@ -18,18 +18,17 @@ from core.downloads.disk import release, reserve
 from core.downloads.parts import Spans
 from core.errors import DeckError, NotEnoughDisk, StorageFailed
 from core.schema import RepoFile
+from core.storage.atomic import is_disk_full
 
 T = TypeVar("T")
 
 READ_BYTES = 256 << 10
 """Hashed at once: it stays in the processor's cache on its way."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
 
 def disk_failure(path: Path, error: OSError) -> DeckError:
     """What to tell a person when this file could not be written or read."""
-    if error.errno in _FULL:
+    if is_disk_full(error):
         return NotEnoughDisk(
             f"The disk is full: {path} cannot grow.",
             "Make room: it goes on by itself, and what arrived is kept.",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +27,7 @@ from core.downloads.peer import still_there
 from core.downloads.room import Room
 from core.downloads.running import Running, ended
 from core.downloads.source import Source
-from core.errors import Conflict, InvalidRequest, ShuttingDown
+from core.errors import Conflict, InvalidRequest, ShuttingDown, StorageFailed
 from core.log import now
 from core.names import check_blob, check_paths, check_repo, check_revision, is_commit, is_web
 from core.schema import Download, Model, QueueMove, RepoFile
@@ -147,10 +148,9 @@ class Downloads:
         async with self._changing:
             jobs = self._book.jobs.values()
             known = next((job for job in jobs if job.model_id == model.id), None)
-            if known is not None and known.state in ACTIVE:
-                if peer is None or known.peer == peer:
-                    return self._book.views[known.id]
-                await self._running.stop(known.id)
+            is_active = known is not None and known.state in ACTIVE
+            if known is not None and is_active and (peer is None or known.peer == peer):
+                return self._book.views[known.id]
             job = Job(
                 id=known.id if known else str(uuid.uuid4()),
                 model_id=model.id,
@@ -166,9 +166,11 @@ class Downloads:
                 created_at=now(),
             )
             check(job)
-            if known is not None:
+            if known is None:
+                return await self._enqueue(job)
+            async with self._stopped(known.id):
                 await self._drop(known, known.keys - job.keys)
-            return await self._enqueue(job)
+                return await self._enqueue(job)
 
     @whole
     async def cancel(self, job_id: str, discard: bool = False) -> Download:
@@ -177,11 +179,11 @@ class Downloads:
         Returns when nothing of it moves any more. A completed job stays completed.
         """
         async with self._changing:
-            job = await self._running.stop(job_id)
-            if job.state != "completed":
-                if discard:
-                    await self._drop(job, job.keys)
-                await self._book.record(ended(job, "canceled"))
+            async with self._stopped(job_id) as job:
+                if job.state != "completed":
+                    if discard:
+                        await self._drop(job, job.keys)
+                    await self._book.record(ended(job, "canceled"))
             return self._book.views[job_id]
 
     @whole
@@ -191,11 +193,11 @@ class Downloads:
         Raises Conflict for a failed or canceled one.
         """
         async with self._changing:
-            job = await self._running.stop(job_id)
-            if job.state in ("failed", "canceled"):
-                raise Conflict(f"{job.unique} is {job.state}.", "Resume the download to go on.")
-            if job.state in ACTIVE or job.waits_for_room:
-                await self._book.record(replace(job, state="paused", error=None))
+            async with self._stopped(job_id) as job:
+                if job.state in ("failed", "canceled"):
+                    raise Conflict(f"{job.unique} is {job.state}.", "Resume the download to go on.")
+                if job.state in ACTIVE or job.waits_for_room:
+                    await self._book.record(replace(job, state="paused", error=None))
             return self._book.views[job_id]
 
     @whole
@@ -232,8 +234,8 @@ class Downloads:
         async with self._changing:
             if any(other.model_id == job.model_id for other in self._book.jobs.values()):
                 raise Conflict(f"There is another download of {job.unique} by now.")
-            self._limits.of(job.id).set(job.rate_limit_bytes_per_s)
             await self._book.record(job)
+            self._limits.of(job.id).set(job.rate_limit_bytes_per_s)
             return self._book.views[job.id]
 
     # Order
@@ -253,8 +255,8 @@ class Downloads:
             }
             if job_id not in queue:
                 raise Conflict(f"{job.unique} is {job.state}.", "Only what waits can be moved.")
-            for key, position in moved(queue, job_id, to).items():
-                await self._amend(key, position=position)
+            places = moved(queue, job_id, to)
+            await self._amend({key: {"position": place} for key, place in places.items()})
             await self._running.give_places()
             return self._book.views[job_id]
 
@@ -285,12 +287,33 @@ class Downloads:
         Raises NotFound, and InvalidRequest below 1.
         """
         async with self._changing:
-            self._book.job(job_id)
-            self._limits.of(job_id).set(bytes_per_s)
-            await self._amend(job_id, rate_limit_bytes_per_s=bytes_per_s)
+            before = self._book.job(job_id).rate_limit_bytes_per_s
+            limiter = self._limits.of(job_id)
+            limiter.set(bytes_per_s)
+            try:
+                await self._amend({job_id: {"rate_limit_bytes_per_s": bytes_per_s}})
+            except StorageFailed:
+                limiter.set(before)
+                raise
             return self._book.views[job_id]
 
     # Parts of verbs
+
+    @asynccontextmanager
+    async def _stopped(self, job_id: str) -> AsyncIterator[Job]:
+        """The job, of which nothing moves during the block.
+
+        When the block fails, a job that was under way goes on: what was asked of it did not happen.
+        """
+        job = await self._running.stop(job_id)
+        try:
+            yield job
+        except BaseException:
+            left = self._book.jobs.get(job_id)
+            if left is not None and left.state in ACTIVE:
+                self._book.put(replace(left, state="queued"))
+                await self._running.give_places()
+            raise
 
     async def _enqueue(self, job: Job) -> Download:
         if self._running.closed:
@@ -307,15 +330,25 @@ class Downloads:
             if job is not None and job.waits_for_room and not self._running.closed:
                 await self._enqueue(replace(job, state="queued", error=None))
 
-    async def _amend(self, job_id: str, **changes: Any) -> None:
-        """Change what a job was told, while it runs too: its state is its run's to change.
+    async def _amend(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change fields of jobs, all of them or none, also while they run.
 
-        Memory comes first here, so that a run that ends meanwhile records the change as well.
+        Memory comes first here, so that a run that ends meanwhile records the change as well; it
+        is taken back when the journal cannot be written. A job's state is its run's to change.
         """
-        await self._running.steady(job_id)
-        job = self._book.jobs[job_id] = replace(self._book.jobs[job_id], **changes)
-        await self._journal.write(job)
-        self._book.announce(job_id)
+        await self._running.steady(changes)
+        jobs = self._book.jobs
+        before = {key: jobs[key] for key in changes}
+        jobs.update({key: replace(jobs[key], **fields) for key, fields in changes.items()})
+        try:
+            await self._journal.write(*(jobs[key] for key in changes))
+        except StorageFailed:
+            for key, fields in changes.items():
+                old = {name: getattr(before[key], name) for name in fields}
+                jobs[key] = replace(jobs[key], **old)
+            raise
+        for key in changes:
+            self._book.announce(key)
 
     async def _drop(self, job: Job, keys: Collection[Key]) -> None:
         """Delete partials that no other job will go on with."""

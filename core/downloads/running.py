@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -100,7 +100,8 @@ class Running:
             if self._book.views[job_id].state != "verifying":
                 job = await self.stop(job_id)
                 if job.state in ACTIVE:
-                    await self._book.record(replace(job, state="queued"))
+                    # In memory alone: to the journal both states mean that it goes on.
+                    self._book.put(replace(job, state="queued"))
         self._schedule()
 
     def _schedule(self) -> None:
@@ -133,10 +134,12 @@ class Running:
             await settled(run.task)
         return self._book.job(job_id)
 
-    async def steady(self, job_id: str) -> None:
-        """Return when no outcome of this job is just being recorded."""
-        if (run := self._runs.get(job_id)) is not None and run.ending:
-            await settled(run.task)
+    async def steady(self, job_ids: Collection[str]) -> None:
+        """Return when no outcome of these jobs is just being recorded."""
+        while ending := [
+            run.task for key in job_ids if (run := self._runs.get(key)) is not None and run.ending
+        ]:
+            await settled(asyncio.gather(*ending, return_exceptions=True))
 
     # One job
 

@@ -7,6 +7,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 OWNER_ONLY = 0o600
 """Mode of a file that only its owner may read."""
 
@@ -54,6 +56,11 @@ def _take_over(path: Path, descriptor: int) -> None:
         with suppress(PermissionError):
             os.fchown(descriptor, found.st_uid, found.st_gid)
     os.fchmod(descriptor, found.st_mode & 0o777)  # after the owner: chown may clear bits
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether the operating system refused for want of room, or of quota."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def sync_folder(folder: Path) -> None:
