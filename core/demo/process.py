@@ -33,9 +33,17 @@ LAST_LINES = 20
 class CoreProcess:
     """One core. Enter it to start it; leaving ends it, if it has not ended by itself."""
 
-    def __init__(self, environ: Mapping[str, str], arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        arguments: Sequence[str] = (),
+        *,
+        before: Sequence[str] = (),
+    ) -> None:
+        """`before` are words before the command: a program that replaces itself by it."""
         self._environ = dict(environ)
         self._arguments = arguments
+        self._before = before
         self._open = ExitStack()
         self._errors: IO[bytes]
         self.process: subprocess.Popen[bytes]
@@ -70,7 +78,7 @@ class CoreProcess:
         program = Path(sysconfig.get_path("scripts")) / "modeldeck"
         self.process = self._open.enter_context(
             subprocess.Popen(
-                [program, "serve", "--port", "0", "--ready-json", *self._arguments],
+                [*self._before, program, "serve", "--port", "0", "--ready-json", *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
