@@ -1,3 +1,8 @@
+import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -190,3 +195,77 @@ def test_a_bad_option_of_a_model_is_named_with_it(tmp_path: Path, text: str, say
     settings, (problem,) = load(path, {})
     assert settings.models == {}
     assert says in problem.message
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("bits", [0o600, 0o640, 0o644])
+def test_a_linked_file_stays_linked_and_keeps_its_mode(tmp_path: Path, bits: int) -> None:
+    (tmp_path / "dotfiles").mkdir()
+    real, path = tmp_path / "dotfiles" / "modeldeck.toml", tmp_path / "config.toml"
+    real.write_text("[api]\nport = 1  # mine\n")
+    real.chmod(bits)
+    path.symlink_to("dotfiles/modeldeck.toml")
+    set_value(path, "api", "port", 2)
+    assert path.is_symlink()
+    assert real.read_text() == "[api]\nport = 2  # mine\n"
+    assert mode(real) == bits
+    assert [each.name for each in real.parent.iterdir()] == [real.name]
+
+
+def test_a_new_file_is_the_owners_and_a_link_to_none_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.symlink_to("elsewhere/modeldeck.toml")
+    set_value(path, "api", "port", 2)
+    assert path.is_symlink()
+    assert mode(tmp_path / "elsewhere" / "modeldeck.toml") == 0o600
+
+
+MANY: dict[str, int] = {
+    "stall_s": 5, "jobs_at_once": 3, "connections": 4, "retries": 7, "retry_wait_s": 9,
+}  # fmt: skip
+
+
+def test_settings_that_are_changed_at_once_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("# mine\n" * 500)
+    start = threading.Barrier(len(MANY))
+
+    def change(key: str) -> None:
+        start.wait()
+        set_value(path, "downloads", key, MANY[key])
+
+    with ThreadPoolExecutor(len(MANY)) as threads:
+        list(threads.map(change, MANY))
+    settings, problems = load(path, {})
+    assert not problems
+    assert {key: getattr(settings.downloads, key) for key in MANY} == MANY
+
+
+def test_settings_that_several_processes_change_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    script = (
+        "import pathlib, sys\n"
+        "from core.config import set_value\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "for value in range(1, 21):\n"
+        "    set_value(pathlib.Path(sys.argv[1]), 'downloads', sys.argv[2], value)\n"
+    )
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(path), key],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for key in ("connections", "retries")
+    ]  # fmt: skip
+    for program in programs:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+    for program in programs:
+        program.communicate("go\n", timeout=60)
+        assert program.returncode == 0
+    settings, _ = load(path, {})
+    assert (settings.downloads.connections, settings.downloads.retries) == (20, 20)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.core.conftest import SmallDisk
 
 ME = "test"
+PATIENCE_S = 30.0
+CONFIG = Config(runtime=Runtime(calibrate=False))
 PLAIN = Forecast(
     total_bytes=4, weights_bytes=1, kv_bytes=1, compute_bytes=1, overhead_bytes=1, exact=True
 )
@@ -48,9 +50,17 @@ async def deck(small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     """A deck whose home lies on the small disk."""
     monkeypatch.setenv("MODELDECK_HOME", str(small_disk.path / "home"))
     monkeypatch.setenv("HF_HOME", str(small_disk.path.parent / "hf"))
-    async with Deck(locate(), Config(runtime=Runtime(calibrate=False))) as deck:
+    async with Deck(locate(), CONFIG) as deck:
+        await probed(deck)
         yield deck
         small_disk.make_room()
+
+
+async def probed(deck: Deck) -> None:
+    """Return when the engines are known."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not deck.state.runtimes:  # noqa: ASYNC110  # not worth a subscription
+            await asyncio.sleep(0.01)
 
 
 async def test_a_full_disk_is_a_storage_failure(store: Store, small_disk: SmallDisk) -> None:
@@ -204,7 +214,8 @@ async def test_a_core_ends_in_order_with_its_disk_full(
 ) -> None:
     monkeypatch.setenv("MODELDECK_HOME", str(small_disk.path / "home"))
     monkeypatch.setenv("HF_HOME", str(small_disk.path.parent / "hf"))
-    async with Deck(locate(), Config(runtime=Runtime(calibrate=False))) as deck:
+    async with Deck(locate(), CONFIG) as deck:
+        await probed(deck)
         made = await deck.create_token("laptop", (), None, ME)
         deck.tokens.find(made.secret)
         small_disk.fill()

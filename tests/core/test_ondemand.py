@@ -5,62 +5,66 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.audit import Audit
+from core.concurrency import BackgroundTasks
 from core.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, model
 from core.errors import Conflict
 from core.ondemand import OnDemand
 from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model, UnloadReceipt
+from core.store import Store
 
 S = InstanceState
 
 
 class Loads:
-    """Loading without a catalog, a forecast or an audit trail."""
+    """Loading without a catalog or a forecast; every action passes through the real audit."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, audit: Audit) -> None:
         self.bench = bench
+        self.audit = audit
         self.models: dict[str, Model] = {}
         self.noted: asyncio.Event | None = None
 
     async def load(self, ref: str, wish: LoadWish, origin: str, *, remember: bool) -> Instance:
         assert not remember  # what a request needs is no choice for the next time
-        instance = await self.bench.engines.load(self.models[ref], wish.options)
-        if self.noted is not None:
-            await self.noted.wait()
-        return instance
+        async with self.audit.action(origin, "load", ref):
+            instance = await self.bench.engines.load(self.models[ref], wish.options)
+            if self.noted is not None:
+                await self.noted.wait()
+            return instance
 
     async def unload(self, instance_id: str, origin: str) -> UnloadReceipt:
-        return await self.bench.engines.unload(instance_id)
+        async with self.audit.action(origin, "unload", instance_id):
+            return await self.bench.engines.unload(instance_id)
 
 
 class World:
     """Engines, and models that are loaded on demand."""
 
-    def __init__(self, bench: Bench, *, allowed: bool = True) -> None:
+    def __init__(self, bench: Bench, audit: Audit, *, allowed: bool = True) -> None:
         self.bench = bench
-        self.tasks: list[asyncio.Task[None]] = []
-        self.loads = Loads(bench)
+        self.audit = audit
+        self.tasks = BackgroundTasks()
+        self.loads = Loads(bench, audit)
         loading: Any = self.loads
         self.on_demand = OnDemand(
             loading=loading,
             engines=bench.engines,
             instance_of=self.instance_of,
-            spawn=self.spawn,
+            tasks=self.tasks,
             allowed=allowed,
         )
 
     def instance_of(self, model_id: str) -> Instance | None:
         live = (i for i in self.bench.engines.instances.values() if i.state.live)
         return next((i for i in live if i.model_id == model_id), None)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self.tasks.append(asyncio.ensure_future(work))
 
     async def use(self, path: Path, keep_alive_s: float | None = None) -> Instance:
         """The instance, as it is when the block is left."""
@@ -76,6 +80,21 @@ async def bench() -> AsyncIterator[Bench]:
     await bench.engines.open()
     yield bench
     await bench.engines.close()
+
+
+@pytest.fixture
+async def audit(tmp_path: Path) -> AsyncIterator[Audit]:
+    store = Store(tmp_path / "db.sqlite3")
+    await store.open()
+    yield Audit(store)
+    await store.close()
+
+
+async def tasks_ended() -> None:
+    """Wait until no load is being called off any more."""
+    async with asyncio.timeout(PATIENCE_S):
+        while any(t.get_name().startswith("calling off") for t in asyncio.all_tasks()):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -97,9 +116,9 @@ async def held(world: World, tiny: Path) -> Instance:
 
 
 async def test_a_model_is_loaded_once_and_kept_as_long_as_was_asked(
-    bench: Bench, tiny: Path
+    bench: Bench, audit: Audit, tiny: Path
 ) -> None:
-    world = World(bench)
+    world = World(bench, audit)
     first, second = await asyncio.gather(world.use(tiny), world.use(tiny, keep_alive_s=600))
     assert first.id == second.id
     assert bench.last(first).options.idle_ttl_s == 600
@@ -112,40 +131,44 @@ async def test_a_model_is_loaded_once_and_kept_as_long_as_was_asked(
 
 
 async def test_a_load_is_called_off_when_the_last_who_waits_goes_away(
-    bench: Bench, tiny: Path
+    bench: Bench, audit: Audit, tiny: Path
 ) -> None:
-    world = World(bench)
+    world = World(bench, audit)
     waiting = [asyncio.create_task(world.use(tiny)) for _ in range(2)]
     instance = await held(world, tiny)
     assert instance.pid is not None
     waiting[0].cancel()
     await asyncio.wait([waiting[0]])
-    await asyncio.gather(*world.tasks)
+    await tasks_ended()
     assert bench.last(instance).state is S.STARTING
     waiting[1].cancel()
     await bench.until(instance, lambda i: i.state is S.STOPPING)
     os.kill(instance.pid, signal.SIGCONT)
     await bench.until(instance, lambda i: i.state is S.STOPPED)
     assert all(one.cancelled() for one in waiting)
-    await asyncio.gather(*world.tasks)
+    await tasks_ended()
     assert (await world.use(tiny)).state is S.READY
 
 
-async def test_a_load_that_somebody_asked_for_goes_on(bench: Bench, tiny: Path) -> None:
-    world = World(bench)
+async def test_a_load_that_somebody_asked_for_goes_on(
+    bench: Bench, audit: Audit, tiny: Path
+) -> None:
+    world = World(bench, audit)
     waiting = asyncio.create_task(world.use(tiny))
     instance = await held(world, tiny)
     assert instance.pid is not None
     world.on_demand.keep(instance.id)
     waiting.cancel()
     await asyncio.wait([waiting])
-    await asyncio.gather(*world.tasks)
+    await tasks_ended()
     os.kill(instance.pid, signal.SIGCONT)
     await bench.until(instance, lambda i: i.state is S.READY)
 
 
-async def test_a_load_is_called_off_also_while_it_is_being_noted(bench: Bench, tiny: Path) -> None:
-    world = World(bench)
+async def test_a_load_is_called_off_also_while_it_is_being_noted(
+    bench: Bench, audit: Audit, tiny: Path
+) -> None:
+    world = World(bench, audit)
     world.loads.noted = asyncio.Event()  # as by an audit trail that takes its time
     waiting = asyncio.create_task(world.use(tiny))
     instance = await held(world, tiny)
@@ -157,10 +180,27 @@ async def test_a_load_is_called_off_also_while_it_is_being_noted(bench: Bench, t
 
 
 async def test_where_it_is_not_allowed_only_what_is_loaded_is_used(
-    bench: Bench, tiny: Path
+    bench: Bench, audit: Audit, tiny: Path
 ) -> None:
-    world = World(bench, allowed=False)
+    world = World(bench, audit, allowed=False)
     with pytest.raises(Conflict, match="load_on_demand"):
         await world.use(tiny)
     loaded = await bench.loaded(tiny)
     assert (await world.use(tiny)).id == loaded.id
+
+
+async def test_a_load_is_not_called_off_by_a_core_that_ends_and_nothing_is_raised(
+    bench: Bench, audit: Audit, tiny: Path
+) -> None:
+    world = World(bench, audit)
+    waiting = asyncio.create_task(world.use(tiny))
+    instance = await held(world, tiny)
+    assert instance.pid is not None
+    audit.close()  # as a core does that was told to stop
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await tasks_ended()
+    await world.tasks.close()
+    assert not world.tasks.failures
+    await bench.engines.close()  # it ends the engine that stands still
+    assert bench.last(instance).state is S.STOPPED

@@ -2,11 +2,14 @@ import asyncio
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from core.errors import StorageFailed
+from core.errors import ShuttingDown, StorageFailed
+from core.schema import AuditEntry
 from core.store import AUDIT_KEPT, Store
 
 
@@ -44,14 +47,21 @@ async def test_the_store_survives_power_loss_and_is_private(store: Store, tmp_pa
     db = sqlite3.connect(tmp_path / "state" / "db.sqlite3")
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     db.close()
+    # Of the connection that writes; 2 is FULL (https://sqlite.org/pragma.html#pragma_synchronous).
+    assert await store._execute("PRAGMA synchronous") == [(2,)]
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
 
 
-async def test_the_audit_trail_is_newest_first_and_bounded(store: Store) -> None:
+async def test_the_audit_trail_is_newest_first_and_bounded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for n in range(5):
         await store.audit(f"t{n}", "unix uid=0", "load", f"m{n}", "done")
     assert [row[3] for row in await store.audit_trail(2)] == ["m4", "m3"]
     assert AUDIT_KEPT >= 1000
+    monkeypatch.setattr("core.store.AUDIT_KEPT", 3)
+    await store.audit("t5", "unix uid=0", "load", "m5", "done")
+    assert [row[3] for row in await store.audit_trail(10)] == ["m5", "m4", "m3"]
 
 
 async def test_writers_do_not_hold_up_one_another(store: Store) -> None:
@@ -77,3 +87,40 @@ async def test_a_file_that_is_no_database_is_an_error_that_says_where(tmp_path: 
     with pytest.raises(StorageFailed, match=r"db\.sqlite3"):
         await store.open()
     await store.close()
+
+
+async def test_a_store_that_is_closed_says_that_the_core_ends(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db.sqlite3")
+    await store.open()
+    await store.close()
+    with pytest.raises(ShuttingDown):
+        await store.put("jobs", "a", b"{}")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"[]", b"\xff\xfe", b'{"id":1}', b'{"at":"x"}', b"[" * 100_000, b"null", b""],
+)
+async def test_a_record_that_cannot_be_read_is_left_out_by_name_and_kept(
+    store: Store, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    good = msgspec.json.encode(AuditEntry(at="", origin="", action="", target="", outcome=""))
+    await store.put("models", "bad", body)
+    await store.put("models", "good", good)
+    found = await store.records("models", AuditEntry)
+    assert [key for key, _ in found] == ["good"]
+    (text,) = store.unreadable
+    assert "'bad'" in text
+    assert "'models'" in text
+    assert text in caplog.text
+    assert len(await store.documents("models")) == 2
+
+
+async def test_a_record_that_its_check_refuses_is_left_out_too(store: Store) -> None:
+    def check(entry: AuditEntry) -> None:
+        datetime.fromisoformat(entry.at)
+
+    entry = AuditEntry(at="never", origin="", action="", target="", outcome="")
+    await store.put("models", "bad", msgspec.json.encode(entry))
+    assert await store.records("models", AuditEntry, check) == []
+    assert len(store.unreadable) == 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,3 +122,53 @@ async def test_names_are_told_apart_and_there_is_an_end(tokens: Tokens) -> None:
         await tokens.create(f"t{number}", [])
     with pytest.raises(Conflict, match="Revoke"):
         await tokens.create("one-more", [])
+
+
+async def test_two_that_are_made_at_once_have_two_names(tokens: Tokens, store: Store) -> None:
+    both = await asyncio.gather(
+        tokens.create("a", []), tokens.create("a", []), return_exceptions=True
+    )
+    assert sorted(type(one).__name__ for one in both) == ["Conflict", "NewToken"]
+    assert len(await store.documents("tokens")) == 1
+    gone = await asyncio.gather(tokens.revoke("a"), tokens.revoke("a"), return_exceptions=True)
+    assert sorted(type(one).__name__ for one in gone) == ["NotFound", "Token"]
+
+
+async def test_all_of_one_name_are_revoked(tokens: Tokens, store: Store) -> None:
+    made = await tokens.create("a", [])
+    (body,) = await store.documents("tokens")
+    twin = made.token.id[::-1] + "x"
+    await store.put("tokens", twin, body.replace(made.token.id.encode(), twin.encode()))
+    again = Tokens(store)
+    await again.open()
+    assert len(again.all()) == 2
+    await again.revoke("a")
+    assert again.all() == []
+    assert await store.documents("tokens") == []
+
+
+async def test_a_caller_that_goes_away_leaves_memory_and_store_the_same(
+    tokens: Tokens, store: Store
+) -> None:
+    for rounds in range(4):
+        call = asyncio.create_task(tokens.create(f"t{rounds}", []))
+        for _ in range(rounds + 1):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        await asyncio.gather(*(t for t in asyncio.all_tasks() if t is not asyncio.current_task()))
+        assert len(tokens.all()) == len(await store.documents("tokens"))
+
+
+async def test_one_that_ends_at_no_time_of_this_world_is_left_out(
+    tokens: Tokens, store: Store
+) -> None:
+    await tokens.create("a", [], 60)
+    (body,) = await store.documents("tokens")
+    for number, end in enumerate((b"soon", b"2030-01-01T00:00:00")):
+        other = re.sub(rb'"expires_at":"[^"]*"', b'"expires_at":"' + end + b'"', body)
+        await store.put("tokens", str(number), other)
+    again = Tokens(store)
+    await again.open()
+    assert len(again.all()) == 1
+    assert again.usable

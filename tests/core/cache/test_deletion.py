@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -243,3 +244,22 @@ def test_a_shared_payload_goes_with_the_last_repository(shelf: Shelf, both: bool
     if not both:
         assert shelf.cache.pointer("o/b", ONE, "m.gguf").read_bytes() == b"weights"
     assert scan_cache_dir(shelf.root).warnings == []
+
+
+def test_what_another_program_removes_meanwhile_is_no_failure(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for revision in ("1" * 40, "2" * 40):
+        shelf.put("o/gone", revision, "m.gguf", b"weights", ref=f"v{revision[0]}")
+    planned = plan(shelf.root, [Wanted(repo="o/gone", paths=("m.gguf",))])
+    real = os.path.lexists
+
+    def lexists(path: str | os.PathLike[str]) -> bool:
+        there = real(path)
+        shutil.rmtree(shelf.cache.repo("o/gone"), ignore_errors=True)
+        return there
+
+    monkeypatch.setattr(os.path, "lexists", lexists)
+    receipt = execute(shelf.root, planned)
+    assert receipt.failed == ()
+    assert receipt.freed_bytes == 0

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -175,3 +179,85 @@ def test_discarding_removes_what_held_nothing_else(shelf: Shelf) -> None:
     shelf.cache.partial("o/r", BLOB).write_bytes(b"part")
     shelf.cache.discard("o/r", BLOB)
     assert shelf.tree() == before
+
+
+def test_all_that_is_published_is_durable_when_it_is_said(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    shelf.put("o/r", ONE, "sub/m.gguf", b"weights", ref="refs/pr/1")
+    repo = shelf.cache.repo("o/r").resolve()
+    snapshot = shelf.cache.snapshot("o/r", ONE).resolve()
+    # The blob has its name before anything links to it.
+    folders = [path for path in synced if path.is_dir()]
+    assert folders.index(repo / "blobs") < folders.index(snapshot / "sub")
+    for folder in (snapshot, snapshot.parent, repo / "refs" / "refs" / "pr", repo / "refs"):
+        assert folder in folders
+    assert any(path.name.startswith(".modeldeck-ref") for path in synced)
+
+
+def test_a_ref_that_is_written_by_many_at_once_is_always_whole(shelf: Shelf) -> None:
+    commits = [f"{number}" * 40 for number in range(1, 9)]
+    for commit in commits:
+        shelf.put("o/r", commit, "m.gguf", b"weights")
+    start, seen = threading.Barrier(len(commits)), set[str]()
+
+    def write(commit: str) -> None:
+        start.wait()
+        for _ in range(20):
+            shelf.cache.set_ref("o/r", "main", commit)
+            seen.add(shelf.cache.ref("o/r", "main").read_text())
+
+    with ThreadPoolExecutor(len(commits)) as threads:
+        list(threads.map(write, commits))
+    assert seen <= set(commits)
+    assert not list(shelf.cache.repo("o/r").glob(".modeldeck-ref*"))
+
+
+def test_processes_that_write_one_ref_do_not_take_each_others_files(shelf: Shelf) -> None:
+    for commit in (ONE, TWO):
+        shelf.put("o/r", commit, "m.gguf", b"weights")
+    script = (
+        "import pathlib, sys\n"
+        "from core.cache.layout import Cache\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "for _ in range(300):\n"
+        "    Cache(pathlib.Path(sys.argv[1])).ref('o/r', 'main').unlink(missing_ok=True)\n"
+        "    Cache(pathlib.Path(sys.argv[1])).set_ref('o/r', 'main', sys.argv[2])\n"
+    )
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(shelf.root), commit],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for commit in (ONE, TWO)
+    ]  # fmt: skip
+    for program in programs:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+    for program in programs:
+        assert program.stdin is not None
+        program.stdin.write("go\n")
+        program.stdin.flush()
+    for program in programs:
+        _, errors = program.communicate(timeout=60)
+        assert program.returncode == 0, errors
+    assert shelf.cache.ref("o/r", "main").read_text() in (ONE, TWO)
+
+
+def test_what_a_killed_core_left_of_a_ref_keeps_no_empty_repository(shelf: Shelf) -> None:
+    file = shelf.put("o/r", ONE, "m.gguf", b"weights")
+    (shelf.cache.repo("o/r") / ".modeldeck-ref0123").write_text(ONE)
+    shelf.cache.pointer("o/r", ONE, "m.gguf").unlink()
+    shelf.cache.snapshot("o/r", ONE).rmdir()
+    shelf.cache.blob("o/r", file.blob).unlink()
+    shelf.cache.tidy("o/r")
+    assert not shelf.cache.repo("o/r").exists()

@@ -74,3 +74,38 @@ def test_content_that_went_meanwhile_is_said(shelf: Shelf, plan: DeletionPlan) -
     with pytest.raises(Conflict, match="gone by now"):
         restore(taken)
     assert scan(shelf.root) == ()
+
+
+def test_refs_come_back_in_one_step(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for revision, ref in ((OLD, "refs/pr/1"), (NEW, "main")):
+        shelf.put(REPO, revision, "a.gguf", b"content", ref=ref)
+    taken = remember(
+        deletion.plan(shelf.root, [Wanted(repo=REPO, revision=OLD, paths=("a.gguf",))])
+    )
+    assert taken is not None
+    (ref,) = taken.refs
+    Path(ref).unlink()
+    moved: list[tuple[Path, Path]] = []
+    real = os.replace
+
+    def replace(old: Path, new: Path) -> None:
+        moved.append((Path(old), Path(new)))
+        assert Path(old).read_text() == OLD
+        real(old, new)
+
+    monkeypatch.setattr(os, "replace", replace)
+    restore(taken)
+    # The temporary file lies beside `refs`: whatever lies in there is a ref to other tools.
+    assert [(old.parent, new) for old, new in moved] == [(shelf.cache.repo(REPO), Path(ref))]
+    assert Path(ref).read_text() == OLD
+
+
+def test_a_ref_that_is_no_text_is_in_the_way(shelf: Shelf, plan: DeletionPlan) -> None:
+    taken = remember(plan)
+    assert taken is not None
+    (ref,) = taken.refs
+    Path(ref).write_bytes(b"\xff\xfe")
+    with pytest.raises(Conflict, match="another revision"):
+        restore(taken)

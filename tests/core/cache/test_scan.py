@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from huggingface_hub import hf_hub_download, scan_cache_dir
 from huggingface_hub.utils import _shared_blobs
 
+from core.cache import scan as scanning
 from core.cache.scan import partials, scan, strangers, usage, verify
 from core.demo.hub import DemoHub
 
@@ -139,3 +142,70 @@ def test_verification_reads_it_all_and_names_what_is_wrong(shelf: Shelf) -> None
     read: list[int] = []
     assert verify(snapshot, read.append) == ("bad.gguf", "bad.json")
     assert sum(read) == sum(file.size_bytes for file in snapshot.files)
+
+
+def vanishing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have another program remove each file right after it was listed."""
+    real = scanning._files
+
+    def listed(folder: Path) -> Iterator[Path]:
+        for path in list(real(folder)):
+            path.unlink(missing_ok=True)
+            yield path
+
+    monkeypatch.setattr(scanning, "_files", listed)
+
+
+def test_what_vanishes_while_it_is_counted_is_absent(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf.put("o/r", ONE, "m.gguf", b"x" * 1000, ref="main")
+    (shelf.cache.snapshot("o/r", ONE) / "plain.gguf").write_bytes(b"y" * 10)
+    with monkeypatch.context() as patch:
+        vanishing(patch)
+        assert usage(shelf.root) == (1000, 0)
+    shelf.put("o/r", ONE, "m.gguf", b"x" * 1000, ref="v1")
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        vanishing(patch)
+        assert [snapshot.files for snapshot in scan(shelf.root)] == [()]
+    assert not caplog.records
+
+
+def test_whole_repositories_may_vanish_between_two_looks(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        shelf.put(f"o/r{number}", ONE, "m.gguf", b"x" * 1000, ref="main")
+    real = scanning._entries
+
+    def entries(folder: Path) -> list[os.DirEntry[str]]:
+        found = real(folder)
+        shutil.rmtree(shelf.cache.repo("o/r1"), ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(scanning, "_entries", entries)
+    assert usage(shelf.root) == (2000, 0)
+    shelf.put("o/r1", ONE, "m.gguf", b"x" * 1000, ref="main")
+    assert {s.repo for s in scan(shelf.root) if s.files} == {"o/r0", "o/r2"}
+    shelf.put("o/r1", ONE, "m.gguf", b"x" * 1000, ref="main")
+    assert partials(shelf.root) == {}
+    shelf.put("o/r1", ONE, "m.gguf", b"x" * 1000, ref="main")
+    assert strangers(shelf.root) == {}
+
+
+def test_an_entry_that_cannot_be_looked_at_is_not_counted(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused:
+        """As an entry of a network file system whose server forgot it."""
+
+        name = path = "m.gguf"
+
+        def stat(self, **_: object) -> None:
+            raise OSError(116, "Stale file handle")
+
+        is_dir = is_file = stat
+
+    entry: Any = Refused()
+    assert scanning._size(entry) is None
+    assert not scanning._is_folder(entry)
