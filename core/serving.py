@@ -222,8 +222,9 @@ async def end_of_input(gone: asyncio.Event) -> AsyncIterator[None]:
     )
 
     async def wait() -> None:
-        while await reader.read(4096):
-            pass
+        with suppress(OSError):
+            while await reader.read(4096):
+                pass
         gone.set()
 
     task = asyncio.create_task(wait())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from core.concurrency import report_failure
 from core.downloads.journal import Journal
 from core.downloads.parts import ACTIVE, Job, Key, Pace, Progress, view
 from core.errors import NotFound
@@ -77,7 +78,10 @@ class Book:
         new = view(job, self._progress(job), pace.rate if pace else None)
         if self.views.get(job_id) != new:
             self.views[job_id] = new
-            self._on_change(new)
+            try:
+                self._on_change(new)
+            except Exception as error:  # it must not end the run that told it
+                report_failure(f"telling how the download of {job.unique} is", error)
 
     def tell(self, now: float) -> None:
         """Tell how far those are that run, and bring their paces up to `now`."""

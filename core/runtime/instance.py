@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from core.concurrency import report_failure
 from core.config import Runtime as Settings
 from core.errors import (
     Cancelled,
@@ -411,12 +412,20 @@ class Supervisor:
         process = self._process
         if process is None:
             return None, None, True
-        before = None if process.gone else await self._measure(process.pid)
+        before = None if process.gone else await self._memory(process.pid)
         self.measured(before)  # the peak that the ledger keeps
         gone = await process.end()
-        after_ = None if gone else await self._measure(process.pid)
+        after_ = None if gone else await self._memory(process.pid)
         self._lines, self._process = process.lines, None
         return before, after_, gone
+
+    async def _memory(self, pid: int) -> ProcessMemory | None:
+        """What the process holds; None also where that cannot be measured: it is ended anyway."""
+        try:
+            return await self._measure(pid)
+        except Exception as error:
+            report_failure(f"measuring {self.record.unique}", error)
+            return None
 
 
 def _known(error: BaseException | None) -> DeckError:

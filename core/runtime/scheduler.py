@@ -176,7 +176,7 @@ class Engines:
             on_log=self._on_log,
         )
         self._supervisors[record.id] = supervisor
-        self._on_change(record)
+        self._tell(record)
         owner = supervisor.start()
         self._owners.add(owner)
         owner.add_done_callback(self._owner_ended)
@@ -185,7 +185,14 @@ class Engines:
     def _changed(self, record: Instance) -> None:
         if record.state is InstanceState.STOPPED:
             self._supervisors.pop(record.id, None)
-        self._on_change(record)
+        self._tell(record)
+
+    def _tell(self, record: Instance) -> None:
+        """Tell of a new record; what fails there must not end the engine's owner half-way."""
+        try:
+            self._on_change(record)
+        except Exception as error:
+            report_failure(f"telling how {record.unique} is", error)
 
     def _owner_ended(self, owner: asyncio.Task[None]) -> None:
         self._owners.discard(owner)

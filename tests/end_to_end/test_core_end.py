@@ -83,7 +83,7 @@ def test_a_core_ends_in_the_middle_of_a_load_whose_engine_hangs(
     client.join(PATIENCE_S)
 
 
-def test_a_client_that_leaves_a_hanging_load_costs_that_load_alone(
+def test_a_hanging_load_can_be_called_off_and_costs_that_load_alone(
     api: Api, own_core: CoreProcess
 ) -> None:
     engine, _ = hanging_load(api)
