@@ -32,6 +32,7 @@ import msgspec
 
 from core.errors import InvalidRequest, StorageFailed
 from core.schedule import Rate, Window
+from core.storage.foreign_files import read_regular
 
 if TYPE_CHECKING:
     from core.schema import LoadOptions
@@ -44,6 +45,9 @@ Address = Annotated[str, msgspec.Meta(pattern=r"^$|^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+
 """Host and port; an empty one, as an environment variable may give it, is none."""
 ContextLength = Annotated[int, msgspec.Meta(ge=16, le=1 << 24)]
 """Tokens. No model exists above 2^24, and llama.cpp given 2^28 fills the machine with its cache."""
+
+LONGEST = 4 << 20
+"""Bytes of a configuration file; a long one has kilobytes."""
 
 DOCUMENTED_PORTS = (1000, 5323, *range(39300, 39334))
 """Ports that the documented API's clients look on, in the order they are tried."""
@@ -241,7 +245,7 @@ class Problem:
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Config, tuple[Problem, ...]]:
     """The configuration in force, and what was not taken. A missing file means all defaults."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, LONGEST).decode("utf-8")
     except FileNotFoundError:
         text = ""
     except (OSError, UnicodeDecodeError) as error:
@@ -400,7 +404,7 @@ def set_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
         if value is not None:
             _assign(Config(), section, key, value)
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = read_regular(path, LONGEST).decode("utf-8") if path.exists() else ""
         document = tomlkit.parse(text)
         table = document.setdefault(section, tomlkit.table())
         if not isinstance(table, MutableMapping):

@@ -64,6 +64,7 @@ from core.state import (
     HostChanged,
     State,
 )
+from core.storage.foreign_files import in_thread
 from core.templates import Template
 from core.throttle import Listener
 from core.tokens import Tokens
@@ -174,7 +175,8 @@ class Deck:
         """The template that a downloaded model brings; None where there is none."""
         if model.path is None:
             return None
-        return await asyncio.to_thread(templates.read, Path(model.path), model.format)
+        read = partial(templates.read, Path(model.path), model.format)
+        return await in_thread(read, model.path, custom=model.local)
 
     async def fit(self, ref: str, context_length: int | None = None) -> Fit:
         """Whether a model would fit the memory that is free now, listed or on the Hub."""
@@ -261,7 +263,7 @@ class Deck:
 
     async def content(self, repo: str, blob: str) -> Content:
         """A content of the cache by its hash, to be read and closed. Raises NotFound."""
-        return await asyncio.to_thread(self._parts.sharing.open, repo, blob)
+        return await in_thread(partial(self._parts.sharing.open, repo, blob), f"{repo} {blob}")
 
     async def take(
         self, manifest: Manifest, peer: str, origin: str

@@ -8,6 +8,7 @@
       ContextExceeded (InvalidRequest)
       HubUnavailable 502        Gated 403            Corrupt 502
       NotEnoughDisk 507         NotEnoughMemory 507  StorageFailed 500
+      StorageTimeout 504 (StorageFailed)
       EngineMissing 501         EngineFailed 500     Cancelled 499
       HeadTooLarge 431          RequestTimeout 408   NotImplementedHere 501
       TooManyRequests 429
@@ -226,6 +227,13 @@ class StorageFailed(DeckError):
 
     code = "storage_failed"
     status = 500
+
+
+class StorageTimeout(StorageFailed):
+    """A file, or the disk or network mount it is on, did not answer within the time limit."""
+
+    code = "storage_timeout"
+    status = 504
 
 
 class EngineMissing(DeckError):

@@ -7,16 +7,22 @@ looking, nothing is sampled, so an idle core costs next to nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from core.cache import scan
+from core.errors import StorageTimeout
 from core.feed import Feed
 from core.memory import probe
 from core.schema import Disk
 from core.state import DiskChanged, MemoryChanged
+from core.storage.foreign_files import SCAN_S, in_thread
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_S = 1.0
 """Between samples of memory while somebody looks."""
@@ -92,10 +98,19 @@ class Vitals:
     async def count_disk(self) -> None:
         """Count what the folders of models hold, and what is free where the first of them is."""
         self._counted_at = time.monotonic()
-        used = [await asyncio.to_thread(scan.usage, root) for root in self._roots]
+        first = self._roots[0]
+        try:
+            used = [
+                await in_thread(partial(scan.usage, root), root, limit_s=SCAN_S)
+                for root in self._roots
+            ]
+            free = await in_thread(partial(probe.free_disk, first), first)
+        except StorageTimeout as error:
+            logger.warning("The disk is not counted: %s", error)
+            return
         disk = Disk(
-            path=str(self._roots[0]),
-            free_bytes=await asyncio.to_thread(probe.free_disk, self._roots[0]),
+            path=str(first),
+            free_bytes=free,
             cache_bytes=sum(total for total, _ in used),
             partial_bytes=sum(partial for _, partial in used),
         )

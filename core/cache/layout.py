@@ -30,6 +30,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from core.errors import InvalidRequest, StorageFailed
 from core.names import check_blob, check_path, check_repo, check_revision, is_commit
 from core.schema import RepoFile
+from core.storage.foreign_files import read_regular
 
 PARTIAL_SUFFIX = ".modeldeck.incomplete"
 """Ends in `.incomplete`, so that `hf cache prune` finds what we left as well."""
@@ -174,7 +175,7 @@ class Cache:
         self.snapshot(repo, revision)
         try:
             with _ref_lock:
-                if path.is_file() and path.read_text() == revision:
+                if holds(path, revision):
                     return
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._check_inside(path.parent)
@@ -233,6 +234,14 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def holds(path: Path, text: str) -> bool:
+    """Whether a file holds exactly this text; False for what is no file."""
+    try:
+        return read_regular(path, len(text)) == text.encode()
+    except OSError:
+        return False
 
 
 def _point(pointer: Path, blob: Path) -> None:

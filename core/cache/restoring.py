@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.cache.layout import failure
+from core.cache.layout import failure, holds
+from core.cache.scan import REF_BYTES
 from core.errors import Conflict
 from core.schema import DeletionPlan
+from core.storage.foreign_files import read_regular
 
 _FREE = frozenset({"link", "ref", "snapshot"})
 
@@ -38,8 +40,8 @@ def remember(plan: DeletionPlan) -> Remembered | None:
             if item.kind == "link":
                 links[item.path] = os.readlink(item.path)
             elif item.kind == "ref":
-                refs[item.path] = Path(item.path).read_text()
-    except OSError:
+                refs[item.path] = read_regular(item.path, REF_BYTES).decode()
+    except (OSError, UnicodeDecodeError):
         return None  # it is not as it was planned: executing tells
     return Remembered(links=links, refs=refs)
 
@@ -56,7 +58,7 @@ def restore(taken: Remembered) -> None:
         if os.path.lexists(path) and not (os.path.islink(path) and os.readlink(path) == target):
             raise Conflict(f"There is something else at {path} by now.")
     for path, commit in taken.refs.items():
-        if os.path.exists(path) and Path(path).read_text() != commit:
+        if os.path.exists(path) and not holds(path, commit):
             raise Conflict(f"{path} points to another revision by now.")
     for path, target in taken.links.items():
         _put(Path(path), target)

@@ -9,23 +9,35 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import logging
 import os
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from core.detached import Detached
 from core.downloads.disk import release, reserve
 from core.downloads.parts import Spans
 from core.errors import DeckError, NotEnoughDisk, StorageFailed
 from core.schema import RepoFile
+from core.storage.foreign_files import descriptor_of_regular
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 READ_BYTES = 256 << 10
 """Hashed at once: it stays in the processor's cache on its way."""
+
+LEAVE_S = 20.0
+"""Seconds that a cancelled action may take to end; a sync of gigabytes takes some."""
+
+THREADS = Detached(16, "files of downloads")
+"""Threads for files of downloads. No time limit: a slow disk may take minutes to sync a file."""
+
+logger = logging.getLogger(__name__)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -34,31 +46,38 @@ async def in_thread(action: Callable[[], T], undo: Callable[[T], None] | None = 
     """Run a blocking action in a thread. A cancellation waits until the thread has ended.
 
     So files and locks are never taken away from under a thread that still works on them; `undo`
-    gives back what the action got when nobody is left to take it.
+    gives back what the action got when nobody is left to take it. Only a thread that a disk or
+    network mount holds for more than `LEAVE_S` is left behind: the core has to end without it.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(action))
+    work = asyncio.ensure_future(THREADS.run(action))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         with suppress(asyncio.CancelledError):
-            await settled(work)
+            await settled(work, LEAVE_S)
+        if not work.done():
+            logger.warning("A file of a download is left to a thread that does not come back.")
+            raise
         if undo is not None and not work.cancelled() and work.exception() is None:
             undo(work.result())
         raise
 
 
-async def settled(work: asyncio.Future[T]) -> None:
+async def settled(work: asyncio.Future[T], within_s: float | None = None) -> None:
     """Wait until `work` has ended, even when cancelled: that is passed on afterwards.
 
-    The outcome of `work` is left alone.
+    The outcome of `work` is left alone. Waits no longer than `within_s` seconds where that is
+    given.
     """
     cancelled = False
-    while not work.done():
+    deadline = None if within_s is None else time.monotonic() + within_s
+    while not work.done() and (deadline is None or time.monotonic() < deadline):
         try:
-            await asyncio.wait([work])
+            left_s = None if deadline is None else deadline - time.monotonic()
+            await asyncio.wait([work], timeout=left_s)
         except asyncio.CancelledError:
             cancelled = True
-    if not work.cancelled():
+    if work.done() and not work.cancelled():
         work.exception()
     if cancelled:
         raise asyncio.CancelledError
@@ -126,9 +145,7 @@ class Partial:
         # Not through a link: the partial is ours alone. A blob may be a link to a shared payload.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW if write else os.O_RDONLY
         try:
-            descriptor = await in_thread(
-                lambda: os.open(path, flags | os.O_CLOEXEC, 0o666), undo=os.close
-            )
+            descriptor = await in_thread(lambda: descriptor_of_regular(path, flags), undo=os.close)
         except OSError as error:
             raise disk_failure(path, error) from error
         return cls(path, descriptor)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from core.downloads import threads
+from core import detached as threads
 from core.downloads.threads import in_own_thread
 
 
