@@ -65,6 +65,7 @@ from core.state import (
     State,
 )
 from core.storage.foreign_files import in_thread
+from core.storage.health import Health, judge, waits
 from core.templates import Template
 from core.throttle import Listener
 from core.tokens import Tokens
@@ -129,6 +130,10 @@ class Deck:
         await self._stop.wait()
 
     # Looking
+
+    def health(self) -> Health:
+        """Whether the database and the files of models answer. Never waits."""
+        return judge(waits(self._parts.store.waiting_s))
 
     @property
     def state(self) -> State:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,7 @@ class Store:
         self._path = path
         self._thread = ThreadPoolExecutor(1, "store")
         self._db: sqlite3.Connection | None = None
+        self._pending: dict[object, float] = {}
 
     async def open(self) -> None:
         """Open the database, making or migrating it. Raises StorageFailed, saying what to do."""
@@ -87,6 +89,8 @@ class Store:
             self._db = None
 
     async def _run(self, action: Callable[[], T]) -> T:
+        key = object()
+        self._pending[key] = time.monotonic()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, action)
         except (sqlite3.Error, OSError) as error:
@@ -99,6 +103,14 @@ class Store:
                 f"The state in {self._path} cannot be read or written: {error}.",
                 "Check the disk and the permissions; MODELDECK_STATE_DIR moves the state.",
             ) from error
+        finally:
+            del self._pending[key]
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds since the oldest action that has no answer yet; 0 when there is none."""
+        oldest = next(iter(self._pending.values()), None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
 
     async def _execute(self, sql: str, *values: object) -> list[tuple[object, ...]]:
         def action() -> list[tuple[object, ...]]:

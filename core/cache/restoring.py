@@ -58,7 +58,7 @@ def restore(taken: Remembered) -> None:
         if os.path.lexists(path) and not (os.path.islink(path) and os.readlink(path) == target):
             raise Conflict(f"There is something else at {path} by now.")
     for path, commit in taken.refs.items():
-        if os.path.exists(path) and not holds(path, commit):
+        if os.path.exists(path) and not holds(Path(path), commit):
             raise Conflict(f"{path} points to another revision by now.")
     for path, target in taken.links.items():
         _put(Path(path), target)
