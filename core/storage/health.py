@@ -50,9 +50,7 @@ def judge(waits: Waits) -> Health:
         )
     if hanging := waits.cache + waits.custom:
         are = "1 file of a model does" if hanging == 1 else f"{hanging} files of models do"
-        return Health(
-            status="degraded", message=f"{are} not answer. The log names it."
-        )
+        return Health(status="degraded", message=f"{are} not answer. The log names it.")
     return Health()
 
 
