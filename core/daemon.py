@@ -53,6 +53,8 @@ class Ready:
     pid: int
     url: str
     """Where it answers over TCP."""
+    url_v6: str | None = None
+    """The same over IPv6; None where this machine has none."""
     socket: str | None
     """The Unix socket it answers on; None where that is switched off."""
     outside: str | None = None

@@ -55,9 +55,11 @@ async def serve(
     `announce` is called once it answers. Raises AlreadyRunning when a core runs on this state,
     StorageFailed when a folder cannot be made, and what the listener raises when it cannot listen.
     """
+    from core.api.descriptors import raise_limit
     from core.deck import Deck
 
     sys.setswitchinterval(SWITCH_S)
+    raise_limit()
     with _only_one(paths, group=settings.api.socket_group), _signals() as signalled:
         failure: DeckError | None = None
         async with Deck(paths, settings, problems) as deck:
@@ -92,6 +94,7 @@ def _ready(settings: Config, paths: Paths, addresses: Addresses) -> Ready:
     return Ready(
         pid=os.getpid(),
         url=addresses.url,
+        url_v6=addresses.url_v6,
         socket=addresses.socket,
         outside=addresses.outside,
         hub=settings.hub.endpoint,
