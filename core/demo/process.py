@@ -33,9 +33,18 @@ LAST_LINES = 20
 class CoreProcess:
     """One core. Enter it to start it; leaving ends it, if it has not ended by itself."""
 
-    def __init__(self, environ: Mapping[str, str], arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        arguments: Sequence[str] = (),
+        *,
+        descriptors: int | None = None,
+    ) -> None:
+        """`descriptors`: its hard limit of open files, instead of this process's own."""
         self._environ = dict(environ)
         self._arguments = arguments
+        limited = ("sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh")
+        self._before = () if descriptors is None else limited
         self._open = ExitStack()
         self._errors: IO[bytes]
         self.process: subprocess.Popen[bytes]
@@ -70,7 +79,7 @@ class CoreProcess:
         program = Path(sysconfig.get_path("scripts")) / "modeldeck"
         self.process = self._open.enter_context(
             subprocess.Popen(
-                [program, "serve", "--port", "0", "--ready-json", *self._arguments],
+                [*self._before, program, "serve", "--port", "0", "--ready-json", *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
