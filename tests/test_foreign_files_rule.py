@@ -92,7 +92,8 @@ def uses_default_threads(node: ast.AST) -> bool:
 def test_files_of_others_are_opened_in_one_place(found: object, allowed: dict[str, str]) -> None:
     assert callable(found)
     using = {
-        name: [node.lineno for node in ast.walk(tree) if found(node)] for name, tree in sources()
+        name: [getattr(node, "lineno", 0) for node in ast.walk(tree) if found(node)]
+        for name, tree in sources()
     }
     wrong = {name: lines for name, lines in using.items() if lines and name not in allowed}
     assert not wrong, f"use core.storage.foreign_files, or name the reason here: {wrong}"

@@ -34,8 +34,9 @@ def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "STALL_S", 0.2)
     monkeypatch.setattr(upkeep, "LEAVE_S", 0.1)
     monkeypatch.setattr(upkeep, "TICK_S", 0.02)
-    really = foreign_files.in_thread.__kwdefaults__
-    monkeypatch.setitem(really, "limit_s", 0.5)
+    defaults = foreign_files.in_thread.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "limit_s", 0.5)
 
 
 class Mount:
@@ -110,7 +111,7 @@ async def test_a_check_of_the_cache_that_hangs_says_so(
         path.parent.mkdir(parents=True)
     blob.write_bytes(b"x")
     pointer.symlink_to(Path("..", "..", "blobs", blob.name))
-    really = scan.open_regular
+    really = foreign_files.open_regular
 
     def hanging(path: Any, **more: Any) -> Any:
         mount.is_up.wait(60)
