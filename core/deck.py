@@ -377,7 +377,7 @@ class Deck:
         """
         async with self._parts.audit.action(origin, "delete files", _names(what)):
             receipt = await self._parts.removal.delete(what, force=force)
-            self._parts.upkeep.forget(receipt.model_ids)
+            await self._parts.upkeep.forget(receipt.model_ids)
             await self._parts.vitals.count_disk()
             return receipt
 

@@ -54,6 +54,10 @@ from core.store import Store
 
 logger = logging.getLogger(__name__)
 
+OPEN_S = 10.0
+"""Time limit in seconds for the first look into a folder of models: a start must not wait longer
+for a mount that hangs. What is there is listed when it answers."""
+
 LOOK_S = 5.0
 """Time limit in seconds for a look whether a custom model is still there."""
 
@@ -112,29 +116,29 @@ class Library:
         for body in await self._store.documents("models"):
             model = msgspec.json.decode(body, type=Model)
             self._added[model.id] = model
-        await self.look()
+        await self.look(limit_s=OPEN_S)
 
-    async def look(self, *, force: bool = False) -> None:
-        """Bring `State.models` up to what is on disk, if anything there changed."""
+    async def look(self, *, force: bool = False, limit_s: float = SCAN_S) -> None:
+        """Bring `State.models` up to what is on disk, if anything there changed.
+
+        A folder that does not answer within `limit_s` seconds keeps what was known of it.
+        """
         async with self._looking:
             customs = {m.path for m in self._added.values() if m.local and m.path}
             news = await asyncio.gather(
-                *(self._look_into(root, force=force) for root in self._shelf.roots),
+                *(self._look_into(root, force, limit_s) for root in self._shelf.roots),
                 *(self._look_at_custom(path) for path in customs),
             )
             if any(news):
                 self._publish()
 
-    async def _look_into(self, root: Path, *, force: bool) -> bool:
-        """Read a folder of models if anything there changed; whether it was read.
-
-        One that does not answer keeps what was known of it.
-        """
+    async def _look_into(self, root: Path, force: bool, limit_s: float) -> bool:
+        """Read a folder of models if anything there changed; whether it was read."""
         try:
-            now = await in_thread(partial(signature, root), root, limit_s=SCAN_S)
+            now = await in_thread(partial(signature, root), root, limit_s=limit_s)
             if not force and now == self._signatures.get(root):
                 return False
-            held = await in_thread(partial(self._shelf.read, root), root, limit_s=SCAN_S)
+            held = await in_thread(partial(self._shelf.read, root), root, limit_s=limit_s)
         except StorageTimeout as error:
             logger.warning("The models in %s are not looked at: %s", root, error)
             return False

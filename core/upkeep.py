@@ -200,12 +200,17 @@ class Upkeep:
             self._tell(replace(check, rate_bytes_per_s=None, eta_s=None))
         return self._feed.state.verifications[key]
 
-    def forget(self, model_ids: Iterable[str]) -> None:
+    async def forget(self, model_ids: Iterable[str]) -> None:
         """Take what was deleted out of what ended checks found."""
-        gone = set(model_ids)
+        gone, root = set(model_ids), self._cache.hub.root
         for key, check in self._feed.state.verifications.items():
-            if key not in self._works and gone & set(check.model_ids):
-                wrong = tuple(path for path in check.wrong if os.path.lexists(path))
+            if key in self._works or not gone & set(check.model_ids):
+                continue
+            try:
+                wrong = await in_thread(partial(_left, check.wrong), root)
+            except StorageTimeout:
+                wrong = check.wrong
+            if self._feed.state.verifications.get(key) is check:
                 left = tuple(model for model in check.model_ids if model not in gone)
                 corrupt = tuple(model for model in check.corrupt if model not in gone)
                 self._tell(replace(check, model_ids=left, wrong=wrong, corrupt=corrupt))
@@ -287,6 +292,11 @@ def _failure(error: BaseException, work: _Work) -> StorageFailed:
         f"{work.path or 'The cache'} did not answer within {STALL_S:g} s.",
         "Its disk or network mount hangs: check that, then try again.",
     )
+
+
+def _left(paths: Iterable[str]) -> tuple[str, ...]:
+    """The paths where something is. Blocks."""
+    return tuple(path for path in paths if os.path.lexists(path))
 
 
 def _progress(check: Verification, done_bytes: int, seconds: float) -> Verification:

@@ -30,6 +30,8 @@ LOOKING_S = 5.0
 """Somebody who asked for the state counts as looking for this long."""
 CACHE_S = 3.0
 """Between looks at the cache for what other tools put there; a look is a few `stat` calls."""
+COUNT_S = 1.0
+"""How long a sample waits for such a count; it takes milliseconds where the disk answers."""
 DISK_S = 10.0
 """Between counts of what the cache holds, while somebody looks."""
 
@@ -52,9 +54,17 @@ class Vitals:
         self._sample_engines = sample_engines
         self._look_at_cache = look_at_cache
         self._looked_at = self._sampled_at = self._counted_at = float("-inf")
+        self._counting: asyncio.Task[None] | None = None
 
     async def watch(self) -> None:
         """Look again and again. Ends only by cancellation."""
+        try:
+            await self._watch()
+        finally:
+            if self._counting is not None:
+                self._counting.cancel()
+
+    async def _watch(self) -> None:
         cache_at = time.monotonic()
         while True:
             await asyncio.sleep(SAMPLE_S)
@@ -93,7 +103,15 @@ class Vitals:
         if memory != self._feed.state.memory:
             self._feed.commit(MemoryChanged, memory=memory)
         if self._sampled_at - self._counted_at >= DISK_S:
-            await self.count_disk()
+            await self._count_soon()
+
+    async def _count_soon(self) -> None:
+        """Count the disk; who samples waits a moment for it, not for a disk that hangs."""
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.create_task(self.count_disk())
+        await asyncio.wait({self._counting}, timeout=COUNT_S)
+        if self._counting.done():
+            self._counting.result()
 
     async def count_disk(self) -> None:
         """Count what the folders of models hold, and what is free where the first of them is."""

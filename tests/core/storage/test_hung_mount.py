@@ -68,9 +68,19 @@ def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mount]:
     mount.is_up.set()
 
 
+async def probed(deck: Deck) -> None:
+    """Wait for the engines' probes: their processes end with them."""
+    with deck.feed.subscribe() as news:
+        async with asyncio.timeout(60):
+            async for _ in news.batches():
+                if deck.state.runtimes:
+                    return
+
+
 @pytest.fixture
 async def deck(home: Path) -> AsyncIterator[Deck]:
     async with Deck(locate(), Config(runtime=Runtime(calibrate=False))) as deck:
+        await probed(deck)
         yield deck
 
 
@@ -174,3 +184,33 @@ def test_the_program_ends_with_files_that_hang(
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.stdout == "degraded\nended\n", done.stderr
+
+
+async def test_a_cache_that_hangs_holds_up_neither_the_start_nor_the_state(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setattr(library, "OPEN_S", 0.2)
+    monkeypatch.setattr(vitals, "COUNT_S", 0.1)
+    really = os.scandir
+
+    def hanging(path: Any) -> Any:
+        is_hub = not isinstance(path, int) and "hub" in os.fspath(path)
+        mount.waits(f"{mount.folder}/x" if is_hub else path)
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", hanging)
+    (home.parent / "hf" / "hub").mkdir(parents=True)
+    mount.is_up.clear()
+    async with (
+        asyncio.timeout(60),
+        Deck(locate(), Config(runtime=Runtime(calibrate=False))) as deck,
+    ):
+        assert (await deck.refresh()).models
+        assert (await deck.refresh()).disk.cache_bytes is None
+        with pytest.raises(StorageTimeout, match="hub"):
+            await deck.cache()
+        mount.is_up.set()
+        while deck.state.disk.cache_bytes is None:
+            await deck._parts.vitals.count_disk()
+        await probed(deck)
+    assert deck.health().status in ("ok", "degraded")
