@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from core import config
@@ -11,6 +12,7 @@ from core.concurrency import whole
 from core.feed import Feed
 from core.schema import Settings
 from core.state import SettingsChanged
+from core.storage.foreign_files import in_thread
 
 KEY = "memory_budget_bytes"
 """Its name, in `[runtime]` of the configuration as in `Settings`."""
@@ -37,9 +39,9 @@ class Budget:
         when it cannot be remembered; then nothing has changed.
         """
         config.changed(config.Runtime(), "runtime", {KEY: limit_bytes})
-        values = {KEY: limit_bytes}
+        write = partial(config.set_values, self._config_file, "runtime", {KEY: limit_bytes})
         async with self._changing:
-            await asyncio.to_thread(config.set_values, self._config_file, "runtime", values)
+            await in_thread(write, self._config_file, custom=True)
             settings = replace(self._feed.state.settings, memory_budget_bytes=limit_bytes)
             if settings != self._feed.state.settings:
                 self._feed.commit(SettingsChanged, settings=settings)

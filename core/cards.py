@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from core.catalog import card
 from core.catalog.hub import Hub
-from core.errors import HubUnavailable
+from core.errors import HubUnavailable, StorageTimeout
 from core.names import check_repo, is_commit
 from core.schema import CachedSnapshot, Card
+from core.storage.foreign_files import in_thread, open_regular
 
 
 async def find(
@@ -39,8 +40,9 @@ async def _local(snapshots: Sequence[CachedSnapshot], commit: str) -> Card | Non
     for snapshot in snapshots:
         if snapshot.revision == commit and any(file.path == card.FILE for file in snapshot.files):
             try:
-                data = await asyncio.to_thread(_start, Path(snapshot.folder) / card.FILE)
-            except OSError:  # gone meanwhile, or not to be read: the Hub has it too
+                path = Path(snapshot.folder) / card.FILE
+                data = await in_thread(partial(_start, path), path)
+            except (OSError, StorageTimeout):  # gone, or not to be read: the Hub has it too
                 return None
             return card.read(snapshot.repo, commit, data, from_cache=True)
     return None
@@ -48,5 +50,5 @@ async def _local(snapshots: Sequence[CachedSnapshot], commit: str) -> Card | Non
 
 def _start(path: Path) -> bytes:
     """What of a file a card may have, and a byte more, to tell one that is longer."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(card.LIMIT + 1)

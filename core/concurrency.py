@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from core.detached import Detached
 from core.errors import DeckError
 
 logger = logging.getLogger(__name__)
@@ -130,18 +132,28 @@ class Repeated:
             self._reported = ""
 
 
-async def settled(work: asyncio.Future[T]) -> None:
+LEAVE_S = 20.0
+"""Seconds that a cancelled action may take to end; a sync of gigabytes takes some."""
+
+THREADS = Detached(16, "blocking actions")
+"""Threads of `in_thread`. No time limit: a slow disk may take minutes to sync a file."""
+
+
+async def settled(work: asyncio.Future[T], within_s: float | None = None) -> None:
     """Wait until `work` has ended, even when cancelled: that is passed on afterwards.
 
-    The outcome of `work` is left alone.
+    The outcome of `work` is left alone. Waits no longer than `within_s` seconds where that is
+    given.
     """
     cancelled = False
-    while not work.done():
+    deadline = None if within_s is None else time.monotonic() + within_s
+    while not work.done() and (deadline is None or time.monotonic() < deadline):
         try:
-            await asyncio.wait([work])
+            left_s = None if deadline is None else deadline - time.monotonic()
+            await asyncio.wait([work], timeout=left_s)
         except asyncio.CancelledError:
             cancelled = True
-    if not work.cancelled():
+    if work.done() and not work.cancelled():
         work.exception()
     if cancelled:
         raise asyncio.CancelledError
@@ -151,14 +163,18 @@ async def in_thread(action: Callable[[], T], undo: Callable[[T], None] | None = 
     """Run a blocking action in a thread. A cancellation waits until the thread has ended.
 
     So files and locks are never taken away from under a thread that still works on them; `undo`
-    gives back what the action got when nobody is left to take it.
+    gives back what the action got when nothing is left to take it. Only a thread that a disk or
+    network mount holds for more than `LEAVE_S` is left behind: the core has to end without it.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(action))
+    work = asyncio.ensure_future(THREADS.run(action))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         with suppress(asyncio.CancelledError):
-            await settled(work)
+            await settled(work, LEAVE_S)
+        if not work.done():
+            logger.warning("A file is left to a thread that does not come back.")
+            raise
         if undo is not None and not work.cancelled() and work.exception() is None:
             undo(work.result())
         raise

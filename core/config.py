@@ -32,6 +32,7 @@ import msgspec
 from core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
 from core.schedule import Rate, Window
 from core.storage.atomic import OWNER_ONLY, is_disk_full, replace_file
+from core.storage.foreign_files import read_regular
 from core.storage.locking import locked_folder
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ Address = Annotated[str, msgspec.Meta(pattern=r"^$|^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+
 """Host and port; an empty one, as an environment variable may give it, is none."""
 ContextLength = Annotated[int, msgspec.Meta(ge=16, le=1 << 24)]
 """Tokens. No model exists above 2^24, and llama.cpp given 2^28 fills the machine with its cache."""
+
+LONGEST = 4 << 20
+"""Bytes of a configuration file; a long one has kilobytes."""
 
 DOCUMENTED_PORTS = (1000, 5323, *range(39300, 39334))
 """Ports that the documented API's clients look on, in the order they are tried."""
@@ -242,7 +246,7 @@ class Problem:
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Config, tuple[Problem, ...]]:
     """The configuration in force, and what was not taken. A missing file means all defaults."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, LONGEST).decode("utf-8")
     except FileNotFoundError:
         text = ""
     except (OSError, UnicodeDecodeError) as error:
@@ -406,7 +410,7 @@ def set_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
         target = Path(os.path.realpath(path, strict=False))
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked_folder(target.parent):
-            text = target.read_text(encoding="utf-8") if target.exists() else ""
+            text = read_regular(target, LONGEST).decode("utf-8") if target.exists() else ""
             document = tomlkit.parse(text)
             table = document.setdefault(section, tomlkit.table())
             if not isinstance(table, MutableMapping):

@@ -29,13 +29,12 @@ from core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFaile
 from core.paths import Paths, locate, make_private
 from core.protocol import Spoken, check, ours
 from core.schema import ErrorInfo
+from core.storage.log_file import put_aside
 
 START_S = 60.0
 """For a background core to answer: it takes under a second; a cold disk on a small machine more."""
 STOP_S = 40.0
 """For a core to end: 15 s for engines and what a running answer is granted, and some room."""
-LOG_LIMIT = 4 << 20
-"""Bytes of the log file at which a new core starts a new one; the old one is kept beside it."""
 LAST_LINES = 8
 """Lines of the log that are shown when a core does not start."""
 PROGRAM = (sys.executable, "-P", "-m", "core.serving")
@@ -53,6 +52,8 @@ class Ready:
     pid: int
     url: str
     """Where it answers over TCP."""
+    url_v6: str | None = None
+    """The same over IPv6; None where this machine has none."""
     socket: str | None
     """The Unix socket it answers on; None where that is switched off."""
     outside: str | None = None
@@ -185,8 +186,7 @@ def _open_log(paths: Paths) -> BinaryIO:
     path = paths.core_log
     try:
         make_private(paths.log)
-        if path.exists() and path.stat().st_size > LOG_LIMIT:
-            path.replace(path.with_suffix(".log.1"))
+        put_aside(path)
         return path.open("ab")
     except OSError as error:
         raise StorageFailed(

@@ -64,6 +64,8 @@ from core.state import (
     HostChanged,
     State,
 )
+from core.storage.foreign_files import in_thread
+from core.storage.health import Health, judge, waits
 from core.templates import Template
 from core.throttle import Listener
 from core.tokens import Tokens
@@ -129,6 +131,10 @@ class Deck:
 
     # Looking
 
+    def health(self) -> Health:
+        """Whether the database and the files of models answer. Never waits."""
+        return judge(waits(self._parts.store.waiting_s))
+
     @property
     def state(self) -> State:
         """Everything this machine has and does, as last seen. Never waits."""
@@ -174,7 +180,8 @@ class Deck:
         """The template that a downloaded model brings; None where there is none."""
         if model.path is None:
             return None
-        return await asyncio.to_thread(templates.read, Path(model.path), model.format)
+        read = partial(templates.read, Path(model.path), model.format)
+        return await in_thread(read, model.path, custom=model.local)
 
     async def fit(self, ref: str, context_length: int | None = None) -> Fit:
         """Whether a model would fit the memory that is free now, listed or on the Hub."""
@@ -261,7 +268,7 @@ class Deck:
 
     async def content(self, repo: str, blob: str) -> Content:
         """A content of the cache by its hash, to be read and closed. Raises NotFound."""
-        return await asyncio.to_thread(self._parts.sharing.open, repo, blob)
+        return await in_thread(partial(self._parts.sharing.open, repo, blob), f"{repo} {blob}")
 
     async def take(
         self, manifest: Manifest, peer: str, origin: str
@@ -370,7 +377,7 @@ class Deck:
         """
         async with self._parts.audit.action(origin, "delete files", _names(what)):
             receipt = await self._parts.removal.delete(what, force=force)
-            self._parts.upkeep.forget(receipt.model_ids)
+            await self._parts.upkeep.forget(receipt.model_ids)
             await self._parts.vitals.count_disk()
             return receipt
 

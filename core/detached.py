@@ -1,36 +1,139 @@
-"""Threads for work that may take long and cannot be stopped: the program ends without them.
+"""Daemon threads for blocking work that may never return: bounded, with a time limit.
 
-Threads of an executor are waited for when the interpreter ends, so that a Hub which never answers
-would hold up a core that was told to stop.
+The default executor of asyncio has few threads (CPUs + 4) and is joined when the interpreter ends:
+a Hub that never answers, or a file on a network mount that hangs, would first take all of its
+threads and then keep the program from ending. A thread that waits in the kernel cannot be stopped,
+so it is left behind: its caller gets an error when the time is up, and how many such threads there
+may be is limited.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
 
+IDLE_S = 5.0
+"""Seconds after which a thread without work ends: work tends to come in series."""
+
+_idle: list[_Worker] = []
+_idle_lock = threading.Lock()
+
+
+class _Worker:
+    """A daemon thread that does one thing after the other."""
+
+    def __init__(self, first: Callable[[], None]) -> None:
+        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._work.put(first)
+        threading.Thread(target=self._run, name="detached", daemon=True).start()
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Do this next. Only for the caller that took the worker off the list of idle ones."""
+        self._work.put(work)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                work = self._work.get(timeout=IDLE_S)
+            except Empty:
+                with _idle_lock:
+                    if self in _idle:
+                        _idle.remove(self)
+                        return
+                continue  # taken just now: its work is about to come
+            work()
+            del work
+            with _idle_lock:
+                _idle.append(self)
+
+
+def start_detached(work: Callable[[], None]) -> None:
+    """Run `work`, which must not raise, in a daemon thread: an idle one, else a new one.
+
+    Starting a thread makes the loop wait until it runs, so idle ones are kept for a while.
+    """
+    with _idle_lock:
+        worker = _idle.pop() if _idle else None
+    if worker is None:
+        _Worker(work)
+    else:
+        worker.do(work)
+
+
+class TimeLimitExceeded(Exception):
+    """Work did not end within its time limit; its thread is left behind."""
+
+
+class TooManyStuck(Exception):
+    """Work was not begun: too many earlier threads never came back, or one for the same `key`."""
+
 
 class Detached:
-    """So many threads at once; further work waits for one of them."""
+    """A bounded pool of daemon threads.
 
-    def __init__(self, limit: int, name: str) -> None:
-        self._room = asyncio.Semaphore(limit)
-        self._name = name
+    At most `limit` threads work at once; further work waits. Work that exceeds its time limit
+    fails with `TimeLimitExceeded`, and its thread counts as stuck until it ends after all: it
+    takes no place of those that work, but at most `most_stuck` of them are allowed. Beyond that,
+    work is refused with `TooManyStuck`.
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """What the work returns or raises. A place is free again when the thread has ended."""
-        await self._room.acquire()
+    A pool belongs to the process, not to one event loop: threads that hang outlive loops.
+    """
+
+    def __init__(
+        self, limit: int, name: str, *, limit_s: float | None = None, most_stuck: int = 32
+    ) -> None:
+        """`limit_s`: time limit of one piece of work in seconds; None for none."""
+        self.name = name
+        self._limit = limit
+        self._limit_s = limit_s
+        self._most_stuck = most_stuck
+        self._lock = threading.Lock()
+        self._working = 0
+        self._stuck: dict[_Job, str] = {}
+        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+
+    @property
+    def stuck(self) -> tuple[str, ...]:
+        """Keys of the work that exceeded its time limit and has not ended."""
+        with self._lock:
+            return tuple(self._stuck.values())
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether so many threads are stuck that no work is taken."""
+        return len(self._stuck) >= self._most_stuck
+
+    async def run(self, work: Callable[[], T], *, key: str = "", limit_s: float | None = None) -> T:
+        """What `work` returns or raises.
+
+        Args:
+            work: Called in a thread.
+            key: Names what may hang, such as a path. While work with the same key is stuck, no
+                other thread is spent on it.
+            limit_s: Time limit in seconds instead of the pool's own.
+
+        Raises TimeLimitExceeded and TooManyStuck. A caller that is cancelled leaves the thread
+        behind; its place is free again when the thread has ended.
+        """
+        limit_s = self._limit_s if limit_s is None else limit_s
+        await self._take_place(key, limit_s)
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
+        job, answer = _Job(), loop.create_future()
+        timer = (
+            None if limit_s is None else loop.call_later(limit_s, self._expire, job, key, answer)
+        )
 
         def settle(tell: Callable[[], None]) -> None:
-            self._room.release()
+            if timer is not None:
+                timer.cancel()
             if not answer.done():
                 tell()
 
@@ -38,10 +141,88 @@ class Detached:
             tell: Callable[[], None]
             try:
                 tell = partial(answer.set_result, work())
-            except Exception as error:  # it is the asker's
+            except BaseException as error:  # the caller's to handle, whatever it is
                 tell = partial(answer.set_exception, error)
+            self._ended(job)
             with suppress(RuntimeError):  # the loop has ended, and nobody asks any more
                 loop.call_soon_threadsafe(settle, tell)
 
-        threading.Thread(target=attempt, name=self._name, daemon=True).start()
-        return await answer
+        start_detached(attempt)
+        found: T = await answer
+        return found
+
+    async def _take_place(self, key: str, limit_s: float | None) -> None:
+        with self._lock:
+            self._refuse_stuck(key)
+            if self._working < self._limit:
+                self._working += 1
+                return
+            loop = asyncio.get_running_loop()
+            turn: asyncio.Future[None] = loop.create_future()
+            self._waiting.append((loop, turn))
+        try:
+            async with asyncio.timeout(limit_s):
+                await turn
+        except BaseException as error:
+            self._give_up_turn(turn)
+            if isinstance(error, TimeoutError):
+                raise TimeLimitExceeded from None
+            raise
+        with self._lock:
+            try:
+                self._refuse_stuck(key)
+            except TooManyStuck:
+                self._free_place()
+                raise
+
+    def _refuse_stuck(self, key: str) -> None:
+        if self.exhausted or (key and key in self._stuck.values()):
+            raise TooManyStuck
+
+    def _give_up_turn(self, turn: asyncio.Future[None]) -> None:
+        """Leave the queue; a place that was given in the same moment goes to the next."""
+        with self._lock:
+            if turn.done() and not turn.cancelled():
+                self._free_place()
+            else:
+                self._waiting = deque(entry for entry in self._waiting if entry[1] is not turn)
+
+    def _free_place(self) -> None:
+        """Give a place to the first that waits. The lock is held."""
+        while self._waiting:
+            loop, turn = self._waiting.popleft()
+            try:
+                loop.call_soon_threadsafe(self._hand_over, turn)
+            except RuntimeError:
+                continue  # that loop has ended
+            return
+        self._working -= 1
+
+    def _hand_over(self, turn: asyncio.Future[None]) -> None:
+        if turn.done():  # its caller gave up between the two threads
+            with self._lock:
+                self._free_place()
+        else:
+            turn.set_result(None)
+
+    def _expire(self, job: _Job, key: str, answer: asyncio.Future[T]) -> None:
+        with self._lock:
+            if job.ended:
+                return  # its answer is on the way
+            self._stuck[job] = key
+            self._free_place()
+        if not answer.done():
+            answer.set_exception(TimeLimitExceeded())
+
+    def _ended(self, job: _Job) -> None:
+        with self._lock:
+            job.ended = True
+            if self._stuck.pop(job, None) is None:
+                self._free_place()
+
+
+class _Job:
+    """One piece of work, as its thread and the loop know it."""
+
+    def __init__(self) -> None:
+        self.ended = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from core.errors import InvalidRequest, NotFound
 from core.log import now
 from core.names import DEFAULT_ENDPOINT, HubName, LocalPath, UrlName, parse_unique
 from core.schema import Format, Model, ModelSeed, RepoFile, Repository, Variant, model_id
+from core.storage.foreign_files import refuse_irregular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,19 +173,13 @@ def from_seed(seed: ModelSeed, endpoint: str) -> Model:
 
 def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model:
     path = Path(place.path)
-    if not path.exists():
-        raise InvalidRequest(
-            f"There is nothing at {path}.", "Give the path of a model on the server."
-        )
-    if path.is_dir():
-        facts, size = read_facts(path, "mlx"), sum(f.stat().st_size for f in path.iterdir())
-    else:
-        facts, size = read_facts(path, "gguf"), path.stat().st_size
+    is_folder, size = _looked_at(path)
+    facts = read_facts(path, "mlx" if is_folder else "gguf")
     return Model(
         id=model_id(str(path)),
         unique=str(path),
         name=seed.name or path.stem,
-        format="mlx" if path.is_dir() else "gguf",
+        format="mlx" if is_folder else "gguf",
         path=str(path),
         local=True,
         downloaded=True,
@@ -195,6 +191,28 @@ def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model
         usage=("embedding",) if facts.embedding else ("chat",),
         **base,
     )
+
+
+def _looked_at(path: Path) -> tuple[bool, int]:
+    """Whether a folder is at a path, and the bytes of its files, or of the file.
+
+    Raises InvalidRequest for anything else.
+    """
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            return True, sum(each.stat().st_size for each in path.iterdir())
+        refuse_irregular(found.st_mode, path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InvalidRequest(
+            f"There is nothing at {path}.", "Give the path of a model on the server."
+        ) from error
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be a model: {error.strerror}.",
+            "Give the path of a GGUF file, or of an MLX folder, that the server may read.",
+        ) from error
+    return False, found.st_size
 
 
 def read_facts(path: Path, format: Format) -> Facts:

@@ -8,6 +8,7 @@
       ContextExceeded (InvalidRequest)
       HubUnavailable 502        Gated 403            Corrupt 502
       StorageFailed 500         NotEnoughDisk 507 (StorageFailed)
+      StorageTimeout 504 (StorageFailed)
       NotEnoughMemory 507       EngineMissing 501    EngineFailed 500
       Cancelled 499
       HeadTooLarge 431          RequestTimeout 408   NotImplementedHere 501
@@ -225,11 +226,18 @@ class StorageFailed(DeckError):
 class NotEnoughDisk(StorageFailed):
     """The disk is full, or the files would not leave the floor of free disk.
 
-    A storage failure: whoever handles `StorageFailed` handles a full disk as well.
+    A storage failure: code that handles `StorageFailed` handles a full disk as well.
     """
 
     code = "not_enough_disk"
     status = 507
+
+
+class StorageTimeout(StorageFailed):
+    """A file, or the disk or network mount it is on, did not answer within the time limit."""
+
+    code = "storage_timeout"
+    status = 504
 
 
 class EngineMissing(DeckError):

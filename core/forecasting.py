@@ -7,11 +7,11 @@ when they are given out.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from core.overhead import SHIPPED, Overhead
 from core.runtime.planner import HeaderFile, Source
 from core.runtime.scheduler import Engines
 from core.schema import Engine, Forecast, LoadOptions, Model
+from core.storage.foreign_files import in_thread, stat_regular
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -118,7 +119,7 @@ class Forecasts:
 
     async def _of_gguf(self, model: Model, options: LoadOptions, draft: str | None) -> Forecast:
         if model.downloaded and model.path is not None:
-            stat = _stat(model.path)
+            stat = await in_thread(partial(_stat, model.path), model.path, custom=model.local)
             key: Hashable = (model.path, stat.st_size, stat.st_mtime_ns)
             source: Source = Path(model.path)
             size = model.size_bytes or stat.st_size
@@ -149,10 +150,12 @@ class Forecasts:
         if not model.downloaded or model.path is None:
             selection = await self._library.selection(model)
             return (await self._library.read_header(selection, selection.files[0]))[0]
-        path, stat = model.path, _stat(model.path)
+        path = model.path
+        stat = await in_thread(partial(_stat, path), path, custom=model.local)
         key = (path, stat.st_size, stat.st_mtime_ns)
         if key not in self._headers:
-            self._headers[key] = await asyncio.to_thread(_read_header, Path(path))
+            read = partial(_read_header, Path(path))
+            self._headers[key] = await in_thread(read, path, custom=model.local)
         return _fetched(self._headers, key)
 
     # MLX
@@ -171,13 +174,14 @@ class Forecasts:
     async def _folder(self, model: Model) -> safetensors.Folder:
         """What config.json and the headers of the weights say, here or on the Hub."""
         if model.downloaded and model.path is not None:
-            return await asyncio.to_thread(self._read_folder, Path(model.path))
+            read = partial(self._read_folder, Path(model.path))
+            return await in_thread(read, model.path, custom=model.local)
         selection = await self._library.selection(model)
         return await self._hub.read_folder(selection.repo, selection.revision, selection.files)
 
     def _read_folder(self, path: Path) -> safetensors.Folder:
         """What an MLX folder says, kept until it changes. Raises EngineFailed, as its engine."""
-        stats = _stat(path), _stat(path / "config.json")
+        stats = _stat(path, folder=True), _stat(path / "config.json")
         key = (path, *((stat.st_size, stat.st_mtime_ns) for stat in stats))
         if key not in self._folders:
             try:
@@ -189,9 +193,10 @@ class Forecasts:
         return _fetched(self._folders, key)
 
 
-def _stat(path: str | Path) -> os.stat_result:
+def _stat(path: str | Path, *, folder: bool = False) -> os.stat_result:
+    """Of a file, or of a folder. Blocks. Raises EngineFailed, as the engine would."""
     try:
-        return os.stat(path)
+        return os.stat(path) if folder else stat_regular(path)
     except OSError as error:
         raise EngineFailed(
             f"{path} cannot be read: {error.strerror}.", "Download the model again."

@@ -7,6 +7,7 @@ whatever tool, and asks the Hub only when a repository is named that it does not
 from __future__ import annotations
 
 import asyncio
+import logging
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from core.entries import (
     url_name,
     url_variant,
 )
-from core.errors import Conflict, InvalidRequest, NotFound
+from core.errors import Conflict, InvalidRequest, NotFound, StorageTimeout
 from core.feed import Feed
 from core.names import is_commit
 from core.runtime.platforms import preferred_format
@@ -47,9 +48,19 @@ from core.schema import (
     Variant,
     model_id,
 )
-from core.shelf import Shelf
+from core.shelf import Shelf, look_at, signature
 from core.state import ModelChanged, ModelRemoved
+from core.storage.foreign_files import SCAN_S, in_thread
 from core.store import Store
+
+logger = logging.getLogger(__name__)
+
+OPEN_S = 10.0
+"""Time limit in seconds for the first look into a folder of models: a start must not wait longer
+for a mount that hangs. What is there is listed when it answers."""
+
+LOOK_S = 5.0
+"""Time limit in seconds for a look whether a custom model is still there."""
 
 CHANGEABLE = frozenset(
     {"name", "description", "version", "parameters", "quantization", "context_length", "size_bytes"}
@@ -97,28 +108,57 @@ class Library:
         self._shelf = Shelf(roots)
         self._builtin = builtin.load()
         self._added: dict[str, Model] = {}
-        self._signature: object = None
+        self._signatures: dict[Path, object] = {}
         self._looking = asyncio.Lock()
         self._changing = asyncio.Lock()
         """Held while what people added is changed: looked at, written down, then held in memory."""
-        self._cached: list[Model] = []
         self._engines: dict[Format, Engine] = {}
 
     async def open(self) -> None:
         """Read what people added, and look at the cache once."""
         for _, model in await self._store.records("models", Model):
             self._added[model.id] = model
-        await self.look()
+        await self.look(limit_s=OPEN_S)
 
-    async def look(self, *, force: bool = False) -> None:
-        """Bring `State.models` up to what is on disk, if anything there changed."""
+    async def look(self, *, force: bool = False, limit_s: float = SCAN_S) -> None:
+        """Bring `State.models` up to what is on disk, if anything there changed.
+
+        A folder that does not answer within `limit_s` seconds keeps what was known of it.
+        """
         async with self._looking:
-            paths = [m.path for m in self._added.values() if m.local and m.path]
-            signature = await asyncio.to_thread(self._shelf.signature, paths)
-            if force or signature != self._signature:
-                found = await asyncio.to_thread(self._shelf.read)
-                self._signature = signature
-                self._publish(found)
+            customs = {m.path for m in self._added.values() if m.local and m.path}
+            news = await asyncio.gather(
+                *(self._look_into(root, force, limit_s) for root in self._shelf.roots),
+                *(self._look_at_custom(path) for path in customs),
+            )
+            if any(news):
+                self._publish()
+
+    async def _look_into(self, root: Path, force: bool, limit_s: float) -> bool:
+        """Read a folder of models if anything there changed; whether it was read."""
+        try:
+            now = await in_thread(partial(signature, root), root, limit_s=limit_s)
+            if not force and now == self._signatures.get(root):
+                return False
+            held = await in_thread(partial(self._shelf.read, root), root, limit_s=limit_s)
+        except StorageTimeout as error:
+            logger.warning("The models in %s are not looked at: %s", root, error)
+            return False
+        self._signatures[root] = now
+        self._shelf.take(root, held)
+        return True
+
+    async def _look_at_custom(self, path: str) -> bool:
+        """Look whether a model of a person's own is there; whether that is something new.
+
+        One that does not answer stays as it was: loading it tells.
+        """
+        try:
+            is_there = await in_thread(partial(look_at, path), path, custom=True, limit_s=LOOK_S)
+        except StorageTimeout as error:
+            logger.warning("A custom model is not looked at: %s", error)
+            return False
+        return self._shelf.saw(path, is_there)
 
     @property
     def snapshots(self) -> tuple[CachedSnapshot, ...]:
@@ -130,12 +170,10 @@ class Library:
         self._engines = dict(engines)
         self._publish()
 
-    def _publish(self, cached: list[Model] | None = None) -> None:
+    def _publish(self) -> None:
         """Commit every difference between what is known and what State says."""
-        if cached is not None:
-            self._cached = cached
         added = [self._shelf.found(model) for model in self._added.values()]
-        wanted = listing.merge(self._builtin, added, self._cached)
+        wanted = listing.merge(self._builtin, added, self._shelf.models())
         for key in [key for key in self._feed.state.models if key not in wanted]:
             self._feed.commit(ModelRemoved, id=key)
         for key, entry in wanted.items():
@@ -259,10 +297,15 @@ class Library:
     @whole
     async def create(self, seed: ModelSeed) -> Model:
         """Add a custom model. Raises Conflict for a duplicate, InvalidRequest for a bad name."""
-        model = await asyncio.to_thread(from_seed, seed, self._hub.endpoint)
+        model = await self._from_seed(seed)
         async with self._changing:
             self._refuse_duplicate(model, seed.unique)
             return await self._add(model)
+
+    async def _from_seed(self, seed: ModelSeed) -> Model:
+        """The model that a seed describes; what lies at a path is looked at in a thread."""
+        make = partial(from_seed, seed, self._hub.endpoint)
+        return await in_thread(make, seed.unique or seed.name or "", custom=True)
 
     def _refuse_duplicate(
         self, model: Model, unique: str | None, own_id: str | None = None
@@ -319,10 +362,8 @@ class Library:
             raise Conflict(
                 f"{model.name} is downloaded, so its unique name stays.", "Delete its files first."
             )
-        fresh = await asyncio.to_thread(
-            from_seed,
-            ModelSeed(unique=unique, name=model.name, created_at=model.created_at),
-            self._hub.endpoint,
+        fresh = await self._from_seed(
+            ModelSeed(unique=unique, name=model.name, created_at=model.created_at)
         )
         place = ("unique", "format", "repo", "path", "local", "downloaded", "quantization")
         return replace(model, **{name: getattr(fresh, name) for name in place})

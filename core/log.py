@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Literal
@@ -29,6 +30,12 @@ NOTICE_LIMIT = 500
 
 LINE_LIMIT = 4000
 """Characters of one line; an engine can print a whole prompt."""
+
+REPEAT_S = 60.0
+"""Seconds within which the same message is told once."""
+
+MOST_REPEATED = 1000
+"""Messages that are remembered for that; further ones are told each time."""
 
 _LEVELS: dict[str, Level] = {
     "DEBUG": "debug",
@@ -85,6 +92,66 @@ class Log:
             if line.seq > after and (source is None or line.source == source)
         )
         return tuple(reversed(list(islice(found, limit))))
+
+
+class Repeats:
+    """Which messages were told within the last minute, so that they are counted, not repeated."""
+
+    def __init__(self, window_s: float = REPEAT_S) -> None:
+        self._window_s = window_s
+        self._told: dict[Hashable, tuple[float, int]] = {}
+
+    def is_new(self, key: Hashable, clock: float) -> bool:
+        """Whether to tell this message now; if not, it is counted."""
+        if (found := self._told.get(key)) is not None:
+            self._told[key] = found[0], found[1] + 1
+            return False
+        if len(self._told) < MOST_REPEATED:
+            self._told[key] = clock, 0
+        return True
+
+    def ended(self, clock: float) -> list[tuple[Hashable, int]]:
+        """Messages whose minute is over, and how often each was not told; forgets them."""
+        over = [key for key, (since, _) in self._told.items() if clock - since >= self._window_s]
+        counts = [(key, self._told.pop(key)[1]) for key in over]
+        return [(key, count) for key, count in counts if count]
+
+
+class CountingHandler(logging.Handler):
+    """Hands records on to another handler; the same message again within a minute is counted.
+
+    The count is told when the minute is over and anything is logged, or when this is closed.
+    """
+
+    def __init__(
+        self, target: logging.Handler, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(target.level)
+        self._target = target
+        self._clock = clock
+        self._repeats = Repeats()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand one record on, or count it."""
+        now = self._clock()
+        self._tell(self._repeats.ended(now))
+        error = repr(record.exc_info[1]) if record.exc_info else ""
+        key = (record.name, record.levelno, record.getMessage(), error)
+        if self._repeats.is_new(key, now):
+            self._target.handle(record)
+
+    def close(self) -> None:
+        """Tell what was counted and not told yet."""
+        self._tell(self._repeats.ended(float("inf")))
+        super().close()
+
+    def _tell(self, counts: list[tuple[Hashable, int]]) -> None:
+        for key, count in counts:
+            assert isinstance(key, tuple)
+            name, level, message, _ = key
+            text = "%s (%d more times)"
+            record = logging.LogRecord(name, level, __file__, 0, text, (message, count), None)
+            self._target.handle(record)
 
 
 class LogHandler(logging.Handler):

@@ -39,7 +39,7 @@ from core.forecasting import Forecasts
 from core.ledger import Ledger
 from core.library import Library
 from core.loading import Loading, has_ended
-from core.log import Log, LogHandler, Notices, now
+from core.log import CountingHandler, Log, LogHandler, Notices, now
 from core.memory import probe
 from core.ondemand import OnDemand
 from core.paths import Paths
@@ -92,8 +92,9 @@ class Parts:
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Open them in order; what was open is closed by the stack, in the other order."""
-        handler = LogHandler(self.log)
+        handler = CountingHandler(LogHandler(self.log))
         logging.getLogger("core").addHandler(handler)
+        stack.callback(handler.close)
         stack.callback(logging.getLogger("core").removeHandler, handler)
         self._show_bugs(stack)
         stack.push_async_callback(self.store.close)

@@ -10,7 +10,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from core.cache import deletion, restoring, scan
 from core.cache.shelves import Shelves
@@ -30,9 +32,14 @@ from core.schema import (
     KeptItem,
     Model,
 )
+from core.storage.foreign_files import SCAN_S, in_thread
 from core.undo import Undo
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+EXECUTE_S = 600.0
+"""Time limit in seconds for deleting: what was begun goes on behind it, so it is generous."""
 
 Revision = tuple[str, str]
 """Repository and commit."""
@@ -114,7 +121,7 @@ class Removal:
             )
             for s in snapshots
         ]
-        partials, kept = await asyncio.to_thread(self._partials, what)
+        partials, kept = await self._in_thread(partial(self._partials, what))
         return Chosen(
             models=tuple({model.id: model for model in (*named, *held)}.values()),
             wanted=tuple(wanted),
@@ -195,7 +202,9 @@ class Removal:
             if (want.repo, want.revision) not in chosen.revisions
         ]
         plans = [
-            await asyncio.to_thread(deletion.plan, root, chosen.wanted, others)
+            await in_thread(
+                partial(deletion.plan, root, chosen.wanted, others), root, limit_s=SCAN_S
+            )
             for root in self._cache.roots
         ]
         delete = [item for plan in plans for item in plan.delete]
@@ -235,8 +244,8 @@ class Removal:
         await self._release(chosen.models)
         plan = await self._plan(chosen)  # only now: what was released changed what lies there
         unkept = [model for model in chosen.models if not await self._keep(model)]
-        taken = await asyncio.to_thread(restoring.remember, plan)
-        receipt = await asyncio.to_thread(self._execute, plan)
+        taken = await self._in_thread(partial(restoring.remember, plan))
+        receipt = await self._in_thread(partial(self._execute, plan), limit_s=EXECUTE_S)
         for model in unkept:  # there may be room now
             await self._keep(model)
         await self._downloads.recount()
@@ -285,8 +294,12 @@ class Removal:
             free_after_bytes=disk.free_after_bytes,
         )
 
+    async def _in_thread(self, work: Callable[[], T], limit_s: float = SCAN_S) -> T:
+        """Work on the cache in a thread. Raises StorageTimeout."""
+        return await in_thread(work, self._cache.hub.root, limit_s=limit_s)
+
     async def _restore(self, taken: restoring.Remembered) -> None:
-        await asyncio.to_thread(restoring.restore, taken)
+        await self._in_thread(partial(restoring.restore, taken))
         await self._library.look(force=True)
 
 

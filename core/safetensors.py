@@ -8,6 +8,7 @@ that names Python code to run is refused: mlx-lm before 0.32.2 ran `model_file` 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import msgspec
 
 from core.errors import Corrupt, DeckError, Forbidden, StorageFailed
 from core.names import check_path
+from core.storage.foreign_files import open_regular
 
 MAX_HEADER = 100_000_000
 """Bytes of the JSON in a safetensors file: the limit of the reference implementation."""
@@ -286,18 +288,18 @@ def _parameters(config: Config, weights: list[Weights]) -> int:
 
 def read_weights(path: Path) -> Weights:
     """What the header of one file says. Raises Corrupt, and OSError."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         first = file.read(_LENGTH.size)
         length = int(_LENGTH.unpack(first)[0]) if len(first) == _LENGTH.size else 0
         data = first + file.read(min(length, MAX_HEADER))
-        weights = read_header(data, path.stat().st_size)
+        weights = read_header(data, os.fstat(file.fileno()).st_size)
     if weights is None:
         _corrupt(path.name, "it is cut off")
     return weights
 
 
 def _bounded(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         _corrupt(path.name, f"it is larger than {limit} bytes")

@@ -16,7 +16,8 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
@@ -25,10 +26,11 @@ from core.config import Config, Problem
 from core.daemon import ATTACHED, Ready, Refused, line, read_ready
 from core.errors import AlreadyRunning, DeckError, NotEnoughDisk, StorageFailed, to_info
 from core.garbage import put_aside
-from core.log import LineFormatter
+from core.log import CountingHandler, LineFormatter
 from core.paths import Paths, locate, make_private
 from core.protocol import OLDEST, PROTOCOL
 from core.storage.atomic import is_disk_full, replace_file
+from core.storage.log_file import rotate
 
 if TYPE_CHECKING:
     from core.api.listener import Addresses
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 SWITCH_S = 0.001
 """How long a thread may keep the interpreter from the loop. Python's own 5 ms, times the threads of
 a few downloads, is what a person notices."""
+
+LOOK_EVERY = 100
+"""Records of the log between two looks at how long its file is."""
 
 LOCK_S = 1.0
 """For the lock: somebody may look at it, and a core that ends lets go of it last."""
@@ -56,9 +61,11 @@ async def serve(
     `announce` is called once it answers. Raises AlreadyRunning when a core runs on this state,
     StorageFailed when a folder cannot be made, and what the listener raises when it cannot listen.
     """
+    from core.api.descriptors import raise_limit
     from core.deck import Deck
 
     sys.setswitchinterval(SWITCH_S)
+    raise_limit()
     with _only_one(paths, group=settings.api.socket_group), _signals() as signalled:
         async with Deck(paths, settings, problems) as deck:
             await _answer(deck, announce, signalled, until)
@@ -87,6 +94,7 @@ def _ready(settings: Config, paths: Paths, addresses: Addresses) -> Ready:
     return Ready(
         pid=os.getpid(),
         url=addresses.url,
+        url_v6=addresses.url_v6,
         socket=addresses.socket,
         outside=addresses.outside,
         hub=settings.hub.endpoint,
@@ -188,7 +196,7 @@ def main() -> None:
     attached = ATTACHED in sys.argv
     if not attached and os.fork():
         os._exit(0)  # a core in the background belongs to nobody, so nobody has to wait for it
-    log_to_stderr(logging.INFO)
+    log_to_stderr(logging.INFO, locate().core_log)
     try:
         asyncio.run(_serve_starter(attached))
     except DeckError as error:
@@ -235,12 +243,35 @@ async def end_of_input(gone: asyncio.Event) -> AsyncIterator[None]:
         transport.close()
 
 
-def log_to_stderr(level: int) -> None:
-    """Send log records from `level` up to standard error, with time and place."""
-    handler = logging.StreamHandler(sys.stderr)
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to standard error; where that is the core's log file, it is rotated while it runs."""
+
+    def __init__(self, log_file: Path | None) -> None:
+        super().__init__(sys.stderr)
+        self._log_file = log_file
+        self._records = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, and now and then look how long the file is."""
+        super().emit(record)
+        self._records += 1
+        if self._log_file is None or self._records % LOOK_EVERY:
+            return
+        try:
+            rotate(self._log_file, (sys.stdout.fileno(), sys.stderr.fileno()))
+        except (OSError, ValueError):  # it goes on in the file that it has
+            self._log_file = None
+
+
+def log_to_stderr(level: int, log_file: Path | None = None) -> None:
+    """Send log records from `level` up to standard error, with time and place.
+
+    `log_file` is the core's own, rotated where standard error leads there.
+    """
+    handler = StderrHandler(log_file)
     handler.setLevel(level)
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[CountingHandler(handler)])
     logging.getLogger("core").setLevel(logging.INFO)
 
 

@@ -7,11 +7,11 @@ other machine; journal, resumption, verification and publishing are those of eve
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +21,7 @@ from core.entries import hub_name
 from core.errors import Conflict, Forbidden, InvalidRequest, NotDownloaded, NotFound
 from core.library import Library
 from core.schema import Download, Manifest, Model, RepoFile, model_id
+from core.storage.foreign_files import in_thread, open_regular
 
 PIECE_BYTES = 128 << 10
 """Of a content, sent at a time: little enough that the slowest line takes one within a minute."""
@@ -31,6 +32,7 @@ class Content:
     """One content of the cache, opened."""
 
     file: BinaryIO
+    path: str
     size_bytes: int
 
     async def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
@@ -38,7 +40,8 @@ class Content:
         try:
             while start < end:
                 count = min(PIECE_BYTES, end - start)
-                piece = await asyncio.to_thread(os.pread, self.file.fileno(), count, start)
+                read = partial(os.pread, self.file.fileno(), count, start)
+                piece = await in_thread(read, self.path)
                 if not piece:
                     return  # cut short under our hands: the other side sees that it ended early
                 start += len(piece)
@@ -101,10 +104,11 @@ class Sharing:
         try:
             if not path.resolve().is_relative_to(self._cache.of(repo).root.resolve()):
                 raise FileNotFoundError
-            file = path.open("rb")
+            file = open_regular(path)
         except OSError as error:
             raise NotFound(f"There is no content {blob[:12]} of {repo} here.") from error
-        return Content(file=file, size_bytes=os.fstat(file.fileno()).st_size)
+        size = os.fstat(file.fileno()).st_size
+        return Content(file=file, path=str(path), size_bytes=size)
 
     async def take(self, manifest: Manifest, peer: str) -> tuple[Model, Download | None]:
         """Begin to take a model over; `peer` is the socket that leads to who has it.
@@ -115,7 +119,7 @@ class Sharing:
         given = manifest.model
         if hub_name(given.unique) is None or given.id != model_id(given.unique):
             raise InvalidRequest(f"{given.unique!r} is not a model of the Hub.")
-        await asyncio.to_thread(check_own, peer)
+        await in_thread(partial(check_own, peer), peer, custom=True)
         model = await self._library.adopt(replace(given, repo=manifest.repo))
         if model.downloaded:
             return model, None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,7 @@ class Store:
         self._closed = False
         self.unreadable: list[str] = []
         """Records that `records` left out, in words for a person."""
+        self._pending: dict[object, float] = {}
 
     async def open(self) -> None:
         """Open the database, making or migrating it. Raises StorageFailed, saying what to do."""
@@ -104,6 +106,8 @@ class Store:
     async def _run(self, action: Callable[[], T]) -> T:
         if self._closed:
             raise ShuttingDown("The core is about to end.", "Start it again.")
+        key = object()
+        self._pending[key] = time.monotonic()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, action)
         except (sqlite3.Error, OSError) as error:
@@ -116,6 +120,14 @@ class Store:
                 f"The state in {self._path} cannot be read or written: {error}.",
                 "Check the disk and the permissions; MODELDECK_STATE_DIR moves the state.",
             ) from error
+        finally:
+            del self._pending[key]
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds since the oldest action that has no answer yet; 0 when there is none."""
+        oldest = next(iter(self._pending.values()), None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
 
     async def _execute(self, sql: str, *values: object) -> list[tuple[object, ...]]:
         def action() -> list[tuple[object, ...]]:

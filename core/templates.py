@@ -11,6 +11,7 @@ from core.catalog import gguf
 from core.errors import Corrupt, StorageFailed
 from core.runtime.engines.chat import knows_tools
 from core.schema import Format
+from core.storage.foreign_files import read_regular
 
 LONGEST = 1 << 20
 """Bytes of a template, or of the file that holds it; the longest met are some 10 kB."""
@@ -47,10 +48,11 @@ def _in_header(path: Path) -> str | None:
 
 def _in_folder(folder: Path) -> str | None:
     for name in ("chat_template.jinja", "tokenizer_config.json"):
-        file = folder / name
-        if file.is_file() and file.stat().st_size <= LONGEST:
-            text = file.read_text(encoding="utf-8", errors="replace")
-            return text if name.endswith(".jinja") else _configured(text)
+        try:
+            text = read_regular(folder / name, LONGEST).decode("utf-8", "replace")
+        except OSError:  # not there, too long, or not a file
+            continue
+        return text if name.endswith(".jinja") else _configured(text)
     return None
 
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from core.neighbour import Peer, Yielding
 from core.schedule import limit_at, window_at
 from core.schema import Settings
 from core.state import SettingsChanged
+from core.storage.foreign_files import in_thread
 
 ACTIVE_S = 1.0
 """Between decisions while downloads may have to give way."""
@@ -87,7 +89,8 @@ class Throttle:
         """
         async with self._changing:
             wanted = config.changed(self._settings, "downloads", changes)
-            await asyncio.to_thread(config.set_values, self._config_file, "downloads", changes)
+            write = partial(config.set_values, self._config_file, "downloads", changes)
+            await in_thread(write, self._config_file, custom=True)
             self._settings = wanted
             if not wanted.give_way:
                 self._yielding = Yielding()

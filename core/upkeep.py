@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from core.cache import scan
@@ -21,19 +22,30 @@ from core.cache.inventory import inventory
 from core.cache.shelves import Shelves
 from core.catalog.listing import from_snapshot
 from core.concurrency import BackgroundTasks
+from core.detached import Detached
 from core.entries import url_name
-from core.errors import Conflict, DeckError, NotFound, StorageFailed, to_info
+from core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout, to_info
 from core.feed import Feed
 from core.library import Library
 from core.log import now
 from core.removal import Chosen
 from core.schema import CacheListing, CacheSelection, Model, Verification
 from core.state import VerificationChanged, VerificationRemoved
+from core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.25
 """How often progress is told."""
+
+STALL_S = 30.0
+"""Seconds without a byte after which a check gives up: the disk or network mount hangs."""
+
+LEAVE_S = 5.0
+"""Seconds for the reader of a check that was called off to hear of it."""
+
+READERS = Detached(4, "checks of the cache")
+"""Threads of checks: one at a time reads, further ones are those that hang."""
 
 KEPT = 10
 """Ended checks that stay on the list."""
@@ -58,6 +70,16 @@ class _Work:
 
     done_bytes: int = 0
     stopped: bool = False
+    path: Path | None = None
+    """The file that is being read."""
+    _seen: tuple[int, Path | None] = (0, None)
+    _seen_at: float = field(default_factory=time.monotonic)
+
+    def is_stalled(self, clock: float) -> bool:
+        """Whether nothing was read for `STALL_S`."""
+        if (now := (self.done_bytes, self.path)) != self._seen:
+            self._seen, self._seen_at = now, clock
+        return clock - self._seen_at >= STALL_S
 
     def read(self, count: int) -> None:
         """Count what was read. Raises _Stopped when it is to end."""
@@ -91,7 +113,7 @@ class Upkeep:
         await self._library.look(force=True)
         partials: dict[tuple[str, str], int] = {}
         for root in self._cache.roots:
-            partials |= await asyncio.to_thread(scan.partials, root)
+            partials |= await in_thread(partial(scan.partials, root), root, limit_s=SCAN_S)
         urls = {name.repo: name.url for name in map(url_name, self._uniques()) if name}
         held = inventory(
             self._library.snapshots,
@@ -178,12 +200,17 @@ class Upkeep:
             self._tell(replace(check, rate_bytes_per_s=None, eta_s=None))
         return self._feed.state.verifications[key]
 
-    def forget(self, model_ids: Iterable[str]) -> None:
+    async def forget(self, model_ids: Iterable[str]) -> None:
         """Take what was deleted out of what ended checks found."""
-        gone = set(model_ids)
+        gone, root = set(model_ids), self._cache.hub.root
         for key, check in self._feed.state.verifications.items():
-            if key not in self._works and gone & set(check.model_ids):
-                wrong = tuple(path for path in check.wrong if os.path.lexists(path))
+            if key in self._works or not gone & set(check.model_ids):
+                continue
+            try:
+                wrong = await in_thread(partial(_left, check.wrong), root)
+            except StorageTimeout:
+                wrong = check.wrong
+            if self._feed.state.verifications.get(key) is check:
                 left = tuple(model for model in check.model_ids if model not in gone)
                 corrupt = tuple(model for model in check.corrupt if model not in gone)
                 self._tell(replace(check, model_ids=left, wrong=wrong, corrupt=corrupt))
@@ -210,23 +237,25 @@ class Upkeep:
         """Read all files in a thread, and tell how far it is. Cancelled, the thread ends first."""
         self._tell(check)
         began = time.monotonic()
-        reading = asyncio.create_task(asyncio.to_thread(_wrong, files, work))
+        reading = asyncio.create_task(READERS.run(partial(_wrong, files, work)))
         try:
             while not (await asyncio.wait([reading], timeout=TICK_S))[0]:
                 if not work.stopped:
                     self._tell(_progress(check, work.done_bytes, time.monotonic() - began))
+                if work.is_stalled(time.monotonic()):
+                    reading.cancel()
         finally:
             work.stopped = work.stopped or not reading.done()
+            await asyncio.wait([reading], timeout=LEAVE_S)
+            reading.cancel()  # its thread is left behind where it hangs
             await asyncio.wait([reading])
         ended = replace(check, done_bytes=work.done_bytes, finished_at=now())
         try:
             wrong = reading.result()
         except _Stopped:
             return
-        except OSError as error:
-            failed = StorageFailed(
-                f"{error.filename} cannot be read: {error.strerror}.", "Check the disk."
-            )
+        except (OSError, asyncio.CancelledError) as error:
+            failed = _failure(error, work)
             self._tell(replace(ended, state="failed", error=to_info(failed)))
             return
         except Exception as error:  # a bug, which the owner of the task reports
@@ -247,6 +276,7 @@ def _wrong(files: list[_File], work: _Work) -> list[_File]:
     """Files whose content has another hash. Raises OSError, _Stopped. Blocks."""
     wrong = []
     for file in files:
+        work.path = file.path
         try:
             found = scan.digest(file.path, file.blob, work.read)
         except FileNotFoundError:
@@ -254,6 +284,23 @@ def _wrong(files: list[_File], work: _Work) -> list[_File]:
         if found != file.blob:
             wrong.append(file)
     return wrong
+
+
+def _failure(error: BaseException, work: _Work) -> StorageFailed:
+    """What a person is told when a check could not read on."""
+    if isinstance(error, OSError):
+        return StorageFailed(
+            f"{error.filename} cannot be read: {error.strerror}.", "Check the disk."
+        )
+    return StorageTimeout(
+        f"{work.path or 'The cache'} did not answer within {STALL_S:g} s.",
+        "Its disk or network mount hangs: check that, then try again.",
+    )
+
+
+def _left(paths: Iterable[str]) -> tuple[str, ...]:
+    """The paths where something is. Blocks."""
+    return tuple(path for path in paths if os.path.lexists(path))
 
 
 def _progress(check: Verification, done_bytes: int, seconds: float) -> Verification:

@@ -7,17 +7,23 @@ looking, nothing is sampled, so an idle core costs next to nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from core.cache import scan
 from core.concurrency import Repeated
+from core.errors import StorageTimeout
 from core.feed import Feed
 from core.memory import probe
 from core.schema import Disk
 from core.state import DiskChanged, MemoryChanged
+from core.storage.foreign_files import SCAN_S, in_thread
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_S = 1.0
 """Between samples of memory while somebody looks."""
@@ -25,6 +31,8 @@ LOOKING_S = 5.0
 """Somebody who asked for the state counts as looking for this long."""
 CACHE_S = 3.0
 """Between looks at the cache for what other tools put there; a look is a few `stat` calls."""
+COUNT_S = 1.0
+"""How long a sample waits for such a count; it takes milliseconds where the disk answers."""
 DISK_S = 10.0
 """Between counts of what the cache holds, while somebody looks."""
 
@@ -47,9 +55,17 @@ class Vitals:
         self._sample_engines = sample_engines
         self._look_at_cache = look_at_cache
         self._looked_at = self._sampled_at = self._counted_at = float("-inf")
+        self._counting: asyncio.Task[None] | None = None
 
     async def watch(self) -> None:
         """Look again and again. Ends only by cancellation: a look that fails is repeated."""
+        try:
+            await self._watch()
+        finally:
+            if self._counting is not None:
+                self._counting.cancel()
+
+    async def _watch(self) -> None:
         cache_at = time.monotonic()
         sampling, looking = Repeated("sampling memory and disk"), Repeated("looking at the cache")
         while True:
@@ -91,15 +107,32 @@ class Vitals:
         if memory != self._feed.state.memory:
             self._feed.commit(MemoryChanged, memory=memory)
         if self._sampled_at - self._counted_at >= DISK_S:
-            await self.count_disk()
+            await self._count_soon()
+
+    async def _count_soon(self) -> None:
+        """Count the disk; who samples waits a moment for it, not for a disk that hangs."""
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.create_task(self.count_disk())
+        await asyncio.wait({self._counting}, timeout=COUNT_S)
+        if self._counting.done():
+            self._counting.result()
 
     async def count_disk(self) -> None:
         """Count what the folders of models hold, and what is free where the first of them is."""
         self._counted_at = time.monotonic()
-        used = [await asyncio.to_thread(scan.usage, root) for root in self._roots]
+        first = self._roots[0]
+        try:
+            used = [
+                await in_thread(partial(scan.usage, root), root, limit_s=SCAN_S)
+                for root in self._roots
+            ]
+            free = await in_thread(partial(probe.free_disk, first), first)
+        except StorageTimeout as error:
+            logger.warning("The disk is not counted: %s", error)
+            return
         disk = Disk(
-            path=str(self._roots[0]),
-            free_bytes=await asyncio.to_thread(probe.free_disk, self._roots[0]),
+            path=str(first),
+            free_bytes=free,
             cache_bytes=sum(total for total, _ in used),
             partial_bytes=sum(partial for _, partial in used),
         )

@@ -28,7 +28,7 @@ async def serve(port: int | None, *, json: bool, verbose: bool) -> None:
         settings = replace(settings, api=replace(settings.api, port=port))
     for problem in problems:
         out.note(str(problem))
-    serving.log_to_stderr(logging.INFO if verbose else logging.WARNING)
+    serving.log_to_stderr(logging.INFO if verbose else logging.WARNING, paths.core_log)
     await serving.serve(paths, settings, problems, lambda ready: _announce(out, ready))
 
 

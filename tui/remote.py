@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING
 
 from core.config import Remote
 from core.errors import Conflict, DeckError, Forbidden, InvalidRequest
+from core.storage.foreign_files import read_regular
 from tui.link import Outage
 from tui.machines import Machine
 
 if TYPE_CHECKING:
     from core.client import Client
     from core.protocol import Spoken
+
+LONGEST_TOKEN = 4096
+"""Bytes of the file of a token."""
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 20.0
@@ -230,7 +234,7 @@ def token_in(file: str | None) -> str | None:
         return None
     path = Path(file).expanduser()
     try:
-        mode, token = path.stat().st_mode, path.read_text().strip()
+        mode, token = path.stat().st_mode, read_regular(path, LONGEST_TOKEN).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The token in {path} cannot be read: {error}.") from error
     if mode & 0o077:

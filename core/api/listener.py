@@ -9,12 +9,15 @@ import ssl
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.api import tls
+from core.api.acceptor import Acceptor
 from core.api.access import Access, Door
 from core.api.connection import Connection
+from core.api.descriptors import connections_for, limit
 from core.api.journal import Journal
 from core.api.limits import Allowance, Limiter
 from core.api.metrics import Meter
@@ -27,14 +30,23 @@ from core.api.tls import Doorstep
 from core.config import DOCUMENTED_PORTS, Api
 from core.errors import Conflict, Forbidden, StorageFailed
 from core.paths import Paths, make_private
+from core.storage.foreign_files import in_thread
 
 if TYPE_CHECKING:
     from core.deck import Deck
 
 LOOPBACK = "127.0.0.1"
+LOOPBACK_V6 = "::1"
 
-BACKLOG = 128
-"""Connections that wait to be accepted: what a scan or a burst of scripts brings at once."""
+BACKLOG = 1024
+"""Connections that wait to be accepted: what a burst of scripts brings at once. One that finds no
+place tries again after a second (TCP's first retransmission)."""
+FREE_PORTS_TRIED = 20
+"""How often any free port is asked for, until one is free on both addresses of loopback."""
+
+_REFUSED = (errno.EADDRINUSE, errno.EACCES, errno.EPERM)
+_NO_V6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT)
+"""What a machine without IPv6 answers, or one that has none on loopback."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +56,8 @@ class Addresses:
     url: str
     """Over TCP, without a slash at the end."""
     port: int
+    url_v6: str | None = None
+    """The same port over IPv6; None where this machine has none."""
     socket: str | None
     """Path of the Unix socket; None where it is switched off."""
     outside: str | None = None
@@ -52,7 +66,7 @@ class Addresses:
     @property
     def urls(self) -> tuple[str, ...]:
         """Every URL."""
-        return (self.url, self.outside) if self.outside else (self.url,)
+        return tuple(url for url in (self.url, self.url_v6, self.outside) if url)
 
 
 class Listener:
@@ -85,10 +99,10 @@ class Listener:
             limiter=limiter,
             journal=Journal(meter, logs=settings.access_log),
             meter=meter,
-            limits=limits or Limits(),
+            limits=limits or Limits(connections=connections_for(limit())),
             per_address=settings.connections_per_address,
         )
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._secure: ssl.SSLContext | None = None
         self._socket_path: Path | None = None
 
@@ -99,42 +113,41 @@ class Listener:
         Forbidden for an address beyond this machine while there is no token.
         """
         with ExitStack() as bound:
-            loopback = bound.enter_context(_bind(self._settings.port))
+            loopback = [bound.enter_context(each) for each in _bind(self._settings.port)]
             outside = await self._bind_outside(bound)
             if self._settings.socket:
-                await self._serve_unix()
-            await self._serve_loopback(loopback)
-            url = await self._serve_outside(outside) if outside is not None else None
+                self._serve_unix()
+            self._serve_loopback(loopback)
+            url = self._serve_outside(outside) if outside is not None else None
             bound.pop_all()
         if outside is not None or self._settings.require_token:
             self._site.deck.tokens.on_revoked(self._site.revoked)
-        port = loopback.getsockname()[1]
-        path = str(self._socket_path) if self._socket_path else None
-        return Addresses(url=f"http://{LOOPBACK}:{port}", port=port, socket=path, outside=url)
+        port = loopback[0].getsockname()[1]
+        return Addresses(
+            url=f"http://{LOOPBACK}:{port}",
+            port=port,
+            url_v6=f"http://[{LOOPBACK_V6}]:{port}" if len(loopback) > 1 else None,
+            socket=str(self._socket_path) if self._socket_path else None,
+            outside=url,
+        )
 
     def _policy(self, names: Iterable[str] = (), scheme: str = "http") -> Policy:
         hosts = (*self._settings.allowed_hosts, *names)
         return policy(hosts, self._settings.allowed_origins, scheme=scheme)
 
-    async def _serve_unix(self) -> None:
+    def _serve_unix(self) -> None:
         unix = _bind_unix(self._paths.socket, group=self._settings.socket_group)
         self._socket_path = self._paths.socket
         door = Door(name="socket", policy=self._policy())
-        self._servers.append(
-            await asyncio.get_running_loop().create_unix_server(
-                lambda: Connection(self._site, door), sock=unix, backlog=BACKLOG
-            )
-        )
+        self._acceptors.append(Acceptor(unix, self._site, lambda: Connection(self._site, door)))
 
-    async def _serve_loopback(self, bound: socket.socket) -> None:
+    def _serve_loopback(self, bound: Iterable[socket.socket]) -> None:
         door = Door(
             name="loopback", policy=self._policy(), needs_token=self._settings.require_token
         )
-        self._servers.append(
-            await asyncio.get_running_loop().create_server(
-                lambda: Connection(self._site, door), sock=bound, backlog=BACKLOG
-            )
-        )
+        self._acceptors += [
+            Acceptor(each, self._site, lambda: Connection(self._site, door)) for each in bound
+        ]
 
     async def _bind_outside(self, bound: ExitStack) -> socket.socket | None:
         """The socket beyond this machine, where one is wanted and may be had."""
@@ -146,12 +159,13 @@ class Listener:
                 "Make one with `modeldeck token create NAME`, or remove api.outside.",
             )
         if self._settings.tls_certificate:
-            self._secure = await asyncio.to_thread(
-                tls.context, self._settings.tls_certificate, self._settings.tls_key
+            certificate, key = self._settings.tls_certificate, self._settings.tls_key
+            self._secure = await in_thread(
+                partial(tls.context, certificate, key), certificate, custom=True
             )
         return bound.enter_context(await asyncio.to_thread(_bind_address, self._settings.outside))
 
-    async def _serve_outside(self, bound: socket.socket) -> str:
+    def _serve_outside(self, bound: socket.socket) -> str:
         """Answer there; its URL."""
         secure, site = self._secure, self._site
         scheme = "https" if secure is not None else "http"
@@ -166,11 +180,10 @@ class Listener:
             log.warning("%s:%s has no certificate: tokens cross the network in the clear.",
                         host, port)  # fmt: skip
 
-        def guest() -> asyncio.BaseProtocol:
+        def guest() -> Connection | Doorstep:
             return Connection(site, door) if secure is None else Doorstep(site, door, secure)
 
-        loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(guest, sock=bound, backlog=BACKLOG))
+        self._acceptors.append(Acceptor(bound, site, guest))
         shown = names[0] if is_any(host) else f"[{host}]" if ":" in host else host
         return f"{scheme}://{shown}:{port}"
 
@@ -180,10 +193,12 @@ class Listener:
         1. Take no new connections. 2. End idle ones, close sockets with 1001, refuse new requests.
         3. Give running requests their grace. 4. Cancel what is left. 5. Close every connection.
         """
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
         self._site.stopping = True
+        acceptors, self._acceptors = self._acceptors, []
+        for acceptor in acceptors:
+            acceptor.close()
+        for acceptor in acceptors:
+            await acceptor.wait_closed()
         for connection in list(self._site.connections):
             connection.stop()
         if self._site.tasks:
@@ -199,21 +214,19 @@ class Listener:
             self._socket_path = None
 
 
-def _bind(wanted: int | None) -> socket.socket:
-    """A socket bound to the wanted port, or to the first of the documented ones that can be had."""
+def _bind(wanted: int | None) -> tuple[socket.socket, ...]:
+    """Sockets on the wanted port, or on the first of the documented ones that can be had.
+
+    One on 127.0.0.1 and one on ::1, since `localhost` may lead to either; only the first where this
+    machine has no IPv6. A port that another program has on one of them is not taken on the other:
+    clients would meet now this program, now that.
+    """
     refusals: list[str] = []
     for port in DOCUMENTED_PORTS if wanted is None else (wanted,):
-        candidate = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            # Without it a port stays taken for a minute after a core that had clients has ended.
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            candidate.bind((LOOPBACK, port))
-            candidate.listen(BACKLOG)  # two may bind one port, but only one may listen
-            candidate.setblocking(False)
-            return candidate
+            return _bind_both(port)
         except OSError as error:
-            candidate.close()
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EPERM):
+            if error.errno not in _REFUSED:
                 raise
             refusals.append(f"{port}: {error.strerror}")
     raise Conflict(
@@ -221,6 +234,40 @@ def _bind(wanted: int | None) -> socket.socket:
         "Free it, or choose another with --port or api.port (0 takes any free one).",
         details=tuple(refusals),
     )
+
+
+def _bind_both(port: int) -> tuple[socket.socket, ...]:
+    """Sockets on both addresses of loopback, at the same port. Raises OSError."""
+    for tries_left in reversed(range(FREE_PORTS_TRIED if port == 0 else 1)):
+        first = _bind_loopback(socket.AF_INET, port)
+        try:
+            second = _bind_loopback(socket.AF_INET6, first.getsockname()[1])
+        except OSError as error:
+            if error.errno in _NO_V6:
+                return (first,)
+            first.close()
+            if error.errno not in _REFUSED or not tries_left:
+                raise
+        else:
+            return first, second
+    raise AssertionError("the last try returns or raises")
+
+
+def _bind_loopback(family: socket.AddressFamily, port: int) -> socket.socket:
+    """A socket that listens on loopback. Raises OSError."""
+    candidate = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        # Without it a port stays taken for a minute after a core that had clients has ended.
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            candidate.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        candidate.bind((LOOPBACK if family == socket.AF_INET else LOOPBACK_V6, port))
+        candidate.listen(BACKLOG)  # two may bind one port, but only one may listen
+        candidate.setblocking(False)
+    except BaseException:
+        candidate.close()
+        raise
+    return candidate
 
 
 def _bind_address(address: str) -> socket.socket:
@@ -268,6 +315,7 @@ def _bind_unix(path: Path, *, group: bool) -> socket.socket:
             path.unlink()
         unix.bind(str(path))
         path.chmod(0o660 if group else 0o600)
+        unix.listen(BACKLOG)
         unix.setblocking(False)
         return unix
     except OSError as error:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,9 +26,10 @@ from core.api.ollama_model_forms import (
     Tags,
 )
 from core.api.wire import Request, Response, StreamResponse, json_response, line
-from core.errors import Cancelled, NotDownloaded, from_info
+from core.errors import Cancelled, NotDownloaded, StorageTimeout, from_info
 from core.schema import CacheSelection, Download, Instance, InstanceState, Model
 from core.state import State
+from core.storage.foreign_files import in_thread
 
 if TYPE_CHECKING:
     from core.deck import Deck
@@ -36,6 +38,9 @@ LOADED = (InstanceState.READY, InstanceState.BUSY)
 
 NEVER = timedelta(days=100 * 365)
 """From now, for a model that stays: Ollama's client calls anything beyond 20 years `Forever`."""
+
+LOOK_S = 1.0
+"""Seconds to wait for the date of a file; a list of models is not held up by a disk that hangs."""
 
 PULL_HZ = 10
 """Lines a second of a pull at most."""
@@ -47,7 +52,7 @@ PULL_HZ = 10
 async def list_models(deck: Deck, request: Request) -> Response:
     """The models that are on this machine."""
     here = [model for model in deck.state.models.values() if model.downloaded]
-    times = await asyncio.to_thread(lambda: [_modified(model) for model in here])
+    times = await asyncio.gather(*(_modified(model) for model in here))
     return json_response(
         Tags(
             models=[
@@ -65,12 +70,16 @@ async def list_models(deck: Deck, request: Request) -> Response:
     )
 
 
-def _modified(model: Model) -> str:
-    """When the model's file was written; blocks."""
-    try:
-        return moment(datetime.fromtimestamp(os.stat(model.path or "").st_mtime, UTC))
-    except OSError:
+async def _modified(model: Model) -> str:
+    """When the model's file was written; when its entry was made where that cannot be known."""
+    if model.path is None:
         return model.created_at
+    look = partial(os.stat, model.path)
+    try:
+        found = await in_thread(look, model.path, custom=model.local, limit_s=LOOK_S)
+    except (OSError, StorageTimeout):
+        return model.created_at
+    return moment(datetime.fromtimestamp(found.st_mtime, UTC))
 
 
 def details(model: Model) -> Details:
@@ -150,7 +159,7 @@ async def show(deck: Deck, request: Request) -> Response:
             details=details(model),
             model_info=_model_info(model),
             capabilities=capabilities,
-            modified_at=await asyncio.to_thread(_modified, model),
+            modified_at=await _modified(model),
             license=model.license or UNSET,
             template=template.text if template is not None else UNSET,
         )

@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -78,6 +78,8 @@ class Site:
     """In the order they came."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """Every handler that runs."""
+    expected: set[Guest] = field(default_factory=set)
+    """Connections that were accepted and are not in `connections` yet."""
     stopping: bool = False
     deserted: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last connection is over."""
@@ -99,25 +101,44 @@ class Site:
         """Whether the bodies of all connections together are as much as may be held."""
         return sum(each.held_bytes for each in self.connections) > self.limits.held_bytes
 
+    def reserve(self, connection: Guest) -> bool:
+        """Room for a connection that was just accepted; False where there is none.
+
+        At the limit the oldest idle one has to go.
+        """
+        held = len(self.connections) + len(self.expected)
+        if held >= self.limits.connections and not self._make_room(self.connections, "limit"):
+            return False
+        self.expected.add(connection)
+        return True
+
     def admit(self, connection: Guest) -> None:
-        """Take a new connection in; at a limit, the oldest idle one has to make room."""
+        """Take a connection in; one beyond what its address may have is dropped.
+
+        One address beyond this machine may not take all the room there is: at its limit, its oldest
+        idle connection has to go.
+        """
+        self.expected.discard(connection)
         if connection.is_outside:
-            self._crowd(connection)
-        if len(self.connections) >= self.limits.connections:
-            self._make_room(connection, list(self.connections), "limit")
+            near = network(connection.peer)
+            others = [c for c in self.connections if c.is_outside and network(c.peer) == near]
+            if len(others) >= self.per_address and not self._make_room(others, "address"):
+                connection.drop()
+                return
         self.connections[connection] = None
 
-    def _crowd(self, connection: Guest) -> None:
-        """One address beyond this machine may not take all the room there is."""
-        near = network(connection.peer)
-        others = [c for c in self.connections if c.is_outside and network(c.peer) == near]
-        if len(others) >= self.per_address:
-            self._make_room(connection, others, "address")
+    def _make_room(self, others: Iterable[Guest], reason: str) -> bool:
+        """Drop the oldest idle connection; False where none is idle.
 
-    def _make_room(self, connection: Guest, others: list[Guest], reason: str) -> None:
-        idle = next((old for old in others if old.idle), None)
+        It is over from now on: in a burst the next one must not count it, or choose it again.
+        """
         self.meter.refused[reason] += 1
-        (idle or connection).drop()
+        idle = next((old for old in others if old.idle), None)
+        if idle is None:
+            return False
+        idle.drop()
+        self.release(idle)
+        return True
 
     def release(self, connection: Guest) -> None:
         """A connection is over."""
@@ -149,7 +170,10 @@ def peer_of(transport: asyncio.BaseTransport, *, over_unix: bool) -> str:
     """Who is at the other end, for the audit: `unix uid=1000 pid=77`, or address and port."""
     if not over_unix:
         address = transport.get_extra_info("peername")
-        return f"{address[0]}:{address[1]}" if address else "unknown"
+        if not address:
+            return "unknown"
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        return f"{host}:{address[1]}"
     if sys.platform != "linux":
         return f"unix uid={os.getuid()}"  # the socket's mode lets nobody else in, but root
     credentials = transport.get_extra_info("socket").getsockopt(

@@ -18,7 +18,7 @@ class Limits:
     held_bytes: int = 256 << 20
     """Bodies that wait or are being read, of all connections together."""
     connections: int = 800
-    """Below the usual limit of 1,024 open files, with room for downloads and the store."""
+    """A core takes what its limit of open files leaves room for; see `core.api.descriptors`."""
     pipelined: int = 16
     """Requests read ahead of the one that is being answered."""
     ahead_bytes: int = 1 << 20

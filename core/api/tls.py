@@ -16,6 +16,10 @@ from core.api.connection import Connection
 from core.api.site import Site, peer_of
 from core.errors import StorageFailed
 from core.schema import Token
+from core.storage.foreign_files import read_regular
+
+LONGEST = 4 << 20
+"""Bytes of a certificate with its chain, or of a key: kilobytes as a rule."""
 
 REMEDY = "Check api.tls_certificate and api.tls_key: PEM files that this user can read."
 
@@ -27,7 +31,7 @@ def context(certificate: str, key: str | None) -> ssl.SSLContext:
     """
     for name in filter(None, (certificate, key)):
         try:
-            Path(name).expanduser().read_bytes()
+            read_regular(Path(name).expanduser(), LONGEST)
         except OSError as error:
             raise StorageFailed(f"{name} cannot be read: {error.strerror}.", REMEDY) from error
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

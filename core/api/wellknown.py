@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 
 
 def health(deck: Deck, request: Request) -> Response:
-    """That the core answers, and its version."""
-    return json_response({"status": "ok", "version": deck.state.host.version})
+    """That the core answers, its version, and whether what is behind it answers.
+
+    503 only where no work is possible: a supervisor that watches this would end the core, and must
+    not do so for one file on a mount that hangs.
+    """
+    found = deck.health()
+    body = {"status": found.status, "version": deck.state.host.version}
+    if found.message:
+        body["message"] = found.message
+    return json_response(body, 503 if found.status == "unavailable" else 200)
 
 
 def well_known_health(deck: Deck, request: Request) -> Response:
@@ -40,7 +48,7 @@ ROUTES = (
         method="GET",
         template="/health",
         operation_id="health",
-        summary="Whether the core answers",
+        summary="Whether the core answers, and what is behind it",
         tag="core",
         handler=health,
         need="open",

@@ -30,6 +30,7 @@ from core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
 from core.names import check_blob, check_path, check_repo, check_revision, is_commit
 from core.schema import RepoFile
 from core.storage.atomic import is_disk_full, replace_file, sync_folder
+from core.storage.foreign_files import read_regular
 
 PARTIAL_SUFFIX = ".modeldeck.incomplete"
 """Ends in `.incomplete`, so that `hf cache prune` finds what we left as well."""
@@ -175,7 +176,7 @@ class Cache:
         path = self.ref(repo, ref)
         self.snapshot(repo, revision)
         try:
-            if path.is_file() and path.read_bytes() == revision.encode():
+            if holds(path, revision):
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
             self._check_inside(path.parent)
@@ -226,6 +227,14 @@ def failure(path: Path, error: OSError) -> StorageFailed:
         f"{path} cannot be written: {error.strerror or error}.",
         "Check the disk and the permissions; HF_HUB_CACHE moves the cache.",
     )
+
+
+def holds(path: Path, text: str) -> bool:
+    """Whether a file holds exactly this text; False for what is no file."""
+    try:
+        return read_regular(path, len(text)) == text.encode()
+    except OSError:
+        return False
 
 
 def _point(pointer: Path, blob: Path) -> None:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.cache.layout import REF_PREFIX, failure
+from core.cache.scan import REF_BYTES
 from core.errors import Conflict
 from core.schema import DeletionPlan
 from core.storage.atomic import replace_file, sync_folder
+from core.storage.foreign_files import read_regular
 
 _FREE = frozenset({"link", "ref", "snapshot"})
 
@@ -39,7 +41,7 @@ def remember(plan: DeletionPlan) -> Remembered | None:
             if item.kind == "link":
                 links[item.path] = os.readlink(item.path)
             elif item.kind == "ref":
-                refs[item.path] = Path(item.path).read_text()
+                refs[item.path] = read_regular(item.path, REF_BYTES).decode()
     except (OSError, UnicodeDecodeError):
         return None  # it is not as it was planned: executing tells
     return Remembered(links=links, refs=refs)

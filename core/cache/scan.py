@@ -19,10 +19,14 @@ from core.cache.layout import PARTIAL_SUFFIX
 from core.errors import InvalidRequest
 from core.names import check_path, check_repo, is_commit
 from core.schema import CachedFile, CachedSnapshot
+from core.storage.foreign_files import open_regular, read_regular
 
 logger = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 20
+
+REF_BYTES = 255
+"""Longest ref that is read; a commit has 40 digits."""
 
 _REPO_FOLDER = re.compile(r"(?:models|datasets|spaces|kernels)--.+")
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -111,8 +115,9 @@ def _refs(folder: Path) -> dict[str, str]:
     refs = {}
     for path in _files(folder):
         try:
-            if path.name not in _IGNORED and path.stat().st_size < 256:
-                refs[path.relative_to(folder).as_posix()] = path.read_text().strip()
+            if path.name not in _IGNORED:
+                text = read_regular(path, REF_BYTES).decode().strip()
+                refs[path.relative_to(folder).as_posix()] = text
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
@@ -225,7 +230,7 @@ def digest(path: Path, blob: str, on_bytes: Callable[[int], None]) -> str:
 
     Reading leaves no trace where the system allows that: being checked is not being used.
     """
-    with open(path, "rb", opener=_unnoticed) as stream:
+    with open_regular(path, noatime=True) as stream:
         if len(blob) == 64:
             made = hashlib.sha256()
         else:
@@ -236,11 +241,3 @@ def digest(path: Path, blob: str, on_bytes: Callable[[int], None]) -> str:
             made.update(data)
             on_bytes(len(data))
     return made.hexdigest()
-
-
-def _unnoticed(path: str, flags: int) -> int:
-    """Open without changing the time of access (Linux, own files only)."""
-    try:
-        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
-    except PermissionError:
-        return os.open(path, flags)

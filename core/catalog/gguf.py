@@ -20,6 +20,7 @@ from pathlib import Path
 
 from core.catalog.header import Header, Tensor, Value
 from core.errors import Corrupt, StorageFailed
+from core.storage.foreign_files import open_regular
 
 __all__ = ["Header", "Tensor", "check_size", "parse", "read", "read_remote"]
 
@@ -93,7 +94,7 @@ def parse(data: bytes | bytearray | memoryview) -> Header | None:
 def read(path: Path) -> Header:
     """The header of a file. Raises StorageFailed, or Corrupt (also for a file that is cut off)."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             data = bytearray()
             while True:

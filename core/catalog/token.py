@@ -6,6 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from core.storage.foreign_files import read_regular
+
+LONGEST = 64 << 10
+"""Bytes of the file that are read; a token has some 40 characters."""
+
 
 def stored(hf_home: Path, environ: Mapping[str, str] = os.environ) -> str | None:
     """The token in force, or None: `HF_TOKEN`, else the file that `hf auth login` writes.
@@ -17,6 +22,6 @@ def stored(hf_home: Path, environ: Mapping[str, str] = os.environ) -> str | None
         return token
     path = Path(environ.get("HF_TOKEN_PATH") or hf_home / "token").expanduser()
     try:
-        return path.read_text(encoding="utf-8").strip() or None
+        return read_regular(path, LONGEST).decode("utf-8").strip() or None
     except (OSError, UnicodeDecodeError):
         return None

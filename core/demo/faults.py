@@ -45,6 +45,8 @@ class Faults:
         self._on_change = on_change
         self.round = 0
         """Counts `clear`; a stalled body goes on when this changes."""
+        self.cuts = 0
+        """Counts `cut`; the connection of a stalled body is reset when this changes."""
 
     def status(
         self, status: int, *, times: int = 1, path: str = "", retry_after_s: int | None = None
@@ -73,6 +75,12 @@ class Faults:
     def flip(self, offset: int, *, times: int = 1, path: str = "") -> None:
         """Invert the byte at an offset of the next files that are sent with it."""
         self._arm(Fault(kind="flip", at=offset, times=times, path=path))
+
+    def cut(self) -> None:
+        """Reset the connections of bodies that stall, or are on their way to it."""
+        with self._lock:
+            self.cuts += 1
+        self._on_change()
 
     def clear(self) -> None:
         """Disarm everything, and let stalled bodies go on."""

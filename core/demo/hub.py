@@ -286,7 +286,8 @@ class DemoHub:
             await _write(body, exchange, connection)
 
     async def _send_file(self, body: Body, exchange: Exchange, connection: Connection) -> None:
-        text, patience = f"{exchange.path} {exchange.file}", self.faults.round
+        text = f"{exchange.path} {exchange.file}"
+        patience, cuts = self.faults.round, self.faults.cuts
         fault = self.faults.take(text, body.start, body.stop)
         exchange.fault = fault.kind if fault else None
         halt = body.stop
@@ -296,8 +297,10 @@ class DemoHub:
         if halt == body.stop or fault is None:
             return
         if fault.kind == "stall":
-            await self._stall(patience, connection)
-            await self._send(replace(body, start=halt), None, exchange, connection)
+            if await self._stall(patience, cuts, connection):
+                await self._send(replace(body, start=halt), None, exchange, connection)
+            else:
+                connection.reset()
         elif fault.kind == "trickle":
             rest = await self._trickle(replace(body, start=halt), patience, exchange, connection)
             await self._send(rest, None, exchange, connection)
@@ -346,11 +349,16 @@ class DemoHub:
             await asyncio.sleep(_TRICKLE_S)
         return body
 
-    async def _stall(self, patience: int, connection: Connection) -> None:
-        """Wait until the faults are cleared. Raises ConnectionError when the client leaves."""
+    async def _stall(self, patience: int, cuts: int, connection: Connection) -> bool:
+        """Wait until the faults are cleared; False when the connection is to be cut instead.
+
+        Raises ConnectionError when the client leaves.
+        """
         gone = asyncio.create_task(connection.gone())
         try:
             while self.faults.round == patience:
+                if self.faults.cuts != cuts:
+                    return False
                 changed = asyncio.create_task(self._changed.wait())
                 try:
                     await asyncio.wait((gone, changed), return_when=asyncio.FIRST_COMPLETED)
@@ -358,6 +366,7 @@ class DemoHub:
                     changed.cancel()
                 if gone.done():
                     raise ConnectionResetError("The client left.")
+            return True
         finally:
             gone.cancel()
             await asyncio.wait((gone,))

@@ -39,11 +39,16 @@ class CoreProcess:
         arguments: Sequence[str] = (),
         *,
         before: Sequence[str] = (),
+        descriptors: int | None = None,
     ) -> None:
-        """`before` are words before the command: a program that replaces itself by it."""
+        """`before`: words before the command, a program that replaces itself by it.
+
+        `descriptors`: the hard limit of open files, instead of this process's own.
+        """
         self._environ = dict(environ)
         self._arguments = arguments
-        self._before = before
+        limited = ("sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh")
+        self._before = (*(() if descriptors is None else limited), *before)
         self._open = ExitStack()
         self._errors: IO[bytes]
         self.process: subprocess.Popen[bytes]

@@ -27,8 +27,9 @@ from core.downloads.parts import Claim, Job, Key, Progress, covered
 from core.downloads.peer import PeerSource
 from core.downloads.source import Source
 from core.downloads.transfer import Transfer, verified
-from core.errors import Corrupt, NotEnoughDisk, StorageFailed
+from core.errors import Corrupt, NotEnoughDisk, StorageFailed, StorageTimeout
 from core.schema import RepoFile
+from core.storage import foreign_files
 
 logger = logging.getLogger(__name__)
 
@@ -112,10 +113,19 @@ class Contents:
     async def open(self, claims: Iterable[Claim]) -> None:
         """Take over what the journal claims, where the partial is still there."""
         for claim in claims:
-            if await in_thread(partial(self._is_there, claim)):
+            if await self._may_be_there(claim):
                 self._claims[claim.key] = claim
             else:
                 await self._lost(claim.key)
+
+    async def _may_be_there(self, claim: Claim) -> bool:
+        """Whether a claim holds; it does as well while the disk does not answer."""
+        path = self._cache.partial(*claim.key)
+        try:
+            return await foreign_files.in_thread(partial(self._is_there, claim), path)
+        except StorageTimeout as error:
+            logger.warning("What a download left is not looked at: %s", error)
+            return True
 
     def _is_there(self, claim: Claim) -> bool:
         """Whether what a claim speaks of is on disk: the partial, or the blob it just became."""
@@ -126,7 +136,7 @@ class Contents:
     async def recount(self) -> None:
         """Forget the claims of partials that somebody deleted."""
         for key in [key for key in self._claims if key not in self._progress]:
-            if not await in_thread(partial(self._is_there, self._claims[key])):
+            if not await self._may_be_there(self._claims[key]):
                 self._claims.pop(key, None)
                 await self._lost(key)
 

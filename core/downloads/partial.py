@@ -19,6 +19,7 @@ from core.downloads.parts import Spans
 from core.errors import DeckError, NotEnoughDisk, StorageFailed
 from core.schema import RepoFile
 from core.storage.atomic import is_disk_full
+from core.storage.foreign_files import descriptor_of_regular
 
 T = TypeVar("T")
 
@@ -73,9 +74,7 @@ class Partial:
         # Not through a link: the partial is ours alone. A blob may be a link to a shared payload.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW if write else os.O_RDONLY
         try:
-            descriptor = await in_thread(
-                lambda: os.open(path, flags | os.O_CLOEXEC, 0o666), undo=os.close
-            )
+            descriptor = await in_thread(lambda: descriptor_of_regular(path, flags), undo=os.close)
         except OSError as error:
             raise disk_failure(path, error) from error
         return cls(path, descriptor)

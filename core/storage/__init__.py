@@ -1,1 +1,1 @@
-"""Files that are written in one step, and what makes them durable."""
+"""Files: written in one step and durable, and those of others opened without blocking."""

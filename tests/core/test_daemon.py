@@ -20,6 +20,7 @@ from core.demo.process import CoreProcess
 from core.demo.session import environment
 from core.errors import AlreadyRunning, Conflict, CoreUnreachable, StorageFailed
 from core.paths import Paths, locate
+from core.storage import log_file
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ async def test_a_log_folder_that_cannot_be_made_is_told(
 
 
 async def test_a_long_log_is_put_aside(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "LOG_LIMIT", 10)
+    monkeypatch.setattr(log_file, "LOG_LIMIT", 10)
     paths.log.mkdir(parents=True)
     paths.core_log.write_text("more than ten bytes\n")
     await daemon.start_background(paths)

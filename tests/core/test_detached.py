@@ -9,11 +9,11 @@ import threading
 
 import pytest
 
-from core.detached import Detached
+from core.detached import Detached, TimeLimitExceeded, TooManyStuck
 
 ENDLESS = """
 import asyncio, threading
-from core.detached import Detached
+from core.detached import Detached, TimeLimitExceeded, TooManyStuck
 
 async def main():
     with_nobody = Detached(1, "endless").run(threading.Event().wait)
@@ -55,3 +55,87 @@ def test_the_program_ends_without_them() -> None:
         [sys.executable, "-c", ENDLESS], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "ended\n"
+
+
+# Time limits
+
+
+async def test_work_that_takes_too_long_fails_and_counts_as_stuck() -> None:
+    threads, go = Detached(1, "test", limit_s=0.05), threading.Event()
+    with pytest.raises(TimeLimitExceeded):
+        await threads.run(go.wait, key="disk")
+    assert threads.stuck == ("disk",)
+    # Its place is free for others, but nobody waits for the same thing once more.
+    assert await threads.run(lambda: 1, key="other") == 1
+    with pytest.raises(TooManyStuck):
+        await threads.run(lambda: 2, key="disk")
+    go.set()
+    async with asyncio.timeout(30):
+        while threads.stuck:  # noqa: ASYNC110 - a thread sets it
+            await asyncio.sleep(0.001)
+    assert await threads.run(lambda: 2, key="disk") == 2
+
+
+async def test_when_too_many_are_stuck_further_work_is_refused_not_queued() -> None:
+    threads, go = Detached(2, "test", limit_s=0.05, most_stuck=3), threading.Event()
+    for number in range(3):
+        with pytest.raises(TimeLimitExceeded):
+            await threads.run(go.wait, key=str(number))
+    assert threads.exhausted
+    assert threads.stuck == ("0", "1", "2")
+    with pytest.raises(TooManyStuck):
+        await threads.run(lambda: 1)
+    go.set()
+    async with asyncio.timeout(30):
+        while threads.stuck:  # noqa: ASYNC110 - a thread sets it
+            await asyncio.sleep(0.001)
+    assert await threads.run(lambda: 1) == 1
+
+
+async def test_waiting_for_a_place_counts_as_well() -> None:
+    threads, go = Detached(1, "test"), threading.Event()
+    first = asyncio.create_task(threads.run(go.wait))
+    await asyncio.sleep(0)
+    with pytest.raises(TimeLimitExceeded):
+        await threads.run(lambda: 1, limit_s=0.05)
+    go.set()
+    assert await first is True
+    assert await threads.run(lambda: 1) == 1
+
+
+async def test_places_are_neither_lost_nor_made_when_callers_give_up() -> None:
+    threads, go = Detached(2, "test", limit_s=30), threading.Event()
+    together, most, lock = 0, 0, threading.Lock()
+
+    def work() -> None:
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+        go.wait(0.002)
+        with lock:
+            together -= 1
+
+    tasks = [asyncio.create_task(threads.run(work)) for _ in range(60)]
+    for number, task in enumerate(tasks):
+        await asyncio.sleep(0)
+        if number % 3 == 0:
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*(threads.run(work) for _ in range(10)))
+    assert most == 2
+
+
+def test_a_pool_outlives_a_loop() -> None:
+    threads, go = Detached(1, "test", limit_s=0.05), threading.Event()
+
+    async def hang() -> None:
+        with pytest.raises(TimeLimitExceeded):
+            await threads.run(go.wait, key="disk")
+
+    async def ask() -> int:
+        return await threads.run(lambda: 1)
+
+    asyncio.run(hang())
+    assert asyncio.run(ask()) == 1
+    go.set()

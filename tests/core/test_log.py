@@ -3,7 +3,17 @@ import logging
 
 import pytest
 
-from core.log import KEPT, LINE_LIMIT, LineFormatter, Log, LogHandler, clean
+from core.log import (
+    KEPT,
+    LINE_LIMIT,
+    MOST_REPEATED,
+    CountingHandler,
+    LineFormatter,
+    Log,
+    LogHandler,
+    Repeats,
+    clean,
+)
 
 OURS = "mdk_" + "aB3-_" * 8 + "xyz"
 
@@ -82,3 +92,72 @@ def test_standard_error_is_as_careful_and_keeps_tracebacks() -> None:
     assert second == "ERROR It failed for mdk_...."
     assert trace[0] == "Traceback (most recent call last):"
     assert trace[-1] == "RuntimeError: with mdk_..."
+
+
+# Repeated messages
+
+
+class Kept(logging.Handler):
+    """A handler that keeps the text of what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+
+def counting() -> tuple[logging.Logger, Kept, CountingHandler, list[float]]:
+    clock, kept = [0.0], Kept()
+    handler = CountingHandler(kept, lambda: clock[0])
+    logger = logging.Logger("core.example")
+    logger.addHandler(handler)
+    return logger, kept, handler, clock
+
+
+def test_a_message_that_comes_again_is_counted_not_repeated() -> None:
+    logger, kept, _, clock = counting()
+    for number in range(58):
+        logger.warning("The disk is %s.", "full")
+        logger.warning("line %d", number % 2)
+    assert kept.lines == ["WARNING The disk is full.", "WARNING line 0", "WARNING line 1"]
+    clock[0] = 60.0
+    logger.info("Something else.")
+    assert kept.lines[3:] == [
+        "WARNING The disk is full. (57 more times)",
+        "WARNING line 0 (28 more times)",
+        "WARNING line 1 (28 more times)",
+        "INFO Something else.",
+    ]
+    logger.warning("The disk is full.")
+    assert kept.lines[-1] == "WARNING The disk is full."
+
+
+def test_a_message_that_came_once_is_told_once_each_minute() -> None:
+    logger, kept, _, clock = counting()
+    for minute in range(3):
+        clock[0] = 61.0 * minute
+        logger.warning("Again.")
+    assert kept.lines == ["WARNING Again."] * 3
+
+
+def test_the_same_words_with_another_error_are_another_message() -> None:
+    logger, kept, _, _ = counting()
+    for error in (ValueError("a"), ValueError("b"), ValueError("a")):
+        logger.error("It failed.", exc_info=error)
+    assert len(kept.lines) == 2
+
+
+def test_what_was_counted_is_told_at_the_end() -> None:
+    logger, kept, handler, _ = counting()
+    logger.warning("x")
+    logger.warning("x")
+    handler.close()
+    assert kept.lines == ["WARNING x", "WARNING x (1 more times)"]
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    repeats = Repeats()
+    assert all(repeats.is_new(number, 0.0) for number in range(3 * MOST_REPEATED))
+    assert len(repeats._told) == MOST_REPEATED

@@ -10,6 +10,7 @@ from typing import Any
 from core.errors import EngineFailed
 from core.runtime.engines.llama_log import Log, failure
 from core.schema import Lora
+from core.storage.foreign_files import stat_regular
 
 WRONG = "Take an adapter that was made for this very model, as a GGUF file."
 
@@ -17,7 +18,7 @@ WRONG = "Take an adapter that was made for this very model, as a GGUF file."
 def adapter_bytes(path: str) -> int:
     """What an adapter takes in memory: its file is all weights. Raises EngineFailed without one."""
     try:
-        return os.stat(path).st_size
+        return stat_regular(path).st_size
     except OSError as error:
         raise EngineFailed(
             f"There is no adapter at {path}: {error.strerror}.", "Give the path of a GGUF adapter."

@@ -17,6 +17,7 @@ from core.errors import Cancelled, EngineFailed
 from core.runtime.engines.base import Flag
 from core.runtime.engines.heap import heap_bytes
 from core.runtime.engines.llama_draft import TOKENS
+from core.runtime.engines.llama_files import check_files
 from core.runtime.engines.llama_graph import graph_of
 from core.runtime.engines.llama_log import Log, buffers, failure
 from core.runtime.engines.llama_needs import Figures
@@ -178,8 +179,7 @@ class Loader:
 
     def open(self, path: str, parameters: Any) -> Any:
         """A model. It is freed by `release`."""
-        if not os.path.isfile(path):
-            raise EngineFailed(f"There is no file at {path}.", "Download the model again.")
+        check_files(path)
         model = self._c.llama_model_load_from_file(os.fsencode(path), parameters)
         if not model:
             if self._flag:

@@ -27,6 +27,7 @@ from core.runtime.engines.mlx_model import DRAFT_TOKENS, MlxModel, kv_bits
 from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.runtime.platforms import is_mlx_safe, mlx_remedy
 from core.schema import GenerateRequest, LoadOptions, Lora
+from core.storage.foreign_files import stat_regular
 
 PIECE_BYTES = 64 << 20
 """Weights that are read between two looks at the cancel flag."""
@@ -216,9 +217,22 @@ def _checked(folder: Path) -> safetensors.Config:
         raise EngineFailed("config.json does not say which model it is (model_type).", _DAMAGED)
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", found.config.architecture):
         raise EngineFailed("The model_type in config.json is none.", _DAMAGED)
+    _refuse_irregular(folder)
     if not any(any(folder.glob(name)) for name in _TOKENIZERS):
         raise EngineFailed("The folder holds no tokenizer.", _DAMAGED)
     return found.config
+
+
+def _refuse_irregular(folder: Path) -> None:
+    """Raise EngineFailed for a folder with a pipe or the like: mlx-lm would wait for it."""
+    for path in folder.iterdir():
+        try:
+            if not path.is_dir():
+                stat_regular(path)
+        except FileNotFoundError:
+            continue  # a link that leads nowhere: mlx-lm says what it misses
+        except OSError as error:
+            raise EngineFailed(f"{path} cannot be read: {error.strerror}.", _DAMAGED) from error
 
 
 def _mlx_lm() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import stat
@@ -57,6 +58,99 @@ async def test_both_addresses_answer_and_tell_who_asked(serve: Serve) -> None:
     assert msgspec.json.decode((await served.ask(ASK)).body).startswith("127.0.0.1:")
     unix = await served.ask(ASK.replace(b"localhost", b"any.name"), unix=True)
     assert msgspec.json.decode(unix.body) == f"unix uid={os.getuid()} pid={os.getpid()}"
+
+
+@pytest.fixture
+def v6() -> None:
+    """Skips where this machine has no IPv6 on loopback."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 here")
+
+
+@pytest.mark.usefixtures("v6")
+async def test_both_addresses_of_loopback_answer_at_one_port(serve: Serve) -> None:
+    served = await serve(ROUTES)
+    port = served.addresses.port
+    assert served.addresses.url_v6 == f"http://[::1]:{port}"
+    assert served.addresses.urls == (f"http://127.0.0.1:{port}", f"http://[::1]:{port}")
+    for host, name in (("::1", "[::1]"), ("::1", "localhost"), ("localhost", "localhost")):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(
+            b"GET /who HTTP/1.1\r\nHost: %s:%d\r\nOrigin: http://%s:%d\r\n"
+            b"Connection: close\r\n\r\n" % (name.encode(), port, name.encode(), port)
+        )
+        answer = (await reader.read()).decode()
+        writer.close()
+        assert answer.startswith("HTTP/1.1 200 ")
+        if host == "::1":
+            assert '"[::1]:' in answer  # who asked
+    await served.listener.stop()
+    with pytest.raises(OSError, match="onnect"):
+        await asyncio.open_connection("::1", port)
+
+
+@pytest.mark.usefixtures("v6")
+async def test_a_rebound_name_gets_nothing_over_v6_either(serve: Serve) -> None:
+    served = await serve(ROUTES)
+    reader, writer = await asyncio.open_connection("::1", served.addresses.port)
+    writer.write(b"GET /who HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 403 ")
+    writer.close()
+
+
+@pytest.mark.usefixtures("v6")
+async def test_a_port_that_is_taken_on_v6_alone_is_not_used(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_INET6) as other, taken() as free:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.bind(("::1", 0))
+        other.listen()
+        port, next_port = other.getsockname()[1], free.getsockname()[1]
+        free.close()
+        with pytest.raises(Conflict, match=f"Port {port}"):
+            await serve(ROUTES, port=port)
+        monkeypatch.setattr(module, "DOCUMENTED_PORTS", (port, next_port))
+        assert (await serve(ROUTES, port=None)).addresses.port == next_port
+
+
+async def test_any_free_port_is_one_that_is_free_on_both(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind, refused = module._bind_loopback, list[int]()
+
+    def busy_twice(family: socket.AddressFamily, port: int) -> socket.socket:
+        if family == socket.AF_INET6 and len(refused) < 2:
+            refused.append(port)
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+        return bind(family, port)
+
+    monkeypatch.setattr(module, "_bind_loopback", busy_twice)
+    served = await serve(ROUTES)
+    assert len(refused) == 2
+    assert served.addresses.port not in refused
+    assert (await served.ask(ASK)).status == 200
+
+
+@pytest.mark.parametrize("code", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+async def test_without_v6_it_answers_on_v4(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    bind = module._bind_loopback
+
+    def no_v6(family: socket.AddressFamily, port: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(code, os.strerror(code))
+        return bind(family, port)
+
+    monkeypatch.setattr(module, "_bind_loopback", no_v6)
+    served = await serve(ROUTES)
+    assert served.addresses.url_v6 is None
+    assert len(served.addresses.urls) == 1
+    assert (await served.ask(ASK)).status == 200
 
 
 async def test_what_is_sent_in_pieces_does_not_wait_for_the_client(serve: Serve) -> None:

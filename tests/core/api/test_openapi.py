@@ -15,6 +15,7 @@ from core.api.openapi import document
 from core.api.pieces_schema import DOCUMENT
 from core.api.routes import ROUTES
 from core.config import Config
+from core.storage.health import Health
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_asking_a_model_is_told_with_examples_streams_and_errors(made: dict[str,
 
 async def test_it_is_served(serve: Callable[..., Any]) -> None:
     host = SimpleNamespace(version="7.8.9+local", id="an-id")
-    deck = SimpleNamespace(state=SimpleNamespace(host=host), config=Config())
+    deck = SimpleNamespace(state=SimpleNamespace(host=host), config=Config(), health=Health)
     served = await serve(deck=deck)
     ask = "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     answer = await served.ask(ask.format("/openapi.json").encode())

@@ -44,18 +44,20 @@ async def test_a_broken_connection_costs_nothing_that_arrived(rig: Rig, kind: st
 
 
 async def test_a_stalled_connection_is_given_up(rig: Rig) -> None:
-    await rig.reopen(stall_s=0.5)
+    await rig.reopen(stall_s=2)
     rig.hub.faults.stall(10 * MIB, path=NAME)
     await fetched_whole(rig)
     assert [start for start, _ in rig.fetched(NAME)].count(0) == 1
 
 
 async def test_a_signed_url_that_expired_is_asked_for_anew(rig: Rig) -> None:
+    # One connection, which breaks once the link has expired, however slow this machine is.
+    await rig.reopen(connections=1)
     rig.hub.faults.stall(10 * MIB, path=NAME)
-    await rig.reopen(stall_s=0.5)
     job = await rig.start(PADDED)
     await rig.until(job.id, lambda j: j.received_bytes > MIB)
     rig.hub.expire_links()
+    rig.hub.faults.cut()
     await fetched_whole(rig)
     asked = [e.status for e in rig.hub.log if e.origin == "hub" and e.file.endswith(NAME)]
     assert asked == [302, 302]
@@ -168,12 +170,13 @@ async def test_a_file_that_differs_from_its_listing_is_refused(rig: Rig, change:
 
 
 async def half(rig: Rig) -> Download:
-    """The padded model's job, paused on the way."""
-    rig.hub.rate_bytes_per_s = 16_000_000
+    """The padded model's job, paused on the way: its one connection stalls until then."""
+    await rig.reopen(connections=1)
+    rig.hub.faults.stall(6 * MIB, path=NAME)
     job = await rig.start(PADDED)
     await rig.until(job.id, lambda j: j.received_bytes > 4 * MIB)
     paused = await rig.downloads.pause(job.id)
-    rig.hub.rate_bytes_per_s = None
+    rig.hub.faults.clear()
     rig.hub.clear_log()
     return paused
 

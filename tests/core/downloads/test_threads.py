@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from core.downloads import threads
+from core import concurrency
+from core import detached as threads
 from core.downloads.threads import in_own_thread
 
 
@@ -67,3 +68,23 @@ async def test_a_cancellation_aborts_and_waits_for_the_end() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended.is_set()
+
+
+async def test_a_file_that_hangs_holds_the_end_up_for_a_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(concurrency, "LEAVE_S", 0.05)
+    began, never = threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        never.wait(60)
+
+    task = asyncio.create_task(concurrency.in_thread(work))
+    while not began.is_set():  # noqa: ASYNC110 - a thread sets it
+        await asyncio.sleep(0.001)
+    task.cancel()
+    async with asyncio.timeout(30):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    never.set()

@@ -1,0 +1,258 @@
+"""Hostile files and clients, all at once: nothing waits without end, `/health` least of all.
+
+The bar is 0.3 s for an answer of `/health`, from a connection of its own. A machine under load is
+slower at everything, so what a program that does nothing else takes to answer at the same time is
+allowed on top: that tells a busy machine from a loop that is blocked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from core.demo.hub import DemoHub
+from core.demo.process import CoreProcess
+from tests.end_to_end.conftest import Api
+
+BAR_S = 0.3
+EVERY_S = 0.05
+SOON_S = 15.0
+"""For an answer that must not wait for a file: the longest time limit of one, and some room."""
+
+DESCRIPTORS = 1024
+CAP = 800
+"""Connections that this limit leaves room for."""
+
+CONTROL = """
+import asyncio
+async def answer(reader, writer):
+    await reader.read(100)
+    writer.write(b"ok")
+    writer.close()
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=1000)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+class Sampler:
+    """Asks `/health` every 50 ms, and an idle program beside it."""
+
+    def __init__(self, core: CoreProcess) -> None:
+        self._place = urlsplit(core.url)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.took: list[float] = []
+        self.control: list[float] = []
+        self.answers: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        self._idle = subprocess.Popen([sys.executable, "-c", CONTROL], stdout=subprocess.PIPE)
+        assert self._idle.stdout is not None
+        self._port = int(self._idle.stdout.readline())
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join(60)
+        self._idle.kill()
+        with self._idle:
+            pass
+
+    def _run(self) -> None:
+        assert self._place.port is not None
+        ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        while not self._done.wait(EVERY_S):
+            took, answer = _asked(self._place.port, ask)
+            self.took.append(took)
+            self.answers.append(answer)
+            self.control.append(_asked(self._port, b"?")[0])
+
+    def check(self) -> None:
+        """Assert that no answer took too long, or was another than it should be."""
+        assert len(self.took) > 20
+        odd = [answer for answer in self.answers if b"HTTP/1.1 200 " not in answer]
+        assert not odd
+        # Two steps of the core, accepting and answering, may each wait for a processor.
+        allowed = BAR_S + 2 * max(self.control)
+        slow = [round(took, 3) for took in self.took if took > allowed]
+        assert not slow, f"slower than {allowed:.3f} s: {slow}"
+
+
+def _asked(port: int, data: bytes) -> tuple[float, bytes]:
+    """How long an answer took on a new connection, and the answer."""
+    answer, began = b"", time.perf_counter()
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
+            wire.sendall(data)
+            while piece := wire.recv(4096):
+                answer += piece
+    except OSError as error:
+        answer += repr(error).encode()
+    return time.perf_counter() - began, answer
+
+
+@pytest.fixture
+def own_core(home: Path, hub: DemoHub) -> Iterator[CoreProcess]:
+    """A core with a limit of open files as most systems have it."""
+    environ = {**os.environ, "HF_ENDPOINT": hub.url}
+    with CoreProcess(environ, descriptors=DESCRIPTORS) as core:
+        yield core
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Room for the burst's sockets in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < 2048:
+        pytest.skip("this process may not have 2048 open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def asked(core: CoreProcess, method: str, path: str, body: object = None) -> tuple[int, str]:
+    """Status and text of an answer, which must come soon."""
+    with httpx.Client(base_url=core.url, timeout=SOON_S, trust_env=False) as client:
+        answer = client.request(method, path, json=body)
+    return answer.status_code, answer.text
+
+
+def together(core: CoreProcess, method: str, paths: list[str], bodies: list[Any]) -> list[Any]:
+    with ThreadPoolExecutor(len(paths)) as threads:
+        return list(
+            threads.map(lambda each: asked(core, method, *each), zip(paths, bodies, strict=True))
+        )
+
+
+def pipes(folder: Path, count: int) -> list[Path]:
+    made = [folder / f"pipe-{number}.gguf" for number in range(count)]
+    for path in made:
+        os.mkfifo(path)
+    return made
+
+
+def add_pipes(core: CoreProcess, folder: Path) -> None:
+    """Named pipes as custom models: refused, all of them."""
+    found = together(
+        core, "POST", ["/deck/models"] * 10, [{"unique": str(p)} for p in pipes(folder, 10)]
+    )
+    assert [status for status, _ in found] == [400] * 10
+    assert all("named pipe" in text for _, text in found)
+
+
+def turn_into_pipes(api: Api, folder: Path, sound: Path) -> None:
+    """Custom models whose files become pipes: nothing that looks at them waits."""
+    core, models = api.core, [folder / f"model-{number}.gguf" for number in range(10)]
+    for path in models:
+        shutil.copy(sound, path)
+        assert asked(core, "POST", "/deck/models", {"unique": str(path)})[0] == 200
+    for path in models:
+        path.unlink()
+        os.mkfifo(path)
+    loads = [f"/deck/models/{quote(str(path), safe='')}/load" for path in models]
+    refused = together(core, "POST", loads, [{"wait": True}] * len(loads))
+    assert all(status >= 400 for status, _ in refused)
+    looks = ["/deck/fits", "/api/tags", "/deck/cache", "/v1/models", "/deck/state"] * 2
+    assert {status for status, _ in together(core, "GET", looks, [None] * len(looks))} == {200}
+    api.until(
+        lambda state: (
+            not any(
+                model["downloaded"] for model in state["models"] if model["unique"].startswith("/")
+            )
+        )
+    )
+
+
+def spoil_cache(api: Api, root: Path) -> None:
+    """Pipes in the cache where other tools keep files."""
+    api.pull("deck/tiny-GGUF:Q8_0")
+    repo = root / "models--deck--tiny-GGUF"
+    os.mkfifo(repo / "refs" / "v1")
+    blob = max((repo / "blobs").iterdir(), key=lambda path: path.stat().st_size)
+    blob.unlink()
+    os.mkfifo(blob)
+    assert asked(api.core, "GET", "/deck/cache")[0] == 200
+    assert asked(api.core, "GET", "/deck/repositories/deck%2Ftiny-GGUF/card")[0] in (200, 404)
+    asked(api.core, "POST", "/deck/cache/verify", {})
+    asked(api.core, "POST", f"/deck/models/{quote('deck/tiny-GGUF:Q8_0', safe='')}/load", {})
+
+
+def crowd(core: CoreProcess) -> None:
+    """A burst of silent clients; the cap holds, and it is not worth many words."""
+    port = urlsplit(core.url).port
+    clients = [socket.socket() for _ in range(1100)]
+    try:
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+        process, deadline = psutil.Process(core.process.pid), time.monotonic() + 60
+        while sum(map(_is_open, clients)) > CAP:
+            assert process.num_fds() < DESCRIPTORS
+            assert time.monotonic() < deadline, "more connections stay than there may be"
+            time.sleep(0.02)
+        assert CAP - 50 < sum(map(_is_open, clients)) <= CAP
+    finally:
+        for client in clients:
+            client.close()
+
+
+def _is_open(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+@pytest.mark.usefixtures("many_files")
+def test_health_answers_through_hostile_files_and_clients(
+    own_core: CoreProcess, home: Path, tmp_path: Path, demo_models: Path
+) -> None:
+    api = Api(own_core)
+    with Sampler(own_core) as sampler:
+        add_pipes(own_core, tmp_path)
+        turn_into_pipes(api, tmp_path, demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
+        spoil_cache(api, home.parent / "hf" / "hub")
+        crowd(own_core)
+        junk = os.urandom(1 << 20)
+        for data in (junk, b"GET " + b"a" * 100_000, b"POST / HTTP/1.1\r\n" * 10_000):
+            _asked(urlsplit(own_core.url).port or 0, data)
+    sampler.check()
+    assert json.loads(asked(own_core, "GET", "/health")[1])["status"] == "ok"
+    assert "Traceback" not in own_core.stderr
+    assert len(own_core.stderr) < 100_000
+    assert asked(own_core, "POST", "/deck/stop")[0] in (200, 202)
+    own_core.process.wait(SOON_S)
+
+
+def test_the_sampler_sees_a_core_that_is_blocked(own_core: CoreProcess) -> None:
+    process = psutil.Process(own_core.process.pid)
+    with Sampler(own_core) as sampler:
+        while len(sampler.took) < 25:
+            time.sleep(EVERY_S)
+        process.suspend()
+        time.sleep(3.0)  # longer than any delay of the control is likely to be
+        process.resume()
+    with pytest.raises(AssertionError, match="slower than"):
+        sampler.check()

@@ -1,0 +1,118 @@
+"""The rule about files that others chose, checked on the source.
+
+Whatever opens or reads a file of the core goes through `core.storage.foreign_files`, and whatever
+waits for one in a thread uses `in_thread` there. The exceptions are named here with their reasons.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+READS = {
+    "core/catalog/answers.py": "our own folder of answers of the Hub",
+    "core/catalog/builtin.py": "a file of this package",
+    "core/api/pieces_schema.py": "a file of this package",
+    "core/daemon.py": "our own log and ready file",
+    "core/storage/foreign_files.py": "the one way",
+    "core/storage/log_file.py": "our own log",
+    "core/memory/probe.py": "/proc and /sys, which the kernel answers",
+    "core/runtime/patience.py": "/proc, which the kernel answers",
+    "core/runtime/yardstick.py": "files that it makes itself",
+    "core/runtime/planner.py": "files that it makes itself",
+    "core/cache/layout.py": "the folders it syncs, and the new ref it writes beside them",
+}
+"""Modules that may open files themselves, and which ones."""
+
+THREADS = {
+    "core/api/content.py": "compresses answers",
+    "core/api/upgrade.py": "compresses messages",
+    "core/api/routes.py": "makes the OpenAPI document",
+    "core/api/listener.py": "looks a host name up, before anything is served",
+    "core/catalog/gguf.py": "parses bytes",
+    "core/catalog/hub.py": "our own folder of answers of the Hub",
+    "core/choices.py": "a file of this package",
+    "core/daemon.py": "waits for a process in the front end",
+    "core/fitting.py": "asks the kernel for memory",
+    "core/vitals.py": "asks the kernel for memory",
+    "core/runtime/calibration.py": "files that it makes itself, and /proc",
+    "core/runtime/planner.py": "files that it makes itself",
+    "core/runtime/registry.py": "looks an installed package up",
+    "core/runtime/scheduler.py": "asks the kernel for memory",
+}
+"""Modules that may use asyncio's own threads, and what for."""
+
+MODES = set("rwxab+t")
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    """Every module of the core but the demo's, which serves files of its own."""
+    for path in sorted((ROOT / "core").rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith("core/demo/"):
+            yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def opens(node: ast.AST) -> bool:
+    """Whether this is a call that opens or reads a file."""
+    if not isinstance(node, ast.Call):
+        return False
+    call = node.func
+    if isinstance(call, ast.Name):
+        return call.id == "open"
+    if not isinstance(call, ast.Attribute):
+        return False
+    if call.attr in ("read_bytes", "read_text"):
+        return True
+    if call.attr != "open":
+        return False
+    if isinstance(call.value, ast.Name) and call.value.id in ("os", "io"):
+        return True
+    mode = node.args[0] if node.args else None
+    return isinstance(mode, ast.Constant) and MODES.issuperset(str(mode.value))
+
+
+def uses_default_threads(node: ast.AST) -> bool:
+    """Whether this is `asyncio.to_thread`, or `run_in_executor(None, ...)`."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    if node.func.attr == "run_in_executor":
+        return isinstance(node.args[0], ast.Constant)
+    return node.func.attr == "to_thread"
+
+
+@pytest.mark.parametrize(
+    ("found", "allowed"), [(opens, READS), (uses_default_threads, THREADS)], ids=["open", "thread"]
+)
+def test_files_of_others_are_opened_in_one_place(found: object, allowed: dict[str, str]) -> None:
+    assert callable(found)
+    using = {
+        name: [getattr(node, "lineno", 0) for node in ast.walk(tree) if found(node)]
+        for name, tree in sources()
+    }
+    wrong = {name: lines for name, lines in using.items() if lines and name not in allowed}
+    assert not wrong, f"use core.storage.foreign_files, or name the reason here: {wrong}"
+    gone = {name for name in allowed if not using.get(name)}
+    assert not gone, f"these need no exception any more: {gone}"
+
+
+@pytest.mark.parametrize(
+    ("code", "is_found"),
+    [
+        ("open(p)", True),
+        ("p.open('rb')", True),
+        ("os.open(p, 0)", True),
+        ("p.read_text()", True),
+        ("Path(x).read_bytes()", True),
+        ("store.open()", False),
+        ("self._loader.open(path, parameters)", False),
+        ("open_regular(p)", False),
+    ],
+)
+def test_the_check_sees_what_opens(code: str, is_found: bool) -> None:
+    assert any(map(opens, ast.walk(ast.parse(code)))) is is_found
