@@ -14,7 +14,7 @@ from pathlib import Path
 
 from core.cache import deletion, restoring, scan
 from core.cache.shelves import Shelves
-from core.concurrency import whole
+from core.concurrency import contained, whole
 from core.downloads.queue import Downloads
 from core.entries import hub_name, url_name
 from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound, StorageFailed
@@ -239,8 +239,9 @@ class Removal:
         receipt = await asyncio.to_thread(self._execute, plan)
         for model in unkept:  # there may be room now
             await self._keep(model)
-        await self._downloads.recount()
-        await self._library.look(force=True)
+        with contained("looking what the deletion left"):  # it is done all the same
+            await self._downloads.recount()
+            await self._library.look(force=True)
         if taken is None or receipt.failed:
             return receipt
         done = f"removed {len(taken.links)} links to content that others use"
@@ -285,9 +286,11 @@ class Removal:
             free_after_bytes=disk.free_after_bytes,
         )
 
+    @whole
     async def _restore(self, taken: restoring.Remembered) -> None:
-        await asyncio.to_thread(restoring.restore, taken)
-        await self._library.look(force=True)
+        async with self._turn:  # no deletion takes the content between a look and a link
+            await asyncio.to_thread(restoring.restore, taken)
+            await self._library.look(force=True)
 
 
 def _revision(snapshots: Sequence[CachedSnapshot], text: str) -> CachedSnapshot:
