@@ -18,6 +18,11 @@ KEY = "memory_budget_bytes"
 """Its name, in `[runtime]` of the configuration as in `Settings`."""
 
 
+def check(limit_bytes: int | None) -> None:
+    """Raise InvalidRequest for what cannot be the budget."""
+    config.changed(config.Runtime(), "runtime", {KEY: limit_bytes})
+
+
 class Budget:
     """Changes `Settings.memory_budget_bytes`, which everybody who needs the budget reads."""
 
@@ -38,7 +43,7 @@ class Budget:
         Models that take more already stay. Raises InvalidRequest for a bad value, StorageFailed
         when it cannot be remembered; then nothing has changed.
         """
-        config.changed(config.Runtime(), "runtime", {KEY: limit_bytes})
+        check(limit_bytes)
         write = partial(config.set_values, self._config_file, "runtime", {KEY: limit_bytes})
         async with self._changing:
             await in_thread(write, self._config_file, custom=True)

@@ -106,6 +106,15 @@ class BackgroundTasks:
             await asyncio.wait(self._tasks)
 
 
+@contextmanager
+def contained(name: str) -> Iterator[None]:
+    """Report a failure of the block and go on: for what only follows an action that is done."""
+    try:
+        yield
+    except Exception as error:
+        report_failure(name, error)
+
+
 class Repeated:
     """Contains the failures of work that is done again and again.
 

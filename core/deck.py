@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from core import budget, cards, templates
+from core.concurrency import contained
 from core.config import Config, Problem
 from core.counting import Counters
 from core.feed import Feed
@@ -331,11 +332,14 @@ class Deck:
         """
         terms = {key: value for key, value in changes.items() if key != budget.KEY}
         async with self._parts.audit.action(origin, "settings", ", ".join(changes)):
+            if budget.KEY in changes:  # all is checked before any of it is changed
+                budget.check(changes[budget.KEY])
             if terms:
                 await self._parts.throttle.change(terms)
             if budget.KEY in changes:
                 await self._parts.budget.change(changes[budget.KEY])
-                await self._parts.vitals.sample()
+                with contained("sampling memory"):
+                    await self._parts.vitals.sample()
             return self.state.settings
 
     def listening(self) -> AbstractContextManager[Listener]:
@@ -378,7 +382,8 @@ class Deck:
         async with self._parts.audit.action(origin, "delete files", _names(what)):
             receipt = await self._parts.removal.delete(what, force=force)
             await self._parts.upkeep.forget(receipt.model_ids)
-            await self._parts.vitals.count_disk()
+            with contained("counting the disk"):
+                await self._parts.vitals.count_disk()
             return receipt
 
     def undoable(self) -> tuple[Undoable, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
+from core.concurrency import whole
 from core.downloads.parts import ACTIVE, Job
 from core.downloads.queue import Downloads
-from core.errors import Corrupt, NotFound
+from core.errors import Conflict, Corrupt, NotFound
 from core.feed import Feed
 from core.library import Library, Selection
 from core.schema import Download, Model
@@ -45,9 +47,10 @@ class Fetching:
         if job is not None and job.state in ACTIVE:
             return job
         if job is not None:
-            if job.unique == model.unique and _can_go_on(job):
-                return await self._downloads.resume(job.id)
-            await self.forget(job.id)
+            with suppress(NotFound, Conflict):  # another request forgot it, or goes on with it
+                if job.unique == model.unique and _can_go_on(job):
+                    return await self._downloads.resume(job.id)
+                await self.forget(job.id)
         self._downloads.warm()
         selection = await self._ask_hub(self._library.selection(model))
         return await self._downloads.start(
@@ -59,6 +62,7 @@ class Fetching:
             url=selection.url,
         )
 
+    @whole
     async def forget(self, download_id: str) -> Job | None:
         """Take an ended download off the list, with what is left of it.
 

@@ -294,12 +294,16 @@ class Library:
                 await self._store.put("models", model.id, msgspec.json.encode(kept))
                 self._added[model.id] = kept
 
-    @whole
     async def create(self, seed: ModelSeed) -> Model:
         """Add a custom model. Raises Conflict for a duplicate, InvalidRequest for a bad name."""
+        # What looks at a person's files holds no lock, and ends with its caller.
         model = await self._from_seed(seed)
+        return await self._create(model, seed.unique)
+
+    @whole
+    async def _create(self, model: Model, unique: str | None) -> Model:
         async with self._changing:
-            self._refuse_duplicate(model, seed.unique)
+            self._refuse_duplicate(model, unique)
             return await self._add(model)
 
     async def _from_seed(self, seed: ModelSeed) -> Model:
@@ -332,41 +336,50 @@ class Library:
                     "Use that one, or choose another name.",
                 )
 
-    @whole
     async def update(self, key: str, changes: Mapping[str, Any]) -> Model:
         """Change the named fields of a custom model. Raises NotFound, Conflict, InvalidRequest."""
-        async with self._changing:
-            return await self._update(key, changes)
-
-    async def _update(self, key: str, changes: Mapping[str, Any]) -> Model:
-        self.custom(key)
-        model = self._added[key]  # as it was added: what State knows of its files is not kept
+        model = self.custom(key)
         if unknown := set(changes) - CHANGEABLE:
             raise InvalidRequest(f"These fields cannot be changed: {', '.join(sorted(unknown))}.")
+        fresh = None
         unique = changes.get("unique", model.unique)
         if unique != model.unique:
-            model = await self._renamed(model, unique)
+            self._refuse_rename(model)
+            seed = ModelSeed(unique=unique, name=model.name, created_at=model.created_at)
+            fresh = await self._from_seed(seed)
+        return await self._update(key, changes, fresh)
+
+    @whole
+    async def _update(self, key: str, changes: Mapping[str, Any], fresh: Model | None) -> Model:
+        async with self._changing:
+            changed, named = self._changed(key, changes, fresh)
+            self._refuse_duplicate(changed, named, own_id=key)
+            return await self._add(changed)
+
+    def _changed(
+        self, key: str, changes: Mapping[str, Any], fresh: Model | None
+    ) -> tuple[Model, str | None]:
+        """A custom model with changes, and its unique name where that leads somewhere."""
+        listed = self.custom(key)
+        model = self._added[key]  # as it was added: what State knows of its files is not kept
+        if fresh is not None:
+            self._refuse_rename(listed)
+            model = _renamed(model, fresh)
         try:
             rest = {name: value for name, value in changes.items() if name != "unique"}
             known = {f.name: getattr(model, f.name) for f in fields(model)}
             changed = msgspec.convert({**msgspec.to_builtins(known), **rest}, Model)
         except msgspec.ValidationError as error:
             raise InvalidRequest(f"The change is not valid: {error}.") from error
-        named = unique if not unique.startswith("custom:") else None
-        self._refuse_duplicate(changed, named, own_id=key)
-        return await self._add(changed)
+        unique = changes.get("unique", model.unique)
+        return changed, None if unique.startswith("custom:") else unique
 
-    async def _renamed(self, model: Model, unique: str) -> Model:
-        """The model under a new unique name and its old id: who holds the id keeps the model."""
-        if self._feed.state.models[model.id].downloaded:
+    def _refuse_rename(self, listed: Model) -> None:
+        """Raise Conflict where the unique name of a model has to stay."""
+        if listed.downloaded:
             raise Conflict(
-                f"{model.name} is downloaded, so its unique name stays.", "Delete its files first."
+                f"{listed.name} is downloaded, so its unique name stays.", "Delete its files first."
             )
-        fresh = await self._from_seed(
-            ModelSeed(unique=unique, name=model.name, created_at=model.created_at)
-        )
-        place = ("unique", "format", "repo", "path", "local", "downloaded", "quantization")
-        return replace(model, **{name: getattr(fresh, name) for name in place})
 
     @whole
     async def delete(self, key: str) -> Model:
@@ -415,3 +428,9 @@ class Library:
         self._added[model.id] = model
         self._publish()
         return self._feed.state.models[model.id]
+
+
+def _renamed(model: Model, fresh: Model) -> Model:
+    """The model at another place and with its old id: who holds the id keeps the model."""
+    place = ("unique", "format", "repo", "path", "local", "downloaded", "quantization")
+    return replace(model, **{name: getattr(fresh, name) for name in place})

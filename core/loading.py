@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from core.audit import Audit
 from core.choices import Choices
+from core.concurrency import contained
 from core.errors import StorageFailed
 from core.ledger import Ledger
 from core.library import Library
@@ -146,10 +147,8 @@ class Loading:
         """End an instance, or call off its load. The receipt says what came back."""
         async with self._audit.action(origin, "unload", instance_id):
             receipt = await self._engines.unload(instance_id)
-            try:
+            with contained("measuring what is left"):  # it is unloaded all the same
                 await self._sample()
-            except OSError as error:  # it is unloaded all the same
-                logger.warning("Memory and disk could not be measured: %s", error)
             return receipt
 
     # What comes of a load

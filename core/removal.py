@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from core.cache import deletion, restoring, scan
 from core.cache.shelves import Shelves
-from core.concurrency import whole
+from core.concurrency import contained, whole
 from core.downloads.queue import Downloads
 from core.entries import hub_name, url_name
 from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound, StorageFailed
@@ -248,8 +248,9 @@ class Removal:
         receipt = await self._in_thread(partial(self._execute, plan), limit_s=EXECUTE_S)
         for model in unkept:  # there may be room now
             await self._keep(model)
-        await self._downloads.recount()
-        await self._library.look(force=True)
+        with contained("looking what the deletion left"):  # it is done all the same
+            await self._downloads.recount()
+            await self._library.look(force=True)
         if taken is None or receipt.failed:
             return receipt
         done = f"removed {len(taken.links)} links to content that others use"
@@ -298,9 +299,11 @@ class Removal:
         """Work on the cache in a thread. Raises StorageTimeout."""
         return await in_thread(work, self._cache.hub.root, limit_s=limit_s)
 
+    @whole
     async def _restore(self, taken: restoring.Remembered) -> None:
-        await self._in_thread(partial(restoring.restore, taken))
-        await self._library.look(force=True)
+        async with self._turn:  # no deletion takes the content between a look and a link
+            await self._in_thread(partial(restoring.restore, taken))
+            await self._library.look(force=True)
 
 
 def _revision(snapshots: Sequence[CachedSnapshot], text: str) -> CachedSnapshot:

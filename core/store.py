@@ -114,7 +114,7 @@ class Store:
             if is_full(error):
                 raise NotEnoughDisk(
                     f"The disk is full: {self._path} cannot grow.",
-                    "Make room: what waits for it goes on by itself.",
+                    "Make room, then do it again; downloads go on by themselves.",
                 ) from error
             raise StorageFailed(
                 f"The state in {self._path} cannot be read or written: {error}.",

@@ -158,11 +158,20 @@ class Tokens:
                     f"There is no token {ref[:80]!r}.", "`modeldeck token list` shows them."
                 )
             for each in kept:
-                await self._store.remove("tokens", each.token.id)
+                await self._remove(each.token)
                 del self._kept[each.token.id]
                 for watcher in self._watchers:
                     watcher(each.token)
             return self._seen(kept[0].token)
+
+    async def _remove(self, token: Token) -> None:
+        try:
+            await self._store.remove("tokens", token.id)
+        except StorageFailed as error:
+            raise type(error)(
+                f"The token {token.name} could not be revoked and still lets in. {error.message}",
+                "Make room for the state folder, or mend its permissions, and revoke it again.",
+            ) from error
 
     def on_revoked(self, watcher: Callable[[Token], None]) -> None:
         """Call `watcher` with each token that is revoked from now on."""

@@ -54,6 +54,7 @@ class Vitals:
         self._reserve_bytes = reserve_bytes
         self._sample_engines = sample_engines
         self._look_at_cache = look_at_cache
+        self._sampling = Repeated("sampling memory and disk")
         self._looked_at = self._sampled_at = self._counted_at = float("-inf")
         self._counting: asyncio.Task[None] | None = None
 
@@ -67,12 +68,12 @@ class Vitals:
 
     async def _watch(self) -> None:
         cache_at = time.monotonic()
-        sampling, looking = Repeated("sampling memory and disk"), Repeated("looking at the cache")
+        looking = Repeated("looking at the cache")
         while True:
             await asyncio.sleep(SAMPLE_S)
             clock = time.monotonic()
             if self._feed.watchers or clock - self._looked_at < LOOKING_S:
-                with sampling.turn():
+                with self._sampling.turn():
                     await self.sample()
             if clock - cache_at >= CACHE_S:
                 cache_at = clock
@@ -80,10 +81,14 @@ class Vitals:
                     await self._look_at_cache()
 
     async def look(self) -> None:
-        """Somebody looks: sample now, unless that was done within the last second."""
+        """Somebody looks: sample now, unless that was done within the last second.
+
+        What cannot be sampled stays as it was: the rest of the State is worth an answer.
+        """
         self._looked_at = time.monotonic()
         if self._looked_at - self._sampled_at >= SAMPLE_S:
-            await self.sample()
+            with self._sampling.turn():
+                await self.sample()
 
     async def sample(self) -> None:
         """Sample memory and engines now, and the disk when its turn has come."""

@@ -40,15 +40,23 @@ class Answers:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as new:
-                new.write(data)
-            Path(new.name).replace(self._path(key))
+                try:
+                    new.write(data)
+                    new.flush()
+                    Path(new.name).replace(self._path(key))
+                except OSError:
+                    Path(new.name).unlink(missing_ok=True)
+                    raise
             self._trim()
         except OSError as error:
             logger.warning("An answer of the Hub cannot be kept in %s: %s", self._folder, error)
 
     def forget(self, *key: str) -> None:
         """Drop the answer under this key."""
-        self._path(key).unlink(missing_ok=True)
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("An answer of the Hub cannot be dropped: %s", error)
 
     def _path(self, key: tuple[str, ...]) -> Path:
         # Hashed, since keys hold what people typed.

@@ -97,6 +97,18 @@ async def test_loops_go_on_after_every_kind_of_failure(
     await goes_on(deck, "after loops")
 
 
+async def test_the_state_is_answered_also_when_nothing_can_be_measured(
+    deck: Deck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken()
+    with monkeypatch.context() as patch:
+        patch.setattr(deck._parts.vitals, "sample", broken)
+        async with asyncio.timeout(PATIENCE_S):
+            while broken.calls < 2 * len(ERRORS):
+                assert (await deck.refresh()).host.id == deck.host_id
+                await asyncio.sleep(0.002)
+
+
 async def test_work_that_is_started_once_may_fail(
     deck: Deck, monkeypatch: pytest.MonkeyPatch
 ) -> None:

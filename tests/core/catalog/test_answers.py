@@ -1,9 +1,15 @@
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from core.catalog.answers import Answers
+
+if TYPE_CHECKING:
+    from tests.core.conftest import SmallDisk
 
 
 def test_an_answer_is_kept_under_its_whole_key(tmp_path: Path) -> None:
@@ -41,3 +47,13 @@ def test_a_folder_that_cannot_be_written_costs_nothing(
     answers.put(b"1", "a")
     assert answers.get("a") is None
     assert "cannot be kept" in caplog.text
+
+
+def test_a_full_disk_is_not_littered(small_disk: SmallDisk) -> None:
+    answers = Answers(small_disk.path / "hub", 1 << 20)
+    answers.put(b"1", "a")
+    small_disk.fill()
+    for _ in range(3):
+        answers.put(b"2" * 5000, "a")
+    assert answers.get("a") == b"1"
+    assert len(list((small_disk.path / "hub").iterdir())) == 1

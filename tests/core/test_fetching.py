@@ -1,0 +1,70 @@
+"""Downloads as the deck starts and forgets them, when several ask at once or somebody goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from core.config import Config, Hub, Runtime
+from core.deck import Deck
+from core.demo.bench import PATIENCE_S
+from core.demo.hub import DemoHub
+from core.errors import InvalidRequest
+from core.paths import locate
+from core.schema import CacheSelection
+
+ME = "test"
+TINY = "deck/tiny-GGUF:Q8_0"
+
+
+@pytest.fixture
+async def deck(home: Path, hub: DemoHub) -> AsyncIterator[Deck]:
+    config = Config(hub=Hub(endpoint=hub.url), runtime=Runtime(calibrate=False))
+    async with Deck(locate(), config) as deck:
+        async with asyncio.timeout(PATIENCE_S):
+            while not deck.state.runtimes:  # noqa: ASYNC110  # not worth a subscription
+                await asyncio.sleep(0.01)
+        yield deck
+
+
+async def fetched(deck: Deck) -> str:
+    """The id of a download that is completed."""
+    job = await deck.download(TINY, ME)
+    assert job is not None
+    async with asyncio.timeout(PATIENCE_S):
+        while deck.state.downloads[job.id].state != "completed":  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.01)
+    return job.id
+
+
+async def test_two_who_fetch_what_was_deleted_get_one_download(deck: Deck) -> None:
+    await fetched(deck)
+    await deck.delete_cached(CacheSelection(models=(TINY,)), ME)
+    first, second = await asyncio.gather(deck.download(TINY, ME), deck.download(TINY, ME))
+    assert first is not None
+    assert second is not None
+    assert first.id == second.id
+    assert list(deck.state.downloads) == [first.id]
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3, 5, 8])
+async def test_a_client_that_leaves_while_it_forgets_a_download_leaves_none_in_state(
+    deck: Deck, rounds: int
+) -> None:
+    key = await fetched(deck)
+    call = asyncio.create_task(deck.remove_download(key, ME))
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait({call})
+    assert set(deck.state.downloads) == set(deck._parts.downloads.jobs)
+
+
+async def test_of_settings_that_are_not_all_good_none_is_taken(deck: Deck) -> None:
+    before = deck.state.settings
+    with pytest.raises(InvalidRequest):
+        await deck.change_settings({"jobs_at_once": 7, "memory_budget_bytes": -1}, ME)
+    assert deck.state.settings == before
