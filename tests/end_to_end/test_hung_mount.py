@@ -80,9 +80,9 @@ def test_a_core_goes_on_beside_it_and_ends(
     sound = demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf"
     hung = [mount.folder / f"model-{number}.gguf" for number in range(12)]
     fine = tmp_path / "fine.gguf"
-    for path in (*hung, fine):
-        shutil.copy(sound, path)
-        assert asked(own_core, "POST", "/deck/models", {"unique": str(path)})[0] == 200
+    for file in (*hung, fine):
+        shutil.copy(sound, file)
+        assert asked(own_core, "POST", "/deck/models", {"unique": str(file)})[0] == 200
     mount.hang()
     deadline = time.monotonic() + 60
     while asked(own_core, "GET", "/health")[1]["status"] != "degraded":
