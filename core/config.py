@@ -64,8 +64,8 @@ class Api:
     """The listener."""
 
     port: Port | None = None
-    """TCP port on 127.0.0.1; 0 for any free one. Unset: the first free one of `DOCUMENTED_PORTS`,
-    because the documented API's clients look on those."""
+    """TCP port on 127.0.0.1 and ::1; 0 for any free one. Unset: the first free one of
+    `DOCUMENTED_PORTS`, because the documented API's clients look on those."""
     socket: bool = True
     """Whether to answer on the Unix socket as well: front ends use it, and SSH can carry it."""
     socket_group: bool = False

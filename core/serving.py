@@ -75,9 +75,14 @@ async def _answer(
     deck: Deck, announce: Callable[[Ready], None], *ends: asyncio.Event | None
 ) -> None:
     """Listen, say so, and go on until one of `ends` is set or the deck was asked to stop."""
+    from core.api.descriptors import connections_for, for_downloads, limit
     from core.api.listener import Listener
+    from core.api.timing import Limits
 
-    listener = Listener(deck, deck.config.api, deck.paths)
+    terms = deck.config.downloads
+    downloads = for_downloads(terms.jobs_at_once, terms.connections)
+    limits = Limits(connections=connections_for(limit(), downloads))
+    listener = Listener(deck, deck.config.api, deck.paths, limits=limits)
     addresses = await listener.start()
     try:
         deck.announce(addresses.urls, addresses.socket)

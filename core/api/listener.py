@@ -81,7 +81,10 @@ class Listener:
         routes: Iterable[Route] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        """`routes` and `limits` are for tests; without them the whole table, and the defaults."""
+        """`routes` are for tests, instead of the whole table.
+
+        Without `limits` there are as many connections as the limit of open files leaves room for.
+        """
         self._settings = settings
         self._paths = paths
         limiter = Limiter(

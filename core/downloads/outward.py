@@ -13,6 +13,7 @@ import httpx
 from core.downloads.line import Proxy
 from core.downloads.wire import Wire
 from core.errors import HubUnavailable
+from core.storage.foreign_files import stat_regular
 
 
 class Certificates:
@@ -36,6 +37,8 @@ class Certificates:
 
 def _read() -> ssl.SSLContext:
     try:
+        if file := os.environ.get("SSL_CERT_FILE"):
+            stat_regular(file)  # OpenSSL would wait for a pipe
         return httpx.create_ssl_context()
     except (OSError, ssl.SSLError) as error:
         named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")

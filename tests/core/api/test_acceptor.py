@@ -151,6 +151,12 @@ def test_the_cap_follows_the_limit_of_descriptors(limit: int, connections: int) 
     assert connections_for(limit) == connections
 
 
+def test_many_downloads_at_once_take_room_from_clients() -> None:
+    assert connections_for(1024, descriptors.for_downloads(2, 16)) == 800
+    assert connections_for(1024, descriptors.for_downloads(10, 16)) == 660
+    assert connections_for(1024, descriptors.for_downloads(100, 100)) == 512
+
+
 class Resource:
     """`resource`, on a system that takes no soft limit above `most`."""
 

@@ -19,6 +19,7 @@ from core.cache import restoring, scan
 from core.cache.layout import Cache
 from core.catalog import gguf, token
 from core.detached import Detached
+from core.downloads import outward
 from core.downloads.partial import Partial
 from core.errors import DeckError, StorageTimeout
 from core.runtime.engines import llama_adapters, llama_files, mlx
@@ -133,6 +134,14 @@ READERS: dict[str, Callable[[Path, Path], Any]] = {
     ).open("a/b", BLOB),
     "settings": lambda pipe, _: config.set_values(pipe, "downloads", {"jobs_at_once": 1}),
 }
+
+
+def test_certificates_of_servers_that_are_a_pipe_are_refused(
+    pipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(pipe))
+    with pytest.raises(DeckError, match="named pipe"):
+        outward.Certificates().context()
 
 
 @pytest.mark.parametrize("reader", READERS)
