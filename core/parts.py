@@ -30,6 +30,7 @@ from core.catalog.hub import Hub
 from core.choices import Choices
 from core.config import Config, Problem
 from core.counting import Counters
+from core.downloads.outward import Outward
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
 from core.errors import HubUnavailable, ServerUnavailable
@@ -124,14 +125,21 @@ class Parts:
     def _open_library(self, stack: AsyncExitStack) -> None:
         config = self.config
         self.cache = Shelves(self.paths.hf_cache, self.paths.files)
+        self.outward = Outward()
+        stack.push_async_callback(self.outward.close)
         self.source = Source(
             config.hub.endpoint,
             self._read_token,
             config.downloads.stall_s,
             trusted_hosts=config.downloads.trusted_hosts,
+            outward=self.outward,
         )
         self.hub = Hub(
-            config.hub.endpoint, self._read_token, self.paths.cache / "hub", config.hub.timeout_s
+            config.hub.endpoint,
+            self._read_token,
+            self.paths.cache / "hub",
+            config.hub.timeout_s,
+            self.outward,
         )
         stack.push_async_callback(self.hub.close)
         self.library = Library(

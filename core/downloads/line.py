@@ -46,7 +46,7 @@ class Proxy:
         """The proxy at `http://[name:password@]host[:port]`. Raises ValueError."""
         parts = urlsplit(url)
         if not parts.hostname:
-            raise ValueError(f"{url} names no host")
+            raise ValueError("the URL of the proxy names no host")
         authorization = None
         if parts.username is not None:
             words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -7,7 +7,6 @@ person's own URL leads to is looked at by its address, hop by hop as well (`addr
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing, asynccontextmanager
@@ -33,13 +32,14 @@ from core.downloads.answers import (
     web_refusal,
 )
 from core.downloads.line import GATHER_S
-from core.downloads.outward import Certificates, outward
-from core.downloads.partial import in_thread, settled
+from core.downloads.outward import Outward
+from core.downloads.partial import in_thread
 from core.downloads.parts import Span
 from core.downloads.threads import in_own_thread
 from core.downloads.web import MAGIC, Offer, first, offered
 from core.downloads.wire import BUFFER_BYTES, PUBLIC, Sink, Stream, fill
 from core.errors import DeckError, HubUnavailable, ServerUnavailable
+from core.network.failures import host_of, shown
 
 MAX_HOPS = 5
 """Redirects followed; the Hub makes one."""
@@ -119,48 +119,27 @@ class Source:
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         trusted_hosts: Collection[str] = (),
+        outward: Outward | None = None,
     ) -> None:
-        """`trusted_hosts` are those that a URL may lead to wherever they are."""
+        """`trusted_hosts` are those that a URL may lead to wherever they are.
+
+        `outward` is the way out where it is shared; whoever made it closes it.
+        """
         self._endpoint = endpoint.rstrip("/")
         self._token = token
         self._trusted = trusted_hosts
         self._limits = {"connect": CONNECT_S, "read": stall_s, "write": stall_s, "pool": None}
-        self._given = transport
-        self._transport: httpx.AsyncBaseTransport | None = None
-        self._certificates = Certificates()
-        self._warming: asyncio.Task[None] | None = None
-        self._connecting = asyncio.Lock()
+        self._shared = outward
+        self._outward = outward or Outward(transport)
 
     def warm(self) -> None:
         """Make ready, in the background, what the first request will need."""
-        if self._warming is None and self._given is None:
-            self._warming = asyncio.create_task(self._warm())
-
-    async def _warm(self) -> None:
-        try:
-            await self._way()
-            if self._endpoint.startswith("https:"):
-                await in_thread(self._certificates.context)
-        except DeckError:
-            pass  # The request that needs it will say so.
+        self._outward.warm(self._endpoint)
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._warming is not None:
-            self._warming.cancel()
-            await settled(self._warming)
-        if self._transport is not None:
-            await self._transport.aclose()
-            self._transport = None
-
-    async def _way(self) -> httpx.AsyncBaseTransport:
-        """How requests leave this machine; found out with the first one."""
-        async with self._connecting:
-            way = self._transport or self._given
-            if way is None:
-                way = await in_thread(lambda: outward(self._certificates))
-            self._transport = way
-            return way
+        if self._shared is None:
+            await self._outward.close()
 
     async def _ask(self, url: str, headers: dict[str, str], *, public: bool) -> httpx.Response:
         """The answer to one request, its body yet to come. Closing it is up to the caller.
@@ -168,15 +147,12 @@ class Source:
         `public` keeps it from addresses that the internet does not route. httpx's client is left
         out: all that it would decide is decided here, and its layers cost as much as a small file.
         """
-        way = await self._way()
         extensions = {"timeout": self._limits, PUBLIC: public}
         try:
             request = httpx.Request("GET", url, headers=HEADERS | headers, extensions=extensions)
-            response = await way.handle_async_request(request)
+            return await self._outward.send(request)
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise lost(urlsplit(url).hostname or url, error) from error
-        response.request = request
-        return response
+            raise lost(host_of(url), error) from error
 
     def url(self, place: Place) -> str:
         """Where a file is asked for first."""
@@ -214,7 +190,14 @@ class Source:
                 route.url, route.confirmed = "", False
                 raise
             try:
-                refused = refusal(response.status_code, response.headers, place, home)
+                refused = refusal(
+                    response.status_code,
+                    response.headers,
+                    place,
+                    home,
+                    endpoint=self._endpoint,
+                    has_token="Authorization" in headers,
+                )
                 if refused is not None:
                     was_kept, route.url, route.confirmed = url == route.url, "", False
                     if was_kept and not (isinstance(refused, Setback) and refused.passes):
@@ -286,4 +269,4 @@ class Source:
                 asked = next_hop(asked, response.headers.get("location", ""))
             finally:
                 await response.aclose()
-        raise ServerUnavailable(f"{url} is redirected in a circle.", "Check the URL.")
+        raise ServerUnavailable(f"{shown(url)} is redirected in a circle.", "Check the URL.")

@@ -13,6 +13,7 @@ import httpx
 from core.downloads.answers import mark, web_refusal
 from core.errors import Corrupt, InvalidRequest, ServerUnavailable
 from core.names import UrlName
+from core.network.failures import reason, shown
 from core.schema import RepoFile
 
 MAGIC = b"GGUF"
@@ -37,7 +38,7 @@ class Offer:
         """
         if name.sha256 and self.sha256 and name.sha256 != self.sha256:
             raise Corrupt(
-                f"{name.url} has another hash now than was asked for: {self.sha256[:12]}.",
+                f"{shown(name.url)} has another hash now than was asked for: {self.sha256[:12]}.",
                 "Check the hash with whoever gave it.",
             )
         sha256 = name.sha256 or self.sha256
@@ -62,12 +63,12 @@ async def offered(url: str, response: httpx.Response, sha256: str) -> Offer:
     size = _size(response)
     if size is None:
         raise InvalidRequest(
-            f"The server of {url} does not say how large the file is.",
+            f"The server of {shown(url)} does not say how large the file is.",
             "Fetch it by yourself, and name the file's path.",
         )
     if await first(response, len(MAGIC)) != MAGIC:
         raise InvalidRequest(
-            f"{url} is not a GGUF file: it does not begin as one.",
+            f"{shown(url)} is not a GGUF file: it does not begin as one.",
             "Give the URL of the file itself, not that of a page about it.",
         )
     return Offer(size_bytes=size, mark=mark(response.headers), sha256=sha256)
@@ -93,6 +94,6 @@ async def first(response: httpx.Response, size: int) -> bytes:
                     break
     except httpx.TransportError as error:
         raise ServerUnavailable(
-            f"The connection to {response.url.host} was lost: {error}.", "Try again."
+            f"The connection to {response.url.host} was lost: {reason(error)}.", "Try again."
         ) from error
     return bytes(got[:size])

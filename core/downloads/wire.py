@@ -191,7 +191,11 @@ class Wire(httpx.AsyncBaseTransport):
         if self._proxy is not None and request.url.scheme == "http":
             target = b"http://" + request.url.netloc + target
             headers = [*headers, *self._proxy.headers]
-        return h11.Request(method=request.method.encode(), target=target, headers=headers)
+        try:
+            return h11.Request(method=request.method.encode(), target=target, headers=headers)
+        except h11.LocalProtocolError:
+            # h11's text quotes the header, which may be a token: it goes no further.
+            raise httpx.LocalProtocolError("a header of the request cannot be sent") from None
 
     async def aclose(self) -> None:
         """Close what is kept. Bodies that are being received end with their tasks."""

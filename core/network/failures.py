@@ -64,6 +64,14 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+def host_of(url: str) -> str:
+    """The host of a URL, or words for one that is malformed."""
+    try:
+        return urlsplit(url).hostname or "a malformed URL"
+    except ValueError:
+        return "a malformed URL"
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
