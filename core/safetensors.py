@@ -24,8 +24,8 @@ from core.names import check_path
 MAX_HEADER = 32 << 20
 """Bytes of the JSON in a safetensors file. The reference implementation takes 100 MB; the largest
 met have some 7 MB, and decoding holds the interpreter's lock."""
-MAX_TENSORS = 1 << 17
-"""Tensors of one file; the largest models have some 100,000 over all their files."""
+MAX_TENSORS = 1 << 16
+"""Tensors of one file; the largest models have some 100,000 over all their 160 files."""
 MAX_ENTRIES = 1 << 19
 """Commas and colons in a configuration or an index, which bound its values."""
 MAX_DIMENSIONS = 32

@@ -21,6 +21,7 @@ from core.downloads.line import Inward
 from core.downloads.parts import Span
 from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound, ServerUnavailable
 from core.network import refusals
+from core.network.encoding import encoding_of
 from core.network.failures import certain, reason, shown
 from core.schema import RepoFile
 
@@ -162,11 +163,14 @@ def promised(headers: Mapping[str, str]) -> str:
 def begins_at(status: int, headers: Mapping[str, str], place: Place, span: Span) -> int:
     """Offset of the first byte of an answer's content (RFC 9110, 14.4 and 15.3.7).
 
-    Raises Setback when length, range or encoding are not what was asked for.
+    Raises Setback when length, range or encoding are not what was asked for. A whole file may come
+    compressed: its length is told by its content only.
     """
     size = place.file.size_bytes
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise Setback(HubUnavailable(f"{place} came encoded, though that was not asked for."))
+    if encoding_of(headers):
+        if status == 206:
+            raise Setback(undecodable(place, "a part of its compressed form came"))
+        return 0
     if status == 206:
         match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
         if match is None or int(match[1]) != span[0] or int(match[2]) >= span[1]:
@@ -178,6 +182,14 @@ def begins_at(status: int, headers: Mapping[str, str], place: Place, span: Span)
     if length.isdigit() and int(length) != size:
         raise Setback(changed(place, f"it has {length} bytes, not {size}"))
     return 0
+
+
+def undecodable(place: Place, how: str) -> HubUnavailable:
+    """The refusal of content that came compressed, though it was asked for as it is."""
+    return HubUnavailable(
+        f"{place} came compressed, though that was not asked for: {how}.",
+        "A proxy on the way may change it: name the host in no_proxy, then resume the download.",
+    )
 
 
 def mark(headers: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ from core.downloads.answers import (
     names_blob,
     promised,
     refusal,
+    undecodable,
     web_refusal,
 )
 from core.downloads.line import GATHER_S
@@ -39,6 +40,7 @@ from core.downloads.threads import in_own_thread
 from core.downloads.web import MAGIC, Offer, first, offered
 from core.downloads.wire import BUFFER_BYTES, PUBLIC, Sink, Stream, fill
 from core.errors import DeckError, HubUnavailable, ServerUnavailable
+from core.network.encoding import Decoder, Undecodable, encoding_of
 from core.network.failures import host_of, shown
 
 MAX_HOPS = 5
@@ -66,15 +68,18 @@ class Route:
 class Body:
     """An answer whose content is about to come."""
 
-    def __init__(self, response: httpx.Response, start: int, confirmed: bool) -> None:
+    def __init__(self, response: httpx.Response, start: int, confirmed: bool, place: Place) -> None:
         self._response = response
+        self._place = place
         self.start = start
         """Offset of the first byte: 0 where the server ignores ranges, whatever was asked for."""
         self.is_whole = response.status_code == 200
         """Whether all of the file comes, whatever was asked for."""
         self.confirmed = confirmed
         """Whether the endpoint named the very blob that was asked for."""
-        self.validator = mark(response.headers)
+        self._encoding = encoding_of(response.headers)
+        # The mark of a compressed form is not that of the content (RFC 9110, 8.8.3.3).
+        self.validator = "" if self._encoding else mark(response.headers)
         """The server's own ETag of the content, or its date; empty where neither is to rely on."""
 
     async def pour(self, sink: Sink) -> None:
@@ -84,15 +89,23 @@ class Body:
         """
         stream = self._response.extensions.get("network_stream")
         try:
-            if isinstance(stream, Stream) and stream.can_pour:
+            if isinstance(stream, Stream) and stream.can_pour and not self._encoding:
                 await stream.pour(sink)
             else:
                 await self._hand(sink)
+        except Undecodable as error:
+            raise Setback(undecodable(self._place, str(error))) from error
         except httpx.TransportError as error:
             raise lost(self._response.url.host, error) from error
 
     async def _hand(self, sink: Sink) -> None:
-        """The same, for bodies that httpx receives: through a proxy, or of unknown length."""
+        """The same, for bodies that are compressed, come through a proxy, or of unknown length."""
+        decoder = Decoder(self._encoding)
+
+        def hand(data: bytearray) -> bool:
+            """Whether the sink wants more. Blocks, and never holds more than a piece."""
+            return all(fill(sink, piece) for piece in decoder.pieces(data))
+
         # No chunk size is given: httpx would copy everything once more.
         raw = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
         gathered, since = bytearray(), time.monotonic()
@@ -102,10 +115,10 @@ class Body:
                     gathered += chunk
                     if len(gathered) >= BUFFER_BYTES or time.monotonic() - since >= GATHER_S:
                         ready, gathered, since = gathered, bytearray(), time.monotonic()
-                        if not await in_own_thread(partial(fill, sink, ready), sink.stop):
+                        if not await in_own_thread(partial(hand, ready), sink.stop):
                             return
             finally:
-                await in_own_thread(partial(fill, sink, gathered), sink.stop)
+                await in_own_thread(partial(hand, gathered), sink.stop)
 
 
 class Source:
@@ -180,10 +193,10 @@ class Source:
         """
         route = route or Route()
         first = self.url(place)
-        url, confirmed = route.url or first, route.confirmed
+        url, confirmed, asked = route.url or first, route.confirmed, span
         for _ in range(MAX_HOPS + 2):
             home = origin(url) == origin(first)
-            headers = await self._headers(place, span, home, "" if confirmed else validator)
+            headers = await self._headers(place, asked, home, "" if confirmed else validator)
             try:
                 response = await self._ask(url, headers, public=self._is_public(url, place.url))
             except (Setback, DeckError):
@@ -206,11 +219,16 @@ class Source:
                         continue
                     raise refused
                 confirmed = confirmed or (home and names_blob(response.headers, place))
+                is_part = response.status_code == 206 and "Range" in headers
+                if is_part and encoding_of(response.headers):
+                    # A part of a compressed form is of no use: the whole can be decoded.
+                    asked = (0, place.file.size_bytes)
+                    continue
                 if response.status_code not in REDIRECTS:
-                    start = begins_at(response.status_code, response.headers, place, span)
+                    start = begins_at(response.status_code, response.headers, place, asked)
                     if not home:
                         route.url, route.confirmed = url, confirmed
-                    yield Body(response, start, confirmed)
+                    yield Body(response, start, confirmed, place)
                     return
                 url = next_hop(url, response.headers.get("location", ""))
             finally:

@@ -30,36 +30,36 @@ class Decoder:
 
     def __init__(self, encoding: str) -> None:
         """Raises Undecodable for an encoding other than gzip, deflate and none."""
-        self._plain = encoding == ""
-        self._is_deflate = encoding == "deflate"
-        self._is_first = True
         if encoding not in ("", "gzip", "x-gzip", "deflate"):
             raise Undecodable(f"it came as {encoding[:20]!r}")
-        self._inflate = zlib.decompressobj(zlib.MAX_WBITS if self._is_deflate else _GZIP)
+        self._encoding = encoding
+        self._head = b""
+        """The first bytes of deflate, until they tell which kind of it this is."""
+        self._inflate = None if encoding == "deflate" else zlib.decompressobj(_GZIP)
 
     def pieces(self, data: bytes | bytearray) -> Iterator[bytes]:
         """What the next bytes of the body stand for, in pieces of `STEP_BYTES` at most.
 
         Raises Undecodable for bytes that are damaged.
         """
-        if self._plain:
+        if not self._encoding:
             yield from (bytes(data[at : at + STEP_BYTES]) for at in range(0, len(data), STEP_BYTES))
             return
-        rest, full = bytes(data), False
+        rest, full = self._head + bytes(data), False
+        if self._inflate is None:
+            self._head = rest
+            if len(rest) < 2:
+                return
+            # Some servers send deflate without zlib's frame (RFC 9110, 8.4.1.2; RFC 1950, 2.2).
+            is_framed = rest[0] & 15 == zlib.DEFLATED and int.from_bytes(rest[:2]) % 31 == 0
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS if is_framed else -zlib.MAX_WBITS)
+            self._head = b""
         # A full piece may leave output waiting inside zlib although all input is taken.
         while (rest or full) and not self._inflate.eof:
-            piece = self._step(rest)
+            try:
+                piece = self._inflate.decompress(rest, STEP_BYTES)
+            except zlib.error as error:
+                raise Undecodable("its compressed form is damaged") from error
             rest, full = self._inflate.unconsumed_tail, len(piece) == STEP_BYTES
             if piece:
                 yield piece
-
-    def _step(self, data: bytes) -> bytes:
-        first, self._is_first = self._is_first, False
-        try:
-            return self._inflate.decompress(data, STEP_BYTES)
-        except zlib.error as error:
-            if not (first and self._is_deflate):
-                raise Undecodable("its compressed form is damaged") from error
-        # Some servers send deflate without zlib's frame (RFC 9110, 8.4.1.2).
-        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        return self._step(data)
