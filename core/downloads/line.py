@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import socket
 import ssl
 import time
@@ -198,7 +199,8 @@ async def dial(host: str, port: int, *, public: bool = False) -> socket.socket:
             plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             plug.close()
-            failure = error
+            # asyncio's words are "Connect call failed" and a tuple.
+            failure = OSError(error.errno, os.strerror(error.errno)) if error.errno else error
         except BaseException:
             plug.close()
             raise
