@@ -52,7 +52,20 @@ def mutated(random: random.Random, data: bytes) -> bytes:
 
 def rewritten(random: random.Random, document: Any, depth: int = 0) -> Any:
     """The JSON with one value somewhere replaced by another kind of value."""
-    odd = [None, True, -1, 1 << 70, 0.5, "", "x" * 300, "../..", [], {}, [[[]]], {"a": {}}]
+    odd: list[Any] = [
+        None,
+        True,
+        -1,
+        1 << 70,
+        0.5,
+        "",
+        "x" * 300,
+        "../..",
+        [],
+        {},
+        [[[]]],
+        {"a": {}},
+    ]
     if (
         depth > 4
         or random.random() < 0.15

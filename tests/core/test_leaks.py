@@ -202,5 +202,5 @@ def test_no_text_is_made_of_the_representation_of_an_error() -> None:
                 if isinstance(node, ast.Call) and node.args:
                     value = node.args[0]
                 if (in_text or called) and isinstance(value, ast.Name) and value.id == name:
-                    found.append(f"{path.relative_to(root)}:{node.lineno}")
+                    found.append(f"{path.relative_to(root)}:{value.lineno}")
     assert found == []
