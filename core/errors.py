@@ -41,7 +41,7 @@ class DeckError(Exception):
         self.message = hidden(message)
         self.remedy = hidden(remedy)
         super().__init__(self.message)
-        self.details = details
+        self.details = tuple(map(hidden, details))
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()

@@ -43,6 +43,7 @@ from core.library import Library
 from core.loading import Loading, has_ended
 from core.log import Log, LogHandler, now
 from core.memory import probe
+from core.network.failures import shown
 from core.ondemand import OnDemand
 from core.paths import Paths
 from core.planning import Planning
@@ -286,7 +287,7 @@ class Parts:
             started_at=now(),
             pid=os.getpid(),
             platform=f"{platform.system().lower()} {platform.machine()}",
-            hub=self.config.hub.endpoint,
+            hub=shown(self.config.hub.endpoint),
             notices=tuple(str(problem) for problem in self._problems),
         )
 

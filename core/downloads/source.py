@@ -7,6 +7,7 @@ person's own URL leads to is looked at by its address, hop by hop as well (`addr
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing, asynccontextmanager
@@ -47,6 +48,9 @@ MAX_HOPS = 5
 """Redirects followed; the Hub makes one."""
 
 CONNECT_S = 10.0
+
+QUESTION_S = 120.0
+"""For one question about a URL, redirects included: 4 MiB at most."""
 
 HEADERS = {
     "User-Agent": f"modeldeck/{__version__}",
@@ -256,15 +260,27 @@ class Source:
         Raises Forbidden, Gated, NotFound, ServerUnavailable, and InvalidRequest for what is no GGUF
         file or has no size.
         """
-        async with self._follow(url, 0, len(MAGIC)) as (response, sha256):
+        async with self._in_time(url), self._follow(url, 0, len(MAGIC)) as (response, sha256):
             return await offered(url, response, sha256)
 
     async def read(self, url: str, start: int, size: int) -> bytes:
         """Some bytes of what is at a URL. Raises as `look`; fewer come where the file ends."""
-        async with self._follow(url, start, size) as (response, _):
+        async with self._in_time(url), self._follow(url, start, size) as (response, _):
             if response.status_code != 206 and (start or response.status_code != 200):
                 raise web_refusal(response.status_code, url)
             return await first(response, size)
+
+    @asynccontextmanager
+    async def _in_time(self, url: str) -> AsyncIterator[None]:
+        """A bound for one question: a server that sends a byte now and then ends as well."""
+        try:
+            async with asyncio.timeout(QUESTION_S):
+                yield
+        except TimeoutError as error:
+            raise ServerUnavailable(
+                f"{shown(url)} was not answered in whole within {QUESTION_S:g} s.",
+                "Try again later.",
+            ) from error
 
     @asynccontextmanager
     async def _follow(
