@@ -23,22 +23,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from core.privacy.secrets import hidden
+
 if TYPE_CHECKING:
     from core.schema import ErrorInfo
 
 
 class DeckError(Exception):
-    """An expected failure. `message` says what happened, `remedy` what to do."""
+    """An expected failure. `message` says what happened, `remedy` what to do.
+
+    Secrets in either are hidden: errors go to terminals, logs, State and answers.
+    """
 
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
     """HTTP status of the native API (RFC 9110, section 15)."""
 
     def __init__(self, message: str, remedy: str = "", *, details: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
-        self.details = details
+        self.message = hidden(message)
+        self.remedy = hidden(remedy)
+        super().__init__(self.message)
+        self.details = tuple(map(hidden, details))
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()

@@ -20,6 +20,7 @@ from core.catalog import gguf
 from core.catalog.header import Header
 from core.catalog.hub import Hub
 from core.errors import DeckError, EngineFailed, EngineMissing, HubUnavailable
+from core.formats import imaging
 from core.ledger import Ledger
 from core.library import Library, Selection
 from core.memory import estimate
@@ -35,6 +36,9 @@ V = TypeVar("V")
 
 KEPT = 1000
 """Forecasts remembered, and headers: a large catalog at a few context lengths."""
+
+PARTS_MOST = 1000
+"""Files of one split model; the largest models come in some two hundred."""
 
 
 class Forecasts:
@@ -139,7 +143,16 @@ class Forecasts:
     async def _sources(self, selection: Selection) -> tuple[HeaderFile, ...]:
         """The headers of the parts of a model that is not here."""
         parts = [f for f in selection.files if f.path != selection.variant.projector]
-        headers = [await self._library.read_header(selection, part) for part in parts]
+        if len(parts) > PARTS_MOST:
+            raise EngineFailed(
+                f"The model is split into {len(parts)} files; modeldeck plans at most {PARTS_MOST}."
+            )
+        headers: list[tuple[Header, bytes]] = []
+        for part in parts:
+            headers.append(await self._library.read_header(selection, part))
+            if sum(len(data) for _, data in headers) > gguf.MAX_HEADER:
+                raise EngineFailed("The headers of its files are larger than those of any model.")
+        _check_kind(headers[0][0])
         return tuple(
             HeaderFile(name=part.path, key=part.blob, data=data, size=part.size_bytes)
             for part, (_, data) in zip(parts, headers, strict=True)
@@ -149,7 +162,7 @@ class Forecasts:
         """The header of the first file, kept until that changes."""
         if not model.downloaded or model.path is None:
             selection = await self._library.selection(model)
-            return (await self._library.read_header(selection, selection.files[0]))[0]
+            return _check_kind((await self._library.read_header(selection, selection.files[0]))[0])
         path = model.path
         stat = await in_thread(partial(_stat, path), path, custom=model.local)
         key = (path, stat.st_size, stat.st_mtime_ns)
@@ -206,11 +219,18 @@ def _stat(path: str | Path, *, folder: bool = False) -> os.stat_result:
 def _read_header(path: Path) -> Header:
     """The header of a GGUF file. Raises EngineFailed, as its engine would."""
     try:
-        return gguf.read(path)
+        return _check_kind(gguf.read(path))
     except OSError as error:
         raise EngineFailed(f"{path} cannot be read: {error.strerror}.") from error
     except DeckError as error:
         raise EngineFailed(error.message, error.remedy) from error
+
+
+def _check_kind(header: Header) -> Header:
+    """The header, if it is of a kind that llama.cpp loads. Raises EngineFailed."""
+    if (refused := imaging.refusal(header.architecture)) is not None:
+        raise refused
+    return header
 
 
 def _fetched(kept: OrderedDict[K, V], key: K) -> V:

@@ -13,7 +13,8 @@ from itertools import islice
 from typing import Any, Literal
 
 from core.concurrency import EXPECTED
-from core.schema import TOKEN_PREFIX, TOKEN_SECRET, LogLine
+from core.privacy.secrets import hidden
+from core.schema import LogLine
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -46,9 +47,6 @@ _LEVELS: dict[str, Level] = {
 }
 
 
-_SECRETS = re.compile(rf"(?i:(?<=bearer )[^\s\"',]+)|\bhf_[A-Za-z0-9]{{8,}}|{TOKEN_SECRET.pattern}")
-"""What must never be written down, wherever it came from: tokens of ours and of the Hub."""
-
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 """What could begin a line, or speak to a terminal; a tab does neither."""
 
@@ -56,12 +54,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 def clean(text: str) -> str:
     """A line as it may be kept: on one line, and without secrets."""
     flat = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
-    return _SECRETS.sub(_hidden, flat)
-
-
-def _hidden(found: re.Match[str]) -> str:
-    known = next((p for p in (TOKEN_PREFIX, "hf_") if found[0].startswith(p)), "")
-    return f"{known}..."
+    return hidden(flat)
 
 
 def now() -> str:
@@ -215,4 +208,4 @@ class LineFormatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:
         """The traceback of one."""
-        return _SECRETS.sub(_hidden, super().formatException(ei))
+        return hidden(super().formatException(ei))

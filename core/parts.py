@@ -29,6 +29,7 @@ from core.choices import Choices
 from core.concurrency import BackgroundTasks
 from core.config import Config, Problem
 from core.counting import Counters
+from core.downloads.outward import Outward
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
 from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
@@ -41,6 +42,7 @@ from core.library import Library
 from core.loading import Loading, has_ended
 from core.log import CountingHandler, Log, LogHandler, Notices, now
 from core.memory import probe
+from core.network.failures import shown
 from core.ondemand import OnDemand
 from core.paths import Paths
 from core.planning import Planning
@@ -141,14 +143,21 @@ class Parts:
     def _open_library(self, stack: AsyncExitStack) -> None:
         config = self.config
         self.cache = Shelves(self.paths.hf_cache, self.paths.files)
+        self.outward = Outward()
+        stack.push_async_callback(self.outward.close)
         self.source = Source(
             config.hub.endpoint,
             self._read_token,
             config.downloads.stall_s,
             trusted_hosts=config.downloads.trusted_hosts,
+            outward=self.outward,
         )
         self.hub = Hub(
-            config.hub.endpoint, self._read_token, self.paths.cache / "hub", config.hub.timeout_s
+            config.hub.endpoint,
+            self._read_token,
+            self.paths.cache / "hub",
+            config.hub.timeout_s,
+            self.outward,
         )
         stack.push_async_callback(self.hub.close)
         self.library = Library(
@@ -288,7 +297,7 @@ class Parts:
             started_at=now(),
             pid=os.getpid(),
             platform=f"{platform.system().lower()} {platform.machine()}",
-            hub=self.config.hub.endpoint,
+            hub=shown(self.config.hub.endpoint),
             notices=self.notices.all,
         )
 

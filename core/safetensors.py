@@ -19,15 +19,25 @@ from typing import Any, NoReturn
 import msgspec
 
 from core.errors import Corrupt, DeckError, Forbidden, StorageFailed
+from core.formats.lfs import refuse_pointer
 from core.names import check_path
 from core.storage.foreign_files import open_regular
 
-MAX_HEADER = 100_000_000
-"""Bytes of the JSON in a safetensors file: the limit of the reference implementation."""
+MAX_HEADER = 32 << 20
+"""Bytes of the JSON in a safetensors file. The reference implementation takes 100 MB; the largest
+met have some 7 MB, and decoding holds the interpreter's lock."""
+MAX_TENSORS = 1 << 16
+"""Tensors of one file; the largest models have some 100,000 over all their 160 files."""
+MAX_ENTRIES = 1 << 19
+"""Commas and colons in a configuration or an index, which bound its values."""
+MAX_DIMENSIONS = 32
 MAX_CONFIG = 4 << 20
 """Bytes of `config.json`; large ones hold per-layer quantization and are well below 1 MB."""
 MAX_INDEX = 32 << 20
 """Bytes of `model.safetensors.index.json`; about 100 a tensor."""
+
+_MAX_ROW = 4096
+"""Bytes of one row of a header."""
 
 MAX_LAYERS = 10_000
 """Layers whose kinds are listed; the deepest models have some hundred."""
@@ -189,6 +199,7 @@ def read_header(data: bytes, size: int) -> Weights | None:
 
     Raises Corrupt when the tensors do not fill the file exactly, which the format demands.
     """
+    refuse_pointer(data, "This safetensors file")
     if len(data) < _LENGTH.size:
         return None
     length = int(_LENGTH.unpack_from(data)[0])
@@ -197,7 +208,7 @@ def read_header(data: bytes, size: int) -> Weights | None:
         _corrupt("a safetensors file", f"its header claims {length} bytes")
     if len(data) < start:
         return None
-    table = _json(data[_LENGTH.size : start], "a safetensors header", MAX_HEADER)
+    table = _table(data[_LENGTH.size : start])
     spans, elements, packed = [], 0, 0
     for name, row in table.items():
         if name == "__metadata__":
@@ -306,22 +317,40 @@ def _bounded(path: Path, limit: int) -> bytes:
     return data
 
 
+def _table(data: bytes) -> dict[str, msgspec.Raw]:
+    """The rows of a header, each still as it is written: one call decodes nothing but names."""
+    # A row has four colons: its name's, `dtype`, `shape` and `data_offsets`.
+    if data.count(b":") > 4 * MAX_TENSORS:
+        _corrupt("a safetensors header", f"it describes more than {MAX_TENSORS} tensors")
+    try:
+        return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Corrupt(f"a safetensors header is not sound: {error}.", _REMEDY) from error
+
+
 def _json(data: bytes, what: str, limit: int) -> dict[str, Any]:
+    refuse_pointer(data, what)
     if len(data) > limit:
         _corrupt(what, f"it is larger than {limit} bytes")
+    if data.count(b",") + data.count(b":") > MAX_ENTRIES:
+        _corrupt(what, f"it has more than {MAX_ENTRIES} entries")
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupt(f"{what} is not sound: {error}.", _REMEDY) from error
 
 
-def _row(name: str, row: object) -> tuple[str, list[int], int, int]:
+def _row(name: str, row: msgspec.Raw) -> tuple[str, list[int], int, int]:
     """Type, shape, begin and end of one tensor."""
+    if len(memoryview(row)) > _MAX_ROW:
+        _corrupt("a safetensors file", f"the entry of {name[:80]!r} is far too long")
     try:
-        entry = msgspec.convert(row, _Row)
-    except msgspec.ValidationError as error:
+        entry = msgspec.json.decode(row, type=_Row)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupt(f"The entry of {name[:80]!r} is not sound: {error}.", _REMEDY) from error
     begin, end = entry.data_offsets
+    if len(entry.shape) > MAX_DIMENSIONS:
+        _corrupt("a safetensors file", f"{name[:80]!r} has {len(entry.shape)} dimensions")
     if entry.dtype not in _DTYPE_BITS or begin > end or any(n < 0 for n in (begin, *entry.shape)):
         _corrupt("a safetensors file", f"the entry of {name[:80]!r} has impossible values")
     return entry.dtype, entry.shape, begin, end

@@ -27,6 +27,7 @@ from core.daemon import ATTACHED, Ready, Refused, line, read_ready
 from core.errors import AlreadyRunning, DeckError, NotEnoughDisk, StorageFailed, to_info
 from core.garbage import put_aside
 from core.log import CountingHandler, LineFormatter
+from core.network.failures import shown
 from core.paths import Paths, locate, make_private
 from core.protocol import OLDEST, PROTOCOL
 from core.storage.atomic import is_disk_full, replace_file
@@ -102,7 +103,7 @@ def _ready(settings: Config, paths: Paths, addresses: Addresses) -> Ready:
         url_v6=addresses.url_v6,
         socket=addresses.socket,
         outside=addresses.outside,
-        hub=settings.hub.endpoint,
+        hub=shown(settings.hub.endpoint),
         home=os.environ.get("MODELDECK_HOME") or str(paths.state),
         protocol=PROTOCOL,
         oldest_protocol=OLDEST,

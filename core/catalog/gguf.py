@@ -6,7 +6,8 @@ against a limit and against the bytes that are there before anything is allocate
 tensor must lie inside the file (CVE-2026-7482: an offset beyond the end read foreign memory).
 
 Long arrays, such as a vocabulary of 150,000 tokens, are stepped over and only their length is kept;
-so a header is read in milliseconds where building every string takes seconds.
+so a header is read in milliseconds where building every string takes seconds. What is kept has a
+bound in total, and bytes that come in pieces are read once: `Parser` goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import asyncio
 import os
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from math import prod
 from pathlib import Path
 
 from core.catalog.header import Header, Tensor, Value
 from core.errors import Corrupt, StorageFailed
+from core.formats.lfs import refuse_pointer
 from core.storage.foreign_files import open_regular
 
-__all__ = ["Header", "Tensor", "check_size", "parse", "read", "read_remote"]
+__all__ = ["Header", "Parser", "Tensor", "check_size", "parse", "read", "read_remote"]
 
 MAX_HEADER = 64 << 20
 """Bytes. The largest headers met (vocabulary of 260,000 with merges) are about 12 MB."""
@@ -32,12 +35,18 @@ NEXT_READ = 4 << 20
 """Bytes of each further range: doubling fetched nearly three times what was needed."""
 
 _MAX_STRING = 8 << 20
-_MAX_ARRAY = 1 << 22
-"""Values; the longest met is a list of merges with half a million."""
+_MAX_VALUES = 1 << 22
+"""Values of all arrays; the longest met is a list of merges with half a million."""
 _KEPT_ARRAY = 1024
 """Longest array whose values are kept: one per layer, never one per token."""
-_MAX_PAIRS = 1 << 16
-_MAX_TENSORS = 1 << 18
+_MAX_KEPT = 1 << 17
+"""Values of arrays that are kept, in total; models have a few lists of one value per layer."""
+_MAX_TEXT = 32 << 20
+"""Bytes of strings that are kept, in total; a chat template has some 10 KB."""
+_MAX_PAIRS = 1 << 14
+"""Entries of metadata; models have some fifty."""
+_MAX_TENSORS = 1 << 16
+"""Tensors; the largest models have some 2,000 a file."""
 _MAX_DIMENSIONS = 4
 """GGML_MAX_DIMS."""
 _MAX_BYTES = (1 << 63) - 1
@@ -85,10 +94,7 @@ def parse(data: bytes | bytearray | memoryview) -> Header | None:
 
     Raises Corrupt for what is not a GGUF file, or has values that no sound file has.
     """
-    try:
-        return _Reader(bytes(data)).header()
-    except _NeedMore:
-        return None
+    return Parser().feed(data)
 
 
 def read(path: Path) -> Header:
@@ -96,13 +102,12 @@ def read(path: Path) -> Header:
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
-            data = bytearray()
+            parser = Parser()
             while True:
-                step = file.read(FIRST_READ if not data else NEXT_READ)
-                data += step
-                if (header := parse(data)) is not None:
+                step = file.read(NEXT_READ if parser.data else FIRST_READ)
+                if (header := parser.feed(step)) is not None:
                     return check_size(header, size)
-                if not step or len(data) > MAX_HEADER:
+                if not step or len(parser.data) > MAX_HEADER:
                     raise _corrupt("its header is cut off or far too long")
     except OSError as error:
         raise StorageFailed(
@@ -121,16 +126,16 @@ async def read_remote(
 
     Raises Corrupt as `read` does, and what `fetch` raises.
     """
-    data = bytearray()
+    parser = Parser()
     while True:
-        want = min(FIRST_READ if not data else NEXT_READ, size - len(data))
-        piece = await fetch(len(data), want) if want > 0 else b""
-        data += piece
+        had = len(parser.data)
+        want = min(NEXT_READ if had else FIRST_READ, size - had)
+        piece = (await fetch(had, want))[:want] if want > 0 else b""
         # A long vocabulary takes tens of milliseconds: not on the event loop.
-        header = await asyncio.to_thread(parse, data)
+        header = await asyncio.to_thread(parser.feed, piece)
         if header is not None:
-            return check_size(header, size), bytes(data[: header.data_offset])
-        if not piece or len(data) > MAX_HEADER:
+            return check_size(header, size), bytes(parser.data[: header.data_offset])
+        if not piece or len(parser.data) > MAX_HEADER:
             raise _corrupt("its header is cut off or far too long")
 
 
@@ -145,36 +150,93 @@ def _corrupt(what: str) -> Corrupt:
     return Corrupt(f"This is not a sound GGUF file: {what}.", _REMEDY)
 
 
-class _Reader:
-    """Steps through the bytes of a header once."""
+class Parser:
+    """Reads a header from bytes that come in pieces. Each is looked at once.
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    What it has read is behind it for good: one entry of the metadata, one tensor, and, within an
+    array that is stepped over, every whole string. Only the entry that a piece ends in is begun
+    anew with the next.
+    """
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        """All bytes so far."""
         self._at = 0
+        self._version = 0
+        self._counts = (0, 0)
+        """Of tensors and of entries of metadata."""
+        self._metadata: dict[str, Value] = {}
         self._array_lengths: dict[str, int] = {}
+        self._keys: set[str] = set()
+        self._tensors: dict[str, Tensor] = {}
+        self._skipping = 0
+        """Strings of a long array that are still to be stepped over."""
+        self._values = self._kept = self._text = 0
+        self._alignment = 0
 
-    def header(self) -> Header:
-        if self._data[:4] != b"GGUF"[: len(self._data)]:
+    def feed(self, piece: bytes | bytearray | memoryview) -> Header | None:
+        """The header, once all of it is there; None while it goes on beyond the bytes so far.
+
+        Raises Corrupt, as `parse`.
+        """
+        self.data += piece
+        try:
+            self._advance()
+        except _NeedMore:
+            return None
+        return self._header()
+
+    def _advance(self) -> None:
+        """Go on to the end of the table of tensors. Raises _NeedMore where the bytes end."""
+        if not self._version:
+            self._begin()
+        tensors, pairs = self._counts
+        while len(self._keys) < pairs or self._skipping:
+            self._whole(self._pair)
+        if not self._alignment:
+            _check_ranges(self._metadata)
+            self._alignment = _alignment(self._metadata)
+        while len(self._tensors) < tensors:
+            self._whole(self._tensor)
+
+    def _whole(self, read: Callable[[], None]) -> None:
+        """Read one thing; begin it anew later where the bytes end within it."""
+        start, kept = self._at, (self._values, self._kept, self._text)
+        try:
+            read()
+        except _NeedMore:
+            if not self._skipping:
+                self._at, (self._values, self._kept, self._text) = start, kept
+            raise
+
+    def _begin(self) -> None:
+        """The magic, the version and the counts."""
+        refuse_pointer(self.data, "This file")
+        if self.data[:4] != b"GGUF"[: len(self.data)]:
             raise _corrupt("it does not begin with GGUF")
+        self._at = 0
         self._take(4)
         version = self._type()
         if version & 0xFFFF == 0:
             raise _corrupt("it is for big-endian machines")
         if version not in (2, 3):
             raise _corrupt(f"its version is {version}, and this reads 2 and 3")
-        tensor_count = self._count(_MAX_TENSORS, "tensors")
-        metadata = self._metadata(self._count(_MAX_PAIRS, "metadata entries"))
-        _check_ranges(metadata)
-        tensors = self._tensors(tensor_count)
-        alignment = _alignment(metadata)
-        if any(tensor.offset % alignment for tensor in tensors):
+        self._counts = (
+            self._count(_MAX_TENSORS, "tensors"),
+            self._count(_MAX_PAIRS, "metadata entries"),
+        )
+        self._version = version
+
+    def _header(self) -> Header | None:
+        tensors = tuple(self._tensors.values())
+        if any(tensor.offset % self._alignment for tensor in tensors):
             raise _corrupt("a tensor is not aligned")
-        data_offset = -(-self._at // alignment) * alignment
-        if data_offset > len(self._data) and tensors:
-            raise _NeedMore
+        data_offset = -(-self._at // self._alignment) * self._alignment
+        if data_offset > len(self.data) and tensors:
+            return None
         return Header(
-            version=version,
-            metadata=metadata,
+            version=self._version,
+            metadata=self._metadata,
             array_lengths=self._array_lengths,
             tensors=tensors,
             data_offset=data_offset if tensors else self._at,
@@ -183,15 +245,15 @@ class _Reader:
     def _take(self, count: int) -> int:
         """Step over `count` bytes; gives where they begin."""
         start, self._at = self._at, self._at + count
-        if self._at > len(self._data):
+        if self._at > len(self.data):
             raise _NeedMore
         return start
 
     def _type(self) -> int:
-        return int(_TYPE.unpack_from(self._data, self._take(4))[0])
+        return int(_TYPE.unpack_from(self.data, self._take(4))[0])
 
     def _count(self, limit: int, what: str) -> int:
-        count = int(_COUNT.unpack_from(self._data, self._take(8))[0])
+        count = int(_COUNT.unpack_from(self.data, self._take(8))[0])
         if count > limit:
             raise _corrupt(f"it claims {count} {what}")
         return count
@@ -199,20 +261,24 @@ class _Reader:
     def _string(self, limit: int = _MAX_STRING) -> str:
         length = self._count(limit, "bytes in one string")
         start = self._take(length)
-        return self._data[start : self._at].decode("utf-8", "replace")
+        self._text += length
+        if self._text > _MAX_TEXT:
+            raise _corrupt("its texts are far too long")
+        return self.data[start : self._at].decode("utf-8", "replace")
 
-    def _metadata(self, count: int) -> dict[str, Value]:
-        metadata: dict[str, Value] = {}
-        seen: set[str] = set()
-        for _ in range(count):
-            key = self._string(_MAX_KEY)
-            if key in seen:
-                raise _corrupt(f"the entry {key[:80]!r} is there twice")
-            seen.add(key)
-            value = self._value(key)
-            if value is not None:
-                metadata[key] = value
-        return metadata
+    def _pair(self) -> None:
+        if self._skipping:
+            self._skip_strings()
+            return
+        key = self._string(_MAX_KEY)
+        if key in self._keys:
+            raise _corrupt(f"the entry {key[:80]!r} is there twice")
+        value = self._value(key)
+        self._keys.add(key)
+        if value is not None:
+            self._metadata[key] = value
+        if self._skipping:
+            self._skip_strings()
 
     def _value(self, key: str) -> Value | None:
         kind = self._type()
@@ -226,59 +292,64 @@ class _Reader:
 
     def _scalar(self, kind: int) -> int | float | bool:
         layout = _SCALARS[kind]
-        value: int | float | bool = layout.unpack_from(self._data, self._take(layout.size))[0]
+        value: int | float | bool = layout.unpack_from(self.data, self._take(layout.size))[0]
         return value
 
     def _array(self, key: str) -> Value | None:
         """The values of a short array; None for a long one, which is only counted."""
         kind = self._type()
-        length = self._count(_MAX_ARRAY, "values in one array")
-        self._array_lengths[key] = length
-        if kind == _STRING:
-            if length <= _KEPT_ARRAY:
-                return tuple(self._string() for _ in range(length))
-            self._skip_strings(length)
-            return None
-        if kind not in _SCALARS:
+        length = self._count(_MAX_VALUES, "values in one array")
+        if kind != _STRING and kind not in _SCALARS:
             raise _corrupt(f"the array {key[:80]!r} holds the unknown type {kind}")
-        if length <= _KEPT_ARRAY:
-            return tuple(self._scalar(kind) for _ in range(length))
-        self._take(length * _SCALARS[kind].size)
-        return None
+        self._values += length
+        if self._values > _MAX_VALUES:
+            raise _corrupt(f"its arrays hold more than {_MAX_VALUES} values")
+        if length > _KEPT_ARRAY:
+            if kind == _STRING:
+                self._skipping = length
+            else:
+                self._take(length * _SCALARS[kind].size)
+            self._array_lengths[key] = length
+            return None
+        self._kept += length
+        if self._kept > _MAX_KEPT:
+            raise _corrupt(f"its short arrays hold more than {_MAX_KEPT} values")
+        read = self._string if kind == _STRING else partial(self._scalar, kind)
+        values = tuple(read() for _ in range(length))
+        self._array_lengths[key] = length
+        return values
 
-    def _skip_strings(self, count: int) -> None:
+    def _skip_strings(self) -> None:
         """Step over strings. Plain and local, since a vocabulary makes it the whole cost."""
-        data, at, unpack = self._data, self._at, _COUNT.unpack_from
+        data, at, unpack, end = self.data, self._at, _COUNT.unpack_from, len(self.data)
+        left = self._skipping
         try:
-            for _ in range(count):
-                at += 8 + unpack(data, at)[0]
-        except (struct.error, OverflowError):
-            at = max(at, len(data) + 1)
-        if at > MAX_HEADER:
+            while left:
+                after = at + 8 + unpack(data, at)[0]
+                if after > end:
+                    break
+                at = after
+                left -= 1
+            else:
+                after = at
+        except struct.error:
+            after = at
+        self._at, self._skipping = at, left
+        if after > MAX_HEADER:
             raise _corrupt("a string in an array is far too long")
-        if at > len(data):
+        if left:
             raise _NeedMore
-        self._at = at
 
-    def _tensors(self, count: int) -> tuple[Tensor, ...]:
-        tensors = []
-        names: set[str] = set()
-        for _ in range(count):
-            tensor = self._tensor()
-            if tensor.name in names:
-                raise _corrupt(f"the tensor {tensor.name[:80]!r} is there twice")
-            names.add(tensor.name)
-            tensors.append(tensor)
-        return tuple(tensors)
-
-    def _tensor(self) -> Tensor:
+    def _tensor(self) -> None:
         name = self._string(_MAX_KEY)
+        if name in self._tensors:
+            raise _corrupt(f"the tensor {name[:80]!r} is there twice")
         dimensions = self._type()
         if dimensions > _MAX_DIMENSIONS:
             raise _corrupt(f"the tensor {name[:80]!r} has {dimensions} dimensions")
-        shape = struct.unpack_from(f"<{dimensions}Q", self._data, self._take(8 * dimensions))
+        shape = struct.unpack_from(f"<{dimensions}Q", self.data, self._take(8 * dimensions))
         kind = self._type()
-        offset = int(_COUNT.unpack_from(self._data, self._take(8))[0])
+        offset = int(_COUNT.unpack_from(self.data, self._take(8))[0])
         if kind not in _BLOCKS:
             raise _corrupt(f"the tensor {name[:80]!r} has the type {kind}, unknown to this version")
         elements, size = _BLOCKS[kind]
@@ -287,7 +358,9 @@ class _Reader:
         size_bytes = prod(shape) // elements * size
         if offset + size_bytes > _MAX_BYTES:
             raise _corrupt(f"the tensor {name[:80]!r} is absurdly large")
-        return Tensor(name=name, shape=shape, type=kind, offset=offset, size_bytes=size_bytes)
+        self._tensors[name] = Tensor(
+            name=name, shape=shape, type=kind, offset=offset, size_bytes=size_bytes
+        )
 
 
 def _alignment(metadata: Mapping[str, Value]) -> int:

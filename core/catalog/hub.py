@@ -1,41 +1,36 @@
 """The Hub: search, repositories, and headers of files that nobody downloaded yet.
 
-Theory of operation. Metadata is asked through huggingface_hub, which blocks and is slow to import,
-so it lives in threads of its own and is imported by the first question. Every good answer is kept
-on disk; when the Hub cannot be reached, what it said earlier is given instead, marked as such. A
-refusal (gated, not found) is an answer too and is never papered over with an older one.
+Theory of operation. Every good answer is kept on disk; when the Hub cannot be reached, what it said
+earlier is given instead, marked as such. A refusal (gated, not found) is an answer too and is never
+papered over with an older one.
 
-What comes from the Hub is checked where it could do harm (ids, commits, hashes, sizes) and is
-otherwise left as it came.
+What comes from the Hub has a bound of bytes, entries and time, and is read in threads; it is
+checked where it could do harm (ids, commits, hashes, sizes). huggingface_hub is not used for this:
+it reads answers of any size, decides by itself about proxies and certificates, and takes a second
+to import.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+from urllib.parse import quote
 
 import msgspec
 
 from core import safetensors
-from core.catalog import card, gguf
+from core.catalog import card, gguf, records
 from core.catalog.answers import Answers
 from core.catalog.gguf import Header
-from core.catalog.remote import Remote, refusal, unreachable
-from core.catalog.variants import variants
-from core.detached import Detached
+from core.catalog.remote import Remote
+from core.downloads.outward import Outward
 from core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
-from core.garbage import put_aside
-from core.names import check_blob, check_repo, check_revision, is_commit
+from core.names import check_blob, check_repo, check_revision
 from core.schema import Card, Format, RepoFile, Repository, SearchHit, SearchResult
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 T = TypeVar("T")
 
@@ -43,16 +38,16 @@ ANSWERS_LIMIT = 64 << 20
 """Bytes of answers kept: a few thousand repositories."""
 HEADERS_LIMIT = 256 << 20
 """Bytes of headers kept: about fifty models of 5 MB each."""
-THREADS = 4
-"""Questions at once; a search takes two."""
+READ_AT_ONCE = 4
+"""Headers of files that are read at once: each may take `gguf.MAX_HEADER` of memory."""
+FOLDER_LIMIT = 256 << 20
+"""Bytes that are read of the headers of one MLX model's files; real ones take some 10 MB."""
 FIRST_BYTES = 256 << 10
 """Read of a file of weights at first: room for the names of about 2,000 tensors."""
 QUERY_LIMIT = 200
 """Characters of a search."""
 
-_FORMATS: tuple[Format, ...] = ("gguf", "mlx")
 _EXPAND = ["downloads", "likes", "lastModified", "gated", "tags"]
-_PARAMETERS = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([BM])(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 class Hub:
@@ -64,6 +59,7 @@ class Hub:
         token: Callable[[], str | None],
         cache: Path,
         timeout_s: float = 10,
+        outward: Outward | None = None,
     ) -> None:
         """Nothing is asked, opened or imported yet.
 
@@ -72,19 +68,17 @@ class Hub:
             token: Called anew for every question, so that a login takes effect at once.
             cache: Folder for what can be asked again.
             timeout_s: For each phase of one question.
+            outward: The way out where it is shared; whoever made it closes it.
         """
         self.endpoint = endpoint.rstrip("/")
         """Base URL, without a slash at the end."""
-        self._token = token
-        self._imported = False
-        self._timeout_s = timeout_s
         self._answers = Answers(cache / "answers", ANSWERS_LIMIT)
         self._headers = Answers(cache / "headers", HEADERS_LIMIT)
-        self._remote = Remote(self.endpoint, token, timeout_s)
-        self._threads = Detached(THREADS, "hub")
+        self._remote = Remote(self.endpoint, token, timeout_s, outward)
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
 
     async def close(self) -> None:
-        """Close connections; a question that is still open ends by its timeout, or with us."""
+        """Close the connections."""
         await self._remote.close()
 
     async def search(self, query: str, limit: int = 30) -> SearchResult:
@@ -98,14 +92,14 @@ class Hub:
         key = ("search", self.endpoint, query.casefold(), str(limit))
         try:
             found = await asyncio.gather(
-                *(self._thread(self._list, query, limit, tag) for tag in _FORMATS)
+                *(self._list(query, limit, format) for format in records.FORMATS)
             )
         except HubUnavailable as error:
             kept = await self._kept(key, SearchResult)
             if kept is None:
                 raise
             return replace(kept, from_cache=True, error=error.message)
-        hits = _merged([hit for part in found for hit in part])[:limit]
+        hits = records.merged([hit for part in found for hit in part])[:limit]
         result = SearchResult(query=query, hits=tuple(hits))
         await self._keep(key, result)
         return result
@@ -120,7 +114,7 @@ class Hub:
             check_revision(revision)
         key = ("repository", self.endpoint, repo.casefold())
         try:
-            found = await self._thread(self._inspect, repo, revision)
+            found = await self._inspect(repo, revision)
         except HubUnavailable:
             kept = await self._kept((*key, revision or "main"), Repository)
             if kept is None:
@@ -165,7 +159,8 @@ class Hub:
         async def fetch(offset: int, length: int) -> bytes:
             return await self._remote.read(repo, revision, file, offset, length)
 
-        header, data = await gguf.read_remote(fetch, file.size_bytes)
+        async with self._reading:
+            header, data = await gguf.read_remote(fetch, file.size_bytes)
         await asyncio.to_thread(self._headers.put, data, *key)
         return header, data
 
@@ -186,25 +181,40 @@ class Hub:
             raise Corrupt(f"{repo} holds no MLX model.", "Take another repository.")
         read = partial(self._read_start, repo, revision)
         data = await read(by_path["config.json"], safetensors.MAX_CONFIG)
-        config = safetensors.read_config(data)
+        config = await asyncio.to_thread(safetensors.read_config, data)
         if (index := by_path.get(safetensors.INDEX)) is not None:
-            names, total = safetensors.read_index(await read(index, safetensors.MAX_INDEX))
+            data = await read(index, safetensors.MAX_INDEX)
+            names, total = await asyncio.to_thread(safetensors.read_index, data)
             size = sum(file.size_bytes for file in weights if file.path in names)
             # The files are a header larger than their tensors, and it is small.
             if total is not None and 0.9 * size <= total <= size:
                 return safetensors.Folder(
                     config=config, weights_bytes=total, tensors=0, parameters=None
                 )
-        return safetensors.folder_of(config, [await self._weights(read, file) for file in weights])
+        parts, left = [], FOLDER_LIMIT
+        for file in weights:
+            async with self._reading:
+                part, taken = await self._weights(read, file)
+            parts.append(part)
+            left -= taken
+            if left < 0:
+                raise Corrupt(
+                    f"The headers of {repo} are larger than those of any model.",
+                    "Take another repository.",
+                )
+        return safetensors.folder_of(config, parts)
 
     async def _weights(
         self, read: Callable[[RepoFile, int], Awaitable[bytes]], file: RepoFile
-    ) -> safetensors.Weights:
-        length = FIRST_BYTES
+    ) -> tuple[safetensors.Weights, int]:
+        """What a file's header says, and how many bytes were read for it."""
+        length, taken = FIRST_BYTES, 0
         while True:
             data = await read(file, length)
-            if (found := safetensors.read_header(data, file.size_bytes)) is not None:
-                return found
+            taken += len(data)
+            found = await asyncio.to_thread(safetensors.read_header, data, file.size_bytes)
+            if found is not None:
+                return found, taken
             wanted = safetensors.header_end(data)
             if wanted <= length:
                 raise Corrupt(f"{file.path} is cut off.", "Take another repository.")
@@ -231,93 +241,22 @@ class Hub:
     async def _keep(self, key: tuple[str, ...], answer: object) -> None:
         await asyncio.to_thread(self._answers.put, msgspec.json.encode(answer), *key)
 
-    async def _thread(self, ask: Callable[..., T], *args: object) -> T:
-        return await self._threads.run(lambda: self._mapped(ask, *args))
+    async def _list(self, query: str, limit: int, format: Format) -> list[SearchHit]:
+        params: dict[str, str | int | list[str]] = {
+            "search": query,
+            "filter": format,
+            "limit": limit,
+            "sort": "downloads",
+            "expand": _EXPAND,
+        }
+        data = await self._remote.ask("models", params, None, records.MAX_SEARCH)
+        return await asyncio.to_thread(records.hits, self.endpoint, data, limit)
 
-    def _mapped(self, ask: Callable[..., T], *args: object) -> T:
-        """Ask, and turn what huggingface_hub raises into our errors. Runs in a thread."""
-        from httpx2 import HTTPError  # the client inside huggingface_hub
-        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-        try:
-            return ask(*args)
-        except HfHubHTTPError as error:
-            status = error.response.status_code
-            code = error.response.headers.get("X-Error-Code")
-            raise refusal(
-                self.endpoint, str(args[0]), status, code, detail=error.server_message or ""
-            ) from error
-        except OfflineModeIsEnabled as error:
-            raise HubUnavailable(
-                "The Hub is not asked: HF_HUB_OFFLINE is set.", "Unset it to search and download."
-            ) from error
-        except (HTTPError, OSError) as error:
-            raise unreachable(self.endpoint, error) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise HubUnavailable(
-                f"{self.endpoint} did not answer as a Hub does: {error!r}.",
-                "Check `hub.endpoint`.",
-            ) from error
-
-    def _get(self, path: str, params: Mapping[str, str | int | list[str]]) -> object:
-        """One question to the Hub's API. Runs in a thread.
-
-        `HfApi.list_models` waits without end and tries five times, so that a person without network
-        would wait half a minute; so the request is made here, with huggingface_hub's own session.
-        """
-        from huggingface_hub import get_session
-
-        # Documented as public, but not re-exported in the form that type checkers read.
-        from huggingface_hub.utils import (  # type: ignore[attr-defined]
-            build_hf_headers,
-            hf_raise_for_status,
-        )
-
-        headers = build_hf_headers(token=self._token() or False)
-        url = f"{self.endpoint}/api/{path}"
-        response = get_session().get(url, params=params, headers=headers, timeout=self._timeout_s)
-        hf_raise_for_status(response)
-        return response.json()
-
-    def _list(self, query: str, limit: int, tag: Format) -> list[SearchHit]:
-        answer = self._get(
-            "models",
-            {
-                "search": query,
-                "filter": tag,
-                "limit": limit,
-                "sort": "downloads",
-                "expand": _EXPAND,
-            },
-        )
-        found = msgspec.convert(answer, list[dict[str, object]])
-        return list(filter(None, (_hit(_info(item)) for item in found)))
-
-    def _inspect(self, repo: str, revision: str | None) -> Repository:
-        from huggingface_hub import HfApi
-
-        if not self._imported:
-            self._imported = True
-            put_aside()
-        info = HfApi(self.endpoint, token=self._token() or False).model_info(
-            repo, revision=revision, files_metadata=True, timeout=self._timeout_s
-        )
-        if not is_commit(info.sha or ""):
-            raise HubUnavailable(f"{self.endpoint} did not say which commit {repo} is at.")
-        files = [file for file in map(_file, info.siblings or ()) if file is not None]
-        tags = info.tags or []
-        mlx = True if "mlx" in tags else None
-        return Repository(
-            repo=check_repo(info.id),
-            revision=str(info.sha),
-            license=_license(info),
-            gated=bool(info.gated),
-            downloads=info.downloads,
-            likes=info.likes,
-            last_modified=_iso(info.last_modified),
-            tags=tuple(tags),
-            variants=variants(info.id, files, mlx=mlx),
-        )
+    async def _inspect(self, repo: str, revision: str | None) -> Repository:
+        at = f"/revision/{quote(revision, safe='')}" if revision else ""
+        path, params = f"models/{repo}{at}", {"blobs": "true"}
+        data = await self._remote.ask(path, params, repo, records.MAX_REPOSITORY)
+        return await asyncio.to_thread(records.repository, self.endpoint, data)
 
 
 def _sound(data: bytes) -> Header | None:
@@ -326,73 +265,3 @@ def _sound(data: bytes) -> Header | None:
         return gguf.parse(data)
     except Corrupt:
         return None
-
-
-def _file(sibling: RepoSibling) -> RepoFile | None:
-    """A file of a repository; None where the Hub did not tell what is needed to fetch it."""
-    blob = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
-    size = sibling.lfs.size if sibling.lfs else sibling.size
-    if blob is None or size is None or size < 0:
-        return None
-    try:
-        check_blob(blob)
-    except InvalidRequest:
-        return None
-    return RepoFile(path=sibling.rfilename, size_bytes=size, blob=blob, lfs=sibling.lfs is not None)
-
-
-def _info(item: dict[str, object]) -> ModelInfo:
-    from huggingface_hub.hf_api import ModelInfo
-
-    make: Callable[..., ModelInfo] = ModelInfo  # its constructor has no annotations
-    return make(**item)
-
-
-def _hit(info: ModelInfo) -> SearchHit | None:
-    try:
-        check_repo(info.id)
-    except InvalidRequest:
-        return None
-    return SearchHit(
-        repo=info.id,
-        downloads=info.downloads,
-        likes=info.likes,
-        last_modified=_iso(info.last_modified),
-        gated=bool(info.gated),
-        license=_license(info),
-        formats=tuple(name for name in _FORMATS if name in (info.tags or ())),
-        parameters=parameters(info.id),
-    )
-
-
-def _license(info: ModelInfo) -> str | None:
-    named = info.card_data.get("license") if info.card_data else None
-    if isinstance(named, str):
-        return named
-    tags = (tag.partition(":") for tag in info.tags or ())
-    return next((value for name, _, value in tags if name == "license"), None)
-
-
-def _iso(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _merged(hits: Iterable[SearchHit]) -> list[SearchHit]:
-    """Each repository once, with the formats of all its hits, the most downloaded first."""
-    found: dict[str, SearchHit] = {}
-    for hit in hits:
-        other = found.get(hit.repo, hit)
-        formats = tuple(name for name in _FORMATS if name in {*hit.formats, *other.formats})
-        found[hit.repo] = replace(hit, formats=formats)
-    return sorted(found.values(), key=lambda hit: (-(hit.downloads or 0), hit.repo))
-
-
-def parameters(repo: str) -> float | None:
-    """Billions of parameters, where the repository's name tells; the first number that it has."""
-    found = _PARAMETERS.search(repo.rsplit("/", 1)[-1].replace("_", "-"))
-    if found is None:
-        return None
-    count = float(found[1])
-    return count / 1000 if found[2].upper() == "M" else count

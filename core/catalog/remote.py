@@ -1,48 +1,86 @@
-"""Reading a piece of a file on the Hub by HTTP range (RFC 9110, section 14).
+"""Asking the Hub: its API, and pieces of its files by HTTP range (RFC 9110, section 14).
 
 The Hub answers with a redirect to a signed URL on another host. Redirects are followed here hop by
 hop: the token goes to the endpoint's own host and to no other, and a redirect never leads from
-https to http.
+https to http. Every answer has a bound: of bytes, after they were decompressed too, and of time.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import cast
 from urllib.parse import quote
 
 import httpx
 
 from core import __version__
-from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
+from core.downloads.addresses import next_hop, origin
+from core.downloads.outward import Outward
+from core.errors import Corrupt, DeckError, HubUnavailable
+from core.network import failures, refusals
+from core.network.encoding import Decoder, Undecodable, encoding_of
 from core.schema import RepoFile
 
 MAX_HOPS = 5
 """Redirects of one request; the Hub needs one or two."""
+WHOLE_TIMES = 12
+"""A whole answer may take this many times the limit of one wait, so that a server that sends a byte
+now and then ends as well."""
+WHOLE_LIMIT = 8 << 20
+"""Bytes of a file that is asked for whole, where a server compresses parts of it."""
+
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-_ERRNO = re.compile(r"\[Errno -?\d+\] ")
-"""What Python writes before the words of the system."""
-
-
 class Remote:
-    """Reads ranges of files on one Hub, over connections that are kept."""
+    """Asks one Hub."""
 
     def __init__(
-        self, endpoint: str, token: Callable[[], str | None], timeout_s: float = 10
+        self,
+        endpoint: str,
+        token: Callable[[], str | None],
+        timeout_s: float = 10,
+        outward: Outward | None = None,
     ) -> None:
-        self._endpoint = httpx.URL(endpoint)
+        """`outward` is the way out where it is shared; whoever made it closes it."""
         self._base = endpoint.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
-        self._client: httpx.AsyncClient | None = None
+        self._shared = outward
+        self._outward = outward or Outward()
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        if self._shared is None:
+            await self._outward.close()
+
+    async def ask(
+        self, path: str, params: Mapping[str, str | int | list[str]], repo: str | None, limit: int
+    ) -> bytes:
+        """The answer of the API to a question, as it came.
+
+        Args:
+            path: Behind `/api/`, quoted.
+            params: The query.
+            repo: The repository that is asked about; None for a search.
+            limit: Bytes of the answer.
+
+        Raises HubUnavailable, Gated or NotFound.
+        """
+        url = f"{self._base}/api/{path}?{httpx.QueryParams(dict(params))}"
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
+        async with self._follow(url, headers, repo) as response:
+            if response.status_code != 200:
+                raise self._refusal(response, repo)
+            data = await self._body(response, limit + 1)
+        if len(data) > limit:
+            raise HubUnavailable(
+                f"{self._base} answered with more than {limit >> 20} MiB, which no Hub does.",
+                "Check `hub.endpoint`.",
+            )
+        return data
 
     async def read(
         self, repo: str, revision: str, file: RepoFile, offset: int, length: int
@@ -65,100 +103,126 @@ class Remote:
         sha256: str | None = None,
     ) -> bytes:
         """As `read`, of a file whose hash need not be known."""
-        place = f"{quote(revision, safe='')}/{quote(path)}"
-        url = httpx.URL(f"{self._base}/{repo}/resolve/{place}")
+        url = f"{self._base}/{repo}/resolve/{quote(revision, safe='')}/{quote(path)}"
+
+        def check(response: httpx.Response) -> None:
+            _check_hash(response, path, sha256)
+
+        headers = {"Accept-Encoding": "identity"}
+        part = {**headers, "Range": f"bytes={offset}-{offset + length - 1}"}
+        async with self._follow(url, part, repo, check) as response:
+            if response.status_code == 416:
+                return b""
+            if response.status_code not in (200, 206):
+                raise self._refusal(response, repo)
+            if response.status_code == 200 or not encoding_of(response.headers):
+                return await self._piece(response, offset, length)
+        # A part of a compressed form is of no use: the whole is asked for, where that is little.
+        if offset + length > WHOLE_LIMIT:
+            raise HubUnavailable(
+                f"{self._base} sent a part of {path} in compressed form.",
+                "A proxy on the way may compress: name the Hub in no_proxy, or try again later.",
+            )
+        async with self._follow(url, headers, repo, check) as response:
+            if response.status_code != 200:
+                raise self._refusal(response, repo)
+            return await self._piece(response, offset, length)
+
+    @asynccontextmanager
+    async def _follow(
+        self,
+        url: str,
+        headers: dict[str, str],
+        repo: str | None,
+        check: Callable[[httpx.Response], None] = lambda _: None,
+    ) -> AsyncIterator[httpx.Response]:
+        """The first answer that is no redirect. `check` looks at those that are."""
+        first = url
+        token = await asyncio.to_thread(self._token)
         try:
-            for _ in range(MAX_HOPS + 1):
-                response = await self._send(url, offset, length)
-                try:
-                    status = response.status_code
-                    if status in (200, 206):
-                        return await _piece(response, offset, length)
-                    if status == 416:
-                        return b""
-                    if status not in _REDIRECTS:
-                        raise self._refusal(url, repo, response)
-                    _check_hash(response, path, sha256)
-                    url = self._next(url, response)
-                finally:
-                    await response.aclose()
+            async with asyncio.timeout(WHOLE_TIMES * self._timeout_s):
+                for _ in range(MAX_HOPS + 1):
+                    at_home = origin(url) == origin(first)
+                    bearer = {"Authorization": f"Bearer {token}"} if token and at_home else {}
+                    response = await self._send(url, headers | bearer)
+                    try:
+                        if response.status_code not in _REDIRECTS:
+                            yield response
+                            return
+                        check(response)
+                        url = next_hop(url, response.headers.get("Location", ""))
+                    finally:
+                        await response.aclose()
+        except TimeoutError as error:
+            raise HubUnavailable(
+                f"{self._base} did not send a whole answer within"
+                f" {WHOLE_TIMES * self._timeout_s:g} s.",
+                "Try again later.",
+            ) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise unreachable(self._base, error) from error
+            raise unreachable(self._base, url, error) from error
         raise HubUnavailable(f"{self._base} redirects without end.", "Check `hub.endpoint`.")
 
-    async def _send(self, url: httpx.URL, offset: int, length: int) -> httpx.Response:
-        if self._client is None:
-            agent = {"User-Agent": f"modeldeck/{__version__}", "Accept-Encoding": "identity"}
-            self._client = httpx.AsyncClient(headers=agent, timeout=self._timeout_s)
-        headers = {"Range": f"bytes={offset}-{offset + length - 1}"}
-        token = self._token()
-        if token and _origin(url) == _origin(self._endpoint):
-            headers["Authorization"] = f"Bearer {token}"
-        request = self._client.build_request("GET", url, headers=headers)
-        return await self._client.send(request, stream=True, follow_redirects=False)
+    async def _send(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
+        limits = dict.fromkeys(("connect", "read", "write"), self._timeout_s)
+        request = httpx.Request(
+            "GET",
+            url,
+            headers={"User-Agent": f"modeldeck/{__version__}", "Accept": "*/*", **headers},
+            extensions={"timeout": {**limits, "pool": None}},
+        )
+        return await self._outward.send(request)
 
-    def _next(self, url: httpx.URL, response: httpx.Response) -> httpx.URL:
-        target = url.join(response.headers.get("Location", ""))
-        if target.scheme not in {"https", self._endpoint.scheme} or not target.host:
-            raise HubUnavailable(
-                f"{self._base} redirects to {target.scheme}://{target.host}, which is not safe.",
-                "Check `hub.endpoint`.",
-            )
-        return target
-
-    def _refusal(self, url: httpx.URL, repo: str, response: httpx.Response) -> DeckError:
+    def _refusal(self, response: httpx.Response, repo: str | None) -> DeckError:
         """The error for an answer without bytes. Only the endpoint knows who may read what."""
-        status = response.status_code
-        if _origin(url) != _origin(self._endpoint):
+        request = response.request
+        if origin(str(request.url)) != origin(self._base):
             return HubUnavailable(
-                f"The storage behind {self._base} answered {status}.", "Try again later."
+                f"The storage behind {self._base} answered {response.status_code}.",
+                "Try again later.",
             )
-        return refusal(self._base, repo, status, response.headers.get("X-Error-Code"))
+        has_token = "Authorization" in request.headers
+        return refusals.of_hub(
+            self._base, repo, response.status_code, response.headers, has_token=has_token
+        )
+
+    async def _piece(self, response: httpx.Response, offset: int, length: int) -> bytes:
+        """The bytes that were asked for, also from a server that ignored the range."""
+        start = _start(response) if response.status_code == 206 else 0
+        if start > offset:
+            raise HubUnavailable(
+                f"{self._base} sent another range than was asked for.", "Try again later."
+            )
+        wanted = offset - start + length
+        return (await self._body(response, wanted))[offset - start : wanted]
+
+    async def _body(self, response: httpx.Response, limit: int) -> bytes:
+        """The body, decompressed, up to a limit in bytes; the rest is left alone."""
+        body = bytearray()
+        raw = cast(AsyncGenerator[bytes, None], response.aiter_raw())
+        try:
+            decoder = Decoder(encoding_of(response.headers))
+            async with aclosing(raw):
+                async for chunk in raw:
+                    for piece in decoder.pieces(chunk):
+                        body += piece
+                        if len(body) >= limit:
+                            return bytes(body[:limit])
+                        await asyncio.sleep(0)  # a piece is decoded in a millisecond
+        except Undecodable as error:
+            raise HubUnavailable(
+                f"The answer of {self._base} cannot be decompressed: {error}.",
+                "A proxy on the way may change it: name the Hub in no_proxy, or try again later.",
+            ) from error
+        return bytes(body)
 
 
-def unreachable(endpoint: str, error: Exception) -> HubUnavailable:
-    """The error for a Hub that did not answer, or not in HTTP."""
-    reason = _ERRNO.sub("", str(error)) or type(error).__name__
-    return HubUnavailable(
-        f"{endpoint} cannot be reached: {reason}.",
+def unreachable(endpoint: str, url: str, error: Exception) -> HubUnavailable:
+    """The error for a Hub that did not answer, or not in HTTP. `url` is what was asked."""
+    return failures.certain(failures.host_of(url), error) or HubUnavailable(
+        f"{endpoint} cannot be reached: {failures.reason(error)}.",
         "Check the network; HF_ENDPOINT or `hub.endpoint` names another Hub.",
     )
-
-
-def refusal(
-    endpoint: str, repo: str, status: int, code: str | None, *, detail: str = ""
-) -> DeckError:
-    """The error for an answer of the Hub that is not a success.
-
-    Args:
-        endpoint: The Hub's base URL.
-        repo: What was asked about.
-        status: The HTTP status.
-        code: Value of the `X-Error-Code` header.
-        detail: What else is known, for the message.
-    """
-    if code == "GatedRepo" or (status == 403 and code is None):
-        return Gated(
-            f"{repo} is gated: its licence must be accepted before it can be fetched.",
-            f"Accept it at {endpoint}/{repo}, then log in with `hf auth login` or set HF_TOKEN.",
-        )
-    if status in (401, 404) or code in ("RepoNotFound", "RevisionNotFound", "EntryNotFound"):
-        what = {"RevisionNotFound": "no such revision", "EntryNotFound": "no such file"}
-        return NotFound(
-            f"{repo}: {what.get(code or '', 'there is no such repository, or it is private')}"
-            f" on {endpoint}.",
-            "Check the name; a private repository needs a token (`hf auth login`).",
-        )
-    if status == 429:
-        return HubUnavailable(f"{endpoint} asks to wait: too many requests.", "Try again later.")
-    return HubUnavailable(
-        f"{endpoint} answered {status} for {repo}{': ' + detail if detail else ''}.",
-        "Try again later.",
-    )
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int]:
-    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
 
 
 def _check_hash(response: httpx.Response, path: str, sha256: str | None) -> None:
@@ -171,26 +235,10 @@ def _check_hash(response: httpx.Response, path: str, sha256: str | None) -> None
         )
 
 
-async def _piece(response: httpx.Response, offset: int, length: int) -> bytes:
-    """The bytes that were asked for, also from a server that ignored the range."""
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise HubUnavailable("The Hub sent a range in compressed form.", "Try again later.")
-    start = _start(response) if response.status_code == 206 else 0
-    if start > offset:
-        raise HubUnavailable("The Hub sent another range than was asked for.", "Try again later.")
-    wanted = offset - start + length
-    data = bytearray()
-    async for chunk in response.aiter_raw():
-        data += chunk
-        if len(data) >= wanted:
-            break
-    return bytes(data[offset - start : wanted])
-
-
 def _start(response: httpx.Response) -> int:
     """Where a 206 begins: `Content-Range: bytes START-END/SIZE` (RFC 9110, section 14.4)."""
     unit, _, span = response.headers.get("Content-Range", "").partition(" ")
     first = span.split("-", 1)[0]
-    if unit.lower() != "bytes" or not first.isdecimal():
+    if unit.lower() != "bytes" or not first.isdecimal() or len(first) > 18:
         raise HubUnavailable("The Hub sent a range without saying which.", "Try again later.")
     return int(first)

@@ -13,7 +13,7 @@ was fetched, so the rules here read file names as the tools that write them spel
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from core.names import is_path
@@ -114,13 +114,13 @@ def find(found: Iterable[Variant], label: str) -> Variant | None:
 
 def _gguf(repo: str, files: Sequence[RepoFile]) -> list[Variant]:
     ggufs = [file for file in files if file.path.lower().endswith(".gguf")]
-    projectors = [file for file in ggufs if "mmproj" in _name(file).lower()]
-    weights = [file for file in ggufs if file not in projectors and not _is_helper(file)]
-    taken: set[str] = set()
+    projectors = [file for file in ggufs if _is_projector(file)]
+    weights = [file for file in ggufs if not _is_projector(file) and not _is_helper(file)]
+    best = _best_projectors(projectors)
+    labels = _Labels()
     made = []
     for group in sorted(_groups(weights), key=_plainest_first):
-        label = _label(group.stem, taken)
-        taken.add(label.casefold())
+        label = labels.take(group.stem)
         told = quantization(group.stem)
         variant = Variant(
             unique=f"{repo}:{label}",
@@ -130,12 +130,16 @@ def _gguf(repo: str, files: Sequence[RepoFile]) -> list[Variant]:
             files=group.files,
             size_bytes=sum(file.size_bytes for file in group.files),
         )
-        made.append(_with_projector(variant, projectors))
+        made.append(_with_projector(variant, best))
     return made
 
 
 def _name(file: RepoFile) -> str:
     return file.path.rsplit("/", 1)[-1]
+
+
+def _is_projector(file: RepoFile) -> bool:
+    return "mmproj" in _name(file).lower()
 
 
 def _is_helper(file: RepoFile) -> bool:
@@ -165,35 +169,62 @@ def _plainest_first(group: _Weights) -> tuple[int, int, str]:
     return group.stem.count("/"), len(group.stem), group.stem
 
 
-def _label(stem: str, taken: set[str]) -> str:
-    """A label that is not taken: the quantization, else the file's name, else its path."""
-    name = stem.rsplit("/", 1)[-1]
-    wordings = [quantization(stem), name, stem]
-    labels = [_UNUSABLE_LABEL.sub("_", text).strip("._-+")[:120] for text in wordings if text]
-    labels = [label for label in labels if label] or ["model"]
-    for label in labels:
-        if label.casefold() not in taken:
-            return label
-    numbered = (f"{labels[-1]}_{number}" for number in range(2, len(taken) + 3))
-    return next(label for label in numbered if label.casefold() not in taken)
+class _Labels:
+    """Gives each variant a label that no other has, whatever their case."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        """The last number that was put behind a label."""
+
+    def take(self, stem: str) -> str:
+        """The quantization, else the file's name, else its path, else one of these and a number."""
+        name = stem.rsplit("/", 1)[-1]
+        wordings = [quantization(stem), name, stem]
+        labels = [_UNUSABLE_LABEL.sub("_", text).strip("._-+")[:120] for text in wordings if text]
+        labels = [label for label in labels if label] or ["model"]
+        for label in labels:
+            if label.casefold() not in self._taken:
+                break
+        else:
+            label = self._numbered(labels[-1])
+        self._taken.add(label.casefold())
+        return label
+
+    def _numbered(self, label: str) -> str:
+        number = self._numbers.get(label, 1)
+        while True:
+            number += 1
+            if (made := f"{label}_{number}").casefold() not in self._taken:
+                self._numbers[label] = number
+                return made
 
 
-def _with_projector(variant: Variant, projectors: Sequence[RepoFile]) -> Variant:
-    if not projectors:
-        return variant
-    folder = variant.files[0].path.rpartition("/")[0]
+def _best_projectors(projectors: Iterable[RepoFile]) -> dict[str | None, RepoFile]:
+    """The projector to take, for each folder that has one; under None the one for all others."""
 
-    def rank(file: RepoFile) -> tuple[bool, int, str]:
+    def rank(file: RepoFile) -> tuple[int, str]:
         told = canonical(quantization(_name(file)) or "")
         place = _PROJECTOR_ORDER.index(told) if told in _PROJECTOR_ORDER else len(_PROJECTOR_ORDER)
-        return file.path.rpartition("/")[0] != folder, place, file.path
+        return place, file.path
 
-    best = min(projectors, key=rank)
+    best: dict[str | None, RepoFile] = {}
+    for file in sorted(projectors, key=rank):
+        best.setdefault(None, file)
+        best.setdefault(file.path.rpartition("/")[0], file)
+    return best
+
+
+def _with_projector(variant: Variant, best: Mapping[str | None, RepoFile]) -> Variant:
+    """The variant with the projector of its folder, else with the best of the repository."""
+    projector = best.get(variant.files[0].path.rpartition("/")[0]) or best.get(None)
+    if projector is None:
+        return variant
     return replace(
         variant,
-        files=(*variant.files, best),
-        size_bytes=variant.size_bytes + best.size_bytes,
-        projector=best.path,
+        files=(*variant.files, projector),
+        size_bytes=variant.size_bytes + projector.size_bytes,
+        projector=projector.path,
     )
 
 

@@ -7,11 +7,14 @@ thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["status", "reset", "truncate", "stall", "trickle", "flip"]
+Kind = Literal["status", "answer", "reset", "truncate", "stall", "trickle", "flip"]
+
+_INSTEAD: frozenset[Kind] = frozenset({"status", "answer"})
+"""Kinds that take the place of the whole answer."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,12 +29,14 @@ class Fault:
     """Bytes of the body that go out first; for a flip, the offset in the file."""
     status: int = 503
     retry_after_s: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
 
     def fits(self, text: str, start: int, stop: int) -> bool:
         """Whether it strikes the request that `text` describes, with this range as its body."""
         if self.times <= 0 or self.path not in text:
             return False
-        if self.kind == "status":
+        if self.kind in _INSTEAD:
             return True
         return start <= self.at < stop if self.kind == "flip" else self.at < stop - start
 
@@ -54,6 +59,21 @@ class Faults:
         """Answer the next requests with an error such as 429 or 503."""
         self._arm(
             Fault(kind="status", status=status, times=times, path=path, retry_after_s=retry_after_s)
+        )
+
+    def answer(
+        self,
+        status: int,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        times: int = 1,
+        path: str = "",
+    ) -> None:
+        """Answer the next requests with this, whatever they ask for."""
+        said = tuple((headers or {}).items())
+        self._arm(
+            Fault(kind="answer", status=status, body=body, headers=said, times=times, path=path)
         )
 
     def reset(self, after_bytes: int = 0, *, times: int = 1, path: str = "") -> None:
@@ -103,7 +123,7 @@ class Faults:
         """
         with self._lock:
             for fault in self._armed:
-                if (fault.kind == "status") == (stop == start) and fault.fits(text, start, stop):
+                if (fault.kind in _INSTEAD) == (stop == start) and fault.fits(text, start, stop):
                     fault.times -= 1
                     return fault
         return None

@@ -15,6 +15,7 @@ wrong can be changed while it runs, from any thread.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import secrets
 import threading
 import time
@@ -107,6 +108,8 @@ class DemoHub:
         """How long every answer is held back."""
         self.ranges = True
         """Whether parts of files are served."""
+        self.compressed = ""
+        """How the names of files end that are sent gzipped, though `identity` was asked for."""
         for repo in repositories:
             self.publish(repo)
 
@@ -260,6 +263,8 @@ class DemoHub:
         fault = self.faults.take(f"{request.path} {found.file}")
         if fault is not None:
             found = _failure(fault, found.file)
+        elif self.compressed and found.file.endswith(self.compressed):
+            found = await asyncio.to_thread(_gzipped, found)
         body, headers = found.body, found.headers
         size = len(body) if isinstance(body, bytes) else body.stop - body.start
         silent = request.method == "HEAD" or found.status == 304
@@ -382,7 +387,18 @@ async def _write(data: bytes, exchange: Exchange, connection: Connection) -> Non
         raise
 
 
+def _gzipped(found: Answer) -> Answer:
+    """The answer as a proxy that compresses everything sends it on; parts of files as well."""
+    if not isinstance(found.body, Body):
+        return found
+    body = found.body.file.read(found.body.start, found.body.stop - found.body.start)
+    headers = [*found.headers, ("Content-Encoding", "gzip")]
+    return replace(found, body=gzip.compress(body), headers=headers)
+
+
 def _failure(fault: Fault, file: str) -> Answer:
+    if fault.kind == "answer":
+        return Answer(status=fault.status, headers=list(fault.headers), body=fault.body, file=file)
     headers = [("Content-Type", "text/plain; charset=utf-8")]
     if fault.retry_after_s is not None:
         headers.append(("Retry-After", str(fault.retry_after_s)))

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from urllib.parse import urljoin, urlsplit
 
 from core.errors import Forbidden, HubUnavailable
+from core.network.failures import shown
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that stand for IPv4 ones in their last 32 bits (RFC 6052)."""
@@ -60,7 +61,7 @@ def check_url(url: str, trusted: Collection[str]) -> None:
         raise inward(host, host)
     if parts.scheme != "https":
         raise Forbidden(
-            f"{url} is not https: anybody on the way could change what comes.",
+            f"{shown(url)} is not https: anybody on the way could change what comes.",
             f"Use https, or add {host} to downloads.trusted_hosts.",
         )
 
@@ -85,8 +86,14 @@ def next_hop(url: str, location: str) -> str:
     Never from https to http, and never into the machine or a private network from outside it: a
     hostile server would have us ask in its place (CVE-2026-5530).
     """
-    target = urljoin(url, location)
-    parts = urlsplit(target)
+    try:
+        target = urljoin(url, location)
+        parts = urlsplit(target)
+        _ = parts.port  # raises for what is no number
+    except ValueError as error:
+        raise HubUnavailable(
+            f"{urlsplit(url).hostname} redirects to a malformed URL.", "Check hub.endpoint."
+        ) from error
     downgraded = urlsplit(url).scheme == "https" and parts.scheme != "https"
     into = is_inside(parts.hostname or "") and not is_inside(urlsplit(url).hostname or "")
     if not location or parts.scheme not in ("http", "https") or downgraded or into:

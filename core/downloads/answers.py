@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,9 @@ from core.downloads.addresses import inward
 from core.downloads.line import Inward
 from core.downloads.parts import Span
 from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound, ServerUnavailable
+from core.network import refusals
+from core.network.encoding import encoding_of
+from core.network.failures import certain, reason, shown
 from core.schema import RepoFile
 
 LONGEST_RETRY_AFTER_S = 300.0
@@ -60,20 +62,25 @@ class Place:
     """Where it is when that is not the Hub."""
 
     def __str__(self) -> str:
-        return self.url or f"{self.repo}/{self.file.path}"
+        return shown(self.url) if self.url else f"{self.repo}/{self.file.path}"
 
 
 def refusal(
-    status: int, headers: Mapping[str, str], place: Place, home: bool
+    status: int,
+    headers: Mapping[str, str],
+    place: Place,
+    home: bool,
+    *,
+    endpoint: str = "the Hub",
+    has_token: bool = False,
 ) -> DeckError | Setback | None:
     """What an answer's status means; None for one that brings content or leads to it.
 
     `home` says whether the endpoint itself answered: elsewhere, a 403 is a signature that ran out.
-    The codes are the Hub's (huggingface_hub, `hf_raise_for_status`).
+    `has_token` says whether the request carried the Hub token.
     """
     if status in (200, 206) or status in REDIRECTS:
         return None
-    code = headers.get("x-error-code", "")
     gone = HubUnavailable(
         f"{place} was answered with {status}.", "Try again later; resume goes on where it stopped."
     )
@@ -86,21 +93,12 @@ def refusal(
         return web_refusal(status, place.url)
     if status == 416:
         return Setback(changed(place, "it is shorter than its listing says"))
-    if code == "GatedRepo" or status == 403:
-        return Gated(
-            f"{place.repo} is gated, and this machine's token may not read it.",
-            "Accept its licence on its page on the Hub, then `hf auth login`, or set HF_TOKEN.",
-        )
-    if status in (401, 404):
-        return NotFound(
-            f"{place} is not there, or it is private.",
-            "Check the name; for a private repository `hf auth login`, or set HF_TOKEN.",
-        )
-    return gone
+    return refusals.of_hub(endpoint, place.repo, status, headers, has_token=has_token)
 
 
 def web_refusal(status: int, url: str) -> DeckError:
     """What it means that the server of a URL has nothing for us."""
+    url = shown(url)
     if status in (401, 403):
         return Gated(
             f"{url} is not given to everybody: it was answered with {status}.",
@@ -165,11 +163,14 @@ def promised(headers: Mapping[str, str]) -> str:
 def begins_at(status: int, headers: Mapping[str, str], place: Place, span: Span) -> int:
     """Offset of the first byte of an answer's content (RFC 9110, 14.4 and 15.3.7).
 
-    Raises Setback when length, range or encoding are not what was asked for.
+    Raises Setback when length, range or encoding are not what was asked for. A whole file may come
+    compressed: its length is told by its content only.
     """
     size = place.file.size_bytes
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise Setback(HubUnavailable(f"{place} came encoded, though that was not asked for."))
+    if encoding_of(headers):
+        if status == 206:
+            raise Setback(undecodable(place, "a part of its compressed form came"))
+        return 0
     if status == 206:
         match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
         if match is None or int(match[1]) != span[0] or int(match[2]) >= span[1]:
@@ -181,6 +182,14 @@ def begins_at(status: int, headers: Mapping[str, str], place: Place, span: Span)
     if length.isdigit() and int(length) != size:
         raise Setback(changed(place, f"it has {length} bytes, not {size}"))
     return 0
+
+
+def undecodable(place: Place, how: str) -> HubUnavailable:
+    """The refusal of content that came compressed, though it was asked for as it is."""
+    return HubUnavailable(
+        f"{place} came compressed, though that was not asked for: {how}.",
+        "A proxy on the way may change it: name the host in no_proxy, then resume the download.",
+    )
 
 
 def mark(headers: Mapping[str, str]) -> str:
@@ -207,23 +216,19 @@ def changed(place: Place, how: str) -> Corrupt:
 
 
 def lost(host: str, error: Exception) -> DeckError | Setback:
-    """What it means that a connection failed: something that passes, but for a certificate."""
+    """What it means that a connection failed: something that passes, or that does not."""
     if isinstance(error, Inward):
         return inward(host, str(error))
-    reason = str(error) or type(error).__name__
-    if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+    if (told := certain(host, error)) is not None:
+        return told
+    if isinstance(error, httpx.LocalProtocolError):
         return HubUnavailable(
-            f"The certificate of {host} is not trusted: {error.__cause__.verify_message}.",
-            "If it is your network's own, name its certificates in SSL_CERT_FILE.",
-        )
-    if isinstance(error, httpx.ProxyError) and reason.startswith("4"):
-        return HubUnavailable(
-            f"The proxy of this environment does not let us through to {host}: {reason}.",
-            "Check https_proxy, with name and password where it wants them, or no_proxy.",
+            f"A request to {host} cannot be sent: one of its headers is malformed.",
+            "Check the Hub token: `hf auth login` writes it anew.",
         )
     return Setback(
         HubUnavailable(
-            f"The connection to {host} was lost: {reason}.",
+            f"The connection to {host} was lost: {reason(error)}.",
             "It is made anew by itself; check the network if it does not come back.",
         ),
         passes=True,

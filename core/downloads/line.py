@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import socket
 import ssl
 import time
@@ -46,7 +47,7 @@ class Proxy:
         """The proxy at `http://[name:password@]host[:port]`. Raises ValueError."""
         parts = urlsplit(url)
         if not parts.hostname:
-            raise ValueError(f"{url} names no host")
+            raise ValueError("the URL of the proxy names no host")
         authorization = None
         if parts.username is not None:
             words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -198,7 +199,8 @@ async def dial(host: str, port: int, *, public: bool = False) -> socket.socket:
             plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             plug.close()
-            failure = error
+            # asyncio's words are "Connect call failed" and a tuple.
+            failure = OSError(error.errno, os.strerror(error.errno)) if error.errno else error
         except BaseException:
             plug.close()
             raise

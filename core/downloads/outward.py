@@ -1,104 +1,101 @@
-"""The way out of this machine: through the proxy that the environment names, or straight."""
+"""The way out of this machine, one for all requests to the Hub and to URLs.
+
+Whether a request may leave (`network.offline`), through which proxy (`network.proxies`), and what
+its server is checked against (`network.certificates`) is decided here for every one of them.
+"""
 
 from __future__ import annotations
 
-import os
-import ssl
-import threading
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+import asyncio
+from functools import partial
 
 import httpx
 
+from core.concurrency import in_thread, settled
 from core.downloads.line import Proxy
 from core.downloads.wire import Wire
-from core.errors import HubUnavailable
-from core.storage.foreign_files import stat_regular
+from core.errors import DeckError
+from core.network.certificates import Certificates
+from core.network.offline import check_online
+from core.network.proxies import Proxies
+
+_ROUTES_MOST = 256
+"""Origins whose transport is remembered."""
 
 
-class Certificates:
-    """Those that servers are checked against, read when the first one is: that takes 0.1 s.
+class Outward:
+    """Sends requests. Nothing is read, opened or connected before the first one."""
 
-    They are those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else certifi's, as with any tool that uses
-    httpx.
-    """
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """`transport` takes the place of all connections: for tests."""
+        self._given = transport
+        self._certificates = Certificates()
+        self._proxies: Proxies | None = None
+        self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
+        self._routes: dict[tuple[str, str, int | None], httpx.AsyncBaseTransport] = {}
+        self._making = asyncio.Lock()
+        self._warming: asyncio.Task[None] | None = None
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._context: ssl.SSLContext | None = None
+    def warm(self, endpoint: str) -> None:
+        """Make ready, in the background, what the first request to `endpoint` will need."""
+        if self._warming is None and self._given is None:
+            self._warming = asyncio.create_task(self._warm(httpx.URL(endpoint)))
 
-    def context(self) -> ssl.SSLContext:
-        """What a connection is secured with. Blocks. Raises HubUnavailable."""
-        with self._lock:
-            if self._context is None:
-                self._context = _read()
-            return self._context
+    async def _warm(self, url: httpx.URL) -> None:
+        try:
+            await self._transport(url)
+            if url.scheme == "https":
+                await in_thread(self._certificates.context)
+        except DeckError:
+            pass  # The request that needs it will say so.
 
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """The answer, its body yet to come. Closing it is up to the caller.
 
-def _read() -> ssl.SSLContext:
-    try:
-        if file := os.environ.get("SSL_CERT_FILE"):
-            stat_regular(file)  # OpenSSL would wait for a pipe
-        return httpx.create_ssl_context()
-    except (OSError, ssl.SSLError) as error:
-        named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-        raise HubUnavailable(
-            f"The certificates in {named} cannot be read: {error}.",
-            "Mend or unset SSL_CERT_FILE, and start modeldeck again.",
-        ) from error
+        Raises httpx.TransportError, and HubUnavailable where nothing may leave this machine, or
+        its proxy or certificates cannot be used.
+        """
+        check_online()
+        transport = self._given or await self._transport(request.url)
+        response = await transport.handle_async_request(request)
+        response.request = request
+        return response
 
+    async def _transport(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        origin = (url.scheme, url.host, url.port)
+        if (known := self._routes.get(origin)) is not None:
+            return known
+        async with self._making:
+            if self._proxies is None:
+                self._proxies = await in_thread(Proxies.read)
+            proxy = await in_thread(partial(self._proxies.url_for, *origin))
+            if proxy not in self._transports:
+                self._transports[proxy] = await in_thread(partial(self._through, proxy))
+            if len(self._routes) >= _ROUTES_MOST:
+                self._routes.clear()
+            self._routes[origin] = self._transports[proxy]
+            return self._transports[proxy]
 
-def outward(certificates: Certificates) -> httpx.AsyncBaseTransport:
-    """A transport for every URL. Blocks where the system is asked. Raises HubUnavailable.
+    def _through(self, proxy: str | None) -> httpx.AsyncBaseTransport:
+        """Connections through a proxy, or straight. httpx's own for one that speaks TLS itself."""
+        if proxy is None:
+            return Wire(self._certificates.context)
+        if proxy.lower().startswith("http://"):
+            return Wire(self._certificates.context, Proxy.parse(proxy))
+        return httpx.AsyncHTTPTransport(
+            verify=self._certificates.context(),
+            proxy=proxy,
+            limits=httpx.Limits(max_connections=None),
+        )
 
-    Proxies are those of `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` (and of the system,
-    where Python knows them).
-    """
-    try:
-        proxies = {
-            scheme: _through(url if "://" in url else f"http://{url}", certificates)
-            for scheme, url in getproxies().items()
-            if scheme in ("http", "https", "all") and url
-        }
-    except (ImportError, ValueError) as error:
-        raise HubUnavailable(
-            f"The proxy of this environment cannot be used: {error}.",
-            "An HTTP proxy can: set https_proxy to http://host:port, and start modeldeck again.",
-        ) from error
-    straight = Wire(certificates.context)
-    return Outward(straight, proxies) if proxies else straight
-
-
-def _through(url: str, certificates: Certificates) -> httpx.AsyncBaseTransport:
-    """A transport through a proxy. httpx's own for one that speaks TLS itself, or SOCKS.
-
-    Raises ValueError, ImportError.
-    """
-    if urlsplit(url).scheme.lower() == "http":
-        return Wire(certificates.context, Proxy.parse(url))
-    return httpx.AsyncHTTPTransport(
-        verify=certificates.context(), proxy=url, limits=httpx.Limits(max_connections=None)
-    )
-
-
-class Outward(httpx.AsyncBaseTransport):
-    """Chooses for each request."""
-
-    def __init__(
-        self, straight: httpx.AsyncBaseTransport, proxies: dict[str, httpx.AsyncBaseTransport]
-    ) -> None:
-        self._straight = straight
-        self._proxies = proxies
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request the way it must go. Raises httpx.TransportError."""
-        proxy = self._proxies.get(request.url.scheme) or self._proxies.get("all")
-        if proxy is None or proxy_bypass(request.url.netloc.decode()):
-            return await self._straight.handle_async_request(request)
-        return await proxy.handle_async_request(request)
-
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         """Close all connections."""
-        await self._straight.aclose()
-        for proxy in self._proxies.values():
-            await proxy.aclose()
+        if self._warming is not None:
+            self._warming.cancel()
+            await settled(self._warming)
+            self._warming = None
+        self._routes.clear()
+        while self._transports:
+            await self._transports.popitem()[1].aclose()
+        if self._given is not None:
+            await self._given.aclose()

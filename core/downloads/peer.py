@@ -49,7 +49,7 @@ class PeerSource(Source):
                 if response.status_code not in (200, 206):
                     raise refused(response.status_code, place)
                 start = begins_at(response.status_code, response.headers, place, span)
-                yield Body(response, start, confirmed=True)
+                yield Body(response, start, confirmed=True, place=place)
         except httpx.TransportError as error:
             raise Setback(
                 ServerUnavailable(

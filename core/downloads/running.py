@@ -158,7 +158,11 @@ class Running:
             outcome = replace(ended(job, "failed"), error=to_info(error))
         except Exception as error:
             # A bug. It goes on to whoever owns this task; the job must not look alive.
-            bug = DeckError(f"modeldeck itself failed: {error!r}.", "Please report it.")
+            # Its type alone: the text of an error may quote a header.
+            bug = DeckError(
+                f"modeldeck itself failed ({type(error).__name__}).",
+                "Please report it; the log has the details.",
+            )
             outcome = replace(ended(job, "failed"), error=to_info(bug))
             bug.__cause__ = error
         finally:

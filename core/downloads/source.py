@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from core import __version__
-from core.concurrency import in_thread, settled
+from core.concurrency import in_thread
 from core.downloads.addresses import check_url, is_exempt, next_hop, origin
 from core.downloads.answers import (
     REDIRECTS,
@@ -31,20 +31,26 @@ from core.downloads.answers import (
     names_blob,
     promised,
     refusal,
+    undecodable,
     web_refusal,
 )
 from core.downloads.line import GATHER_S
-from core.downloads.outward import Certificates, outward
+from core.downloads.outward import Outward
 from core.downloads.parts import Span
 from core.downloads.threads import in_own_thread
 from core.downloads.web import MAGIC, Offer, first, offered
 from core.downloads.wire import BUFFER_BYTES, PUBLIC, Sink, Stream, fill
 from core.errors import DeckError, HubUnavailable, ServerUnavailable
+from core.network.encoding import Decoder, Undecodable, encoding_of
+from core.network.failures import host_of, shown
 
 MAX_HOPS = 5
 """Redirects followed; the Hub makes one."""
 
 CONNECT_S = 10.0
+
+QUESTION_S = 120.0
+"""For one question about a URL, redirects included: 4 MiB at most."""
 
 HEADERS = {
     "User-Agent": f"modeldeck/{__version__}",
@@ -66,15 +72,18 @@ class Route:
 class Body:
     """An answer whose content is about to come."""
 
-    def __init__(self, response: httpx.Response, start: int, confirmed: bool) -> None:
+    def __init__(self, response: httpx.Response, start: int, confirmed: bool, place: Place) -> None:
         self._response = response
+        self._place = place
         self.start = start
         """Offset of the first byte: 0 where the server ignores ranges, whatever was asked for."""
         self.is_whole = response.status_code == 200
         """Whether all of the file comes, whatever was asked for."""
         self.confirmed = confirmed
         """Whether the endpoint named the very blob that was asked for."""
-        self.validator = mark(response.headers)
+        self._encoding = encoding_of(response.headers)
+        # The mark of a compressed form is not that of the content (RFC 9110, 8.8.3.3).
+        self.validator = "" if self._encoding else mark(response.headers)
         """The server's own ETag of the content, or its date; empty where neither is to rely on."""
 
     async def pour(self, sink: Sink) -> None:
@@ -84,15 +93,23 @@ class Body:
         """
         stream = self._response.extensions.get("network_stream")
         try:
-            if isinstance(stream, Stream) and stream.can_pour:
+            if isinstance(stream, Stream) and stream.can_pour and not self._encoding:
                 await stream.pour(sink)
             else:
                 await self._hand(sink)
+        except Undecodable as error:
+            raise Setback(undecodable(self._place, str(error))) from error
         except httpx.TransportError as error:
             raise lost(self._response.url.host, error) from error
 
     async def _hand(self, sink: Sink) -> None:
-        """The same, for bodies that httpx receives: through a proxy, or of unknown length."""
+        """The same, for bodies that are compressed, come through a proxy, or of unknown length."""
+        decoder = Decoder(self._encoding)
+
+        def hand(data: bytearray) -> bool:
+            """Whether the sink wants more. Blocks, and never holds more than a piece."""
+            return all(fill(sink, piece) for piece in decoder.pieces(data))
+
         # No chunk size is given: httpx would copy everything once more.
         raw = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
         gathered, since = bytearray(), time.monotonic()
@@ -102,10 +119,10 @@ class Body:
                     gathered += chunk
                     if len(gathered) >= BUFFER_BYTES or time.monotonic() - since >= GATHER_S:
                         ready, gathered, since = gathered, bytearray(), time.monotonic()
-                        if not await in_own_thread(partial(fill, sink, ready), sink.stop):
+                        if not await in_own_thread(partial(hand, ready), sink.stop):
                             return
             finally:
-                await in_own_thread(partial(fill, sink, gathered), sink.stop)
+                await in_own_thread(partial(hand, gathered), sink.stop)
 
 
 class Source:
@@ -119,48 +136,27 @@ class Source:
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         trusted_hosts: Collection[str] = (),
+        outward: Outward | None = None,
     ) -> None:
-        """`trusted_hosts` are those that a URL may lead to wherever they are."""
+        """`trusted_hosts` are those that a URL may lead to wherever they are.
+
+        `outward` is the way out where it is shared; whoever made it closes it.
+        """
         self._endpoint = endpoint.rstrip("/")
         self._token = token
         self._trusted = trusted_hosts
         self._limits = {"connect": CONNECT_S, "read": stall_s, "write": stall_s, "pool": None}
-        self._given = transport
-        self._transport: httpx.AsyncBaseTransport | None = None
-        self._certificates = Certificates()
-        self._warming: asyncio.Task[None] | None = None
-        self._connecting = asyncio.Lock()
+        self._shared = outward
+        self._outward = outward or Outward(transport)
 
     def warm(self) -> None:
         """Make ready, in the background, what the first request will need."""
-        if self._warming is None and self._given is None:
-            self._warming = asyncio.create_task(self._warm())
-
-    async def _warm(self) -> None:
-        try:
-            await self._way()
-            if self._endpoint.startswith("https:"):
-                await in_thread(self._certificates.context)
-        except DeckError:
-            pass  # The request that needs it will say so.
+        self._outward.warm(self._endpoint)
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._warming is not None:
-            self._warming.cancel()
-            await settled(self._warming)
-        if self._transport is not None:
-            await self._transport.aclose()
-            self._transport = None
-
-    async def _way(self) -> httpx.AsyncBaseTransport:
-        """How requests leave this machine; found out with the first one."""
-        async with self._connecting:
-            way = self._transport or self._given
-            if way is None:
-                way = await in_thread(lambda: outward(self._certificates))
-            self._transport = way
-            return way
+        if self._shared is None:
+            await self._outward.close()
 
     async def _ask(self, url: str, headers: dict[str, str], *, public: bool) -> httpx.Response:
         """The answer to one request, its body yet to come. Closing it is up to the caller.
@@ -168,15 +164,12 @@ class Source:
         `public` keeps it from addresses that the internet does not route. httpx's client is left
         out: all that it would decide is decided here, and its layers cost as much as a small file.
         """
-        way = await self._way()
         extensions = {"timeout": self._limits, PUBLIC: public}
         try:
             request = httpx.Request("GET", url, headers=HEADERS | headers, extensions=extensions)
-            response = await way.handle_async_request(request)
+            return await self._outward.send(request)
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise lost(urlsplit(url).hostname or url, error) from error
-        response.request = request
-        return response
+            raise lost(host_of(url), error) from error
 
     def url(self, place: Place) -> str:
         """Where a file is asked for first."""
@@ -204,17 +197,24 @@ class Source:
         """
         route = route or Route()
         first = self.url(place)
-        url, confirmed = route.url or first, route.confirmed
+        url, confirmed, asked = route.url or first, route.confirmed, span
         for _ in range(MAX_HOPS + 2):
             home = origin(url) == origin(first)
-            headers = await self._headers(place, span, home, "" if confirmed else validator)
+            headers = await self._headers(place, asked, home, "" if confirmed else validator)
             try:
                 response = await self._ask(url, headers, public=self._is_public(url, place.url))
             except (Setback, DeckError):
                 route.url, route.confirmed = "", False
                 raise
             try:
-                refused = refusal(response.status_code, response.headers, place, home)
+                refused = refusal(
+                    response.status_code,
+                    response.headers,
+                    place,
+                    home,
+                    endpoint=self._endpoint,
+                    has_token="Authorization" in headers,
+                )
                 if refused is not None:
                     was_kept, route.url, route.confirmed = url == route.url, "", False
                     if was_kept and not (isinstance(refused, Setback) and refused.passes):
@@ -223,11 +223,16 @@ class Source:
                         continue
                     raise refused
                 confirmed = confirmed or (home and names_blob(response.headers, place))
+                is_part = response.status_code == 206 and "Range" in headers
+                if is_part and encoding_of(response.headers):
+                    # A part of a compressed form is of no use: the whole can be decoded.
+                    asked = (0, place.file.size_bytes)
+                    continue
                 if response.status_code not in REDIRECTS:
-                    start = begins_at(response.status_code, response.headers, place, span)
+                    start = begins_at(response.status_code, response.headers, place, asked)
                     if not home:
                         route.url, route.confirmed = url, confirmed
-                    yield Body(response, start, confirmed)
+                    yield Body(response, start, confirmed, place)
                     return
                 url = next_hop(url, response.headers.get("location", ""))
             finally:
@@ -255,15 +260,27 @@ class Source:
         Raises Forbidden, Gated, NotFound, ServerUnavailable, and InvalidRequest for what is no GGUF
         file or has no size.
         """
-        async with self._follow(url, 0, len(MAGIC)) as (response, sha256):
+        async with self._in_time(url), self._follow(url, 0, len(MAGIC)) as (response, sha256):
             return await offered(url, response, sha256)
 
     async def read(self, url: str, start: int, size: int) -> bytes:
         """Some bytes of what is at a URL. Raises as `look`; fewer come where the file ends."""
-        async with self._follow(url, start, size) as (response, _):
+        async with self._in_time(url), self._follow(url, start, size) as (response, _):
             if response.status_code != 206 and (start or response.status_code != 200):
                 raise web_refusal(response.status_code, url)
             return await first(response, size)
+
+    @asynccontextmanager
+    async def _in_time(self, url: str) -> AsyncIterator[None]:
+        """A bound for one question: a server that sends a byte now and then ends as well."""
+        try:
+            async with asyncio.timeout(QUESTION_S):
+                yield
+        except TimeoutError as error:
+            raise ServerUnavailable(
+                f"{shown(url)} was not answered in whole within {QUESTION_S:g} s.",
+                "Try again later.",
+            ) from error
 
     @asynccontextmanager
     async def _follow(
@@ -286,4 +303,4 @@ class Source:
                 asked = next_hop(asked, response.headers.get("location", ""))
             finally:
                 await response.aclose()
-        raise ServerUnavailable(f"{url} is redirected in a circle.", "Check the URL.")
+        raise ServerUnavailable(f"{shown(url)} is redirected in a circle.", "Check the URL.")

@@ -13,6 +13,8 @@ import httpx
 from core.downloads.answers import mark, web_refusal
 from core.errors import Corrupt, InvalidRequest, ServerUnavailable
 from core.names import UrlName
+from core.network.encoding import encoding_of
+from core.network.failures import reason, shown
 from core.schema import RepoFile
 
 MAGIC = b"GGUF"
@@ -37,7 +39,7 @@ class Offer:
         """
         if name.sha256 and self.sha256 and name.sha256 != self.sha256:
             raise Corrupt(
-                f"{name.url} has another hash now than was asked for: {self.sha256[:12]}.",
+                f"{shown(name.url)} has another hash now than was asked for: {self.sha256[:12]}.",
                 "Check the hash with whoever gave it.",
             )
         sha256 = name.sha256 or self.sha256
@@ -59,15 +61,16 @@ async def offered(url: str, response: httpx.Response, sha256: str) -> Offer:
     """
     if response.status_code not in (200, 206):
         raise web_refusal(response.status_code, url)
+    start = await first(response, len(MAGIC))
     size = _size(response)
     if size is None:
         raise InvalidRequest(
-            f"The server of {url} does not say how large the file is.",
+            f"The server of {shown(url)} does not say how large the file is.",
             "Fetch it by yourself, and name the file's path.",
         )
-    if await first(response, len(MAGIC)) != MAGIC:
+    if start != MAGIC:
         raise InvalidRequest(
-            f"{url} is not a GGUF file: it does not begin as one.",
+            f"{shown(url)} is not a GGUF file: it does not begin as one.",
             "Give the URL of the file itself, not that of a page about it.",
         )
     return Offer(size_bytes=size, mark=mark(response.headers), sha256=sha256)
@@ -83,6 +86,11 @@ def _size(response: httpx.Response) -> int | None:
 
 async def first(response: httpx.Response, size: int) -> bytes:
     """The first `size` bytes of a body, or all of a shorter one. Raises ServerUnavailable."""
+    if encoding_of(response.headers):
+        raise ServerUnavailable(
+            f"{response.url.host} sends the file compressed, though that was not asked for.",
+            "Fetch it by yourself, and name the file's path.",
+        )
     got = bytearray()
     pieces = cast(AsyncGenerator[bytes, None], response.aiter_raw())
     try:
@@ -93,6 +101,6 @@ async def first(response: httpx.Response, size: int) -> bytes:
                     break
     except httpx.TransportError as error:
         raise ServerUnavailable(
-            f"The connection to {response.url.host} was lost: {error}.", "Try again."
+            f"The connection to {response.url.host} was lost: {reason(error)}.", "Try again."
         ) from error
     return bytes(got[:size])

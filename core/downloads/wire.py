@@ -18,6 +18,7 @@ any other transport.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -191,7 +192,11 @@ class Wire(httpx.AsyncBaseTransport):
         if self._proxy is not None and request.url.scheme == "http":
             target = b"http://" + request.url.netloc + target
             headers = [*headers, *self._proxy.headers]
-        return h11.Request(method=request.method.encode(), target=target, headers=headers)
+        try:
+            return h11.Request(method=request.method.encode(), target=target, headers=headers)
+        except h11.LocalProtocolError:
+            # h11's text quotes the header, which may be a token: it goes no further.
+            raise httpx.LocalProtocolError("a header of the request cannot be sent") from None
 
     async def aclose(self) -> None:
         """Close what is kept. Bodies that are being received end with their tasks."""
@@ -226,10 +231,9 @@ class Wire(httpx.AsyncBaseTransport):
         proxy = self._proxy
         try:
             async with asyncio.timeout(timeout_s):
-                if proxy is not None:
-                    plug = await dial(proxy.host, proxy.port)
-                else:
-                    plug = await dial(origin[1], origin[2], public=public)
+                plug = await (
+                    dial(origin[1], origin[2], public=public) if proxy is None else _reach(proxy)
+                )
                 line = Line(plug, origin, public=public)
                 if origin[0] == "https":
                     secure = partial(self._secure, line, timeout_s)
@@ -248,6 +252,17 @@ class Wire(httpx.AsyncBaseTransport):
         if self._proxy is not None:
             line.tunnel(self._proxy, timeout_s)
         line.secure(self._context(), timeout_s)
+
+
+async def _reach(proxy: Proxy) -> socket.socket:
+    """A connection to a proxy. Raises httpx.ProxyError."""
+    try:
+        return await dial(proxy.host, proxy.port)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise httpx.ProxyError(
+            f"the proxy {proxy.host}:{proxy.port} cannot be reached ({reason})"
+        ) from error
 
 
 def _read_error(error: Exception) -> httpx.TransportError:

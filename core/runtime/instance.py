@@ -432,4 +432,8 @@ def _known(error: BaseException | None) -> DeckError:
     """The error to show: what was expected, or that something was not."""
     if isinstance(error, DeckError):
         return error
-    return EngineFailed(f"The instance ended by a fault of modeldeck: {error!r}.")
+    # Its type alone: the text of an error may quote anything.
+    return EngineFailed(
+        f"The instance ended by a fault of modeldeck ({type(error).__name__}).",
+        "Please report it; the log has the details.",
+    )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
-TOKEN_PREFIX = "mdk_"  # noqa: S105 (how every one begins, and no more)
-"""Begins every secret, so that one in a log or a repository is known for what it is."""
-
-TOKEN_SECRET = re.compile(rf"{TOKEN_PREFIX}[A-Za-z0-9_-]{{43}}")
+from core.privacy.secrets import TOKEN_PREFIX as TOKEN_PREFIX
+from core.privacy.secrets import TOKEN_SECRET as TOKEN_SECRET
 
 Scope = Literal["read", "infer", "manage"]
 """`read` looks at everything, `infer` asks models, `manage` does all that can be done."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.errors import EngineFailed
+from core.formats import imaging
 from core.runtime.engines.base import MARKS, Flag, Level
 
 LEVELS: dict[int, Level] = {2: "debug", 3: "warning", 4: "error"}
@@ -173,4 +174,7 @@ def failure(what: str, log: Log) -> EngineFailed:
     """The error for a call that failed: what it was, and what the log says about it."""
     worst = log.worst()
     why = reason(worst)
+    unknown = re.search(r"unknown model architecture: '(\w+)'", why)
+    if unknown and (told := imaging.refusal(unknown[1])) is not None:
+        return EngineFailed(told.message, told.remedy, details=worst)
     return EngineFailed(f"{what}: {why}." if why else f"{what}.", remedy_for(worst), details=worst)

@@ -8,7 +8,8 @@ import pytest
 
 from core import safetensors
 from core.catalog import gguf
-from core.catalog.hub import Hub, parameters
+from core.catalog.hub import Hub
+from core.catalog.records import parameters
 from core.catalog.variants import find
 from core.demo.hub import STRANGER, TOKEN, DemoHub
 from core.demo.models import write_mlx
@@ -342,9 +343,10 @@ async def test_a_dropped_connection_is_an_error_and_not_half_a_header(
 @pytest.mark.parametrize(
     ("location", "said"),
     [
-        (b"ftp://127.0.0.1/x", "not safe"),
-        (b"", "without end"),
-        (b"http://[::1/x", "cannot be reached"),
+        (b"ftp://127.0.0.1/x", "not followed"),
+        (b"", "not followed"),
+        (b"http://[::1/x", "malformed URL"),
+        (b"http://127.0.0.1:x/", "malformed URL"),
         (b"/again", "without end"),
     ],
 )

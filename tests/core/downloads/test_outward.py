@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from core.catalog.hub import Hub
 from core.downloads.line import Proxy
+from core.downloads.source import Source
+from core.errors import HubUnavailable
 from core.schema import Download, RepoFile
 
 if TYPE_CHECKING:
@@ -262,6 +265,88 @@ async def test_certificates_that_cannot_be_read_are_said(
     assert failed.error is not None
     assert "none.pem" in failed.error.message
     assert "SSL_CERT_FILE" in failed.error.remedy
+
+
+async def asked(rig: Rig, url: str = "") -> int:
+    """Ask the Hub every kind of question; how many bytes the header of a model has."""
+    client = Hub(url or rig.hub.url, lambda: None, rig.folder / "asked", timeout_s=10)
+    try:
+        await client.search("tiny")
+        found = await client.repository("deck/tiny-GGUF")
+        file = found.variants[0].files[0]
+        return len((await client.read_header(found.repo, found.revision, file))[1])
+    finally:
+        await client.close()
+
+
+async def test_questions_go_the_same_way_as_files(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with streams() as net:
+        port = await net.proxy()
+        monkeypatch.setenv("http_proxy", f"http://deck:p%40ss@127.0.0.1:{port}")
+        assert await asked(rig) > 1000
+        password = b"Basic " + base64.b64encode(b"deck:p@ss")
+        assert all(password in head for head in net.heads)
+        for path in (b"/api/models?", b"/api/models/deck/tiny-GGUF?", b"/resolve/"):
+            assert any(path in head for head in net.heads)
+        assert any(rig.hub.storage_url.encode() in head for head in net.heads)
+        monkeypatch.setenv("no_proxy", "127.0.0.0/8")
+        net.heads.clear()
+        await asked(rig)
+        assert net.heads == []
+
+
+async def test_questions_check_certificates_as_files_do(
+    rig: Rig, authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, context = authority
+    async with streams() as net:
+        endpoint = f"https://127.0.0.1:{await net.relay(rig.hub.url, context)}"
+        with pytest.raises(HubUnavailable, match="is not trusted") as refused:
+            await asked(rig, endpoint)
+        assert "SSL_CERT_FILE" in refused.value.remedy
+        monkeypatch.setenv("SSL_CERT_FILE", str(path.with_name("none.pem")))
+        with pytest.raises(HubUnavailable, match=r"none\.pem cannot be read") as refused:
+            # Any server: the certificates are read once somebody answers.
+            await asked(rig, rig.hub.url.replace("http:", "https:"))
+        assert "SSL_CERT_FILE" in refused.value.remedy
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        client = Hub(endpoint, lambda: None, rig.folder / "asked", timeout_s=10)
+        assert (await client.repository(PADDED)).variants
+        await client.close()
+
+
+async def test_a_proxy_that_refuses_questions_says_so(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with streams() as net:
+        net.status = b"407 Proxy Authentication Required"
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{await net.proxy()}")
+        with pytest.raises(HubUnavailable, match="407 Proxy") as refused:
+            await asked(rig, "https://127.0.0.1:9")
+    assert "https_proxy" in refused.value.remedy
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+async def test_offline_no_file_is_fetched_either(
+    rig: Rig, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    failed = await pulled(rig, PADDED, list(rig.files(PADDED)))
+    assert failed.error is not None
+    assert (failed.state, failed.error.code) == ("failed", "hub_unavailable")
+    assert f"{name} is set" in failed.error.message
+    assert name in failed.error.remedy
+    source = Source(rig.hub.url, lambda: None, 5)
+    for question in (source.look(f"{rig.hub.url}/m.gguf"), source.read(rig.hub.url, 0, 4)):
+        with pytest.raises(HubUnavailable, match=name):
+            await question
+    await source.close()
+    assert rig.hub.log == ()
+    monkeypatch.delenv(name)
+    done = await pulled(rig, PADDED, list(rig.files(PADDED)))
+    assert (done.state, done.error) == ("completed", None)
 
 
 @pytest.mark.parametrize(

@@ -342,3 +342,23 @@ async def test_a_redirect_into_the_machine_is_not_followed() -> None:
     with pytest.raises(HubUnavailable, match="not followed"):
         await source.look("https://files.example/m.gguf")
     assert asked == ["https://files.example/m.gguf"]
+
+
+async def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-9/10\r\n")
+        writer.write(b"Content-Length: 10\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr("core.downloads.source.QUESTION_S", 0.2)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        source = Source("https://hub.example", lambda: None, 60)
+        secret = f"http://127.0.0.1:{port}/m.gguf?X-Amz-Signature=planted"
+        for question in (source.look(secret), source.read(secret, 0, 10)):
+            with pytest.raises(ServerUnavailable, match="not answered in whole") as refused:
+                await question
+            assert "planted" not in str(refused.value)
+        await source.close()

@@ -1,0 +1,223 @@
+"""Reading what the Hub's API answers, within bounds. Pure; call it in a thread.
+
+Each hit of a search and each file of a repository is decoded by itself, so that one that is not as
+the API describes it costs no other. Source: the Hub's OpenAPI description, `GET /api/models` and
+`GET /api/models/{repo}/revision/{rev}`, as huggingface_hub's `ModelInfo` reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import msgspec
+
+from core.catalog.variants import variants
+from core.errors import HubUnavailable, InvalidRequest
+from core.names import check_blob, check_repo, is_commit
+from core.schema import Format, RepoFile, Repository, SearchHit
+
+T = TypeVar("T")
+
+MAX_SEARCH = 4 << 20
+"""Bytes of the answer to a search; a hundred hits take 200 KB."""
+MAX_REPOSITORY = 8 << 20
+"""Bytes of the record of a repository; one with a thousand files takes 300 KB."""
+MAX_ENTRIES = 500_000
+"""Commas in an answer, which bound its values: decoding them holds the interpreter's lock."""
+MAX_FILES = 20_000
+"""Files of a repository."""
+MAX_TAGS = 500
+MAX_TEXT = 200
+"""Characters of a tag, a licence or a date."""
+MAX_COUNT = 1 << 53
+"""The largest number that every reader of JSON keeps exactly."""
+
+FORMATS: tuple[Format, ...] = ("gguf", "mlx")
+_PARAMETERS = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([BM])(?![A-Za-z0-9])", re.IGNORECASE)
+
+
+class _Record(msgspec.Struct, rename="camel"):
+    """What is read of a model's record. What is odd about the raw ones is not the record's end."""
+
+    id: str
+    sha: str | None = None
+    downloads: msgspec.Raw = msgspec.Raw(b"null")
+    likes: msgspec.Raw = msgspec.Raw(b"null")
+    last_modified: msgspec.Raw = msgspec.Raw(b"null")
+    gated: msgspec.Raw = msgspec.Raw(b"null")
+    tags: msgspec.Raw = msgspec.Raw(b"null")
+    card_data: msgspec.Raw = msgspec.Raw(b"null")
+    siblings: list[msgspec.Raw] | None = None
+
+
+class _Lfs(msgspec.Struct):
+    sha256: str
+    size: int
+
+
+class _Sibling(msgspec.Struct, rename="camel"):
+    rfilename: str
+    size: int | None = None
+    blob_id: str | None = None
+    lfs: _Lfs | None = None
+
+
+class _Card(msgspec.Struct):
+    license: str
+
+
+def hits(endpoint: str, data: bytes, limit: int) -> list[SearchHit]:
+    """The hits of a search, at most `limit`. Raises HubUnavailable for what is no list of them."""
+    items = _decoded(endpoint, data, list[msgspec.Raw])
+    return list(filter(None, map(_hit, items[:limit])))
+
+
+def repository(endpoint: str, data: bytes) -> Repository:
+    """A repository with its variants. Raises HubUnavailable for what is no record of one."""
+    record = _decoded(endpoint, data, _Record)
+    siblings = record.siblings or []
+    if len(siblings) > MAX_FILES:
+        raise HubUnavailable(
+            f"{endpoint} lists {len(siblings)} files in one repository; modeldeck reads at most"
+            f" {MAX_FILES}.",
+            "Take a repository that holds fewer.",
+        )
+    try:
+        repo = check_repo(record.id)
+    except InvalidRequest as error:
+        raise _no_hub(endpoint, "its repository has no proper name") from error
+    if not is_commit(record.sha or ""):
+        raise _no_hub(endpoint, f"it did not say which commit {repo} is at")
+    files = [file for file in map(_file, siblings) if file is not None]
+    tags = _tags(record)
+    return Repository(
+        repo=repo,
+        revision=str(record.sha),
+        license=_license(record, tags),
+        gated=_gated(record),
+        downloads=_count(record.downloads),
+        likes=_count(record.likes),
+        last_modified=_moment(record.last_modified),
+        tags=tags,
+        variants=variants(repo, files, mlx=True if "mlx" in tags else None),
+    )
+
+
+def merged(found: Iterable[SearchHit]) -> list[SearchHit]:
+    """Each repository once, with the formats of all its hits, the most downloaded first."""
+    by_repo: dict[str, SearchHit] = {}
+    for hit in found:
+        other = by_repo.get(hit.repo, hit)
+        formats = tuple(name for name in FORMATS if name in {*hit.formats, *other.formats})
+        by_repo[hit.repo] = replace(hit, formats=formats)
+    return sorted(by_repo.values(), key=lambda hit: (-(hit.downloads or 0), hit.repo))
+
+
+def parameters(repo: str) -> float | None:
+    """Billions of parameters, where the repository's name tells; the first number that it has."""
+    found = _PARAMETERS.search(repo.rsplit("/", 1)[-1].replace("_", "-"))
+    if found is None:
+        return None
+    count = float(found[1])
+    return count / 1000 if found[2].upper() == "M" else count
+
+
+def _decoded(endpoint: str, data: bytes, kind: type[T]) -> T:
+    if data.lstrip()[:1] == b"<":
+        raise _no_hub(
+            endpoint, "it sent a web page, as a proxy or the login page of a network does"
+        )
+    if data.count(b",") > MAX_ENTRIES:
+        raise _no_hub(endpoint, "its answer has too many entries")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise _no_hub(endpoint, "its answer is not the JSON that the API describes") from error
+
+
+def _no_hub(endpoint: str, how: str) -> HubUnavailable:
+    return HubUnavailable(
+        f"{endpoint} did not answer as a Hub does: {how}.", "Check `hub.endpoint`."
+    )
+
+
+def _hit(item: msgspec.Raw) -> SearchHit | None:
+    """One hit; None for what is none."""
+    record = _part(item, _Record)
+    try:
+        repo = check_repo(record.id) if record is not None else ""
+    except InvalidRequest:
+        return None
+    if record is None:
+        return None
+    tags = _tags(record)
+    return SearchHit(
+        repo=repo,
+        downloads=_count(record.downloads),
+        likes=_count(record.likes),
+        last_modified=_moment(record.last_modified),
+        gated=_gated(record),
+        license=_license(record, tags),
+        formats=tuple(name for name in FORMATS if name in tags),
+        parameters=parameters(repo),
+    )
+
+
+def _file(item: msgspec.Raw) -> RepoFile | None:
+    """A file of a repository; None where the Hub did not tell what is needed to fetch it."""
+    sibling = _part(item, _Sibling)
+    if sibling is None:
+        return None
+    lfs = sibling.lfs
+    blob, size = (lfs.sha256, lfs.size) if lfs else (sibling.blob_id, sibling.size)
+    if blob is None or size is None or not 0 <= size <= MAX_COUNT:
+        return None
+    try:
+        check_blob(blob)
+    except InvalidRequest:
+        return None
+    return RepoFile(path=sibling.rfilename, size_bytes=size, blob=blob, lfs=lfs is not None)
+
+
+def _part(raw: msgspec.Raw, kind: type[T]) -> T | None:
+    """A part of an answer; None where it is of another kind."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def _tags(record: _Record) -> tuple[str, ...]:
+    tags = _part(record.tags, list[str]) or []
+    return tuple(tag for tag in tags[:MAX_TAGS] if len(tag) <= MAX_TEXT)
+
+
+def _count(raw: msgspec.Raw) -> int | None:
+    found = _part(raw, int)
+    return found if found is not None and 0 <= found <= MAX_COUNT else None
+
+
+def _gated(record: _Record) -> bool:
+    return bool(_part(record.gated, bool | str))  # type: ignore[arg-type] # a union is no type
+
+
+def _license(record: _Record, tags: Iterable[str]) -> str | None:
+    card = _part(record.card_data, _Card)
+    if card is not None and len(card.license) <= MAX_TEXT:
+        return card.license
+    parts = (tag.partition(":") for tag in tags)
+    return next((value for name, _, value in parts if name == "license"), None)
+
+
+def _moment(raw: msgspec.Raw) -> str | None:
+    text = _part(raw, str)
+    if text is None or len(text) > MAX_TEXT:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,1 @@
+"""What files of models have in common, whatever their format."""

@@ -1,0 +1,25 @@
+"""GGUF files of models that make images or video: sound files, but no language models.
+
+They carry the names that ComfyUI-GGUF and stable-diffusion.cpp write as `general.architecture`
+(ComfyUI-GGUF, loader.py, `IMG_ARCH_LIST`). None of them is a name of llama.cpp's (llama-arch.cpp).
+"""
+
+from __future__ import annotations
+
+from core.errors import EngineFailed
+
+ARCHITECTURES = frozenset(
+    {"flux", "flux2", "sd1", "sd2", "sdxl", "sd3", "aura", "auraflow", "hidream", "cosmos"}
+    | {"ltxv", "ltxv2", "hyvid", "hunyuan_video", "wan", "lumina2", "z_image", "qwen_image"}
+    | {"chroma", "pixart", "kolors", "omnigen", "mochi", "pig"}
+)
+
+
+def refusal(architecture: str | None) -> EngineFailed | None:
+    """The error for a model of this architecture, if it makes images or video; else None."""
+    if architecture not in ARCHITECTURES:
+        return None
+    return EngineFailed(
+        f"This model makes images or video ({architecture}); llama.cpp does not load it.",
+        "Run it with ComfyUI or stable-diffusion.cpp, or take a model that writes text.",
+    )

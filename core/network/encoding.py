@@ -1,0 +1,65 @@
+"""Bodies that came compressed (RFC 9110, 8.4), decoded piece by piece and never beyond a bound.
+
+Content is asked for as it is (`Accept-Encoding: identity`), and some proxies and mirrors compress
+it all the same.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+
+STEP_BYTES = 256 << 10
+"""Decoded at once. One byte may become a thousand, so what is held is bounded here."""
+
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class Undecodable(Exception):
+    """The body is damaged, or of an encoding that was not asked for and is not known."""
+
+
+def encoding_of(headers: Mapping[str, str]) -> str:
+    """The encoding of a body; empty for none."""
+    named = headers.get("content-encoding", "").strip().lower()
+    return "" if named == "identity" else named
+
+
+class Decoder:
+    """Decodes one body."""
+
+    def __init__(self, encoding: str) -> None:
+        """Raises Undecodable for an encoding other than gzip, deflate and none."""
+        if encoding not in ("", "gzip", "x-gzip", "deflate"):
+            raise Undecodable(f"it came as {encoding[:20]!r}")
+        self._encoding = encoding
+        self._head = b""
+        """The first bytes of deflate, until they tell which kind of it this is."""
+        self._inflate = None if encoding == "deflate" else zlib.decompressobj(_GZIP)
+
+    def pieces(self, data: bytes | bytearray) -> Iterator[bytes]:
+        """What the next bytes of the body stand for, in pieces of `STEP_BYTES` at most.
+
+        Raises Undecodable for bytes that are damaged.
+        """
+        if not self._encoding:
+            yield from (bytes(data[at : at + STEP_BYTES]) for at in range(0, len(data), STEP_BYTES))
+            return
+        rest, full = self._head + bytes(data), False
+        if self._inflate is None:
+            self._head = rest
+            if len(rest) < 2:
+                return
+            # Some servers send deflate without zlib's frame (RFC 9110, 8.4.1.2; RFC 1950, 2.2).
+            is_framed = rest[0] & 15 == zlib.DEFLATED and int.from_bytes(rest[:2]) % 31 == 0
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS if is_framed else -zlib.MAX_WBITS)
+            self._head = b""
+        # A full piece may leave output waiting inside zlib although all input is taken.
+        while (rest or full) and not self._inflate.eof:
+            try:
+                piece = self._inflate.decompress(rest, STEP_BYTES)
+            except zlib.error as error:
+                raise Undecodable("its compressed form is damaged") from error
+            rest, full = self._inflate.unconsumed_tail, len(piece) == STEP_BYTES
+            if piece:
+                yield piece

@@ -1,0 +1,112 @@
+"""What the Hub means by an answer that is not a success. Pure.
+
+Source: huggingface_hub, `hf_raise_for_status`. The Hub says why in `X-Error-Code` and
+`X-Error-Message`; what comes without either is often not the Hub's, but a proxy's or a login page.
+A missing repository and one that nobody without a token may know of are both 401, so that strangers
+cannot find out which private ones exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from core.errors import DeckError, Gated, HubUnavailable, NotFound
+
+_BAD_TOKEN = "invalid credentials in authorization header"  # noqa: S105 - what the Hub says
+_DISABLED = "access to this resource is disabled."
+_MISSING = {
+    "RepoNotFound": "there is no such repository, or it is private",
+    "RevisionNotFound": "no such revision",
+    "EntryNotFound": "no such file",
+}
+_MESSAGE_LIMIT = 200
+_LATER = "Try again later."
+_LOGIN = "log in with `hf auth login` or set HF_TOKEN"
+
+
+def of_hub(
+    endpoint: str,
+    repo: str | None,
+    status: int,
+    headers: Mapping[str, str],
+    *,
+    has_token: bool = False,
+) -> DeckError:
+    """The error for an answer of the Hub that brings nothing.
+
+    Args:
+        endpoint: The Hub's base URL.
+        repo: The repository that was asked about; None for a search.
+        status: The HTTP status.
+        headers: The answer's, with names that ignore case.
+        has_token: Whether the request carried a token.
+    """
+    code, message = headers.get("x-error-code", ""), _message(headers)
+    if message.lower() == _BAD_TOKEN:
+        return Gated(
+            f"{endpoint} does not accept the Hub token of this machine.",
+            "It was revoked or is incomplete: log in again with `hf auth login`, or unset HF_TOKEN;"
+            " public repositories need none.",
+        )
+    if repo is None:
+        return _by_status(endpoint, "the search", status, headers, message)
+    if code == "GatedRepo":
+        return Gated(
+            f"{repo} is gated: its licence must be accepted before it can be fetched.",
+            f"Accept it at {endpoint}/{repo}, then {_LOGIN}.",
+        )
+    if message.lower() == _DISABLED:
+        return NotFound(
+            f"{repo} is disabled on {endpoint}: nobody can fetch it.", "Take another repository."
+        )
+    if code in _MISSING or status == 404 or (status == 401 and _is_from_hub(headers)):
+        return NotFound(
+            f"{repo}: {_MISSING.get(code, _MISSING['RepoNotFound'])} on {endpoint}.",
+            "Check the name; a private repository needs a token (`hf auth login`).",
+        )
+    if status == 403 and _is_from_hub(headers):
+        return Gated(
+            f"{endpoint} refuses {_with(repo, message)}.",
+            "Check what the token of this machine may do (`hf auth whoami`)."
+            if has_token
+            else f"If it needs a token, {_LOGIN}.",
+        )
+    return _by_status(endpoint, repo, status, headers, message)
+
+
+def _by_status(
+    endpoint: str, what: str, status: int, headers: Mapping[str, str], message: str
+) -> DeckError:
+    """The error for a status that says nothing of a repository."""
+    if status in (401, 403, 407) and not _is_from_hub(headers):
+        return HubUnavailable(
+            f"{endpoint} answered {status} for {what}, without saying why as the Hub does.",
+            "A proxy, a firewall or a login page of your network may have answered instead: open"
+            f" {endpoint} in a browser, and check https_proxy and `hub.endpoint`.",
+        )
+    if status in (401, 403):
+        return HubUnavailable(
+            f"{endpoint} refuses {_with(what, message)}.", f"If it needs a token, {_LOGIN}."
+        )
+    if status == 404:
+        return HubUnavailable(
+            f"{endpoint} did not answer as a Hub does: 404 for {what}.", "Check `hub.endpoint`."
+        )
+    if status == 429:
+        return HubUnavailable(f"{endpoint} asks to wait: too many requests.", _LATER)
+    return HubUnavailable(f"{endpoint} answered {status} for {_with(what, message)}.", _LATER)
+
+
+def _with(what: str, message: str) -> str:
+    return f"{what}: {message.rstrip('.')}" if message else what
+
+
+def _is_from_hub(headers: Mapping[str, str]) -> bool:
+    """Whether the Hub itself refused: it says why, which no proxy's page does in its words."""
+    return bool(headers.get("x-error-code") or headers.get("x-error-message"))
+
+
+def _message(headers: Mapping[str, str]) -> str:
+    """`X-Error-Message`, on one line and bounded: it is shown to people."""
+    text = " ".join(headers.get("x-error-message", "").split())
+    return "".join(char for char in text if char.isprintable())[:_MESSAGE_LIMIT]

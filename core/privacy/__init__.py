@@ -1,0 +1,1 @@
+"""What must never be shown or written: tokens, passwords and signatures."""
