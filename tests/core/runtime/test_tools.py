@@ -190,7 +190,7 @@ def test_messages_are_told_as_templates_expect_them() -> None:
 )
 def test_templates_find_what_transformers_gives_them(source: str, text: str | None) -> None:
     request = GenerateRequest(messages=TALK, tools=TOOLS)
-    found = ChatTemplate(source, begin="<s>", end="</s>").render(request)
+    found = ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"}).render(request)
     if text is None:
         record = json.loads(found)
         assert record["type"] == "function"
@@ -212,4 +212,4 @@ def test_templates_find_what_transformers_gives_them(source: str, text: str | No
 )
 def test_templates_that_fail_or_reach_out_are_refused(source: str) -> None:
     with pytest.raises(InvalidRequest, match="template refuses"):
-        ChatTemplate(source, begin="", end="").render(GenerateRequest(messages=USER))
+        ChatTemplate(source, {}).render(GenerateRequest(messages=USER))
