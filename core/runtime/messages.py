@@ -1,9 +1,9 @@
 """What the core and an engine process say to each other: one JSON object per frame.
 
 The core sends commands, the child sends reports. Every command has an id that its reports repeat.
-The child says `Hello` first; after that it works on one command at a time, says every second that it
-is `Alive` meanwhile, and only `Cancel` is heard in between. The end of the child's input means that
-the core is gone, and ends the child.
+The child says `Hello` first; after that it works on one command at a time, says every second that
+it is `Alive` meanwhile, and only `Cancel` is heard in between. The end of the child's input means
+that the core is gone, and ends the child.
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ CHATML = (
 CHATML_STOP = "<|im_end|>"
 
 
+_OPENS, _CLOSES, _TOOLS = re.compile(r"\{[%{]"), re.compile(r"[%}]\}"), re.compile(r"\btools\b")
+
+
 def knows_tools(template: str) -> bool:
     """Whether a template has a place for tools.
 
@@ -34,9 +37,15 @@ def knows_tools(template: str) -> bool:
     >>> knows_tools("{% for m in messages %}{{ m.content }}{% endfor %}")
     False
     """
-    return any(
-        re.search(r"\btools\b", block) for block in re.findall(r"\{[%{].*?[%}]\}", template, re.S)
-    )
+    at = 0  # one pass: a template comes with a model and may be made to take long
+    while opens := _OPENS.search(template, at):
+        closes = _CLOSES.search(template, opens.end())
+        if closes is None:
+            return False
+        if _TOOLS.search(template, opens.end(), closes.start()):
+            return True
+        at = closes.end()
+    return False
 
 
 def wants_tools(request: GenerateRequest) -> bool:
