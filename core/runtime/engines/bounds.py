@@ -110,7 +110,8 @@ class Bounds:
         """
         if threading.current_thread() is not threading.main_thread():
             return self.watch(what, work, cpu_s=cpu_s)
-        bounded = Bounded(what, cpu_s, memory_bytes, started_bytes=_resident_bytes())
+        before = 0 if memory_bytes is None else _resident_bytes()
+        bounded = Bounded(what, cpu_s, memory_bytes, started_bytes=before)
         try:
             self._arm(bounded)
             try:
@@ -157,9 +158,10 @@ class Bounds:
             raise Interrupted(Cancelled("The request was cancelled before it was answered."))
         if bounded.used_s > bounded.cpu_s:
             raise Interrupted(bounded.too_long)
-        grown = _resident_bytes() - bounded.started_bytes
-        if bounded.memory_bytes is not None and grown > bounded.memory_bytes:
-            raise Interrupted(bounded.too_large)
+        if bounded.memory_bytes is not None:
+            grown = _resident_bytes() - bounded.started_bytes
+            if grown > bounded.memory_bytes:
+                raise Interrupted(bounded.too_large)
 
 
 def _resident_bytes() -> int:

@@ -165,14 +165,7 @@ class LlamaContext:
         self._spoken = self._markers if wants_tools(request) else {}
         if harmony:
             self._spoken = self._spoken | self._sign_tokens(HARMONY_SIGNS)
-        with self._flag.bounds.run(
-            "To read the grammar of the answer",
-            partial(
-                *(Sampler, self._c, self._context, self._vocab, request, grammar),
-                bounds=self._flag.bounds,
-            ),
-            cpu_s=READ_GRAMMAR_S,
-        ) as sampler:
+        with self._sampler(request, grammar) as sampler:
             sampler.accept_prompt(prompt)
             self._sequence.read(prompt)
             if self._draft is None:
@@ -180,6 +173,15 @@ class LlamaContext:
             else:
                 self._write_by_draft(writer, sampler, self._draft)
         return writer.done(len(prompt))
+
+    def _sampler(self, request: GenerateRequest, grammar: str | None) -> Sampler:
+        """What chooses the tokens of an answer. Raises InvalidRequest for a grammar."""
+        bounds = self._flag.bounds
+        return bounds.run(
+            "To read the grammar of the answer",
+            lambda: Sampler(self._c, self._context, self._vocab, request, grammar, bounds=bounds),
+            cpu_s=READ_GRAMMAR_S,
+        )
 
     def _write(self, writer: Writer, sampler: Sampler) -> None:
         """Write the answer token by token."""

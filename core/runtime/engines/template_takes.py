@@ -120,7 +120,7 @@ def _in_parts(turns: Sequence[Turn], roles: Collection[str]) -> list[Turn]:
     ]
 
 
-def placings(messages: Sequence[Message], takes: Takes) -> list[Sequence[Message]]:
+def placings(messages: Sequence[Message], takes: Takes) -> Sequence[Sequence[Message]]:
     """Ways to write a conversation, the best first: all say the same.
 
     They differ where a message is of role `developer` and the template does not name it, and where
@@ -139,7 +139,9 @@ def placings(messages: Sequence[Message], takes: Takes) -> list[Sequence[Message
         return [messages]
     if takes.system != "written":
         return [_with_user(messages, roles)]
-    return [_as_system(messages), _at_front(messages)][takes.later != "written" :]
+    if takes.later != "written":
+        return [_at_front(messages)]
+    return [_as_system(messages), _at_front(messages)]
 
 
 def _as_system(messages: Sequence[Message]) -> list[Message]:

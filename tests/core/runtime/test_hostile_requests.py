@@ -91,6 +91,14 @@ async def test_schemas_and_grammars_that_go_round_in_circles(bench: Bench, tiny:
             await bench.ask(tiny, request)
 
 
+async def test_what_is_nested_too_deeply_costs_no_instance(bench: Bench, tiny: Instance) -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(5000):
+        schema = {"items": schema}
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        await bench.ask(tiny, user("count", json_schema=schema))
+
+
 async def test_a_megabyte_of_text_is_counted_in_time(bench: Bench, tiny: Instance) -> None:
     for text in ("a" * 900_000, " " * 900_000, "\U0001f999" * 80_000):
         with pytest.raises(InvalidRequest, match="tokens, the context"):
