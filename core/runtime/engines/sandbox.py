@@ -41,8 +41,17 @@ INDENT = 64
 _PERCENT_WIDTH = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(?:\d*\.)?(?:\d{6}|\*)")
 _BRACE_WIDTH = re.compile(r"\{[^{}]*:[^{}]*(?:\d{6}|\{)")
 """Widths in formats that pad to 100,000 characters or more, or that are arguments."""
+_PADS = frozenset({"do_center", "do_indent", "do_batch", "do_slice", "do_round"})
+"""Filters that take a number for a length, or raise ten to the power of it."""
 _BY_LINE = frozenset({"expandtabs", "do_indent"})
 """Functions that may write as many characters as their number for each character of the text."""
+_REPEATS = frozenset(
+    {
+        *("replace", "join", "translate"),
+        *("do_replace", "do_join", "do_indent", "do_wordwrap", "do_urlize"),
+    }
+)
+"""Functions that may write an argument for each character of the text, or item of the list."""
 
 
 class TooMuch(jinja2.exceptions.SecurityError):
@@ -108,7 +117,10 @@ class _Environment(ImmutableSandboxedEnvironment):
         """Call a function or method, unless that makes too much."""
         name = getattr(__obj, "__name__", "")
         bound = getattr(__obj, "__self__", None)
-        _check_arguments(name, bound, [*args, *kwargs.values()])
+        given = [*args, *kwargs.values()]
+        if isinstance(bound, (str, bytes, int)):  # such as `'x'.center(10**9)`
+            _check_numbers(given)
+        _check_arguments(name, bound, given)
         return super().call(__context, __obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -166,11 +178,14 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter whose arguments are looked at; Jinja's marks on it are kept."""
     begins = int(hasattr(function, "jinja_pass_arg"))
     """Where the value is: after the environment, where that is handed over."""
-    name = getattr(function, "__name__", "")
+    # Jinja's own have another name where there is one for asyncio as well.
+    name = getattr(function, "__name__", "").removeprefix("sync_")
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         value, rest = args[begins], [*args[begins + 1 :], *kwargs.values()]
+        if name in _PADS:
+            _check_numbers(rest)
         _check_arguments(name, value, rest)
         if name == "do_format":
             _check_width(_PERCENT_WIDTH, str(value))
@@ -179,16 +194,19 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def _check_numbers(arguments: Sequence[Any]) -> None:
+    """Refuse a number that is too large for a length."""
+    if any(isinstance(a, int) and abs(a) > ARGUMENT for a in arguments):
+        raise TooMuch("a function is called with a number that is too large")
+
+
 def _check_arguments(name: str, value: Any, arguments: Sequence[Any]) -> None:
-    """Refuse a number that could be a length, and texts that may be put into each other."""
+    """Refuse what would be written for each part of a value, where that is too much."""
     size = len(value) if isinstance(value, Sized) else 0
     for argument in arguments:
-        if isinstance(argument, int):
-            if abs(argument) > ARGUMENT:
-                raise TooMuch("a function is called with a number that is too large")
-            if name in _BY_LINE:
-                _check_length(size * abs(argument))
-        elif isinstance(argument, Sized):
+        if isinstance(argument, int) and name in _BY_LINE:
+            _check_length(size * abs(argument))
+        elif isinstance(argument, Sized) and name in _REPEATS:
             _check_length(size * len(argument))
 
 

@@ -41,6 +41,8 @@ USER = GenerateRequest(messages=(Message(role="user", content="Hello"),))
         "{{ [1] | batch(1000000000, 0) | list }}",
         "{{ [1] | tojson(indent=1000000000) }}",
         "{{ [1] | tojson(indent='x' * 100000) }}",
+        "{{ 1.5 | round(1000000000, 'floor') }}",
+        "{{ (1).to_bytes(1000000000, 'big') | length }}",
         "{{ lipsum(n=1000000000) }}",
         "{% set a = 'x' * 100000 %}{{ a.replace('x', a) | length }}",
         "{% set a = 'x' * 100000 %}{{ a | replace('x', a) | length }}",
@@ -80,6 +82,8 @@ def test_what_multiplies_is_refused(source: str) -> None:
         ("{% generation %}said{% endgeneration %}", "said"),
         ("{% set n = namespace(a=1) %}{% set n.a = n.a + 1 %}{{ n.a }}", "2"),
         ("{% for i in range(5) %}{% if i > 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "012"),
+        ("{% set n = namespace(a=2000000) %}{{ n.a + (x | default(3000000)) }}", "5000000"),
+        ("{{ ('w ' * 100000).split('<|a_separator_of_some_length|>') | length }}", "1"),
         ("{{ 'long ' * 30000 | int }}", "long " * 30000),
     ],
 )
@@ -100,6 +104,8 @@ LOOPS: dict[str, str] = {
     "{% set n.s = n.s ~ n.s %}{% endfor %}",
     "lists in lists": "{% set n = namespace(s=[1]) %}{% for i in range(99999) %}"
     "{% set n.s = [n.s, 'x' * 99999] %}{% endfor %}",
+    "a text for each letter": "{% set a = 'x' * 100000 %}"
+    "{{ a | list | map('replace', 'x', a) | join(a) }}",
     "a macro that calls itself": "{% macro m(x) %}{{ m(x) }}{{ m(x) }}{% endmacro %}{{ m(1) }}",
 }
 
