@@ -168,6 +168,9 @@ class Runtime:
     """Unload after this long without a request; 0 keeps it until it is unloaded."""
     load_stall_s: Seconds = 120
     """A load that makes no progress for this long is given up; a slow disk still moves."""
+    silence_s: Seconds = 60
+    """An engine that gives no sign of life for this long over a request is ended, and the model is
+    loaded again; 0 waits for ever. It gives one every second, also while it reads a long prompt."""
     unload_grace_s: Seconds = 10
     """How long a running answer may go on when its model is unloaded."""
     queue_length: Count = 32

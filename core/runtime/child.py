@@ -3,7 +3,8 @@
 Native code runs here and nowhere else. Commands come on stdin, reports go to a private copy of
 stdout, and everything that prints, in Python or in C, goes to stderr, where it breaks no frame. A
 second thread reads commands, so that `Cancel` is heard while native code runs (ctypes gives up the
-interpreter lock around every call).
+interpreter lock around every call). A third one tells the core every second that the process lives,
+and looks after native code that goes on far beyond its bounds.
 
 The process never outlives the core: the end of stdin ends it at once, in the middle of anything
 (but a GPU's work is cancelled first, and may end), and on Linux the kernel ends it with the core.
@@ -18,6 +19,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from typing import BinaryIO
 
@@ -25,9 +27,11 @@ import msgspec
 
 from core.errors import Cancelled, DeckError, EngineFailed, to_info
 from core.runtime.engines.base import Engine, Flag
+from core.runtime.engines.bounds import Bounded, Interrupted
 from core.runtime.frames import Decoder
 from core.runtime.messages import (
     PROTOCOL,
+    Alive,
     AnyCommand,
     Cancel,
     Embed,
@@ -46,6 +50,8 @@ from core.schema import TokenLogprob
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that comes when the thread that started this process ends."""
+BEAT_S = 1.0
+"""Between two signs of life while something is worked on, in seconds."""
 COMMANDS_WAITING = 16
 """The core sends one command at a time and its cancellation; more would be a bug."""
 
@@ -59,10 +65,13 @@ class Child:
         self._output = output
         self._commands: queue.Queue[AnyCommand] = queue.Queue(COMMANDS_WAITING)
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._current = 0
         self._cancelled: set[int] = set()
         self._free = threading.Event()
         """Set while nothing is worked on."""
+        self._busy = threading.Event()
+        """The opposite."""
 
     def run(self) -> None:
         """Say hello and work until stdin ends; never returns."""
@@ -71,11 +80,34 @@ class Child:
         except DeckError as error:
             self._send(Hello(protocol=PROTOCOL, error=to_info(error)))
         threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._show_life, daemon=True).start()
         while True:
+            self._busy.clear()
             self._free.set()
             message = self._commands.get()
             self._free.clear()
+            self._begin(message.id)
+            self._busy.set()
             self._work(message)
+
+    def _show_life(self) -> None:
+        """Tell that the process lives, and when its work does not come to an end by itself."""
+        watched: Bounded | None = None
+        beats, told = 0, False
+        while True:
+            self._busy.wait()
+            time.sleep(BEAT_S)
+            if not self._busy.is_set():
+                continue
+            self._send(Alive())
+            bounded = self._flag.bounds.current
+            if bounded is not watched:
+                watched, beats, told = bounded, 0, False
+            beats += 1
+            # Beats and not the clock: a process that was stopped for a while is not stuck.
+            if bounded is not None and not told and bounded.is_stuck(beats * BEAT_S):
+                told = True
+                self._send(Failed(id=self._current, error=to_info(bounded.too_long), stuck=True))
 
     def _read(self) -> None:
         """Hear commands until there are no more, then end the process whatever it is doing."""
@@ -115,11 +147,12 @@ class Child:
                 self._flag.set()
 
     def _work(self, message: AnyCommand) -> None:
-        self._begin(message.id)
         try:
             self._do(message)
         except DeckError as error:
             self._send(Failed(id=message.id, error=to_info(error)))
+        except Interrupted as late:  # the signal came when its work was just over
+            self._send(Failed(id=message.id, error=to_info(late.error)))
         except Exception as error:  # a bug costs this command, and the core is told
             traceback.print_exc()
             known = EngineFailed(f"The engine failed: {type(error).__name__}: {error}")
@@ -158,8 +191,10 @@ class Child:
         self._send(msgspec.structs.replace(answer, id=number))
 
     def _send(self, message: Report) -> None:
-        self._output.write(frame(message))
-        self._output.flush()
+        data = frame(message)
+        with self._writing:
+            self._output.write(data)
+            self._output.flush()
 
 
 def claim_stdout() -> BinaryIO:

@@ -300,8 +300,6 @@ class _Beginnings:
         self._rules = rules
         self._empty = _nullable(rules)
         self._ways: dict[str, int] = {}
-        self._groups: dict[int, bool] = {}
-        """Whether a group can be no text, by its identity: they lie deep within each other."""
 
     def check(self) -> None:
         """Raise InvalidRequest for a rule that begins with itself, or in too many ways.
@@ -370,57 +368,60 @@ class _Beginnings:
         return total
 
     def _thing_may_be_empty(self, item: _Item) -> bool:
-        if not isinstance(item.what, _Choice):
-            return _thing_may_be_empty(item, self._empty)
-        found = self._groups.get(id(item.what))
-        if found is None:
-            found = self._groups[id(item.what)] = any(
-                all(self._may_be_empty(inner) for inner in sequence)
-                for sequence in item.what.sequences
-            )
-        return found
+        """Whether what an item repeats can be no text at all."""
+        return _key(item.what) in self._empty if item.what is not None else item.elements == 0
 
     def _may_be_empty(self, item: _Item) -> bool:
         return item.least == 0 or self._thing_may_be_empty(item)
 
 
-def _thing_may_be_empty(item: _Item, empty: set[str]) -> bool:
-    """Whether what an item repeats can be no text at all."""
-    if isinstance(item.what, _Choice):
-        return _choice_may_be_empty(item.what, empty)
-    return item.what in empty if item.what is not None else item.elements == 0
+def _key(what: str | _Choice) -> str | int:
+    """What a rule, by its name, or a group is known by."""
+    return id(what) if isinstance(what, _Choice) else what
 
 
-def _choice_may_be_empty(choice: _Choice, empty: set[str]) -> bool:
-    return any(
-        all(item.least == 0 or _thing_may_be_empty(item, empty) for item in sequence)
-        for sequence in choice.sequences
-    )
+def _nullable(rules: dict[str, _Choice]) -> set[str | int]:
+    """Keys of the rules and groups that can be no text at all.
 
+    Takes time in proportion to the grammar: each sequence counts its items that are not known to be
+    empty, and is looked at again only when one of them becomes so.
+    """
+    empty: set[str | int] = set()
+    todo: list[str | int] = []
+    waiting: dict[str | int, list[_Sequence]] = {}
 
-def _nullable(rules: dict[str, _Choice]) -> set[str]:
-    """Names of the rules that can be no text at all: as many rounds as it takes."""
-    empty: set[str] = set()
-    users: dict[str, set[str]] = {name: set() for name in rules}
+    def enter(choice: _Choice, owner: str | int) -> None:
+        for items in choice.sequences:
+            sequence = _Sequence(owner)
+            for item in items:
+                if isinstance(item.what, _Choice):
+                    enter(item.what, _key(item.what))
+                if item.least == 0 or (item.what is None and item.elements == 0):
+                    continue
+                sequence.left += 1
+                if item.what is not None:
+                    waiting.setdefault(_key(item.what), []).append(sequence)
+            if not sequence.left:
+                todo.append(owner)
+
     for name, choice in rules.items():
-        for used in _used(choice):
-            users[used].add(name)
-    todo = list(rules)
+        enter(choice, name)
     while todo:
-        name = todo.pop()
-        if name not in empty and _choice_may_be_empty(rules[name], empty):
-            empty.add(name)
-            todo += users[name]
+        key = todo.pop()
+        if key in empty:
+            continue
+        empty.add(key)
+        for sequence in waiting.get(key, ()):
+            sequence.left -= 1
+            if not sequence.left:
+                todo.append(sequence.owner)
     return empty
 
 
-def _used(choice: _Choice) -> set[str]:
-    """Names of all rules in it."""
-    found: set[str] = set()
-    for sequence in choice.sequences:
-        for item in sequence:
-            if isinstance(item.what, _Choice):
-                found |= _used(item.what)
-            elif item.what is not None:
-                found.add(item.what)
-    return found
+@dataclass(slots=True)
+class _Sequence:
+    """A sequence of the rule or group with this key."""
+
+    owner: str | int
+    left: int = 0
+    """Items that are not known to be empty; characters stay for ever."""

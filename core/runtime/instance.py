@@ -43,9 +43,9 @@ from core.runtime.messages import (
     Progress,
 )
 from core.runtime.patience import next_report
-from core.runtime.process import EngineProcess, LogLevel
+from core.runtime.process import EngineProcess, LogLevel, NoAnswer
 from core.runtime.receipt import held, nothing_held, receipt
-from core.runtime.relay import figures, pass_on, tokens
+from core.runtime.relay import figures, give_up, pass_on, tokens
 from core.runtime.waiting import Waiting
 from core.schema import (
     Instance,
@@ -241,7 +241,7 @@ class Supervisor:
         """Clear away what is left of a process, before the next one is started."""
         self._restarted_at = time.monotonic()
         self._settled.clear()
-        self._log("error", f"the model is loaded again, since its engine died: {error}")
+        self._log("error", f"the model is loaded again, since its engine failed: {error}")
         self._signal(
             Signal.RESTART,
             stage="starting again",
@@ -350,12 +350,16 @@ class Supervisor:
         try:
             over = False
             while not over:
-                report = await process.receive()
+                report = await process.receive(self._settings.silence_s)
+                if isinstance(report, Failed) and report.stuck:
+                    raise NoAnswer(report.error.message, asked=True)
                 self._note(report)
                 over = await pass_on(report, job)
         except asyncio.CancelledError:
             job.fail(Cancelled(f"{self.record.unique} was unloaded."))
             raise
+        except NoAnswer as error:
+            raise give_up(job, error, again=self._may_restart(), lines=process.last_lines) from None
         except DeckError as error:  # the process ended over it
             job.fail(error)
             raise

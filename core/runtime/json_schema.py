@@ -14,69 +14,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from core.errors import InvalidRequest
-from core.runtime.grammar import check_grammar
+from core.runtime.grammar import LENGTH, check_grammar
 from core.runtime.numbers import integer_between, number_between
 from core.runtime.pattern import pattern_rule
+from core.runtime.schema_keywords import (
+    ANNOTATIONS,
+    FOR_TYPE,
+    cannot,
+    check_keywords,
+    resolve,
+    short,
+)
 
 DEPTH = 32
 """Schemas within schemas."""
 SCHEMAS = 2000
-"""Schemas in one, references followed once."""
+"""Schemas in one, references followed once, and parts of allOf that are put together."""
+ENTRIES = 100_000
+"""Keywords, properties and items of lists that are looked at: what is combined by anyOf or allOf
+is looked at again for each combination."""
+NAME = 200
+"""Characters of a property's name beside additionalProperties: other names are told apart from it
+character by character."""
 ITEMS = 500
 """The largest minItems and maxItems, minLength and maxLength: a grammar spells each one out."""
-
-_ANNOTATIONS = frozenset(
-    [
-        "$schema",
-        "$id",
-        "$comment",
-        "$anchor",
-        "$defs",
-        "definitions",
-        "title",
-        "description",
-        "default",
-        "examples",
-        "deprecated",
-        "readOnly",
-        "writeOnly",
-        "contentEncoding",
-        "contentMediaType",
-        "strict",
-    ]
-)
-_FOR_TYPE: dict[str, frozenset[str]] = {
-    "object": frozenset({"properties", "required", "additionalProperties"}),
-    "array": frozenset({"items", "prefixItems", "minItems", "maxItems"}),
-    "string": frozenset({"minLength", "maxLength", "pattern", "format"}),
-    "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "format"}),
-    "integer": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "format"}),
-    "boolean": frozenset(),
-    "null": frozenset(),
-}
-_NARROWING = frozenset(
-    [
-        "not",
-        "if",
-        "then",
-        "else",
-        "dependentRequired",
-        "dependentSchemas",
-        "dependencies",
-        "patternProperties",
-        "propertyNames",
-        "minProperties",
-        "maxProperties",
-        "unevaluatedProperties",
-        "unevaluatedItems",
-        "contains",
-        "minContains",
-        "maxContains",
-        "uniqueItems",
-        "multipleOf",
-        "$dynamicRef",
-    ]
-)
 
 _BASE = {
     "ws": '| " " | "\\n" [ \\t]{0,20}',
@@ -113,10 +74,14 @@ def literal(text: str) -> str:
 def grammar_of(schema: Mapping[str, Any]) -> str:
     """The grammar of a schema's answers; `{}` gives that of any JSON object.
 
-    Raises InvalidRequest for a schema that is wrong, has no grammar, or is too large.
+    Raises InvalidRequest for a schema that is wrong, has no grammar, or is too large. The time that
+    it takes is bounded by the limits above, whatever the schema.
     """
     maker = _Maker(schema)
-    return maker.text("object" if not set(schema) - _ANNOTATIONS else maker.visit(schema, 0))
+    try:
+        return maker.text("object" if not set(schema) - ANNOTATIONS else maker.visit(schema, 0))
+    except RecursionError as error:  # a value of const, enum or an equal keyword, nested deeply
+        raise InvalidRequest("The JSON schema has values nested too deeply.") from error
 
 
 class _Maker:
@@ -127,6 +92,8 @@ class _Maker:
         self._rules: dict[str, str] = {}
         self._references: dict[str, str] = {}
         self._count = 0
+        self._entries = 0
+        self._length = 0
 
     def text(self, root: str) -> str:
         """The whole grammar. Raises InvalidRequest where it is not sound."""
@@ -143,7 +110,12 @@ class _Maker:
         return text
 
     def rule(self, content: str) -> str:
-        """A name for a rule."""
+        """A name for a rule. Raises InvalidRequest when all rules together become too long."""
+        self._length += len(content)
+        if self._length > LENGTH:
+            raise InvalidRequest(
+                f"The JSON schema's grammar is longer than {LENGTH} characters.", "Make it smaller."
+            )
         name = f"r{len(self._rules)}"
         self._rules[name] = content
         return name
@@ -153,15 +125,9 @@ class _Maker:
         if schema is True:
             return "value"
         if not isinstance(schema, Mapping):
-            raise InvalidRequest(f"{_short(schema)} is no JSON schema.")
-        self._count += 1
-        if depth > DEPTH or self._count > SCHEMAS:
-            raise InvalidRequest(
-                f"The JSON schema has more than {SCHEMAS} parts, or {DEPTH} within each other."
-            )
-        keys = set(schema) - _ANNOTATIONS
-        if refused := next(iter(sorted(keys & _NARROWING)), None):
-            raise _cannot(refused)
+            raise cannot(f"{short(schema)}, which no answer fits")
+        self._look_at(schema, depth)
+        keys = set(schema) - ANNOTATIONS
         if not keys:
             return "value"
         if "$ref" in keys:
@@ -175,28 +141,37 @@ class _Maker:
                 return self._combined(schema, word, depth)
         return self._typed(schema, keys, depth)
 
+    def _look_at(self, schema: Mapping[str, Any], depth: int = 0) -> None:
+        """Check a schema's keywords. Raises InvalidRequest for a wrong one, or one schema more."""
+        self._count += 1
+        if depth > DEPTH or self._count > SCHEMAS:
+            raise InvalidRequest(
+                f"The JSON schema has more than {SCHEMAS} parts, or {DEPTH} within each other."
+            )
+        self._entries += check_keywords(schema)
+        if self._entries > ENTRIES:
+            raise InvalidRequest(
+                f"The JSON schema has more than {ENTRIES} entries, as often as they are combined."
+            )
+
     def _reference(self, schema: Mapping[str, Any], depth: int) -> str:
         """A rule of its own for what is referred to, made once: it may refer to itself."""
         reference = schema["$ref"]
-        if set(schema) - _ANNOTATIONS != {"$ref"}:
-            raise _cannot("keywords beside $ref")
+        if set(schema) - ANNOTATIONS != {"$ref"}:
+            raise cannot("keywords beside $ref")
         if reference not in self._references:
-            target = _resolve(self._schema, reference)
+            target = resolve(self._schema, reference)
             name = self.rule("")
             self._references[reference] = name
             self._rules[name] = self.visit(target, depth + 1)
         return self._references[reference]
 
-    def _one_of_values(self, values: Any) -> str:
-        if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-            raise InvalidRequest("The JSON schema's enum must be a list of values.")
+    def _one_of_values(self, values: Sequence[Any]) -> str:
         return self.rule(" | ".join(literal(_json(value)) for value in values))
 
     def _combined(self, schema: Mapping[str, Any], word: str, depth: int) -> str:
         parts = schema[word]
-        if not isinstance(parts, Sequence) or isinstance(parts, str) or not parts:
-            raise InvalidRequest(f"The JSON schema's {word} must be a list of schemas.")
-        rest = {k: v for k, v in schema.items() if k != word and k not in _ANNOTATIONS}
+        rest = {k: v for k, v in schema.items() if k != word and k not in ANNOTATIONS}
         if word == "allOf":
             return self.visit(self._merged([rest, *parts]), depth + 1)
         names = [
@@ -208,41 +183,61 @@ class _Maker:
         """One schema that asks all that several ask, where that is a matter of adding up."""
         whole: dict[str, Any] = {}
         for part in parts:
-            while isinstance(part, Mapping) and set(part) - _ANNOTATIONS == {"$ref"}:
-                part = _resolve(self._schema, part["$ref"])
+            part = self._referred(part)
+            if part is True:
+                continue
             if not isinstance(part, Mapping):
-                raise InvalidRequest(f"{_short(part)} is no JSON schema.")
+                raise cannot(f"{short(part)}, which no answer fits")
             for key, value in part.items():
-                if key in _ANNOTATIONS:
+                if key in ANNOTATIONS:
                     continue
-                if key not in whole or whole[key] == value:
+                if key not in whole or whole[key] is value or whole[key] == value:
                     whole[key] = value
                 elif key == "properties" and not set(whole[key]) & set(value):
                     whole[key] = {**whole[key], **value}
                 elif key == "required":
                     whole[key] = [*whole[key], *value]
                 else:
-                    raise _cannot(f"two different values of {key} that must both hold")
+                    raise cannot(f"two different values of {key} that must both hold")
         return whole
+
+    def _referred(self, part: Any) -> Any:
+        """A part of allOf, or what it refers to, its keywords checked.
+
+        Raises InvalidRequest where references lead round in a circle.
+        """
+        passed: set[str] = set()
+        while isinstance(part, Mapping):
+            self._look_at(part)
+            if set(part) - ANNOTATIONS != {"$ref"}:
+                break
+            reference = part["$ref"]
+            if reference in passed:
+                raise InvalidRequest(
+                    f"The JSON schema's $ref {short(reference)} leads back to itself."
+                )
+            passed.add(reference)
+            part = resolve(self._schema, reference)
+        return part
 
     def _typed(self, schema: Mapping[str, Any], keys: set[str], depth: int) -> str:
         kind = schema.get("type")
         if isinstance(kind, list):
             kinds = kind
         elif kind is None:
-            kinds = [name for name, words in _FOR_TYPE.items() if keys & words - {"format"}][:1]
+            kinds = [name for name, words in FOR_TYPE.items() if keys & words - {"format"}][:1]
             if not kinds:
-                raise _cannot(sorted(keys)[0])
+                raise cannot(sorted(keys)[0])
         else:
             kinds = [kind]
         found = []
         for name in kinds:
-            if name not in _FOR_TYPE:
-                raise InvalidRequest(f"The JSON schema has a type {_short(name)}.")
+            if name not in FOR_TYPE:
+                raise InvalidRequest(f"The JSON schema has a type {short(name)}.")
             found.append(self._of_type(name, schema, depth))
-        known = frozenset({"type"}).union(*(_FOR_TYPE[name] for name in kinds))
+        known = frozenset({"type"}).union(*(FOR_TYPE[name] for name in kinds))
         if unknown := sorted(keys - known):
-            raise _cannot(unknown[0])
+            raise cannot(unknown[0])
         return found[0] if len(found) == 1 else self.rule(" | ".join(found))
 
     def _of_type(self, kind: str, schema: Mapping[str, Any], depth: int) -> str:
@@ -259,14 +254,12 @@ class _Maker:
 
     def _object(self, schema: Mapping[str, Any], depth: int) -> str:
         properties = schema.get("properties", {})
-        required = schema.get("required", [])
-        if not isinstance(properties, Mapping) or not isinstance(required, Sequence):
-            raise InvalidRequest("The JSON schema's properties or required are not as they should.")
+        required = frozenset(schema.get("required", ()))
         more = schema.get("additionalProperties", not properties)
-        missing = {name: True for name in required if name not in properties}
+        missing = dict.fromkeys(n for n in schema.get("required", ()) if n not in properties)
         if missing and more is False:
             raise InvalidRequest(
-                f"The JSON schema requires {_short(next(iter(missing)))}, which it does not admit."
+                f"The JSON schema requires {short(next(iter(missing)))}, which it does not admit."
             )
         extra = more if isinstance(more, Mapping) else True
         members = {**properties, **dict.fromkeys(missing, extra)}
@@ -299,8 +292,10 @@ class _Maker:
 
     def _other_than(self, names: Sequence[str]) -> str:
         """A JSON string that is none of these: as a tree, letter by letter."""
+        if max(map(len, names)) > NAME:
+            raise cannot(f"additionalProperties beside a property of over {NAME} characters")
         if not all(re.fullmatch(r"[\w $.:/@-]+", name) for name in names):
-            raise _cannot("additionalProperties beside properties with special characters")
+            raise cannot("additionalProperties beside properties with special characters")
         return self.rule(r'"\"" ' + self._tree(sorted(set(names))))
 
     def _tree(self, names: Sequence[str]) -> str:
@@ -320,17 +315,15 @@ class _Maker:
         items = schema.get("items", True)
         if isinstance(items, list):  # how drafts before 2020-12 say prefixItems
             fixed, items = items, schema.get("additionalItems", False)
-        if not isinstance(fixed, list):
-            raise InvalidRequest("The JSON schema's prefixItems must be a list of schemas.")
         parts = [f"{self.visit(part, depth + 1)} ws" for part in fixed]
         if fixed:
             if most is not None and most < len(parts):
-                raise _cannot("maxItems below the number of prefixItems")
+                raise cannot("maxItems below the number of prefixItems")
             least = max(0, least - len(parts))
             most = None if most is None else most - len(parts)
             more = "prefixItems" in schema and "items" in schema and items is not False
             if not more and least:
-                raise _cannot("minItems above the number of prefixItems")
+                raise cannot("minItems above the number of prefixItems")
             after = self._more(f"{self.visit(items, depth + 1)} ws", least, most) if more else ""
             return self.rule(f'"[" ws {_joined(parts)} {after} "]"')
         if items is False or most == 0:
@@ -352,11 +345,11 @@ class _Maker:
         sized = (least, most) != (0, None)
         if pattern is not None:
             if sized:
-                raise _cannot("pattern together with minLength or maxLength")
-            return self.rule(rf'"\"" {pattern_rule(str(pattern))} "\""')
+                raise cannot("pattern together with minLength or maxLength")
+            return self.rule(rf'"\"" {pattern_rule(pattern)} "\""')
         if kind in _FORMATS:
             if sized:
-                raise _cannot("format together with minLength or maxLength")
+                raise cannot("format together with minLength or maxLength")
             return self.rule(rf'"\"" {_FORMATS[kind]} "\""')
         if not sized:
             return "string"
@@ -371,14 +364,9 @@ class _Maker:
         ):
             value = schema.get(plain)
             strict = schema.get(exclusive)
-            for found in (value, strict):
-                if found is not None and (
-                    isinstance(found, bool) or not isinstance(found, (int, float))
-                ):
-                    raise InvalidRequest(f"The JSON schema's {plain} must be a number.")
             if strict is not None:
                 if kind == "number" or strict != int(strict) or value is not None:
-                    raise _cannot(exclusive)
+                    raise cannot(exclusive)
                 value = strict + step
             bounds.append(value)
         low, high = bounds
@@ -388,33 +376,10 @@ class _Maker:
         return self.rule(make(low, high))
 
 
-def _resolve(whole: Mapping[str, Any], reference: Any) -> Any:
-    """What a reference within the schema points to (RFC 6901). Others are never followed."""
-    if not isinstance(reference, str) or not re.match(r"#(/|$)", reference):
-        raise InvalidRequest(
-            f"The JSON schema refers to {_short(reference)}.",
-            "Only references within it are taken.",
-        )
-    target: Any = whole
-    for part in reference.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(target, Mapping) and key in target:
-            target = target[key]
-        elif isinstance(target, list) and key.isdigit() and int(key) < len(target):
-            target = target[int(key)]
-        else:
-            raise InvalidRequest(f"The JSON schema has nothing at {_short(reference)}.")
-    return target
-
-
 def _range(schema: Mapping[str, Any], least: str, most: str) -> tuple[int, int | None]:
     low, high = schema.get(least, 0), schema.get(most)
     for name, value in ((least, low), (most, high)):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InvalidRequest(f"The JSON schema's {name} must be a whole number.")
-        if value > ITEMS:
+        if value is not None and value > ITEMS:
             raise InvalidRequest(f"The JSON schema's {name} is {value}; the most is {ITEMS}.")
     if high is not None and high < low:
         raise InvalidRequest(f"The JSON schema's {most} is below its {least}.")
@@ -427,14 +392,3 @@ def _joined(parts: Sequence[str]) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _short(value: Any) -> str:
-    text = _json(value) if not isinstance(value, str) else value
-    return repr(text[:60])
-
-
-def _cannot(what: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"No answer can be held to this part of the JSON schema: {what[:80]}.", "Leave it out."
-    )

@@ -1,8 +1,9 @@
 """What the core and an engine process say to each other: one JSON object per frame.
 
 The core sends commands, the child sends reports. Every command has an id that its reports repeat.
-The child says `Hello` first; after that it works on one command at a time, and only `Cancel` is
-heard in between. The end of the child's input means that the core is gone, and ends the child.
+The child says `Hello` first; after that it works on one command at a time, says every second that
+it is `Alive` meanwhile, and only `Cancel` is heard in between. The end of the child's input means
+that the core is gone, and ends the child.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from core.schema import (
     ToolCall,
 )
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Goes up with every change that an older child would misread."""
 
 
@@ -143,13 +144,19 @@ class Vector(Report, tag="vector", frozen=True, kw_only=True):
 
 
 class Failed(Report, tag="failed", frozen=True, kw_only=True):
-    """The command came to nothing; the process goes on."""
+    """The command came to nothing; the process goes on, unless it is stuck."""
 
     error: ErrorInfo
+    stuck: bool = False
+    """Whether the command still runs and does not end: the process is of no use any more."""
+
+
+class Alive(Report, tag="alive", frozen=True, kw_only=True):
+    """Nothing new: the process works, and says so every second meanwhile."""
 
 
 AnyCommand = Load | Plan | Generate | Embed | Cancel
-AnyReport = Hello | Progress | Loaded | Planned | Text | Done | Vector | Failed
+AnyReport = Hello | Progress | Loaded | Planned | Text | Done | Vector | Failed | Alive
 
 _commands: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
 _reports: msgspec.json.Decoder[AnyReport] = msgspec.json.Decoder(AnyReport)

@@ -22,7 +22,7 @@ import msgspec
 
 from core.errors import EngineFailed, InvalidRequest, from_info
 from core.runtime.frames import Decoder, FrameError
-from core.runtime.messages import PROTOCOL, AnyReport, Command, Hello, frame, report
+from core.runtime.messages import PROTOCOL, Alive, AnyReport, Command, Hello, frame, report
 from core.schema import Engine
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -39,6 +39,8 @@ GENTLE = 5
 wired for the GPU taken until the machine starts anew (seen in jundot/omlx#2184)."""
 PIPES_S = 1.0
 """How long pipes may stay open after the process: somebody it started may hold them."""
+LOOK_S = 1.0
+"""Between two looks at whether a process has said anything, in seconds."""
 REPORTS_WAITING = 64
 """Reports that may wait before the pipe is left alone; each is a token or so."""
 LOG_LINES = 400
@@ -109,6 +111,19 @@ def death(code: int | None, lines: Sequence[tuple[LogLevel, str]]) -> EngineFail
     return EngineFailed(f"The engine process {what}.", remedy, details=last_lines(lines))
 
 
+class NoAnswer(Exception):
+    """The process is of no use any more, and has not ended.
+
+    It gave no sign of life for too long (it is stopped, or its interpreter is stuck), or said
+    itself that its work does not come to an end.
+    """
+
+    def __init__(self, message: str, *, asked: bool = False) -> None:
+        super().__init__(message)
+        self.asked = asked
+        """Whether what was asked is to blame."""
+
+
 class _Pipes(asyncio.SubprocessProtocol):
     """What asyncio calls; all of it runs on the event loop."""
 
@@ -135,7 +150,9 @@ class _Pipes(asyncio.SubprocessProtocol):
             self._hear(data)
             return
         try:
-            self.reports.extend(report(payload) for payload in self._decoder.feed(data))
+            found = [report(payload) for payload in self._decoder.feed(data)]
+            # A sign of life tells nothing but that something came, which `news` tells.
+            self.reports.extend(item for item in found if not isinstance(item, Alive))
         except (FrameError, msgspec.DecodeError) as error:
             self.broken = str(error)
             self.pause()
@@ -252,18 +269,24 @@ class EngineProcess:
     def send(self, command: Command) -> None:
         """Send a command; one that is sent to a process that is gone is dropped.
 
-        Raises InvalidRequest when it is too long for a frame.
+        Raises InvalidRequest when it is too long for a frame, or nested too deeply.
         """
         try:
             data = frame(command)
         except FrameError as error:
             raise InvalidRequest(f"The request is too long: {error}.", "Send less.") from error
+        except RecursionError as error:
+            raise InvalidRequest("The request is nested too deeply.") from error
         pipe = self._transport.get_pipe_transport(0)
         if isinstance(pipe, asyncio.WriteTransport) and not pipe.is_closing():
             pipe.write(data)
 
-    async def receive(self) -> AnyReport:
-        """The next report. Raises EngineFailed when the process ended or speaks nonsense."""
+    async def receive(self, silence_s: float = 0.0) -> AnyReport:
+        """The next report.
+
+        Raises EngineFailed when the process ended or speaks nonsense, and NoAnswer when it gave no
+        sign of life for `silence_s` seconds (0 is for ever) while it was waited for.
+        """
         pipes = self._pipes
         while not pipes.reports:
             if pipes.broken is not None:
@@ -274,11 +297,29 @@ class EngineProcess:
             if pipes.over.is_set():
                 raise death(self._transport.get_returncode(), tuple(pipes.lines))
             pipes.news.clear()
-            await pipes.news.wait()
+            await self._hear(silence_s)
         found = pipes.reports.popleft()
         if len(pipes.reports) < REPORTS_WAITING // 2:
             pipes.resume()
         return found
+
+    async def _hear(self, silence_s: float) -> None:
+        """Wait until something comes from the process. Raises NoAnswer."""
+        news = self._pipes.news
+        if not silence_s:
+            await news.wait()
+        quiet_s, step_s = 0.0, min(LOOK_S, silence_s / 4)
+        # In steps, each of which counts once: when this process stood still as well, as on a
+        # machine that slept, the time on the clock says nothing about the other.
+        while not news.is_set():
+            if quiet_s >= silence_s:
+                raise NoAnswer(
+                    f"The engine does not answer: it gave no sign of life for {silence_s:g} s."
+                )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(step_s):
+                    await news.wait()
+            quiet_s += step_s
 
     async def wait(self) -> None:
         """Wait until the process is gone and everything it wrote has been read."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.errors import Cancelled, EngineFailed, from_info
+from core.errors import Cancelled, EngineFailed, InvalidRequest, from_info
 from core.runtime.answer import Answer, Job
 from core.runtime.messages import AnyReport, Done, Failed, Text, Vector
+from core.runtime.process import NoAnswer
 from core.schema import Chunk, ErrorInfo, TextVector
 
 
@@ -56,6 +57,18 @@ async def pass_on(report: AnyReport, job: Job[Any]) -> bool:
         case _:
             raise EngineFailed(f"The engine answered a request with {type(report).__name__}.")
     return True
+
+
+def give_up(job: Job[Any], error: NoAnswer, *, again: bool, lines: tuple[str, ...]) -> EngineFailed:
+    """Fail a job whose process is of no use any more; returns what came of the process.
+
+    `again` where the model is loaded again by itself; `lines` are the last ones of the log.
+    """
+    done = "Its process is ended"
+    done += ", and the model is loaded again." if again else ". Load the model again."
+    failed = EngineFailed(str(error), done, details=lines)
+    job.fail(InvalidRequest(str(error), done) if error.asked else failed)
+    return failed
 
 
 def _last_chunk(done: Done) -> Chunk:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Literal, Protocol
 
+from core.runtime.engines.bounds import Bounds
 from core.runtime.messages import Done, Hello, Loaded, Planned, Vector
 from core.schema import GenerateRequest, LoadOptions, TokenLogprob
 
@@ -20,6 +21,18 @@ Level = Literal["debug", "info", "warning", "error"]
 
 MARKS: dict[Level, bytes] = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}
 """How a line on stderr tells its level to the core: the prefixes of sd-daemon(3)."""
+
+TEMPLATE_S = 5.0
+"""Processor time for a conversation to be written by a chat template: milliseconds as a rule."""
+TEMPLATE_BYTES = 512 << 20
+"""Memory that a template may take meanwhile: some megabytes as a rule."""
+GRAMMAR_S = 5.0
+"""Processor time for a grammar to be made of a schema, and checked: under a second for the largest
+that are taken."""
+READ_GRAMMAR_S = 30.0
+"""Processor time for an engine to read a grammar, and the vocabulary with it where it has to."""
+TOKENS_S = 30.0
+"""Processor time for a text to be cut into tokens: a second or so for a megabyte."""
 
 PENALTY_WINDOW = 64
 """Tokens that the penalties look back at: llama.cpp's default."""
@@ -40,6 +53,8 @@ class Flag:
 
     def __init__(self) -> None:
         self._text = ctypes.create_string_buffer(2)
+        self.bounds = Bounds(self.__bool__)
+        """Bounds of what is done before the first token; it is given up when this flag is set."""
 
     def set(self) -> None:
         """Ask the work in hand to be given up."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from core.errors import InvalidRequest
+from core.runtime.engines.base import say
 from core.runtime.engines.harmony import apart, is_harmony
+from core.runtime.engines.template_takes import Takes, as_taken, find_out, placings
 from core.schema import GenerateRequest, Message, Tool
+
+if TYPE_CHECKING:
+    import jinja2
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -21,6 +24,9 @@ CHATML = (
 )
 """Used for a model that brings no chat template, as llama.cpp's own server does."""
 CHATML_STOP = "<|im_end|>"
+
+
+_OPENS, _CLOSES, _TOOLS = re.compile(r"\{[%{]"), re.compile(r"[%}]\}"), re.compile(r"\btools\b")
 
 
 def knows_tools(template: str) -> bool:
@@ -31,9 +37,15 @@ def knows_tools(template: str) -> bool:
     >>> knows_tools("{% for m in messages %}{{ m.content }}{% endfor %}")
     False
     """
-    return any(
-        re.search(r"\btools\b", block) for block in re.findall(r"\{[%{].*?[%}]\}", template, re.S)
-    )
+    at = 0  # one pass: a template comes with a model and may be made to take long
+    while opens := _OPENS.search(template, at):
+        closes = _CLOSES.search(template, opens.end())
+        if closes is None:
+            return False
+        if _TOOLS.search(template, opens.end(), closes.start()):
+            return True
+        at = closes.end()
+    return False
 
 
 def wants_tools(request: GenerateRequest) -> bool:
@@ -104,81 +116,69 @@ def refused(error: Exception) -> InvalidRequest:
     )
 
 
+def nothing_written() -> InvalidRequest:
+    """The error for a conversation that comes to no text, which no engine can go on from."""
+    return InvalidRequest(
+        "The model's chat template writes nothing of this conversation.",
+        "Change the roles of its messages, or send a plain prompt.",
+    )
+
+
 class ChatTemplate:
     """A template, compiled once."""
 
-    def __init__(self, source: str, *, begin: str, end: str) -> None:
-        """Take a template and the texts of the tokens that begin and end a text."""
+    def __init__(self, source: str, values: Mapping[str, Any]) -> None:
+        """Take a template and what it is given besides a conversation, such as `bos_token`."""
         self.source = source
-        self._begin = begin
-        self._end = end
-        self._compiled: Any = None
+        self._values = values
+        self._compiled: jinja2.Template | None = None
+        self._takes: Takes | None = None
 
     def render(self, request: GenerateRequest) -> str:
-        """The conversation as text. Raises InvalidRequest when the template does not take it."""
+        """The conversation as text. Raises InvalidRequest when the template does not take it.
+
+        A template may take for ever: this is to be run within bounds.
+        """
         tools = tool_records(request.tools) if wants_tools(request) else None
         try:
-            if self._compiled is None:
-                self._compiled = _compile(self.source)
-            try:
-                return self._render(turns(request.messages, template=self.source), tools)
-            except TypeError:  # some put the arguments of calls together as text
-                told = turns(request.messages, as_text=True, template=self.source)
-                return self._render(told, tools)
+            takes = self._find_out()
+            first: Exception | None = None
+            for messages in placings(request.messages, takes):
+                try:
+                    return self._write(messages, takes, tools)
+                except MemoryError:
+                    raise
+                except Exception as error:  # another placing may do
+                    first = first or error
+            assert first is not None
+            raise first
+        except MemoryError:
+            raise  # the bounds tell it
         except Exception as error:
             raise refused(error) from error
 
+    def _find_out(self) -> Takes:
+        """What the template takes: it is asked once, and the finding is kept."""
+        if self._takes is None:
+            self._takes = find_out(self.source, lambda turns: self._render(turns, None))
+            if not self._takes.shows_user:
+                say("warning", "the chat template does not write what the user says")
+        return self._takes
+
+    def _write(
+        self, messages: Sequence[Message], takes: Takes, tools: list[dict[str, Any]] | None
+    ) -> str:
+        try:
+            told = turns(messages, template=self.source)
+            return self._render(as_taken(told, takes), tools)
+        except TypeError:  # some put the arguments of calls together as text
+            told = turns(messages, as_text=True, template=self.source)
+            return self._render(as_taken(told, takes), tools)
+
     def _render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-        return str(
-            self._compiled.render(
-                messages=messages,
-                tools=tools,
-                add_generation_prompt=True,
-                bos_token=self._begin,
-                eos_token=self._end,
-            )
-        )
+        from core.runtime.engines import sandbox  # needs jinja2, which comes with an engine
 
-
-def _compile(source: str) -> Any:
-    """A template with what transformers gives to one (utils/chat_template_utils.py)."""
-    jinja2 = importlib.import_module("jinja2")
-    sandbox = importlib.import_module("jinja2.sandbox")
-    extensions = importlib.import_module("jinja2.ext")
-    generation = type(
-        "Generation", (extensions.Extension,), {"tags": {"generation"}, "parse": _pass_generation}
-    )
-
-    def raise_exception(message: str) -> None:
-        raise jinja2.exceptions.TemplateError(message)
-
-    environment = sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[generation, extensions.loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment.from_string(source)
-
-
-def _pass_generation(_extension: Any, parser: Any) -> Any:
-    """What `{% generation %}` holds, which marks what a model is trained on."""
-    parser.stream.skip(1)
-    return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """JSON as transformers writes it; Jinja's own escapes it for web pages."""
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
+        if self._compiled is None:
+            self._compiled = sandbox.compile_template(self.source)
+        values = {"messages": messages, "tools": tools, "add_generation_prompt": True}
+        return sandbox.render(self._compiled, {**self._values, **values})

@@ -5,17 +5,27 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from core.errors import Cancelled, ContextExceeded, EngineFailed, InvalidRequest
 from core.runtime.engines import tool_formats
-from core.runtime.engines.base import Emit, Flag
+from core.runtime.engines.base import (
+    GRAMMAR_S,
+    READ_GRAMMAR_S,
+    TEMPLATE_BYTES,
+    TEMPLATE_S,
+    TOKENS_S,
+    Emit,
+    Flag,
+)
 from core.runtime.engines.chat import (
     CHATML,
     CHATML_STOP,
     ChatTemplate,
     check_tools,
     knows_tools,
+    nothing_written,
     wants_tools,
 )
 from core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
@@ -25,9 +35,8 @@ from core.runtime.engines.llama_loader import POOLING_LAST
 from core.runtime.engines.llama_log import Log, failure
 from core.runtime.engines.llama_sampler import Sampler
 from core.runtime.engines.llama_sequence import Sequence
-from core.runtime.engines.tools import forced_grammar
+from core.runtime.engines.tools import grammar_for
 from core.runtime.engines.writer import Writer
-from core.runtime.json_schema import grammar_of
 from core.runtime.messages import Done, Vector
 from core.schema import GenerateRequest
 
@@ -87,13 +96,13 @@ class LlamaContext:
                 found.append(source)
         begin = self._token_text(self._c.llama_vocab_bos(self._vocab))
         end = self._token_text(self._c.llama_vocab_eos(self._vocab))
-        return tuple(ChatTemplate(source, begin=begin, end=end) for source in found or [CHATML])
+        values = {"bos_token": begin, "eos_token": end}
+        return tuple(ChatTemplate(source, values) for source in found or [CHATML])
 
     def _template_for(self, request: GenerateRequest) -> ChatTemplate:
-        """The template that this request is written with. Raises InvalidRequest without a place."""
+        """The template that this request is written with."""
         fitting = [t for t in self._templates if knows_tools(t.source)]
         chosen = fitting[0] if wants_tools(request) and fitting else self._templates[0]
-        check_tools(request, chosen.source)
         return chosen
 
     def _token_text(self, token: int) -> str:
@@ -156,7 +165,7 @@ class LlamaContext:
         self._spoken = self._markers if wants_tools(request) else {}
         if harmony:
             self._spoken = self._spoken | self._sign_tokens(HARMONY_SIGNS)
-        with Sampler(self._c, self._context, self._vocab, request, grammar) as sampler:
+        with self._sampler(request, grammar) as sampler:
             sampler.accept_prompt(prompt)
             self._sequence.read(prompt)
             if self._draft is None:
@@ -164,6 +173,15 @@ class LlamaContext:
             else:
                 self._write_by_draft(writer, sampler, self._draft)
         return writer.done(len(prompt))
+
+    def _sampler(self, request: GenerateRequest, grammar: str | None) -> Sampler:
+        """What chooses the tokens of an answer. Raises InvalidRequest for a grammar."""
+        bounds = self._flag.bounds
+        return bounds.run(
+            "To read the grammar of the answer",
+            lambda: Sampler(self._c, self._context, self._vocab, request, grammar, bounds=bounds),
+            cpu_s=READ_GRAMMAR_S,
+        )
 
     def _write(self, writer: Writer, sampler: Sampler) -> None:
         """Write the answer token by token."""
@@ -209,18 +227,42 @@ class LlamaContext:
 
     def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
         """The tokens to continue, the strings that end the answer, and what it must follow."""
-        grammar = request.grammar
-        if request.json_schema is not None:
-            grammar = grammar_of(request.json_schema)
-        if not request.messages:
-            check_tools(request, "")
-            tokens = self._tokenize(request.prompt or "", special=True)
-            return tokens or [self._c.llama_vocab_bos(self._vocab)], request.stop, grammar
-        template = self._template_for(request)
-        if wants_tools(request):
-            grammar = forced_grammar(request, template.source) or grammar
+        bounds = self._flag.bounds
+        template = self._template_for(request) if request.messages else None
+        source = template.source if template else ""
+        check_tools(request, source)
+        grammar = bounds.run(
+            "The grammar of the answer", partial(grammar_for, request, source), cpu_s=GRAMMAR_S
+        )
+        if template is None:
+            tokens = self._tokens_of(request.prompt or "", special=True)
+            return self._begun(tokens), request.stop, grammar
+        text = bounds.run(
+            "The model's chat template",
+            partial(template.render, request),
+            cpu_s=TEMPLATE_S,
+            memory_bytes=TEMPLATE_BYTES,
+        )
         stops = (*request.stop, CHATML_STOP) if self._bare else request.stop
-        return self._tokenize(template.render(request), special=False), stops, grammar
+        tokens = self._tokens_of(text, special=False)
+        if not tokens:
+            raise nothing_written()
+        return tokens, stops, grammar
+
+    def _begun(self, tokens: list[int]) -> list[int]:
+        """The tokens of a prompt; where there are none, that which begins a text."""
+        begin = self._c.llama_vocab_bos(self._vocab)
+        if not tokens and begin < 0:
+            raise InvalidRequest("There is nothing to continue.", "Send a prompt.")
+        return tokens or [begin]
+
+    def _tokens_of(self, text: str, *, special: bool) -> list[int]:
+        """As `_tokenize`, within bounds."""
+        return self._flag.bounds.run(
+            "To cut the text into tokens",
+            partial(self._tokenize, text, special=special),
+            cpu_s=TOKENS_S,
+        )
 
     # Embeddings
 
@@ -234,7 +276,7 @@ class LlamaContext:
             raise InvalidRequest(
                 "This model is loaded for text.", "Load it with the embedding option."
             )
-        tokens = self._tokenize(text, special=True)
+        tokens = self._tokens_of(text, special=True)
         memory = self._c.llama_get_memory(self._context)
         step = room = self._c.llama_n_batch(self._context)
         if memory and self._c.llama_pooling_type(self._context) == POOLING_LAST:

@@ -6,24 +6,32 @@ import ctypes
 import importlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from core.errors import InvalidRequest
 from core.runtime.engines.base import PENALTY_WINDOW
+from core.runtime.engines.bounds import Bounds
 from core.runtime.engines.writer import token_text
-from core.runtime.grammar import check_grammar
 from core.schema import GenerateRequest, TokenLogprob
 
 GRAMMAR_S = 1.0
 """Processor time that a grammar may take over one token: one that is ambiguous takes more with each
-token. A cancellation is not heard meanwhile."""
+token. A cancellation is not heard meanwhile; far beyond, the process is replaced."""
 
 
 class Sampler:
     """The samplers of one request. Use as a context manager, which frees them."""
 
     def __init__(
-        self, c: Any, context: Any, vocab: Any, request: GenerateRequest, grammar: str | None
+        self,
+        c: Any,
+        context: Any,
+        vocab: Any,
+        request: GenerateRequest,
+        grammar: str | None,
+        *,
+        bounds: Bounds,
     ) -> None:
         """Make the samplers, in llama.cpp's own order and with its defaults.
 
@@ -33,6 +41,7 @@ class Sampler:
             vocab: `llama_vocab *`.
             request: What was asked.
             grammar: What the answer must follow; it was checked.
+            bounds: Watch over the grammar.
 
         Raises:
             InvalidRequest: llama.cpp does not take the grammar.
@@ -42,12 +51,12 @@ class Sampler:
         self._vocab = vocab
         self._size = c.llama_vocab_n_tokens(vocab)
         self._top = request.logprobs
+        self._bounds = bounds
         self._grammar: Any = None
         self._numpy: Any = None
         if grammar is not None or self._top is not None:
             self._numpy = importlib.import_module("numpy")
         if grammar is not None:
-            check_grammar(grammar)
             self._grammar = c.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
             if not self._grammar:
                 raise InvalidRequest("llama.cpp does not take this grammar.", "See its log.")
@@ -95,7 +104,9 @@ class Sampler:
         if self._grammar is None:
             return int(self._c.llama_sampler_sample(self._chain, self._context, place))
         started = time.thread_time()
-        token = self._sample_by_grammar(place)
+        token = self._bounds.watch(
+            "The grammar", partial(self._sample_by_grammar, place), cpu_s=GRAMMAR_S
+        )
         if time.thread_time() - started > GRAMMAR_S:
             raise InvalidRequest(
                 f"The grammar is too ambiguous: one token took it over {GRAMMAR_S:g} s.",

@@ -18,7 +18,6 @@ from typing import Any
 
 from core.errors import EngineFailed, EngineMissing, InvalidRequest
 from core.runtime.engines.heap import trim_heap
-from core.runtime.grammar import check_grammar
 from core.runtime.lark import lark_of
 from core.runtime.platforms import mlx_remedy
 
@@ -48,12 +47,11 @@ class Grammars:
         self._vocabulary: Any = None
 
     def follow(self, grammar: str, sample: Sample) -> Follower:
-        """A sampler that chooses as `sample` does, among the tokens that a grammar admits.
+        """A sampler that chooses as `sample` does, among the tokens that a checked grammar admits.
 
-        Raises InvalidRequest for a grammar that is wrong or too much, or where the model's
+        Raises InvalidRequest for a grammar that is too much, or where the model's
         tokenizer does not let its answers be held to one, and EngineMissing without llguidance.
         """
-        check_grammar(grammar)
         guide = _llguidance()
         if self._vocabulary is None:
             self._vocabulary = _vocabulary(guide, self._tokenizer)

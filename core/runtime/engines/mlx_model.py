@@ -13,23 +13,22 @@ import msgspec
 
 from core.errors import Cancelled, ContextExceeded, DeckError, EngineFailed, InvalidRequest
 from core.runtime.engines import tool_formats
-from core.runtime.engines.base import PENALTY_WINDOW, Emit, Flag, say
-from core.runtime.engines.chat import (
-    CHATML,
-    CHATML_STOP,
-    check_tools,
-    refused,
-    tool_records,
-    turns,
-    wants_tools,
+from core.runtime.engines.base import (
+    GRAMMAR_S,
+    PENALTY_WINDOW,
+    READ_GRAMMAR_S,
+    TOKENS_S,
+    Emit,
+    Flag,
 )
+from core.runtime.engines.chat import CHATML_STOP, check_tools, wants_tools
 from core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
 from core.runtime.engines.harmony import HarmonyStream, is_harmony
+from core.runtime.engines.mlx_chat import MlxChat
 from core.runtime.engines.mlx_grammar import Follower, Grammars, Sample
 from core.runtime.engines.mlx_text import Pieces, token_bytes
-from core.runtime.engines.tools import forced_grammar
+from core.runtime.engines.tools import grammar_for
 from core.runtime.engines.writer import Writer, token_text
-from core.runtime.json_schema import grammar_of
 from core.runtime.messages import Done
 from core.schema import GenerateRequest, KvCacheType, TokenLogprob
 
@@ -121,12 +120,11 @@ class MlxModel:
         self._cached: list[int] = []
         """Tokens whose keys and values are in the cache, in order."""
         self._grammars = Grammars(mx, tokenizer)
+        self._chat = MlxChat(tokenizer, flag.bounds)
         self._silent = frozenset(tokenizer.all_special_ids)
         self._template = str(tokenizer.chat_template or "")
         """All its templates, where it has several."""
         self._known: dict[str, int] = tokenizer.get_vocab()
-        if not tokenizer.has_chat_template:
-            say("warning", "the model brings no chat template; using ChatML")
 
     def generate(self, request: GenerateRequest, emit: Emit) -> Done:
         """Answer a request. Raises ContextExceeded when it does not fit the context."""
@@ -150,7 +148,11 @@ class MlxModel:
             spoken |= self._ids(HARMONY_SIGNS)
         sample = self._sampler(request)
         if grammar is not None:
-            sample = self._grammars.follow(grammar, sample)
+            sample = self._flag.bounds.run(
+                "To read the grammar of the answer",
+                partial(self._grammars.follow, grammar, sample),
+                cpu_s=READ_GRAMMAR_S,
+            )
         pieces = Pieces(
             self._tokenizer.detokenizer,
             self._silent - spoken,
@@ -206,39 +208,26 @@ class MlxModel:
 
     def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
         """The tokens to continue, the strings that end the answer, and what it must follow."""
-        grammar = request.grammar
-        if request.json_schema is not None:
-            grammar = grammar_of(request.json_schema)
-        tokenizer = self._tokenizer
         check_tools(request, self._template)
+        bounds = self._flag.bounds
+        grammar = bounds.run(
+            "The grammar of the answer",
+            partial(grammar_for, request, self._template),
+            cpu_s=GRAMMAR_S,
+        )
         if request.messages:
-            if wants_tools(request):
-                grammar = forced_grammar(request, self._template) or grammar
-            stops = request.stop if tokenizer.has_chat_template else (*request.stop, CHATML_STOP)
-            return self._render(request), stops, grammar
-        tokens = list(tokenizer.encode(request.prompt or ""))
-        if not tokens and tokenizer.bos_token_id is not None:
-            tokens = [tokenizer.bos_token_id]
+            stops = (*request.stop, CHATML_STOP) if self._chat.bare else request.stop
+            return self._chat.tokens(request), stops, grammar
+        tokens = bounds.run(
+            "To cut the text into tokens",
+            lambda: list(self._tokenizer.encode(request.prompt or "")),
+            cpu_s=TOKENS_S,
+        )
+        if not tokens and self._tokenizer.bos_token_id is not None:
+            tokens = [self._tokenizer.bos_token_id]
         if not tokens:
-            raise InvalidRequest("There is nothing to continue.")
+            raise InvalidRequest("There is nothing to continue.", "Send a prompt.")
         return tokens, request.stop, grammar
-
-    def _render(self, request: GenerateRequest) -> list[int]:
-        """The conversation as the model's own template writes it (sandboxed Jinja)."""
-        more: dict[str, Any] = {}
-        if not self._tokenizer.has_chat_template:
-            more["chat_template"] = CHATML
-        if wants_tools(request):
-            more["tools"] = tool_records(request.tools)
-        render = partial(self._tokenizer.apply_chat_template, add_generation_prompt=True, **more)
-        try:
-            try:
-                return list(render(turns(request.messages, template=self._template)))
-            except TypeError:  # some put the arguments of calls together as text
-                told = turns(request.messages, as_text=True, template=self._template)
-                return list(render(told))
-        except Exception as error:
-            raise refused(error) from error
 
     # Generation
 

@@ -15,8 +15,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from core.errors import InvalidRequest
+from core.runtime.engines.chat import wants_tools
 from core.runtime.engines.text import overlap
 from core.runtime.engines.tool_formats import LLAMA, MARKERS, Marker, calls_in
+from core.runtime.grammar import check_grammar
 from core.runtime.json_schema import grammar_of, literal
 from core.schema import GenerateRequest, Tool, ToolCall
 
@@ -41,6 +43,20 @@ def marker_of(template: str) -> Marker:
     return PLAIN_LLAMA if '"parameters"' in template else PLAIN
 
 
+def grammar_for(request: GenerateRequest, template: str) -> str | None:
+    """The grammar that an answer must follow, checked; None for a free one.
+
+    Raises InvalidRequest for a schema, a grammar or a choice of tools that is wrong or too much.
+    """
+    grammar = forced_grammar(request, template) if wants_tools(request) else None
+    if grammar is None and request.json_schema is not None:
+        return grammar_of(request.json_schema)
+    grammar = grammar or request.grammar
+    if grammar is not None:
+        check_grammar(grammar)
+    return grammar
+
+
 def forced_grammar(request: GenerateRequest, template: str) -> str | None:
     """The grammar of an answer that must be a call; None where the model may choose.
 
@@ -55,7 +71,10 @@ def forced_grammar(request: GenerateRequest, template: str) -> str | None:
     if request.grammar is not None or request.json_schema is not None:
         raise InvalidRequest("An answer cannot be a call of a tool and follow another grammar.")
     marker = marker_of(template)
-    calls = [_call_schema(tool, marker, f"#/anyOf/{i}") for i, tool in enumerate(tools)]
+    try:
+        calls = [_call_schema(tool, marker, f"#/anyOf/{i}") for i, tool in enumerate(tools)]
+    except RecursionError as error:
+        raise InvalidRequest("The parameters of a tool are nested too deeply.") from error
     grammar = grammar_of({"anyOf": calls})
     before, after = marker.around
     begin = literal(marker.opens + before) if marker.opens + before else ""

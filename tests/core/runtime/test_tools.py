@@ -1,13 +1,14 @@
 """Calls of tools in what models write, without an engine."""
 
 import json
+import time
 from itertools import count
 from typing import Any
 
 import pytest
 
 from core.errors import InvalidRequest
-from core.runtime.engines.chat import ChatTemplate, check_tools, turns
+from core.runtime.engines.chat import ChatTemplate, check_tools, knows_tools, turns
 from core.runtime.engines.tools import ToolStream, forced_grammar, marker_of
 from core.runtime.grammar import check_grammar
 from core.schema import GenerateRequest, Message, Tool, ToolCall
@@ -190,7 +191,7 @@ def test_messages_are_told_as_templates_expect_them() -> None:
 )
 def test_templates_find_what_transformers_gives_them(source: str, text: str | None) -> None:
     request = GenerateRequest(messages=TALK, tools=TOOLS)
-    found = ChatTemplate(source, begin="<s>", end="</s>").render(request)
+    found = ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"}).render(request)
     if text is None:
         record = json.loads(found)
         assert record["type"] == "function"
@@ -212,4 +213,12 @@ def test_templates_find_what_transformers_gives_them(source: str, text: str | No
 )
 def test_templates_that_fail_or_reach_out_are_refused(source: str) -> None:
     with pytest.raises(InvalidRequest, match="template refuses"):
-        ChatTemplate(source, begin="", end="").render(GenerateRequest(messages=USER))
+        ChatTemplate(source, {}).render(GenerateRequest(messages=USER))
+
+
+def test_tools_are_looked_for_in_one_pass() -> None:
+    started = time.thread_time()
+    assert not knows_tools("{%" * 500_000)
+    assert not knows_tools("{% x %}" * 100_000 + "tools")
+    assert knows_tools("{{ x }}" * 100_000 + "{% if tools %}")
+    assert time.thread_time() - started < 5

@@ -19,9 +19,9 @@ from core.cache import restoring, scan
 from core.cache.layout import Cache
 from core.catalog import gguf, token
 from core.detached import Detached
-from core.downloads import outward
 from core.downloads.partial import Partial
 from core.errors import DeckError, StorageTimeout
+from core.network.certificates import Certificates
 from core.runtime.engines import llama_adapters, llama_files, mlx
 from core.schema import ModelSeed
 from core.sharing import Sharing
@@ -141,7 +141,7 @@ def test_certificates_of_servers_that_are_a_pipe_are_refused(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(pipe))
     with pytest.raises(DeckError, match="named pipe"):
-        outward.Certificates().context()
+        Certificates().context()
 
 
 @pytest.mark.parametrize("reader", READERS)

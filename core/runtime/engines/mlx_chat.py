@@ -1,0 +1,107 @@
+"""Conversations to tokens, by the chat template that a model's tokenizer brings."""
+
+from __future__ import annotations
+
+import importlib
+from functools import partial
+from typing import Any
+
+from core.runtime.engines.base import TEMPLATE_BYTES, TEMPLATE_S, TOKENS_S, say
+from core.runtime.engines.bounds import Bounds
+from core.runtime.engines.chat import (
+    CHATML,
+    ChatTemplate,
+    nothing_written,
+    refused,
+    tool_records,
+    turns,
+    wants_tools,
+)
+from core.schema import GenerateRequest
+
+
+class MlxChat:
+    """A tokenizer's chat templates.
+
+    Jinja is rendered as llama.cpp's templates are, with the same bounds. A few models have a
+    renderer in Python that comes with mlx-lm or transformers, never with the model: those are
+    called.
+    """
+
+    def __init__(self, tokenizer: Any, bounds: Bounds) -> None:
+        """Take `mlx_lm.tokenizer_utils.TokenizerWrapper`."""
+        self._tokenizer = tokenizer
+        self._bounds = bounds
+        self._templates: dict[str, ChatTemplate] = {}
+        """By their source: a tokenizer may have another one for tools."""
+        self.bare = not tokenizer.has_chat_template
+        """Whether the model brings no template."""
+        if self.bare:
+            say("warning", "the model brings no chat template; using ChatML")
+
+    def tokens(self, request: GenerateRequest) -> list[int]:
+        """The tokens of a conversation. Raises InvalidRequest, and Cancelled."""
+        source = self._source(request)
+        if source is None:
+            found = self._bounds.run(
+                "The model's chat renderer", partial(self._by_renderer, request), cpu_s=TOKENS_S
+            )
+        else:
+            text = self._bounds.run(
+                "The model's chat template",
+                partial(self._template(source).render, request),
+                cpu_s=TEMPLATE_S,
+                memory_bytes=TEMPLATE_BYTES,
+            )
+            found = self._bounds.run(
+                "To cut the text into tokens",
+                lambda: list(self._tokenizer.encode(text, add_special_tokens=False)),
+                cpu_s=TOKENS_S,
+            )
+        if not found:
+            raise nothing_written()
+        return found
+
+    def _source(self, request: GenerateRequest) -> str | None:
+        """The template that a request is written with; None where there is a renderer instead."""
+        if self.bare:
+            return CHATML
+        if self._has_renderer():
+            return None
+        templates = self._tokenizer.chat_template
+        if isinstance(templates, str):
+            return templates
+        if isinstance(templates, dict):
+            names = ("tool_use", "default") if wants_tools(request) else ("default",)
+            return next((templates[name] for name in names if name in templates), None)
+        return None
+
+    def _has_renderer(self) -> bool:
+        """Whether a conversation is written by Python of mlx-lm or of transformers."""
+        if getattr(self._tokenizer, "_chat_template", None) is not None:
+            return True
+        base: Any = importlib.import_module("transformers").PreTrainedTokenizerBase
+        own = getattr(type(self._tokenizer._tokenizer), "apply_chat_template", None)
+        return own is not base.apply_chat_template
+
+    def _template(self, source: str) -> ChatTemplate:
+        if source not in self._templates:
+            tokenizer = self._tokenizer
+            # What transformers and mlx-lm give to templates besides (apply_chat_template).
+            thinking = getattr(tokenizer, "_thinking_kwarg", "enable_thinking")
+            values = {**tokenizer.special_tokens_map, thinking: tokenizer.has_thinking}
+            self._templates[source] = ChatTemplate(source, values)
+        return self._templates[source]
+
+    def _by_renderer(self, request: GenerateRequest) -> list[int]:
+        more = {"tools": tool_records(request.tools)} if wants_tools(request) else {}
+        try:
+            render = partial(
+                self._tokenizer.apply_chat_template, add_generation_prompt=True, **more
+            )
+            try:
+                return list(render(turns(request.messages)))
+            except TypeError:  # some put the arguments of calls together as text
+                return list(render(turns(request.messages, as_text=True)))
+        except Exception as error:
+            raise refused(error) from error
