@@ -9,8 +9,9 @@ that names Python code to run is refused: mlx-lm before 0.32.2 ran `model_file` 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +33,8 @@ MAX_LAYERS = 10_000
 
 INDEX = "model.safetensors.index.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+WEIGHTS = "model*.safetensors"
+"""The files of weights that mlx-lm reads (`mlx_lm.utils.load_model`), whatever an index says."""
 
 _LENGTH = struct.Struct("<Q")
 _DTYPE_BITS = {
@@ -235,6 +238,37 @@ def read_index(data: bytes) -> tuple[frozenset[str], int | None]:
     return frozenset(check_path(name) for name in set(table.values())), total
 
 
+def is_weights(path: str) -> bool:
+    """Whether mlx-lm reads weights from the file at this path inside a repository.
+
+    >>> is_weights("model-00001-of-00002.safetensors"), is_weights("adapters.safetensors")
+    (True, False)
+    """
+    return "/" not in path and fnmatchcase(path, WEIGHTS)
+
+
+def missing_weights(named: Collection[str], present: Collection[str]) -> tuple[str, ...]:
+    """Files that an index names and that are not there; none for an index of another model.
+
+    mlx-lm writes a quantized model into files of its own, and some publishers leave the index of
+    the original beside them, which names files that were never part of the repository. So an index
+    counts only where at least one of its files is present; of its files only those count that
+    mlx-lm reads.
+
+    >>> missing_weights({"model-00001-of-00002.safetensors"}, {"model.safetensors"})
+    ()
+    """
+    if not set(named) & set(present):
+        return ()
+    return tuple(sorted(filter(is_weights, set(named) - set(present))))
+
+
+def check_complete(named: Collection[str], present: Collection[str]) -> None:
+    """Raise Corrupt where files are missing that the index of these weights names."""
+    if missing := missing_weights(named, present):
+        _corrupt(INDEX, f"it names {missing[0]}, which is not there")
+
+
 def read_folder(folder: Path) -> Folder:
     """What an MLX folder on disk says. Raises StorageFailed, Corrupt or Forbidden.
 
@@ -244,14 +278,13 @@ def read_folder(folder: Path) -> Folder:
         config = read_config(_bounded(folder / "config.json", MAX_CONFIG))
         if (tokenizer := folder / TOKENIZER_CONFIG).exists():
             refuse_code(_bounded(tokenizer, MAX_CONFIG), TOKENIZER_CONFIG)
+        files = sorted(folder.glob(WEIGHTS))
+        if not files:
+            _corrupt(str(folder), f"it holds no {WEIGHTS} file")
         index = folder / INDEX
         if index.exists():
             names, _ = read_index(_bounded(index, MAX_INDEX))
-            files = [folder / name for name in sorted(names)]
-        else:
-            files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            _corrupt(str(folder), "it holds no safetensors file")
+            check_complete(names, [file.name for file in files])
         weights = [read_weights(file) for file in files]
     except OSError as error:
         raise StorageFailed(

@@ -174,24 +174,29 @@ class Hub:
     ) -> safetensors.Folder:
         """What an MLX model on the Hub says of itself: configuration, and headers or index.
 
-        The index of split weights tells their size; where there is none, or it tells nonsense, the
-        header of every file of weights is read. Raises as `read_header`, and Forbidden for a
-        configuration that names code to run.
+        The index of split weights tells their size; where there is none, or it is that of other
+        weights, the header of every file of weights is read. Raises as `read_header`, and Forbidden
+        for a configuration that names code to run.
         """
         check_repo(repo)
         check_revision(revision)
         by_path = {file.path: file for file in files}
-        weights = [file for file in files if file.path.endswith(".safetensors")]
+        weights = [file for file in files if safetensors.is_weights(file.path)]
         if "config.json" not in by_path or not weights:
             raise Corrupt(f"{repo} holds no MLX model.", "Take another repository.")
         read = partial(self._read_start, repo, revision)
         data = await read(by_path["config.json"], safetensors.MAX_CONFIG)
         config = safetensors.read_config(data)
+        if (tokenizer := by_path.get(safetensors.TOKENIZER_CONFIG)) is not None:
+            data = await read(tokenizer, safetensors.MAX_CONFIG)
+            safetensors.refuse_code(data, safetensors.TOKENIZER_CONFIG)
         if (index := by_path.get(safetensors.INDEX)) is not None:
             names, total = safetensors.read_index(await read(index, safetensors.MAX_INDEX))
-            size = sum(file.size_bytes for file in weights if file.path in names)
+            paths = {file.path for file in weights}
+            safetensors.check_complete(names, paths)
+            size = sum(file.size_bytes for file in weights)
             # The files are a header larger than their tensors, and it is small.
-            if total is not None and 0.9 * size <= total <= size:
+            if names == paths and total is not None and 0.9 * size <= total <= size:
                 return safetensors.Folder(
                     config=config, weights_bytes=total, tensors=0, parameters=None
                 )
