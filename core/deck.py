@@ -163,7 +163,8 @@ class Deck:
 
     async def repository(self, repo: str, revision: str | None = None) -> Repository:
         """What a repository holds. Raises NotFound, Gated, HubUnavailable."""
-        return await self._parts.ask_hub(self._parts.hub.repository(repo, revision))
+        found = await self._parts.ask_hub(self._parts.hub.repository(repo, revision))
+        return await self._parts.forecasts.judged(found)
 
     async def card(self, repo: str, revision: str | None = None) -> Card:
         """The model card of a repository. Raises NotFound, Gated, HubUnavailable."""
@@ -247,13 +248,15 @@ class Deck:
 
     # Downloads
 
-    async def download(self, ref: str, origin: str) -> Download | None:
+    async def download(self, ref: str, origin: str, *, force: bool = False) -> Download | None:
         """Start to fetch a model, or join the download that runs; None when it is here already.
 
-        Journaled when it returns. Raises NotFound, Gated, HubUnavailable, NotEnoughDisk.
+        Journaled when it returns. One that could not be loaded here is only begun with `force`:
+        raises EngineFailed, Corrupt or Forbidden otherwise. Raises NotFound, Gated, HubUnavailable
+        and NotEnoughDisk as well.
         """
         async with self._parts.audit.action(origin, "download", ref):
-            return await self._parts.fetching.start(await self.resolve(ref))
+            return await self._parts.fetching.start(await self.resolve(ref), force=force)
 
     def manifest(self, ref: str) -> Manifest:
         """What a downloaded model consists of, for another machine. Raises NotDownloaded."""

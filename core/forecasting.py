@@ -8,6 +8,7 @@ when they are given out.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -16,21 +17,38 @@ from pathlib import Path
 from typing import TypeVar
 
 from core import safetensors
-from core.catalog import gguf
+from core.catalog import gguf, unloadable
 from core.catalog.header import Header
 from core.catalog.hub import Hub
-from core.errors import DeckError, EngineFailed, EngineMissing, HubUnavailable
+from core.errors import (
+    Corrupt,
+    DeckError,
+    EngineFailed,
+    EngineMissing,
+    Forbidden,
+    HubUnavailable,
+)
 from core.ledger import Ledger
 from core.library import Library, Selection
 from core.memory import estimate
 from core.options import Traits
 from core.overhead import SHIPPED, Overhead
+from core.runtime.engines import mlx_types
 from core.runtime.planner import HeaderFile, Source
 from core.runtime.scheduler import Engines
-from core.schema import Engine, Forecast, LoadOptions, Model
+from core.schema import Engine, Forecast, LoadOptions, Model, Repository, Variant
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+REFUSALS = (EngineFailed, Corrupt, Forbidden)
+"""Errors by which the files of a model stand against loading it: neither memory nor the Hub."""
+REFUSAL_S = 10.0
+"""How long `refusal` may take; a line on which the header takes longer is not waited for."""
+CHECKED_CONTEXT = 512
+"""Tokens of the context that is planned to see whether an engine takes a model at all."""
 
 KEPT = 1000
 """Forecasts remembered, and headers: a large catalog at a few context lengths."""
@@ -70,6 +88,7 @@ class Forecasts:
                 layers=folder.config.layers,
                 key_length=folder.config.head_length,
                 value_length=folder.config.head_length,
+                unfit=await asyncio.to_thread(_unknown_to_mlx, folder.architecture),
             )
         header = await self._header(model)
         return Traits(
@@ -78,7 +97,54 @@ class Forecasts:
             layers=header.layers,
             key_length=header.key_length,
             value_length=header.value_length,
+            unfit=unloadable.by_header(header),
         )
+
+    async def refusal(self, model: Model) -> DeckError | None:
+        """What would refuse a load of this model, whatever the options and the memory.
+
+        None where nothing is known to: also where the Hub cannot be asked in time, or the engine is
+        not installed.
+        """
+        try:
+            async with asyncio.timeout(REFUSAL_S):
+                traits = await self.traits(model)
+                if traits.unfit is not None:
+                    return EngineFailed(*traits.unfit)
+                await self.forecast(model, LoadOptions(context_length=CHECKED_CONTEXT))
+        except REFUSALS as error:
+            return error
+        except (DeckError, TimeoutError) as error:
+            logger.info("%s cannot be looked at beforehand: %s", model.unique, error)
+        return None
+
+    async def judged(self, repository: Repository) -> Repository:
+        """A repository with the reasons that stand against its variants, as `Variant.refusal`.
+
+        Those are told from small files alone, so the headers of GGUF files are not read for it.
+        """
+        found = []
+        for variant in repository.variants:
+            why = None
+            if variant.format == "mlx":
+                why = await self._against_mlx(repository, variant)
+            elif (reason := unloadable.by_architecture(repository.architecture)) is not None:
+                why = " ".join(reason)
+            found.append(replace(variant, refusal=why))
+        return replace(repository, variants=tuple(found))
+
+    async def _against_mlx(self, repository: Repository, variant: Variant) -> str | None:
+        try:
+            async with asyncio.timeout(REFUSAL_S):
+                folder = await self._hub.read_folder(
+                    repository.repo, repository.revision, variant.files
+                )
+        except REFUSALS as error:
+            return str(error)
+        except (DeckError, TimeoutError):
+            return None
+        unfit = await asyncio.to_thread(_unknown_to_mlx, folder.architecture)
+        return " ".join(unfit) if unfit is not None else None
 
     async def forecast(
         self,
@@ -187,6 +253,17 @@ class Forecasts:
             except DeckError as error:
                 raise EngineFailed(error.message, error.remedy) from error
         return _fetched(self._folders, key)
+
+
+def _unknown_to_mlx(model_type: str | None) -> tuple[str, str] | None:
+    """Why the installed mlx-lm has no place for this kind of model; None where it has. Blocks."""
+    types = mlx_types.installed()
+    if types is None or model_type is None or types.knows(model_type):
+        return None
+    return (
+        f"mlx-lm does not support models of type {model_type}.",
+        "Update mlx-lm, or take a GGUF version of the model.",
+    )
 
 
 def _stat(path: str | Path) -> os.stat_result:

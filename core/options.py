@@ -141,6 +141,9 @@ class Traits:
     """Elements of a key, per head."""
     value_length: int | None = None
     """Elements of a value, per head."""
+    unfit: tuple[str, str] | None = None
+    """Why the model answers nothing here whatever the options, and what to do; None where nothing
+    is known to stand against it."""
 
 
 QUANTIZED_BLOCK = 32

@@ -8,8 +8,9 @@ that names Python code to run is refused: mlx-lm before 0.32.2 ran `model_file` 
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
@@ -35,6 +36,8 @@ INDEX = "model.safetensors.index.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 WEIGHTS = "model*.safetensors"
 """The files of weights that mlx-lm reads (`mlx_lm.utils.load_model`), whatever an index says."""
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
+"""Files that hold a tokenizer: one of them is needed."""
 
 _LENGTH = struct.Struct("<Q")
 _DTYPE_BITS = {
@@ -225,8 +228,18 @@ def read_header(data: bytes, size: int) -> Weights | None:
     )
 
 
-def read_index(data: bytes) -> tuple[frozenset[str], int | None]:
-    """The files that an index names, and the bytes of all their tensors where it tells.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """What an index says of split weights."""
+
+    files: frozenset[str]
+    total_bytes: int | None
+    """Of all tensors; None where it does not tell."""
+    tensors: int
+
+
+def read_index(data: bytes) -> Index:
+    """The index of split weights.
 
     Raises Corrupt, and InvalidRequest for a file name that leaves the folder.
     """
@@ -235,7 +248,8 @@ def read_index(data: bytes) -> tuple[frozenset[str], int | None]:
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
         _corrupt(INDEX, "it has no table of weights")
     total = _number(metadata, "total_size") if isinstance(metadata, dict) else None
-    return frozenset(check_path(name) for name in set(table.values())), total
+    files = frozenset(check_path(name) for name in set(table.values()))
+    return Index(files=files, total_bytes=total, tensors=len(table))
 
 
 def is_weights(path: str) -> bool:
@@ -283,8 +297,8 @@ def read_folder(folder: Path) -> Folder:
             _corrupt(str(folder), f"it holds no {WEIGHTS} file")
         index = folder / INDEX
         if index.exists():
-            names, _ = read_index(_bounded(index, MAX_INDEX))
-            check_complete(names, [file.name for file in files])
+            named = read_index(_bounded(index, MAX_INDEX)).files
+            check_complete(named, [file.name for file in files])
         weights = [read_weights(file) for file in files]
     except OSError as error:
         raise StorageFailed(
@@ -292,6 +306,26 @@ def read_folder(folder: Path) -> Folder:
             "An MLX folder holds config.json and all its safetensors files.",
         ) from error
     return folder_of(config, weights)
+
+
+def fault(folder: Folder, files: Iterable[str]) -> str | None:
+    """Why mlx-lm will not load a model, as its small files tell; None where they tell of nothing.
+
+    Args:
+        folder: What they say.
+        files: Names of the files beside them.
+    """
+    layers, kind = folder.config.layers, folder.config.architecture
+    if layers is not None and layers > folder.tensors:
+        # mlx-lm would build them all, for hours, before it misses their weights.
+        return f"config.json tells of {layers} layers, and there are {folder.tensors} tensors."
+    if kind is None:
+        return "config.json does not say which model it is (model_type)."
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", kind):
+        return "The model_type in config.json is none."
+    if not any(fnmatchcase(file, name) for file in files for name in TOKENIZERS):
+        return "There is no tokenizer."
+    return None
 
 
 def folder_of(config: Config, weights: list[Weights]) -> Folder:

@@ -132,10 +132,15 @@ UNVERIFIED = (
 )
 
 
-async def pull(client: Client, out: Output, refs: Sequence[str], *, detach: bool) -> None:
+async def pull(
+    client: Client, out: Output, refs: Sequence[str], *, detach: bool, force: bool = False
+) -> None:
     """Download models: all are accepted first, then followed one after the other."""
-    accepted = [await client.download(ref) for ref in refs]
+    accepted = [await client.download(ref, force=force) for ref in refs]
+    state = await client.state()
     for model, job in accepted:
+        if (why := pages.no_engine(state, model)) is not None:
+            out.note(why)
         if job is None:
             out.done(f"{model.unique} is downloaded already: {fmt.size(model.size_bytes)}")
         elif detach:

@@ -169,7 +169,7 @@ class Hub:
         await asyncio.to_thread(self._headers.put, data, *key)
         return header, data
 
-    async def read_folder(
+    async def _read_folder(
         self, repo: str, revision: str, files: Sequence[RepoFile]
     ) -> safetensors.Folder:
         """What an MLX model on the Hub says of itself: configuration, and headers or index.
@@ -191,16 +191,25 @@ class Hub:
             data = await read(tokenizer, safetensors.MAX_CONFIG)
             safetensors.refuse_code(data, safetensors.TOKENIZER_CONFIG)
         if (index := by_path.get(safetensors.INDEX)) is not None:
-            names, total = safetensors.read_index(await read(index, safetensors.MAX_INDEX))
+            told = safetensors.read_index(await read(index, safetensors.MAX_INDEX))
             paths = {file.path for file in weights}
-            safetensors.check_complete(names, paths)
-            size = sum(file.size_bytes for file in weights)
+            safetensors.check_complete(told.files, paths)
+            size, total = sum(file.size_bytes for file in weights), told.total_bytes
             # The files are a header larger than their tensors, and it is small.
-            if names == paths and total is not None and 0.9 * size <= total <= size:
+            if told.files == paths and total is not None and 0.9 * size <= total <= size:
                 return safetensors.Folder(
-                    config=config, weights_bytes=total, tensors=0, parameters=None
+                    config=config, weights_bytes=total, tensors=told.tensors, parameters=None
                 )
         return safetensors.folder_of(config, [await self._weights(read, file) for file in weights])
+
+    async def read_folder(
+        self, repo: str, revision: str, files: Sequence[RepoFile]
+    ) -> safetensors.Folder:
+        """As `_read_folder`, checked as its engine will: Corrupt too where it would not load."""
+        folder = await self._read_folder(repo, revision, files)
+        if why := safetensors.fault(folder, (file.path for file in files)):
+            raise Corrupt(f"{repo}: {why}", "Take another repository, or a GGUF version.")
+        return folder
 
     async def _weights(
         self, read: Callable[[RepoFile, int], Awaitable[bytes]], file: RepoFile
@@ -321,6 +330,7 @@ class Hub:
             likes=info.likes,
             last_modified=_iso(info.last_modified),
             tags=tuple(tags),
+            architecture=_architecture(info),
             variants=variants(info.id, files, mlx=mlx),
         )
 
@@ -376,6 +386,12 @@ def _license(info: ModelInfo) -> str | None:
         return named
     tags = (tag.partition(":") for tag in info.tags or ())
     return next((value for name, _, value in tags if name == "license"), None)
+
+
+def _architecture(info: ModelInfo) -> str | None:
+    """The architecture of its GGUF files, where the Hub read it out of one."""
+    told = info.gguf.get("architecture") if isinstance(info.gguf, dict) else None
+    return told if isinstance(told, str) else None
 
 
 def _iso(moment: datetime | None) -> str | None:

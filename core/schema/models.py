@@ -72,6 +72,8 @@ class Variant:
     """Sum of `files`."""
     projector: str | None = None
     """Path of the vision projector among `files`, where there is one."""
+    refusal: str | None = None
+    """Why it would not be loaded here, as its small files tell; None where they tell of nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ class Repository:
     likes: int | None = None
     last_modified: str | None = None
     tags: tuple[str, ...] = ()
+    architecture: str | None = None
+    """Of its GGUF files, where the Hub read it out of one."""
     variants: tuple[Variant, ...] = ()
     from_cache: bool = False
     """True when the Hub could not be reached and this is what it said earlier."""

@@ -190,9 +190,9 @@ def test_no_bytes_make_it_fail_in_another_way(noise: bytes) -> None:
 
 def test_an_index_names_files_that_stay_in_the_folder() -> None:
     table = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
-    names, total = read_index(encoded({"metadata": {"total_size": 10}, "weight_map": table}))
-    assert names == frozenset(table.values())
-    assert total == 10
+    index = read_index(encoded({"metadata": {"total_size": 10}, "weight_map": table}))
+    assert index.files == frozenset(table.values())
+    assert (index.total_bytes, index.tensors) == (10, 2)
     with pytest.raises(InvalidRequest):
         read_index(encoded({"weight_map": {"a": "../../etc/passwd"}}))
     with pytest.raises(Corrupt):
