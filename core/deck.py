@@ -27,6 +27,7 @@ from core.counting import Counters
 from core.feed import Feed
 from core.parts import Parts
 from core.paths import Paths
+from core.removal import stayed
 from core.schema import (
     AuditEntry,
     CacheListing,
@@ -75,7 +76,8 @@ T = TypeVar("T")
 
 def _names(what: CacheSelection) -> str:
     """A selection in the audit trail."""
-    named = {"partials": what.partials, "detached": what.detached}
+    kinds = ("partials", "orphans", "detached")
+    named = {kind: getattr(what, kind) for kind in kinds}
     words = [*what.models, *what.revisions, *what.repositories]
     return ", ".join([*words, *(name for name, is_meant in named.items() if is_meant)])
 
@@ -241,7 +243,9 @@ class Deck:
             await self._parts.release([model])
             if not model.local:
                 what = CacheSelection(models=(model.id,), every_revision=True)
-                await self._parts.removal.delete(what, force=True)
+                receipt = await self._parts.removal.delete(what, force=True)
+                if receipt.failed:
+                    raise stayed(receipt)
             entry = await self._parts.library.delete(model_id)
             back = partial(self._parts.library.restore, entry)
             self._parts.undo.offer(f"took {entry.name} off the list", back)
@@ -364,17 +368,20 @@ class Deck:
         return await self._parts.removal.plan(what)
 
     async def delete_cached(
-        self, what: CacheSelection, origin: str, *, force: bool = False
+        self, what: CacheSelection, origin: str, *, force: bool = False, whole: bool = False
     ) -> DeletionReceipt:
         """Delete files from the cache, partial ones of the models too; the entries stay.
 
         Raises InUse when a model of it is loaded, unless `force`: then it is unloaded first. A
-        download of one is cancelled.
+        download of one is cancelled. Raises StorageFailed where nothing could be deleted; what of
+        several things stayed is in the receipt, or raised as well where it is to go `whole`.
         """
         async with self._parts.audit.action(origin, "delete files", _names(what)):
             receipt = await self._parts.removal.delete(what, force=force)
             self._parts.upkeep.forget(receipt.model_ids)
             await self._parts.vitals.count_disk()
+            if whole and receipt.failed:
+                raise stayed(receipt)
             return receipt
 
     def undoable(self) -> tuple[Undoable, ...]:

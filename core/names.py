@@ -148,6 +148,15 @@ def check_repo(text: str) -> str:
     return text
 
 
+def is_repo(text: str) -> bool:
+    """Whether `check_repo` would take it."""
+    try:
+        check_repo(text)
+    except InvalidRequest:
+        return False
+    return True
+
+
 def check_revision(text: str) -> str:
     """A revision: 40 hexadecimal digits, or the name of a branch, tag or `refs/pr/N`.
 

@@ -7,15 +7,16 @@ revisions. All of them become one plan, and one receipt.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from core.cache import deletion, restoring, scan
+from core.cache import deletion, orphans, restoring, scan
 from core.cache.shelves import Shelves
 from core.downloads.queue import Downloads
 from core.entries import hub_name, url_name
-from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound
+from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound, StorageFailed
 from core.feed import Feed
 from core.library import Library
 from core.schema import (
@@ -28,6 +29,9 @@ from core.schema import (
     Model,
 )
 from core.undo import Undo
+
+MOST_TOLD = 20
+"""Things that stayed which an error names; more are no help."""
 
 Revision = tuple[str, str]
 """Repository and commit."""
@@ -43,6 +47,7 @@ class Chosen:
     revisions: frozenset[Revision]
     """Revisions that go whole."""
     partials: tuple[DeletionItem, ...] = ()
+    """Partial files, and blobs that no revision needs."""
     kept: tuple[KeptItem, ...] = ()
 
 
@@ -80,7 +85,8 @@ class Removal:
                     "Delete the file yourself, or take the entry off the list.",
                 )
         await self._library.look(force=True)
-        snapshots = self._snapshots(what)
+        partials, kept = await asyncio.to_thread(self._leftovers, what)
+        snapshots = self._snapshots(what, {repo.casefold() for repo in self._repos(partials)})
         revisions = frozenset((s.repo, s.revision) for s in snapshots)
         held = [
             model
@@ -94,7 +100,6 @@ class Removal:
             )
             for s in snapshots
         ]
-        partials, kept = await asyncio.to_thread(self._partials, what)
         return Chosen(
             models=tuple({model.id: model for model in (*named, *held)}.values()),
             wanted=tuple(wanted),
@@ -103,13 +108,22 @@ class Removal:
             kept=tuple(kept),
         )
 
-    def _snapshots(self, what: CacheSelection) -> list[CachedSnapshot]:
-        """Revisions that are meant whole, each once."""
+    def _repos(self, leftovers: Sequence[DeletionItem]) -> set[str]:
+        """The repositories in whose folders these lie."""
+        folders = {Path(item.path).parent.parent.name for item in leftovers}
+        return {name.removeprefix("models--").replace("--", "/", 1) for name in folders}
+
+    def _snapshots(self, what: CacheSelection, others: Collection[str]) -> list[CachedSnapshot]:
+        """Revisions that are meant whole, each once.
+
+        Raises NotFound for a repository of which nothing is there; `others` have no revision, but
+        something else (in lower case).
+        """
         held = self._library.snapshots
         found = []
         for repo in what.repositories:
             mine = [s for s in held if s.repo.casefold() == repo.casefold()]
-            if not mine:
+            if not mine and repo.casefold() not in others:
                 raise NotFound(f"The cache holds nothing of {repo}.", "GET /deck/cache lists it.")
             found += mine
         for text in what.revisions:
@@ -137,23 +151,33 @@ class Removal:
                 }
         return needed
 
-    def _partials(self, what: CacheSelection) -> tuple[list[DeletionItem], list[KeptItem]]:
-        """Partial files that are meant; those of downloads that go on are kept. Blocks."""
-        ours = {
-            key: size for root in self._cache.roots for key, size in scan.partials(root).items()
-        }
+    def _leftovers(self, what: CacheSelection) -> tuple[list[DeletionItem], list[KeptItem]]:
+        """Partial files, and blobs that no revision needs, as far as they are meant. Blocks.
+
+        Those of downloads that go on are kept.
+        """
         repos = {repo.casefold() for repo in what.repositories}
         owners = self._downloads.wanted
-        going, kept = [], []
-        for (repo, blob), size in ours.items():
-            if not what.partials and repo.casefold() not in repos:
-                continue
-            path = str(self._cache.partial(repo, blob))
-            if owner := owners.get((repo, blob)):
-                reason = f"the download of {owner} goes on with it"
-                kept.append(KeptItem(path=path, size_bytes=size, reason=reason))
-            else:
-                going.append(DeletionItem(path=path, size_bytes=size, kind="partial"))
+        going: list[DeletionItem] = []
+        kept: list[KeptItem] = []
+
+        def sort(found: Mapping[orphans.Blob, int], kind: Literal["partial", "blob"]) -> None:
+            every = what.partials if kind == "partial" else what.orphans
+            place = self._cache.partial if kind == "partial" else self._cache.blob
+            for (repo, blob), size in found.items():
+                if not every and repo.casefold() not in repos:
+                    continue
+                path = str(place(repo, blob))
+                if owner := owners.get((repo, blob)):
+                    reason = f"the download of {owner} goes on with it"
+                    kept.append(KeptItem(path=path, size_bytes=size, reason=reason))
+                else:
+                    going.append(DeletionItem(path=path, size_bytes=size, kind=kind))
+
+        for root in self._cache.roots:
+            sort(scan.partials(root), "partial")
+            if what.orphans or repos:
+                sort(orphans.find(root), "blob")
         if what.partials:
             going += [
                 DeletionItem(path=path, size_bytes=size, kind="partial")
@@ -174,11 +198,13 @@ class Removal:
             for want in self._files(other, every_revision=True)
             if (want.repo, want.revision) not in chosen.revisions
         ]
+        needed = set(self._downloads.wanted)
         plans = [
-            await asyncio.to_thread(deletion.plan, root, chosen.wanted, others)
+            await asyncio.to_thread(deletion.plan, root, chosen.wanted, others, needed)
             for root in self._cache.roots
         ]
-        delete = [item for plan in plans for item in plan.delete]
+        leftovers = {item.path for item in chosen.partials}
+        delete = [i for plan in plans for i in plan.delete if i.path not in leftovers]
         loaded = {i.model_id for i in self._feed.state.instances.values() if i.state.live}
         return DeletionPlan(
             model_ids=tuple(model.id for model in chosen.models),
@@ -217,6 +243,8 @@ class Removal:
         receipt = await asyncio.to_thread(self._execute, plan)
         await self._downloads.recount()
         await self._library.look(force=True)
+        if receipt.failed and not receipt.deleted:
+            raise stayed(receipt)
         if taken is None or receipt.failed:
             return receipt
         done = f"removed {len(taken.links)} links to content that others use"
@@ -242,6 +270,20 @@ class Removal:
     async def _restore(self, taken: restoring.Remembered) -> None:
         await asyncio.to_thread(restoring.restore, taken)
         await self._library.look(force=True)
+
+
+def stayed(receipt: DeletionReceipt) -> StorageFailed:
+    """The error for a deletion that left something, naming what stayed and why."""
+    count = len(receipt.failed)
+    things = "1 thing" if count == 1 else f"{count} things"
+    message = f"Nothing was deleted: {receipt.failed[0]}."
+    if receipt.deleted:
+        message = f"{things} could not be deleted; {receipt.deleted} went."
+    return StorageFailed(
+        message,
+        "Check the permissions there, and whether its disk is mounted for reading only.",
+        details=receipt.failed[:MOST_TOLD],
+    )
 
 
 def _revision(snapshots: Sequence[CachedSnapshot], text: str) -> CachedSnapshot:

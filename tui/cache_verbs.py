@@ -23,7 +23,7 @@ async def ls(client: Client, out: Output) -> None:
     out.record(listing)
     if listing.repositories:
         out.lines(table(listing, out.room, time.time()))
-        size = sum(repo.size_bytes + repo.partial_bytes for repo in listing.repositories)
+        size = sum(r.size_bytes + r.partial_bytes + r.orphan_bytes for r in listing.repositories)
         out.line(f"{fmt.size(size)} in {fmt.clean(listing.path)}")
     else:
         out.note(f"The cache at {fmt.clean(listing.path)} is empty.")
@@ -36,6 +36,7 @@ def table(listing: CacheListing, width: int, now: float) -> list[str]:
         Column(title="size", right=True),
         Column(title="shared", right=True),
         Column(title="partial", right=True),
+        Column(title="orphaned", right=True),
         Column(title="used", right=True),
         Column(title="at"),
     )
@@ -47,6 +48,7 @@ def table(listing: CacheListing, width: int, now: float) -> list[str]:
                 fmt.size(repo.size_bytes),
                 fmt.size(repo.shared_bytes) if repo.shared_bytes else "",
                 fmt.size(repo.partial_bytes) if repo.partial_bytes else "",
+                fmt.size(repo.orphan_bytes) if repo.orphan_bytes else "",
                 _ago(repo.used_at, now),
                 "",
             )
@@ -56,6 +58,7 @@ def table(listing: CacheListing, width: int, now: float) -> list[str]:
                 f"  {revision.revision[:8]}  {fmt.number(revision.files, 'file')}",
                 fmt.size(revision.size_bytes),
                 fmt.size(revision.shared_bytes) if revision.shared_bytes else "",
+                "",
                 "",
                 _ago(revision.used_at, now),
                 " ".join(revision.refs) or "detached",
@@ -120,10 +123,9 @@ async def _followed(client: Client, out: Output, check: Verification) -> Verific
 
 
 async def prune(
-    client: Client, out: Output, *, partials: bool, detached: bool, yes: bool, dry_run: bool
+    client: Client, out: Output, what: CacheSelection, *, yes: bool, dry_run: bool
 ) -> None:
-    """Delete what nobody needs."""
-    what = CacheSelection(partials=partials, detached=detached)
+    """Delete what nobody needs, of the kinds that `what` names."""
     await _delete(client, out, what, yes=yes, force=False, dry_run=dry_run)
 
 

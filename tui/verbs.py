@@ -18,6 +18,7 @@ from core.errors import (
     InvalidRequest,
     NotDownloaded,
     NotFound,
+    StorageFailed,
     from_info,
 )
 from core.schema import (
@@ -254,6 +255,13 @@ async def carry_out(
     receipt = await client.delete_cached(what, force=force)
     out.record(receipt)
     first, *rest = pages.deleted(receipt)
+    if receipt.failed:  # what stayed is told with the error
+        out.line(first)
+        raise StorageFailed(
+            f"{fmt.number(len(receipt.failed), 'thing')} could not be deleted.",
+            "Check the permissions there, and whether its disk is mounted for reading only.",
+            details=receipt.failed,
+        )
     out.done(first)
     for text in rest:
         out.line(text)

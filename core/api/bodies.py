@@ -203,6 +203,7 @@ class SelectionBody:
     revisions: Names = ()
     repositories: Names = ()
     partials: bool = False
+    orphans: bool = False
     detached: bool = False
 
     def selection(self) -> CacheSelection:
