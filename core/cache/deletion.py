@@ -259,7 +259,8 @@ class _Execution:
         folders: dict[Path, int] = {}
         for item in items:
             folder = Path(item.path).parent
-            if item.kind in ("link", "blob", "partial") and os.path.lexists(item.path):
+            is_content = item.kind in ("link", "blob", "partial")
+            if is_content and not self.is_held(item) and os.path.lexists(item.path):
                 if folder not in folders:
                     folders[folder] = _hindrance(folder)
                 if code := folders[folder]:
