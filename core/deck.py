@@ -25,6 +25,7 @@ from core import budget, cards, templates
 from core.config import Config, Problem
 from core.counting import Counters
 from core.feed import Feed
+from core.names import is_address
 from core.parts import Parts
 from core.paths import Paths
 from core.removal import stayed
@@ -159,18 +160,25 @@ class Deck:
 
     async def search(self, query: str, limit: int | None = None) -> SearchResult:
         """What the Hub has for the words; what it said earlier when it cannot be reached."""
+        if is_address(query):  # a person pasted where it is
+            query = self._parts.library.repository_of(query)
         result = await self._parts.hub.search(query, limit or self.config.hub.search_limit)
         self._parts.note_hub(result.error)
         return result
 
     async def repository(self, repo: str, revision: str | None = None) -> Repository:
-        """What a repository holds. Raises NotFound, Gated, HubUnavailable."""
+        """What a repository holds; any name of a model in it will do.
+
+        Raises NotFound, Gated, HubUnavailable.
+        """
+        repo = self._parts.library.repository_of(repo)
         found = await self._parts.ask_hub(self._parts.hub.repository(repo, revision))
         return await self._parts.forecasts.judged(found)
 
     async def card(self, repo: str, revision: str | None = None) -> Card:
         """The model card of a repository. Raises NotFound, Gated, HubUnavailable."""
         snapshots = self._parts.library.snapshots
+        repo = self._parts.library.repository_of(repo)
         return await self._parts.ask_hub(cards.find(self._parts.hub, snapshots, repo, revision))
 
     async def chat_template(self, model: Model) -> Template | None:

@@ -77,6 +77,7 @@ class Removal:
 
         Raises Conflict for a model at a path of the person's own: that is never deleted.
         """
+        what = self._named(what)
         named = [self._library.find(ref) for ref in what.models]
         for model in named:
             if model.local:
@@ -106,6 +107,14 @@ class Removal:
             revisions=revisions,
             partials=tuple(partials),
             kept=tuple(kept),
+        )
+
+    def _named(self, what: CacheSelection) -> CacheSelection:
+        """A selection with its repositories in the form that the cache has them in."""
+        return replace(
+            what,
+            repositories=tuple(self._library.whole_repository(text) for text in what.repositories),
+            revisions=tuple(self._library.revision_name(text) for text in what.revisions),
         )
 
     def _repos(self, leftovers: Sequence[DeletionItem]) -> set[str]:

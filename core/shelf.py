@@ -59,6 +59,8 @@ class Shelf:
         if name is None or name.file is None:
             return model
         for snapshot in self.snapshots:
+            if not _is_at(snapshot, name.revision):
+                continue
             if snapshot.repo == name.repo and any(f.path == name.file for f in snapshot.files):
                 path = _path(snapshot, name.file)
                 return replace(model, downloaded=True, path=path, revision=snapshot.revision)
@@ -125,6 +127,11 @@ class Shelf:
                 for folder, _, _ in os.walk(repo / "snapshots"):
                     note(folder)
         return seen
+
+
+def _is_at(snapshot: CachedSnapshot, revision: str | None) -> bool:
+    """Whether a cached revision is the one that a name pins; any is where it pins none."""
+    return revision is None or revision in snapshot.refs or snapshot.revision == revision
 
 
 def _path(snapshot: CachedSnapshot, file: str) -> str:

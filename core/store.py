@@ -21,9 +21,10 @@ from core.paths import make_private
 
 T = TypeVar("T")
 
-Table = Literal["models", "jobs", "measurements", "tokens", "options", "calibrations"]
+Table = Literal["models", "jobs", "measurements", "tokens", "options", "calibrations", "renamed"]
 """Tables of documents: entries that a person or the Hub added, the journal, the memory ledger, who
-may use the API, how each model was last loaded, what engines take besides their models."""
+may use the API, how each model was last loaded, what engines take besides their models, what
+repositories of the Hub were called before they were renamed."""
 
 SCHEMA = (
     """
@@ -42,6 +43,10 @@ SCHEMA = (
     CREATE TABLE options
         (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     CREATE TABLE calibrations
+        (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE renamed
         (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     """,
 )

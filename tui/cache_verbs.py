@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 
 from core.client import Client
-from core.errors import Cancelled, Corrupt, InvalidRequest, from_info
+from core.errors import Cancelled, Corrupt, from_info
+from core.names import DEFAULT_ENDPOINT, canonical
 from core.schema import CacheListing, CacheSelection, Verification
 from tui import format as fmt
 from tui.format import Column
@@ -75,6 +76,8 @@ def _ago(at: float, now: float) -> str:
 async def verify(client: Client, out: Output, targets: Sequence[str]) -> None:
     """Check what is named, show how it goes, and say what is wrong. Interrupted, call it off."""
     held = {repo.repo.casefold() for repo in (await client.cache()).repositories}
+    hub = (await client.state()).host.hub or DEFAULT_ENDPOINT
+    targets = [target if "@" in target else canonical(target, hub) for target in targets]
     what = CacheSelection(
         models=tuple(t for t in targets if "@" not in t and t.casefold() not in held),
         revisions=tuple(t for t in targets if "@" in t),
@@ -133,11 +136,6 @@ async def rm(
     client: Client, out: Output, targets: Sequence[str], *, yes: bool, force: bool, dry_run: bool
 ) -> None:
     """Delete whole repositories and revisions."""
-    for target in targets:
-        if ":" in target:
-            raise InvalidRequest(
-                f"{target!r} is a model, not a repository.", f"Use `modeldeck rm {target}`."
-            )
     what = CacheSelection(
         revisions=tuple(t for t in targets if "@" in t),
         repositories=tuple(t for t in targets if "@" not in t),

@@ -21,6 +21,7 @@ from core.errors import (
     StorageFailed,
     from_info,
 )
+from core.names import is_address
 from core.schema import (
     CacheSelection,
     Chunk,
@@ -93,12 +94,14 @@ async def ls(client: Client, out: Output, text: str, *, downloaded: bool) -> Non
 
 
 async def search(client: Client, out: Output, query: str, limit: int | None) -> None:
-    """Search the Hub; the name of a repository shows what can be chosen in it."""
-    if query.count("/") == 1 and " " not in query:
+    """Search the Hub; the name or address of a repository shows what can be chosen in it."""
+    if "/" in query and " " not in query:
         try:
             repository = await client.repository(query)
         except (NotFound, InvalidRequest):
-            pass  # not a repository: words to search for, like any other
+            if is_address(query):
+                raise
+            # not a repository: words to search for, like any other
         else:
             out.record(repository)
             out.lines(pages.variants(repository, out.room))
@@ -398,7 +401,12 @@ async def ask(
     client: Client, out: Output, ref: str, request: GenerateRequest, options: LoadOptions
 ) -> Answer:
     """Ask a model, loading it first where it is not; stream its answer, and return it whole."""
-    model = await client.model(ref)
+    try:
+        model = await client.model(ref)
+    except NotFound:
+        if not ref.startswith("/"):
+            raise
+        model, _ = await client.download(ref)  # a path has nothing to fetch: it is put on the list
     if not model.downloaded:
         raise NotDownloaded(
             f"{model.unique} is not on this machine.", f"`modeldeck pull {model.unique}` gets it."

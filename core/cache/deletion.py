@@ -76,7 +76,7 @@ def decide(
     """The plan, from what a scan found; `alone` are blobs that no revision needs. Pure."""
     draft = _Draft(Cache(root), snapshots, wanted, others)
     draft.add_partials(partial_bytes, wanted)
-    orphaned = list(draft.orphans({key: alone[key] for key in alone if key not in needed}))
+    orphaned = list(draft.orphaned({key: alone[key] for key in alone if key not in needed}))
     delete = [
         *draft.pointing(),
         *draft.blobs(),
@@ -175,7 +175,7 @@ class _Draft:
                 path = str(self._cache.partial(repo, blob))
                 self.partials.append(DeletionItem(path=path, size_bytes=size, kind="partial"))
 
-    def orphans(self, alone: Mapping[orphans.Blob, int]) -> Iterator[DeletionItem]:
+    def orphaned(self, alone: Mapping[orphans.Blob, int]) -> Iterator[DeletionItem]:
         """Blobs that no revision needed before, and that are of the same files as what goes."""
         return orphans.going(self._cache, alone, self._going, self._staying)
 

@@ -159,6 +159,8 @@ class Model:
     local: bool = False
     """Whether it lies at a path outside the cache, and so is never deleted by modeldeck."""
     repo: str | None = None
+    aliases: tuple[str, ...] = ()
+    """Other unique names that lead to it: what its repository was called before it was renamed."""
     revision: str | None = None
     """The commit that is downloaded; None when not downloaded or not from the Hub."""
     path: str | None = None
