@@ -64,8 +64,6 @@ class Fitting:
         self._memory = memory
         self._known: OrderedDict[tuple[str, int | None], Forecast] = OrderedDict()
         """The last forecast of each model, by id and the context length that was asked for."""
-        self._refused: OrderedDict[str, str] = OrderedDict()
-        """Why models that are not here would be refused, by id, when that was last asked."""
 
     # Verdicts
 
@@ -100,13 +98,11 @@ class Fitting:
             length = options.context_length
             forecast = await self._forecasts.forecast(model, options, traits.architecture)
         except REFUSALS as error:
-            self._refused[model.id] = str(error)
-            while len(self._refused) > KEPT:
-                self._refused.popitem(last=False)
+            self._forecasts.note_refusal(model.id, str(error))
             return self._without(free, length, "refused", str(error))
         except DeckError as error:
             return self._without(free, length, "unknown", str(error))
-        self._refused.pop(model.id, None)
+        self._forecasts.note_refusal(model.id, None)
         self._known[model.id, context_length] = forecast
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
@@ -126,7 +122,7 @@ class Fitting:
     async def _quick_fit(self, model: Model, context_length: int | None, free: _Free) -> Fit:
         if model.downloaded:
             return await self._fit(model, context_length, free)
-        if (why := self._refused.get(model.id)) is not None:
+        if (why := self._forecasts.refused(model.id)) is not None:
             return self._without(free, self._length(model, context_length), "refused", why)
         known = self._known.get((model.id, context_length))
         fit = self._judge(known or self._forecasts.from_size(model), free)

@@ -36,7 +36,7 @@ from core.overhead import SHIPPED, Overhead
 from core.runtime.engines import mlx_types
 from core.runtime.planner import HeaderFile, Source
 from core.runtime.scheduler import Engines
-from core.schema import Engine, Forecast, LoadOptions, Model, Repository, Variant
+from core.schema import Engine, Forecast, LoadOptions, Model, Repository, Variant, model_id
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ class Forecasts:
         self._plans: OrderedDict[Hashable, Forecast] = OrderedDict()
         self._headers: OrderedDict[Hashable, Header] = OrderedDict()
         self._folders: OrderedDict[Hashable, safetensors.Folder] = OrderedDict()
+        self._refused: OrderedDict[str, str] = OrderedDict()
+        """Why models that are not here would be refused, by id, when that was last asked."""
 
     def set_overhead(self, engine: Engine, overhead: Overhead) -> None:
         """Say what an engine's process takes besides the plan; forecasts from now on know it."""
@@ -110,26 +112,41 @@ class Forecasts:
             async with asyncio.timeout(REFUSAL_S):
                 traits = await self.traits(model)
                 if traits.unfit is not None:
-                    return EngineFailed(*traits.unfit)
+                    raise EngineFailed(*traits.unfit)
                 await self.forecast(model, LoadOptions(context_length=CHECKED_CONTEXT))
         except REFUSALS as error:
+            self.note_refusal(model.id, str(error))
             return error
         except (DeckError, TimeoutError) as error:
             logger.info("%s cannot be looked at beforehand: %s", model.unique, error)
+            return None
+        self.note_refusal(model.id, None)
         return None
+
+    def note_refusal(self, key: str, why: str | None) -> None:
+        """Remember why the model with this id would be refused; None where it would not be."""
+        self._refused.pop(key, None)
+        if why is not None:
+            self._refused[key] = why
+            while len(self._refused) > KEPT:
+                self._refused.popitem(last=False)
+
+    def refused(self, key: str) -> str | None:
+        """Why the model with this id would be refused, when that was last asked; None if not."""
+        return self._refused.get(key)
 
     async def judged(self, repository: Repository) -> Repository:
         """A repository with the reasons that stand against its variants, as `Variant.refusal`.
 
-        Those are told from small files alone, so the headers of GGUF files are not read for it.
+        MLX models are looked at for it. The headers of GGUF files are too large for a list: of them
+        is told what was found when one was asked about.
         """
         found = []
         for variant in repository.variants:
-            why = None
             if variant.format == "mlx":
                 why = await self._against_mlx(repository, variant)
-            elif (reason := unloadable.by_architecture(repository.architecture)) is not None:
-                why = " ".join(reason)
+            else:
+                why = self.refused(model_id(variant.unique))
             found.append(replace(variant, refusal=why))
         return replace(repository, variants=tuple(found))
 

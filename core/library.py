@@ -7,6 +7,7 @@ whatever tool, and asks the Hub only when a repository is named that it does not
 from __future__ import annotations
 
 import asyncio
+import logging
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,6 +50,8 @@ from core.schema import (
 from core.shelf import Shelf
 from core.state import ModelChanged, ModelRemoved
 from core.store import Store
+
+logger = logging.getLogger(__name__)
 
 CHANGEABLE = frozenset(
     {"name", "description", "version", "parameters", "quantization", "context_length", "size_bytes"}
@@ -124,7 +127,10 @@ class Library:
             model = msgspec.json.decode(body, type=Model)
             self._added[model.id] = model
         for key, body in await self._store.keyed("renamed"):
-            self._former[key] = msgspec.json.decode(body, type=Renamed)
+            try:
+                self._former[key] = msgspec.json.decode(body, type=Renamed)
+            except msgspec.DecodeError as error:  # it is asked for again
+                logger.warning("the former name %s cannot be read: %s", key, error)
         await self.look()
 
     async def look(self, *, force: bool = False) -> None:
@@ -213,18 +219,20 @@ class Library:
 
     async def _note_name(self, asked: str, answered: str) -> None:
         """Remember that the Hub calls a repository otherwise than it was asked for, or no more."""
-        key = asked.casefold()
-        if key == answered.casefold():
-            if key in self._former:  # somebody else has that name by now
-                await self._store.remove("renamed", key)
-                del self._former[key]
-                self._publish()
+        key, renamed = asked.casefold(), Renamed(name=asked, repo=answered)
+        is_renamed = key != answered.casefold()
+        if self._former.get(key) == (renamed if is_renamed else None):
             return
-        renamed = Renamed(name=asked, repo=answered)
-        if self._former.get(key) != renamed:
-            await self._store.put("renamed", key, msgspec.json.encode(renamed))
-            self._former[key] = renamed
-            self._publish()
+        try:
+            if is_renamed:
+                await self._store.put("renamed", key, msgspec.json.encode(renamed))
+                self._former[key] = renamed
+            else:  # it is the name of another repository by now
+                await self._store.remove("renamed", key)
+                self._former.pop(key, None)
+        except DeckError as error:  # it costs another question to the Hub
+            logger.warning("what %s is called now cannot be kept: %s", asked, error)
+        self._publish()
 
     @property
     def _preferred(self) -> Format:

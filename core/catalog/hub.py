@@ -330,7 +330,6 @@ class Hub:
             likes=info.likes,
             last_modified=_iso(info.last_modified),
             tags=tuple(tags),
-            architecture=_architecture(info),
             variants=variants(info.id, files, mlx=mlx),
         )
 
@@ -386,12 +385,6 @@ def _license(info: ModelInfo) -> str | None:
         return named
     tags = (tag.partition(":") for tag in info.tags or ())
     return next((value for name, _, value in tags if name == "license"), None)
-
-
-def _architecture(info: ModelInfo) -> str | None:
-    """The architecture of its GGUF files, where the Hub read it out of one."""
-    told = info.gguf.get("architecture") if isinstance(info.gguf, dict) else None
-    return told if isinstance(told, str) else None
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -90,8 +90,6 @@ class Repository:
     likes: int | None = None
     last_modified: str | None = None
     tags: tuple[str, ...] = ()
-    architecture: str | None = None
-    """Of its GGUF files, where the Hub read it out of one."""
     variants: tuple[Variant, ...] = ()
     from_cache: bool = False
     """True when the Hub could not be reached and this is what it said earlier."""

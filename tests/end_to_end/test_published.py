@@ -66,7 +66,10 @@ def test_what_refuses_a_load_is_told_before_the_download(
     assert not [job for job in api.state()["downloads"] if job["unique"] == unique]
     quick = api.get("/deck/fits")["fits"][api.model(unique)["id"]]
     assert quick["verdict"] == "refused", "the list says the same as the details"
-    weights = [e for e in shared_hub.log if e.file.startswith(unique.partition(":")[0])]
+    repo = unique.partition(":")[0]
+    (variant,) = api.get(f"/deck/repositories/{quote(repo, safe='')}")["variants"]
+    assert words in variant["refusal"], "the list of the repository does as well"
+    weights = [e for e in shared_hub.log if e.file.startswith(repo)]
     assert sum(e.bytes_sent for e in weights if e.file.endswith(".safetensors")) < 1 << 20
 
 

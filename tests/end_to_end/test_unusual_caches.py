@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from core.cache.layout import Cache
 from core.demo.hub import DemoHub
@@ -128,6 +129,24 @@ def test_a_home_that_is_a_link_with_absolute_links_inside(
         assert receipt["failed"] == []
         assert receipt["freed_bytes"] == repo["size_bytes"] > 0
     assert REPO not in hf(real / "hub", hub, "cache", "ls")
+
+
+def test_what_another_program_holds_is_told_by_every_api_and_goes_later(
+    api: Any, root: Path, hub: DemoHub
+) -> None:
+    size = api.pull(TINY)["total_bytes"]
+    blob = Path(api.model(TINY)["path"]).resolve()
+    lock = root / ".locks" / "models--deck--tiny-GGUF" / f"{blob.name}.lock"
+    with FileLock(lock):
+        error = api.call("DELETE", "/api/delete", {"model": TINY}, status=500)["error"]
+        assert "could not be deleted" in error
+    assert blob.exists()
+    repo = listed(api)
+    assert (repo["size_bytes"], repo["orphan_bytes"]) == (0, size), "its link went already"
+    receipt = api.post("/deck/cache/delete", {"orphans": True})
+    assert (receipt["freed_bytes"], receipt["failed"]) == (size, [])
+    assert not blob.exists()
+    assert listed(api) is None
 
 
 # Read-only
