@@ -15,6 +15,9 @@ from tui.format import Column
 from tui.output import Output
 from tui.verbs import FRAMES_HZ, PATIENCE_S, carry_out
 
+_ORPHANED = 4
+"""The column of blobs that no revision needs."""
+
 ENDED = ("completed", "failed", "canceled")
 
 
@@ -66,7 +69,10 @@ def table(listing: CacheListing, width: int, now: float) -> list[str]:
             )
             for revision in repo.revisions
         ]
-    return fmt.table(heads, cells, width)
+    # Caches whose links are whole, most of them, have no column for what no revision needs.
+    shown = [n for n in range(len(heads)) if n != _ORPHANED or any(row[n] for row in cells)]
+    rows = [tuple(row[n] for n in shown) for row in cells]
+    return fmt.table([heads[n] for n in shown], rows, width)
 
 
 def _ago(at: float, now: float) -> str:
