@@ -166,12 +166,14 @@ class Client(Following):
         """Remove a custom model from the list; its files stay."""
         await self._connection.answer("DELETE", f"/deck/models/{segment(ref)}")
 
-    async def download(self, ref: str) -> tuple[Model, Download | None]:
+    async def download(self, ref: str, *, force: bool = False) -> tuple[Model, Download | None]:
         """Ask for a model's files: the model, and the accepted job; None when they are here.
 
-        A name on the Hub that is not in the list yet is added to it.
+        A name on the Hub that is not in the list yet is added to it. A model that could not be
+        loaded there is refused unless `force`.
         """
-        answer = await self._connection.json("POST", f"/deck/models/{segment(ref)}/download")
+        path = f"/deck/models/{segment(ref)}/download"
+        answer = await self._connection.json("POST", path, {"force": force}, timeout_s=None)
         job = answer["download"]
         return record(Model, answer["model"]), record(Download, job) if job else None
 

@@ -26,8 +26,10 @@ from core.concurrency import contained
 from core.config import Config, Problem
 from core.counting import Counters
 from core.feed import Feed
+from core.names import is_address
 from core.parts import Parts
 from core.paths import Paths
+from core.removal import stayed
 from core.schema import (
     AuditEntry,
     CacheListing,
@@ -78,7 +80,8 @@ T = TypeVar("T")
 
 def _names(what: CacheSelection) -> str:
     """A selection in the audit trail."""
-    named = {"partials": what.partials, "detached": what.detached}
+    kinds = ("partials", "orphans", "detached")
+    named = {kind: getattr(what, kind) for kind in kinds}
     words = [*what.models, *what.revisions, *what.repositories]
     return ", ".join([*words, *(name for name, is_meant in named.items() if is_meant)])
 
@@ -164,17 +167,25 @@ class Deck:
 
     async def search(self, query: str, limit: int | None = None) -> SearchResult:
         """What the Hub has for the words; what it said earlier when it cannot be reached."""
+        if is_address(query):  # a person pasted where it is
+            query = self._parts.library.repository_of(query)
         result = await self._parts.hub.search(query, limit or self.config.hub.search_limit)
         self._parts.note_hub(result.error)
         return result
 
     async def repository(self, repo: str, revision: str | None = None) -> Repository:
-        """What a repository holds. Raises NotFound, Gated, HubUnavailable."""
-        return await self._parts.ask_hub(self._parts.hub.repository(repo, revision))
+        """What a repository holds; any name of a model in it will do.
+
+        Raises NotFound, Gated, HubUnavailable.
+        """
+        repo = self._parts.library.repository_of(repo)
+        found = await self._parts.ask_hub(self._parts.hub.repository(repo, revision))
+        return await self._parts.forecasts.judged(found)
 
     async def card(self, repo: str, revision: str | None = None) -> Card:
         """The model card of a repository. Raises NotFound, Gated, HubUnavailable."""
         snapshots = self._parts.library.snapshots
+        repo = self._parts.library.repository_of(repo)
         return await self._parts.ask_hub(cards.find(self._parts.hub, snapshots, repo, revision))
 
     async def chat_template(self, model: Model) -> Template | None:
@@ -248,20 +259,24 @@ class Deck:
             await self._parts.release([model])
             if not model.local:
                 what = CacheSelection(models=(model.id,), every_revision=True)
-                await self._parts.removal.delete(what, force=True)
+                receipt = await self._parts.removal.delete(what, force=True)
+                if receipt.failed:
+                    raise stayed(receipt)
             entry = await self._parts.library.delete(model_id)
             back = partial(self._parts.library.restore, entry)
             self._parts.undo.offer(f"took {entry.name} off the list", back)
 
     # Downloads
 
-    async def download(self, ref: str, origin: str) -> Download | None:
+    async def download(self, ref: str, origin: str, *, force: bool = False) -> Download | None:
         """Start to fetch a model, or join the download that runs; None when it is here already.
 
-        Journaled when it returns. Raises NotFound, Gated, HubUnavailable, NotEnoughDisk.
+        Journaled when it returns. One that could not be loaded here is only begun with `force`:
+        raises EngineFailed, Corrupt or Forbidden otherwise. Raises NotFound, Gated, HubUnavailable
+        and NotEnoughDisk as well.
         """
         async with self._parts.audit.action(origin, "download", ref):
-            return await self._parts.fetching.start(await self.resolve(ref))
+            return await self._parts.fetching.start(await self.resolve(ref), force=force)
 
     def manifest(self, ref: str) -> Manifest:
         """What a downloaded model consists of, for another machine. Raises NotDownloaded."""
@@ -372,18 +387,21 @@ class Deck:
         return await self._parts.removal.plan(what)
 
     async def delete_cached(
-        self, what: CacheSelection, origin: str, *, force: bool = False
+        self, what: CacheSelection, origin: str, *, force: bool = False, whole: bool = False
     ) -> DeletionReceipt:
         """Delete files from the cache, partial ones of the models too; the entries stay.
 
         Raises InUse when a model of it is loaded, unless `force`: then it is unloaded first. A
-        download of one is cancelled.
+        download of one is cancelled. Raises StorageFailed where nothing could be deleted; what of
+        several things stayed is in the receipt, or raised as well where it is to go `whole`.
         """
         async with self._parts.audit.action(origin, "delete files", _names(what)):
             receipt = await self._parts.removal.delete(what, force=force)
             await self._parts.upkeep.forget(receipt.model_ids)
             with contained("counting the disk"):
                 await self._parts.vitals.count_disk()
+            if whole and receipt.failed:
+                raise stayed(receipt)
             return receipt
 
     def undoable(self) -> tuple[Undoable, ...]:

@@ -115,11 +115,12 @@ def from_url(at: UrlName, size_bytes: int | None = None, **base: Any) -> Model:
     )
 
 
-def from_variant(repository: Repository, variant: Variant) -> Model:
-    """The entry of a variant that somebody asked for by name."""
+def from_variant(repository: Repository, variant: Variant, name: HubName) -> Model:
+    """The entry of a variant that was asked for by name; of a pinned revision it keeps that."""
+    unique = name.unique if name.revision is not None else variant.unique
     return Model(
-        id=model_id(variant.unique),
-        unique=variant.unique,
+        id=model_id(unique),
+        unique=unique,
         name=listing.display_name(variant),
         format=variant.format,
         source="hub",

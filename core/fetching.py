@@ -8,7 +8,7 @@ from contextlib import suppress
 from core.concurrency import whole
 from core.downloads.parts import ACTIVE, Job
 from core.downloads.queue import Downloads
-from core.errors import Conflict, Corrupt, NotFound
+from core.errors import Conflict, Corrupt, DeckError, NotFound
 from core.feed import Feed
 from core.library import Library, Selection
 from core.schema import Download, Model
@@ -25,21 +25,25 @@ class Fetching:
         library: Library,
         downloads: Downloads,
         ask_hub: Callable[[Awaitable[Selection]], Awaitable[Selection]],
+        refusal: Callable[[Model], Awaitable[DeckError | None]],
     ) -> None:
+        """`refusal` tells what would stand against loading a model, whatever the memory."""
         self._feed = feed
         self._library = library
         self._downloads = downloads
         self._ask_hub = ask_hub
+        self._refusal = refusal
 
     def of(self, model_id: str) -> Download | None:
         """The newest download of a model."""
         jobs = [job for job in self._feed.state.downloads.values() if job.model_id == model_id]
         return max(jobs, key=lambda job: job.created_at, default=None)
 
-    async def start(self, model: Model) -> Download | None:
+    async def start(self, model: Model, *, force: bool = False) -> Download | None:
         """Start to fetch a model, go on with what was begun, or join the download that runs.
 
-        None when it is here already. Raises NotFound, Gated, HubUnavailable, NotEnoughDisk.
+        None when it is here already. A model that could not be loaded is not begun, unless `force`.
+        Raises what stands against it, and NotFound, Gated, HubUnavailable, NotEnoughDisk.
         """
         if model.downloaded:
             return None
@@ -53,6 +57,8 @@ class Fetching:
                 await self.forget(job.id)
         self._downloads.warm()
         selection = await self._ask_hub(self._library.selection(model))
+        if not force and (refusal := await self._refusal(model)) is not None:
+            raise _in_vain(model, refusal)
         return await self._downloads.start(
             model,
             selection.revision,
@@ -77,6 +83,18 @@ class Fetching:
         for job in list(self._feed.state.downloads.values()):
             if job.model_id == model.id and job.state != "completed":
                 await self._downloads.cancel(job.id, discard=True)
+
+
+def _in_vain(model: Model, refusal: DeckError) -> DeckError:
+    """The error for a model that would be fetched and then not be loaded."""
+    remedy = refusal.remedy
+    if "download it again" in remedy.lower():  # it was not downloaded yet
+        remedy = "Take another file or repository."
+    return type(refusal)(
+        f"{model.unique} was not fetched, since it could not be loaded: {refusal.message}",
+        f"{remedy} `modeldeck pull --force` fetches it all the same.".strip(),
+        details=refusal.details,
+    )
 
 
 def _can_go_on(job: Download) -> bool:

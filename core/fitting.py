@@ -13,15 +13,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from core.budget import Budget
+from core.catalog import unloadable
 from core.choices import Choices, settle
 from core.config import Config
-from core.errors import DeckError
-from core.forecasting import KEPT, Forecasts
+from core.errors import DeckError, EngineFailed
+from core.forecasting import KEPT, REFUSALS, Forecasts
 from core.memory import estimate
 from core.options import Traits
 from core.runtime.placement import Bytes, Candidate, Store
 from core.runtime.scheduler import Engines
-from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Memory, Model
+from core.schema import (
+    Fit,
+    Forecast,
+    Instance,
+    InstanceState,
+    LoadOptions,
+    Memory,
+    Model,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,27 +91,39 @@ class Fitting:
         length = self._length(model, context_length)
         try:
             traits = await self._traits(model)
+            if traits.unfit is not None:
+                raise EngineFailed(*traits.unfit)
             resolved = self._choices.resolve(model, LoadOptions(context_length=context_length))
             options = settle(resolved, traits.context_length).options
             length = options.context_length
             forecast = await self._forecasts.forecast(model, options, traits.architecture)
+        except REFUSALS as error:
+            self._forecasts.note_refusal(model.id, str(error))
+            return self._without(free, length, "refused", str(error))
         except DeckError as error:
-            return Fit(
-                verdict="unknown",
-                forecast=None,
-                available_bytes=_least(free.available, free.left),
-                exact=False,
-                context_length=length,
-                reason=str(error),
-            )
+            return self._without(free, length, "unknown", str(error))
+        self._forecasts.note_refusal(model.id, None)
         self._known[model.id, context_length] = forecast
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
         return replace(self._judge(forecast, free), context_length=length)
 
+    def _without(self, free: _Free, length: int | None, verdict: Verdict, why: str) -> Fit:
+        """The answer where there is no forecast."""
+        return Fit(
+            verdict=verdict,
+            forecast=None,
+            available_bytes=_least(free.available, free.left),
+            exact=False,
+            context_length=length,
+            reason=why,
+        )
+
     async def _quick_fit(self, model: Model, context_length: int | None, free: _Free) -> Fit:
         if model.downloaded:
             return await self._fit(model, context_length, free)
+        if (why := self._forecasts.refused(model.id)) is not None:
+            return self._without(free, self._length(model, context_length), "refused", why)
         known = self._known.get((model.id, context_length))
         fit = self._judge(known or self._forecasts.from_size(model), free)
         return replace(fit, context_length=self._length(model, context_length))
@@ -109,7 +131,11 @@ class Fitting:
     async def _traits(self, model: Model) -> Traits:
         """What the header says; of a model that is here, what was read of it already is enough."""
         if model.downloaded and model.context_length is not None:
-            return Traits(architecture=model.architecture, context_length=model.context_length)
+            return Traits(
+                architecture=model.architecture,
+                context_length=model.context_length,
+                unfit=unloadable.by_architecture(model.architecture),
+            )
         return await self._forecasts.traits(model)
 
     def _length(self, model: Model, asked: int | None) -> int | None:

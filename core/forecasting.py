@@ -7,6 +7,8 @@ when they are given out.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -16,23 +18,40 @@ from pathlib import Path
 from typing import TypeVar
 
 from core import safetensors
-from core.catalog import gguf
+from core.catalog import gguf, unloadable
 from core.catalog.header import Header
 from core.catalog.hub import Hub
-from core.errors import DeckError, EngineFailed, EngineMissing, HubUnavailable
+from core.errors import (
+    Corrupt,
+    DeckError,
+    EngineFailed,
+    EngineMissing,
+    Forbidden,
+    HubUnavailable,
+)
 from core.formats import imaging
 from core.ledger import Ledger
 from core.library import Library, Selection
 from core.memory import estimate
 from core.options import Traits
 from core.overhead import SHIPPED, Overhead
+from core.runtime.engines import mlx_types
 from core.runtime.planner import HeaderFile, Source
 from core.runtime.scheduler import Engines
-from core.schema import Engine, Forecast, LoadOptions, Model
+from core.schema import Engine, Forecast, LoadOptions, Model, Repository, Variant, model_id
 from core.storage.foreign_files import in_thread, stat_regular
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+REFUSALS = (EngineFailed, Corrupt, Forbidden)
+"""Errors by which the files of a model stand against loading it: neither memory nor the Hub."""
+REFUSAL_S = 10.0
+"""How long `refusal` may take; a line on which the header takes longer is not waited for."""
+CHECKED_CONTEXT = 512
+"""Tokens of the context that is planned to see whether an engine takes a model at all."""
 
 KEPT = 1000
 """Forecasts remembered, and headers: a large catalog at a few context lengths."""
@@ -53,6 +72,8 @@ class Forecasts:
         self._plans: OrderedDict[Hashable, Forecast] = OrderedDict()
         self._headers: OrderedDict[Hashable, Header] = OrderedDict()
         self._folders: OrderedDict[Hashable, safetensors.Folder] = OrderedDict()
+        self._refused: OrderedDict[str, str] = OrderedDict()
+        """Why models that are not here would be refused, by id, when that was last asked."""
 
     def set_overhead(self, engine: Engine, overhead: Overhead) -> None:
         """Say what an engine's process takes besides the plan; forecasts from now on know it."""
@@ -75,6 +96,7 @@ class Forecasts:
                 layers=folder.config.layers,
                 key_length=folder.config.head_length,
                 value_length=folder.config.head_length,
+                unfit=await asyncio.to_thread(_unknown_to_mlx, folder.architecture),
             )
         header = await self._header(model)
         return Traits(
@@ -83,7 +105,69 @@ class Forecasts:
             layers=header.layers,
             key_length=header.key_length,
             value_length=header.value_length,
+            unfit=unloadable.by_header(header),
         )
+
+    async def refusal(self, model: Model) -> DeckError | None:
+        """What would refuse a load of this model, whatever the options and the memory.
+
+        None where nothing is known to: also where the Hub cannot be asked in time, or the engine is
+        not installed.
+        """
+        try:
+            async with asyncio.timeout(REFUSAL_S):
+                traits = await self.traits(model)
+                if traits.unfit is not None:
+                    raise EngineFailed(*traits.unfit)
+                await self.forecast(model, LoadOptions(context_length=CHECKED_CONTEXT))
+        except REFUSALS as error:
+            self.note_refusal(model.id, str(error))
+            return error
+        except (DeckError, TimeoutError) as error:
+            logger.info("%s cannot be looked at beforehand: %s", model.unique, error)
+            return None
+        self.note_refusal(model.id, None)
+        return None
+
+    def note_refusal(self, key: str, why: str | None) -> None:
+        """Remember why the model with this id would be refused; None where it would not be."""
+        self._refused.pop(key, None)
+        if why is not None:
+            self._refused[key] = why
+            while len(self._refused) > KEPT:
+                self._refused.popitem(last=False)
+
+    def refused(self, key: str) -> str | None:
+        """Why the model with this id would be refused, when that was last asked; None if not."""
+        return self._refused.get(key)
+
+    async def judged(self, repository: Repository) -> Repository:
+        """A repository with the reasons that stand against its variants, as `Variant.refusal`.
+
+        MLX models are looked at for it. The headers of GGUF files are too large for a list: of them
+        is told what was found when one was asked about.
+        """
+        found = []
+        for variant in repository.variants:
+            if variant.format == "mlx":
+                why = await self._against_mlx(repository, variant)
+            else:
+                why = self.refused(model_id(variant.unique))
+            found.append(replace(variant, refusal=why))
+        return replace(repository, variants=tuple(found))
+
+    async def _against_mlx(self, repository: Repository, variant: Variant) -> str | None:
+        try:
+            async with asyncio.timeout(REFUSAL_S):
+                folder = await self._hub.read_folder(
+                    repository.repo, repository.revision, variant.files
+                )
+        except REFUSALS as error:
+            return str(error)
+        except (DeckError, TimeoutError):
+            return None
+        unfit = await asyncio.to_thread(_unknown_to_mlx, folder.architecture)
+        return " ".join(unfit) if unfit is not None else None
 
     async def forecast(
         self,
@@ -204,6 +288,17 @@ class Forecasts:
             except DeckError as error:
                 raise EngineFailed(error.message, error.remedy) from error
         return _fetched(self._folders, key)
+
+
+def _unknown_to_mlx(model_type: str | None) -> tuple[str, str] | None:
+    """Why the installed mlx-lm has no place for this kind of model; None where it has. Blocks."""
+    types = mlx_types.installed()
+    if types is None or model_type is None or types.knows(model_type):
+        return None
+    return (
+        f"mlx-lm does not support models of type {model_type}.",
+        "Update mlx-lm, or take a GGUF version of the model.",
+    )
 
 
 def _stat(path: str | Path, *, folder: bool = False) -> os.stat_result:

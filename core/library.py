@@ -34,9 +34,9 @@ from core.entries import (
     url_name,
     url_variant,
 )
-from core.errors import Conflict, InvalidRequest, NotFound, StorageTimeout
+from core.errors import Conflict, DeckError, InvalidRequest, NotFound, StorageTimeout
 from core.feed import Feed
-from core.names import is_commit
+from core.names import canonical, is_commit, repository, whole_repository
 from core.runtime.platforms import preferred_format
 from core.schema import (
     CachedSnapshot,
@@ -88,6 +88,21 @@ class Selection:
         return self.variant.files
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renamed:
+    """A repository of the Hub under a name that it had before."""
+
+    name: str
+    repo: str
+    """What the Hub calls it now."""
+
+
+def _variants(snapshot: CachedSnapshot) -> tuple[Variant, ...]:
+    """The models that a cached revision holds."""
+    files = [RepoFile(path=f.path, size_bytes=f.size_bytes, blob=f.blob) for f in snapshot.files]
+    return variants(snapshot.repo, files)
+
+
 class Library:
     """Everything that can be named, and where its files are."""
 
@@ -108,6 +123,8 @@ class Library:
         self._shelf = Shelf(roots)
         self._builtin = builtin.load()
         self._added: dict[str, Model] = {}
+        self._former: dict[str, Renamed] = {}
+        """Repositories that the Hub calls otherwise now, by what they were called (lower case)."""
         self._signatures: dict[Path, object] = {}
         self._looking = asyncio.Lock()
         self._changing = asyncio.Lock()
@@ -118,6 +135,7 @@ class Library:
         """Read what people added, and look at the cache once."""
         for _, model in await self._store.records("models", Model):
             self._added[model.id] = model
+        self._former.update(await self._store.records("renamed", Renamed))
         await self.look(limit_s=OPEN_S)
 
     async def look(self, *, force: bool = False, limit_s: float = SCAN_S) -> None:
@@ -178,27 +196,109 @@ class Library:
             self._feed.commit(ModelRemoved, id=key)
         for key, entry in wanted.items():
             engine = self._engines.get(entry.format)
-            model = entry if entry.engine == engine else replace(entry, engine=engine)
+            model = replace(entry, engine=engine, aliases=self._aliases(entry))
             if self._feed.state.models.get(key) != model:
                 self._feed.commit(ModelChanged, model=model)
 
     def find(self, ref: str) -> Model:
-        """The model with this id, unique name or short name. Raises NotFound or Ambiguous."""
-        return listing.find(self._feed.state.models, ref, self._preferred)
+        """The model with this id, short name, or unique name in any of its forms.
+
+        Raises NotFound or Ambiguous, and InvalidRequest for an address that names no model.
+        """
+        name = canonical(ref, self._hub.endpoint)
+        if (model := self._known(name)) is not None:
+            return model
+        return listing.find(self._feed.state.models, name, self._preferred)
+
+    def _known(self, name: str) -> Model | None:
+        """The listed model with this name, in its shortest form. Raises Ambiguous."""
+        models = self._feed.state.models
+        if (model := listing.known(models, name, self._preferred)) is not None:
+            return model
+        at = hub_name(name)
+        if at is None or at.file is None or at.revision is not None:
+            return None
+        renamed = self._former.get(at.repo.casefold())
+        repos = {at.repo.casefold(), renamed.repo.casefold() if renamed else ""}
+        for snapshot in self.snapshots:
+            for variant in _variants(snapshot) if snapshot.repo.casefold() in repos else ():
+                if any(file.path == at.file for file in variant.files):
+                    return models.get(model_id(variant.unique))
+        return None
+
+    def repository_of(self, ref: str) -> str:
+        """The repository that a name on the Hub is of, in whatever form it is given."""
+        return repository(ref, self._hub.endpoint)
+
+    def whole_repository(self, ref: str) -> str:
+        """As `repository_of`. Raises InvalidRequest for the name of a single model in it."""
+        return whole_repository(ref, self._hub.endpoint)
+
+    def revision_name(self, ref: str) -> str:
+        """`owner/repo@revision`, of a repository in whatever form it is given."""
+        repo, at, revision = ref.rpartition("@")
+        return f"{self.whole_repository(repo)}@{revision}" if at else ref
+
+    def _aliases(self, model: Model) -> tuple[str, ...]:
+        """What a model was called before its repository was renamed."""
+        repo = model.repo or ""
+        if not repo or model.unique.partition(":")[0].casefold() != repo.casefold():
+            return ()
+        return tuple(
+            was.name + model.unique[len(repo) :]
+            for was in self._former.values()
+            if was.repo.casefold() == repo.casefold()
+        )
+
+    async def _note_name(self, asked: str, answered: str) -> None:
+        """Remember that the Hub calls a repository otherwise than it was asked for, or no more."""
+        key, renamed = asked.casefold(), Renamed(name=asked, repo=answered)
+        is_renamed = key != answered.casefold()
+        if self._former.get(key) == (renamed if is_renamed else None):
+            return
+        try:
+            if is_renamed:
+                await self._store.put("renamed", key, msgspec.json.encode(renamed))
+                self._former[key] = renamed
+            else:  # it is the name of another repository by now
+                await self._store.remove("renamed", key)
+                self._former.pop(key, None)
+        except DeckError as error:  # it costs another question to the Hub
+            logger.warning("what %s is called now cannot be kept: %s", asked, error)
+        self._publish()
 
     @property
     def _preferred(self) -> Format:
         return preferred_format(sys.platform, platform.machine(), self._engines)
 
     async def resolve(self, ref: str) -> Model:
-        """As `look_up`; what is not listed is added to the list."""
-        model = await self.look_up(ref)
+        """As `look_up`; what is not listed is added to the list.
+
+        For a path raises what reading the file there may: InvalidRequest, Corrupt, StorageFailed.
+        """
+        name = canonical(ref, self._hub.endpoint)
+        if name.startswith("/") and self._known(name) is None:
+            model = await self._at_path(name)
+        else:
+            model = await self.look_up(name)
         return await self._listed(model)
 
     async def look_up(self, ref: str) -> Model:
-        """As `find`; a Hub name or a URL that is not listed is asked for there, and not added."""
-        if (model := listing.known(self._feed.state.models, ref, self._preferred)) is not None:
+        """As `find`; a path, Hub name or URL that is not listed is looked at, and not added.
+
+        Of a path nothing is told but whether a model is there: who may ask this may not learn what
+        else lies on the machine.
+        """
+        ref = canonical(ref, self._hub.endpoint)
+        if (model := self._known(ref)) is not None:
             return model
+        if ref.startswith("/"):
+            try:
+                return await self._at_path(ref)
+            except DeckError as error:
+                raise NotFound(
+                    f"There is no model at {ref}.", "Give the path of a GGUF file or an MLX folder."
+                ) from error
         if (at := url_name(ref, self._hub.endpoint)) is not None:
             if (model := self._feed.state.models.get(model_id(at.unique))) is not None:
                 return model
@@ -208,10 +308,18 @@ class Library:
         if name is None:
             return self.find(ref)  # which says what was meant
         repository = await self._hub.repository(name.repo, name.revision)
-        variant = choose(repository, name)
-        if known := self._feed.state.models.get(model_id(variant.unique)):
+        if not repository.from_cache:
+            await self._note_name(name.repo, repository.repo)
+        model = from_variant(repository, choose(repository, name), name)
+        if known := self._feed.state.models.get(model.id):
             return known
-        return replace(from_variant(repository, variant), engine=self._engines.get(variant.format))
+        return replace(model, engine=self._engines.get(model.format))
+
+    async def _at_path(self, path: str) -> Model:
+        """The entry of a file or folder of this machine, as `create` makes it."""
+        seed = ModelSeed(unique=path)
+        model = await self._from_seed(seed)
+        return replace(model, engine=self._engines.get(model.format))
 
     async def selection(self, model: Model) -> Selection:
         """The files of a model as the Hub, or its URL, has them now.
@@ -265,11 +373,7 @@ class Library:
             elif snapshot.repo == model.repo and (
                 every_revision or snapshot.revision == model.revision
             ):
-                files = [
-                    RepoFile(path=f.path, size_bytes=f.size_bytes, blob=f.blob)
-                    for f in snapshot.files
-                ]
-                for variant in variants(snapshot.repo, files):
+                for variant in _variants(snapshot):
                     if is_of(variant, model):
                         yield snapshot.revision, [f.path for f in variant.files]
 

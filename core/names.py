@@ -15,15 +15,18 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from core.errors import InvalidRequest
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
+HUB_HOSTS = ("huggingface.co", "hf.co", "www.huggingface.co")
+"""Hosts that stand for the Hub in what people paste, whichever Hub is in force."""
 
 UNIQUE_FORMS = (
     "owner/repo:VARIANT, such as Qwen/Qwen3-0.6B-GGUF:Q8_0",
     "owner/repo, such as mlx-community/Qwen3-0.6B-4bit",
+    "hf.co/owner/repo:VARIANT, or the address of a repository's page or of its file on the Hub",
     "hf://owner/repo/file.gguf",
     "an https URL of a GGUF file, with #sha256= and its hash if you have it",
     "an absolute path of a GGUF file or an MLX folder",
@@ -41,7 +44,18 @@ _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(?:/[A-Za-z0-9_][A-Za-z0-9.
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_HUB_FILE = re.compile(r"/([^/]+/[^/]+)/(?:resolve|blob|raw)/((?:refs/[^/]+/)?[^/]+)/(.+)")
+_PAGE = re.compile(
+    r"(?P<repo>[^/:]+/[^/:]+)(?::(?P<label>[^/]+))?"
+    r"(?:/(?P<kind>tree|resolve|blob|raw)/(?P<revision>(?:refs/[^/]+/)?[^/]+)(?:/(?P<path>.+))?)?"
+)
+"""The path of a page of a repository on the Hub, or of one of its files."""
+_NO_MODELS = frozenset(
+    {"api", "blog", "buckets", "collections", "datasets", "docs", "kernels", "learn", "models"}
+    | {"organizations", "papers", "posts", "settings", "spaces", "tasks"}
+)
+"""First parts of the Hub's own pages, which no owner is called."""
+_ANY_TAG = "latest"
+"""The tag that Ollama's clients give a name that has none (`hf.co/owner/repo:latest`)."""
 
 _FORBIDDEN = frozenset('<>:"|?*\\')
 """Not allowed in file names by Windows; the backslash and the colon are also how one escapes."""
@@ -148,6 +162,15 @@ def check_repo(text: str) -> str:
     return text
 
 
+def is_repo(text: str) -> bool:
+    """Whether `check_repo` would take it."""
+    try:
+        check_repo(text)
+    except InvalidRequest:
+        return False
+    return True
+
+
 def check_revision(text: str) -> str:
     """A revision: 40 hexadecimal digits, or the name of a branch, tag or `refs/pr/N`.
 
@@ -236,8 +259,8 @@ def parse_unique(text: str, endpoint: str = DEFAULT_ENDPOINT) -> HubName | Local
 
     Args:
         text: The name; spaces around it do not count.
-        endpoint: The Hub in force. A URL of one of its files is read as a name on the Hub, so that
-            the file goes into the cache like any other.
+        endpoint: The Hub in force. The address of one of its repositories or files is read as a
+            name on the Hub, so that the file goes into the cache like any other.
     """
     name = text.strip()
     try:
@@ -245,14 +268,72 @@ def parse_unique(text: str, endpoint: str = DEFAULT_ENDPOINT) -> HubName | Local
             return _local(name)
         if name.lower().startswith("hf://"):
             return _hub_file(name[len("hf://") :])
+        if (page := _on_hub(name, endpoint)) is not None:
+            return _hub_page(*page)
         if "://" in name:
-            return _url(name, endpoint)
+            return _url(name)
         return _short(name)
     except InvalidRequest as error:
         raise InvalidRequest(
             f"{name!r} does not name a model: {error.message}",
             f"Write one of: {'; '.join(UNIQUE_FORMS)}.",
         ) from error
+
+
+def canonical(text: str, endpoint: str = DEFAULT_ENDPOINT) -> str:
+    """The unique name in its shortest form; an id or a short name, which is none, as it is.
+
+    Raises InvalidRequest for what can only be meant as a unique name, and is not a good one.
+
+    >>> canonical("https://huggingface.co/Qwen/Qwen3-0.6B-GGUF/tree/main")
+    'Qwen/Qwen3-0.6B-GGUF'
+    >>> canonical("hf.co/Qwen/Qwen3-0.6B-GGUF:Q8_0"), canonical("qwen3-0.6b")
+    ('Qwen/Qwen3-0.6B-GGUF:Q8_0', 'qwen3-0.6b')
+    """
+    try:
+        return parse_unique(text, endpoint).unique
+    except InvalidRequest:
+        if is_address(text):
+            raise
+        return text.strip()
+
+
+def is_address(text: str) -> bool:
+    """Whether a text can only be meant as a unique name: a path, a URL, or a name on hf.co.
+
+    >>> [is_address(text) for text in ("/m.gguf", "HF.co/a/b", "https://h/m.gguf", "a/b:Q8_0")]
+    [True, True, True, False]
+    """
+    name = text.strip().casefold()
+    return name.startswith("/") or "://" in name or name.partition("/")[0] in HUB_HOSTS
+
+
+def repository(text: str, endpoint: str = DEFAULT_ENDPOINT) -> str:
+    """The repository that a name on the Hub is of; any other text as it is.
+
+    >>> repository("https://huggingface.co/a/b/blob/main/c-Q8_0.gguf"), repository("gpt2")
+    ('a/b', 'gpt2')
+    """
+    try:
+        name = parse_unique(text, endpoint)
+    except InvalidRequest:
+        if is_address(text):
+            raise
+        return text.strip()
+    return name.repo if isinstance(name, HubName) else text.strip()
+
+
+def whole_repository(text: str, endpoint: str = DEFAULT_ENDPOINT) -> str:
+    """As `repository`. Raises InvalidRequest for the name of a single model or file of one."""
+    try:
+        name = parse_unique(text, endpoint)
+    except InvalidRequest:
+        name = None
+    if isinstance(name, HubName) and name.unique != name.repo:
+        raise InvalidRequest(
+            f"{text!r} is a model, not a repository.", f"Use `modeldeck rm {text}`."
+        )
+    return repository(text, endpoint)
 
 
 def _local(name: str) -> LocalPath:
@@ -287,21 +368,50 @@ def _model_file(path: str) -> str:
     return check_path(path)
 
 
-def _url(name: str, endpoint: str) -> HubName | UrlName:
+def _on_hub(name: str, endpoint: str) -> tuple[str, str] | None:
+    """Path and query of an address on the Hub, with or without its scheme; None for others."""
+    is_url = "://" in name
+    if not is_url and name.partition("/")[0].casefold() not in HUB_HOSTS:
+        return None
+    url, hub = _parsed(name if is_url else f"https://{name}"), _split(endpoint)
+    if (url.scheme, url.netloc) == (hub.scheme, hub.netloc):
+        return url.path.removeprefix(hub.path.rstrip("/")), url.query
+    if url.scheme in ("https", "http") and url.netloc in HUB_HOSTS:
+        return url.path, url.query
+    return None
+
+
+def _hub_page(path: str, query: str) -> HubName:
+    """What the address of a repository, of a folder or of a file in it names."""
+    plain = unquote(path).strip("/")
+    found = _PAGE.fullmatch(plain)
+    if found is None or plain.partition("/")[0].casefold() in _NO_MODELS:
+        raise InvalidRequest("the address is the Hub's, but not that of a model's repository.")
+    repo, label, kind, revision, inner = found.groups()
+    if label is not None and kind is not None:
+        raise InvalidRequest("it names a variant and a file.")
+    pinned = None if revision in (None, "main") else check_revision(revision)
+    # The page of a repository shows one of its files where the query names it.
+    shown = parse_qs(query).get("show_file_info", [""])[0]
+    if kind in ("resolve", "blob", "raw") or shown:
+        file = _model_file(inner or "" if kind not in (None, "tree") else shown)
+        return HubName(repo=check_repo(repo), file=file, revision=pinned)
+    if pinned is not None:
+        raise InvalidRequest(f"of revision {pinned} only a file can be named, not the repository.")
+    if inner is not None:  # publishers put each quantization into a folder of its name
+        label = inner.rpartition("/")[2]
+    label = None if label == _ANY_TAG else label
+    return HubName(repo=check_repo(repo), label=None if label is None else check_label(label))
+
+
+def _parsed(name: str) -> SplitResult:
     if len(name) > URL_LIMIT or not name.isascii() or not name.isprintable() or " " in name:
         raise InvalidRequest("the URL is too long or not properly encoded.")
-    url, hub = _split(name), _split(endpoint)
-    if (url.scheme, url.netloc) in {(hub.scheme, hub.netloc), ("https", "huggingface.co")}:
-        base = hub.path.rstrip("/")
-        found = _HUB_FILE.fullmatch(unquote(url.path.removeprefix(base)))
-        if not found:
-            raise InvalidRequest("the URL is the Hub's, but not that of a file in a repository.")
-        repo, revision, file = found.groups()
-        return HubName(
-            repo=check_repo(repo),
-            file=_model_file(file),
-            revision=None if revision == "main" else check_revision(revision),
-        )
+    return _split(name)
+
+
+def _url(name: str) -> UrlName:
+    url = _parsed(name)
     if url.scheme not in ("https", "http"):
         raise InvalidRequest("only https URLs are taken.")
     _model_file(posixpath.basename(unquote(url.path)))

@@ -141,10 +141,15 @@ class Traits:
     """Elements of a key, per head."""
     value_length: int | None = None
     """Elements of a value, per head."""
+    unfit: tuple[str, str] | None = None
+    """Why the model answers nothing here whatever the options, and what to do; None where nothing
+    is known to stand against it."""
 
 
 QUANTIZED_BLOCK = 32
 """Values that share a scale in every quantized type of a KV cache (ggml-common.h)."""
+MLX_GROUP = 32
+"""Values that share a scale in mlx-lm's quantized KV cache, at least."""
 MLX_TYPES = ("f16", "bf16", "q8_0", "q4_0")
 """KV cache types that mlx-lm has a word for."""
 MLX_IGNORES = ("gpu_layers", "flash_attention", "threads", "mmap", "mlock")
@@ -169,7 +174,11 @@ def suit(
         warning
         for warning in (
             _context(options, traits),
-            *(_of_mlx(options) if engine == "mlx" else _of_llama(options, traits, devices, cpus)),
+            *(
+                _of_mlx(options, traits)
+                if engine == "mlx"
+                else _of_llama(options, traits, devices, cpus)
+            ),
         )
         if warning
     )
@@ -185,11 +194,24 @@ def _context(options: LoadOptions, traits: Traits) -> str:
     )
 
 
-def _of_mlx(options: LoadOptions) -> tuple[str, ...]:
+def _of_mlx(options: LoadOptions, traits: Traits) -> tuple[str, ...]:
+    """Raises InvalidRequest for what the engine would refuse (core.runtime.engines.mlx)."""
+    if options.embedding:
+        raise InvalidRequest(
+            "mlx-lm answers in text and makes no embeddings.",
+            "Take a GGUF version of an embedding model.",
+        )
+    if len(options.loras or ()) > 1:
+        raise InvalidRequest("mlx-lm takes one adapter, not several.", "Leave the others out.")
     kind = options.kv_cache_type
     if kind is not None and kind not in MLX_TYPES:
         raise InvalidRequest(
             f"mlx has no KV cache of type {kind}: kv_cache_type must be {', '.join(MLX_TYPES)}."
+        )
+    if kind in QUANTIZED and traits.key_length is not None and traits.key_length % MLX_GROUP:
+        raise InvalidRequest(
+            f"A KV cache of type {kind} needs heads of a multiple of {MLX_GROUP}, and this model's"
+            f" have {traits.key_length}: kv_cache_type must be f16 or bf16."
         )
     return tuple(
         f"mlx has no option {name}: it is left out"

@@ -253,6 +253,7 @@ class Parts:
             library=self.library,
             downloads=self.downloads,
             ask_hub=self.ask_hub,
+            refusal=self.forecasts.refusal,
         )
         self.throttle = Throttle(
             feed=self.feed,

@@ -23,7 +23,7 @@ from core.errors import (
     to_info,
 )
 from core.fitting import Fitting, gib, needs
-from core.forecasting import Forecasts
+from core.forecasting import REFUSALS, Forecasts
 from core.library import Library
 from core.options import Traits, suit
 from core.runtime import registry
@@ -119,7 +119,9 @@ class Planning:
             gpu_available_bytes=self._fitting.gpu_available(),
         )
         refusal: DeckError | None = None
-        if unreadable is None:
+        if asked.traits.unfit is not None:
+            refusal = EngineFailed(*asked.traits.unfit)
+        elif unreadable is None:
             try:
                 plan, refusal = await self._placed(plan, asked, force=wish.force)
             except EngineFailed as error:
@@ -127,7 +129,11 @@ class Planning:
         if unreadable is not None:  # loading it tells the same, with the engine's log
             logger.info("%s cannot be planned: %s", model.unique, unreadable)
             warnings.append(f"it cannot be planned: {unreadable}")
-        refusal = self.missing(model) or refusal
+        if not model.downloaded:  # so fetching it would be in vain
+            refusal = unreadable or refusal
+            refusal = refusal if isinstance(refusal, REFUSALS) else self.missing(model)
+        else:
+            refusal = self.missing(model) or refusal
         if any(i.model_id == model.id and i.state.live for i in self._instances()):
             plan = replace(plan, notes=(*plan.notes, "it is loaded already"), evictions=())
             refusal = None
@@ -140,22 +146,22 @@ class Planning:
         )
 
     def missing(self, model: Model) -> DeckError | None:
-        """What a load needs that is not here: the files, or the engine."""
-        if not model.downloaded or model.path is None:
-            remedy = f"modeldeck pull {model.unique}"
-            return NotDownloaded(f"{model.name} is not downloaded.", remedy)
+        """What a load needs that is not here: the engine, or the files."""
         for runtime in self._runtimes():
             if model.format in runtime.formats and not runtime.available:
                 why_not = runtime.why_not or "Install it."
                 return EngineMissing(f"{model.name} needs {runtime.name}.", why_not)
+        if not model.downloaded or model.path is None:
+            remedy = f"modeldeck pull {model.unique}"
+            return NotDownloaded(f"{model.name} is not downloaded.", remedy)
         return None
 
-    async def _ask(self, model: Model, wish: LoadWish) -> tuple[_Asked, EngineFailed | None]:
+    async def _ask(self, model: Model, wish: LoadWish) -> tuple[_Asked, DeckError | None]:
         """The options in full; and why the model's header cannot be read, where it cannot."""
-        unreadable = None
+        unreadable: DeckError | None = None
         try:
             traits = await self._forecasts.traits(model)
-        except EngineFailed as error:
+        except REFUSALS as error:
             traits, unreadable = Traits(context_length=model.context_length), error
         resolved = self._choices.resolve(model, wish.options, fresh=wish.fresh)
         settled = settle(resolved, traits.context_length)

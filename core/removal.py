@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from core.cache import deletion, restoring, scan
+from core.cache import deletion, orphans, restoring, scan
 from core.cache.shelves import Shelves
 from core.concurrency import contained, whole
 from core.downloads.queue import Downloads
@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 EXECUTE_S = 600.0
 """Time limit in seconds for deleting: what was begun goes on behind it, so it is generous."""
+MOST_TOLD = 20
+"""Things that stayed which an error names; more are no help."""
 
 Revision = tuple[str, str]
 """Repository and commit."""
@@ -55,6 +57,7 @@ class Chosen:
     revisions: frozenset[Revision]
     """Revisions that go whole."""
     partials: tuple[DeletionItem, ...] = ()
+    """Partial files, and blobs that no revision needs."""
     kept: tuple[KeptItem, ...] = ()
 
 
@@ -99,6 +102,7 @@ class Removal:
 
         Raises Conflict for a model at a path of the person's own: that is never deleted.
         """
+        what = self._named(what)
         named = [self._library.find(ref) for ref in what.models]
         for model in named:
             if model.local:
@@ -107,7 +111,8 @@ class Removal:
                     "Delete the file yourself, or take the entry off the list.",
                 )
         await self._library.look(force=True)
-        snapshots = self._snapshots(what)
+        partials, kept = await self._in_thread(partial(self._leftovers, what))
+        snapshots = self._snapshots(what, {repo.casefold() for repo in self._repos(partials)})
         revisions = frozenset((s.repo, s.revision) for s in snapshots)
         held = [
             model
@@ -121,7 +126,6 @@ class Removal:
             )
             for s in snapshots
         ]
-        partials, kept = await self._in_thread(partial(self._partials, what))
         return Chosen(
             models=tuple({model.id: model for model in (*named, *held)}.values()),
             wanted=tuple(wanted),
@@ -130,13 +134,30 @@ class Removal:
             kept=tuple(kept),
         )
 
-    def _snapshots(self, what: CacheSelection) -> list[CachedSnapshot]:
-        """Revisions that are meant whole, each once."""
+    def _named(self, what: CacheSelection) -> CacheSelection:
+        """A selection with its repositories in the form that the cache has them in."""
+        return replace(
+            what,
+            repositories=tuple(self._library.whole_repository(text) for text in what.repositories),
+            revisions=tuple(self._library.revision_name(text) for text in what.revisions),
+        )
+
+    def _repos(self, leftovers: Sequence[DeletionItem]) -> set[str]:
+        """The repositories in whose folders these lie."""
+        folders = {Path(item.path).parent.parent.name for item in leftovers}
+        return {name.removeprefix("models--").replace("--", "/", 1) for name in folders}
+
+    def _snapshots(self, what: CacheSelection, others: Collection[str]) -> list[CachedSnapshot]:
+        """Revisions that are meant whole, each once.
+
+        Raises NotFound for a repository of which nothing is there; `others` have no revision, but
+        something else (in lower case).
+        """
         held = self._library.snapshots
         found = []
         for repo in what.repositories:
             mine = [s for s in held if s.repo.casefold() == repo.casefold()]
-            if not mine:
+            if not mine and repo.casefold() not in others:
                 raise NotFound(f"The cache holds nothing of {repo}.", "GET /deck/cache lists it.")
             found += mine
         for text in what.revisions:
@@ -164,23 +185,33 @@ class Removal:
                 }
         return needed
 
-    def _partials(self, what: CacheSelection) -> tuple[list[DeletionItem], list[KeptItem]]:
-        """Partial files that are meant; those of downloads that go on are kept. Blocks."""
-        ours = {
-            key: size for root in self._cache.roots for key, size in scan.partials(root).items()
-        }
+    def _leftovers(self, what: CacheSelection) -> tuple[list[DeletionItem], list[KeptItem]]:
+        """Partial files, and blobs that no revision needs, as far as they are meant. Blocks.
+
+        Those of downloads that go on are kept.
+        """
         repos = {repo.casefold() for repo in what.repositories}
         owners = self._downloads.wanted
-        going, kept = [], []
-        for (repo, blob), size in ours.items():
-            if not what.partials and repo.casefold() not in repos:
-                continue
-            path = str(self._cache.partial(repo, blob))
-            if owner := owners.get((repo, blob)):
-                reason = f"the download of {owner} goes on with it"
-                kept.append(KeptItem(path=path, size_bytes=size, reason=reason))
-            else:
-                going.append(DeletionItem(path=path, size_bytes=size, kind="partial"))
+        going: list[DeletionItem] = []
+        kept: list[KeptItem] = []
+
+        def sort(found: Mapping[orphans.Blob, int], kind: Literal["partial", "blob"]) -> None:
+            every = what.partials if kind == "partial" else what.orphans
+            place = self._cache.partial if kind == "partial" else self._cache.blob
+            for (repo, blob), size in found.items():
+                if not every and repo.casefold() not in repos:
+                    continue
+                path = str(place(repo, blob))
+                if owner := owners.get((repo, blob)):
+                    reason = f"the download of {owner} goes on with it"
+                    kept.append(KeptItem(path=path, size_bytes=size, reason=reason))
+                else:
+                    going.append(DeletionItem(path=path, size_bytes=size, kind=kind))
+
+        for root in self._cache.roots:
+            sort(scan.partials(root), "partial")
+            if what.orphans or repos:
+                sort(orphans.find(root), "blob")
         if what.partials:
             going += [
                 DeletionItem(path=path, size_bytes=size, kind="partial")
@@ -201,13 +232,15 @@ class Removal:
             for want in self._files(other, every_revision=True)
             if (want.repo, want.revision) not in chosen.revisions
         ]
+        needed = set(self._downloads.wanted)
         plans = [
             await in_thread(
-                partial(deletion.plan, root, chosen.wanted, others), root, limit_s=SCAN_S
+                partial(deletion.plan, root, chosen.wanted, others, needed), root, limit_s=SCAN_S
             )
             for root in self._cache.roots
         ]
-        delete = [item for plan in plans for item in plan.delete]
+        leftovers = {item.path for item in chosen.partials}
+        delete = [i for plan in plans for i in plan.delete if i.path not in leftovers]
         return DeletionPlan(
             model_ids=tuple(model.id for model in chosen.models),
             delete=(*chosen.partials, *delete),
@@ -251,6 +284,8 @@ class Removal:
         with contained("looking what the deletion left"):  # it is done all the same
             await self._downloads.recount()
             await self._library.look(force=True)
+        if receipt.failed and not receipt.deleted:
+            raise stayed(receipt)
         if taken is None or receipt.failed:
             return receipt
         done = f"removed {len(taken.links)} links to content that others use"
@@ -304,6 +339,20 @@ class Removal:
         async with self._turn:  # no deletion takes the content between a look and a link
             await self._in_thread(partial(restoring.restore, taken))
             await self._library.look(force=True)
+
+
+def stayed(receipt: DeletionReceipt) -> StorageFailed:
+    """The error for a deletion that left something, naming what stayed and why."""
+    count = len(receipt.failed)
+    things = "1 thing" if count == 1 else f"{count} things"
+    message = f"Nothing was deleted: {receipt.failed[0]}."
+    if receipt.deleted:
+        message = f"{things} could not be deleted; {receipt.deleted} went."
+    return StorageFailed(
+        message,
+        "Check the permissions there, and whether its disk is mounted for reading only.",
+        details=receipt.failed[:MOST_TOLD],
+    )
 
 
 def _revision(snapshots: Sequence[CachedSnapshot], text: str) -> CachedSnapshot:

@@ -9,9 +9,11 @@ that names Python code to run is refused: mlx-lm before 0.32.2 ran `model_file` 
 from __future__ import annotations
 
 import os
+import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,6 +46,10 @@ MAX_LAYERS = 10_000
 
 INDEX = "model.safetensors.index.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+WEIGHTS = "model*.safetensors"
+"""The files of weights that mlx-lm reads (`mlx_lm.utils.load_model`), whatever an index says."""
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
+"""Files that hold a tokenizer: one of them is needed."""
 
 _LENGTH = struct.Struct("<Q")
 _DTYPE_BITS = {
@@ -235,8 +241,18 @@ def read_header(data: bytes, size: int) -> Weights | None:
     )
 
 
-def read_index(data: bytes) -> tuple[frozenset[str], int | None]:
-    """The files that an index names, and the bytes of all their tensors where it tells.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """What an index says of split weights."""
+
+    files: frozenset[str]
+    total_bytes: int | None
+    """Of all tensors; None where it does not tell."""
+    tensors: int
+
+
+def read_index(data: bytes) -> Index:
+    """The index of split weights.
 
     Raises Corrupt, and InvalidRequest for a file name that leaves the folder.
     """
@@ -245,7 +261,39 @@ def read_index(data: bytes) -> tuple[frozenset[str], int | None]:
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
         _corrupt(INDEX, "it has no table of weights")
     total = _number(metadata, "total_size") if isinstance(metadata, dict) else None
-    return frozenset(check_path(name) for name in set(table.values())), total
+    files = frozenset(check_path(name) for name in set(table.values()))
+    return Index(files=files, total_bytes=total, tensors=len(table))
+
+
+def is_weights(path: str) -> bool:
+    """Whether mlx-lm reads weights from the file at this path inside a repository.
+
+    >>> is_weights("model-00001-of-00002.safetensors"), is_weights("adapters.safetensors")
+    (True, False)
+    """
+    return "/" not in path and fnmatchcase(path, WEIGHTS)
+
+
+def missing_weights(named: Collection[str], present: Collection[str]) -> tuple[str, ...]:
+    """Files that an index names and that are not there; none for an index of another model.
+
+    mlx-lm writes a quantized model into files of its own, and some publishers leave the index of
+    the original beside them, which names files that were never part of the repository. So an index
+    counts only where at least one of its files is present; of its files only those count that
+    mlx-lm reads.
+
+    >>> missing_weights({"model-00001-of-00002.safetensors"}, {"model.safetensors"})
+    ()
+    """
+    if not set(named) & set(present):
+        return ()
+    return tuple(sorted(filter(is_weights, set(named) - set(present))))
+
+
+def check_complete(named: Collection[str], present: Collection[str]) -> None:
+    """Raise Corrupt where files are missing that the index of these weights names."""
+    if missing := missing_weights(named, present):
+        _corrupt(INDEX, f"it names {missing[0]}, which is not there")
 
 
 def read_folder(folder: Path) -> Folder:
@@ -257,14 +305,13 @@ def read_folder(folder: Path) -> Folder:
         config = read_config(_bounded(folder / "config.json", MAX_CONFIG))
         if (tokenizer := folder / TOKENIZER_CONFIG).exists():
             refuse_code(_bounded(tokenizer, MAX_CONFIG), TOKENIZER_CONFIG)
+        files = sorted(folder.glob(WEIGHTS))
+        if not files:
+            _corrupt(str(folder), f"it holds no {WEIGHTS} file")
         index = folder / INDEX
         if index.exists():
-            names, _ = read_index(_bounded(index, MAX_INDEX))
-            files = [folder / name for name in sorted(names)]
-        else:
-            files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            _corrupt(str(folder), "it holds no safetensors file")
+            named = read_index(_bounded(index, MAX_INDEX)).files
+            check_complete(named, [file.name for file in files])
         weights = [read_weights(file) for file in files]
     except OSError as error:
         raise StorageFailed(
@@ -272,6 +319,26 @@ def read_folder(folder: Path) -> Folder:
             "An MLX folder holds config.json and all its safetensors files.",
         ) from error
     return folder_of(config, weights)
+
+
+def fault(folder: Folder, files: Iterable[str]) -> str | None:
+    """Why mlx-lm will not load a model, as its small files tell; None where they tell of nothing.
+
+    Args:
+        folder: What they say.
+        files: Names of the files beside them.
+    """
+    layers, kind = folder.config.layers, folder.config.architecture
+    if layers is not None and layers > folder.tensors:
+        # mlx-lm would build them all, for hours, before it misses their weights.
+        return f"config.json tells of {layers} layers, and there are {folder.tensors} tensors."
+    if kind is None:
+        return "config.json does not say which model it is (model_type)."
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", kind):
+        return "The model_type in config.json is none."
+    if not any(fnmatchcase(file, name) for file in files for name in TOKENIZERS):
+        return "There is no tokenizer."
+    return None
 
 
 def folder_of(config: Config, weights: list[Weights]) -> Folder:

@@ -98,6 +98,8 @@ class Shelf:
         if name is None or name.file is None:
             return model
         for snapshot in self.snapshots:
+            if not _is_at(snapshot, name.revision):
+                continue
             if snapshot.repo == name.repo and any(f.path == name.file for f in snapshot.files):
                 path = _path(snapshot, name.file)
                 return replace(model, downloaded=True, path=path, revision=snapshot.revision)
@@ -176,6 +178,11 @@ def _headers(snapshots: Iterable[CachedSnapshot]) -> Iterator[tuple[str, Format,
             for model in listing.from_snapshot(snapshot):
                 if model.path is not None:
                     yield model.path, model.format, model.unique
+
+
+def _is_at(snapshot: CachedSnapshot, revision: str | None) -> bool:
+    """Whether a cached revision is the one that a name pins; any is where it pins none."""
+    return revision is None or revision in snapshot.refs or snapshot.revision == revision
 
 
 def _path(snapshot: CachedSnapshot, file: str) -> str:

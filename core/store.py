@@ -27,9 +27,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Table = Literal["models", "jobs", "measurements", "tokens", "options", "calibrations"]
+Table = Literal["models", "jobs", "measurements", "tokens", "options", "calibrations", "renamed"]
 """Tables of documents: entries that a person or the Hub added, the journal, the memory ledger, who
-may use the API, how each model was last loaded, what engines take besides their models."""
+may use the API, how each model was last loaded, what engines take besides their models, what
+repositories of the Hub were called before they were renamed."""
 
 AuditRow = tuple[str, str, str, str, str]
 """Time, origin, action, target and outcome."""
@@ -51,6 +52,10 @@ SCHEMA = (
     CREATE TABLE options
         (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     CREATE TABLE calibrations
+        (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE renamed
         (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     """,
 )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from core.cache import scan
+from core.cache import orphans, scan
 from core.cache.deletion import Wanted
 from core.cache.inventory import inventory
 from core.cache.shelves import Shelves
@@ -112,13 +112,16 @@ class Upkeep:
         """All that the cache holds, as it lies there now."""
         await self._library.look(force=True)
         partials: dict[tuple[str, str], int] = {}
+        alone: dict[tuple[str, str], int] = {}
         for root in self._cache.roots:
             partials |= await in_thread(partial(scan.partials, root), root, limit_s=SCAN_S)
+            alone |= await in_thread(partial(orphans.find, root), root, limit_s=SCAN_S)
         urls = {name.repo: name.url for name in map(url_name, self._uniques()) if name}
         held = inventory(
             self._library.snapshots,
             partials,
             lambda snapshot: [model.unique for model in from_snapshot(snapshot)],
+            alone,
         )
         listed = [replace(repo, url=urls.get(repo.repo)) for repo in held]
         return CacheListing(path=str(self._cache.hub.root), repositories=tuple(listed))

@@ -7,12 +7,16 @@ import time
 from collections.abc import Sequence
 
 from core.client import Client
-from core.errors import Cancelled, Corrupt, InvalidRequest, from_info
+from core.errors import Cancelled, Corrupt, from_info
+from core.names import DEFAULT_ENDPOINT, canonical
 from core.schema import CacheListing, CacheSelection, Verification
 from tui import format as fmt
 from tui.format import Column
 from tui.output import Output
 from tui.verbs import FRAMES_HZ, PATIENCE_S, carry_out
+
+_ORPHANED = 4
+"""The column of blobs that no revision needs."""
 
 ENDED = ("completed", "failed", "canceled")
 
@@ -23,7 +27,7 @@ async def ls(client: Client, out: Output) -> None:
     out.record(listing)
     if listing.repositories:
         out.lines(table(listing, out.room, time.time()))
-        size = sum(repo.size_bytes + repo.partial_bytes for repo in listing.repositories)
+        size = sum(r.size_bytes + r.partial_bytes + r.orphan_bytes for r in listing.repositories)
         out.line(f"{fmt.size(size)} in {fmt.clean(listing.path)}")
     else:
         out.note(f"The cache at {fmt.clean(listing.path)} is empty.")
@@ -36,6 +40,7 @@ def table(listing: CacheListing, width: int, now: float) -> list[str]:
         Column(title="size", right=True),
         Column(title="shared", right=True),
         Column(title="partial", right=True),
+        Column(title="orphaned", right=True),
         Column(title="used", right=True),
         Column(title="at"),
     )
@@ -47,6 +52,7 @@ def table(listing: CacheListing, width: int, now: float) -> list[str]:
                 fmt.size(repo.size_bytes),
                 fmt.size(repo.shared_bytes) if repo.shared_bytes else "",
                 fmt.size(repo.partial_bytes) if repo.partial_bytes else "",
+                fmt.size(repo.orphan_bytes) if repo.orphan_bytes else "",
                 _ago(repo.used_at, now),
                 "",
             )
@@ -57,12 +63,16 @@ def table(listing: CacheListing, width: int, now: float) -> list[str]:
                 fmt.size(revision.size_bytes),
                 fmt.size(revision.shared_bytes) if revision.shared_bytes else "",
                 "",
+                "",
                 _ago(revision.used_at, now),
                 " ".join(revision.refs) or "detached",
             )
             for revision in repo.revisions
         ]
-    return fmt.table(heads, cells, width)
+    # Caches whose links are whole, most of them, have no column for what no revision needs.
+    shown = [n for n in range(len(heads)) if n != _ORPHANED or any(row[n] for row in cells)]
+    rows = [tuple(row[n] for n in shown) for row in cells]
+    return fmt.table([heads[n] for n in shown], rows, width)
 
 
 def _ago(at: float, now: float) -> str:
@@ -72,6 +82,8 @@ def _ago(at: float, now: float) -> str:
 async def verify(client: Client, out: Output, targets: Sequence[str]) -> None:
     """Check what is named, show how it goes, and say what is wrong. Interrupted, call it off."""
     held = {repo.repo.casefold() for repo in (await client.cache()).repositories}
+    hub = (await client.state()).host.hub or DEFAULT_ENDPOINT
+    targets = [target if "@" in target else canonical(target, hub) for target in targets]
     what = CacheSelection(
         models=tuple(t for t in targets if "@" not in t and t.casefold() not in held),
         revisions=tuple(t for t in targets if "@" in t),
@@ -120,10 +132,9 @@ async def _followed(client: Client, out: Output, check: Verification) -> Verific
 
 
 async def prune(
-    client: Client, out: Output, *, partials: bool, detached: bool, yes: bool, dry_run: bool
+    client: Client, out: Output, what: CacheSelection, *, yes: bool, dry_run: bool
 ) -> None:
-    """Delete what nobody needs."""
-    what = CacheSelection(partials=partials, detached=detached)
+    """Delete what nobody needs, of the kinds that `what` names."""
     await _delete(client, out, what, yes=yes, force=False, dry_run=dry_run)
 
 
@@ -131,11 +142,6 @@ async def rm(
     client: Client, out: Output, targets: Sequence[str], *, yes: bool, force: bool, dry_run: bool
 ) -> None:
     """Delete whole repositories and revisions."""
-    for target in targets:
-        if ":" in target:
-            raise InvalidRequest(
-                f"{target!r} is a model, not a repository.", f"Use `modeldeck rm {target}`."
-            )
     what = CacheSelection(
         revisions=tuple(t for t in targets if "@" in t),
         repositories=tuple(t for t in targets if "@" not in t),

@@ -288,7 +288,10 @@ def fit(model: str, context: int | None, json: bool) -> None:
 @click.option("--detach", "-d", is_flag=True, help="Return once the core has accepted it.")
 @click.option("--cancel", is_flag=True, help="Cancel the download; what came is kept.")
 @click.option("--discard", is_flag=True, help="With --cancel: delete what came, too.")
-def pull(models: tuple[str, ...], detach: bool, cancel: bool, discard: bool, json: bool) -> None:
+@click.option("--force", is_flag=True, help="Also when it could not be loaded here.")
+def pull(
+    models: tuple[str, ...], detach: bool, cancel: bool, discard: bool, force: bool, json: bool
+) -> None:
     """Download models. The core does it: ctrl-C only stops looking on."""
     from tui import verbs
 
@@ -299,7 +302,10 @@ def pull(models: tuple[str, ...], detach: bool, cancel: bool, discard: bool, jso
             lambda client, out: verbs.cancel(client, out, models, discard=discard), json=json
         )
     else:
-        with_client(lambda client, out: verbs.pull(client, out, models, detach=detach), json=json)
+        with_client(
+            lambda client, out: verbs.pull(client, out, models, detach=detach, force=force),
+            json=json,
+        )
 
 
 @main.command(cls=Verb, example="modeldeck rm Qwen/Qwen3-0.6B-GGUF:Q8_0")

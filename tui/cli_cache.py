@@ -39,21 +39,25 @@ def verify(targets: tuple[str, ...], json: bool) -> None:
 
 @cache.command(cls=Verb, example="modeldeck cache prune --dry-run")
 @click.option("--partials", is_flag=True, help="Only partial files.")
+@click.option("--orphans", is_flag=True, help="Only blobs that no revision needs.")
 @click.option("--detached", is_flag=True, help="Only revisions that no branch is at any more.")
 @YES
 @DRY_RUN
-def prune(partials: bool, detached: bool, yes: bool, dry_run: bool, json: bool) -> None:
-    """Delete what nobody needs: partial files, and revisions that no branch is at any more."""
+def prune(
+    partials: bool, orphans: bool, detached: bool, yes: bool, dry_run: bool, json: bool
+) -> None:
+    """Delete what nobody needs: partial files, blobs, revisions that no branch is at any more."""
+    from core.schema import CacheSelection
     from tui import cache_verbs
 
-    both = partials == detached
+    every = not (partials or orphans or detached)
+    what = CacheSelection(
+        partials=partials or every, orphans=orphans or every, detached=detached or every
+    )
     with_client(
-        lambda client, out: cache_verbs.prune(
-            client, out, partials=partials or both, detached=detached or both, yes=yes,
-            dry_run=dry_run,
-        ),
+        lambda client, out: cache_verbs.prune(client, out, what, yes=yes, dry_run=dry_run),
         json=json,
-    )  # fmt: skip
+    )
 
 
 @cache.command(cls=Verb, example="modeldeck cache rm Qwen/Qwen3-0.6B-GGUF@7c41481f")

@@ -138,11 +138,25 @@ def variants(repository: Repository, width: int) -> list[str]:
             variant.quantization or fmt.UNKNOWN,
             fmt.size(variant.size_bytes),
             str(len(variant.files)),
-            "vision" if variant.projector else "",
+            "not loadable" if variant.refusal else "vision" if variant.projector else "",
         )
         for variant in repository.variants
     ]
-    return fmt.table(heads, cells, width)
+    against = [v for v in repository.variants if v.refusal]
+    return fmt.table(heads, cells, width) + [
+        f"{fmt.clean(variant.unique)}: {fmt.clean(variant.refusal or '')}" for variant in against
+    ]
+
+
+def no_engine(state: State, model: Model) -> str | None:
+    """That no engine of the machine loads this model, and why; None where one does."""
+    for runtime in state.runtimes:
+        if model.format in runtime.formats and not runtime.available:
+            return (
+                f"{fmt.clean(model.unique)} cannot be loaded here yet, since it needs"
+                f" {runtime.name}: {fmt.clean(runtime.why_not or 'it is not installed')}"
+            )
+    return None
 
 
 # Fit and memory

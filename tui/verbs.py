@@ -18,8 +18,10 @@ from core.errors import (
     InvalidRequest,
     NotDownloaded,
     NotFound,
+    StorageFailed,
     from_info,
 )
+from core.names import is_address
 from core.schema import (
     CacheSelection,
     Chunk,
@@ -92,12 +94,14 @@ async def ls(client: Client, out: Output, text: str, *, downloaded: bool) -> Non
 
 
 async def search(client: Client, out: Output, query: str, limit: int | None) -> None:
-    """Search the Hub; the name of a repository shows what can be chosen in it."""
-    if query.count("/") == 1 and " " not in query:
+    """Search the Hub; the name or address of a repository shows what can be chosen in it."""
+    if "/" in query and " " not in query:
         try:
             repository = await client.repository(query)
         except (NotFound, InvalidRequest):
-            pass  # not a repository: words to search for, like any other
+            if is_address(query):
+                raise
+            # not a repository: words to search for, like any other
         else:
             out.record(repository)
             out.lines(pages.variants(repository, out.room))
@@ -132,10 +136,15 @@ UNVERIFIED = (
 )
 
 
-async def pull(client: Client, out: Output, refs: Sequence[str], *, detach: bool) -> None:
+async def pull(
+    client: Client, out: Output, refs: Sequence[str], *, detach: bool, force: bool = False
+) -> None:
     """Download models: all are accepted first, then followed one after the other."""
-    accepted = [await client.download(ref) for ref in refs]
+    accepted = [await client.download(ref, force=force) for ref in refs]
+    state = await client.state()
     for model, job in accepted:
+        if (why := pages.no_engine(state, model)) is not None:
+            out.note(why)
         if job is None:
             out.done(f"{model.unique} is downloaded already: {fmt.size(model.size_bytes)}")
         elif detach:
@@ -249,6 +258,13 @@ async def carry_out(
     receipt = await client.delete_cached(what, force=force)
     out.record(receipt)
     first, *rest = pages.deleted(receipt)
+    if receipt.failed:  # what stayed is told with the error
+        out.line(first)
+        raise StorageFailed(
+            f"{fmt.number(len(receipt.failed), 'thing')} could not be deleted.",
+            "Check the permissions there, and whether its disk is mounted for reading only.",
+            details=receipt.failed,
+        )
     out.done(first)
     for text in rest:
         out.line(text)
@@ -385,7 +401,12 @@ async def ask(
     client: Client, out: Output, ref: str, request: GenerateRequest, options: LoadOptions
 ) -> Answer:
     """Ask a model, loading it first where it is not; stream its answer, and return it whole."""
-    model = await client.model(ref)
+    try:
+        model = await client.model(ref)
+    except NotFound:
+        if not ref.startswith("/"):
+            raise
+        model, _ = await client.download(ref)  # a path has nothing to fetch: it is put on the list
     if not model.downloaded:
         raise NotDownloaded(
             f"{model.unique} is not on this machine.", f"`modeldeck pull {model.unique}` gets it."

@@ -125,6 +125,14 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadBody:
+    """How to fetch a model."""
+
+    force: bool = False
+    """Also when its small files tell that it could not be loaded here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelBody:
     """How to cancel a download."""
 
@@ -195,6 +203,7 @@ class SelectionBody:
     revisions: Names = ()
     repositories: Names = ()
     partials: bool = False
+    orphans: bool = False
     detached: bool = False
 
     def selection(self) -> CacheSelection:

@@ -36,6 +36,7 @@ BODIES: Mapping[str, Any] = {
     "deckUpdateModel": {"description": "The one with the long memory."},
     "deckPlanLoad": {"context_length": 8192},
     "deckLoad": {"context_length": 8192, "idle_ttl_s": 600, "wait": True},
+    "deckDownload": {"force": False},
     "deckCancelDownload": {"discard": False},
     "deckMoveDownload": {"to": "first"},
     "deckLimitDownload": {"bytes_per_s": 5_000_000},

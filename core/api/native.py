@@ -14,6 +14,7 @@ from core.api.bodies import (
     Accepted,
     CancelBody,
     DeleteBody,
+    DownloadBody,
     Entries,
     Fits,
     InstanceBody,
@@ -146,7 +147,8 @@ async def get_card(deck: Deck, request: Request) -> Response:
 async def download(deck: Deck, request: Request) -> Response:
     """Fetch a model's files."""
     model = await deck.resolve(request.params["model"])
-    job = await deck.download(model.id, request.origin)
+    force = request.parse(DownloadBody).force
+    job = await deck.download(model.id, request.origin, force=force)
     return json_response(Accepted(model=deck.model(model.id), download=job))
 
 
@@ -327,7 +329,8 @@ ROUTES: tuple[Route, ...] = (
            answer=Fit, query=(_CONTEXT,)),
     _route("GET", "fits", get_fits, "Whether each listed model fits this machine now",
            answer=Fits, query=(_CONTEXT,)),
-    _route("POST", "models/{model}/download", download, "Fetch a model's files", answer=Accepted),
+    _route("POST", "models/{model}/download", download, "Fetch a model's files",
+           body=DownloadBody, answer=Accepted),
     _route("POST", "models/{model}/load", load, "Load a model", body=LoadBody, answer=Instance),
     _route("POST", "models/{model}/load/plan", plan_load, "What loading a model would do",
            body=LoadBody, answer=LoadPlan),

@@ -259,5 +259,5 @@ async def delete(deck: Deck, request: Request) -> Response:
     instance = deck.instance_of(model.id)
     idle = instance is None or instance.state is not InstanceState.BUSY
     what = CacheSelection(models=(model.id,))
-    await deck.delete_cached(what, request.origin, force=idle)
+    await deck.delete_cached(what, request.origin, force=idle, whole=True)
     return Response(content_type=None)

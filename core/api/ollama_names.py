@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from core.errors import Ambiguous, NotFound
+from core.names import DEFAULT_ENDPOINT, canonical
 from core.schema import Model, Repository
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ HUB = "hf.co/"
 LATEST = ":latest"
 DEFAULT_QUANT = "Q4_K_M"
 """What Ollama takes of a repository where the name does not say."""
-
-_PREFIX = re.compile(r"(https?://)?(hf\.co|huggingface\.co)/", re.IGNORECASE)
 
 
 def shown(model: Model) -> str:
@@ -41,7 +40,7 @@ def shown(model: Model) -> str:
     return re.sub(r"[\s:/]+", "-", model.name.casefold()) + LATEST
 
 
-def spellings(name: str) -> list[str]:
+def spellings(name: str, endpoint: str = DEFAULT_ENDPOINT) -> list[str]:
     """What a name may be here, the likeliest first.
 
     >>> spellings("hf.co/owner/repo:Q4_K_M")
@@ -51,7 +50,7 @@ def spellings(name: str) -> list[str]:
     >>> spellings("qwen3:0.6b")
     ['qwen3:0.6b', 'qwen3-0.6b']
     """
-    plain = _PREFIX.sub("", name.strip(), count=1)
+    plain = canonical(name, endpoint)
     base = plain.removesuffix(LATEST)
     found = [base, plain]
     if "/" not in base:
@@ -61,7 +60,7 @@ def spellings(name: str) -> list[str]:
 
 def find(deck: Deck, name: str) -> Model:
     """The listed model with this name. Raises NotFound or Ambiguous."""
-    for text in spellings(name):
+    for text in spellings(name, deck.config.hub.endpoint):
         try:
             return deck.model(text)
         except NotFound:
@@ -77,12 +76,13 @@ async def look_up(deck: Deck, name: str) -> Model:
     Of a repository in several quantizations the usual one is taken where the name does not say.
     """
     missing: NotFound | Ambiguous | None = None
-    for text in spellings(name):
+    found = spellings(name, deck.config.hub.endpoint)
+    for text in found:
         try:
             return await deck.resolve(text)
         except (NotFound, Ambiguous) as error:
             missing = missing or error
-    base = spellings(name)[0]
+    base = found[0]
     if base.count("/") == 1 and ":" not in base:
         return await deck.resolve(usual(await deck.repository(base)))
     assert missing is not None

@@ -19,7 +19,7 @@ from core.api.openai_embeddings import EmbeddingList, EmbeddingsBody, embed
 from core.api.openai_forms import ModelList, OpenModel
 from core.api.router import Handler, Route
 from core.api.wire import EVENTS, Request, Response, json_response
-from core.errors import Ambiguous, NotDownloaded, NotFound
+from core.errors import Ambiguous, InvalidRequest, NotDownloaded, NotFound
 from core.schema import Model
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) 
 
 
 _ASKING: dict[str, Any] = {"body_required": True, "cancel_when_gone": True, "raises": RAISES}
-_LOOKING: dict[str, Any] = {"raises": (NotFound, Ambiguous)}
+_LOOKING: dict[str, Any] = {"raises": (InvalidRequest, NotFound, Ambiguous)}
 
 ROUTES: tuple[Route, ...] = (
     _route("GET", "models", list_models, "Models that are on this machine",

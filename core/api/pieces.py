@@ -315,7 +315,8 @@ async def _remove_files(deck: Deck, request: Request, model: Model) -> None:
     if job is not None and phase(job) == "running":
         await _cancel(deck, request, job)
     if model.downloaded or (job is not None and job.state != "completed"):
-        await deck.delete_cached(CacheSelection(models=(model.id,)), request.origin, force=True)
+        what = CacheSelection(models=(model.id,))
+        await deck.delete_cached(what, request.origin, force=True, whole=True)
         await _told(deck, model.id)
 
 

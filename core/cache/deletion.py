@@ -10,16 +10,20 @@ thread.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
+from core.cache import orphans
 from core.cache.layout import Cache
 from core.cache.scan import partials, scan
+from core.errors import InvalidRequest
 from core.schema import (
     CachedFile,
     CachedSnapshot,
@@ -45,12 +49,19 @@ class Wanted:
     """Who needs them, where they are to stay: a model's unique name."""
 
 
-def plan(root: Path, wanted: Sequence[Wanted], others: Sequence[Wanted] = ()) -> DeletionPlan:
+def plan(
+    root: Path,
+    wanted: Sequence[Wanted],
+    others: Sequence[Wanted] = (),
+    needed: Collection[orphans.Blob] = (),
+) -> DeletionPlan:
     """What deleting `wanted` would do to the cache as it lies there now; `others` stay as they are.
 
+    `needed` are blobs that stay although no revision links to them: a download goes on with them.
     `model_ids` and `blocked` are left to the caller, who knows the models.
     """
-    return decide(root, scan(root), partials(root), wanted, others)
+    alone = orphans.find(root)
+    return decide(root, scan(root), partials(root), wanted, others, alone, needed)
 
 
 def decide(
@@ -59,15 +70,19 @@ def decide(
     partial_bytes: Mapping[tuple[str, str], int],
     wanted: Sequence[Wanted],
     others: Sequence[Wanted] = (),
+    alone: Mapping[orphans.Blob, int] = MappingProxyType({}),
+    needed: Collection[orphans.Blob] = (),
 ) -> DeletionPlan:
-    """The plan, from what a scan found. Pure."""
+    """The plan, from what a scan found; `alone` are blobs that no revision needs. Pure."""
     draft = _Draft(Cache(root), snapshots, wanted, others)
     draft.add_partials(partial_bytes, wanted)
+    orphaned = list(draft.orphaned({key: alone[key] for key in alone if key not in needed}))
     delete = [
         *draft.pointing(),
         *draft.blobs(),
+        *orphaned,
         *draft.partials,
-        *draft.repositories(partial_bytes),
+        *draft.repositories(partial_bytes, alone, {item.path for item in orphaned}),
     ]
     return DeletionPlan(
         model_ids=(),
@@ -160,11 +175,21 @@ class _Draft:
                 path = str(self._cache.partial(repo, blob))
                 self.partials.append(DeletionItem(path=path, size_bytes=size, kind="partial"))
 
-    def repositories(self, partial_bytes: Mapping[tuple[str, str], int]) -> Iterator[DeletionItem]:
+    def orphaned(self, alone: Mapping[orphans.Blob, int]) -> Iterator[DeletionItem]:
+        """Blobs that no revision needed before, and that are of the same files as what goes."""
+        return orphans.going(self._cache, alone, self._going, self._staying)
+
+    def repositories(
+        self,
+        partial_bytes: Mapping[tuple[str, str], int],
+        alone: Mapping[orphans.Blob, int],
+        orphaned: Collection[str],
+    ) -> Iterator[DeletionItem]:
         """Folders of repositories that nothing is left in."""
         going = {item.path for item in self.partials}
         left = {snapshot.repo for snapshot, _ in self._staying}
         left |= {r for r, b in partial_bytes if str(self._cache.partial(r, b)) not in going}
+        left |= {r for r, b in alone if str(self._cache.blob(r, b)) not in orphaned}
         for repo in dict.fromkeys(snapshot.repo for snapshot in self._emptied()):
             if repo not in left:
                 path = str(self._cache.repo(repo))
@@ -192,13 +217,17 @@ def execute(root: Path, plan: DeletionPlan) -> DeletionReceipt:
     """
     work = _Execution(root)
     before = _free(root)
+    work.look_ahead(plan.delete)
     for item in plan.delete:
+        if work.is_held(item):
+            continue
         try:
             work.remove(item)
         except FileNotFoundError:
             continue  # another program was faster
         except OSError as error:
-            work.failed.append(f"{item.path}: {error.strerror or error}")
+            work.fail(item, error)
+    work.tidy(plan.delete)
     return DeletionReceipt(
         model_ids=plan.model_ids,
         freed_bytes=work.freed_bytes,
@@ -217,6 +246,60 @@ class _Execution:
     freed_bytes: int = 0
     deleted: int = 0
     failed: list[str] = field(default_factory=list)
+    _stuck: set[Path] = field(default_factory=set)
+    """Paths that cannot be removed."""
+    _holding: set[Path] = field(default_factory=set)
+    """The folders that they are in."""
+    _linked: set[str] = field(default_factory=set)
+    """Names of the blobs that such paths lead to."""
+
+    def look_ahead(self, items: Sequence[DeletionItem]) -> None:
+        """Note what cannot be removed because its folder may not be changed.
+
+        So a reference does not go whose files stay: that would leave a revision without a name.
+        """
+        folders: dict[Path, int] = {}
+        for item in items:
+            folder = Path(item.path).parent
+            is_content = item.kind in ("link", "blob", "partial")
+            if is_content and not self.is_held(item) and os.path.lexists(item.path):
+                if folder not in folders:
+                    folders[folder] = _hindrance(folder)
+                if code := folders[folder]:
+                    self.fail(item, OSError(code, os.strerror(code)))
+
+    def fail(self, item: DeletionItem, error: OSError) -> None:
+        """Note what stays, and why."""
+        path = Path(item.path)
+        self._stuck.add(path)
+        self._holding.update(path.parents)
+        with suppress(OSError):
+            self._linked.add(os.path.basename(os.readlink(path)))
+        self.failed.append(f"{item.path}: {error.strerror or error}")
+
+    def is_held(self, item: DeletionItem) -> bool:
+        """Whether something stays because of what cannot be removed: its failure is told already.
+
+        That is the thing itself, a folder with such a thing in it, a blob that such a link leads
+        to, and the references of a repository in which such a file is.
+        """
+        path = Path(item.path)
+        if item.kind == "ref" and path.is_relative_to(self.root):
+            repo = self.root / path.relative_to(self.root).parts[0]
+            return repo / "snapshots" in self._holding
+        if item.kind in ("snapshot", "repository") and path in self._holding:
+            return True
+        if item.kind == "blob" and path.parent.name == "blobs" and path.name in self._linked:
+            return True
+        return path in self._stuck
+
+    def tidy(self, items: Sequence[DeletionItem]) -> None:
+        """Remove the folders of repositories whose last blob went, where that was all they held."""
+        for item in items:
+            path = Path(item.path)
+            if item.kind in ("blob", "partial") and path.parent.name == "blobs":
+                with suppress(OSError, InvalidRequest):
+                    Cache(self.root).tidy(_repo_of(path.parent.parent))
 
     def remove(self, item: DeletionItem) -> None:
         """Remove one thing; what is gone already is no failure. Raises OSError."""
@@ -272,7 +355,7 @@ class _Execution:
     def _remove_blob(self, path: Path) -> None:
         """Remove a blob or a partial, under the Hub's lock, if no revision links to it."""
         folder = path.parent.parent
-        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        repo = _repo_of(folder)
         blob = path.name.partition(".")[0]
         lock = Cache(self.root).lock(repo, blob)
         if not lock.try_acquire():
@@ -310,6 +393,26 @@ class _Execution:
         self.deleted += 1
         if not payload.exists():
             self.freed_bytes += size
+
+
+def _repo_of(folder: Path) -> str:
+    """The repository whose folder in a cache this is."""
+    return folder.name.removeprefix("models--").replace("--", "/", 1)
+
+
+def _hindrance(folder: Path) -> int:
+    """The error number that removing something from a folder would end with; 0 for none.
+
+    Asked of the system beforehand, as far as it tells: mount options and permissions.
+    """
+    if os.access(folder, os.W_OK | os.X_OK):
+        return 0
+    try:
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            return errno.EROFS
+    except OSError as error:
+        return error.errno or errno.EACCES
+    return errno.EACCES
 
 
 def _is_linked(snapshots: Path, blob: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from core.schema import CachedFile, CachedSnapshot, CacheRepository, CacheRevision
 
@@ -12,13 +13,12 @@ def inventory(
     snapshots: Sequence[CachedSnapshot],
     partial_bytes: Mapping[tuple[str, str], int],
     models: Callable[[CachedSnapshot], Sequence[str]] = lambda _: (),
+    orphan_bytes: Mapping[tuple[str, str], int] = MappingProxyType({}),
 ) -> tuple[CacheRepository, ...]:
     """Every repository with its revisions; `models` tells what a revision holds."""
     users = _users(snapshots)
-    partials: dict[str, int] = defaultdict(int)
-    for (repo, _), size in partial_bytes.items():
-        partials[repo] += size
-    found: dict[str, list[CachedSnapshot]] = {repo: [] for repo in partials}
+    partials, orphans = _by_repository(partial_bytes), _by_repository(orphan_bytes)
+    found: dict[str, list[CachedSnapshot]] = {repo: [] for repo in (*partials, *orphans)}
     for snapshot in snapshots:
         found.setdefault(snapshot.repo, []).append(snapshot)
     listed = []
@@ -33,10 +33,19 @@ def inventory(
                     file for key, file in once.items() if len({u[0] for u in users[key]}) > 1
                 ),
                 partial_bytes=partials[repo],
+                orphan_bytes=orphans[repo],
                 used_at=max((file.used_at for file in once.values()), default=0.0),
             )
         )
     return tuple(listed)
+
+
+def _by_repository(sizes: Mapping[tuple[str, str], int]) -> defaultdict[str, int]:
+    """Bytes of contents, by the repository that they are of."""
+    total: defaultdict[str, int] = defaultdict(int)
+    for (repo, _), size in sizes.items():
+        total[repo] += size
+    return total
 
 
 def _revision(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from core.cache.layout import PARTIAL_SUFFIX
 from core.errors import InvalidRequest
-from core.names import check_path, check_repo, is_commit
+from core.names import check_path, check_repo, is_commit, is_repo
 from core.schema import CachedFile, CachedSnapshot
 from core.storage.foreign_files import open_regular, read_regular
 
@@ -82,9 +82,10 @@ def _file(path: Path, snapshot: Path, repo: Path) -> tuple[CachedFile, float] | 
             plain = CachedFile(path=name, blob="", size_bytes=found.st_size, used_at=found.st_atime)
             return plain, found.st_mtime
         blob = Path(os.path.abspath(path.parent / os.readlink(path)))
-        if blob.parent != Path(os.path.abspath(repo / "blobs")) or not _BLOB.fullmatch(blob.name):
+        if not _is_folder_of(blob, repo / "blobs") or not _BLOB.fullmatch(blob.name):
             logger.warning("%s is left out: it does not lead to a blob of its repository.", path)
             return None
+        blob = repo / "blobs" / blob.name
         shared = ""
         if blob.is_symlink():
             # Links into the store are relative to the repository's `blobs`.
@@ -109,6 +110,17 @@ def _file(path: Path, snapshot: Path, repo: Path) -> tuple[CachedFile, float] | 
         used_at=found.st_atime,
     )
     return file, found.st_mtime
+
+
+def _is_folder_of(path: Path, folder: Path) -> bool:
+    """Whether a path lies in this folder itself, also where it is written in another way.
+
+    The links of a cache may be absolute, and the cache be reached through a link (an `HF_HOME` that
+    is one).
+    """
+    if path.parent == Path(os.path.abspath(folder)):
+        return True
+    return os.path.realpath(path.parent) == os.path.realpath(folder)
 
 
 def _refs(folder: Path) -> dict[str, str]:
@@ -163,6 +175,19 @@ def partials(root: Path) -> dict[tuple[str, str], int]:
                 if entry.name.endswith(PARTIAL_SUFFIX) and (size := _size(entry)) is not None:
                     found[repo, entry.name.removesuffix(PARTIAL_SUFFIX)] = size
     return found
+
+
+def blobs(root: Path) -> Iterator[tuple[str, str, dict[str, int]]]:
+    """Every model repository: its name, its folder, and its whole blobs with their bytes.
+
+    A blob that is a link into the shared store counts as 0 bytes.
+    """
+    for folder in _entries(root):
+        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        if folder.name.startswith("models--") and is_repo(repo):
+            held = [e for e in _entries(Path(folder.path, "blobs")) if _BLOB.fullmatch(e.name)]
+            sizes = {e.name: 0 if e.is_symlink() else _size(e) for e in held}
+            yield repo, folder.path, {k: v for k, v in sizes.items() if v is not None}
 
 
 def strangers(root: Path) -> dict[str, int]:

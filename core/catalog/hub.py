@@ -164,32 +164,37 @@ class Hub:
         await asyncio.to_thread(self._headers.put, data, *key)
         return header, data
 
-    async def read_folder(
+    async def _read_folder(
         self, repo: str, revision: str, files: Sequence[RepoFile]
     ) -> safetensors.Folder:
         """What an MLX model on the Hub says of itself: configuration, and headers or index.
 
-        The index of split weights tells their size; where there is none, or it tells nonsense, the
-        header of every file of weights is read. Raises as `read_header`, and Forbidden for a
-        configuration that names code to run.
+        The index of split weights tells their size; where there is none, or it is that of other
+        weights, the header of every file of weights is read. Raises as `read_header`, and Forbidden
+        for a configuration that names code to run.
         """
         check_repo(repo)
         check_revision(revision)
         by_path = {file.path: file for file in files}
-        weights = [file for file in files if file.path.endswith(".safetensors")]
+        weights = [file for file in files if safetensors.is_weights(file.path)]
         if "config.json" not in by_path or not weights:
             raise Corrupt(f"{repo} holds no MLX model.", "Take another repository.")
         read = partial(self._read_start, repo, revision)
         data = await read(by_path["config.json"], safetensors.MAX_CONFIG)
         config = await asyncio.to_thread(safetensors.read_config, data)
+        if (tokenizer := by_path.get(safetensors.TOKENIZER_CONFIG)) is not None:
+            data = await read(tokenizer, safetensors.MAX_CONFIG)
+            await asyncio.to_thread(safetensors.refuse_code, data, safetensors.TOKENIZER_CONFIG)
         if (index := by_path.get(safetensors.INDEX)) is not None:
             data = await read(index, safetensors.MAX_INDEX)
-            names, total = await asyncio.to_thread(safetensors.read_index, data)
-            size = sum(file.size_bytes for file in weights if file.path in names)
+            told = await asyncio.to_thread(safetensors.read_index, data)
+            paths = {file.path for file in weights}
+            safetensors.check_complete(told.files, paths)
+            size, total = sum(file.size_bytes for file in weights), told.total_bytes
             # The files are a header larger than their tensors, and it is small.
-            if total is not None and 0.9 * size <= total <= size:
+            if told.files == paths and total is not None and 0.9 * size <= total <= size:
                 return safetensors.Folder(
-                    config=config, weights_bytes=total, tensors=0, parameters=None
+                    config=config, weights_bytes=total, tensors=told.tensors, parameters=None
                 )
         parts, left = [], FOLDER_LIMIT
         for file in weights:
@@ -203,6 +208,15 @@ class Hub:
                     "Take another repository.",
                 )
         return safetensors.folder_of(config, parts)
+
+    async def read_folder(
+        self, repo: str, revision: str, files: Sequence[RepoFile]
+    ) -> safetensors.Folder:
+        """As `_read_folder`, checked as its engine will: Corrupt too where it would not load."""
+        folder = await self._read_folder(repo, revision, files)
+        if why := safetensors.fault(folder, (file.path for file in files)):
+            raise Corrupt(f"{repo}: {why}", "Take another repository, or a GGUF version.")
+        return folder
 
     async def _weights(
         self, read: Callable[[RepoFile, int], Awaitable[bytes]], file: RepoFile

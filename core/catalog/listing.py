@@ -158,10 +158,12 @@ def _folded(text: str) -> str:
 
 
 def _own_names(model: Model) -> Iterable[str]:
-    return model.id, model.unique, model.name
+    return model.id, model.unique, model.name, *model.aliases
 
 
 def _short_names(model: Model) -> Iterable[str]:
+    for alias in model.aliases:
+        yield from (alias.partition(":")[0], alias.rsplit("/", 1)[-1])
     tail = model.unique.rsplit("/", 1)[-1]
     yield from (tail, _plain_name(model))
     if model.repo is not None:

@@ -8,6 +8,10 @@ was fetched, so the rules here read file names as the tools that write them spel
   folder's (`Q8_0/model.gguf`); words are set off by anything that is not a letter or digit
 - parts are `name-00001-of-00003.gguf` (llama.cpp, `llama_split_path`)
 - projectors have `mmproj` in their names (llama.cpp, docs/multimodal.md)
+- files that only work together with a model say so in their names, and are no variants: importance
+  matrices (`imatrix`), heads that predict several tokens (`mtp-` in front), other draft heads,
+  adapters, vocabularies without weights. A small model to draft with is a variant, but never gets
+  the plain label of its quantization: `owner/repo:Q8_0` always is the model itself.
 """
 
 from __future__ import annotations
@@ -41,11 +45,24 @@ _MLX_QUANTIZATION = re.compile(
     re.IGNORECASE,
 )
 _MLX_FILES = re.compile(
-    r"[^/]*\.json|[^/]*\.safetensors|[^/]*\.jinja|[^/]*\.tiktoken|[^/]*\.model"
+    r"[^/]*\.json|model[^/]*\.safetensors|[^/]*\.jinja|[^/]*\.tiktoken|[^/]*\.model"
     r"|(?:merges|vocab)\.txt",
 )
-"""What mlx-lm reads of a repository. Python files are left out: never fetched, so never run."""
+"""What mlx-lm reads of a repository. Python files are left out: never fetched, so never run; and so
+are other files of weights (adapters, the makers' own form), which it does not read."""
 _UNUSABLE_LABEL = re.compile(r"[^A-Za-z0-9._+-]+")
+
+_HELPERS = tuple(
+    re.compile(rf"(?<![a-z0-9])(?:{word})(?![a-z0-9])", re.IGNORECASE)
+    for word in ("eagle-?3", "dflash", "loras?", "adapters?", "vocab")
+)
+"""Words in the names of files that only work together with a model. Sources: llama.cpp's
+convert_lora_to_gguf.py, its models/ggml-vocab-*.gguf, and its draft heads of these kinds."""
+_ALWAYS_HELPERS = re.compile(r"imatrix|^mtp[-_.]", re.IGNORECASE)
+"""Importance matrices (llama.cpp, tools/imatrix), and heads that predict several tokens."""
+_MERGED = re.compile(r"(?<![a-z0-9])merged(?![a-z0-9])", re.IGNORECASE)
+"""An adapter that was merged into its model is no adapter any more."""
+_DRAFT = re.compile(r"(?<![a-z0-9])draft(?![a-z0-9])", re.IGNORECASE)
 
 _PROJECTOR_ORDER = ("F16", "BF16", "Q8_0", "F32")
 """Which projector goes with a model, where there are several: F16 is what tools take by default."""
@@ -115,12 +132,12 @@ def find(found: Iterable[Variant], label: str) -> Variant | None:
 def _gguf(repo: str, files: Sequence[RepoFile]) -> list[Variant]:
     ggufs = [file for file in files if file.path.lower().endswith(".gguf")]
     projectors = [file for file in ggufs if _is_projector(file)]
-    weights = [file for file in ggufs if not _is_projector(file) and not _is_helper(file)]
+    weights = [f for f in ggufs if not _is_projector(f) and not _is_helper(repo, _name(f))]
     best = _best_projectors(projectors)
     labels = _Labels()
     made = []
     for group in sorted(_groups(weights), key=_plainest_first):
-        label = labels.take(group.stem)
+        label = labels.take(group.stem, plain=not _is_draft(repo, group.stem))
         told = quantization(group.stem)
         variant = Variant(
             unique=f"{repo}:{label}",
@@ -142,9 +159,22 @@ def _is_projector(file: RepoFile) -> bool:
     return "mmproj" in _name(file).lower()
 
 
-def _is_helper(file: RepoFile) -> bool:
-    """Importance matrices are GGUF files too, but hold no model (llama.cpp, tools/imatrix)."""
-    return "imatrix" in _name(file).lower()
+def _is_helper(repo: str, name: str) -> bool:
+    """Whether a GGUF file only works together with a model, going by its name.
+
+    A word that the repository has in its own name too tells its files from nothing: those of a
+    repository of adapters are what it offers, and their headers tell what they are.
+    """
+    if _ALWAYS_HELPERS.search(name):
+        return True
+    return not _MERGED.search(name) and any(
+        word.search(name) and not word.search(repo) for word in _HELPERS
+    )
+
+
+def _is_draft(repo: str, stem: str) -> bool:
+    """Whether a file is a small model to draft with, beside the models of its repository."""
+    return bool(_DRAFT.search(stem.rsplit("/", 1)[-1])) and not _DRAFT.search(repo)
 
 
 def _groups(files: Iterable[RepoFile]) -> list[_Weights]:
@@ -177,10 +207,13 @@ class _Labels:
         self._numbers: dict[str, int] = {}
         """The last number that was put behind a label."""
 
-    def take(self, stem: str) -> str:
-        """The quantization, else the file's name, else its path, else one of these and a number."""
+    def take(self, stem: str, *, plain: bool) -> str:
+        """The quantization, else the file's name, else its path, else one of these and a number.
+
+        The quantization alone is left out unless `plain`.
+        """
         name = stem.rsplit("/", 1)[-1]
-        wordings = [quantization(stem), name, stem]
+        wordings = [quantization(stem) if plain else None, name, stem]
         labels = [_UNUSABLE_LABEL.sub("_", text).strip("._-+")[:120] for text in wordings if text]
         labels = [label for label in labels if label] or ["model"]
         for label in labels:

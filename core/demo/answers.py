@@ -54,6 +54,8 @@ class World:
     """The origin of signed URLs."""
     repos: dict[str, tuple[DemoRepo, ...]]
     """Commits by repository, the newest last."""
+    former: dict[str, str]
+    """Repositories by a name that they had before."""
     now: float
     """Seconds since the epoch."""
     link_lifetime_s: float
@@ -299,7 +301,8 @@ def _paths(request: Request) -> list[str]:
 def _find(world: World, request: Request, name: str, revision: str) -> DemoRepo | Answer:
     """The repository at a revision: `main` or a commit; else the Hub's refusal."""
     if name not in world.repos:
-        canonical = next((repo for repo in world.repos if repo.lower() == name.lower()), None)
+        called = world.former.get(name, name)
+        canonical = next((repo for repo in world.repos if repo.lower() == called.lower()), None)
         if canonical is not None:
             location = request.target.replace(name, canonical, 1)
             return Answer(status=307, headers=[("Location", location)])

@@ -87,6 +87,7 @@ class DemoHub:
         port: int = 0,
     ) -> None:
         self._repos: dict[str, tuple[DemoRepo, ...]] = {}
+        self._former: dict[str, str] = {}
         self._lock = threading.Lock()
         self._log: deque[Exchange] = deque(maxlen=LOG_LIMIT)
         self._secret = secrets.token_bytes(32)
@@ -199,6 +200,11 @@ class DemoHub:
         with self._lock:
             del self._repos[repo]
 
+    def rename(self, old: str, new: str) -> None:
+        """Redirect a name that is not served to a repository that is, as after a renaming."""
+        with self._lock:
+            self._former[old] = new
+
     def expire_links(self) -> None:
         """Make every signed URL that was given out invalid from now on."""
         self._secret = secrets.token_bytes(32)
@@ -234,11 +240,12 @@ class DemoHub:
 
     def _world(self) -> World:
         with self._lock:
-            repos = dict(self._repos)
+            repos, former = dict(self._repos), dict(self._former)
         return World(
             url=self.url,
             storage_url=self.storage_url,
             repos=repos,
+            former=former,
             now=time.time(),
             link_lifetime_s=self.link_lifetime_s,
             secret=self._secret,

@@ -74,6 +74,8 @@ class CacheRepository:
     """Bytes of its partial files."""
     used_at: float
     """As in its revisions; 0 where there are none."""
+    orphan_bytes: int = 0
+    """Bytes of its blobs that no revision needs."""
     url: str | None = None
     """Where its file came from; None for what is from the Hub."""
 
@@ -100,6 +102,8 @@ class CacheSelection:
     """`owner/repo`: all that the cache holds of it."""
     partials: bool = False
     """Partial files that no download goes on with by itself."""
+    orphans: bool = False
+    """Blobs that no revision needs, unless a download goes on with them."""
     detached: bool = False
     """Revisions that no branch or tag is at any more, unless a model was asked for at just that."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["fits", "tight", "too large", "unknown"]
+Verdict = Literal["fits", "tight", "too large", "refused", "unknown"]
+"""`refused`: no memory helps, since the model's own files stand against loading it here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,4 +95,4 @@ class Fit:
     exact: bool
     context_length: int | None = None
     reason: str | None = None
-    """Why the verdict is unknown, or what is missing; None when there is nothing to say."""
+    """Why it is refused or unknown, or what is missing; None when there is nothing to say."""

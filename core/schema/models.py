@@ -72,6 +72,8 @@ class Variant:
     """Sum of `files`."""
     projector: str | None = None
     """Path of the vision projector among `files`, where there is one."""
+    refusal: str | None = None
+    """Why it would not be loaded here, as its small files tell; None where they tell of nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,8 @@ class Model:
     local: bool = False
     """Whether it lies at a path outside the cache, and so is never deleted by modeldeck."""
     repo: str | None = None
+    aliases: tuple[str, ...] = ()
+    """Other unique names that lead to it: what its repository was called before it was renamed."""
     revision: str | None = None
     """The commit that is downloaded; None when not downloaded or not from the Hub."""
     path: str | None = None

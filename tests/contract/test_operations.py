@@ -364,7 +364,12 @@ def test_what_cannot_be_fetched_is_refused_with_the_reason(sdk: Sdk) -> None:
 
 
 def test_a_model_that_no_engine_takes_fails_with_the_reason(sdk: Sdk) -> None:
-    made = sdk.fetched(sdk.create("Broken", "deck/broken-GGUF:F16").id)
+    made = sdk.create("Broken", "deck/broken-GGUF:F16")
+    said = refused(sdk.model.model_specific_model_download, model=made.id)
+    assert "could not be loaded" in said, "before anything was fetched"
+    answer = sdk.http.post(f"/deck/models/{made.id}/download", json={"force": True})
+    assert answer.status_code == 200
+    sdk.until(made.id, lambda model: model.downloaded)
     assert refused(sdk.model.model_specific_model_load, model=made.id)
     assert not sdk.get(made.id).loaded
     good = sdk.fetched(sdk.create("Good", Q8).id)

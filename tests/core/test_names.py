@@ -10,6 +10,7 @@ from core.names import (
     HubName,
     LocalPath,
     UrlName,
+    canonical,
     check_blob,
     check_label,
     check_path,
@@ -19,6 +20,8 @@ from core.names import (
     is_commit,
     is_path,
     parse_unique,
+    repository,
+    whole_repository,
 )
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -116,6 +119,31 @@ UNIQUE = [
         HubName(repo="a/b", file="c.gguf", revision="refs/pr/1"),
     ),
     (f"{HUB}/a/b/resolve/main/c.gguf", HubName(repo="a/b", file="c.gguf")),
+    # What people paste: Ollama's names, and addresses out of a browser.
+    ("hf.co/a/b:Q4_K_M", HubName(repo="a/b", label="Q4_K_M")),
+    ("hf.co/a/b", HubName(repo="a/b")),
+    ("hf.co/a/b:latest", HubName(repo="a/b")),
+    ("HF.co/a/b:Q4_K_M", HubName(repo="a/b", label="Q4_K_M")),
+    ("huggingface.co/a/b/", HubName(repo="a/b")),
+    ("https://hf.co/a/b:Q4_K_M", HubName(repo="a/b", label="Q4_K_M")),
+    ("hf.co/a/b:c-Q8_0.gguf", HubName(repo="a/b", label="c-Q8_0.gguf")),
+    ("https://huggingface.co/a/b", HubName(repo="a/b")),
+    ("http://www.huggingface.co/a/b/", HubName(repo="a/b")),
+    ("https://huggingface.co/a/b?library=llama-cpp-python", HubName(repo="a/b")),
+    ("https://huggingface.co/a/b#usage", HubName(repo="a/b")),
+    ("https://huggingface.co/a/b/tree/main", HubName(repo="a/b")),
+    ("https://huggingface.co/a/b/tree/main/UD-Q4_K_XL", HubName(repo="a/b", label="UD-Q4_K_XL")),
+    (
+        "https://huggingface.co/a/b?show_file_info=c-Q8_0.gguf",
+        HubName(repo="a/b", file="c-Q8_0.gguf"),
+    ),
+    (
+        "https://huggingface.co/a/b/tree/main?show_file_info=s%2Fc-Q8_0.gguf",
+        HubName(repo="a/b", file="s/c-Q8_0.gguf"),
+    ),
+    ("huggingface.co/a/b/blob/main/c.gguf", HubName(repo="a/b", file="c.gguf")),
+    (f"{HUB}/a/b", HubName(repo="a/b")),
+    (f"{HUB}/a/b/tree/main", HubName(repo="a/b")),
     ("https://example.org/m/c.gguf?x=1", UrlName(url="https://example.org/m/c.gguf?x=1")),
     ("http://nas.local/c.gguf", UrlName(url="http://nas.local/c.gguf")),
     (
@@ -163,7 +191,12 @@ def test_unique_names_are_read_and_written_back(
         ),
         *("https://user:pw@example.org/c.gguf", "https://example.org/c.zip", "https://h/a b.gguf"),
         *("https://example.org:99999/c.gguf", "https://[::1/c.gguf", "https://h/%2e%2e.gguf\n/x"),
-        *("https://huggingface.co/a/b", "https://huggingface.co/a/b/resolve/main/x.bin"),
+        *("https://huggingface.co/a", "https://huggingface.co/a/b/resolve/main/x.bin"),
+        *("https://huggingface.co/a/b/tree/v1", "https://huggingface.co/a/b/blob/main"),
+        *("https://huggingface.co/datasets/a", "https://huggingface.co/datasets/a/tree/main"),
+        *("https://huggingface.co/a/b/discussions/1", "hf.co/a", "hf.co", "hf.co/a/b:c/d"),
+        *("hf.co/a/b:Q8_0/blob/main/c.gguf", "https://huggingface.co/a/b?show_file_info=../x.gguf"),
+        *("huggingface.co.evil.org/a/b/c", "hf.co/../b", "https://huggingface.co/a%2F..%2Fb"),
         *("https://huggingface.co/a/b/resolve/main/..%2Fx.gguf", "https://h/" + "a" * 3000),
     ],
 )
@@ -173,9 +206,40 @@ def test_everything_else_is_refused_with_the_forms_that_are_taken(text: str) -> 
     assert all(form in str(refused.value) for form in UNIQUE_FORMS)
 
 
+@pytest.mark.parametrize(
+    ("text", "repo"),
+    [
+        ("hf.co/a/b:Q8_0", "a/b"),
+        ("https://huggingface.co/a/b/tree/main", "a/b"),
+        ("a/b", "a/b"),
+        ("gpt2", "gpt2"),
+        ("tiny words", "tiny words"),
+    ],
+)
+def test_the_repository_of_a_name(text: str, repo: str) -> None:
+    assert repository(text, HUB) == repo
+
+
+@pytest.mark.parametrize("text", ["hf.co/a/b:Q8_0", "a/b:Q8_0", "hf://a/b/c.gguf"])
+def test_a_model_is_no_whole_repository(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="is a model, not a repository"):
+        whole_repository(text, HUB)
+    assert whole_repository("https://hf.co/a/b", HUB) == "a/b"
+
+
+def test_a_bad_address_is_refused_and_not_taken_for_a_short_name() -> None:
+    assert canonical(" llama3.2:1b ", HUB) == "llama3.2:1b"
+    assert canonical("/models//x.gguf", HUB) == "/models/x.gguf"
+    for text in ("https://huggingface.co/datasets/a/b", "hf.co/a", "ftp://h/x.gguf"):
+        with pytest.raises(InvalidRequest):
+            canonical(text, HUB)
+
+
 @given(st.text(max_size=80))
 def test_no_text_makes_it_fail_in_another_way(text: str) -> None:
-    for candidate in (text, f"hf://{text}", f"https://{text}", f"{HUB}/{text}", f"/{text}"):
+    pasted = (f"hf.co/{text}", f"huggingface.co/a/b/{text}", f"https://hf.co/a/b?{text}")
+    plain = (text, f"hf://{text}", f"https://{text}", f"{HUB}/{text}", f"/{text}")
+    for candidate in (*plain, *pasted):
         try:
             name = parse_unique(candidate, HUB)
         except InvalidRequest:

@@ -181,3 +181,20 @@ def test_what_the_model_cannot_have_is_refused_with_what_it_can(
         suit(options, Traits(key_length=key), engine, (), 8)
     assert says in str(caught.value)
     assert suit(options, Traits(key_length=96), "llama.cpp", (), 8) == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (LoadOptions(embedding=True), "makes no embeddings"),
+        (LoadOptions(loras=(Lora(path="/a"), Lora(path="/b"))), "one adapter"),
+        (LoadOptions(kv_cache_type="q8_0"), "heads of a multiple of 32"),
+    ],
+)
+def test_what_mlx_would_refuse_is_told_before_it_is_started(
+    options: LoadOptions, words: str
+) -> None:
+    traits = Traits(key_length=48)
+    with pytest.raises(InvalidRequest, match=words):
+        suit(options, traits, "mlx", ("CPU",), 4)
+    suit(LoadOptions(kv_cache_type="q8_0"), Traits(key_length=64), "mlx", ("CPU",), 4)

@@ -12,12 +12,32 @@ import pytest
 
 from core.config import Config, Hub, Runtime
 from core.deck import Deck
+from core.demo.adapters import write_gguf_adapter
 from core.demo.bench import PATIENCE_S, about
 from core.demo.hub import DemoHub
 from core.demo.models import expected
-from core.errors import InvalidRequest, NotDownloaded, NotEnoughMemory
+from core.errors import (
+    DeckError,
+    EngineFailed,
+    EngineMissing,
+    InvalidRequest,
+    NotDownloaded,
+    NotEnoughMemory,
+)
 from core.paths import locate
-from core.schema import Instance, LoadOptions, LoadPlan, LoadWish, Model, ModelSeed
+from core.planning import Planning
+from core.schema import (
+    Format,
+    Instance,
+    LoadOptions,
+    LoadPlan,
+    LoadWish,
+    Model,
+    ModelSeed,
+)
+from core.schema import (
+    Runtime as EngineRecord,
+)
 
 ME = "test"
 
@@ -267,6 +287,49 @@ async def test_a_draft_model_is_one_that_is_here_and_of_the_same_kind(
     instance = await loaded(deck, model, context_length=1024, draft_model=draft.id)
     async with deck.generate(instance.id, about("count")) as chunks:
         assert "".join([chunk.text async for chunk in chunks]) == expected("count")
+
+
+async def test_what_answers_nothing_by_itself_is_refused_before_it_is_loaded(
+    deck: Deck, tmp_path: Path
+) -> None:
+    model = await added(deck, write_gguf_adapter(tmp_path / "lora.gguf"))
+    plan = await planned(deck, model)
+    assert plan.refusal is not None
+    assert "It is an adapter" in plan.refusal.message
+    assert "--lora" in plan.refusal.remedy
+    fit = await deck.fit(model.id)
+    assert (fit.verdict, fit.forecast) == ("refused", None)
+    assert "It is an adapter" in str(fit.reason)
+    with pytest.raises(EngineFailed, match="It is an adapter"):
+        await loaded(deck, model)
+    assert not deck.state.instances, "no process was started for it"
+
+
+@pytest.mark.parametrize(
+    ("format", "error", "says"),
+    [("mlx", EngineMissing, "pip install"), ("gguf", NotDownloaded, "modeldeck pull")],
+)
+def test_an_engine_that_is_not_there_is_told_before_anything_is_fetched(
+    format: Format, error: type[DeckError], says: str
+) -> None:
+    nothing: Any = None
+    planning = Planning(
+        library=nothing,
+        choices=nothing,
+        forecasts=nothing,
+        fitting=nothing,
+        alternatives=nothing,
+        instances=lambda: (),
+        runtimes=lambda: (
+            EngineRecord(name="mlx", why_not="Install it: pip install x", formats=("mlx",)),
+            EngineRecord(name="llama.cpp", available=True, formats=("gguf",)),
+        ),
+        may_unload=False,
+    )
+    model = Model(id="1", unique="a/b", name="b", format=format, source="hub")
+    missing = planning.missing(model)
+    assert isinstance(missing, error)
+    assert says in missing.remedy
 
 
 async def test_a_file_that_cannot_be_planned_is_loaded_all_the_same_to_tell_why(

@@ -1,6 +1,7 @@
 import json
 import shutil
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import Corrupt, DeckError, Forbidden, InvalidRequest, StorageFailed
-from core.safetensors import is_mlx, read_config, read_folder, read_header, read_index
+from core.safetensors import (
+    is_mlx,
+    missing_weights,
+    read_config,
+    read_folder,
+    read_header,
+    read_index,
+)
 
 QWEN = {
     "model_type": "qwen3",
@@ -182,9 +190,9 @@ def test_no_bytes_make_it_fail_in_another_way(noise: bytes) -> None:
 
 def test_an_index_names_files_that_stay_in_the_folder() -> None:
     table = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
-    names, total = read_index(encoded({"metadata": {"total_size": 10}, "weight_map": table}))
-    assert names == frozenset(table.values())
-    assert total == 10
+    index = read_index(encoded({"metadata": {"total_size": 10}, "weight_map": table}))
+    assert index.files == frozenset(table.values())
+    assert (index.total_bytes, index.tensors) == (10, 2)
     with pytest.raises(InvalidRequest):
         read_index(encoded({"weight_map": {"a": "../../etc/passwd"}}))
     with pytest.raises(Corrupt):
@@ -221,11 +229,49 @@ def test_a_split_folder_needs_every_file_that_its_index_names(folder: Path) -> N
     names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
     index = {"weight_map": {"a": names[0], "b": names[1]}}
     (folder / "model.safetensors.index.json").write_bytes(encoded(index))
+    (folder / "model.safetensors").unlink()
     (folder / names[0]).write_bytes(weights({"a": row("F16", [2], 0, 4)}, 4))
-    with pytest.raises(StorageFailed, match=names[1]):
+    with pytest.raises(Corrupt, match=names[1]):
         read_folder(folder)
     (folder / names[1]).write_bytes(weights({"b": row("F32", [2], 0, 8)}, 8))
     assert read_folder(folder).weights_bytes == 12
+
+
+STALE = {f"{n}": f"model-0000{n}-of-00004.safetensors" for n in (1, 2, 3, 4)}
+"""The index of an original in four files, left beside a quantized model in one."""
+
+
+def test_the_index_of_another_model_is_not_believed(folder: Path) -> None:
+    before = read_folder(folder)
+    index = {"metadata": {"total_size": before.weights_bytes * 4}, "weight_map": STALE}
+    (folder / "model.safetensors.index.json").write_bytes(encoded(index))
+    assert read_folder(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("named", "present", "missing"),
+    [
+        (STALE.values(), {"model.safetensors"}, ()),
+        (STALE.values(), {"model-00001-of-00002.safetensors"}, ()),
+        (STALE.values(), set(STALE.values()), ()),
+        (STALE.values(), {STALE["1"], STALE["2"], STALE["4"]}, (STALE["3"],)),
+        ({"model.safetensors", "mtp.safetensors"}, {"model.safetensors"}, ()),
+        ((), {"model.safetensors"}, ()),
+    ],
+)
+def test_which_weights_are_missing(
+    named: Collection[str], present: set[str], missing: tuple[str, ...]
+) -> None:
+    assert missing_weights(named, present) == missing
+
+
+def test_weights_are_the_files_that_mlx_lm_reads(folder: Path) -> None:
+    before = read_folder(folder)
+    (folder / "adapters.safetensors").write_bytes(b"\x01")
+    assert read_folder(folder) == before
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+    with pytest.raises(Corrupt, match="no model"):
+        read_folder(folder)
 
 
 def test_code_named_by_the_tokenizers_configuration_is_refused(folder: Path) -> None:
@@ -240,7 +286,7 @@ def test_a_folder_that_is_none_is_refused(folder: Path) -> None:
     with pytest.raises(Corrupt, match="cut off"):
         read_folder(folder)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(Corrupt, match="no safetensors"):
+    with pytest.raises(Corrupt, match="no model"):
         read_folder(folder)
     with pytest.raises(StorageFailed, match=r"config\.json"):
         read_folder(folder / "nowhere")

@@ -52,9 +52,9 @@ class Api:
         """The model with this unique name in the state, or None."""
         return next((m for m in self.state()["models"] if m["unique"] == unique), None)
 
-    def pull(self, unique: str) -> Any:
+    def pull(self, unique: str, **how: bool) -> Any:
         """Download a model to its end, which must be a good one; the download."""
-        self.post(f"/deck/models/{quote(unique, safe='')}/download")
+        self.post(f"/deck/models/{quote(unique, safe='')}/download", how)
         return self.until(lambda s: self.ended(s, unique, "completed"))
 
     def ended(self, state: Any, unique: str, wanted: str) -> Any:

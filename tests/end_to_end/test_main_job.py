@@ -142,7 +142,10 @@ def test_bad_files_fail_with_a_reason_and_cost_nobody_else(api: Any, hub: DemoHu
     api.pull(TINY)
     api.load(TINY)
     for unique in ("deck/broken-GGUF:F16", "deck/broken-GGUF:Q8_0"):
-        api.pull(unique)
+        refusal = api.post(f"/deck/models/{encoded(unique)}/download", {}, status=502)["error"]
+        assert "could not be loaded: This is not a sound GGUF file" in refusal["message"]
+        assert "--force" in refusal["remedy"]
+        api.pull(unique, force=True)
         path = f"/deck/models/{encoded(unique)}/load"
         error = api.post(path, {"wait": True}, status=500)["error"]
         assert error["code"] == "engine_failed"

@@ -27,7 +27,13 @@ def plain_name(model: Model) -> str:
     return short or model.name
 
 
-VERDICT_INK = {"fits": "success", "tight": "warning", "too large": "error", "unknown": "muted"}
+VERDICT_INK = {
+    "fits": "success",
+    "tight": "warning",
+    "too large": "error",
+    "refused": "error",
+    "unknown": "muted",
+}
 
 
 def needs(fit: Fit) -> str:

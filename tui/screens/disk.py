@@ -27,7 +27,7 @@ from tui.widgets.table import Line, Table
 REST_S = 1.0
 """Between two looks at the cache while it changes: a look reads every folder of it."""
 
-USELESS = CacheSelection(partials=True, detached=True)
+USELESS = CacheSelection(partials=True, orphans=True, detached=True)
 
 COMMANDS = (
     Command(
@@ -48,7 +48,7 @@ COMMANDS = (
         name="prune",
         keys="P",
         label="prune",
-        help="Delete partial files and revisions that no branch leads to; asks first.",
+        help="Delete partial files, orphaned blobs, detached revisions; asks first.",
     ),
     Command(name="sort", keys="o", label="sort", help="Sort by size, by last use, by name."),
     Command(name="leave", keys="d", label="memory", help="Go back to Memory."),
@@ -206,7 +206,7 @@ class Disk(Listing[Row, Row]):
     @work(exclusive=True, group="delete")
     async def action_prune(self) -> None:
         """Delete what nobody needs, after showing what that is."""
-        title = "Prune partial files that no download goes on with, and detached revisions."
+        title = "Prune partial files and blobs that nothing needs, and detached revisions."
         if await delete(self, USELESS, title, "There is nothing that nobody needs."):
             self.undone()
 

@@ -87,7 +87,7 @@ def rows(listing: CacheListing, sort: Sort) -> list[Row]:
 def _order(repo: CacheRepository, sort: Sort) -> tuple[float, str]:
     match sort:
         case Sort.SIZE:
-            return -(repo.size_bytes + repo.partial_bytes), repo.repo
+            return -(repo.size_bytes + repo.partial_bytes + repo.orphan_bytes), repo.repo
         case Sort.USED:
             return repo.used_at, repo.repo
         case Sort.NAME:
@@ -176,7 +176,9 @@ def head(
     held = sum(repo.size_bytes for repo in repos)
     partials = sum(repo.partial_bytes for repo in repos)
     loose = sum(not revision.refs for repo in repos for revision in repo.revisions)
+    orphans = sum(repo.orphan_bytes for repo in repos)
     useless = [f"partials {fmt.size(partials)}"] if partials else []
+    useless += [f"orphans {fmt.size(orphans)}"] if orphans else []
     useless += [f"{fmt.number(loose, 'revision')} detached"] if loose else []
     parts: list[Part] = [
         (0, Text(f"{fmt.size(held)} in {fmt.number(len(repos), 'repository', 'repositories')}",

@@ -41,7 +41,6 @@ NO_EMBEDDINGS_REMEDY = "Take a GGUF version of an embedding model."
 
 _IGNORED = ("gpu_layers", "flash_attention", "threads", "mmap", "mlock")
 """Load options that mlx-lm has no word for: it decides these itself."""
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
 _REMEDIES = (
     (
         r"alloc|out of memory|metal.*memory|resource temporarily unavailable",
@@ -206,20 +205,9 @@ def _checked(folder: Path) -> safetensors.Config:
         found = safetensors.read_folder(folder)
     except DeckError as error:
         raise EngineFailed(error.message, error.remedy, details=error.details) from error
-    layers = found.config.layers
-    if layers is not None and layers > found.tensors:
-        # mlx-lm would build them all, for hours, before it misses their weights.
-        raise EngineFailed(
-            f"config.json tells of {layers} layers, and there are {found.tensors} tensors.",
-            _DAMAGED,
-        )
-    if found.config.architecture is None:
-        raise EngineFailed("config.json does not say which model it is (model_type).", _DAMAGED)
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", found.config.architecture):
-        raise EngineFailed("The model_type in config.json is none.", _DAMAGED)
+    if why := safetensors.fault(found, (path.name for path in folder.iterdir())):
+        raise EngineFailed(why, _DAMAGED)
     _refuse_irregular(folder)
-    if not any(any(folder.glob(name)) for name in _TOKENIZERS):
-        raise EngineFailed("The folder holds no tokenizer.", _DAMAGED)
     return found.config
 
 

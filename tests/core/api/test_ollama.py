@@ -270,5 +270,6 @@ def test_answers_of_tools_belong_to_calls() -> None:
 
 def test_names_are_read_as_they_are_shown() -> None:
     assert spellings(" HF.co/a/b-GGUF:Q8_0 ") == ["a/b-GGUF:Q8_0"]
-    assert spellings("https://huggingface.co/a/b:latest") == ["a/b", "a/b:latest"]
+    assert spellings("https://huggingface.co/a/b:latest") == ["a/b"]
+    assert spellings("a/b:latest") == ["a/b", "a/b:latest"]
     assert spellings("mine:latest") == ["mine", "mine:latest"]

@@ -243,11 +243,34 @@ async def test_the_index_of_a_split_mlx_model_tells_the_size_of_its_weights(
         await client.close()
 
 
-async def test_a_configuration_with_code_on_the_hub_is_refused(tmp_path: Path) -> None:
+async def test_the_index_of_another_model_on_the_hub_is_not_believed(tmp_path: Path) -> None:
+    folder = tmp_path / "quant-mlx"
+    write_mlx(folder)
+    there = safetensors.read_folder(folder)
+    table = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    index = {"metadata": {"total_size": 4 * there.weights_bytes}, "weight_map": table}
+    (folder / safetensors.INDEX).write_text(json.dumps(index))
+    repo = demo_repo("deck/quant-mlx", folder, tags=("mlx",), library_name="mlx")
+    with DemoHub.in_thread((repo,)) as hub:
+        client = Hub(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        assert await read_mlx(client, "deck/quant-mlx") == there
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [
+        ("config.json", {"model_file": "run.py"}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["run.Tokenizer", None]}}),
+    ],
+)
+async def test_a_configuration_with_code_on_the_hub_is_refused(
+    tmp_path: Path, file: str, code: dict[str, object]
+) -> None:
     folder = tmp_path / "code-mlx"
     write_mlx(folder)
-    document = {**json.loads((folder / "config.json").read_text()), "model_file": "run.py"}
-    (folder / "config.json").write_text(json.dumps(document))
+    document = {**json.loads((folder / file).read_text()), **code}
+    (folder / file).write_text(json.dumps(document))
     repo = demo_repo("deck/code-mlx", folder, tags=("mlx",), library_name="mlx")
     with DemoHub.in_thread((repo,)) as hub:
         client = Hub(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)

@@ -206,3 +206,18 @@ def test_every_model_of_the_catalog_is_found_by_name_and_unique_name() -> None:
     models = merge(builtin.load(), (), ())
     for one in models.values():
         assert find(models, one.name) is find(models, one.unique.upper()) is one
+
+
+@pytest.mark.parametrize(
+    "text", ["old/b-GGUF:Q8_0", "OLD/b-gguf:q8_0", "old/b-GGUF", "b-GGUF:Q8_0", "new/c-GGUF:Q8_0"]
+)
+def test_a_model_is_found_by_what_its_repository_was_called(text: str) -> None:
+    renamed = model("new/c-GGUF:Q8_0", repo="new/c-GGUF", aliases=("old/b-GGUF:Q8_0",))
+    other = model("new/d-GGUF:Q8_0", repo="new/d-GGUF")
+    assert find({m.id: m for m in (other, renamed)}, text) is renamed
+
+
+def test_a_model_that_has_the_name_now_goes_before_one_that_had_it() -> None:
+    renamed = model("new/c-GGUF:Q8_0", repo="new/c-GGUF", aliases=("old/b-GGUF:Q8_0",))
+    there = model("old/b-GGUF:Q8_0", repo="old/b-GGUF")
+    assert find({m.id: m for m in (renamed, there)}, "old/b-GGUF:Q8_0") is there

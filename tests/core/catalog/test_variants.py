@@ -190,3 +190,52 @@ def test_whatever_a_repository_holds_labels_tell_its_variants_apart(names: list[
     labels = [v.label.casefold() for v in found if v.label]
     assert len(labels) == len(set(labels)) == len(found)
     assert all(find(found, label) is not None for label in labels)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mtp-Qwen3.6-27B-Q8_0.gguf",
+        "MTP_model.gguf",
+        "heads/mtp-b.gguf",
+        "b-imatrix.gguf",
+        "b-EAGLE3-Q8_0.gguf",
+        "eagle-3.Q8_0.gguf",
+        "b-dflash-F16.gguf",
+        "ggml-vocab-llama-bpe.gguf",
+        "b-lora-F16.gguf",
+        "adapters-Q8_0.gguf",
+    ],
+)
+def test_files_that_only_go_with_a_model_are_no_variants(name: str) -> None:
+    (found,) = variants("a/b", files("b-Q8_0.gguf", name))
+    assert [file.path for file in found.files] == ["b-Q8_0.gguf"]
+    assert variants("a/b", files(name)) == (), "nor where the cache holds nothing else"
+
+
+@pytest.mark.parametrize(
+    ("repo", "name"),
+    [
+        ("a/b-LoRA-GGUF", "b-LoRA-F16.gguf"),
+        ("a/b", "b-lora-merged-F16.gguf"),
+        ("a/b", "b-qlora.F16.gguf"),
+        ("a/b", "b-MTP-F16.gguf"),
+        ("a/b-eagle3-GGUF", "b-eagle3-F16.gguf"),
+        ("a/b-DRAFT-0.6B-GGUF", "b-DRAFT-0.6B-F16.gguf"),
+        ("a/b", "explora-F16.gguf"),
+    ],
+)
+def test_models_are_not_taken_for_such_files(repo: str, name: str) -> None:
+    (found,) = variants(repo, files(name))
+    assert found.unique == f"{repo}:F16"
+
+
+def test_a_model_to_draft_with_is_never_taken_for_the_model() -> None:
+    found = variants("a/b", files("b-draft-Q8_0.gguf", "b-Q4_0.gguf", "draft-Q4_0.gguf"))
+    assert {v.files[0].path: v.label for v in found} == {
+        "b-Q4_0.gguf": "Q4_0",
+        "b-draft-Q8_0.gguf": "b-draft-Q8_0",
+        "draft-Q4_0.gguf": "draft-Q4_0",
+    }
+    (alone,) = variants("a/b", files("b-draft-Q8_0.gguf"))
+    assert alone.label == "b-draft-Q8_0", "whatever else of the repository the cache holds"

@@ -89,7 +89,7 @@ KINDS: dict[str, tuple[Spoil, str]] = {
     "strange model type": (config(model_type="../../etc"), "model_type"),
     "unknown architecture": (config(model_type="nobody_knows"), "not supported"),
     "a part of mlx-lm as architecture": (config(model_type="cache"), "Model"),
-    "no weights": (without(WEIGHTS), "no safetensors"),
+    "no weights": (without(WEIGHTS), "no model"),
     "no tokenizer": (without(TOKENIZER), "no tokenizer"),
     "tokenizer is HTML": (text(TOKENIZER, "<!doctype html>"), r"tokenizer\.json"),
     "tokenizer is none": (text(TOKENIZER, "{}"), "tokenizer|mlx-lm refused"),

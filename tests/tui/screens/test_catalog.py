@@ -316,7 +316,7 @@ async def test_a_model_that_is_not_an_engine_s_fails_in_words(screen: Any) -> No
     async with screen("catalog") as at:
         repository = await at.client.repository(name)
         unique = repository.variants[0].unique
-        await at.client.download(unique)
+        await at.client.download(unique, force=True)
         await at.until(lambda: downloaded(at, unique))
         await go(at, unique)
         await at.press("l")

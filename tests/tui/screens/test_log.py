@@ -45,7 +45,7 @@ def core(shared_core: CoreProcess) -> CoreProcess:
 
 async def failed(client: Client) -> None:
     """Have an engine say why it refuses a file."""
-    await client.download(BROKEN)
+    await client.download(BROKEN, force=True)
     await client.until(
         lambda s: any(j.state in ("completed", "failed") for j in s.downloads.values())
     )

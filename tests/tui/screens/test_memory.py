@@ -124,7 +124,7 @@ async def test_a_failed_load_says_why_and_is_taken_off_the_list(screen: Any) -> 
     async def fail(client: Client) -> None:
         repository = await client.repository(BROKEN)
         name = repository.variants[0].unique
-        await client.download(name)
+        await client.download(name, force=True)
         await client.until(
             lambda s: any(m.downloaded and m.unique == name for m in s.models.values())
         )

@@ -1,0 +1,74 @@
+"""Which kinds of model the installed mlx-lm knows, without importing it: that takes seconds.
+
+mlx-lm has a module for each kind (`mlx_lm/models`), and two tables of names that stand for another
+one (`MODEL_REMAPPING` and `MODEL_ARCHITECTURE_REMAPPING` in `mlx_lm/utils.py`, `_get_classes`).
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_TABLES = ("MODEL_REMAPPING", "MODEL_ARCHITECTURE_REMAPPING")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Types:
+    """The kinds of model that one mlx-lm knows."""
+
+    modules: frozenset[str]
+    names: Mapping[str, frozenset[str]]
+    """Modules that a name may stand for, by the name."""
+
+    def knows(self, model_type: str) -> bool:
+        """Whether there is a module for this `model_type`."""
+        return bool(self.modules & {model_type, *self.names.get(model_type, ())})
+
+
+@lru_cache(1)
+def installed() -> Types | None:
+    """What the installed mlx-lm knows; None where there is none, or it cannot be told. Blocks."""
+    try:
+        spec = find_spec("mlx_lm")
+        places = list(spec.submodule_search_locations or ()) if spec is not None else []
+        return read(Path(places[0])) if places else None
+    except (OSError, ImportError, ValueError, SyntaxError) as error:
+        logger.info("what mlx-lm knows cannot be told: %s", error)
+        return None
+
+
+def read(package: Path) -> Types | None:
+    """What the mlx-lm in this folder knows; None where it is laid out in another way.
+
+    Raises OSError, SyntaxError and ValueError for what cannot be read.
+    """
+    modules = frozenset(path.stem for path in (package / "models").glob("*.py"))
+    tables = _tables((package / "utils.py").read_text(encoding="utf-8"))
+    if not modules or not isinstance(tables.get(_TABLES[0]), dict):
+        return None
+    names: dict[str, frozenset[str]] = {}
+    for table in tables.values():
+        for key, module in table.items():
+            # By the type alone, or by the type and an architecture.
+            name = key[0] if isinstance(key, tuple) and key else key
+            names[str(name)] = names.get(str(name), frozenset()) | {str(module)}
+    return Types(modules=modules, names=names)
+
+
+def _tables(source: str) -> dict[str, dict[Any, Any]]:
+    """The tables of names in the text of `utils.py`."""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name in _TABLES and isinstance(table := ast.literal_eval(node.value), dict):
+                found[name] = table
+    return found

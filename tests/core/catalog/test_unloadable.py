@@ -1,0 +1,53 @@
+"""What is told of a GGUF file that answers nothing by itself, from its header."""
+
+from pathlib import Path
+
+import pytest
+
+from core.catalog import gguf, unloadable
+from core.catalog.header import Header, Tensor
+from core.demo.adapters import write_gguf_adapter
+from core.demo.recipes import UNFIT
+
+ONE = (Tensor(name="t", shape=(1,), type=0, offset=0, size_bytes=4),)
+
+
+def header(*, tensors: tuple[Tensor, ...] = ONE, **metadata: int | str) -> Header:
+    told = {name.replace("__", "."): value for name, value in metadata.items()}
+    return Header(version=3, metadata=told, array_lengths={}, tensors=tensors, data_offset=0)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (header(general__architecture="llama"), None),
+        (header(general__architecture="llama", general__type="model"), None),
+        (header(general__architecture="llama", general__type="adapter"), "adapter"),
+        (header(general__architecture="clip"), "projector"),
+        (header(general__architecture="clip", general__type="mmproj"), "projector"),
+        (header(general__type="imatrix"), "importance matrix"),
+        (header(general__architecture="eagle3"), "guesses ahead"),
+        (header(general__architecture="llama", tensors=()), "vocabulary and no weights"),
+        (header(general__architecture="llama", split__count=2, tensors=()), None),
+    ],
+)
+def test_each_kind_is_called_what_it_is(made: Header, words: str | None) -> None:
+    reason = unloadable.by_header(made)
+    if words is None:
+        assert reason is None
+        return
+    assert reason is not None
+    assert words in reason[0]
+    assert reason[1]
+
+
+def test_a_real_adapter_and_a_real_model(tmp_path: Path, demo_models: Path) -> None:
+    adapter = gguf.read(write_gguf_adapter(tmp_path / "a.gguf"))
+    assert unloadable.by_header(adapter) is not None
+    model = gguf.read(demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
+    assert unloadable.by_header(model) is None
+
+
+def test_every_architecture_that_is_known_to_answer_nothing_is_told() -> None:
+    assert all(unloadable.by_architecture(name) for name in UNFIT)
+    assert unloadable.by_architecture(None) is None
