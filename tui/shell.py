@@ -27,7 +27,7 @@ from tui.format import ASCII, clean, glyphs
 from tui.hosts import DemoCore, OwnCore, Reached
 from tui.link import Link
 from tui.machines import HERE, Machine
-from tui.terminal import TerminalDriver
+from tui.terminal import ProgramDriver
 
 if TYPE_CHECKING:
     from tui.hosts import Host, Reached
@@ -135,7 +135,7 @@ def _dashboard(
         welcome=welcome,
         only=only,
     )
-    app.driver_class = TerminalDriver
+    app.driver_class = ProgramDriver
     return app
 
 
