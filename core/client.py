@@ -92,9 +92,8 @@ class Client(Following):
 
     async def health(self) -> str:
         """What `/.well-known/health` says: `ok:` and the id of the installation."""
-        return (
-            await self._connection.answer("GET", "/.well-known/health", timeout_s=CONNECT_S)
-        ).text
+        answer = await self._connection.answer("GET", "/.well-known/health", timeout_s=CONNECT_S)
+        return answer.decode(errors="replace")
 
     @property
     def latency_s(self) -> float | None:
