@@ -47,6 +47,17 @@ class Host(Protocol):
         """Why the line to its machine is down, where there is one that can be."""
 
 
+class Carrier(Protocol):
+    """What leads to the core of a machine, and what its core reaches others by."""
+
+    @property
+    def here(self) -> str:
+        """The Unix socket on this machine where it answers. Raises Conflict: there is none."""
+
+    def lent(self, socket: str) -> AbstractAsyncContextManager[str]:
+        """A path where its machine finds a socket of this one, for as long as the block runs."""
+
+
 class Reached(Host, Protocol):
     """The core of one of several machines: models are copied from it, and to it."""
 
@@ -56,12 +67,8 @@ class Reached(Host, Protocol):
     async def ask(self) -> None:
         """Make the line to its machine again, asking on the terminal. Raises DeckError."""
 
-    @property
-    def here(self) -> str:
-        """The Unix socket on this machine where it answers. Raises Conflict: there is none."""
-
-    def lent(self, socket: str) -> AbstractAsyncContextManager[str]:
-        """A path where its machine finds a socket of this one, for as long as the block runs."""
+    def bulk(self) -> AbstractAsyncContextManager[Carrier]:
+        """What carries weights, for as long as the block runs. Raises DeckError."""
 
 
 class OwnCore:
@@ -90,6 +97,11 @@ class OwnCore:
 
     async def ask(self) -> None:
         """There is no line, so there is no question."""
+
+    @asynccontextmanager
+    async def bulk(self) -> AsyncIterator[Carrier]:
+        """Itself: it is on this machine already."""
+        yield self
 
     @property
     def here(self) -> str:

@@ -123,7 +123,7 @@ class TerminalDriver(LinuxDriver):
     def _sigcont_application(self, *_: object) -> None:
         """End a suspension by SIGTSTP. SIGCONT also comes with a hang-up, and from anybody."""
         if self._must_signal_resume:
-            super()._sigcont_application()  # type: ignore[no-untyped-call]
+            super()._sigcont_application()
 
     def _resized(self) -> None:
         if not self._in_band_window_resize:
