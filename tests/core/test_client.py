@@ -356,10 +356,12 @@ async def test_an_answer_has_a_limit_and_is_decoded_or_refused(
 
 @pytest.mark.parametrize("event", [b"no json", b'"text"', b"[" * 100_000])
 async def test_an_event_that_makes_no_sense_is_an_error_in_words(event: bytes) -> None:
-    async with answering(HEAD + b"data: " + event + b"\n\n") as client:
-        async with client.generate("m", _question("?")) as chunks:
-            with pytest.raises(DeckError, match="broke off"):
-                await anext(chunks)
+    async with (
+        answering(HEAD + b"data: " + event + b"\n\n") as client,
+        client.generate("m", _question("?")) as chunks,
+    ):
+        with pytest.raises(DeckError, match="broke off"):
+            await anext(chunks)
 
 
 @pytest.mark.parametrize(
