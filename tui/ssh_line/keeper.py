@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 
 from core.errors import DeckError, Forbidden
+from tui.background.unexpected import unexpected
 from tui.line import Line
 from tui.link import Outage
 
@@ -19,8 +19,6 @@ some let nobody in any more after a few of those."""
 TICK_S = 2.0
 SLEPT_S = 10.0
 """A clock that jumps by more than this between two ticks: the machine slept, the line is dead."""
-
-_log = logging.getLogger(__name__)
 
 
 class Keeper:
@@ -76,8 +74,7 @@ class Keeper:
                 if isinstance(error, Forbidden):
                     wait_s = UNASKED_WAIT_S
             except Exception as bug:
-                _log.exception("the line to %s could not be made again", self._line.name)
-                error = DeckError(f"The line to {self._line.name} was not made: {bug!r}.")
+                error = unexpected(bug)
             else:
                 self.outage = None
                 return

@@ -227,7 +227,7 @@ async def test_no_error_ends_reconnection_and_each_is_told(
 
     await until(is_up)
     assert any("a bug" in message for message in told)
-    assert "could not be made again" in caplog.text
+    assert "RuntimeError: a bug" in caplog.text
     running.cancel()
     await line.drop()
 
