@@ -60,8 +60,8 @@ def carriers(host: Host) -> list[str]:
         for call in host.calls
         if (found := re.search(r"Compression=(\w+) .*ControlPath=(\S+)", call))
     }
-    found = (re.search(r"ControlPath=(\S+) -O forward -R ", call) for call in host.calls)
-    return [made[match[1]] for match in found if match]
+    carried = (re.search(r"ControlPath=(\S+) -O forward -R ", call) for call in host.calls)
+    return [made[match[1]] for match in carried if match]
 
 
 def sent(hub: DemoHub) -> int:
