@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -243,7 +243,10 @@ def _trust(ca_file: str | None) -> ssl.SSLContext:
     try:
         if ca_file is None:
             return httpx.create_ssl_context()
-        return ssl.create_default_context(cafile=os.path.expanduser(ca_file))
+        file = os.path.expanduser(ca_file)
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise OSError("it is no file")  # reading a named pipe would hold the program up
+        return ssl.create_default_context(cafile=file)
     except (OSError, ssl.SSLError) as error:
         raise errors.InvalidRequest(
             f"The certificates in {ca_file} cannot be read: {error}."
@@ -263,10 +266,22 @@ def query_string(**values: object) -> str:
 
 def record(kind: type[T], value: Any) -> T:
     """The record that the core described; fields that are new to this version are passed over."""
+    return read(lambda wire: msgspec.convert(wire, kind), value)
+
+
+def read(reader: Callable[[Any], T], value: Any) -> T:
+    """What the reader makes of an answer. Raises DeckError where that is not understood."""
     try:
-        return msgspec.convert(value, kind)
+        return reader(value)
     except msgspec.ValidationError as error:
         raise DeckError(f"The core's answer is not understood: {error}.", OTHER_VERSION) from error
+
+
+def member(answer: Any, name: str) -> Any:
+    """What an answer says under this name. Raises DeckError where it says nothing like that."""
+    if not isinstance(answer, dict) or name not in answer:
+        raise DeckError(f"The core's answer has no {name!r}.", OTHER_VERSION)
+    return answer[name]
 
 
 def _error(response: httpx.Response, answer: bytes) -> DeckError:

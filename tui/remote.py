@@ -7,7 +7,9 @@ slept, it is made again with growing waits, without a question. A core at a URL 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 PING_S = 5.0
 """Between two measurements of the round trip."""
+TOKEN_BYTES = 1 << 16
+"""Of a file that holds one."""
 LONGEST_PARTING = 500
 """Characters of what a core says to one who leaves."""
 
@@ -241,14 +245,26 @@ def token_in(file: str | None) -> str | None:
         return None
     path = Path(file).expanduser()
     try:
-        mode, token = path.stat().st_mode, path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
+        mode, token = _read_small(path)
+    except (OSError, ValueError) as error:
         raise InvalidRequest(f"The token in {path} cannot be read: {error}.") from error
     if mode & 0o077:
         raise Forbidden(f"Others may read the token in {path}.", f"Run `chmod 600 {path}`.")
     if not token or not token.isascii() or not token.isprintable():
         raise InvalidRequest(f"{path} holds no token.")
     return token
+
+
+def _read_small(path: Path) -> tuple[int, str]:
+    """The mode of a file and its text. Raises OSError, and ValueError for what holds no token.
+
+    It is opened without waiting: a named pipe that nobody writes to would hold the program up.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise ValueError("it is no file")
+        return mode, file.read(TOKEN_BYTES).decode().strip()
 
 
 def core_of(

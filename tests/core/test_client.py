@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -234,6 +235,33 @@ async def test_an_answer_that_is_not_modeldecks_is_an_error_in_words(
     async with answering(answer) as client:
         with pytest.raises(DeckError, match=words):
             await client.model("m")
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b"{}", b"7", b'{"models": [1], "fits": 1}'])
+async def test_an_answer_of_another_shape_is_an_error_in_words(body: bytes) -> None:
+    questions: list[Callable[[Client], Awaitable[object]]] = [
+        lambda client: client.state(),
+        lambda client: client.download("m"),
+        lambda client: client.fits(),
+        lambda client: client.model("m"),
+    ]
+    for question in questions:
+        async with answering(handshake("200 OK", body)) as client:
+            with pytest.raises(DeckError, match="answer"):
+                await question(client)
+
+
+@pytest.mark.parametrize("body", [b"7", b'{"data": [{}]}', b'{"data": [{"embedding": "x"}]}'])
+async def test_embeddings_of_another_shape_are_an_error_in_words(body: bytes) -> None:
+    async with answering(handshake("200 OK", body)) as client:
+        with pytest.raises(DeckError, match="answer"):
+            await client.embed("m", ["text"])
+
+
+def test_a_file_of_certificates_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ca")
+    with pytest.raises(InvalidRequest, match="it is no file"):
+        Connection(None, "https://127.0.0.1:1", ca_file=str(tmp_path / "ca"))
 
 
 async def test_an_answer_cut_off_means_that_the_core_is_gone() -> None:
