@@ -16,13 +16,7 @@ from typing import Any, Self
 import msgspec
 
 from core import chat_wire
-from core.connection import (
-    CONNECT_S,
-    Connection,
-    query_string,
-    record,
-    segment,
-)
+from core.connection import CONNECT_S, Connection, member, query_string, read, record, segment
 from core.following import Following
 from core.schema import (
     AuditEntry,
@@ -92,9 +86,8 @@ class Client(Following):
 
     async def health(self) -> str:
         """What `/.well-known/health` says: `ok:` and the id of the installation."""
-        return (
-            await self._connection.answer("GET", "/.well-known/health", timeout_s=CONNECT_S)
-        ).text
+        answer = await self._connection.answer("GET", "/.well-known/health", timeout_s=CONNECT_S)
+        return answer.decode(errors="replace")
 
     @property
     def latency_s(self) -> float | None:
@@ -107,7 +100,7 @@ class Client(Following):
 
     async def state(self) -> State:
         """Everything the machine has and does, memory and disk sampled now."""
-        return state_from_wire(await self._connection.json("GET", "/deck/state"))
+        return read(state_from_wire, await self._connection.json("GET", "/deck/state"))
 
     async def model(self, ref: str) -> Model:
         """The model with this id, unique name or short name. Raises NotFound or Ambiguous."""
@@ -137,7 +130,8 @@ class Client(Following):
         """Whether each listed model would fit, by id; some are estimates: the Hub is not asked."""
         path = "/deck/fits" + query_string(context_length=context_length)
         answer = await self._connection.json("GET", path, timeout_s=None)
-        return {key: record(Fit, fit) for key, fit in answer["fits"].items()}
+        fits = record(dict[str, Any], member(answer, "fits"))
+        return {key: record(Fit, fit) for key, fit in fits.items()}
 
     async def log(
         self, after: int = 0, limit: int = 500, source: str | None = None
@@ -174,8 +168,8 @@ class Client(Following):
         """
         path = f"/deck/models/{segment(ref)}/download"
         answer = await self._connection.json("POST", path, {"force": force}, timeout_s=None)
-        job = answer["download"]
-        return record(Model, answer["model"]), record(Download, job) if job else None
+        job = member(answer, "download")
+        return record(Model, member(answer, "model")), record(Download, job) if job else None
 
     async def manifest(self, ref: str) -> Manifest:
         """What a downloaded model consists of, for another machine. Raises NotDownloaded."""
@@ -189,8 +183,8 @@ class Client(Following):
         """
         body = {"manifest": msgspec.to_builtins(manifest), "peer": peer}
         answer = await self._connection.json("POST", "/deck/take", body, timeout_s=None)
-        job = answer["download"]
-        return record(Model, answer["model"]), record(Download, job) if job else None
+        job = member(answer, "download")
+        return record(Model, member(answer, "model")), record(Download, job) if job else None
 
     async def cancel_download(self, download_id: str, *, discard: bool = False) -> Download:
         """End a job at once; its partial file is kept for another time unless `discard`."""
@@ -375,7 +369,8 @@ class Client(Following):
         """One vector of length 1 a text; the model, one for embeddings, is loaded if need be."""
         body = {"model": ref, "input": list(texts)}
         answer = await self._connection.json("POST", "/v1/embeddings", body, timeout_s=None)
-        return [tuple(entry["embedding"]) for entry in _list(answer, "data")]
+        entries = record(list[dict[str, Any]], _list(answer, "data"))
+        return [record(tuple[float, ...], member(entry, "embedding")) for entry in entries]
 
     # The core itself
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,12 +38,23 @@ KEEP_ALIVE_S = 4.0
 """An idle connection is given up before the core does so (10 s and more), which avoids a race."""
 FRAME_LIMIT = 64 << 20
 """Bytes of one feed frame: a State with 10,000 models takes about 8 MiB."""
+ANSWER_BYTES = 256 << 20
+"""Bytes of one answer: a State with 10,000 models takes about 8 MiB."""
+ERROR_BYTES = 1 << 20
+"""Bytes of an answer that is an error."""
 LINE_LIMIT = 4 << 20
 """Bytes of one line of a streamed answer; the core sends a few hundred."""
+
+LONGEST_TEXT = 300
+"""Characters of an answer that is no error of a core, in an error."""
 
 REMEDY = "Start a core with `modeldeck serve`, or run the command again."
 OTHER_VERSION = "It may be another version of modeldeck: `modeldeck stop` ends it."
 JSON = {"Content-Type": "application/json"}
+
+
+class FeedRefused(CoreUnreachable):
+    """What answers gives no feed now, and may give one later."""
 
 
 class Connection:
@@ -95,9 +106,9 @@ class Connection:
         timeout_s: float | None = ANSWER_S,
     ) -> Any:
         """The decoded answer to a request."""
-        response = await self.answer(method, path, body, timeout_s=timeout_s)
+        answer = await self.answer(method, path, body, timeout_s=timeout_s)
         try:
-            return msgspec.json.decode(response.content)
+            return msgspec.json.decode(answer)
         except msgspec.DecodeError as error:
             raise DeckError(
                 f"{self.where} answered {method} {path} with something that is not JSON.",
@@ -111,25 +122,26 @@ class Connection:
         body: Mapping[str, Any] | None = None,
         *,
         timeout_s: float | None = ANSWER_S,
-    ) -> httpx.Response:
-        """The answer to a request; `timeout_s` None gives it all the time the work takes.
+    ) -> bytes:
+        """The body that answers a request; `timeout_s` None gives it all the time the work takes.
 
         Every request that may carry a body has one: a JSON body is what a web page cannot send.
         """
         has_body = method in ("POST", "PATCH")
         try:
-            response = await self._http.request(
+            async with self._http.stream(
                 method,
                 path,
                 content=msgspec.json.encode(body or {}) if has_body else None,
                 headers=JSON if has_body else None,
                 timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
-            )
-        except httpx.TransportError as error:
+            ) as response:
+                answer = await _read(response)
+        except (httpx.TransportError, httpx.DecodingError) as error:
             raise self.unreachable(error) from error
         if response.is_error:
-            raise _error(response)
-        return response
+            raise _error(response, answer)
+        return answer
 
     @asynccontextmanager
     async def events(
@@ -145,17 +157,22 @@ class Connection:
                 timeout=httpx.Timeout(None, connect=CONNECT_S),
             ) as response:
                 if response.is_error:
-                    await response.aread()
-                    raise _error(response)
+                    raise _error(response, await _read(response))
                 async with aclosing(_events(response)) as events:
                     yield events
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:
             raise self.unreachable(error) from error
 
     async def frames(self, max_hz: float | None) -> AsyncGenerator[str | bytes, None]:
         """Frames of one connection. Raises CoreUnreachable when it cannot be made or breaks."""
         from websockets.asyncio.client import connect, unix_connect
         from websockets.exceptions import InvalidStatus, WebSocketException
+
+        class Connect(connect):
+            """A redirection is an answer like others: the token is not sent to where it leads."""
+
+            def process_redirect(self, exc: Exception) -> Exception | str:
+                return exc
 
         uri = "ws" + self._url.removeprefix("http") + "/deck/feed" + query_string(max_hz=max_hz)
         options: dict[str, Any] = {
@@ -172,17 +189,14 @@ class Connection:
             async with (
                 unix_connect(str(self._socket), uri, **options)
                 if self._socket
-                else connect(uri, proxy=None, **options)
+                else Connect(uri, proxy=None, **options)
             ) as socket:
                 self._feed = socket
                 async for frame in socket:
                     yield frame
         except InvalidStatus as error:
-            if error.response.status_code in (503, 502):
-                raise self.unreachable(error) from error
-            raise DeckError(
-                f"The core at {self.where} refuses the feed: {error}.",
-                OTHER_VERSION,
+            raise refusal(
+                self.where, error.response.status_code, bytes(error.response.body)
             ) from error
         except (OSError, WebSocketException) as error:
             raise self.unreachable(error) from error
@@ -229,7 +243,10 @@ def _trust(ca_file: str | None) -> ssl.SSLContext:
     try:
         if ca_file is None:
             return httpx.create_ssl_context()
-        return ssl.create_default_context(cafile=os.path.expanduser(ca_file))
+        file = os.path.expanduser(ca_file)
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise OSError("it is no file")  # reading a named pipe would hold the program up
+        return ssl.create_default_context(cafile=file)
     except (OSError, ssl.SSLError) as error:
         raise errors.InvalidRequest(
             f"The certificates in {ca_file} cannot be read: {error}."
@@ -249,20 +266,61 @@ def query_string(**values: object) -> str:
 
 def record(kind: type[T], value: Any) -> T:
     """The record that the core described; fields that are new to this version are passed over."""
+    return read(lambda wire: msgspec.convert(wire, kind), value)
+
+
+def read(reader: Callable[[Any], T], value: Any) -> T:
+    """What the reader makes of an answer. Raises DeckError where that is not understood."""
     try:
-        return msgspec.convert(value, kind)
+        return reader(value)
     except msgspec.ValidationError as error:
         raise DeckError(f"The core's answer is not understood: {error}.", OTHER_VERSION) from error
 
 
-def _error(response: httpx.Response) -> DeckError:
+def member(answer: Any, name: str) -> Any:
+    """What an answer says under this name. Raises DeckError where it says nothing like that."""
+    if not isinstance(answer, dict) or name not in answer:
+        raise DeckError(f"The core's answer has no {name!r}.", OTHER_VERSION)
+    return answer[name]
+
+
+def _error(response: httpx.Response, answer: bytes) -> DeckError:
     """The error that an answer with status 400 and above records, in each of the API's styles."""
     try:
-        body = msgspec.json.decode(response.content)["error"]
+        body = msgspec.json.decode(answer)["error"]
     except (msgspec.DecodeError, KeyError, TypeError):
-        text = response.text.strip() or response.reason_phrase
+        words = answer[:ERROR_BYTES].decode(errors="replace").split()
+        text = " ".join(words)[:LONGEST_TEXT] or response.reason_phrase
         return DeckError(f"The core answered {response.status_code}: {text}")
     return _recorded(body, f"The core answered {response.status_code}.")
+
+
+def refusal(where: str, status: int, body: bytes) -> DeckError:
+    """Why the handshake of the feed was answered with an HTTP status other than 101.
+
+    A status that may pass is a FeedRefused, which is tried again: 429 (RFC 6585, section 4) and
+    those of 500 and above (RFC 9110, section 15.6), but 501 and 505. A status that only another
+    version of the core gives is told as that. All others are what they say.
+    """
+    try:
+        said = _recorded(msgspec.json.decode(body)["error"], "")
+    except (msgspec.DecodeError, KeyError, TypeError):
+        said = DeckError("")  # a proxy in between, or no core
+    what = f"{where} refuses the feed with status {status}"
+    message = f"{what}: {said.message}" if said.message else f"{what}."
+    if status == 429 or (status >= 500 and status not in (501, 505)):
+        return FeedRefused(message, said.remedy, details=said.details)
+    if status in (404, 405, 426, 501, 505):
+        return DeckError(message, OTHER_VERSION)
+    kind = {401: errors.Unauthorized, 403: errors.Forbidden}.get(status, type(said))
+    return kind(message, said.remedy or _REFUSED.get(status, ""), details=said.details)
+
+
+_REFUSED = {
+    401: "It wants a token that it knows: see --token-file and `modeldeck token create`.",
+    403: "The token, or this machine's address, is not allowed to watch.",
+}
+"""What to do where the answer does not say it."""
 
 
 def _recorded(body: Any, otherwise: str) -> DeckError:
@@ -281,6 +339,22 @@ def _recorded(body: Any, otherwise: str) -> DeckError:
     )
 
 
+async def _read(response: httpx.Response) -> bytes:
+    """The body of an answer, up to a limit of what it is once decoded. Raises DeckError."""
+    limit = ERROR_BYTES if response.is_error else ANSWER_BYTES
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.aiter_bytes():
+        size += len(piece)
+        if size > limit:
+            raise DeckError(
+                f"What answers sends more than {limit >> 20} MiB for one question.",
+                "Perhaps it is not modeldeck that answers there.",
+            )
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
 async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
     """The JSON in server-sent events (WHATWG HTML, section 9.2), one line each, up to `[DONE]`.
 
@@ -296,7 +370,14 @@ async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any], No
             if data == b"data: [DONE]":
                 return
             if data.startswith(b"data:"):
-                event = msgspec.json.decode(data.removeprefix(b"data:"), type=dict[str, Any])
+                event = _event(data.removeprefix(b"data:"))
                 if "error" in event:
                     raise _recorded(event["error"], "The answer broke off.")
                 yield event
+
+
+def _event(data: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise DeckError("The answer broke off: an event is not JSON.", OTHER_VERSION) from error

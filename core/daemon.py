@@ -35,12 +35,16 @@ START_S = 60.0
 """For a background core to answer: it takes under a second; a cold disk on a small machine more."""
 STOP_S = 40.0
 """For a core to end: 15 s for engines and what a running answer is granted, and some room."""
+LAST_BYTES = 64 << 10
+"""Bytes at the end of the log in which its last lines are looked for."""
 LAST_LINES = 8
 """Lines of the log that are shown when a core does not start."""
 PROGRAM = (sys.executable, "-P", "-m", "core.serving")
 """Starts a core. `-P`: whatever lies in the current folder is not ours."""
 ATTACHED = "--attached"
 """Its argument for a core that ends with its standard input, instead of one in the background."""
+REAP_S = 5.0
+"""For the process that starts a core to end once it was told to."""
 POLL_S = 0.05
 """Between two looks at the lock of a core that is about to end."""
 
@@ -199,37 +203,65 @@ def last_lines(paths: Paths, start: int = 0) -> tuple[str, ...]:
     """The last lines of the log of a core that was started here; from the byte `start` on."""
     try:
         with paths.core_log.open("rb") as log:
-            log.seek(start)
-            lines = log.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
+            log.seek(max(start, log.seek(0, os.SEEK_END) - LAST_BYTES))
+            lines = log.read(LAST_BYTES).decode(errors="replace").splitlines()
+    except OSError:
         return ()
     return tuple(lines[-LAST_LINES:])
 
 
 async def _spawn(log: int) -> bytes:
     """Start a core in the background: the line it answers, empty when it says nothing."""
-    ours, theirs = os.pipe()
     try:
-        process = subprocess.Popen(  # noqa: ASYNC220 (returns at once, and so does what it starts)
-            PROGRAM,
-            stdin=subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=log,
-            start_new_session=True,
-        )
-    finally:
-        os.close(theirs)
+        ours, theirs = os.pipe()
+        try:
+            process = subprocess.Popen(  # noqa: ASYNC220 (returns at once, as what it starts does)
+                PROGRAM,
+                stdin=subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=log,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+    except OSError as error:
+        raise _not_started(error) from error
     try:
         async with _pipe(ours) as reader:
             return await asyncio.wait_for(reader.readline(), START_S)
     except BaseException as error:  # a core that nobody waits for any more must not be left over
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        if not isinstance(error, TimeoutError):
+        if not isinstance(error, TimeoutError | ValueError):  # it said nothing, or no one line
             raise
         return b""
     finally:
-        await asyncio.to_thread(process.wait)  # it handed over to the core and ended long ago
+        await _reap(process)  # it handed over to the core and ended long ago
+
+
+def _not_started(error: OSError) -> DeckError:
+    return DeckError(
+        f"A core cannot be started: {error.strerror or error}.",
+        "This machine has no processes, memory or open files left for it: end something, or raise"
+        " the limit (`ulimit -a`).",
+    )
+
+
+async def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a process that was told to end; kill its group when it takes too long.
+
+    No thread waits for it: the end of this program would wait for that thread.
+    """
+    deadline = time.monotonic() + REAP_S
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            deadline += REAP_S
+        await asyncio.sleep(POLL_S)
 
 
 @asynccontextmanager
@@ -254,24 +286,29 @@ async def child(environ: Mapping[str, str]) -> AsyncIterator[tuple[Ready, asynci
     """
     paths = locate(environ)
     with _open_log(paths) as log:
-        process = await asyncio.create_subprocess_exec(
-            *(*PROGRAM, ATTACHED),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            env=environ,
-            start_new_session=True,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(*PROGRAM, ATTACHED),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=environ,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _not_started(error) from error
     assert process.stdin is not None
     assert process.stdout is not None
     ended = asyncio.Event()
     waiter = asyncio.create_task(process.wait())
     waiter.add_done_callback(lambda _: ended.set())
+    draining: asyncio.Task[None] | None = None
     try:
         try:
             reply = await asyncio.wait_for(process.stdout.readline(), START_S)
-        except TimeoutError:
+        except (TimeoutError, ValueError):  # it said nothing, or no one line
             reply = b""
+        draining = asyncio.create_task(_drain(process.stdout))
         yield _started(_understood(reply), paths, 0), ended
     finally:
         process.stdin.close()
@@ -283,6 +320,14 @@ async def child(environ: Mapping[str, str]) -> AsyncIterator[tuple[Ready, asynci
             if process.returncode is None:
                 process.kill()
             await waiter
+            if draining is not None:
+                await draining
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    """Read what nobody wants: asyncio tells of the end of a process after that of its pipes."""
+    while await stream.read(1 << 16):
+        pass
 
 
 async def stop(paths: Paths) -> bool:
@@ -316,6 +361,11 @@ def _free(paths: Paths) -> bool:
             return True
     except Timeout:
         return False
+    except OSError as error:
+        raise StorageFailed(
+            f"The lock {paths.lock_file} cannot be used: {error}.",
+            "Mend its permissions, or move the folder with MODELDECK_STATE_DIR.",
+        ) from error
 
 
 def _hung(paths: Paths, what: str) -> CoreUnreachable:

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 
-from core.connection import OTHER_VERSION, REMEDY, Connection
+from core.connection import OTHER_VERSION, REMEDY, Connection, FeedRefused
 from core.errors import CoreUnreachable, DeckError
 from core.state import Event, State, apply, item_from_frame
 
@@ -93,7 +93,7 @@ class Following:
         reached = time.monotonic()
         wait_s = FIRST_WAIT_S
         while True:
-            cause: Exception | None = None
+            cause: CoreUnreachable | None = None
             try:
                 async with aclosing(self._connection.frames(max_hz)) as frames:
                     async for frame in frames:
@@ -101,8 +101,10 @@ class Following:
                         reached, wait_s = time.monotonic(), FIRST_WAIT_S
             except CoreUnreachable as error:
                 cause = error
-            gone = CoreUnreachable(f"The core at {self._connection.where} went away.", REMEDY)
-            gone.__cause__ = cause
+            gone: CoreUnreachable | None = cause
+            if gone is None or not isinstance(gone, FeedRefused):
+                gone = CoreUnreachable(f"The core at {self._connection.where} went away.", REMEDY)
+                gone.__cause__ = cause
             if patience_s is not None and time.monotonic() - reached >= patience_s:
                 raise gone
             if lost is not None:

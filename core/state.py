@@ -267,9 +267,12 @@ def state_to_wire(state: State) -> dict[str, Any]:
 
 def state_from_wire(wire: Mapping[str, Any]) -> State:
     """The State that `state_to_wire` described. Raises msgspec.ValidationError on a bad one."""
-    parts = dict(wire)
-    for name in _LISTS:
-        parts[name] = {record["id"]: record for record in parts.get(name, ())}
+    try:
+        parts = dict(wire)
+        for name in _LISTS:
+            parts[name] = {record["id"]: record for record in parts.get(name, ())}
+    except (KeyError, TypeError, ValueError) as error:
+        raise msgspec.ValidationError(f"a list of records is not one: {error!r}") from error
     return msgspec.convert(parts, State)
 
 

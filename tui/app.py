@@ -163,6 +163,7 @@ class Dashboard(Painted, Stations):
             self.say(self._welcome(self.key_of))
         self.reach(*range(len(self.stations)))
         self.release_keys()
+        self.goes_on = True
 
     async def _furnish(self) -> None:
         """Make the views that are not there."""
@@ -387,6 +388,10 @@ class Dashboard(Painted, Stations):
         self.messages.append(message)
         if self._standing:
             self._frame.query_one(Notice).message = message
+
+    def tell_failure(self, error: DeckError) -> None:
+        """Show what went wrong beside the screen."""
+        self.say(str(error), "error")
 
     async def confirm(self, lines: Sequence[str], verb: str) -> bool:
         """Show a plan and ask for it."""

@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from core import daemon
-from core.errors import Conflict, CoreUnreachable, DeckError, InvalidRequest, to_info
+from core.errors import Conflict, CoreUnreachable, DeckError, InvalidRequest, StorageFailed, to_info
 from core.paths import Paths, locate
 from tui.hosts import OwnCore
 
@@ -55,9 +55,15 @@ async def serve(*, start: bool) -> None:
     except DeckError as error:
         _say({"error": to_info(error)})
         raise
-    _say({"modeldeck": hello})
-    async with _folder() as folder:
-        if not await _converse(own, folder):
+    left = False
+    try:
+        _say({"modeldeck": hello})
+        async with _folder() as folder:
+            left = await _converse(own, folder)
+    except OSError:
+        pass  # nobody hears any more, or there is no room for a folder
+    finally:
+        if not left:
             await own.leave()
 
 
@@ -92,6 +98,8 @@ async def _converse(own: OwnCore, folder: Path) -> bool:
                 answer = await _answer(own, folder, line.strip())
             except DeckError as error:
                 _say({"error": to_info(error)})
+            except OSError as error:
+                _say({"error": to_info(StorageFailed(f"It cannot be done: {error}."))})
             else:
                 _say({"answer": answer})
             if line.strip() == "leave":

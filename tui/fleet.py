@@ -12,6 +12,7 @@ from textual import events
 
 from core.config import Tui
 from core.errors import DeckError, Forbidden
+from tui.background.failures import FailuresTold
 from tui.keys import KeysInOrder
 from tui.link import FAR_S, Link, LinkState, LinkStatus
 from tui.notify import sequence
@@ -52,7 +53,7 @@ def low_bandwidth(wanted: bool | None, *, over_ssh: bool, round_trip_s: float | 
     return over_ssh or (round_trip_s or 0.0) >= FAR_S
 
 
-class Stations(KeysInOrder):
+class Stations(FailuresTold, KeysInOrder):
     """An app that looks at one of several machines, and keeps the links to all of them."""
 
     def __init__(self, stations: tuple[Station, ...], settings: Tui, no_color: bool) -> None:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 LAST_LINES = 8
 """Of what the demo wrote to standard error, where it does not start."""
+LAST_BYTES = 64 << 10
+"""Bytes at its end in which those are looked for."""
+START_S = 90.0
+"""For the demo to make its models and to answer: a second, and more on a small machine."""
 STOP_S = 40.0
 """For the demo to end and remove its folder: as long as a core may take, see `core.daemon`."""
 
@@ -47,6 +51,17 @@ class Host(Protocol):
         """Why the line to its machine is down, where there is one that can be."""
 
 
+class Carrier(Protocol):
+    """What leads to the core of a machine, and what its core reaches others by."""
+
+    @property
+    def here(self) -> str:
+        """The Unix socket on this machine where it answers. Raises Conflict: there is none."""
+
+    def lent(self, socket: str) -> AbstractAsyncContextManager[str]:
+        """A path where its machine finds a socket of this one, for as long as the block runs."""
+
+
 class Reached(Host, Protocol):
     """The core of one of several machines: models are copied from it, and to it."""
 
@@ -56,12 +71,8 @@ class Reached(Host, Protocol):
     async def ask(self) -> None:
         """Make the line to its machine again, asking on the terminal. Raises DeckError."""
 
-    @property
-    def here(self) -> str:
-        """The Unix socket on this machine where it answers. Raises Conflict: there is none."""
-
-    def lent(self, socket: str) -> AbstractAsyncContextManager[str]:
-        """A path where its machine finds a socket of this one, for as long as the block runs."""
+    def bulk(self) -> AbstractAsyncContextManager[Carrier]:
+        """What carries weights, for as long as the block runs. Raises DeckError."""
 
 
 class OwnCore:
@@ -90,6 +101,11 @@ class OwnCore:
 
     async def ask(self) -> None:
         """There is no line, so there is no question."""
+
+    @asynccontextmanager
+    async def bulk(self) -> AsyncIterator[Carrier]:
+        """Itself: it is on this machine already."""
+        yield self
 
     @property
     def here(self) -> str:
@@ -183,29 +199,38 @@ class DemoCore:
 
     async def _start(self) -> bytes:
         """Start hub and core: the line they answer, empty when they say nothing."""
-        self._log = TemporaryFile()  # noqa: SIM115 (closed in `_end`)
-        self._process = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
-            [sys.executable, "-P", "-m", "core.demo.serving", *self._arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,
-        )
+        from core.errors import DeckError
+
+        try:
+            self._log = TemporaryFile()  # noqa: SIM115 (closed in `_end`, or below)
+            self._process = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
+                [sys.executable, "-P", "-m", "core.demo.serving", *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                start_new_session=True,
+            )
+        except OSError as error:
+            if self._log is not None:
+                self._log.close()
+            raise DeckError(f"The demo cannot be started: {error}.") from error
         assert self._process.stdout is not None
         reader = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), self._process.stdout
         )
         try:
-            return await reader.readline()
+            return await asyncio.wait_for(reader.readline(), START_S)
+        except (TimeoutError, ValueError):  # it said nothing, or no one line
+            return b""
         finally:
             transport.close()
 
     def _last_lines(self) -> tuple[str, ...]:
         if self._log is None:
             return ()
-        size = os.fstat(self._log.fileno()).st_size
-        text = os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+        start = max(0, os.fstat(self._log.fileno()).st_size - LAST_BYTES)
+        text = os.pread(self._log.fileno(), LAST_BYTES, start).decode(errors="replace")
         return tuple(text.splitlines()[-LAST_LINES:])
 
     async def revive(self) -> bool:

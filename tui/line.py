@@ -9,51 +9,58 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from asyncio.subprocess import PIPE, Process
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from core import protocol
 from core.config import Remote
-from core.errors import Conflict, CoreUnreachable, DeckError, from_info
-from core.schema import ErrorInfo
+from core.errors import Conflict, CoreUnreachable, DeckError, StorageFailed
 from tui.bridge import Hello
-from tui.ssh import Ways, command, failure
+from tui.format import clean
+from tui.ssh import Ways, check_socket, command, failure, is_uncompressed
+from tui.ssh_line.conversation import Conversation
+from tui.ssh_line.process import KEPT_LINES, SshProcess, Text, run_briefly
 
 HELLO_S = 90.0
 """For a core to be found or started over there, once ssh is in; a cold disk takes its time."""
+ANSWER_S = {"peer": 20.0, "leave": 50.0}
+"""For an answer to a word, where that needs no core to be started: one that is told to end may take
+40 s."""
 END_S = 5.0
 """For `ssh` to end when it is no longer wanted."""
-KEPT_LINES = 20
-"""Of what `ssh` says."""
-NOISE_LINES = 200
-"""Lines that the other machine's shell may say before modeldeck speaks."""
-LINE_BYTES = 1 << 16
+LONGEST_SAID = 500
+"""Characters of a line of `ssh` that are kept and shown."""
 
 
 class Line:
     """One machine's line. `open` may be called again when it broke."""
 
-    def __init__(self, name: str, remote: Remote, folder: Path, *, start: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        remote: Remote,
+        folder: Path,
+        *,
+        start: bool = True,
+        compressed: bool = True,
+    ) -> None:
         """`folder` is private to this process; `start`: a core is started where there is none."""
         assert remote.ssh is not None
         self.name = name
         self.socket = folder / "core"
         """Where the core of the other machine answers on this one."""
-        self._ways = Ways(destination=remote.ssh, control=folder / "master")
-        self._own = self._ways
+        self._folder = folder
+        self._own = Ways(destination=remote.ssh, control=folder / "master", compressed=compressed)
+        self._ways = self._own
         self._command = command(remote, start=start)
-        self._process: Process | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._process: SshProcess | None = None
+        self._conversation: Conversation | None = None
         self._said: deque[str] = deque(maxlen=KEPT_LINES)
         self._aloud = False
         self._asked = False
         """Whether `ssh` could ask what it had to."""
-        self._asking = asyncio.Lock()
         self.hello: Hello | None = None
 
     @property
@@ -62,38 +69,44 @@ class Line:
         return (
             self.hello is not None
             and self._process is not None
-            and self._process.returncode is None
+            and not self._process.ended.is_set()
         )
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether what goes over it is compressed, as far as that is known."""
+        return self._own.compressed
 
     async def open(self, *, batch: bool) -> Hello:
         """Make the line, or make it again; without `batch` it may ask on the terminal.
 
-        Raises CoreUnreachable, Forbidden, Incompatible, or what the other machine answered.
+        Raises CoreUnreachable, Forbidden, Incompatible, StorageFailed, or what the other machine
+        answered.
         """
         await self.drop()
-        assert self._own.control is not None
-        self._own.control.unlink(missing_ok=True)  # of a master that was killed
+        self._prepare()
         self._ways = self._own
-        if await self._quietly(self._own.ask_master()) is None:
+        if await self._shares_a_master():
             self._ways = replace(self._own, control=None)
         self._said.clear()
         self._asked = self._aloud = not batch and sys.stderr.isatty()
+        conversation = self._conversation = Conversation(self.name)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._ways.line(self._command, batch=batch),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                limit=LINE_BYTES,
-                start_new_session=batch,  # without one it could ask on the terminal
+            process = self._process = await SshProcess.start(
+                self._ways.line(self._command, batch=batch),
+                conversation.heard,
+                self._listen,
+                asks=not batch,
+                listens=True,
             )
         except FileNotFoundError as error:
             raise CoreUnreachable(
                 "There is no ssh on this machine.", "Install the OpenSSH client."
             ) from error
-        self._listening = asyncio.create_task(self._listen(self._process))
+        except OSError as error:  # no memory, no process, no file descriptor is left
+            raise CoreUnreachable(f"ssh cannot be started: {error.strerror}.") from error
         try:
-            self.hello = await self._greeted(self._process)
+            self.hello = await self._greeted(process, conversation)
             await self._carry(self.hello)
         except BaseException:
             await self.drop()
@@ -101,174 +114,146 @@ class Line:
         self._aloud = False
         return self.hello
 
-    async def _greeted(self, process: Process) -> Hello:
-        """What the other machine says first, after whatever its shell says."""
-        heard: deque[str] = deque(maxlen=KEPT_LINES)
-        try:
-            async with asyncio.timeout(HELLO_S):
-                for _ in range(NOISE_LINES):
-                    line = await _line(process)
-                    if not line:
-                        break
-                    if (hello := _understood(line)) is not None:
-                        there = protocol.Spoken(
-                            version=hello.version,
-                            protocol=hello.protocol,
-                            oldest_protocol=hello.oldest_protocol,
-                        )
-                        protocol.check(protocol.ours(), there, self.name)
-                        return hello
-                    heard.append(line)
-                await process.wait()
-                if self._listening is not None:
-                    await self._listening
-        except TimeoutError:
-            pass
-        said, more = "\n".join(self._said), "\n".join(heard)
-        raise failure(self.name, process.returncode, said, more, asked=self._asked)
+    def _prepare(self) -> None:
+        """Have the folder, without the sockets of a master that was killed."""
+        assert self._own.control is not None
+        try:  # it may have been cleared away as too old
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._own.control.unlink(missing_ok=True)
+            self.socket.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageFailed(
+                f"There is no folder for the sockets of ssh: {error}.",
+                "Make room there, or name another place with TMPDIR.",
+            ) from error
 
-    async def _listen(self, process: Process) -> None:
+    async def _shares_a_master(self) -> bool:
+        """Whether the person has a master for this machine that does what is needed here."""
+        if not (await run_briefly(self._own.ask_master())).is_done:
+            return False
+        return self._own.compressed or is_uncompressed(
+            (await run_briefly(self._own.configured())).out
+        )
+
+    async def _greeted(self, process: SshProcess, conversation: Conversation) -> Hello:
+        """What the other machine says first, after whatever its shell says."""
+        await _first(conversation.greeting, process, HELLO_S)
+        if not conversation.greeting.done():
+            said, heard = "\n".join(self._said), "\n".join(conversation.noise)
+            raise failure(self.name, process.status, said, heard, asked=self._asked)
+        hello = conversation.greeting.result()
+        there = protocol.Spoken(
+            version=hello.version,
+            protocol=hello.protocol,
+            oldest_protocol=hello.oldest_protocol,
+        )
+        protocol.check(protocol.ours(), there, self.name)
+        return hello
+
+    def _listen(self, line: Text) -> None:
         """Keep what `ssh` says, and say it aloud while it is being asked for."""
-        assert process.stderr is not None
-        with contextlib.suppress(ValueError):
-            while line := await process.stderr.readline():
-                text = line.decode(errors="replace").rstrip()
-                self._said.append(text)
-                if self._aloud:
-                    print(text, file=sys.stderr)
+        text = clean(line.text[:LONGEST_SAID])
+        self._said.append(text)
+        if self._aloud:
+            with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+                print(text, file=sys.stderr)
 
     async def _carry(self, hello: Hello) -> None:
         """Have the core's socket carried to this side."""
-        self.socket.unlink(missing_ok=True)
-        said = await self._quietly(self._ways.forward(str(self.socket), hello.socket))
-        if said is None and not await self._answers():
-            said = ""  # sshd refuses only what is sent through
-        if said is not None:
+        check_socket(hello.socket)
+        answer = await run_briefly(self._ways.forward(str(self.socket), hello.socket))
+        if not answer.is_done or not await self._answers():  # sshd refuses only what is sent
             raise Conflict(
                 f"ssh does not carry the socket of {self.name}.",
                 "Its sshd must allow it: AllowStreamLocalForwarding yes.",
-                details=tuple(said.splitlines()[-KEPT_LINES:]),
+                details=tuple(clean(line) for line in answer.said),
             )
 
     async def _answers(self) -> bool:
         """Whether what is sent into the socket on this side comes to a core."""
         try:
-            reader, writer = await asyncio.open_unix_connection(self.socket)
-            try:
-                writer.write(b"GET /.well-known/health HTTP/1.0\r\nHost: localhost\r\n\r\n")
-                async with asyncio.timeout(HELLO_S):
+            async with asyncio.timeout(HELLO_S):
+                reader, writer = await asyncio.open_unix_connection(self.socket)
+                try:
+                    writer.write(b"GET /.well-known/health HTTP/1.0\r\nHost: localhost\r\n\r\n")
                     return bool(await reader.read(1))
-            finally:
-                writer.close()
+                finally:
+                    writer.close()
         except (OSError, TimeoutError):
             return False
 
     async def lend(self, socket: str) -> str:
         """Let the other machine reach a socket of this one: the path that it has there."""
-        there: str = await self.ask("peer")
-        said = await self._quietly(self._ways.forward(socket, there, back=True))
-        if said is not None:
+        there = await self.ask("peer")
+        answer = await run_briefly(self._ways.forward(socket, there, back=True))
+        if not answer.is_done:
             raise Conflict(
                 f"{self.name} does not let its core reach another machine over ssh.",
                 "Its sshd must allow it: AllowStreamLocalForwarding yes.",
-                details=tuple(said.splitlines()[-KEPT_LINES:]),
+                details=tuple(clean(line) for line in answer.said),
             )
-        return there
+        return str(there)
 
     async def take_back(self, socket: str, there: str) -> None:
         """Lend it no more; what is not there any more is no harm."""
-        await self._quietly(self._ways.cancel(socket, there, back=True))
+        await run_briefly(self._ways.cancel(socket, there, back=True))
 
     async def ask(self, word: str) -> Any:
         """What the bridge answers to a word. Raises CoreUnreachable, or what it could not do."""
-        async with self._asking:
-            process = self._process
-            if process is None or not self.is_up:
-                raise self.trouble()
-            assert process.stdin is not None
-            try:
-                process.stdin.write(f"{word}\n".encode())
-                await process.stdin.drain()
-                async with asyncio.timeout(HELLO_S):
-                    line = await _line(process)
-                answer = msgspec.json.decode(line, type=dict[str, Any])
-            except (OSError, TimeoutError, msgspec.DecodeError) as error:
-                raise self.trouble() from error
-        if "error" in answer:
-            raise from_info(msgspec.convert(answer["error"], ErrorInfo))
-        return answer.get("answer")
+        process, conversation = self._process, self._conversation
+        if process is None or conversation is None or not self.is_up:
+            raise self.trouble()
+        answer = conversation.asked()
+        process.send(word)
+        try:
+            await _first(answer, process, ANSWER_S.get(word, HELLO_S))
+            if answer.done():
+                return answer.result()
+        finally:
+            answer.cancel()  # it keeps its place, and what comes for it goes to nobody else
+        if process.ended.is_set():
+            raise self.trouble()
+        raise CoreUnreachable(f"modeldeck on {self.name} does not answer.")
 
     def trouble(self) -> DeckError:
         """Why the line is not up, as `ssh` said it."""
-        status = self._process.returncode if self._process is not None else None
+        status = self._process.status if self._process is not None else None
         if status is None:
             return CoreUnreachable(f"The line to {self.name} is down.")
         return failure(self.name, status, "\n".join(self._said), "")
 
     async def broken(self) -> None:
-        """Return when the line has broken."""
-        if self._process is not None:
-            await self._process.wait()
+        """Return when the line has broken, or when what comes over it makes no sense any more."""
+        process, conversation = self._process, self._conversation
+        if process is None or conversation is None:
+            return
+        await _first(conversation.overrun, process, None)
+        if process is self._process and conversation.overrun.done():
+            await self.drop()
 
     async def drop(self) -> None:
         """End it, if it is there. What is over there ends by itself, in its own time."""
         process, self._process = self._process, None
+        conversation, self._conversation = self._conversation, None
         hello, self.hello = self.hello, None
         if process is None:
             return
-        if self._ways.control is None and hello is not None:
-            await self._quietly(self._ways.cancel(str(self.socket), hello.socket))
-        assert process.stdin is not None
-        process.stdin.close()
+        grace_s = 0.0
         try:
-            async with asyncio.timeout(END_S if hello is not None else 0):
-                await process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
+            if hello is not None and conversation is not None and not conversation.overrun.done():
+                grace_s = END_S
+            if self._ways.control is None and hello is not None:
+                await run_briefly(self._ways.cancel(str(self.socket), hello.socket))
         finally:
-            if self._listening is not None:
-                self._listening.cancel()
-                await asyncio.gather(self._listening, return_exceptions=True)
-
-    async def _quietly(self, words: list[str]) -> str | None:
-        """Run a short command of `ssh`: None when it succeeded, else what it said."""
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-                stderr=PIPE, start_new_session=True,
-            )  # fmt: skip
-        except FileNotFoundError as error:
-            return str(error)
-        try:
-            _, said = await process.communicate()
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            raise
-        return None if process.returncode == 0 else said.decode(errors="replace")
+            if conversation is not None:
+                conversation.close(CoreUnreachable(f"The line to {self.name} is down."))
+            await process.end(grace_s)
 
 
-async def _line(process: Process) -> str:
-    """The next line of the other machine; empty at the end."""
-    assert process.stdout is not None
+async def _first(future: asyncio.Future[Any], process: SshProcess, within_s: float | None) -> None:
+    """Return when the future is done, the process has ended with all it had to say, or in time."""
+    ended = asyncio.create_task(process.finish())
     try:
-        return (await process.stdout.readline()).decode(errors="replace")
-    except ValueError:  # longer than anything of ours
-        return "\n"
-
-
-def _understood(line: str) -> Hello | None:
-    """The hello in a line; None where it is something else. Raises what the line says instead."""
-    try:
-        said = msgspec.json.decode(line, type=dict[str, Any])
-        if "modeldeck" in said:
-            return msgspec.convert(said["modeldeck"], Hello)
-        info = msgspec.convert(said["error"], ErrorInfo) if "error" in said else None
-    except msgspec.MsgspecError:
-        return None
-    if info is not None:
-        raise from_info(info)
-    return None
+        await asyncio.wait((future, ended), timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ended.cancel()

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from core.errors import CoreUnreachable, DeckError
+from tui.background.unexpected import unexpected
 
 if TYPE_CHECKING:
     from core.client import Client
@@ -127,6 +128,8 @@ class Link:
                 await self._follow(client)
         except DeckError as error:
             self._status = LinkStatus(state=LinkState.FAILED, error=error)
+        except Exception as error:  # one machine must not end the dashboard of all
+            self._status = LinkStatus(state=LinkState.FAILED, error=unexpected(error))
         finally:
             self._client = None
             if self._reviving is not None:
@@ -176,9 +179,9 @@ class Link:
             if await revive():
                 self._revivals.append(time.monotonic())
                 self._failure = None
-        except DeckError as error:
+        except Exception as error:
             self._revivals.append(time.monotonic())
-            self._failure = error
+            self._failure = error if isinstance(error, DeckError) else unexpected(error)
 
 
 async def settle(work: asyncio.Task[None]) -> None:

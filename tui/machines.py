@@ -89,7 +89,18 @@ def check(remote: Remote, where: str) -> None:
         if remote.ssh.startswith("-") or not _DESTINATION.fullmatch(remote.ssh):
             raise InvalidRequest(f"{where}: {remote.ssh!r} is no destination of ssh.")
         return
-    url = urlsplit(remote.url or "")
+    try:
+        url = urlsplit(remote.url or "")
+        url.port  # noqa: B018 # it is read in time to say that it is none
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{where}: this is no URL: {error}.", "Write https://host:port."
+        ) from error
+    if url.username is not None or url.password is not None:
+        raise InvalidRequest(
+            f"{where}: a URL is shown in places, so it must not hold a password.",
+            "Write https://host:port, and name a file that holds the token.",
+        )
     if url.scheme not in ("http", "https") or not url.hostname:
         raise InvalidRequest(f"{where}: {remote.url!r} is no URL.", "Write https://host:port.")
     if url.scheme == "http" and url.hostname not in LOOPBACK:

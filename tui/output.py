@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,31 @@ WIDEST = 120
 
 _PLAIN = str.maketrans({"—": "-", "…": "~"})
 """What our own lines say without Unicode."""
+
+
+_STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
+"""What styles text (ECMA-48, SGR), and can do no more than that."""
+
+
+def shown(text: str) -> str:
+    """The text without any sequence or control character but line breaks, tabs and styles.
+
+    Names, errors and answers come from other machines, and each command builds its lines of them.
+    """
+    if text.isprintable() and text.isascii():
+        return text
+    parts = enumerate(_STYLE.split(text))
+    return "".join(part if at % 2 else fmt.clean(part, lines=True) for at, part in parts)
+
+
+def json_line(value: Any) -> str:
+    """One JSON document on one line, which a terminal shows and does not obey.
+
+    JSON escapes the control characters of ASCII (RFC 8259, section 7); DEL and those of Latin-1,
+    which some terminals take for the start of a sequence, are escaped here.
+    """
+    text = msgspec.json.encode(value).decode()
+    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class Output:
@@ -59,7 +85,7 @@ class Output:
         """One line for a person; nothing when a program reads."""
         if not self.json:
             before = self.indent if self._fresh and text else ""
-            self._write(f"{before}{text}\n")
+            self._write(f"{before}{shown(text)}\n")
             self._fresh = True
 
     def _write(self, text: str) -> None:
@@ -77,19 +103,19 @@ class Output:
         if text and not self.json:
             before = self.indent if self._fresh else ""
             self._fresh = text.endswith("\n")
-            inner = text.removesuffix("\n").replace("\n", "\n" + self.indent)
+            inner = shown(text).removesuffix("\n").replace("\n", "\n" + self.indent)
             self._write(before + inner + ("\n" if self._fresh else ""))
 
     def redraw(self, text: str) -> None:
         """Put the text on the current line of a terminal, instead of what stands there."""
-        shown = self.indent + fmt.cut(text, self.room - 1) if text else ""
-        self._write(f"\r{shown}\x1b[K")
+        words = self.indent + fmt.cut(fmt.clean(text), self.room - 1) if text else ""
+        self._write(f"\r{words}\x1b[K")
 
     def record(self, value: Any) -> None:
         """A result for a program: one JSON document on one line."""
         if self.json:
             whole = {"machine": self._about, "answer": value} if self._about else value
-            click.echo(msgspec.json.encode(whole).decode())
+            click.echo(json_line(whole))
 
     @contextmanager
     def about(self, machine: str) -> Iterator[None]:
@@ -105,15 +131,15 @@ class Output:
     def failed(self, error: DeckError) -> None:
         """What went wrong with the machine that is spoken of."""
         if self.json:
-            self.note(
-                msgspec.json.encode({"machine": self._about, "error": to_info(error)}).decode()
-            )
+            whole = {"machine": self._about, "error": to_info(error)}
+            click.echo(json_line(whole), err=True)
         else:
-            self.note(f"{self.indent}{self._style(self.signs.failed, fg='red')} {error}")
+            sign = self._style(self.signs.failed, fg="red")
+            self.note(f"{self.indent}{sign} {error}")
 
     def note(self, text: str) -> None:
         """A line beside the result, on standard error."""
-        click.echo(text, err=True)
+        click.echo(shown(text), err=True)
 
     def done(self, text: str) -> None:
         """A line that says what was reached."""

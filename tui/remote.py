@@ -7,17 +7,19 @@ slept, it is made again with growing waits, without a question. A core at a URL 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.config import Remote
-from core.errors import Conflict, DeckError, Forbidden, InvalidRequest
-from core.storage.foreign_files import read_regular
+from core.errors import Conflict, DeckError, Forbidden, InvalidRequest, StorageFailed
+from core.storage.foreign_files import open_regular
+from tui.format import clean
+from tui.hosts import Carrier
 from tui.link import Outage
 from tui.machines import Machine
 
@@ -25,33 +27,29 @@ if TYPE_CHECKING:
     from core.client import Client
     from core.protocol import Spoken
 
-LONGEST_TOKEN = 4096
-"""Bytes of the file of a token."""
-
-FIRST_WAIT_S = 0.5
-LONGEST_WAIT_S = 20.0
-"""Between two tries to make a line again; doubled with each."""
-UNASKED_WAIT_S = 300.0
-"""The same where `ssh` would have to ask: to the other machine each try is a login that failed, and
-some let nobody in any more after a few of those."""
-TICK_S = 2.0
-SLEPT_S = 10.0
-"""A clock that jumps by more than this between two ticks: the machine slept, the line is dead."""
 PING_S = 5.0
 """Between two measurements of the round trip."""
+TOKEN_BYTES = 1 << 16
+"""Of a file that holds one."""
+LONGEST_PARTING = 500
+"""Characters of what a core says to one who leaves."""
 
 
 class SshCore:
     """The core of this person on a machine that `ssh` reaches."""
 
-    def __init__(self, name: str, remote: Remote, *, start: bool = True) -> None:
+    def __init__(
+        self, name: str, remote: Remote, *, start: bool = True, compressed: bool = True
+    ) -> None:
+        """`compressed` as `tui.line.Line` takes it. Raises StorageFailed."""
         from tui.line import Line
+        from tui.ssh_line.keeper import Keeper
 
         self.name = name
-        self._folder = Path(tempfile.mkdtemp(prefix="md-"))
-        self.line = Line(name, remote, self._folder, start=start)
-        self._outage: Outage | None = None
-        self._making = asyncio.Lock()
+        self._remote = remote
+        self._folder = _private_folder()
+        self.line = Line(name, remote, self._folder, start=start, compressed=compressed)
+        self._keeper = Keeper(self.line)
         self._left = False
 
     async def reach(self, *, batch: bool) -> None:
@@ -60,65 +58,56 @@ class SshCore:
 
     async def ask(self) -> None:
         """Make the line again, and let `ssh` ask on the terminal, which has to be free for that."""
-        async with self._making:
-            if not self.line.is_up:
-                await self.line.open(batch=False)
+        await self._keeper.make(batch=False)
 
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
         """A client of the core over there; the line is kept up for as long as the block runs."""
         from core.client import Client
 
-        keeper = asyncio.create_task(self._keep())
+        async with (
+            self._kept(),
+            Client(socket=self.line.socket, where=self.name, ping_s=PING_S) as client,
+        ):
+            yield client
+
+    @asynccontextmanager
+    async def _kept(self) -> AsyncIterator[None]:
+        keeping = asyncio.create_task(self._keeper.run())
         try:
-            async with Client(socket=self.line.socket, where=self.name, ping_s=PING_S) as client:
-                yield client
+            yield
         finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-
-    async def _keep(self) -> None:
-        """Make the line again whenever it breaks."""
-        while True:
-            if self.line.is_up:
-                watch = asyncio.create_task(self._watch_for_sleep())
-                try:
-                    await self.line.broken()
-                finally:
-                    watch.cancel()
-            await self._mend()
-
-    async def _watch_for_sleep(self) -> None:
-        """A line from before a sleep is dead, though nobody says so for a while."""
-        before = time.time()
-        while True:
-            await asyncio.sleep(TICK_S)
-            if time.time() - before > SLEPT_S + TICK_S:
-                await self.line.drop()
-                return
-            before = time.time()
-
-    async def _mend(self) -> None:
-        wait_s, error = FIRST_WAIT_S, self.line.trouble()
-        while True:
-            self._outage = Outage(error=error, retry_at=time.monotonic() + wait_s)
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
-            try:
-                async with self._making:
-                    if not self.line.is_up:
-                        await self.line.open(batch=True)
-            except DeckError as again:
-                error = again
-                if isinstance(error, Forbidden):
-                    wait_s = UNASKED_WAIT_S
-            else:
-                self._outage = None
-                return
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
 
     def outage(self) -> Outage | None:
         """Why the line is down, and when it is tried again; None while it is up."""
-        return self._outage
+        return self._keeper.outage
+
+    @asynccontextmanager
+    async def bulk(self) -> AsyncIterator[Carrier]:
+        """A line for weights, which compression makes seven times slower, and no smaller.
+
+        It is another one where that of `attach` is compressed, and is made without a question.
+        Raises DeckError.
+        """
+        if not self.line.is_compressed:
+            yield self
+            return
+        other = SshCore(self.name, self._remote, start=False, compressed=False)
+        try:
+            try:
+                await other.reach(batch=True)
+            except Forbidden as error:
+                raise Forbidden(
+                    f"{self.name} has a question before it takes a second line, for the copy.",
+                    "`modeldeck copy MODEL @FROM @TO` in a shell lets ssh ask it.",
+                    details=error.details,
+                ) from error
+            async with other._kept():
+                yield other
+        finally:
+            await other.close()
 
     @property
     def here(self) -> str:
@@ -144,16 +133,33 @@ class SshCore:
         if self._left:
             return None
         self._left = True
-        words: str | None = None
+        words: object = None
         try:
             if self.line.is_up:
                 words = await self.line.ask("leave")
         except DeckError:
             pass  # the line is gone, and the other side has noticed the same
         finally:
+            await self.close()
+        return f"{self.name}: {clean(str(words))[:LONGEST_PARTING]}" if words else None
+
+    async def close(self) -> None:
+        """End the line, without a word to the core."""
+        try:
             await self.line.drop()
+        finally:
             shutil.rmtree(self._folder, ignore_errors=True)
-        return f"{self.name}: {words}" if words else None
+
+
+def _private_folder() -> Path:
+    """A folder for sockets that only this person may enter, at a path short enough for them."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="md-"))
+    except OSError as error:
+        raise StorageFailed(
+            f"No folder for the sockets of ssh can be made: {error}.",
+            "Make room there, or name another place with TMPDIR.",
+        ) from error
 
 
 class FixedCore:
@@ -192,6 +198,11 @@ class FixedCore:
         ) as client:
             check(ours(), await _spoken(client), self.name)
             yield client
+
+    @asynccontextmanager
+    async def bulk(self) -> AsyncIterator[Carrier]:
+        """Itself: there is no line that compresses."""
+        yield self
 
     @property
     def here(self) -> str:
@@ -234,8 +245,8 @@ def token_in(file: str | None) -> str | None:
         return None
     path = Path(file).expanduser()
     try:
-        mode, token = path.stat().st_mode, read_regular(path, LONGEST_TOKEN).decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
+        mode, token = _read_small(path)
+    except (OSError, ValueError) as error:
         raise InvalidRequest(f"The token in {path} cannot be read: {error}.") from error
     if mode & 0o077:
         raise Forbidden(f"Others may read the token in {path}.", f"Run `chmod 600 {path}`.")
@@ -244,11 +255,22 @@ def token_in(file: str | None) -> str | None:
     return token
 
 
-def core_of(machine: Machine, *, start: bool = True) -> SshCore | FixedCore:
-    """The core of another machine; nothing is asked of it yet."""
+def _read_small(path: Path) -> tuple[int, str]:
+    """The mode of a file and its text. Raises OSError, and ValueError for what is no text."""
+    with open_regular(path) as file:
+        return os.fstat(file.fileno()).st_mode, file.read(TOKEN_BYTES).decode().strip()
+
+
+def core_of(
+    machine: Machine, *, start: bool = True, compressed: bool = True
+) -> SshCore | FixedCore:
+    """The core of another machine; nothing is asked of it yet. Raises StorageFailed.
+
+    `compressed`: what goes over a line of `ssh` to it is.
+    """
     assert machine.remote is not None
     if machine.remote.ssh is not None:
-        return SshCore(machine.name, machine.remote, start=start)
+        return SshCore(machine.name, machine.remote, start=start, compressed=compressed)
     return FixedCore(machine.name, machine.remote)
 
 

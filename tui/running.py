@@ -87,13 +87,12 @@ def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
 
 def tell(error: DeckError, *, json: bool) -> int:
     """Say the error on standard error, for a person or for a program: its exit code."""
-    import msgspec
-
     from core.errors import to_info
     from tui.format import clean
+    from tui.output import json_line
 
     if json:
-        click.echo(msgspec.json.encode({"error": to_info(error)}).decode(), err=True)
+        click.echo(json_line({"error": to_info(error)}), err=True)
         return exit_code(error)
     click.echo(f"modeldeck: {clean(error.message)}", err=True)
     for detail in error.details:

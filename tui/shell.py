@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from tui.format import ASCII, clean, glyphs
 from tui.hosts import DemoCore, OwnCore, Reached
 from tui.link import Link
 from tui.machines import HERE, Machine
-from tui.terminal import TerminalDriver
+from tui.terminal import ProgramDriver
 
 if TYPE_CHECKING:
     from tui.hosts import Host, Reached
@@ -59,17 +59,48 @@ def open_on(
     settings, problems = config.load(paths.config_file)
     words = [str(problem) for problem in problems]
     show = partial(_dashboard, paths, settings, words, ascii_only, only)
-    return asyncio.run(_on(machines, paths, show))
+    return asyncio.run(_ended_by_signals(partial(_on, machines, paths, show)))
+
+
+async def _ended_by_signals(work: Callable[[list[int]], Awaitable[int]]) -> int:
+    """Do the work; each signal that ends the program cancels it. The exit code.
+
+    The work is given the list in which the signals that came are noted.
+    """
+    signals: list[int] = []
+    _cancel_by_signals(signals)
+    try:
+        return await work(signals)
+    except asyncio.CancelledError:
+        if not signals:
+            raise
+        return 128 + signals[0]
+
+
+def _cancel_by_signals(signals: list[int]) -> None:
+    """From now on a signal that ends the program cancels this task, as often as one comes."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def end(number: int) -> None:
+        signals.append(number)
+        task.cancel()
+
+    for number in ENDING:
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
 
 
 async def _on(
-    machines: Sequence[Machine], paths: Paths, show: Callable[[Sequence[Station]], Dashboard]
+    machines: Sequence[Machine],
+    paths: Paths,
+    show: Callable[[Sequence[Station]], Dashboard],
+    signals: list[int],
 ) -> int:
     """Reach the machines, with the questions that `ssh` has, then show the dashboard."""
     if list(machines) == [HERE]:
         own = OwnCore(paths)
         link = Link(own.attach, revive=own.revive)
-        return await _until_left(show([Station("", link)]), [own])
+        return await _until_left(show([Station("", link)]), [own], signals)
     from tui.remote import core_of, reach_all
 
     cores = {m.name: core_of(m) for m in machines if m.remote is not None}
@@ -87,10 +118,9 @@ async def _on(
             )
             for machine, host in zip(machines, hosts, strict=True)
         ]
-        return await _until_left(show(stations), hosts)
+        return await _until_left(show(stations), hosts, signals)
     finally:
-        for host in hosts:
-            await host.leave()
+        await asyncio.gather(*(core.leave() for core in cores.values()))
 
 
 def _way(machine: Machine) -> str:
@@ -108,7 +138,7 @@ def open_demo(rate_bytes_per_s: int, port: int, *, ascii_only: bool = False) -> 
     host = DemoCore(rate_bytes_per_s, port)
     station = Station("", Link(host.attach, revive=host.revive))
     app = _dashboard(paths, settings, [], ascii_only, None, [station], welcome)
-    return asyncio.run(_until_left(app, [host]))
+    return asyncio.run(_ended_by_signals(partial(_until_left, app, [host])))
 
 
 def _dashboard(
@@ -135,14 +165,13 @@ def _dashboard(
         welcome=welcome,
         only=only,
     )
-    app.driver_class = TerminalDriver
+    app.driver_class = ProgramDriver
     return app
 
 
-async def _until_left(app: Dashboard, hosts: Sequence[Host]) -> int:
+async def _until_left(app: Dashboard, hosts: Sequence[Host], signals: list[int]) -> int:
     """Run the app, then part from the cores; the exit code."""
     loop = asyncio.get_running_loop()
-    signals: list[int] = []
 
     def end(number: int) -> None:
         if number == signal.SIGINT and app.asks:
@@ -153,6 +182,7 @@ async def _until_left(app: Dashboard, hosts: Sequence[Host]) -> int:
     for number in ENDING:
         loop.add_signal_handler(number, end, number)
     await app.run_async()
+    _cancel_by_signals(signals)  # a core takes its time to end, and one may not answer
     hung_up = signal.SIGHUP in signals
     for host in hosts:
         if not hung_up or isinstance(host, DemoCore):

@@ -10,6 +10,7 @@ instead, and nothing is asked.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,10 @@ ALIVE_COUNT = 3
 CONNECT_S = 20
 """For TCP and the key exchange, on a slow line."""
 
+SOCKET_BYTES = 107
+"""Of a path in `sockaddr_un` (unix(7)): 108 with its end on Linux, four less on macOS."""
+_MEANINGFUL = frozenset(":\\%$\"'")
+
 MISSING = "modeldeck-is-missing"
 """What the other machine's shell says where there is no modeldeck."""
 PLACES = ("$HOME/.local/bin", "/opt/homebrew/bin", "/usr/local/bin")
@@ -35,7 +40,7 @@ OPTIONS = (
     "ServerAliveInterval={alive}",
     "ServerAliveCountMax={count}",
     "ConnectTimeout={connect}",
-    "Compression=yes",
+    "Compression={compression}",
     "ClearAllForwardings=yes",
     "ExitOnForwardFailure=yes",
     "ForwardAgent=no",
@@ -55,6 +60,8 @@ class Ways:
     control: Path | None
     """The socket of a master of our own; None to use the person's."""
     program: str = "ssh"
+    compressed: bool = True
+    """Compression helps a slow line with the text of a feed; weights only get slower by it."""
 
     @property
     def _control(self) -> list[str]:
@@ -67,6 +74,7 @@ class Ways:
             "alive": ALIVE_S,
             "count": ALIVE_COUNT,
             "connect": CONNECT_S,
+            "compression": "yes" if self.compressed else "no",
         }
         own = [word.format(**values) for word in OPTIONS]
         if self.control is None:
@@ -78,14 +86,48 @@ class Ways:
         """Whether the person has a master for this machine that lives: status 0."""
         return [self.program, "-O", "check", "--", self.destination]
 
+    def configured(self) -> list[str]:
+        """What the person's configuration says about this machine, one `name value` a line."""
+        return [self.program, "-G", "--", self.destination]
+
     def forward(self, here: str, there: str, *, back: bool = False) -> list[str]:
-        """Carry a Unix socket: `here` leads to `there`; with `back`, `there` leads to `here`."""
+        """Carry a Unix socket: `here` leads to `there`; with `back`, `there` leads to `here`.
+
+        Raises CoreUnreachable for a path that `ssh` would take for something else.
+        """
+        for path in (here, there):
+            check_socket(path)
         way = ["-R", f"{there}:{here}"] if back else ["-L", f"{here}:{there}"]
         return [self.program, *self._control, "-O", "forward", *way, "--", self.destination]
 
     def cancel(self, here: str, there: str, *, back: bool = False) -> list[str]:
         """Carry it no more: what the person's master would otherwise go on with."""
         return ["cancel" if w == "forward" else w for w in self.forward(here, there, back=back)]
+
+
+def check_socket(path: object) -> None:
+    """Raise CoreUnreachable unless `ssh -L` and `ssh -R` take this for the path of one socket.
+
+    One of the two paths comes from the other machine. In what `ssh` is given, a colon ends a path,
+    a backslash is dropped, and `%` and `$` stand for other text (ssh(1), ssh_config(5), TOKENS and
+    ENVIRONMENT VARIABLES).
+    """
+    wrong = ""
+    if not isinstance(path, str) or not path.startswith("/"):
+        wrong = "is not absolute"
+    elif not path.isprintable() or not _MEANINGFUL.isdisjoint(path):
+        wrong = "has characters that ssh would take for something else"
+    elif {"", ".", ".."} & set(path[1:].split("/")):
+        wrong = "does not lead straight to a file"
+    elif len(path.encode()) > SOCKET_BYTES:
+        wrong = f"is longer than the {SOCKET_BYTES} bytes of a socket's path"
+    if wrong:
+        raise CoreUnreachable(f"ssh cannot carry the socket {str(path)[:200]!r}: its path {wrong}.")
+
+
+def is_uncompressed(configuration: Sequence[str]) -> bool:
+    """Whether `ssh -G` says that connections to the machine are not compressed."""
+    return "compression no" in (line.strip().lower() for line in configuration)
 
 
 def command(remote: Remote, *, start: bool) -> str:

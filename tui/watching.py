@@ -10,6 +10,7 @@ from collections.abc import Collection
 import msgspec
 
 from core.client import Client
+from core.connection import OTHER_VERSION
 from core.errors import (
     CoreUnreachable,
     DeckError,
@@ -21,6 +22,7 @@ from core.errors import (
 from core.schema import Download, Instance, InstanceState, Model
 from core.state import EVENTS, State
 from tui import pages
+from tui.format import clean
 from tui.output import Output
 
 PATIENCE_S = 60.0
@@ -44,15 +46,22 @@ async def events(client: Client, out: Output, only: Collection[str], max_hz: flo
 
     async with client.frames(max_hz=max_hz, lost=lost) as frames:
         async for frame in frames:
-            text = frame if isinstance(frame, str) else frame.decode()
-            if only and msgspec.json.decode(text, type=_Head).event not in only:
+            text = frame if isinstance(frame, str) else frame.decode(errors="replace")
+            if only and _event(text) not in only:
                 continue
             try:
-                print(text, flush=True)
+                print(clean(text) if out.terminal else text, flush=True)
             except BrokenPipeError:
                 # Whoever read them has enough. What is still buffered must not fail at the end.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return
+
+
+def _event(frame: str) -> str:
+    try:
+        return msgspec.json.decode(frame, type=_Head).event
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise DeckError(f"The core's feed is not understood: {error}.", OTHER_VERSION) from error
 
 
 async def wait(client: Client, out: Output, ref: str, wanted: str, timeout_s: float | None) -> None:

@@ -18,7 +18,7 @@ import pytest
 from core import daemon
 from core.demo.process import CoreProcess
 from core.demo.session import environment
-from core.errors import AlreadyRunning, Conflict, CoreUnreachable, StorageFailed
+from core.errors import AlreadyRunning, Conflict, CoreUnreachable, DeckError, StorageFailed
 from core.paths import Paths, locate
 from core.storage import log_file
 
@@ -221,3 +221,72 @@ def test_a_child_ends_when_its_parent_is_killed(home: Path) -> None:
     left, alive = psutil.wait_procs([core], timeout=60)
     assert left
     assert not alive
+
+
+def program(monkeypatch: pytest.MonkeyPatch, lines: str) -> None:
+    """Have these lines of Python stand for a core."""
+    monkeypatch.setattr(daemon, "PROGRAM", (sys.executable, "-ISc", lines))
+
+
+async def test_a_core_that_cannot_even_be_started_is_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "PROGRAM", ("/nowhere/python",))
+    with pytest.raises(DeckError, match="cannot be started: No such file"):
+        await daemon.start_background(locate())
+    with pytest.raises(DeckError, match="cannot be started: No such file"):
+        async with daemon.child(os.environ):
+            pass
+
+
+async def test_a_core_that_says_no_line_did_not_start(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read of it has a limit."""
+    program(monkeypatch, "print('x' * (1 << 20))")
+    with pytest.raises(DeckError, match="did not start"):
+        await daemon.start_background(locate())
+    with pytest.raises(DeckError, match="did not start"):
+        async with daemon.child(os.environ):
+            pass
+
+
+async def test_a_core_that_neither_speaks_nor_ends_is_killed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = home.parent / "pid"
+    program(
+        monkeypatch,
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"open({str(mark)!r}, 'w').write(str(os.getpid()))\n"
+        "time.sleep(600)\n",
+    )
+    monkeypatch.setattr(daemon, "START_S", 5.0)
+    monkeypatch.setattr(daemon, "REAP_S", 0.1)
+    async with asyncio.timeout(60):
+        with pytest.raises(DeckError, match="did not start"):
+            await daemon.start_background(locate())
+    assert not psutil.pid_exists(int(mark.read_text()))
+
+
+def test_of_a_long_log_only_the_end_is_read(paths: Paths) -> None:
+    paths.core_log.parent.mkdir(parents=True)
+    with paths.core_log.open("wb") as log:
+        log.truncate(8 << 30)
+        log.seek(0, os.SEEK_END)
+        log.write(b"\nthe last line\n")
+    assert daemon.last_lines(paths)[-1] == "the last line"
+    paths.core_log.unlink()
+    assert daemon.last_lines(paths) == ()
+    paths.core_log.mkdir()
+    assert daemon.last_lines(paths) == ()
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may open everything")
+async def test_a_lock_that_may_not_be_opened_is_told(paths: Paths) -> None:
+    paths.lock_file.parent.mkdir(parents=True)
+    paths.lock_file.touch(mode=0)
+    with pytest.raises(StorageFailed, match="lock"):
+        await daemon.stop(paths)
+    paths.lock_file.unlink()

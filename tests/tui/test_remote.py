@@ -124,6 +124,9 @@ async def test_who_it_is_and_who_asks_are_both_checked(outside: Outside, tmp_pat
         (["--token-file", "x", "ps"], "go with --url"),
         (["--url", "https://x", "--on", "@a", "ps"], "contradict"),
         (["--url", "http://gpu.lan:1", "ps"], "for everybody to read"),
+        (["--url", "https://me:planted@gpu.lan", "ps"], "must not hold a password"),
+        (["--url", "https://[::1", "ps"], "is no URL"),
+        (["--url", "https://gpu.lan:99999", "ps"], "is no URL"),
         (["@gpu1", "serve"], "this machine"),
         (["@gpu1", "demo"], "this machine"),
         (["@gpu1", "service", "status"], "this machine"),
@@ -136,6 +139,7 @@ def test_words_that_make_no_sense_are_refused(options: list[str], words: str, ho
     done = CliRunner().invoke(main, options)
     assert done.exit_code == 2, done
     assert words in " ".join(done.stderr.split())
+    assert "planted" not in done.output
 
 
 def test_a_token_that_others_may_read_is_not_used(tmp_path: Path) -> None:
@@ -152,6 +156,13 @@ def test_a_token_that_others_may_read_is_not_used(tmp_path: Path) -> None:
         token_in(str(file))
     with pytest.raises(InvalidRequest, match="cannot be read"):
         token_in(str(tmp_path / "nothing"))
+    os.mkfifo(tmp_path / "pipe", 0o600)  # nobody writes to it
+    with pytest.raises(InvalidRequest, match="it is no file"):
+        token_in(str(tmp_path / "pipe"))
+    file.write_bytes(b"\xef\xbb\xbfdeck_planted\n")  # as some editors begin a file
+    with pytest.raises(InvalidRequest, match="no token") as raised:
+        token_in(str(file))
+    assert "planted" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

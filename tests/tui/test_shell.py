@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from textual.widgets import Input
+from textual.worker import WorkerFailed
 
 from core import daemon
 from core.client import Client
@@ -264,3 +265,40 @@ async def test_the_demo_brings_its_core_back_and_leaves_nothing(
     assert said is not None
     assert "removed" in said
     assert os.listdir(temporary) == []
+
+
+async def test_a_bug_in_work_beside_the_screen_is_told_and_ends_nothing(core: CoreProcess) -> None:
+    async def buggy(_: Client) -> None:
+        raise RuntimeError("a bug")
+
+    async def go_on() -> None:
+        async with dashboard(core) as (app, pilot):
+            app.perform(buggy)
+            await until(pilot, lambda: any("RuntimeError: a bug" in m.text for m in app.messages))
+            await pilot.press("4")
+            await until(pilot, lambda: app.current != VIEWS[0].name)
+            assert app.is_running
+
+    with pytest.raises(WorkerFailed, match="a bug"):  # what a test hears of it in the end
+        await go_on()
+
+
+async def test_a_dashboard_that_ends_by_a_bug_shows_no_values(
+    core: CoreProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tokens are among the values of variables."""
+
+    def look() -> None:
+        token = "deck_" + "planted"
+        raise RuntimeError(f"a bug with {len(token)} characters")
+
+    async def end() -> None:
+        async with dashboard(core) as (app, pilot):
+            app.call_later(look)
+            await until(pilot, lambda: not app.is_running)
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        await end()
+    said = "".join(capsys.readouterr())
+    assert "a bug with" in said
+    assert "deck_planted" not in said

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.config import Remote
 from core.errors import CoreUnreachable, DeckError, Forbidden
-from tui.ssh import MISSING, Ways, asks, command, failure
+from tui.ssh import MISSING, Ways, asks, check_socket, command, failure, is_uncompressed
 
 OWN = Ways(destination="me@gpu1", control=Path("/tmp/md-x/master"))
 THEIRS = Ways(destination="me@gpu1", control=None)
@@ -95,3 +96,58 @@ def test_who_was_asked_is_not_told_to_let_himself_be_asked() -> None:
 def test_only_a_question_is_worth_asking_again() -> None:
     assert asks("Permission denied (publickey,password).")
     assert not asks("Connection timed out")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/run/user/1000/modeldeck/core.sock",
+        "/Users/me/Library/Application Support/modeldeck/run/core.sock",
+        "/home/jürgen/core.sock",
+        "/" + "a" * 106,
+    ],
+)
+def test_the_path_of_a_socket_is_carried_as_it_is(path: str) -> None:
+    check_socket(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "", "relative", "~/core", "/a:/b", "/a:22", "/a\nb", "/a\0b", "/a\x1b[2Jb", "/a\u202eb",
+        "/a\\b", "/%h/a", "/${HOME}/a", "/a/../b", "/..", "/a/./b", "//a", "/a/", "/",
+        "/" + "a" * 107, "/" + "ü" * 54, None, 7, ["/a"], b"/a",
+    ],
+)  # fmt: skip
+def test_what_ssh_would_take_for_something_else_is_no_path_of_a_socket(path: object) -> None:
+    with pytest.raises(CoreUnreachable, match="ssh cannot carry the socket") as raised:
+        check_socket(path)
+    assert raised.value.message.isprintable()
+    assert len(raised.value.message) < 400
+    with pytest.raises(CoreUnreachable):
+        OWN.forward("/here", path)  # type: ignore[arg-type] # as it comes from outside
+    with pytest.raises(CoreUnreachable):
+        OWN.forward("/here", path, back=True)  # type: ignore[arg-type] # as it comes from outside
+
+
+def test_weights_go_over_a_line_without_compression() -> None:
+    assert "Compression=yes" in OWN.line("run", batch=True)
+    bulk = replace(OWN, compressed=False).line("run", batch=True)
+    assert "Compression=no" in bulk
+    assert "Compression=yes" not in bulk
+
+
+@pytest.mark.parametrize(
+    ("configuration", "expected"),
+    [
+        (("user me", "compression no", "port 22"), True),
+        (("Compression No",), True),
+        (("compression yes",), False),
+        (("compressionlevel no",), False),
+        ((), False),
+    ],
+)
+def test_a_persons_configuration_says_whether_it_compresses(
+    configuration: tuple[str, ...], expected: bool
+) -> None:
+    assert is_uncompressed(configuration) is expected

@@ -4,10 +4,14 @@ import asyncio
 import os
 import pty
 import signal
+import sys
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import pexpect  # type: ignore[import-untyped] # it has no types
+import psutil
 import pytest
 from textual import events
 from textual.app import App
@@ -101,3 +105,74 @@ async def test_of_two_sizes_the_newer_one_is_told_last(monkeypatch: pytest.Monke
         driver.stop_application_mode()
         driver.close()
     os.close(master)
+
+
+async def test_only_a_suspension_is_ended_by_the_signal_to_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hang-up brings SIGCONT as well, to a program that has given its terminal back."""
+    master, slave = pty.openpty()
+    with suppress(OSError), os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr("sys.__stderr__", terminal)
+        monkeypatch.setattr("sys.__stdin__", terminal)
+        driver = TerminalDriver(Sized(), size=(80, 24))
+        monkeypatch.setattr(driver, "input_tty", False)
+        driver.start_application_mode()
+        first = driver._key_thread
+        signal.raise_signal(signal.SIGCONT)
+        assert driver._key_thread is first, "one thread reads"
+        driver.disable_input()
+        driver.stop_application_mode()
+        driver.close()
+        signal.raise_signal(signal.SIGCONT)
+        assert first is driver._key_thread
+        assert first is not None
+        assert not first.is_alive()
+    os.close(master)
+
+
+async def test_nothing_is_read_from_a_terminal_that_is_gone(
+    hang_ups: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, slave = pty.openpty()
+    with suppress(OSError), os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr("sys.__stderr__", terminal)
+        monkeypatch.setattr("sys.__stdin__", terminal)
+        driver = TerminalDriver(Sized(), size=(80, 24))
+        monkeypatch.setattr(driver, "input_tty", False)
+        driver.start_application_mode()
+        reading = driver._key_thread
+        os.close(master)
+        assert reading is not None
+        reading.join(30)
+        assert not reading.is_alive(), "nobody told it to end, and the terminal did"
+        driver.resume_application_mode()
+        assert driver._key_thread is not None
+        driver._key_thread.join(30)
+        assert not driver._key_thread.is_alive()
+        driver.disable_input()
+        driver.stop_application_mode()
+        driver.close()
+    assert set(hang_ups) == {signal.SIGHUP}
+
+
+def test_a_program_whose_loop_hangs_ends_with_its_terminal(tmp_path: Path) -> None:
+    program = tmp_path / "hangs.py"
+    program.write_text(
+        "import asyncio, signal, time\n"
+        "from textual.app import App\n"
+        "from tui import terminal\n"
+        "terminal.END_S = 0.1\n"
+        "async def main():\n"
+        "    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, print)\n"
+        "    terminal.ProgramDriver(App()).start_application_mode()\n"
+        "    print('hanging', flush=True)\n"
+        "    while True:\n"
+        "        time.sleep(1)\n"
+        "asyncio.run(main())\n"
+    )
+    child = pexpect.spawn(sys.executable, [str(program)], timeout=60, cwd=os.getcwd())
+    child.expect("hanging")
+    os.close(child.child_fd)
+    child.closed, child.child_fd = True, -1
+    assert psutil.Process(child.pid).wait(60) == 128 + signal.SIGHUP

@@ -204,7 +204,11 @@ class Fleet(View):
         assert source.host is not None
         assert target.host is not None
         client = target.link.client
-        async with target.host.lent(source.host.here) as peer:
+        async with (
+            source.host.bulk() as giver,
+            target.host.bulk() as taker,
+            taker.lent(giver.here) as peer,
+        ):
             entry, job = await client.take(manifest, peer)
             if job is None:
                 self.dashboard.say(f"{entry.unique} is on {target.name} already.")

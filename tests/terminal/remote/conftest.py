@@ -166,6 +166,7 @@ class Host:
         """Whose key is let in."""
         self.authorized.write_text(key.with_suffix(".pub").read_text())
         self._alias = folder / "config.d" / name
+        self._calls = folder / "calls"
         self._start("")
         self.line = SlowLine(self._port)
         self._entry = (
@@ -233,6 +234,12 @@ class Host:
                 assert time.monotonic() < deadline, self.log
                 time.sleep(0.02)
         self.public = host_key.with_suffix(".pub").read_text().strip()
+
+    @property
+    def calls(self) -> list[str]:
+        """The words that `ssh` was called with for this machine, a line for each call."""
+        lines = self._calls.read_text().splitlines() if self._calls.exists() else []
+        return [line for line in lines if f" -- {self.name}" in line]
 
     @property
     def log(self) -> str:
@@ -310,7 +317,8 @@ def machines(
     (folder / "bin").mkdir()
     program = folder / "bin" / "ssh"
     ssh = shlex.quote(str(shutil.which("ssh")))
-    program.write_text(f'#!/bin/sh\nexec {ssh} -F {config} "$@"\n')
+    calls = folder / "calls"
+    program.write_text(f'#!/bin/sh\necho "$*" >>{calls}\nexec {ssh} -F {config} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
     hosts: list[Host] = []

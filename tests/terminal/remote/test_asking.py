@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sysconfig
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pexpect  # type: ignore[import-untyped] # it has no types
+import psutil
 
 if TYPE_CHECKING:
     from tests.terminal.remote.conftest import Machines
 
 WORDS = "open sesame"
+PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
+END_S = 15.0
+"""For all to end with its terminal, of itself."""
 
 
 def answer(terminal: Any, words: str) -> None:
@@ -52,3 +61,46 @@ def test_a_passphrase_is_asked_for_before_the_dashboard_and_never_over_it(
     terminal.until("No model is loaded")
     terminal.press("q")
     assert "left with 0" in terminal.over()
+
+
+def on_a_terminal() -> pexpect.spawn:
+    environ = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    return pexpect.spawn(
+        PROGRAM, ["@gpu1"], env=environ, dimensions=(40, 120), encoding="utf-8", timeout=60
+    )
+
+
+def ends(child: pexpect.spawn) -> bool:
+    """Close the terminal: whether the program ends then, and each `ssh` that it started."""
+    process = psutil.Process(child.pid)
+    all_of_it = [process, *process.children(recursive=True)]
+    assert len(all_of_it) > 1, "ssh runs"
+    os.close(child.child_fd)
+    child.closed, child.child_fd = True, -1
+    alive = psutil.wait_procs(all_of_it, timeout=END_S)[1]
+    for left in alive:
+        left.kill()
+    return not alive
+
+
+def test_a_terminal_that_goes_while_ssh_asks_ends_both(machines: Machines) -> None:
+    (gpu,) = machines("gpu1", cores=True)
+    gpu.lock(WORDS)
+    child = on_a_terminal()
+    child.expect("Enter passphrase for key")
+    assert ends(child)
+
+
+def test_a_terminal_that_goes_while_it_is_lent_to_ssh_ends_both(machines: Machines) -> None:
+    (gpu,) = machines("gpu1", cores=True)
+    gpu.lock(WORDS)
+    child = on_a_terminal()
+    child.expect("Enter passphrase for key")
+    child.sendline(WORDS)
+    child.expect(r"gpu1 \(ssh")
+    for session in gpu.sessions:
+        session.kill()
+    child.expect("without a question")
+    child.sendcontrol("r")
+    child.expect("Enter passphrase for key")
+    assert ends(child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import subprocess
 import sysconfig
@@ -43,6 +44,26 @@ def contents(host: Host) -> dict[str, bytes]:
     }
 
 
+LEVEL = "LogLevel DEBUG1\n"
+"""At which sshd says what it agreed on."""
+
+
+def compressions(host: Host) -> list[str]:
+    """What each login agreed on for what it sends here, in their order (RFC 4253, section 7.1)."""
+    return re.findall(r"kex: server->client cipher: .* compression: (\S+)", host.log)
+
+
+def carriers(host: Host) -> list[str]:
+    """For each socket that was carried for a copy (`ssh -R`): what its line compresses."""
+    made = {
+        found[2]: found[1]
+        for call in host.calls
+        if (found := re.search(r"Compression=(\w+) .*ControlPath=(\S+)", call))
+    }
+    carried = (re.search(r"ControlPath=(\S+) -O forward -R ", call) for call in host.calls)
+    return [made[match[1]] for match in carried if match]
+
+
 def sent(hub: DemoHub) -> int:
     """Bytes of models that the hub sent so far."""
     return sum(entry.bytes_sent for entry in hub.log if entry.origin == "storage")
@@ -52,7 +73,12 @@ def test_a_model_is_copied_verified_and_usable(machines: Machines, hub: DemoHub)
     first, second, third = machines("gpu1", "gpu2", "gpu3", cores=True)
     first.fetch(TINY)
     before = sent(hub)
+    for machine in (first, second):
+        machine.restart(LEVEL)
     said = run("copy", TINY, "@gpu1", "@gpu2", "@gpu3")
+    for machine in (first, second):
+        assert compressions(machine) == ["none"], "weights go over no line that compresses"
+    assert carriers(second) == ["no"]
     assert f"{TINY} copied from gpu1 to gpu2" in said
     assert "1 file verified" in said
     assert sent(hub) == before, "nothing was downloaded again"
@@ -81,6 +107,21 @@ def test_a_copy_that_broke_off_goes_on_where_it_stopped(machines: Machines, hub:
     assert "copied from gpu1 to gpu2" in run("copy", PADDED, "@gpu1", "@gpu2")
     assert first.line.carried_bytes - carried < PADDED_BYTES, "what was durable is not sent again"
     assert contents(second) == contents(first)
+
+
+def test_a_master_that_compresses_is_not_used_for_weights(machines: Machines, home: Path) -> None:
+    first, _ = machines("gpu1", "gpu2", cores=True)
+    first.fetch(TINY)
+    control = ("-o", f"ControlPath={home.parent}/own", "gpu1")
+    first.restart(LEVEL)
+    first.configure(f"ControlPath {home.parent}/own", "Compression yes")
+    master = ["ssh", "-M", "-f", "-N", *control]
+    subprocess.run(master, check=True, stderr=subprocess.DEVNULL)
+    try:
+        assert "copied from gpu1 to gpu2" in run("copy", TINY, "@gpu1", "@gpu2")
+        assert compressions(first) == ["zlib@openssh.com", "none"]
+    finally:
+        subprocess.run(["ssh", "-O", "exit", *control], check=True, stderr=subprocess.DEVNULL)
 
 
 async def limited(host: Host, rate_bytes_per_s: int | None) -> None:

@@ -81,6 +81,7 @@ def test_what_ssh_asks_it_asks_before_the_dashboard_stands(
 def test_three_machines_on_one_screen(machines: Machines, terminal: Any) -> None:
     first, second, _ = machines("gpu1", "gpu2", "gpu3", cores=True)
     first.fetch(TINY)
+    first.restart("LogLevel DEBUG1\n")
     terminal.open(120, 40)
     terminal.command("modeldeck @gpu1 @gpu2 @gpu3; echo left with $?")
     terminal.until(r"gpu1 .*GiB[\s\S]*gpu2 .*GiB[\s\S]*gpu3 .*GiB")
@@ -93,6 +94,15 @@ def test_three_machines_on_one_screen(machines: Machines, terminal: Any) -> None
     terminal.until(f"Copy {TINY} from gpu1 to gpu2: 1.9 MB over ssh")
     terminal.press("y")
     terminal.until(f"{TINY} copied from gpu1 to gpu2: .* 1 file verified")
+    agreed = re.findall(r"kex: server->client cipher: .* compression: (\S+)", first.log)
+    assert agreed == ["zlib@openssh.com", "none"], "weights have a line of their own"
+    (there,) = [call for call in second.calls if " -O forward -R " in call]
+    (carrier,) = re.findall(r"ControlPath=(\S+)", there)
+    (made,) = [c for c in second.calls if "ControlMaster=yes" in c and carrier in c]
+    assert "Compression=no" in made
+    for folder in re.findall(r"\S+:(/\S+)/core", there):
+        (made,) = [c for c in first.calls if "ControlMaster=yes" in c and folder in c]
+        assert "Compression=no" in made
     terminal.press("Enter")
     terminal.until(r"^ modeldeck +gpu2 \(ssh[\s\S]*BGE Small")
     terminal.press("C-o")

@@ -1,0 +1,73 @@
+"""Work beside the screen that fails: it is told, and ends nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from core.demo.process import CoreProcess
+from core.errors import DeckError
+from tui.hosts import DemoCore
+from tui.link import Link, LinkState
+
+
+@pytest.mark.parametrize("bug", [RuntimeError("a bug"), OSError(24, "Too many open files")])
+async def test_a_core_that_cannot_be_attached_to_is_a_state_and_no_crash(
+    bug: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    @asynccontextmanager
+    async def attach() -> AsyncIterator[Any]:
+        raise bug
+        yield
+
+    link = Link(attach)
+    await link.run()
+    assert link.status.state is LinkState.FAILED
+    assert str(bug) in str(link.status.error)
+    assert "Traceback" in caplog.text
+    with pytest.raises(DeckError):
+        _ = link.client
+
+
+async def test_a_core_that_cannot_be_brought_back_is_told_and_looked_for(
+    core: CoreProcess,
+) -> None:
+    from core.client import Client
+
+    @asynccontextmanager
+    async def attach() -> AsyncIterator[Client]:
+        async with Client(socket=core.socket) as client:
+            yield client
+
+    async def revive() -> bool:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    link = Link(attach, revive=revive)
+    running = asyncio.create_task(link.run())
+
+    async def until(words: str) -> None:
+        async with asyncio.timeout(60):
+            while words not in f"{link.status.state} {link.status.error}":  # noqa: ASYNC110 # no event
+                await asyncio.sleep(0.01)
+
+    await until("live")
+    core.kill()
+    await until("temporarily unavailable")
+    core.start()
+    await until("live")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_demo_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    host = DemoCore(1000)
+    with pytest.raises(DeckError, match="demo cannot be started"):
+        async with host.attach():
+            pass
+    assert await host.leave() is None
