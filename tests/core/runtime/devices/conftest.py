@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from tests.core.runtime.devices.relay import CountingDevice
 
-GIVE_UP_S = 150.0
+GIVE_UP_S = 200.0
 PACKAGE = "llama-cpp-python"
 SOURCES = "vendor/llama.cpp/ggml/"
 INJECT = Path(__file__).with_name("inject")

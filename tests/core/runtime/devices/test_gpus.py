@@ -34,6 +34,9 @@ from core.schema import LoadOptions, LoadWish, Lora, ModelSeed
 from tests.core.runtime.devices.conftest import MakeDevices
 from tests.core.runtime.devices.relay import CountingDevice
 
+pytestmark = pytest.mark.timeout(480)
+"""The first test builds the backend: 15 s, and minutes on a machine that is busy elsewhere."""
+
 RECORDED = read(Path(__file__).parents[1] / "architectures.json")
 ARCHITECTURES = (
     *("llama", "gemma3", "qwen3moe", "deepseek2", "jamba", "mamba", "phi3", "bert", "qwen35"),
