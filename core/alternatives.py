@@ -122,14 +122,7 @@ class Alternatives:
         except (DeckError, TimeoutError):
             return []
         for variant in smaller(variants, model):
-            total = forecast.total_bytes - forecast.weights_bytes + variant.size_bytes
-            less = replace(
-                forecast,
-                total_bytes=total,
-                weights_bytes=variant.size_bytes,
-                gpu_bytes=min(forecast.gpu_bytes, total),
-                exact=False,
-            )
+            less = forecast.with_weights(variant.size_bytes)
             if has_room(less):
                 what = variant.label or variant.quantization or variant.unique
                 return [_alternative(what, variant.unique, options, less)]

@@ -41,6 +41,8 @@ class _Free:
     available: int | None
     left: int | None
     """Of the memory budget."""
+    gpu: int | None
+    """Of the GPUs' own memory."""
 
 
 class Fitting:
@@ -85,7 +87,11 @@ class Fitting:
 
     async def _free(self) -> _Free:
         memory = await asyncio.to_thread(self._memory)
-        return _Free(available=self._available(memory), left=self.budget_left())
+        return _Free(
+            available=self._available(memory),
+            left=self.budget_left(),
+            gpu=self._gpu_available(memory),
+        )
 
     async def _fit(self, model: Model, context_length: int | None, free: _Free) -> Fit:
         length = self._length(model, context_length)
@@ -146,7 +152,7 @@ class Fitting:
     def _judge(self, forecast: Forecast | None, free: _Free) -> Fit:
         """The verdict by what is free, and by what the memory budget leaves."""
         left = free.left
-        fit = estimate.judge(forecast, free.available, self.reserve_bytes)
+        fit = estimate.judge(forecast, free.available, self.reserve_bytes, free.gpu)
         fit = replace(fit, available_bytes=_least(fit.available_bytes, left))
         if forecast is None or left is None or forecast.total_bytes <= left:
             return fit
@@ -176,7 +182,10 @@ class Fitting:
 
     def gpu_available(self) -> int | None:
         """Free memory of all GPUs with memory of their own, less what starting models will take."""
-        free = [gpu.free_bytes for gpu in self._memory().gpus if gpu.free_bytes is not None]
+        return self._gpu_available(self._memory())
+
+    def _gpu_available(self, memory: Memory) -> int | None:
+        free = [gpu.free_bytes for gpu in memory.gpus if gpu.free_bytes is not None]
         if not free:
             return None
         live = (i for i in self._engines.instances.values() if i.state.live)
@@ -198,15 +207,19 @@ class Fitting:
 
 
 def needs(forecast: Forecast) -> Bytes:
-    """What a forecast needs, by store.
+    """What a forecast needs, by store; a store whose share is not known is left out.
 
     >>> forecast = Forecast(total_bytes=9, weights_bytes=9, kv_bytes=0, compute_bytes=0,
     ...                     overhead_bytes=0, exact=True, gpu_bytes=4)
     >>> needs(forecast)
     {'memory': 5, 'gpu': 4, 'budget': 9}
+    >>> needs(replace(forecast, gpu_bytes=None, gpu_unknown="it is not told"))
+    {'budget': 9}
     """
+    if forecast.gpu_bytes is None or forecast.machine_bytes is None:
+        return {"budget": forecast.total_bytes}
     return {
-        "memory": forecast.total_bytes - forecast.gpu_bytes,
+        "memory": forecast.machine_bytes,
         "gpu": forecast.gpu_bytes,
         "budget": forecast.total_bytes,
     }
@@ -234,10 +247,8 @@ def yet_to_take(instance: Instance) -> int:
     holds of its own now.
     """
     mapped = instance.mapped_bytes or 0
-    if instance.forecast is None:
-        return mapped
-    expected = instance.forecast.total_bytes - instance.forecast.gpu_bytes
-    return max(mapped, expected - _own(instance))
+    expected = instance.forecast.machine_bytes if instance.forecast else None
+    return mapped if expected is None else max(mapped, expected - _own(instance))
 
 
 def _own(instance: Instance) -> int:
@@ -246,7 +257,8 @@ def _own(instance: Instance) -> int:
 
 
 def _gpu(instance: Instance) -> int:
-    return instance.forecast.gpu_bytes if instance.forecast else 0
+    """What it was forecast to take of GPUs; 0 where that is not known, and only measured."""
+    return (instance.forecast.gpu_bytes or 0) if instance.forecast else 0
 
 
 def _needs(instance: Instance) -> int:

@@ -73,11 +73,14 @@ def _movable(forecast: Forecast) -> int:
 def share(record: LoadRecord) -> float | None:
     """What one load took beyond its forecast, as a share of all that is not weights. Pure.
 
-    None where it teaches nothing: it was used too little to tell, or it is an accident.
+    None where it teaches nothing: it was used too little to tell, it is an accident, or its share
+    of a GPU was not known.
     """
     forecast = uncorrected(record.forecast)
     movable = _movable(forecast)
-    beyond = record.peak_bytes - (forecast.total_bytes - forecast.gpu_bytes)
+    if forecast.machine_bytes is None:
+        return None
+    beyond = record.peak_bytes - forecast.machine_bytes
     used, length = record.used_tokens or 0, record.context_length or 0
     if movable <= 0 or (beyond < 0 and used < FULL * max(1, length)):
         return None

@@ -25,6 +25,7 @@ from core.errors import (
 from core.fitting import Fitting, gib, needs
 from core.forecasting import REFUSALS, Forecasts
 from core.library import Library
+from core.memory.estimate import gpu_unknown
 from core.options import Traits, suit
 from core.runtime import registry
 from core.runtime.placement import Candidate, NoRoom, Room, place
@@ -215,6 +216,9 @@ class Planning:
         plan = replace(plan, forecast=forecast)
         if isinstance(answer, Room):
             verdict: LoadVerdict = "fits after unloading" if answer.unload else "fits"
+            if why := gpu_unknown(forecast, plan.gpu_available_bytes):
+                verdict = "unknown"
+                plan = replace(plan, notes=(*notes, why))
             return replace(plan, verdict=verdict, evictions=self._evictions(answer.unload)), None
         plan = replace(plan, verdict="too large")
         if force:
@@ -225,7 +229,9 @@ class Planning:
             forecast,
             options,
             lambda less: self._forecast(asked, less),
-            lambda need: isinstance(self._place(need, may_unload=False), Room),
+            lambda need: (
+                need.gpu_bytes is not None and isinstance(self._place(need, may_unload=False), Room)
+            ),
         )
         words = remedy(alternatives, would_do, may_unload=asked.may_unload)
         error = NotEnoughMemory(self._refused(asked.model, answer, options), words)
@@ -260,6 +266,8 @@ class Planning:
         if chosen == wanted:
             if asked.origins.get("context_fit") in ("default", "catalog", "config"):
                 return asked.options, ()
+            if forecasts[wanted].gpu_bytes is None:
+                return asked.options, (f"context {wanted} kept: what fits the GPU is not known",)
             return asked.options, (f"context {wanted} chosen: as much as was wanted fits",)
         needed = gib(forecasts[wanted].total_bytes)
         options = replace(asked.options, context_length=chosen or least)

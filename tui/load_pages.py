@@ -17,8 +17,8 @@ def plan(what: LoadPlan) -> list[str]:
     lines = [f"{fmt.clean(what.unique)}: {what.verdict}, with {what.engine}, at {length} context"]
     if what.forecast is not None:
         lines.append(_fact("needs", pages.items(what.forecast)))
-        if what.forecast.gpu_bytes:
-            lines.append(_fact("", f"of it {fmt.memory(what.forecast.gpu_bytes)} on the GPU"))
+        if words := pages.on_gpu(what.forecast):
+            lines.append(_fact("", words))
         lines.append(_fact("", pages.basis(what.forecast)))
     lines.append(_fact("free", _free(what)))
     lines += [_fact(*words) for words in _options(what)]
@@ -91,7 +91,7 @@ def history(records: Sequence[LoadRecord], width: int) -> list[str]:
             fmt.tokens(record.context_length),
             fmt.memory(record.forecast.total_bytes),
             fmt.memory(record.peak_bytes),
-            fmt.error(record.forecast.total_bytes, record.peak_bytes),
+            fmt.error(record.forecast.machine_bytes, record.peak_bytes),
             _learned(record.forecast),
         )
         for record in records

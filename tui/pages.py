@@ -177,11 +177,33 @@ def items(forecast: Forecast) -> str:
 
 def basis(forecast: Forecast) -> str:
     """What a forecast rests on, and what earlier loads have to do with it."""
-    source = "planned by the engine itself" if forecast.exact else "an estimate by formula"
+    source = _source(forecast)
     if not forecast.samples:
         return f"{source}; uncorrected: the first of its kind on this machine"
     loads = fmt.number(forecast.samples, "earlier load")
     return f"{source}; {forecast.correction_bytes / (1 << 20):+.0f} MiB learned from {loads}"
+
+
+def _source(forecast: Forecast) -> str:
+    if forecast.exact:
+        return "planned by the engine itself"
+    if forecast.gpu_bytes is None:
+        return "planned by the engine itself, but for the GPU"
+    if forecast.devices:
+        return "planned by the engine itself, a little too high"
+    return "an estimate by formula"
+
+
+def on_gpu(forecast: Forecast) -> str:
+    """How much of it goes into GPUs with memory of their own; empty where nothing does."""
+    if forecast.gpu_bytes is None:
+        return f"how much of it goes to the GPU is not known: {fmt.clean(forecast.gpu_unknown)}"
+    if not forecast.gpu_bytes:
+        return ""
+    if not forecast.devices:
+        return f"of it {fmt.memory(forecast.gpu_bytes)} on the GPU"
+    parts = (f"{fmt.memory(d.total_bytes)} on {fmt.clean(d.name)}" for d in forecast.devices)
+    return f"of it {', '.join(parts)}, and what its driver takes besides"
 
 
 def fit(answer: Fit) -> list[str]:
@@ -189,12 +211,18 @@ def fit(answer: Fit) -> list[str]:
     forecast = answer.forecast
     if forecast is None:
         return [f"{answer.verdict}: {answer.reason or 'nothing is known about its needs'}"]
-    needs = f"{fmt.memory(forecast.total_bytes)} of {fmt.memory(answer.available_bytes)} free now"
-    return [
+    in_machine = forecast.machine_bytes
+    needs = fmt.memory(forecast.total_bytes)
+    if in_machine is not None:
+        needs = f"{fmt.memory(in_machine)} of {fmt.memory(answer.available_bytes)} free now"
+    lines = [
         f"{answer.verdict}: {needs}, at {fmt.tokens(answer.context_length)} context",
         f"  {items(forecast)}",
-        f"  {basis(forecast)}" + (f"; {answer.reason}" if answer.reason else ""),
     ]
+    if words := on_gpu(forecast):
+        lines.append(f"  {words}")
+    reason = answer.reason if forecast.gpu_bytes is not None else None  # it is told already
+    return [*lines, f"  {basis(forecast)}" + (f"; {reason}" if reason else "")]
 
 
 FILLED = 0.9
@@ -210,7 +238,9 @@ def error(instance: Instance) -> str:
     forecast, peak = instance.forecast, instance.peak_bytes
     if forecast is None or peak is None:
         return fmt.UNKNOWN
-    expected = forecast.total_bytes - forecast.gpu_bytes
+    expected = forecast.machine_bytes
+    if expected is None:
+        return fmt.UNKNOWN
     used, length = instance.context_used or 0, instance.context_length or 0
     if peak <= expected and used < FILLED * max(1, length):
         return fmt.UNKNOWN
@@ -280,6 +310,8 @@ def loaded(instance: Instance) -> list[str]:
     forecast = instance.forecast
     if forecast is not None:
         lines.append(f"  forecast   {items(forecast)}")
+        if words := on_gpu(forecast):
+            lines.append(f"             {words}")
     measured = fmt.memory(instance.measured_bytes)
     lines.append(f"  measured   {measured} now; the forecast is for a full context")
     return lines + [f"  note       {fmt.clean(words)}" for words in instance.warnings]

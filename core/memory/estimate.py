@@ -6,11 +6,12 @@ that no engine of this machine plans, and everything it gives is marked as an es
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from core.overhead import SHIPPED, Overhead
 from core.safetensors import Config
-from core.schema import Fit, Forecast, LoadOptions, Verdict
+from core.schema import Fit, Forecast, LoadOptions
 
 CONTEXT_STEP = 256
 """llama.cpp rounds the cells of its KV cache up to a multiple of this."""
@@ -211,38 +212,57 @@ def _estimate(weights: int, kv: int, compute: int, besides: int) -> Forecast:
     )
 
 
-def judge(forecast: Forecast | None, available_bytes: int | None, reserve_bytes: int) -> Fit:
+def judge(
+    forecast: Forecast | None,
+    available_bytes: int | None,
+    reserve_bytes: int,
+    gpu_available_bytes: int | None = None,
+) -> Fit:
     """The verdict: it fits beside the reserve, only into it (`tight`), or not at all.
 
-    `unknown` where the forecast or the free memory is not known.
+    `unknown` where the forecast, its share of a GPU's own memory, or the free memory is not known.
     """
-    exact = forecast is not None and forecast.exact
-    if forecast is None or available_bytes is None:
-        return Fit(
-            verdict="unknown",
-            forecast=forecast,
-            available_bytes=available_bytes,
-            exact=exact,
-            reason="The model's needs are not known."
-            if forecast is None
-            else "The free memory of this machine is not known.",
-        )
-    verdict: Verdict
-    reason: str | None
-    if forecast.total_bytes > available_bytes:
-        verdict, reason = "too large", _missing(forecast.total_bytes - available_bytes)
-    elif forecast.total_bytes > available_bytes - reserve_bytes:
-        verdict, reason = "tight", "It would take memory that is kept for the system."
-    else:
-        verdict, reason = "fits", None
-    return Fit(
-        verdict=verdict,
+    found = Fit(
+        verdict="fits",
         forecast=forecast,
         available_bytes=available_bytes,
-        exact=exact,
-        reason=reason,
+        exact=forecast is not None and forecast.exact,
     )
+    if forecast is None:
+        return replace(found, verdict="unknown", reason="The model's needs are not known.")
+    needed, on_gpu = forecast.machine_bytes, forecast.gpu_bytes
+    if needed is None or on_gpu is None:
+        reason = gpu_unknown(forecast, gpu_available_bytes)
+        return replace(found, verdict="unknown", reason=reason)
+    if available_bytes is None:
+        reason = "The free memory of this machine is not known."
+        return replace(found, verdict="unknown", reason=reason)
+    if needed > available_bytes:
+        return replace(found, verdict="too large", reason=_missing(needed - available_bytes))
+    if reason := gpu_unknown(forecast, gpu_available_bytes):
+        return replace(found, verdict="unknown", reason=reason)
+    if on_gpu > (gpu_available_bytes or 0):
+        missing = _missing(on_gpu - (gpu_available_bytes or 0), " on the GPU")
+        return replace(found, verdict="too large", reason=missing)
+    if needed > available_bytes - reserve_bytes:
+        reason = "It would take memory that is kept for the system."
+        return replace(found, verdict="tight", reason=reason)
+    return found
 
 
-def _missing(missing_bytes: int) -> str:
-    return f"{missing_bytes / (1 << 30):.1f} GiB more would have to be free."
+def gpu_unknown(forecast: Forecast, gpu_available_bytes: int | None) -> str:
+    """Why it is not known whether a GPU's own memory has room; empty where it is known.
+
+    Args:
+        forecast: Of the load.
+        gpu_available_bytes: Free memory of the GPUs; None where it is not known.
+    """
+    if forecast.gpu_bytes is None:
+        return f"How much of it goes to the GPU is not known: {forecast.gpu_unknown}."
+    if forecast.gpu_bytes and gpu_available_bytes is None:
+        return "The free memory of the GPU is not known."
+    return ""
+
+
+def _missing(missing_bytes: int, where: str = "") -> str:
+    return f"{missing_bytes / (1 << 30):.1f} GiB more would have to be free{where}."

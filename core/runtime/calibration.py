@@ -98,7 +98,11 @@ async def _take(engine: Engine, path: Path, plan: Plan, measure: Measure) -> int
         assert isinstance(done, Done)
         return peak - (done.engine_peak_bytes or 0)
     forecast = await plan(path, options)
-    return peak - (forecast.total_bytes - forecast.overhead_bytes)
+    if forecast.machine_bytes is None:
+        raise EngineFailed(
+            f"What {engine} takes beside a GPU is not known: {forecast.gpu_unknown}."
+        )
+    return peak - (forecast.machine_bytes - forecast.overhead_bytes)
 
 
 async def _until(process: EngineProcess, kind: type[Loaded] | type[Done]) -> Loaded | Done:

@@ -12,6 +12,7 @@ import msgspec
 
 from core.runtime.frames import encode
 from core.schema import (
+    DeviceBytes,
     ErrorInfo,
     FinishReason,
     GenerateRequest,
@@ -106,8 +107,12 @@ class Planned(Report, tag="planned", frozen=True, kw_only=True):
     compute_bytes: int
     context_length: int
     vocabulary: int
-    gpu_bytes: int = 0
-    """Of all of it, what goes into GPUs with memory of their own."""
+    devices: tuple[DeviceBytes, ...] = ()
+    """Of all of it, what goes into each GPU with memory of its own."""
+    gpu_unknown: str = ""
+    """Why that is not known, as the end of a sentence; empty where it is."""
+    exact: bool = True
+    """Whether all of it is planned to the byte."""
     records_bytes: int | None = None
     """What the model's own records take, the vocabulary above all; None where it is not known."""
 

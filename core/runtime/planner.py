@@ -168,8 +168,12 @@ def _forecast(planned: Planned, overhead_bytes: int) -> Forecast:
         kv_bytes=planned.kv_bytes,
         compute_bytes=planned.compute_bytes,
         overhead_bytes=overhead_bytes,
-        exact=True,
-        gpu_bytes=planned.gpu_bytes,
+        exact=planned.exact and not planned.gpu_unknown,
+        gpu_bytes=None
+        if planned.gpu_unknown
+        else sum(device.total_bytes for device in planned.devices),
+        devices=planned.devices,
+        gpu_unknown=planned.gpu_unknown,
     )
 
 

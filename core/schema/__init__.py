@@ -47,6 +47,7 @@ from core.schema.loading import (
     OptionOrigin,
 )
 from core.schema.memory import (
+    DeviceBytes,
     Disk,
     Fit,
     Forecast,
@@ -111,6 +112,7 @@ __all__ = [
     "DeletionItem",
     "DeletionPlan",
     "DeletionReceipt",
+    "DeviceBytes",
     "Disk",
     "Download",
     "DownloadFile",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Verdict = Literal["fits", "tight", "too large", "refused", "unknown"]
@@ -67,6 +67,25 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceBytes:
+    """What the engine plans to take of the own memory of one GPU.
+
+    Not what its driver takes besides, which is several hundred MB for CUDA.
+    """
+
+    name: str
+    """As the engine names it: `CUDA0`."""
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """What a load would take, item by item."""
 
@@ -76,13 +95,48 @@ class Forecast:
     compute_bytes: int
     overhead_bytes: int
     exact: bool
-    """True when the engine itself planned the load, False for the formula."""
-    gpu_bytes: int = 0
-    """Of the total, what goes into GPUs with memory of their own."""
+    """True when the engine itself planned the load to the byte. False for the formula, where parts
+    of the plan are not known, and where the engine's plan is a little too large."""
+    gpu_bytes: int | None = 0
+    """Of the total, what goes into GPUs with memory of their own; None where it is not known."""
     correction_bytes: int = 0
     """Of the total, what earlier loads on this machine teach: measured less forecast."""
     samples: int = 0
     """How many earlier loads teach it; 0 is an uncorrected forecast."""
+    devices: tuple[DeviceBytes, ...] = ()
+    """`gpu_bytes` for each of those GPUs, in the engine's order."""
+    gpu_unknown: str = ""
+    """Why `gpu_bytes` is not known, as the end of a sentence; empty where it is."""
+
+    @property
+    def machine_bytes(self) -> int | None:
+        """Of the total, what goes into the machine's memory; None where it is not known."""
+        return None if self.gpu_bytes is None else self.total_bytes - self.gpu_bytes
+
+    def with_weights(self, weights_bytes: int) -> Forecast:
+        """An estimate for a smaller or larger variant: its weights are split in the same way.
+
+        >>> gpu = DeviceBytes(name="CUDA0", weights_bytes=60, kv_bytes=4, compute_bytes=1)
+        >>> whole = Forecast(total_bytes=120, weights_bytes=100, kv_bytes=10, compute_bytes=5,
+        ...                  overhead_bytes=5, exact=True, gpu_bytes=65, devices=(gpu,))
+        >>> half = whole.with_weights(50)
+        >>> half.total_bytes, half.gpu_bytes, half.machine_bytes, half.exact
+        (70, 35, 35, False)
+        """
+        share = weights_bytes / max(1, self.weights_bytes)
+        devices = tuple(
+            replace(device, weights_bytes=round(share * device.weights_bytes))
+            for device in self.devices
+        )
+        on_gpu = sum(device.total_bytes for device in devices)
+        return replace(
+            self,
+            total_bytes=self.total_bytes - self.weights_bytes + weights_bytes,
+            weights_bytes=weights_bytes,
+            exact=False,
+            gpu_bytes=None if self.gpu_bytes is None else on_gpu,
+            devices=devices,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

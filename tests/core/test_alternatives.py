@@ -79,7 +79,7 @@ def test_the_remedy_names_what_would_do() -> None:
     assert "unloading" not in remedy([found], [other], may_unload=True)
 
 
-def forecast(total: int, gpu: int = 0) -> Forecast:
+def forecast(total: int, gpu: int | None = 0) -> Forecast:
     return Forecast(
         total_bytes=total,
         weights_bytes=total,
@@ -103,6 +103,8 @@ def forecast(total: int, gpu: int = 0) -> Forecast:
         (None, None, forecast(100), 100, 100),
         # On the GPU it takes none of this memory.
         (30, 0, forecast(100, gpu=80), 0, 30),
+        # Where its share of the GPU is not known, only what is measured counts.
+        (30, 5, forecast(100, gpu=None), 5, 30),
     ],
 )
 def test_what_a_loaded_model_will_take_is_not_free(
@@ -123,7 +125,7 @@ def test_what_a_loaded_model_will_take_is_not_free(
     assert yet_to_take(instance) == still
     found = candidate(instance)
     assert found.holds["memory"] == holds
-    assert found.holds["gpu"] == (expected.gpu_bytes if expected else 0)
+    assert found.holds["gpu"] == ((expected.gpu_bytes or 0) if expected else 0)
     assert (found.idle_s, found.pinned) == (3, True)
 
 

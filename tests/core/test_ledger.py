@@ -81,6 +81,8 @@ def test_a_corrected_forecast_teaches_as_the_plain_one_would() -> None:
 def test_what_is_on_the_gpu_is_not_expected_in_the_memory_of_the_machine() -> None:
     split = replace(load(120), forecast=replace(PLAIN, gpu_bytes=90))
     assert learn([split], "llama.cpp", "llama").share == pytest.approx(0.1)
+    unknown = replace(split, forecast=replace(PLAIN, gpu_bytes=None, gpu_unknown="not told"))
+    assert learn([unknown], "llama.cpp", "llama") == Lesson(), "nothing is learned from a guess"
 
 
 async def test_it_is_kept_and_the_oldest_dropped(

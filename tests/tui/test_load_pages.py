@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from core.schema import (
+    DeviceBytes,
     ErrorInfo,
     Eviction,
     Forecast,
@@ -80,6 +81,15 @@ def test_a_plan_says_what_goes_first_what_to_know_and_why_it_is_refused() -> Non
         "           Try less.",
     ):
         assert words in text
+    split = (DeviceBytes(name="CUDA0", weights_bytes=GIB, kv_bytes=GIB, compute_bytes=0),)
+    told = replace(PLAN, forecast=replace(FORECAST, gpu_bytes=2 * GIB, devices=split))
+    assert "           of it 2.0 GiB on CUDA0, and what its driver takes besides" in (
+        load_pages.plan(told)
+    )
+    unknown = replace(FORECAST, exact=False, gpu_bytes=None, gpu_unknown="it is not told")
+    lines = load_pages.plan(replace(PLAN, verdict="unknown", forecast=unknown))
+    assert "           how much of it goes to the GPU is not known: it is not told" in lines
+    assert any("planned by the engine itself, but for the GPU" in line for line in lines)
     assert "unknown" in load_pages.plan(replace(PLAN, verdict="unknown", forecast=None))[0]
 
 
@@ -100,6 +110,11 @@ def test_earlier_loads_are_listed_with_what_they_taught() -> None:
     assert line.endswith("+64 MiB")
     assert "+0.0 %" in line
     assert other.endswith("—")
+    on_gpu = replace(record, forecast=replace(FORECAST, gpu_bytes=3 * GIB), peak_bytes=3 * GIB)
+    unknown = replace(record, forecast=replace(FORECAST, gpu_bytes=None, gpu_unknown="so"))
+    _, line, other = load_pages.history([on_gpu, unknown], 80)
+    assert "+0.0 %" in line, "the peak is the machine's memory"
+    assert "%" not in other
 
 
 def test_an_unload_says_what_did_not_come_back() -> None:

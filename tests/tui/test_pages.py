@@ -11,6 +11,7 @@ from core.schema import (
     DeletionItem,
     DeletionPlan,
     DeletionReceipt,
+    DeviceBytes,
     Download,
     Fit,
     Forecast,
@@ -142,6 +143,19 @@ def test_a_fit_shows_its_items_and_what_it_rests_on() -> None:
     assert pages.fit(unknown) == ["unknown: No header."]
     guess = replace(answer, forecast=replace(FORECAST, exact=False))
     assert "an estimate by formula" in pages.fit(guess)[2]
+    lost = replace(FORECAST, exact=False, gpu_bytes=None, gpu_unknown="it is not told")
+    lines = pages.fit(replace(answer, verdict="unknown", forecast=lost, reason="As said."))
+    assert lines[0].startswith("unknown: ")
+    assert "free now" not in lines[0]
+    assert lines[2] == "  how much of it goes to the GPU is not known: it is not told"
+    assert pages.error(replace(INSTANCE, forecast=lost, peak_bytes=9 << 30)) == "—"
+    assert lines[2].strip() in "\n".join(pages.loaded(replace(INSTANCE, forecast=lost)))
+    split = (DeviceBytes(name="CUDA0", weights_bytes=2 << 30, kv_bytes=0, compute_bytes=0),)
+    there = replace(FORECAST, exact=False, gpu_bytes=2 << 30, devices=split)
+    lines = pages.fit(replace(answer, forecast=there))
+    assert lines[2] == "  of it 2.0 GiB on CUDA0, and what its driver takes besides"
+    assert "a little too high" in lines[3]
+    assert f"{(there.total_bytes >> 30) - 2}." in lines[0], "the machine's memory is judged"
 
 
 @pytest.mark.parametrize(

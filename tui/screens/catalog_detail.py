@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -242,7 +242,7 @@ class Detail(Vertical):
         text.append(f"  {needs(fit)} GiB" if needs(fit) else "")
         text.append("\n          ")
         source = "planned by the engine itself" if fit.exact else "told by the size of its files"
-        return text.append(source, muted)
+        return text.append(pages.on_gpu(fit.forecast) or source, muted)
 
     def _items(self, text: Text, forecast: Forecast, *, tall: bool) -> None:
         """What is needed, item by item: one below the other with bars, or as a sum."""
@@ -338,16 +338,18 @@ def beside(fit: Fit, asked: Choice, choice: Choice, room_bytes: int | None) -> F
     forecast, free = fit.forecast, fit.available_bytes
     if forecast is None or not asked.size_bytes or choice.size_bytes is None:
         return None
-    weights = forecast.weights_bytes * choice.size_bytes // asked.size_bytes
-    total = forecast.total_bytes - forecast.weights_bytes + weights
+    other = forecast.with_weights(forecast.weights_bytes * choice.size_bytes // asked.size_bytes)
+    total = other.total_bytes
     verdict: Verdict = "unknown"
-    if free is not None and total > free:
+    if forecast.gpu_bytes != 0:
+        pass  # what is free on the GPU is not known here
+    elif free is not None and total > free:
         verdict = "too large"
     elif room_bytes is not None:
         verdict = "tight" if total > room_bytes else "fits"
     return Fit(
         verdict=verdict,
-        forecast=replace(forecast, weights_bytes=weights, total_bytes=total, exact=False),
+        forecast=other,
         available_bytes=free,
         exact=False,
     )

@@ -42,7 +42,7 @@ def needs(fit: Fit) -> str:
     if forecast is None:
         return ""
     about = "" if fit.exact else "~"
-    if free is None:
+    if free is None or forecast.gpu_bytes != 0:  # what is free is the machine's memory
         return f"{about}{fmt.gib(forecast.total_bytes)}"
     if fit.verdict == "too large":
         return f"by {about}{fmt.gib(forecast.total_bytes - free)}"

@@ -272,6 +272,8 @@ def facts(
         rows += _measured(instance, past, dot, glyphs, inks)
     if instance.forecast is not None:
         rows.append(_row("forecast", pages.items(instance.forecast), inks))
+        if words := pages.on_gpu(instance.forecast):
+            rows.append(_row("", words, inks))
         rows.append(_row("", pages.basis(instance.forecast), inks))
     rows += (_row("note", fmt.clean(words), inks) for words in instance.warnings)
     rows.append(_row("engine", fmt.clean(dot.join(about)), inks))

@@ -12,6 +12,7 @@ failed go into its error as well.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import sys
 from dataclasses import replace
@@ -24,11 +25,13 @@ from core.runtime.engines.base import Emit, Flag, ShowProgress
 from core.runtime.engines.heap import trim_heap
 from core.runtime.engines.llama_adapters import adapter_bytes, lay_over
 from core.runtime.engines.llama_context import LlamaContext
+from core.runtime.engines.llama_devices import NotKnown, has_gpu
 from core.runtime.engines.llama_draft import Draft, check_draft
 from core.runtime.engines.llama_loader import Loader, guesses
 from core.runtime.engines.llama_log import Log, buffers
 from core.runtime.engines.llama_needs import besides_bytes
 from core.runtime.engines.llama_sequence import Sequence
+from core.runtime.engines.llama_split import Opened, Split, measure
 from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.schema import GenerateRequest, LoadOptions
 
@@ -36,6 +39,8 @@ RECORDS_STEP = 1 << 18
 """What a model's records take is told in multiples of this."""
 PROGRESS_STEP = 0.01
 """Progress is told in steps of this fraction: a model has hundreds of tensors."""
+
+NO_ROOM_TO_PLAN = "planning it takes memory of the GPU itself, and there was too little free"
 
 
 class Llama:
@@ -75,7 +80,7 @@ class Llama:
         return Hello(
             protocol=PROTOCOL,
             version=str(package.__version__),
-            devices=("CPU", "GPU") if self._c.llama_supports_gpu_offload() else ("CPU",),
+            devices=("CPU", "GPU") if has_gpu(self._c) else ("CPU",),
         )
 
     # Load and plan
@@ -190,9 +195,8 @@ class Llama:
         The file may be a sparse one that holds just the header. The sizes are read from the log,
         which is no contract; a test compares them with a real load.
         """
-        self._log.begin()
         try:
-            planned = self._plan(path, options, default_context, draft)
+            planned = self._plan_with_devices(path, options, default_context, draft)
         finally:
             self._release()
         records = self._loader.records_bytes
@@ -201,47 +205,102 @@ class Llama:
             records = round(records / RECORDS_STEP) * RECORDS_STEP
         return msgspec.structs.replace(planned, records_bytes=records)
 
-    def _plan(
+    def _plan_with_devices(
         self, path: str, options: LoadOptions, default_context: int, draft: str | None
+    ) -> Planned:
+        """Plan a load; where a plan needs memory that a GPU does not have, without the GPU.
+
+        llama.cpp allocates the state of recurrent layers while it plans
+        (`llama_memory_recurrent`, llama-memory-recurrent.cpp).
+        """
+        self._log.begin()
+        try:
+            return self._plan(path, options, default_context, draft)
+        except EngineFailed:
+            if not has_gpu(self._c) or not any(
+                "failed to allocate" in t for t in self._log.worst()
+            ):
+                raise
+        self._release()
+        self._log.begin()
+        planned = self._plan(path, options, default_context, draft, on_devices=False)
+        return msgspec.structs.replace(planned, gpu_unknown=NO_ROOM_TO_PLAN)
+
+    def _plan(
+        self,
+        path: str,
+        options: LoadOptions,
+        default_context: int,
+        draft: str | None,
+        *,
+        on_devices: bool = True,
     ) -> Planned:
         loader = self._loader
         parameters = loader.plan_parameters(options)
+        nowhere = (ctypes.c_void_p * 1)(None)  # llama.cpp reads it while it opens a model
+        if not on_devices:
+            parameters.devices = ctypes.cast(nowhere, ctypes.c_void_p)
         model = loader.open(path, parameters)
         embedding = loader.is_embedding(model, options)
         wanted = loader.context_parameters(model, options, default_context, embedding=embedding)
         context, flash = loader.make_context(model, options, wanted)
+        parts = [self._opened(model, context, options, flash=flash)]
         length = self._c.llama_n_ctx(context)
-        parts = [(model, context, flash)]
-        cells = [buffers(self._log.lines).cells]
         if draft is not None and not embedding:
-            parts.append(self._open_draft(draft, model, parameters, options, length))
-            cells.append(buffers(self._log.lines).cells[len(cells[0]) :])
-        sizes = buffers(self._log.lines)
-        weights = sum(self._c.llama_model_size(part) for part, _, _ in parts)
-        adapters = sum(adapter_bytes(lora.path) for lora in options.loras or ())
-        alone = replace(options, draft_model=None)
-        figures = [
-            loader.figures(part, made, options if part is model else alone, flash=f, cells=held)
-            for (part, made, f), held in zip(parts, cells, strict=True)
-        ]
-        on_gpu = sizes.gpu_bytes + round(sizes.offloaded * (weights + sizes.kv_bytes))
-        if options.mmap and sizes.repacked:
-            # They are there twice: repacked, and in the file, which stays mapped up to the last
-            # tensor that is not repacked, a norm of the last layer.
-            weights += weights - weights // max(1, self._c.llama_model_n_layer(model))
+            begun = len(self._log.lines)
+            alone = replace(options, draft_model=None)
+            small, context, flash = self._open_draft(draft, model, parameters, options, length)
+            parts.append(self._opened(small, context, alone, flash=flash, begun=begun))
+        split, unknown = None, ""
+        try:
+            split = measure(self._c, parts, adapters=bool(options.loras))
+        except NotKnown as why:
+            unknown = str(why)
+        weights, kv, compute = self._sums(parts, options, split)
         return Planned(
-            weights_bytes=weights + adapters,
-            kv_bytes=sizes.kv_bytes,
-            compute_bytes=sizes.compute_bytes
-            + sizes.output_bytes
-            + sum(besides_bytes(figure) for figure in figures),
+            weights_bytes=weights,
+            kv_bytes=kv,
+            compute_bytes=compute,
             context_length=length,
-            gpu_bytes=on_gpu,
+            devices=split.devices if split else (),
+            gpu_unknown=unknown,
+            exact=split is None or split.exact,
             vocabulary=sum(
-                self._c.llama_vocab_n_tokens(self._c.llama_model_get_vocab(part))
-                for part, _, _ in parts
+                self._c.llama_vocab_n_tokens(self._c.llama_model_get_vocab(part.model))
+                for part in parts
             ),
         )
+
+    def _opened(
+        self, model: Any, context: Any, options: LoadOptions, *, flash: bool, begun: int = 0
+    ) -> Opened:
+        """A planned model; what the log says of it begins with the line of number `begun`."""
+        logged = buffers(self._log.lines[begun:])
+        figures = self._loader.figures(model, context, options, flash=flash, cells=logged.cells)
+        return Opened(model=model, context=context, logged=logged, figures=figures)
+
+    def _sums(
+        self, parts: list[Opened], options: LoadOptions, split: Split | None
+    ) -> tuple[int, int, int]:
+        """Bytes of weights, KV cache and everything else, in the machine and in GPUs."""
+        weights = sum(self._c.llama_model_size(part.model) for part in parts)
+        kv = sum(part.logged.kv_bytes for part in parts)
+        compute = sum(part.logged.compute_bytes for part in parts)
+        in_machine = weights
+        if split is not None and split.devices:  # some weights are in both
+            places = (split.machine, *split.devices)
+            weights = sum(place.weights_bytes for place in places)
+            kv = sum(place.kv_bytes for place in places)
+            compute = sum(place.compute_bytes for place in places)
+            in_machine = split.machine.weights_bytes
+        if options.mmap and any(part.logged.repacked for part in parts):
+            # They are there twice: repacked, and in the file, which stays mapped up to the last
+            # tensor that is not repacked, a norm of the last layer.
+            layers = max(1, self._c.llama_model_n_layer(parts[0].model))
+            weights += in_machine - in_machine // layers
+        besides = sum(part.logged.output_bytes + besides_bytes(part.figures) for part in parts)
+        weights += sum(adapter_bytes(lora.path) for lora in options.loras or ())
+        return weights, kv, compute + besides
 
     # Work
 

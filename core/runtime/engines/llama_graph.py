@@ -16,6 +16,8 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
+from core.runtime.engines.llama_devices import has_gpu
+
 RESERVE = "_Z19llama_graph_reserveP13llama_contextjjj"
 """`llama_graph_reserve(llama_context *, uint32_t, uint32_t, uint32_t)`, as C++ compilers name it:
 with other parameters it would have another name."""
@@ -55,7 +57,7 @@ def graph_of(c: Any, context: Any, outputs: int) -> Graph | None:
         outputs: Tokens of a batch that something is read out for, at least one.
     """
     library = getattr(c, "_lib", None)
-    if not hasattr(library, RESERVE) or c.llama_supports_gpu_offload():
+    if not hasattr(library, RESERVE) or has_gpu(c):
         return None
     try:
         reserve, plan, steps_of, tensor_bytes, graph_bytes = _functions(library)

@@ -77,11 +77,12 @@ class Buffers:
     kv_bytes: int
     compute_bytes: int
     output_bytes: int
-    gpu_bytes: int = 0
-    """Of all buffers, the model's too, those that are in GPUs with memory of their own. A plan
-    tells only of compute buffers: the others are not made."""
-    offloaded: float = 0.0
-    """The fraction of the layers whose weights and cache are in such GPUs."""
+    all_offloaded: bool = False
+    """Whether the layers that were put on devices are all of them, the output among them."""
+    pipelined: bool = False
+    """Whether several devices work on several batches at the same time."""
+    unused_bytes: int = 0
+    """Of tensors in the file that are not loaded."""
     cells: tuple[tuple[int, int], ...] = ()
     """Tokens that each KV cache has room for, and its layers; with sliding windows they are few."""
     repacked: bool = False
@@ -96,11 +97,8 @@ _CELLS = re.compile(r"^llama_kv_cache\w*: +size = +[\d.]+ MiB +\( *(\d+) cells, 
 _COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
 _OUTPUT = re.compile(r"output buffer size = +([\d.]+) MiB")
 _REPACKED = re.compile(r"CPU_(?:REPACK|AARCH64)|AMX")
-_GPU = re.compile(
-    # Not the processor's, nor memory of the machine that a GPU reads, nor Apple's, which is both.
-    r": +(?!CPU|BLAS|Metal|MTL|\S+_Host)\S+ +(?:model|KV|RS|compute|output) buffer size"
-    r" = +([\d.]+) MiB"
-)
+_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
+_UNUSED = re.compile(r"unused tensor .* \(size = (\d+) bytes\)")
 
 
 def buffers(lines: Sequence[tuple[Level, str]]) -> Buffers:
@@ -118,20 +116,16 @@ def buffers(lines: Sequence[tuple[Level, str]]) -> Buffers:
         kv_bytes=total(_KV),
         compute_bytes=total(_COMPUTE),
         output_bytes=total(_OUTPUT),
-        gpu_bytes=total(_GPU),
-        offloaded=_offloaded([text for _, text in lines]),
+        all_offloaded=any(
+            match[1] == match[2] for _, text in lines if (match := _OFFLOADED.search(text))
+        ),
+        pipelined=any("pipeline parallelism enabled" in text for _, text in lines),
+        unused_bytes=sum(int(match[1]) for _, text in lines if (match := _UNUSED.search(text))),
         cells=tuple(
             (int(match[1]), int(match[2])) for _, text in lines if (match := _CELLS.search(text))
         ),
         repacked=any("model buffer" in text and _REPACKED.search(text) for _, text in lines),
     )
-
-
-def _offloaded(lines: Sequence[str]) -> float:
-    if not any(_GPU.search(line) for line in lines):
-        return 0.0
-    found = (re.search(r"offloaded (\d+)/(\d+) layers to GPU", line) for line in lines)
-    return next((int(match[1]) / max(1, int(match[2])) for match in found if match), 0.0)
 
 
 def reason(lines: Sequence[str]) -> str:

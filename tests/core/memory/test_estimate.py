@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from core import overhead
@@ -13,7 +14,7 @@ from core.demo.models import write_mlx
 from core.memory import estimate
 from core.memory.estimate import from_config, from_header, from_size, judge, kv_cache_bytes
 from core.safetensors import Config, read_folder
-from core.schema import Forecast, GenerateRequest, LoadOptions
+from core.schema import Forecast, GenerateRequest, LoadOptions, memory
 
 GIB = 1 << 30
 LOGGED = 1 << 13
@@ -21,7 +22,7 @@ LOGGED = 1 << 13
 
 
 def test_the_worked_numbers_hold() -> None:
-    for module in (estimate, overhead):
+    for module in (estimate, memory, overhead):
         result = doctest.testmod(module)
         assert result.attempted
         assert not result.failed
@@ -57,6 +58,43 @@ def test_the_verdict(needed: int | None, available: int | None, reserve: int, ve
     assert fit.verdict == verdict
     assert (fit.forecast, fit.available_bytes) == (given, available)
     assert (fit.reason is None) == (verdict == "fits")
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "free", "gpu_free", "verdict", "says"),
+    [
+        # 10 GiB in all; what is on the GPU need not be free in the machine.
+        (8 * GIB, 4 * GIB, 8 * GIB, "fits", None),
+        (8 * GIB, 2 * GIB, 8 * GIB, "tight", "that is kept for the system."),
+        (8 * GIB, GIB, 8 * GIB, "too large", "1.0 GiB more would have to be free."),
+        (8 * GIB, 4 * GIB, 6 * GIB, "too large", "2.0 GiB more would have to be free on the GPU."),
+        (8 * GIB, 4 * GIB, None, "unknown", "The free memory of the GPU is not known."),
+        (0, 11 * GIB, None, "fits", None),
+        (None, 99 * GIB, 99 * GIB, "unknown", "to the GPU is not known: it is not told."),
+        (None, GIB, 0, "unknown", "to the GPU is not known: it is not told."),
+    ],
+)
+def test_each_memory_is_judged_by_itself_and_not_by_a_made_up_share(
+    on_gpu: int | None, free: int, gpu_free: int | None, verdict: str, says: str | None
+) -> None:
+    unknown = "it is not told" if on_gpu is None else ""
+    given = replace(forecast(10 * GIB), gpu_bytes=on_gpu, gpu_unknown=unknown)
+    fit = judge(given, free, GIB, gpu_free)
+    assert fit.verdict == verdict
+    assert (fit.reason or "").endswith(says or "")
+    assert (fit.reason is None) == (says is None)
+
+
+def test_a_forecast_of_an_earlier_version_is_read() -> None:
+    old = (
+        b'{"total_bytes":9,"weights_bytes":9,"kv_bytes":0,"compute_bytes":0,"overhead_bytes":0,'
+        b'"exact":true,"gpu_bytes":4,"correction_bytes":0,"samples":0}'
+    )
+    found = msgspec.json.decode(old, type=Forecast)
+    assert (found.gpu_bytes, found.machine_bytes, found.devices) == (4, 5, ())
+    lost = replace(found, gpu_bytes=None, gpu_unknown="it is not told")
+    assert msgspec.json.decode(msgspec.json.encode(lost), type=Forecast) == lost
+    assert lost.machine_bytes is None
 
 
 def test_a_refusal_tells_what_is_missing_and_an_estimate_is_marked() -> None:

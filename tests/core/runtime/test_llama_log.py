@@ -26,10 +26,26 @@ def test_sizes_are_summed_over_caches_and_devices() -> None:
         10 << 20,
         1 << 19,
     )
-    assert found.gpu_bytes == 6 << 20, "of those with memory of their own"
-    told: tuple[Level, str] = ("debug", "load_tensors: offloaded 20/40 layers to GPU")
-    assert (found.offloaded, buffers([*LOADED, told]).offloaded) == (0.0, 0.5)
-    assert buffers([told]).offloaded == 0.0, "Apple's GPU has no memory of its own"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], (False, False, 0)),
+        (["load_tensors: offloaded 20/41 layers to GPU"], (False, False, 0)),
+        (["load_tensors: offloaded 41/41 layers to GPU"], (True, False, 0)),
+        (["llama_context: pipeline parallelism enabled"], (False, True, 0)),
+        (
+            [f"model has unused tensor blk.{n}.x (size = {n} bytes) -- ignoring" for n in (20, 22)],
+            (False, False, 42),
+        ),
+    ],
+)
+def test_what_a_split_depends_on_is_read(
+    lines: list[str], expected: tuple[bool, bool, int]
+) -> None:
+    found = buffers([("debug", line) for line in lines])
+    assert (found.all_offloaded, found.pipelined, found.unused_bytes) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""An engine in a process with devices: plans and loads what stdin names, and says what it found.
+
+Each line of stdin is a JSON object {"path", "options", "draft"}. It is answered by a line with the
+plan, and, once the model is loaded, by one with what llama.cpp counts for the real context; after
+that, stdin's next line has the model given back.
+"""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from core.errors import DeckError
+from core.runtime.engines.base import Flag
+from core.runtime.engines.llama import Llama
+from core.runtime.engines.llama_devices import Devices
+from core.schema import GenerateRequest, LoadOptions
+
+CONTEXT = 2048
+
+
+def counted(engine: Any) -> dict[str, int]:
+    """Bytes by device, of the real context; "" is the machine."""
+    devices = Devices(engine._c)
+    found: dict[str, int] = {}
+    for count in devices.counts(engine._loaded._context):
+        device = devices.device_of(count.buffer_type)
+        name = device.name if device else ""
+        found[name] = found.get(name, 0) + count.weights + count.kv + count.compute
+    return found
+
+
+def work(engine: Any, asked: dict[str, Any], say: Any) -> None:
+    options = msgspec.convert(asked["options"], LoadOptions)
+    planned = engine.plan(asked["path"], options, CONTEXT, asked.get("draft"))
+    say(msgspec.to_builtins(planned))
+    engine.load(
+        asked["path"], replace(options, mmap=False), CONTEXT, lambda *_: None, asked.get("draft")
+    )
+    if asked.get("fill"):
+        length = engine._c.llama_n_ctx(engine._loaded._context)
+        request = GenerateRequest(prompt="a" * (length - 6), max_tokens=4, temperature=0)
+        engine.generate(request, lambda *_: None)
+    say(counted(engine))
+
+
+def main() -> None:
+    output = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(answer: object) -> None:
+        output.write(json.dumps(answer) + "\n")
+        output.flush()
+
+    engine = Llama(Flag())
+    engine.hello()
+    for line in sys.stdin:
+        try:
+            work(engine, json.loads(line), say)
+        except DeckError as error:
+            say({"error": str(error)})
+        sys.stdin.readline()
+        engine._release()
+
+
+main()
