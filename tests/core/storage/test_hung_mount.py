@@ -28,15 +28,15 @@ from core.storage import foreign_files
 @pytest.fixture(autouse=True)
 def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "LOOK_S", 0.1)
-    monkeypatch.setattr(library, "SCAN_S", 2.0)
-    monkeypatch.setattr(vitals, "SCAN_S", 2.0)
+    monkeypatch.setattr(library, "SCAN_S", 10.0)
+    monkeypatch.setattr(vitals, "SCAN_S", 10.0)
     monkeypatch.setattr(ollama_models, "LOOK_S", 0.1)
     monkeypatch.setattr(upkeep, "STALL_S", 0.2)
     monkeypatch.setattr(upkeep, "LEAVE_S", 0.1)
     monkeypatch.setattr(upkeep, "TICK_S", 0.02)
     defaults = foreign_files.in_thread.__kwdefaults__
     assert defaults is not None
-    monkeypatch.setitem(defaults, "limit_s", 0.5)
+    monkeypatch.setitem(defaults, "limit_s", 5.0)
 
 
 class Mount:
