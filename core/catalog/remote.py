@@ -17,7 +17,7 @@ import httpx
 
 from core import __version__
 from core.downloads.addresses import next_hop, origin
-from core.downloads.outward import Outward
+from core.downloads.outward import Outward, build
 from core.errors import Corrupt, DeckError, HubUnavailable
 from core.network import failures, refusals
 from core.network.encoding import Decoder, Undecodable, encoding_of
@@ -165,12 +165,8 @@ class Remote:
 
     async def _send(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
         limits = dict.fromkeys(("connect", "read", "write"), self._timeout_s)
-        request = httpx.Request(
-            "GET",
-            url,
-            headers={"User-Agent": f"modeldeck/{__version__}", "Accept": "*/*", **headers},
-            extensions={"timeout": {**limits, "pool": None}},
-        )
+        common = {"User-Agent": f"modeldeck/{__version__}", "Accept": "*/*"}
+        request = build(url, {**common, **headers}, {"timeout": {**limits, "pool": None}})
         return await self._outward.send(request)
 
     def _refusal(self, response: httpx.Response, repo: str | None) -> DeckError:

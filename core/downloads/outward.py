@@ -23,6 +23,15 @@ _ROUTES_MOST = 256
 """Origins whose transport is remembered."""
 
 
+def build(url: str, headers: dict[str, str], extensions: dict[str, object]) -> httpx.Request:
+    """A GET request. Raises httpx.LocalProtocolError and InvalidURL; neither quotes a header."""
+    try:
+        return httpx.Request("GET", url, headers=headers, extensions=extensions)
+    except UnicodeEncodeError:
+        # It holds the header, which may be a token: it goes no further, not even as a cause.
+        raise httpx.LocalProtocolError("a header of the request is not ASCII") from None
+
+
 class Outward:
     """Sends requests. Nothing is read, opened or connected before the first one."""
 

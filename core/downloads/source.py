@@ -35,7 +35,7 @@ from core.downloads.answers import (
     web_refusal,
 )
 from core.downloads.line import GATHER_S
-from core.downloads.outward import Outward
+from core.downloads.outward import Outward, build
 from core.downloads.parts import Span
 from core.downloads.threads import in_own_thread
 from core.downloads.web import MAGIC, Offer, first, offered
@@ -166,7 +166,7 @@ class Source:
         """
         extensions = {"timeout": self._limits, PUBLIC: public}
         try:
-            request = httpx.Request("GET", url, headers=HEADERS | headers, extensions=extensions)
+            request = build(url, HEADERS | headers, extensions)
             return await self._outward.send(request)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise lost(host_of(url), error) from error

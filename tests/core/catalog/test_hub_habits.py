@@ -219,14 +219,14 @@ async def test_not_every_refusal_is_a_gated_or_a_missing_repository(
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 async def test_offline_asks_nothing_and_answers_from_what_was_kept(
-    client: Hub, hub: DemoHub, name: str, monkeypatch: pytest.MonkeyPatch
+    client: Hub, hub: DemoHub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = await client.repository(TINY)
     (first, *_) = before.variants
     header = await client.read_header(TINY, before.revision, first.files[0])
     hub.clear_log()
     monkeypatch.setenv(name, "1")
-    other = Hub(hub.url + "/", lambda: None, Path("/nonexistent"), timeout_s=5)
+    other = Hub(hub.url + "/", lambda: None, tmp_path / "other", timeout_s=5)
     for error in await every(other):
         assert isinstance(error, HubUnavailable)
         assert f"{name} is set" in error.message
@@ -262,12 +262,14 @@ async def test_a_proxy_that_is_not_spoken_is_one_clear_error(
         assert "secret" not in str(error)
 
 
-async def test_parts_that_come_compressed_are_asked_for_whole(client: Hub, hub: DemoHub) -> None:
+async def test_parts_that_come_compressed_are_asked_for_whole(
+    client: Hub, hub: DemoHub, tmp_path: Path
+) -> None:
     plain = await read(client, TINY)
     folder = await read_mlx(client)
     hub.compressed = "f"
     hub.clear_log()
-    other = Hub(hub.url, lambda: None, Path("/nonexistent"), timeout_s=5)
+    other = Hub(hub.url, lambda: None, tmp_path / "other", timeout_s=5)
     assert await read(other, TINY) == plain
     hub.compressed = ".json"
     assert await read_mlx(other) == folder

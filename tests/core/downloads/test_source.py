@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import httpx
 import pytest
 
+from core.catalog.hub import Hub
 from core.downloads.addresses import next_hop, origin
 from core.downloads.answers import (
     Place,
@@ -234,3 +237,26 @@ async def test_redirects_in_a_circle_end() -> None:
     with pytest.raises(HubUnavailable, match="circle"):
         await hops(source, (0, 100))
     await source.close()
+
+
+@pytest.mark.parametrize("token", ["\ufeffplanted", "planted\nplanted", "planted\u200b"])
+async def test_a_header_that_cannot_be_sent_is_quoted_by_no_error(
+    token: str, tmp_path: Path
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        source = Source(url, lambda: token, 5)
+        hub = Hub(url, lambda: token, tmp_path, timeout_s=5)
+        for question in (hops(source, (0, 100)), hub.search("x"), hub.repository("a/b")):
+            with pytest.raises(HubUnavailable, match="cannot be") as refused:
+                await question
+            error: BaseException | None = refused.value
+            while error is not None:
+                assert "planted" not in repr(error)
+                error = error.__cause__
+        await source.close()
+        await hub.close()
