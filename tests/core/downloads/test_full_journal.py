@@ -108,6 +108,7 @@ async def test_what_is_discarded_makes_the_room_that_noting_it_takes(
     job = await rig.until((await rig.start(TINY)).id, moves)
     while not (await journal.Journal(rig.store).read())[1]:  # noqa: ASYNC110  # no event tells
         await asyncio.sleep(0.01)  # until something is durable, and claimed
+    await rig.downloads.pause(job.id)  # which gives back the room of what did not come
     small_disk.fill()
     stopped = await rig.downloads.cancel(job.id, discard=True)
     assert stopped.state == "canceled"
