@@ -18,7 +18,7 @@ import httpx
 import msgspec
 
 from core import errors
-from core.errors import CoreUnreachable, DeckError
+from core.errors import CoreUnreachable, DeckError, from_info
 from core.schema import ErrorInfo
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ def _recorded(body: Any, otherwise: str) -> DeckError:
         return DeckError(otherwise)
     details = body.get("details")
     code = str(body.get("code") or "")
-    return errors.from_info(
+    return from_info(
         ErrorInfo(
             code="not_found" if code == "model_not_found" else code,
             message=str(body.get("message") or otherwise),

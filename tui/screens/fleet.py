@@ -195,7 +195,7 @@ class Fleet(View):
             self.draw()
 
     async def _copy(self, row: Row, model: str) -> None:
-        from tui import copying
+        from tui.copying import copied, kept
 
         target = self.dashboard.stations[row.at]
         source, manifest = await self._source(target, model)
@@ -214,9 +214,9 @@ class Fleet(View):
                 self.dashboard.say(f"{entry.unique} is on {target.name} already.")
                 return
             self._copies[row.at] = Copy(source.name, job)
-            async with copying.kept(client, job):
+            async with kept(client, job):
                 job = await self._arrived(row.at, job)
-        self.dashboard.say(copying.copied(job, source.name, target.name), "done")
+        self.dashboard.say(copied(job, source.name, target.name), "done")
 
     async def _source(self, target: Station, model: str) -> tuple[Station, Manifest]:
         """A machine that has the model, and what it consists of. Raises Conflict."""
