@@ -20,7 +20,7 @@ from tui.theme import ink
 from tui.widgets.prose import Prose
 
 if TYPE_CHECKING:
-    from tui.app import Dashboard
+    from tui.interface import DashboardInterface
 
 SHOWN = 64 << 10
 """Characters of a card that are laid out."""
@@ -39,7 +39,7 @@ class CardPage(Sheet):
 
     BINDINGS = [Binding("m", "dismiss", "close")]  # noqa: RUF012 (as in `Sheet`)
 
-    def __init__(self, dashboard: Dashboard, repo: str, revision: str | None) -> None:
+    def __init__(self, dashboard: DashboardInterface, repo: str, revision: str | None) -> None:
         """The card of a repository; of its default branch where no revision is known."""
         super().__init__()
         self._dashboard = dashboard

@@ -27,7 +27,7 @@ from tui import format as fmt
 from tui.theme import ink
 
 if TYPE_CHECKING:
-    from tui.app import Dashboard
+    from tui.interface import DashboardInterface
 
 FORMS = (
     "owner/repo:VARIANT, owner/repo, hf://owner/repo/file.gguf, or a path such as /models/x.gguf"
@@ -65,7 +65,7 @@ class CustomForm(ModalScreen[Model | None]):
         Binding("ctrl+s", "send", "save", show=False),
     ]
 
-    def __init__(self, dashboard: Dashboard, model: Model | None = None) -> None:
+    def __init__(self, dashboard: DashboardInterface, model: Model | None = None) -> None:
         """A form for a new model, or for one that is in the list."""
         super().__init__()
         self._dashboard = dashboard

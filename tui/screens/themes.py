@@ -17,7 +17,7 @@ from textual.widgets.option_list import Option
 from tui.theme import ink
 
 if TYPE_CHECKING:
-    from tui.app import Dashboard
+    from tui.interface import DashboardInterface
 
 SWATCHES = ("primary", "secondary", "accent", "success", "warning", "error")
 
@@ -69,7 +69,7 @@ class ThemePicker(ModalScreen[str | None]):
 
     def _row(self, theme: Theme) -> Text:
         """Name, kind, and the six inks as blocks."""
-        block = cast("Dashboard", self.app).glyphs.full
+        block = cast("DashboardInterface", self.app).glyphs.full
         inks = ink(theme.to_color_system().generate())
         row = Text(f"{theme.name:<16}")
         row.append(f"{'dark' if theme.dark else 'light':<6}" if not theme.ansi else "own   ", "dim")

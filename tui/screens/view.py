@@ -21,7 +21,7 @@ from tui.widgets.footer import Entry
 if TYPE_CHECKING:
     from core.client import Client
     from core.state import State
-    from tui.app import Dashboard
+    from tui.interface import DashboardInterface
 
 T = TypeVar("T")
 
@@ -41,9 +41,9 @@ class View(Vertical, can_focus=False):
     """The newest State of the core; None before the first."""
 
     @property
-    def dashboard(self) -> Dashboard:
+    def dashboard(self) -> DashboardInterface:
         """The app, typed."""
-        return cast("Dashboard", self.app)
+        return cast("DashboardInterface", self.app)
 
     def key_of(self, name: str) -> str:
         """The key of one of its commands, as the person has it."""

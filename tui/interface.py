@@ -1,0 +1,88 @@
+"""What screens and dialogs use of the dashboard: they know this protocol, not the app."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from textual.signal import Signal
+    from textual.theme import Theme
+    from textual.worker import Worker
+
+    from core.client import Client
+    from tui.fleet import Station
+    from tui.format import Glyphs
+    from tui.link import Link
+    from tui.widgets.notice import Message, Severity
+
+T = TypeVar("T")
+WidgetT = TypeVar("WidgetT")
+
+
+class DashboardInterface(Protocol):
+    """The dashboard around a screen."""
+
+    glyphs: Glyphs
+    """Characters that this terminal can show."""
+    messages: deque[Message]
+    """Notices so far, the newest last."""
+    stations: tuple[Station, ...]
+    """The machines of this dashboard."""
+    theme_changed_signal: Signal[Theme]
+
+    @property
+    def current(self) -> str:
+        """Name of the screen in front."""
+
+    @current.setter
+    def current(self, name: str) -> None: ...
+
+    @property
+    def link(self) -> Link:
+        """Link to the core that is shown."""
+
+    @property
+    def station(self) -> Station:
+        """The machine that is shown."""
+
+    @property
+    def theme_variables(self) -> dict[str, str]:
+        """Colours of the theme."""
+
+    def key_of(self, name: str) -> str:
+        """The key of a command such as `catalog.download`, as the user has it."""
+
+    def keys_changed(self) -> None:
+        """Draw the footer again: the keys that hold now are others."""
+
+    def perform(
+        self,
+        doing: Callable[[Client], Awaitable[T]],
+        done: Callable[[T], str] | None = None,
+        *,
+        group: str = "",
+    ) -> Worker[None]:
+        """Run an action beside the screen; `done` words its receipt. In a group the newest wins."""
+
+    def say(self, text: str, severity: Severity = "note") -> None:
+        """Show a notice."""
+
+    async def confirm(self, lines: Sequence[str], verb: str) -> bool:
+        """Show a plan and ask; True when the user says `verb`. Call from a worker."""
+
+    async def ask(self, label: str, value: str = "", hint: str = "") -> str | None:
+        """One line of text from the user; None when it was called off."""
+
+    def action_show(self, name: str) -> None:
+        """Bring a screen to the front."""
+
+    def query_one(self, selector: type[WidgetT]) -> WidgetT:
+        """The widget of this type."""
+
+    def go(self, at: int) -> None:
+        """Show another machine, by its place in `stations`."""
+
+    def again(self, at: int) -> None:
+        """Look for the core of a machine again, unless one answers."""
