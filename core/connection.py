@@ -18,8 +18,9 @@ import httpx
 import msgspec
 
 from core import errors
-from core.errors import CoreUnreachable, DeckError, from_info
+from core.errors import CoreUnreachable, DeckError
 from core.schema import ErrorInfo
+from core.schema.errors import from_info
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection

@@ -4,7 +4,7 @@ Theory of operation. A core holds a lock in its state folder for as long as it l
 never a second one on the same state, and writes a ready file that says who and where it is. One in
 the background is a process in a session of its own that nobody waits for: closing the terminal, or
 ctrl-C in a front end, does not reach it. Its starter reads one line of JSON from it: the ready
-record, or why it cannot start. `core.serving` is what runs in that process.
+record, or why it cannot start. `core.server` is what runs in that process.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ import msgspec
 
 from core import __version__
 from core.client import Client
-from core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFailed, from_info
+from core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFailed
 from core.paths import Paths, locate, make_private
 from core.protocol import Spoken, check, ours
 from core.schema import ErrorInfo
+from core.schema.errors import from_info
 from core.storage.log_file import put_aside
 
 START_S = 60.0
@@ -39,7 +40,7 @@ LAST_BYTES = 64 << 10
 """Bytes at the end of the log in which its last lines are looked for."""
 LAST_LINES = 8
 """Lines of the log that are shown when a core does not start."""
-PROGRAM = (sys.executable, "-P", "-m", "core.serving")
+PROGRAM = (sys.executable, "-P", "-m", "core.server")
 """Starts a core. `-P`: whatever lies in the current folder is not ours."""
 ATTACHED = "--attached"
 """Its argument for a core that ends with its standard input, instead of one in the background."""

@@ -21,12 +21,9 @@ The class survives the wire: `to_info` on one side, `from_info` on the other. Wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from core.privacy.secrets import hidden
-
-if TYPE_CHECKING:
-    from core.schema import ErrorInfo
 
 
 class DeckError(Exception):
@@ -284,17 +281,3 @@ def _tree(cls: type[DeckError]) -> list[type[DeckError]]:
 
 
 BY_CODE: dict[str, type[DeckError]] = {cls.code: cls for cls in _tree(DeckError)}
-
-
-def to_info(error: DeckError) -> ErrorInfo:
-    """The record of an error, as it goes over the wire and into State."""
-    from core.schema import ErrorInfo  # the first picture of the dashboard does not wait for it
-
-    return ErrorInfo(
-        code=error.code, message=error.message, remedy=error.remedy, details=error.details
-    )
-
-
-def from_info(info: ErrorInfo) -> DeckError:
-    """The error that `info` records; a plain `DeckError` for a code this version does not know."""
-    return BY_CODE.get(info.code, DeckError)(info.message, info.remedy, details=info.details)

@@ -20,7 +20,6 @@ from core.errors import (
     NotDownloaded,
     NotEnoughMemory,
     NotFound,
-    to_info,
 )
 from core.fitting import Fitting, gib, needs
 from core.forecasting import REFUSALS, Forecasts
@@ -41,6 +40,7 @@ from core.schema import (
     OptionOrigin,
     Runtime,
 )
+from core.schema.errors import to_info
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,9 @@ from typing import Any
 import msgspec
 
 from core import daemon
-from core.errors import Conflict, CoreUnreachable, DeckError, InvalidRequest, StorageFailed, to_info
+from core.errors import Conflict, CoreUnreachable, DeckError, InvalidRequest, StorageFailed
 from core.paths import Paths, locate
+from core.schema.errors import to_info
 from tui.hosts import OwnCore
 
 LONGEST_WORD = 1 << 12

@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 
 from core.client import Client
-from core.errors import Cancelled, Corrupt, from_info
+from core.errors import Cancelled, Corrupt
 from core.names import DEFAULT_ENDPOINT, canonical
 from core.schema import CacheListing, CacheSelection, Verification
+from core.schema.errors import from_info
 from tui import format as fmt
 from tui.format import Column
 from tui.output import Output

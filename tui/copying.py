@@ -16,9 +16,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from core import config
 from core.client import Client
-from core.errors import Cancelled, Conflict, DeckError, InvalidRequest, from_info
+from core.errors import Cancelled, Conflict, DeckError, InvalidRequest
 from core.paths import locate
 from core.schema import Download, Manifest
+from core.schema.errors import from_info
 from tui import format as fmt
 from tui import verbs
 from tui.hosts import OwnCore, Reached

@@ -19,7 +19,7 @@ from tui.supervisor import tell_ready
 
 async def serve(port: int | None, *, json: bool, verbose: bool) -> None:
     """Run a core until a signal; `port` instead of the configured one."""
-    from core import serving
+    from core import server
 
     out = Output(json=json)
     paths = locate()
@@ -28,8 +28,8 @@ async def serve(port: int | None, *, json: bool, verbose: bool) -> None:
         settings = replace(settings, api=replace(settings.api, port=port))
     for problem in problems:
         out.note(str(problem))
-    serving.log_to_stderr(logging.INFO if verbose else logging.WARNING, paths.core_log)
-    await serving.serve(paths, settings, problems, lambda ready: _announce(out, ready))
+    server.log_to_stderr(logging.INFO if verbose else logging.WARNING, paths.core_log)
+    await server.serve(paths, settings, problems, lambda ready: _announce(out, ready))
 
 
 def _announce(out: Output, ready: Ready) -> None:

@@ -182,7 +182,8 @@ class DemoCore:
         import msgspec
 
         from core.daemon import Ready, Refused
-        from core.errors import DeckError, from_info
+        from core.errors import DeckError
+        from core.schema.errors import from_info
 
         if self._process is not None:
             await asyncio.to_thread(self._end, self._process)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-from core.errors import from_info
 from core.schema import Download, Instance, InstanceState, Verification
+from core.schema.errors import from_info
 from core.state import State
 from tui import format as fmt
 from tui import pages

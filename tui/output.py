@@ -19,7 +19,8 @@ from typing import Any, Self
 import click
 import msgspec
 
-from core.errors import DeckError, InvalidRequest, to_info
+from core.errors import DeckError, InvalidRequest
+from core.schema.errors import to_info
 from tui import format as fmt
 
 WIDTH = 80

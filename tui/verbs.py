@@ -19,7 +19,6 @@ from core.errors import (
     NotDownloaded,
     NotFound,
     StorageFailed,
-    from_info,
 )
 from core.names import is_address
 from core.schema import (
@@ -34,6 +33,7 @@ from core.schema import (
     Message,
     Model,
 )
+from core.schema.errors import from_info
 from core.state import State, state_to_wire
 from tui import format as fmt
 from tui import load_pages, pages, status_line

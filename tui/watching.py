@@ -11,15 +11,9 @@ import msgspec
 
 from core.client import Client
 from core.connection import OTHER_VERSION
-from core.errors import (
-    CoreUnreachable,
-    DeckError,
-    EngineFailed,
-    InvalidRequest,
-    TimedOut,
-    from_info,
-)
+from core.errors import CoreUnreachable, DeckError, EngineFailed, InvalidRequest, TimedOut
 from core.schema import Download, Instance, InstanceState, Model
+from core.schema.errors import from_info
 from core.state import EVENTS, State
 from tui import pages
 from tui.format import clean

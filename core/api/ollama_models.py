@@ -26,8 +26,9 @@ from core.api.ollama_model_forms import (
     Tags,
 )
 from core.api.wire import Request, Response, StreamResponse, json_response, line
-from core.errors import Cancelled, NotDownloaded, StorageTimeout, from_info
+from core.errors import Cancelled, NotDownloaded, StorageTimeout
 from core.schema import CacheSelection, Download, Instance, InstanceState, Model
+from core.schema.errors import from_info
 from core.state import State
 from core.storage.foreign_files import in_thread
 

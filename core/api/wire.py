@@ -30,15 +30,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from core.api.frames import Message
-from core.errors import (
-    Busy,
-    DeckError,
-    InvalidRequest,
-    TooManyRequests,
-    Unauthorized,
-    to_info,
-)
+from core.errors import Busy, DeckError, InvalidRequest, TooManyRequests, Unauthorized
 from core.schema import ErrorInfo
+from core.schema.errors import to_info
 
 if TYPE_CHECKING:
     from core.api.site import Site

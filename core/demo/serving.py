@@ -13,10 +13,11 @@ import sys
 import msgspec
 
 from core import daemon
+from core.concurrency import end_of_input
 from core.daemon import Ready, Refused, line
 from core.demo.session import Session, environment, session
-from core.errors import DeckError, to_info
-from core.serving import end_of_input
+from core.errors import DeckError
+from core.schema.errors import to_info
 
 
 async def serve(rate_bytes_per_s: int | None, port: int) -> None:

@@ -11,17 +11,15 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from core.concurrency import in_thread
+from core.concurrency import T, in_thread
 from core.downloads.disk import release, reserve
 from core.downloads.parts import Spans
 from core.errors import DeckError, NotEnoughDisk, StorageFailed
 from core.schema import RepoFile
 from core.storage.atomic import is_disk_full
 from core.storage.foreign_files import descriptor_of_regular
-
-T = TypeVar("T")
 
 READ_BYTES = 256 << 10
 """Hashed at once: it stays in the processor's cache on its way."""

@@ -29,7 +29,8 @@ from core.downloads.width import (
     part_bytes,
     split,
 )
-from core.errors import HubUnavailable, to_info
+from core.errors import HubUnavailable
+from core.schema.errors import to_info
 
 logger = logging.getLogger(__name__)
 

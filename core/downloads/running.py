@@ -21,9 +21,10 @@ from core.downloads.book import Book
 from core.downloads.contents import Contents
 from core.downloads.parts import ACTIVE, Job
 from core.downloads.sidebyside import SideBySide
-from core.errors import DeckError, NotEnoughDisk, to_info
+from core.errors import DeckError, NotEnoughDisk
 from core.log import now
 from core.schema import DownloadState
+from core.schema.errors import to_info
 
 logger = logging.getLogger(__name__)
 

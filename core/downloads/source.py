@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from core import __version__
-from core.concurrency import in_thread
+from core.concurrency import in_own_thread, in_thread
 from core.downloads.addresses import check_url, is_exempt, next_hop, origin
 from core.downloads.answers import (
     REDIRECTS,
@@ -37,7 +37,6 @@ from core.downloads.answers import (
 from core.downloads.line import GATHER_S
 from core.downloads.outward import Outward, build
 from core.downloads.parts import Span
-from core.downloads.threads import in_own_thread
 from core.downloads.web import MAGIC, Offer, first, offered
 from core.downloads.wire import BUFFER_BYTES, PUBLIC, Sink, Stream, fill
 from core.errors import DeckError, HubUnavailable, ServerUnavailable

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import config
-from core.concurrency import settled
+from core.concurrency import in_own_thread, settled
 from core.downloads.answers import Place
 from core.downloads.ledger import UNSYNCED_BYTES, Follower, Ledger
 from core.downloads.limiter import Limiter
@@ -23,7 +23,6 @@ from core.downloads.partial import Partial, digest_of
 from core.downloads.parts import Claim, Progress, Spans, clip, missing
 from core.downloads.receiver import Changed, Receiver
 from core.downloads.source import Source
-from core.downloads.threads import in_own_thread
 from core.errors import Corrupt
 from core.schema import RepoFile
 

@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from core.errors import Cancelled, DeckError, EngineFailed, to_info
+from core.errors import Cancelled, DeckError, EngineFailed
 from core.runtime.engines.base import Engine, Flag
 from core.runtime.engines.bounds import Bounded, Interrupted
 from core.runtime.frames import Decoder
@@ -47,6 +47,7 @@ from core.runtime.messages import (
     frame,
 )
 from core.schema import TokenLogprob
+from core.schema.errors import to_info
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that comes when the thread that started this process ends."""

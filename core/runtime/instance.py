@@ -23,15 +23,7 @@ from typing import Any
 
 from core.concurrency import report_failure
 from core.config import Runtime as Settings
-from core.errors import (
-    Cancelled,
-    Conflict,
-    DeckError,
-    EngineFailed,
-    InvalidRequest,
-    from_info,
-    to_info,
-)
+from core.errors import Cancelled, Conflict, DeckError, EngineFailed, InvalidRequest
 from core.runtime.answer import Job
 from core.runtime.lifecycle import Signal, after
 from core.runtime.messages import (
@@ -54,6 +46,7 @@ from core.schema import (
     ProcessMemory,
     UnloadReceipt,
 )
+from core.schema.errors import from_info, to_info
 
 CANCEL_S = 5.0
 """How long a cancelled answer may take to end. On a CPU it needs milliseconds; a GPU is heard

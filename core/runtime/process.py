@@ -20,10 +20,11 @@ from typing import Literal
 
 import msgspec
 
-from core.errors import EngineFailed, InvalidRequest, from_info
+from core.errors import EngineFailed, InvalidRequest
 from core.runtime.frames import Decoder, FrameError
 from core.runtime.messages import PROTOCOL, Alive, AnyReport, Command, Hello, frame, report
 from core.schema import Engine
+from core.schema.errors import from_info
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 TakeLine = Callable[[LogLevel, str], None]

@@ -1,8 +1,10 @@
-"""What went wrong, as it crosses a border."""
+"""Errors as they go over the wire and into State."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from core.errors import BY_CODE, DeckError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,3 +19,15 @@ class ErrorInfo:
     """What to do about it, in a sentence; empty where nothing can be done."""
     details: tuple[str, ...] = ()
     """Further lines, such as the last log lines of an engine process."""
+
+
+def to_info(error: DeckError) -> ErrorInfo:
+    """The record of an error, as it goes over the wire and into State."""
+    return ErrorInfo(
+        code=error.code, message=error.message, remedy=error.remedy, details=error.details
+    )
+
+
+def from_info(info: ErrorInfo) -> DeckError:
+    """The error that `info` records; a plain `DeckError` for a code this version does not know."""
+    return BY_CODE.get(info.code, DeckError)(info.message, info.remedy, details=info.details)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from core.detached import Detached, TimeLimitExceeded, TooManyStuck
+from core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
 from core.errors import StorageTimeout
 
 T = TypeVar("T")

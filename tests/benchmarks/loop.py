@@ -61,7 +61,7 @@ CORE = """
 import asyncio, json, os, resource, sys, threading, time, traceback
 from core import config
 from core.paths import locate
-from core.serving import serve
+from core.server import serve
 
 if hasattr(os, "nice") and os.geteuid() == 0:
     os.nice(-15)

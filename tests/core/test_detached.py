@@ -9,11 +9,11 @@ import threading
 
 import pytest
 
-from core.detached import Detached, TimeLimitExceeded, TooManyStuck
+from core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
 
 ENDLESS = """
 import asyncio, threading
-from core.detached import Detached, TimeLimitExceeded, TooManyStuck
+from core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
 
 async def main():
     with_nobody = Detached(1, "endless").run(threading.Event().wait)

@@ -5,16 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import (
-    BY_CODE,
-    DeckError,
-    NotEnoughDisk,
-    NotEnoughMemory,
-    StorageFailed,
-    from_info,
-    to_info,
-)
+from core.errors import BY_CODE, DeckError, NotEnoughDisk, NotEnoughMemory, StorageFailed
 from core.schema import ErrorInfo
+from core.schema.errors import from_info, to_info
 
 ROOT = Path(__file__).parents[2]
 WHOLE = {"StorageFailed", "DeckError", "Exception", "BaseException"}

@@ -8,7 +8,7 @@ import sys
 
 PROGRAM = """
 import gc
-from core.garbage import put_aside
+from core.concurrency import put_aside
 import core.deck
 before = len(gc.get_objects())
 put_aside()

@@ -19,9 +19,10 @@ import pytest
 
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
-from core.errors import HubUnavailable, to_info
+from core.errors import HubUnavailable
 from core.log import clean
 from core.privacy.secrets import hidden
+from core.schema.errors import to_info
 
 REPO = quote("deck/tiny-GGUF", safe="")
 MODEL = quote("deck/tiny-GGUF:Q8_0", safe="")

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from core.errors import CoreUnreachable, DeckError, from_info
+from core.errors import CoreUnreachable, DeckError
 from core.schema import ErrorInfo
+from core.schema.errors import from_info
 from tui.bridge import Hello
 from tui.ssh_line.process import KEPT_LINES, Text
 

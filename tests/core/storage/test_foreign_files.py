@@ -19,7 +19,7 @@ from core.api import tls
 from core.cache import restoring, scan
 from core.cache.layout import Cache
 from core.catalog import gguf, token
-from core.detached import Detached
+from core.concurrency import Detached
 from core.downloads.partial import Partial
 from core.errors import DeckError, StorageTimeout
 from core.network.certificates import Certificates

@@ -11,7 +11,7 @@ from core.storage.log_file import LOG_LIMIT, put_aside
 WRITER = """
 import logging, os, sys
 from pathlib import Path
-from core.serving import log_to_stderr
+from core.server import log_to_stderr
 from core.storage import log_file
 
 log_file.LOG_LIMIT = 20_000

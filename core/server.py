@@ -4,7 +4,7 @@ One core per state folder: it holds a lock for as long as it lives. Once it answ
 ready file, and announces the same record to whoever started it. The first signal ends it in order;
 the second at once, which loses nothing that was durable.
 
-A core that a front end starts is this module run as a program: `python -P -m core.serving`.
+A core that a front end starts is this module run as a program: `python -P -m core.server`.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
 from core import config
+from core.concurrency import end_of_input, put_aside
 from core.config import Config, Problem
 from core.daemon import ATTACHED, Ready, Refused, line, read_ready
-from core.errors import AlreadyRunning, DeckError, NotEnoughDisk, StorageFailed, to_info
-from core.garbage import put_aside
+from core.errors import AlreadyRunning, DeckError, NotEnoughDisk, StorageFailed
 from core.log import CountingHandler, LineFormatter
 from core.network.failures import shown
 from core.paths import Paths, locate, make_private
 from core.protocol import OLDEST, PROTOCOL
+from core.schema.errors import to_info
 from core.storage.atomic import is_disk_full, replace_file
 from core.storage.log_file import rotate
 
 if TYPE_CHECKING:
     from core.api.listener import Addresses
     from core.deck import Deck
-
 
 SWITCH_S = 0.001
 """How long a thread may keep the interpreter from the loop. Python's own 5 ms, times the threads of
@@ -225,28 +225,6 @@ async def _serve_starter(attached: bool) -> None:
     settings, problems = config.load(paths.config_file)
     async with end_of_input(gone) if attached else nullcontext():
         await serve(paths, settings, problems, announce, until=gone)
-
-
-@asynccontextmanager
-async def end_of_input(gone: asyncio.Event) -> AsyncIterator[None]:
-    """Set the event when nobody holds the other end of standard input any more."""
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
-
-    async def wait() -> None:
-        with suppress(OSError):
-            while await reader.read(4096):
-                pass
-        gone.set()
-
-    task = asyncio.create_task(wait())
-    try:
-        yield
-    finally:
-        task.cancel()
-        transport.close()
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):

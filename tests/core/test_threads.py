@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from core import concurrency
-from core import detached as threads
-from core.downloads.threads import in_own_thread
+from core import concurrency as threads
+from core.concurrency import in_own_thread
 
 
 def nothing() -> None:
