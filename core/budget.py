@@ -9,8 +9,8 @@ from pathlib import Path
 
 from core import config
 from core.concurrency import whole
-from core.feed import Feed
 from core.schema import Settings
+from core.service.feed import Feed
 from core.state import SettingsChanged
 from core.storage.foreign_files import in_thread
 

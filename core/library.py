@@ -35,7 +35,6 @@ from core.entries import (
     url_variant,
 )
 from core.errors import Conflict, DeckError, InvalidRequest, NotFound, StorageTimeout
-from core.feed import Feed
 from core.names import canonical, is_commit, repository, whole_repository
 from core.runtime.platforms import preferred_format
 from core.schema import (
@@ -48,6 +47,7 @@ from core.schema import (
     Variant,
     model_id,
 )
+from core.service.feed import Feed
 from core.shelf import Shelf, look_at, signature
 from core.state import ModelChanged, ModelRemoved
 from core.storage.foreign_files import SCAN_S, in_thread

@@ -20,7 +20,6 @@ from core.concurrency import contained, whole
 from core.downloads.queue import Downloads
 from core.entries import hub_name, url_name
 from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound, StorageFailed
-from core.feed import Feed
 from core.library import Library
 from core.schema import (
     CachedSnapshot,
@@ -32,8 +31,9 @@ from core.schema import (
     KeptItem,
     Model,
 )
+from core.service.feed import Feed
+from core.service.undo import Undo
 from core.storage.foreign_files import SCAN_S, in_thread
-from core.undo import Undo
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

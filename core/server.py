@@ -36,7 +36,7 @@ from core.storage.log_file import rotate
 
 if TYPE_CHECKING:
     from core.api.listener import Addresses
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 SWITCH_S = 0.001
 """How long a thread may keep the interpreter from the loop. Python's own 5 ms, times the threads of
@@ -63,7 +63,7 @@ async def serve(
     StorageFailed when a folder cannot be made, and what the listener raises when it cannot listen.
     """
     from core.api.descriptors import raise_limit
-    from core.deck import Deck
+    from core.service.deck import Deck
 
     sys.setswitchinterval(SWITCH_S)
     raise_limit()

@@ -24,12 +24,12 @@ from core.catalog.listing import from_snapshot
 from core.concurrency import BackgroundTasks, Detached
 from core.entries import url_name
 from core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout
-from core.feed import Feed
 from core.library import Library
 from core.log import now
 from core.removal import Chosen
 from core.schema import CacheListing, CacheSelection, Model, Verification
 from core.schema.errors import to_info
+from core.service.feed import Feed
 from core.state import VerificationChanged, VerificationRemoved
 from core.storage.foreign_files import SCAN_S, in_thread
 

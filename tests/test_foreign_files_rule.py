@@ -39,7 +39,7 @@ THREADS = {
     "core/choices.py": "a file of this package",
     "core/daemon.py": "waits for a process in the front end",
     "core/fitting.py": "asks the kernel for memory",
-    "core/vitals.py": "asks the kernel for memory",
+    "core/service/sampler.py": "asks the kernel for memory",
     "core/runtime/calibration.py": "files that it makes itself, and /proc",
     "core/runtime/planner.py": "files that it makes itself",
     "core/runtime/registry.py": "looks an installed package up",

@@ -32,7 +32,7 @@ def test_no_part_imports_what_stands_above_it() -> None:
 @pytest.mark.parametrize(
     ("module", "never"),
     [
-        ("core.deck", HEAVY | DRAWING | {"huggingface_hub"}),
+        ("core.service.deck", HEAVY | DRAWING | {"huggingface_hub"}),
         ("core.api.listener", HEAVY | DRAWING | {"huggingface_hub"}),
         ("core.daemon", HEAVY | DRAWING | {"huggingface_hub"}),
         ("core.client", HEAVY | DRAWING | {"huggingface_hub", "httptools", "sqlite3"}),

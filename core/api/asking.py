@@ -30,7 +30,7 @@ from core.errors import (
 from core.schema import Chunk, GenerateRequest, LoadOptions, Model
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 RAISES = (
     *(InvalidRequest, NotFound, NotDownloaded, Ambiguous, Conflict),

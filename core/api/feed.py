@@ -14,8 +14,8 @@ from core.errors import InvalidRequest
 from core.state import Event, State, frame_from_item
 
 if TYPE_CHECKING:
-    from core.deck import Deck
-    from core.throttle import Listener
+    from core.service.bandwidth import Listener
+    from core.service.deck import Deck
 
 LOOK_S = 5.0
 """Between looks whether pings are wanted now."""

@@ -33,7 +33,7 @@ from core.paths import Paths, make_private
 from core.storage.foreign_files import in_thread
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_V6 = "::1"

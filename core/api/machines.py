@@ -14,7 +14,7 @@ from core.schema import Manifest, Summary
 from core.summary import summary
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 
 async def get_summary(deck: Deck, request: Request) -> Response:

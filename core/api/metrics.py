@@ -23,7 +23,7 @@ from core.api.wire import Request, Response
 from core.schema import DownloadState, InstanceState
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -54,7 +54,7 @@ from core.schema import (
 from core.state import state_to_wire
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 LONGEST_LIST = 5000
 """Log lines or audit entries in one answer: all that the log keeps."""

@@ -47,7 +47,7 @@ from core.errors import (
 )
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 VERSION = "0.12.11"
 """The version of Ollama whose API is spoken here. Clients ask for at least one or another."""

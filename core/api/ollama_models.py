@@ -33,7 +33,7 @@ from core.state import State
 from core.storage.foreign_files import in_thread
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 LOADED = (InstanceState.READY, InstanceState.BUSY)
 

@@ -16,7 +16,7 @@ from core.names import DEFAULT_ENDPOINT, canonical
 from core.schema import Model, Repository
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 HUB = "hf.co/"
 LATEST = ":latest"

@@ -35,7 +35,7 @@ from core.api.wire import Request, Response, StreamResponse, json_response, line
 from core.schema import Chunk, GenerateRequest, Model, TextVector
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from core.errors import Ambiguous, InvalidRequest, NotDownloaded, NotFound
 from core.schema import Model
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 
 def _listed(model: Model) -> OpenModel:

@@ -29,7 +29,7 @@ from core.api.wire import Request, Response, StreamResponse, event, json_respons
 from core.schema import Chunk, GenerateRequest, Model
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 
 async def chat(deck: Deck, request: Request) -> Response | StreamResponse:

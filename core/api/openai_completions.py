@@ -29,7 +29,7 @@ from core.errors import InvalidRequest
 from core.schema import Chunk, GenerateRequest, Model, TokenLogprob
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 MOST_PROMPTS = 64
 """In one request; they are answered one after the other."""

@@ -19,7 +19,7 @@ from core.errors import InvalidRequest
 from core.schema import LoadOptions
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 MOST_INPUTS = 2048
 """In one request: OpenAI's limit."""

@@ -34,7 +34,7 @@ from core.schema import CacheSelection, Download, Instance, InstanceState, LoadW
 from core.state import State
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 LOAD_WAIT_S = 280.0
 """How long an answer may wait for a load: clients on Node give up after 300 s without a head."""

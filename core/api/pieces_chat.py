@@ -24,7 +24,7 @@ from core.errors import Busy, DeckError, InvalidRequest, NotFound
 from core.schema import GenerateRequest, Message, Model
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 CONVERSATIONS = 16
 """That one socket remembers; the one that was used longest ago goes first."""

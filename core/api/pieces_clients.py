@@ -24,7 +24,7 @@ from core.schema import Model, model_id
 from core.state import ModelChanged, ModelRemoved, State
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 SPEAKS = "12.0.0"
 """The version of their own server that these programs take this one for: pieces-cli 1.20 asks for

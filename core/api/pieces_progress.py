@@ -27,8 +27,8 @@ from typing import Literal
 
 from core.api.pieces_schema import timestamp
 from core.api.wire import WebSocket
-from core.feed import Feed
 from core.schema import Download, Model
+from core.service.feed import Feed
 from core.state import DownloadChanged, DownloadRemoved, Event, ModelChanged, ModelRemoved, State
 
 logger = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from core.api.wire import ErrorStyle, Request, Response, StreamResponse, WebSock
 from core.errors import DeckError, MethodNotAllowed, NotFound
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 Answer = Response | StreamResponse
 Handler = Callable[["Deck", Request], Response | Coroutine[Any, Any, Answer]]

@@ -24,7 +24,7 @@ from core.api.router import Route
 from core.api.wire import Kept, Request, Response
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 
 async def get_openapi(deck: Deck, request: Request) -> Response:

@@ -24,7 +24,7 @@ from core.concurrency import report_failure
 from core.schema import Token
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 log = logging.getLogger("core.api")
 

@@ -12,7 +12,7 @@ from core.api.wire import Request, Response, json_response
 from core.schema import NewToken, Scope, Token
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

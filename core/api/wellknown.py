@@ -13,7 +13,7 @@ from core.api.router import Route
 from core.api.wire import Request, Response, json_response, text_response
 
 if TYPE_CHECKING:
-    from core.deck import Deck
+    from core.service.deck import Deck
 
 
 def health(deck: Deck, request: Request) -> Response:

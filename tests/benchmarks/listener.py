@@ -63,8 +63,8 @@ async def serve_modeldeck(changing: bool) -> None:
     """A whole core, with a list cut to size, and one download that moves."""
     from core.api.listener import Listener
     from core.config import Api, Config
-    from core.deck import Deck
     from core.paths import locate
+    from core.service.deck import Deck
     from core.state import DownloadChanged, ModelRemoved
 
     settings = Config(api=Api(port=0, socket=False))

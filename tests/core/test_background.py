@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from core import throttle, vitals
 from core.config import Config, Runtime
-from core.deck import Deck
 from core.errors import NotEnoughDisk
 from core.paths import locate
 from core.schema import (
@@ -22,6 +20,8 @@ from core.schema import (
     InstanceState,
     ModelSeed,
 )
+from core.service import bandwidth, sampler
+from core.service.deck import Deck
 
 PATIENCE_S = 30.0
 ERRORS = (NotEnoughDisk("full"), OSError(5, "io"), ZeroDivisionError("a bug"))
@@ -42,8 +42,8 @@ async def until(condition: Callable[[], bool]) -> None:
 async def deck(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Deck]:
     """A deck whose loops turn fast, and that has probed its engines."""
     for module, name in (
-        *((vitals, "SAMPLE_S"), (vitals, "CACHE_S"), (vitals, "LOOKING_S")),
-        *((throttle, "ACTIVE_S"), (throttle, "CALM_S")),
+        *((sampler, "SAMPLE_S"), (sampler, "CACHE_S"), (sampler, "LOOKING_S")),
+        *((bandwidth, "ACTIVE_S"), (bandwidth, "CALM_S")),
     ):
         monkeypatch.setattr(module, name, 0.01 if name != "LOOKING_S" else 1e9)
     async with Deck(locate(), Config(runtime=Runtime(calibrate=False))) as deck:

@@ -9,8 +9,8 @@ import pytest
 from core import config
 from core.budget import Budget
 from core.errors import InvalidRequest, StorageFailed
-from core.feed import Feed
 from core.schema import Host
+from core.service.feed import Feed
 from core.state import State
 
 

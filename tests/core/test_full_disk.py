@@ -14,11 +14,11 @@ from core import ledger
 from core.audit import Audit
 from core.choices import Choices
 from core.config import Config, Runtime
-from core.deck import Deck
 from core.errors import NotEnoughDisk, StorageFailed
 from core.ledger import Ledger
 from core.paths import locate
 from core.schema import Forecast, LoadOptions, LoadRecord, Model, ModelSeed
+from core.service.deck import Deck
 from core.store import Store
 from core.tokens import Tokens
 

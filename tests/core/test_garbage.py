@@ -9,7 +9,7 @@ import sys
 PROGRAM = """
 import gc
 from core.concurrency import put_aside
-import core.deck
+import core.service.deck
 before = len(gc.get_objects())
 put_aside()
 print(gc.get_freeze_count() >= before, len(gc.get_objects()) < before / 10)

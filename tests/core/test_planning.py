@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from core.config import Config, Hub, Runtime
-from core.deck import Deck
 from core.demo.adapters import write_gguf_adapter
 from core.demo.bench import PATIENCE_S, about
 from core.demo.hub import DemoHub
@@ -38,6 +37,7 @@ from core.schema import (
 from core.schema import (
     Runtime as EngineRecord,
 )
+from core.service.deck import Deck
 
 ME = "test"
 

@@ -17,8 +17,8 @@ from core.api.connection import Connection
 from core.api.router import Route
 from core.api.timing import Limits
 from core.api.wire import Request, Response, json_response
-from core.feed import LIMIT, Feed
 from core.schema import Host, Model
+from core.service.feed import LIMIT, Feed
 from core.state import ModelChanged, State
 
 Serve = Callable[..., Any]

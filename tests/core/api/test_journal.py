@@ -15,9 +15,9 @@ from core.api.journal import quoted
 from core.api.metrics import METHODS, Meter, Page, exposition, get_metrics
 from core.api.router import Route
 from core.api.wire import Request, Response, StreamResponse, json_response
-from core.counting import Counters
 from core.errors import Conflict
 from core.schema import Disk, Download, Host, Instance, InstanceState, Memory, Model
+from core.service.counters import Counters
 from core.state import State
 
 Serve = Callable[..., Any]

@@ -22,8 +22,8 @@ from core.api.pieces_progress import (
     present_frame,
 )
 from core.api.pieces_schema import check
-from core.feed import LIMIT, Feed
 from core.schema import Download, ErrorInfo, Host, Memory, Model
+from core.service.feed import LIMIT, Feed
 from core.state import (
     DownloadChanged,
     DownloadRemoved,

@@ -12,7 +12,6 @@ import pytest
 from core import safetensors
 from core.catalog import gguf
 from core.config import Config, Hub, Runtime
-from core.deck import Deck
 from core.demo.bench import PATIENCE_S
 from core.demo.hub import DemoHub
 from core.demo.models import write_mlx
@@ -22,6 +21,7 @@ from core.paths import locate
 from core.runtime.engines.base import Flag
 from core.runtime.engines.llama_log import Log, failure
 from core.schema import ModelSeed
+from core.service.deck import Deck
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"

@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from core import library, upkeep, vitals
+from core import library, upkeep
 from core.api import ollama_models
 from core.cache import scan
 from core.config import Config, Runtime
-from core.deck import Deck
 from core.errors import StorageTimeout
 from core.paths import locate
 from core.schema import CacheSelection, ModelSeed
+from core.service import sampler
+from core.service.deck import Deck
 from core.storage import foreign_files
 
 
@@ -29,7 +30,7 @@ from core.storage import foreign_files
 def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "LOOK_S", 0.1)
     monkeypatch.setattr(library, "SCAN_S", 10.0)
-    monkeypatch.setattr(vitals, "SCAN_S", 10.0)
+    monkeypatch.setattr(sampler, "SCAN_S", 10.0)
     monkeypatch.setattr(ollama_models, "LOOK_S", 0.1)
     monkeypatch.setattr(upkeep, "STALL_S", 0.2)
     monkeypatch.setattr(upkeep, "LEAVE_S", 0.1)
@@ -145,7 +146,7 @@ async def test_a_check_of_the_cache_that_hangs_says_so(
 ENDS = """
 import asyncio, os, sys, threading
 from core.config import Config, Runtime
-from core.deck import Deck
+from core.service.deck import Deck
 from core.paths import locate
 from core.schema import ModelSeed
 from core import library
@@ -190,7 +191,7 @@ async def test_a_cache_that_hangs_holds_up_neither_the_start_nor_the_state(
     mount: Mount, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     monkeypatch.setattr(library, "OPEN_S", 0.2)
-    monkeypatch.setattr(vitals, "COUNT_S", 0.1)
+    monkeypatch.setattr(sampler, "COUNT_S", 0.1)
     really = os.scandir
 
     def hanging(path: Any) -> Any:

@@ -21,7 +21,6 @@ from msgspec import to_builtins
 from core.catalog import gguf
 from core.config import Config
 from core.config import Runtime as Settings
-from core.deck import Deck
 from core.demo.bench import Bench
 from core.demo.process import CoreProcess
 from core.demo.recorded import read
@@ -31,6 +30,7 @@ from core.runtime.messages import Plan, Planned
 from core.runtime.planner import HeaderFile
 from core.runtime.process import EngineProcess
 from core.schema import LoadOptions, LoadWish, Lora, ModelSeed
+from core.service.deck import Deck
 from tests.core.runtime.devices.conftest import MakeDevices
 from tests.core.runtime.devices.relay import CountingDevice
 

@@ -19,10 +19,10 @@ from typing import Any
 
 from core import config
 from core.concurrency import Repeated, whole
-from core.feed import Feed
-from core.neighbour import Peer, Yielding
 from core.schedule import limit_at, window_at
 from core.schema import Settings
+from core.service.congestion import Peer, Yielding
+from core.service.feed import Feed
 from core.state import SettingsChanged
 from core.storage.foreign_files import in_thread
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from core.cache import scan
 from core.concurrency import Repeated
 from core.errors import StorageTimeout
-from core.feed import Feed
 from core.memory import probe
 from core.schema import Disk
+from core.service.feed import Feed
 from core.state import DiskChanged, MemoryChanged
 from core.storage.foreign_files import SCAN_S, in_thread
 

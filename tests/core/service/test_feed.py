@@ -1,7 +1,7 @@
 import asyncio
 
-from core.feed import LIMIT, Feed
 from core.schema import Host, Memory, Model
+from core.service.feed import LIMIT, Feed
 from core.state import Event, MemoryChanged, ModelChanged, State, apply
 
 

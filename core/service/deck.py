@@ -24,10 +24,7 @@ from typing import Any, Self, TypeVar
 from core import budget, cards, templates
 from core.concurrency import contained
 from core.config import Config, Problem
-from core.counting import Counters
-from core.feed import Feed
 from core.names import is_address
-from core.parts import Parts
 from core.paths import Paths
 from core.removal import stayed
 from core.schema import (
@@ -62,6 +59,10 @@ from core.schema import (
     UnloadReceipt,
     Verification,
 )
+from core.service.bandwidth import Listener
+from core.service.counters import Counters
+from core.service.feed import Feed
+from core.service.wiring import Parts
 from core.sharing import Content
 from core.state import (
     HostChanged,
@@ -70,7 +71,6 @@ from core.state import (
 from core.storage.foreign_files import in_thread
 from core.storage.health import Health, judge, waits
 from core.templates import Template
-from core.throttle import Listener
 from core.tokens import Tokens
 
 logger = logging.getLogger(__name__)

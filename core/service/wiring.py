@@ -28,12 +28,10 @@ from core.catalog.hub import Hub
 from core.choices import Choices
 from core.concurrency import BackgroundTasks
 from core.config import Config, Problem
-from core.counting import Counters
 from core.downloads.outward import Outward
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
 from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
-from core.feed import Feed
 from core.fetching import Fetching
 from core.fitting import Fitting
 from core.forecasting import Forecasts
@@ -56,6 +54,11 @@ from core.schema import (
     Model,
     Settings,
 )
+from core.service.bandwidth import Throttle
+from core.service.counters import Counters
+from core.service.feed import Feed
+from core.service.sampler import Vitals
+from core.service.undo import Undo
 from core.sharing import Sharing
 from core.state import (
     DownloadChanged,
@@ -66,11 +69,8 @@ from core.state import (
     State,
 )
 from core.store import Store
-from core.throttle import Throttle
 from core.tokens import Tokens
-from core.undo import Undo
 from core.upkeep import Upkeep
-from core.vitals import Vitals
 
 T = TypeVar("T")
 

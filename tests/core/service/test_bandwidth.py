@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from core import config, throttle
+from core import config
 from core.errors import InvalidRequest, StorageFailed
-from core.feed import Feed
 from core.schema import Download, Host, Settings
+from core.service import bandwidth
+from core.service.bandwidth import Throttle
+from core.service.feed import Feed
 from core.state import DownloadChanged, State
-from core.throttle import Throttle
 
 RATE = 8_000_000
 
@@ -105,7 +106,7 @@ async def test_the_limit_follows_the_clock_and_says_so(rig: Rig) -> None:
 async def test_downloads_give_way_while_a_front_end_waits(rig: Rig) -> None:
     terms = rig.make(config.Downloads(give_way=True, rate_limit_bytes_per_s=RATE * 10))
     rig.flow(RATE)
-    assert terms.ping_s == throttle.ACTIVE_S
+    assert terms.ping_s == bandwidth.ACTIVE_S
     with terms.listening() as listener, terms.listening():
         for second, took in enumerate((0.01, 0.4, 0.4, 0.4)):
             rig.seconds = second
