@@ -10,8 +10,8 @@ from typing import Literal
 
 from core.errors import DeckError
 from core.fitting import gib
-from core.library import Library
 from core.schema import Eviction, Forecast, LoadAlternative, LoadOptions, Model, Variant
+from core.service.library.library import Library
 
 Need = Literal["memory", "gpu"]
 

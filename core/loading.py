@@ -13,7 +13,6 @@ from core.choices import Choices
 from core.concurrency import contained
 from core.errors import StorageFailed
 from core.ledger import Ledger
-from core.library import Library
 from core.log import now
 from core.planning import Planning
 from core.runtime.scheduler import Engines
@@ -27,6 +26,7 @@ from core.schema import (
     Model,
     UnloadReceipt,
 )
+from core.service.library.library import Library
 
 logger = logging.getLogger(__name__)
 

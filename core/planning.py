@@ -23,7 +23,6 @@ from core.errors import (
 )
 from core.fitting import Fitting, gib, needs
 from core.forecasting import REFUSALS, Forecasts
-from core.library import Library
 from core.memory.estimate import gpu_unknown
 from core.options import Traits, suit
 from core.runtime import registry
@@ -41,6 +40,7 @@ from core.schema import (
     Runtime,
 )
 from core.schema.errors import to_info
+from core.service.library.library import Library
 
 logger = logging.getLogger(__name__)
 

@@ -21,12 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from core import budget, cards, templates
+from core import budget
 from core.concurrency import contained
 from core.config import Config, Problem
 from core.names import is_address
 from core.paths import Paths
-from core.removal import stayed
 from core.schema import (
     AuditEntry,
     CacheListing,
@@ -62,15 +61,17 @@ from core.schema import (
 from core.service.bandwidth import Listener
 from core.service.counters import Counters
 from core.service.feed import Feed
+from core.service.library import chat_templates, model_cards
+from core.service.library.chat_templates import Template
+from core.service.library.copying import Content
+from core.service.library.deletion import stayed
 from core.service.wiring import Parts
-from core.sharing import Content
 from core.state import (
     HostChanged,
     State,
 )
 from core.storage.foreign_files import in_thread
 from core.storage.health import Health, judge, waits
-from core.templates import Template
 from core.tokens import Tokens
 
 logger = logging.getLogger(__name__)
@@ -186,13 +187,15 @@ class Deck:
         """The model card of a repository. Raises NotFound, Gated, HubUnavailable."""
         snapshots = self._parts.library.snapshots
         repo = self._parts.library.repository_of(repo)
-        return await self._parts.ask_hub(cards.find(self._parts.hub, snapshots, repo, revision))
+        return await self._parts.ask_hub(
+            model_cards.find(self._parts.hub, snapshots, repo, revision)
+        )
 
     async def chat_template(self, model: Model) -> Template | None:
         """The template that a downloaded model brings; None where there is none."""
         if model.path is None:
             return None
-        read = partial(templates.read, Path(model.path), model.format)
+        read = partial(chat_templates.read, Path(model.path), model.format)
         return await in_thread(read, model.path, custom=model.local)
 
     async def fit(self, ref: str, context_length: int | None = None) -> Fit:

@@ -32,11 +32,9 @@ from core.downloads.outward import Outward
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
 from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
-from core.fetching import Fetching
 from core.fitting import Fitting
 from core.forecasting import Forecasts
 from core.ledger import Ledger
-from core.library import Library
 from core.loading import Loading, has_ended
 from core.log import CountingHandler, Log, LogHandler, Notices, now
 from core.memory import probe
@@ -44,7 +42,6 @@ from core.network.failures import shown
 from core.ondemand import OnDemand
 from core.paths import Paths
 from core.planning import Planning
-from core.removal import Removal
 from core.runtime.scheduler import Engines
 from core.schema import (
     Download,
@@ -57,9 +54,13 @@ from core.schema import (
 from core.service.bandwidth import Throttle
 from core.service.counters import Counters
 from core.service.feed import Feed
+from core.service.library.copying import Sharing
+from core.service.library.deletion import Removal
+from core.service.library.library import Library
+from core.service.library.pulling import Fetching
+from core.service.library.verification import Upkeep
 from core.service.sampler import Vitals
 from core.service.undo import Undo
-from core.sharing import Sharing
 from core.state import (
     DownloadChanged,
     HostChanged,
@@ -70,7 +71,6 @@ from core.state import (
 )
 from core.store import Store
 from core.tokens import Tokens
-from core.upkeep import Upkeep
 
 T = TypeVar("T")
 

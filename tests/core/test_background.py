@@ -156,7 +156,7 @@ async def test_a_check_that_meets_a_bug_does_not_look_alive(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("core.upkeep._wrong", broken)
+    monkeypatch.setattr("core.service.library.verification._wrong", broken)
     snapshot = parts.cache.hub.snapshot("a/b", "0" * 40)
     snapshot.mkdir(parents=True)
     blob = parts.cache.hub.blob("a/b", "1" * 64)

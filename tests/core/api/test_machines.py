@@ -17,7 +17,7 @@ from core.api import machines
 from core.demo.process import CoreProcess
 from core.errors import Forbidden
 from core.protocol import PROTOCOL
-from core.sharing import check_own
+from core.service.library.copying import check_own
 
 TINY = "deck/tiny-GGUF:Q8_0"
 

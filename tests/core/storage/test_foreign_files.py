@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from core import cards, config, entries, safetensors, shelf, templates
+from core import config, safetensors
 from core.api import tls
 from core.cache import restoring, scan
 from core.cache.layout import Cache
@@ -25,7 +25,8 @@ from core.errors import DeckError, StorageTimeout
 from core.network.certificates import Certificates
 from core.runtime.engines import llama_adapters, llama_files, mlx
 from core.schema import ModelSeed
-from core.sharing import Sharing
+from core.service.library import chat_templates, entries, local_files, model_cards
+from core.service.library.copying import Sharing
 from core.storage import foreign_files
 from core.storage.foreign_files import in_thread, open_regular, read_regular, stat_regular
 
@@ -125,7 +126,7 @@ READERS: dict[str, Callable[[Path, Path], Any]] = {
     ),
     "engine, GGUF": lambda pipe, _: llama_files.check_files(str(pipe)),
     "engine, adapter": lambda pipe, _: llama_adapters.adapter_bytes(str(pipe)),
-    "card": lambda pipe, _: cards._start(pipe),
+    "card": lambda pipe, _: model_cards._start(pipe),
     "verification": lambda pipe, _: scan.digest(pipe, BLOB, lambda _: None),
     "certificate": lambda pipe, _: tls.context(str(pipe), None),
     "content for another machine": lambda pipe, tmp: Sharing(
@@ -153,13 +154,13 @@ def test_no_reader_waits_for_a_pipe(reader: str, pipe: Path, tmp_path: Path) -> 
 
 def test_what_can_do_without_goes_on(pipe: Path, tmp_path: Path) -> None:
     cache = a_cache(tmp_path, pipe)
-    assert templates.read(pipe, "gguf") is None
-    assert templates.read(folder_with_pipe(tmp_path, "chat_template.jinja"), "mlx") is None
+    assert chat_templates.read(pipe, "gguf") is None
+    assert chat_templates.read(folder_with_pipe(tmp_path, "chat_template.jinja"), "mlx") is None
     assert token.stored(tmp_path, {"HF_TOKEN_PATH": str(pipe)}) is None
     settings, problems = config.load(pipe, {})
     assert settings == config.Config()
     assert "named pipe" in str(problems[0])
-    assert not shelf.look_at(str(pipe))
+    assert not local_files.look_at(str(pipe))
     (snapshot,) = scan.scan(cache.root)
     assert snapshot.refs == ()
     taken = restoring.Remembered(links={}, refs={str(cache.ref("a/b", "main")): COMMIT})

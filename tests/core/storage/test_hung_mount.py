@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from core import library, upkeep
 from core.api import ollama_models
 from core.cache import scan
 from core.config import Config, Runtime
@@ -23,6 +22,7 @@ from core.paths import locate
 from core.schema import CacheSelection, ModelSeed
 from core.service import sampler
 from core.service.deck import Deck
+from core.service.library import library, verification
 from core.storage import foreign_files
 
 
@@ -32,9 +32,9 @@ def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "SCAN_S", 10.0)
     monkeypatch.setattr(sampler, "SCAN_S", 10.0)
     monkeypatch.setattr(ollama_models, "LOOK_S", 0.1)
-    monkeypatch.setattr(upkeep, "STALL_S", 0.2)
-    monkeypatch.setattr(upkeep, "LEAVE_S", 0.1)
-    monkeypatch.setattr(upkeep, "TICK_S", 0.02)
+    monkeypatch.setattr(verification, "STALL_S", 0.2)
+    monkeypatch.setattr(verification, "LEAVE_S", 0.1)
+    monkeypatch.setattr(verification, "TICK_S", 0.02)
     defaults = foreign_files.in_thread.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "limit_s", 5.0)
@@ -149,7 +149,7 @@ from core.config import Config, Runtime
 from core.service.deck import Deck
 from core.paths import locate
 from core.schema import ModelSeed
-from core import library
+from core.service.library import library
 
 library.LOOK_S = 0.1
 never, down, really = threading.Event(), threading.Event(), os.stat

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from core import cards
 from core.cache import scan
 from core.catalog import card
 from core.catalog.hub import Hub
 from core.demo.hub import DemoHub
 from core.errors import Gated, HubUnavailable, InvalidRequest, NotFound
 from core.schema import CachedSnapshot
+from core.service.library import model_cards
 
 REPO = "deck/tiny-GGUF"
 NOBODY = "http://127.0.0.1:9"
@@ -45,38 +45,40 @@ def cached(root: Path, text: bytes, repo: str = REPO) -> tuple[CachedSnapshot, .
 async def test_the_card_of_the_default_branch_is_kept_by_its_commit(
     asked: Hub, hub: DemoHub
 ) -> None:
-    first = await cards.find(asked, (), REPO)
+    first = await model_cards.find(asked, (), REPO)
     assert "A tiny model in two quantizations." in first.text
     assert (first.from_cache, first.truncated) == (False, False)
     hub.online = False
     for revision in (None, first.revision):
-        again = await cards.find(asked, (), REPO, revision)
+        again = await model_cards.find(asked, (), REPO, revision)
         assert (again.text, again.revision) == (first.text, first.revision)
         assert again.from_cache
 
 
 async def test_a_branch_is_asked_for_by_its_name(asked: Hub) -> None:
-    found = await cards.find(asked, (), REPO, "main")
+    found = await model_cards.find(asked, (), REPO, "main")
     assert "tiny" in found.text
     with pytest.raises(NotFound):
-        await cards.find(asked, (), REPO, "no-such-branch")
+        await model_cards.find(asked, (), REPO, "no-such-branch")
 
 
 async def test_what_lies_in_the_cache_is_not_asked_for(away: Hub, tmp_path: Path) -> None:
     snapshots = cached(tmp_path / "hub", b"\xef\xbb\xbf# From disk \xff")
-    found = await cards.find(away, snapshots, REPO.upper(), "b" * 40)
+    found = await model_cards.find(away, snapshots, REPO.upper(), "b" * 40)
     assert (found.text, found.revision) == ("# From disk \ufffd", "b" * 40)
     assert found.from_cache
-    assert (await cards.find(away, snapshots, REPO)).text == found.text, "no network, no revision"
+    assert (await model_cards.find(away, snapshots, REPO)).text == found.text, (
+        "no network, no revision"
+    )
     with pytest.raises(HubUnavailable):
-        await cards.find(away, snapshots, REPO, "main")
+        await model_cards.find(away, snapshots, REPO, "main")
     with pytest.raises(HubUnavailable):
-        await cards.find(away, snapshots, REPO, "c" * 40)
+        await model_cards.find(away, snapshots, REPO, "c" * 40)
 
 
 async def test_a_card_is_read_up_to_its_limit(away: Hub, tmp_path: Path) -> None:
     snapshots = cached(tmp_path / "hub", b"x" * (card.LIMIT + 7))
-    found = await cards.find(away, snapshots, REPO, "b" * 40)
+    found = await model_cards.find(away, snapshots, REPO, "b" * 40)
     assert found.truncated
     assert len(found.text) == card.LIMIT
 
@@ -85,7 +87,7 @@ async def test_a_card_that_cannot_be_read_is_asked_of_the_hub(away: Hub, tmp_pat
     snapshots = cached(tmp_path / "hub", b"gone soon")
     (Path(snapshots[0].folder) / card.FILE).unlink()
     with pytest.raises(HubUnavailable):
-        await cards.find(away, snapshots, REPO, "b" * 40)
+        await model_cards.find(away, snapshots, REPO, "b" * 40)
 
 
 async def test_what_has_no_card_or_may_not_be_read_says_so(asked: Hub, hub: DemoHub) -> None:
@@ -94,8 +96,8 @@ async def test_what_has_no_card_or_may_not_be_read_says_so(asked: Hub, hub: Demo
     with pytest.raises(NotFound, match="has no model card"):
         await asked.card(REPO, commit)
     with pytest.raises(Gated):
-        await cards.find(asked, (), "deck/gated-GGUF")
+        await model_cards.find(asked, (), "deck/gated-GGUF")
     with pytest.raises(NotFound):
-        await cards.find(asked, (), "deck/nothing")
+        await model_cards.find(asked, (), "deck/nothing")
     with pytest.raises(InvalidRequest):
-        await cards.find(asked, (), "../etc")
+        await model_cards.find(asked, (), "../etc")

@@ -22,14 +22,14 @@ from core.cache.inventory import inventory
 from core.cache.shelves import Shelves
 from core.catalog.listing import from_snapshot
 from core.concurrency import BackgroundTasks, Detached
-from core.entries import url_name
 from core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout
-from core.library import Library
 from core.log import now
-from core.removal import Chosen
 from core.schema import CacheListing, CacheSelection, Model, Verification
 from core.schema.errors import to_info
 from core.service.feed import Feed
+from core.service.library.deletion import Chosen
+from core.service.library.entries import url_name
+from core.service.library.library import Library
 from core.state import VerificationChanged, VerificationRemoved
 from core.storage.foreign_files import SCAN_S, in_thread
 

@@ -9,7 +9,7 @@ import pytest
 
 from core.cache.layout import Cache
 from core.schema import Model, RepoFile, model_id
-from core.shelf import Shelf
+from core.service.library.local_files import Shelf
 
 ONE, TWO = "1" * 40, "2" * 40
 

@@ -24,16 +24,6 @@ from core.catalog.hub import Hub
 from core.catalog.variants import variants
 from core.concurrency import whole
 from core.downloads.source import Source
-from core.entries import (
-    choose,
-    from_seed,
-    from_url,
-    from_variant,
-    hub_name,
-    is_of,
-    url_name,
-    url_variant,
-)
 from core.errors import Conflict, DeckError, InvalidRequest, NotFound, StorageTimeout
 from core.names import canonical, is_commit, repository, whole_repository
 from core.runtime.platforms import preferred_format
@@ -48,7 +38,17 @@ from core.schema import (
     model_id,
 )
 from core.service.feed import Feed
-from core.shelf import Shelf, look_at, signature
+from core.service.library.entries import (
+    choose,
+    from_seed,
+    from_url,
+    from_variant,
+    hub_name,
+    is_of,
+    url_name,
+    url_variant,
+)
+from core.service.library.local_files import Shelf, look_at, signature
 from core.state import ModelChanged, ModelRemoved
 from core.storage.foreign_files import SCAN_S, in_thread
 from core.store import Store

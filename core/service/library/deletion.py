@@ -18,9 +18,7 @@ from core.cache import deletion, orphans, restoring, scan
 from core.cache.shelves import Shelves
 from core.concurrency import contained, whole
 from core.downloads.queue import Downloads
-from core.entries import hub_name, url_name
 from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound, StorageFailed
-from core.library import Library
 from core.schema import (
     CachedSnapshot,
     CacheSelection,
@@ -32,6 +30,8 @@ from core.schema import (
     Model,
 )
 from core.service.feed import Feed
+from core.service.library.entries import hub_name, url_name
+from core.service.library.library import Library
 from core.service.undo import Undo
 from core.storage.foreign_files import SCAN_S, in_thread
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from core.cache.scan import scan
 from core.catalog import listing
-from core.entries import Facts, hub_name, read_facts, url_name
 from core.errors import DeckError
 from core.names import UrlName, is_web
 from core.schema import CachedSnapshot, Format, Model
+from core.service.library.entries import Facts, hub_name, read_facts, url_name
 
 logger = logging.getLogger(__name__)
 

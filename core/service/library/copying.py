@@ -17,10 +17,10 @@ from typing import BinaryIO
 
 from core.cache.shelves import Shelves
 from core.downloads.queue import Downloads
-from core.entries import hub_name
 from core.errors import Conflict, Forbidden, InvalidRequest, NotDownloaded, NotFound
-from core.library import Library
 from core.schema import Download, Manifest, Model, RepoFile, model_id
+from core.service.library.entries import hub_name
+from core.service.library.library import Library
 from core.storage.foreign_files import in_thread, open_regular
 
 PIECE_BYTES = 128 << 10

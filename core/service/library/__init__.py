@@ -1,0 +1,1 @@
+"""Known models: listing, pulling, verifying, copying and deleting."""
