@@ -21,7 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from core import budget
 from core.concurrency import contained
 from core.config import Config, Problem
 from core.names import is_address
@@ -65,6 +64,7 @@ from core.service.library import chat_templates, model_cards
 from core.service.library.chat_templates import Template
 from core.service.library.copying import Content
 from core.service.library.deletion import stayed
+from core.service.loading import memory_budget
 from core.service.wiring import Parts
 from core.state import (
     HostChanged,
@@ -348,14 +348,14 @@ class Deck:
 
         Raises InvalidRequest for a bad value, StorageFailed when it cannot be remembered.
         """
-        terms = {key: value for key, value in changes.items() if key != budget.KEY}
+        terms = {key: value for key, value in changes.items() if key != memory_budget.KEY}
         async with self._parts.audit.action(origin, "settings", ", ".join(changes)):
-            if budget.KEY in changes:  # all is checked before any of it is changed
-                budget.check(changes[budget.KEY])
+            if memory_budget.KEY in changes:  # all is checked before any of it is changed
+                memory_budget.check(changes[memory_budget.KEY])
             if terms:
                 await self._parts.throttle.change(terms)
-            if budget.KEY in changes:
-                await self._parts.budget.change(changes[budget.KEY])
+            if memory_budget.KEY in changes:
+                await self._parts.budget.change(changes[memory_budget.KEY])
                 with contained("sampling memory"):
                     await self._parts.vitals.sample()
             return self.state.settings

@@ -18,30 +18,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from core import __version__
-from core.alternatives import Alternatives
 from core.audit import Audit
-from core.budget import Budget
 from core.cache.shelves import Shelves
-from core.calibrations import Calibrations
 from core.catalog import gguf, token
 from core.catalog.hub import Hub
-from core.choices import Choices
 from core.concurrency import BackgroundTasks
 from core.config import Config, Problem
 from core.downloads.outward import Outward
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
 from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
-from core.fitting import Fitting
-from core.forecasting import Forecasts
-from core.ledger import Ledger
-from core.loading import Loading, has_ended
 from core.log import CountingHandler, Log, LogHandler, Notices, now
 from core.memory import probe
 from core.network.failures import shown
-from core.ondemand import OnDemand
 from core.paths import Paths
-from core.planning import Planning
 from core.runtime.scheduler import Engines
 from core.schema import (
     Download,
@@ -59,6 +49,16 @@ from core.service.library.deletion import Removal
 from core.service.library.library import Library
 from core.service.library.pulling import Fetching
 from core.service.library.verification import Upkeep
+from core.service.loading.alternatives import Alternatives
+from core.service.loading.calibration import Calibrations
+from core.service.loading.fit import Fitting
+from core.service.loading.forecast import Forecasts
+from core.service.loading.history import Ledger
+from core.service.loading.loader import Loading, has_ended
+from core.service.loading.memory_budget import Budget
+from core.service.loading.on_demand import OnDemand
+from core.service.loading.planner import Planning
+from core.service.loading.saved_options import Choices
 from core.service.sampler import Vitals
 from core.service.undo import Undo
 from core.state import (

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core import ledger
 from core.audit import Audit
-from core.choices import Choices
 from core.config import Config, Runtime
 from core.errors import NotEnoughDisk, StorageFailed
-from core.ledger import Ledger
 from core.paths import locate
 from core.schema import Forecast, LoadOptions, LoadRecord, Model, ModelSeed
 from core.service.deck import Deck
+from core.service.loading import history
+from core.service.loading.history import Ledger
+from core.service.loading.saved_options import Choices
 from core.store import Store
 from core.tokens import Tokens
 
@@ -136,7 +136,7 @@ async def test_old_measurements_that_cannot_be_dropped_keep_no_core_from_startin
     book = Ledger(store)
     for peak in range(1, 5):
         await book.add(replace(RECORD, peak_bytes=peak))
-    monkeypatch.setattr(ledger, "KEPT", 2)
+    monkeypatch.setattr(history, "KEPT", 2)
     small_disk.fill()
     again = Ledger(store)
     await again.open()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from core.calibrations import Calibrations
 from core.catalog import gguf
 from core.demo.bench import Bench
 from core.errors import EngineFailed
@@ -17,6 +16,7 @@ from core.runtime import calibration, yardstick
 from core.runtime.calibration import calibrate, overhead
 from core.safetensors import read_folder
 from core.schema import Engine, LoadOptions, Runtime
+from core.service.loading.calibration import Calibrations
 from core.store import Store
 
 MIB = 1 << 20

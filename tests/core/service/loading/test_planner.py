@@ -24,7 +24,6 @@ from core.errors import (
     NotEnoughMemory,
 )
 from core.paths import locate
-from core.planning import Planning
 from core.schema import (
     Format,
     Instance,
@@ -38,6 +37,7 @@ from core.schema import (
     Runtime as EngineRecord,
 )
 from core.service.deck import Deck
+from core.service.loading.planner import Planning
 
 ME = "test"
 

@@ -10,8 +10,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from core.alternatives import Alternatives, Need, largest, remedy
-from core.choices import Choices, settle
 from core.errors import (
     DeckError,
     EngineFailed,
@@ -21,8 +19,6 @@ from core.errors import (
     NotEnoughMemory,
     NotFound,
 )
-from core.fitting import Fitting, gib, needs
-from core.forecasting import REFUSALS, Forecasts
 from core.memory.estimate import gpu_unknown
 from core.options import Traits, suit
 from core.runtime import registry
@@ -41,6 +37,10 @@ from core.schema import (
 )
 from core.schema.errors import to_info
 from core.service.library.library import Library
+from core.service.loading.alternatives import Alternatives, Need, largest, remedy
+from core.service.loading.fit import Fitting, gib, needs
+from core.service.loading.forecast import REFUSALS, Forecasts
+from core.service.loading.saved_options import Choices, settle
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from core.budget import Budget
 from core.catalog import unloadable
-from core.choices import Choices, settle
 from core.config import Config
 from core.errors import DeckError, EngineFailed
-from core.forecasting import KEPT, REFUSALS, Forecasts
 from core.memory import estimate
 from core.options import Traits
 from core.runtime.placement import Bytes, Candidate, Store
@@ -32,6 +29,9 @@ from core.schema import (
     Model,
     Verdict,
 )
+from core.service.loading.forecast import KEPT, REFUSALS, Forecasts
+from core.service.loading.memory_budget import Budget
+from core.service.loading.saved_options import Choices, settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from core.audit import Audit
-from core.choices import Choices
 from core.concurrency import contained
 from core.errors import StorageFailed
-from core.ledger import Ledger
 from core.log import now
-from core.planning import Planning
 from core.runtime.scheduler import Engines
 from core.schema import (
     Instance,
@@ -27,6 +24,9 @@ from core.schema import (
     UnloadReceipt,
 )
 from core.service.library.library import Library
+from core.service.loading.history import Ledger
+from core.service.loading.planner import Planning
+from core.service.loading.saved_options import Choices
 
 logger = logging.getLogger(__name__)
 

@@ -2,9 +2,6 @@ import doctest
 
 import pytest
 
-from core import alternatives, fitting
-from core.alternatives import largest, remedy, smaller
-from core.fitting import candidate, yet_to_take
 from core.schema import (
     Eviction,
     Forecast,
@@ -15,6 +12,9 @@ from core.schema import (
     Model,
     Variant,
 )
+from core.service.loading import alternatives, fit
+from core.service.loading.alternatives import largest, remedy, smaller
+from core.service.loading.fit import candidate, yet_to_take
 
 GIB = 1 << 30
 
@@ -130,7 +130,7 @@ def test_what_a_loaded_model_will_take_is_not_free(
 
 
 def test_the_worked_examples_hold() -> None:
-    for module in (alternatives, fitting):
+    for module in (alternatives, fit):
         result = doctest.testmod(module)
         assert result.attempted
         assert not result.failed

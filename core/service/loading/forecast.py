@@ -30,7 +30,6 @@ from core.errors import (
     HubUnavailable,
 )
 from core.formats import imaging
-from core.ledger import Ledger
 from core.memory import estimate
 from core.options import Traits
 from core.overhead import SHIPPED, Overhead
@@ -39,6 +38,7 @@ from core.runtime.planner import HeaderFile, Source
 from core.runtime.scheduler import Engines
 from core.schema import Engine, Forecast, LoadOptions, Model, Repository, Variant, model_id
 from core.service.library.library import Library, Selection
+from core.service.loading.history import Ledger
 from core.storage.foreign_files import in_thread, stat_regular
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from core.concurrency import BackgroundTasks
 from core.errors import Conflict, NotFound, ShuttingDown
-from core.loading import Loading
 from core.runtime.scheduler import Engines
 from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model
+from core.service.loading.loader import Loading
 
 AT_ONCE_S = 0.001
 """Idle time that ends an instance as soon as nothing waits for it; 0 is taken: it means never."""

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from core import choices
 from core.catalog import builtin
-from core.choices import Choices, settle
 from core.config import Config, Runtime
 from core.options import Resolved, given
 from core.schema import LoadOptions, Model, OptionOrigin, model_id
+from core.service.loading import saved_options
+from core.service.loading.saved_options import Choices, settle
 from core.store import Store
 
 UNIQUE = "Owner/Model-GGUF:Q4_K_M"
@@ -137,6 +137,6 @@ def test_the_context_length_is_settled(
 
 
 def test_the_worked_example_holds() -> None:
-    result = doctest.testmod(choices)
+    result = doctest.testmod(saved_options)
     assert result.attempted
     assert not result.failed

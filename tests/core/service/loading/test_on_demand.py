@@ -16,8 +16,8 @@ from core.concurrency import BackgroundTasks
 from core.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, model
 from core.errors import Conflict
-from core.ondemand import OnDemand
 from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model, UnloadReceipt
+from core.service.loading.on_demand import OnDemand
 from core.store import Store
 
 S = InstanceState

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Literal
 
 from core.errors import DeckError
-from core.fitting import gib
 from core.schema import Eviction, Forecast, LoadAlternative, LoadOptions, Model, Variant
 from core.service.library.library import Library
+from core.service.loading.fit import gib
 
 Need = Literal["memory", "gpu"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from core import config
-from core.budget import Budget
 from core.errors import InvalidRequest, StorageFailed
 from core.schema import Host
 from core.service.feed import Feed
+from core.service.loading.memory_budget import Budget
 from core.state import State
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from core import ledger
-from core.ledger import FULL, KEPT, Ledger, Lesson, corrected, learn, uncorrected
 from core.schema import Engine, Forecast, LoadRecord
+from core.service.loading import history
+from core.service.loading.history import FULL, KEPT, Ledger, Lesson, corrected, learn, uncorrected
 from core.store import Store
 
 PLAIN = Forecast(
@@ -88,7 +88,7 @@ def test_what_is_on_the_gpu_is_not_expected_in_the_memory_of_the_machine() -> No
 async def test_it_is_kept_and_the_oldest_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "KEPT", 3)
+    monkeypatch.setattr(history, "KEPT", 3)
     store = Store(tmp_path / "state.db")
     await store.open()
     first = Ledger(store)
@@ -104,6 +104,6 @@ async def test_it_is_kept_and_the_oldest_dropped(
 
 
 def test_the_worked_example_holds() -> None:
-    result = doctest.testmod(ledger)
+    result = doctest.testmod(history)
     assert result.attempted
     assert not result.failed

@@ -1,0 +1,1 @@
+"""Loaded models: planning, forecasting, loading and unloading."""
