@@ -19,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +27,12 @@ import msgspec
 from core import daemon
 from core.errors import Conflict, CoreUnreachable, DeckError, InvalidRequest, StorageFailed
 from core.paths import Paths, locate
+from core.remote.hello import Hello
 from core.schema.errors import to_info
 from tui.hosts import OwnCore
 
 LONGEST_WORD = 1 << 12
 """Bytes of a line that is read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
-    """What the other machine says first."""
-
-    socket: str
-    """The Unix socket of its core."""
-    version: str
-    """Of its core: the program may be newer, where it was updated and not started again."""
-    protocol: int = 0
-    oldest_protocol: int = 0
 
 
 async def serve(*, start: bool) -> None:

@@ -8,11 +8,13 @@ outside goes through `clean` before it is drawn.
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from core.remote.printable import JOINERS
+from core.remote.printable import clean as clean
 
 UNKNOWN = "—"
 
@@ -44,6 +46,7 @@ class Glyphs:
 
 
 UNICODE = Glyphs()
+
 ASCII = Glyphs(
     done="+",
     failed="x",
@@ -74,35 +77,6 @@ def glyphs(encoding: str | None, environ: Mapping[str, str] = os.environ) -> Gly
     return UNICODE if utf8 and not plain else ASCII
 
 
-# Text from outside
-
-_SEQUENCES = re.compile(
-    r"\x1b\][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC: title, links, clipboard
-    r"|\x1b[PX^_][^\x1b\x9c]*(?:\x1b\\|\x9c)?"  # DCS, SOS, PM, APC
-    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
-    r"|\x1b[ -/]*[0-~]?"  # the rest
-)
-"""Control sequences (ECMA-48, 5.4 and 8.3), whole: not only their first byte."""
-
-_JOINERS = frozenset({"\u200d", "\ufe0f"})
-"""Inside emoji. Kept in running text; in a table they would break the columns."""
-
-
-def clean(text: str, *, lines: bool = False) -> str:
-    """`text` without escape sequences, control and formatting characters (bidi marks included).
-
-    Breaks become spaces; with `lines`, line breaks and tabs stay, and so do joined emoji.
-    """
-    kept = _JOINERS | {"\n", "\t"} if lines else frozenset()
-    out: list[str] = []
-    for char in _SEQUENCES.sub("", text).replace("\r\n", "\n"):
-        if (char.isprintable() and char not in _JOINERS) or char in kept:
-            out.append(char)
-        elif char.isspace():
-            out.append("\n" if lines and char in "\r\x85\u2028\u2029" else " ")
-    return "".join(out)
-
-
 def columns(text: str) -> int:
     """Cells that a terminal needs: two for wide characters, none for combining ones."""
     if text.isascii():
@@ -111,11 +85,7 @@ def columns(text: str) -> int:
 
 
 def _cells(char: str) -> int:
-    if (
-        unicodedata.combining(char)
-        or char in _JOINERS
-        or unicodedata.category(char) in ("Mn", "Me")
-    ):
+    if unicodedata.combining(char) or char in JOINERS or unicodedata.category(char) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
@@ -154,6 +124,7 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
 # Numbers
 
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
+
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 
 

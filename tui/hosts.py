@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from core.client import Client
     from core.daemon import Ready
     from core.paths import Paths
+    from core.remote.outage import Outage
     from core.state import State
-    from tui.link import Outage
 
 LAST_LINES = 8
 """Of what the demo wrote to standard error, where it does not start."""

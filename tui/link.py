@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from core.errors import CoreUnreachable, DeckError
+from core.remote.outage import Outage
 from tui.background.unexpected import unexpected
 
 if TYPE_CHECKING:
@@ -30,9 +31,12 @@ Revive = Callable[[], Awaitable[bool]]
 
 FAR_S = 0.15
 """Round trip above which a line counts as slow: two of them are what a person calls a wait."""
+
 FAR_HZ = 1.0
 """Frames a second that a slow line carries."""
+
 REVIVALS = 3
+
 REVIVALS_S = 60.0
 """A core is started again so many times in so many seconds; one that keeps dying stays down."""
 
@@ -64,16 +68,6 @@ class LinkStatus:
         """Whether something is in the way of a core that the person may have to remove."""
         lost_for_good = self.error is not None and bool(self.error.details)
         return self.state is LinkState.FAILED or (self.state is LinkState.LOST and lost_for_good)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outage:
-    """The line to the machine of a core is down."""
-
-    error: DeckError
-    """Why."""
-    retry_at: float
-    """When it is made again, by `time.monotonic`."""
 
 
 class Link:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from core.config import Remote
 from core.errors import Conflict, DeckError, Forbidden, InvalidRequest, StorageFailed
+from core.remote.outage import Outage
+from core.remote.printable import clean
 from core.storage.foreign_files import open_regular
-from tui.format import clean
 from tui.hosts import Carrier
-from tui.link import Outage
 from tui.machines import Machine
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class SshCore:
     def __init__(
         self, name: str, remote: Remote, *, start: bool = True, compressed: bool = True
     ) -> None:
-        """`compressed` as `tui.line.Line` takes it. Raises StorageFailed."""
-        from tui.line import Line
-        from tui.ssh_line.keeper import Keeper
+        """`compressed` as `core.remote.ssh_connection.Line` takes it. Raises StorageFailed."""
+        from core.remote.ssh_connection import Line
+        from core.remote.ssh_keeper import Keeper
 
         self.name = name
         self._remote = remote

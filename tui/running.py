@@ -87,8 +87,8 @@ def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
 
 def tell(error: DeckError, *, json: bool) -> int:
     """Say the error on standard error, for a person or for a program: its exit code."""
+    from core.remote.printable import clean
     from core.schema.errors import to_info
-    from tui.format import clean
     from tui.output import json_line
 
     if json:

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 from core import config
 from core.config import Config
 from core.paths import Paths, locate
+from core.remote.printable import clean
 from tui import theme
 from tui.app import Dashboard
 from tui.commands import KeyOf
 from tui.fleet import Station
-from tui.format import ASCII, clean, glyphs
+from tui.format import ASCII, glyphs
 from tui.hosts import DemoCore, OwnCore, Reached
 from tui.link import Link
 from tui.machines import HERE, Machine

@@ -12,11 +12,11 @@ import msgspec
 from core.client import Client
 from core.connection import OTHER_VERSION
 from core.errors import CoreUnreachable, DeckError, EngineFailed, InvalidRequest, TimedOut
+from core.remote.printable import clean
 from core.schema import Download, Instance, InstanceState, Model
 from core.schema.errors import from_info
 from core.state import EVENTS, State
 from tui import pages
-from tui.format import clean
 from tui.output import Output
 
 PATIENCE_S = 60.0

@@ -6,9 +6,9 @@ import asyncio
 import time
 
 from core.errors import DeckError, Forbidden
+from core.remote.outage import Outage
+from core.remote.ssh_connection import Line
 from tui.background.unexpected import unexpected
-from tui.line import Line
-from tui.link import Outage
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 20.0

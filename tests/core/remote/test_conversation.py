@@ -6,8 +6,8 @@ import json
 import pytest
 
 from core.errors import Conflict, CoreUnreachable, NotFound
-from tui.ssh_line.conversation import NOISE_BYTES, UNANSWERED, Conversation
-from tui.ssh_line.process import Text
+from core.remote.ssh_conversation import NOISE_BYTES, UNANSWERED, Conversation
+from core.remote.ssh_process import Text
 
 HELLO = '{"modeldeck": {"socket": "/core.sock", "version": "1"}}'
 

@@ -17,11 +17,11 @@ from typing import Any
 from core import protocol
 from core.config import Remote
 from core.errors import Conflict, CoreUnreachable, DeckError, StorageFailed
-from tui.bridge import Hello
-from tui.format import clean
-from tui.ssh import Ways, check_socket, command, failure, is_uncompressed
-from tui.ssh_line.conversation import Conversation
-from tui.ssh_line.process import KEPT_LINES, SshProcess, Text, run_briefly
+from core.remote.hello import Hello
+from core.remote.printable import clean
+from core.remote.ssh_command import Ways, check_socket, command, failure, is_uncompressed
+from core.remote.ssh_conversation import Conversation
+from core.remote.ssh_process import KEPT_LINES, SshProcess, Text, run_briefly
 
 HELLO_S = 90.0
 """For a core to be found or started over there, once ssh is in; a cold disk takes its time."""

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from core.errors import CoreUnreachable, DeckError
+from core.remote.hello import Hello
+from core.remote.ssh_process import KEPT_LINES, Text
 from core.schema import ErrorInfo
 from core.schema.errors import from_info
-from tui.bridge import Hello
-from tui.ssh_line.process import KEPT_LINES, Text
 
 NOISE_BYTES = 1 << 18
 """That the other machine may write without any of it being modeldeck's: a shell's greeting, and

@@ -8,8 +8,8 @@ import time
 import psutil
 import pytest
 
-from tests.tui.ssh_line.conftest import until
-from tui.ssh_line.process import LINE_BYTES, Lines, SshProcess, Text, run_briefly
+from core.remote.ssh_process import LINE_BYTES, Lines, SshProcess, Text, run_briefly
+from tests.core.remote.conftest import until
 
 
 @pytest.mark.parametrize(

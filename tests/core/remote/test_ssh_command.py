@@ -11,7 +11,15 @@ import pytest
 
 from core.config import Remote
 from core.errors import CoreUnreachable, DeckError, Forbidden
-from tui.ssh import MISSING, Ways, asks, check_socket, command, failure, is_uncompressed
+from core.remote.ssh_command import (
+    MISSING,
+    Ways,
+    asks,
+    check_socket,
+    command,
+    failure,
+    is_uncompressed,
+)
 
 OWN = Ways(destination="me@gpu1", control=Path("/tmp/md-x/master"))
 THEIRS = Ways(destination="me@gpu1", control=None)

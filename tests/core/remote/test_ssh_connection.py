@@ -14,12 +14,12 @@ import pytest
 
 from core.config import Remote
 from core.errors import CoreUnreachable, DeckError, StorageFailed
-from tests.tui.ssh_line.conftest import until
-from tui import line as lines
-from tui.line import Line
+from core.remote import ssh_connection as lines
+from core.remote import ssh_keeper
+from core.remote.ssh_connection import Line
+from core.remote.ssh_keeper import Keeper
+from tests.core.remote.conftest import until
 from tui.remote import SshCore
-from tui.ssh_line import keeper
-from tui.ssh_line.keeper import Keeper
 
 Ssh = Callable[[str], Path]
 
@@ -183,7 +183,7 @@ async def test_reconnection_goes_on_when_ssh_cannot_be_started(
     ssh: Ssh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No process, no memory, no file descriptor was left when it was tried."""
-    monkeypatch.setattr(keeper, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(ssh_keeper, "FIRST_WAIT_S", 0.01)
     program = ssh("hello()\nsys.stdin.readline()\n")
     line = made(tmp_path)
     keeping = Keeper(line)
@@ -205,7 +205,7 @@ async def test_reconnection_goes_on_when_ssh_cannot_be_started(
 async def test_no_error_ends_reconnection_and_each_is_told(
     ssh: Ssh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(keeper, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(ssh_keeper, "FIRST_WAIT_S", 0.01)
     ssh("hello()\nsys.stdin.readline()\n")
     line = made(tmp_path)
     opened = line.open

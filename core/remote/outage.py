@@ -1,0 +1,17 @@
+"""A connection to another machine that is down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.errors import DeckError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """The line to the machine of a core is down."""
+
+    error: DeckError
+    """Why."""
+    retry_at: float
+    """When it is made again, by `time.monotonic`."""
