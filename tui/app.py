@@ -30,11 +30,11 @@ from tui.ascii import AsciiOnly
 from tui.commands import Command, KeyOf, bindings, first_key, keymap_problems
 from tui.everywhere import COMMANDS, FLEET, turns
 from tui.fleet import Station, Stations
-from tui.format import ASCII, Glyphs
 from tui.help import Help
 from tui.link import Attach, Link, LinkState, LinkStatus
 from tui.painting import Frame, Painted
 from tui.screens.view import View
+from tui.text.format import ASCII, Glyphs
 from tui.theme import DEFAULT, Themes, fitting
 from tui.widgets import table_commands
 from tui.widgets.footer import Footer
@@ -193,7 +193,7 @@ class Dashboard(Painted, Stations):
         before, self.state = self.state, self.link.latest
         if self.state is not None and self.state is not before:
             from tui.news import news
-            from tui.notify import ended
+            from tui.text.terminal_notification import ended
 
             for text, severity in news(before, self.state, self.key_of):
                 self.say(text, severity)

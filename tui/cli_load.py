@@ -83,7 +83,7 @@ def load_options(command: F) -> F:
 def options_of(given: dict[str, Any]) -> LoadOptions:
     """The load options among a command's. What they may hold is the core's to check."""
     from core.schema import LoadOptions
-    from tui.load_line import lora
+    from tui.text.load_options import lora
 
     loras = tuple(lora(text) for text in given.pop("loras", ()))
     if given.get("context_length") == Context.FIT:

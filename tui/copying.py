@@ -20,12 +20,12 @@ from core.errors import Cancelled, Conflict, DeckError, InvalidRequest
 from core.paths import locate
 from core.schema import Download, Manifest
 from core.schema.errors import from_info
-from tui import format as fmt
 from tui import verbs
 from tui.hosts import OwnCore, Reached
 from tui.machines import Machine, chosen
 from tui.output import Output
 from tui.remote import core_of, reach_all
+from tui.text import format as fmt
 
 PAUSE_S = 5.0
 """For a copy to be held when it is interrupted."""

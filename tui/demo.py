@@ -12,9 +12,10 @@ from core.demo.session import Session
 from core.demo.vocabulary import expected
 from core.errors import DeckError
 from core.schema import GenerateRequest, LoadOptions
-from tui import format as fmt
-from tui import pages, verbs
+from tui import verbs
 from tui.output import Output
+from tui.text import format as fmt
+from tui.text import records
 
 RATE = 25_000_000
 """Bytes a second that the hub serves: slow enough to see a download happen."""
@@ -69,8 +70,8 @@ def steps() -> tuple[Step, ...]:
 async def _ask(client: Client, out: Output, request: GenerateRequest) -> None:
     """Ask, and hold the answer against what was built into the weights. Raises when it differs."""
     answer = await verbs.ask(client, out, MODEL, request, LoadOptions())
-    out.line(out.dim(pages.answered(answer.last, answer.seconds)))
-    out.record({"model": MODEL, "text": answer.text} | pages.counts(answer.last))
+    out.line(out.dim(records.answered(answer.last, answer.seconds)))
+    out.record({"model": MODEL, "text": answer.text} | records.counts(answer.last))
     if answer.text != expected(TOPIC):
         raise DeckError(
             f"The model should have answered {expected(TOPIC)!r}.",

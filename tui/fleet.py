@@ -15,7 +15,7 @@ from core.errors import DeckError, Forbidden
 from tui.background.failures import FailuresTold
 from tui.keys import KeysInOrder
 from tui.link import FAR_S, Link, LinkState, LinkStatus
-from tui.notify import sequence
+from tui.text.terminal_notification import sequence
 
 if TYPE_CHECKING:
     from tui.hosts import Reached

@@ -155,9 +155,9 @@ class OwnCore:
 
 def busy_with(state: State) -> list[str]:
     """What a core would have to give up if it ended now, in words."""
-    from tui import pages
+    from tui.text import records
 
-    jobs, loaded = len(pages.running(state)), len(pages.live(state))
+    jobs, loaded = len(records.running(state)), len(records.live(state))
     reasons = []
     if jobs:
         reasons.append("a download is running" if jobs == 1 else f"{jobs} downloads are running")

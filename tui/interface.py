@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from core.client import Client
     from tui.fleet import Station
-    from tui.format import Glyphs
     from tui.link import Link
+    from tui.text.format import Glyphs
     from tui.widgets.notice import Message, Severity
 
 T = TypeVar("T")

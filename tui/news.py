@@ -10,9 +10,9 @@ import re
 from core.schema import Download, Instance, InstanceState, Verification
 from core.schema.errors import from_info
 from core.state import State
-from tui import format as fmt
-from tui import pages
 from tui.commands import KeyOf
+from tui.text import format as fmt
+from tui.text import records
 from tui.widgets.notice import Severity
 
 News = tuple[str, Severity]
@@ -43,7 +43,7 @@ def news(before: State | None, now: State, key_of: KeyOf) -> list[News]:
 
 def _download(job: Download) -> list[News]:
     if job.state == "completed":
-        return [(pages.downloaded(job), "done")]
+        return [(records.downloaded(job), "done")]
     if job.state == "failed":
         why = f": {from_info(job.error)}" if job.error else ""
         return [(f"The download of {job.unique} failed{why}", "error")]
@@ -52,7 +52,7 @@ def _download(job: Download) -> list[News]:
 
 def _instance(was: InstanceState, now: Instance) -> list[News]:
     if now.state is InstanceState.READY and was is InstanceState.STARTING:
-        return [(pages.loaded(now)[0], "done")]
+        return [(records.loaded(now)[0], "done")]
     if now.state is InstanceState.FAILED:
         why = f": {brief(str(from_info(now.error)))}" if now.error else ""
         verb = "could not be loaded" if was is InstanceState.STARTING else "ended"

@@ -21,7 +21,7 @@ import msgspec
 
 from core.errors import DeckError, InvalidRequest
 from core.schema.errors import to_info
-from tui import format as fmt
+from tui.text import format as fmt
 
 WIDTH = 80
 """Columns where there is no terminal to ask."""
@@ -155,7 +155,7 @@ class Output:
             return
         from core import config
         from core.paths import locate
-        from tui.notify import sequence
+        from tui.text.terminal_notification import sequence
 
         settings, _ = config.load(locate().config_file)
         if seconds >= settings.tui.notify_after_s:

@@ -10,10 +10,10 @@ from core.errors import Conflict
 from core.schedule import parse_entry, parse_rate
 from core.schema import Download, QueueMove, Settings
 from core.state import State
-from tui import format as fmt
-from tui import pages
-from tui.format import Column
 from tui.output import Output
+from tui.text import format as fmt
+from tui.text import records
+from tui.text.format import Column
 
 
 async def downloads(client: Client, out: Output, *, at_once: int | None, clear: bool) -> None:
@@ -24,7 +24,7 @@ async def downloads(client: Client, out: Output, *, at_once: int | None, clear: 
     state = await client.state()
     if clear:
         for job in state.downloads.values():
-            if job.state in pages.ENDED_JOBS:
+            if job.state in records.ENDED_JOBS:
                 await client.remove_download(job.id)
         state = await client.state()
     jobs = sorted(state.downloads.values(), key=lambda job: job.position)
@@ -62,7 +62,7 @@ def _table(jobs: Sequence[Download], width: int) -> list[str]:
 
 async def pause(client: Client, out: Output, refs: Sequence[str]) -> None:
     """Hold the downloads of models, of all that go on where none is named."""
-    for job in await _jobs(client, refs, pages.RUNNING_JOBS):
+    for job in await _jobs(client, refs, records.RUNNING_JOBS):
         held = await client.pause_download(job.id)
         out.done(f"{held.unique}: {held.state} at {fmt.size(held.received_bytes)}")
         out.record(held)

@@ -24,11 +24,11 @@ from tui import theme
 from tui.app import Dashboard
 from tui.commands import KeyOf
 from tui.fleet import Station
-from tui.format import ASCII, glyphs
 from tui.hosts import DemoCore, OwnCore, Reached
 from tui.link import Link
 from tui.machines import HERE, Machine
 from tui.terminal import ProgramDriver
+from tui.text.format import ASCII, glyphs
 
 if TYPE_CHECKING:
     from tui.hosts import Host, Reached

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from core.paths import Paths, locate
-from tui import format as fmt
+from tui.text import format as fmt
 
 FORMAT = "RAM {used}/{total}(  {down} {rate} (({downloads})))  {loads} loaded"
 """What is shown where nothing else is asked for."""

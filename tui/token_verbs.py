@@ -7,9 +7,9 @@ from typing import cast
 
 from core.client import Client
 from core.schema import Scope
-from tui import format as fmt
-from tui.format import Column
 from tui.output import Output
+from tui.text import format as fmt
+from tui.text.format import Column
 
 
 async def create(

@@ -35,9 +35,11 @@ from core.schema import (
 )
 from core.schema.errors import from_info
 from core.state import State, state_to_wire
-from tui import format as fmt
-from tui import load_pages, pages, status_line
+from tui import status_line
 from tui.output import Output
+from tui.text import format as fmt
+from tui.text import load_records
+from tui.text import records as record_text
 
 FRAMES_HZ = 8.0
 """How often a line under way is drawn: smooth to the eye, little over SSH."""
@@ -61,7 +63,7 @@ async def status(client: Client, out: Output, *, line: bool, form: str | None = 
     wire = state_to_wire(state)
     del wire["models"]
     out.record({"running": True, **wire})
-    for text in pages.status(state, _uptime_s(state), out.signs):
+    for text in record_text.status(state, _uptime_s(state), out.signs):
         out.line(fmt.cut(text, out.room))
 
 
@@ -88,7 +90,7 @@ async def ls(client: Client, out: Output, text: str, *, downloaded: bool) -> Non
     ]
     out.record(found)
     if found:
-        out.lines(pages.models(state, found, out.signs, out.room))
+        out.lines(record_text.models(state, found, out.signs, out.room))
     else:
         out.note("No model of the list fits. `modeldeck search` asks the Hub.")
 
@@ -104,14 +106,14 @@ async def search(client: Client, out: Output, query: str, limit: int | None) -> 
             # not a repository: words to search for, like any other
         else:
             out.record(repository)
-            out.lines(pages.variants(repository, out.room))
+            out.lines(record_text.variants(repository, out.room))
             if repository.from_cache:
                 out.note("The Hub cannot be reached: this is what it said earlier.")
             return
     result = await client.search(query, limit)
     out.record(result)
     if result.hits:
-        out.lines(pages.search(result, out.room))
+        out.lines(record_text.search(result, out.room))
     elif not result.error:
         out.note("The Hub knows nothing by these words.")
     if result.error:
@@ -123,7 +125,7 @@ async def fit(client: Client, out: Output, ref: str, context_length: int | None)
     """Say whether a model fits the memory that is free now."""
     answer = await client.fit(ref, context_length)
     out.record(answer)
-    for text in pages.fit(answer):
+    for text in record_text.fit(answer):
         out.line(text)
 
 
@@ -143,7 +145,7 @@ async def pull(
     accepted = [await client.download(ref, force=force) for ref in refs]
     state = await client.state()
     for model, job in accepted:
-        if (why := pages.no_engine(state, model)) is not None:
+        if (why := record_text.no_engine(state, model)) is not None:
             out.note(why)
         if job is None:
             out.done(f"{model.unique} is downloaded already: {fmt.size(model.size_bytes)}")
@@ -152,7 +154,7 @@ async def pull(
         else:
             began = time.monotonic()
             job = await follow(client, out, model, job)
-            out.done(pages.downloaded(job))
+            out.done(record_text.downloaded(job))
             out.notify(f"{model.unique} downloaded", time.monotonic() - began)
             if not job.verifiable:
                 out.note(UNVERIFIED)
@@ -174,8 +176,8 @@ async def follow(
                     if job.state == "completed":
                         return job
                     _raise_for(job)
-                    line = pages.download(job, out.signs, out.room)
-                    progress.show(line, *pages.download_words(job))
+                    line = record_text.download(job, out.signs, out.room)
+                    progress.show(line, *record_text.download_words(job))
     except asyncio.CancelledError:
         out.note(
             parting
@@ -214,7 +216,7 @@ async def cancel(client: Client, out: Output, refs: Sequence[str], *, discard: b
         jobs = [
             job
             for job in state.downloads.values()
-            if job.model_id == model.id and job.state not in pages.ENDED_JOBS
+            if job.model_id == model.id and job.state not in record_text.ENDED_JOBS
         ]
         if not jobs:
             raise Conflict(f"{model.unique} is not being downloaded.", "See `modeldeck status`.")
@@ -249,7 +251,7 @@ async def carry_out(
     """Show the plan of a deletion, ask, execute it and show the receipt."""
     if dry_run:
         out.record(plan)
-    for text in pages.plan(plan):
+    for text in record_text.plan(plan):
         out.line(text)
     if dry_run:
         return
@@ -257,7 +259,7 @@ async def carry_out(
         raise Cancelled("Nothing was deleted.")
     receipt = await client.delete_cached(what, force=force)
     out.record(receipt)
-    first, *rest = pages.deleted(receipt)
+    first, *rest = record_text.deleted(receipt)
     if receipt.failed:  # what stayed is told with the error
         out.line(first)
         raise StorageFailed(
@@ -281,7 +283,7 @@ async def plan_load(
     """Show what a load would do; what stands against it is part of that, and no failure."""
     plan = await client.plan_load(ref, options, **how)
     out.record(plan)
-    out.lines(load_pages.plan(plan))
+    out.lines(load_records.plan(plan))
 
 
 async def load(
@@ -291,7 +293,7 @@ async def load(
     instance = await _ready(client, out, await client.load(ref, options, **how))
     instance = await _measured(client, instance)
     out.record(instance)
-    first, *rest = pages.loaded(instance)
+    first, *rest = record_text.loaded(instance)
     out.done(first)
     for text in rest:
         out.line(text)
@@ -311,7 +313,7 @@ async def _ready(client: Client, out: Output, instance: Instance) -> Instance:
                     if now.state is not InstanceState.STARTING:
                         raise _failure(now)
                     words = f"{now.unique}  {now.stage or 'starting'}"
-                    progress.show(pages.loading(now, out.signs), words, now.stage)
+                    progress.show(record_text.loading(now, out.signs), words, now.stage)
     except asyncio.CancelledError:
         await client.unload(instance.id)
         out.note(f"The load of {instance.unique} was called off.")
@@ -350,7 +352,7 @@ async def unload(client: Client, out: Output, refs: Sequence[str], *, everything
         instances = [await _instance(client, ref) for ref in refs]
         receipts = [await client.unload(instance.id) for instance in instances]
     for receipt in receipts:
-        out.done(pages.unloaded(receipt))
+        out.done(record_text.unloaded(receipt))
         out.record(receipt)
 
 
@@ -360,7 +362,7 @@ async def _instance(client: Client, ref: str) -> Instance:
     if ref in state.instances:
         return state.instances[ref]
     model = await client.model(ref)
-    for instance in pages.live(state):
+    for instance in record_text.live(state):
         if instance.model_id == model.id:
             return instance
     raise Conflict(f"{model.unique} is not loaded.", "`modeldeck ps` lists what is.")
@@ -371,7 +373,7 @@ async def ps(client: Client, out: Output) -> None:
     state = await client.state()
     out.record(list(state.instances.values()))
     if state.instances:
-        out.lines(pages.instances(state, out.room))
+        out.lines(record_text.instances(state, out.room))
     else:
         out.note("Nothing is loaded. `modeldeck load MODEL` loads one.")
 
@@ -381,7 +383,7 @@ async def history(client: Client, out: Output) -> None:
     records = await client.loads()
     out.record(records)
     if records:
-        out.lines(load_pages.history(records, out.room))
+        out.lines(load_records.history(records, out.room))
     else:
         out.note("Nothing that was loaded has been unloaded yet.")
 
@@ -411,7 +413,7 @@ async def ask(
         raise NotDownloaded(
             f"{model.unique} is not on this machine.", f"`modeldeck pull {model.unique}` gets it."
         )
-    if not any(i.model_id == model.id for i in pages.live(await client.state())):
+    if not any(i.model_id == model.id for i in record_text.live(await client.state())):
         await _ready(client, out, await client.load(model.id, options))
     started = time.monotonic()
     text, last = "", Chunk()
@@ -429,8 +431,8 @@ async def run(
     """Ask a model; its answer alone goes to standard output."""
     answer = await ask(client, out, ref, request, options)
     if out.terminal:
-        out.note(out.dim(pages.answered(answer.last, answer.seconds)))
-    out.record({"model": ref, "text": answer.text} | pages.counts(answer.last))
+        out.note(out.dim(record_text.answered(answer.last, answer.seconds)))
+    out.record({"model": ref, "text": answer.text} | record_text.counts(answer.last))
 
 
 def question(prompt: str, system: str | None) -> tuple[Message, ...]:

@@ -16,8 +16,8 @@ from core.remote.printable import clean
 from core.schema import Download, Instance, InstanceState, Model
 from core.schema.errors import from_info
 from core.state import EVENTS, State
-from tui import pages
 from tui.output import Output
+from tui.text import records
 
 PATIENCE_S = 60.0
 """For a core that went away while a command waits: it may be starting again."""
@@ -77,7 +77,7 @@ async def wait(client: Client, out: Output, ref: str, wanted: str, timeout_s: fl
 def reached(state: State, model: Model, wanted: str) -> bool:
     """Whether the model is there. Raises what keeps it from ever getting there by itself. Pure."""
     now = state.models.get(model.id)
-    live = [i for i in pages.live(state) if i.model_id == model.id]
+    live = [i for i in records.live(state) if i.model_id == model.id]
     if wanted == "unloaded":
         return not live
     if wanted == "downloaded":

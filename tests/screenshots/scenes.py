@@ -30,9 +30,9 @@ from core.schema import LoadOptions
 from tests.screenshots.frozen import FrozenClient, lived
 from tui import theme
 from tui.app import Dashboard
-from tui.format import UNICODE
 from tui.link import Attach
 from tui.screens.memory import Memory
+from tui.text.format import UNICODE
 
 SIZES = ((120, 40), (80, 24), (60, 15))
 PATIENCE_S = 60.0

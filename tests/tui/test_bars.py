@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
 
-from tui import format as fmt
-from tui.format import ASCII, UNICODE
+from tui.text import format as fmt
+from tui.text.format import ASCII, UNICODE
 from tui.theme import ink
 from tui.widgets.bars import History, Part, bar, fitted, spark, wrapped
 

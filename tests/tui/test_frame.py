@@ -21,9 +21,9 @@ from core.state import State
 from tui import theme
 from tui.app import Dashboard
 from tui.ascii import plain
-from tui.format import ASCII, UNICODE, Glyphs
 from tui.link import LinkState, LinkStatus
 from tui.screens.themes import ThemePicker
+from tui.text.format import ASCII, UNICODE, Glyphs
 from tui.widgets.topline import Part, fit
 
 GIB = 1 << 30

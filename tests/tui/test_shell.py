@@ -27,10 +27,10 @@ from tui import theme
 from tui.app import Dashboard
 from tui.commands import keymap_problems
 from tui.everywhere import COMMANDS
-from tui.format import UNICODE
 from tui.hosts import DemoCore, OwnCore
 from tui.link import LinkState
 from tui.screens import VIEWS
+from tui.text.format import UNICODE
 from tui.widgets.prompt import Prompt
 from tui.widgets.trouble import Trouble
 

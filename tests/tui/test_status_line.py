@@ -12,8 +12,8 @@ import pytest
 from core.demo.process import CoreProcess
 from core.schema import Summary
 from tui import status_line
-from tui.format import ASCII, UNICODE
 from tui.status_line import FORMAT, NAMES, BadFormat, filled, values
+from tui.text.format import ASCII, UNICODE
 
 IDLE = Summary(
     name="box", version="1.2.3", memory_total_bytes=64 << 30, memory_available_bytes=46 << 30,

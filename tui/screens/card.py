@@ -13,9 +13,9 @@ from textual.widgets import Static
 
 from core.errors import DeckError
 from core.schema import Card
-from tui import format as fmt
-from tui.readable import readable
 from tui.sheet import Sheet
+from tui.text import format as fmt
+from tui.text.markdown import readable
 from tui.theme import ink
 from tui.widgets.prose import Prose
 

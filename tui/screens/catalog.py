@@ -18,8 +18,6 @@ from textual.widgets import Input
 
 from core.schema import Model
 from core.state import State
-from tui import format as fmt
-from tui import pages
 from tui.commands import Command, bindings
 from tui.screens.catalog_asking import LEAST_QUERY
 from tui.screens.catalog_bar import Bar, Filter
@@ -41,6 +39,8 @@ from tui.screens.catalog_rows import (
     standing,
 )
 from tui.screens.catalog_verbs import CatalogVerbs
+from tui.text import format as fmt
+from tui.text import records
 from tui.widgets.table import Line, Table
 
 WIDE = 120
@@ -177,7 +177,7 @@ class Catalog(CatalogVerbs):
         fits = self.known.fits
         self._now = standing(state, fits)
         self._painter = Painter(self.dashboard.glyphs, self.dashboard.theme_variables)
-        live = frozenset(i.model_id for i in pages.live(state))
+        live = frozenset(i.model_id for i in records.live(state))
         going = (live, state.downloads, self._now.checking, self._now.corrupt)
         moving = going if self.shown is Show.MOVING else live
         basis = (state.models, self.words, self.shown, self.sort, fits, self._first, moving)

@@ -8,8 +8,8 @@ from textual.widget import Widget
 
 from core.schema import Verification
 from core.state import State
-from tui import format as fmt
-from tui.format import Glyphs
+from tui.text import format as fmt
+from tui.text.format import Glyphs
 from tui.theme import ink
 
 BAR = 12

@@ -11,12 +11,12 @@ from textual.containers import Vertical, VerticalScroll
 
 from core.schema import Fit, Forecast, Model, Repository, SearchHit, Variant, Verdict, model_id
 from core.state import State
-from tui import format as fmt
-from tui import pages
 from tui.commands import KeyOf
-from tui.format import Glyphs
 from tui.screens.catalog_paint import VERDICT_INK, Painter, needs
 from tui.screens.catalog_rows import Standing
+from tui.text import format as fmt
+from tui.text import records
+from tui.text.format import Glyphs
 from tui.widgets.columns import Column
 from tui.widgets.flow import Flow
 from tui.widgets.table import Line, Table
@@ -242,14 +242,14 @@ class Detail(Vertical):
         text.append(f"  {needs(fit)} GiB" if needs(fit) else "")
         text.append("\n          ")
         source = "planned by the engine itself" if fit.exact else "told by the size of its files"
-        return text.append(pages.on_gpu(fit.forecast) or source, muted)
+        return text.append(records.on_gpu(fit.forecast) or source, muted)
 
     def _items(self, text: Text, forecast: Forecast, *, tall: bool) -> None:
         """What is needed, item by item: one below the other with bars, or as a sum."""
         assert self.painter is not None
         muted, total = self.painter.ink("muted"), forecast.total_bytes
         if not tall:
-            text.append("needs     ", muted).append(pages.items(forecast))
+            text.append("needs     ", muted).append(records.items(forecast))
             return
         parts = (
             ("weights", forecast.weights_bytes),
@@ -290,7 +290,7 @@ class Detail(Vertical):
         assert self.painter is not None
         job = self._facts.now.jobs.get(model.id)
         instance = self._facts.now.instances.get(model.id)
-        if job is not None and job.state in pages.RUNNING_JOBS:
+        if job is not None and job.state in records.RUNNING_JOBS:
             text.append(f"{self._glyphs.down} ", self.painter.ink("accent"))
             text.append(
                 f"{job.state} {fmt.size(job.received_bytes)} of {fmt.size(job.total_bytes)}"
@@ -358,5 +358,5 @@ def beside(fit: Fit, asked: Choice, choice: Choice, room_bytes: int | None) -> F
 def room(state: State) -> int | None:
     """Bytes that are left of the budget for models; None where it is not known."""
     budget = state.memory.budget_bytes
-    held = sum(i.measured_bytes or 0 for i in pages.live(state))
+    held = sum(i.measured_bytes or 0 for i in records.live(state))
     return None if budget is None else budget - held

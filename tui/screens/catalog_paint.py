@@ -9,9 +9,9 @@ from rich.style import Style
 from rich.text import Text
 
 from core.schema import Download, Fit, Instance, InstanceState, Model, SearchHit
-from tui import format as fmt
-from tui.format import Glyphs
 from tui.screens.catalog_rows import Heading, Row, Standing, key
+from tui.text import format as fmt
+from tui.text.format import Glyphs
 from tui.theme import ink
 from tui.widgets.cells import Cell
 from tui.widgets.table import Line

@@ -14,12 +14,12 @@ from core.schema import (
     SearchHit,
 )
 from core.state import State
-from tui import format as fmt
-from tui import pages
 from tui.commands import KeyOf
 from tui.screens.catalog_checks import running
 from tui.screens.catalog_detail import Choice
 from tui.screens.catalog_rows import busy, running_job
+from tui.text import format as fmt
+from tui.text import records
 
 if TYPE_CHECKING:
     from core.client import Client
@@ -40,7 +40,7 @@ async def cancel(client: Client, choice: Choice, state: State, key_of: KeyOf) ->
         return f"{ended.unique} cancelled; {fmt.size(ended.received_bytes)} are kept for next time"
     instance = busy(state, choice.key)
     if instance is not None and instance.state is InstanceState.STARTING:
-        return pages.unloaded(await client.unload(instance.id))
+        return records.unloaded(await client.unload(instance.id))
     for check in running(state):
         if choice.key in check.model_ids:
             await client.cancel_verification(check.id)
@@ -74,7 +74,7 @@ async def unload(client: Client, choice: Choice, state: State, key_of: KeyOf) ->
     instance = busy(state, choice.key)
     if instance is None:
         raise Conflict(f"{choice.unique} is not loaded.", f"`{key_of('load')}` loads it.")
-    return pages.unloaded(await client.unload(instance.id))
+    return records.unloaded(await client.unload(instance.id))
 
 
 def not_here(choice: Choice, key_of: KeyOf) -> DeckError:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from core.schema import Download, Fit, Instance, InstanceState, Model, SearchHit, SearchResult
 from core.state import State
-from tui import pages
+from tui.text import records
 from tui.widgets.columns import Column
 
 COLUMNS = (
@@ -270,10 +270,10 @@ def hub_rows(result: SearchResult | None, text: str, *, asking: bool, key: str) 
 
 def busy(state: State, model_id: str) -> Instance | None:
     """The instance of a model that holds memory, or is about to; None where there is none."""
-    return next((i for i in pages.live(state) if i.model_id == model_id), None)
+    return next((i for i in records.live(state) if i.model_id == model_id), None)
 
 
 def running_job(state: State, model_id: str) -> Download | None:
     """The download of a model that can be called off; None where there is none."""
     jobs = (j for j in state.downloads.values() if j.model_id == model_id)
-    return next((j for j in jobs if j.state not in pages.ENDED_JOBS), None)
+    return next((j for j in jobs if j.state not in records.ENDED_JOBS), None)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from core.errors import DeckError, NotEnoughMemory
 from core.schema import CacheSelection, LoadOptions, Model, SearchHit
 from core.state import State
-from tui import load_line, load_pages
 from tui.screens import catalog_receipts as receipts
 from tui.screens.card import CardPage
 from tui.screens.catalog_asking import CatalogAsking
@@ -21,6 +20,7 @@ from tui.screens.catalog_detail import Choice, only
 from tui.screens.chat import Chat
 from tui.screens.custom import CustomForm
 from tui.screens.deleting import delete
+from tui.text import load_options, load_records
 
 if TYPE_CHECKING:
     from core.client import Client
@@ -180,12 +180,12 @@ class CatalogVerbs(CatalogAsking):
         if not found:
             return
         choice = found[0]
-        text = load_line.written(LoadOptions(context_length=self.chosen_context))
-        label, hint = f"Load {choice.unique} with", load_line.hint(self.context)
+        text = load_options.written(LoadOptions(context_length=self.chosen_context))
+        label, hint = f"Load {choice.unique} with", load_options.hint(self.context)
         while (answer := await self.ask(label, text, hint)) is not None:
-            wants_plan = answer.rstrip().endswith(load_line.SHOW_PLAN)
+            wants_plan = answer.rstrip().endswith(load_options.SHOW_PLAN)
             try:
-                options = load_line.parse(answer.rstrip().rstrip(load_line.SHOW_PLAN))
+                options = load_options.parse(answer.rstrip().rstrip(load_options.SHOW_PLAN))
             except DeckError as error:
                 label, hint, text = str(error), "", answer
                 continue
@@ -202,7 +202,7 @@ class CatalogVerbs(CatalogAsking):
         except DeckError as error:
             self.dashboard.say(str(error), "error")
             return False
-        return await self.confirm(load_pages.plan(plan), "loads it")
+        return await self.confirm(load_records.plan(plan), "loads it")
 
     async def _load(self, choice: Choice, options: LoadOptions) -> None:
         try:

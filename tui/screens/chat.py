@@ -20,12 +20,12 @@ from textual.worker import Worker
 from core.errors import DeckError
 from core.schema import GenerateRequest, Instance, Message, Model
 from core.state import State
-from tui import format as fmt
 from tui.commands import Command, bindings
 from tui.help import Part
 from tui.screens import chat_words as words
 from tui.screens.chat_words import COMMANDS
 from tui.screens.view import View
+from tui.text import format as fmt
 from tui.theme import ink
 from tui.widgets import composer
 from tui.widgets.composer import Composer

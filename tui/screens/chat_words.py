@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from core.schema import Chunk, Instance, InstanceState, Model
 from core.state import State
-from tui import format as fmt
 from tui.commands import Command
-from tui.format import Glyphs
+from tui.text import format as fmt
+from tui.text.format import Glyphs
 
 COMMANDS: tuple[Command, ...] = (
     Command(name="write", keys="i,enter", label="write", help="Write to the model."),

@@ -23,7 +23,7 @@ from textual.worker import Worker
 
 from core.errors import DeckError
 from core.schema import Model, ModelSeed, Repository
-from tui import format as fmt
+from tui.text import format as fmt
 from tui.theme import ink
 
 if TYPE_CHECKING:

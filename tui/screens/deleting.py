@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from core.errors import DeckError
 from core.schema import CacheSelection, DeletionPlan
-from tui import pages
 from tui.screens.view import View
+from tui.text import records
 
 
 async def delete(view: View, what: CacheSelection, title: str, nothing: str) -> bool:
@@ -28,7 +28,7 @@ async def delete(view: View, what: CacheSelection, title: str, nothing: str) -> 
     except DeckError as error:
         dashboard.say(str(error), "error")
         return False
-    for words in pages.deleted(receipt):
+    for words in records.deleted(receipt):
         dashboard.say(words, "error" if receipt.failed else "done")
     if receipt.undo is not None:
         dashboard.say(f"Only links went: {dashboard.key_of('app.undo')} takes that back.")
@@ -38,4 +38,4 @@ async def delete(view: View, what: CacheSelection, title: str, nothing: str) -> 
 def lines(plan: DeletionPlan, title: str) -> list[str]:
     """A plan for the prompt, what stands against it first."""
     against = [f"In use: {reason}" for reason in plan.blocked]
-    return [title, *against, *pages.plan(replace(plan, blocked=()))]
+    return [title, *against, *records.plan(replace(plan, blocked=()))]

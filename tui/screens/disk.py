@@ -13,7 +13,6 @@ from textual.reactive import var
 
 from core.errors import DeckError
 from core.schema import CacheListing, CacheSelection
-from tui import format as fmt
 from tui.commands import Command, bindings
 from tui.screens import disk_rows as drawn
 from tui.screens.catalog_checks import Checks, running
@@ -21,6 +20,7 @@ from tui.screens.catalog_rows import standing
 from tui.screens.deleting import delete
 from tui.screens.disk_rows import Row, Sort
 from tui.screens.listing import Listing
+from tui.text import format as fmt
 from tui.widgets.bars import Lines, wrapped
 from tui.widgets.table import Line, Table
 

@@ -11,13 +11,13 @@ from textual import work
 from textual.app import ComposeResult
 
 from core.schema import Download, DownloadState, Settings
-from tui import format as fmt
-from tui import written
 from tui.commands import Command, bindings
 from tui.screens import downloads_rows as drawn
 from tui.screens.downloads_commands import COMMANDS
 from tui.screens.downloads_rows import ACTIVE, ENDED, Row
 from tui.screens.listing import Listing
+from tui.text import format as fmt
+from tui.text import parse
 from tui.widgets.bars import STRONG, History, Lines, Part, fitted, spark, wrapped
 from tui.widgets.table import Table
 
@@ -206,7 +206,7 @@ class Downloads(Listing[Row, Download]):
             )
 
         await self.enter(
-            "Limit of all downloads together", _rate(now), written.RATE_FORMS, written.rate, act
+            "Limit of all downloads together", _rate(now), parse.RATE_FORMS, parse.rate, act
         )
 
     @work
@@ -226,7 +226,7 @@ class Downloads(Listing[Row, Download]):
 
         now = _rate(jobs[0].rate_limit_bytes_per_s)
         label = f"Limit of {self.named(jobs)}{' each' if len(jobs) > 1 else ''}"
-        await self.enter(label, now, written.RATE_FORMS, written.rate, act)
+        await self.enter(label, now, parse.RATE_FORMS, parse.rate, act)
 
     @work
     async def action_clear(self) -> None:

@@ -12,11 +12,11 @@ from core.errors import DeckError
 from core.schema import Download, Fit, Manifest
 from core.state import State
 from core.summary import FLOWING, LOADED
-from tui import format as fmt
-from tui import pages
 from tui.fleet import trip
-from tui.format import Glyphs
 from tui.link import LinkState, LinkStatus
+from tui.text import format as fmt
+from tui.text import records
+from tui.text.format import Glyphs
 from tui.theme import Ink
 from tui.widgets.table import Cell, Column, Line
 
@@ -116,7 +116,7 @@ def _known(state: State, glyphs: Glyphs, inks: Ink) -> Mapping[str, Cell]:
 
 def _fit(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
     if row.copy is not None:
-        return Text(f"{glyphs.down} copying {fmt.percent(pages.portion(row.copy.job))}")
+        return Text(f"{glyphs.down} copying {fmt.percent(records.portion(row.copy.job))}")
     if not row.asked:
         return Text()
     answer = row.fit
@@ -139,7 +139,7 @@ def about(row: Row, inks: Ink) -> list[Text]:
         said += [Text(f"  {fmt.clean(detail)}", inks.muted) for detail in error.details]
         return [*said, Text(fmt.clean(error.remedy))]
     if row.copy is not None:
-        words, _ = pages.download_words(row.copy.job)
+        words, _ = records.download_words(row.copy.job)
         return [Text(fmt.clean(f"copying from {row.copy.source}: {words}"))]
     if isinstance(row.fit, DeckError):
         return [Text(fmt.clean(str(row.fit)), inks.muted)]

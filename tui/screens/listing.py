@@ -14,8 +14,8 @@ from rich.text import Text
 from textual import events, on
 
 from core.errors import DeckError
-from tui import format as fmt
 from tui.screens.view import View
+from tui.text import format as fmt
 from tui.theme import Ink, ink
 from tui.widgets.table import Table
 

@@ -16,12 +16,12 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Input, Static
 
 from core.errors import CoreUnreachable, DeckError
-from tui import format as fmt
 from tui.commands import Command, bindings
 from tui.screens import log_rows as rows
 from tui.screens.catalog_bar import Filter
 from tui.screens.log_rows import AUDIT, COLUMNS, LEVELS, Entry, Filters
 from tui.screens.view import View
+from tui.text import format as fmt
 from tui.theme import Ink, ink
 from tui.widgets.table import Line, Table
 

@@ -10,8 +10,8 @@ from typing import Literal
 from rich.text import Text
 
 from core.schema import AuditEntry, LogLine
-from tui import format as fmt
-from tui.format import Glyphs
+from tui.text import format as fmt
+from tui.text.format import Glyphs
 from tui.theme import Ink
 from tui.widgets.columns import Column
 from tui.widgets.notice import Message

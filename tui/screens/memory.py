@@ -19,13 +19,13 @@ from core.schema import (
     Settings,
     UnloadReceipt,
 )
-from tui import format as fmt
-from tui import pages, written
 from tui.commands import Command, bindings
 from tui.screens import memory_rows as drawn
 from tui.screens.deleting import delete
 from tui.screens.listing import Listing
 from tui.screens.memory_commands import COMMANDS
+from tui.text import format as fmt
+from tui.text import parse, records
 from tui.widgets.bars import History, Lines, wrapped
 from tui.widgets.past import Past
 from tui.widgets.table import Table
@@ -243,8 +243,8 @@ class Memory(Listing[Instance, Instance]):
         await self.enter(
             f"Unload {self.named(wanted)} when idle for",
             fmt.duration(now) if now else "",
-            written.TIME_FORMS,
-            written.span,
+            parse.TIME_FORMS,
+            parse.span,
             act,
         )
 
@@ -263,8 +263,8 @@ class Memory(Listing[Instance, Instance]):
         await self.enter(
             "Memory for all models together",
             "" if now is None else fmt.memory(now),
-            written.MEMORY_FORMS,
-            written.memory,
+            parse.MEMORY_FORMS,
+            parse.memory,
             act,
         )
 
@@ -308,7 +308,7 @@ def _taken_off(receipts: Sequence[UnloadReceipt]) -> str:
 
 def _unloaded(receipts: Sequence[UnloadReceipt]) -> str:
     if len(receipts) == 1:
-        return pages.unloaded(receipts[0])
+        return records.unloaded(receipts[0])
     freed = sum(receipt.freed_bytes or 0 for receipt in receipts)
     seconds = max((receipt.seconds for receipt in receipts), default=0.0)
     models = fmt.number(len(receipts), "model")

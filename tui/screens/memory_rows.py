@@ -9,10 +9,10 @@ from rich.text import Text
 
 from core.schema import Gpu, Instance, InstanceState, LoadOptions, LogLine, Memory, Model
 from core.state import State
-from tui import format as fmt
-from tui import pages
-from tui.format import Glyphs
 from tui.screens.naming import title
+from tui.text import format as fmt
+from tui.text import records
+from tui.text.format import Glyphs
 from tui.theme import Ink
 from tui.widgets.bars import STRONG, bar, fitted, spark
 from tui.widgets.table import Cell, Column, Line
@@ -194,7 +194,7 @@ def line(instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, inks: 
         "context": fmt.tokens(instance.context_length),
         "forecast": fmt.memory(total),
         "measured": fmt.memory(instance.measured_bytes),
-        "error": pages.error(instance),
+        "error": records.error(instance),
         "state": _state(instance, glyphs, inks),
         "speed": _speed(instance.tokens_per_s),
     }
@@ -271,10 +271,10 @@ def facts(
     else:
         rows += _measured(instance, past, dot, glyphs, inks)
     if instance.forecast is not None:
-        rows.append(_row("forecast", pages.items(instance.forecast), inks))
-        if words := pages.on_gpu(instance.forecast):
+        rows.append(_row("forecast", records.items(instance.forecast), inks))
+        if words := records.on_gpu(instance.forecast):
             rows.append(_row("", words, inks))
-        rows.append(_row("", pages.basis(instance.forecast), inks))
+        rows.append(_row("", records.basis(instance.forecast), inks))
     rows += (_row("note", fmt.clean(words), inks) for words in instance.warnings)
     rows.append(_row("engine", fmt.clean(dot.join(about)), inks))
     rows.append(_row("options", dot.join(options(instance.options)) or "the engine's own", inks))

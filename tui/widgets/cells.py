@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.text import Text
 from textual.strip import Strip
 
-from tui import format as fmt
+from tui.text import format as fmt
 from tui.widgets.columns import Slot
 
 Cell = str | Text | tuple[Text, ...]

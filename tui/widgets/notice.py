@@ -10,8 +10,8 @@ from textual.geometry import Size
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from tui import format as fmt
-from tui.format import Glyphs
+from tui.text import format as fmt
+from tui.text.format import Glyphs
 from tui.theme import ink
 
 Severity = Literal["done", "note", "error"]

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Sparkline
 
-from tui.format import Glyphs
+from tui.text.format import Glyphs
 from tui.theme import Ink
 from tui.widgets.bars import Lines
 

@@ -25,9 +25,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui import format as fmt
 from tui.commands import bindings
-from tui.format import Glyphs
+from tui.text import format as fmt
+from tui.text.format import Glyphs
 from tui.widgets import cells
 from tui.widgets.cells import Cell
 from tui.widgets.columns import Column, Slot, arrange

@@ -12,10 +12,10 @@ from rich.style import Style
 from rich.text import Text
 from textual.reactive import var
 
-from tui import format as fmt
 from tui.fleet import Station, trip
-from tui.format import Glyphs
 from tui.link import LinkState, LinkStatus
+from tui.text import format as fmt
+from tui.text.format import Glyphs
 from tui.theme import Ink, ink
 from tui.widgets.bars import Lines
 

@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.widgets import Static
 
 from core.errors import DeckError
-from tui import format as fmt
+from tui.text import format as fmt
 from tui.theme import ink
 
 

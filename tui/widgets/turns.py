@@ -10,8 +10,8 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from core.schema import Chunk
-from tui import format as fmt
-from tui.format import Glyphs
+from tui.text import format as fmt
+from tui.text.format import Glyphs
 from tui.widgets.prose import Prose
 
 PAINT_S = 0.1

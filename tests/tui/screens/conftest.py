@@ -21,7 +21,7 @@ from core.state import State
 from tests.tui.conftest import PATIENCE_S, emptied
 from tui import theme
 from tui.app import Dashboard
-from tui.format import UNICODE, Glyphs
+from tui.text.format import UNICODE, Glyphs
 
 CHARS = {"space": " ", "slash": "/", "question_mark": "?"}
 """Characters of keys that tests name in full."""

@@ -11,8 +11,8 @@ from rich.cells import cell_len
 from core.client import Client
 from core.schema import Model, ModelSeed
 from tests.tui.screens.steps import F16, TINY, catalog, fetched, go, model, row
-from tui.format import ASCII
 from tui.screens.catalog_rows import Show
+from tui.text.format import ASCII
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15), (40, 10)])

@@ -13,9 +13,9 @@ from core.client import Client
 from core.demo.hub import DemoHub
 from core.schema import ModelSeed, Verification
 from tests.tui.screens.steps import F16, TINY, fetched, go
-from tui.format import ASCII, UNICODE
 from tui.screens.catalog import Catalog
 from tui.screens.catalog_checks import line
+from tui.text.format import ASCII, UNICODE
 
 
 def damage(path: str) -> None:

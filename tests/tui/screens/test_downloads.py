@@ -9,8 +9,8 @@ import pytest
 from core.client import Client
 from core.demo.hub import DemoHub
 from core.schema import Download, DownloadState
-from tui.format import ASCII
 from tui.screens.downloads_rows import Row
+from tui.text.format import ASCII
 from tui.widgets.table import Table
 
 PADDED = "deck/padded-GGUF:F16"

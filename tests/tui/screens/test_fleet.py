@@ -21,9 +21,9 @@ from core.schema import (
     Runtime,
 )
 from core.state import State
-from tui.format import UNICODE
 from tui.link import LinkState, LinkStatus
 from tui.screens.fleet_rows import COLUMNS, Row, about, line
+from tui.text.format import UNICODE
 from tui.theme import Ink
 from tui.widgets.columns import arrange
 

@@ -16,9 +16,9 @@ from tests.tui.screens.conftest import Screen
 from tui import theme
 from tui.app import Dashboard
 from tui.fleet import Station
-from tui.format import UNICODE
 from tui.link import Link
 from tui.remote import FixedCore
+from tui.text.format import UNICODE
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PADDED = "deck/padded-GGUF:F16"

@@ -12,7 +12,6 @@ from core.client import Client
 from core.demo.process import CoreProcess
 from core.errors import DeckError
 from core.schema import AuditEntry, LoadOptions, LogLine
-from tui.format import UNICODE
 from tui.screens.log import Log
 from tui.screens.log_rows import (
     ALL,
@@ -30,6 +29,7 @@ from tui.screens.log_rows import (
     sources,
     titled,
 )
+from tui.text.format import UNICODE
 from tui.theme import ink
 from tui.widgets.table import Table
 

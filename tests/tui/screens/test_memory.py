@@ -13,7 +13,7 @@ from core.demo.hub import DemoHub
 from core.demo.vocabulary import expected
 from core.errors import DeckError
 from core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
-from tui.format import ASCII
+from tui.text.format import ASCII
 from tui.widgets.past import Past
 from tui.widgets.table import Table
 

@@ -7,7 +7,7 @@ from rich.style import Style
 from rich.text import Text
 from textual.app import App, ComposeResult
 
-from tui.format import UNICODE
+from tui.text.format import UNICODE
 from tui.theme import Ink, ink
 from tui.widgets.past import Past
 

@@ -12,7 +12,7 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from tui.format import ASCII, UNICODE, Glyphs
+from tui.text.format import ASCII, UNICODE, Glyphs
 from tui.widgets.table import Column, Line, Table
 
 COLUMNS = (

@@ -24,8 +24,8 @@ from core.schema import (
     UnloadReceipt,
 )
 from core.state import State
-from tui import format as fmt
-from tui.format import Column, Glyphs
+from tui.text import format as fmt
+from tui.text.format import Column, Glyphs
 
 ENDED_JOBS = ("completed", "failed", "canceled")
 RUNNING_JOBS = ("queued", "downloading", "verifying")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from tui import format as fmt
+from tui.text import format as fmt
 
 if TYPE_CHECKING:
     from core.state import State

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui import format as fmt
-from tui.format import ASCII, UNICODE, Column
+from tui.text import format as fmt
+from tui.text.format import ASCII, UNICODE, Column
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from core.schema import Download, Host, Instance, InstanceState
 from core.state import State
-from tui.notify import Way, ended, sequence
+from tui.text.terminal_notification import Way, ended, sequence
 
 JOB = Download(
     id="d", model_id="m", unique="o/r:Q", repo="o/r", revision="0" * 40, state="downloading",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.errors import InvalidRequest
-from tui import format as fmt
-from tui import written
+from tui.text import format as fmt
+from tui.text import parse
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from tui import written
      ("5000", 5000), ("10 B/s", 10)],
 )  # fmt: skip
 def test_a_rate(text: str, rate: int | None) -> None:
-    assert written.rate(text) == rate
+    assert parse.rate(text) == rate
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_a_rate(text: str, rate: int | None) -> None:
      ("1.5g", 3 << 29), ("512 MiB", 512 << 20), ("1t", 1 << 40)],
 )  # fmt: skip
 def test_memory(text: str, count: int | None) -> None:
-    assert written.memory(text) == count
+    assert parse.memory(text) == count
 
 
 @pytest.mark.parametrize(
@@ -33,30 +33,30 @@ def test_memory(text: str, count: int | None) -> None:
      ("1h30m", 5400), ("1h", 3600), ("2d 4h", 187_200), ("1m05s", 65)],
 )  # fmt: skip
 def test_a_time(text: str, seconds: float) -> None:
-    assert written.span(text) == seconds
+    assert parse.span(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["fast", "-1", "2.5", "0", "1 XB/s"])
 def test_what_is_no_rate_says_how_one_is_written(text: str) -> None:
     with pytest.raises(InvalidRequest) as told:
-        written.rate(text)
+        parse.rate(text)
     assert told.value.remedy
 
 
 @pytest.mark.parametrize("text", ["much", "-1 GiB", "0", "1e9"])
 def test_what_is_no_memory_says_how_it_is_written(text: str) -> None:
     with pytest.raises(InvalidRequest) as told:
-        written.memory(text)
-    assert told.value.remedy == written.MEMORY_FORMS
+        parse.memory(text)
+    assert told.value.remedy == parse.MEMORY_FORMS
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "10x", "1.5h"])
 def test_what_is_no_time_says_how_it_is_written(text: str) -> None:
     with pytest.raises(InvalidRequest) as told:
-        written.span(text)
-    assert told.value.remedy == written.TIME_FORMS
+        parse.span(text)
+    assert told.value.remedy == parse.TIME_FORMS
 
 
 @pytest.mark.parametrize("seconds", [10.0, 59.0, 65.0, 5400.0, 90_000.0])
 def test_what_the_screen_writes_it_reads(seconds: float) -> None:
-    assert written.span(fmt.duration(seconds)) == seconds
+    assert parse.span(fmt.duration(seconds)) == seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tui.readable import readable
+from tui.text.markdown import readable
 
 CARD = """\
 ---

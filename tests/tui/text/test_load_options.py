@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import InvalidRequest
 from core.schema import LoadOptions, Lora
-from tui.load_line import hint, lora, parse, written
+from tui.text.load_options import hint, lora, parse, written
 
 FRENCH = Lora(path="/my adapters/french.gguf", scale=0.5)
 

@@ -15,8 +15,8 @@ from core.schema import (
     Lora,
     UnloadReceipt,
 )
-from tui import load_pages, pages
 from tui.cli_load import Context, options_of
+from tui.text import load_records, records
 
 GIB, MIB = 1 << 30, 1 << 20
 FORECAST = Forecast(
@@ -41,7 +41,7 @@ PLAN = LoadPlan(
 
 
 def test_a_plan_says_what_is_needed_what_is_free_and_who_chose_what() -> None:
-    assert load_pages.plan(PLAN) == [
+    assert load_records.plan(PLAN) == [
         "a/b:Q4_K_M: fits, with llama.cpp, at 8k context",
         "  needs    weights 4.0 + KV 1.0 + compute 0.5 + overhead 0.5 = 6.0 GiB",
         "           planned by the engine itself; uncorrected: the first of its kind on this"
@@ -68,7 +68,7 @@ def test_a_plan_says_what_goes_first_what_to_know_and_why_it_is_refused() -> Non
         warnings=("beware",),
         refusal=ErrorInfo(code="not_enough_memory", message="No room.", remedy="Try less."),
     )
-    text = "\n".join(load_pages.plan(plan))
+    text = "\n".join(load_records.plan(plan))
     for words in (
         "learned 0.2",
         "+256 MiB learned from 3 earlier loads",
@@ -84,13 +84,13 @@ def test_a_plan_says_what_goes_first_what_to_know_and_why_it_is_refused() -> Non
     split = (DeviceBytes(name="CUDA0", weights_bytes=GIB, kv_bytes=GIB, compute_bytes=0),)
     told = replace(PLAN, forecast=replace(FORECAST, gpu_bytes=2 * GIB, devices=split))
     assert "           of it 2.0 GiB on CUDA0, and what its driver takes besides" in (
-        load_pages.plan(told)
+        load_records.plan(told)
     )
     unknown = replace(FORECAST, exact=False, gpu_bytes=None, gpu_unknown="it is not told")
-    lines = load_pages.plan(replace(PLAN, verdict="unknown", forecast=unknown))
+    lines = load_records.plan(replace(PLAN, verdict="unknown", forecast=unknown))
     assert "           how much of it goes to the GPU is not known: it is not told" in lines
     assert any("planned by the engine itself, but for the GPU" in line for line in lines)
-    assert "unknown" in load_pages.plan(replace(PLAN, verdict="unknown", forecast=None))[0]
+    assert "unknown" in load_records.plan(replace(PLAN, verdict="unknown", forecast=None))[0]
 
 
 def test_earlier_loads_are_listed_with_what_they_taught() -> None:
@@ -104,7 +104,7 @@ def test_earlier_loads_are_listed_with_what_they_taught() -> None:
         peak_bytes=6 * GIB,
     )
     first = replace(record, forecast=FORECAST, used_tokens=None)
-    head, line, other = load_pages.history([record, first], 80)
+    head, line, other = load_records.history([record, first], 80)
     assert head.split() == ["ended", "model", "ctx", "forecast", "peak", "error", "learned"]
     assert line.split()[0:3] == ["01-02", "03:04", "a/b:Q4_K_M"]
     assert line.endswith("+64 MiB")
@@ -112,7 +112,7 @@ def test_earlier_loads_are_listed_with_what_they_taught() -> None:
     assert other.endswith("—")
     on_gpu = replace(record, forecast=replace(FORECAST, gpu_bytes=3 * GIB), peak_bytes=3 * GIB)
     unknown = replace(record, forecast=replace(FORECAST, gpu_bytes=None, gpu_unknown="so"))
-    _, line, other = load_pages.history([on_gpu, unknown], 80)
+    _, line, other = load_records.history([on_gpu, unknown], 80)
     assert "+0.0 %" in line, "the peak is the machine's memory"
     assert "%" not in other
 
@@ -122,7 +122,7 @@ def test_an_unload_says_what_did_not_come_back() -> None:
         instance_id="i", model_id="m", unique="a/b", before_bytes=5 * GIB, after_bytes=GIB,
         freed_bytes=4 * GIB, seconds=0.4, process_gone=False, not_freed="1.0 GiB is held",
     )  # fmt: skip
-    assert pages.unloaded(receipt).endswith("still there; not freed: 1.0 GiB is held")
+    assert records.unloaded(receipt).endswith("still there; not freed: 1.0 GiB is held")
 
 
 def test_what_is_loaded_tells_its_own_memory_from_pages_of_files() -> None:
@@ -135,10 +135,10 @@ def test_what_is_loaded_tells_its_own_memory_from_pages_of_files() -> None:
     from core.state import State
 
     state = State(host=Host(name="", version="", started_at=""), instances={"i": instance})
-    assert pages.instances(state, 100)[2] == (
+    assert records.instances(state, 100)[2] == (
         "  own 1.0 GiB  pages of files 4.0 GiB  at most 6.0 GiB"
     )
-    assert pages.loaded(instance)[-1] == "  note       context 4096 chosen"
+    assert records.loaded(instance)[-1] == "  note       context 4096 chosen"
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from core.schema import Forecast, LoadPlan, LoadRecord
-from tui import format as fmt
-from tui import pages
-from tui.format import Column
+from tui.text import format as fmt
+from tui.text import records as record_text
+from tui.text.format import Column
 
 
 def plan(what: LoadPlan) -> list[str]:
@@ -16,10 +16,10 @@ def plan(what: LoadPlan) -> list[str]:
     length = fmt.tokens(what.options.context_length)
     lines = [f"{fmt.clean(what.unique)}: {what.verdict}, with {what.engine}, at {length} context"]
     if what.forecast is not None:
-        lines.append(_fact("needs", pages.items(what.forecast)))
-        if words := pages.on_gpu(what.forecast):
+        lines.append(_fact("needs", record_text.items(what.forecast)))
+        if words := record_text.on_gpu(what.forecast):
             lines.append(_fact("", words))
-        lines.append(_fact("", pages.basis(what.forecast)))
+        lines.append(_fact("", record_text.basis(what.forecast)))
     lines.append(_fact("free", _free(what)))
     lines += [_fact(*words) for words in _options(what)]
     lines += [
