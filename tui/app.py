@@ -31,8 +31,8 @@ from tui.commands import Command, KeyOf, bindings, first_key, keymap_problems
 from tui.everywhere import COMMANDS, FLEET, turns
 from tui.fleet import Station, Stations
 from tui.help import Help
-from tui.link import Attach, Link, LinkState, LinkStatus
 from tui.painting import Frame, Painted
+from tui.remote.core_link import Attach, Link, LinkState, LinkStatus
 from tui.screens.view import View
 from tui.text.format import ASCII, Glyphs
 from tui.theme import DEFAULT, Themes, fitting

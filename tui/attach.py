@@ -9,7 +9,7 @@ from core import daemon
 from core.client import Client
 from core.errors import CoreUnreachable
 from core.paths import Paths
-from tui.hosts import OwnCore
+from tui.remote.core_host import OwnCore
 
 
 @asynccontextmanager

@@ -64,7 +64,7 @@ class Deck(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does, once every `@name` is an option."""
-        from tui.machines import from_command_line
+        from tui.remote.machines import from_command_line
 
         return super().parse_args(
             ctx, from_command_line(args, ("--on", "--url", "--token-file", "--ca-file"))

@@ -11,8 +11,8 @@ from tui.verb import Verb, only_here
 @click.command(hidden=True)
 @click.option("--existing", is_flag=True, help="Start no core.")
 def bridge(existing: bool) -> None:
-    """Serve a front end that is attached by ssh; see `tui.bridge`."""
-    from tui import bridge as serving
+    """Serve a front end that is attached by ssh; see `tui.remote.bridge`."""
+    from tui.remote import bridge as serving
 
     only_here("bridge")
     run(serving.serve(start=not existing), json=True)

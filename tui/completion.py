@@ -107,7 +107,7 @@ def _know_models(command: click.Command) -> None:
 def _machines() -> list[str]:
     from core import config
     from core.paths import locate
-    from tui.machines import ALL, LOCAL
+    from tui.remote.machines import ALL, LOCAL
 
     settings, _ = config.load(locate().config_file)
     return [*settings.hosts, LOCAL, *([ALL] if settings.hosts else [])]

@@ -21,10 +21,10 @@ from core.paths import locate
 from core.schema import Download, Manifest
 from core.schema.errors import from_info
 from tui import verbs
-from tui.hosts import OwnCore, Reached
-from tui.machines import Machine, chosen
 from tui.output import Output
-from tui.remote import core_of, reach_all
+from tui.remote.core_host import OwnCore, Reached
+from tui.remote.machines import Machine, chosen
+from tui.remote.remote_core import core_of, reach_all
 from tui.text import format as fmt
 
 PAUSE_S = 5.0

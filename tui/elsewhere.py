@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from core.errors import CoreUnreachable, DeckError
 from core.paths import locate
 from tui.attach import attached, existing
-from tui.machines import Machine
 from tui.output import Output
-from tui.remote import FixedCore, SshCore, core_of, reach_all
+from tui.remote.machines import Machine
+from tui.remote.remote_core import FixedCore, SshCore, core_of, reach_all
 from tui.running import Said
 
 if TYPE_CHECKING:

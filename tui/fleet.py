@@ -14,11 +14,11 @@ from core.config import Tui
 from core.errors import DeckError, Forbidden
 from tui.background.failures import FailuresTold
 from tui.keys import KeysInOrder
-from tui.link import FAR_S, Link, LinkState, LinkStatus
+from tui.remote.core_link import FAR_S, Link, LinkState, LinkStatus
 from tui.text.terminal_notification import sequence
 
 if TYPE_CHECKING:
-    from tui.hosts import Reached
+    from tui.remote.core_host import Reached
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from core.client import Client
     from tui.fleet import Station
-    from tui.link import Link
+    from tui.remote.core_link import Link
     from tui.text.format import Glyphs
     from tui.widgets.notice import Message, Severity
 

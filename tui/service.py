@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tui.machines import SYSTEM_SOCKET
+from tui.remote.machines import SYSTEM_SOCKET
 
 UNIT = "modeldeck.service"
 NAME = "modeldeck"

@@ -13,8 +13,8 @@ from core import daemon
 from core.errors import Conflict, DeckError, InvalidRequest, StorageFailed
 from core.paths import locate
 from tui import service
-from tui.machines import SYSTEM
 from tui.output import Output
+from tui.remote.machines import SYSTEM
 from tui.service import Plan
 
 BOOTED = Path("/run/systemd/system")

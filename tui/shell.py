@@ -24,14 +24,14 @@ from tui import theme
 from tui.app import Dashboard
 from tui.commands import KeyOf
 from tui.fleet import Station
-from tui.hosts import DemoCore, OwnCore, Reached
-from tui.link import Link
-from tui.machines import HERE, Machine
+from tui.remote.core_host import DemoCore, OwnCore, Reached
+from tui.remote.core_link import Link
+from tui.remote.machines import HERE, Machine
 from tui.terminal import ProgramDriver
 from tui.text.format import ASCII, glyphs
 
 if TYPE_CHECKING:
-    from tui.hosts import Host, Reached
+    from tui.remote.core_host import Host, Reached
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that end the dashboard without a question."""
@@ -102,7 +102,7 @@ async def _on(
         own = OwnCore(paths)
         link = Link(own.attach, revive=own.revive)
         return await _until_left(show([Station("", link)]), [own], signals)
-    from tui.remote import core_of, reach_all
+    from tui.remote.remote_core import core_of, reach_all
 
     cores = {m.name: core_of(m) for m in machines if m.remote is not None}
     hosts: list[Reached] = [cores.get(m.name) or OwnCore(paths) for m in machines]

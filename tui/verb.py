@@ -16,8 +16,8 @@ from tui.running import run
 if TYPE_CHECKING:
     from core.client import Client
     from core.config import Remote
-    from tui.machines import Machine
     from tui.output import Output
+    from tui.remote.machines import Machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Where:
     """Which machines the words before the command name."""
 
     on: tuple[str, ...] = ()
-    """As `tui.machines.chosen` takes them; empty for this machine."""
+    """As `tui.remote.machines.chosen` takes them; empty for this machine."""
     remote: Remote | None = None
     """A machine at a URL, instead."""
 
@@ -33,7 +33,7 @@ class Where:
         """The machines. Raises InvalidRequest for what can be none."""
         from core import config
         from core.paths import locate
-        from tui import machines
+        from tui.remote import machines
 
         if self.remote is not None:
             machines.check(self.remote, "--url")

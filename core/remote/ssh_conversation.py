@@ -1,4 +1,4 @@
-"""What is said with `modeldeck bridge` on another machine, one line each way (see `tui.bridge`).
+"""What is said with `modeldeck bridge` on another machine, one line each way (see `remote.bridge`).
 
 The bridge answers words in the order in which they came, so each answer belongs to the oldest word
 without one, also where nobody waits for that answer any more. What else comes is noise of the other

@@ -279,7 +279,7 @@ def stop_clocks() -> None:
     import textual._wait
 
     import tui.app
-    import tui.link
+    import tui.remote.core_link
     import tui.screens.disk
     import tui.screens.downloads
     import tui.screens.memory
@@ -287,7 +287,8 @@ def stop_clocks() -> None:
     import tui.widgets.turns
 
     screens = (
-        tui.link, tui.screens.disk, tui.screens.downloads, tui.screens.memory, tui.widgets.topline,
+        tui.remote.core_link, tui.screens.disk, tui.screens.downloads, tui.screens.memory,
+        tui.widgets.topline,
         tui.widgets.turns,
     )  # fmt: skip
     clocks = [(screen, "time", FrozenTime()) for screen in screens]

@@ -30,7 +30,7 @@ from core.schema import LoadOptions
 from tests.screenshots.frozen import FrozenClient, lived
 from tui import theme
 from tui.app import Dashboard
-from tui.link import Attach
+from tui.remote.core_link import Attach
 from tui.screens.memory import Memory
 from tui.text.format import UNICODE
 

@@ -21,7 +21,7 @@ from core.state import State
 from tui import theme
 from tui.app import Dashboard
 from tui.ascii import plain
-from tui.link import LinkState, LinkStatus
+from tui.remote.core_link import LinkState, LinkStatus
 from tui.screens.themes import ThemePicker
 from tui.text.format import ASCII, UNICODE, Glyphs
 from tui.widgets.topline import Part, fit

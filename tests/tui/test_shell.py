@@ -27,8 +27,8 @@ from tui import theme
 from tui.app import Dashboard
 from tui.commands import keymap_problems
 from tui.everywhere import COMMANDS
-from tui.hosts import DemoCore, OwnCore
-from tui.link import LinkState
+from tui.remote.core_host import DemoCore, OwnCore
+from tui.remote.core_link import LinkState
 from tui.screens import VIEWS
 from tui.text.format import UNICODE
 from tui.widgets.prompt import Prompt

@@ -13,7 +13,7 @@ from core.schema import Fit, Repository, SearchResult
 from tui.screens.catalog_detail import Choice
 
 if TYPE_CHECKING:
-    from tui.link import Link
+    from tui.remote.core_link import Link
 
 
 class Known:

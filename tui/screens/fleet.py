@@ -13,7 +13,7 @@ from core.errors import Cancelled, Conflict, CoreUnreachable, DeckError, NotDown
 from core.schema import Download, Manifest
 from tui.commands import Command, bindings
 from tui.fleet import Station
-from tui.link import LinkState
+from tui.remote.core_link import LinkState
 from tui.screens import fleet_rows as drawn
 from tui.screens.fleet_rows import Answer, Copy, Row
 from tui.screens.view import View

@@ -13,7 +13,7 @@ from core.schema import Download, Fit, Manifest
 from core.state import State
 from core.summary import FLOWING, LOADED
 from tui.fleet import trip
-from tui.link import LinkState, LinkStatus
+from tui.remote.core_link import LinkState, LinkStatus
 from tui.text import format as fmt
 from tui.text import records
 from tui.text.format import Glyphs

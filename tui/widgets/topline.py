@@ -13,7 +13,7 @@ from rich.text import Text
 from textual.reactive import var
 
 from tui.fleet import Station, trip
-from tui.link import LinkState, LinkStatus
+from tui.remote.core_link import LinkState, LinkStatus
 from tui.text import format as fmt
 from tui.text.format import Glyphs
 from tui.theme import Ink, ink

@@ -19,7 +19,7 @@ from core.remote import ssh_keeper
 from core.remote.ssh_connection import Line
 from core.remote.ssh_keeper import Keeper
 from tests.core.remote.conftest import until
-from tui.remote import SshCore
+from tui.remote.remote_core import SshCore
 
 Ssh = Callable[[str], Path]
 

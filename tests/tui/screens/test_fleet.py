@@ -21,7 +21,7 @@ from core.schema import (
     Runtime,
 )
 from core.state import State
-from tui.link import LinkState, LinkStatus
+from tui.remote.core_link import LinkState, LinkStatus
 from tui.screens.fleet_rows import COLUMNS, Row, about, line
 from tui.text.format import UNICODE
 from tui.theme import Ink

@@ -16,8 +16,8 @@ from tests.tui.screens.conftest import Screen
 from tui import theme
 from tui.app import Dashboard
 from tui.fleet import Station
-from tui.link import Link
-from tui.remote import FixedCore
+from tui.remote.core_link import Link
+from tui.remote.remote_core import FixedCore
 from tui.text.format import UNICODE
 
 TINY = "deck/tiny-GGUF:Q8_0"

@@ -6,7 +6,7 @@ import pytest
 
 from core.config import Remote
 from core.errors import InvalidRequest
-from tui.machines import HERE, SYSTEM_SOCKET, chosen, from_command_line, machine
+from tui.remote.machines import HERE, SYSTEM_SOCKET, chosen, from_command_line, machine
 
 HOSTS = {
     "gpu1": Remote(ssh="me@gpu1.lan"),

@@ -29,7 +29,7 @@ from core.errors import Conflict, CoreUnreachable, DeckError, InvalidRequest, St
 from core.paths import Paths, locate
 from core.remote.hello import Hello
 from core.schema.errors import to_info
-from tui.hosts import OwnCore
+from tui.remote.core_host import OwnCore
 
 LONGEST_WORD = 1 << 12
 """Bytes of a line that is read."""

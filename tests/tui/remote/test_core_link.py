@@ -12,8 +12,8 @@ import pytest
 
 from core.demo.process import CoreProcess
 from core.errors import DeckError
-from tui.hosts import DemoCore
-from tui.link import Link, LinkState
+from tui.remote.core_host import DemoCore
+from tui.remote.core_link import Link, LinkState
 
 
 @pytest.mark.parametrize("bug", [RuntimeError("a bug"), OSError(24, "Too many open files")])

@@ -1,4 +1,4 @@
-"""Cores on other machines, as the dashboard and the command line see them (`tui.hosts.Host`).
+"""Cores on other machines, as the dashboard and the command line see them (`core_host.Host`).
 
 Over SSH the line is kept up for as long as the front end runs: when it breaks, or the machine
 slept, it is made again with growing waits, without a question. A core at a URL needs no line.
@@ -20,8 +20,8 @@ from core.errors import Conflict, DeckError, Forbidden, InvalidRequest, StorageF
 from core.remote.outage import Outage
 from core.remote.printable import clean
 from core.storage.foreign_files import open_regular
-from tui.hosts import Carrier
-from tui.machines import Machine
+from tui.remote.core_host import Carrier
+from tui.remote.machines import Machine
 
 if TYPE_CHECKING:
     from core.client import Client

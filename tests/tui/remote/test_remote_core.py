@@ -22,9 +22,9 @@ from core.errors import CoreUnreachable, Forbidden, InvalidRequest, Unauthorized
 from core.state import State
 from tui.cli import main
 from tui.fleet import low_bandwidth, trip
-from tui.link import LinkState, LinkStatus
-from tui.machines import Machine
-from tui.remote import core_of, token_in
+from tui.remote.core_link import LinkState, LinkStatus
+from tui.remote.machines import Machine
+from tui.remote.remote_core import core_of, token_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

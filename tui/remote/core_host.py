@@ -16,7 +16,7 @@ from importlib import import_module
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Protocol
 
-from tui.machines import LOCAL
+from tui.remote.machines import LOCAL
 
 if TYPE_CHECKING:
     from core.client import Client

@@ -1,0 +1,1 @@
+"""Cores on other machines."""
