@@ -28,6 +28,12 @@ from core.errors import DeckError
 from tui import screens
 from tui.ascii import AsciiOnly
 from tui.commands import Command, KeyOf, bindings, first_key, keymap_problems
+from tui.dashboard.widgets import table_commands
+from tui.dashboard.widgets.footer import Footer
+from tui.dashboard.widgets.no_core import Trouble
+from tui.dashboard.widgets.notice import Message, Notice, Severity
+from tui.dashboard.widgets.prompt import Prompt
+from tui.dashboard.widgets.status_bar import TopLine
 from tui.everywhere import COMMANDS, FLEET, turns
 from tui.fleet import Station, Stations
 from tui.help import Help
@@ -36,12 +42,6 @@ from tui.remote.core_link import Attach, Link, LinkState, LinkStatus
 from tui.screens.view import View
 from tui.text.format import ASCII, Glyphs
 from tui.theme import DEFAULT, Themes, fitting
-from tui.widgets import table_commands
-from tui.widgets.footer import Footer
-from tui.widgets.notice import Message, Notice, Severity
-from tui.widgets.prompt import Prompt
-from tui.widgets.topline import TopLine
-from tui.widgets.trouble import Trouble
 
 if TYPE_CHECKING:
     from core.client import Client

@@ -42,7 +42,7 @@ from core.schema import (
     Settings,
 )
 from core.state import Event, State
-from tui.widgets.bars import History
+from tui.dashboard.widgets.bars import History
 
 T = TypeVar("T")
 
@@ -279,17 +279,17 @@ def stop_clocks() -> None:
     import textual._wait
 
     import tui.app
+    import tui.dashboard.widgets.chat_turns
+    import tui.dashboard.widgets.status_bar
     import tui.remote.core_link
     import tui.screens.disk
     import tui.screens.downloads
     import tui.screens.memory
-    import tui.widgets.topline
-    import tui.widgets.turns
 
     screens = (
         tui.remote.core_link, tui.screens.disk, tui.screens.downloads, tui.screens.memory,
-        tui.widgets.topline,
-        tui.widgets.turns,
+        tui.dashboard.widgets.status_bar,
+        tui.dashboard.widgets.chat_turns,
     )  # fmt: skip
     clocks = [(screen, "time", FrozenTime()) for screen in screens]
     # A pilot waits until the dashboard is idle, not the hub in the thread beside it.

@@ -21,10 +21,10 @@ from core.state import State
 from tui import theme
 from tui.app import Dashboard
 from tui.ascii import plain
+from tui.dashboard.widgets.status_bar import Part, fit
 from tui.remote.core_link import LinkState, LinkStatus
 from tui.screens.themes import ThemePicker
 from tui.text.format import ASCII, UNICODE, Glyphs
-from tui.widgets.topline import Part, fit
 
 GIB = 1 << 30
 STATE = State(

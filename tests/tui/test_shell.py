@@ -26,13 +26,13 @@ from core.paths import locate
 from tui import theme
 from tui.app import Dashboard
 from tui.commands import keymap_problems
+from tui.dashboard.widgets.no_core import Trouble
+from tui.dashboard.widgets.prompt import Prompt
 from tui.everywhere import COMMANDS
 from tui.remote.core_host import DemoCore, OwnCore
 from tui.remote.core_link import LinkState
 from tui.screens import VIEWS
 from tui.text.format import UNICODE
-from tui.widgets.prompt import Prompt
-from tui.widgets.trouble import Trouble
 
 SCOPES = {"app": COMMANDS, **{view.name: view.load().COMMANDS for view in VIEWS}}
 

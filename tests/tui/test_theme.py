@@ -13,8 +13,8 @@ from textual.theme import Theme
 
 from tui import theme
 from tui.app import Dashboard
+from tui.dashboard.widgets.table import Table
 from tui.theme import fitting, ink, load, parse
-from tui.widgets.table import Table
 
 SHIPPED = load(None)
 OWN_COLOURS = [shipped for shipped in SHIPPED.themes if not shipped.ansi]

@@ -13,11 +13,11 @@ from textual.widgets import Static
 
 from core.errors import DeckError
 from core.schema import Card
+from tui.dashboard.widgets.markdown import Prose
 from tui.sheet import Sheet
 from tui.text import format as fmt
 from tui.text.markdown import readable
 from tui.theme import ink
-from tui.widgets.prose import Prose
 
 if TYPE_CHECKING:
     from tui.interface import DashboardInterface

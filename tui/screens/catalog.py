@@ -19,6 +19,7 @@ from textual.widgets import Input
 from core.schema import Model
 from core.state import State
 from tui.commands import Command, bindings
+from tui.dashboard.widgets.table import Line, Table
 from tui.screens.catalog_asking import LEAST_QUERY
 from tui.screens.catalog_bar import Bar, Filter
 from tui.screens.catalog_checks import Checks
@@ -41,7 +42,6 @@ from tui.screens.catalog_rows import (
 from tui.screens.catalog_verbs import CatalogVerbs
 from tui.text import format as fmt
 from tui.text import records
-from tui.widgets.table import Line, Table
 
 WIDE = 120
 """Cells from which on the detail stands beside the table (SCREENS.md)."""

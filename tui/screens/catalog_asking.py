@@ -18,11 +18,11 @@ from textual.worker import Worker
 from core.errors import DeckError
 from core.schema import Model, Repository, SearchHit
 from core.state import State
+from tui.dashboard.widgets.table import Table
 from tui.screens.catalog_detail import Choice, Detail, choices
 from tui.screens.catalog_known import Known
 from tui.screens.catalog_rows import Row
 from tui.screens.view import View
-from tui.widgets.table import Table
 
 REST_S = 0.15
 """A cursor that rests this long is asked about; one that runs past is not."""

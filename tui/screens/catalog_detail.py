@@ -12,14 +12,14 @@ from textual.containers import Vertical, VerticalScroll
 from core.schema import Fit, Forecast, Model, Repository, SearchHit, Variant, Verdict, model_id
 from core.state import State
 from tui.commands import KeyOf
+from tui.dashboard.widgets.columns import Column
+from tui.dashboard.widgets.table import Line, Table
+from tui.dashboard.widgets.wrapped_text import Flow
 from tui.screens.catalog_paint import VERDICT_INK, Painter, needs
 from tui.screens.catalog_rows import Standing
 from tui.text import format as fmt
 from tui.text import records
 from tui.text.format import Glyphs
-from tui.widgets.columns import Column
-from tui.widgets.flow import Flow
-from tui.widgets.table import Line, Table
 
 COLUMNS = (
     Column("sign", "", 1),

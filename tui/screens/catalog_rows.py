@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from core.schema import Download, Fit, Instance, InstanceState, Model, SearchHit, SearchResult
 from core.state import State
+from tui.dashboard.widgets.columns import Column
 from tui.text import records
-from tui.widgets.columns import Column
 
 COLUMNS = (
     Column("sign", "", 1),

@@ -14,6 +14,8 @@ from textual.reactive import var
 from core.errors import DeckError
 from core.schema import CacheListing, CacheSelection
 from tui.commands import Command, bindings
+from tui.dashboard.widgets.bars import Lines, wrapped
+from tui.dashboard.widgets.table import Line, Table
 from tui.screens import disk_rows as drawn
 from tui.screens.catalog_checks import Checks, running
 from tui.screens.catalog_rows import standing
@@ -21,8 +23,6 @@ from tui.screens.deleting import delete
 from tui.screens.disk_rows import Row, Sort
 from tui.screens.listing import Listing
 from tui.text import format as fmt
-from tui.widgets.bars import Lines, wrapped
-from tui.widgets.table import Line, Table
 
 REST_S = 1.0
 """Between two looks at the cache while it changes: a look reads every folder of it."""

@@ -12,14 +12,14 @@ from textual.app import ComposeResult
 
 from core.schema import Download, DownloadState, Settings
 from tui.commands import Command, bindings
+from tui.dashboard.widgets.bars import STRONG, History, Lines, Part, fitted, spark, wrapped
+from tui.dashboard.widgets.table import Table
 from tui.screens import downloads_rows as drawn
 from tui.screens.downloads_commands import COMMANDS
 from tui.screens.downloads_rows import ACTIVE, ENDED, Row
 from tui.screens.listing import Listing
 from tui.text import format as fmt
 from tui.text import parse
-from tui.widgets.bars import STRONG, History, Lines, Part, fitted, spark, wrapped
-from tui.widgets.table import Table
 
 RATE_S = 60.0
 """How far back the rate is drawn."""

@@ -20,15 +20,15 @@ from core.schema import (
     UnloadReceipt,
 )
 from tui.commands import Command, bindings
+from tui.dashboard.widgets.bars import History, Lines, wrapped
+from tui.dashboard.widgets.history_chart import Past
+from tui.dashboard.widgets.table import Table
 from tui.screens import memory_rows as drawn
 from tui.screens.deleting import delete
 from tui.screens.listing import Listing
 from tui.screens.memory_commands import COMMANDS
 from tui.text import format as fmt
 from tui.text import parse, records
-from tui.widgets.bars import History, Lines, wrapped
-from tui.widgets.past import Past
-from tui.widgets.table import Table
 
 PAST_S = 600.0
 """How far back memory is drawn."""

@@ -15,8 +15,8 @@ from textual.reactive import var
 
 from core.errors import InvalidRequest
 from tui.commands import Command
+from tui.dashboard.widgets.footer import Entry
 from tui.help import Part
-from tui.widgets.footer import Entry
 
 if TYPE_CHECKING:
     from core.client import Client

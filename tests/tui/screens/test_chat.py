@@ -12,10 +12,10 @@ from core.client import Client
 from core.demo.models import expected
 from core.demo.process import CoreProcess
 from core.schema import Chunk, InstanceState, LoadOptions
+from tui.dashboard.widgets.chat_turns import Answer, Question
+from tui.dashboard.widgets.markdown import parser
 from tui.screens.chat import Chat
 from tui.screens.chat_words import partners, temperature
-from tui.widgets.prose import parser
-from tui.widgets.turns import Answer, Question
 
 TINY = "deck/tiny-GGUF:Q8_0"
 OTHER = "deck/tiny-GGUF:F16"

@@ -9,9 +9,9 @@ import pytest
 from core.client import Client
 from core.demo.hub import DemoHub
 from core.schema import Download, DownloadState
+from tui.dashboard.widgets.table import Table
 from tui.screens.downloads_rows import Row
 from tui.text.format import ASCII
-from tui.widgets.table import Table
 
 PADDED = "deck/padded-GGUF:F16"
 SPLIT = "deck/tiny-split-GGUF:F16"

@@ -9,10 +9,10 @@ import pytest
 from core.client import Client
 from core.demo.process import CoreProcess
 from core.schema import LoadOptions
+from tui.dashboard.widgets.chat_turns import Answer
 from tui.screens.catalog import Catalog
 from tui.screens.chat import Chat
 from tui.screens.log import Log
-from tui.widgets.turns import Answer
 
 TINY = "deck/tiny-GGUF:Q8_0"
 ROOM = 1 << 16

@@ -13,9 +13,9 @@ from core.demo.hub import DemoHub
 from core.demo.vocabulary import expected
 from core.errors import DeckError
 from core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
+from tui.dashboard.widgets.history_chart import Past
+from tui.dashboard.widgets.table import Table
 from tui.text.format import ASCII
-from tui.widgets.past import Past
-from tui.widgets.table import Table
 
 TINY = "deck/tiny-GGUF:Q8_0"
 OTHER = "deck/tiny-GGUF:F16"

@@ -12,8 +12,8 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
+from tui.dashboard.widgets.table import Column, Line, Table
 from tui.text.format import ASCII, UNICODE, Glyphs
-from tui.widgets.table import Column, Line, Table
 
 COLUMNS = (
     Column("sign", "", 1),

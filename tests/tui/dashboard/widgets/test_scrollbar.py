@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.segment import Segment
 
 from tui.ascii import plain
-from tui.widgets.scrollbar import Rail, place
+from tui.dashboard.widgets.scrollbar import Rail, place
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,12 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.commands import bindings
+from tui.dashboard.widgets import cells
+from tui.dashboard.widgets.cells import Cell
+from tui.dashboard.widgets.columns import Column, Slot, arrange
+from tui.dashboard.widgets.table_commands import COMMANDS, SCOPE
 from tui.text import format as fmt
 from tui.text.format import Glyphs
-from tui.widgets import cells
-from tui.widgets.cells import Cell
-from tui.widgets.columns import Column, Slot, arrange
-from tui.widgets.table_commands import COMMANDS, SCOPE
 
 __all__ = ["COMMANDS", "SCOPE", "Cell", "Column", "Line", "Table"]
 

@@ -9,9 +9,9 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Sparkline
 
+from tui.dashboard.widgets.bars import Lines
 from tui.text.format import Glyphs
 from tui.theme import Ink
-from tui.widgets.bars import Lines
 
 
 class Past(Vertical):

@@ -10,9 +10,9 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from core.schema import Chunk
+from tui.dashboard.widgets.markdown import Prose
 from tui.text import format as fmt
 from tui.text.format import Glyphs
-from tui.widgets.prose import Prose
 
 PAINT_S = 0.1
 """Between two paintings of an answer that comes: as fast as a person reads along."""

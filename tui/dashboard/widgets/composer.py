@@ -9,7 +9,7 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from tui.commands import Command, bindings
-from tui.widgets.footer import Entry
+from tui.dashboard.widgets.footer import Entry
 
 SCOPE = "composer"
 
