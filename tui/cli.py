@@ -129,12 +129,12 @@ def _at_url(
 def _dashboard(context: click.Context, ascii_only: bool, only: str | None = None) -> None:
     """Show the dashboard, of the machines that are named, and end with its exit code."""
     from core.errors import DeckError
-    from tui import shell
+    from tui.dashboard import launch
     from tui.running import tell
 
     try:
         machines = where().machines()
-        code = shell.open_on(machines, ascii_only=ascii_only, only=only)
+        code = launch.open_on(machines, ascii_only=ascii_only, only=only)
     except DeckError as error:
         code = tell(error, json=False)
     context.exit(code)
@@ -197,9 +197,9 @@ def demo(
     elif script or json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         run(hosting.demo(port or 0, json=json), json=json)
     else:
-        from tui import shell
+        from tui.dashboard import launch
 
-        context.exit(shell.open_demo(round(rate * 1e6), port or 0, ascii_only=ascii_only))
+        context.exit(launch.open_demo(round(rate * 1e6), port or 0, ascii_only=ascii_only))
 
 
 @main.command(

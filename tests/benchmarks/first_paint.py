@@ -35,7 +35,7 @@ Empty().run()
 PATIENCE_S = 20.0
 """For the next bytes."""
 
-DASHBOARD = "from tui import shell; shell.open_on()"
+DASHBOARD = "from tui.dashboard import launch as shell; shell.open_on()"
 
 APPS = {"empty": (EMPTY, b"an empty app"), "dashboard": (DASHBOARD, b"Log")}
 """Program, and a word of its first frame."""

@@ -278,7 +278,7 @@ def stop_clocks() -> None:
     """Hold the clocks that the screens read."""
     import textual._wait
 
-    import tui.app
+    import tui.dashboard.app
     import tui.dashboard.widgets.chat_turns
     import tui.dashboard.widgets.status_bar
     import tui.remote.core_link
@@ -294,5 +294,5 @@ def stop_clocks() -> None:
     clocks = [(screen, "time", FrozenTime()) for screen in screens]
     # A pilot waits until the dashboard is idle, not the hub in the thread beside it.
     idle = (textual._wait, "process_time", time.thread_time)
-    for module, name, held in [*clocks, idle, (tui.app, "datetime", FrozenDatetime)]:
+    for module, name, held in [*clocks, idle, (tui.dashboard.app, "datetime", FrozenDatetime)]:
         setattr(module, name, held)

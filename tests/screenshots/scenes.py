@@ -28,8 +28,8 @@ from core.demo.vocabulary import expected
 from core.errors import DeckError
 from core.schema import LoadOptions
 from tests.screenshots.frozen import FrozenClient, lived
-from tui import theme
-from tui.app import Dashboard
+from tui.dashboard import theme
+from tui.dashboard.app import Dashboard
 from tui.remote.core_link import Attach
 from tui.screens.memory import Memory
 from tui.text.format import UNICODE

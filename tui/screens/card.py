@@ -13,14 +13,14 @@ from textual.widgets import Static
 
 from core.errors import DeckError
 from core.schema import Card
+from tui.dashboard.theme import ink
 from tui.dashboard.widgets.markdown import Prose
 from tui.sheet import Sheet
 from tui.text import format as fmt
 from tui.text.markdown import readable
-from tui.theme import ink
 
 if TYPE_CHECKING:
-    from tui.interface import DashboardInterface
+    from tui.dashboard.interface import DashboardInterface
 
 SHOWN = 64 << 10
 """Characters of a card that are laid out."""

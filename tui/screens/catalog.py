@@ -18,7 +18,7 @@ from textual.widgets import Input
 
 from core.schema import Model
 from core.state import State
-from tui.commands import Command, bindings
+from tui.dashboard.commands import Command, bindings
 from tui.dashboard.widgets.table import Line, Table
 from tui.screens.catalog_asking import LEAST_QUERY
 from tui.screens.catalog_bar import Bar, Filter

@@ -8,9 +8,9 @@ from textual.widget import Widget
 
 from core.schema import Verification
 from core.state import State
+from tui.dashboard.theme import ink
 from tui.text import format as fmt
 from tui.text.format import Glyphs
-from tui.theme import ink
 
 BAR = 12
 LEAST = 12

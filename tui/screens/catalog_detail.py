@@ -11,7 +11,7 @@ from textual.containers import Vertical, VerticalScroll
 
 from core.schema import Fit, Forecast, Model, Repository, SearchHit, Variant, Verdict, model_id
 from core.state import State
-from tui.commands import KeyOf
+from tui.dashboard.commands import KeyOf
 from tui.dashboard.widgets.columns import Column
 from tui.dashboard.widgets.table import Line, Table
 from tui.dashboard.widgets.wrapped_text import Flow

@@ -9,12 +9,12 @@ from rich.style import Style
 from rich.text import Text
 
 from core.schema import Download, Fit, Instance, InstanceState, Model, SearchHit
+from tui.dashboard.theme import ink
 from tui.dashboard.widgets.cells import Cell
 from tui.dashboard.widgets.table import Line
 from tui.screens.catalog_rows import Heading, Row, Standing, key
 from tui.text import format as fmt
 from tui.text.format import Glyphs
-from tui.theme import ink
 
 BAR = 5
 """Cells of a bar in the column of states: with a percentage it fills the narrowest one."""

@@ -14,7 +14,7 @@ from core.schema import (
     SearchHit,
 )
 from core.state import State
-from tui.commands import KeyOf
+from tui.dashboard.commands import KeyOf
 from tui.screens.catalog_checks import running
 from tui.screens.catalog_detail import Choice
 from tui.screens.catalog_rows import busy, running_job

@@ -20,7 +20,8 @@ from textual.worker import Worker
 from core.errors import DeckError
 from core.schema import GenerateRequest, Instance, Message, Model
 from core.state import State
-from tui.commands import Command, bindings
+from tui.dashboard.commands import Command, bindings
+from tui.dashboard.theme import ink
 from tui.dashboard.widgets import composer
 from tui.dashboard.widgets.chat_turns import PAINT_S, Answer, Question
 from tui.dashboard.widgets.composer import Composer
@@ -30,7 +31,6 @@ from tui.screens import chat_words as words
 from tui.screens.chat_words import COMMANDS
 from tui.screens.view import View
 from tui.text import format as fmt
-from tui.theme import ink
 
 
 class Chat(View):

@@ -23,11 +23,11 @@ from textual.worker import Worker
 
 from core.errors import DeckError
 from core.schema import Model, ModelSeed, Repository
+from tui.dashboard.theme import ink
 from tui.text import format as fmt
-from tui.theme import ink
 
 if TYPE_CHECKING:
-    from tui.interface import DashboardInterface
+    from tui.dashboard.interface import DashboardInterface
 
 FORMS = (
     "owner/repo:VARIANT, owner/repo, hf://owner/repo/file.gguf, or a path such as /models/x.gguf"

@@ -13,7 +13,7 @@ from textual.reactive import var
 
 from core.errors import DeckError
 from core.schema import CacheListing, CacheSelection
-from tui.commands import Command, bindings
+from tui.dashboard.commands import Command, bindings
 from tui.dashboard.widgets.bars import Lines, wrapped
 from tui.dashboard.widgets.table import Line, Table
 from tui.screens import disk_rows as drawn

@@ -11,12 +11,12 @@ from rich.text import Text
 
 from core.schema import CacheListing, CacheRepository, CacheRevision, CacheSelection
 from core.state import State
+from tui.dashboard.theme import Ink
 from tui.dashboard.widgets.bars import STRONG, Part, fitted
 from tui.dashboard.widgets.table import Cell, Column, Line
 from tui.screens.catalog_rows import Standing
 from tui.text import format as fmt
 from tui.text.format import Glyphs
-from tui.theme import Ink
 
 LABEL = 8
 """Cells of the labels of what is said of a row."""

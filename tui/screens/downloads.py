@@ -11,7 +11,7 @@ from textual import work
 from textual.app import ComposeResult
 
 from core.schema import Download, DownloadState, Settings
-from tui.commands import Command, bindings
+from tui.dashboard.commands import Command, bindings
 from tui.dashboard.widgets.bars import STRONG, History, Lines, Part, fitted, spark, wrapped
 from tui.dashboard.widgets.table import Table
 from tui.screens import downloads_rows as drawn

@@ -12,12 +12,12 @@ from rich.text import Text
 
 from core.schema import Download, DownloadFile, DownloadState, Settings
 from core.state import State
+from tui.dashboard.theme import Ink
 from tui.dashboard.widgets.bars import STRONG, bar
 from tui.dashboard.widgets.table import Cell, Column, Line
 from tui.screens.naming import title
 from tui.text import format as fmt
 from tui.text.format import Glyphs
-from tui.theme import Ink
 
 ACTIVE: tuple[DownloadState, ...] = ("queued", "downloading", "verifying")
 ENDED: tuple[DownloadState, ...] = ("completed", "failed", "canceled")

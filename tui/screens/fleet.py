@@ -11,15 +11,15 @@ from textual.app import ComposeResult
 
 from core.errors import Cancelled, Conflict, CoreUnreachable, DeckError, NotDownloaded
 from core.schema import Download, Manifest
-from tui.commands import Command, bindings
+from tui.dashboard.commands import Command, bindings
+from tui.dashboard.fleet import Station
+from tui.dashboard.theme import ink
 from tui.dashboard.widgets.bars import Lines, wrapped
 from tui.dashboard.widgets.table import Table
-from tui.fleet import Station
 from tui.remote.core_link import LinkState
 from tui.screens import fleet_rows as drawn
 from tui.screens.fleet_rows import Answer, Copy, Row
 from tui.screens.view import View
-from tui.theme import ink
 
 LOOK_S = 0.5
 """Between two looks at the machines."""

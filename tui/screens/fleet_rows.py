@@ -12,13 +12,13 @@ from core.errors import DeckError
 from core.schema import Download, Fit, Manifest
 from core.state import State
 from core.summary import FLOWING, LOADED
+from tui.dashboard.fleet import trip
+from tui.dashboard.theme import Ink
 from tui.dashboard.widgets.table import Cell, Column, Line
-from tui.fleet import trip
 from tui.remote.core_link import LinkState, LinkStatus
 from tui.text import format as fmt
 from tui.text import records
 from tui.text.format import Glyphs
-from tui.theme import Ink
 
 COLUMNS = (
     Column("sign", "", 1),

@@ -14,10 +14,10 @@ from rich.text import Text
 from textual import events, on
 
 from core.errors import DeckError
+from tui.dashboard.theme import Ink, ink
 from tui.dashboard.widgets.table import Table
 from tui.screens.view import View
 from tui.text import format as fmt
-from tui.theme import Ink, ink
 
 if TYPE_CHECKING:
     from core.client import Client

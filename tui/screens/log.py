@@ -16,14 +16,14 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Input, Static
 
 from core.errors import CoreUnreachable, DeckError
-from tui.commands import Command, bindings
+from tui.dashboard.commands import Command, bindings
+from tui.dashboard.theme import Ink, ink
 from tui.dashboard.widgets.table import Line, Table
 from tui.screens import log_rows as rows
 from tui.screens.catalog_bar import Filter
 from tui.screens.log_rows import AUDIT, COLUMNS, LEVELS, Entry, Filters
 from tui.screens.view import View
 from tui.text import format as fmt
-from tui.theme import Ink, ink
 
 ASK_S = 1.0
 """Between two questions for new lines while the view is in front."""

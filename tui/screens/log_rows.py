@@ -10,12 +10,12 @@ from typing import Literal
 from rich.text import Text
 
 from core.schema import AuditEntry, LogLine
+from tui.dashboard.theme import Ink
 from tui.dashboard.widgets.columns import Column
 from tui.dashboard.widgets.notice import Message
 from tui.dashboard.widgets.table import Line
 from tui.text import format as fmt
 from tui.text.format import Glyphs
-from tui.theme import Ink
 
 Level = Literal["debug", "info", "warning", "error"]
 

@@ -19,7 +19,7 @@ from core.schema import (
     Settings,
     UnloadReceipt,
 )
-from tui.commands import Command, bindings
+from tui.dashboard.commands import Command, bindings
 from tui.dashboard.widgets.bars import History, Lines, wrapped
 from tui.dashboard.widgets.history_chart import Past
 from tui.dashboard.widgets.table import Table

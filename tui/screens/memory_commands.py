@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.commands import Command
+from tui.dashboard.commands import Command
 
 COMMANDS = (
     Command(

@@ -9,13 +9,13 @@ from rich.text import Text
 
 from core.schema import Gpu, Instance, InstanceState, LoadOptions, LogLine, Memory, Model
 from core.state import State
+from tui.dashboard.theme import Ink
 from tui.dashboard.widgets.bars import STRONG, bar, fitted, spark
 from tui.dashboard.widgets.table import Cell, Column, Line
 from tui.screens.naming import title
 from tui.text import format as fmt
 from tui.text import records
 from tui.text.format import Glyphs
-from tui.theme import Ink
 
 BAR = 8
 """Cells of a load's bar."""

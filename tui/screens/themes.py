@@ -14,10 +14,10 @@ from textual.theme import Theme
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui.theme import ink
+from tui.dashboard.theme import ink
 
 if TYPE_CHECKING:
-    from tui.interface import DashboardInterface
+    from tui.dashboard.interface import DashboardInterface
 
 SWATCHES = ("primary", "secondary", "accent", "success", "warning", "error")
 

@@ -14,14 +14,14 @@ from textual.containers import Vertical
 from textual.reactive import var
 
 from core.errors import InvalidRequest
-from tui.commands import Command
+from tui.dashboard.commands import Command
 from tui.dashboard.widgets.footer import Entry
 from tui.help import Part
 
 if TYPE_CHECKING:
     from core.client import Client
     from core.state import State
-    from tui.interface import DashboardInterface
+    from tui.dashboard.interface import DashboardInterface
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from core.demo.process import CoreProcess
 from core.errors import CoreUnreachable, Forbidden, InvalidRequest, Unauthorized
 from core.state import State
 from tui.cli import main
-from tui.fleet import low_bandwidth, trip
+from tui.dashboard.fleet import low_bandwidth, trip
 from tui.remote.core_link import LinkState, LinkStatus
 from tui.remote.machines import Machine
 from tui.remote.remote_core import core_of, token_in

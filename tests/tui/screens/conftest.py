@@ -19,8 +19,8 @@ from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.state import State
 from tests.tui.conftest import PATIENCE_S, emptied
-from tui import theme
-from tui.app import Dashboard
+from tui.dashboard import theme
+from tui.dashboard.app import Dashboard
 from tui.text.format import UNICODE, Glyphs
 
 CHARS = {"space": " ", "slash": "/", "question_mark": "?"}

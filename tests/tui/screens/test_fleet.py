@@ -21,11 +21,11 @@ from core.schema import (
     Runtime,
 )
 from core.state import State
+from tui.dashboard.theme import Ink
 from tui.dashboard.widgets.columns import arrange
 from tui.remote.core_link import LinkState, LinkStatus
 from tui.screens.fleet_rows import COLUMNS, Row, about, line
 from tui.text.format import UNICODE
-from tui.theme import Ink
 
 LIVE = LinkStatus(state=LinkState.LIVE, round_trip_s=0.31)
 STATE = State(

@@ -13,9 +13,9 @@ from core.config import Remote, Tui
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from tests.tui.screens.conftest import Screen
-from tui import theme
-from tui.app import Dashboard
-from tui.fleet import Station
+from tui.dashboard import theme
+from tui.dashboard.app import Dashboard
+from tui.dashboard.fleet import Station
 from tui.remote.core_link import Link
 from tui.remote.remote_core import FixedCore
 from tui.text.format import UNICODE

@@ -12,6 +12,7 @@ from core.client import Client
 from core.demo.process import CoreProcess
 from core.errors import DeckError
 from core.schema import AuditEntry, LoadOptions, LogLine
+from tui.dashboard.theme import ink
 from tui.dashboard.widgets.table import Table
 from tui.screens.log import Log
 from tui.screens.log_rows import (
@@ -31,7 +32,6 @@ from tui.screens.log_rows import (
     titled,
 )
 from tui.text.format import UNICODE
-from tui.theme import ink
 
 TINY = "deck/tiny-GGUF:Q8_0"
 BROKEN = "deck/broken-GGUF:Q8_0"

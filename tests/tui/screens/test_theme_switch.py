@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.client import Client
-from tui.theme import ink
+from tui.dashboard.theme import ink
 
 TINY = "deck/tiny-GGUF:Q8_0"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textual.message import Message
 from textual.widgets import TextArea
 
-from tui.commands import Command, bindings
+from tui.dashboard.commands import Command, bindings
 from tui.dashboard.widgets.footer import Entry
 
 SCOPE = "composer"

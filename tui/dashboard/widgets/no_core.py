@@ -6,8 +6,8 @@ from rich.text import Text
 from textual.widgets import Static
 
 from core.errors import DeckError
+from tui.dashboard.theme import ink
 from tui.text import format as fmt
-from tui.theme import ink
 
 
 class Trouble(Static):

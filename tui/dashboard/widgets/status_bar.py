@@ -12,12 +12,12 @@ from rich.style import Style
 from rich.text import Text
 from textual.reactive import var
 
+from tui.dashboard.fleet import Station, trip
+from tui.dashboard.theme import Ink, ink
 from tui.dashboard.widgets.bars import Lines
-from tui.fleet import Station, trip
 from tui.remote.core_link import LinkState, LinkStatus
 from tui.text import format as fmt
 from tui.text.format import Glyphs
-from tui.theme import Ink, ink
 
 if TYPE_CHECKING:
     from core.state import State

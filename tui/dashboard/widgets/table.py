@@ -25,7 +25,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.commands import bindings
+from tui.dashboard.commands import bindings
 from tui.dashboard.widgets import cells
 from tui.dashboard.widgets.cells import Cell
 from tui.dashboard.widgets.columns import Column, Slot, arrange

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.segment import Segment
 
-from tui.ascii import plain
+from tui.dashboard.ascii_filter import plain
 from tui.dashboard.widgets.scrollbar import Rail, place
 
 

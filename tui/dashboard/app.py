@@ -26,22 +26,22 @@ from textual.worker import Worker
 from core.config import Tui
 from core.errors import DeckError
 from tui import screens
-from tui.ascii import AsciiOnly
-from tui.commands import Command, KeyOf, bindings, first_key, keymap_problems
+from tui.dashboard.ascii_filter import AsciiOnly
+from tui.dashboard.commands import Command, KeyOf, bindings, first_key, keymap_problems
+from tui.dashboard.diff_renderer import Frame, Painted
+from tui.dashboard.fleet import Station, Stations
+from tui.dashboard.global_commands import COMMANDS, FLEET, turns
+from tui.dashboard.theme import DEFAULT, Themes, fitting
 from tui.dashboard.widgets import table_commands
 from tui.dashboard.widgets.footer import Footer
 from tui.dashboard.widgets.no_core import Trouble
 from tui.dashboard.widgets.notice import Message, Notice, Severity
 from tui.dashboard.widgets.prompt import Prompt
 from tui.dashboard.widgets.status_bar import TopLine
-from tui.everywhere import COMMANDS, FLEET, turns
-from tui.fleet import Station, Stations
 from tui.help import Help
-from tui.painting import Frame, Painted
 from tui.remote.core_link import Attach, Link, LinkState, LinkStatus
 from tui.screens.view import View
 from tui.text.format import ASCII, Glyphs
-from tui.theme import DEFAULT, Themes, fitting
 
 if TYPE_CHECKING:
     from core.client import Client
@@ -192,7 +192,7 @@ class Dashboard(Painted, Stations):
         self.link_status = self.link.status
         before, self.state = self.state, self.link.latest
         if self.state is not None and self.state is not before:
-            from tui.news import news
+            from tui.dashboard.notifications import news
             from tui.text.terminal_notification import ended
 
             for text, severity in news(before, self.state, self.key_of):

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from textual.worker import Worker
 
     from core.client import Client
+    from tui.dashboard.fleet import Station
     from tui.dashboard.widgets.notice import Message, Severity
-    from tui.fleet import Station
     from tui.remote.core_link import Link
     from tui.text.format import Glyphs
 

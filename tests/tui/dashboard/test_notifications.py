@@ -9,7 +9,7 @@ import pytest
 
 from core.schema import Download, ErrorInfo, Host, Instance, InstanceState, Verification
 from core.state import State
-from tui.news import news
+from tui.dashboard.notifications import news
 
 HOST = Host(name="box", version="1", started_at="2026-01-01T00:00:00Z")
 JOB = Download(

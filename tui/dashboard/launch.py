@@ -20,14 +20,14 @@ from core import config
 from core.config import Config
 from core.paths import Paths, locate
 from core.remote.printable import clean
-from tui import theme
-from tui.app import Dashboard
-from tui.commands import KeyOf
-from tui.fleet import Station
+from tui.dashboard import theme
+from tui.dashboard.app import Dashboard
+from tui.dashboard.commands import KeyOf
+from tui.dashboard.fleet import Station
+from tui.dashboard.terminal_driver import ProgramDriver
 from tui.remote.core_host import DemoCore, OwnCore, Reached
 from tui.remote.core_link import Link
 from tui.remote.machines import HERE, Machine
-from tui.terminal import ProgramDriver
 from tui.text.format import ASCII, glyphs
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from tui.keys import KeysInOrder
+from tui.dashboard.key_queue import KeysInOrder
 
 
 class Field(Vertical):

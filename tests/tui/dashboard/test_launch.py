@@ -23,12 +23,12 @@ from core.config import Tui
 from core.demo.process import CoreProcess
 from core.errors import DeckError
 from core.paths import locate
-from tui import theme
-from tui.app import Dashboard
-from tui.commands import keymap_problems
+from tui.dashboard import theme
+from tui.dashboard.app import Dashboard
+from tui.dashboard.commands import keymap_problems
+from tui.dashboard.global_commands import COMMANDS
 from tui.dashboard.widgets.no_core import Trouble
 from tui.dashboard.widgets.prompt import Prompt
-from tui.everywhere import COMMANDS
 from tui.remote.core_host import DemoCore, OwnCore
 from tui.remote.core_link import LinkState
 from tui.screens import VIEWS
@@ -69,7 +69,7 @@ async def until(pilot: Any, condition: Any) -> None:
 
 def test_what_speaks_to_a_core_is_not_imported_before_the_first_paint() -> None:
     late = ("httpx", "websockets", "core.client", "core.daemon", "huggingface_hub", "numpy")
-    script = f"import sys, tui.shell; print([m for m in {late} if m in sys.modules])"
+    script = f"import sys, tui.dashboard.launch; print([m for m in {late} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
     assert done.stdout == "[]\n", done
 

@@ -13,7 +13,7 @@ from textual import events
 from core.config import Tui
 from core.errors import DeckError, Forbidden
 from tui.background.failures import FailuresTold
-from tui.keys import KeysInOrder
+from tui.dashboard.key_queue import KeysInOrder
 from tui.remote.core_link import FAR_S, Link, LinkState, LinkStatus
 from tui.text.terminal_notification import sequence
 

@@ -18,9 +18,9 @@ from core.config import Tui
 from core.errors import CoreUnreachable, StorageFailed
 from core.schema import Host, Memory
 from core.state import State
-from tui import theme
-from tui.app import Dashboard
-from tui.ascii import plain
+from tui.dashboard import theme
+from tui.dashboard.app import Dashboard
+from tui.dashboard.ascii_filter import plain
 from tui.dashboard.widgets.status_bar import Part, fit
 from tui.remote.core_link import LinkState, LinkStatus
 from tui.screens.themes import ThemePicker
