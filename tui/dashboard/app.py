@@ -28,6 +28,7 @@ from core.errors import DeckError
 from tui import screens
 from tui.dashboard.ascii_filter import AsciiOnly
 from tui.dashboard.commands import Command, KeyOf, bindings, first_key, keymap_problems
+from tui.dashboard.dialogs.help_screen import Help
 from tui.dashboard.diff_renderer import Frame, Painted
 from tui.dashboard.fleet import Station, Stations
 from tui.dashboard.global_commands import COMMANDS, FLEET, turns
@@ -38,7 +39,6 @@ from tui.dashboard.widgets.no_core import Trouble
 from tui.dashboard.widgets.notice import Message, Notice, Severity
 from tui.dashboard.widgets.prompt import Prompt
 from tui.dashboard.widgets.status_bar import TopLine
-from tui.help import Help
 from tui.remote.core_link import Attach, Link, LinkState, LinkStatus
 from tui.screens.view import View
 from tui.text.format import ASCII, Glyphs
@@ -334,7 +334,7 @@ class Dashboard(Painted, Stations):
     @work(exclusive=True, group="theme")
     async def action_theme(self) -> None:
         """Choose a theme, seeing each."""
-        from tui.screens.themes import ThemePicker
+        from tui.dashboard.dialogs.theme_picker import ThemePicker
 
         picker = ThemePicker(
             self._themes.themes,

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from core.errors import DeckError, NotEnoughMemory
 from core.schema import CacheSelection, LoadOptions, Model, SearchHit
 from core.state import State
+from tui.dashboard.dialogs.custom_model import CustomForm
+from tui.dashboard.dialogs.model_card import CardPage
 from tui.screens import catalog_receipts as receipts
-from tui.screens.card import CardPage
 from tui.screens.catalog_asking import CatalogAsking
 from tui.screens.catalog_detail import Choice, only
 from tui.screens.chat import Chat
-from tui.screens.custom import CustomForm
 from tui.screens.deleting import delete
 from tui.text import load_options, load_records
 

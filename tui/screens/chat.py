@@ -21,12 +21,12 @@ from core.errors import DeckError
 from core.schema import GenerateRequest, Instance, Message, Model
 from core.state import State
 from tui.dashboard.commands import Command, bindings
+from tui.dashboard.dialogs.help_screen import Part
 from tui.dashboard.theme import ink
 from tui.dashboard.widgets import composer
 from tui.dashboard.widgets.chat_turns import PAINT_S, Answer, Question
 from tui.dashboard.widgets.composer import Composer
 from tui.dashboard.widgets.footer import Entry
-from tui.help import Part
 from tui.screens import chat_words as words
 from tui.screens.chat_words import COMMANDS
 from tui.screens.view import View

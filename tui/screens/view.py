@@ -15,8 +15,8 @@ from textual.reactive import var
 
 from core.errors import InvalidRequest
 from tui.dashboard.commands import Command
+from tui.dashboard.dialogs.help_screen import Part
 from tui.dashboard.widgets.footer import Entry
-from tui.help import Part
 
 if TYPE_CHECKING:
     from core.client import Client

@@ -21,9 +21,9 @@ from core.state import State
 from tui.dashboard import theme
 from tui.dashboard.app import Dashboard
 from tui.dashboard.ascii_filter import plain
+from tui.dashboard.dialogs.theme_picker import ThemePicker
 from tui.dashboard.widgets.status_bar import Part, fit
 from tui.remote.core_link import LinkState, LinkStatus
-from tui.screens.themes import ThemePicker
 from tui.text.format import ASCII, UNICODE, Glyphs
 
 GIB = 1 << 30

@@ -13,9 +13,9 @@ from textual.widgets import Static
 
 from core.errors import DeckError
 from core.schema import Card
+from tui.dashboard.dialogs.overlay import Sheet
 from tui.dashboard.theme import ink
 from tui.dashboard.widgets.markdown import Prose
-from tui.sheet import Sheet
 from tui.text import format as fmt
 from tui.text.markdown import readable
 

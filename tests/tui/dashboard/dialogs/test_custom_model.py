@@ -9,8 +9,13 @@ import pytest
 
 from core.client import Client
 from core.schema import Model, ModelSeed, RepoFile, Repository, Variant
+from tui.dashboard.dialogs.custom_model import (
+    CustomForm,
+    judge_repository,
+    look_at_path,
+    split_name,
+)
 from tui.screens.catalog import Catalog
-from tui.screens.custom import CustomForm, judge_repository, look_at_path, split_name
 
 
 def custom(at: Any, name: str) -> Model | None:

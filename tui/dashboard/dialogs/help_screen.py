@@ -12,8 +12,8 @@ from textual.binding import Binding
 from textual.widgets import Static
 
 from tui.dashboard.commands import Command, keys_of
+from tui.dashboard.dialogs.overlay import Sheet
 from tui.dashboard.theme import Ink, ink
-from tui.sheet import Sheet
 
 Part = tuple[str, str, Sequence[Command]]
 """A heading, the scope of its commands, and the commands."""
