@@ -11,24 +11,20 @@ publishing are those of every download.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 from core import config
 from core.client import Client
-from core.errors import Cancelled, Conflict, DeckError, InvalidRequest
+from core.errors import InvalidRequest
 from core.paths import locate
-from core.schema import Download, Manifest
-from core.schema.errors import from_info
+from core.schema import Manifest
 from tui import verbs
 from tui.output import Output
+from tui.remote.copy import copied, kept
 from tui.remote.core_host import OwnCore, Reached
 from tui.remote.machines import Machine, chosen
 from tui.remote.remote_core import core_of, reach_all
-from tui.text import format as fmt
-
-PAUSE_S = 5.0
-"""For a copy to be held when it is interrupted."""
 
 
 async def copy(ref: str, names: Sequence[str], *, json: bool) -> None:
@@ -61,21 +57,6 @@ async def copy(ref: str, names: Sequence[str], *, json: bool) -> None:
                 out.note(words)
 
 
-@asynccontextmanager
-async def kept(client: Client, job: Download) -> AsyncIterator[None]:
-    """Hold a copy that is not over when the block is left by an error, or called off.
-
-    Nothing can come over a line that is about to end, so it should not be tried.
-    """
-    try:
-        yield
-    except BaseException:
-        with suppress(DeckError, TimeoutError):
-            async with asyncio.timeout(PAUSE_S):
-                await client.pause_download(job.id)
-        raise
-
-
 async def _take(
     client: Client, out: Output, manifest: Manifest, peer: str, first: Machine, machine: Machine
 ) -> None:
@@ -92,24 +73,3 @@ async def _take(
             job = await verbs.follow(client, out, model, job, parting)
         out.done(copied(job, first.name, machine.name))
     out.record({"machine": machine.name, "model": model, "download": job})
-
-
-def copied(job: Download, source: str, target: str) -> str:
-    """The receipt of a copy."""
-    rate = job.total_bytes / job.seconds if job.seconds else None
-    return (
-        f"{job.unique} copied from {source} to {target}: {fmt.size(job.total_bytes)} in"
-        f" {fmt.duration(job.seconds)}, {fmt.rate(rate)}, {fmt.number(len(job.files), 'file')}"
-        " verified"
-    )
-
-
-def over(now: Download, again: str) -> bool:
-    """Whether a copy is complete; raises what ended or holds it. `again` says how it goes on."""
-    if now.state == "canceled":
-        raise Cancelled(f"The copy of {now.unique} was cancelled.", again)
-    if now.error is not None and now.state in ("failed", "paused"):
-        raise from_info(now.error)
-    if now.state == "failed":
-        raise Conflict(f"The copy of {now.unique} failed.", again)
-    return now.state == "completed"

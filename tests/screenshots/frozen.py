@@ -279,15 +279,16 @@ def stop_clocks() -> None:
     import textual._wait
 
     import tui.dashboard.app
+    import tui.dashboard.screens.disk.screen
+    import tui.dashboard.screens.downloads.screen
+    import tui.dashboard.screens.memory.screen
     import tui.dashboard.widgets.chat_turns
     import tui.dashboard.widgets.status_bar
     import tui.remote.core_link
-    import tui.screens.disk
-    import tui.screens.downloads
-    import tui.screens.memory
 
     screens = (
-        tui.remote.core_link, tui.screens.disk, tui.screens.downloads, tui.screens.memory,
+        tui.remote.core_link, tui.dashboard.screens.disk.screen,
+        tui.dashboard.screens.downloads.screen, tui.dashboard.screens.memory.screen,
         tui.dashboard.widgets.status_bar,
         tui.dashboard.widgets.chat_turns,
     )  # fmt: skip

@@ -30,8 +30,8 @@ from core.schema import LoadOptions
 from tests.screenshots.frozen import FrozenClient, lived
 from tui.dashboard import theme
 from tui.dashboard.app import Dashboard
+from tui.dashboard.screens.memory.screen import Memory
 from tui.remote.core_link import Attach
-from tui.screens.memory import Memory
 from tui.text.format import UNICODE
 
 SIZES = ((120, 40), (80, 24), (60, 15))

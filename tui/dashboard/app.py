@@ -25,13 +25,14 @@ from textual.worker import Worker
 
 from core.config import Tui
 from core.errors import DeckError
-from tui import screens
+from tui.dashboard import screens
 from tui.dashboard.ascii_filter import AsciiOnly
 from tui.dashboard.commands import Command, KeyOf, bindings, first_key, keymap_problems
 from tui.dashboard.dialogs.help_screen import Help
 from tui.dashboard.diff_renderer import Frame, Painted
 from tui.dashboard.fleet import Station, Stations
 from tui.dashboard.global_commands import COMMANDS, FLEET, turns
+from tui.dashboard.screens.view import View
 from tui.dashboard.theme import DEFAULT, Themes, fitting
 from tui.dashboard.widgets import table_commands
 from tui.dashboard.widgets.footer import Footer
@@ -40,7 +41,6 @@ from tui.dashboard.widgets.notice import Message, Notice, Severity
 from tui.dashboard.widgets.prompt import Prompt
 from tui.dashboard.widgets.status_bar import TopLine
 from tui.remote.core_link import Attach, Link, LinkState, LinkStatus
-from tui.screens.view import View
 from tui.text.format import ASCII, Glyphs
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tui.dashboard.commands import Command
-from tui.screens import VIEWS
+from tui.dashboard.screens import VIEWS
 
 COMMANDS = (
     *(

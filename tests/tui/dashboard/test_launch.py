@@ -27,11 +27,11 @@ from tui.dashboard import theme
 from tui.dashboard.app import Dashboard
 from tui.dashboard.commands import keymap_problems
 from tui.dashboard.global_commands import COMMANDS
+from tui.dashboard.screens import VIEWS
 from tui.dashboard.widgets.no_core import Trouble
 from tui.dashboard.widgets.prompt import Prompt
 from tui.remote.core_host import DemoCore, OwnCore
 from tui.remote.core_link import LinkState
-from tui.screens import VIEWS
 from tui.text.format import UNICODE
 
 SCOPES = {"app": COMMANDS, **{view.name: view.load().COMMANDS for view in VIEWS}}

@@ -15,7 +15,7 @@ from tui.dashboard.dialogs.custom_model import (
     look_at_path,
     split_name,
 )
-from tui.screens.catalog import Catalog
+from tui.dashboard.screens.catalog.screen import Catalog
 
 
 def custom(at: Any, name: str) -> Model | None:

@@ -1,0 +1,59 @@
+"""What tests of the screens do again and again with models of the demo hub."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from core.client import Client
+from core.schema import Model
+from tui.dashboard.screens.catalog.screen import Catalog
+
+TINY = "deck/tiny-GGUF:Q8_0"
+F16 = "deck/tiny-GGUF:F16"
+
+
+def fetched(*names: str) -> Callable[[Client], Awaitable[object]]:
+    """Downloads models before the dashboard opens."""
+
+    async def fetch(client: Client) -> None:
+        for name in names:
+            await client.download(name)
+        await client.until(
+            lambda s: {m.unique for m in s.models.values() if m.downloaded} >= {*names}
+        )
+
+    return fetch
+
+
+def catalog(at: Any) -> Catalog:
+    found: Catalog = at.app.query_one(Catalog)
+    return found
+
+
+def model(at: Any, name: str = TINY) -> Model | None:
+    return next((m for m in at.state.models.values() if m.unique == name), None)
+
+
+def downloaded(at: Any, name: str = TINY) -> bool:
+    found = model(at, name)
+    return found is not None and found.downloaded
+
+
+def loaded(at: Any) -> list[str]:
+    return [i.unique for i in at.state.instances.values() if i.state in ("ready", "busy")]
+
+
+async def go(at: Any, name: str) -> None:
+    """Put the cursor on a listed model."""
+    await at.until(lambda: model(at, name) is not None)
+    found = model(at, name)
+    assert found is not None
+    await at.until(lambda: catalog(at).table.move_to(found.id))
+    await at.pilot.pause()
+
+
+def row(at: Any, word: str) -> str:
+    """The first line of the table with the word in it, without the pane beside it."""
+    body = [line.partition("│")[0] for line in at.text.split("\n")[2:]]
+    return next((line for line in body if word in line), "")

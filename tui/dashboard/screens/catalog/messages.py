@@ -1,0 +1,108 @@
+"""What the verbs of the catalog ask of the core, and how the receipts are worded. No widgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from core.errors import Conflict, DeckError, NotDownloaded, NotFound
+from core.schema import (
+    CacheSelection,
+    InstanceState,
+    LoadOptions,
+    Model,
+    SearchHit,
+)
+from core.state import State
+from tui.dashboard.commands import KeyOf
+from tui.dashboard.screens.catalog.checks import running
+from tui.dashboard.screens.catalog.detail import Choice
+from tui.dashboard.screens.catalog.rows import busy, running_job
+from tui.text import format as fmt
+from tui.text import records
+
+if TYPE_CHECKING:
+    from core.client import Client
+
+
+async def download(client: Client, choice: Choice, _: State) -> str:
+    """Ask for the files."""
+    model, job = await client.download(choice.ref)
+    if job is None:
+        return f"{model.unique} is downloaded already: {fmt.size(model.size_bytes)}"
+    return f"{model.unique} is being downloaded: {fmt.size(job.total_bytes)}"
+
+
+async def cancel(client: Client, choice: Choice, state: State, key_of: KeyOf) -> str:
+    """End the download, or call the load off."""
+    if (job := running_job(state, choice.key)) is not None:
+        ended = await client.cancel_download(job.id)
+        return f"{ended.unique} cancelled; {fmt.size(ended.received_bytes)} are kept for next time"
+    instance = busy(state, choice.key)
+    if instance is not None and instance.state is InstanceState.STARTING:
+        return records.unloaded(await client.unload(instance.id))
+    for check in running(state):
+        if choice.key in check.model_ids:
+            await client.cancel_verification(check.id)
+            return f"The check of {check.what} is called off."
+    remedy = f"`{key_of('download')}` downloads it."
+    raise Conflict(f"{choice.unique} is not being downloaded.", remedy)
+
+
+async def verify(client: Client, choices: Sequence[Choice]) -> str:
+    """Have the files of all of them checked."""
+    names = tuple(choice.unique for choice in choices)
+    check = await client.verify(CacheSelection(models=names))
+    files = fmt.number(check.files, "file")
+    return f"{files} of {check.what} will be read again: {fmt.size(check.total_bytes)}"
+
+
+async def load(
+    client: Client, choice: Choice, options: LoadOptions, key_of: KeyOf, *, force: bool
+) -> str:
+    """Ask for a load."""
+    if choice.model is None or not choice.model.downloaded:
+        raise not_here(choice, key_of)
+    instance = await client.load(choice.ref, options, force=force)
+    length = fmt.tokens(instance.options.context_length)
+    words = [f"{instance.unique} is being loaded, at {length} context", *instance.warnings]
+    return "; ".join(words)
+
+
+async def unload(client: Client, choice: Choice, state: State, key_of: KeyOf) -> str:
+    """Unload; the receipt says what came back."""
+    instance = busy(state, choice.key)
+    if instance is None:
+        raise Conflict(f"{choice.unique} is not loaded.", f"`{key_of('load')}` loads it.")
+    return records.unloaded(await client.unload(instance.id))
+
+
+def not_here(choice: Choice, key_of: KeyOf) -> DeckError:
+    """Why a model can be neither loaded, checked nor talked to."""
+    remedy = f"`{key_of('download')}` downloads it."
+    return NotDownloaded(f"{choice.unique} is not downloaded.", remedy)
+
+
+def not_custom(row: Model | SearchHit | None, key_of: KeyOf) -> DeckError:
+    """Why a row can be neither edited nor taken off the list."""
+    name = row.name if isinstance(row, Model) else row.repo if row else "This"
+    remedy = f"`{key_of('new')}` makes one; `{key_of('delete')}` deletes files."
+    return Conflict(f"{name} is not a custom model.", remedy)
+
+
+def nothing_in(repo: str) -> DeckError:
+    """Why nothing can be done with a repository."""
+    return NotFound(f"{repo} holds neither GGUF files nor an MLX model.", "Take another one.")
+
+
+def no_card(model: Model | SearchHit) -> DeckError:
+    """Why there is nothing to read about a model."""
+    name = model.name if isinstance(model, Model) else model.repo
+    return NotFound(f"{name} is from no repository, so nobody wrote a card for it.")
+
+
+def copied(target: Choice | SearchHit) -> str:
+    """What `y` copies: the path of what lies here, else the name that every command takes."""
+    if isinstance(target, SearchHit):
+        return target.repo
+    return (target.model.path if target.model else None) or target.unique

@@ -1,0 +1,193 @@
+"""What the Disk view says of the cache: pure, records in, rows and cells out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rich.style import Style
+from rich.text import Text
+
+from core.schema import CacheListing, CacheRepository, CacheRevision, CacheSelection
+from core.state import State
+from tui.dashboard.screens.catalog.rows import Standing
+from tui.dashboard.theme import Ink
+from tui.dashboard.widgets.bars import STRONG, Part, fitted
+from tui.dashboard.widgets.table import Cell, Column, Line
+from tui.text import format as fmt
+from tui.text.format import Glyphs
+
+LABEL = 8
+"""Cells of the labels of what is said of a row."""
+
+COLUMNS = (
+    Column("sign", "", 1),
+    Column("name", "repository", 20, grow=True),
+    Column("size", "size", 8, right=True),
+    Column("shared", "shared", 8, right=True, rank=4),
+    Column("partial", "partial", 8, right=True, rank=3),
+    Column("used", "used", 10, right=True, rank=1),
+    Column("at", "at", 10, rank=5),
+    Column("models", "models", 16, rank=2),
+)
+
+UNITS = ((365 * 86_400, "y"), (30 * 86_400, "mo"), (86_400, "d"), (3600, "h"), (60, "min"))
+
+
+class Sort(StrEnum):
+    """Orders of the rows."""
+
+    SIZE = "size"
+    USED = "longest unused"
+    NAME = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A repository, or one of its revisions where it has several."""
+
+    repo: CacheRepository
+    revision: CacheRevision | None = None
+    state: str = "in the cache"
+    """How it stands, where a verb means nothing."""
+
+    @property
+    def id(self) -> str:
+        """How the core is told of it: `owner/repo`, or `owner/repo@commit`."""
+        return f"{self.repo.repo}@{self.revision.revision}" if self.revision else self.repo.repo
+
+    @property
+    def unique(self) -> str:
+        """As `id`, with as much of the commit as one reads."""
+        name = self.repo.url or self.repo.repo
+        return f"{name}@{self.revision.revision[:8]}" if self.revision else name
+
+    @property
+    def revisions(self) -> tuple[CacheRevision, ...]:
+        """Those that the row stands for."""
+        return self.repo.revisions if self.revision is None else (self.revision,)
+
+    @property
+    def models(self) -> list[str]:
+        """Unique names of the models that it holds complete."""
+        return list(dict.fromkeys(name for each in self.revisions for name in each.models))
+
+
+def rows(listing: CacheListing, sort: Sort) -> list[Row]:
+    """A row for each repository, and below it one for each revision where it has several."""
+    found: list[Row] = []
+    for repo in sorted(listing.repositories, key=lambda repo: _order(repo, sort)):
+        found.append(Row(repo))
+        if len(repo.revisions) > 1:
+            found += [Row(repo, revision) for revision in repo.revisions]
+    return found
+
+
+def _order(repo: CacheRepository, sort: Sort) -> tuple[float, str]:
+    match sort:
+        case Sort.SIZE:
+            return -(repo.size_bytes + repo.partial_bytes + repo.orphan_bytes), repo.repo
+        case Sort.USED:
+            return repo.used_at, repo.repo
+        case Sort.NAME:
+            return 0, repo.repo.casefold()
+
+
+def selection(chosen: Iterable[Row]) -> CacheSelection:
+    """What verbs are told; a repository stands for its revisions as well."""
+    chosen = list(chosen)
+    whole = [row.id for row in chosen if row.revision is None]
+    single = [row.id for row in chosen if row.revision is not None and row.repo.repo not in whole]
+    return CacheSelection(repositories=tuple(whole), revisions=tuple(single))
+
+
+def line(row: Row, state: State, now: Standing, at: float, glyphs: Glyphs, inks: Ink) -> Line:
+    """One line of the table; `at` is the time when the cache was looked at."""
+    sign, style = _sign(row, state, now, glyphs, inks)
+    sizes = row.revision or row.repo
+    partial = 0 if row.revision else row.repo.partial_bytes
+    name = (
+        f"  {glyphs.branch} {row.revision.revision[:8]}" if row.revision else fmt.clean(row.unique)
+    )
+    cells: dict[str, Cell] = {
+        "sign": Text(sign, style),
+        "name": name,
+        "size": fmt.size(sizes.size_bytes),
+        "shared": fmt.size(sizes.shared_bytes) if sizes.shared_bytes else "",
+        "partial": fmt.size(partial) if partial else "",
+        "used": age(sizes.used_at, at),
+        "at": _refs(row.revisions, inks),
+        "models": ", ".join(name.rpartition(":")[2] for name in row.models),
+    }
+    return Line(row.id, cells, dim=row.revision is not None)
+
+
+def _sign(row: Row, state: State, now: Standing, glyphs: Glyphs, inks: Ink) -> tuple[str, Style]:
+    names = set(row.models)
+    ids = {model.id for model in state.models.values() if model.unique in names}
+    jobs = {j.repo for j in state.downloads.values() if j.state in ("queued", "downloading")}
+    if ids & now.corrupt:
+        return glyphs.failed, inks.error
+    if any(i.model_id in ids for i in now.instances.values() if i.state.live):
+        return glyphs.loaded, inks.success
+    if ids & now.checking:
+        return glyphs.busy, inks.accent
+    if row.repo.repo in jobs and row.revision is None:
+        return glyphs.down, inks.accent
+    return (glyphs.done, inks.success) if ids and ids <= now.sound.keys() else ("", inks.muted)
+
+
+def _refs(revisions: Sequence[CacheRevision], inks: Ink) -> Text:
+    """The branches that lead there; what no branch leads to is detached."""
+    names = list(dict.fromkeys(ref for each in revisions for ref in each.refs))
+    if names or not revisions:
+        return Text(fmt.clean(" ".join(names)))
+    return Text("detached", inks.warning)
+
+
+def age(moment: float, now: float) -> str:
+    """How long ago that was, in its largest unit; a figure that does not tick."""
+    if not moment:
+        return fmt.UNKNOWN
+    for seconds, unit in UNITS:
+        if (count := int((now - moment) // seconds)) > 0:
+            return f"{count} {unit} ago"
+    return "now"
+
+
+def about(row: Row, inks: Ink) -> list[Text]:
+    """What a line has no room for."""
+    files = sum(each.files for each in row.revisions)
+    facts = {
+        "models": ", ".join(map(fmt.clean, row.models)) or "none that is complete",
+        "commit": ", ".join(fmt.clean(each.revision) for each in row.revisions) or fmt.UNKNOWN,
+        "files": str(files),
+    }
+    return [Text.assemble((f"{name:<{LABEL}}", inks.muted), text) for name, text in facts.items()]
+
+
+def head(
+    listing: CacheListing, state: State, sort: Sort, keys: tuple[str, str], width: int, inks: Ink
+) -> Text:
+    """What all of it takes; `keys` are those that prune and that sort."""
+    prune, order = keys
+    repos = listing.repositories
+    held = sum(repo.size_bytes for repo in repos)
+    partials = sum(repo.partial_bytes for repo in repos)
+    loose = sum(not revision.refs for repo in repos for revision in repo.revisions)
+    orphans = sum(repo.orphan_bytes for repo in repos)
+    useless = [f"partials {fmt.size(partials)}"] if partials else []
+    useless += [f"orphans {fmt.size(orphans)}"] if orphans else []
+    useless += [f"{fmt.number(loose, 'revision')} detached"] if loose else []
+    parts: list[Part] = [
+        (0, Text(f"{fmt.size(held)} in {fmt.number(len(repos), 'repository', 'repositories')}",
+                 STRONG)),
+        (1, Text(f"{fmt.size(state.disk.free_bytes)} free")),
+    ]  # fmt: skip
+    if useless:
+        words = Text.assemble(", ".join(useless), (f" [{prune} prune]", inks.muted))
+        parts.append((2, words))
+    parts.append((3, Text.assemble(("sort: ", inks.muted), sort, (f" [{order}]", inks.muted))))
+    parts.append((4, Text(fmt.clean(listing.path), inks.muted)))
+    return fitted(parts, width)

@@ -1,0 +1,246 @@
+"""Disk: what the cache holds, whether it is right, and what can go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.reactive import var
+
+from core.errors import DeckError
+from core.schema import CacheListing, CacheSelection
+from tui.dashboard.commands import Command, bindings
+from tui.dashboard.screens.catalog.checks import Checks, running
+from tui.dashboard.screens.catalog.rows import standing
+from tui.dashboard.screens.delete_flow import delete
+from tui.dashboard.screens.disk import rows as drawn
+from tui.dashboard.screens.disk.rows import Row, Sort
+from tui.dashboard.screens.table_view import Listing
+from tui.dashboard.widgets.bars import Lines, wrapped
+from tui.dashboard.widgets.table import Line, Table
+from tui.text import format as fmt
+
+REST_S = 1.0
+"""Between two looks at the cache while it changes: a look reads every folder of it."""
+
+USELESS = CacheSelection(partials=True, orphans=True, detached=True)
+
+COMMANDS = (
+    Command(
+        name="delete",
+        keys="x",
+        label="delete",
+        help="Delete the repository or the revision; a plan is shown first.",
+        marks=True,
+    ),
+    Command(
+        name="verify",
+        keys="v",
+        label="verify",
+        help="Check its files against their hashes.",
+        marks=True,
+    ),
+    Command(
+        name="prune",
+        keys="P",
+        label="prune",
+        help="Delete partial files, orphaned blobs, detached revisions; asks first.",
+    ),
+    Command(name="sort", keys="o", label="sort", help="Sort by size, by last use, by name."),
+    Command(name="leave", keys="d", label="memory", help="Go back to Memory."),
+    Command(name="cancel", keys="c", label="call off", help="Call the check off.", footer=False),
+    Command(name="copy", keys="y", label="copy", help="Copy the repository's name.", footer=False),
+)
+"""The first ones stand in the footer where there is little room."""
+
+
+class Disk(Listing[Row, Row]):
+    """The repositories of the cache, the largest first."""
+
+    DEFAULT_CSS = """
+    Disk #head { padding: 0 0 1 2; }
+    Disk.low #head { padding: 0 0 0 2; }
+    Disk #about { padding: 1 0 0 2; max-height: 4; }
+    Disk.low #about { display: none; }
+    """
+    NAME = "disk"
+    TITLE = "Disk"
+    NOUN = "entry"
+    COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
+    BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
+
+    sort: var[Sort] = var(Sort.SIZE)
+    """The order of the rows."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._listing: CacheListing | None = None
+        self._looked_at = 0.0
+        self._basis: tuple[object, ...] = ()
+        """What the cache holds follows from these parts of the State."""
+        self._stale = True
+        self._looking = False
+
+    def compose(self) -> ComposeResult:
+        """What all takes, the rows, the path of the one under the cursor, and a check."""
+        glyphs = self.dashboard.glyphs
+        yield Lines(id="head")
+        yield Table[Row](drawn.COLUMNS, self._line, glyphs, "Looking at the cache.")
+        yield Lines(id="about")
+        yield Checks(glyphs, self.key_of("cancel"))
+
+    def _line(self, row: Row) -> Line:
+        assert self.state is not None
+        return drawn.line(
+            row, self.state, self._now, self._looked_at, self.dashboard.glyphs, self.inks
+        )
+
+    # What the cache holds
+
+    def watch_state(self) -> None:
+        """Draw what changed; look again where the cache may have changed."""
+        if not self.is_mounted or self.state is None:
+            return
+        basis = (self.state.models, self.state.disk)
+        if len(basis) != len(self._basis) or any(
+            a is not b for a, b in zip(basis, self._basis, strict=True)
+        ):
+            self._basis = basis
+            self._stale = True
+        self.redraw()
+        self._look()
+
+    def activated(self) -> None:
+        """Look at the cache, which other tools change as well."""
+        super().activated()
+        self.undone()
+
+    def undone(self) -> None:
+        """Links came or went: of these the State tells nothing."""
+        self._stale = True
+        self._look()
+
+    def _look(self) -> None:
+        if self._stale and self.display and not self._looking:
+            self._looking = True
+            self._looks()
+
+    @work(group="look")
+    async def _looks(self) -> None:
+        """Look until nothing has changed meanwhile."""
+        try:
+            while self._stale and self.display:
+                self._stale = False
+                try:
+                    self._listing = await self.dashboard.link.client.cache()
+                except DeckError as error:
+                    self.table.empty = str(error)
+                else:
+                    self._looked_at = time.time()
+                    self.table.empty = "The cache is empty.\nThe Catalog is where models are found."
+                self.redraw()
+                await asyncio.sleep(REST_S)
+        finally:
+            self._looking = False
+
+    def watch_sort(self) -> None:
+        """In another order, from the top."""
+        if self.is_mounted:
+            self.redraw()
+            self.table.action_first()
+
+    # Drawing
+
+    def thing(self, row: Row) -> Row:
+        """The row itself."""
+        return row
+
+    def draw(self) -> None:
+        """The head, the rows, and a check that runs."""
+        head = self.query_one("#head", Lines)
+        if self.state is None:
+            head.show(self.waiting)
+            return
+        self._now = standing(self.state, {})
+        listing, width = self._listing, self.size.width - 4
+        if listing is not None:
+            keys = (self.key_of("prune"), self.key_of("sort"))
+            head.show([drawn.head(listing, self.state, self.sort, keys, width, self.inks)])
+        rows = drawn.rows(listing, self.sort) if listing is not None else []
+        self.table.show(rows, key=lambda row: row.id)
+        self.query_one(Checks).show(self.state)
+        self.draw_below()
+
+    def draw_below(self) -> None:
+        """The models that the row under the cursor holds."""
+        row = self.table.cursor_item
+        lines = drawn.about(row, self.inks) if row is not None else []
+        width = max(10, self.size.width - 4)
+        about = [part for text in lines for part in wrapped(text, width, drawn.LABEL)]
+        self.query_one("#about", Lines).show(about)
+
+    def action_open_row(self) -> None:
+        """There is no more to show."""
+
+    # Verbs
+
+    @property
+    def _chosen(self) -> Sequence[Row]:
+        return self.chosen(lambda _: True, "do")
+
+    @work(exclusive=True, group="delete")
+    async def action_delete(self) -> None:
+        """Show what deleting would do, and ask."""
+        if not (rows := self._chosen):
+            return
+        names = ", ".join(row.unique for row in rows)
+        title = f"Delete {names} from the cache."
+        if await delete(self, drawn.selection(rows), title, f"Nothing is left of {names}."):
+            self.table.unmark()
+            self.undone()
+
+    @work(exclusive=True, group="delete")
+    async def action_prune(self) -> None:
+        """Delete what nobody needs, after showing what that is."""
+        title = "Prune partial files and blobs that nothing needs, and detached revisions."
+        if await delete(self, USELESS, title, "There is nothing that nobody needs."):
+            self.undone()
+
+    def action_verify(self) -> None:
+        """Have files checked."""
+        if rows := self._chosen:
+            self.table.unmark()
+            self.perform(
+                lambda client: client.verify(drawn.selection(rows)),
+                lambda check: (
+                    f"{fmt.number(check.files, 'file')} of {check.what} will be read"
+                    f" again: {fmt.size(check.total_bytes)}"
+                ),
+            )
+
+    def action_cancel(self) -> None:
+        """Call off the check that runs."""
+        checks = running(self.state) if self.state is not None else []
+        if checks:
+            self.perform(lambda client: client.cancel_verification(checks[0].id))
+        else:
+            self.dashboard.say("Nothing is being checked.")
+
+    def action_sort(self) -> None:
+        """Sort by the next order."""
+        orders = list(Sort)
+        self.sort = orders[(orders.index(self.sort) + 1) % len(orders)]
+
+    def action_leave(self) -> None:
+        """Go back to Memory."""
+        self.dashboard.current = "memory"
+
+    def dismiss(self) -> bool:
+        """Take the marks away, then go back to Memory."""
+        if not self.table.unmark():
+            self.action_leave()
+        return True

@@ -1,0 +1,267 @@
+"""What the Downloads view says of a job: pure, a record in, cells and lines out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from rich.style import Style
+from rich.text import Text
+
+from core.schema import Download, DownloadFile, DownloadState, Settings
+from core.state import State
+from tui.dashboard.screens.model_names import title
+from tui.dashboard.theme import Ink
+from tui.dashboard.widgets.bars import STRONG, bar
+from tui.dashboard.widgets.table import Cell, Column, Line
+from tui.text import format as fmt
+from tui.text.format import Glyphs
+
+ACTIVE: tuple[DownloadState, ...] = ("queued", "downloading", "verifying")
+ENDED: tuple[DownloadState, ...] = ("completed", "failed", "canceled")
+SETTLED: tuple[DownloadState, ...] = ("completed", "canceled")
+"""Nothing more is to be done or decided about these."""
+
+BAR = 12
+
+COLUMNS = (
+    Column("sign", "", 1),
+    Column("model", "model", 18, grow=True),
+    Column("state", "state", 11, rank=1),
+    Column("bar", "progress", BAR, rank=4),
+    Column("percent", "", 5, right=True),
+    Column("what", "", 26, rank=5),
+    Column("rate", "rate", 10, right=True, rank=3),
+    Column("left", "left", 6, right=True, rank=2),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A job, or one of its files below it."""
+
+    job: Download
+    title: str
+    """What the model is called."""
+    file: DownloadFile | None = None
+
+    @property
+    def key(self) -> str:
+        """The same as long as the job lives."""
+        return f"{self.job.id}/{self.file.path}" if self.file else self.job.id
+
+
+def rows(state: State, opened: Collection[str]) -> list[Row]:
+    """The queue in its order, then what failed, then what is settled, the newest first."""
+    jobs = sorted(state.downloads.values(), key=lambda job: (job.state in ENDED, job.position))
+    settled = sorted(
+        (job for job in jobs if job.state in SETTLED),
+        key=lambda job: job.finished_at or "",
+        reverse=True,
+    )
+    found: list[Row] = []
+    for job in [*(job for job in jobs if job.state not in SETTLED), *settled]:
+        name = title(job.model_id, job.unique, state.models)
+        found.append(Row(job, name))
+        if job.id in opened:
+            found += (Row(job, name, file) for file in job.files)
+    return found
+
+
+# Rows
+
+
+def line(row: Row, glyphs: Glyphs, inks: Ink) -> Line:
+    """One line of the table."""
+    if row.file is not None:
+        return Line(row.key, _file_cells(row.file, row.job.files, glyphs, inks), dim=True)
+    job = row.job
+    sign, style = _sign(job.state, glyphs, inks)
+    flows = job.state == "downloading"
+    cells: dict[str, Cell] = {
+        "sign": Text(sign, style),
+        "model": row.title,
+        "state": Text(job.state, style),
+        "what": what(job),
+        "rate": fmt.rate(job.rate_bytes_per_s) if flows else _average(job),
+        "left": fmt.span(job.eta_s) if flows else "",
+    }
+    if job.state not in SETTLED:
+        fraction = _fraction(job)
+        cells["bar"] = bar(fraction, BAR, glyphs, inks, None if flows else style)
+        cells["percent"] = fmt.percent(fraction)
+    return Line(row.key, cells, dim=job.state == "canceled")
+
+
+def _sign(state: DownloadState, glyphs: Glyphs, inks: Ink) -> tuple[str, Style]:
+    return {
+        "queued": (glyphs.dot, inks.muted),
+        "downloading": (glyphs.down, inks.primary),
+        "verifying": (glyphs.busy, inks.primary),
+        "paused": (glyphs.paused, inks.warning),
+        "completed": (glyphs.done, inks.success),
+        "failed": (glyphs.failed, inks.error),
+        "canceled": (glyphs.dot, inks.muted),
+    }[state]
+
+
+def what(job: Download) -> str:
+    """How much of it is here, or what became of it, in a few words."""
+    match job.state:
+        case "completed":
+            verified = "verified" if job.verifiable else "not verified"
+            return f"{fmt.size(job.total_bytes)} in {fmt.duration(job.seconds)}, {verified}"
+        case "canceled":
+            kept = job.received_bytes
+            return f"{fmt.size(kept)} kept" if kept else "nothing kept"
+        case "failed" | "paused" if job.error is not None:
+            return job.error.code.replace("_", " ")
+        case "verifying":
+            return f"verified {fmt.size_of(job.verified_bytes, job.total_bytes)}"
+        case _:
+            return fmt.size_of(job.received_bytes, job.total_bytes)
+
+
+def _fraction(job: Download) -> float | None:
+    return job.received_bytes / job.total_bytes if job.total_bytes else None
+
+
+def _average(job: Download) -> str:
+    """The rate over all runs of a job that is complete."""
+    if job.state != "completed" or job.seconds <= 0:
+        return ""
+    return fmt.rate(job.total_bytes / job.seconds)
+
+
+def file_name(file: DownloadFile, files: Sequence[DownloadFile]) -> str:
+    """The path of a file, without what the paths of all its job's files begin with."""
+    if len(files) < 2:
+        return file.path
+    letters = takewhile(
+        lambda same: len(set(same)) == 1, zip(*(f.path for f in files), strict=False)
+    )
+    common = "".join(same[0] for same in letters)
+    start = max(common.rfind("-"), common.rfind("/")) + 1
+    return f"…{file.path[start:]}" if start else file.path
+
+
+def _file_cells(
+    file: DownloadFile, files: Sequence[DownloadFile], glyphs: Glyphs, inks: Ink
+) -> dict[str, Cell]:
+    fraction = file.received_bytes / file.size_bytes if file.size_bytes else None
+    cells: dict[str, Cell] = {
+        "sign": "",
+        "model": f"{glyphs.branch} {file_name(file, files)}",
+        "state": file.state,
+        "what": fmt.size_of(file.received_bytes, file.size_bytes),
+    }
+    if file.state not in SETTLED:
+        cells["bar"] = bar(fraction, BAR, glyphs, inks)
+        cells["percent"] = fmt.percent(fraction)
+    else:
+        cells["what"] = fmt.size(file.size_bytes)
+    return cells
+
+
+# The head
+
+
+def counts(jobs: Iterable[Download], glyphs: Glyphs) -> str:
+    """How many there are of each kind; kinds of which there are none are left out."""
+    words: dict[DownloadState, str] = {
+        "downloading": "active",
+        "verifying": "active",
+        "completed": "done",
+    }
+    found = Counter(words.get(job.state, job.state) for job in jobs)
+    order = ("active", "queued", "paused", "failed", "canceled", "done")
+    parts = [f"{found[word]} {word}" for word in order if found[word]]
+    return f" {glyphs.dot} ".join(parts) or "no downloads"
+
+
+def rate_bytes_per_s(jobs: Iterable[Download]) -> float:
+    """What flows now, over all jobs."""
+    return sum(job.rate_bytes_per_s or 0 for job in jobs if job.state == "downloading")
+
+
+def limit(settings: Settings, key: str, inks: Ink) -> tuple[Text, Text]:
+    """What all downloads may take now, why that is not what was set, and the key that sets it.
+
+    And in short: only how much that is.
+    """
+    rate = settings.rate_in_force_bytes_per_s
+    why = f" ({settings.rate_reason})" if settings.rate_reason else ""
+    words = f"limit {'none' if rate is None else fmt.rate(rate)}"
+    return Text.assemble(words, why, (f" [{key}]", inks.muted)), Text(words)
+
+
+def queue(jobs: Iterable[Download]) -> list[Download]:
+    """The jobs that wait for their turn or have it, in their order."""
+    waiting = [job for job in jobs if job.state in ACTIVE or job.state == "paused"]
+    return sorted(waiting, key=lambda job: job.position)
+
+
+def disk(state: State, inks: Ink) -> Text | tuple[Text, Text]:
+    """What will be free on the disk once everything unfinished is here; and in short."""
+    free = state.disk.free_bytes
+    if free is None:
+        return Text(f"disk {fmt.UNKNOWN}", inks.muted)
+    unfinished = [job for job in state.downloads.values() if job.state not in ENDED]
+    rest = free - sum(job.total_bytes - job.received_bytes for job in unfinished)
+    if rest < 0:
+        return Text(f"disk full: {fmt.size(-rest)} missing", inks.error)
+    if not unfinished:
+        return Text(f"disk {fmt.size(rest)} free")
+    return Text(f"disk {fmt.size(rest)} free after all of this"), Text(
+        f"disk {fmt.size(rest)} left"
+    )
+
+
+# What is said below the table
+
+
+def about(job: Download, glyphs: Glyphs, inks: Ink) -> list[Text]:
+    """Everything about a job that its row has no room for."""
+    done = sum(file.state == "completed" for file in job.files)
+    files = fmt.number(len(job.files), "file")
+    if len(job.files) > 1:
+        files = f"{done} of {files}"
+    facts = [f"at {job.revision[:8]}", files] if job.url is None else [files]
+    if not job.verifiable:
+        facts.append("not verified: the server gives no hash")
+    elif job.state not in SETTLED and job.verified_bytes:
+        facts.append(f"{fmt.size_of(job.verified_bytes, job.total_bytes).strip()} verified")
+    if job.rate_limit_bytes_per_s is not None and job.state not in SETTLED:
+        facts.append(f"limit {fmt.rate(job.rate_limit_bytes_per_s)}")
+    words = fmt.clean(f"   {f' {glyphs.dot} '.join(facts)}")
+    said = [Text.assemble((fmt.clean(job.unique), STRONG), (words, inks.muted))]
+    if job.error is not None:
+        style = inks.error if job.state == "failed" else inks.warning
+        why = f"{job.state}: {job.error.message} {job.error.remedy}".strip()
+        said.append(Text(fmt.clean(why), style))
+        said += [Text(fmt.clean(detail), inks.muted) for detail in job.error.details]
+    return said
+
+
+def discarding(jobs: Sequence[Download]) -> list[str]:
+    """The plan of a cancel that deletes what arrived."""
+    total = sum(job.received_bytes for job in jobs)
+    lines = [
+        f"Cancel {fmt.number(len(jobs), 'download')} and delete what arrived: {fmt.size(total)}."
+    ]
+    return lines + [f"  {fmt.size(job.received_bytes):>8}  {job.unique}" for job in jobs]
+
+
+def clearing(jobs: Sequence[Download]) -> list[str]:
+    """The plan of a clearing that deletes partial files; nothing where it deletes none."""
+    partial = [job for job in jobs if job.state != "completed" and job.received_bytes]
+    if not partial:
+        return []
+    total = sum(job.received_bytes for job in partial)
+    return [
+        f"Clear {fmt.number(len(jobs), 'download')} that ended. "
+        f"What arrived of these is deleted with them: {fmt.size(total)}.",
+        *(f"  {fmt.size(j.received_bytes):>8}  {j.unique}  {j.state}" for j in partial),
+    ]

@@ -1,0 +1,277 @@
+"""Downloads: what is fetched, how fast, and what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+
+from core.schema import Download, DownloadState, Settings
+from tui.dashboard.commands import Command, bindings
+from tui.dashboard.screens.downloads import rows as drawn
+from tui.dashboard.screens.downloads.commands import COMMANDS
+from tui.dashboard.screens.downloads.rows import ACTIVE, ENDED, Row
+from tui.dashboard.screens.table_view import Listing
+from tui.dashboard.widgets.bars import STRONG, History, Lines, Part, fitted, spark, wrapped
+from tui.dashboard.widgets.table import Table
+from tui.text import format as fmt
+from tui.text import parse
+
+RATE_S = 60.0
+"""How far back the rate is drawn."""
+RATE_SLOTS = 30
+RATE_CELLS = 15
+
+ABOUT_LINES = 5
+"""Lines below the table at most; the Log view has the rest."""
+
+
+class Downloads(Listing[Row, Download]):
+    """The jobs, with what is to be said of the one under the cursor below them."""
+
+    DEFAULT_CSS = """
+    Downloads #head { padding: 0 0 1 2; }
+    Downloads #about { padding: 1 0 0 2; max-height: 6; }
+    Downloads.low #head { padding: 0 0 0 2; }
+    Downloads.low #about { padding: 0 0 0 2; max-height: 3; }
+    """
+    NAME = "downloads"
+    TITLE = "Downloads"
+    NOUN = "download"
+    COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
+    BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._rate = History(RATE_S, RATE_SLOTS)
+        self._opened: set[str] = set()
+
+    def compose(self) -> ComposeResult:
+        """Head, table, and words on the row under the cursor."""
+        yield Lines(id="head")
+        yield Table[Row](
+            drawn.COLUMNS,
+            lambda row: drawn.line(row, self.dashboard.glyphs, self.inks),
+            self.dashboard.glyphs,
+            "Nothing is being downloaded.\nThe Catalog is where models are found.",
+        )
+        yield Lines(id="about")
+
+    def on_mount(self) -> None:
+        """The head has a clock of its own: a rate of zero is news, too."""
+        self.set_interval(RATE_S / RATE_SLOTS, self._tick)
+
+    # Drawing
+
+    @property
+    def jobs(self) -> list[Download]:
+        """All jobs of the core."""
+        return list(self.state.downloads.values()) if self.state else []
+
+    def watch_state(self) -> None:
+        """Draw what changed."""
+        if self.is_mounted:
+            self._tick()
+            self.redraw()
+
+    def _tick(self) -> None:
+        if self.state is not None:
+            self._rate.add(time.monotonic(), drawn.rate_bytes_per_s(self.jobs))
+        if self.display:
+            self._draw_head()
+
+    def thing(self, row: Row) -> Download:
+        """The job, also of a row that shows one of its files."""
+        return row.job
+
+    def draw(self) -> None:
+        """The head, the jobs, and what is said of one of them."""
+        self._draw_head()
+        rows = drawn.rows(self.state, self._opened) if self.state else []
+        self.table.show(rows, key=lambda row: row.key)
+        self.draw_below()
+
+    def _draw_head(self) -> None:
+        if self.state is None:
+            self.query_one("#head", Lines).show(self.waiting)
+            return
+        glyphs, inks = self.dashboard.glyphs, self.inks
+        shape = spark(self._rate.values(time.monotonic(), RATE_CELLS), None, glyphs, inks)
+        rate = fmt.rate(drawn.rate_bytes_per_s(self.jobs))
+        settings = self.state.settings
+        limited = settings.rate_in_force_bytes_per_s is not None
+        parts: list[Part] = [
+            (0, Text(drawn.counts(self.jobs, glyphs), STRONG)),
+            (1, Text(f"{rate:>10}")),
+            (5, shape),
+            (2 if limited else 4, drawn.limit(settings, self.key_of("limit"), inks)),
+            (3, drawn.disk(self.state, inks)),
+        ]
+        self.query_one("#head", Lines).show([fitted(parts, self.size.width - 4)])
+
+    def draw_below(self) -> None:
+        """Why the job under the cursor stands where it stands, and what to do about it."""
+        row = self.table.cursor_item
+        lines = drawn.about(row.job, self.dashboard.glyphs, self.inks) if row else []
+        width = max(10, self.size.width - 4)
+        said = [part for line in lines for part in wrapped(line, width, 2)]
+        self.query_one("#about", Lines).show(said[:ABOUT_LINES])
+
+    # Verbs
+
+    def _in(self, states: Sequence[DownloadState], verb: str) -> list[Download]:
+        return self.chosen(lambda job: job.state in states, verb)
+
+    def action_cancel(self) -> None:
+        """Cancel; the partial files stay."""
+        jobs = self._in((*ACTIVE, "paused", "failed"), "cancel")
+        self.each(jobs, lambda client, job: client.cancel_download(job.id), self._kept)
+
+    def _kept(self, jobs: Sequence[Download]) -> str:
+        kept = fmt.size(sum(job.received_bytes for job in jobs))
+        return f"{self.named(jobs)} canceled: {kept} kept, {self.key_of('retry')} fetches the rest"
+
+    @work
+    async def action_discard(self) -> None:
+        """Cancel and delete what arrived, after showing how much that is."""
+        states: tuple[DownloadState, ...] = (*ACTIVE, "paused", "failed", "canceled")
+        jobs = self._in(states, "cancel")
+        if jobs and await self.confirm(drawn.discarding(jobs), "deletes it"):
+            freed = sum(job.received_bytes for job in jobs)
+            self.each(
+                jobs,
+                lambda client, job: client.cancel_download(job.id, discard=True),
+                lambda done: f"{self.named(done)} canceled: {fmt.size(freed)} deleted",
+            )
+
+    def action_pause(self) -> None:
+        """Pause what runs; where nothing does, let what is paused go on."""
+        jobs = self._in((*ACTIVE, "paused"), "pause")
+        running = [job for job in jobs if job.state in ACTIVE]
+        if running:
+            self.each(
+                running,
+                lambda client, job: client.pause_download(job.id),
+                lambda done: f"{self.named(done)} paused; {self.key_of('pause')} lets it go on",
+            )
+        else:
+            self._resume(jobs, "goes on")
+
+    def action_retry(self) -> None:
+        """Try again what failed, or was canceled or paused."""
+        self._resume(self._in(("failed", "canceled", "paused"), "retry"), "is fetched again")
+
+    def _resume(self, jobs: Sequence[Download], words: str) -> None:
+        self.each(
+            jobs,
+            lambda client, job: client.resume_download(job.id),
+            lambda done: f"{self.named(done)} {words}",
+        )
+
+    def action_earlier(self) -> None:
+        """Move the job under the cursor up; the cursor goes with it."""
+        self._move("up")
+
+    def action_later(self) -> None:
+        """Move the job under the cursor down; the cursor goes with it."""
+        self._move("down")
+
+    def _move(self, to: Literal["up", "down"]) -> None:
+        row = self.table.cursor_item
+        if row is None:
+            return
+        key, queue = row.job.id, [job.id for job in drawn.queue(self.jobs)]
+        if key not in queue:
+            self.dashboard.say(f"{row.job.unique} is {row.job.state}: it stands in no queue.")
+        elif key == queue[0 if to == "up" else -1]:
+            place = "first" if to == "up" else "last"
+            self.dashboard.say(f"{row.job.unique} is the {place} in the queue.")
+        else:
+            self.perform(lambda client: client.move_download(key, to))
+
+    @work
+    async def action_limit(self) -> None:
+        """Ask how fast all downloads together may be."""
+        if self.state is None:
+            return
+        now = self.state.settings.rate_limit_bytes_per_s
+
+        def act(rate: int | None) -> None:
+            self.perform(
+                lambda client: client.change_settings(rate_limit_bytes_per_s=rate), _limited
+            )
+
+        await self.enter(
+            "Limit of all downloads together", _rate(now), parse.RATE_FORMS, parse.rate, act
+        )
+
+    @work
+    async def action_limit_one(self) -> None:
+        """Ask how fast the marked jobs, or the one under the cursor, may be; each by itself."""
+        jobs = self._in((*ACTIVE, "paused", "failed", "canceled"), "limit")
+        if not jobs:
+            return
+
+        def act(rate: int | None) -> None:
+            words = "no limit of its own" if rate is None else f"{fmt.rate(rate)} at most"
+            self.each(
+                jobs,
+                lambda client, job: client.limit_download(job.id, rate),
+                lambda done: f"{self.named(done)}: {words}",
+            )
+
+        now = _rate(jobs[0].rate_limit_bytes_per_s)
+        label = f"Limit of {self.named(jobs)}{' each' if len(jobs) > 1 else ''}"
+        await self.enter(label, now, parse.RATE_FORMS, parse.rate, act)
+
+    @work
+    async def action_clear(self) -> None:
+        """Take what ended off the list; asks where partial files go with it."""
+        jobs = [job for job in self.jobs if job.state in ENDED]
+        if not jobs:
+            self.dashboard.say("Nothing has ended yet.")
+            return
+        plan = drawn.clearing(jobs)
+        if plan and not await self.confirm(plan, "clears them"):
+            return
+        self.each(
+            jobs,
+            lambda client, job: client.remove_download(job.id),
+            lambda done: f"{fmt.number(len(done), 'download')} cleared",
+        )
+
+    def action_open_row(self) -> None:
+        """Show the files of the job under the cursor, or hide them."""
+        row = self.table.cursor_item
+        if row is None:
+            return
+        self._opened ^= {row.job.id}
+        self.draw()
+        self.table.move_to(row.job.id)
+
+    def dismiss(self) -> bool:
+        """Take the marks away, then hide the files."""
+        if self.table.unmark():
+            return True
+        had = bool(self._opened)
+        self._opened.clear()
+        self.draw()
+        return had
+
+
+def _rate(bytes_per_s: int | None) -> str:
+    """A limit as it stands on the line to write on: empty for none."""
+    return "" if bytes_per_s is None else fmt.rate(bytes_per_s)
+
+
+def _limited(settings: Settings) -> str:
+    rate, now = settings.rate_limit_bytes_per_s, settings.rate_in_force_bytes_per_s
+    words = f"all downloads together: {'no limit' if rate is None else f'{fmt.rate(rate)} at most'}"
+    if not settings.rate_reason:
+        return words
+    holds = "no limit" if now is None else fmt.rate(now)
+    return f"{words}; {holds} for now ({settings.rate_reason})"

@@ -1,0 +1,267 @@
+"""Fleet: every machine on one line, going into one, and where a model fits now."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+
+from core.errors import Cancelled, Conflict, CoreUnreachable, DeckError, NotDownloaded
+from core.schema import Download, Manifest
+from tui.dashboard.commands import Command, bindings
+from tui.dashboard.fleet import Station
+from tui.dashboard.screens.fleet import rows as drawn
+from tui.dashboard.screens.fleet.rows import Answer, Copy, Row
+from tui.dashboard.screens.view import View
+from tui.dashboard.theme import ink
+from tui.dashboard.widgets.bars import Lines, wrapped
+from tui.dashboard.widgets.table import Table
+from tui.remote.core_link import LinkState
+
+LOOK_S = 0.5
+"""Between two looks at the machines."""
+MODEL = "a name, or owner/repo:QUANT"
+
+COMMANDS = (
+    Command(name="enter", keys="enter", label="go into", help="Show this machine."),
+    Command(
+        name="fit",
+        keys="f",
+        label="where does it fit",
+        help="Ask every machine whether a model fits the memory that is free there now.",
+    ),
+    Command(
+        name="copy",
+        keys="c",
+        label="copy here",
+        help="Copy the model that was asked about to this machine, from another that has it.",
+    ),
+    Command(
+        name="reach",
+        keys="r",
+        label="reach",
+        help="Look for the core of this machine again.",
+    ),
+)
+
+
+class Fleet(View):
+    """The machines of this dashboard."""
+
+    DEFAULT_CSS = """
+    Fleet { padding: 0 1; }
+    Fleet #asked { margin: 0 0 1 2; }
+    Fleet #about { margin: 0 0 0 2; }
+    """
+    NAME = "fleet"
+    TITLE = "Fleet"
+    COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
+    BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._model = ""
+        """What was asked about last."""
+        self._fits: dict[int, Answer] = {}
+        self._copies: dict[int, Copy] = {}
+        """What is on its way, by the machine that takes it."""
+
+    def compose(self) -> ComposeResult:
+        """What was asked, and the machines."""
+        yield Lines(id="asked")
+        yield Table[Row](
+            drawn.COLUMNS,
+            lambda row: drawn.line(row, self.dashboard.glyphs, ink(self.dashboard.theme_variables)),
+            self.dashboard.glyphs,
+        )
+        yield Lines(id="about")
+
+    def on_mount(self) -> None:
+        """The other machines change without the one that is shown."""
+        self.set_interval(LOOK_S, self.draw)
+        self.draw()
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every machine as it is known now."""
+        here = self.dashboard.station
+        return [
+            Row(
+                at=at,
+                name=station.name,
+                way=station.way,
+                status=station.link.status,
+                state=station.link.latest,
+                fit=self._fits.get(at),
+                asked=bool(self._model),
+                current=station is here,
+                copy=self._copies.get(at),
+            )
+            for at, station in enumerate(self.dashboard.stations)
+        ]
+
+    def draw(self) -> None:
+        """Bring the lines up to date; what stays as it is is not drawn again."""
+        if not self.display:
+            return
+        self.query_one(Table).show(self.rows, key=lambda row: str(row.at))
+        inks = ink(self.dashboard.theme_variables)
+        words = f"where {self._model} fits now" if self._model else "every machine"
+        self.query_one("#asked", Lines).show([Text(words, inks.muted)])
+        row = self._row
+        said = drawn.about(row, inks) if row is not None else []
+        self.query_one("#about", Lines).show(
+            [part for text in said for part in wrapped(text, max(10, self.size.width - 4))]
+        )
+
+    @property
+    def _row(self) -> Row | None:
+        """The machine under the cursor, as it is known now."""
+        row: Row | None = self.query_one(Table).cursor_item
+        return row
+
+    @on(Table.Highlighted)
+    def _highlighted(self, event: Table.Highlighted) -> None:
+        event.stop()
+        self.draw()
+
+    def activated(self) -> None:
+        """The keys belong to the table."""
+        self.draw()
+        self.query_one(Table).focus()
+
+    @on(Table.Chosen)
+    def _chosen(self, event: Table.Chosen) -> None:
+        event.stop()
+        self.action_enter()
+
+    def action_enter(self) -> None:
+        """Show the machine under the cursor."""
+        if (row := self._row) is not None:
+            self.dashboard.go(row.at)
+
+    def action_reach(self) -> None:
+        """Look for the core of the machine under the cursor again, unless it answers."""
+        if (row := self._row) is not None:
+            self.dashboard.again(row.at)
+
+    # Where does a model fit?
+
+    @work(exclusive=True, group="fit")
+    async def action_fit(self) -> None:
+        """Ask for a model, and every machine whether it fits there now."""
+        model = await self.ask("Where does it fit now?", self._model, MODEL)
+        if model is None:
+            return
+        self._model, self._fits = model.strip(), {}
+        self.draw()
+        if self._model:
+            stations = range(len(self.dashboard.stations))
+            await asyncio.gather(*(self._ask(at, self._model) for at in stations))
+
+    async def _ask(self, at: int, model: str) -> None:
+        link = self.dashboard.stations[at].link
+        try:
+            self._fits[at] = await link.client.fit(model)
+        except CoreUnreachable:
+            return  # the line says so already
+        except DeckError as error:
+            self._fits[at] = error
+        self.draw()
+
+    # Copying a model from one machine to another
+
+    @work(group="copy")
+    async def action_copy(self) -> None:
+        """Copy a model to the machine under the cursor: the plan first."""
+        row = self._row
+        if row is None:
+            return
+        if row.at in self._copies:
+            self.dashboard.say(f"A copy to {row.name} is under way.")
+            return
+        model = self._model or await self.ask(f"Copy what to {row.name}?", "", MODEL)
+        if not model or not model.strip():
+            return
+        try:
+            await self._copy(row, model.strip())
+        except DeckError as error:
+            self.dashboard.say(str(error), "error")
+        finally:
+            self._copies.pop(row.at, None)
+            self.draw()
+
+    async def _copy(self, row: Row, model: str) -> None:
+        from tui.remote.copy import copied, kept
+
+        target = self.dashboard.stations[row.at]
+        source, manifest = await self._source(target, model)
+        if not await self.confirm(drawn.plan(manifest, source.name, row), "copy it"):
+            return
+        assert source.host is not None
+        assert target.host is not None
+        client = target.link.client
+        async with (
+            source.host.bulk() as giver,
+            target.host.bulk() as taker,
+            taker.lent(giver.here) as peer,
+        ):
+            entry, job = await client.take(manifest, peer)
+            if job is None:
+                self.dashboard.say(f"{entry.unique} is on {target.name} already.")
+                return
+            self._copies[row.at] = Copy(source.name, job)
+            async with kept(client, job):
+                job = await self._arrived(row.at, job)
+        self.dashboard.say(copied(job, source.name, target.name), "done")
+
+    async def _source(self, target: Station, model: str) -> tuple[Station, Manifest]:
+        """A machine that has the model, and what it consists of. Raises Conflict."""
+        others = [station for station in self.dashboard.stations if station is not target]
+        here, *there = await asyncio.gather(
+            *(_manifest(station, model) for station in (target, *others))
+        )
+        if here is not None:
+            raise Conflict(f"{here.model.unique} is on {target.name} already.")
+        for station, manifest in zip(others, there, strict=True):
+            if manifest is not None:
+                return station, manifest
+        key = self.dashboard.key_of("catalog.download")
+        raise NotDownloaded(
+            f"No other machine has {model}.", f"{key} in the Catalog of one of them downloads it."
+        )
+
+    async def _arrived(self, at: int, job: Download) -> Download:
+        """The job once it is complete; raises what ended it."""
+        from tui.remote.copy import over
+
+        again = f"{self.key_of('copy')} goes on from what is there."
+        link, seen = self.dashboard.stations[at].link, False
+        while True:
+            now = link.latest.downloads.get(job.id) if link.latest is not None else None
+            if now is not None:
+                job, seen = now, True
+                self._copies[at] = Copy(self._copies[at].source, job)
+                if over(job, again):
+                    return job
+            elif seen:
+                raise Cancelled(f"The copy of {job.unique} was removed.", again)
+            if link.status.state is not LinkState.LIVE:
+                raise CoreUnreachable("The line over which the copy came is lost.", again)
+            await asyncio.sleep(LOOK_S)
+
+    def at_stake(self) -> str:
+        """Copies end with the lines that this dashboard keeps."""
+        names = ", ".join(self.dashboard.stations[at].name for at in self._copies)
+        return f"A copy to {names} is under way, over a line of this dashboard." if names else ""
+
+
+async def _manifest(station: Station, model: str) -> Manifest | None:
+    """What a model consists of on a machine; None where it is not, or where nobody answers."""
+    try:
+        return await station.link.client.manifest(model)
+    except DeckError:
+        return None

@@ -1,0 +1,311 @@
+"""Log: what the core and each engine say, what was done by whom, and every notice that was shown.
+
+Lines are not part of the State: the view asks for those that are new while it is in front.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import Input, Static
+
+from core.errors import CoreUnreachable, DeckError
+from tui.dashboard.commands import Command, bindings
+from tui.dashboard.screens.catalog.filter_bar import Filter
+from tui.dashboard.screens.log import rows
+from tui.dashboard.screens.log.rows import AUDIT, COLUMNS, LEVELS, Entry, Filters
+from tui.dashboard.screens.view import View
+from tui.dashboard.theme import Ink, ink
+from tui.dashboard.widgets.table import Line, Table
+from tui.text import format as fmt
+
+ASK_S = 1.0
+"""Between two questions for new lines while the view is in front."""
+AT_ONCE = 1000
+"""Lines of one answer; more than that at once is nothing a person reads."""
+KEPT = 5000
+"""Lines kept here: as many as the core keeps (`core.log.KEPT`)."""
+AUDITED = 500
+WIDE = 100
+"""Cells from which on all sources are named, and who asked for what is told whole."""
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        name="source",
+        keys="s,right",
+        label="source",
+        help="Show the next source: all, the core, an engine, this dashboard, the audit trail.",
+        action="source(1)",
+    ),
+    Command(
+        name="source_before",
+        keys="S,left",
+        label="source before",
+        help="Show the source before.",
+        action="source(-1)",
+        footer=False,
+    ),
+    Command(name="level", keys="v", label="level", help="Show only lines of this level or worse."),
+    Command(name="filter", keys="slash", label="filter", help="Show only lines with these words."),
+    Command(name="follow", keys="f", label="follow", help="Stay at the newest line, or do not."),
+    Command(name="copy", keys="y", label="copy", help="Copy the marked lines.", marks=True),
+    Command(
+        name="whole",
+        keys="enter",
+        label="whole line",
+        help="Show the whole line below, or hide it.",
+    ),
+)
+
+
+class Log(View):
+    """Lines, newest at the bottom."""
+
+    NAME = "log"
+    TITLE = "Log"
+    COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
+    BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
+
+    DEFAULT_CSS = """
+    Log #log-bar { height: 1; padding: 0 1; }
+    Log #log-bar Static { width: auto; }
+    Log #log-whole { height: auto; max-height: 40%; padding: 0 2; background: $surface;
+                     display: none; }
+    Log.whole #log-whole { display: block; }
+    """
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lines: deque[Entry] = deque(maxlen=KEPT)
+        self._audit: list[Entry] = []
+        self._seen = 0
+        self._started_at = ""
+        self._filters = Filters()
+        self._following = True
+        self._barred: Text | None = None
+
+    def compose(self) -> ComposeResult:
+        """What is shown, the lines, and one of them whole."""
+        with Horizontal(id="log-bar"):
+            yield Static(id="log-show")
+            yield Filter(f"{self.key_of('filter')} filters")
+        yield Table[Entry](
+            COLUMNS, self._draw, self.dashboard.glyphs, empty="Nothing was said yet."
+        )
+        with VerticalScroll(id="log-whole", can_focus=False):
+            yield Static(id="log-text", markup=False)
+
+    def on_mount(self) -> None:
+        """Ask now and then; nothing is asked while another view is in front."""
+        self.set_interval(ASK_S, self._ask)
+
+    @property
+    def _table(self) -> Table[Entry]:
+        return self.query_one(Table)
+
+    @property
+    def _inks(self) -> Ink:
+        return ink(self.app.theme_variables)
+
+    @property
+    def _wide(self) -> bool:
+        return self.size.width >= WIDE
+
+    def _names(self) -> dict[str, str]:
+        """The names of the models by the ids of their instances."""
+        if self.state is None:
+            return {}
+        models = self.state.models
+        return {
+            i.id: models[i.model_id].name if i.model_id in models else i.unique
+            for i in self.state.instances.values()
+        }
+
+    def _targets(self) -> dict[str, str]:
+        """What ids in the audit trail stand for."""
+        if self.state is None:
+            return {}
+        state = self.state
+        return {
+            **{model.id: model.unique for model in state.models.values()},
+            **{instance.id: instance.unique for instance in state.instances.values()},
+            **{job.id: job.unique for job in state.downloads.values()},
+        }
+
+    def _draw(self, entry: Entry) -> Line:
+        return rows.drawn(entry, self._names(), self.dashboard.glyphs, self._inks)
+
+    # What is there
+
+    def _ask(self) -> None:
+        if self.dashboard.current == self.NAME:
+            self._fetch()
+
+    @work(group="log", exclusive=True)
+    async def _fetch(self) -> None:
+        """Ask for what is new; a core that is away says so on the line on top already."""
+        try:
+            client = self.dashboard.link.client
+            new = await client.log(after=self._seen, limit=AT_ONCE)
+            audit = await client.audit_trail(AUDITED) if self._filters.source == AUDIT else []
+        except CoreUnreachable:
+            pass
+        except DeckError as error:
+            self.dashboard.say(str(error), "error")
+        else:
+            self._lines.extend(map(rows.of_line, new))
+            self._seen = max((line.seq for line in new), default=self._seen)
+            self._audit = [rows.of_audit(entry, self._targets()) for entry in audit] or self._audit
+        self._show()
+
+    def watch_state(self) -> None:
+        """A core that was started anew counts its lines from one again."""
+        if self.state is not None and self.state.host.started_at != self._started_at:
+            if self._started_at:
+                self._seen = 0
+            self._started_at = self.state.host.started_at
+
+    def _entries(self) -> list[Entry]:
+        said = [rows.of_message(message) for message in self.dashboard.messages]
+        return [*self._lines, *self._audit, *said]
+
+    def _show(self) -> None:
+        """Draw what the filters let through."""
+        table = self._table
+        table.columns = rows.columns(self._filters.source, wide=self._wide)
+        table.show(rows.select(self._entries(), self._filters), key=lambda entry: entry.key)
+        if self._following:
+            table.action_last()
+        self._bar()
+
+    def _bar(self) -> None:
+        inks, names, wide = self._inks, self._names(), self._wide
+        here = self._filters.source
+        line = Text()
+        for source in self._sources() if wide else (here,):
+            title = fmt.cut(rows.titled(source, names), 24)
+            line.append(f"[{title}]" if source == here else f" {title} ", _emphasis(source == here))
+        least = f"{self._filters.level}{' and worse' if self._filters.level != 'error' else ''}"
+        line.append("  level ", inks.muted).append(least)
+        line.append("  follow ", inks.muted).append("on" if self._following else "off")
+        line.append("  ")
+        if line != self._barred:
+            self._barred = line
+            self.query_one("#log-show", Static).update(line)
+
+    def _sources(self) -> tuple[str, ...]:
+        engines = self.state.instances if self.state else ()
+        return rows.sources(self._entries(), (f"engine:{id}" for id in engines))
+
+    # Keys
+
+    def activated(self) -> None:
+        """The lines have the keys; what is new is asked for at once."""
+        self._table.focus()
+        self._fetch()
+
+    @property
+    def writing(self) -> bool:
+        """Whether the filter has the keys."""
+        return self.query_one(Filter).has_focus
+
+    def dismiss(self) -> bool:
+        """Leave the filter, the whole line, the words of the filter, the marks."""
+        field = self.query_one(Filter)
+        if field.has_focus:
+            self._table.focus()
+        elif self.has_class("whole"):
+            self.remove_class("whole")
+        elif field.value:
+            field.value = ""
+        else:
+            return self._table.unmark()
+        return True
+
+    def action_source(self, by: int) -> None:
+        """Show another source."""
+        choices = self._sources()
+        at = choices.index(self._filters.source) if self._filters.source in choices else 0
+        self._filters = replace(self._filters, source=choices[(at + by) % len(choices)])
+        self._show()
+        self._fetch()
+
+    def action_level(self) -> None:
+        """Show fewer, or all."""
+        at = LEVELS.index(self._filters.level)
+        self._filters = replace(self._filters, level=LEVELS[(at + 1) % len(LEVELS)])
+        self._show()
+
+    def action_filter(self) -> None:
+        """Write the words to filter by."""
+        self.query_one(Filter).focus()
+
+    def action_follow(self) -> None:
+        """Stay at the newest line, or do not."""
+        self._following = not self._following
+        self._show()
+
+    def action_copy(self) -> None:
+        """Copy the marked lines, or the one under the cursor."""
+        marked = self._table.marked
+        if not marked:
+            self.dashboard.say("There is no line to copy.")
+            return
+        names = self._names()
+        self.app.copy_to_clipboard(
+            "\n".join(
+                f"{e.clock} {e.level} {e.who or rows.titled(e.source, names)} {e.text}"
+                for e in marked
+            )
+        )
+        self.dashboard.say(f"{fmt.number(len(marked), 'line')} in the clipboard.", "done")
+
+    def action_whole(self) -> None:
+        """Show the whole line, or hide it."""
+        self.toggle_class("whole")
+
+    @on(Table.Chosen)
+    def _chosen(self) -> None:
+        self.action_whole()
+
+    @on(Table.Highlighted)
+    def _highlighted(self, event: Table.Highlighted) -> None:
+        """Show the line whole; a cursor that leaves the newest line stays where it is put."""
+        entry: Entry | None = event.item
+        words = f"{entry.who}  {entry.text}".strip() if entry else ""
+        text = fmt.clean(words.replace("\\n", "\n"), lines=True)
+        self.query_one("#log-text", Static).update(Text(text))
+        items = self._table.items
+        at_end = not items or entry is items[-1]
+        if at_end != self._following and self._table.has_focus:
+            self._following = at_end
+            self._bar()
+
+    @on(Input.Changed)
+    def _filtered(self, event: Input.Changed) -> None:
+        self._filters = replace(self._filters, words=event.value)
+        self._show()
+
+    @on(Input.Submitted)
+    def _filter_kept(self) -> None:
+        self._table.focus()
+
+    @on(Filter.Moved)
+    def _moved(self, event: Filter.Moved) -> None:
+        self._table.action_move(event.by)
+
+    def on_descendant_focus(self) -> None:
+        """Other keys hold while one writes."""
+        self.dashboard.keys_changed()
+
+    on_descendant_blur = on_descendant_focus
+
+
+def _emphasis(here: bool) -> str:
+    return "bold" if here else ""
