@@ -36,7 +36,7 @@ def test_no_part_imports_what_stands_above_it() -> None:
         ("core.api.listener", HEAVY | DRAWING | {"huggingface_hub"}),
         ("core.daemon", HEAVY | DRAWING | {"huggingface_hub"}),
         ("core.client", HEAVY | DRAWING | {"huggingface_hub", "httptools", "sqlite3"}),
-        ("tui.cli", HEAVY | DRAWING | {"huggingface_hub", "httpx", "websockets", "sqlite3"}),
+        ("tui.cli.main", HEAVY | DRAWING | {"huggingface_hub", "httpx", "websockets", "sqlite3"}),
     ],
 )
 def test_a_module_brings_in_only_what_it_needs(module: str, never: set[str]) -> None:

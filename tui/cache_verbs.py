@@ -11,7 +11,7 @@ from core.errors import Cancelled, Corrupt
 from core.names import DEFAULT_ENDPOINT, canonical
 from core.schema import CacheListing, CacheSelection, Verification
 from core.schema.errors import from_info
-from tui.output import Output
+from tui.cli.output import Output
 from tui.text import format as fmt
 from tui.text.format import Column
 from tui.verbs import FRAMES_HZ, PATIENCE_S, carry_out

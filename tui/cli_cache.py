@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tui.verb import Verb, with_client
+from tui.cli.command import Verb, with_client
 
 YES = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 DRY_RUN = click.option("--dry-run", "-n", is_flag=True, help="Show the plan, delete nothing.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tui.verb import Verb
+from tui.cli.command import Verb
 
 
 @click.command(
@@ -17,9 +17,9 @@ from tui.verb import Verb
 @click.pass_context
 def help_(context: click.Context, name: tuple[str, ...], man: bool, json: bool) -> None:
     """Explain a topic or a command; without NAME, list both."""
-    from tui import manual
-    from tui.output import Output
-    from tui.topics import TOPICS
+    from tui.cli import manual
+    from tui.cli.help_topics import TOPICS
+    from tui.cli.output import Output
 
     program = context.find_root().command
     assert isinstance(program, click.Group)
@@ -51,8 +51,8 @@ def help_(context: click.Context, name: tuple[str, ...], man: bool, json: bool) 
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str, json: bool) -> None:
     """Print what teaches SHELL to complete commands and model names."""
-    from tui import completion as scripts
-    from tui.output import Output
+    from tui.cli import completion as scripts
+    from tui.cli.output import Output
 
     out = Output(json=json)
     out.record({"shell": shell, "script": scripts.script(shell)})
@@ -64,7 +64,7 @@ def completion(shell: str, json: bool) -> None:
 @click.pass_context
 def complete(context: click.Context, words: tuple[str, ...]) -> None:
     """Print what the last of WORDS could become; what the scripts of `completion` ask."""
-    from tui.completion import candidates
+    from tui.cli.completion import candidates
 
     for value, about in candidates(context.find_root().command, words):
         click.echo(f"{value}\t{about}")

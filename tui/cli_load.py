@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tui.verb import Verb, with_client
+from tui.cli.command import Verb, with_client
 
 if TYPE_CHECKING:
     from core.schema import LoadOptions

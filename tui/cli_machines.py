@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from tui.running import run
-from tui.verb import Verb, only_here
+from tui.cli.command import Verb, only_here
+from tui.cli.runner import run
 
 
 @click.command(hidden=True)

@@ -7,7 +7,7 @@ import re
 
 import click
 
-from tui.verb import Verb, with_client
+from tui.cli.command import Verb, with_client
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tui.verb import Verb, with_client
+from tui.cli.command import Verb, with_client
 
 
 @click.command(

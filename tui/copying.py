@@ -20,7 +20,7 @@ from core.errors import InvalidRequest
 from core.paths import locate
 from core.schema import Manifest
 from tui import verbs
-from tui.output import Output
+from tui.cli.output import Output
 from tui.remote.copy import copied, kept
 from tui.remote.core_host import OwnCore, Reached
 from tui.remote.machines import Machine, chosen

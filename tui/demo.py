@@ -13,7 +13,7 @@ from core.demo.vocabulary import expected
 from core.errors import DeckError
 from core.schema import GenerateRequest, LoadOptions
 from tui import verbs
-from tui.output import Output
+from tui.cli.output import Output
 from tui.text import format as fmt
 from tui.text import records
 

@@ -13,8 +13,8 @@ from core.client import Client
 from core.daemon import Ready
 from core.errors import CoreUnreachable, DeckError
 from core.paths import locate
-from tui.output import Output
-from tui.supervisor import tell_ready
+from tui.cli.output import Output
+from tui.cli.sd_notify import tell_ready
 
 
 async def serve(port: int | None, *, json: bool, verbose: bool) -> None:

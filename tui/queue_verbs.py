@@ -10,7 +10,7 @@ from core.errors import Conflict
 from core.schedule import parse_entry, parse_rate
 from core.schema import Download, QueueMove, Settings
 from core.state import State
-from tui.output import Output
+from tui.cli.output import Output
 from tui.text import format as fmt
 from tui.text import records
 from tui.text.format import Column

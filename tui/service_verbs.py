@@ -12,10 +12,10 @@ import core
 from core import daemon
 from core.errors import Conflict, DeckError, InvalidRequest, StorageFailed
 from core.paths import locate
-from tui import service
-from tui.output import Output
+from tui.cli import service_units
+from tui.cli.output import Output
+from tui.cli.service_units import Plan
 from tui.remote.machines import SYSTEM
-from tui.service import Plan
 
 BOOTED = Path("/run/systemd/system")
 """There where systemd runs the machine (sd_booted(3))."""
@@ -30,21 +30,21 @@ def plan(*, system: bool) -> Plan:
             raise InvalidRequest(
                 "On macOS the service is a launchd agent of yours.", "Leave --system out."
             )
-        return service.launchd(
+        return service_units.launchd(
             PROGRAM, os.environ, Path.home(), uid=os.getuid(), log=paths.core_log,
             socket=paths.socket,
         )  # fmt: skip
     if not system:
-        return service.systemd_user(PROGRAM, os.environ, Path.home(), paths.socket)
+        return service_units.systemd_user(PROGRAM, os.environ, Path.home(), paths.socket)
     # An environment links to its interpreter, and may lead on to the code: each has to be readable.
     for path in (sys.executable, os.path.realpath(sys.executable), os.path.realpath(core.__file__)):
-        if service.hidden_from_others(path):
+        if service_units.hidden_from_others(path):
             raise Conflict(
                 f"The service's own user could not read {path}.",
                 "Install modeldeck where everybody can, with a Python that everybody can read:"
                 " /usr/bin/python3 -m venv /opt/modeldeck, for example.",
             )
-    return service.systemd_system(PROGRAM, os.environ)
+    return service_units.systemd_system(PROGRAM, os.environ)
 
 
 async def install(*, system: bool, show: bool, json: bool) -> None:
@@ -72,8 +72,8 @@ async def install(*, system: bool, show: bool, json: bool) -> None:
     await _tell(out, what)
     if system:
         out.note(
-            f"Members of the group {service.USER} reach it as `modeldeck @{SYSTEM}`:"
-            f" `usermod -aG {service.USER} NAME` adds one."
+            f"Members of the group {service_units.USER} reach it as `modeldeck @{SYSTEM}`:"
+            f" `usermod -aG {service_units.USER} NAME` adds one."
         )
     elif await _ends_at_logout():
         out.note("It ends when you log out; `loginctl enable-linger` keeps it.")
@@ -119,7 +119,7 @@ async def _tell(out: Output, what: Plan) -> None:
         "log": what.log,
     }
     if what.look[0] == "systemctl":
-        known = service.standing(said)
+        known = service_units.standing(said)
         facts["state"] = f"{known.get('ActiveState', '?')} ({known.get('SubState', '?')})"
         facts["at start"] = known.get("UnitFileState", "?")
         facts["process"] = known.get("MainPID", "0")

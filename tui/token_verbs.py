@@ -7,7 +7,7 @@ from typing import cast
 
 from core.client import Client
 from core.schema import Scope
-from tui.output import Output
+from tui.cli.output import Output
 from tui.text import format as fmt
 from tui.text.format import Column
 

@@ -35,8 +35,8 @@ from core.schema import (
 )
 from core.schema.errors import from_info
 from core.state import State, state_to_wire
-from tui import status_line
-from tui.output import Output
+from tui.cli import status_line
+from tui.cli.output import Output
 from tui.text import format as fmt
 from tui.text import load_records
 from tui.text import records as record_text

@@ -16,7 +16,7 @@ from core.remote.printable import clean
 from core.schema import Download, Instance, InstanceState, Model
 from core.schema.errors import from_info
 from core.state import EVENTS, State
-from tui.output import Output
+from tui.cli.output import Output
 from tui.text import records
 
 PATIENCE_S = 60.0

@@ -80,7 +80,7 @@ def main() -> None:
         for _ in range(rounds + 1):
             for name, (program, word) in APPS.items():
                 taken[name].append(first_paint(program, word, environ))
-        subprocess.run([sys.executable, "-m", "tui.cli", "stop"], env=environ, check=False)
+        subprocess.run([sys.executable, "-m", "tui.cli.main", "stop"], env=environ, check=False)
     print(f"{'':<10} {'wall':>7} {'CPU':>8}   medians of {rounds}")
     medians = {name: _medians(figures[1:]) for name, figures in taken.items()}
     for name, (wall, cpu) in medians.items():

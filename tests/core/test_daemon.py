@@ -165,7 +165,7 @@ async def test_a_core_that_holds_the_lock_and_does_not_answer_is_named(paths: Pa
 
 
 def test_there_is_one_core_per_state_folder(core: CoreProcess, home: Path) -> None:
-    program = [sys.executable, "-P", "-m", "tui.cli", "serve", "--port", "0", "--ready-json"]
+    program = [sys.executable, "-P", "-m", "tui.cli.main", "serve", "--port", "0", "--ready-json"]
     second = subprocess.run(program, capture_output=True, text=True, check=False)
     assert second.returncode == 4
     assert second.stdout == ""

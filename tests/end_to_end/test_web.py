@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from core.demo.files import FileServer
 from core.demo.models import expected
-from tui.cli import main
+from tui.cli.main import main
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from core.demo.process import CoreProcess
 from core.schema import CacheListing, CacheRepository, CacheRevision, Settings
 from tui.cache_verbs import table
-from tui.cli import main
+from tui.cli.main import main
 from tui.queue_verbs import terms
 
 TINY = "deck/tiny-GGUF:Q8_0"

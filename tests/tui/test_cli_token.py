@@ -15,7 +15,7 @@ from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.errors import CoreUnreachable
 from core.schema import TOKEN_SECRET
-from tui.cli import main
+from tui.cli.main import main
 from tui.cli_token import Span
 
 

@@ -17,7 +17,7 @@ from core.demo.process import CoreProcess
 from core.errors import Corrupt, EngineFailed, TimedOut
 from core.schema import Download, ErrorInfo, Host, Instance, InstanceState, Model, model_id
 from core.state import State
-from tui.output import Output
+from tui.cli.output import Output
 from tui.watching import reached, wait
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")

@@ -76,7 +76,7 @@ def test_what_speaks_to_a_core_is_not_imported_before_the_first_paint() -> None:
 
 def test_without_a_terminal_there_is_help() -> None:
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "tui.cli"], stdin=subprocess.DEVNULL, capture_output=True,
+        [sys.executable, "-P", "-m", "tui.cli.main"], stdin=subprocess.DEVNULL, capture_output=True,
         text=True,
     )  # fmt: skip
     assert done.returncode == 2

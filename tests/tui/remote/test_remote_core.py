@@ -20,7 +20,7 @@ from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.errors import CoreUnreachable, Forbidden, InvalidRequest, Unauthorized
 from core.state import State
-from tui.cli import main
+from tui.cli.main import main
 from tui.dashboard.fleet import low_bandwidth, trip
 from tui.remote.core_link import LinkState, LinkStatus
 from tui.remote.machines import Machine

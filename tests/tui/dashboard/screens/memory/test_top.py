@@ -8,7 +8,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from core.demo.process import CoreProcess
-from tui.cli import main
+from tui.cli.main import main
 from tui.dashboard.screens import VIEWS
 
 

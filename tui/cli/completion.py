@@ -70,7 +70,7 @@ class ModelName(click.ParamType[str]):
 def model_names() -> list[tuple[str, str]]:
     """Every model by its unique name, with what it is called: of the core, else of the catalog."""
     from core.paths import locate
-    from tui.status_line import ask
+    from tui.cli.status_line import ask
 
     state = ask(locate(), "/deck/state")
     if state is None:

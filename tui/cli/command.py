@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tui.running import run
+from tui.cli.runner import run
 
 if TYPE_CHECKING:
     from core.client import Client
     from core.config import Remote
-    from tui.output import Output
+    from tui.cli.output import Output
     from tui.remote.machines import Machine
 
 
@@ -69,8 +69,8 @@ def with_client(
     Where other machines are named, the work is done with the cores there. `none` is what is
     answered for programs where no core runs, beside the error.
     """
-    from tui.elsewhere import on_each
-    from tui.output import Output
+    from tui.cli.on_machines import on_each
+    from tui.cli.output import Output
 
     out, place = Output(json=json), where()
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tui.cli.command import Verb, Where, only_here, where, with_client
+from tui.cli.runner import run
 from tui.cli_cache import cache, undo
 from tui.cli_help import COMMANDS as HELP
 from tui.cli_load import COMMANDS as LOAD
@@ -19,8 +21,6 @@ from tui.cli_queue import COMMANDS as QUEUE
 from tui.cli_service import service
 from tui.cli_token import token
 from tui.cli_watch import COMMANDS as WATCH
-from tui.running import run
-from tui.verb import Verb, Where, only_here, where, with_client
 
 if TYPE_CHECKING:
     from core.config import Remote
@@ -129,8 +129,8 @@ def _at_url(
 def _dashboard(context: click.Context, ascii_only: bool, only: str | None = None) -> None:
     """Show the dashboard, of the machines that are named, and end with its exit code."""
     from core.errors import DeckError
+    from tui.cli.runner import tell
     from tui.dashboard import launch
-    from tui.running import tell
 
     try:
         machines = where().machines()

@@ -89,7 +89,7 @@ def tell(error: DeckError, *, json: bool) -> int:
     """Say the error on standard error, for a person or for a program: its exit code."""
     from core.remote.printable import clean
     from core.schema.errors import to_info
-    from tui.output import json_line
+    from tui.cli.output import json_line
 
     if json:
         click.echo(json_line({"error": to_info(error)}), err=True)

@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from core.demo.process import CoreProcess
-from tui.cli import main
-from tui.completion import candidates, script
-from tui.topics import TOPICS
+from tui.cli.completion import candidates, script
+from tui.cli.help_topics import TOPICS
+from tui.cli.main import main
 
 SMOLLM = "bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M"
 PROGRAMS = sysconfig.get_path("scripts")

@@ -7,7 +7,7 @@ from inspect import cleandoc
 
 import click
 
-from tui.topics import TOPICS
+from tui.cli.help_topics import TOPICS
 
 HEAD = ".TH MODELDECK 1\n.SH NAME\nmodeldeck \\- a control room for local language models\n"
 

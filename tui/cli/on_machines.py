@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import CoreUnreachable, DeckError
 from core.paths import locate
-from tui.attach import attached, existing
-from tui.output import Output
+from tui.cli.attach import attached, existing
+from tui.cli.output import Output
+from tui.cli.runner import Said
 from tui.remote.machines import Machine
 from tui.remote.remote_core import FixedCore, SshCore, core_of, reach_all
-from tui.running import Said
 
 if TYPE_CHECKING:
     from core.client import Client

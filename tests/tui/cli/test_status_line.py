@@ -11,8 +11,8 @@ import pytest
 
 from core.demo.process import CoreProcess
 from core.schema import Summary
-from tui import status_line
-from tui.status_line import FORMAT, NAMES, BadFormat, filled, values
+from tui.cli import status_line
+from tui.cli.status_line import FORMAT, NAMES, BadFormat, filled, values
 from tui.text.format import ASCII, UNICODE
 
 IDLE = Summary(

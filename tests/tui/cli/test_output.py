@@ -7,7 +7,7 @@ import json
 import pytest
 
 from core.errors import DeckError
-from tui.output import Output, json_line, shown
+from tui.cli.output import Output, json_line, shown
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2J\x1b[1;1Hb\x9b31mc\x08\x7f\u202ed"
 

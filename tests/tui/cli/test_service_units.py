@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tui import manual, service, service_verbs
-from tui.cli import main
-from tui.supervisor import tell_ready
+from tui import service_verbs
+from tui.cli import manual, service_units
+from tui.cli.main import main
+from tui.cli.sd_notify import tell_ready
 
 PROGRAM = (sys.executable, "-P", "-m", "tui.program", "serve")
 ENVIRON = {
@@ -27,12 +28,12 @@ ENVIRON = {
 
 
 def test_the_examples_hold() -> None:
-    for module in (service, manual):
+    for module in (service_units, manual):
         assert doctest.testmod(module).failed == 0
 
 
 def test_a_unit_takes_the_folders_along_and_no_secrets() -> None:
-    plan = service.systemd_user(PROGRAM, ENVIRON, Path("/home/me"), Path("/s"))
+    plan = service_units.systemd_user(PROGRAM, ENVIRON, Path("/home/me"), Path("/s"))
     (unit,) = plan.files
     assert unit.path == Path("/home/me/.config/systemd/user/modeldeck.service")
     assert 'Environment="HF_HOME=/data/hf"' in unit.text
@@ -42,7 +43,7 @@ def test_a_unit_takes_the_folders_along_and_no_secrets() -> None:
 
 
 def test_a_service_of_the_system_has_a_user_and_folders_of_its_own() -> None:
-    person, unit = service.systemd_system(PROGRAM, ENVIRON).files
+    person, unit = service_units.systemd_system(PROGRAM, ENVIRON).files
     assert person.text.startswith("u modeldeck ")
     for line in ("User=modeldeck", "ProtectSystem=strict", "RuntimeDirectoryMode=0750",
                  'Environment="MODELDECK_RUNTIME_DIR=/run/modeldeck"',
@@ -63,7 +64,7 @@ def test_a_service_of_the_system_has_a_user_and_folders_of_its_own() -> None:
     ],
 )
 def test_words_are_quoted_as_systemd_reads_them(word: str, read: str) -> None:
-    assert service.quoted(word) == read
+    assert service_units.quoted(word) == read
 
 
 @pytest.mark.parametrize("system", [False, True])
@@ -72,9 +73,9 @@ def test_systemd_finds_nothing_wrong_with_the_units(system: bool, tmp_path: Path
     if analyze is None:
         missing = pytest.fail if os.environ.get("CI") and sys.platform == "linux" else pytest.skip
         missing("systemd-analyze is not installed: apt install systemd")
-    render = service.system_unit if system else service.user_unit
+    render = service_units.system_unit if system else service_units.user_unit
     unit = tmp_path / "modeldeck.service"
-    unit.write_text(render(PROGRAM, service.environment(ENVIRON)))
+    unit.write_text(render(PROGRAM, service_units.environment(ENVIRON)))
     words = [analyze, "verify", "--man=no", *([] if system else ["--user"]), str(unit)]
     environ = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
     done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
@@ -83,7 +84,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(system: bool, tmp_path: Path
 
 
 def test_launchd_reads_the_agent() -> None:
-    plan = service.launchd(
+    plan = service_units.launchd(
         PROGRAM, ENVIRON, Path("/Users/me"), uid=501, log=Path("/l/core.log"), socket=Path("/s")
     )
     (plist,) = plan.files
@@ -178,4 +179,4 @@ def test_systemd_is_told_that_the_service_answers(tmp_path: Path) -> None:
 
 def test_how_it_stands_is_read_from_what_systemd_says() -> None:
     said = "LoadState=loaded\nActiveState=active\nMainPID=7\n"
-    assert service.standing(said)["ActiveState"] == "active"
+    assert service_units.standing(said)["ActiveState"] == "active"

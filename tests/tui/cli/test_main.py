@@ -26,10 +26,11 @@ from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
 from core.paths import locate
-from tui import manual, verbs
-from tui.cli import main
-from tui.output import Output
-from tui.running import exit_code
+from tui import verbs
+from tui.cli import manual
+from tui.cli.main import main
+from tui.cli.output import Output
+from tui.cli.runner import exit_code
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PADDED = "deck/padded-GGUF:F16"
@@ -122,7 +123,7 @@ def test_the_commands_of_the_main_job_are_there() -> None:
 def test_help_costs_no_more_than_click() -> None:
     script = (
         "import sys\n"
-        "from tui.cli import main\n"
+        "from tui.cli.main import main\n"
         "main(['--help'], standalone_mode=False)\n"
         "print([m for m in ('textual', 'rich', 'httpx', 'asyncio', 'core.schema')"
         " if m in sys.modules])\n"
@@ -134,7 +135,7 @@ def test_help_costs_no_more_than_click() -> None:
 def test_no_command_needs_textual(core: CoreProcess) -> None:
     script = (
         "import sys\n"
-        "from tui.cli import main\n"
+        "from tui.cli.main import main\n"
         "main(['status'], standalone_mode=False)\n"
         "print([m for m in ('textual', 'huggingface_hub', 'numpy', 'llama_cpp')"
         " if m in sys.modules])\n"
