@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tui.cli.command import Verb, Where, only_here, where, with_client
+from tui.cli.commands.cache import cache, undo
+from tui.cli.commands.help import COMMANDS as HELP
+from tui.cli.commands.load import COMMANDS as LOAD
+from tui.cli.commands.load import load_options, options_of
+from tui.cli.commands.machines import COMMANDS as MACHINES
+from tui.cli.commands.queue import COMMANDS as QUEUE
+from tui.cli.commands.service import service
+from tui.cli.commands.tokens import token
+from tui.cli.commands.watch import COMMANDS as WATCH
 from tui.cli.runner import run
-from tui.cli_cache import cache, undo
-from tui.cli_help import COMMANDS as HELP
-from tui.cli_load import COMMANDS as LOAD
-from tui.cli_load import load_options, options_of
-from tui.cli_machines import COMMANDS as MACHINES
-from tui.cli_queue import COMMANDS as QUEUE
-from tui.cli_service import service
-from tui.cli_token import token
-from tui.cli_watch import COMMANDS as WATCH
 
 if TYPE_CHECKING:
     from core.config import Remote

@@ -15,7 +15,7 @@ from core.schema import (
     Lora,
     UnloadReceipt,
 )
-from tui.cli_load import Context, options_of
+from tui.cli.commands.load import Context, options_of
 from tui.text import load_records, records
 
 GIB, MIB = 1 << 30, 1 << 20

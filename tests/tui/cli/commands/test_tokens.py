@@ -15,8 +15,8 @@ from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.errors import CoreUnreachable
 from core.schema import TOKEN_SECRET
+from tui.cli.commands.tokens import Span
 from tui.cli.main import main
-from tui.cli_token import Span
 
 
 def run(*words: str, code: int = 0) -> str:
