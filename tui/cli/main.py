@@ -1,4 +1,4 @@
-"""The command line. Each command reads its words here, and is done in `tui.verbs`.
+"""The command line. Each command reads its words here, and is done in `tui.cli.actions.models`.
 
 What a command needs is imported when it runs, so that `modeldeck --help` costs click and no more.
 """
@@ -149,10 +149,10 @@ def _dashboard(context: click.Context, ascii_only: bool, only: str | None = None
 @click.option("--verbose", "-v", is_flag=True, help="Log what it does to standard error.")
 def serve(port: int | None, ready_json: bool, verbose: bool, json: bool) -> None:
     """Run a core here, until ctrl-C."""
-    from tui import hosting
+    from tui.cli.actions import serve as serve_action
 
     only_here("serve")
-    run(hosting.serve(port, json=json or ready_json, verbose=verbose), json=json or ready_json)
+    run(serve_action.serve(port, json=json or ready_json, verbose=verbose), json=json or ready_json)
 
 
 @main.command(
@@ -189,13 +189,13 @@ def demo(
 
     On a terminal it is the dashboard; else, and with --script, the main job as commands.
     """
-    from tui import hosting
+    from tui.cli.actions import serve as serve_action
 
     only_here("demo")
     if headless or ready_json:
-        run(hosting.demo_headless(port, json=json or ready_json), json=json or ready_json)
+        run(serve_action.demo_headless(port, json=json or ready_json), json=json or ready_json)
     elif script or json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        run(hosting.demo(port or 0, json=json), json=json)
+        run(serve_action.demo(port or 0, json=json), json=json)
     else:
         from tui.dashboard import launch
 
@@ -214,12 +214,12 @@ def demo(
 )  # fmt: skip
 def status(line: bool, form: str | None, json: bool) -> None:
     """Show this machine: memory, disk, engines, what runs."""
-    from tui import verbs
+    from tui.cli.actions import models as model_actions
 
     if form is not None and not line:
         raise click.UsageError("--format goes with --line.")
     with_client(
-        lambda client, out: verbs.status(client, out, line=line, form=form),
+        lambda client, out: model_actions.status(client, out, line=line, form=form),
         json=json,
         start=False,
         none={"running": False},
@@ -240,12 +240,12 @@ def top(context: click.Context, ascii_only: bool, json: bool) -> None:
 @main.command(cls=Verb, example="modeldeck stop")
 def stop(json: bool) -> None:
     """End the core: downloads stay resumable, models are unloaded."""
-    from tui import hosting
+    from tui.cli.actions import serve as serve_action
 
     if where() == Where():
-        run(hosting.stop(json=json), json=json)
+        run(serve_action.stop(json=json), json=json)
     else:
-        with_client(hosting.stop_there, json=json, start=False, none={"stopped": False})
+        with_client(serve_action.stop_there, json=json, start=False, none={"stopped": False})
 
 
 # Models
@@ -256,9 +256,11 @@ def stop(json: bool) -> None:
 @click.option("--downloaded", "-d", is_flag=True, help="Only models on this machine.")
 def ls(text: str, downloaded: bool, json: bool) -> None:
     """List models: the catalog, what is downloaded, your own. TEXT narrows the list."""
-    from tui import verbs
+    from tui.cli.actions import models as model_actions
 
-    with_client(lambda client, out: verbs.ls(client, out, text, downloaded=downloaded), json=json)
+    with_client(
+        lambda client, out: model_actions.ls(client, out, text, downloaded=downloaded), json=json
+    )
 
 
 @main.command(
@@ -268,9 +270,11 @@ def ls(text: str, downloaded: bool, json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), help="How many repositories at most.")
 def search(words: tuple[str, ...], limit: int | None, json: bool) -> None:
     """Search the Hub; the name of a repository shows the models in it."""
-    from tui import verbs
+    from tui.cli.actions import models as model_actions
 
-    with_client(lambda client, out: verbs.search(client, out, " ".join(words), limit), json=json)
+    with_client(
+        lambda client, out: model_actions.search(client, out, " ".join(words), limit), json=json
+    )
 
 
 @main.command(cls=Verb, example="modeldeck fit Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 16384")
@@ -278,9 +282,9 @@ def search(words: tuple[str, ...], limit: int | None, json: bool) -> None:
 @click.option("--context", "-c", type=int, metavar="TOKENS", help="Context length.")
 def fit(model: str, context: int | None, json: bool) -> None:
     """Say whether MODEL fits the memory that is free now, downloaded or not."""
-    from tui import verbs
+    from tui.cli.actions import models as model_actions
 
-    with_client(lambda client, out: verbs.fit(client, out, model, context), json=json)
+    with_client(lambda client, out: model_actions.fit(client, out, model, context), json=json)
 
 
 @main.command(cls=Verb, example="modeldeck pull Qwen/Qwen3-0.6B-GGUF:Q8_0")
@@ -293,17 +297,18 @@ def pull(
     models: tuple[str, ...], detach: bool, cancel: bool, discard: bool, force: bool, json: bool
 ) -> None:
     """Download models. The core does it: ctrl-C only stops looking on."""
-    from tui import verbs
+    from tui.cli.actions import models as model_actions
 
     if discard and not cancel:
         raise click.UsageError("--discard goes with --cancel.")
     if cancel:
         with_client(
-            lambda client, out: verbs.cancel(client, out, models, discard=discard), json=json
+            lambda client, out: model_actions.cancel(client, out, models, discard=discard),
+            json=json,
         )
     else:
         with_client(
-            lambda client, out: verbs.pull(client, out, models, detach=detach, force=force),
+            lambda client, out: model_actions.pull(client, out, models, detach=detach, force=force),
             json=json,
         )
 
@@ -315,10 +320,12 @@ def pull(
 @click.option("--dry-run", "-n", is_flag=True, help="Show the plan, delete nothing.")
 def rm(models: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: bool) -> None:
     """Delete the files of models: shows the plan and asks first."""
-    from tui import verbs
+    from tui.cli.actions import models as model_actions
 
     with_client(
-        lambda client, out: verbs.rm(client, out, models, yes=yes, force=force, dry_run=dry_run),
+        lambda client, out: model_actions.rm(
+            client, out, models, yes=yes, force=force, dry_run=dry_run
+        ),
         json=json,
     )
 
@@ -348,20 +355,21 @@ def run_(
 ) -> None:
     """Ask MODEL something, loading it first where it is not. PROMPT may come from a pipe."""
     from core.schema import GenerateRequest
-    from tui import verbs
+    from tui.cli.actions import models as model_actions
 
     if prompt is None:
         if sys.stdin.isatty():
             raise click.UsageError("Give a PROMPT, or pipe one in.")
         prompt = sys.stdin.read()
     request = GenerateRequest(
-        messages=verbs.question(prompt, system),
+        messages=model_actions.question(prompt, system),
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
     )
     with_client(
-        lambda client, out: verbs.run(client, out, model, request, options_of(given)), json=json
+        lambda client, out: model_actions.run(client, out, model, request, options_of(given)),
+        json=json,
     )
 
 

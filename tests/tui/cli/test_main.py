@@ -26,8 +26,8 @@ from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
 from core.paths import locate
-from tui import verbs
 from tui.cli import manual
+from tui.cli.actions import models
 from tui.cli.main import main
 from tui.cli.output import Output
 from tui.cli.runner import exit_code
@@ -425,11 +425,11 @@ def test_a_core_that_dies_in_mid_pull_is_said(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     hub.rate_bytes_per_s = 200_000  # of each connection
-    monkeypatch.setattr(verbs, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(models, "PATIENCE_S", 0.0)
 
     async def pull() -> None:
         async with Client(socket=core.socket) as client:
-            await verbs.pull(client, Output(), [PADDED], detach=False)
+            await models.pull(client, Output(), [PADDED], detach=False)
 
     async def killed() -> None:
         pulling = asyncio.create_task(pull())

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tui import service_verbs
 from tui.cli import manual, service_units
+from tui.cli.actions import service
 from tui.cli.main import main
 from tui.cli.sd_notify import tell_ready
 
@@ -113,7 +113,7 @@ def test_what_would_be_done_is_shown_and_not_done(
 def test_where_systemd_does_not_run_it_is_said(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(service_verbs, "BOOTED", tmp_path / "not")
+    monkeypatch.setattr(service, "BOOTED", tmp_path / "not")
     monkeypatch.setattr(sys, "platform", "linux")
     done = CliRunner().invoke(main, ["service", "install"])
     assert done.exit_code == 4
@@ -155,7 +155,7 @@ def test_a_service_that_does_not_start_is_told_with_what_it_said(
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
-    monkeypatch.setattr(service_verbs, "BOOTED", tmp_path)
+    monkeypatch.setattr(service, "BOOTED", tmp_path)
     monkeypatch.setattr(sys, "platform", "linux")
     done = CliRunner().invoke(main, ["service", "install"])
     assert done.exit_code == 1

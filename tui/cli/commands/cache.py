@@ -21,9 +21,9 @@ def cache() -> None:
 @cache.command(cls=Verb, example="modeldeck cache ls")
 def ls(json: bool) -> None:
     """List what the cache holds: size, what is shared, when it was last used."""
-    from tui import cache_verbs
+    from tui.cli.actions import cache as cache_actions
 
-    with_client(cache_verbs.ls, json=json)
+    with_client(cache_actions.ls, json=json)
 
 
 @cache.command(
@@ -32,9 +32,9 @@ def ls(json: bool) -> None:
 @click.argument("targets", nargs=-1, metavar="[MODEL|OWNER/REPO[@REVISION]]...")
 def verify(targets: tuple[str, ...], json: bool) -> None:
     """Read files again and check their hashes; all of the cache where nothing is named."""
-    from tui import cache_verbs
+    from tui.cli.actions import cache as cache_actions
 
-    with_client(lambda client, out: cache_verbs.verify(client, out, targets), json=json)
+    with_client(lambda client, out: cache_actions.verify(client, out, targets), json=json)
 
 
 @cache.command(cls=Verb, example="modeldeck cache prune --dry-run")
@@ -48,14 +48,14 @@ def prune(
 ) -> None:
     """Delete what nobody needs: partial files, blobs, revisions that no branch is at any more."""
     from core.schema import CacheSelection
-    from tui import cache_verbs
+    from tui.cli.actions import cache as cache_actions
 
     every = not (partials or orphans or detached)
     what = CacheSelection(
         partials=partials or every, orphans=orphans or every, detached=detached or every
     )
     with_client(
-        lambda client, out: cache_verbs.prune(client, out, what, yes=yes, dry_run=dry_run),
+        lambda client, out: cache_actions.prune(client, out, what, yes=yes, dry_run=dry_run),
         json=json,
     )
 
@@ -67,10 +67,10 @@ def prune(
 @DRY_RUN
 def rm(targets: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: bool) -> None:
     """Delete whole repositories or revisions: shows the plan and asks first."""
-    from tui import cache_verbs
+    from tui.cli.actions import cache as cache_actions
 
     with_client(
-        lambda client, out: cache_verbs.rm(
+        lambda client, out: cache_actions.rm(
             client, out, targets, yes=yes, force=force, dry_run=dry_run
         ),
         json=json,
@@ -86,8 +86,8 @@ def undo(id: str | None, listed: bool, json: bool) -> None:
     Entries of the list, cleared and cancelled downloads, links to files that others use as well.
     What was deleted from the disk is gone: `modeldeck pull` fetches it again.
     """
-    from tui import cache_verbs
+    from tui.cli.actions import cache as cache_actions
 
     if listed and id is not None:
         raise click.UsageError("--list takes no ID.")
-    with_client(lambda client, out: cache_verbs.undo(client, out, id, listed=listed), json=json)
+    with_client(lambda client, out: cache_actions.undo(client, out, id, listed=listed), json=json)

@@ -118,12 +118,12 @@ def load(
 
     What is not said is as the last time this model was loaded, else as the configuration has it.
     """
-    from tui import verbs
+    from tui.cli.actions import models as model_actions
 
     how = {"fresh": fresh, "force": force}
     if make_room is not None:
         how["make_room"] = make_room
-    act = verbs.plan_load if dry_run else verbs.load
+    act = model_actions.plan_load if dry_run else model_actions.load
     with_client(lambda client, out: act(client, out, model, options_of(given), **how), json=json)
 
 
@@ -132,12 +132,13 @@ def load(
 @click.option("--all", "everything", is_flag=True, help="Unload all that is not pinned.")
 def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
     """Unload models and show the memory that came back."""
-    from tui import verbs
+    from tui.cli.actions import models as model_actions
 
     if bool(models) == everything:
         raise click.UsageError("Name a MODEL, or say --all.")
     with_client(
-        lambda client, out: verbs.unload(client, out, models, everything=everything), json=json
+        lambda client, out: model_actions.unload(client, out, models, everything=everything),
+        json=json,
     )
 
 
@@ -145,9 +146,9 @@ def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
 @click.option("--history", is_flag=True, help="Earlier loads: forecast, peak, what was learned.")
 def ps(history: bool, json: bool) -> None:
     """List what is loaded, with the memory it was forecast and measured to take."""
-    from tui import verbs
+    from tui.cli.actions import models as model_actions
 
-    with_client(verbs.history if history else verbs.ps, json=json)
+    with_client(model_actions.history if history else model_actions.ps, json=json)
 
 
 COMMANDS: tuple[click.Command, ...] = (load, unload, ps)

@@ -31,12 +31,12 @@ def copy(model: str, machines: tuple[str, ...], json: bool) -> None:
     What arrives is checked against its hashes before it shows there. A copy that was interrupted
     goes on where it stopped.
     """
-    from tui import copying
+    from tui.cli.actions import copy as copy_action
 
     only_here("copy")
     if len(machines) < 2 or not all(name.startswith("@") for name in machines):
         raise click.UsageError("Say from where to where: @gpu1 @gpu2, or @local for this machine.")
-    run(copying.copy(model, machines, json=json), json=json)
+    run(copy_action.copy(model, machines, json=json), json=json)
 
 
 COMMANDS = (bridge, copy)

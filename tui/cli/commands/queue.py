@@ -14,10 +14,10 @@ MODELS = click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option("--clear", is_flag=True, help="Forget those that have ended.")
 def downloads(at_once: int | None, clear: bool, json: bool) -> None:
     """List downloads in the order of the queue."""
-    from tui import queue_verbs
+    from tui.cli.actions import queue
 
     with_client(
-        lambda client, out: queue_verbs.downloads(client, out, at_once=at_once, clear=clear),
+        lambda client, out: queue.downloads(client, out, at_once=at_once, clear=clear),
         json=json,
     )
 
@@ -39,11 +39,11 @@ def resume(models: tuple[str, ...], everything: bool, json: bool) -> None:
 
 
 def _each(verb: str, models: tuple[str, ...], everything: bool, json: bool) -> None:
-    from tui import queue_verbs
+    from tui.cli.actions import queue
 
     if bool(models) == everything:
         raise click.UsageError("Name a MODEL, or say --all.")
-    act = queue_verbs.pause if verb == "pause" else queue_verbs.resume
+    act = queue.pause if verb == "pause" else queue.resume
     with_client(lambda client, out: act(client, out, models), json=json)
 
 
@@ -52,9 +52,9 @@ def _each(verb: str, models: tuple[str, ...], everything: bool, json: bool) -> N
 @click.argument("to", type=click.Choice(["up", "down", "first", "last"]))
 def move(model: str, to: str, json: bool) -> None:
     """Move the download of MODEL in the queue; the first ones run."""
-    from tui import queue_verbs
+    from tui.cli.actions import queue
 
-    with_client(lambda client, out: queue_verbs.move(client, out, model, to), json=json)
+    with_client(lambda client, out: queue.move(client, out, model, to), json=json)
 
 
 @click.command(
@@ -86,20 +86,18 @@ def limit(
     json: bool,
 ) -> None:
     """Limit how fast downloads are: RATE such as 5MB/s, or none. Without RATE: show it."""
-    from tui import queue_verbs
+    from tui.cli.actions import queue
 
     if model is not None and (rate is None or schedule or no_schedule or give_way is not None):
         raise click.UsageError("--model takes a RATE, and nothing else.")
     if schedule and no_schedule:
         raise click.UsageError("--schedule and --no-schedule contradict each other.")
     if model is not None:
-        with_client(
-            lambda client, out: queue_verbs.limit_one(client, out, model, rate or ""), json=json
-        )
+        with_client(lambda client, out: queue.limit_one(client, out, model, rate or ""), json=json)
         return
     entries = () if no_schedule else schedule or None
     with_client(
-        lambda client, out: queue_verbs.limit(client, out, rate, entries, give_way), json=json
+        lambda client, out: queue.limit(client, out, rate, entries, give_way), json=json
     )  # fmt: skip
 
 

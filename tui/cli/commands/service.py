@@ -22,27 +22,27 @@ def service() -> None:
 @click.option("--show", is_flag=True, help="Only show what would be written and run.")
 def install(system: bool, show: bool, json: bool) -> None:
     """Write the service, enable it, and start it."""
-    from tui import service_verbs
+    from tui.cli.actions import service as service_actions
 
     only_here("service")
-    run(service_verbs.install(system=system, show=show, json=json), json=json)
+    run(service_actions.install(system=system, show=show, json=json), json=json)
 
 
 @service.command(cls=Verb, example="modeldeck service uninstall")
 @SYSTEM
 def uninstall(system: bool, json: bool) -> None:
     """Stop the service and remove it; models, settings and downloads stay."""
-    from tui import service_verbs
+    from tui.cli.actions import service as service_actions
 
     only_here("service")
-    run(service_verbs.uninstall(system=system, json=json), json=json)
+    run(service_actions.uninstall(system=system, json=json), json=json)
 
 
 @service.command(cls=Verb, example="modeldeck service status")
 @SYSTEM
 def status(system: bool, json: bool) -> None:
     """Say whether it is installed and runs, and where its socket and log are."""
-    from tui import service_verbs
+    from tui.cli.actions import service as service_actions
 
     only_here("service")
-    run(service_verbs.status(system=system, json=json), json=json)
+    run(service_actions.status(system=system, json=json), json=json)

@@ -54,25 +54,23 @@ def token() -> None:
 @click.option("--expires", type=Span(), metavar="TIME", help="When it ends: 12h, 30d, 1y.")
 def create(name: str, scopes: tuple[str, ...], expires: float | None, json: bool) -> None:
     """Make a token called NAME, and show its secret this once."""
-    from tui import token_verbs
+    from tui.cli.actions import tokens
 
-    with_client(
-        lambda client, out: token_verbs.create(client, out, name, scopes, expires), json=json
-    )
+    with_client(lambda client, out: tokens.create(client, out, name, scopes, expires), json=json)
 
 
 @token.command(name="list", cls=Verb, example="modeldeck token list")
 def list_(json: bool) -> None:
     """List tokens, and when each was last used."""
-    from tui import token_verbs
+    from tui.cli.actions import tokens
 
-    with_client(token_verbs.show, json=json)
+    with_client(tokens.show, json=json)
 
 
 @token.command(cls=Verb, example="modeldeck token revoke laptop")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def revoke(names: tuple[str, ...], json: bool) -> None:
     """Take tokens away; who uses one is cut off at once."""
-    from tui import token_verbs
+    from tui.cli.actions import tokens
 
-    with_client(lambda client, out: token_verbs.revoke(client, out, names), json=json)
+    with_client(lambda client, out: tokens.revoke(client, out, names), json=json)

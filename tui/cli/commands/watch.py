@@ -22,11 +22,9 @@ def events(only: tuple[str, ...], max_hz: float | None, json: bool) -> None:
     Where the core goes away, its events go on when it is back, with another whole state. Always
     JSON, with or without --json.
     """
-    from tui import watching
+    from tui.cli.actions import watch
 
-    with_client(
-        lambda client, out: watching.events(client, out, only, max_hz), json=json, start=False
-    )
+    with_client(lambda client, out: watch.events(client, out, only, max_hz), json=json, start=False)
 
 
 @click.command(
@@ -42,9 +40,9 @@ def events(only: tuple[str, ...], max_hz: float | None, json: bool) -> None:
 )  # fmt: skip
 def wait(model: str, state: str, timeout_s: float | None, json: bool) -> None:
     """Return when MODEL is downloaded, loaded or unloaded; fail where that failed."""
-    from tui import watching
+    from tui.cli.actions import watch
 
-    with_client(lambda client, out: watching.wait(client, out, model, state, timeout_s), json=json)
+    with_client(lambda client, out: watch.wait(client, out, model, state, timeout_s), json=json)
 
 
 COMMANDS = (events, wait)

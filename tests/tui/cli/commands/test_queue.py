@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from core.demo.process import CoreProcess
 from core.schema import CacheListing, CacheRepository, CacheRevision, Settings
-from tui.cache_verbs import table
+from tui.cli.actions.cache import table
+from tui.cli.actions.queue import terms
 from tui.cli.main import main
-from tui.queue_verbs import terms
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PADDED = "deck/padded-GGUF:F16"

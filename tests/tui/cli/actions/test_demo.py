@@ -22,7 +22,7 @@ from core.demo.repository import DemoRepo
 from core.demo.session import environment, session
 from core.demo.vocabulary import expected
 from core.errors import DeckError
-from tui.demo import MODEL, steps
+from tui.cli.actions.demo import MODEL, steps
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 

@@ -12,7 +12,7 @@ from core.demo.session import Session
 from core.demo.vocabulary import expected
 from core.errors import DeckError
 from core.schema import GenerateRequest, LoadOptions
-from tui import verbs
+from tui.cli.actions import models
 from tui.cli.output import Output
 from tui.text import format as fmt
 from tui.text import records
@@ -42,26 +42,26 @@ class Step:
 
 def steps() -> tuple[Step, ...]:
     """The main job, in order."""
-    request = GenerateRequest(messages=verbs.question(PROMPT, None), temperature=0.0)
-    load = partial(verbs.load, ref=MODEL, options=LoadOptions(context_length=CONTEXT), force=False)
-    rm = partial(verbs.rm, refs=[MODEL], yes=True, force=False, dry_run=False)
+    request = GenerateRequest(messages=models.question(PROMPT, None), temperature=0.0)
+    load = partial(models.load, ref=MODEL, options=LoadOptions(context_length=CONTEXT), force=False)
+    rm = partial(models.rm, refs=[MODEL], yes=True, force=False, dry_run=False)
     rows: tuple[tuple[str, str, Callable[[Client, Output], Awaitable[Any]]], ...] = (
         ("Look at the built-in catalog", "ls smollm",
-         partial(verbs.ls, text="smollm", downloaded=False)),
+         partial(models.ls, text="smollm", downloaded=False)),
         ("Search the hub", "search gguf",
-         partial(verbs.search, query="gguf", limit=None)),
+         partial(models.search, query="gguf", limit=None)),
         ("See what a repository holds", f"search {REPO}",
-         partial(verbs.search, query=REPO, limit=None)),
+         partial(models.search, query=REPO, limit=None)),
         ("Ask whether it fits, before anything is downloaded", f"fit {MODEL} -c {CONTEXT}",
-         partial(verbs.fit, ref=MODEL, context_length=CONTEXT)),
+         partial(models.fit, ref=MODEL, context_length=CONTEXT)),
         ("Download it", f"pull {MODEL}",
-         partial(verbs.pull, refs=[MODEL], detach=False)),
+         partial(models.pull, refs=[MODEL], detach=False)),
         ("Load it, and see the memory it takes", f"load {MODEL} -c {CONTEXT}", load),
         ("Talk to it", f'run {MODEL} --temperature 0 "{PROMPT}"',
          partial(_ask, request=request)),
-        ("See what it takes now that it has worked", "ps", verbs.ps),
+        ("See what it takes now that it has worked", "ps", models.ps),
         ("Unload it, and see the memory come back", f"unload {MODEL}",
-         partial(verbs.unload, refs=[MODEL], everything=False)),
+         partial(models.unload, refs=[MODEL], everything=False)),
         ("Delete its files, and see the disk come back", f"rm --yes {MODEL}", rm),
     )  # fmt: skip
     return tuple(Step(title=title, command=command, act=act) for title, command, act in rows)
@@ -69,7 +69,7 @@ def steps() -> tuple[Step, ...]:
 
 async def _ask(client: Client, out: Output, request: GenerateRequest) -> None:
     """Ask, and hold the answer against what was built into the weights. Raises when it differs."""
-    answer = await verbs.ask(client, out, MODEL, request, LoadOptions())
+    answer = await models.ask(client, out, MODEL, request, LoadOptions())
     out.line(out.dim(records.answered(answer.last, answer.seconds)))
     out.record({"model": MODEL, "text": answer.text} | records.counts(answer.last))
     if answer.text != expected(TOPIC):

@@ -11,10 +11,10 @@ from core.errors import Cancelled, Corrupt
 from core.names import DEFAULT_ENDPOINT, canonical
 from core.schema import CacheListing, CacheSelection, Verification
 from core.schema.errors import from_info
+from tui.cli.actions.models import FRAMES_HZ, PATIENCE_S, carry_out
 from tui.cli.output import Output
 from tui.text import format as fmt
 from tui.text.format import Column
-from tui.verbs import FRAMES_HZ, PATIENCE_S, carry_out
 
 _ORPHANED = 4
 """The column of blobs that no revision needs."""

@@ -19,7 +19,7 @@ from core.client import Client
 from core.errors import InvalidRequest
 from core.paths import locate
 from core.schema import Manifest
-from tui import verbs
+from tui.cli.actions import models
 from tui.cli.output import Output
 from tui.remote.copy import copied, kept
 from tui.remote.core_host import OwnCore, Reached
@@ -70,6 +70,6 @@ async def _take(
             f"`modeldeck @{machine.name} pull {model.unique}` from the Hub."
         )
         async with kept(client, job):
-            job = await verbs.follow(client, out, model, job, parting)
+            job = await models.follow(client, out, model, job, parting)
         out.done(copied(job, first.name, machine.name))
     out.record({"machine": machine.name, "model": model, "download": job})

@@ -17,8 +17,8 @@ from core.demo.process import CoreProcess
 from core.errors import Corrupt, EngineFailed, TimedOut
 from core.schema import Download, ErrorInfo, Host, Instance, InstanceState, Model, model_id
 from core.state import State
+from tui.cli.actions.watch import reached, wait
 from tui.cli.output import Output
-from tui.watching import reached, wait
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 TINY = "deck/tiny-GGUF:Q8_0"

@@ -77,7 +77,7 @@ async def demo_headless(port: int | None, *, json: bool) -> None:
 async def demo(port: int, *, json: bool) -> None:
     """Run the main job before the person's eyes."""
     from core.demo.session import session
-    from tui import demo
+    from tui.cli.actions import demo
 
     out = Output(json=json)
     started = time.monotonic()
