@@ -62,7 +62,7 @@ async def serve(
     `announce` is called once it answers. Raises AlreadyRunning when a core runs on this state,
     StorageFailed when a folder cannot be made, and what the listener raises when it cannot listen.
     """
-    from core.api.descriptors import raise_limit
+    from core.api.http.descriptors import raise_limit
     from core.service.deck import Deck
 
     sys.setswitchinterval(SWITCH_S)
@@ -76,9 +76,9 @@ async def _answer(
     deck: Deck, announce: Callable[[Ready], None], *ends: asyncio.Event | None
 ) -> None:
     """Listen, say so, and go on until one of `ends` is set or the deck was asked to stop."""
-    from core.api.descriptors import connections_for, for_downloads, limit
+    from core.api.http.descriptors import connections_for, for_downloads, limit
+    from core.api.http.limits import Limits
     from core.api.listener import Listener
-    from core.api.timing import Limits
 
     terms = deck.config.downloads
     downloads = for_downloads(terms.jobs_at_once, terms.connections)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from core.api.examples import BODIES, QUERIES, SEGMENTS
-from core.api.router import Route, split
+from core.api.http.router import Route, split
 from core.api.routes import ROUTES
 
 README = Path(__file__).parent.parent / "README.md"

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from core.api.examples import ANSWERS, BODIES, QUERIES
+from core.api.http.router import Route, Router
 from core.api.pieces_schema import check
-from core.api.router import Route, Router
 from core.api.routes import ROUTES
 from tests.api_table import GROUPS, README, curl, written
 

@@ -30,8 +30,8 @@ READS = {
 """Modules that may open files themselves, and which ones."""
 
 THREADS = {
-    "core/api/content.py": "compresses answers",
-    "core/api/upgrade.py": "compresses messages",
+    "core/api/http/compression.py": "compresses answers",
+    "core/api/http/websocket.py": "compresses messages",
     "core/api/routes.py": "makes the OpenAPI document",
     "core/api/listener.py": "looks a host name up, before anything is served",
     "core/catalog/gguf.py": "parses bytes",

@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from core.api.wire import EVENTS, NDJSON, StreamResponse, error_response, event, line
+from core.api.http.messages import EVENTS, NDJSON, StreamResponse, error_response, event, line
 from core.errors import (
     Ambiguous,
     Busy,

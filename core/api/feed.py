@@ -7,8 +7,8 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from core.api.frames import Message
-from core.api.wire import Kept, Request, WebSocket
+from core.api.http.messages import Kept, Request, WebSocket
+from core.api.http.websocket_frames import Message
 from core.concurrency import Repeated
 from core.errors import InvalidRequest
 from core.state import Event, State, frame_from_item

@@ -13,20 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.api import tls
-from core.api.acceptor import Acceptor
-from core.api.access import Access, Door
-from core.api.connection import Connection
-from core.api.descriptors import connections_for, limit
-from core.api.journal import Journal
-from core.api.limits import Allowance, Limiter
-from core.api.metrics import Meter
-from core.api.router import Route, Router
+from core.api.http import tls
+from core.api.http.acceptor import Acceptor
+from core.api.http.access import Access, Door
+from core.api.http.access_log import Journal
+from core.api.http.connection import Connection
+from core.api.http.descriptors import connections_for, limit
+from core.api.http.limits import Limits
+from core.api.http.meter import Meter
+from core.api.http.origin_checks import Policy, policy
+from core.api.http.rate_limit import Allowance, Limiter
+from core.api.http.router import Route, Router
+from core.api.http.server_state import Site, log
+from core.api.http.tls import Doorstep
 from core.api.routes import ROUTES
-from core.api.security import Policy, policy
-from core.api.site import Site, log
-from core.api.timing import Limits
-from core.api.tls import Doorstep
 from core.config import DOCUMENTED_PORTS, Api
 from core.errors import Conflict, Forbidden, StorageFailed
 from core.paths import Paths, make_private

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.api.bodies import Accepted
-from core.api.router import Route
-from core.api.wire import Request, Response, StreamResponse, json_response
+from core.api.http.messages import Request, Response, StreamResponse, json_response
+from core.api.http.router import Route
 from core.errors import Forbidden
 from core.schema import Manifest, Summary
 from core.summary import summary

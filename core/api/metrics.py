@@ -11,15 +11,14 @@ https://prometheus.io/docs/practices/naming/.
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 import psutil
 
-from core.api.wire import Request, Response
+from core.api.http.messages import Request, Response
+from core.api.http.meter import BUCKETS_S, Meter
 from core.schema import DownloadState, InstanceState
 
 if TYPE_CHECKING:
@@ -27,53 +26,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-BUCKETS_S = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
-"""From an answer out of memory to a whole chat."""
-
-UNROUTED = "none"
-"""The route of what was refused before one was found; a path is anybody's to choose."""
-
-METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
-
 Kind = Literal["counter", "gauge", "histogram"]
-
-
-@dataclass(slots=True)
-class Tally:
-    """What came to one route with one method."""
-
-    classes: list[int] = field(default_factory=lambda: [0] * 6)
-    """Answers, by the first digit of their status."""
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
-    seconds: float = 0.0
-    sent_bytes: int = 0
-
-
-class Meter:
-    """Counts what one listener does."""
-
-    def __init__(self) -> None:
-        self.tallies: dict[tuple[str, str], Tally] = {}
-        """By route template and method."""
-        self.sockets = 0
-        """WebSockets that are open."""
-        self.refused: Counter[str] = Counter()
-        """Connections that were not let in, by why."""
-
-    def count(
-        self, template: str, method: str, status: int, seconds: float, sent_bytes: int
-    ) -> None:
-        """An answer was sent."""
-        key = template, method
-        tally = self.tallies.get(key)
-        if tally is None:
-            if method not in METHODS:
-                key = template, "other"
-            tally = self.tallies.setdefault(key, Tally())
-        tally.classes[status // 100] += 1
-        tally.buckets[bisect_left(BUCKETS_S, seconds)] += 1
-        tally.seconds += seconds
-        tally.sent_bytes += sent_bytes
 
 
 class Page:
@@ -120,9 +73,9 @@ def _escaped(text: str) -> str:
 
 def get_metrics(deck: Deck, request: Request) -> Response:
     """Everything that can be counted, in Prometheus text."""
-    site = request.site
-    assert site is not None
-    body = exposition(deck, site.meter, len(site.connections))
+    meter = request.meter
+    assert meter is not None
+    body = exposition(deck, meter, meter.connections)
     return Response(body=body, content_type=CONTENT_TYPE)
 
 

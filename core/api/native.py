@@ -30,8 +30,8 @@ from core.api.bodies import (
     Stopping,
 )
 from core.api.feed import feed
-from core.api.router import Query, Route
-from core.api.wire import Kept, Request, Response, json_response
+from core.api.http.messages import Kept, Request, Response, json_response
+from core.api.http.router import Query, Route
 from core.config import ContextLength
 from core.errors import InvalidRequest
 from core.schema import (

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from core.api import ollama_models, ollama_text
 from core.api.asking import RAISES
+from core.api.http.messages import NDJSON, Request, Response, json_response, text_response
+from core.api.http.router import Handler, Route
 from core.api.ollama_forms import (
     Answer,
     EmbedBody,
@@ -30,8 +32,6 @@ from core.api.ollama_model_forms import (
     Tags,
     VersionForm,
 )
-from core.api.router import Handler, Route
-from core.api.wire import NDJSON, Request, Response, json_response, text_response
 from core.errors import (
     Ambiguous,
     Cancelled,

@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from core.api import ollama_names
 from core.api.asking import streamed
+from core.api.http.messages import Request, Response, StreamResponse, json_response, line
 from core.api.ollama_forms import Named, moment
 from core.api.ollama_model_forms import (
     Details,
@@ -25,7 +26,6 @@ from core.api.ollama_model_forms import (
     Status,
     Tags,
 )
-from core.api.wire import Request, Response, StreamResponse, json_response, line
 from core.errors import Cancelled, NotDownloaded, StorageTimeout
 from core.schema import CacheSelection, Download, Instance, InstanceState, Model
 from core.schema.errors import from_info

@@ -14,6 +14,7 @@ import msgspec
 
 from core.api import ollama_names
 from core.api.asking import asking, collected, shortened, streamed
+from core.api.http.messages import Request, Response, StreamResponse, json_response, line
 from core.api.ollama_forms import (
     Answer,
     Asking,
@@ -31,7 +32,6 @@ from core.api.ollama_forms import (
     moment,
     nanoseconds,
 )
-from core.api.wire import Request, Response, StreamResponse, json_response, line
 from core.schema import Chunk, GenerateRequest, Model, TextVector
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.api.asking import asking, collected, streamed
+from core.api.http.messages import Request, Response, StreamResponse, event, json_response
 from core.api.openai_chat_forms import (
     ChatBody,
     Completion,
@@ -25,7 +26,6 @@ from core.api.openai_chat_forms import (
     usage,
 )
 from core.api.openai_forms import DONE
-from core.api.wire import Request, Response, StreamResponse, event, json_response
 from core.schema import Chunk, GenerateRequest, Model
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from core.api.asking import asking, collected, streamed
+from core.api.http.messages import Request, Response, StreamResponse, event, json_response
 from core.api.openai_forms import (
     DONE,
     Alternatives,
@@ -24,7 +25,6 @@ from core.api.openai_forms import (
     ended,
     refuse,
 )
-from core.api.wire import Request, Response, StreamResponse, event, json_response
 from core.errors import InvalidRequest
 from core.schema import Chunk, GenerateRequest, Model, TokenLogprob
 

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from core.api.examples import ANSWERS, BODIES
+from core.api.http.messages import ErrorStyle
+from core.api.http.router import Route, split
 from core.api.pieces_schema import DOCUMENT
-from core.api.router import Route, split
-from core.api.wire import ErrorStyle
 from core.schema import ErrorInfo
 
 PREFIX = "Deck"

@@ -16,12 +16,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from core.api import pieces_model
-from core.api.pieces_clients import PLACEHOLDERS
-from core.api.pieces_model import Document, Version, checked, for_sdk, is_cloud, sdk_version
-from core.api.pieces_progress import Followers, newest, phase, present_frame
-from core.api.pieces_schema import DOCUMENT, check
-from core.api.router import Handler, Route
-from core.api.wire import (
+from core.api.http.messages import (
     Request,
     Response,
     WebSocket,
@@ -29,6 +24,11 @@ from core.api.wire import (
     json_response,
     no_content,
 )
+from core.api.http.router import Handler, Route
+from core.api.pieces_clients import PLACEHOLDERS
+from core.api.pieces_model import Document, Version, checked, for_sdk, is_cloud, sdk_version
+from core.api.pieces_progress import Followers, newest, phase, present_frame
+from core.api.pieces_schema import DOCUMENT, check
 from core.errors import Busy, Conflict, NotDownloaded, NotFound
 from core.schema import CacheSelection, Download, Instance, InstanceState, LoadWish, Model
 from core.state import State

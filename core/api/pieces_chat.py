@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from core.api.asking import asking
-from core.api.outlet import Gone
+from core.api.http.messages import WebSocket
+from core.api.http.writer import Gone
 from core.api.pieces_model import is_cloud
-from core.api.wire import WebSocket
 from core.errors import Busy, DeckError, InvalidRequest, NotFound
 from core.schema import GenerateRequest, Message, Model
 

@@ -25,8 +25,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from core.api.http.messages import WebSocket
 from core.api.pieces_schema import timestamp
-from core.api.wire import WebSocket
 from core.schema import Download, Model
 from core.service.feed import Feed
 from core.state import DownloadChanged, DownloadRemoved, Event, ModelChanged, ModelRemoved, State

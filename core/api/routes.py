@@ -18,10 +18,10 @@ from core.api import (
     undo,
     wellknown,
 )
+from core.api.http.messages import Kept, Request, Response
+from core.api.http.router import Route
 from core.api.metrics import CONTENT_TYPE, get_metrics
 from core.api.openapi import document
-from core.api.router import Route
-from core.api.wire import Kept, Request, Response
 
 if TYPE_CHECKING:
     from core.service.deck import Deck

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from core.api.router import Route
-from core.api.wire import Request, Response, json_response
+from core.api.http.messages import Request, Response, json_response
+from core.api.http.router import Route
 from core.schema import NewToken, Scope, Token
 
 if TYPE_CHECKING:

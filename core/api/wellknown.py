@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from core.api.http.messages import Request, Response, json_response, text_response
+from core.api.http.router import Route
 from core.api.pieces_clients import SPEAKS
-from core.api.router import Route
-from core.api.wire import Request, Response, json_response, text_response
 
 if TYPE_CHECKING:
     from core.service.deck import Deck

@@ -26,7 +26,7 @@ import httpx
 import psutil
 import pytest
 
-from core.api.acceptor import AT_ONCE
+from core.api.http.acceptor import AT_ONCE
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from tests.end_to_end.conftest import Api

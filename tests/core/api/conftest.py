@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from core.api.http.limits import Limits
+from core.api.http.router import Route
 from core.api.listener import Addresses, Listener
-from core.api.router import Route
-from core.api.timing import Limits
 from core.config import Api
 from core.paths import Paths, locate
 

@@ -21,7 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from core.api.router import Route, split
+from core.api.http.router import Route, split
 from core.api.routes import ROUTES
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from core.api.router import Route
-from core.api.timing import Limits
-from core.api.wire import Request, WebSocket
+from core.api.http.limits import Limits
+from core.api.http.messages import Request, WebSocket
+from core.api.http.router import Route
 
 Serve = Callable[..., Any]
 Frame = tuple[int, bytes]

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from core.api import native, wellknown
-from core.api.connection import Connection
-from core.api.router import Route
-from core.api.timing import Limits
-from core.api.wire import Request, Response, json_response
+from core.api.http.connection import Connection
+from core.api.http.limits import Limits
+from core.api.http.messages import Request, Response, json_response
+from core.api.http.router import Route
 from core.schema import Host, Model
 from core.service.feed import LIMIT, Feed
 from core.state import ModelChanged, State

@@ -15,9 +15,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from core.api.router import Route
-from core.api.timing import Limits
-from core.api.wire import Request, Response, WebSocket, json_response
+from core.api.http.limits import Limits
+from core.api.http.messages import Request, Response, WebSocket, json_response
+from core.api.http.router import Route
 from core.errors import Conflict, DeckError, Forbidden, StorageFailed
 from core.store import Store
 from core.tokens import Tokens

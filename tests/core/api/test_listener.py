@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 import core.api.listener as module
-from core.api.router import Route
-from core.api.timing import Limits
-from core.api.wire import Request, Response, json_response
+from core.api.http.limits import Limits
+from core.api.http.messages import Request, Response, json_response
+from core.api.http.router import Route
 from core.errors import Conflict, StorageFailed
 from core.paths import Paths
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from ollama import AsyncClient, ResponseError
 
+from core.api.http.messages import convert
 from core.api.ollama_forms import GenerateBody, OllamaChatBody, conversation
 from core.api.ollama_names import spellings
-from core.api.wire import convert
 from core.demo.models import expected
 from core.demo.process import CoreProcess
 from core.errors import InvalidRequest

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from core.api.http.messages import convert, error_response
 from core.api.openai_chat_forms import (
     ChatBody,
     CompletionChunk,
@@ -20,7 +21,6 @@ from core.api.openai_chat_forms import (
 from core.api.openai_completions import CompletionBody, TextLogprobs
 from core.api.openai_embeddings import EmbeddingsBody, encoded
 from core.api.openai_forms import Usage
-from core.api.wire import convert, error_response
 from core.errors import InvalidRequest, NotDownloaded, NotFound
 from core.schema import Chunk, TokenLogprob, ToolCall
 

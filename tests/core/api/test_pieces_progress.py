@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.api.frames import Message
+from core.api.http.websocket_frames import Message
 from core.api.pieces_progress import (
     HANDOVER_S,
     INTERVAL_S,
@@ -368,7 +368,7 @@ def test_whatever_happens_the_frames_are_a_row_of_whole_runs(
 
 
 class FakeSocket:
-    """A peer in memory: implements `core.api.wire.WebSocket`."""
+    """A peer in memory: implements `core.api.http.messages.WebSocket`."""
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []

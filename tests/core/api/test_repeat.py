@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.api.router import Route
-from core.api.wire import Kept, Request, Response, json_response
+from core.api.http.messages import Kept, Request, Response, json_response
+from core.api.http.router import Route
 from core.errors import NotFound
 
 Serve = Callable[..., Any]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from core import config, safetensors
-from core.api import tls
+from core.api.http import tls
 from core.cache import restoring, scan
 from core.cache.layout import Cache
 from core.catalog import gguf, token

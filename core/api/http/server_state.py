@@ -13,13 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from core.api.access import Access, network
-from core.api.content import Content
-from core.api.journal import Journal
-from core.api.limits import Limiter
-from core.api.metrics import Meter
-from core.api.router import Router
-from core.api.timing import Limits
+from core.api.http.access import Access, network
+from core.api.http.access_log import Journal
+from core.api.http.compression import Content
+from core.api.http.limits import Limits
+from core.api.http.meter import Meter
+from core.api.http.rate_limit import Limiter
+from core.api.http.router import Router
 from core.concurrency import report_failure
 from core.schema import Token
 
@@ -126,6 +126,7 @@ class Site:
                 connection.drop()
                 return
         self.connections[connection] = None
+        self.meter.connections = len(self.connections)
 
     def _make_room(self, others: Iterable[Guest], reason: str) -> bool:
         """Drop the oldest idle connection; False where none is idle.
@@ -143,6 +144,7 @@ class Site:
     def release(self, connection: Guest) -> None:
         """A connection is over."""
         self.connections.pop(connection, None)
+        self.meter.connections = len(self.connections)
         if not self.connections:
             self.deserted.set()
 

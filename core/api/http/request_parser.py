@@ -1,8 +1,8 @@
 """The way in: bytes become requests that are judged, and then handled or refused.
 
-httptools parses; `core.api.head` and `core.api.security` are strict where it is not. A request is
-judged when its head is complete. When one is refused and a body was to follow, nothing more is
-taken from that client.
+httptools parses; `core.api.http.request_head` and `core.api.http.origin_checks` are strict where it
+is not. A request is judged when its head is complete. When one is refused and a body was to follow,
+nothing more is taken from that client.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 
 import httptools
 
-from core.api.access import Caller, Door
-from core.api.head import Head, read
-from core.api.router import Route
-from core.api.security import check, preflight_headers
-from core.api.site import Site, log
-from core.api.timing import Deadline
-from core.api.wire import Response, error_response
+from core.api.http.access import Caller, Door
+from core.api.http.limits import Deadline
+from core.api.http.messages import Response, error_response
+from core.api.http.origin_checks import check, preflight_headers
+from core.api.http.request_head import Head, read
+from core.api.http.router import Route
+from core.api.http.server_state import Site, log
 from core.errors import (
     Busy,
     DeckError,

@@ -12,7 +12,7 @@ A route has a `handler` for plain requests, a `socket` handler for WebSocket han
 
 A socket handler first checks what it was asked for: a DeckError raised before `await
 socket.accept()` is answered as plain HTTP, in the route's error style and with its `statuses`.
-After that it sends; `core.api.wire.WebSocket` says how it ends.
+After that it sends; `core.api.http.messages.WebSocket` says how it ends.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from core.api.access import Need
-from core.api.wire import ErrorStyle, Request, Response, StreamResponse, WebSocket
+from core.api.http.access import Need
+from core.api.http.messages import ErrorStyle, Request, Response, StreamResponse, WebSocket
 from core.errors import DeckError, MethodNotAllowed, NotFound
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import zlib
 from dataclasses import replace
 from functools import lru_cache
 
-from core.api import reply
-from core.api.head import Head
-from core.api.wire import Prepared, Response
+from core.api.http import response_bytes
+from core.api.http.messages import Prepared, Response
+from core.api.http.request_head import Head
 
 COPIES = 8
 """Bodies that are kept with their copies: the lists of a few SDK versions, and the state."""
@@ -64,7 +64,7 @@ def _prepared(answer: Response) -> Prepared:
         body=answer.body,
         content_type=answer.content_type,
         headers=answer.headers,
-        start=reply.start(answer, _ASK_AGAIN),
+        start=response_bytes.start(answer, _ASK_AGAIN),
     )
 
 

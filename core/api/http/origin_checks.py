@@ -19,7 +19,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from core.api.head import Head
+from core.api.http.request_head import Head
 from core.errors import Forbidden, UnsupportedMediaType
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from core.api.bodies import CancelBody, MoveBody
-from core.api.wire import JSON_DEPTH, Kept, Request, error_response, reason
+from core.api.http.messages import JSON_DEPTH, Kept, Request, error_response, reason
 from core.errors import Busy, InvalidRequest, NotFound, Unauthorized
 from core.schema import ModelSeed
 

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from core.api.journal import quoted
-from core.api.metrics import METHODS, Meter, Page, exposition, get_metrics
-from core.api.router import Route
-from core.api.wire import Request, Response, StreamResponse, json_response
+from core.api.http.access_log import quoted
+from core.api.http.messages import Request, Response, StreamResponse, json_response
+from core.api.http.meter import METHODS, Meter
+from core.api.http.router import Route
+from core.api.metrics import Page, exposition, get_metrics
 from core.errors import Conflict
 from core.schema import Disk, Download, Host, Instance, InstanceState, Memory, Model
 from core.service.counters import Counters

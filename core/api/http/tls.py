@@ -11,9 +11,9 @@ import asyncio
 import ssl
 from pathlib import Path
 
-from core.api.access import Door
-from core.api.connection import Connection
-from core.api.site import Site, peer_of
+from core.api.http.access import Door
+from core.api.http.connection import Connection
+from core.api.http.server_state import Site, peer_of
 from core.errors import StorageFailed
 from core.schema import Token
 from core.storage.foreign_files import read_regular

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from core.api.answering import failed
-from core.api.outlet import Gone
-from core.api.receiver import Exchange
-from core.api.site import Site
-from core.api.upgrade import Socket
-from core.api.wire import Request, Response
+from core.api.http.messages import Request, Response
+from core.api.http.request_parser import Exchange
+from core.api.http.responder import failed
+from core.api.http.server_state import Site
+from core.api.http.websocket import Socket
+from core.api.http.writer import Gone
 from core.errors import DeckError
 
 

@@ -10,9 +10,9 @@ import pytest
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from core.api.router import Route
-from core.api.timing import Limits
-from core.api.wire import Request, WebSocket, json_response
+from core.api.http.limits import Limits
+from core.api.http.messages import Request, WebSocket, json_response
+from core.api.http.router import Route
 from core.errors import Conflict, NotFound
 
 Serve = Callable[..., Any]

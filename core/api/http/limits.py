@@ -18,7 +18,7 @@ class Limits:
     held_bytes: int = 256 << 20
     """Bodies that wait or are being read, of all connections together."""
     connections: int = 800
-    """A core takes what its limit of open files leaves room for; see `core.api.descriptors`."""
+    """A core takes what its limit of open files leaves room for; see `api.http.descriptors`."""
     pipelined: int = 16
     """Requests read ahead of the one that is being answered."""
     ahead_bytes: int = 1 << 20

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from core.api.router import Route, Router
-from core.api.wire import Request, Response
+from core.api.http.messages import Request, Response
+from core.api.http.router import Route, Router
 from core.errors import (
     Ambiguous,
     Conflict,

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.api.router import Route
-from core.api.timing import Limits
-from core.api.wire import Request, Response, StreamResponse, json_response
+from core.api.http.limits import Limits
+from core.api.http.messages import Request, Response, StreamResponse, json_response
+from core.api.http.router import Route
 from core.errors import NotFound
 
 Serve = Callable[..., Any]

@@ -1,8 +1,9 @@
 """One connection: requests are handled one after the other, and answered. HTTP/1.1 and 1.0.
 
-`core.api.receiver` reads and judges. At most one handler runs per connection; pipelined requests
-wait in order, a bounded number of them, and then reading pauses. After a refusal our side is closed
-and what still comes is thrown away for a moment, so that the answer is not lost to a reset.
+`core.api.http.request_parser` reads and judges. At most one handler runs per connection; pipelined
+requests wait in order, a bounded number of them, and then reading pauses. After a refusal our side
+is closed and what still comes is thrown away for a moment, so that the answer is not lost to a
+reset.
 
 A client that polls sends the same bytes again and again. Those that came last, were judged by their
 bytes alone and are answered at once, are not read and judged a second time (`_repeat`): the parser
@@ -17,16 +18,16 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from core.api import reply
-from core.api.access import Door, remaining_s, too_many
-from core.api.answering import Answers, failed
-from core.api.conversation import talk
-from core.api.outlet import Outlet
-from core.api.receiver import Exchange, Receiver
-from core.api.site import Site, peer_of
-from core.api.timing import Deadline
-from core.api.upgrade import Socket, handshake
-from core.api.wire import Request, Response, StreamResponse, error_response, text_response
+from core.api.http import response_bytes
+from core.api.http.access import Door, remaining_s, too_many
+from core.api.http.limits import Deadline
+from core.api.http.messages import Request, Response, StreamResponse, error_response, text_response
+from core.api.http.request_parser import Exchange, Receiver
+from core.api.http.responder import Answers, failed
+from core.api.http.server_state import Site, peer_of
+from core.api.http.websocket import Socket, handshake
+from core.api.http.websocket_handler import talk
+from core.api.http.writer import Outlet
 from core.errors import RequestTimeout
 from core.schema import Token
 
@@ -185,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
             if not exchange.complete:
                 if exchange.awaits_continue:
                     exchange.awaits_continue = False
-                    self._transport.write(reply.CONTINUE)
+                    self._transport.write(response_bytes.CONTINUE)
                 break
             self._current = queue.popleft()
             if exchange.failure is not None:
@@ -334,7 +335,7 @@ class Connection(asyncio.BufferedProtocol):
             body=bytes(exchange.body),
             origin=caller.name if caller is not None else self.peer,
             id=exchange.id,
-            site=self._site,
+            meter=self._site.meter,
         )
 
     def _reply(self, exchange: Exchange, answer: Response) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.api.head import MAX_QUERY_FIELDS, Head, read
+from core.api.http.request_head import MAX_QUERY_FIELDS, Head, read
 from core.errors import DeckError, InvalidRequest
 
 HOST = (b"Host", b"localhost:1000")

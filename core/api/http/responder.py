@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from core.api import reply
-from core.api.access import Door
-from core.api.outlet import Gone, Outlet
-from core.api.receiver import Exchange
-from core.api.security import cors_headers
-from core.api.site import Site, log
-from core.api.wire import Response, StreamResponse, error_response
+from core.api.http import response_bytes
+from core.api.http.access import Door
+from core.api.http.messages import Response, StreamResponse, error_response
+from core.api.http.origin_checks import cors_headers
+from core.api.http.request_parser import Exchange
+from core.api.http.server_state import Site, log
+from core.api.http.writer import Gone, Outlet
 from core.errors import DeckError
 
 
@@ -31,7 +31,7 @@ class Answers:
             return None
         head = exchange.head
         keep_alive = exchange.keep_alive and not self._site.stopping
-        data = reply.whole(
+        data = response_bytes.whole(
             answer,
             keep_alive=keep_alive,
             old=head is not None and head.version == "1.0",
@@ -52,7 +52,7 @@ class Answers:
         assert head is not None
         old, bare = head.version == "1.0", head.method == "HEAD"
         keep_alive = exchange.keep_alive and not old and not self._site.stopping
-        start = reply.stream_head(
+        start = response_bytes.stream_head(
             answer,
             keep_alive=keep_alive,
             old=old,
@@ -63,14 +63,16 @@ class Answers:
         try:
             if self._outlet.gone:
                 raise Gone
-            self._outlet.write(start + (b"" if bare else reply.chunk(answer.first, old=old)))
+            self._outlet.write(
+                start + (b"" if bare else response_bytes.chunk(answer.first, old=old))
+            )
             if not bare:
                 sent = len(answer.first)
                 async for data in answer.chunks:
-                    self._outlet.write(reply.chunk(data, old=old))
+                    self._outlet.write(response_bytes.chunk(data, old=old))
                     sent += len(data)
                     await self._outlet.drain()
-                self._outlet.write(b"" if old else reply.LAST_CHUNK)
+                self._outlet.write(b"" if old else response_bytes.LAST_CHUNK)
         except Gone:
             status = 499
             return None

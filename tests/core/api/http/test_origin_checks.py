@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.api.head import Head, read
-from core.api.security import (
+from core.api.http.origin_checks import (
     allowed_origin,
     check,
     cors_headers,
@@ -11,6 +10,7 @@ from core.api.security import (
     policy,
     preflight_headers,
 )
+from core.api.http.request_head import Head, read
 from core.errors import DeckError, Forbidden
 
 DEFAULT = policy()

@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from core.api.frames import Message
+from core.api.http.websocket_frames import Message
 from core.errors import Busy, DeckError, InvalidRequest, TooManyRequests, Unauthorized
 from core.schema import ErrorInfo
 from core.schema.errors import to_info
 
 if TYPE_CHECKING:
-    from core.api.site import Site
+    from core.api.http.meter import Meter
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -70,8 +70,8 @@ class Request:
     """Who asks, for the audit: `unix uid=1000`, or the peer's address; and its token's name."""
     id: str = ""
     """Of the request, as the log has it: `X-Request-Id`, given or made."""
-    site: Site | None = None
-    """The listener that took it."""
+    meter: Meter | None = None
+    """Counters of the listener that took it."""
 
     def json(self) -> Any:
         """The body as JSON; None where it is empty. Raises InvalidRequest."""

@@ -26,10 +26,10 @@ from websockets.protocol import OPEN, Protocol, Side
 from websockets.server import ServerProtocol
 from websockets.typing import ExtensionParameter
 
-from core.api.frames import Assembler, Message
-from core.api.head import Head
-from core.api.outlet import Gone, Outlet
-from core.api.timing import Deadline, Limits
+from core.api.http.limits import Deadline, Limits
+from core.api.http.request_head import Head
+from core.api.http.websocket_frames import Assembler, Message
+from core.api.http.writer import Gone, Outlet
 
 _LOG = logging.getLogger("core.api.websocket")
 _LOG.setLevel(logging.WARNING)  # the library reports every closed connection as news
@@ -89,7 +89,7 @@ def _nothing() -> None:
 
 
 class Socket:
-    """Implements `core.api.wire.WebSocket` on a transport."""
+    """Implements `core.api.http.messages.WebSocket` on a transport."""
 
     def __init__(
         self,

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from core.api.access import Access, Door, Need, network, remaining_s
-from core.api.head import Head, read
-from core.api.limits import Allowance, Limiter
-from core.api.security import policy
+from core.api.http.access import Access, Door, Need, network, remaining_s
+from core.api.http.origin_checks import policy
+from core.api.http.rate_limit import Allowance, Limiter
+from core.api.http.request_head import Head, read
 from core.errors import DeckError, Forbidden, InvalidRequest, TooManyRequests, Unauthorized
 from core.schema import Scope, Token
 

@@ -14,9 +14,9 @@ import logging
 import socket
 from collections.abc import Callable
 
-from core.api.connection import Connection
-from core.api.site import Site
-from core.api.tls import Doorstep
+from core.api.http.connection import Connection
+from core.api.http.server_state import Site
+from core.api.http.tls import Doorstep
 
 log = logging.getLogger("core.api")
 

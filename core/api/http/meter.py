@@ -1,0 +1,55 @@
+"""Request counters of one listener."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+
+BUCKETS_S = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
+"""From an answer out of memory to a whole chat."""
+
+UNROUTED = "none"
+"""The route of what was refused before one was found; a path is anybody's to choose."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came to one route with one method."""
+
+    classes: list[int] = field(default_factory=lambda: [0] * 6)
+    """Answers, by the first digit of their status."""
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    seconds: float = 0.0
+    sent_bytes: int = 0
+
+
+class Meter:
+    """Counts what one listener does."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[tuple[str, str], Tally] = {}
+        """By route template and method."""
+        self.connections = 0
+        """Connections that are open."""
+        self.sockets = 0
+        """WebSockets that are open."""
+        self.refused: Counter[str] = Counter()
+        """Connections that were not let in, by why."""
+
+    def count(
+        self, template: str, method: str, status: int, seconds: float, sent_bytes: int
+    ) -> None:
+        """An answer was sent."""
+        key = template, method
+        tally = self.tallies.get(key)
+        if tally is None:
+            if method not in METHODS:
+                key = template, "other"
+            tally = self.tallies.setdefault(key, Tally())
+        tally.classes[status // 100] += 1
+        tally.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+        tally.seconds += seconds
+        tally.sent_bytes += sent_bytes
