@@ -7,20 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api import (
-    machines,
-    native,
-    ollama,
-    openai,
-    pieces,
-    pieces_clients,
-    tokens,
-    undo,
-    wellknown,
-)
+from core.api import ollama, openai, pieces, pieces_clients
 from core.api.http.messages import Kept, Request, Response
 from core.api.http.router import Route
 from core.api.metrics import CONTENT_TYPE, get_metrics
+from core.api.native import health, machines, routes, tokens, undo
 from core.api.openapi import document
 
 if TYPE_CHECKING:
@@ -37,13 +28,13 @@ async def get_openapi(deck: Deck, request: Request) -> Response:
 ROUTES: tuple[Route, ...] = (
     *pieces.ROUTES,
     *pieces_clients.ROUTES,
-    *native.ROUTES,
+    *routes.ROUTES,
     *machines.ROUTES,
     *openai.ROUTES,
     *ollama.ROUTES,
     *tokens.ROUTES,
     *undo.ROUTES,
-    *wellknown.ROUTES,
+    *health.ROUTES,
     Route(
         method="GET",
         template="/openapi.json",

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from core.api import native, wellknown
 from core.api.http.connection import Connection
 from core.api.http.limits import Limits
 from core.api.http.messages import Request, Response, json_response
 from core.api.http.router import Route
+from core.api.native import health, routes
 from core.schema import Host, Model
 from core.service.feed import LIMIT, Feed
 from core.state import ModelChanged, State
@@ -34,8 +34,8 @@ FEED += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ
 HEALTH = b"GET /.well-known/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 ROUTES = (
-    *wellknown.ROUTES,
-    next(route for route in native.ROUTES if route.template == "/deck/feed"),
+    *health.ROUTES,
+    next(route for route in routes.ROUTES if route.template == "/deck/feed"),
 )
 
 

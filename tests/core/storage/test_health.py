@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.api.wellknown import health
+from core.api.native.health import health
 from core.storage.health import Health, Waits, judge
 
 

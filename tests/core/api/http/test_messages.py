@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.api.bodies import CancelBody, MoveBody
 from core.api.http.messages import JSON_DEPTH, Kept, Request, error_response, reason
+from core.api.native.bodies import CancelBody, MoveBody
 from core.errors import Busy, InvalidRequest, NotFound, Unauthorized
 from core.schema import ModelSeed
 

@@ -12,8 +12,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from core.api.bodies import LoadBody
-from core.api.feed import Frames
+from core.api.native.bodies import LoadBody
+from core.api.native.feed import Frames
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.schema import Disk, Host, LoadOptions, LoadWish

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core.api.bodies import Accepted
 from core.api.http.messages import Request, Response, StreamResponse, json_response
 from core.api.http.router import Route
+from core.api.native.bodies import Accepted
 from core.errors import Forbidden
 from core.schema import Manifest, Summary
 from core.summary import summary

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from core.api import machines
+from core.api.native import machines
 from core.demo.process import CoreProcess
 from core.errors import Forbidden
 from core.protocol import PROTOCOL

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api.bodies import (
+from core.api.http.messages import Kept, Request, Response, json_response
+from core.api.http.router import Query, Route
+from core.api.native.bodies import (
     Accepted,
     CancelBody,
     DeleteBody,
@@ -29,9 +31,7 @@ from core.api.bodies import (
     StateDocument,
     Stopping,
 )
-from core.api.feed import feed
-from core.api.http.messages import Kept, Request, Response, json_response
-from core.api.http.router import Query, Route
+from core.api.native.feed import feed
 from core.config import ContextLength
 from core.errors import InvalidRequest
 from core.schema import (

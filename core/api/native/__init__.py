@@ -1,0 +1,1 @@
+"""Routes of modeldeck's own API, below `/deck`."""
