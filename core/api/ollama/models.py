@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
-from core.api import ollama_names
 from core.api.asking import streamed
 from core.api.http.messages import Request, Response, StreamResponse, json_response, line
-from core.api.ollama_forms import Named, moment
-from core.api.ollama_model_forms import (
+from core.api.ollama import names
+from core.api.ollama.model_schema import (
     Details,
     Listed,
     Processes,
@@ -26,6 +25,7 @@ from core.api.ollama_model_forms import (
     Status,
     Tags,
 )
+from core.api.ollama.schema import Named, moment
 from core.errors import Cancelled, NotDownloaded, StorageTimeout
 from core.schema import CacheSelection, Download, Instance, InstanceState, Model
 from core.schema.errors import from_info
@@ -58,11 +58,11 @@ async def list_models(deck: Deck, request: Request) -> Response:
         Tags(
             models=[
                 Listed(
-                    name=ollama_names.shown(model),
-                    model=ollama_names.shown(model),
+                    name=names.shown(model),
+                    model=names.shown(model),
                     modified_at=modified,
                     size=model.size_bytes or 0,
-                    digest=ollama_names.digest(model),
+                    digest=names.digest(model),
                     details=details(model),
                 )
                 for model, modified in zip(here, times, strict=True)
@@ -129,10 +129,10 @@ def _running(state: State, instance: Instance, model: Model) -> Running:
     forecast = instance.forecast.total_bytes if instance.forecast else 0
     has_gpu = any("GPU" in r.devices for r in state.runtimes if r.name == instance.engine)
     return Running(
-        name=ollama_names.shown(model),
-        model=ollama_names.shown(model),
+        name=names.shown(model),
+        model=names.shown(model),
         size=instance.measured_bytes or forecast,
-        digest=ollama_names.digest(model),
+        digest=names.digest(model),
         details=details(model),
         expires_at=moment(_expiry(instance, state.settings.idle_ttl_s)),
         context_length=instance.context_length or 0,
@@ -182,7 +182,7 @@ def _model_info(model: Model) -> dict[str, Any]:
 
 def _here(deck: Deck, name: str) -> Model:
     """The model with this name, which must be downloaded."""
-    model = ollama_names.find(deck, name)
+    model = names.find(deck, name)
     if not model.downloaded:
         raise NotDownloaded(f"model {name[:200]!r} not found: it is not downloaded.", "Pull it.")
     return model
@@ -197,7 +197,7 @@ async def pull(deck: Deck, request: Request) -> Response | StreamResponse:
     The job is the core's own: it goes on when the client goes away, and asking again joins it.
     """
     body = request.parse(PullBody)
-    model = await ollama_names.look_up(deck, body.wanted)
+    model = await names.look_up(deck, body.wanted)
     job = await deck.download(model.id, request.origin)
     if body.stream is not False:
         return await streamed(_lines(deck, model, job), "ollama")
@@ -216,7 +216,7 @@ async def _progress(deck: Deck, model: Model, job: Download | None) -> AsyncGene
     """What a pull tells, to its good end. Raises what the download came to."""
     yield Status(status="pulling manifest")
     if job is not None:
-        digest = ollama_names.digest(model)
+        digest = names.digest(model)
         told: Status | None = None
         with deck.feed.subscribe(PULL_HZ, watching=False) as subscription:
             async for _ in subscription.batches():

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api import ollama_names
 from core.api.asking import asking, collected, shortened, streamed
 from core.api.http.messages import Request, Response, StreamResponse, json_response, line
-from core.api.ollama_forms import (
+from core.api.ollama import names
+from core.api.ollama.schema import (
     Answer,
     Asking,
     EmbedBody,
@@ -75,7 +75,7 @@ async def generate(deck: Deck, request: Request) -> Response | StreamResponse:
 async def _answer(
     deck: Deck, body: Asking, asked: GenerateRequest | None, origin: str, *, is_chat: bool
 ) -> Response | StreamResponse:
-    model = ollama_names.find(deck, body.wanted)
+    model = names.find(deck, body.wanted)
     question = Question(body=body, model=model, origin=origin, is_chat=is_chat)
     if asked is None:
         return json_response(await _without_question(deck, question))
@@ -174,7 +174,7 @@ async def _vectors(
     deck: Deck, body: Loading, texts: list[str], origin: str
 ) -> tuple[list[TextVector], float]:
     """The vectors, and how long it took until the model was ready."""
-    model = ollama_names.find(deck, body.wanted)
+    model = names.find(deck, body.wanted)
     options, started = body.given().load(), time.monotonic()
     async with deck.using(model, options, origin, body.keep_alive_s()) as instance:
         load_s = time.monotonic() - started

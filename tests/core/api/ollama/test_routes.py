@@ -13,8 +13,8 @@ import pytest
 from ollama import AsyncClient, ResponseError
 
 from core.api.http.messages import convert
-from core.api.ollama_forms import GenerateBody, OllamaChatBody, conversation
-from core.api.ollama_names import spellings
+from core.api.ollama.names import spellings
+from core.api.ollama.schema import GenerateBody, OllamaChatBody, conversation
 from core.demo.models import expected
 from core.demo.process import CoreProcess
 from core.errors import InvalidRequest

@@ -10,11 +10,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from core.api import ollama_models, ollama_text
 from core.api.asking import RAISES
 from core.api.http.messages import NDJSON, Request, Response, json_response, text_response
 from core.api.http.router import Handler, Route
-from core.api.ollama_forms import (
+from core.api.ollama import generate, models
+from core.api.ollama.model_schema import (
+    Processes,
+    PullBody,
+    Shown,
+    Status,
+    Tags,
+    VersionForm,
+)
+from core.api.ollama.schema import (
     Answer,
     EmbedBody,
     Embedded,
@@ -23,14 +31,6 @@ from core.api.ollama_forms import (
     GenerateBody,
     Named,
     OllamaChatBody,
-)
-from core.api.ollama_model_forms import (
-    Processes,
-    PullBody,
-    Shown,
-    Status,
-    Tags,
-    VersionForm,
 )
 from core.errors import (
     Ambiguous,
@@ -106,23 +106,23 @@ ROUTES: tuple[Route, ...] = (
            answer=str, content_type="text/plain"),
     _route("GET", "api/version", get_version, "The version of Ollama's API", "Version",
            answer=VersionForm),
-    _route("GET", "api/tags", ollama_models.list_models, "Models that are on this machine", "Tags",
+    _route("GET", "api/tags", models.list_models, "Models that are on this machine", "Tags",
            answer=Tags),
-    _route("GET", "api/ps", ollama_models.list_running, "Models that are loaded", "Ps",
+    _route("GET", "api/ps", models.list_running, "Models that are loaded", "Ps",
            answer=Processes),
-    _route("POST", "api/show", ollama_models.show, "What is known of a model", "Show",
+    _route("POST", "api/show", models.show, "What is known of a model", "Show",
            body=Named, body_required=True, answer=Shown, raises=_NAMING),
-    _route("POST", "api/pull", ollama_models.pull, "Fetch a model from the Hub", "Pull",
+    _route("POST", "api/pull", models.pull, "Fetch a model from the Hub", "Pull",
            body=PullBody, answer=Status, streams=(NDJSON, Status), raises=_PULLING, **_CHANGING),
-    _route("DELETE", "api/delete", ollama_models.delete, "Delete a model's files", "Delete",
+    _route("DELETE", "api/delete", models.delete, "Delete a model's files", "Delete",
            body=Named, raises=(*_NAMING, InUse), **_CHANGING),
-    _route("POST", "api/chat", ollama_text.chat, "Answer a conversation, streamed or whole", "Chat",
+    _route("POST", "api/chat", generate.chat, "Answer a conversation, streamed or whole", "Chat",
            body=OllamaChatBody, answer=Answer, **_STREAMED),
-    _route("POST", "api/generate", ollama_text.generate, "Answer a prompt, streamed or whole",
+    _route("POST", "api/generate", generate.generate, "Answer a prompt, streamed or whole",
            "Generate", body=GenerateBody, answer=Answer, **_STREAMED),
-    _route("POST", "api/embed", ollama_text.embed, "Turn texts into vectors", "Embed",
+    _route("POST", "api/embed", generate.embed, "Turn texts into vectors", "Embed",
            body=EmbedBody, answer=Embedded, **_ASKING),
-    _route("POST", "api/embeddings", ollama_text.embed_one, "Turn one text into a vector",
+    _route("POST", "api/embeddings", generate.embed_one, "Turn one text into a vector",
            "EmbedOne", body=EmbeddingBody, answer=EmbeddedOne, **_ASKING),
     *(_route(method, path, not_here, "Not served here: answers 501", name,
              raises=(NotImplementedHere,))

@@ -1,0 +1,1 @@
+"""Routes of Ollama's API, below `/api`."""
