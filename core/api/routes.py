@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api import openai, pieces, pieces_clients
+from core.api import pieces, pieces_clients
 from core.api.http.messages import Kept, Request, Response
 from core.api.http.router import Route
 from core.api.metrics import CONTENT_TYPE, get_metrics
 from core.api.native import health, machines, routes, tokens, undo
 from core.api.ollama import routes as ollama
+from core.api.openai import routes as openai
 from core.api.openapi import document
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from core import chat_wire
-from core.api.openai_chat_forms import (
+from core.api.openai.chat_schema import (
     ChatBody,
     CompletionChunk,
     calling,
@@ -19,7 +19,7 @@ from core.api.openai_chat_forms import (
     piece,
     usage,
 )
-from core.api.openai_completions import (
+from core.api.openai.completions import (
     CompletionBody,
     TextChoice,
     TextCompletion,

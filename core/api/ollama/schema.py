@@ -16,8 +16,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from core.api.asking import seconds
-from core.api.openai_chat_forms import TokenForm
-from core.api.openai_forms import Alternatives, ToolForm, refuse, tools_of
+from core.api.openai.chat_schema import TokenForm
+from core.api.openai.request_schema import Alternatives, ToolForm, refuse, tools_of
 from core.errors import InvalidRequest
 from core.schema import Chunk, GenerateRequest, LoadOptions, Message, TokenLogprob, ToolCall
 

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from core.api import openai, pieces
+from core.api import pieces
 from core.api.native import health, routes
+from core.api.openai import routes as openai
 from core.api.openapi import document
 from core.api.pieces_schema import DOCUMENT
 from core.api.routes import ROUTES

@@ -15,7 +15,7 @@ import msgspec
 
 from core.api.asking import asking, collected, streamed
 from core.api.http.messages import Request, Response, StreamResponse, event, json_response
-from core.api.openai_forms import (
+from core.api.openai.request_schema import (
     DONE,
     Alternatives,
     Ended,

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from core.api.asking import RAISES
 from core.api.http.messages import EVENTS, Request, Response, json_response
 from core.api.http.router import Handler, Route
-from core.api.openai_chat import chat
-from core.api.openai_chat_forms import ChatBody, Completion, CompletionChunk
-from core.api.openai_completions import CompletionBody, TextCompletion, complete
-from core.api.openai_embeddings import EmbeddingList, EmbeddingsBody, embed
-from core.api.openai_forms import ModelList, OpenModel
+from core.api.openai.chat import chat
+from core.api.openai.chat_schema import ChatBody, Completion, CompletionChunk
+from core.api.openai.completions import CompletionBody, TextCompletion, complete
+from core.api.openai.embeddings import EmbeddingList, EmbeddingsBody, embed
+from core.api.openai.request_schema import ModelList, OpenModel
 from core.errors import Ambiguous, InvalidRequest, NotDownloaded, NotFound
 from core.schema import Model
 

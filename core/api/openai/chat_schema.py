@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from core.api.openai_forms import (
+from core.api.openai.request_schema import (
     MODES,
     Alternatives,
     Ended,

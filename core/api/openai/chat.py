@@ -12,7 +12,7 @@ import msgspec
 
 from core.api.asking import asking, collected, streamed
 from core.api.http.messages import Request, Response, StreamResponse, event, json_response
-from core.api.openai_chat_forms import (
+from core.api.openai.chat_schema import (
     ChatBody,
     Completion,
     CompletionChunk,
@@ -25,7 +25,7 @@ from core.api.openai_chat_forms import (
     piece,
     usage,
 )
-from core.api.openai_forms import DONE
+from core.api.openai.request_schema import DONE
 from core.schema import Chunk, GenerateRequest, Model
 
 if TYPE_CHECKING:

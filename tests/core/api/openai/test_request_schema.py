@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from core.api.http.messages import convert, error_response
-from core.api.openai_chat_forms import (
+from core.api.openai.chat_schema import (
     ChatBody,
     CompletionChunk,
     answer_of,
@@ -18,9 +18,9 @@ from core.api.openai_chat_forms import (
     generate_request,
     piece,
 )
-from core.api.openai_completions import CompletionBody, TextLogprobs
-from core.api.openai_embeddings import EmbeddingsBody, encoded
-from core.api.openai_forms import Usage
+from core.api.openai.completions import CompletionBody, TextLogprobs
+from core.api.openai.embeddings import EmbeddingsBody, encoded
+from core.api.openai.request_schema import Usage
 from core.errors import InvalidRequest, NotDownloaded, NotFound
 from core.schema import Chunk, TokenLogprob, ToolCall
 
