@@ -10,7 +10,7 @@ import msgspec
 
 from core.api.examples import ANSWERS, BODIES, QUERIES
 from core.api.http.router import Route, Router
-from core.api.pieces_schema import check
+from core.api.pieces.schema import check
 from core.api.routes import ROUTES
 from tests.api_table import GROUPS, README, curl, written
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 READS = {
     "core/catalog/answers.py": "our own folder of answers of the Hub",
     "core/catalog/builtin.py": "a file of this package",
-    "core/api/pieces_schema.py": "a file of this package",
+    "core/api/pieces/schema.py": "a file of this package",
     "core/daemon.py": "our own log and ready file",
     "core/storage/foreign_files.py": "the one way",
     "core/storage/log_file.py": "our own log",

@@ -16,7 +16,7 @@ import msgspec
 from core.api.examples import ANSWERS, BODIES
 from core.api.http.messages import ErrorStyle
 from core.api.http.router import Route, split
-from core.api.pieces_schema import DOCUMENT
+from core.api.pieces.schema import DOCUMENT
 from core.schema import ErrorInfo
 
 PREFIX = "Deck"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api import pieces, pieces_clients
 from core.api.http.messages import Kept, Request, Response
 from core.api.http.router import Route
 from core.api.metrics import CONTENT_TYPE, get_metrics
@@ -15,6 +14,8 @@ from core.api.native import health, machines, routes, tokens, undo
 from core.api.ollama import routes as ollama
 from core.api.openai import routes as openai
 from core.api.openapi import document
+from core.api.pieces import client_routes
+from core.api.pieces import routes as pieces
 
 if TYPE_CHECKING:
     from core.service.deck import Deck
@@ -29,7 +30,7 @@ async def get_openapi(deck: Deck, request: Request) -> Response:
 
 ROUTES: tuple[Route, ...] = (
     *pieces.ROUTES,
-    *pieces_clients.ROUTES,
+    *client_routes.ROUTES,
     *routes.ROUTES,
     *machines.ROUTES,
     *openai.ROUTES,

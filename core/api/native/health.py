@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from core.api.http.messages import Request, Response, json_response, text_response
 from core.api.http.router import Route
-from core.api.pieces_clients import SPEAKS
+from core.api.pieces.client_routes import SPEAKS
 
 if TYPE_CHECKING:
     from core.service.deck import Deck

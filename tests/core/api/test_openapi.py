@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from core.api import pieces
 from core.api.native import health, routes
 from core.api.openai import routes as openai
 from core.api.openapi import document
-from core.api.pieces_schema import DOCUMENT
+from core.api.pieces import routes as pieces
+from core.api.pieces.schema import DOCUMENT
 from core.api.routes import ROUTES
 from core.config import Config
 from core.storage.health import Health

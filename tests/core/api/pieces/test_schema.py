@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
-from core.api.pieces import OPERATIONS, ROUTES
-from core.api.pieces_schema import DOCUMENT, SCHEMAS, check, timestamp
+from core.api.pieces.routes import OPERATIONS, ROUTES
+from core.api.pieces.schema import DOCUMENT, SCHEMAS, check, timestamp
 from core.errors import InvalidRequest
 
 MODEL: dict[str, Any] = {

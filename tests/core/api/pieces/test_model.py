@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pieces_os_client.models.model import Model as SdkModel
 
-from core.api.pieces_model import (
+from core.api.pieces.model import (
     FAMILIES,
     SINCE,
     changes,
@@ -20,7 +20,7 @@ from core.api.pieces_model import (
     sdk_version,
     seed,
 )
-from core.api.pieces_schema import SCHEMAS, check
+from core.api.pieces.schema import SCHEMAS, check
 from core.errors import InvalidRequest
 from core.schema import Model
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.api.http.websocket_frames import Message
-from core.api.pieces_progress import (
+from core.api.pieces.progress import (
     HANDOVER_S,
     INTERVAL_S,
     Followers,
@@ -21,7 +21,7 @@ from core.api.pieces_progress import (
     phase,
     present_frame,
 )
-from core.api.pieces_schema import check
+from core.api.pieces.schema import check
 from core.schema import Download, ErrorInfo, Host, Memory, Model
 from core.service.feed import LIMIT, Feed
 from core.state import (
@@ -436,7 +436,7 @@ async def test_what_happens_while_a_socket_is_accepted_is_not_missed() -> None:
 
 
 async def test_a_peer_that_does_not_read_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.api.pieces_progress.HANDOVER_S", HANDOVER_S / 20)
+    monkeypatch.setattr("core.api.pieces.progress.HANDOVER_S", HANDOVER_S / 20)
     feed, followers, socket = Feed(state_of(seq=0)), Followers(), FakeSocket()
     with followers.join("m", socket) as follower:
         task = asyncio.ensure_future(follower.run(feed))

@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from core.api.pieces_schema import INT64, SCHEMAS, check, problem, resolve, timestamp
+from core.api.pieces.schema import INT64, SCHEMAS, check, problem, resolve, timestamp
 from core.errors import InvalidRequest
 from core.schema import Model, ModelSeed
 

@@ -26,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from core.api.http.messages import WebSocket
-from core.api.pieces_schema import timestamp
+from core.api.pieces.schema import timestamp
 from core.schema import Download, Model
 from core.service.feed import Feed
 from core.state import DownloadChanged, DownloadRemoved, Event, ModelChanged, ModelRemoved, State

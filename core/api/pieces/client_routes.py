@@ -18,7 +18,7 @@ import msgspec
 
 from core.api.http.messages import Request, Response, WebSocket, json_response, no_content
 from core.api.http.router import Route
-from core.api.pieces_chat import answer_questions
+from core.api.pieces.chat import answer_questions
 from core.errors import InvalidRequest, NotFound
 from core.schema import Model, model_id
 from core.state import ModelChanged, ModelRemoved, State

@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from core.api import pieces_model
 from core.api.http.messages import (
     Request,
     Response,
@@ -25,10 +24,11 @@ from core.api.http.messages import (
     no_content,
 )
 from core.api.http.router import Handler, Route
-from core.api.pieces_clients import PLACEHOLDERS
-from core.api.pieces_model import Document, Version, checked, for_sdk, is_cloud, sdk_version
-from core.api.pieces_progress import Followers, newest, phase, present_frame
-from core.api.pieces_schema import DOCUMENT, check
+from core.api.pieces import model as pieces_model
+from core.api.pieces.client_routes import PLACEHOLDERS
+from core.api.pieces.model import Document, Version, checked, for_sdk, is_cloud, sdk_version
+from core.api.pieces.progress import Followers, newest, phase, present_frame
+from core.api.pieces.schema import DOCUMENT, check
 from core.errors import Busy, Conflict, NotDownloaded, NotFound
 from core.schema import CacheSelection, Download, Instance, InstanceState, LoadWish, Model
 from core.state import State

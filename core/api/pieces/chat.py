@@ -19,7 +19,7 @@ import msgspec
 from core.api.asking import asking
 from core.api.http.messages import WebSocket
 from core.api.http.writer import Gone
-from core.api.pieces_model import is_cloud
+from core.api.pieces.model import is_cloud
 from core.errors import Busy, DeckError, InvalidRequest, NotFound
 from core.schema import GenerateRequest, Message, Model
 

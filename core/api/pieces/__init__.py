@@ -1,0 +1,1 @@
+"""Routes of Pieces OS, the documented API."""
