@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from core.api.examples import BODIES, QUERIES, SEGMENTS
 from core.api.http.router import Route, split
-from core.api.routes import ROUTES
+from core.api.route_table import ROUTES
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- routes -->", "<!-- /routes -->"

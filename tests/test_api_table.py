@@ -11,7 +11,7 @@ import msgspec
 from core.api.examples import ANSWERS, BODIES, QUERIES
 from core.api.http.router import Route, Router
 from core.api.pieces.schema import check
-from core.api.routes import ROUTES
+from core.api.route_table import ROUTES
 from tests.api_table import GROUPS, README, curl, written
 
 ROUTE_OF = {route.operation_id: route for route in ROUTES}

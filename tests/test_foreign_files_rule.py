@@ -32,7 +32,7 @@ READS = {
 THREADS = {
     "core/api/http/compression.py": "compresses answers",
     "core/api/http/websocket.py": "compresses messages",
-    "core/api/routes.py": "makes the OpenAPI document",
+    "core/api/route_table.py": "makes the OpenAPI document",
     "core/api/listener.py": "looks a host name up, before anything is served",
     "core/catalog/gguf.py": "parses bytes",
     "core/catalog/hub.py": "our own folder of answers of the Hub",

@@ -26,7 +26,7 @@ from core.api.http.rate_limit import Allowance, Limiter
 from core.api.http.router import Route, Router
 from core.api.http.server_state import Site, log
 from core.api.http.tls import Doorstep
-from core.api.routes import ROUTES
+from core.api.route_table import ROUTES
 from core.config import DOCUMENTED_PORTS, Api
 from core.errors import Conflict, Forbidden, StorageFailed
 from core.paths import Paths, make_private

@@ -1,9 +1,10 @@
 """The table of routes: what routes the requests and what `/openapi.json` is made of.
 
-Each module of the API has a tuple `ROUTES`; `core.api.routes` puts them together. A path is matched
-segment by segment on the percent-encoded text, so that `owner%2Frepo%3AQ8_0` is one segment. Empty
-segments are skipped: a client whose base URL ends in a slash asks for `//models`. A literal segment
-wins over a `{name}`, whatever the order of the table: `/model/update` is not `/model/{model}`.
+Each module of the API has a tuple `ROUTES`; `core.api.route_table` puts them together. A path is
+matched segment by segment on the percent-encoded text, so that `owner%2Frepo%3AQ8_0` is one
+segment. Empty segments are skipped: a client whose base URL ends in a slash asks for `//models`. A
+literal segment wins over a `{name}`, whatever the order of the table: `/model/update` is not
+`/model/{model}`.
 
 A route has a `handler` for plain requests, a `socket` handler for WebSocket handshakes, or both:
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api.asking import asking, collected, shortened, streamed
 from core.api.http.messages import Request, Response, StreamResponse, json_response, line
+from core.api.inference import asking, collected, shortened, streamed
 from core.api.ollama import names
 from core.api.ollama.schema import (
     Answer,

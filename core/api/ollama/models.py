@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
-from core.api.asking import streamed
 from core.api.http.messages import Request, Response, StreamResponse, json_response, line
+from core.api.inference import streamed
 from core.api.ollama import names
 from core.api.ollama.model_schema import (
     Details,

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from core.api.asking import RAISES
 from core.api.http.messages import NDJSON, Request, Response, json_response, text_response
 from core.api.http.router import Handler, Route
+from core.api.inference import RAISES
 from core.api.ollama import generate, models
 from core.api.ollama.model_schema import (
     Processes,

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from core.api.asking import seconds
+from core.api.inference import seconds
 from core.api.openai.chat_schema import TokenForm
 from core.api.openai.request_schema import Alternatives, ToolForm, refuse, tools_of
 from core.errors import InvalidRequest

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from core.api.asking import asking, collected, streamed
 from core.api.http.messages import Request, Response, StreamResponse, event, json_response
+from core.api.inference import asking, collected, streamed
 from core.api.openai.chat_schema import (
     ChatBody,
     Completion,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from core.api.asking import asking, collected, streamed
 from core.api.http.messages import Request, Response, StreamResponse, event, json_response
+from core.api.inference import asking, collected, streamed
 from core.api.openai.request_schema import (
     DONE,
     Alternatives,

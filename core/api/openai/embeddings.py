@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from core.api.asking import seconds, shortened
 from core.api.http.messages import Request, Response, json_response
+from core.api.inference import seconds, shortened
 from core.errors import InvalidRequest
 from core.schema import LoadOptions
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from core.api.asking import seconds
+from core.api.inference import seconds
 from core.errors import InvalidRequest
 from core.schema import Chunk, Tool
 

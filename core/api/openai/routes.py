@@ -11,9 +11,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from core.api.asking import RAISES
 from core.api.http.messages import EVENTS, Request, Response, json_response
 from core.api.http.router import Handler, Route
+from core.api.inference import RAISES
 from core.api.openai.chat import chat
 from core.api.openai.chat_schema import ChatBody, Completion, CompletionChunk
 from core.api.openai.completions import CompletionBody, TextCompletion, complete

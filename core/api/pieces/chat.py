@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from core.api.asking import asking
 from core.api.http.messages import WebSocket
 from core.api.http.writer import Gone
+from core.api.inference import asking
 from core.api.pieces.model import is_cloud
 from core.errors import Busy, DeckError, InvalidRequest, NotFound
 from core.schema import GenerateRequest, Message, Model

@@ -22,7 +22,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from core.api.http.router import Route, split
-from core.api.routes import ROUTES
+from core.api.route_table import ROUTES
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.demo.repository import DemoRepo

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from core.api.examples import EMBEDDING_MODEL, MODEL
-from core.api.routes import ROUTES
+from core.api.route_table import ROUTES
 from core.demo.process import CoreProcess
 from tests.api_table import HOST, curl
 
