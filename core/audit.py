@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 from core.concurrency import whole
 from core.errors import DeckError, ShuttingDown, StorageFailed
-from core.log import now
 from core.schema import AuditEntry
+from core.schema.clock import now
 from core.store import AuditRow, Store
 
 logger = logging.getLogger(__name__)

@@ -49,7 +49,7 @@ from core.schema import (
     UnloadReceipt,
     Verification,
 )
-from core.state import State, state_from_wire
+from core.schema.state import State, state_from_wire
 
 
 class Client(Following):

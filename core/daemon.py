@@ -27,9 +27,9 @@ from core import __version__
 from core.client import Client
 from core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFailed
 from core.paths import Paths, locate, make_private
-from core.protocol import Spoken, check, ours
 from core.schema import ErrorInfo
 from core.schema.errors import from_info
+from core.schema.protocol import Spoken, check, ours
 from core.storage.log_file import put_aside
 
 START_S = 60.0
@@ -69,7 +69,7 @@ class Ready:
     """`MODELDECK_HOME`, or the state folder where that is not set."""
     version: str = __version__
     protocol: int = 0
-    """What it speaks; see `core.protocol`."""
+    """What it speaks; see `core.schema.protocol`."""
     oldest_protocol: int = 0
     """The oldest that it still understands."""
     ready: bool = True

@@ -11,7 +11,7 @@ import msgspec
 
 from core.connection import OTHER_VERSION, REMEDY, Connection, FeedRefused
 from core.errors import CoreUnreachable, DeckError
-from core.state import Event, State, apply, item_from_frame
+from core.schema.state import Event, State, apply, item_from_frame
 
 FIRST_WAIT_S = 0.1
 """Before the first try to connect the feed anew; doubled with each try."""

@@ -8,13 +8,13 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Literal
 
 from core.concurrency import EXPECTED
 from core.privacy.secrets import hidden
 from core.schema import LogLine
+from core.schema.clock import now
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -46,7 +46,6 @@ _LEVELS: dict[str, Level] = {
     "CRITICAL": "error",
 }
 
-
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 """What could begin a line, or speak to a terminal; a tab does neither."""
 
@@ -55,11 +54,6 @@ def clean(text: str) -> str:
     """A line as it may be kept: on one line, and without secrets."""
     flat = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
     return hidden(flat)
-
-
-def now() -> str:
-    """The time, as every record has it: ISO 8601 to the millisecond, UTC, ending in Z."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Log:

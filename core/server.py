@@ -29,8 +29,8 @@ from core.errors import AlreadyRunning, DeckError, NotEnoughDisk, StorageFailed
 from core.log import CountingHandler, LineFormatter
 from core.network.failures import shown
 from core.paths import Paths, locate, make_private
-from core.protocol import OLDEST, PROTOCOL
 from core.schema.errors import to_info
+from core.schema.protocol import OLDEST, PROTOCOL
 from core.storage.atomic import is_disk_full, replace_file
 from core.storage.log_file import rotate
 

@@ -20,8 +20,8 @@ import msgspec
 
 from core.concurrency import whole
 from core.errors import Conflict, InvalidRequest, NotFound, StorageFailed
-from core.log import now
 from core.schema import TOKEN_PREFIX, NewToken, Scope, Token
+from core.schema.clock import now
 from core.store import Store
 
 logger = logging.getLogger(__name__)

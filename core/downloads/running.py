@@ -22,8 +22,8 @@ from core.downloads.contents import Contents
 from core.downloads.parts import ACTIVE, Job
 from core.downloads.sidebyside import SideBySide
 from core.errors import DeckError, NotEnoughDisk
-from core.log import now
 from core.schema import DownloadState
+from core.schema.clock import now
 from core.schema.errors import to_info
 
 logger = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from core.overhead import SHIPPED, Overhead
 from core.safetensors import Config
 from core.schema import Fit, Forecast, LoadOptions
+from core.schema.overhead import SHIPPED, Overhead
 
 CONTEXT_STEP = 256
 """llama.cpp rounds the cells of its KV cache up to a multiple of this."""

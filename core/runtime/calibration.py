@@ -16,12 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.errors import EngineFailed
-from core.overhead import SHIPPED, Overhead
 from core.runtime import yardstick
 from core.runtime.messages import Done, Failed, Generate, Load, Loaded
 from core.runtime.process import EngineProcess
 from core.schema import Engine, Forecast, GenerateRequest, LoadOptions, ProcessMemory
 from core.schema.errors import from_info
+from core.schema.overhead import SHIPPED, Overhead
 
 EXTRA_TOKENS = 60_000
 """Of the large vocabulary: enough to be seen, few enough to be read in a second."""

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import EngineFailed, ShuttingDown, StorageFailed
-from core.overhead import SHIPPED
 from core.runtime.messages import Failed, Hello, Plan, Planned
 from core.runtime.process import EngineProcess, LogLevel
 from core.schema import Forecast, LoadOptions
 from core.schema.errors import from_info
+from core.schema.overhead import SHIPPED
 
 PLAN_S = 30.0
 """How long one plan may take: the largest models take 0.4 s, absurd headers for ever."""

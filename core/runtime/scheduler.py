@@ -19,7 +19,6 @@ from core import options as load_options
 from core.concurrency import report_bug, report_failure
 from core.config import Runtime as Settings
 from core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
-from core.overhead import Overhead
 from core.runtime import registry
 from core.runtime.answer import Answer, Embedding
 from core.runtime.instance import Supervisor
@@ -41,6 +40,7 @@ from core.schema import (
     TextVector,
     UnloadReceipt,
 )
+from core.schema.overhead import Overhead
 
 
 class Engines:

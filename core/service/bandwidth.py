@@ -21,9 +21,9 @@ from core import config
 from core.concurrency import Repeated, whole
 from core.schedule import limit_at, window_at
 from core.schema import Settings
+from core.schema.state import SettingsChanged
 from core.service.congestion import Peer, Yielding
 from core.service.feed import Feed
-from core.state import SettingsChanged
 from core.storage.foreign_files import in_thread
 
 ACTIVE_S = 1.0

@@ -57,6 +57,10 @@ from core.schema import (
     UnloadReceipt,
     Verification,
 )
+from core.schema.state import (
+    HostChanged,
+    State,
+)
 from core.service.bandwidth import Listener
 from core.service.counters import Counters
 from core.service.feed import Feed
@@ -66,10 +70,6 @@ from core.service.library.copying import Content
 from core.service.library.deletion import stayed
 from core.service.loading import memory_budget
 from core.service.wiring import Parts
-from core.state import (
-    HostChanged,
-    State,
-)
 from core.storage.foreign_files import in_thread
 from core.storage.health import Health, judge, waits
 from core.tokens import Tokens

@@ -19,8 +19,8 @@ from core.concurrency import Repeated
 from core.errors import StorageTimeout
 from core.memory import probe
 from core.schema import Disk
+from core.schema.state import DiskChanged, MemoryChanged
 from core.service.feed import Feed
-from core.state import DiskChanged, MemoryChanged
 from core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from core.errors import NotFound
-from core.log import now
 from core.schema import Undoable
+from core.schema.clock import now
 
 KEPT = 50
 """Actions remembered: more than anybody goes back."""

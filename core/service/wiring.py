@@ -28,7 +28,7 @@ from core.downloads.outward import Outward
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
 from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
-from core.log import CountingHandler, Log, LogHandler, Notices, now
+from core.log import CountingHandler, Log, LogHandler, Notices
 from core.memory import probe
 from core.network.failures import shown
 from core.paths import Paths
@@ -40,6 +40,15 @@ from core.schema import (
     InstanceState,
     Model,
     Settings,
+)
+from core.schema.clock import now
+from core.schema.state import (
+    DownloadChanged,
+    HostChanged,
+    InstanceChanged,
+    InstanceRemoved,
+    RuntimesChanged,
+    State,
 )
 from core.service.bandwidth import Throttle
 from core.service.counters import Counters
@@ -61,14 +70,6 @@ from core.service.loading.planner import Planning
 from core.service.loading.saved_options import Choices
 from core.service.sampler import Vitals
 from core.service.undo import Undo
-from core.state import (
-    DownloadChanged,
-    HostChanged,
-    InstanceChanged,
-    InstanceRemoved,
-    RuntimesChanged,
-    State,
-)
 from core.store import Store
 from core.tokens import Tokens
 

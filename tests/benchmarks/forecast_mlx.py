@@ -22,9 +22,9 @@ from core.config import Runtime as Settings
 from core.demo.bench import Bench
 from core.demo.models import write_mlx
 from core.memory import estimate, probe
-from core.overhead import Overhead
 from core.runtime.calibration import calibrate
 from core.schema import LoadOptions
+from core.schema.overhead import Overhead
 
 MIB = 1 << 20
 SIZES = (0, 32 * MIB, 256 * MIB)

@@ -64,8 +64,8 @@ async def serve_modeldeck(changing: bool) -> None:
     from core.api.listener import Listener
     from core.config import Api, Config
     from core.paths import locate
+    from core.schema.state import DownloadChanged, ModelRemoved
     from core.service.deck import Deck
-    from core.state import DownloadChanged, ModelRemoved
 
     settings = Config(api=Api(port=0, socket=False))
     async with Deck(locate(), settings) as deck:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.client import Client
-from core.state import State
+from core.schema.state import State
 
 LIMIT_MS = 20.0
 """DESIGN: nothing blocks the loop longer."""

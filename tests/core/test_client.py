@@ -29,7 +29,7 @@ from core.errors import (
     Unauthorized,
 )
 from core.schema import GenerateRequest, InstanceState, LoadOptions, Message, ModelSeed
-from core.state import State, apply
+from core.schema.state import State, apply
 
 TINY = "deck/tiny-GGUF:Q8_0"
 OPTIONS = LoadOptions(context_length=512)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from core.client import Client
 from core.demo.process import CoreProcess
-from core.state import State
+from core.schema.state import State
 
 PADDED = "deck/padded-GGUF:F16"
 PATIENCE_S = 60.0

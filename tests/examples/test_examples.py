@@ -14,7 +14,7 @@ import pytest
 from core.client import Client
 from core.demo.models import expected
 from core.demo.process import CoreProcess
-from core.state import State
+from core.schema.state import State
 
 HERE = Path(__file__).parent
 TINY = "deck/tiny-GGUF:Q8_0"

@@ -41,7 +41,7 @@ from core.schema import (
     SearchResult,
     Settings,
 )
-from core.state import Event, State
+from core.schema.state import Event, State
 from tui.dashboard.widgets.bars import History
 
 T = TypeVar("T")

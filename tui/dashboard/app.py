@@ -46,7 +46,7 @@ from tui.text.format import ASCII, Glyphs
 if TYPE_CHECKING:
     from core.client import Client
     from core.schema import Undoable
-    from core.state import State
+    from core.schema.state import State
 
 T = TypeVar("T")
 

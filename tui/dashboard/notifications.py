@@ -9,7 +9,7 @@ import re
 
 from core.schema import Download, Instance, InstanceState, Verification
 from core.schema.errors import from_info
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.commands import KeyOf
 from tui.dashboard.widgets.notice import Severity
 from tui.text import format as fmt

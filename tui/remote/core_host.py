@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from core.daemon import Ready
     from core.paths import Paths
     from core.remote.outage import Outage
-    from core.state import State
+    from core.schema.state import State
 
 LAST_LINES = 8
 """Of what the demo wrote to standard error, where it does not start."""

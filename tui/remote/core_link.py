@@ -21,7 +21,7 @@ from tui.background.unexpected import unexpected
 
 if TYPE_CHECKING:
     from core.client import Client
-    from core.state import State
+    from core.schema.state import State
 
 Attach = Callable[[], AbstractAsyncContextManager["Client"]]
 """Finds a core, or starts one, for as long as the block runs. Raises DeckError."""
@@ -130,7 +130,10 @@ class Link:
                 await settle(self._reviving)
 
     async def _follow(self, client: Client) -> None:
-        from core.state import State, apply  # as the client itself: not before the first picture
+        from core.schema.state import (  # as the client itself: not before the first picture
+            State,
+            apply,
+        )
 
         trip_s = await self._round_trip(client)
         max_hz = FAR_HZ if trip_s is not None and trip_s >= FAR_S else self._max_hz

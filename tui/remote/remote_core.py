@@ -25,7 +25,7 @@ from tui.remote.machines import Machine
 
 if TYPE_CHECKING:
     from core.client import Client
-    from core.protocol import Spoken
+    from core.schema.protocol import Spoken
 
 PING_S = 5.0
 """Between two measurements of the round trip."""
@@ -185,7 +185,7 @@ class FixedCore:
     async def attach(self) -> AsyncIterator[Client]:
         """A client of the core. Raises CoreUnreachable, Incompatible, Unauthorized."""
         from core.client import Client
-        from core.protocol import check, ours
+        from core.schema.protocol import check, ours
 
         remote = self._remote
         token = await asyncio.to_thread(token_in, remote.token_file)
@@ -228,7 +228,7 @@ class FixedCore:
 
 async def _spoken(client: Client) -> Spoken:
     from core.errors import NotFound
-    from core.protocol import Spoken
+    from core.schema.protocol import Spoken
 
     try:
         said = await client.summary()

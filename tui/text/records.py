@@ -23,7 +23,7 @@ from core.schema import (
     SearchResult,
     UnloadReceipt,
 )
-from core.state import State
+from core.schema.state import State
 from tui.text import format as fmt
 from tui.text.format import Column, Glyphs
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from tui.text import format as fmt
 
 if TYPE_CHECKING:
-    from core.state import State
+    from core.schema.state import State
 
 Way = Literal["off", "bell", "osc9"]
 

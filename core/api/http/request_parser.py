@@ -30,7 +30,7 @@ from core.errors import (
     ShuttingDown,
     TooLarge,
 )
-from core.state import State
+from core.schema.state import State
 
 SLICE = 16 << 10
 """Bytes given to the parser at a time, so that a long head is noticed while it is still short."""

@@ -11,7 +11,7 @@ from core.api.http.messages import Kept, Request, WebSocket
 from core.api.http.websocket_frames import Message
 from core.concurrency import Repeated
 from core.errors import InvalidRequest
-from core.state import Event, State, frame_from_item
+from core.schema.state import Event, State, frame_from_item
 
 if TYPE_CHECKING:
     from core.service.bandwidth import Listener

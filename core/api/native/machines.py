@@ -11,7 +11,7 @@ from core.api.http.router import Route
 from core.api.native.bodies import Accepted
 from core.errors import Forbidden
 from core.schema import Manifest, Summary
-from core.summary import summary
+from core.schema.summary import summary
 
 if TYPE_CHECKING:
     from core.service.deck import Deck

@@ -51,7 +51,7 @@ from core.schema import (
     UnloadReceipt,
     Verification,
 )
-from core.state import state_to_wire
+from core.schema.state import state_to_wire
 
 if TYPE_CHECKING:
     from core.service.deck import Deck

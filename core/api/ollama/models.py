@@ -29,7 +29,7 @@ from core.api.ollama.schema import Named, moment
 from core.errors import Cancelled, NotDownloaded, StorageTimeout
 from core.schema import CacheSelection, Download, Instance, InstanceState, Model
 from core.schema.errors import from_info
-from core.state import State
+from core.schema.state import State
 from core.storage.foreign_files import in_thread
 
 if TYPE_CHECKING:

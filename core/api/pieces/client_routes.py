@@ -21,7 +21,7 @@ from core.api.http.router import Route
 from core.api.pieces.chat import answer_questions
 from core.errors import InvalidRequest, NotFound
 from core.schema import Model, model_id
-from core.state import ModelChanged, ModelRemoved, State
+from core.schema.state import ModelChanged, ModelRemoved, State
 
 if TYPE_CHECKING:
     from core.service.deck import Deck

@@ -28,8 +28,15 @@ from typing import Literal
 from core.api.http.messages import WebSocket
 from core.api.pieces.schema import timestamp
 from core.schema import Download, Model
+from core.schema.state import (
+    DownloadChanged,
+    DownloadRemoved,
+    Event,
+    ModelChanged,
+    ModelRemoved,
+    State,
+)
 from core.service.feed import Feed
-from core.state import DownloadChanged, DownloadRemoved, Event, ModelChanged, ModelRemoved, State
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from core.api.pieces.progress import Followers, newest, phase, present_frame
 from core.api.pieces.schema import DOCUMENT, check
 from core.errors import Busy, Conflict, NotDownloaded, NotFound
 from core.schema import CacheSelection, Download, Instance, InstanceState, LoadWish, Model
-from core.state import State
+from core.schema.state import State
 
 if TYPE_CHECKING:
     from core.service.deck import Deck

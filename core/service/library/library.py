@@ -37,6 +37,7 @@ from core.schema import (
     Variant,
     model_id,
 )
+from core.schema.state import ModelChanged, ModelRemoved
 from core.service.feed import Feed
 from core.service.library.entries import (
     choose,
@@ -49,7 +50,6 @@ from core.service.library.entries import (
     url_variant,
 )
 from core.service.library.local_files import Shelf, look_at, signature
-from core.state import ModelChanged, ModelRemoved
 from core.storage.foreign_files import SCAN_S, in_thread
 from core.store import Store
 

@@ -10,9 +10,9 @@ from core.downloads.parts import ACTIVE, Job
 from core.downloads.queue import Downloads
 from core.errors import Conflict, Corrupt, DeckError, NotFound
 from core.schema import Download, Model
+from core.schema.state import DownloadRemoved
 from core.service.feed import Feed
 from core.service.library.library import Library, Selection
-from core.state import DownloadRemoved
 
 
 class Fetching:

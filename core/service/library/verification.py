@@ -23,14 +23,14 @@ from core.cache.shelves import Shelves
 from core.catalog.listing import from_snapshot
 from core.concurrency import BackgroundTasks, Detached
 from core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout
-from core.log import now
 from core.schema import CacheListing, CacheSelection, Model, Verification
+from core.schema.clock import now
 from core.schema.errors import to_info
+from core.schema.state import VerificationChanged, VerificationRemoved
 from core.service.feed import Feed
 from core.service.library.deletion import Chosen
 from core.service.library.entries import url_name
 from core.service.library.library import Library
-from core.state import VerificationChanged, VerificationRemoved
 from core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)

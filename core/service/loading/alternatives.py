@@ -10,8 +10,8 @@ from typing import Literal
 
 from core.errors import DeckError
 from core.schema import Eviction, Forecast, LoadAlternative, LoadOptions, Model, Variant
+from core.schema.units import gib
 from core.service.library.library import Library
-from core.service.loading.fit import gib
 
 Need = Literal["memory", "gpu"]
 

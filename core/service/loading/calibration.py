@@ -10,10 +10,10 @@ from typing import Protocol
 import msgspec
 
 from core.errors import DeckError
-from core.overhead import Overhead
 from core.runtime.calibration import calibrate
 from core.runtime.scheduler import Engines
 from core.schema import Engine, ProcessMemory, Runtime
+from core.schema.overhead import Overhead
 from core.store import Store
 
 logger = logging.getLogger(__name__)

@@ -19,16 +19,8 @@ from core.memory import estimate
 from core.options import Traits
 from core.runtime.placement import Bytes, Candidate, Store
 from core.runtime.scheduler import Engines
-from core.schema import (
-    Fit,
-    Forecast,
-    Instance,
-    InstanceState,
-    LoadOptions,
-    Memory,
-    Model,
-    Verdict,
-)
+from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Memory, Model, Verdict
+from core.schema.units import gib
 from core.service.loading.forecast import KEPT, REFUSALS, Forecasts
 from core.service.loading.memory_budget import Budget
 from core.service.loading.saved_options import Choices, settle
@@ -269,8 +261,3 @@ def _needs(instance: Instance) -> int:
 
 def _least(*counts: int | None) -> int | None:
     return min((count for count in counts if count is not None), default=None)
-
-
-def gib(count: int) -> str:
-    """As much memory: `6.9 GiB`, `0.4 GiB`."""
-    return f"{count / (1 << 30):.1f} GiB"

@@ -32,11 +32,11 @@ from core.errors import (
 from core.formats import imaging
 from core.memory import estimate
 from core.options import Traits
-from core.overhead import SHIPPED, Overhead
 from core.runtime.engines import mlx_types
 from core.runtime.planner import HeaderFile, Source
 from core.runtime.scheduler import Engines
 from core.schema import Engine, Forecast, LoadOptions, Model, Repository, Variant, model_id
+from core.schema.overhead import SHIPPED, Overhead
 from core.service.library.library import Library, Selection
 from core.service.loading.history import Ledger
 from core.storage.foreign_files import in_thread, stat_regular

@@ -11,7 +11,6 @@ from typing import Protocol, TypeVar
 from core.audit import Audit
 from core.concurrency import contained
 from core.errors import StorageFailed
-from core.log import now
 from core.runtime.scheduler import Engines
 from core.schema import (
     Instance,
@@ -23,6 +22,7 @@ from core.schema import (
     Model,
     UnloadReceipt,
 )
+from core.schema.clock import now
 from core.service.library.library import Library
 from core.service.loading.history import Ledger
 from core.service.loading.planner import Planning

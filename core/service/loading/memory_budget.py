@@ -10,8 +10,8 @@ from pathlib import Path
 from core import config
 from core.concurrency import whole
 from core.schema import Settings
+from core.schema.state import SettingsChanged
 from core.service.feed import Feed
-from core.state import SettingsChanged
 from core.storage.foreign_files import in_thread
 
 KEY = "memory_budget_bytes"

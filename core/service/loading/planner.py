@@ -36,9 +36,10 @@ from core.schema import (
     Runtime,
 )
 from core.schema.errors import to_info
+from core.schema.units import gib
 from core.service.library.library import Library
 from core.service.loading.alternatives import Alternatives, Need, largest, remedy
-from core.service.loading.fit import Fitting, gib, needs
+from core.service.loading.fit import Fitting, needs
 from core.service.loading.forecast import REFUSALS, Forecasts
 from core.service.loading.saved_options import Choices, settle
 

@@ -18,8 +18,8 @@ from core.api.http.messages import Request, Response, json_response
 from core.api.http.router import Route
 from core.api.native import health, routes
 from core.schema import Host, Model
+from core.schema.state import ModelChanged, State
 from core.service.feed import LIMIT, Feed
-from core.state import ModelChanged, State
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]

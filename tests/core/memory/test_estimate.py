@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from core import overhead
 from core.catalog import gguf
 from core.config import Runtime as Settings
 from core.demo.bench import Bench
@@ -14,7 +13,7 @@ from core.demo.models import write_mlx
 from core.memory import estimate
 from core.memory.estimate import from_config, from_header, from_size, judge, kv_cache_bytes
 from core.safetensors import Config, read_folder
-from core.schema import Forecast, GenerateRequest, LoadOptions, memory
+from core.schema import Forecast, GenerateRequest, LoadOptions, memory, overhead
 
 GIB = 1 << 30
 LOGGED = 1 << 13

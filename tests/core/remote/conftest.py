@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from core.protocol import ours
+from core.schema.protocol import ours
 
 HEAD = f"""#!{sys.executable} -ISs
 import json, os, sys, time

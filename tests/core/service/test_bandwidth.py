@@ -11,10 +11,10 @@ import pytest
 from core import config
 from core.errors import InvalidRequest, StorageFailed
 from core.schema import Download, Host, Settings
+from core.schema.state import DownloadChanged, State
 from core.service import bandwidth
 from core.service.bandwidth import Throttle
 from core.service.feed import Feed
-from core.state import DownloadChanged, State
 
 RATE = 8_000_000
 

@@ -1,8 +1,8 @@
 import asyncio
 
 from core.schema import Host, Memory, Model
+from core.schema.state import Event, MemoryChanged, ModelChanged, State, apply
 from core.service.feed import LIMIT, Feed
-from core.state import Event, MemoryChanged, ModelChanged, State, apply
 
 
 def make_feed() -> Feed:

@@ -17,7 +17,7 @@ from core.client import Client
 from core.config import Tui
 from core.errors import CoreUnreachable, StorageFailed
 from core.schema import Host, Memory
-from core.state import State
+from core.schema.state import State
 from tui.dashboard import theme
 from tui.dashboard.app import Dashboard
 from tui.dashboard.ascii_filter import plain

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.schema import Download, ErrorInfo, Host, Instance, InstanceState, Verification
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.notifications import news
 
 HOST = Host(name="box", version="1", started_at="2026-01-01T00:00:00Z")

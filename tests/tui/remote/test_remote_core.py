@@ -19,7 +19,7 @@ from core.config import Remote
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.errors import CoreUnreachable, Forbidden, InvalidRequest, Unauthorized
-from core.state import State
+from core.schema.state import State
 from tui.cli.main import main
 from tui.dashboard.fleet import low_bandwidth, trip
 from tui.remote.core_link import LinkState, LinkStatus

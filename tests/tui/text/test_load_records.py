@@ -132,7 +132,7 @@ def test_what_is_loaded_tells_its_own_memory_from_pages_of_files() -> None:
         warnings=("context 4096 chosen",),
     )  # fmt: skip
     from core.schema import Host
-    from core.state import State
+    from core.schema.state import State
 
     state = State(host=Host(name="", version="", started_at=""), instances={"i": instance})
     assert records.instances(state, 100)[2] == (

@@ -29,7 +29,7 @@ from core.schema import (
     Variant,
     model_id,
 )
-from core.state import State
+from core.schema.state import State
 from tui.text import format as fmt
 from tui.text import records
 from tui.text.format import ASCII, UNICODE

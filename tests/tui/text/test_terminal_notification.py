@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from core.schema import Download, Host, Instance, InstanceState
-from core.state import State
+from core.schema.state import State
 from tui.text.terminal_notification import Way, ended, sequence
 
 JOB = Download(

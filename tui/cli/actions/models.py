@@ -34,7 +34,7 @@ from core.schema import (
     Model,
 )
 from core.schema.errors import from_info
-from core.state import State, state_to_wire
+from core.schema.state import State, state_to_wire
 from tui.cli import status_line
 from tui.cli.output import Output
 from tui.text import format as fmt

@@ -9,7 +9,7 @@ from core.client import Client
 from core.errors import Conflict
 from core.schedule import parse_entry, parse_rate
 from core.schema import Download, QueueMove, Settings
-from core.state import State
+from core.schema.state import State
 from tui.cli.output import Output
 from tui.text import format as fmt
 from tui.text import records

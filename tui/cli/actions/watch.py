@@ -15,7 +15,7 @@ from core.errors import CoreUnreachable, DeckError, EngineFailed, InvalidRequest
 from core.remote.printable import clean
 from core.schema import Download, Instance, InstanceState, Model
 from core.schema.errors import from_info
-from core.state import EVENTS, State
+from core.schema.state import EVENTS, State
 from tui.cli.output import Output
 from tui.text import records
 

@@ -20,7 +20,7 @@ from tui.dashboard.widgets.footer import Entry
 
 if TYPE_CHECKING:
     from core.client import Client
-    from core.state import State
+    from core.schema.state import State
     from tui.dashboard.interface import DashboardInterface
 
 T = TypeVar("T")

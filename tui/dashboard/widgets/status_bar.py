@@ -20,7 +20,7 @@ from tui.text import format as fmt
 from tui.text.format import Glyphs
 
 if TYPE_CHECKING:
-    from core.state import State
+    from core.schema.state import State
 
 BAR = 8
 """Cells of the memory bar."""

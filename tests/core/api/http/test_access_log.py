@@ -18,8 +18,8 @@ from core.api.http.router import Route
 from core.api.metrics import Page, exposition, get_metrics
 from core.errors import Conflict
 from core.schema import Disk, Download, Host, Instance, InstanceState, Memory, Model
+from core.schema.state import State
 from core.service.counters import Counters
-from core.state import State
 
 Serve = Callable[..., Any]
 

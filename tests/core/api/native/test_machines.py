@@ -16,7 +16,7 @@ import pytest
 from core.api.native import machines
 from core.demo.process import CoreProcess
 from core.errors import Forbidden
-from core.protocol import PROTOCOL
+from core.schema.protocol import PROTOCOL
 from core.service.library.copying import check_own
 
 TINY = "deck/tiny-GGUF:Q8_0"

@@ -17,7 +17,7 @@ from core.api.native.feed import Frames
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.schema import Disk, Host, LoadOptions, LoadWish
-from core.state import DiskChanged, State, item_from_frame
+from core.schema.state import DiskChanged, State, item_from_frame
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PATIENCE_S = 60

@@ -23,8 +23,7 @@ from core.api.pieces.progress import (
 )
 from core.api.pieces.schema import check
 from core.schema import Download, ErrorInfo, Host, Memory, Model
-from core.service.feed import LIMIT, Feed
-from core.state import (
+from core.schema.state import (
     DownloadChanged,
     DownloadRemoved,
     Event,
@@ -33,6 +32,7 @@ from core.state import (
     ModelRemoved,
     State,
 )
+from core.service.feed import LIMIT, Feed
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MODEL = Model(id="m", unique="deck/m", name="M", format="gguf", source="builtin")

@@ -9,9 +9,9 @@ import pytest
 from core import config
 from core.errors import InvalidRequest, StorageFailed
 from core.schema import Host
+from core.schema.state import State
 from core.service.feed import Feed
 from core.service.loading.memory_budget import Budget
-from core.state import State
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.errors import Corrupt, EngineFailed, TimedOut
 from core.schema import Download, ErrorInfo, Host, Instance, InstanceState, Model, model_id
-from core.state import State
+from core.schema.state import State
 from tui.cli.actions.watch import reached, wait
 from tui.cli.output import Output
 

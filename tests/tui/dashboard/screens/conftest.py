@@ -17,7 +17,7 @@ from core.client import Client
 from core.config import Tui
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
-from core.state import State
+from core.schema.state import State
 from tests.tui.conftest import PATIENCE_S, emptied
 from tui.dashboard import theme
 from tui.dashboard.app import Dashboard

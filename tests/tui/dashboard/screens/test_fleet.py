@@ -20,7 +20,7 @@ from core.schema import (
     Memory,
     Runtime,
 )
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.screens.fleet.rows import COLUMNS, Row, about, line
 from tui.dashboard.theme import Ink
 from tui.dashboard.widgets.columns import arrange

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import DeckError, NotEnoughMemory
 from core.schema import CacheSelection, LoadOptions, Model, SearchHit
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.dialogs.custom_model import CustomForm
 from tui.dashboard.dialogs.model_card import CardPage
 from tui.dashboard.screens.catalog import messages as receipts

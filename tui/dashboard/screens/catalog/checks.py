@@ -7,7 +7,7 @@ from rich.text import Text
 from textual.widget import Widget
 
 from core.schema import Verification
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.theme import ink
 from tui.text import format as fmt
 from tui.text.format import Glyphs

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 
 from core.schema import Fit, Forecast, Model, Repository, SearchHit, Variant, Verdict, model_id
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.commands import KeyOf
 from tui.dashboard.screens.catalog.cells import VERDICT_INK, Painter, needs
 from tui.dashboard.screens.catalog.rows import Standing

@@ -13,7 +13,7 @@ from core.schema import (
     Model,
     SearchHit,
 )
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.commands import KeyOf
 from tui.dashboard.screens.catalog.checks import running
 from tui.dashboard.screens.catalog.detail import Choice

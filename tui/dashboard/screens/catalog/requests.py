@@ -17,7 +17,7 @@ from textual.worker import Worker
 
 from core.errors import DeckError
 from core.schema import Model, Repository, SearchHit
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.screens.catalog.detail import Choice, Detail, choices
 from tui.dashboard.screens.catalog.results import Known
 from tui.dashboard.screens.catalog.rows import Row

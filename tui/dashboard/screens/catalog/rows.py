@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from core.schema import Download, Fit, Instance, InstanceState, Model, SearchHit, SearchResult
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.widgets.columns import Column
 from tui.text import records
 

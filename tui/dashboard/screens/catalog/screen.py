@@ -17,7 +17,7 @@ from textual.reactive import var
 from textual.widgets import Input
 
 from core.schema import Model
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.commands import Command, bindings
 from tui.dashboard.screens.catalog.actions import CatalogVerbs
 from tui.dashboard.screens.catalog.cells import Painter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.schema import Chunk, Instance, InstanceState, Model
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.commands import Command
 from tui.text import format as fmt
 from tui.text.format import Glyphs

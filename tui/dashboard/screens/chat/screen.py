@@ -19,7 +19,7 @@ from textual.worker import Worker
 
 from core.errors import DeckError
 from core.schema import GenerateRequest, Instance, Message, Model
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.commands import Command, bindings
 from tui.dashboard.dialogs.help_screen import Part
 from tui.dashboard.screens.chat import messages as words

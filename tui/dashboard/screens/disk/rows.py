@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.text import Text
 
 from core.schema import CacheListing, CacheRepository, CacheRevision, CacheSelection
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.screens.catalog.rows import Standing
 from tui.dashboard.theme import Ink
 from tui.dashboard.widgets.bars import STRONG, Part, fitted

@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.text import Text
 
 from core.schema import Download, DownloadFile, DownloadState, Settings
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.screens.model_names import title
 from tui.dashboard.theme import Ink
 from tui.dashboard.widgets.bars import STRONG, bar

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from core.errors import DeckError
 from core.schema import Download, Fit, Manifest
-from core.state import State
-from core.summary import FLOWING, LOADED
+from core.schema.state import State
+from core.schema.summary import FLOWING, LOADED
 from tui.dashboard.fleet import trip
 from tui.dashboard.theme import Ink
 from tui.dashboard.widgets.table import Cell, Column, Line

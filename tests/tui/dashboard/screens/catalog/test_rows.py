@@ -18,7 +18,7 @@ from core.schema import (
     SearchResult,
     Verification,
 )
-from core.state import State
+from core.schema.state import State
 from tui.dashboard.screens.catalog.rows import (
     Glance,
     Heading,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import Incompatible
-from core.protocol import OLDEST, PROTOCOL, Spoken, check, ours
+from core.schema.protocol import OLDEST, PROTOCOL, Spoken, check, ours
 
 HERE = Spoken(version="1.0", protocol=5, oldest_protocol=4)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from core.protocol import ours
 from core.schema import InstanceState, Summary
-from core.state import State
+from core.schema.protocol import ours
+from core.schema.state import State
 
 FLOWING = frozenset({"downloading", "verifying"})
 LOADED = frozenset({InstanceState.READY, InstanceState.BUSY})

@@ -16,7 +16,7 @@ from core.schema import (
     Settings,
     Verification,
 )
-from core.state import (
+from core.schema.state import (
     EVENTS,
     DiskChanged,
     DownloadChanged,
