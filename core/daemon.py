@@ -25,8 +25,8 @@ import msgspec
 
 from core import __version__
 from core.client import Client
+from core.config.paths import Paths, locate, make_private
 from core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFailed
-from core.paths import Paths, locate, make_private
 from core.schema import ErrorInfo
 from core.schema.errors import from_info
 from core.schema.protocol import Spoken, check, ours

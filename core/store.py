@@ -19,8 +19,8 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from core.config.paths import make_private
 from core.errors import DeckError, NotEnoughDisk, ShuttingDown, StorageFailed
-from core.paths import make_private
 from core.storage.atomic import is_disk_full
 
 logger = logging.getLogger(__name__)

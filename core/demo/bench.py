@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.errors import InvalidRequest
 from core.memory import probe
 from core.runtime.engines.llama_loader import EMBEDDING_BATCH

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import daemon
+from core.config.paths import Paths, locate
 from core.daemon import Ready
 from core.demo.hub import DemoHub
 from core.demo.repositories import PADDED_BYTES, build
 from core.demo.repository import DemoRepo
-from core.paths import Paths, locate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from core import config
 from core.concurrency import in_thread
+from core.config import config
 from core.downloads.answers import Place
 from core.downloads.disk import allocated
 from core.downloads.journal import Journal

@@ -15,8 +15,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from core import config
 from core.concurrency import whole
+from core.config import config
 from core.downloads.book import Book
 from core.downloads.contents import Check, Contents, Target
 from core.downloads.journal import Journal

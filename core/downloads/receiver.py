@@ -13,8 +13,8 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from core import config
 from core.concurrency import settled
+from core.config import config
 from core.downloads.answers import Place, Setback
 from core.downloads.ledger import Ledger, Part
 from core.downloads.limiter import Limiter

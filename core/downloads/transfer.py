@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from core import config
 from core.concurrency import in_own_thread, settled
+from core.config import config
 from core.downloads.answers import Place
 from core.downloads.ledger import UNSYNCED_BYTES, Follower, Ledger
 from core.downloads.limiter import Limiter

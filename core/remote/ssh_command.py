@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.config import Remote
+from core.config.config import Remote
 from core.errors import CoreUnreachable, DeckError, Forbidden
 
 ALIVE_S = 5

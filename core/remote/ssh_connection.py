@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.config import Remote
+from core.config.config import Remote
 from core.errors import Conflict, CoreUnreachable, DeckError, StorageFailed
 from core.remote.hello import Hello
 from core.remote.printable import clean

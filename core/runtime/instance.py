@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.concurrency import report_failure
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.errors import Cancelled, Conflict, DeckError, EngineFailed, InvalidRequest
 from core.runtime.answer import Job
 from core.runtime.lifecycle import Signal, after

@@ -2,7 +2,7 @@
 
 llama.cpp trusts its caller: an unknown KV cache type aborts it, 100,000 threads crash it, and NaN
 in a sampler gives nonsense. Pure functions over the records; they raise InvalidRequest. How a model
-may be loaded is in `core.options`.
+may be loaded is in `core.config.load_options`.
 """
 
 from __future__ import annotations

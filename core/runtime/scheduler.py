@@ -15,9 +15,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from core import options as load_options
 from core.concurrency import report_bug, report_failure
-from core.config import Runtime as Settings
+from core.config import load_options
+from core.config.config import Runtime as Settings
 from core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
 from core.runtime import registry
 from core.runtime.answer import Answer, Embedding

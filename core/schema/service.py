@@ -89,7 +89,7 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings in force that a front end shows; the whole configuration is in `core.config`."""
+    """The settings in force that a front end shows; the whole configuration is in `config`."""
 
     jobs_at_once: int = 2
     rate_limit_bytes_per_s: int | None = None

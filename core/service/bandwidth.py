@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core import config
 from core.concurrency import Repeated, whole
-from core.schedule import limit_at, window_at
+from core.config import config
+from core.config.schedule import limit_at, window_at
 from core.schema import Settings
 from core.schema.state import SettingsChanged
 from core.service.congestion import Peer, Yielding

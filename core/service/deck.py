@@ -22,9 +22,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from core.concurrency import contained
-from core.config import Config, Problem
+from core.config.config import Config, Problem
+from core.config.paths import Paths
 from core.names import is_address
-from core.paths import Paths
 from core.schema import (
     AuditEntry,
     CacheListing,

@@ -23,7 +23,8 @@ from core.cache.shelves import Shelves
 from core.catalog import gguf, token
 from core.catalog.hub import Hub
 from core.concurrency import BackgroundTasks
-from core.config import Config, Problem
+from core.config.config import Config, Problem
+from core.config.paths import Paths
 from core.downloads.outward import Outward
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
@@ -31,7 +32,6 @@ from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
 from core.log import CountingHandler, Log, LogHandler, Notices
 from core.memory import probe
 from core.network.failures import shown
-from core.paths import Paths
 from core.runtime.scheduler import Engines
 from core.schema import (
     Download,

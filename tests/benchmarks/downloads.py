@@ -78,7 +78,7 @@ OWN = """
 import asyncio, json, os, resource, sys, time
 from pathlib import Path
 from core.cache.layout import Cache
-from core.config import Downloads as Settings
+from core.config.config import Downloads as Settings
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
 from core.schema import Model, RepoFile

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo import recorded
 from core.demo.architectures import Kind, Recipe, architectures, discover
 from core.demo.bench import Bench

@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 
 from core import safetensors
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.bench import Bench
 from core.demo.models import write_mlx
 from core.memory import estimate, probe

@@ -62,8 +62,8 @@ def _download(seq: int) -> Any:
 async def serve_modeldeck(changing: bool) -> None:
     """A whole core, with a list cut to size, and one download that moves."""
     from core.api.listener import Listener
-    from core.config import Api, Config
-    from core.paths import locate
+    from core.config.config import Api, Config
+    from core.config.paths import locate
     from core.schema.state import DownloadChanged, ModelRemoved
     from core.service.deck import Deck
 

@@ -59,8 +59,8 @@ asyncio.run(main())
 
 CORE = """
 import asyncio, json, os, resource, sys, threading, time, traceback
-from core import config
-from core.paths import locate
+from core.config import config
+from core.config.paths import locate
 from core.server import serve
 
 if hasattr(os, "nice") and os.geteuid() == 0:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from core.config import Config, Runtime
+from core.config.config import Config, Runtime
+from core.config.paths import locate
 from core.errors import NotEnoughDisk
-from core.paths import locate
 from core.schema import (
     CacheSelection,
     Download,

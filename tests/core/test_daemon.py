@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from core import daemon
+from core.config.paths import Paths, locate
 from core.demo.process import CoreProcess
 from core.demo.session import environment
 from core.errors import AlreadyRunning, Conflict, CoreUnreachable, DeckError, StorageFailed
-from core.paths import Paths, locate
 from core.storage import log_file
 
 

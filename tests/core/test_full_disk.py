@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.audit import Audit
-from core.config import Config, Runtime
+from core.config.config import Config, Runtime
+from core.config.paths import locate
 from core.errors import NotEnoughDisk, StorageFailed
-from core.paths import locate
 from core.schema import Forecast, LoadOptions, LoadRecord, Model, ModelSeed
 from core.service.deck import Deck
 from core.service.loading import history

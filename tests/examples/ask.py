@@ -8,7 +8,7 @@ import sys
 
 from core import daemon
 from core.client import Client
-from core.paths import locate
+from core.config.paths import locate
 from core.schema import GenerateRequest, LoadOptions, Message
 
 

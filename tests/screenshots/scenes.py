@@ -20,7 +20,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
 from core.client import Client
-from core.config import Tui
+from core.config.config import Tui
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.demo.repositories import build

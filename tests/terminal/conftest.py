@@ -20,8 +20,8 @@ import psutil
 import pytest
 
 from core import daemon
+from core.config.paths import locate
 from core.demo.hub import DemoHub
-from core.paths import locate
 
 PATIENCE_S = 60.0
 """How long something may take to show on the screen before the test fails."""

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 from core import daemon
 from core.client import Client
+from core.config.paths import Paths
 from core.errors import CoreUnreachable
-from core.paths import Paths
 from tui.remote.core_host import OwnCore
 
 

@@ -15,7 +15,7 @@ from tui.cli.runner import run
 
 if TYPE_CHECKING:
     from core.client import Client
-    from core.config import Remote
+    from core.config.config import Remote
     from tui.cli.output import Output
     from tui.remote.machines import Machine
 
@@ -31,8 +31,8 @@ class Where:
 
     def machines(self) -> tuple[Machine, ...]:
         """The machines. Raises InvalidRequest for what can be none."""
-        from core import config
-        from core.paths import locate
+        from core.config import config
+        from core.config.paths import locate
         from tui.remote import machines
 
         if self.remote is not None:

@@ -69,7 +69,7 @@ class ModelName(click.ParamType[str]):
 
 def model_names() -> list[tuple[str, str]]:
     """Every model by its unique name, with what it is called: of the core, else of the catalog."""
-    from core.paths import locate
+    from core.config.paths import locate
     from tui.cli.status_line import ask
 
     state = ask(locate(), "/deck/state")
@@ -105,8 +105,8 @@ def _know_models(command: click.Command) -> None:
 
 
 def _machines() -> list[str]:
-    from core import config
-    from core.paths import locate
+    from core.config import config
+    from core.config.paths import locate
     from tui.remote.machines import ALL, LOCAL
 
     settings, _ = config.load(locate().config_file)

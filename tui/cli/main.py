@@ -23,7 +23,7 @@ from tui.cli.commands.watch import COMMANDS as WATCH
 from tui.cli.runner import run
 
 if TYPE_CHECKING:
-    from core.config import Remote
+    from core.config.config import Remote
 
 EXIT_CODES = """\b
 Exit codes:
@@ -121,7 +121,7 @@ def _at_url(
         return None
     if on:
         raise click.UsageError("--on and --url contradict each other.")
-    from core.config import Remote
+    from core.config.config import Remote
 
     return Remote(url=url, token_file=token_file, ca_file=ca_file)
 

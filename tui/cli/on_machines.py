@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from core.config.paths import locate
 from core.errors import CoreUnreachable, DeckError
-from core.paths import locate
 from tui.cli.attach import attached, existing
 from tui.cli.output import Output
 from tui.cli.runner import Said

@@ -153,8 +153,8 @@ class Output:
         """
         if not self.terminal:
             return
-        from core import config
-        from core.paths import locate
+        from core.config import config
+        from core.config.paths import locate
         from tui.text.terminal_notification import sequence
 
         settings, _ = config.load(locate().config_file)

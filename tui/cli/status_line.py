@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from core.paths import Paths, locate
+from core.config.paths import Paths, locate
 from tui.text import format as fmt
 
 FORMAT = "RAM {used}/{total}(  {down} {rate} (({downloads})))  {loads} loaded"

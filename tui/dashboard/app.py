@@ -23,7 +23,7 @@ from textual.screen import Screen
 from textual.widgets import ContentSwitcher
 from textual.worker import Worker
 
-from core.config import Tui
+from core.config.config import Tui
 from core.errors import DeckError
 from tui.dashboard import screens
 from tui.dashboard.ascii_filter import AsciiOnly

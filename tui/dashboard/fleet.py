@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from textual import events
 
-from core.config import Tui
+from core.config.config import Tui
 from core.errors import DeckError, Forbidden
 from tui.background.failures import FailuresTold
 from tui.dashboard.key_queue import KeysInOrder

@@ -16,9 +16,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from core import config
-from core.config import Config
-from core.paths import Paths, locate
+from core.config import config
+from core.config.config import Config
+from core.config.paths import Paths, locate
 from core.remote.printable import clean
 from tui.dashboard import theme
 from tui.dashboard.app import Dashboard

@@ -25,8 +25,8 @@ from typing import Any
 import msgspec
 
 from core import daemon
+from core.config.paths import Paths, locate
 from core.errors import Conflict, CoreUnreachable, DeckError, InvalidRequest, StorageFailed
-from core.paths import Paths, locate
 from core.remote.hello import Hello
 from core.schema.errors import to_info
 from tui.remote.core_host import OwnCore

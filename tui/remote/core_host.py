@@ -20,8 +20,8 @@ from tui.remote.machines import LOCAL
 
 if TYPE_CHECKING:
     from core.client import Client
+    from core.config.paths import Paths
     from core.daemon import Ready
-    from core.paths import Paths
     from core.remote.outage import Outage
     from core.schema.state import State
 

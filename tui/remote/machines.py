@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from core.config import Remote
+from core.config.config import Remote
 from core.errors import InvalidRequest
 
 LOCAL, ALL, SYSTEM = "local", "all", "system"

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.config import Remote
+from core.config.config import Remote
 from core.errors import Conflict, DeckError, Forbidden, InvalidRequest, StorageFailed
 from core.remote.outage import Outage
 from core.remote.printable import clean

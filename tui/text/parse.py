@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from core.config.schedule import parse_rate
 from core.errors import InvalidRequest
-from core.schedule import parse_rate
 
 _SLOWEST = 1000
 """Bytes a second, without a unit: whoever writes less forgot it."""

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from core.config import ContextLength, Count
+from core.config.config import ContextLength, Count
+from core.config.load_options import NAMES
+from core.config.schedule import Rate, Window
 from core.errors import InvalidRequest
-from core.options import NAMES
-from core.schedule import Rate, Window
 from core.schema import (
     AuditEntry,
     CacheSelection,

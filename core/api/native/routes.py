@@ -32,7 +32,7 @@ from core.api.native.bodies import (
     Stopping,
 )
 from core.api.native.feed import feed
-from core.config import ContextLength
+from core.config.config import ContextLength
 from core.errors import InvalidRequest
 from core.schema import (
     CacheListing,

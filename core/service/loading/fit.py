@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from core.catalog import unloadable
-from core.config import Config
+from core.config.config import Config
+from core.config.load_options import Traits
 from core.errors import DeckError, EngineFailed
 from core.memory import estimate
-from core.options import Traits
 from core.runtime.placement import Bytes, Candidate, Store
 from core.runtime.scheduler import Engines
 from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Memory, Model, Verdict

@@ -21,6 +21,7 @@ from core import safetensors
 from core.catalog import gguf, unloadable
 from core.catalog.header import Header
 from core.catalog.hub import Hub
+from core.config.load_options import Traits
 from core.errors import (
     Corrupt,
     DeckError,
@@ -31,7 +32,6 @@ from core.errors import (
 )
 from core.formats import imaging
 from core.memory import estimate
-from core.options import Traits
 from core.runtime.engines import mlx_types
 from core.runtime.planner import HeaderFile, Source
 from core.runtime.scheduler import Engines

@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from core import config
 from core.concurrency import whole
+from core.config import config
 from core.schema import Settings
 from core.schema.state import SettingsChanged
 from core.service.feed import Feed

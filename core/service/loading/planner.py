@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from core.config.load_options import Traits, suit
 from core.errors import (
     DeckError,
     EngineFailed,
@@ -20,7 +21,6 @@ from core.errors import (
     NotFound,
 )
 from core.memory.estimate import gpu_unknown
-from core.options import Traits, suit
 from core.runtime import registry
 from core.runtime.placement import Candidate, NoRoom, Room, place
 from core.schema import (

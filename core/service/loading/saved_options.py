@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from core import options
 from core.catalog import builtin
-from core.config import Config, Runtime
-from core.options import Resolved
+from core.config import load_options
+from core.config.config import Config, Runtime
+from core.config.load_options import Resolved
 from core.schema import LoadOptions, Model, OptionOrigin, model_id
 from core.store import Store
 
@@ -70,7 +70,7 @@ class Choices:
     async def open(self) -> None:
         """Read the catalog, and what was remembered."""
         self._catalog = await asyncio.to_thread(builtin.load_options)
-        self._last.update(await self._store.records("options", LoadOptions, options.check))
+        self._last.update(await self._store.records("options", LoadOptions, load_options.check))
 
     def resolve(self, model: Model, asked: LoadOptions, *, fresh: bool = False) -> Resolved:
         """The options for a model, and who said each; `fresh` forgets the last use for once."""
@@ -85,7 +85,7 @@ class Choices:
         layers += (("model config", self._models[key]) for key in names if key in self._models)
         if not fresh and (last := self._last.get(model.id)) is not None:
             layers.append(("last use", last))
-        return options.resolve([*layers, ("request", asked)])
+        return load_options.resolve([*layers, ("request", asked)])
 
     async def remember(self, key: str, asked: LoadOptions, *, fresh: bool = False) -> None:
         """Keep what was asked for a model, on top of what was kept unless it was to be `fresh`.
@@ -97,7 +97,7 @@ class Choices:
             layers: list[tuple[OptionOrigin, LoadOptions]] = [("request", asked)]
             if not fresh:
                 layers.insert(0, ("last use", last))
-            kept = options.to_remember(options.resolve(layers).options)
+            kept = load_options.to_remember(load_options.resolve(layers).options)
             if kept == last:
                 return
             if kept == LoadOptions():

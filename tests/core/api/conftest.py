@@ -15,8 +15,8 @@ import pytest
 from core.api.http.limits import Limits
 from core.api.http.router import Route
 from core.api.listener import Addresses, Listener
-from core.config import Api
-from core.paths import Paths, locate
+from core.config.config import Api
+from core.config.paths import Paths, locate
 
 PATIENCE_S = 20
 """Before a test gives a thing up; nothing waits that long when it works."""

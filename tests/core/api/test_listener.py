@@ -18,8 +18,8 @@ import core.api.listener as module
 from core.api.http.limits import Limits
 from core.api.http.messages import Request, Response, json_response
 from core.api.http.router import Route
+from core.config.paths import Paths
 from core.errors import Conflict, StorageFailed
-from core.paths import Paths
 
 Serve = Callable[..., Any]
 

@@ -16,7 +16,7 @@ from core.api.openapi import document
 from core.api.pieces import routes as pieces
 from core.api.pieces.schema import DOCUMENT
 from core.api.route_table import ROUTES
-from core.config import Config
+from core.config.config import Config
 from core.storage.health import Health
 
 

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import HfApi, scan_cache_dir
 
 from core.cache.shelves import Shelves
-from core.config import Downloads as Settings
+from core.config.config import Downloads as Settings
 from core.demo.hub import DemoHub
 from core.downloads.disk import allocated
 from core.downloads.queue import Downloads

@@ -28,7 +28,7 @@ CHILD = """
 import asyncio, hashlib, json, os, pathlib, subprocess, sys
 import msgspec
 from core.cache.shelves import Shelves
-from core.config import Downloads as Settings
+from core.config.config import Downloads as Settings
 from core.downloads import journal, ledger, partial, parts, queue, source
 from core.schema import Model, RepoFile
 from core.store import Store

@@ -29,7 +29,7 @@ CHILD = """
 import asyncio, os, pathlib, signal, sys
 import msgspec
 from core.cache import layout
-from core.config import Downloads as Settings
+from core.config.config import Downloads as Settings
 from core.downloads import ledger, partial, queue, journal, source
 from core.schema import Model, RepoFile
 from core.store import Store

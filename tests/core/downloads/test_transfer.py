@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from core import config
+from core.config import config
 from core.downloads.answers import Place
 from core.downloads.limiter import Limiter
 from core.downloads.parts import Claim, Progress

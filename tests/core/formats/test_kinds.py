@@ -11,13 +11,13 @@ import pytest
 
 from core import safetensors
 from core.catalog import gguf
-from core.config import Config, Hub, Runtime
+from core.config.config import Config, Hub, Runtime
+from core.config.paths import locate
 from core.demo.bench import PATIENCE_S
 from core.demo.hub import DemoHub
 from core.demo.models import write_mlx
 from core.demo.repository import demo_repo
 from core.errors import Corrupt, DeckError, EngineFailed
-from core.paths import locate
 from core.runtime.engines.base import Flag
 from core.runtime.engines.llama_log import Log, failure
 from core.schema import ModelSeed

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from core.catalog import gguf
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.bench import Bench
 from core.demo.models import write_mlx
 from core.memory import estimate

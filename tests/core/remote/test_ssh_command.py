@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Remote
+from core.config.config import Remote
 from core.errors import CoreUnreachable, DeckError, Forbidden
 from core.remote.ssh_command import (
     MISSING,

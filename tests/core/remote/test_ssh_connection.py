@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.config import Remote
+from core.config.config import Remote
 from core.errors import CoreUnreachable, DeckError, StorageFailed
 from core.remote import ssh_connection as lines
 from core.remote import ssh_keeper

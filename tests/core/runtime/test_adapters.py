@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.adapters import write_gguf_adapter, write_mlx_adapter
 from core.demo.bench import Bench, about, model
 from core.demo.models import expected, write_gguf, write_mlx

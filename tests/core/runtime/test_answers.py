@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.bench import Bench, about
 from core.demo.models import TOPICS, expected
 from core.errors import InvalidRequest

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, alive, model
 from core.schema import InstanceState, LoadOptions
 

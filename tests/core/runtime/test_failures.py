@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, about, alive, model
 from core.demo.models import expected
 from core.errors import Cancelled, Conflict, DeckError, EngineFailed, EngineMissing, InvalidRequest
@@ -349,7 +349,7 @@ def test_secrets_do_not_reach_an_engine(monkeypatch: pytest.MonkeyPatch) -> None
 ORPHANS = """
     import asyncio, sys
     from pathlib import Path
-    from core.config import Runtime
+    from core.config.config import Runtime
     from core.memory import probe
     from core.runtime.scheduler import Engines
     from core.demo.bench import model

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import pytest_asyncio
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.architectures import Recipe, discover
 from core.demo.bench import Bench
 from core.demo.recorded import read, record, write

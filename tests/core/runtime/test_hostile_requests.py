@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, about
 from core.demo.models import expected, write_gguf, write_mlx
 from core.errors import InvalidRequest

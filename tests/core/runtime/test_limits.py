@@ -4,9 +4,9 @@ from typing import Any, cast
 
 import pytest
 
+from core.config.load_options import LIMITS as LOAD
+from core.config.load_options import check as check_load
 from core.errors import InvalidRequest
-from core.options import LIMITS as LOAD
-from core.options import check as check_load
 from core.runtime.limits import GENERATE, check_request, check_text
 from core.schema import GenerateRequest, LoadOptions
 

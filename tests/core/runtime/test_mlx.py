@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.bench import Bench, about, alive, model
 from core.demo.models import expected, write_mlx
 from core.errors import EngineFailed, InvalidRequest

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.bench import Bench, about, model
 from core.demo.models import expected, write_mlx
 from core.errors import EngineFailed, EngineMissing, InvalidRequest

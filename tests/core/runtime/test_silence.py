@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, about, alive
 from core.demo.models import expected
 from core.errors import EngineFailed, InvalidRequest

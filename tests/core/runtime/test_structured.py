@@ -9,7 +9,7 @@ import jsonschema  # type: ignore[import-untyped]  # it has no types
 import pytest
 import pytest_asyncio
 
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.bench import Bench
 from core.demo.models import expected, write_gguf
 from core.errors import InvalidRequest

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core import config
+from core.config import config
 from core.errors import InvalidRequest, StorageFailed
 from core.schema import Download, Host, Settings
 from core.schema.state import DownloadChanged, State

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from core import config, safetensors
+from core import safetensors
 from core.api.http import tls
 from core.cache import restoring, scan
 from core.cache.layout import Cache
 from core.catalog import gguf, token
 from core.concurrency import Detached
+from core.config import config
 from core.downloads.partial import Partial
 from core.errors import DeckError, StorageTimeout
 from core.network.certificates import Certificates

@@ -16,9 +16,9 @@ import pytest
 
 from core.api.ollama import models
 from core.cache import scan
-from core.config import Config, Runtime
+from core.config.config import Config, Runtime
+from core.config.paths import locate
 from core.errors import StorageTimeout
-from core.paths import locate
 from core.schema import CacheSelection, ModelSeed
 from core.service import sampler
 from core.service.deck import Deck
@@ -145,9 +145,9 @@ async def test_a_check_of_the_cache_that_hangs_says_so(
 
 ENDS = """
 import asyncio, os, sys, threading
-from core.config import Config, Runtime
+from core.config.config import Config, Runtime
 from core.service.deck import Deck
-from core.paths import locate
+from core.config.paths import locate
 from core.schema import ModelSeed
 from core.service.library import library
 

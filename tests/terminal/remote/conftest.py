@@ -27,9 +27,9 @@ import pytest
 
 from core import daemon
 from core.client import Client
+from core.config.paths import Paths, locate
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
-from core.paths import Paths, locate
 
 PATIENCE_S = 60.0
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")

@@ -22,10 +22,10 @@ from click.testing import CliRunner
 
 from core import daemon, errors
 from core.client import Client
+from core.config.paths import locate
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
-from core.paths import locate
 from tui.cli import manual
 from tui.cli.actions import models
 from tui.cli.main import main

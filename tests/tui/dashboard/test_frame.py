@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from textual.theme import Theme
 
 from core.client import Client
-from core.config import Tui
+from core.config.config import Tui
 from core.errors import CoreUnreachable, StorageFailed
 from core.schema import Host, Memory
 from core.schema.state import State

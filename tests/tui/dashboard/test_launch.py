@@ -19,10 +19,10 @@ from textual.worker import WorkerFailed
 
 from core import daemon
 from core.client import Client
-from core.config import Tui
+from core.config.config import Tui
+from core.config.paths import locate
 from core.demo.process import CoreProcess
 from core.errors import DeckError
-from core.paths import locate
 from tui.dashboard import theme
 from tui.dashboard.app import Dashboard
 from tui.dashboard.commands import keymap_problems

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core import daemon
-from core.paths import locate
+from core.config.paths import locate
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 

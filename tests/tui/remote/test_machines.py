@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.config import Remote
+from core.config.config import Remote
 from core.errors import InvalidRequest
 from tui.remote.machines import HERE, SYSTEM_SOCKET, chosen, from_command_line, machine
 

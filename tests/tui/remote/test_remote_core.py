@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from core.client import Client
-from core.config import Remote
+from core.config.config import Remote
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.errors import CoreUnreachable, Forbidden, InvalidRequest, Unauthorized

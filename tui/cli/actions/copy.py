@@ -14,10 +14,10 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from core import config
 from core.client import Client
+from core.config import config
+from core.config.paths import locate
 from core.errors import InvalidRequest
-from core.paths import locate
 from core.schema import Manifest
 from tui.cli.actions import models
 from tui.cli.output import Output

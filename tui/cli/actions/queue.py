@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from core.client import Client
+from core.config.schedule import parse_entry, parse_rate
 from core.errors import Conflict
-from core.schedule import parse_entry, parse_rate
 from core.schema import Download, QueueMove, Settings
 from core.schema.state import State
 from tui.cli.output import Output

@@ -8,11 +8,12 @@ import sys
 import time
 from dataclasses import replace
 
-from core import config, daemon
+from core import daemon
 from core.client import Client
+from core.config import config
+from core.config.paths import locate
 from core.daemon import Ready
 from core.errors import CoreUnreachable, DeckError
-from core.paths import locate
 from tui.cli.output import Output
 from tui.cli.sd_notify import tell_ready
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import core
 from core import daemon
+from core.config.paths import locate
 from core.errors import Conflict, DeckError, InvalidRequest, StorageFailed
-from core.paths import locate
 from tui.cli import service_units
 from tui.cli.output import Output
 from tui.cli.service_units import Plan

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from core.config import Config, Runtime
+from core.config.config import Config, Runtime
+from core.config.paths import locate
 from core.demo.bench import PATIENCE_S
 from core.errors import InUse, NotDownloaded, StorageFailed
-from core.paths import locate
 from core.schema import CacheSelection, LoadOptions, LoadWish, Model, ModelSeed, RepoFile
 from core.service.deck import Deck
 from core.store import Table

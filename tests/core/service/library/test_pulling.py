@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Config, Hub, Runtime
+from core.config.config import Config, Hub, Runtime
+from core.config.paths import locate
 from core.demo.bench import PATIENCE_S
 from core.demo.hub import DemoHub
 from core.errors import InvalidRequest
-from core.paths import locate
 from core.schema import CacheSelection
 from core.service.deck import Deck
 

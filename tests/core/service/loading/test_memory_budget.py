@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core import config
+from core.config import config
 from core.errors import InvalidRequest, StorageFailed
 from core.schema import Host
 from core.schema.state import State

@@ -13,7 +13,7 @@ import pytest
 
 from core.audit import Audit
 from core.concurrency import BackgroundTasks
-from core.config import Runtime as Settings
+from core.config.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, model
 from core.errors import Conflict
 from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model, UnloadReceipt

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from core.config import Config, Hub, Runtime
+from core.config.config import Config, Hub, Runtime
+from core.config.paths import locate
 from core.demo.adapters import write_gguf_adapter
 from core.demo.bench import PATIENCE_S, about
 from core.demo.hub import DemoHub
@@ -23,7 +24,6 @@ from core.errors import (
     NotDownloaded,
     NotEnoughMemory,
 )
-from core.paths import locate
 from core.schema import (
     Format,
     Instance,

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from core.catalog import builtin
-from core.config import Config, Runtime
-from core.options import Resolved, given
+from core.config.config import Config, Runtime
+from core.config.load_options import Resolved, given
 from core.schema import LoadOptions, Model, OptionOrigin, model_id
 from core.service.loading import saved_options
 from core.service.loading.saved_options import Choices, settle

@@ -14,7 +14,7 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from core.client import Client
-from core.config import Tui
+from core.config.config import Tui
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.schema.state import State

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Remote, Tui
+from core.config.config import Remote, Tui
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from tests.tui.dashboard.screens.conftest import Screen

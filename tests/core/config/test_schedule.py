@@ -4,9 +4,9 @@ import doctest
 
 import pytest
 
-from core import schedule as module
+from core.config import schedule as module
+from core.config.schedule import Schedule, limit_at, parse_entry, parse_rate, window_at
 from core.errors import InvalidRequest
-from core.schedule import Schedule, limit_at, parse_entry, parse_rate, window_at
 
 NIGHT: Schedule = {"01:00-07:00": "none"}
 LATE: Schedule = {"22:30-06:15": 500}

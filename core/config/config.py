@@ -29,8 +29,8 @@ from typing import (
 
 import msgspec
 
+from core.config.schedule import Rate, Window
 from core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
-from core.schedule import Rate, Window
 from core.storage.atomic import OWNER_ONLY, is_disk_full, replace_file
 from core.storage.foreign_files import read_regular
 from core.storage.locking import locked_folder
@@ -340,10 +340,12 @@ def _load_options(name: str, value: object) -> LoadOptions:
     """The options that an entry of `models` describes. Raises InvalidRequest."""
     if not isinstance(value, Mapping):
         raise InvalidRequest(f'load options are written as a table: [models."{name}"]')
-    from core import options  # the records of loading are wanted where there are such entries
+    from core.config import (
+        load_options,  # the records of loading are wanted where there are such entries
+    )
 
     try:
-        return options.from_table(value)
+        return load_options.from_table(value)
     except InvalidRequest as error:
         raise InvalidRequest(f"models.{name}: {error.message}", error.remedy) from error
 

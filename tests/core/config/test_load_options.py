@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from core import options
+from core.config import load_options
+from core.config.load_options import Traits, check, from_table, resolve, suit, to_remember
 from core.errors import InvalidRequest
-from core.options import Traits, check, from_table, resolve, suit, to_remember
 from core.schema import Engine, KvCacheType, LoadOptions, Lora, OptionOrigin
 
 
@@ -83,7 +83,7 @@ def test_the_strongest_who_says_something_decides_and_is_named(
     origins: dict[str, OptionOrigin],
 ) -> None:
     found = resolve(layers)
-    assert options.given(found.options) == values
+    assert load_options.given(found.options) == values
     assert found.origins == origins
 
 
@@ -134,7 +134,7 @@ def test_a_pin_is_not_remembered() -> None:
 
 
 def test_the_worked_example_holds() -> None:
-    result = doctest.testmod(options)
+    result = doctest.testmod(load_options)
     assert result.attempted
     assert not result.failed
 

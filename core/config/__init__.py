@@ -1,0 +1,1 @@
+"""Settings, load options, schedules and folders."""
