@@ -34,7 +34,7 @@ THREADS = {
     "core/api/http/websocket.py": "compresses messages",
     "core/api/route_table.py": "makes the OpenAPI document",
     "core/api/listener.py": "looks a host name up, before anything is served",
-    "core/catalog/gguf.py": "parses bytes",
+    "core/formats/gguf.py": "parses bytes",
     "core/catalog/hub.py": "our own folder of answers of the Hub",
     "core/service/loading/saved_options.py": "a file of this package",
     "core/daemon.py": "waits for a process in the front end",

@@ -27,7 +27,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
-from core.names import check_blob, check_path, check_repo, check_revision, is_commit
+from core.formats.hub_names import check_blob, check_path, check_repo, check_revision, is_commit
 from core.schema import RepoFile
 from core.storage.atomic import is_disk_full, replace_file, sync_folder
 from core.storage.foreign_files import read_regular

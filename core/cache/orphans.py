@@ -14,7 +14,7 @@ from pathlib import Path
 
 from core.cache.layout import Cache
 from core.cache.scan import blobs
-from core.names import check_repo
+from core.formats.hub_names import check_repo
 from core.schema import CachedFile, CachedSnapshot, DeletionItem
 
 Blob = tuple[str, str]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from core.cache.layout import PARTIAL_SUFFIX
 from core.errors import InvalidRequest
-from core.names import check_path, check_repo, is_commit, is_repo
+from core.formats.hub_names import check_path, check_repo, is_commit, is_repo
 from core.schema import CachedFile, CachedSnapshot
 from core.storage.foreign_files import open_regular, read_regular
 

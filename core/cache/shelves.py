@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.cache.layout import BlobLock, Cache
-from core.names import is_web
+from core.formats.hub_names import is_web
 from core.schema import RepoFile
 
 

@@ -22,14 +22,14 @@ from urllib.parse import quote
 
 import msgspec
 
-from core import safetensors
-from core.catalog import card, gguf, records
+from core.catalog import card, records
 from core.catalog.answers import Answers
-from core.catalog.gguf import Header
 from core.catalog.remote import Remote
 from core.downloads.outward import Outward
 from core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
-from core.names import check_blob, check_repo, check_revision
+from core.formats import gguf, safetensors
+from core.formats.gguf import Header
+from core.formats.hub_names import check_blob, check_repo, check_revision
 from core.schema import Card, Format, RepoFile, Repository, SearchHit, SearchResult
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ import msgspec
 
 from core.catalog.variants import variants
 from core.errors import HubUnavailable, InvalidRequest
-from core.names import check_blob, check_repo, is_commit
+from core.formats.hub_names import check_blob, check_repo, is_commit
 from core.schema import Format, RepoFile, Repository, SearchHit
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from core.names import is_path
+from core.formats.hub_names import is_path
 from core.schema import RepoFile, Variant
 
 _QUANTIZATION = re.compile(

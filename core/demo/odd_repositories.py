@@ -18,7 +18,7 @@ from core.demo.adapters import write_gguf_adapter
 from core.demo.models import write_gguf, write_json, write_mlx
 from core.demo.repositories import OWNER
 from core.demo.repository import DemoRepo, demo_repo
-from core.safetensors import INDEX
+from core.formats.safetensors import INDEX
 
 _TAGS = {"mlx": ("mlx", "safetensors", "llama"), "gguf": ("gguf", "llama")}
 

@@ -28,7 +28,14 @@ from core.downloads.room import Room
 from core.downloads.running import Running, ended
 from core.downloads.source import Source
 from core.errors import Conflict, InvalidRequest, ShuttingDown, StorageFailed
-from core.names import check_blob, check_paths, check_repo, check_revision, is_commit, is_web
+from core.formats.hub_names import (
+    check_blob,
+    check_paths,
+    check_repo,
+    check_revision,
+    is_commit,
+    is_web,
+)
 from core.schema import Download, Model, QueueMove, RepoFile
 from core.schema.clock import now
 from core.store import Store

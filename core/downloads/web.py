@@ -12,7 +12,7 @@ import httpx
 
 from core.downloads.answers import mark, web_refusal
 from core.errors import Corrupt, InvalidRequest, ServerUnavailable
-from core.names import UrlName
+from core.formats.hub_names import UrlName
 from core.network.encoding import encoding_of
 from core.network.failures import reason, shown
 from core.schema import RepoFile

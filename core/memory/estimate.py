@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from core.safetensors import Config
+from core.formats.safetensors import Config
 from core.schema import Fit, Forecast, LoadOptions
 from core.schema.overhead import SHIPPED, Overhead
 

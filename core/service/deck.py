@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar
 from core.concurrency import contained
 from core.config.config import Config, Problem
 from core.config.paths import Paths
-from core.names import is_address
+from core.formats.hub_names import is_address
 from core.schema import (
     AuditEntry,
     CacheListing,

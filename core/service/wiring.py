@@ -20,7 +20,7 @@ from typing import TypeVar
 from core import __version__
 from core.audit import Audit
 from core.cache.shelves import Shelves
-from core.catalog import gguf, token
+from core.catalog import token
 from core.catalog.hub import Hub
 from core.concurrency import BackgroundTasks
 from core.config.config import Config, Problem
@@ -29,6 +29,7 @@ from core.downloads.outward import Outward
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
 from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
+from core.formats import gguf
 from core.log import CountingHandler, Log, LogHandler, Notices
 from core.memory import probe
 from core.network.failures import shown

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from core import safetensors
 from core.config.config import Runtime as Settings
 from core.demo.bench import Bench
 from core.demo.models import write_mlx
+from core.formats import safetensors
 from core.memory import estimate, probe
 from core.runtime.calibration import calibrate
 from core.schema import LoadOptions

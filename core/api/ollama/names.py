@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from core.errors import Ambiguous, NotFound
-from core.names import DEFAULT_ENDPOINT, canonical
+from core.formats.hub_names import DEFAULT_ENDPOINT, canonical
 from core.schema import Model, Repository
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from core import safetensors
 from core.errors import Cancelled, DeckError, EngineFailed, EngineMissing, InvalidRequest
+from core.formats import safetensors
 from core.runtime.engines.base import Emit, Flag, ShowProgress, say
 from core.runtime.engines.mlx_model import DRAFT_TOKENS, MlxModel, kv_bits
 from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from core.catalog import gguf
 from core.errors import Corrupt, StorageFailed
+from core.formats import gguf
 from core.runtime.engines.chat import knows_tools
 from core.schema import Format
 from core.storage.foreign_files import read_regular

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import safetensors
-from core.catalog import gguf, listing
+from core.catalog import listing
 from core.catalog.variants import find as find_variant
 from core.catalog.variants import variants
 from core.errors import InvalidRequest, NotFound
-from core.names import DEFAULT_ENDPOINT, HubName, LocalPath, UrlName, parse_unique
+from core.formats import gguf, safetensors
+from core.formats.hub_names import DEFAULT_ENDPOINT, HubName, LocalPath, UrlName, parse_unique
 from core.schema import Format, Model, ModelSeed, RepoFile, Repository, Variant, model_id
 from core.schema.clock import now
 from core.storage.foreign_files import refuse_irregular

@@ -18,14 +18,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from core.catalog import builtin, gguf, listing
-from core.catalog.header import Header
+from core.catalog import builtin, listing
 from core.catalog.hub import Hub
 from core.catalog.variants import variants
 from core.concurrency import whole
 from core.downloads.source import Source
 from core.errors import Conflict, DeckError, InvalidRequest, NotFound, StorageTimeout
-from core.names import canonical, is_commit, repository, whole_repository
+from core.formats import gguf
+from core.formats.gguf_header import Header
+from core.formats.hub_names import canonical, is_commit, repository, whole_repository
 from core.runtime.platforms import preferred_format
 from core.schema import (
     CachedSnapshot,

@@ -15,7 +15,7 @@ from pathlib import Path
 from core.cache.scan import scan
 from core.catalog import listing
 from core.errors import DeckError
-from core.names import UrlName, is_web
+from core.formats.hub_names import UrlName, is_web
 from core.schema import CachedSnapshot, Format, Model
 from core.service.library.entries import Facts, hub_name, read_facts, url_name
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from core.catalog import card
 from core.catalog.hub import Hub
 from core.errors import HubUnavailable, StorageTimeout
-from core.names import check_repo, is_commit
+from core.formats.hub_names import check_repo, is_commit
 from core.schema import CachedSnapshot, Card
 from core.storage.foreign_files import in_thread, open_regular
 

@@ -17,9 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from core import safetensors
-from core.catalog import gguf, unloadable
-from core.catalog.header import Header
+from core.catalog import unloadable
 from core.catalog.hub import Hub
 from core.config.load_options import Traits
 from core.errors import (
@@ -30,7 +28,8 @@ from core.errors import (
     Forbidden,
     HubUnavailable,
 )
-from core.formats import imaging
+from core.formats import gguf, imaging, safetensors
+from core.formats.gguf_header import Header
 from core.memory import estimate
 from core.runtime.engines import mlx_types
 from core.runtime.planner import HeaderFile, Source

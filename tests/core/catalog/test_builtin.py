@@ -7,7 +7,14 @@ import pytest
 
 from core.catalog import builtin
 from core.catalog.variants import find, quantization, variants
-from core.names import HubName, check_blob, check_path, check_repo, check_revision, parse_unique
+from core.formats.hub_names import (
+    HubName,
+    check_blob,
+    check_path,
+    check_repo,
+    check_revision,
+    parse_unique,
+)
 from core.schema import RepoFile, model_id
 
 ROWS = builtin.rows()

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from core import safetensors
-from core.catalog import gguf
 from core.catalog.hub import Hub
 from core.catalog.records import parameters
 from core.catalog.variants import find
@@ -23,6 +21,7 @@ from core.errors import (
     InvalidRequest,
     NotFound,
 )
+from core.formats import gguf, safetensors
 from core.schema import RepoFile
 
 Maker = Callable[..., Hub]

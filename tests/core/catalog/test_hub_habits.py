@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from core.catalog import gguf, records
+from core.catalog import records
 from core.catalog.hub import Hub
 from core.catalog.token import stored
 from core.demo.hub import TOKEN, DemoHub
 from core.demo.models import write_mlx
 from core.demo.repository import demo_repo
 from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
+from core.formats import gguf
 from core.schema import RepoFile
 
 SEARCH = "/api/models"

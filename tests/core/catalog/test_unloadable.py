@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from core.catalog import gguf, unloadable
-from core.catalog.header import Header, Tensor
+from core.catalog import unloadable
 from core.demo.adapters import write_gguf_adapter
 from core.demo.recipes import UNFIT
+from core.formats import gguf
+from core.formats.gguf_header import Header, Tensor
 
 ONE = (Tensor(name="t", shape=(1,), type=0, offset=0, size_bytes=4),)
 

@@ -29,7 +29,7 @@ from core.errors import (
     NotFound,
     ServerUnavailable,
 )
-from core.names import UrlName, parse_unique
+from core.formats.hub_names import UrlName, parse_unique
 from core.schema import Download, Model, model_id
 
 if TYPE_CHECKING:

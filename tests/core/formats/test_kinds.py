@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from core import safetensors
-from core.catalog import gguf
 from core.config.config import Config, Hub, Runtime
 from core.config.paths import locate
 from core.demo.bench import PATIENCE_S
@@ -18,6 +16,7 @@ from core.demo.hub import DemoHub
 from core.demo.models import write_mlx
 from core.demo.repository import demo_repo
 from core.errors import Corrupt, DeckError, EngineFailed
+from core.formats import gguf, safetensors
 from core.runtime.engines.base import Flag
 from core.runtime.engines.llama_log import Log, failure
 from core.schema import ModelSeed

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.catalog import gguf
 from core.config.config import Runtime as Settings
 from core.demo.bench import Bench
 from core.demo.models import write_mlx
+from core.formats import gguf
+from core.formats.safetensors import Config, read_folder
 from core.memory import estimate
 from core.memory.estimate import from_config, from_header, from_size, judge, kv_cache_bytes
-from core.safetensors import Config, read_folder
 from core.schema import Forecast, GenerateRequest, LoadOptions, memory, overhead
 
 GIB = 1 << 30

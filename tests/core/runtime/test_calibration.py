@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from core.catalog import gguf
 from core.demo.bench import Bench
 from core.errors import EngineFailed
+from core.formats import gguf
+from core.formats.safetensors import read_folder
 from core.memory import probe
 from core.runtime import calibration, yardstick
 from core.runtime.calibration import calibrate, overhead
-from core.safetensors import read_folder
 from core.schema import Engine, LoadOptions, Runtime
 from core.schema.overhead import SHIPPED, Overhead
 from core.service.loading.calibration import Calibrations

@@ -14,8 +14,8 @@ from core.config.config import Runtime as Settings
 from core.demo.bench import Bench, about, alive, model
 from core.demo.models import expected, write_mlx
 from core.errors import EngineFailed, InvalidRequest
+from core.formats.safetensors import read_folder
 from core.runtime import process
-from core.safetensors import read_folder
 from core.schema import GenerateRequest, InstanceState, LoadOptions, Message
 
 S = InstanceState

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core.catalog import gguf
 from core.demo.bench import PATIENCE_S, Bench, alive
 from core.demo.models import write_gguf
 from core.errors import EngineFailed, ShuttingDown, StorageFailed
+from core.formats import gguf
 from core.runtime import planner
 from core.runtime.engines.llama_log import buffers
 from core.runtime.engines.llama_needs import CELL_BYTES

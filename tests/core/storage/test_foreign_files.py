@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from core import safetensors
 from core.api.http import tls
 from core.cache import restoring, scan
 from core.cache.layout import Cache
-from core.catalog import gguf, token
+from core.catalog import token
 from core.concurrency import Detached
 from core.config import config
 from core.downloads.partial import Partial
 from core.errors import DeckError, StorageTimeout
+from core.formats import gguf, safetensors
 from core.network.certificates import Certificates
 from core.runtime.engines import llama_adapters, llama_files, mlx
 from core.schema import ModelSeed

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from core.client import Client
 from core.errors import Cancelled, Corrupt
-from core.names import DEFAULT_ENDPOINT, canonical
+from core.formats.hub_names import DEFAULT_ENDPOINT, canonical
 from core.schema import CacheListing, CacheSelection, Verification
 from core.schema.errors import from_info
 from tui.cli.actions.models import FRAMES_HZ, PATIENCE_S, carry_out

@@ -20,7 +20,7 @@ from core.errors import (
     NotFound,
     StorageFailed,
 )
-from core.names import is_address
+from core.formats.hub_names import is_address
 from core.schema import (
     CacheSelection,
     Chunk,

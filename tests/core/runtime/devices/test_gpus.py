@@ -18,7 +18,6 @@ import httpx
 import pytest
 from msgspec import to_builtins
 
-from core.catalog import gguf
 from core.config.config import Config
 from core.config.config import Runtime as Settings
 from core.config.paths import locate
@@ -26,6 +25,7 @@ from core.demo.bench import Bench
 from core.demo.process import CoreProcess
 from core.demo.recorded import read
 from core.errors import EngineFailed
+from core.formats import gguf
 from core.runtime.messages import Plan, Planned
 from core.runtime.planner import HeaderFile
 from core.runtime.process import EngineProcess

@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from core.errors import Corrupt, DeckError, Forbidden, StorageFailed
+from core.formats.hub_names import check_path
 from core.formats.lfs import refuse_pointer
-from core.names import check_path
 from core.storage.foreign_files import open_regular
 
 MAX_HEADER = 32 << 20

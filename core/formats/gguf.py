@@ -20,8 +20,8 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-from core.catalog.header import Header, Tensor, Value
 from core.errors import Corrupt, StorageFailed
+from core.formats.gguf_header import Header, Tensor, Value
 from core.formats.lfs import refuse_pointer
 from core.storage.foreign_files import open_regular
 

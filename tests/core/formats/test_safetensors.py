@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import Corrupt, DeckError, Forbidden, InvalidRequest, StorageFailed
-from core.safetensors import (
+from core.formats.safetensors import (
     is_mlx,
     missing_weights,
     read_config,

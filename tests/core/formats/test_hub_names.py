@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import InvalidRequest
-from core.names import (
+from core.formats.hub_names import (
     UNIQUE_FORMS,
     HubName,
     LocalPath,
