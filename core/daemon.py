@@ -25,11 +25,12 @@ import msgspec
 
 from core import __version__
 from core.client import Client
-from core.config.paths import Paths, locate, make_private
+from core.config.paths import Paths, locate
 from core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFailed
 from core.schema import ErrorInfo
 from core.schema.errors import from_info
 from core.schema.protocol import Spoken, check, ours
+from core.storage.files import make_private
 from core.storage.log_file import put_aside
 
 START_S = 60.0

@@ -24,14 +24,15 @@ import msgspec
 from core.concurrency import end_of_input, put_aside
 from core.config import config
 from core.config.config import Config, Problem
-from core.config.paths import Paths, locate, make_private
+from core.config.paths import Paths, locate
 from core.daemon import ATTACHED, Ready, Refused, line, read_ready
 from core.errors import AlreadyRunning, DeckError, NotEnoughDisk, StorageFailed
-from core.log import CountingHandler, LineFormatter
 from core.network.failures import shown
 from core.schema.errors import to_info
 from core.schema.protocol import OLDEST, PROTOCOL
 from core.storage.atomic import is_disk_full, replace_file
+from core.storage.files import make_private
+from core.storage.log import CountingHandler, LineFormatter
 from core.storage.log_file import rotate
 
 if TYPE_CHECKING:

@@ -28,8 +28,9 @@ from core.api.http.server_state import Site, log
 from core.api.http.tls import Doorstep
 from core.api.route_table import ROUTES
 from core.config.config import DOCUMENTED_PORTS, Api
-from core.config.paths import Paths, make_private
+from core.config.paths import Paths
 from core.errors import Conflict, Forbidden, StorageFailed
+from core.storage.files import make_private
 from core.storage.foreign_files import in_thread
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import msgspec
 
 from core.downloads.parts import Claim, Entry, Job, Key
 from core.errors import StorageFailed
-from core.store import Store
+from core.storage.database import Store
 
 logger = logging.getLogger(__name__)
 

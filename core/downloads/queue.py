@@ -38,7 +38,7 @@ from core.formats.hub_names import (
 )
 from core.schema import Download, Model, QueueMove, RepoFile
 from core.schema.clock import now
-from core.store import Store
+from core.storage.database import Store
 
 
 class Downloads:

@@ -70,9 +70,9 @@ from core.service.library.copying import Content
 from core.service.library.deletion import stayed
 from core.service.loading import memory_budget
 from core.service.wiring import Parts
+from core.storage.api_tokens import Tokens
 from core.storage.foreign_files import in_thread
 from core.storage.health import Health, judge, waits
-from core.tokens import Tokens
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from core import __version__
-from core.audit import Audit
 from core.cache.shelves import Shelves
 from core.catalog import token
 from core.catalog.hub import Hub
@@ -30,7 +29,6 @@ from core.downloads.queue import Downloads
 from core.downloads.source import Source
 from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
 from core.formats import gguf
-from core.log import CountingHandler, Log, LogHandler, Notices
 from core.memory import probe
 from core.network.failures import shown
 from core.runtime.scheduler import Engines
@@ -71,8 +69,10 @@ from core.service.loading.planner import Planning
 from core.service.loading.saved_options import Choices
 from core.service.sampler import Vitals
 from core.service.undo import Undo
-from core.store import Store
-from core.tokens import Tokens
+from core.storage.api_tokens import Tokens
+from core.storage.audit import Audit
+from core.storage.database import Store
+from core.storage.log import CountingHandler, Log, LogHandler, Notices
 
 T = TypeVar("T")
 

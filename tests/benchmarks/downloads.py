@@ -82,7 +82,7 @@ from core.config.config import Downloads as Settings
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
 from core.schema import Model, RepoFile
-from core.store import Store
+from core.storage.database import Store
 
 folder, endpoint, repo, revision, name, size, sha256 = sys.argv[1:]
 

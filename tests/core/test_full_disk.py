@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.audit import Audit
 from core.config.config import Config, Runtime
 from core.config.paths import locate
 from core.errors import NotEnoughDisk, StorageFailed
@@ -19,8 +18,9 @@ from core.service.deck import Deck
 from core.service.loading import history
 from core.service.loading.history import Ledger
 from core.service.loading.saved_options import Choices
-from core.store import Store
-from core.tokens import Tokens
+from core.storage.api_tokens import Tokens
+from core.storage.audit import Audit
+from core.storage.database import Store
 
 if TYPE_CHECKING:
     from tests.core.conftest import SmallDisk

@@ -20,9 +20,9 @@ import pytest
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.errors import HubUnavailable
-from core.log import clean
 from core.privacy.secrets import hidden
 from core.schema.errors import to_info
+from core.storage.log import clean
 
 REPO = quote("deck/tiny-GGUF", safe="")
 MODEL = quote("deck/tiny-GGUF:Q8_0", safe="")

@@ -51,8 +51,8 @@ from core.service.library.entries import (
     url_variant,
 )
 from core.service.library.local_files import Shelf, look_at, signature
+from core.storage.database import Store
 from core.storage.foreign_files import SCAN_S, in_thread
-from core.store import Store
 
 logger = logging.getLogger(__name__)
 

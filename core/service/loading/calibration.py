@@ -14,7 +14,7 @@ from core.runtime.calibration import calibrate
 from core.runtime.scheduler import Engines
 from core.schema import Engine, ProcessMemory, Runtime
 from core.schema.overhead import Overhead
-from core.store import Store
+from core.storage.database import Store
 
 logger = logging.getLogger(__name__)
 

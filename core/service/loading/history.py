@@ -19,7 +19,7 @@ import msgspec
 
 from core.errors import StorageFailed
 from core.schema import Engine, Forecast, LoadRecord
-from core.store import Store
+from core.storage.database import Store
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from core.audit import Audit
 from core.concurrency import contained
 from core.errors import StorageFailed
 from core.runtime.scheduler import Engines
@@ -27,6 +26,7 @@ from core.service.library.library import Library
 from core.service.loading.history import Ledger
 from core.service.loading.planner import Planning
 from core.service.loading.saved_options import Choices
+from core.storage.audit import Audit
 
 logger = logging.getLogger(__name__)
 

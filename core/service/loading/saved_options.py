@@ -13,7 +13,7 @@ from core.config import load_options
 from core.config.config import Config, Runtime
 from core.config.load_options import Resolved
 from core.schema import LoadOptions, Model, OptionOrigin, model_id
-from core.store import Store
+from core.storage.database import Store
 
 DEFAULT_CONTEXT = 8192
 """Tokens, where a context should reach as far as the model goes and that is not known."""

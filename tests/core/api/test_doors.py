@@ -19,8 +19,8 @@ from core.api.http.limits import Limits
 from core.api.http.messages import Request, Response, WebSocket, json_response
 from core.api.http.router import Route
 from core.errors import Conflict, DeckError, Forbidden, StorageFailed
-from core.store import Store
-from core.tokens import Tokens
+from core.storage.api_tokens import Tokens
+from core.storage.database import Store
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from core.config.paths import SOCKET_PATH_LIMIT, locate, make_private
+from core.config.paths import SOCKET_PATH_LIMIT, locate
+from core.storage.files import make_private
 
 
 def test_one_variable_puts_everything_of_ours_under_one_folder(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from core.downloads.disk import allocated
 from core.downloads.queue import Downloads
 from core.downloads.source import Source
 from core.schema import Download, Model, RepoFile, model_id
-from core.store import Store
+from core.storage.database import Store
 
 SETTINGS = Settings(disk_floor_bytes=0, stall_s=20, retries=3, retry_wait_s=0.02)
 

@@ -10,7 +10,7 @@ from core.downloads.book import Book
 from core.downloads.journal import Journal
 from core.downloads.parts import Job, Progress
 from core.schema import Download, DownloadState, RepoFile
-from core.store import Store
+from core.storage.database import Store
 
 SIZE = 1 << 30
 TICK_S = 0.25

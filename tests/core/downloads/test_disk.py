@@ -31,7 +31,7 @@ from core.cache.shelves import Shelves
 from core.config.config import Downloads as Settings
 from core.downloads import journal, ledger, partial, parts, queue, source
 from core.schema import Model, RepoFile
-from core.store import Store
+from core.storage.database import Store
 
 mount, size, ballast, endpoint, revision, files, what = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", mount], check=True)

@@ -13,7 +13,7 @@ import pytest
 
 from core.downloads.journal import Journal
 from core.downloads.parts import Claim, Job, covered
-from core.store import Store
+from core.storage.database import Store
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -32,7 +32,7 @@ from core.cache import layout
 from core.config.config import Downloads as Settings
 from core.downloads import ledger, partial, queue, journal, source
 from core.schema import Model, RepoFile
-from core.store import Store
+from core.storage.database import Store
 
 folder, endpoint, revision, files, where, when, ahead = sys.argv[1:]
 if ahead:

@@ -17,7 +17,7 @@ from core.runtime.calibration import calibrate, overhead
 from core.schema import Engine, LoadOptions, Runtime
 from core.schema.overhead import SHIPPED, Overhead
 from core.service.loading.calibration import Calibrations
-from core.store import Store
+from core.storage.database import Store
 
 MIB = 1 << 20
 

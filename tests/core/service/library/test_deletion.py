@@ -16,7 +16,7 @@ from core.demo.bench import PATIENCE_S
 from core.errors import InUse, NotDownloaded, StorageFailed
 from core.schema import CacheSelection, LoadOptions, LoadWish, Model, ModelSeed, RepoFile
 from core.service.deck import Deck
-from core.store import Table
+from core.storage.database import Table
 
 ME = "test"
 REPO, COMMIT = "deck/pair-GGUF", "1" * 40

@@ -7,7 +7,7 @@ import pytest
 from core.schema import Engine, Forecast, LoadRecord
 from core.service.loading import history
 from core.service.loading.history import FULL, KEPT, Ledger, Lesson, corrected, learn, uncorrected
-from core.store import Store
+from core.storage.database import Store
 
 PLAIN = Forecast(
     total_bytes=200,

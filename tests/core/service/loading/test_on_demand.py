@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from core.audit import Audit
 from core.concurrency import BackgroundTasks
 from core.config.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, model
 from core.errors import Conflict
 from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model, UnloadReceipt
 from core.service.loading.on_demand import OnDemand
-from core.store import Store
+from core.storage.audit import Audit
+from core.storage.database import Store
 
 S = InstanceState
 

@@ -10,7 +10,7 @@ from core.config.load_options import Resolved, given
 from core.schema import LoadOptions, Model, OptionOrigin, model_id
 from core.service.loading import saved_options
 from core.service.loading.saved_options import Choices, settle
-from core.store import Store
+from core.storage.database import Store
 
 UNIQUE = "Owner/Model-GGUF:Q4_K_M"
 MODEL = Model(

@@ -30,7 +30,7 @@ ASK_S = 1.0
 AT_ONCE = 1000
 """Lines of one answer; more than that at once is nothing a person reads."""
 KEPT = 5000
-"""Lines kept here: as many as the core keeps (`core.log.KEPT`)."""
+"""Lines kept here: as many as the core keeps (`core.storage.log.KEPT`)."""
 AUDITED = 500
 WIDE = 100
 """Cells from which on all sources are named, and who asked for what is told whole."""

@@ -22,7 +22,7 @@ from core.concurrency import whole
 from core.errors import Conflict, InvalidRequest, NotFound, StorageFailed
 from core.schema import TOKEN_PREFIX, NewToken, Scope, Token
 from core.schema.clock import now
-from core.store import Store
+from core.storage.database import Store
 
 logger = logging.getLogger(__name__)
 

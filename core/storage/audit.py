@@ -12,7 +12,7 @@ from core.concurrency import whole
 from core.errors import DeckError, ShuttingDown, StorageFailed
 from core.schema import AuditEntry
 from core.schema.clock import now
-from core.store import AuditRow, Store
+from core.storage.database import AuditRow, Store
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import pytest
 
 from core.errors import Conflict, InvalidRequest, NotFound
 from core.schema import TOKEN_SECRET, Token
-from core.store import Store
-from core.tokens import MOST, Tokens
+from core.storage.api_tokens import MOST, Tokens
+from core.storage.database import Store
 
 
 @pytest.fixture
