@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 READS = {
-    "core/catalog/answers.py": "our own folder of answers of the Hub",
+    "core/catalog/response_cache.py": "our own folder of answers of the Hub",
     "core/catalog/builtin.py": "a file of this package",
     "core/api/pieces/schema.py": "a file of this package",
     "core/daemon.py": "our own log and ready file",

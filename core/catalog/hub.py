@@ -22,9 +22,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from core.catalog import card, records
-from core.catalog.answers import Answers
-from core.catalog.remote import Remote
+from core.catalog import model_card, records
+from core.catalog.range_reader import Remote
+from core.catalog.response_cache import Answers
 from core.downloads.outward import Outward
 from core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
 from core.formats import gguf, safetensors
@@ -137,11 +137,13 @@ class Hub:
         data = kept
         if data is None:
             try:
-                data = await self._remote.read_path(repo, commit, card.FILE, 0, card.LIMIT + 1)
+                data = await self._remote.read_path(
+                    repo, commit, model_card.FILE, 0, model_card.LIMIT + 1
+                )
             except NotFound as error:
                 raise NotFound(f"{repo} has no model card.") from error
             await asyncio.to_thread(self._answers.put, data, *key)
-        return card.read(repo, commit, data, from_cache=kept is not None)
+        return model_card.read(repo, commit, data, from_cache=kept is not None)
 
     async def read_header(self, repo: str, revision: str, file: RepoFile) -> tuple[Header, bytes]:
         """The header of a GGUF file on the Hub, and its bytes; a few ranges are fetched at most.

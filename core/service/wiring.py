@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from core import __version__
 from core.cache.shelves import Shelves
-from core.catalog import token
+from core.catalog import hub_token
 from core.catalog.hub import Hub
 from core.concurrency import BackgroundTasks
 from core.config.config import Config, Problem
@@ -140,7 +140,7 @@ class Parts:
         await self.library.open()
 
     def _read_token(self) -> str | None:
-        return token.stored(self.paths.hf_home)
+        return hub_token.stored(self.paths.hf_home)
 
     def _open_library(self, stack: AsyncExitStack) -> None:
         config = self.config

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from core.catalog import card
+from core.catalog import model_card
 from core.catalog.hub import Hub
 from core.errors import HubUnavailable, StorageTimeout
 from core.formats.hub_names import check_repo, is_commit
@@ -38,17 +38,19 @@ async def find(
 async def _local(snapshots: Sequence[CachedSnapshot], commit: str) -> Card | None:
     """The card of this commit, where some tool fetched it."""
     for snapshot in snapshots:
-        if snapshot.revision == commit and any(file.path == card.FILE for file in snapshot.files):
+        if snapshot.revision == commit and any(
+            file.path == model_card.FILE for file in snapshot.files
+        ):
             try:
-                path = Path(snapshot.folder) / card.FILE
+                path = Path(snapshot.folder) / model_card.FILE
                 data = await in_thread(partial(_start, path), path)
             except (OSError, StorageTimeout):  # gone, or not to be read: the Hub has it too
                 return None
-            return card.read(snapshot.repo, commit, data, from_cache=True)
+            return model_card.read(snapshot.repo, commit, data, from_cache=True)
     return None
 
 
 def _start(path: Path) -> bytes:
     """What of a file a card may have, and a byte more, to tell one that is longer."""
     with open_regular(path) as file:
-        return file.read(card.LIMIT + 1)
+        return file.read(model_card.LIMIT + 1)

@@ -15,7 +15,7 @@ import pytest
 
 from core.catalog import records
 from core.catalog.hub import Hub
-from core.catalog.token import stored
+from core.catalog.hub_token import stored
 from core.demo.hub import TOKEN, DemoHub
 from core.demo.models import write_mlx
 from core.demo.repository import demo_repo

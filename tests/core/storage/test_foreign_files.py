@@ -17,7 +17,7 @@ import pytest
 from core.api.http import tls
 from core.cache import restoring, scan
 from core.cache.layout import Cache
-from core.catalog import token
+from core.catalog import hub_token
 from core.concurrency import Detached
 from core.config import config
 from core.downloads.partial import Partial
@@ -157,7 +157,7 @@ def test_what_can_do_without_goes_on(pipe: Path, tmp_path: Path) -> None:
     cache = a_cache(tmp_path, pipe)
     assert chat_templates.read(pipe, "gguf") is None
     assert chat_templates.read(folder_with_pipe(tmp_path, "chat_template.jinja"), "mlx") is None
-    assert token.stored(tmp_path, {"HF_TOKEN_PATH": str(pipe)}) is None
+    assert hub_token.stored(tmp_path, {"HF_TOKEN_PATH": str(pipe)}) is None
     settings, problems = config.load(pipe, {})
     assert settings == config.Config()
     assert "named pipe" in str(problems[0])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.cache import scan
-from core.catalog import card
+from core.catalog import model_card
 from core.catalog.hub import Hub
 from core.demo.hub import DemoHub
 from core.errors import Gated, HubUnavailable, InvalidRequest, NotFound
@@ -38,7 +38,7 @@ def cached(root: Path, text: bytes, repo: str = REPO) -> tuple[CachedSnapshot, .
     """A cache that another tool filled, with the card of one commit."""
     folder = root / f"models--{repo.replace('/', '--')}" / "snapshots" / ("b" * 40)
     folder.mkdir(parents=True)
-    (folder / card.FILE).write_bytes(text)
+    (folder / model_card.FILE).write_bytes(text)
     return scan.scan(root)
 
 
@@ -77,15 +77,15 @@ async def test_what_lies_in_the_cache_is_not_asked_for(away: Hub, tmp_path: Path
 
 
 async def test_a_card_is_read_up_to_its_limit(away: Hub, tmp_path: Path) -> None:
-    snapshots = cached(tmp_path / "hub", b"x" * (card.LIMIT + 7))
+    snapshots = cached(tmp_path / "hub", b"x" * (model_card.LIMIT + 7))
     found = await model_cards.find(away, snapshots, REPO, "b" * 40)
     assert found.truncated
-    assert len(found.text) == card.LIMIT
+    assert len(found.text) == model_card.LIMIT
 
 
 async def test_a_card_that_cannot_be_read_is_asked_of_the_hub(away: Hub, tmp_path: Path) -> None:
     snapshots = cached(tmp_path / "hub", b"gone soon")
-    (Path(snapshots[0].folder) / card.FILE).unlink()
+    (Path(snapshots[0].folder) / model_card.FILE).unlink()
     with pytest.raises(HubUnavailable):
         await model_cards.find(away, snapshots, REPO, "b" * 40)
 

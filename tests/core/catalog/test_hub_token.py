@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from core.catalog.token import stored
+from core.catalog.hub_token import stored
 from core.errors import HubUnavailable
 
 
