@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from core import __version__
-from core.cache.shelves import Shelves
+from core.cache.stores import Shelves
 from core.catalog import hub_token
 from core.catalog.hub import Hub
 from core.concurrency import BackgroundTasks

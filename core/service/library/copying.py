@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from core.cache.shelves import Shelves
+from core.cache.stores import Shelves
 from core.downloads.queue import Downloads
 from core.errors import Conflict, Forbidden, InvalidRequest, NotDownloaded, NotFound
 from core.schema import Download, Manifest, Model, RepoFile, model_id

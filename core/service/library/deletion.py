@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from core.cache import deletion, orphans, restoring, scan
-from core.cache.shelves import Shelves
+from core.cache import deletion, orphans, scan
+from core.cache import undo as cache_undo
+from core.cache.stores import Shelves
 from core.concurrency import contained, whole
 from core.downloads.queue import Downloads
 from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound, StorageFailed
@@ -277,7 +278,7 @@ class Removal:
         await self._release(chosen.models)
         plan = await self._plan(chosen)  # only now: what was released changed what lies there
         unkept = [model for model in chosen.models if not await self._keep(model)]
-        taken = await self._in_thread(partial(restoring.remember, plan))
+        taken = await self._in_thread(partial(cache_undo.remember, plan))
         receipt = await self._in_thread(partial(self._execute, plan), limit_s=EXECUTE_S)
         for model in unkept:  # there may be room now
             await self._keep(model)
@@ -335,9 +336,9 @@ class Removal:
         return await in_thread(work, self._cache.hub.root, limit_s=limit_s)
 
     @whole
-    async def _restore(self, taken: restoring.Remembered) -> None:
+    async def _restore(self, taken: cache_undo.Remembered) -> None:
         async with self._turn:  # no deletion takes the content between a look and a link
-            await self._in_thread(partial(restoring.restore, taken))
+            await self._in_thread(partial(cache_undo.restore, taken))
             await self._library.look(force=True)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from core.cache import orphans, scan
 from core.cache.deletion import Wanted
 from core.cache.inventory import inventory
-from core.cache.shelves import Shelves
+from core.cache.stores import Shelves
 from core.catalog.listing import from_snapshot
 from core.concurrency import BackgroundTasks, Detached
 from core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout

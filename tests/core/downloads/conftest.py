@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, scan_cache_dir
 
-from core.cache.shelves import Shelves
+from core.cache.stores import Shelves
 from core.config.config import Downloads as Settings
 from core.demo.hub import DemoHub
 from core.downloads.disk import allocated

@@ -27,7 +27,7 @@ BALLAST_MIB = 28
 CHILD = """
 import asyncio, hashlib, json, os, pathlib, subprocess, sys
 import msgspec
-from core.cache.shelves import Shelves
+from core.cache.stores import Shelves
 from core.config.config import Downloads as Settings
 from core.downloads import journal, ledger, partial, parts, queue, source
 from core.schema import Model, RepoFile

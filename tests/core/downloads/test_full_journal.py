@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.cache.shelves import Shelves
+from core.cache.stores import Shelves
 from core.downloads import journal
 from core.errors import NotEnoughDisk
 from core.schema import Download

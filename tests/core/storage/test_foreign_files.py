@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from core.api.http import tls
-from core.cache import restoring, scan
+from core.cache import scan, undo
 from core.cache.layout import Cache
 from core.catalog import hub_token
 from core.concurrency import Detached
@@ -164,9 +164,9 @@ def test_what_can_do_without_goes_on(pipe: Path, tmp_path: Path) -> None:
     assert not local_files.look_at(str(pipe))
     (snapshot,) = scan.scan(cache.root)
     assert snapshot.refs == ()
-    taken = restoring.Remembered(links={}, refs={str(cache.ref("a/b", "main")): COMMIT})
+    taken = undo.Remembered(links={}, refs={str(cache.ref("a/b", "main")): COMMIT})
     with pytest.raises(DeckError):
-        restoring.restore(taken)
+        undo.restore(taken)
     cache.set_ref("a/b", "main", COMMIT)
     assert cache.ref("a/b", "main").read_text() == COMMIT
 

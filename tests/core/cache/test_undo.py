@@ -10,8 +10,8 @@ import pytest
 
 from core.cache import deletion
 from core.cache.deletion import Wanted
-from core.cache.restoring import remember, restore
 from core.cache.scan import scan
+from core.cache.undo import remember, restore
 from core.errors import Conflict
 from core.schema import DeletionPlan
 
