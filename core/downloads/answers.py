@@ -18,7 +18,7 @@ import httpx
 
 from core.downloads.addresses import inward
 from core.downloads.line import Inward
-from core.downloads.parts import Span
+from core.downloads.ranges import Span
 from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound, ServerUnavailable
 from core.network import refusals
 from core.network.encoding import encoding_of

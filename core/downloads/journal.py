@@ -6,7 +6,7 @@ import logging
 
 import msgspec
 
-from core.downloads.parts import Claim, Entry, Job, Key
+from core.downloads.job_records import Claim, Entry, Job, Key
 from core.errors import StorageFailed
 from core.storage.database import Store
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from core.concurrency import T, in_thread
 from core.downloads.disk import release, reserve
-from core.downloads.parts import Spans
+from core.downloads.ranges import Spans
 from core.errors import DeckError, NotEnoughDisk, StorageFailed
 from core.schema import RepoFile
 from core.storage.atomic import is_disk_full

@@ -15,7 +15,7 @@ import httpx
 
 from core.concurrency import in_thread
 from core.downloads.answers import Place, Setback, begins_at
-from core.downloads.parts import Span
+from core.downloads.ranges import Span
 from core.downloads.source import CONNECT_S, Body, Route, Source
 from core.errors import DeckError, NotFound, ServerUnavailable
 

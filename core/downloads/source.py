@@ -36,7 +36,7 @@ from core.downloads.answers import (
 )
 from core.downloads.line import GATHER_S
 from core.downloads.outward import Outward, build
-from core.downloads.parts import Span
+from core.downloads.ranges import Span
 from core.downloads.web import MAGIC, Offer, first, offered
 from core.downloads.wire import BUFFER_BYTES, PUBLIC, Sink, Stream, fill
 from core.errors import DeckError, HubUnavailable, ServerUnavailable

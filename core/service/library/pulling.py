@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from core.concurrency import whole
-from core.downloads.parts import ACTIVE, Job
+from core.downloads.job_records import ACTIVE, Job
 from core.downloads.queue import Downloads
 from core.errors import Conflict, Corrupt, DeckError, NotFound
 from core.schema import Download, Model

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from core.downloads.job_records import Claim, Job
 from core.downloads.journal import Journal
-from core.downloads.parts import Claim, Job, covered
+from core.downloads.ranges import covered
 from core.storage.database import Store
 
 if TYPE_CHECKING:

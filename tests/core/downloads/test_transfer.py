@@ -11,8 +11,8 @@ import pytest
 
 from core.config import config
 from core.downloads.answers import Place
+from core.downloads.job_records import Claim, Progress
 from core.downloads.limiter import Limiter
-from core.downloads.parts import Claim, Progress
 from core.downloads.source import Source
 from core.downloads.transfer import Transfer, verified
 from core.errors import Corrupt

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.downloads import width
-from core.downloads.parts import Spans, add, missing
+from core.downloads.ranges import Spans, add, missing
 from core.downloads.width import (
     LEAST_PART_BYTES,
     LEAST_SPLIT_BYTES,

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from core.concurrency import Repeated, report_bug, settled
-from core.downloads.book import Book
 from core.downloads.contents import Contents
-from core.downloads.parts import ACTIVE, Job
+from core.downloads.job_records import ACTIVE, Job
+from core.downloads.jobs import Book
 from core.downloads.sidebyside import SideBySide
 from core.errors import DeckError, NotEnoughDisk
 from core.schema import DownloadState

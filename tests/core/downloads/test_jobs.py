@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from core.downloads.book import Book
+from core.downloads.job_records import Job, Progress
+from core.downloads.jobs import Book
 from core.downloads.journal import Journal
-from core.downloads.parts import Job, Progress
 from core.schema import Download, DownloadState, RepoFile
 from core.storage.database import Store
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.downloads.order import moved
+from core.downloads.queue_order import moved
 from core.schema import QueueMove
 
 THREE = {"a": 1, "b": 5, "c": 9}

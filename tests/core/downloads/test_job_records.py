@@ -11,23 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.downloads import parts
-from core.downloads.parts import (
-    Claim,
-    Entry,
-    Job,
-    Pace,
-    Progress,
-    Spans,
-    add,
-    check_room,
-    clip,
-    covered,
-    front,
-    missing,
-    view,
-    wait_s,
-)
+from core.downloads import job_records
+from core.downloads.job_records import Claim, Entry, Job, Pace, Progress, check_room, view, wait_s
+from core.downloads.ranges import Spans, add, clip, covered, front, missing
 from core.errors import NotEnoughDisk
 from core.schema import DownloadState, RepoFile
 
@@ -46,7 +32,7 @@ def union(drawn: list[tuple[int, int]]) -> Spans:
 
 
 def test_examples() -> None:
-    assert doctest.testmod(parts).failed == 0
+    assert doctest.testmod(job_records).failed == 0
 
 
 @given(spans_drawn)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from core.concurrency import report_failure
+from core.downloads.job_records import ACTIVE, Job, Key, Pace, Progress, view
 from core.downloads.journal import Journal
-from core.downloads.parts import ACTIVE, Job, Key, Pace, Progress, view
 from core.errors import NotFound
 from core.schema import Download
 

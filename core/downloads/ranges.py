@@ -1,0 +1,52 @@
+"""Sorted, disjoint byte ranges. Pure."""
+
+from __future__ import annotations
+
+Span = tuple[int, int]
+"""Bytes from the first offset up to, but not including, the second."""
+
+Spans = tuple[Span, ...]
+"""Ascending, not touching each other."""
+
+
+def add(spans: Spans, span: Span) -> Spans:
+    """The union of `spans` and `span`.
+
+    >>> add(((0, 4), (8, 9)), (4, 6))
+    ((0, 6), (8, 9))
+    """
+    merged: list[Span] = []
+    for start, end in sorted((*spans, span)):
+        if start >= end:
+            continue
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+def missing(spans: Spans, size: int) -> Spans:
+    """What `spans` leave out of a file of `size` bytes.
+
+    >>> missing(((2, 4),), 9)
+    ((0, 2), (4, 9))
+    """
+    edges = [0, *(edge for span in spans for edge in span), size]
+    pairs = zip(edges[::2], edges[1::2], strict=True)
+    return tuple((start, end) for start, end in pairs if start < end)
+
+
+def covered(spans: Spans) -> int:
+    """How many bytes there are in `spans`."""
+    return sum(end - start for start, end in spans)
+
+
+def front(spans: Spans) -> int:
+    """How far a file is there without a gap, from its beginning."""
+    return spans[0][1] if spans and spans[0][0] == 0 else 0
+
+
+def clip(spans: Spans, size: int) -> Spans:
+    """The part of `spans` that lies in the first `size` bytes."""
+    return tuple((start, min(end, size)) for start, end in spans if start < size)
