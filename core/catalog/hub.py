@@ -25,7 +25,7 @@ import msgspec
 from core.catalog import model_card, records
 from core.catalog.range_reader import Remote
 from core.catalog.response_cache import Answers
-from core.downloads.outward import Outward
+from core.downloads.http.proxy import Outward
 from core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
 from core.formats import gguf, safetensors
 from core.formats.gguf import Header

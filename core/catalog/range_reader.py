@@ -16,8 +16,8 @@ from urllib.parse import quote
 import httpx
 
 from core import __version__
-from core.downloads.addresses import next_hop, origin
-from core.downloads.outward import Outward, build
+from core.downloads.http.address_policy import next_hop, origin
+from core.downloads.http.proxy import Outward, build
 from core.errors import Corrupt, DeckError, HubUnavailable
 from core.network import failures, refusals
 from core.network.encoding import Decoder, Undecodable, encoding_of

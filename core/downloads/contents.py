@@ -18,15 +18,15 @@ from weakref import WeakValueDictionary
 
 from core.concurrency import in_thread
 from core.config import config
-from core.downloads.answers import Place
 from core.downloads.disk import allocated
+from core.downloads.http.peer import PeerSource
+from core.downloads.http.responses import Place
+from core.downloads.http.source import Source
 from core.downloads.job_records import Claim, Job, Key, Progress
 from core.downloads.journal import Journal
 from core.downloads.limiter import Limits
 from core.downloads.partial import disk_failure
-from core.downloads.peer import PeerSource
 from core.downloads.ranges import covered
-from core.downloads.source import Source
 from core.downloads.transfer import Transfer, verified
 from core.errors import Corrupt, NotEnoughDisk, StorageFailed, StorageTimeout
 from core.schema import RepoFile

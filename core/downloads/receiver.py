@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 from core.concurrency import settled
 from core.config import config
-from core.downloads.answers import Place, Setback
+from core.downloads.http.responses import Place, Setback
+from core.downloads.http.source import Body, Route, Source
 from core.downloads.job_records import Progress, wait_s
 from core.downloads.ledger import Ledger, Part
 from core.downloads.limiter import Limiter
 from core.downloads.partial import Partial
 from core.downloads.ranges import Span, covered, front, missing
-from core.downloads.source import Body, Route, Source
 from core.downloads.width import (
     LEAST_SPLIT_S,
     Width,

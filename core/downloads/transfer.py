@@ -16,14 +16,14 @@ from pathlib import Path
 
 from core.concurrency import in_own_thread, settled
 from core.config import config
-from core.downloads.answers import Place
+from core.downloads.http.responses import Place
+from core.downloads.http.source import Source
 from core.downloads.job_records import Claim, Progress
 from core.downloads.ledger import UNSYNCED_BYTES, Follower, Ledger
 from core.downloads.limiter import Limiter
 from core.downloads.partial import Partial, digest_of
 from core.downloads.ranges import Spans, clip, missing
 from core.downloads.receiver import Changed, Receiver
-from core.downloads.source import Source
 from core.errors import Corrupt
 from core.schema import RepoFile
 

@@ -24,9 +24,9 @@ from core.catalog.hub import Hub
 from core.concurrency import BackgroundTasks
 from core.config.config import Config, Problem
 from core.config.paths import Paths
-from core.downloads.outward import Outward
+from core.downloads.http.proxy import Outward
+from core.downloads.http.source import Source
 from core.downloads.queue import Downloads
-from core.downloads.source import Source
 from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
 from core.formats import gguf
 from core.memory import probe

@@ -80,7 +80,7 @@ from pathlib import Path
 from core.cache.layout import Cache
 from core.config.config import Downloads as Settings
 from core.downloads.queue import Downloads
-from core.downloads.source import Source
+from core.downloads.http.source import Source
 from core.schema import Model, RepoFile
 from core.storage.database import Store
 

@@ -22,7 +22,7 @@ from core.catalog import builtin, listing
 from core.catalog.hub import Hub
 from core.catalog.variants import variants
 from core.concurrency import whole
-from core.downloads.source import Source
+from core.downloads.http.source import Source
 from core.errors import Conflict, DeckError, InvalidRequest, NotFound, StorageTimeout
 from core.formats import gguf
 from core.formats.gguf_header import Header

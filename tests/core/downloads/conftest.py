@@ -16,8 +16,8 @@ from core.cache.stores import Shelves
 from core.config.config import Downloads as Settings
 from core.demo.hub import DemoHub
 from core.downloads.disk import allocated
+from core.downloads.http.source import Source
 from core.downloads.queue import Downloads
-from core.downloads.source import Source
 from core.schema import Download, Model, RepoFile, model_id
 from core.storage.database import Store
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from core.downloads.wire import Wire
+from core.downloads.http.transport import Wire
 from core.schema import Download
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from core.config import config
-from core.downloads.answers import Place
+from core.downloads.http.responses import Place
+from core.downloads.http.source import Source
 from core.downloads.job_records import Claim, Progress
 from core.downloads.limiter import Limiter
-from core.downloads.source import Source
 from core.downloads.transfer import Transfer, verified
 from core.errors import Corrupt
 from core.schema import RepoFile

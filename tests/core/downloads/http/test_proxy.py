@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.catalog.hub import Hub
-from core.downloads.line import Proxy
-from core.downloads.source import Source
+from core.downloads.http.connection import Proxy
+from core.downloads.http.source import Source
 from core.errors import HubUnavailable
 from core.schema import Download, RepoFile
 

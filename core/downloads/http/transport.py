@@ -29,7 +29,7 @@ import h11
 import httpx
 
 from core.concurrency import in_own_thread
-from core.downloads.line import Answer, Line, Origin, Proxy, dial
+from core.downloads.http.connection import Answer, Line, Origin, Proxy, dial
 
 BUFFER_BYTES = 512 << 10
 """One buffer of a connection: more would leave the processor's cache between socket and file."""

@@ -14,9 +14,9 @@ from urllib.parse import quote
 import httpx
 
 from core.concurrency import in_thread
-from core.downloads.answers import Place, Setback, begins_at
+from core.downloads.http.responses import Place, Setback, begins_at
+from core.downloads.http.source import CONNECT_S, Body, Route, Source
 from core.downloads.ranges import Span
-from core.downloads.source import CONNECT_S, Body, Route, Source
 from core.errors import DeckError, NotFound, ServerUnavailable
 
 GO_ON = "`modeldeck copy` goes on with it; `modeldeck pull` fetches the rest from the Hub."

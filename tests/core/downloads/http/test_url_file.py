@@ -15,10 +15,10 @@ import pytest
 
 from core.cache import scan
 from core.demo.files import FileServer
-from core.downloads.addresses import check_url, is_public
-from core.downloads.answers import promised
-from core.downloads.line import Inward, dial
-from core.downloads.source import Source
+from core.downloads.http.address_policy import check_url, is_public
+from core.downloads.http.connection import Inward, dial
+from core.downloads.http.responses import promised
+from core.downloads.http.source import Source
 from core.errors import (
     Corrupt,
     DeckError,
@@ -352,7 +352,7 @@ async def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         await reader.read()
         writer.close()
 
-    monkeypatch.setattr("core.downloads.source.QUESTION_S", 0.2)
+    monkeypatch.setattr("core.downloads.http.source.QUESTION_S", 0.2)
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         source = Source("https://hub.example", lambda: None, 60)

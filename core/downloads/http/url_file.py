@@ -10,7 +10,7 @@ from typing import cast
 
 import httpx
 
-from core.downloads.answers import mark, web_refusal
+from core.downloads.http.responses import mark, web_refusal
 from core.errors import Corrupt, InvalidRequest, ServerUnavailable
 from core.formats.hub_names import UrlName
 from core.network.encoding import encoding_of

@@ -16,8 +16,8 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from core.downloads.addresses import inward
-from core.downloads.line import Inward
+from core.downloads.http.address_policy import inward
+from core.downloads.http.connection import Inward
 from core.downloads.ranges import Span
 from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound, ServerUnavailable
 from core.network import refusals

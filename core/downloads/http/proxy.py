@@ -12,8 +12,8 @@ from functools import partial
 import httpx
 
 from core.concurrency import in_thread, settled
-from core.downloads.line import Proxy
-from core.downloads.wire import Wire
+from core.downloads.http.connection import Proxy
+from core.downloads.http.transport import Wire
 from core.errors import DeckError
 from core.network.certificates import Certificates
 from core.network.offline import check_online

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from core.catalog.hub import Hub
-from core.downloads.addresses import next_hop, origin
-from core.downloads.answers import (
+from core.downloads.http.address_policy import next_hop, origin
+from core.downloads.http.responses import (
     Place,
     Setback,
     begins_at,
@@ -21,7 +21,7 @@ from core.downloads.answers import (
     refusal,
     retry_after,
 )
-from core.downloads.source import Source
+from core.downloads.http.source import Source
 from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
 from core.schema import RepoFile
 

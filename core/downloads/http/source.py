@@ -20,8 +20,10 @@ import httpx
 
 from core import __version__
 from core.concurrency import in_own_thread, in_thread
-from core.downloads.addresses import check_url, is_exempt, next_hop, origin
-from core.downloads.answers import (
+from core.downloads.http.address_policy import check_url, is_exempt, next_hop, origin
+from core.downloads.http.connection import GATHER_S
+from core.downloads.http.proxy import Outward, build
+from core.downloads.http.responses import (
     REDIRECTS,
     Place,
     Setback,
@@ -34,11 +36,9 @@ from core.downloads.answers import (
     undecodable,
     web_refusal,
 )
-from core.downloads.line import GATHER_S
-from core.downloads.outward import Outward, build
+from core.downloads.http.transport import BUFFER_BYTES, PUBLIC, Sink, Stream, fill
+from core.downloads.http.url_file import MAGIC, Offer, first, offered
 from core.downloads.ranges import Span
-from core.downloads.web import MAGIC, Offer, first, offered
-from core.downloads.wire import BUFFER_BYTES, PUBLIC, Sink, Stream, fill
 from core.errors import DeckError, HubUnavailable, ServerUnavailable
 from core.network.encoding import Decoder, Undecodable, encoding_of
 from core.network.failures import host_of, shown
