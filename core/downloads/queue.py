@@ -17,16 +17,16 @@ from typing import Any
 
 from core.concurrency import whole
 from core.config import config
-from core.downloads.contents import Check, Contents, Target
 from core.downloads.disk_space import Room
 from core.downloads.http.peer import still_there
 from core.downloads.http.source import Source
 from core.downloads.job_records import ACTIVE, RESUMABLE, Job, Key
 from core.downloads.jobs import Book
 from core.downloads.journal import Journal
-from core.downloads.limiter import Limits
 from core.downloads.queue_order import moved
 from core.downloads.runner import Running, ended
+from core.downloads.transfer.blobs import Check, Contents, Target
+from core.downloads.transfer.rate_limit import Limits
 from core.errors import Conflict, InvalidRequest, ShuttingDown, StorageFailed
 from core.formats.hub_names import (
     check_blob,

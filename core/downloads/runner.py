@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from core.concurrency import Repeated, report_bug, settled
-from core.downloads.contents import Contents
 from core.downloads.job_records import ACTIVE, Job
 from core.downloads.jobs import Book
-from core.downloads.sidebyside import SideBySide
+from core.downloads.transfer.blobs import Contents
+from core.downloads.transfer.parallel import SideBySide
 from core.errors import DeckError, NotEnoughDisk
 from core.schema import DownloadState
 from core.schema.clock import now

@@ -43,7 +43,7 @@ def test_a_full_disk_is_handled_wherever_a_storage_failure_is() -> None:
     assert issubclass(NotEnoughDisk, StorageFailed)
 
 
-MEANT = {("core/downloads/contents.py", "_forget")}
+MEANT = {("core/downloads/transfer/blobs.py", "_forget")}
 """Functions where a full disk is another matter than other failures, which they pass on."""
 
 

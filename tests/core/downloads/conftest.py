@@ -15,9 +15,9 @@ from huggingface_hub import HfApi, scan_cache_dir
 from core.cache.stores import Shelves
 from core.config.config import Downloads as Settings
 from core.demo.hub import DemoHub
-from core.downloads.disk import allocated
 from core.downloads.http.source import Source
 from core.downloads.queue import Downloads
+from core.downloads.transfer.fallocate import allocated
 from core.schema import Download, Model, RepoFile, model_id
 from core.storage.database import Store
 

@@ -31,7 +31,8 @@ import asyncio, os, pathlib, signal, sys
 import msgspec
 from core.cache import layout
 from core.config.config import Downloads as Settings
-from core.downloads import ledger, partial, queue, journal
+from core.downloads.transfer import written_ranges as ledger, partial_file as partial
+from core.downloads import queue, journal
 from core.downloads.http import source
 from core.schema import Model, RepoFile
 from core.storage.database import Store

@@ -20,7 +20,7 @@ from core.cache.layout import Cache
 from core.catalog import hub_token
 from core.concurrency import Detached
 from core.config import config
-from core.downloads.partial import Partial
+from core.downloads.transfer.partial_file import Partial
 from core.errors import DeckError, StorageTimeout
 from core.formats import gguf, safetensors
 from core.network.certificates import Certificates

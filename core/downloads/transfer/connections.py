@@ -18,11 +18,8 @@ from core.config import config
 from core.downloads.http.responses import Place, Setback
 from core.downloads.http.source import Body, Route, Source
 from core.downloads.job_records import Progress, wait_s
-from core.downloads.ledger import Ledger, Part
-from core.downloads.limiter import Limiter
-from core.downloads.partial import Partial
 from core.downloads.ranges import Span, covered, front, missing
-from core.downloads.width import (
+from core.downloads.transfer.connection_count import (
     LEAST_SPLIT_S,
     Width,
     is_slow,
@@ -30,6 +27,9 @@ from core.downloads.width import (
     part_bytes,
     split,
 )
+from core.downloads.transfer.partial_file import Partial
+from core.downloads.transfer.rate_limit import Limiter
+from core.downloads.transfer.written_ranges import Ledger, Part
 from core.errors import HubUnavailable
 from core.schema.errors import to_info
 

@@ -19,11 +19,11 @@ from core.config import config
 from core.downloads.http.responses import Place
 from core.downloads.http.source import Source
 from core.downloads.job_records import Claim, Progress
-from core.downloads.ledger import UNSYNCED_BYTES, Follower, Ledger
-from core.downloads.limiter import Limiter
-from core.downloads.partial import Partial, digest_of
 from core.downloads.ranges import Spans, clip, missing
-from core.downloads.receiver import Changed, Receiver
+from core.downloads.transfer.connections import Changed, Receiver
+from core.downloads.transfer.partial_file import Partial, digest_of
+from core.downloads.transfer.rate_limit import Limiter
+from core.downloads.transfer.written_ranges import UNSYNCED_BYTES, Follower, Ledger
 from core.errors import Corrupt
 from core.schema import RepoFile
 

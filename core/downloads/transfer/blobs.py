@@ -18,16 +18,16 @@ from weakref import WeakValueDictionary
 
 from core.concurrency import in_thread
 from core.config import config
-from core.downloads.disk import allocated
 from core.downloads.http.peer import PeerSource
 from core.downloads.http.responses import Place
 from core.downloads.http.source import Source
 from core.downloads.job_records import Claim, Job, Key, Progress
 from core.downloads.journal import Journal
-from core.downloads.limiter import Limits
-from core.downloads.partial import disk_failure
 from core.downloads.ranges import covered
-from core.downloads.transfer import Transfer, verified
+from core.downloads.transfer.fallocate import allocated
+from core.downloads.transfer.file_transfer import Transfer, verified
+from core.downloads.transfer.partial_file import disk_failure
+from core.downloads.transfer.rate_limit import Limits
 from core.errors import Corrupt, NotEnoughDisk, StorageFailed, StorageTimeout
 from core.schema import RepoFile
 from core.storage import foreign_files

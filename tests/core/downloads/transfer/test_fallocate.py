@@ -29,7 +29,8 @@ import asyncio, hashlib, json, os, pathlib, subprocess, sys
 import msgspec
 from core.cache.stores import Shelves
 from core.config.config import Downloads as Settings
-from core.downloads import journal, ledger, partial, job_records as parts, queue
+from core.downloads import journal, job_records as parts, queue
+from core.downloads.transfer import written_ranges as ledger, partial_file as partial
 from core.downloads.http import source
 from core.schema import Model, RepoFile
 from core.storage.database import Store

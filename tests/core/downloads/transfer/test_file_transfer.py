@@ -13,8 +13,8 @@ from core.config import config
 from core.downloads.http.responses import Place
 from core.downloads.http.source import Source
 from core.downloads.job_records import Claim, Progress
-from core.downloads.limiter import Limiter
-from core.downloads.transfer import Transfer, verified
+from core.downloads.transfer.file_transfer import Transfer, verified
+from core.downloads.transfer.rate_limit import Limiter
 from core.errors import Corrupt
 from core.schema import RepoFile
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from core.concurrency import T, in_thread
-from core.downloads.disk import release, reserve
 from core.downloads.ranges import Spans
+from core.downloads.transfer.fallocate import release, reserve
 from core.errors import DeckError, NotEnoughDisk, StorageFailed
 from core.schema import RepoFile
 from core.storage.atomic import is_disk_full

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.downloads import width
 from core.downloads.ranges import Spans, add, missing
-from core.downloads.width import (
+from core.downloads.transfer import connection_count
+from core.downloads.transfer.connection_count import (
     LEAST_PART_BYTES,
     LEAST_SPLIT_BYTES,
     MOST_PART_BYTES,
@@ -25,7 +25,7 @@ MB = 1_000_000
 
 
 def test_examples() -> None:
-    assert doctest.testmod(width).failed == 0
+    assert doctest.testmod(connection_count).failed == 0
 
 
 LINES: list[tuple[str, Callable[[int], float], int, int]] = [

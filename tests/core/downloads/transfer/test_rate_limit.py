@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.downloads.limiter import Limiter, Limits
+from core.downloads.transfer.rate_limit import Limiter, Limits
 from core.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
