@@ -18,7 +18,7 @@ from typing import Any
 
 from core.errors import EngineFailed, EngineMissing, InvalidRequest
 from core.runtime.engines.heap import trim_heap
-from core.runtime.lark import lark_of
+from core.runtime.grammar.lark import lark_of
 from core.runtime.platforms import mlx_remedy
 
 GRAMMAR_S = 1.0

@@ -18,8 +18,8 @@ from core.errors import InvalidRequest
 from core.runtime.engines.chat import wants_tools
 from core.runtime.engines.text import overlap
 from core.runtime.engines.tool_formats import LLAMA, MARKERS, Marker, calls_in
-from core.runtime.grammar import check_grammar
-from core.runtime.json_schema import grammar_of, literal
+from core.runtime.grammar.gbnf import check_grammar
+from core.runtime.grammar.json_schema import grammar_of, literal
 from core.schema import GenerateRequest, Tool, ToolCall
 
 ID_LENGTH = 9

@@ -10,7 +10,7 @@ import pytest
 
 from core.runtime.engines.tool_formats import MARKERS, calls_in
 from core.runtime.engines.tools import ToolStream, forced_grammar, marker_of
-from core.runtime.grammar import check_grammar
+from core.runtime.grammar.gbnf import check_grammar
 from core.schema import GenerateRequest, Message, Tool
 
 TOOLS = (

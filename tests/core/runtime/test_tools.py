@@ -10,7 +10,7 @@ import pytest
 from core.errors import InvalidRequest
 from core.runtime.engines.chat import ChatTemplate, check_tools, knows_tools, turns
 from core.runtime.engines.tools import ToolStream, forced_grammar, marker_of
-from core.runtime.grammar import check_grammar
+from core.runtime.grammar.gbnf import check_grammar
 from core.schema import GenerateRequest, Message, Tool, ToolCall
 
 TOOLS = (

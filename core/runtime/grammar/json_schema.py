@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from core.errors import InvalidRequest
-from core.runtime.grammar import LENGTH, check_grammar
-from core.runtime.numbers import integer_between, number_between
-from core.runtime.pattern import pattern_rule
-from core.runtime.schema_keywords import (
+from core.runtime.grammar.gbnf import LENGTH, check_grammar
+from core.runtime.grammar.number_ranges import integer_between, number_between
+from core.runtime.grammar.regex import pattern_rule
+from core.runtime.grammar.schema_keywords import (
     ANNOTATIONS,
     FOR_TYPE,
     cannot,

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 import core.runtime.engines.chat
 import core.runtime.engines.text
 import core.runtime.engines.writer
-import core.runtime.grammar
-import core.runtime.json_schema
-import core.runtime.numbers
-import core.runtime.pattern
+import core.runtime.grammar.gbnf
+import core.runtime.grammar.json_schema
+import core.runtime.grammar.number_ranges
+import core.runtime.grammar.regex
 from core.errors import InvalidRequest
-from core.runtime.grammar import check_grammar
-from core.runtime.json_schema import grammar_of
-from core.runtime.numbers import integer_between, number_between
-from core.runtime.pattern import pattern_rule
+from core.runtime.grammar.gbnf import check_grammar
+from core.runtime.grammar.json_schema import grammar_of
+from core.runtime.grammar.number_ranges import integer_between, number_between
+from core.runtime.grammar.regex import pattern_rule
 
 
 @pytest.mark.parametrize(
@@ -29,10 +29,10 @@ from core.runtime.pattern import pattern_rule
         core.runtime.engines.chat,
         core.runtime.engines.text,
         core.runtime.engines.writer,
-        core.runtime.grammar,
-        core.runtime.json_schema,
-        core.runtime.numbers,
-        core.runtime.pattern,
+        core.runtime.grammar.gbnf,
+        core.runtime.grammar.json_schema,
+        core.runtime.grammar.number_ranges,
+        core.runtime.grammar.regex,
     ],
     ids=lambda module: str(module.__name__),
 )

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import InvalidRequest
 from core.runtime.engines.tools import forced_grammar
-from core.runtime.json_schema import grammar_of
+from core.runtime.grammar.json_schema import grammar_of
 from core.schema import GenerateRequest, Message, Tool
 
 SCHEMAS = 20_000

@@ -38,7 +38,7 @@ _EMPTY = '""'
 
 
 def lark_of(grammar: str) -> str:
-    r"""A grammar that `core.runtime.grammar.check_grammar` let through, in llguidance's Lark.
+    r"""A grammar that `core.runtime.grammar.gbnf.check_grammar` let through, in llguidance's Lark.
 
     >>> print(lark_of('root ::= "a"* [^b] | root2\nroot2 ::= .'))
     start: c0 * c1 | r1

@@ -1,0 +1,1 @@
+"""Grammars of structured output: GBNF, JSON Schema, regular expressions, Lark."""
