@@ -22,7 +22,7 @@ READS = {
     "core/storage/foreign_files.py": "the one way",
     "core/storage/log_file.py": "our own log",
     "core/memory/probe.py": "/proc and /sys, which the kernel answers",
-    "core/runtime/patience.py": "/proc, which the kernel answers",
+    "core/runtime/instance/load_watchdog.py": "/proc, which the kernel answers",
     "core/runtime/yardstick.py": "files that it makes itself",
     "core/runtime/planner.py": "files that it makes itself",
     "core/cache/layout.py": "the folders it syncs, and the new ref it writes beside them",

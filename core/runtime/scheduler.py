@@ -20,13 +20,13 @@ from core.config import load_options
 from core.config.config import Runtime as Settings
 from core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
 from core.runtime import registry
-from core.runtime.answer import Answer, Embedding
-from core.runtime.instance import Supervisor
+from core.runtime.instance.receipt import nothing_held
+from core.runtime.instance.request import Answer, Embedding
+from core.runtime.instance.supervisor import Supervisor
 from core.runtime.limits import check_request, check_text
 from core.runtime.messages import Embed, Generate
 from core.runtime.planner import Planner, Source
 from core.runtime.process import LogLevel
-from core.runtime.receipt import nothing_held
 from core.schema import (
     Chunk,
     Forecast,

@@ -72,7 +72,7 @@ class LoadOptions:
 
 
 class InstanceState(StrEnum):
-    """States of an instance; `core.runtime.lifecycle` says what may follow what."""
+    """States of an instance; `core.runtime.instance.lifecycle` says what may follow what."""
 
     STARTING = "starting"
     READY = "ready"

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.runtime import frames, lifecycle, messages, process
+from core.runtime import frames, messages, process
 from core.runtime.engines import llama_loader, llama_log, llama_needs
 from core.runtime.frames import MAX_BYTES, Decoder, FrameError, encode
+from core.runtime.instance import lifecycle
 from core.runtime.messages import Cancel, Failed, Generate, Hello, Load
 from core.schema import ErrorInfo, GenerateRequest, LoadOptions, Message
 

@@ -18,7 +18,8 @@ import pytest
 from core.demo.bench import Bench, about, model
 from core.demo.models import expected
 from core.errors import EngineFailed, EngineMissing
-from core.runtime import patience, process
+from core.runtime import process
+from core.runtime.instance import load_watchdog
 from core.runtime.messages import Generate, frame
 from core.runtime.platforms import is_apple_silicon, mlx_remedy, preferred_format
 from core.schema import Format, InstanceState, LoadOptions, Model
@@ -161,8 +162,8 @@ async def test_too_little_memory_costs_the_instance_and_is_told(
     # a thread that it did not get.
     import resource
 
-    monkeypatch.setattr(patience, "STUCK_S", 1.0)
-    monkeypatch.setattr(patience, "LOOK_S", 0.1)
+    monkeypatch.setattr(load_watchdog, "STUCK_S", 1.0)
+    monkeypatch.setattr(load_watchdog, "LOOK_S", 0.1)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     instance = await bench.engines.load(mlx_model(mlx), LoadOptions(context_length=512))
     started = await bench.until(instance, lambda i: i.pid is not None)

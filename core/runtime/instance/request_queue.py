@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from core.errors import Busy, DeckError
-from core.runtime.answer import Job
+from core.runtime.instance.request import Job
 
 
 class Waiting:

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from core.demo.bench import Bench, alive
-from core.runtime.receipt import receipt
+from core.runtime.instance.receipt import receipt
 from core.schema import Instance, InstanceState, LoadOptions, ProcessMemory
 
 MIB = 1 << 20

@@ -1,6 +1,6 @@
 import pytest
 
-from core.runtime.lifecycle import TRANSITIONS, Signal, after
+from core.runtime.instance.lifecycle import TRANSITIONS, Signal, after
 from core.schema import InstanceState as S
 
 LIVES = [

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from core.errors import EngineFailed
-from core.runtime import patience
+from core.runtime.instance import load_watchdog
+from core.runtime.instance.load_watchdog import next_report, pulse
 from core.runtime.messages import Load, Progress
-from core.runtime.patience import next_report, pulse
 from core.runtime.process import EngineProcess
 from core.schema import LoadOptions
 
@@ -50,8 +50,8 @@ def test_a_process_is_quiet_only_when_all_of_it_sleeps(
 async def test_a_process_that_waits_for_itself_is_told_before_the_time_is_over(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "STUCK_S", 0.3)
-    monkeypatch.setattr(patience, "LOOK_S", 0.1)
+    monkeypatch.setattr(load_watchdog, "STUCK_S", 0.3)
+    monkeypatch.setattr(load_watchdog, "LOOK_S", 0.1)
     process = await EngineProcess.start("llama.cpp", lambda *_: None)
     try:
         with pytest.raises(EngineFailed, match="is stuck") as caught:

@@ -24,8 +24,12 @@ from typing import Any
 from core.concurrency import report_failure
 from core.config.config import Runtime as Settings
 from core.errors import Cancelled, Conflict, DeckError, EngineFailed, InvalidRequest
-from core.runtime.answer import Job
-from core.runtime.lifecycle import Signal, after
+from core.runtime.instance.lifecycle import Signal, after
+from core.runtime.instance.load_watchdog import next_report
+from core.runtime.instance.receipt import held, nothing_held, receipt
+from core.runtime.instance.relay import figures, give_up, pass_on, tokens
+from core.runtime.instance.request import Job
+from core.runtime.instance.request_queue import Waiting
 from core.runtime.messages import (
     AnyReport,
     Cancel,
@@ -34,11 +38,7 @@ from core.runtime.messages import (
     Loaded,
     Progress,
 )
-from core.runtime.patience import next_report
 from core.runtime.process import EngineProcess, LogLevel, NoAnswer
-from core.runtime.receipt import held, nothing_held, receipt
-from core.runtime.relay import figures, give_up, pass_on, tokens
-from core.runtime.waiting import Waiting
 from core.schema import (
     Instance,
     InstanceState,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import Cancelled, EngineFailed, InvalidRequest
-from core.runtime.answer import Answer, Job
+from core.runtime.instance.request import Answer, Job
 from core.runtime.messages import AnyReport, Done, Failed, Text, Vector
 from core.runtime.process import NoAnswer
 from core.schema import Chunk, ErrorInfo, TextVector

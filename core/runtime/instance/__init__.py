@@ -1,0 +1,1 @@
+"""One loaded model: its process, its request queue and its requests."""
