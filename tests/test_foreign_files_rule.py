@@ -23,8 +23,8 @@ READS = {
     "core/storage/log_file.py": "our own log",
     "core/memory/probe.py": "/proc and /sys, which the kernel answers",
     "core/runtime/instance/load_watchdog.py": "/proc, which the kernel answers",
-    "core/runtime/yardstick.py": "files that it makes itself",
-    "core/runtime/planner.py": "files that it makes itself",
+    "core/runtime/planning/tiny_models.py": "files that it makes itself",
+    "core/runtime/planning/planner.py": "files that it makes itself",
     "core/cache/layout.py": "the folders it syncs, and the new ref it writes beside them",
 }
 """Modules that may open files themselves, and which ones."""
@@ -40,8 +40,8 @@ THREADS = {
     "core/daemon.py": "waits for a process in the front end",
     "core/service/loading/fit.py": "asks the kernel for memory",
     "core/service/sampler.py": "asks the kernel for memory",
-    "core/runtime/calibration.py": "files that it makes itself, and /proc",
-    "core/runtime/planner.py": "files that it makes itself",
+    "core/runtime/planning/calibration.py": "files that it makes itself, and /proc",
+    "core/runtime/planning/planner.py": "files that it makes itself",
     "core/runtime/registry.py": "looks an installed package up",
     "core/runtime/scheduler.py": "asks the kernel for memory",
 }

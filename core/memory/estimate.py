@@ -1,7 +1,7 @@
 """Will it fit: a formula for where no engine can plan the load, and the verdict. Pure.
 
-The engine's own plan (`core.runtime.planner`) is exact and comes first. The formula serves models
-that no engine of this machine plans, and everything it gives is marked as an estimate.
+The engine's own plan (`core.runtime.planning.planner`) is exact and comes first. The formula serves
+models that no engine of this machine plans, and everything it gives is marked as an estimate.
 """
 
 from __future__ import annotations

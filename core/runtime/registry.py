@@ -7,7 +7,7 @@ import platform
 import sys
 
 from core.errors import EngineFailed, EngineMissing, InvalidRequest
-from core.runtime.planner import Planner
+from core.runtime.planning.planner import Planner
 from core.runtime.platforms import mlx_remedy
 from core.runtime.process import EngineProcess
 from core.schema import Engine, Format, Runtime

@@ -25,7 +25,7 @@ from core.runtime.instance.request import Answer, Embedding
 from core.runtime.instance.supervisor import Supervisor
 from core.runtime.limits import check_request, check_text
 from core.runtime.messages import Embed, Generate
-from core.runtime.planner import Planner, Source
+from core.runtime.planning.planner import Planner, Source
 from core.runtime.process import LogLevel
 from core.schema import (
     Chunk,

@@ -2,7 +2,7 @@
 
 It stands apart because the planner (`core.runtime`) and the formula (`core.memory`) need it both.
 The figures here are what other machines said; each machine measures its own
-(`core.runtime.calibration`).
+(`core.runtime.planning.calibration`).
 """
 
 from __future__ import annotations

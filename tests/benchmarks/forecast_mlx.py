@@ -22,7 +22,7 @@ from core.demo.bench import Bench
 from core.demo.models import write_mlx
 from core.formats import safetensors
 from core.memory import estimate, probe
-from core.runtime.calibration import calibrate
+from core.runtime.planning.calibration import calibrate
 from core.schema import LoadOptions
 from core.schema.overhead import Overhead
 

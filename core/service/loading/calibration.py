@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from core.errors import DeckError
-from core.runtime.calibration import calibrate
+from core.runtime.planning.calibration import calibrate
 from core.runtime.scheduler import Engines
 from core.schema import Engine, ProcessMemory, Runtime
 from core.schema.overhead import Overhead

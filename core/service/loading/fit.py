@@ -17,7 +17,7 @@ from core.config.config import Config
 from core.config.load_options import Traits
 from core.errors import DeckError, EngineFailed
 from core.memory import estimate
-from core.runtime.placement import Bytes, Candidate, Store
+from core.runtime.planning.placement import Bytes, Candidate, Store
 from core.runtime.scheduler import Engines
 from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Memory, Model, Verdict
 from core.schema.units import gib

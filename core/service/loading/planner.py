@@ -22,7 +22,7 @@ from core.errors import (
 )
 from core.memory.estimate import gpu_unknown
 from core.runtime import registry
-from core.runtime.placement import Candidate, NoRoom, Room, place
+from core.runtime.planning.placement import Candidate, NoRoom, Room, place
 from core.schema import (
     Eviction,
     Forecast,

@@ -27,7 +27,7 @@ from core.demo.recorded import read
 from core.errors import EngineFailed
 from core.formats import gguf
 from core.runtime.messages import Plan, Planned
-from core.runtime.planner import HeaderFile
+from core.runtime.planning.planner import HeaderFile
 from core.runtime.process import EngineProcess
 from core.schema import LoadOptions, LoadWish, Lora, ModelSeed
 from core.service.deck import Deck

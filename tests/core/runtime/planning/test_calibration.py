@@ -12,8 +12,8 @@ from core.errors import EngineFailed
 from core.formats import gguf
 from core.formats.safetensors import read_folder
 from core.memory import probe
-from core.runtime import calibration, yardstick
-from core.runtime.calibration import calibrate, overhead
+from core.runtime.planning import calibration, tiny_models
+from core.runtime.planning.calibration import calibrate, overhead
 from core.schema import Engine, LoadOptions, Runtime
 from core.schema.overhead import SHIPPED, Overhead
 from core.service.loading.calibration import Calibrations
@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 
 def test_the_worked_examples_hold() -> None:
-    for module in (calibration, yardstick):
+    for module in (calibration, tiny_models):
         result = doctest.testmod(module)
         assert result.attempted
         assert not result.failed
@@ -47,12 +47,12 @@ def test_two_measurements_tell_base_and_slope(
 
 def test_the_yardsticks_are_what_they_say(tmp_path: Path) -> None:
     path = tmp_path / "a.gguf"
-    yardstick.write_gguf(path, 1000)
+    tiny_models.write_gguf(path, 1000)
     header = gguf.read(path)
     assert (header.architecture, header.vocab_size) == ("llama", 1257)
     assert header.file_size == path.stat().st_size
     assert path.stat().st_blocks * 512 < path.stat().st_size, "the weights are a hole"
-    yardstick.write_mlx(tmp_path / "b", 1000)
+    tiny_models.write_mlx(tmp_path / "b", 1000)
     assert read_folder(tmp_path / "b").config.vocab_size == 1257
 
 
@@ -81,7 +81,7 @@ async def test_an_engine_that_cannot_be_measured_says_why(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(yardstick, "write_gguf", lambda path, _: path.write_bytes(b"no model"))
+    monkeypatch.setattr(tiny_models, "write_gguf", lambda path, _: path.write_bytes(b"no model"))
     with pytest.raises(EngineFailed, match="refused the model"):
         await calibrate("llama.cpp", bench.engines.plan, probe.process)
     assert os.listdir(tmp_path) == []

@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.errors import EngineFailed
-from core.runtime import yardstick
 from core.runtime.messages import Done, Failed, Generate, Load, Loaded
+from core.runtime.planning import tiny_models
 from core.runtime.process import EngineProcess
 from core.schema import Engine, Forecast, GenerateRequest, LoadOptions, ProcessMemory
 from core.schema.errors import from_info
@@ -49,10 +49,10 @@ async def calibrate(engine: Engine, plan: Plan, measure: Measure) -> Overhead:
         found: list[tuple[int, int]] = []
         for extra in (0, EXTRA_TOKENS):
             path = Path(folder.name) / f"{extra}.gguf"
-            write = yardstick.write_gguf if engine == "llama.cpp" else yardstick.write_mlx
+            write = tiny_models.write_gguf if engine == "llama.cpp" else tiny_models.write_mlx
             await asyncio.to_thread(write, path, extra)
             took = await _take(engine, path, plan, measure)
-            found.append((yardstick.BASE_TOKENS + extra, took))
+            found.append((tiny_models.BASE_TOKENS + extra, took))
     finally:
         await asyncio.to_thread(folder.cleanup)
     return overhead(engine, *found)
@@ -76,16 +76,18 @@ def overhead(engine: Engine, small: tuple[int, int], large: tuple[int, int]) -> 
 
 async def _take(engine: Engine, path: Path, plan: Plan, measure: Measure) -> int:
     """What a process takes at most, less the engine's own count of the model."""
-    options = LoadOptions(context_length=yardstick.CONTEXT)
+    options = LoadOptions(context_length=tiny_models.CONTEXT)
     lines: list[str] = []
     process = await EngineProcess.start(engine, lambda _level, text: lines.append(text))
     try:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
-        process.send(Load(id=1, path=str(path), options=options, default_context=yardstick.CONTEXT))
+        process.send(
+            Load(id=1, path=str(path), options=options, default_context=tiny_models.CONTEXT)
+        )
         await _until(process, Loaded)
         # Two signs a token, at most, and room for an answer.
-        prompt = "ab" * (yardstick.CONTEXT // 2 - 16)
+        prompt = "ab" * (tiny_models.CONTEXT // 2 - 16)
         request = GenerateRequest(prompt=prompt, max_tokens=8, temperature=0)
         process.send(Generate(id=2, request=request))
         done = await _until(process, Done)

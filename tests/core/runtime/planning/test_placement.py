@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from core.runtime.placement import Bytes, Candidate, NoRoom, Room, place
+from core.runtime.planning.placement import Bytes, Candidate, NoRoom, Room, place
 
 
 def loaded(

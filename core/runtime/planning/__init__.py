@@ -1,0 +1,1 @@
+"""Memory that a model needs, and the devices it is placed on."""
