@@ -28,8 +28,8 @@ import msgspec
 from core.errors import Cancelled, DeckError, EngineFailed
 from core.runtime.engines.base import Engine, Flag
 from core.runtime.engines.bounds import Bounded, Interrupted
-from core.runtime.frames import Decoder
-from core.runtime.messages import (
+from core.runtime.process.frames import Decoder
+from core.runtime.process.messages import (
     PROTOCOL,
     Alive,
     AnyCommand,

@@ -9,7 +9,7 @@ import sys
 from core.errors import EngineFailed, EngineMissing, InvalidRequest
 from core.runtime.planning.planner import Planner
 from core.runtime.platforms import mlx_remedy
-from core.runtime.process import EngineProcess
+from core.runtime.process.engine_process import EngineProcess
 from core.schema import Engine, Format, Runtime
 
 FOR_FORMAT: dict[Format, Engine] = {"gguf": "llama.cpp", "mlx": "mlx"}

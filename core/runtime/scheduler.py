@@ -24,9 +24,9 @@ from core.runtime.instance.receipt import nothing_held
 from core.runtime.instance.request import Answer, Embedding
 from core.runtime.instance.supervisor import Supervisor
 from core.runtime.limits import check_request, check_text
-from core.runtime.messages import Embed, Generate
 from core.runtime.planning.planner import Planner, Source
-from core.runtime.process import LogLevel
+from core.runtime.process.engine_process import LogLevel
+from core.runtime.process.messages import Embed, Generate
 from core.schema import (
     Chunk,
     Forecast,

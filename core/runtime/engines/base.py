@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from core.runtime.engines.bounds import Bounds
-from core.runtime.messages import Done, Hello, Loaded, Planned, Vector
+from core.runtime.process.messages import Done, Hello, Loaded, Planned, Vector
 from core.schema import GenerateRequest, LoadOptions, TokenLogprob
 
 ShowProgress = Callable[[str, float | None], None]

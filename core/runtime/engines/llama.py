@@ -32,7 +32,7 @@ from core.runtime.engines.llama_log import Log, buffers
 from core.runtime.engines.llama_needs import besides_bytes
 from core.runtime.engines.llama_sequence import Sequence
 from core.runtime.engines.llama_split import Opened, Split, measure
-from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
+from core.runtime.process.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.schema import GenerateRequest, LoadOptions
 
 RECORDS_STEP = 1 << 18

@@ -37,7 +37,7 @@ from core.runtime.engines.llama_sampler import Sampler
 from core.runtime.engines.llama_sequence import Sequence
 from core.runtime.engines.tools import grammar_for
 from core.runtime.engines.writer import Writer
-from core.runtime.messages import Done, Vector
+from core.runtime.process.messages import Done, Vector
 from core.schema import GenerateRequest
 
 

@@ -24,8 +24,8 @@ from core.errors import Cancelled, DeckError, EngineFailed, EngineMissing, Inval
 from core.formats import safetensors
 from core.runtime.engines.base import Emit, Flag, ShowProgress, say
 from core.runtime.engines.mlx_model import DRAFT_TOKENS, MlxModel, kv_bits
-from core.runtime.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.runtime.platforms import is_mlx_safe, mlx_remedy
+from core.runtime.process.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.schema import GenerateRequest, LoadOptions, Lora
 from core.storage.foreign_files import stat_regular
 

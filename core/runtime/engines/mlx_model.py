@@ -29,7 +29,7 @@ from core.runtime.engines.mlx_grammar import Follower, Grammars, Sample
 from core.runtime.engines.mlx_text import Pieces, token_bytes
 from core.runtime.engines.tools import grammar_for
 from core.runtime.engines.writer import Writer, token_text
-from core.runtime.messages import Done
+from core.runtime.process.messages import Done
 from core.schema import GenerateRequest, KvCacheType, TokenLogprob
 
 DRAFT_TOKENS = 4

@@ -10,7 +10,7 @@ from core.runtime.engines.chat import wants_tools
 from core.runtime.engines.harmony import HarmonyStream
 from core.runtime.engines.text import TextStream
 from core.runtime.engines.tools import ToolStream
-from core.runtime.messages import Done
+from core.runtime.process.messages import Done
 from core.schema import FinishReason, GenerateRequest, TokenLogprob, ToolCall
 
 

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from core.errors import EngineFailed
-from core.runtime.messages import AnyReport
-from core.runtime.process import EngineProcess
+from core.runtime.process.engine_process import EngineProcess
+from core.runtime.process.messages import AnyReport
 
 STUCK_S = 20.0
 """A process that does nothing at all for so long will not do anything any more."""

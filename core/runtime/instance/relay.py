@@ -6,8 +6,8 @@ from typing import Any
 
 from core.errors import Cancelled, EngineFailed, InvalidRequest
 from core.runtime.instance.request import Answer, Job
-from core.runtime.messages import AnyReport, Done, Failed, Text, Vector
-from core.runtime.process import NoAnswer
+from core.runtime.process.engine_process import NoAnswer
+from core.runtime.process.messages import AnyReport, Done, Failed, Text, Vector
 from core.schema import Chunk, ErrorInfo, TextVector
 from core.schema.errors import from_info
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 from core.errors import DeckError
-from core.runtime.messages import Command
+from core.runtime.process.messages import Command
 from core.schema import Chunk, TextVector
 
 T = TypeVar("T")

@@ -30,7 +30,8 @@ from core.runtime.instance.receipt import held, nothing_held, receipt
 from core.runtime.instance.relay import figures, give_up, pass_on, tokens
 from core.runtime.instance.request import Job
 from core.runtime.instance.request_queue import Waiting
-from core.runtime.messages import (
+from core.runtime.process.engine_process import EngineProcess, LogLevel, NoAnswer
+from core.runtime.process.messages import (
     AnyReport,
     Cancel,
     Failed,
@@ -38,7 +39,6 @@ from core.runtime.messages import (
     Loaded,
     Progress,
 )
-from core.runtime.process import EngineProcess, LogLevel, NoAnswer
 from core.schema import (
     Instance,
     InstanceState,

@@ -16,9 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.errors import EngineFailed
-from core.runtime.messages import Done, Failed, Generate, Load, Loaded
 from core.runtime.planning import tiny_models
-from core.runtime.process import EngineProcess
+from core.runtime.process.engine_process import EngineProcess
+from core.runtime.process.messages import Done, Failed, Generate, Load, Loaded
 from core.schema import Engine, Forecast, GenerateRequest, LoadOptions, ProcessMemory
 from core.schema.errors import from_info
 from core.schema.overhead import SHIPPED, Overhead

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import EngineFailed, ShuttingDown, StorageFailed
-from core.runtime.messages import Failed, Hello, Plan, Planned
-from core.runtime.process import EngineProcess, LogLevel
+from core.runtime.process.engine_process import EngineProcess, LogLevel
+from core.runtime.process.messages import Failed, Hello, Plan, Planned
 from core.schema import Forecast, LoadOptions
 from core.schema.errors import from_info
 from core.schema.overhead import SHIPPED

@@ -16,8 +16,14 @@ from core.config.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, about, alive, model
 from core.demo.models import expected
 from core.errors import Cancelled, Conflict, DeckError, EngineFailed, EngineMissing, InvalidRequest
-from core.runtime import process
-from core.runtime.process import EngineProcess, death, environment, last_lines, log_line
+from core.runtime.process import engine_process
+from core.runtime.process.engine_process import (
+    EngineProcess,
+    death,
+    environment,
+    last_lines,
+    log_line,
+)
 from core.schema import Instance, InstanceState, LoadOptions
 
 S = InstanceState
@@ -267,7 +273,7 @@ async def test_impossible_options_never_reach_an_engine(
 async def test_a_load_without_progress_is_given_up(
     bench: Bench, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "END_S", 0.05)
+    monkeypatch.setattr(engine_process, "END_S", 0.05)
     instance = await bench.engines.load(model(tiny), LoadOptions())
     held = await bench.until(instance, lambda i: i.pid is not None)
     assert held.pid is not None
@@ -280,7 +286,7 @@ async def test_a_load_without_progress_is_given_up(
 async def test_a_process_that_does_not_listen_is_killed(
     bench: Bench, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "END_S", 0.05)
+    monkeypatch.setattr(engine_process, "END_S", 0.05)
     instance = await bench.loaded(tiny)
     assert instance.pid is not None
     os.kill(instance.pid, signal.SIGSTOP)
@@ -411,7 +417,7 @@ def zombie(pid: int) -> bool:
 async def test_the_end_of_its_input_ends_an_engine_in_the_middle_of_an_answer(
     tiny: Path,
 ) -> None:
-    from core.runtime.messages import Generate, Load, Loaded, Text
+    from core.runtime.process.messages import Generate, Load, Loaded, Text
 
     engine = await EngineProcess.start("llama.cpp", lambda *line: None)
     engine.send(Load(id=1, path=str(tiny), options=LoadOptions(), default_context=4096))
@@ -427,7 +433,7 @@ async def test_the_end_of_its_input_ends_an_engine_in_the_middle_of_an_answer(
 
 
 async def test_a_command_cancelled_before_it_begins_never_runs(tiny: Path) -> None:
-    from core.runtime.messages import Cancel, Failed, Generate, Load, Loaded, Text
+    from core.runtime.process.messages import Cancel, Failed, Generate, Load, Loaded, Text
 
     engine = await EngineProcess.start("llama.cpp", lambda *line: None)
     try:

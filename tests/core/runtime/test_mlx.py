@@ -15,7 +15,7 @@ from core.demo.bench import Bench, about, alive, model
 from core.demo.models import expected, write_mlx
 from core.errors import EngineFailed, InvalidRequest
 from core.formats.safetensors import read_folder
-from core.runtime import process
+from core.runtime.process import engine_process
 from core.schema import GenerateRequest, InstanceState, LoadOptions, Message
 
 S = InstanceState
@@ -75,9 +75,9 @@ async def test_what_mlx_counts_itself_is_told(bench: Bench, mlx: Path) -> None:
 
 async def test_cancelling_is_heard_within_a_prompt(mlx: Path) -> None:
     from core.errors import Cancelled
-    from core.runtime.messages import Cancel, Done, Failed, Generate, Load, Loaded, Text
+    from core.runtime.process.messages import Cancel, Done, Failed, Generate, Load, Loaded, Text
 
-    engine = await process.EngineProcess.start("mlx", lambda *line: None)
+    engine = await engine_process.EngineProcess.start("mlx", lambda *line: None)
     try:
         options = LoadOptions(batch_size=16)
         engine.send(Load(id=1, path=str(mlx), options=options, default_context=4096))
@@ -181,7 +181,7 @@ async def test_a_template_cannot_reach_out_of_its_sandbox(bench: Bench, tmp_path
 async def test_a_load_without_progress_is_given_up(
     bench: Bench, mlx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "END_S", 0.05)
+    monkeypatch.setattr(engine_process, "END_S", 0.05)
     instance = await bench.engines.load(model(mlx), LoadOptions())
     held = await bench.until(instance, lambda i: i.pid is not None)
     assert held.pid is not None

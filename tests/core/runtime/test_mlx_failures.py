@@ -18,10 +18,10 @@ import pytest
 from core.demo.bench import Bench, about, model
 from core.demo.models import expected
 from core.errors import EngineFailed, EngineMissing
-from core.runtime import process
 from core.runtime.instance import load_watchdog
-from core.runtime.messages import Generate, frame
 from core.runtime.platforms import is_apple_silicon, mlx_remedy, preferred_format
+from core.runtime.process import engine_process
+from core.runtime.process.messages import Generate, frame
 from core.schema import Format, InstanceState, LoadOptions, Model
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -283,11 +283,11 @@ def test_what_to_install_depends_on_the_machine(system: str, machine: str, words
 async def test_nothing_that_wires_memory_is_killed_without_a_warning(
     bench: Bench, mlx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert process.wires_memory("mlx", "darwin")
-    assert not process.wires_memory("mlx", "linux")
-    assert not process.wires_memory("llama.cpp", "darwin")
-    monkeypatch.setattr(process, "END_S", 0.05)
-    monkeypatch.setattr(process, "wires_memory", lambda *_: True)
+    assert engine_process.wires_memory("mlx", "darwin")
+    assert not engine_process.wires_memory("mlx", "linux")
+    assert not engine_process.wires_memory("llama.cpp", "darwin")
+    monkeypatch.setattr(engine_process, "END_S", 0.05)
+    monkeypatch.setattr(engine_process, "wires_memory", lambda *_: True)
     instance = await bench.loaded(mlx)
     assert instance.pid is not None
     os.kill(instance.pid, signal.SIGSTOP)
@@ -301,7 +301,7 @@ PATIENT = """
     import os, sys, threading
     from core.runtime.child import Child, claim_stdout
     from core.runtime.engines.base import Flag
-    from core.runtime.messages import Done, Hello
+    from core.runtime.process.messages import Done, Hello
 
     class Patient:
         patience_s = 30.0

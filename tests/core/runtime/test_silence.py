@@ -13,7 +13,7 @@ from core.config.config import Runtime as Settings
 from core.demo.bench import PATIENCE_S, Bench, about, alive
 from core.demo.models import expected
 from core.errors import EngineFailed, InvalidRequest
-from core.runtime import process
+from core.runtime.process import engine_process
 from core.schema import GenerateRequest, Instance, InstanceState
 
 S = InstanceState
@@ -63,7 +63,7 @@ def settings() -> Settings:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "END_S", 0.2)
+    monkeypatch.setattr(engine_process, "END_S", 0.2)
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from core.demo.process import CoreProcess
 from core.demo.recorded import read
 from core.errors import EngineFailed
 from core.formats import gguf
-from core.runtime.messages import Plan, Planned
 from core.runtime.planning.planner import HeaderFile
-from core.runtime.process import EngineProcess
+from core.runtime.process.engine_process import EngineProcess
+from core.runtime.process.messages import Plan, Planned
 from core.schema import LoadOptions, LoadWish, Lora, ModelSeed
 from core.service.deck import Deck
 from tests.core.runtime.devices.conftest import MakeDevices

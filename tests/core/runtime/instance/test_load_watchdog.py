@@ -9,8 +9,8 @@ import pytest
 from core.errors import EngineFailed
 from core.runtime.instance import load_watchdog
 from core.runtime.instance.load_watchdog import next_report, pulse
-from core.runtime.messages import Load, Progress
-from core.runtime.process import EngineProcess
+from core.runtime.process.engine_process import EngineProcess
+from core.runtime.process.messages import Load, Progress
 from core.schema import LoadOptions
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from core.runtime.frames import encode
+from core.runtime.process.frames import encode
 from core.schema import (
     DeviceBytes,
     ErrorInfo,

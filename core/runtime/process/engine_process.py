@@ -21,8 +21,8 @@ from typing import Literal
 import msgspec
 
 from core.errors import EngineFailed, InvalidRequest
-from core.runtime.frames import Decoder, FrameError
-from core.runtime.messages import PROTOCOL, Alive, AnyReport, Command, Hello, frame, report
+from core.runtime.process.frames import Decoder, FrameError
+from core.runtime.process.messages import PROTOCOL, Alive, AnyReport, Command, Hello, frame, report
 from core.schema import Engine
 from core.schema.errors import from_info
 
