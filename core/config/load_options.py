@@ -195,7 +195,7 @@ def _context(options: LoadOptions, traits: Traits) -> str:
 
 
 def _of_mlx(options: LoadOptions, traits: Traits) -> tuple[str, ...]:
-    """Raises InvalidRequest for what the engine would refuse (core.runtime.engines.mlx)."""
+    """Raises InvalidRequest for what the engine would refuse (core.runtime.engines.mlx.engine)."""
     if options.embedding:
         raise InvalidRequest(
             "mlx-lm answers in text and makes no embeddings.",

@@ -10,7 +10,7 @@ from pathlib import Path
 from core.config.config import Runtime as Settings
 from core.errors import InvalidRequest
 from core.memory import probe
-from core.runtime.engines.llama_loader import EMBEDDING_BATCH
+from core.runtime.engines.llama.loader import EMBEDDING_BATCH
 from core.runtime.process.engine_process import LogLevel
 from core.runtime.scheduler import Engines
 from core.schema import (

@@ -225,11 +225,11 @@ def main(engine: str, parent: str) -> None:
     flag = Flag()
     match engine:
         case "llama.cpp":
-            from core.runtime.engines.llama import Llama
+            from core.runtime.engines.llama.engine import Llama
 
             Child(Llama(flag), flag, output).run()
         case "mlx":
-            from core.runtime.engines.mlx import Mlx
+            from core.runtime.engines.mlx.engine import Mlx
 
             Child(Mlx(flag), flag, output).run()
         case _:

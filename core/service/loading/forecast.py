@@ -31,7 +31,7 @@ from core.errors import (
 from core.formats import gguf, imaging, safetensors
 from core.formats.gguf_header import Header
 from core.memory import estimate
-from core.runtime.engines import mlx_types
+from core.runtime.engines.mlx import types as mlx_types
 from core.runtime.planning.planner import HeaderFile, Source
 from core.runtime.scheduler import Engines
 from core.schema import Engine, Forecast, LoadOptions, Model, Repository, Variant, model_id

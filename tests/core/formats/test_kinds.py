@@ -18,7 +18,7 @@ from core.demo.repository import demo_repo
 from core.errors import Corrupt, DeckError, EngineFailed
 from core.formats import gguf, safetensors
 from core.runtime.engines.base import Flag
-from core.runtime.engines.llama_log import Log, failure
+from core.runtime.engines.llama.log import Log, failure
 from core.schema import ModelSeed
 from core.service.deck import Deck
 

@@ -16,8 +16,8 @@ from core.demo.architectures import Recipe, discover
 from core.demo.bench import Bench
 from core.demo.recorded import read, record, write
 from core.errors import EngineFailed
-from core.runtime.engines.llama_graph import Graph, graph_of
-from core.runtime.engines.llama_needs import Figures, besides_bytes, work_bytes
+from core.runtime.engines.llama.graph import Graph, graph_of
+from core.runtime.engines.llama.needs import Figures, besides_bytes, work_bytes
 from core.schema import LoadOptions
 
 SMALL = LoadOptions(context_length=256)

@@ -31,7 +31,7 @@ HOOK = """
 
     class Find(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path, target=None):
-            if name == "core.runtime.engines.llama_context":
+            if name == "core.runtime.engines.llama.context":
                 sys.meta_path.remove(self)
                 from core.runtime.engines import bounds, tools
 

@@ -24,7 +24,8 @@ from core.downloads.transfer.partial_file import Partial
 from core.errors import DeckError, StorageTimeout
 from core.formats import gguf, safetensors
 from core.network.certificates import Certificates
-from core.runtime.engines import llama_adapters, llama_files, mlx
+from core.runtime.engines.llama import adapters, files
+from core.runtime.engines.mlx import engine
 from core.schema import ModelSeed
 from core.service.library import chat_templates, entries, local_files, model_cards
 from core.service.library.copying import Sharing
@@ -121,12 +122,14 @@ READERS: dict[str, Callable[[Path, Path], Any]] = {
     "MLX weights": lambda _, tmp: safetensors.read_folder(
         folder_with_pipe(tmp, "model.safetensors")
     ),
-    "engine, MLX weights": lambda _, tmp: mlx._checked(folder_with_pipe(tmp, "model.safetensors")),
-    "engine, MLX vocabulary": lambda _, tmp: mlx._refuse_irregular(
+    "engine, MLX weights": lambda _, tmp: engine._checked(
+        folder_with_pipe(tmp, "model.safetensors")
+    ),
+    "engine, MLX vocabulary": lambda _, tmp: engine._refuse_irregular(
         folder_with_pipe(tmp, "vocab.json")
     ),
-    "engine, GGUF": lambda pipe, _: llama_files.check_files(str(pipe)),
-    "engine, adapter": lambda pipe, _: llama_adapters.adapter_bytes(str(pipe)),
+    "engine, GGUF": lambda pipe, _: files.check_files(str(pipe)),
+    "engine, adapter": lambda pipe, _: adapters.adapter_bytes(str(pipe)),
     "card": lambda pipe, _: model_cards._start(pipe),
     "verification": lambda pipe, _: scan.digest(pipe, BLOB, lambda _: None),
     "certificate": lambda pipe, _: tls.context(str(pipe), None),
@@ -174,10 +177,10 @@ def test_what_can_do_without_goes_on(pipe: Path, tmp_path: Path) -> None:
 def test_the_further_parts_of_a_split_model_are_looked_at(tmp_path: Path) -> None:
     first = tmp_path / "m-00001-of-00003.gguf"
     first.write_bytes(b"GGUF")
-    llama_files.check_files(str(first))  # what is missing llama.cpp tells
+    files.check_files(str(first))  # what is missing llama.cpp tells
     os.mkfifo(tmp_path / "m-00003-of-00003.gguf")
     with pytest.raises(DeckError, match=r"00003-of-00003.*named pipe"):
-        llama_files.check_files(str(first))
+        files.check_files(str(first))
 
 
 async def test_a_partial_that_is_a_pipe_is_refused(pipe: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import msgspec
 
 from core.errors import DeckError
 from core.runtime.engines.base import Flag
-from core.runtime.engines.llama import Llama
-from core.runtime.engines.llama_devices import Devices
+from core.runtime.engines.llama.devices import Devices
+from core.runtime.engines.llama.engine import Llama
 from core.schema import GenerateRequest, LoadOptions
 
 CONTEXT = 2048

@@ -11,8 +11,8 @@ from core.demo.bench import PATIENCE_S, Bench, alive
 from core.demo.models import write_gguf
 from core.errors import EngineFailed, ShuttingDown, StorageFailed
 from core.formats import gguf
-from core.runtime.engines.llama_log import buffers
-from core.runtime.engines.llama_needs import CELL_BYTES
+from core.runtime.engines.llama.log import buffers
+from core.runtime.engines.llama.needs import CELL_BYTES
 from core.runtime.planning import planner
 from core.runtime.planning.planner import HeaderFile
 from core.schema import Forecast, LoadOptions

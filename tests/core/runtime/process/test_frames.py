@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.runtime.engines import llama_loader, llama_log, llama_needs
+from core.runtime.engines.llama import loader, log, needs
 from core.runtime.instance import lifecycle
 from core.runtime.process import engine_process, frames, messages
 from core.runtime.process.frames import MAX_BYTES, Decoder, FrameError, encode
@@ -14,9 +14,7 @@ from core.runtime.process.messages import Cancel, Failed, Generate, Hello, Load
 from core.schema import ErrorInfo, GenerateRequest, LoadOptions, Message
 
 
-@pytest.mark.parametrize(
-    "module", [frames, lifecycle, engine_process, llama_loader, llama_log, llama_needs]
-)
+@pytest.mark.parametrize("module", [frames, lifecycle, engine_process, loader, log, needs])
 def test_the_examples_in_the_documentation_hold(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted

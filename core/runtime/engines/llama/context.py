@@ -30,11 +30,11 @@ from core.runtime.engines.chat import (
 )
 from core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
 from core.runtime.engines.harmony import HarmonyStream, is_harmony
-from core.runtime.engines.llama_draft import Draft
-from core.runtime.engines.llama_loader import POOLING_LAST
-from core.runtime.engines.llama_log import Log, failure
-from core.runtime.engines.llama_sampler import Sampler
-from core.runtime.engines.llama_sequence import Sequence
+from core.runtime.engines.llama.draft import Draft
+from core.runtime.engines.llama.loader import POOLING_LAST
+from core.runtime.engines.llama.log import Log, failure
+from core.runtime.engines.llama.sampler import Sampler
+from core.runtime.engines.llama.sequence import Sequence
 from core.runtime.engines.tools import grammar_for
 from core.runtime.engines.writer import Writer
 from core.runtime.process.messages import Done, Vector

@@ -17,7 +17,7 @@ from core.config.config import Runtime as Settings
 from core.demo.bench import Bench, about, model
 from core.demo.models import expected, write_mlx
 from core.errors import EngineFailed, EngineMissing, InvalidRequest
-from core.runtime.engines.mlx_grammar import Grammars
+from core.runtime.engines.mlx.grammar import Grammars
 from core.schema import Chunk, GenerateRequest, Instance, LoadOptions, Message
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -24,9 +24,9 @@ from core.runtime.engines.base import (
 from core.runtime.engines.chat import CHATML_STOP, check_tools, wants_tools
 from core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
 from core.runtime.engines.harmony import HarmonyStream, is_harmony
-from core.runtime.engines.mlx_chat import MlxChat
-from core.runtime.engines.mlx_grammar import Follower, Grammars, Sample
-from core.runtime.engines.mlx_text import Pieces, token_bytes
+from core.runtime.engines.mlx.chat import MlxChat
+from core.runtime.engines.mlx.grammar import Follower, Grammars, Sample
+from core.runtime.engines.mlx.text import Pieces, token_bytes
 from core.runtime.engines.tools import grammar_for
 from core.runtime.engines.writer import Writer, token_text
 from core.runtime.process.messages import Done

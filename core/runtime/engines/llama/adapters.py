@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from core.errors import EngineFailed
-from core.runtime.engines.llama_log import Log, failure
+from core.runtime.engines.llama.log import Log, failure
 from core.schema import Lora
 from core.storage.foreign_files import stat_regular
 

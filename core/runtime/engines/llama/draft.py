@@ -11,7 +11,7 @@ from collections.abc import Sequence as Tokens
 from typing import Any
 
 from core.errors import EngineFailed
-from core.runtime.engines.llama_sequence import Sequence
+from core.runtime.engines.llama.sequence import Sequence
 
 TOKENS = 8
 """Tokens guessed at a time, unless the options say."""

@@ -23,7 +23,7 @@ from typing import Any
 from core.errors import Cancelled, DeckError, EngineFailed, EngineMissing, InvalidRequest
 from core.formats import safetensors
 from core.runtime.engines.base import Emit, Flag, ShowProgress, say
-from core.runtime.engines.mlx_model import DRAFT_TOKENS, MlxModel, kv_bits
+from core.runtime.engines.mlx.model import DRAFT_TOKENS, MlxModel, kv_bits
 from core.runtime.platforms import is_mlx_safe, mlx_remedy
 from core.runtime.process.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.schema import GenerateRequest, LoadOptions, Lora

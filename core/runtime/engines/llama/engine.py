@@ -23,15 +23,15 @@ import msgspec
 from core.errors import EngineFailed, EngineMissing, InvalidRequest
 from core.runtime.engines.base import Emit, Flag, ShowProgress
 from core.runtime.engines.heap import trim_heap
-from core.runtime.engines.llama_adapters import adapter_bytes, lay_over
-from core.runtime.engines.llama_context import LlamaContext
-from core.runtime.engines.llama_devices import NotKnown, has_gpu
-from core.runtime.engines.llama_draft import Draft, check_draft
-from core.runtime.engines.llama_loader import Loader, guesses
-from core.runtime.engines.llama_log import Log, buffers
-from core.runtime.engines.llama_needs import besides_bytes
-from core.runtime.engines.llama_sequence import Sequence
-from core.runtime.engines.llama_split import Opened, Split, measure
+from core.runtime.engines.llama.adapters import adapter_bytes, lay_over
+from core.runtime.engines.llama.context import LlamaContext
+from core.runtime.engines.llama.devices import NotKnown, has_gpu
+from core.runtime.engines.llama.draft import Draft, check_draft
+from core.runtime.engines.llama.loader import Loader, guesses
+from core.runtime.engines.llama.log import Log, buffers
+from core.runtime.engines.llama.needs import besides_bytes
+from core.runtime.engines.llama.sequence import Sequence
+from core.runtime.engines.llama.split import Opened, Split, measure
 from core.runtime.process.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
 from core.schema import GenerateRequest, LoadOptions
 

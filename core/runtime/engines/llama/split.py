@@ -1,6 +1,6 @@
 """How a planned model is split over the machine's memory and that of its GPUs. Mostly pure.
 
-What llama.cpp counts (`core.runtime.engines.llama_devices`) is held against what it says in its
+What llama.cpp counts (`core.runtime.engines.llama.devices`) is held against what it says in its
 log and against the size of the model, and against what is known of its planning: a plan asks
 `ggml_backend_sched_reserve_size` (ggml-backend.cpp), which forgets on which device llama.cpp wants
 the norms of a layer (`llama_context::graph_get_cb`, llama-context.cpp), and a load does not. With
@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.runtime.engines.llama_devices import Count, Devices, NotKnown, has_gpu
-from core.runtime.engines.llama_log import Buffers
-from core.runtime.engines.llama_needs import Figures
+from core.runtime.engines.llama.devices import Count, Devices, NotKnown, has_gpu
+from core.runtime.engines.llama.log import Buffers
+from core.runtime.engines.llama.needs import Figures
 from core.schema import DeviceBytes
 
 SMALL_BATCH = 32

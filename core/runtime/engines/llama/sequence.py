@@ -8,7 +8,7 @@ from typing import Any
 
 from core.errors import Cancelled
 from core.runtime.engines.base import Flag
-from core.runtime.engines.llama_log import Log, failure
+from core.runtime.engines.llama.log import Log, failure
 
 ABORTED = 2
 """What `llama_decode` returns when the abort callback said so (llama.h)."""

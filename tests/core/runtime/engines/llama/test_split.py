@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from core.runtime.engines import llama_devices
-from core.runtime.engines.llama_devices import Count, NotKnown, read_map
-from core.runtime.engines.llama_log import Buffers
-from core.runtime.engines.llama_split import Part, Split, split, together
+from core.runtime.engines.llama import devices
+from core.runtime.engines.llama.devices import Count, NotKnown, read_map
+from core.runtime.engines.llama.log import Buffers
+from core.runtime.engines.llama.split import Part, Split, split, together
 from core.schema import DeviceBytes
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[5]
 
 
 class Tree:
@@ -114,9 +114,9 @@ ON_CPU = """
 import json, os, sys
 from core.runtime.engines.base import Flag
 from core.runtime.engines.heap import heap_bytes
-from core.runtime.engines.llama import Llama
-from core.runtime.engines.llama_devices import Devices
-from core.runtime.engines.llama_log import buffers
+from core.runtime.engines.llama.engine import Llama
+from core.runtime.engines.llama.devices import Devices
+from core.runtime.engines.llama.log import buffers
 from core.schema import LoadOptions
 
 engine = Llama(Flag())
@@ -293,12 +293,12 @@ class Bindings:
 @pytest.mark.parametrize("library", [Library(), None])
 def test_where_devices_cannot_be_listed_llama_is_asked(offload: bool, library: object) -> None:
     c = Bindings(offload, library)
-    assert llama_devices.has_gpu(c) is offload
+    assert devices.has_gpu(c) is offload
     with pytest.raises(NotKnown):
-        llama_devices.Devices(c)
+        devices.Devices(c)
 
 
 def test_the_worked_example_holds() -> None:
-    result = doctest.testmod(llama_devices)
+    result = doctest.testmod(devices)
     assert result.attempted
     assert not result.failed

@@ -16,11 +16,11 @@ from typing import Any
 from core.errors import Cancelled, EngineFailed
 from core.runtime.engines.base import Flag
 from core.runtime.engines.heap import heap_bytes
-from core.runtime.engines.llama_draft import TOKENS
-from core.runtime.engines.llama_files import check_files
-from core.runtime.engines.llama_graph import graph_of
-from core.runtime.engines.llama_log import Log, buffers, failure
-from core.runtime.engines.llama_needs import Figures
+from core.runtime.engines.llama.draft import TOKENS
+from core.runtime.engines.llama.files import check_files
+from core.runtime.engines.llama.graph import graph_of
+from core.runtime.engines.llama.log import Log, buffers, failure
+from core.runtime.engines.llama.needs import Figures
 from core.schema import LoadOptions
 
 KV_TYPES = {
