@@ -43,7 +43,7 @@ THREADS = {
     "core/runtime/planning/calibration.py": "files that it makes itself, and /proc",
     "core/runtime/planning/planner.py": "files that it makes itself",
     "core/runtime/registry.py": "looks an installed package up",
-    "core/runtime/scheduler.py": "asks the kernel for memory",
+    "core/runtime/engines_manager.py": "asks the kernel for memory",
 }
 """Modules that may use asyncio's own threads, and what for."""
 

@@ -11,8 +11,8 @@ from core.config.config import Runtime as Settings
 from core.errors import InvalidRequest
 from core.memory import probe
 from core.runtime.engines.llama.loader import EMBEDDING_BATCH
+from core.runtime.engines_manager import Engines
 from core.runtime.process.engine_process import LogLevel
-from core.runtime.scheduler import Engines
 from core.schema import (
     Chunk,
     GenerateRequest,

@@ -31,7 +31,7 @@ from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
 from core.formats import gguf
 from core.memory import probe
 from core.network.failures import shown
-from core.runtime.scheduler import Engines
+from core.runtime.engines_manager import Engines
 from core.schema import (
     Download,
     Host,

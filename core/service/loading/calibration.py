@@ -10,8 +10,8 @@ from typing import Protocol
 import msgspec
 
 from core.errors import DeckError
+from core.runtime.engines_manager import Engines
 from core.runtime.planning.calibration import calibrate
-from core.runtime.scheduler import Engines
 from core.schema import Engine, ProcessMemory, Runtime
 from core.schema.overhead import Overhead
 from core.storage.database import Store

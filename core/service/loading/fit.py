@@ -17,8 +17,8 @@ from core.config.config import Config
 from core.config.load_options import Traits
 from core.errors import DeckError, EngineFailed
 from core.memory import estimate
+from core.runtime.engines_manager import Engines
 from core.runtime.planning.placement import Bytes, Candidate, Store
-from core.runtime.scheduler import Engines
 from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Memory, Model, Verdict
 from core.schema.units import gib
 from core.service.loading.forecast import KEPT, REFUSALS, Forecasts

@@ -32,8 +32,8 @@ from core.formats import gguf, imaging, safetensors
 from core.formats.gguf_header import Header
 from core.memory import estimate
 from core.runtime.engines.mlx import types as mlx_types
+from core.runtime.engines_manager import Engines
 from core.runtime.planning.planner import HeaderFile, Source
-from core.runtime.scheduler import Engines
 from core.schema import Engine, Forecast, LoadOptions, Model, Repository, Variant, model_id
 from core.schema.overhead import SHIPPED, Overhead
 from core.service.library.library import Library, Selection

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from core.concurrency import contained
 from core.errors import StorageFailed
-from core.runtime.scheduler import Engines
+from core.runtime.engines_manager import Engines
 from core.schema import (
     Instance,
     InstanceState,

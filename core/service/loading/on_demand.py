@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from core.concurrency import BackgroundTasks
 from core.errors import Conflict, NotFound, ShuttingDown
-from core.runtime.scheduler import Engines
+from core.runtime.engines_manager import Engines
 from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model
 from core.service.loading.loader import Loading
 

@@ -357,7 +357,7 @@ ORPHANS = """
     from pathlib import Path
     from core.config.config import Runtime
     from core.memory import probe
-    from core.runtime.scheduler import Engines
+    from core.runtime.engines_manager import Engines
     from core.demo.bench import model
     from core.schema import LoadOptions
 

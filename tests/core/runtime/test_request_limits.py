@@ -7,7 +7,7 @@ import pytest
 from core.config.load_options import LIMITS as LOAD
 from core.config.load_options import check as check_load
 from core.errors import InvalidRequest
-from core.runtime.limits import GENERATE, check_request, check_text
+from core.runtime.request_limits import GENERATE, check_request, check_text
 from core.schema import GenerateRequest, LoadOptions
 
 

@@ -23,10 +23,10 @@ from core.runtime import registry
 from core.runtime.instance.receipt import nothing_held
 from core.runtime.instance.request import Answer, Embedding
 from core.runtime.instance.supervisor import Supervisor
-from core.runtime.limits import check_request, check_text
 from core.runtime.planning.planner import Planner, Source
 from core.runtime.process.engine_process import LogLevel
 from core.runtime.process.messages import Embed, Generate
+from core.runtime.request_limits import check_request, check_text
 from core.schema import (
     Chunk,
     Forecast,
