@@ -1,4 +1,4 @@
-"""Run a core: the process that `modeldeck serve` and `core.daemon` start.
+"""Run a core: the process that `modeldeck serve` and `core.client.daemon` start.
 
 One core per state folder: it holds a lock for as long as it lives. Once it answers it writes the
 ready file, and announces the same record to whoever started it. The first signal ends it in order;
@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from core.client.daemon import ATTACHED, Ready, Refused, line, read_ready
 from core.concurrency import end_of_input, put_aside
 from core.config import config
 from core.config.config import Config, Problem
 from core.config.paths import Paths, locate
-from core.daemon import ATTACHED, Ready, Refused, line, read_ready
 from core.errors import AlreadyRunning, DeckError, NotEnoughDisk, StorageFailed
 from core.network.failures import shown
 from core.schema.errors import to_info

@@ -34,8 +34,8 @@ def test_no_part_imports_what_stands_above_it() -> None:
     [
         ("core.service.deck", HEAVY | DRAWING | {"huggingface_hub"}),
         ("core.api.listener", HEAVY | DRAWING | {"huggingface_hub"}),
-        ("core.daemon", HEAVY | DRAWING | {"huggingface_hub"}),
-        ("core.client", HEAVY | DRAWING | {"huggingface_hub", "httptools", "sqlite3"}),
+        ("core.client.daemon", HEAVY | DRAWING | {"huggingface_hub"}),
+        ("core.client.client", HEAVY | DRAWING | {"huggingface_hub", "httptools", "sqlite3"}),
         ("tui.cli.main", HEAVY | DRAWING | {"huggingface_hub", "httpx", "websockets", "sqlite3"}),
     ],
 )

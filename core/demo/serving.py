@@ -12,9 +12,9 @@ import sys
 
 import msgspec
 
-from core import daemon
+from core.client import daemon
+from core.client.daemon import Ready, Refused, line
 from core.concurrency import end_of_input
-from core.daemon import Ready, Refused, line
 from core.demo.session import Session, environment, session
 from core.errors import DeckError
 from core.schema.errors import to_info

@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import daemon
+from core.client import daemon
+from core.client.daemon import Ready
 from core.config.paths import Paths, locate
-from core.daemon import Ready
 from core.demo.hub import DemoHub
 from core.demo.repositories import PADDED_BYTES, build
 from core.demo.repository import DemoRepo

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.hub import DemoHub
 from core.demo.models import write_gguf
 from core.demo.process import CoreProcess

@@ -26,7 +26,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.client import Client
+from core.client.client import Client
 from core.schema.state import State
 
 LIMIT_MS = 20.0

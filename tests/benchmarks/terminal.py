@@ -36,7 +36,7 @@ from pathlib import Path
 
 import psutil
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.hub import DemoHub
 from core.demo.models import write_gguf
 from core.demo.process import CoreProcess

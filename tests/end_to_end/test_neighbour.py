@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.process import CoreProcess
 from core.schema.state import State
 

@@ -6,8 +6,8 @@ python tests/examples/ask.py Qwen/Qwen3-0.6B-GGUF:Q8_0 "Why is the sky blue?"
 import asyncio
 import sys
 
-from core import daemon
-from core.client import Client
+from core.client import daemon
+from core.client.client import Client
 from core.config.paths import locate
 from core.schema import GenerateRequest, LoadOptions, Message
 

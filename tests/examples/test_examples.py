@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.models import expected
 from core.demo.process import CoreProcess
 from core.schema.state import State

@@ -18,7 +18,7 @@ from itertools import pairwise
 from math import ceil
 from typing import Any, TypeVar
 
-from core.client import Client
+from core.client.client import Client
 from core.errors import CoreUnreachable, DeckError
 from core.schema import (
     AuditEntry,

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
-from core.client import Client
+from core.client.client import Client
 from core.config.config import Tui
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core import daemon
+from core.client import daemon
 from core.config.paths import locate
 from core.demo.hub import DemoHub
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 

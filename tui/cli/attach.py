@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from core import daemon
-from core.client import Client
+from core.client import daemon
+from core.client.client import Client
 from core.config.paths import Paths
 from core.errors import CoreUnreachable
 from tui.remote.core_host import OwnCore

@@ -14,7 +14,7 @@ import click
 from tui.cli.runner import run
 
 if TYPE_CHECKING:
-    from core.client import Client
+    from core.client.client import Client
     from core.config.config import Remote
     from tui.cli.output import Output
     from tui.remote.machines import Machine

@@ -74,7 +74,7 @@ def model_names() -> list[tuple[str, str]]:
 
     state = ask(locate(), "/deck/state")
     if state is None:
-        from core.offline import builtin_names
+        from core.client.offline import builtin_names
 
         return builtin_names()
     models = sorted(state.get("models", ()), key=lambda model: not model.get("downloaded"))

@@ -20,7 +20,7 @@ from tui.remote.machines import Machine
 from tui.remote.remote_core import FixedCore, SshCore, core_of, reach_all
 
 if TYPE_CHECKING:
-    from core.client import Client
+    from core.client.client import Client
 
 Work = Callable[["Client", Output], Coroutine[Any, Any, Any]]
 

@@ -44,7 +44,7 @@ from tui.remote.core_link import Attach, Link, LinkState, LinkStatus
 from tui.text.format import ASCII, Glyphs
 
 if TYPE_CHECKING:
-    from core.client import Client
+    from core.client.client import Client
     from core.schema import Undoable
     from core.schema.state import State
 

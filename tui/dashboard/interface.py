@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from textual.theme import Theme
     from textual.worker import Worker
 
-    from core.client import Client
+    from core.client.client import Client
     from tui.dashboard.fleet import Station
     from tui.dashboard.widgets.notice import Message, Severity
     from tui.remote.core_link import Link

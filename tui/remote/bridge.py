@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from core import daemon
+from core.client import daemon
 from core.config.paths import Paths, locate
 from core.errors import Conflict, CoreUnreachable, DeckError, InvalidRequest, StorageFailed
 from core.remote.hello import Hello

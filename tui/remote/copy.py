@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from core.client import Client
+from core.client.client import Client
 from core.errors import Cancelled, Conflict, DeckError
 from core.schema import Download
 from core.schema.errors import from_info

@@ -19,9 +19,9 @@ from typing import IO, TYPE_CHECKING, Protocol
 from tui.remote.machines import LOCAL
 
 if TYPE_CHECKING:
-    from core.client import Client
+    from core.client.client import Client
+    from core.client.daemon import Ready
     from core.config.paths import Paths
-    from core.daemon import Ready
     from core.remote.outage import Outage
     from core.schema.state import State
 
@@ -32,7 +32,7 @@ LAST_BYTES = 64 << 10
 START_S = 90.0
 """For the demo to make its models and to answer: a second, and more on a small machine."""
 STOP_S = 40.0
-"""For the demo to end and remove its folder: as long as a core may take, see `core.daemon`."""
+"""For the demo to end and remove its folder: as long as a core may take, see `client.daemon`."""
 
 
 class Host(Protocol):
@@ -88,8 +88,8 @@ class OwnCore:
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
         """A client of the core that runs, or of one that is started now."""
-        await asyncio.to_thread(import_module, "core.daemon")
-        from core import daemon
+        await asyncio.to_thread(import_module, "core.client.daemon")
+        from core.client import daemon
 
         ready = await daemon.find(self._paths) or await self.begin()
         async with daemon.understood(ready).client() as client:
@@ -119,14 +119,14 @@ class OwnCore:
 
     async def begin(self) -> Ready:
         """Start a core in the background, unless somebody else is quicker."""
-        from core import daemon
+        from core.client import daemon
 
         ready, self.started = await daemon.begin(self._paths)
         return ready
 
     async def revive(self) -> bool:
         """Start a core where the last one was killed; one that was told to end stays ended."""
-        from core import daemon
+        from core.client import daemon
 
         if not await asyncio.to_thread(daemon.crashed, self._paths):
             return False
@@ -135,7 +135,7 @@ class OwnCore:
 
     async def leave(self) -> str | None:
         """End a core that was started here and has nothing to do; say so of one that has."""
-        from core import daemon
+        from core.client import daemon
         from core.errors import DeckError
 
         try:
@@ -178,10 +178,10 @@ class DemoCore:
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
         """A client of the demo's core."""
-        await asyncio.to_thread(import_module, "core.client")
+        await asyncio.to_thread(import_module, "core.client.client")
         import msgspec
 
-        from core.daemon import Ready, Refused
+        from core.client.daemon import Ready, Refused
         from core.errors import DeckError
         from core.schema.errors import from_info
 

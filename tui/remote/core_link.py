@@ -20,7 +20,7 @@ from core.remote.outage import Outage
 from tui.background.unexpected import unexpected
 
 if TYPE_CHECKING:
-    from core.client import Client
+    from core.client.client import Client
     from core.schema.state import State
 
 Attach = Callable[[], AbstractAsyncContextManager["Client"]]

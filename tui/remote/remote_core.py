@@ -24,7 +24,7 @@ from tui.remote.core_host import Carrier
 from tui.remote.machines import Machine
 
 if TYPE_CHECKING:
-    from core.client import Client
+    from core.client.client import Client
     from core.schema.protocol import Spoken
 
 PING_S = 5.0
@@ -63,7 +63,7 @@ class SshCore:
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
         """A client of the core over there; the line is kept up for as long as the block runs."""
-        from core.client import Client
+        from core.client.client import Client
 
         async with (
             self._kept(),
@@ -184,7 +184,7 @@ class FixedCore:
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
         """A client of the core. Raises CoreUnreachable, Incompatible, Unauthorized."""
-        from core.client import Client
+        from core.client.client import Client
         from core.schema.protocol import check, ours
 
         remote = self._remote

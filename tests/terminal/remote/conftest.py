@@ -25,8 +25,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core import daemon
-from core.client import Client
+from core.client import daemon
+from core.client.client import Client
 from core.config.paths import Paths, locate
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess

@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.hub import DemoHub
 
 if TYPE_CHECKING:

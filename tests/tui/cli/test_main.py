@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from core import daemon, errors
-from core.client import Client
+from core import errors
+from core.client import daemon
+from core.client.client import Client
 from core.config.paths import locate
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess

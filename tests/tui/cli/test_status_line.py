@@ -90,7 +90,8 @@ def program(*words: str) -> subprocess.CompletedProcess[str]:
         "import sys; sys.argv = ['modeldeck', *sys.argv[1:]]\n"
         "from tui.program import main\n"
         "code = main()\n"
-        "heavy = {'click', 'asyncio', 'httpx', 'msgspec', 'rich', 'core.client', 'core.schema'}\n"
+        "heavy = {'click', 'asyncio', 'httpx', 'msgspec', 'rich', 'core.client.client', "
+        "'core.schema'}\n"
         "print(sorted(heavy & set(sys.modules)), code, file=sys.stderr)\n"
     )
     return subprocess.run(

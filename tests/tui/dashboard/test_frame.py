@@ -13,7 +13,7 @@ from rich.text import Text
 from textual.pilot import Pilot
 from textual.theme import Theme
 
-from core.client import Client
+from core.client.client import Client
 from core.config.config import Tui
 from core.errors import CoreUnreachable, StorageFailed
 from core.schema import Host, Memory

@@ -17,8 +17,8 @@ import pytest
 from textual.widgets import Input
 from textual.worker import WorkerFailed
 
-from core import daemon
-from core.client import Client
+from core.client import daemon
+from core.client.client import Client
 from core.config.config import Tui
 from core.config.paths import locate
 from core.demo.process import CoreProcess
@@ -68,7 +68,14 @@ async def until(pilot: Any, condition: Any) -> None:
 
 
 def test_what_speaks_to_a_core_is_not_imported_before_the_first_paint() -> None:
-    late = ("httpx", "websockets", "core.client", "core.daemon", "huggingface_hub", "numpy")
+    late = (
+        "httpx",
+        "websockets",
+        "core.client.client",
+        "core.client.daemon",
+        "huggingface_hub",
+        "numpy",
+    )
     script = f"import sys, tui.dashboard.launch; print([m for m in {late} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
     assert done.stdout == "[]\n", done

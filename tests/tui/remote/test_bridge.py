@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core import daemon
+from core.client import daemon
 from core.config.paths import locate
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")

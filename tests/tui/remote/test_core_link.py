@@ -37,7 +37,7 @@ async def test_a_core_that_cannot_be_attached_to_is_a_state_and_no_crash(
 async def test_a_core_that_cannot_be_brought_back_is_told_and_looked_for(
     core: CoreProcess,
 ) -> None:
-    from core.client import Client
+    from core.client.client import Client
 
     @asynccontextmanager
     async def attach() -> AsyncIterator[Client]:

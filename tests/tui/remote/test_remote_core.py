@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from core.client import Client
+from core.client.client import Client
 from core.config.config import Remote
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from core.client import Client
+from core.client.client import Client
 from core.errors import Cancelled, Corrupt
 from core.formats.hub_names import DEFAULT_ENDPOINT, canonical
 from core.schema import CacheListing, CacheSelection, Verification

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from core.client import Client
+from core.client.client import Client
 from core.config import config
 from core.config.paths import locate
 from core.errors import InvalidRequest

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.session import Session
 from core.demo.vocabulary import expected
 from core.errors import DeckError

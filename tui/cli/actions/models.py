@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from core.client import Client
+from core.client.client import Client
 from core.errors import (
     Cancelled,
     Conflict,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from core.client import Client
+from core.client.client import Client
 from core.config.schedule import parse_entry, parse_rate
 from core.errors import Conflict
 from core.schema import Download, QueueMove, Settings

@@ -8,11 +8,11 @@ import sys
 import time
 from dataclasses import replace
 
-from core import daemon
-from core.client import Client
+from core.client import daemon
+from core.client.client import Client
+from core.client.daemon import Ready
 from core.config import config
 from core.config.paths import locate
-from core.daemon import Ready
 from core.errors import CoreUnreachable, DeckError
 from tui.cli.output import Output
 from tui.cli.sd_notify import tell_ready

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import core
-from core import daemon
+from core.client import daemon
 from core.config.paths import locate
 from core.errors import Conflict, DeckError, InvalidRequest, StorageFailed
 from tui.cli import service_units

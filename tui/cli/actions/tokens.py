@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from core.client import Client
+from core.client.client import Client
 from core.schema import Scope
 from tui.cli.output import Output
 from tui.text import format as fmt

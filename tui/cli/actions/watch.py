@@ -9,8 +9,8 @@ from collections.abc import Collection
 
 import msgspec
 
-from core.client import Client
-from core.connection import OTHER_VERSION
+from core.client.client import Client
+from core.client.connection import OTHER_VERSION
 from core.errors import CoreUnreachable, DeckError, EngineFailed, InvalidRequest, TimedOut
 from core.remote.printable import clean
 from core.schema import Download, Instance, InstanceState, Model

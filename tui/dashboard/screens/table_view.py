@@ -20,7 +20,7 @@ from tui.dashboard.widgets.table import Table
 from tui.text import format as fmt
 
 if TYPE_CHECKING:
-    from core.client import Client
+    from core.client.client import Client
 
 
 class Thing(Protocol):

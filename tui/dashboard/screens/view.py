@@ -19,7 +19,7 @@ from tui.dashboard.dialogs.help_screen import Part
 from tui.dashboard.widgets.footer import Entry
 
 if TYPE_CHECKING:
-    from core.client import Client
+    from core.client.client import Client
     from core.schema.state import State
     from tui.dashboard.interface import DashboardInterface
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess
 from core.errors import Corrupt, EngineFailed, TimedOut

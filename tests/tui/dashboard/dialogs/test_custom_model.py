@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.client import Client
+from core.client.client import Client
 from core.schema import Model, ModelSeed, RepoFile, Repository, Variant
 from tui.dashboard.dialogs.custom_model import (
     CustomForm,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.client import Client
+from core.client.client import Client
 from tui.dashboard.theme import ink
 
 TINY = "deck/tiny-GGUF:Q8_0"

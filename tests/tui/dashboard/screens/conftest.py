@@ -13,7 +13,7 @@ from textual import events
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
-from core.client import Client
+from core.client.client import Client
 from core.config.config import Tui
 from core.demo.hub import DemoHub
 from core.demo.process import CoreProcess

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from core.client import Client
+from core.client.client import Client
 from core.schema import Model
 from tui.dashboard.screens.catalog.screen import Catalog
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.hub import DemoHub
 from core.schema import LoadOptions, Model, SearchHit
 from tests.tui.dashboard.screens.steps import (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual.widgets import Markdown, TextArea
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.models import expected
 from core.demo.process import CoreProcess
 from core.schema import Chunk, InstanceState, LoadOptions

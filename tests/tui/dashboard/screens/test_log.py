@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual.theme import Theme
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.process import CoreProcess
 from core.errors import DeckError
 from core.schema import AuditEntry, LoadOptions, LogLine

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.process import CoreProcess
 from core.schema import LoadOptions
 from tui.dashboard.screens.catalog.screen import Catalog

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual.widgets import Sparkline
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.hub import DemoHub
 from core.demo.vocabulary import expected
 from core.errors import DeckError

@@ -23,7 +23,7 @@ from tui.dashboard.screens.delete_flow import delete
 from tui.text import load_options, load_records
 
 if TYPE_CHECKING:
-    from core.client import Client
+    from core.client.client import Client
 
     Doing = Callable[[Client, Choice, State], Awaitable[str]]
 

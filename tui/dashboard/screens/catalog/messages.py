@@ -22,7 +22,7 @@ from tui.text import format as fmt
 from tui.text import records
 
 if TYPE_CHECKING:
-    from core.client import Client
+    from core.client.client import Client
 
 
 async def download(client: Client, choice: Choice, _: State) -> str:

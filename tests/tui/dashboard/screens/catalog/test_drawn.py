@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from core.client import Client
+from core.client.client import Client
 from core.schema import Model, ModelSeed
 from tests.tui.dashboard.screens.steps import F16, TINY, catalog, fetched, go, model, row
 from tui.dashboard.screens.catalog.rows import Show

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.client import Client
+from core.client.client import Client
 from core.demo.hub import DemoHub
 from core.schema import ModelSeed, Verification
 from tests.tui.dashboard.screens.steps import F16, TINY, fetched, go

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from core import chat_wire
 from core.api.openai.chat_schema import (
     ChatBody,
     CompletionChunk,
@@ -25,6 +24,7 @@ from core.api.openai.completions import (
     TextCompletion,
     TextLogprobs,
 )
+from core.client import chat
 from core.schema import Chunk, GenerateRequest, Message, TokenLogprob, Tool, ToolCall
 
 CALL = ToolCall(id="c1", name="add", arguments='{"a":1}')
@@ -64,7 +64,7 @@ LOGPROBS = (TokenLogprob(token="é", logprob=-0.5, top=(("é", -0.5), ("b", -1.5
     ],
 )
 def test_a_chat_survives_the_wire(request_: GenerateRequest) -> None:
-    path, body = chat_wire.asked("m", request_)
+    path, body = chat.asked("m", request_)
     read = msgspec.json.decode(msgspec.json.encode(body), type=ChatBody)
     assert path == "/v1/chat/completions"
     assert (read.model, read.stream, read.with_usage) == ("m", True, True)
@@ -73,11 +73,11 @@ def test_a_chat_survives_the_wire(request_: GenerateRequest) -> None:
 
 def test_a_prompt_survives_the_wire() -> None:
     asked = GenerateRequest(prompt="Once", max_tokens=3, stop=("x",), logprobs=1)
-    path, body = chat_wire.asked("m", asked)
+    path, body = chat.asked("m", asked)
     read = msgspec.json.decode(msgspec.json.encode(body), type=CompletionBody)
     assert path == "/v1/completions"
     assert read.requests() == [asked]
-    endless = chat_wire.asked("m", GenerateRequest(prompt="Once"))[1]
+    endless = chat.asked("m", GenerateRequest(prompt="Once"))[1]
     assert endless["max_tokens"] > 1 << 20
 
 
@@ -88,7 +88,7 @@ async def read(pieces: Sequence[Any]) -> list[Chunk]:
         for one in pieces:
             yield msgspec.json.decode(msgspec.json.encode(one))
 
-    return [chunk async for chunk in chat_wire.chunks(events())]
+    return [chunk async for chunk in chat.chunks(events())]
 
 
 LAST = Chunk(

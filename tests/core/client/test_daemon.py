@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core import daemon
+from core.client import daemon
 from core.config.paths import Paths, locate
 from core.demo.process import CoreProcess
 from core.demo.session import environment
@@ -204,7 +204,7 @@ async def test_a_child_that_ends_by_itself_is_noticed(home: Path) -> None:
 def test_a_child_ends_when_its_parent_is_killed(home: Path) -> None:
     script = (
         "import asyncio, os\n"
-        "from core import daemon\n"
+        "from core.client import daemon\n"
         "async def main():\n"
         "    async with daemon.child(dict(os.environ)) as (ready, ended):\n"
         "        print(ready.pid, flush=True)\n"

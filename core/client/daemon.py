@@ -24,7 +24,7 @@ from typing import BinaryIO
 import msgspec
 
 from core import __version__
-from core.client import Client
+from core.client.client import Client
 from core.config.paths import Paths, locate
 from core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFailed
 from core.schema import ErrorInfo

@@ -2,7 +2,7 @@
 
 It speaks HTTP (httpx) over the core's Unix socket, or over TCP, and follows the feed over a
 WebSocket. Errors come back as the classes of `core.errors` that the core raised. Nothing here
-knows where a core is or how one is started; that is `core.daemon`.
+knows where a core is or how one is started; that is `core.client.daemon`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,17 @@ from typing import Any, Self
 
 import msgspec
 
-from core import chat_wire
-from core.connection import CONNECT_S, Connection, member, query_string, read, record, segment
-from core.following import Following
+from core.client import chat
+from core.client.connection import (
+    CONNECT_S,
+    Connection,
+    member,
+    query_string,
+    read,
+    record,
+    segment,
+)
+from core.client.feed import Following
 from core.schema import (
     AuditEntry,
     CacheListing,
@@ -63,7 +71,8 @@ class Client(Following):
     ) -> None:
         """Talk over the Unix socket where one is given, else to `url`.
 
-        `options` are those of `core.connection.Connection`: `where`, `token`, `ca_file`, `ping_s`.
+        `options` are those of `core.client.connection.Connection`: `where`, `token`, `ca_file`,
+        `ping_s`.
         """
         self._connection = Connection(socket, url, **options)
 
@@ -358,10 +367,10 @@ class Client(Following):
     async def _generate(
         self, ref: str, request: GenerateRequest
     ) -> AsyncIterator[AsyncIterator[Chunk]]:
-        path, body = chat_wire.asked(ref, request)
+        path, body = chat.asked(ref, request)
         async with (
             self._connection.events(path, body) as events,
-            aclosing(chat_wire.chunks(events)) as chunks,
+            aclosing(chat.chunks(events)) as chunks,
         ):
             yield chunks
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from core.connection import record
+from core.client.connection import record
 from core.schema import Chunk, GenerateRequest, Message, TokenLogprob
 
 _PLAIN = (

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 
-from core.connection import OTHER_VERSION, REMEDY, Connection, FeedRefused
+from core.client.connection import OTHER_VERSION, REMEDY, Connection, FeedRefused
 from core.errors import CoreUnreachable, DeckError
 from core.schema.state import Event, State, apply, item_from_frame
 

@@ -13,9 +13,9 @@ import httpx
 import msgspec
 import pytest
 
-from core import connection
-from core.client import Client
-from core.connection import OTHER_VERSION, Connection
+from core.client import connection
+from core.client.client import Client
+from core.client.connection import OTHER_VERSION, Connection
 from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
 from core.errors import (

@@ -1,7 +1,7 @@
 """One connection of a front end to one core: HTTP, streamed answers, and the feed's frames.
 
 What goes wrong on the way becomes `CoreUnreachable`; what the core answers as an error becomes the
-class of `core.errors` that it raised. `core.client` says what to ask.
+class of `core.errors` that it raised. `core.client.client` says what to ask.
 """
 
 from __future__ import annotations

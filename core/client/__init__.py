@@ -1,0 +1,1 @@
+"""Client library: how a program talks to a core."""
