@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.demo.repositories import build
 from core.demo.repository import DemoRepo
+from tests.support.process import CoreProcess
 
 PADDED_BYTES = 32 << 20
 """Size of the padded model: several times what the sockets between two processes buffer."""

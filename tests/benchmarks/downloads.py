@@ -34,8 +34,8 @@ from pathlib import Path
 
 import psutil
 
-from core.demo.process import CoreProcess
 from tests.benchmarks.processes import settle
+from tests.support.process import CoreProcess
 
 REPO = "deck/bench"
 REVISION = "0" * 40

@@ -1,9 +1,9 @@
 """Forecast against measurement: what a load should take, and what its process took at most.
 
-Small models of many architectures are written with random weights (`core.demo.architectures`), each
-is forecast, loaded in an engine process, and read a prompt as long as its context. Prints a table,
-the median error and the worst, and why an architecture cannot be had. Nothing that was learned from
-earlier loads is applied, and the header alone must give the same forecast as the file.
+Small models of many architectures are written with random weights (`tests.support.architectures`),
+each is forecast, loaded in an engine process, and read a prompt as long as its context. Prints a
+table, the median error and the worst, and why an architecture cannot be had. Nothing that was
+learned from earlier loads is applied, and the header alone must give the same forecast as the file.
 
     python tests/benchmarks/forecast.py              # all: about 20 minutes on two cores
     python tests/benchmarks/forecast.py --plain      # one load of every architecture: 4 minutes
@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import get_args
 
 from core.config.config import Runtime as Settings
-from core.demo import recorded
-from core.demo.architectures import Kind, Recipe, architectures, discover
-from core.demo.bench import Bench
-from core.demo.recorded import Recorded, record
 from core.errors import DeckError
 from core.schema import KvCacheType, LoadOptions
+from tests.support import recorded
+from tests.support.architectures import Kind, Recipe, architectures, discover
+from tests.support.bench import Bench
+from tests.support.recorded import Recorded, record
 
 MIB = 1 << 20
 RECORD = Path(__file__).parents[1] / "core" / "runtime" / "architectures.json"

@@ -18,13 +18,13 @@ from itertools import product
 from pathlib import Path
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import Bench
 from core.demo.models import write_mlx
 from core.formats import safetensors
 from core.memory import estimate, probe
 from core.runtime.planning.calibration import calibrate
 from core.schema import LoadOptions
 from core.schema.overhead import Overhead
+from tests.support.bench import Bench
 
 MIB = 1 << 20
 SIZES = (0, 32 * MIB, 256 * MIB)

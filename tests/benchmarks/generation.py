@@ -34,9 +34,9 @@ from urllib.parse import urlsplit
 from core.client.client import Client
 from core.demo.hub import DemoHub
 from core.demo.models import write_gguf
-from core.demo.process import CoreProcess
 from core.demo.repository import demo_repo
 from core.schema import LoadOptions
+from tests.support.process import CoreProcess
 
 CONTEXT, BATCH = 2048, 512
 START_S = 120.0

@@ -39,10 +39,10 @@ import psutil
 from core.client.client import Client
 from core.demo.hub import DemoHub
 from core.demo.models import write_gguf
-from core.demo.process import CoreProcess
 from core.demo.repository import DemoRepo, demo_repo
 from tests.benchmarks import peers
 from tests.benchmarks.first_paint import EMPTY
+from tests.support.process import CoreProcess
 
 SIZES = ((120, 40), (80, 24), (60, 15))
 JOBS = 8

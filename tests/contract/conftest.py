@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 WAIT_S = 60.0
 """How long anything may take; on a machine under load a second can become ten."""

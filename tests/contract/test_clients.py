@@ -22,7 +22,7 @@ from websockets.exceptions import InvalidStatus
 
 from core.demo.hub import DemoHub
 from core.demo.models import expected
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 PIECES4 = Path(sys.prefix) / "pieces4"
 PIECES_CLI = Path(sys.prefix) / "piecescli"

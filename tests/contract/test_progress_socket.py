@@ -9,7 +9,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Listen, Sdk

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 PIECES4 = Path(sys.prefix) / "pieces4"
 INSTALL = (

@@ -18,11 +18,11 @@ import httpx
 import pytest
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.errors import HubUnavailable
 from core.privacy.secrets import hidden
 from core.schema.errors import to_info
 from core.storage.log import clean
+from tests.support.process import CoreProcess
 
 REPO = quote("deck/tiny-GGUF", safe="")
 MODEL = quote("deck/tiny-GGUF:Q8_0", safe="")

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 PATIENCE_S = 60.0
 """How long a condition may take to come true before the test fails."""

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
+from tests.support.process import CoreProcess
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Api

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
+from tests.support.process import CoreProcess
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Api

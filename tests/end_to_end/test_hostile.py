@@ -28,8 +28,8 @@ import pytest
 
 from core.api.http.acceptor import AT_ONCE
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from tests.end_to_end.conftest import Api
+from tests.support.process import CoreProcess
 
 BAR_S = 0.3
 EVERY_S = 0.05

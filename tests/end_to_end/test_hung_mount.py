@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 SOON_S = 20.0
 """For any answer: the time limit of a file is 10 s."""

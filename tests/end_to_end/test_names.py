@@ -13,8 +13,8 @@ from urllib.parse import quote
 import pytest
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
+from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PROGRAM = Path(sysconfig.get_path("scripts")) / "modeldeck"

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from core.client.client import Client
-from core.demo.process import CoreProcess
 from core.schema.state import State
+from tests.support.process import CoreProcess
 
 PADDED = "deck/padded-GGUF:F16"
 PATIENCE_S = 60.0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 from .conftest import Api
 

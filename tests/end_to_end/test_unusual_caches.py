@@ -16,9 +16,9 @@ from filelock import FileLock
 
 from core.cache.layout import Cache
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
 from core.schema import RepoFile
+from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
 OTHER = "deck/tiny-GGUF:F16"

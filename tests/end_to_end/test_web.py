@@ -10,8 +10,8 @@ from urllib.parse import quote
 import pytest
 from click.testing import CliRunner
 
-from core.demo.files import FileServer
 from core.demo.models import expected
+from tests.support.files import FileServer
 from tui.cli.main import main
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from core.client.client import Client
 from core.demo.models import expected
-from core.demo.process import CoreProcess
 from core.schema.state import State
+from tests.support.process import CoreProcess
 
 HERE = Path(__file__).parent
 TINY = "deck/tiny-GGUF:Q8_0"

@@ -22,12 +22,12 @@ from textual.widgets import Input, TextArea
 from core.client.client import Client
 from core.config.config import Tui
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.demo.repositories import build
 from core.demo.vocabulary import expected
 from core.errors import DeckError
 from core.schema import LoadOptions
 from tests.screenshots.frozen import FrozenClient, lived
+from tests.support.process import CoreProcess
 from tui.dashboard import theme
 from tui.dashboard.app import Dashboard
 from tui.dashboard.screens.memory.screen import Memory

@@ -11,7 +11,7 @@ import pexpect  # type: ignore[import-untyped] # it has no types
 import pytest
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 SLOW = 150_000

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 SLOW = 200_000
 """Bytes a second on each connection: the padded model takes long enough to be seen."""

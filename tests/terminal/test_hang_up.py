@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 END_S = 15.0

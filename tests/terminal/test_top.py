@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
 SIZES = [(120, 40), (80, 24), (60, 15)]

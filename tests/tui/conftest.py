@@ -10,7 +10,7 @@ import pytest
 
 from core.client.client import Client
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 PATIENCE_S = 30.0
 """How long a test waits for what has to come."""

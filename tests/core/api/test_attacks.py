@@ -24,8 +24,8 @@ from websockets.typing import Origin
 from core.api.http.router import Route, split
 from core.api.route_table import ROUTES
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.demo.repository import DemoRepo
+from tests.support.process import CoreProcess
 
 JSON = {"Content-Type": "application/json"}
 TOKEN = "mdk_" + "A" * 43

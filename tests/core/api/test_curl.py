@@ -9,8 +9,8 @@ import pytest
 
 from core.api.examples import EMBEDDING_MODEL, MODEL
 from core.api.route_table import ROUTES
-from core.demo.process import CoreProcess
 from tests.api_table import HOST, curl
+from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
 EMBED = "deck/tiny-embed-GGUF:F16"

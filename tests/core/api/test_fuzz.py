@@ -14,7 +14,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import content_type_conformance, load_all_checks
 from schemathesis.specs.openapi.checks import response_schema_conformance
 
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 load_all_checks()
 

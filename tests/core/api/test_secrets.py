@@ -15,7 +15,7 @@ import pytest
 
 from core.demo.hub import TOKEN as HUB_TOKEN
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 TINY = quote("deck/tiny-GGUF:Q8_0", safe="")
 JSON = {"Content-Type": "application/json"}

@@ -13,7 +13,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-mlx"
 PATIENCE_S = 60

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from core.catalog import unloadable
-from core.demo.adapters import write_gguf_adapter
-from core.demo.recipes import UNFIT
 from core.formats import gguf
 from core.formats.gguf_header import Header, Tensor
+from tests.support.adapters import write_gguf_adapter
+from tests.support.recipes import UNFIT
 
 ONE = (Tensor(name="t", shape=(1,), type=0, offset=0, size_bytes=4),)
 

@@ -16,7 +16,6 @@ import pytest
 from core.client import connection
 from core.client.client import Client
 from core.client.connection import OTHER_VERSION, Connection
-from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
 from core.errors import (
     CoreUnreachable,
@@ -30,6 +29,7 @@ from core.errors import (
 )
 from core.schema import GenerateRequest, InstanceState, LoadOptions, Message, ModelSeed
 from core.schema.state import State, apply
+from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
 OPTIONS = LoadOptions(context_length=512)

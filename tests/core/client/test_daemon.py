@@ -17,10 +17,10 @@ import pytest
 
 from core.client import daemon
 from core.config.paths import Paths, locate
-from core.demo.process import CoreProcess
 from core.demo.session import environment
 from core.errors import AlreadyRunning, Conflict, CoreUnreachable, DeckError, StorageFailed
 from core.storage import log_file
+from tests.support.process import CoreProcess
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from itertools import chain
 import pytest
 
 import core.demo.answers
-import core.demo.architectures
 import core.demo.models
 import core.demo.repository
 import core.demo.vocabulary
+import tests.support.architectures
 from core.demo.vocabulary import (
     CHAINS,
     SPECIALS,
@@ -29,7 +29,7 @@ from core.runtime.engines.text import byte_characters
     "module",
     [
         core.demo.answers,
-        core.demo.architectures,
+        tests.support.architectures,
         core.demo.models,
         core.demo.repository,
         core.demo.vocabulary,

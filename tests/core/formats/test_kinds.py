@@ -11,7 +11,6 @@ import pytest
 
 from core.config.config import Config, Hub, Runtime
 from core.config.paths import locate
-from core.demo.bench import PATIENCE_S
 from core.demo.hub import DemoHub
 from core.demo.models import write_mlx
 from core.demo.repository import demo_repo
@@ -21,6 +20,7 @@ from core.runtime.engines.base import Flag
 from core.runtime.engines.llama.log import Log, failure
 from core.schema import ModelSeed
 from core.service.deck import Deck
+from tests.support.bench import PATIENCE_S
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"

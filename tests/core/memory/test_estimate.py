@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import Bench
 from core.demo.models import write_mlx
 from core.formats import gguf
 from core.formats.safetensors import Config, read_folder
 from core.memory import estimate
 from core.memory.estimate import from_config, from_header, from_size, judge, kv_cache_bytes
 from core.schema import Forecast, GenerateRequest, LoadOptions, memory, overhead
+from tests.support.bench import Bench
 
 GIB = 1 << 30
 LOGGED = 1 << 13

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import Bench
+from tests.support.bench import Bench
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import pytest_asyncio
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import Bench, about
 from core.demo.models import TOPICS, expected
 from core.errors import InvalidRequest
 from core.schema import (
@@ -24,6 +23,7 @@ from core.schema import (
     Tool,
     ToolCall,
 )
+from tests.support.bench import Bench, about
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import PATIENCE_S, Bench, alive, model
 from core.schema import InstanceState, LoadOptions
+from tests.support.bench import PATIENCE_S, Bench, alive, model
 
 S = InstanceState
 

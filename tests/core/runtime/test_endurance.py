@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.demo.bench import Bench, alive
 from core.demo.models import expected
 from core.schema import LoadOptions
+from tests.support.bench import Bench, alive
 
 RSS_BYTES = 10 << 20
 """What the core may grow: less than a byte a cycle is lost for good, but the heap is not dense."""

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import PATIENCE_S, Bench, about, alive, model
 from core.demo.models import expected
 from core.errors import Cancelled, Conflict, DeckError, EngineFailed, EngineMissing, InvalidRequest
 from core.runtime.process import engine_process
@@ -25,6 +24,7 @@ from core.runtime.process.engine_process import (
     log_line,
 )
 from core.schema import Instance, InstanceState, LoadOptions
+from tests.support.bench import PATIENCE_S, Bench, about, alive, model
 
 S = InstanceState
 
@@ -358,7 +358,7 @@ ORPHANS = """
     from core.config.config import Runtime
     from core.memory import probe
     from core.runtime.engines_manager import Engines
-    from core.demo.bench import model
+    from tests.support.bench import model
     from core.schema import LoadOptions
 
     async def main():

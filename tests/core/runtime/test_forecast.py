@@ -12,13 +12,13 @@ import pytest
 import pytest_asyncio
 
 from core.config.config import Runtime as Settings
-from core.demo.architectures import Recipe, discover
-from core.demo.bench import Bench
-from core.demo.recorded import read, record, write
 from core.errors import EngineFailed
 from core.runtime.engines.llama.graph import Graph, graph_of
 from core.runtime.engines.llama.needs import Figures, besides_bytes, work_bytes
 from core.schema import LoadOptions
+from tests.support.architectures import Recipe, discover
+from tests.support.bench import Bench
+from tests.support.recorded import read, record, write
 
 SMALL = LoadOptions(context_length=256)
 RECORDED = read(Path(__file__).with_name("architectures.json"))

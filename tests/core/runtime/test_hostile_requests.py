@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import PATIENCE_S, Bench, about
 from core.demo.models import expected, write_gguf, write_mlx
 from core.errors import InvalidRequest
 from core.schema import GenerateRequest, Instance, InstanceState, Message, Tool
+from tests.support.bench import PATIENCE_S, Bench, about
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import PATIENCE_S, Bench, about, alive
 from core.demo.models import expected
 from core.errors import EngineFailed, InvalidRequest
 from core.runtime.process import engine_process
 from core.schema import GenerateRequest, Instance, InstanceState
+from tests.support.bench import PATIENCE_S, Bench, about, alive
 
 S = InstanceState
 SILENCE_S = 5.0

@@ -29,7 +29,7 @@ from core.client import daemon
 from core.client.client import Client
 from core.config.paths import Paths, locate
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 PATIENCE_S = 60.0
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")

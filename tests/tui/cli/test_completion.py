@@ -14,7 +14,7 @@ import pexpect  # type: ignore[import-untyped] # it has no types
 import pytest
 from click.testing import CliRunner
 
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 from tui.cli.completion import candidates, script
 from tui.cli.help_topics import TOPICS
 from tui.cli.main import main

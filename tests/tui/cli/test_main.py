@@ -25,8 +25,8 @@ from core.client import daemon
 from core.client.client import Client
 from core.config.paths import locate
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.demo.vocabulary import expected
+from tests.support.process import CoreProcess
 from tui.cli import manual
 from tui.cli.actions import models
 from tui.cli.main import main

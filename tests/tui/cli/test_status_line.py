@@ -9,8 +9,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from core.demo.process import CoreProcess
 from core.schema import Summary
+from tests.support.process import CoreProcess
 from tui.cli import status_line
 from tui.cli.status_line import FORMAT, NAMES, BadFormat, filled, values
 from tui.text.format import ASCII, UNICODE

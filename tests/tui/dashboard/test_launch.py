@@ -21,8 +21,8 @@ from core.client import daemon
 from core.client.client import Client
 from core.config.config import Tui
 from core.config.paths import locate
-from core.demo.process import CoreProcess
 from core.errors import DeckError
+from tests.support.process import CoreProcess
 from tui.dashboard import theme
 from tui.dashboard.app import Dashboard
 from tui.dashboard.commands import keymap_problems

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from core.demo.process import CoreProcess
 from core.errors import DeckError
+from tests.support.process import CoreProcess
 from tui.remote.core_host import DemoCore
 from tui.remote.core_link import Link, LinkState
 

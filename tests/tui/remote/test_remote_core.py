@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from core.client.client import Client
 from core.config.config import Remote
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.errors import CoreUnreachable, Forbidden, InvalidRequest, Unauthorized
 from core.schema.state import State
+from tests.support.process import CoreProcess
 from tui.cli.main import main
 from tui.dashboard.fleet import low_bandwidth, trip
 from tui.remote.core_link import LinkState, LinkStatus

@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from core.api.native import machines
-from core.demo.process import CoreProcess
 from core.errors import Forbidden
 from core.schema.protocol import PROTOCOL
 from core.service.library.copying import check_own
+from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
 

@@ -15,9 +15,9 @@ from websockets.exceptions import InvalidStatus
 from core.api.native.bodies import LoadBody
 from core.api.native.feed import Frames
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.schema import Disk, Host, LoadOptions, LoadWish
 from core.schema.state import DiskChanged, State, item_from_frame
+from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PATIENCE_S = 60

@@ -16,8 +16,8 @@ from core.api.http.messages import convert
 from core.api.ollama.names import spellings
 from core.api.ollama.schema import GenerateBody, OllamaChatBody, conversation
 from core.demo.models import expected
-from core.demo.process import CoreProcess
 from core.errors import InvalidRequest
+from tests.support.process import CoreProcess
 
 TINY = "hf.co/deck/tiny-GGUF:Q8_0"
 EMBED = "hf.co/deck/tiny-embed-GGUF:F16"

@@ -15,9 +15,9 @@ import pytest
 from openai import AsyncOpenAI
 
 from core.demo.models import TOPICS, expected
-from core.demo.process import CoreProcess
 from core.errors import Busy, DeckError, EngineFailed
 from core.schema import Chunk, GenerateRequest, Instance, InstanceState, LoadOptions, Model
+from tests.support.process import CoreProcess
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]

@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from core.cache import scan
-from core.demo.files import FileServer
 from core.downloads.http.address_policy import check_url, is_public
 from core.downloads.http.connection import Inward, dial
 from core.downloads.http.responses import promised
@@ -31,6 +30,7 @@ from core.errors import (
 )
 from core.formats.hub_names import UrlName, parse_unique
 from core.schema import Download, Model, model_id
+from tests.support.files import FileServer
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig

@@ -21,9 +21,6 @@ from msgspec import to_builtins
 from core.config.config import Config
 from core.config.config import Runtime as Settings
 from core.config.paths import locate
-from core.demo.bench import Bench
-from core.demo.process import CoreProcess
-from core.demo.recorded import read
 from core.errors import EngineFailed
 from core.formats import gguf
 from core.runtime.planning.planner import HeaderFile
@@ -33,6 +30,9 @@ from core.schema import LoadOptions, LoadWish, Lora, ModelSeed
 from core.service.deck import Deck
 from tests.core.runtime.devices.conftest import MakeDevices
 from tests.core.runtime.devices.relay import CountingDevice
+from tests.support.bench import Bench
+from tests.support.process import CoreProcess
+from tests.support.recorded import read
 
 pytestmark = pytest.mark.timeout(480)
 """The first test builds the backend: 15 s, and minutes on a machine that is busy elsewhere."""

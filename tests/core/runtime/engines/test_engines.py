@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import PATIENCE_S, Bench, about, alive, model
 from core.demo.models import expected
 from core.errors import Busy, Cancelled, Conflict, InvalidRequest, NotFound
 from core.schema import GenerateRequest, InstanceState, LoadOptions, Message
+from tests.support.bench import PATIENCE_S, Bench, about, alive, model
 
 S = InstanceState
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 import core.runtime.engines.harmony
-from core.demo.bench import Bench
 from core.demo.models import expected, write_gguf, write_mlx
 from core.demo.vocabulary import CHAT_TEMPLATE
 from core.runtime.engines.chat import turns
 from core.runtime.engines.harmony import HarmonyStream, is_harmony
 from core.runtime.engines.writer import Writer
 from core.schema import GenerateRequest, Message, Tool, ToolCall
+from tests.support.bench import Bench
 
 ASK = (Message(role="user", content="x"),)
 TOOLS = (Tool(name="add"), Tool(name="clock"))

@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import Bench
 from core.demo.models import expected, write_gguf
 from core.errors import InvalidRequest
 from core.schema import (
@@ -21,6 +20,7 @@ from core.schema import (
     Message,
     Tool,
 )
+from tests.support.bench import Bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,9 +6,9 @@ from typing import Any
 import psutil
 import pytest
 
-from core.demo.bench import Bench, alive
 from core.runtime.instance.receipt import receipt
 from core.schema import Instance, InstanceState, LoadOptions, ProcessMemory
+from tests.support.bench import Bench, alive
 
 MIB = 1 << 20
 RECORD = Instance(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from core.demo.bench import Bench
 from core.errors import EngineFailed
 from core.formats import gguf
 from core.formats.safetensors import read_folder
@@ -18,6 +17,7 @@ from core.schema import Engine, LoadOptions, Runtime
 from core.schema.overhead import SHIPPED, Overhead
 from core.service.loading.calibration import Calibrations
 from core.storage.database import Store
+from tests.support.bench import Bench
 
 MIB = 1 << 20
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from core.demo.bench import PATIENCE_S, Bench, alive
 from core.demo.models import write_gguf
 from core.errors import EngineFailed, ShuttingDown, StorageFailed
 from core.formats import gguf
@@ -16,6 +15,7 @@ from core.runtime.engines.llama.needs import CELL_BYTES
 from core.runtime.planning import planner
 from core.runtime.planning.planner import HeaderFile
 from core.schema import Forecast, LoadOptions
+from tests.support.bench import PATIENCE_S, Bench, alive
 
 LOGGED = 1 << 13
 """llama.cpp's log, which a plan is read from, tells hundredths of a MiB."""

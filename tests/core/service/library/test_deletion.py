@@ -12,11 +12,11 @@ import pytest
 
 from core.config.config import Config, Runtime
 from core.config.paths import locate
-from core.demo.bench import PATIENCE_S
 from core.errors import InUse, NotDownloaded, StorageFailed
 from core.schema import CacheSelection, LoadOptions, LoadWish, Model, ModelSeed, RepoFile
 from core.service.deck import Deck
 from core.storage.database import Table
+from tests.support.bench import PATIENCE_S
 
 ME = "test"
 REPO, COMMIT = "deck/pair-GGUF", "1" * 40

@@ -10,11 +10,11 @@ import pytest
 
 from core.config.config import Config, Hub, Runtime
 from core.config.paths import locate
-from core.demo.bench import PATIENCE_S
 from core.demo.hub import DemoHub
 from core.errors import InvalidRequest
 from core.schema import CacheSelection
 from core.service.deck import Deck
+from tests.support.bench import PATIENCE_S
 
 ME = "test"
 TINY = "deck/tiny-GGUF:Q8_0"

@@ -13,12 +13,12 @@ import pytest
 
 from core.concurrency import BackgroundTasks
 from core.config.config import Runtime as Settings
-from core.demo.bench import PATIENCE_S, Bench, model
 from core.errors import Conflict
 from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model, UnloadReceipt
 from core.service.loading.on_demand import OnDemand
 from core.storage.audit import Audit
 from core.storage.database import Store
+from tests.support.bench import PATIENCE_S, Bench, model
 
 S = InstanceState
 

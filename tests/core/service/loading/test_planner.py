@@ -12,8 +12,6 @@ import pytest
 
 from core.config.config import Config, Hub, Runtime
 from core.config.paths import locate
-from core.demo.adapters import write_gguf_adapter
-from core.demo.bench import PATIENCE_S, about
 from core.demo.hub import DemoHub
 from core.demo.models import expected
 from core.errors import (
@@ -38,6 +36,8 @@ from core.schema import (
 )
 from core.service.deck import Deck
 from core.service.loading.planner import Planning
+from tests.support.adapters import write_gguf_adapter
+from tests.support.bench import PATIENCE_S, about
 
 ME = "test"
 

@@ -13,10 +13,10 @@ import pytest
 
 from core.client.client import Client
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.errors import Corrupt, EngineFailed, TimedOut
 from core.schema import Download, ErrorInfo, Host, Instance, InstanceState, Model, model_id
 from core.schema.state import State
+from tests.support.process import CoreProcess
 from tui.cli.actions.watch import reached, wait
 from tui.cli.output import Output
 

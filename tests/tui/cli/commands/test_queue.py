@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from core.demo.process import CoreProcess
 from core.schema import CacheListing, CacheRepository, CacheRevision, Settings
+from tests.support.process import CoreProcess
 from tui.cli.actions.cache import table
 from tui.cli.actions.queue import terms
 from tui.cli.main import main

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.errors import CoreUnreachable
 from core.schema import TOKEN_SECRET
+from tests.support.process import CoreProcess
 from tui.cli.commands.tokens import Span
 from tui.cli.main import main
 

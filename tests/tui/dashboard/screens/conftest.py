@@ -16,8 +16,8 @@ from textual.pilot import Pilot
 from core.client.client import Client
 from core.config.config import Tui
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.schema.state import State
+from tests.support.process import CoreProcess
 from tests.tui.conftest import PATIENCE_S, emptied
 from tui.dashboard import theme
 from tui.dashboard.app import Dashboard

@@ -10,8 +10,8 @@ from textual.widgets import Markdown, TextArea
 
 from core.client.client import Client
 from core.demo.models import expected
-from core.demo.process import CoreProcess
 from core.schema import Chunk, InstanceState, LoadOptions
+from tests.support.process import CoreProcess
 from tui.dashboard.screens.chat.messages import partners, temperature
 from tui.dashboard.screens.chat.screen import Chat
 from tui.dashboard.widgets.chat_turns import Answer, Question

@@ -8,7 +8,7 @@ import pytest
 
 from core.client.client import Client
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 
 PADDED = "deck/padded-GGUF:F16"
 SLOW = 100_000

@@ -8,8 +8,8 @@ import pytest
 
 from core.client.client import Client
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.schema import CacheListing, CacheRepository, CacheRevision, LoadOptions
+from tests.support.process import CoreProcess
 from tests.tui.dashboard.screens.steps import F16, TINY, fetched
 from tui.dashboard.screens.disk import rows as drawn
 from tui.dashboard.screens.disk.rows import Row, Sort

@@ -9,9 +9,9 @@ import pytest
 from textual.theme import Theme
 
 from core.client.client import Client
-from core.demo.process import CoreProcess
 from core.errors import DeckError
 from core.schema import AuditEntry, LoadOptions, LogLine
+from tests.support.process import CoreProcess
 from tui.dashboard.screens.log.rows import (
     ALL,
     AUDIT,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from core.client.client import Client
-from core.demo.process import CoreProcess
 from core.schema import LoadOptions
+from tests.support.process import CoreProcess
 from tui.dashboard.screens.catalog.screen import Catalog
 from tui.dashboard.screens.chat.screen import Chat
 from tui.dashboard.screens.log.screen import Log

@@ -7,11 +7,11 @@ import pytest
 import pytest_asyncio
 
 from core.config.config import Runtime as Settings
-from core.demo.adapters import write_gguf_adapter, write_mlx_adapter
-from core.demo.bench import Bench, about, model
 from core.demo.models import expected, write_gguf, write_mlx
 from core.errors import EngineFailed
 from core.schema import GenerateRequest, Instance, KvCacheType, LoadOptions, Lora, Message
+from tests.support.adapters import write_gguf_adapter, write_mlx_adapter
+from tests.support.bench import Bench, about, model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import Bench, about, alive, model
 from core.demo.models import expected, write_mlx
 from core.errors import EngineFailed, InvalidRequest
 from core.formats.safetensors import read_folder
 from core.runtime.process import engine_process
 from core.schema import GenerateRequest, InstanceState, LoadOptions, Message
+from tests.support.bench import Bench, about, alive, model
 
 S = InstanceState
 

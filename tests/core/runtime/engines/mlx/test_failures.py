@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from core.demo.bench import Bench, about, model
 from core.demo.models import expected
 from core.errors import EngineFailed, EngineMissing
 from core.runtime.instance import load_watchdog
@@ -23,6 +22,7 @@ from core.runtime.platforms import is_apple_silicon, mlx_remedy, preferred_forma
 from core.runtime.process import engine_process
 from core.runtime.process.messages import Generate, frame
 from core.schema import Format, InstanceState, LoadOptions, Model
+from tests.support.bench import Bench, about, model
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"

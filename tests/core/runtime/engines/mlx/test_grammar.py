@@ -14,11 +14,11 @@ import pytest
 import pytest_asyncio
 
 from core.config.config import Runtime as Settings
-from core.demo.bench import Bench, about, model
 from core.demo.models import expected, write_mlx
 from core.errors import EngineFailed, EngineMissing, InvalidRequest
 from core.runtime.engines.mlx.grammar import Grammars
 from core.schema import Chunk, GenerateRequest, Instance, LoadOptions, Message
+from tests.support.bench import Bench, about, model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 from tui.dashboard.screens.catalog.screen import Catalog
 
 

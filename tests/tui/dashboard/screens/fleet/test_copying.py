@@ -11,7 +11,7 @@ import pytest
 
 from core.config.config import Remote, Tui
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 from tests.tui.dashboard.screens.conftest import Screen
 from tui.dashboard import theme
 from tui.dashboard.app import Dashboard

@@ -7,7 +7,7 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from core.demo.process import CoreProcess
+from tests.support.process import CoreProcess
 from tui.cli.main import main
 from tui.dashboard.screens import VIEWS
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from core.demo.architectures import Recipe, expand
-from core.demo.recipes import Value
+from tests.support.architectures import Recipe, expand
+from tests.support.recipes import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from core.demo.hub import DemoHub
-from core.demo.process import CoreProcess
 from core.errors import CoreUnreachable
+from tests.support.process import CoreProcess
 
 
 def host(core: CoreProcess) -> dict[str, object]:

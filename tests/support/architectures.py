@@ -2,7 +2,7 @@
 
 Nobody says here what tensors an architecture has: llama.cpp is asked. It is shown a header, says
 which key or tensor is missing or which shape was expected, and is shown a better one, until it
-plans a load. What it cannot be asked is in `core.demo.recipes`.
+plans a load. What it cannot be asked is in `tests.support.recipes`.
 
 For measuring memory, not for answers. Needs numpy and gguf, as the models do.
 """
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.demo.models import missing_package
-from core.demo.recipes import DEFAULTS, MOE, NEWER, PRESETS, SILENT, TOKENS, UNFIT, Value
 from core.demo.vocabulary import BEGIN, END, Vocabulary
 from core.errors import EngineFailed
+from tests.support.recipes import DEFAULTS, MOE, NEWER, PRESETS, SILENT, TOKENS, UNFIT, Value
 
 Kind = Literal["F16", "Q8_0", "Q4_0"]
 

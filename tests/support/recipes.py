@@ -1,6 +1,6 @@
 """What llama.cpp cannot be asked about an architecture: numbers that agree, and silent tensors.
 
-`core.demo.architectures` finds out the rest. The names and numbers are llama.cpp's own
+`tests.support.architectures` finds out the rest. The names and numbers are llama.cpp's own
 (llama-arch.cpp, and src/models/ for each architecture).
 """
 
