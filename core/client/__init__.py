@@ -1,1 +1,48 @@
-"""Client library: how a program talks to a core."""
+"""Client library: how a program talks to a core.
+
+    from modeldeck.core.client import Client, find, locate, start_background
+
+    core = await find(locate()) or await start_background(locate())
+    async with core.client() as client:
+        print((await client.state()).models)
+
+`tests/examples/` shows more. The names are imported when they are first asked for: a module of this
+package may be imported by a quick command that needs no more than that one.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from core.client.client import Client
+    from core.client.daemon import Ready, find, start_background
+    from core.client.offline import builtin_names
+    from core.config.paths import Paths, locate
+
+__all__ = [
+    "Client",
+    "Paths",
+    "Ready",
+    "builtin_names",
+    "find",
+    "locate",
+    "start_background",
+]
+
+_WHERE = {
+    "Client": "core.client.client",
+    "Paths": "core.config.paths",
+    "Ready": "core.client.daemon",
+    "builtin_names": "core.client.offline",
+    "find": "core.client.daemon",
+    "locate": "core.config.paths",
+    "start_background": "core.client.daemon",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A name of the library, from the module that has it."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_WHERE[name]), name)
+    return found

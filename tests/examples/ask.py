@@ -6,9 +6,7 @@ python tests/examples/ask.py Qwen/Qwen3-0.6B-GGUF:Q8_0 "Why is the sky blue?"
 import asyncio
 import sys
 
-from core.client import daemon
-from core.client.client import Client
-from core.config.paths import locate
+from core.client import Client, find, locate, start_background
 from core.schema import GenerateRequest, LoadOptions, Message
 
 
@@ -42,7 +40,7 @@ async def ask(client: Client, name: str, question: str) -> str:
 
 async def main() -> None:
     """Ask this user's core, which is started in the background where none runs."""
-    core = await daemon.find(locate()) or await daemon.start_background(locate())
+    core = await find(locate()) or await start_background(locate())
     async with core.client() as client:
         await ask(client, *sys.argv[1:3])
 

@@ -8,7 +8,7 @@ import json
 import sys
 from typing import Any
 
-from core.client.client import Client
+from core.client import Client
 from core.schema import Chunk, GenerateRequest, Message, Tool
 
 ANSWER = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.client.client import Client
+from core.client import Client
 from core.demo.models import expected
 from core.schema.state import State
 from tests.support.process import CoreProcess

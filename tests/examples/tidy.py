@@ -6,7 +6,7 @@ python tests/examples/tidy.py http://127.0.0.1:5323 deck/tiny-GGUF:Q8_0
 import asyncio
 import sys
 
-from core.client.client import Client
+from core.client import Client
 from core.errors import DeckError, InUse
 
 
