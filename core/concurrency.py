@@ -21,7 +21,7 @@ from functools import partial, wraps
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
-from core.errors import DeckError
+from modeldeck.core.errors import DeckError
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from core.privacy.secrets import hidden
+from modeldeck.core.privacy.secrets import hidden
 
 
 class DeckError(Exception):

@@ -1,10 +1,11 @@
-"""Run a core: the process that `modeldeck serve` and `core.client.daemon` start.
+"""Run a core: the process that `modeldeck serve` and `modeldeck.core.client.daemon` start.
 
 One core per state folder: it holds a lock for as long as it lives. Once it answers it writes the
 ready file, and announces the same record to whoever started it. The first signal ends it in order;
 the second at once, which loses nothing that was durable.
 
-A core that a front end starts is this module run as a program: `python -P -m core.server`.
+A core that a front end starts is this module run as a program: `python -P -m
+modeldeck.core.server`.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from core.client.daemon import ATTACHED, Ready, Refused, line, read_ready
-from core.concurrency import end_of_input, put_aside
-from core.config import config
-from core.config.config import Config, Problem
-from core.config.paths import Paths, locate
-from core.errors import AlreadyRunning, DeckError, NotEnoughDisk, StorageFailed
-from core.network.failures import shown
-from core.schema.errors import to_info
-from core.schema.protocol import OLDEST, PROTOCOL
-from core.storage.atomic import is_disk_full, replace_file
-from core.storage.files import make_private
-from core.storage.log import CountingHandler, LineFormatter
-from core.storage.log_file import rotate
+from modeldeck.core.client.daemon import ATTACHED, Ready, Refused, line, read_ready
+from modeldeck.core.concurrency import end_of_input, put_aside
+from modeldeck.core.config import config
+from modeldeck.core.config.config import Config, Problem
+from modeldeck.core.config.paths import Paths, locate
+from modeldeck.core.errors import AlreadyRunning, DeckError, NotEnoughDisk, StorageFailed
+from modeldeck.core.network.failures import shown
+from modeldeck.core.schema.errors import to_info
+from modeldeck.core.schema.protocol import OLDEST, PROTOCOL
+from modeldeck.core.storage.atomic import is_disk_full, replace_file
+from modeldeck.core.storage.files import make_private
+from modeldeck.core.storage.log import CountingHandler, LineFormatter
+from modeldeck.core.storage.log_file import rotate
 
 if TYPE_CHECKING:
-    from core.api.listener import Addresses
-    from core.service.deck import Deck
+    from modeldeck.core.api.listener import Addresses
+    from modeldeck.core.service.deck import Deck
 
 SWITCH_S = 0.001
 """How long a thread may keep the interpreter from the loop. Python's own 5 ms, times the threads of
@@ -63,8 +64,8 @@ async def serve(
     `announce` is called once it answers. Raises AlreadyRunning when a core runs on this state,
     StorageFailed when a folder cannot be made, and what the listener raises when it cannot listen.
     """
-    from core.api.http.descriptors import raise_limit
-    from core.service.deck import Deck
+    from modeldeck.core.api.http.descriptors import raise_limit
+    from modeldeck.core.service.deck import Deck
 
     sys.setswitchinterval(SWITCH_S)
     raise_limit()
@@ -77,9 +78,9 @@ async def _answer(
     deck: Deck, announce: Callable[[Ready], None], *ends: asyncio.Event | None
 ) -> None:
     """Listen, say so, and go on until one of `ends` is set or the deck was asked to stop."""
-    from core.api.http.descriptors import connections_for, for_downloads, limit
-    from core.api.http.limits import Limits
-    from core.api.listener import Listener
+    from modeldeck.core.api.http.descriptors import connections_for, for_downloads, limit
+    from modeldeck.core.api.http.limits import Limits
+    from modeldeck.core.api.listener import Listener
 
     terms = deck.config.downloads
     downloads = for_downloads(terms.jobs_at_once, terms.connections)
@@ -257,7 +258,7 @@ def log_to_stderr(level: int, log_file: Path | None = None) -> None:
     handler.setLevel(level)
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[CountingHandler(handler)])
-    logging.getLogger("core").setLevel(logging.INFO)
+    logging.getLogger("modeldeck.core").setLevel(logging.INFO)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from core.api.examples import BODIES, QUERIES, SEGMENTS
-from core.api.http.router import Route, split
-from core.api.route_table import ROUTES
+from modeldeck.core.api.examples import BODIES, QUERIES, SEGMENTS
+from modeldeck.core.api.http.router import Route, split
+from modeldeck.core.api.route_table import ROUTES
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- routes -->", "<!-- /routes -->"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from core.demo.hub import DemoHub
-from core.demo.repositories import build
-from core.demo.repository import DemoRepo
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.repositories import build
+from modeldeck.core.demo.repository import DemoRepo
 from tests.support.process import CoreProcess
 
 PADDED_BYTES = 32 << 20

@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from core.api.examples import ANSWERS, BODIES, QUERIES
-from core.api.http.router import Route, Router
-from core.api.pieces.schema import check
-from core.api.route_table import ROUTES
+from modeldeck.core.api.examples import ANSWERS, BODIES, QUERIES
+from modeldeck.core.api.http.router import Route, Router
+from modeldeck.core.api.pieces.schema import check
+from modeldeck.core.api.route_table import ROUTES
 from tests.api_table import GROUPS, README, curl, written
 
 ROUTE_OF = {route.operation_id: route for route in ROUTES}

@@ -1,7 +1,8 @@
 """The rule about files that others chose, checked on the source.
 
-Whatever opens or reads a file of the core goes through `core.storage.foreign_files`, and whatever
-waits for one in a thread uses `in_thread` there. The exceptions are named here with their reasons.
+Whatever opens or reads a file of the core goes through `modeldeck.core.storage.foreign_files`, and
+whatever waits for one in a thread uses `in_thread` there. The exceptions are named here with their
+reasons.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def test_files_of_others_are_opened_in_one_place(found: object, allowed: dict[st
         for name, tree in sources()
     }
     wrong = {name: lines for name, lines in using.items() if lines and name not in allowed}
-    assert not wrong, f"use core.storage.foreign_files, or name the reason here: {wrong}"
+    assert not wrong, f"use modeldeck.core.storage.foreign_files, or name the reason here: {wrong}"
     gone = {name for name in allowed if not using.get(name)}
     assert not gone, f"these need no exception any more: {gone}"
 

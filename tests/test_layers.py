@@ -32,11 +32,17 @@ def test_no_part_imports_what_stands_above_it() -> None:
 @pytest.mark.parametrize(
     ("module", "never"),
     [
-        ("core.service.deck", HEAVY | DRAWING | {"huggingface_hub"}),
-        ("core.api.listener", HEAVY | DRAWING | {"huggingface_hub"}),
-        ("core.client.daemon", HEAVY | DRAWING | {"huggingface_hub"}),
-        ("core.client.client", HEAVY | DRAWING | {"huggingface_hub", "httptools", "sqlite3"}),
-        ("tui.cli.main", HEAVY | DRAWING | {"huggingface_hub", "httpx", "websockets", "sqlite3"}),
+        ("modeldeck.core.service.deck", HEAVY | DRAWING | {"huggingface_hub"}),
+        ("modeldeck.core.api.listener", HEAVY | DRAWING | {"huggingface_hub"}),
+        ("modeldeck.core.client.daemon", HEAVY | DRAWING | {"huggingface_hub"}),
+        (
+            "modeldeck.core.client.client",
+            HEAVY | DRAWING | {"huggingface_hub", "httptools", "sqlite3"},
+        ),
+        (
+            "modeldeck.tui.cli.main",
+            HEAVY | DRAWING | {"huggingface_hub", "httpx", "websockets", "sqlite3"},
+        ),
     ],
 )
 def test_a_module_brings_in_only_what_it_needs(module: str, never: set[str]) -> None:

@@ -8,11 +8,11 @@ import sys
 def main() -> int:
     """Do what the words on the command line ask for: the exit code."""
     if "--line" in sys.argv:
-        from tui.cli.status_line import asked_for, show
+        from modeldeck.tui.cli.status_line import asked_for, show
 
         if (form := asked_for(sys.argv[1:])) is not None:
             return show(*form)
-    from tui.cli import main as cli
+    from modeldeck.tui.cli import main as cli
 
     cli.main(prog_name="modeldeck")
     return 0

@@ -13,8 +13,15 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from core.api.http.messages import EVENTS, NDJSON, StreamResponse, error_response, event, line
-from core.errors import (
+from modeldeck.core.api.http.messages import (
+    EVENTS,
+    NDJSON,
+    StreamResponse,
+    error_response,
+    event,
+    line,
+)
+from modeldeck.core.errors import (
     Ambiguous,
     Busy,
     Cancelled,
@@ -27,10 +34,10 @@ from core.errors import (
     NotEnoughMemory,
     NotFound,
 )
-from core.schema import Chunk, GenerateRequest, LoadOptions, Model
+from modeldeck.core.schema import Chunk, GenerateRequest, LoadOptions, Model
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 RAISES = (
     *(InvalidRequest, NotFound, NotDownloaded, Ambiguous, Conflict),

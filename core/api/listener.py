@@ -13,28 +13,28 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.api.http import tls
-from core.api.http.acceptor import Acceptor
-from core.api.http.access import Access, Door
-from core.api.http.access_log import Journal
-from core.api.http.connection import Connection
-from core.api.http.descriptors import connections_for, limit
-from core.api.http.limits import Limits
-from core.api.http.meter import Meter
-from core.api.http.origin_checks import Policy, policy
-from core.api.http.rate_limit import Allowance, Limiter
-from core.api.http.router import Route, Router
-from core.api.http.server_state import Site, log
-from core.api.http.tls import Doorstep
-from core.api.route_table import ROUTES
-from core.config.config import DOCUMENTED_PORTS, Api
-from core.config.paths import Paths
-from core.errors import Conflict, Forbidden, StorageFailed
-from core.storage.files import make_private
-from core.storage.foreign_files import in_thread
+from modeldeck.core.api.http import tls
+from modeldeck.core.api.http.acceptor import Acceptor
+from modeldeck.core.api.http.access import Access, Door
+from modeldeck.core.api.http.access_log import Journal
+from modeldeck.core.api.http.connection import Connection
+from modeldeck.core.api.http.descriptors import connections_for, limit
+from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.meter import Meter
+from modeldeck.core.api.http.origin_checks import Policy, policy
+from modeldeck.core.api.http.rate_limit import Allowance, Limiter
+from modeldeck.core.api.http.router import Route, Router
+from modeldeck.core.api.http.server_state import Site, log
+from modeldeck.core.api.http.tls import Doorstep
+from modeldeck.core.api.route_table import ROUTES
+from modeldeck.core.config.config import DOCUMENTED_PORTS, Api
+from modeldeck.core.config.paths import Paths
+from modeldeck.core.errors import Conflict, Forbidden, StorageFailed
+from modeldeck.core.storage.files import make_private
+from modeldeck.core.storage.foreign_files import in_thread
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_V6 = "::1"

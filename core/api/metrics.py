@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import psutil
 
-from core.api.http.messages import Request, Response
-from core.api.http.meter import BUCKETS_S, Meter
-from core.schema import DownloadState, InstanceState
+from modeldeck.core.api.http.messages import Request, Response
+from modeldeck.core.api.http.meter import BUCKETS_S, Meter
+from modeldeck.core.schema import DownloadState, InstanceState
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from core.api.examples import ANSWERS, BODIES
-from core.api.http.messages import ErrorStyle
-from core.api.http.router import Route, split
-from core.api.pieces.schema import DOCUMENT
-from core.schema import ErrorInfo
+from modeldeck.core.api.examples import ANSWERS, BODIES
+from modeldeck.core.api.http.messages import ErrorStyle
+from modeldeck.core.api.http.router import Route, split
+from modeldeck.core.api.pieces.schema import DOCUMENT
+from modeldeck.core.schema import ErrorInfo
 
 PREFIX = "Deck"
 REFERENCE = "#/components/schemas/"

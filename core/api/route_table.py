@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api.http.messages import Kept, Request, Response
-from core.api.http.router import Route
-from core.api.metrics import CONTENT_TYPE, get_metrics
-from core.api.native import health, machines, routes, tokens, undo
-from core.api.ollama import routes as ollama
-from core.api.openai import routes as openai
-from core.api.openapi import document
-from core.api.pieces import client_routes
-from core.api.pieces import routes as pieces
+from modeldeck.core.api.http.messages import Kept, Request, Response
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.api.metrics import CONTENT_TYPE, get_metrics
+from modeldeck.core.api.native import health, machines, routes, tokens, undo
+from modeldeck.core.api.ollama import routes as ollama
+from modeldeck.core.api.openai import routes as openai
+from modeldeck.core.api.openapi import document
+from modeldeck.core.api.pieces import client_routes
+from modeldeck.core.api.pieces import routes as pieces
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 
 async def get_openapi(deck: Deck, request: Request) -> Response:

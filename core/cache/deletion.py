@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from core.cache import orphans
-from core.cache.layout import Cache
-from core.cache.scan import partials, scan
-from core.errors import InvalidRequest
-from core.schema import (
+from modeldeck.core.cache import orphans
+from modeldeck.core.cache.layout import Cache
+from modeldeck.core.cache.scan import partials, scan
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import (
     CachedFile,
     CachedSnapshot,
     DeletionItem,

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from core.schema import CachedFile, CachedSnapshot, CacheRepository, CacheRevision
+from modeldeck.core.schema import CachedFile, CachedSnapshot, CacheRepository, CacheRevision
 
 
 def inventory(

@@ -26,11 +26,17 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
-from core.formats.hub_names import check_blob, check_path, check_repo, check_revision, is_commit
-from core.schema import RepoFile
-from core.storage.atomic import is_disk_full, replace_file, sync_folder
-from core.storage.foreign_files import read_regular
+from modeldeck.core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
+from modeldeck.core.formats.hub_names import (
+    check_blob,
+    check_path,
+    check_repo,
+    check_revision,
+    is_commit,
+)
+from modeldeck.core.schema import RepoFile
+from modeldeck.core.storage.atomic import is_disk_full, replace_file, sync_folder
+from modeldeck.core.storage.foreign_files import read_regular
 
 PARTIAL_SUFFIX = ".modeldeck.incomplete"
 """Ends in `.incomplete`, so that `hf cache prune` finds what we left as well."""

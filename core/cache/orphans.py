@@ -12,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from core.cache.layout import Cache
-from core.cache.scan import blobs
-from core.formats.hub_names import check_repo
-from core.schema import CachedFile, CachedSnapshot, DeletionItem
+from modeldeck.core.cache.layout import Cache
+from modeldeck.core.cache.scan import blobs
+from modeldeck.core.formats.hub_names import check_repo
+from modeldeck.core.schema import CachedFile, CachedSnapshot, DeletionItem
 
 Blob = tuple[str, str]
 """Repository and name of the blob."""

@@ -15,11 +15,11 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from core.cache.layout import PARTIAL_SUFFIX
-from core.errors import InvalidRequest
-from core.formats.hub_names import check_path, check_repo, is_commit, is_repo
-from core.schema import CachedFile, CachedSnapshot
-from core.storage.foreign_files import open_regular, read_regular
+from modeldeck.core.cache.layout import PARTIAL_SUFFIX
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.formats.hub_names import check_path, check_repo, is_commit, is_repo
+from modeldeck.core.schema import CachedFile, CachedSnapshot
+from modeldeck.core.storage.foreign_files import open_regular, read_regular
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.cache.layout import BlobLock, Cache
-from core.formats.hub_names import is_web
-from core.schema import RepoFile
+from modeldeck.core.cache.layout import BlobLock, Cache
+from modeldeck.core.formats.hub_names import is_web
+from modeldeck.core.schema import RepoFile
 
 
 class Shelves:

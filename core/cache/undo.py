@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.cache.layout import REF_PREFIX, failure
-from core.cache.scan import REF_BYTES
-from core.errors import Conflict
-from core.schema import DeletionPlan
-from core.storage.atomic import replace_file, sync_folder
-from core.storage.foreign_files import read_regular
+from modeldeck.core.cache.layout import REF_PREFIX, failure
+from modeldeck.core.cache.scan import REF_BYTES
+from modeldeck.core.errors import Conflict
+from modeldeck.core.schema import DeletionPlan
+from modeldeck.core.storage.atomic import replace_file, sync_folder
+from modeldeck.core.storage.foreign_files import read_regular
 
 _FREE = frozenset({"link", "ref", "snapshot"})
 

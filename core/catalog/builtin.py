@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from core.catalog.variants import canonical, mlx_quantization, quantization
-from core.schema import LoadOptions, Model, model_id
+from modeldeck.core.catalog.variants import canonical, mlx_quantization, quantization
+from modeldeck.core.schema import LoadOptions, Model, model_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Row:
 
 def rows() -> tuple[Row, ...]:
     """The catalog as it is written, checked. Takes a few milliseconds."""
-    text = files("core.catalog").joinpath("builtin.toml").read_text(encoding="utf-8")
+    text = files("modeldeck.core.catalog").joinpath("builtin.toml").read_text(encoding="utf-8")
     return msgspec.convert(tomllib.loads(text)["model"], tuple[Row, ...])
 
 

@@ -22,15 +22,15 @@ from urllib.parse import quote
 
 import msgspec
 
-from core.catalog import model_card, records
-from core.catalog.range_reader import Remote
-from core.catalog.response_cache import Answers
-from core.downloads.http.proxy import Outward
-from core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
-from core.formats import gguf, safetensors
-from core.formats.gguf import Header
-from core.formats.hub_names import check_blob, check_repo, check_revision
-from core.schema import Card, Format, RepoFile, Repository, SearchHit, SearchResult
+from modeldeck.core.catalog import model_card, records
+from modeldeck.core.catalog.range_reader import Remote
+from modeldeck.core.catalog.response_cache import Answers
+from modeldeck.core.downloads.http.proxy import Outward
+from modeldeck.core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
+from modeldeck.core.formats import gguf, safetensors
+from modeldeck.core.formats.gguf import Header
+from modeldeck.core.formats.hub_names import check_blob, check_repo, check_revision
+from modeldeck.core.schema import Card, Format, RepoFile, Repository, SearchHit, SearchResult
 
 T = TypeVar("T")
 

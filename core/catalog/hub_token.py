@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.errors import HubUnavailable
-from core.storage.foreign_files import read_regular
+from modeldeck.core.errors import HubUnavailable
+from modeldeck.core.storage.foreign_files import read_regular
 
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _LENGTH_LIMIT = 8192

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from core.catalog.variants import variants
-from core.errors import Ambiguous, NotFound
-from core.schema import CachedSnapshot, Format, Model, RepoFile, Variant, model_id
+from modeldeck.core.catalog.variants import variants
+from modeldeck.core.errors import Ambiguous, NotFound
+from modeldeck.core.schema import CachedSnapshot, Format, Model, RepoFile, Variant, model_id
 
 _NEAR_MISSES = 3
 """Names offered when nothing has the name that was asked for."""

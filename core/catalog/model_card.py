@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.schema import Card
+from modeldeck.core.schema import Card
 
 FILE = "README.md"
 """Where the Hub looks for a card."""

@@ -15,13 +15,13 @@ from urllib.parse import quote
 
 import httpx
 
-from core import __version__
-from core.downloads.http.address_policy import next_hop, origin
-from core.downloads.http.proxy import Outward, build
-from core.errors import Corrupt, DeckError, HubUnavailable
-from core.network import failures, refusals
-from core.network.encoding import Decoder, Undecodable, encoding_of
-from core.schema import RepoFile
+from modeldeck.core import __version__
+from modeldeck.core.downloads.http.address_policy import next_hop, origin
+from modeldeck.core.downloads.http.proxy import Outward, build
+from modeldeck.core.errors import Corrupt, DeckError, HubUnavailable
+from modeldeck.core.network import failures, refusals
+from modeldeck.core.network.encoding import Decoder, Undecodable, encoding_of
+from modeldeck.core.schema import RepoFile
 
 MAX_HOPS = 5
 """Redirects of one request; the Hub needs one or two."""

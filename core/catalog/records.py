@@ -15,10 +15,10 @@ from typing import TypeVar
 
 import msgspec
 
-from core.catalog.variants import variants
-from core.errors import HubUnavailable, InvalidRequest
-from core.formats.hub_names import check_blob, check_repo, is_commit
-from core.schema import Format, RepoFile, Repository, SearchHit
+from modeldeck.core.catalog.variants import variants
+from modeldeck.core.errors import HubUnavailable, InvalidRequest
+from modeldeck.core.formats.hub_names import check_blob, check_repo, is_commit
+from modeldeck.core.schema import Format, RepoFile, Repository, SearchHit
 
 T = TypeVar("T")
 

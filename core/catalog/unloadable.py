@@ -7,7 +7,7 @@ answer nor embed. Sources: `general.type` of the GGUF specification (ggml, docs/
 
 from __future__ import annotations
 
-from core.formats.gguf_header import Header
+from modeldeck.core.formats.gguf_header import Header
 
 Reason = tuple[str, str]
 """What it is, as a sentence, and what to do about it."""

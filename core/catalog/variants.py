@@ -20,8 +20,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from core.formats.hub_names import is_path
-from core.schema import RepoFile, Variant
+from modeldeck.core.formats.hub_names import is_path
+from modeldeck.core.schema import RepoFile, Variant
 
 _QUANTIZATION = re.compile(
     r"""(?<![A-Za-z0-9])

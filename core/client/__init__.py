@@ -3,7 +3,7 @@
     from modeldeck.core.client import Client, find, locate, start_background
 
     core = await find(locate()) or await start_background(locate())
-    async with core.client() as client:
+    async with modeldeck.core.client() as client:
         print((await client.state()).models)
 
 `tests/examples/` shows more. The names are imported when they are first asked for: a module of this
@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core.client.client import Client
-    from core.client.daemon import Ready, find, start_background
-    from core.client.offline import builtin_names
-    from core.config.paths import Paths, locate
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.client.daemon import Ready, find, start_background
+    from modeldeck.core.client.offline import builtin_names
+    from modeldeck.core.config.paths import Paths, locate
 
 __all__ = [
     "Client",
@@ -30,13 +30,13 @@ __all__ = [
 ]
 
 _WHERE = {
-    "Client": "core.client.client",
-    "Paths": "core.config.paths",
-    "Ready": "core.client.daemon",
-    "builtin_names": "core.client.offline",
-    "find": "core.client.daemon",
-    "locate": "core.config.paths",
-    "start_background": "core.client.daemon",
+    "Client": "modeldeck.core.client.client",
+    "Paths": "modeldeck.core.config.paths",
+    "Ready": "modeldeck.core.client.daemon",
+    "builtin_names": "modeldeck.core.client.offline",
+    "find": "modeldeck.core.client.daemon",
+    "locate": "modeldeck.core.config.paths",
+    "start_background": "modeldeck.core.client.daemon",
 }
 
 

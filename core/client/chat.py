@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from core.client.connection import record
-from core.schema import Chunk, GenerateRequest, Message, TokenLogprob
+from modeldeck.core.client.connection import record
+from modeldeck.core.schema import Chunk, GenerateRequest, Message, TokenLogprob
 
 _PLAIN = (
     *("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty"),

@@ -1,8 +1,8 @@
 """The typed client of the API: the same verbs as the service, for every front end.
 
 It speaks HTTP (httpx) over the core's Unix socket, or over TCP, and follows the feed over a
-WebSocket. Errors come back as the classes of `core.errors` that the core raised. Nothing here
-knows where a core is or how one is started; that is `core.client.daemon`.
+WebSocket. Errors come back as the classes of `modeldeck.core.errors` that the core raised. Nothing
+here knows where a core is or how one is started; that is `modeldeck.core.client.daemon`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import msgspec
 
-from core.client import chat
-from core.client.connection import (
+from modeldeck.core.client import chat
+from modeldeck.core.client.connection import (
     CONNECT_S,
     Connection,
     member,
@@ -25,8 +25,8 @@ from core.client.connection import (
     record,
     segment,
 )
-from core.client.feed import Following
-from core.schema import (
+from modeldeck.core.client.feed import Following
+from modeldeck.core.schema import (
     AuditEntry,
     CacheListing,
     CacheSelection,
@@ -57,7 +57,7 @@ from core.schema import (
     UnloadReceipt,
     Verification,
 )
-from core.schema.state import State, state_from_wire
+from modeldeck.core.schema.state import State, state_from_wire
 
 
 class Client(Following):
@@ -71,8 +71,8 @@ class Client(Following):
     ) -> None:
         """Talk over the Unix socket where one is given, else to `url`.
 
-        `options` are those of `core.client.connection.Connection`: `where`, `token`, `ca_file`,
-        `ping_s`.
+        `options` are those of `modeldeck.core.client.connection.Connection`: `where`, `token`,
+        `ca_file`, `ping_s`.
         """
         self._connection = Connection(socket, url, **options)
 

@@ -1,7 +1,7 @@
 """One connection of a front end to one core: HTTP, streamed answers, and the feed's frames.
 
 What goes wrong on the way becomes `CoreUnreachable`; what the core answers as an error becomes the
-class of `core.errors` that it raised. `core.client.client` says what to ask.
+class of `modeldeck.core.errors` that it raised. `modeldeck.core.client.client` says what to ask.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from urllib.parse import quote, urlencode
 import httpx
 import msgspec
 
-from core import errors
-from core.errors import CoreUnreachable, DeckError
-from core.schema import ErrorInfo
-from core.schema.errors import from_info
+from modeldeck.core import errors
+from modeldeck.core.errors import CoreUnreachable, DeckError
+from modeldeck.core.schema import ErrorInfo
+from modeldeck.core.schema.errors import from_info
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection

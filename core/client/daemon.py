@@ -4,7 +4,7 @@ Theory of operation. A core holds a lock in its state folder for as long as it l
 never a second one on the same state, and writes a ready file that says who and where it is. One in
 the background is a process in a session of its own that nobody waits for: closing the terminal, or
 ctrl-C in a front end, does not reach it. Its starter reads one line of JSON from it: the ready
-record, or why it cannot start. `core.server` is what runs in that process.
+record, or why it cannot start. `modeldeck.core.server` is what runs in that process.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from typing import BinaryIO
 
 import msgspec
 
-from core import __version__
-from core.client.client import Client
-from core.config.paths import Paths, locate
-from core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFailed
-from core.schema import ErrorInfo
-from core.schema.errors import from_info
-from core.schema.protocol import Spoken, check, ours
-from core.storage.files import make_private
-from core.storage.log_file import put_aside
+from modeldeck.core import __version__
+from modeldeck.core.client.client import Client
+from modeldeck.core.config.paths import Paths, locate
+from modeldeck.core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFailed
+from modeldeck.core.schema import ErrorInfo
+from modeldeck.core.schema.errors import from_info
+from modeldeck.core.schema.protocol import Spoken, check, ours
+from modeldeck.core.storage.files import make_private
+from modeldeck.core.storage.log_file import put_aside
 
 START_S = 60.0
 """For a background core to answer: it takes under a second; a cold disk on a small machine more."""
@@ -41,7 +41,7 @@ LAST_BYTES = 64 << 10
 """Bytes at the end of the log in which its last lines are looked for."""
 LAST_LINES = 8
 """Lines of the log that are shown when a core does not start."""
-PROGRAM = (sys.executable, "-P", "-m", "core.server")
+PROGRAM = (sys.executable, "-P", "-m", "modeldeck.core.server")
 """Starts a core. `-P`: whatever lies in the current folder is not ours."""
 ATTACHED = "--attached"
 """Its argument for a core that ends with its standard input, instead of one in the background."""
@@ -70,7 +70,7 @@ class Ready:
     """`MODELDECK_HOME`, or the state folder where that is not set."""
     version: str = __version__
     protocol: int = 0
-    """What it speaks; see `core.schema.protocol`."""
+    """What it speaks; see `modeldeck.core.schema.protocol`."""
     oldest_protocol: int = 0
     """The oldest that it still understands."""
     ready: bool = True

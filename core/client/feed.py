@@ -9,9 +9,9 @@ from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 
-from core.client.connection import OTHER_VERSION, REMEDY, Connection, FeedRefused
-from core.errors import CoreUnreachable, DeckError
-from core.schema.state import Event, State, apply, item_from_frame
+from modeldeck.core.client.connection import OTHER_VERSION, REMEDY, Connection, FeedRefused
+from modeldeck.core.errors import CoreUnreachable, DeckError
+from modeldeck.core.schema.state import Event, State, apply, item_from_frame
 
 FIRST_WAIT_S = 0.1
 """Before the first try to connect the feed anew; doubled with each try."""

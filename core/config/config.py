@@ -29,14 +29,14 @@ from typing import (
 
 import msgspec
 
-from core.config.schedule import Rate, Window
-from core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
-from core.storage.atomic import OWNER_ONLY, is_disk_full, replace_file
-from core.storage.foreign_files import read_regular
-from core.storage.locking import locked_folder
+from modeldeck.core.config.schedule import Rate, Window
+from modeldeck.core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
+from modeldeck.core.storage.atomic import OWNER_ONLY, is_disk_full, replace_file
+from modeldeck.core.storage.foreign_files import read_regular
+from modeldeck.core.storage.locking import locked_folder
 
 if TYPE_CHECKING:
-    from core.schema import LoadOptions
+    from modeldeck.core.schema import LoadOptions
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Bytes = Annotated[int, msgspec.Meta(ge=0)]
@@ -340,7 +340,7 @@ def _load_options(name: str, value: object) -> LoadOptions:
     """The options that an entry of `models` describes. Raises InvalidRequest."""
     if not isinstance(value, Mapping):
         raise InvalidRequest(f'load options are written as a table: [models."{name}"]')
-    from core.config import (
+    from modeldeck.core.config import (
         load_options,  # the records of loading are wanted where there are such entries
     )
 

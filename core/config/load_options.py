@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from core.errors import InvalidRequest
-from core.schema import Engine, LoadOptions, OptionOrigin
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import Engine, LoadOptions, OptionOrigin
 
 LIMITS: Mapping[str, tuple[float, float]] = {
     "context_length": (16, 1 << 24),
@@ -195,7 +195,7 @@ def _context(options: LoadOptions, traits: Traits) -> str:
 
 
 def _of_mlx(options: LoadOptions, traits: Traits) -> tuple[str, ...]:
-    """Raises InvalidRequest for what the engine would refuse (core.runtime.engines.mlx.engine)."""
+    """Raises InvalidRequest for what the engine would refuse (modeldeck.core.runtime.engines.mlx.engine)."""
     if options.embedding:
         raise InvalidRequest(
             "mlx-lm answers in text and makes no embeddings.",

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from core.errors import InvalidRequest
+from modeldeck.core.errors import InvalidRequest
 
 _CLOCK = r"(?:[01]\d|2[0-3]):[0-5]\d"
 _RATE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)(b?)(?:/s|ps)?", re.IGNORECASE)

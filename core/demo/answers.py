@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
-from core.demo import records
-from core.demo.repository import DemoFile, DemoRepo
-from core.demo.server import Request
+from modeldeck.core.demo import records
+from modeldeck.core.demo.repository import DemoFile, DemoRepo
+from modeldeck.core.demo.server import Request
 
 Headers = list[tuple[str, str]]
 

@@ -25,10 +25,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from core.demo.answers import Answer, Body, World, answer, storage_answer
-from core.demo.faults import Fault, Faults
-from core.demo.repository import DemoRepo
-from core.demo.server import HOST, Connection, Request, Server
+from modeldeck.core.demo.answers import Answer, Body, World, answer, storage_answer
+from modeldeck.core.demo.faults import Fault, Faults
+from modeldeck.core.demo.repository import DemoRepo
+from modeldeck.core.demo.server import HOST, Connection, Request, Server
 
 TOKEN = "hf_demo_visitor"  # noqa: S105 - opens the demo's own gated repository, and nothing else
 """The token that may read the gated repository."""

@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from core.demo.vocabulary import (
+from modeldeck.core.demo.vocabulary import (
     BEGIN,
     CHAT_TEMPLATE,
     END,
@@ -21,12 +21,12 @@ from core.demo.vocabulary import (
     Vocabulary,
     expected,
 )
-from core.errors import DeckError
+from modeldeck.core.errors import DeckError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from core.demo.weights import Tiny
+    from modeldeck.core.demo.weights import Tiny
 
 __all__ = ["TOPICS", "Quantization", "expected", "parameters", "write_gguf", "write_mlx"]
 
@@ -143,7 +143,7 @@ def parameters(size_bytes: int = 0, extra_tokens: int = 0) -> int:
 
 def _make(size_bytes: int, extra_tokens: int) -> Tiny:
     try:
-        from core.demo.weights import tiny
+        from modeldeck.core.demo.weights import tiny
     except ImportError as error:
         raise missing_package(error) from error
     return tiny(size_bytes, extra_tokens)
@@ -161,7 +161,7 @@ def missing_package(error: ImportError) -> DeckError:
 
 
 def _describe(writer: Any, model: Tiny, quant: Quantization) -> None:
-    from core.demo import weights
+    from modeldeck.core.demo import weights
 
     writer.add_name("tiny")
     writer.add_type("model")
@@ -239,7 +239,7 @@ def _interleave(weight: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
 
 
 def _mlx_config(model: Tiny) -> dict[str, Any]:
-    from core.demo import weights
+    from modeldeck.core.demo import weights
 
     return {
         "architectures": ["LlamaForCausalLM"],

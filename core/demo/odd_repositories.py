@@ -14,10 +14,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core.demo.models import write_gguf, write_json, write_mlx
-from core.demo.repositories import OWNER
-from core.demo.repository import DemoRepo, demo_repo
-from core.formats.safetensors import INDEX
+from modeldeck.core.demo.models import write_gguf, write_json, write_mlx
+from modeldeck.core.demo.repositories import OWNER
+from modeldeck.core.demo.repository import DemoRepo, demo_repo
+from modeldeck.core.formats.safetensors import INDEX
 from tests.support.adapters import write_gguf_adapter
 
 _TAGS = {"mlx": ("mlx", "safetensors", "llama"), "gguf": ("gguf", "llama")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.demo.repository import DemoFile, DemoRepo, tree_id
+from modeldeck.core.demo.repository import DemoFile, DemoRepo, tree_id
 
 
 def search(repos: Sequence[DemoRepo], query: Mapping[str, list[str]]) -> list[DemoRepo]:

@@ -16,9 +16,9 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from core.demo.models import parameters, write_gguf, write_mlx
-from core.demo.repository import DemoRepo, demo_repo
-from core.demo.vocabulary import BEGIN, CHAT_TEMPLATE, END
+from modeldeck.core.demo.models import parameters, write_gguf, write_mlx
+from modeldeck.core.demo.repository import DemoRepo, demo_repo
+from modeldeck.core.demo.vocabulary import BEGIN, CHAT_TEMPLATE, END
 
 OWNER = "deck"
 

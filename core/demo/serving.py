@@ -1,4 +1,4 @@
-"""The demo as a process of its own: `python -P -m core.demo.serving [rate [port]]`.
+"""The demo as a process of its own: `python -P -m modeldeck.core.demo.serving [rate [port]]`.
 
 It answers one line of JSON, the ready record or why it cannot start, and lasts until its standard
 input ends, which is when whoever started it is gone. A core that ends by itself is started again.
@@ -12,12 +12,12 @@ import sys
 
 import msgspec
 
-from core.client import daemon
-from core.client.daemon import Ready, Refused, line
-from core.concurrency import end_of_input
-from core.demo.session import Session, environment, session
-from core.errors import DeckError
-from core.schema.errors import to_info
+from modeldeck.core.client import daemon
+from modeldeck.core.client.daemon import Ready, Refused, line
+from modeldeck.core.concurrency import end_of_input
+from modeldeck.core.demo.session import Session, environment, session
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema.errors import to_info
 
 
 async def serve(rate_bytes_per_s: int | None, port: int) -> None:

@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.client import daemon
-from core.client.daemon import Ready
-from core.config.paths import Paths, locate
-from core.demo.hub import DemoHub
-from core.demo.repositories import PADDED_BYTES, build
-from core.demo.repository import DemoRepo
+from modeldeck.core.client import daemon
+from modeldeck.core.client.daemon import Ready
+from modeldeck.core.config.paths import Paths, locate
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.repositories import PADDED_BYTES, build
+from modeldeck.core.demo.repository import DemoRepo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from string import ascii_lowercase
 
-from core.runtime.engines.text import byte_characters
+from modeldeck.core.runtime.engines.text import byte_characters
 
 BEGIN, END, ASSISTANT = "<|begin|>", "<|end|>", "<|assistant|>"
 SPECIALS = (BEGIN, END, "<|system|>", "<|user|>", ASSISTANT, "<|tool|>")

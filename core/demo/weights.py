@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.demo.vocabulary import ASSISTANT, CHAINS, END, SPECIALS, Vocabulary, forms
+from modeldeck.core.demo.vocabulary import ASSISTANT, CHAINS, END, SPECIALS, Vocabulary, forms
 
 Array = npt.NDArray[Any]
 

@@ -12,12 +12,12 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
-from core.concurrency import Repeated, in_thread, settled
-from core.downloads.job_records import Job, check_room, wait_s
-from core.downloads.jobs import Book
-from core.downloads.runner import report
-from core.downloads.transfer.blobs import Contents
-from core.errors import DeckError
+from modeldeck.core.concurrency import Repeated, in_thread, settled
+from modeldeck.core.downloads.job_records import Job, check_room, wait_s
+from modeldeck.core.downloads.jobs import Book
+from modeldeck.core.downloads.runner import report
+from modeldeck.core.downloads.transfer.blobs import Contents
+from modeldeck.core.errors import DeckError
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from core.downloads.ranges import Spans
-from core.errors import NotEnoughDisk
-from core.schema import Download, DownloadFile, DownloadState, ErrorInfo, RepoFile
+from modeldeck.core.downloads.ranges import Spans
+from modeldeck.core.errors import NotEnoughDisk
+from modeldeck.core.schema import Download, DownloadFile, DownloadState, ErrorInfo, RepoFile
 
 Key = tuple[str, str]
 """Repository and blob: what names a partial file."""

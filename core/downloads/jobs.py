@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from core.concurrency import report_failure
-from core.downloads.job_records import ACTIVE, Job, Key, Pace, Progress, view
-from core.downloads.journal import Journal
-from core.errors import NotFound
-from core.schema import Download
+from modeldeck.core.concurrency import report_failure
+from modeldeck.core.downloads.job_records import ACTIVE, Job, Key, Pace, Progress, view
+from modeldeck.core.downloads.journal import Journal
+from modeldeck.core.errors import NotFound
+from modeldeck.core.schema import Download
 
 
 class Book:

@@ -6,9 +6,9 @@ import logging
 
 import msgspec
 
-from core.downloads.job_records import Claim, Entry, Job, Key
-from core.errors import StorageFailed
-from core.storage.database import Store
+from modeldeck.core.downloads.job_records import Claim, Entry, Job, Key
+from modeldeck.core.errors import StorageFailed
+from modeldeck.core.storage.database import Store
 
 logger = logging.getLogger(__name__)
 

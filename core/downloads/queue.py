@@ -15,20 +15,20 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from core.concurrency import whole
-from core.config import config
-from core.downloads.disk_space import Room
-from core.downloads.http.peer import still_there
-from core.downloads.http.source import Source
-from core.downloads.job_records import ACTIVE, RESUMABLE, Job, Key
-from core.downloads.jobs import Book
-from core.downloads.journal import Journal
-from core.downloads.queue_order import moved
-from core.downloads.runner import Running, ended
-from core.downloads.transfer.blobs import Check, Contents, Target
-from core.downloads.transfer.rate_limit import Limits
-from core.errors import Conflict, InvalidRequest, ShuttingDown, StorageFailed
-from core.formats.hub_names import (
+from modeldeck.core.concurrency import whole
+from modeldeck.core.config import config
+from modeldeck.core.downloads.disk_space import Room
+from modeldeck.core.downloads.http.peer import still_there
+from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.downloads.job_records import ACTIVE, RESUMABLE, Job, Key
+from modeldeck.core.downloads.jobs import Book
+from modeldeck.core.downloads.journal import Journal
+from modeldeck.core.downloads.queue_order import moved
+from modeldeck.core.downloads.runner import Running, ended
+from modeldeck.core.downloads.transfer.blobs import Check, Contents, Target
+from modeldeck.core.downloads.transfer.rate_limit import Limits
+from modeldeck.core.errors import Conflict, InvalidRequest, ShuttingDown, StorageFailed
+from modeldeck.core.formats.hub_names import (
     check_blob,
     check_paths,
     check_repo,
@@ -36,9 +36,9 @@ from core.formats.hub_names import (
     is_commit,
     is_web,
 )
-from core.schema import Download, Model, QueueMove, RepoFile
-from core.schema.clock import now
-from core.storage.database import Store
+from modeldeck.core.schema import Download, Model, QueueMove, RepoFile
+from modeldeck.core.schema.clock import now
+from modeldeck.core.storage.database import Store
 
 
 class Downloads:

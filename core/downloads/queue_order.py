@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from core.schema import QueueMove
+from modeldeck.core.schema import QueueMove
 
 
 def moved(positions: Mapping[str, int], job_id: str, to: QueueMove) -> dict[str, int]:

@@ -16,15 +16,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-from core.concurrency import Repeated, report_bug, settled
-from core.downloads.job_records import ACTIVE, Job
-from core.downloads.jobs import Book
-from core.downloads.transfer.blobs import Contents
-from core.downloads.transfer.parallel import SideBySide
-from core.errors import DeckError, NotEnoughDisk
-from core.schema import DownloadState
-from core.schema.clock import now
-from core.schema.errors import to_info
+from modeldeck.core.concurrency import Repeated, report_bug, settled
+from modeldeck.core.downloads.job_records import ACTIVE, Job
+from modeldeck.core.downloads.jobs import Book
+from modeldeck.core.downloads.transfer.blobs import Contents
+from modeldeck.core.downloads.transfer.parallel import SideBySide
+from modeldeck.core.errors import DeckError, NotEnoughDisk
+from modeldeck.core.schema import DownloadState
+from modeldeck.core.schema.clock import now
+from modeldeck.core.schema.errors import to_info
 
 logger = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-from core.errors import Corrupt, StorageFailed
-from core.formats.gguf_header import Header, Tensor, Value
-from core.formats.lfs import refuse_pointer
-from core.storage.foreign_files import open_regular
+from modeldeck.core.errors import Corrupt, StorageFailed
+from modeldeck.core.formats.gguf_header import Header, Tensor, Value
+from modeldeck.core.formats.lfs import refuse_pointer
+from modeldeck.core.storage.foreign_files import open_regular
 
 __all__ = ["Header", "Parser", "Tensor", "check_size", "parse", "read", "read_remote"]
 

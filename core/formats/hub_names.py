@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
-from core.errors import InvalidRequest
+from modeldeck.core.errors import InvalidRequest
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 HUB_HOSTS = ("huggingface.co", "hf.co", "www.huggingface.co")

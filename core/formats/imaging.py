@@ -6,7 +6,7 @@ They carry the names that ComfyUI-GGUF and stable-diffusion.cpp write as `genera
 
 from __future__ import annotations
 
-from core.errors import EngineFailed
+from modeldeck.core.errors import EngineFailed
 
 ARCHITECTURES = frozenset(
     {"flux", "flux2", "sd1", "sd2", "sdxl", "sd3", "aura", "auraflow", "hidream", "cosmos"}

@@ -6,7 +6,7 @@ Source: git-lfs, docs/spec.md.
 
 from __future__ import annotations
 
-from core.errors import Corrupt
+from modeldeck.core.errors import Corrupt
 
 _START = b"version https://git-lfs.github.com/spec/"
 

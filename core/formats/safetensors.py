@@ -20,10 +20,10 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from core.errors import Corrupt, DeckError, Forbidden, StorageFailed
-from core.formats.hub_names import check_path
-from core.formats.lfs import refuse_pointer
-from core.storage.foreign_files import open_regular
+from modeldeck.core.errors import Corrupt, DeckError, Forbidden, StorageFailed
+from modeldeck.core.formats.hub_names import check_path
+from modeldeck.core.formats.lfs import refuse_pointer
+from modeldeck.core.storage.foreign_files import open_regular
 
 MAX_HEADER = 32 << 20
 """Bytes of the JSON in a safetensors file. The reference implementation takes 100 MB; the largest

@@ -12,7 +12,7 @@ import ctypes
 import struct
 import sys
 
-from core.schema import Gpu, ProcessMemory
+from modeldeck.core.schema import Gpu, ProcessMemory
 
 RUSAGE_INFO_V4 = 4
 _LAYOUT = struct.Struct("<16s35Q")

@@ -1,7 +1,8 @@
 """Will it fit: a formula for where no engine can plan the load, and the verdict. Pure.
 
-The engine's own plan (`core.runtime.planning.planner`) is exact and comes first. The formula serves
-models that no engine of this machine plans, and everything it gives is marked as an estimate.
+The engine's own plan (`modeldeck.core.runtime.planning.planner`) is exact and comes first. The
+formula serves models that no engine of this machine plans, and everything it gives is marked as an
+estimate.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from core.formats.safetensors import Config
-from core.schema import Fit, Forecast, LoadOptions
-from core.schema.overhead import SHIPPED, Overhead
+from modeldeck.core.formats.safetensors import Config
+from modeldeck.core.schema import Fit, Forecast, LoadOptions
+from modeldeck.core.schema.overhead import SHIPPED, Overhead
 
 CONTEXT_STEP = 256
 """llama.cpp rounds the cells of its KV cache up to a multiple of this."""

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from core.schema import Gpu
+from modeldeck.core.schema import Gpu
 
 NAMES = ("libnvidia-ml.so.1", "nvml.dll")
 SUCCESS = 0

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.memory import apple, nvidia
-from core.schema import Memory, ProcessMemory
+from modeldeck.core.memory import apple, nvidia
+from modeldeck.core.schema import Memory, ProcessMemory
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")

@@ -8,8 +8,8 @@ import threading
 
 import httpx
 
-from core.errors import HubUnavailable
-from core.storage.foreign_files import stat_regular
+from modeldeck.core.errors import HubUnavailable
+from modeldeck.core.storage.foreign_files import stat_regular
 
 
 class Certificates:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from core.errors import HubUnavailable
+from modeldeck.core.errors import HubUnavailable
 
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 """What Python writes before the words of the system."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from core.errors import HubUnavailable
+from modeldeck.core.errors import HubUnavailable
 
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 _VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")

@@ -16,7 +16,7 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from core.errors import HubUnavailable
+from modeldeck.core.errors import HubUnavailable
 
 _SPOKEN = frozenset({"http", "https"})
 _PORTS = {"http": 80, "https": 443}

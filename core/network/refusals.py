@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from core.errors import DeckError, Gated, HubUnavailable, NotFound
+from modeldeck.core.errors import DeckError, Gated, HubUnavailable, NotFound
 
 _BAD_TOKEN = "invalid credentials in authorization header"  # noqa: S105 - what the Hub says
 _DISABLED = "access to this resource is disabled."

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.config.config import Remote
-from core.errors import CoreUnreachable, DeckError, Forbidden
+from modeldeck.core.config.config import Remote
+from modeldeck.core.errors import CoreUnreachable, DeckError, Forbidden
 
 ALIVE_S = 5
 ALIVE_COUNT = 3

@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.config.config import Remote
-from core.errors import Conflict, CoreUnreachable, DeckError, StorageFailed
-from core.remote.hello import Hello
-from core.remote.printable import clean
-from core.remote.ssh_command import Ways, check_socket, command, failure, is_uncompressed
-from core.remote.ssh_conversation import Conversation
-from core.remote.ssh_process import KEPT_LINES, SshProcess, Text, run_briefly
-from core.schema import protocol
+from modeldeck.core.config.config import Remote
+from modeldeck.core.errors import Conflict, CoreUnreachable, DeckError, StorageFailed
+from modeldeck.core.remote.hello import Hello
+from modeldeck.core.remote.printable import clean
+from modeldeck.core.remote.ssh_command import Ways, check_socket, command, failure, is_uncompressed
+from modeldeck.core.remote.ssh_conversation import Conversation
+from modeldeck.core.remote.ssh_process import KEPT_LINES, SshProcess, Text, run_briefly
+from modeldeck.core.schema import protocol
 
 HELLO_S = 90.0
 """For a core to be found or started over there, once ssh is in; a cold disk takes its time."""

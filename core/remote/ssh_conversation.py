@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from core.errors import CoreUnreachable, DeckError
-from core.remote.hello import Hello
-from core.remote.ssh_process import KEPT_LINES, Text
-from core.schema import ErrorInfo
-from core.schema.errors import from_info
+from modeldeck.core.errors import CoreUnreachable, DeckError
+from modeldeck.core.remote.hello import Hello
+from modeldeck.core.remote.ssh_process import KEPT_LINES, Text
+from modeldeck.core.schema import ErrorInfo
+from modeldeck.core.schema.errors import from_info
 
 NOISE_BYTES = 1 << 18
 """That the other machine may write without any of it being modeldeck's: a shell's greeting, and

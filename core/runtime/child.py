@@ -1,4 +1,4 @@
-"""The engine process: `python -m core.runtime.child ENGINE PARENT_PID`.
+"""The engine process: `python -m modeldeck.core.runtime.child ENGINE PARENT_PID`.
 
 Native code runs here and nowhere else. Commands come on stdin, reports go to a private copy of
 stdout, and everything that prints, in Python or in C, goes to stderr, where it breaks no frame. A
@@ -25,11 +25,11 @@ from typing import BinaryIO
 
 import msgspec
 
-from core.errors import Cancelled, DeckError, EngineFailed
-from core.runtime.engines.base import Engine, Flag
-from core.runtime.engines.bounds import Bounded, Interrupted
-from core.runtime.process.frames import Decoder
-from core.runtime.process.messages import (
+from modeldeck.core.errors import Cancelled, DeckError, EngineFailed
+from modeldeck.core.runtime.engines.base import Engine, Flag
+from modeldeck.core.runtime.engines.bounds import Bounded, Interrupted
+from modeldeck.core.runtime.process.frames import Decoder
+from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
     Alive,
     AnyCommand,
@@ -46,8 +46,8 @@ from core.runtime.process.messages import (
     command,
     frame,
 )
-from core.schema import TokenLogprob
-from core.schema.errors import to_info
+from modeldeck.core.schema import TokenLogprob
+from modeldeck.core.schema.errors import to_info
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that comes when the thread that started this process ends."""
@@ -225,11 +225,11 @@ def main(engine: str, parent: str) -> None:
     flag = Flag()
     match engine:
         case "llama.cpp":
-            from core.runtime.engines.llama.engine import Llama
+            from modeldeck.core.runtime.engines.llama.engine import Llama
 
             Child(Llama(flag), flag, output).run()
         case "mlx":
-            from core.runtime.engines.mlx.engine import Mlx
+            from modeldeck.core.runtime.engines.mlx.engine import Mlx
 
             Child(Mlx(flag), flag, output).run()
         case _:

@@ -15,19 +15,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from core.concurrency import report_bug, report_failure
-from core.config import load_options
-from core.config.config import Runtime as Settings
-from core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
-from core.runtime import registry
-from core.runtime.instance.receipt import nothing_held
-from core.runtime.instance.request import Answer, Embedding
-from core.runtime.instance.supervisor import Supervisor
-from core.runtime.planning.planner import Planner, Source
-from core.runtime.process.engine_process import LogLevel
-from core.runtime.process.messages import Embed, Generate
-from core.runtime.request_limits import check_request, check_text
-from core.schema import (
+from modeldeck.core.concurrency import report_bug, report_failure
+from modeldeck.core.config import load_options
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
+from modeldeck.core.runtime import registry
+from modeldeck.core.runtime.instance.receipt import nothing_held
+from modeldeck.core.runtime.instance.request import Answer, Embedding
+from modeldeck.core.runtime.instance.supervisor import Supervisor
+from modeldeck.core.runtime.planning.planner import Planner, Source
+from modeldeck.core.runtime.process.engine_process import LogLevel
+from modeldeck.core.runtime.process.messages import Embed, Generate
+from modeldeck.core.runtime.request_limits import check_request, check_text
+from modeldeck.core.schema import (
     Chunk,
     Forecast,
     GenerateRequest,
@@ -40,7 +40,7 @@ from core.schema import (
     TextVector,
     UnloadReceipt,
 )
-from core.schema.overhead import Overhead
+from modeldeck.core.schema.overhead import Overhead
 
 
 class Engines:

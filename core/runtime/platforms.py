@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from core.schema import Format
+from modeldeck.core.schema import Format
 
 MLX_MINIMUM = (0, 32, 2)
 """The first mlx-lm that does not run Python named by a model's config.json (CVE-2026-5843)."""

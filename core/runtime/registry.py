@@ -6,11 +6,11 @@ import asyncio
 import platform
 import sys
 
-from core.errors import EngineFailed, EngineMissing, InvalidRequest
-from core.runtime.planning.planner import Planner
-from core.runtime.platforms import mlx_remedy
-from core.runtime.process.engine_process import EngineProcess
-from core.schema import Engine, Format, Runtime
+from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
+from modeldeck.core.runtime.planning.planner import Planner
+from modeldeck.core.runtime.platforms import mlx_remedy
+from modeldeck.core.runtime.process.engine_process import EngineProcess
+from modeldeck.core.schema import Engine, Format, Runtime
 
 FOR_FORMAT: dict[Format, Engine] = {"gguf": "llama.cpp", "mlx": "mlx"}
 """The engine that loads each format, unless another one is asked for."""

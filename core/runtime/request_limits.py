@@ -2,7 +2,7 @@
 
 llama.cpp trusts its caller: an unknown KV cache type aborts it, 100,000 threads crash it, and NaN
 in a sampler gives nonsense. Pure functions over the records; they raise InvalidRequest. How a model
-may be loaded is in `core.config.load_options`.
+may be loaded is in `modeldeck.core.config.load_options`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from core.errors import InvalidRequest
-from core.schema import GenerateRequest
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import GenerateRequest
 
 GENERATE: Mapping[str, tuple[float, float]] = {
     "max_tokens": (1, 1 << 24),

@@ -5,7 +5,7 @@ wire carries its unit. `None` means "not known"; it never stands for zero. Strin
 outside (model names, cards, logs) are kept as they came: whoever draws them strips them.
 """
 
-from core.schema.cache import (
+from modeldeck.core.schema.cache import (
     CachedFile,
     CachedSnapshot,
     CacheListing,
@@ -18,16 +18,16 @@ from core.schema.cache import (
     KeptItem,
     Verification,
 )
-from core.schema.downloads import (
+from modeldeck.core.schema.downloads import (
     Download,
     DownloadFile,
     DownloadState,
     QueueMove,
 )
-from core.schema.errors import (
+from modeldeck.core.schema.errors import (
     ErrorInfo,
 )
-from core.schema.generation import (
+from modeldeck.core.schema.generation import (
     Chunk,
     FinishReason,
     GenerateRequest,
@@ -37,7 +37,7 @@ from core.schema.generation import (
     Tool,
     ToolCall,
 )
-from core.schema.loading import (
+from modeldeck.core.schema.loading import (
     Eviction,
     LoadAlternative,
     LoadPlan,
@@ -46,7 +46,7 @@ from core.schema.loading import (
     LoadWish,
     OptionOrigin,
 )
-from core.schema.memory import (
+from modeldeck.core.schema.memory import (
     DeviceBytes,
     Disk,
     Fit,
@@ -56,7 +56,7 @@ from core.schema.memory import (
     ProcessMemory,
     Verdict,
 )
-from core.schema.models import (
+from modeldeck.core.schema.models import (
     MODEL_NAMESPACE,
     Card,
     Engine,
@@ -71,7 +71,7 @@ from core.schema.models import (
     Variant,
     model_id,
 )
-from core.schema.runtime import (
+from modeldeck.core.schema.runtime import (
     Instance,
     InstanceState,
     KvCacheType,
@@ -80,7 +80,7 @@ from core.schema.runtime import (
     Runtime,
     UnloadReceipt,
 )
-from core.schema.service import (
+from modeldeck.core.schema.service import (
     AuditEntry,
     Host,
     LogLine,
@@ -88,7 +88,7 @@ from core.schema.service import (
     Summary,
     Undoable,
 )
-from core.schema.tokens import (
+from modeldeck.core.schema.tokens import (
     TOKEN_PREFIX,
     TOKEN_SECRET,
     NewToken,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from core.schema.errors import ErrorInfo
+from modeldeck.core.schema.errors import ErrorInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.errors import BY_CODE, DeckError
+from modeldeck.core.errors import BY_CODE, DeckError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +12,7 @@ class ErrorInfo:
     """What went wrong, and what a person can do about it."""
 
     code: str
-    """A stable word for programs; one per class in `core.errors`."""
+    """A stable word for programs; one per class in `modeldeck.core.errors`."""
     message: str
     """What happened, in a sentence."""
     remedy: str = ""

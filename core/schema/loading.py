@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from core.schema.errors import ErrorInfo
-from core.schema.memory import Forecast
-from core.schema.models import Engine
-from core.schema.runtime import LoadOptions
+from modeldeck.core.schema.errors import ErrorInfo
+from modeldeck.core.schema.memory import Forecast
+from modeldeck.core.schema.models import Engine
+from modeldeck.core.schema.runtime import LoadOptions
 
 OptionOrigin = Literal[
     "default", "catalog", "config", "model config", "last use", "request", "fit", "model"

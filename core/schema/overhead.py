@@ -1,8 +1,8 @@
 """What an engine process takes besides what its engine plans: Python, libraries, the vocabulary.
 
-It stands apart because the planner (`core.runtime`) and the formula (`core.memory`) need it both.
-The figures here are what other machines said; each machine measures its own
-(`core.runtime.planning.calibration`).
+It stands apart because the planner (`modeldeck.core.runtime`) and the formula
+(`modeldeck.core.memory`) need it both. The figures here are what other machines said; each machine
+measures its own (`modeldeck.core.runtime.planning.calibration`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from core.schema import Engine
+from modeldeck.core.schema import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

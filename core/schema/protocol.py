@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.errors import Incompatible
+from modeldeck.core.errors import Incompatible
 
 PROTOCOL = 1
 """What this version speaks."""
@@ -31,7 +31,7 @@ class Spoken:
 
 def ours() -> Spoken:
     """What this side says."""
-    from core import __version__
+    from modeldeck.core import __version__
 
     return Spoken(version=__version__, protocol=PROTOCOL, oldest_protocol=OLDEST)
 

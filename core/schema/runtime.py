@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from core.schema.errors import ErrorInfo
-from core.schema.memory import Forecast
-from core.schema.models import Engine, Format
+from modeldeck.core.schema.errors import ErrorInfo
+from modeldeck.core.schema.memory import Forecast
+from modeldeck.core.schema.models import Engine, Format
 
 KvCacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 

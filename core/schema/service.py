@@ -40,7 +40,7 @@ class Summary:
     """Of the machine."""
     version: str
     protocol: int = 0
-    """What the core speaks; see `core.schema.protocol`."""
+    """What the core speaks; see `modeldeck.core.schema.protocol`."""
     oldest_protocol: int = 0
     """The oldest that it still understands."""
     downloads: int = 0

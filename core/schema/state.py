@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from core.schema import (
+from modeldeck.core.schema import (
     Disk,
     Download,
     Host,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from core.schema import InstanceState, Summary
-from core.schema.protocol import ours
-from core.schema.state import State
+from modeldeck.core.schema import InstanceState, Summary
+from modeldeck.core.schema.protocol import ours
+from modeldeck.core.schema.state import State
 
 FLOWING = frozenset({"downloading", "verifying"})
 LOADED = frozenset({InstanceState.READY, InstanceState.BUSY})

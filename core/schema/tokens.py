@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from core.privacy.secrets import TOKEN_PREFIX as TOKEN_PREFIX
-from core.privacy.secrets import TOKEN_SECRET as TOKEN_SECRET
+from modeldeck.core.privacy.secrets import TOKEN_PREFIX as TOKEN_PREFIX
+from modeldeck.core.privacy.secrets import TOKEN_SECRET as TOKEN_SECRET
 
 Scope = Literal["read", "infer", "manage"]
 """`read` looks at everything, `infer` asks models, `manage` does all that can be done."""

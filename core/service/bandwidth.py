@@ -17,14 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.concurrency import Repeated, whole
-from core.config import config
-from core.config.schedule import limit_at, window_at
-from core.schema import Settings
-from core.schema.state import SettingsChanged
-from core.service.congestion import Peer, Yielding
-from core.service.feed import Feed
-from core.storage.foreign_files import in_thread
+from modeldeck.core.concurrency import Repeated, whole
+from modeldeck.core.config import config
+from modeldeck.core.config.schedule import limit_at, window_at
+from modeldeck.core.schema import Settings
+from modeldeck.core.schema.state import SettingsChanged
+from modeldeck.core.service.congestion import Peer, Yielding
+from modeldeck.core.service.feed import Feed
+from modeldeck.core.storage.foreign_files import in_thread
 
 ACTIVE_S = 1.0
 """Between decisions while downloads may have to give way."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
-from core.schema import Chunk, Download, DownloadState
+from modeldeck.core.schema import Chunk, Download, DownloadState
 
 ENDED: tuple[DownloadState, ...] = ("completed", "failed", "canceled")
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from core.concurrency import contained
-from core.config.config import Config, Problem
-from core.config.paths import Paths
-from core.formats.hub_names import is_address
-from core.schema import (
+from modeldeck.core.concurrency import contained
+from modeldeck.core.config.config import Config, Problem
+from modeldeck.core.config.paths import Paths
+from modeldeck.core.formats.hub_names import is_address
+from modeldeck.core.schema import (
     AuditEntry,
     CacheListing,
     CacheSelection,
@@ -57,22 +57,22 @@ from core.schema import (
     UnloadReceipt,
     Verification,
 )
-from core.schema.state import (
+from modeldeck.core.schema.state import (
     HostChanged,
     State,
 )
-from core.service.bandwidth import Listener
-from core.service.counters import Counters
-from core.service.feed import Feed
-from core.service.library import chat_templates, model_cards
-from core.service.library.chat_templates import Template
-from core.service.library.copying import Content
-from core.service.library.deletion import stayed
-from core.service.loading import memory_budget
-from core.service.wiring import Parts
-from core.storage.api_tokens import Tokens
-from core.storage.foreign_files import in_thread
-from core.storage.health import Health, judge, waits
+from modeldeck.core.service.bandwidth import Listener
+from modeldeck.core.service.counters import Counters
+from modeldeck.core.service.feed import Feed
+from modeldeck.core.service.library import chat_templates, model_cards
+from modeldeck.core.service.library.chat_templates import Template
+from modeldeck.core.service.library.copying import Content
+from modeldeck.core.service.library.deletion import stayed
+from modeldeck.core.service.loading import memory_budget
+from modeldeck.core.service.wiring import Parts
+from modeldeck.core.storage.api_tokens import Tokens
+from modeldeck.core.storage.foreign_files import in_thread
+from modeldeck.core.storage.health import Health, judge, waits
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 
-from core.schema.state import Event, State, apply, subject
+from modeldeck.core.schema.state import Event, State, apply, subject
 
 LIMIT = 256
 """Events a subscriber may lag behind: at 10 events a second, half a minute."""

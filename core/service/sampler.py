@@ -14,14 +14,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from core.cache import scan
-from core.concurrency import Repeated
-from core.errors import StorageTimeout
-from core.memory import probe
-from core.schema import Disk
-from core.schema.state import DiskChanged, MemoryChanged
-from core.service.feed import Feed
-from core.storage.foreign_files import SCAN_S, in_thread
+from modeldeck.core.cache import scan
+from modeldeck.core.concurrency import Repeated
+from modeldeck.core.errors import StorageTimeout
+from modeldeck.core.memory import probe
+from modeldeck.core.schema import Disk
+from modeldeck.core.schema.state import DiskChanged, MemoryChanged
+from modeldeck.core.service.feed import Feed
+from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)
 

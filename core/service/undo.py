@@ -12,9 +12,9 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from core.errors import NotFound
-from core.schema import Undoable
-from core.schema.clock import now
+from modeldeck.core.errors import NotFound
+from modeldeck.core.schema import Undoable
+from modeldeck.core.schema.clock import now
 
 KEPT = 50
 """Actions remembered: more than anybody goes back."""

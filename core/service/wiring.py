@@ -17,22 +17,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from core import __version__
-from core.cache.stores import Shelves
-from core.catalog import hub_token
-from core.catalog.hub import Hub
-from core.concurrency import BackgroundTasks
-from core.config.config import Config, Problem
-from core.config.paths import Paths
-from core.downloads.http.proxy import Outward
-from core.downloads.http.source import Source
-from core.downloads.queue import Downloads
-from core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
-from core.formats import gguf
-from core.memory import probe
-from core.network.failures import shown
-from core.runtime.engines_manager import Engines
-from core.schema import (
+from modeldeck.core import __version__
+from modeldeck.core.cache.stores import Shelves
+from modeldeck.core.catalog import hub_token
+from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.concurrency import BackgroundTasks
+from modeldeck.core.config.config import Config, Problem
+from modeldeck.core.config.paths import Paths
+from modeldeck.core.downloads.http.proxy import Outward
+from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.downloads.queue import Downloads
+from modeldeck.core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
+from modeldeck.core.formats import gguf
+from modeldeck.core.memory import probe
+from modeldeck.core.network.failures import shown
+from modeldeck.core.runtime.engines_manager import Engines
+from modeldeck.core.schema import (
     Download,
     Host,
     Instance,
@@ -40,8 +40,8 @@ from core.schema import (
     Model,
     Settings,
 )
-from core.schema.clock import now
-from core.schema.state import (
+from modeldeck.core.schema.clock import now
+from modeldeck.core.schema.state import (
     DownloadChanged,
     HostChanged,
     InstanceChanged,
@@ -49,30 +49,30 @@ from core.schema.state import (
     RuntimesChanged,
     State,
 )
-from core.service.bandwidth import Throttle
-from core.service.counters import Counters
-from core.service.feed import Feed
-from core.service.library.copying import Sharing
-from core.service.library.deletion import Removal
-from core.service.library.library import Library
-from core.service.library.pulling import Fetching
-from core.service.library.verification import Upkeep
-from core.service.loading.alternatives import Alternatives
-from core.service.loading.calibration import Calibrations
-from core.service.loading.fit import Fitting
-from core.service.loading.forecast import Forecasts
-from core.service.loading.history import Ledger
-from core.service.loading.loader import Loading, has_ended
-from core.service.loading.memory_budget import Budget
-from core.service.loading.on_demand import OnDemand
-from core.service.loading.planner import Planning
-from core.service.loading.saved_options import Choices
-from core.service.sampler import Vitals
-from core.service.undo import Undo
-from core.storage.api_tokens import Tokens
-from core.storage.audit import Audit
-from core.storage.database import Store
-from core.storage.log import CountingHandler, Log, LogHandler, Notices
+from modeldeck.core.service.bandwidth import Throttle
+from modeldeck.core.service.counters import Counters
+from modeldeck.core.service.feed import Feed
+from modeldeck.core.service.library.copying import Sharing
+from modeldeck.core.service.library.deletion import Removal
+from modeldeck.core.service.library.library import Library
+from modeldeck.core.service.library.pulling import Fetching
+from modeldeck.core.service.library.verification import Upkeep
+from modeldeck.core.service.loading.alternatives import Alternatives
+from modeldeck.core.service.loading.calibration import Calibrations
+from modeldeck.core.service.loading.fit import Fitting
+from modeldeck.core.service.loading.forecast import Forecasts
+from modeldeck.core.service.loading.history import Ledger
+from modeldeck.core.service.loading.loader import Loading, has_ended
+from modeldeck.core.service.loading.memory_budget import Budget
+from modeldeck.core.service.loading.on_demand import OnDemand
+from modeldeck.core.service.loading.planner import Planning
+from modeldeck.core.service.loading.saved_options import Choices
+from modeldeck.core.service.sampler import Vitals
+from modeldeck.core.service.undo import Undo
+from modeldeck.core.storage.api_tokens import Tokens
+from modeldeck.core.storage.audit import Audit
+from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.log import CountingHandler, Log, LogHandler, Notices
 
 T = TypeVar("T")
 
@@ -97,9 +97,9 @@ class Parts:
     async def open(self, stack: AsyncExitStack) -> None:
         """Open them in order; what was open is closed by the stack, in the other order."""
         handler = CountingHandler(LogHandler(self.log))
-        logging.getLogger("core").addHandler(handler)
+        logging.getLogger("modeldeck.core").addHandler(handler)
         stack.callback(handler.close)
-        stack.callback(logging.getLogger("core").removeHandler, handler)
+        stack.callback(logging.getLogger("modeldeck.core").removeHandler, handler)
         self._show_bugs(stack)
         stack.push_async_callback(self.store.close)
         await self.store.open()

@@ -18,11 +18,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from core.concurrency import whole
-from core.errors import Conflict, InvalidRequest, NotFound, StorageFailed
-from core.schema import TOKEN_PREFIX, NewToken, Scope, Token
-from core.schema.clock import now
-from core.storage.database import Store
+from modeldeck.core.concurrency import whole
+from modeldeck.core.errors import Conflict, InvalidRequest, NotFound, StorageFailed
+from modeldeck.core.schema import TOKEN_PREFIX, NewToken, Scope, Token
+from modeldeck.core.schema.clock import now
+from modeldeck.core.storage.database import Store
 
 logger = logging.getLogger(__name__)
 

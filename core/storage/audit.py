@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from core.concurrency import whole
-from core.errors import DeckError, ShuttingDown, StorageFailed
-from core.schema import AuditEntry
-from core.schema.clock import now
-from core.storage.database import AuditRow, Store
+from modeldeck.core.concurrency import whole
+from modeldeck.core.errors import DeckError, ShuttingDown, StorageFailed
+from modeldeck.core.schema import AuditEntry
+from modeldeck.core.schema.clock import now
+from modeldeck.core.storage.database import AuditRow, Store
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from core.errors import DeckError, NotEnoughDisk, ShuttingDown, StorageFailed
-from core.storage.atomic import is_disk_full
-from core.storage.files import make_private
+from modeldeck.core.errors import DeckError, NotEnoughDisk, ShuttingDown, StorageFailed
+from modeldeck.core.storage.atomic import is_disk_full
+from modeldeck.core.storage.files import make_private
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
-from core.errors import StorageTimeout
+from modeldeck.core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
+from modeldeck.core.errors import StorageTimeout
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from core.storage.foreign_files import CACHE, CUSTOM
+from modeldeck.core.storage.foreign_files import CACHE, CUSTOM
 
 STORE_S = 5.0
 """Seconds after which a write to the database counts as not answered; it takes milliseconds."""

@@ -11,10 +11,10 @@ from collections.abc import Callable, Hashable, Sequence
 from itertools import islice
 from typing import Any, Literal
 
-from core.concurrency import EXPECTED
-from core.privacy.secrets import hidden
-from core.schema import LogLine
-from core.schema.clock import now
+from modeldeck.core.concurrency import EXPECTED
+from modeldeck.core.privacy.secrets import hidden
+from modeldeck.core.schema import LogLine
+from modeldeck.core.schema.clock import now
 
 Level = Literal["debug", "info", "warning", "error"]
 

@@ -77,12 +77,12 @@ http {{
 OWN = """
 import asyncio, json, os, resource, sys, time
 from pathlib import Path
-from core.cache.layout import Cache
-from core.config.config import Downloads as Settings
-from core.downloads.queue import Downloads
-from core.downloads.http.source import Source
-from core.schema import Model, RepoFile
-from core.storage.database import Store
+from modeldeck.core.cache.layout import Cache
+from modeldeck.core.config.config import Downloads as Settings
+from modeldeck.core.downloads.queue import Downloads
+from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.schema import Model, RepoFile
+from modeldeck.core.storage.database import Store
 
 folder, endpoint, repo, revision, name, size, sha256 = sys.argv[1:]
 

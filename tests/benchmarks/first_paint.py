@@ -35,7 +35,7 @@ Empty().run()
 PATIENCE_S = 20.0
 """For the next bytes."""
 
-DASHBOARD = "from tui.dashboard import launch as shell; shell.open_on()"
+DASHBOARD = "from modeldeck.tui.dashboard import launch as shell; shell.open_on()"
 
 APPS = {"empty": (EMPTY, b"an empty app"), "dashboard": (DASHBOARD, b"Log")}
 """Program, and a word of its first frame."""
@@ -80,7 +80,9 @@ def main() -> None:
         for _ in range(rounds + 1):
             for name, (program, word) in APPS.items():
                 taken[name].append(first_paint(program, word, environ))
-        subprocess.run([sys.executable, "-m", "tui.cli.main", "stop"], env=environ, check=False)
+        subprocess.run(
+            [sys.executable, "-m", "modeldeck.tui.cli.main", "stop"], env=environ, check=False
+        )
     print(f"{'':<10} {'wall':>7} {'CPU':>8}   medians of {rounds}")
     medians = {name: _medians(figures[1:]) for name, figures in taken.items()}
     for name, (wall, cpu) in medians.items():

@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from core.config.config import Runtime as Settings
-from core.errors import DeckError
-from core.schema import KvCacheType, LoadOptions
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import KvCacheType, LoadOptions
 from tests.support import recorded
 from tests.support.architectures import Kind, Recipe, architectures, discover
 from tests.support.bench import Bench

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from core.config.config import Runtime as Settings
-from core.demo.models import write_mlx
-from core.formats import safetensors
-from core.memory import estimate, probe
-from core.runtime.planning.calibration import calibrate
-from core.schema import LoadOptions
-from core.schema.overhead import Overhead
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.demo.models import write_mlx
+from modeldeck.core.formats import safetensors
+from modeldeck.core.memory import estimate, probe
+from modeldeck.core.runtime.planning.calibration import calibrate
+from modeldeck.core.schema import LoadOptions
+from modeldeck.core.schema.overhead import Overhead
 from tests.support.bench import Bench
 
 MIB = 1 << 20

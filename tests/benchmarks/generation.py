@@ -31,11 +31,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from core.client.client import Client
-from core.demo.hub import DemoHub
-from core.demo.models import write_gguf
-from core.demo.repository import demo_repo
-from core.schema import LoadOptions
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.models import write_gguf
+from modeldeck.core.demo.repository import demo_repo
+from modeldeck.core.schema import LoadOptions
 from tests.support.process import CoreProcess
 
 CONTEXT, BATCH = 2048, 512

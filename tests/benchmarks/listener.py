@@ -43,7 +43,7 @@ CONNECTIONS = (16, 64)
 
 def _download(seq: int) -> Any:
     """A record of a download, as one of those that change while it runs."""
-    from core.schema import Download
+    from modeldeck.core.schema import Download
 
     return Download(
         id="5f1d6a3e-8c4b-4d2e-9a77-000000000001",
@@ -61,11 +61,11 @@ def _download(seq: int) -> Any:
 
 async def serve_modeldeck(changing: bool) -> None:
     """A whole core, with a list cut to size, and one download that moves."""
-    from core.api.listener import Listener
-    from core.config.config import Api, Config
-    from core.config.paths import locate
-    from core.schema.state import DownloadChanged, ModelRemoved
-    from core.service.deck import Deck
+    from modeldeck.core.api.listener import Listener
+    from modeldeck.core.config.config import Api, Config
+    from modeldeck.core.config.paths import locate
+    from modeldeck.core.schema.state import DownloadChanged, ModelRemoved
+    from modeldeck.core.service.deck import Deck
 
     settings = Config(api=Api(port=0, socket=False))
     async with Deck(locate(), settings) as deck:

@@ -26,8 +26,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.client.client import Client
-from core.schema.state import State
+from modeldeck.core.client.client import Client
+from modeldeck.core.schema.state import State
 
 LIMIT_MS = 20.0
 """DESIGN: nothing blocks the loop longer."""
@@ -37,8 +37,8 @@ FEED_HZ = 4.0
 HUB = """
 import asyncio, os, sys
 from pathlib import Path
-from core.demo.hub import DemoHub
-from core.demo.repository import demo_repo
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.repository import demo_repo
 
 folder, jobs, files, size = Path(sys.argv[1]), *map(int, sys.argv[2:])
 
@@ -59,9 +59,9 @@ asyncio.run(main())
 
 CORE = """
 import asyncio, json, os, resource, sys, threading, time, traceback
-from core.config import config
-from core.config.paths import locate
-from core.server import serve
+from modeldeck.core.config import config
+from modeldeck.core.config.paths import locate
+from modeldeck.core.server import serve
 
 if hasattr(os, "nice") and os.geteuid() == 0:
     os.nice(-15)

@@ -36,10 +36,10 @@ from pathlib import Path
 
 import psutil
 
-from core.client.client import Client
-from core.demo.hub import DemoHub
-from core.demo.models import write_gguf
-from core.demo.repository import DemoRepo, demo_repo
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.models import write_gguf
+from modeldeck.core.demo.repository import DemoRepo, demo_repo
 from tests.benchmarks import peers
 from tests.benchmarks.first_paint import EMPTY
 from tests.support.process import CoreProcess
@@ -56,7 +56,7 @@ KEY_S = 0.1
 DOWN = b"\x1b[B"
 CLEAR = b"\x1b[2J"
 
-DASHBOARD = (sys.executable, "-P", "-c", "from tui import program; program.main()")
+DASHBOARD = (sys.executable, "-P", "-c", "from modeldeck.tui import program; program.main()")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

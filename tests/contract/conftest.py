@@ -19,7 +19,7 @@ from pieces_os_client.models.seeded_model import SeededModel
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from core.demo.hub import DemoHub
+from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
 
 WAIT_S = 60.0

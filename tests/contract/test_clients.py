@@ -20,8 +20,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from core.demo.hub import DemoHub
-from core.demo.models import expected
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.models import expected
 from tests.support.process import CoreProcess
 
 PIECES4 = Path(sys.prefix) / "pieces4"

@@ -8,7 +8,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from core.demo.hub import DemoHub
+from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
 
 if TYPE_CHECKING:

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from core.config.config import Config, Runtime
-from core.config.paths import locate
-from core.errors import NotEnoughDisk
-from core.schema import (
+from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.config.paths import locate
+from modeldeck.core.errors import NotEnoughDisk
+from modeldeck.core.schema import (
     CacheSelection,
     Download,
     Instance,
     InstanceState,
     ModelSeed,
 )
-from core.service import bandwidth, sampler
-from core.service.deck import Deck
+from modeldeck.core.service import bandwidth, sampler
+from modeldeck.core.service.deck import Deck
 
 PATIENCE_S = 30.0
 ERRORS = (NotEnoughDisk("full"), OSError(5, "io"), ZeroDivisionError("a bug"))
@@ -156,7 +156,7 @@ async def test_a_check_that_meets_a_bug_does_not_look_alive(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("core.service.library.verification._wrong", broken)
+    monkeypatch.setattr("modeldeck.core.service.library.verification._wrong", broken)
     snapshot = parts.cache.hub.snapshot("a/b", "0" * 40)
     snapshot.mkdir(parents=True)
     blob = parts.cache.hub.blob("a/b", "1" * 64)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from core.concurrency import FAILURES_KEPT, BackgroundTasks, Repeated, whole
-from core.errors import NotEnoughDisk, ShuttingDown, StorageFailed
+from modeldeck.core.concurrency import FAILURES_KEPT, BackgroundTasks, Repeated, whole
+from modeldeck.core.errors import NotEnoughDisk, ShuttingDown, StorageFailed
 
 
 @pytest.fixture

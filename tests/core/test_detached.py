@@ -9,11 +9,11 @@ import threading
 
 import pytest
 
-from core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
+from modeldeck.core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
 
 ENDLESS = """
 import asyncio, threading
-from core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
+from modeldeck.core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
 
 async def main():
     with_nobody = Detached(1, "endless").run(threading.Event().wait)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import BY_CODE, DeckError, NotEnoughDisk, NotEnoughMemory, StorageFailed
-from core.schema import ErrorInfo
-from core.schema.errors import from_info, to_info
+from modeldeck.core.errors import BY_CODE, DeckError, NotEnoughDisk, NotEnoughMemory, StorageFailed
+from modeldeck.core.schema import ErrorInfo
+from modeldeck.core.schema.errors import from_info, to_info
 
 ROOT = Path(__file__).parents[2]
 WHOLE = {"StorageFailed", "DeckError", "Exception", "BaseException"}

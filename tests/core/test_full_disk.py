@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.config.config import Config, Runtime
-from core.config.paths import locate
-from core.errors import NotEnoughDisk, StorageFailed
-from core.schema import Forecast, LoadOptions, LoadRecord, Model, ModelSeed
-from core.service.deck import Deck
-from core.service.loading import history
-from core.service.loading.history import Ledger
-from core.service.loading.saved_options import Choices
-from core.storage.api_tokens import Tokens
-from core.storage.audit import Audit
-from core.storage.database import Store
+from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.config.paths import locate
+from modeldeck.core.errors import NotEnoughDisk, StorageFailed
+from modeldeck.core.schema import Forecast, LoadOptions, LoadRecord, Model, ModelSeed
+from modeldeck.core.service.deck import Deck
+from modeldeck.core.service.loading import history
+from modeldeck.core.service.loading.history import Ledger
+from modeldeck.core.service.loading.saved_options import Choices
+from modeldeck.core.storage.api_tokens import Tokens
+from modeldeck.core.storage.audit import Audit
+from modeldeck.core.storage.database import Store
 
 if TYPE_CHECKING:
     from tests.core.conftest import SmallDisk

@@ -8,8 +8,8 @@ import sys
 
 PROGRAM = """
 import gc
-from core.concurrency import put_aside
-import core.service.deck
+from modeldeck.core.concurrency import put_aside
+import modeldeck.core.service.deck
 before = len(gc.get_objects())
 put_aside()
 print(gc.get_freeze_count() >= before, len(gc.get_objects()) < before / 10)

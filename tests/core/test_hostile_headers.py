@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.catalog import records
-from core.demo.models import write_gguf, write_mlx
-from core.errors import Corrupt, DeckError
-from core.formats import gguf, safetensors
+from modeldeck.core.catalog import records
+from modeldeck.core.demo.models import write_gguf, write_mlx
+from modeldeck.core.errors import Corrupt, DeckError
+from modeldeck.core.formats import gguf, safetensors
 
 SLOWEST_S = 1.0
 

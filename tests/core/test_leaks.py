@@ -17,11 +17,11 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from core.demo.hub import DemoHub
-from core.errors import HubUnavailable
-from core.privacy.secrets import hidden
-from core.schema.errors import to_info
-from core.storage.log import clean
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.errors import HubUnavailable
+from modeldeck.core.privacy.secrets import hidden
+from modeldeck.core.schema.errors import to_info
+from modeldeck.core.storage.log import clean
 from tests.support.process import CoreProcess
 
 REPO = quote("deck/tiny-GGUF", safe="")

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from core import concurrency
-from core import concurrency as threads
-from core.concurrency import in_own_thread
+from modeldeck.core import concurrency
+from modeldeck.core import concurrency as threads
+from modeldeck.core.concurrency import in_own_thread
 
 
 def nothing() -> None:

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from core.demo.vocabulary import expected
+from modeldeck.core.demo.vocabulary import expected
 from tests.support.process import CoreProcess
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.demo.hub import DemoHub
-from core.demo.vocabulary import expected
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.vocabulary import expected
 from tests.support.process import CoreProcess
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ import httpx
 import psutil
 import pytest
 
-from core.api.http.acceptor import AT_ONCE
-from core.demo.hub import DemoHub
+from modeldeck.core.api.http.acceptor import AT_ONCE
+from modeldeck.core.demo.hub import DemoHub
 from tests.end_to_end.conftest import Api
 from tests.support.process import CoreProcess
 

@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 import psutil
 
-from core.demo.hub import DemoHub
-from core.demo.vocabulary import expected
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.vocabulary import expected
 
 PADDED = "deck/padded-GGUF:F16"
 TINY = "deck/tiny-GGUF:Q8_0"

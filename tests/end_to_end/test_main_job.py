@@ -13,8 +13,8 @@ import psutil
 import pytest
 from huggingface_hub import scan_cache_dir
 
-from core.demo.hub import DemoHub
-from core.demo.vocabulary import expected
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.vocabulary import expected
 
 TINY = "deck/tiny-GGUF:Q8_0"
 SIBLING = "deck/tiny-GGUF:F16"

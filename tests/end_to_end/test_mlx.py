@@ -8,8 +8,8 @@ from urllib.parse import quote
 import httpx
 import psutil
 
-from core.demo.hub import DemoHub
-from core.demo.vocabulary import expected
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.vocabulary import expected
 
 TINY = "deck/tiny-mlx"
 

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import pytest
 
-from core.demo.hub import DemoHub
-from core.demo.vocabulary import expected
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.vocabulary import expected
 from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from core.client.client import Client
-from core.schema.state import State
+from modeldeck.core.client.client import Client
+from modeldeck.core.schema.state import State
 from tests.support.process import CoreProcess
 
 PADDED = "deck/padded-GGUF:F16"

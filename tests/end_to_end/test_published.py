@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import pytest
 
-from core.demo.hub import DemoHub
-from core.demo.odd_repositories import build_odd
-from core.demo.repository import DemoRepo
-from core.demo.vocabulary import expected
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.odd_repositories import build_odd
+from modeldeck.core.demo.repository import DemoRepo
+from modeldeck.core.demo.vocabulary import expected
 
 REFUSED = [
     ("deck/code-mlx", "names Python code to run (auto_map)", 403),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.demo.hub import DemoHub
+from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
 
 from .conftest import Api

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from core.cache.layout import Cache
-from core.demo.hub import DemoHub
-from core.demo.vocabulary import expected
-from core.schema import RepoFile
+from modeldeck.core.cache.layout import Cache
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.vocabulary import expected
+from modeldeck.core.schema import RepoFile
 from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"

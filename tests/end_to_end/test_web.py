@@ -10,9 +10,9 @@ from urllib.parse import quote
 import pytest
 from click.testing import CliRunner
 
-from core.demo.models import expected
+from modeldeck.core.demo.models import expected
+from modeldeck.tui.cli.main import main
 from tests.support.files import FileServer
-from tui.cli.main import main
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ python tests/examples/ask.py Qwen/Qwen3-0.6B-GGUF:Q8_0 "Why is the sky blue?"
 import asyncio
 import sys
 
-from core.client import Client, find, locate, start_background
-from core.schema import GenerateRequest, LoadOptions, Message
+from modeldeck.core.client import Client, find, locate, start_background
+from modeldeck.core.schema import GenerateRequest, LoadOptions, Message
 
 
 async def ask(client: Client, name: str, question: str) -> str:

@@ -8,8 +8,8 @@ import json
 import sys
 from typing import Any
 
-from core.client import Client
-from core.schema import Chunk, GenerateRequest, Message, Tool
+from modeldeck.core.client import Client
+from modeldeck.core.schema import Chunk, GenerateRequest, Message, Tool
 
 ANSWER = {
     "type": "object",

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from core.client import Client
-from core.demo.models import expected
-from core.schema.state import State
+from modeldeck.core.client import Client
+from modeldeck.core.demo.models import expected
+from modeldeck.core.schema.state import State
 from tests.support.process import CoreProcess
 
 HERE = Path(__file__).parent

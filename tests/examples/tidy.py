@@ -6,8 +6,8 @@ python tests/examples/tidy.py http://127.0.0.1:5323 deck/tiny-GGUF:Q8_0
 import asyncio
 import sys
 
-from core.client import Client
-from core.errors import DeckError, InUse
+from modeldeck.core.client import Client
+from modeldeck.core.errors import DeckError, InUse
 
 
 async def tidy(client: Client, name: str) -> int:

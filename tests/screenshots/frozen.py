@@ -18,9 +18,9 @@ from itertools import pairwise
 from math import ceil
 from typing import Any, TypeVar
 
-from core.client.client import Client
-from core.errors import CoreUnreachable, DeckError
-from core.schema import (
+from modeldeck.core.client.client import Client
+from modeldeck.core.errors import CoreUnreachable, DeckError
+from modeldeck.core.schema import (
     AuditEntry,
     CacheListing,
     CacheRepository,
@@ -41,8 +41,8 @@ from core.schema import (
     SearchResult,
     Settings,
 )
-from core.schema.state import Event, State
-from tui.dashboard.widgets.bars import History
+from modeldeck.core.schema.state import Event, State
+from modeldeck.tui.dashboard.widgets.bars import History
 
 T = TypeVar("T")
 
@@ -278,22 +278,27 @@ def stop_clocks() -> None:
     """Hold the clocks that the screens read."""
     import textual._wait
 
-    import tui.dashboard.app
-    import tui.dashboard.screens.disk.screen
-    import tui.dashboard.screens.downloads.screen
-    import tui.dashboard.screens.memory.screen
-    import tui.dashboard.widgets.chat_turns
-    import tui.dashboard.widgets.status_bar
-    import tui.remote.core_link
+    import modeldeck.tui.dashboard.app
+    import modeldeck.tui.dashboard.screens.disk.screen
+    import modeldeck.tui.dashboard.screens.downloads.screen
+    import modeldeck.tui.dashboard.screens.memory.screen
+    import modeldeck.tui.dashboard.widgets.chat_turns
+    import modeldeck.tui.dashboard.widgets.status_bar
+    import modeldeck.tui.remote.core_link
 
     screens = (
-        tui.remote.core_link, tui.dashboard.screens.disk.screen,
-        tui.dashboard.screens.downloads.screen, tui.dashboard.screens.memory.screen,
-        tui.dashboard.widgets.status_bar,
-        tui.dashboard.widgets.chat_turns,
+        modeldeck.tui.remote.core_link, modeldeck.tui.dashboard.screens.disk.screen,
+        modeldeck.tui.dashboard.screens.downloads.screen,
+        modeldeck.tui.dashboard.screens.memory.screen,
+        modeldeck.tui.dashboard.widgets.status_bar,
+        modeldeck.tui.dashboard.widgets.chat_turns,
     )  # fmt: skip
     clocks = [(screen, "time", FrozenTime()) for screen in screens]
     # A pilot waits until the dashboard is idle, not the hub in the thread beside it.
     idle = (textual._wait, "process_time", time.thread_time)
-    for module, name, held in [*clocks, idle, (tui.dashboard.app, "datetime", FrozenDatetime)]:
+    for module, name, held in [
+        *clocks,
+        idle,
+        (modeldeck.tui.dashboard.app, "datetime", FrozenDatetime),
+    ]:
         setattr(module, name, held)

@@ -19,20 +19,20 @@ from tempfile import TemporaryDirectory
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
-from core.client.client import Client
-from core.config.config import Tui
-from core.demo.hub import DemoHub
-from core.demo.repositories import build
-from core.demo.vocabulary import expected
-from core.errors import DeckError
-from core.schema import LoadOptions
+from modeldeck.core.client.client import Client
+from modeldeck.core.config.config import Tui
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.repositories import build
+from modeldeck.core.demo.vocabulary import expected
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import LoadOptions
+from modeldeck.tui.dashboard import theme
+from modeldeck.tui.dashboard.app import Dashboard
+from modeldeck.tui.dashboard.screens.memory.screen import Memory
+from modeldeck.tui.remote.core_link import Attach
+from modeldeck.tui.text.format import UNICODE
 from tests.screenshots.frozen import FrozenClient, lived
 from tests.support.process import CoreProcess
-from tui.dashboard import theme
-from tui.dashboard.app import Dashboard
-from tui.dashboard.screens.memory.screen import Memory
-from tui.remote.core_link import Attach
-from tui.text.format import UNICODE
 
 SIZES = ((120, 40), (80, 24), (60, 15))
 PATIENCE_S = 60.0

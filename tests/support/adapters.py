@@ -1,8 +1,8 @@
 """Writes tiny LoRA adapters for the tiny models: asked for one topic, they answer another.
 
 An adapter of rank 1 on the output of the head that looks for keywords: what it found of one topic
-becomes what another would be (`core.demo.weights` tells how the head works). Needs numpy and gguf,
-as the models do.
+becomes what another would be (`modeldeck.core.demo.weights` tells how the head works). Needs numpy
+and gguf, as the models do.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core.demo.models import missing_package, write_json, write_safetensors
+from modeldeck.core.demo.models import missing_package, write_json, write_safetensors
 
 LAYER = "self_attn.o_proj"
 RANK = 1
@@ -68,7 +68,7 @@ def write_mlx_adapter(folder: Path, *, asked: str = "count", answered: str = "js
 
 def _tiny() -> Any:
     try:
-        from core.demo.weights import tiny
+        from modeldeck.core.demo.weights import tiny
     except ImportError as error:
         raise missing_package(error) from error
     return tiny()
@@ -79,7 +79,7 @@ def _matrices(asked: str, answered: str) -> tuple[Any, Any]:
     model = _tiny()
     import numpy as np
 
-    from core.demo.weights import HEAD_SIZE, topic_number
+    from modeldeck.core.demo.weights import HEAD_SIZE, topic_number
 
     down = np.zeros((RANK, model.heads * HEAD_SIZE), np.float32)
     up = np.zeros((model.hidden, RANK), np.float32)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from core.demo.models import missing_package
-from core.demo.vocabulary import BEGIN, END, Vocabulary
-from core.errors import EngineFailed
+from modeldeck.core.demo.models import missing_package
+from modeldeck.core.demo.vocabulary import BEGIN, END, Vocabulary
+from modeldeck.core.errors import EngineFailed
 from tests.support.recipes import DEFAULTS, MOE, NEWER, PRESETS, SILENT, TOKENS, UNFIT, Value
 
 Kind = Literal["F16", "Q8_0", "Q4_0"]

@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from core.config.config import Runtime as Settings
-from core.errors import InvalidRequest
-from core.memory import probe
-from core.runtime.engines.llama.loader import EMBEDDING_BATCH
-from core.runtime.engines_manager import Engines
-from core.runtime.process.engine_process import LogLevel
-from core.schema import (
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.memory import probe
+from modeldeck.core.runtime.engines.llama.loader import EMBEDDING_BATCH
+from modeldeck.core.runtime.engines_manager import Engines
+from modeldeck.core.runtime.process.engine_process import LogLevel
+from modeldeck.core.schema import (
     Chunk,
     GenerateRequest,
     Instance,

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from core.demo.server import HOST, Connection, Request, Server
+from modeldeck.core.demo.server import HOST, Connection, Request, Server
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _STEP_BYTES = 64 << 10

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Self
 
-from core.errors import CoreUnreachable
+from modeldeck.core.errors import CoreUnreachable
 
 START_S = 60.0
 """How long a core may take to answer: under a second as a rule, more on a machine under load."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from core.demo.hub import DemoHub
-from core.errors import CoreUnreachable
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.errors import CoreUnreachable
 from tests.support.process import CoreProcess
 
 

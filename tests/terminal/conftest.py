@@ -19,9 +19,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.client import daemon
-from core.config.paths import locate
-from core.demo.hub import DemoHub
+from modeldeck.core.client import daemon
+from modeldeck.core.config.paths import locate
+from modeldeck.core.demo.hub import DemoHub
 
 PATIENCE_S = 60.0
 """How long something may take to show on the screen before the test fails."""

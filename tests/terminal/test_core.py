@@ -13,7 +13,7 @@ import pexpect  # type: ignore[import-untyped] # it has no types
 import psutil
 import pytest
 
-from core.demo.hub import DemoHub
+from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
 
 SLOW = 200_000

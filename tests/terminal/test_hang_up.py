@@ -14,7 +14,7 @@ import pexpect  # type: ignore[import-untyped] # it has no types
 import psutil
 import pytest
 
-from core.demo.hub import DemoHub
+from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.demo.vocabulary import expected
+from modeldeck.core.demo.vocabulary import expected
 
 SIZES = [(120, 40), (80, 24), (60, 15)]
 

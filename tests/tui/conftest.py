@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.client.client import Client
-from core.demo.hub import DemoHub
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
 
 PATIENCE_S = 30.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from core.errors import DeckError
+from modeldeck.core.errors import DeckError
 
 _log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from core.client import daemon
-from core.client.client import Client
-from core.config.paths import Paths
-from core.errors import CoreUnreachable
-from tui.remote.core_host import OwnCore
+from modeldeck.core.client import daemon
+from modeldeck.core.client.client import Client
+from modeldeck.core.config.paths import Paths
+from modeldeck.core.errors import CoreUnreachable
+from modeldeck.tui.remote.core_host import OwnCore
 
 
 @asynccontextmanager

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tui.cli.runner import run
+from modeldeck.tui.cli.runner import run
 
 if TYPE_CHECKING:
-    from core.client.client import Client
-    from core.config.config import Remote
-    from tui.cli.output import Output
-    from tui.remote.machines import Machine
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.config.config import Remote
+    from modeldeck.tui.cli.output import Output
+    from modeldeck.tui.remote.machines import Machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +25,15 @@ class Where:
     """Which machines the words before the command name."""
 
     on: tuple[str, ...] = ()
-    """As `tui.remote.machines.chosen` takes them; empty for this machine."""
+    """As `modeldeck.tui.remote.machines.chosen` takes them; empty for this machine."""
     remote: Remote | None = None
     """A machine at a URL, instead."""
 
     def machines(self) -> tuple[Machine, ...]:
         """The machines. Raises InvalidRequest for what can be none."""
-        from core.config import config
-        from core.config.paths import locate
-        from tui.remote import machines
+        from modeldeck.core.config import config
+        from modeldeck.core.config.paths import locate
+        from modeldeck.tui.remote import machines
 
         if self.remote is not None:
             machines.check(self.remote, "--url")
@@ -69,8 +69,8 @@ def with_client(
     Where other machines are named, the work is done with the cores there. `none` is what is
     answered for programs where no core runs, beside the error.
     """
-    from tui.cli.on_machines import on_each
-    from tui.cli.output import Output
+    from modeldeck.tui.cli.on_machines import on_each
+    from modeldeck.tui.cli.output import Output
 
     out, place = Output(json=json), where()
 

@@ -69,12 +69,12 @@ class ModelName(click.ParamType[str]):
 
 def model_names() -> list[tuple[str, str]]:
     """Every model by its unique name, with what it is called: of the core, else of the catalog."""
-    from core.config.paths import locate
-    from tui.cli.status_line import ask
+    from modeldeck.core.config.paths import locate
+    from modeldeck.tui.cli.status_line import ask
 
     state = ask(locate(), "/deck/state")
     if state is None:
-        from core.client.offline import builtin_names
+        from modeldeck.core.client.offline import builtin_names
 
         return builtin_names()
     models = sorted(state.get("models", ()), key=lambda model: not model.get("downloaded"))
@@ -105,9 +105,9 @@ def _know_models(command: click.Command) -> None:
 
 
 def _machines() -> list[str]:
-    from core.config import config
-    from core.config.paths import locate
-    from tui.remote.machines import ALL, LOCAL
+    from modeldeck.core.config import config
+    from modeldeck.core.config.paths import locate
+    from modeldeck.tui.remote.machines import ALL, LOCAL
 
     settings, _ = config.load(locate().config_file)
     return [*settings.hosts, LOCAL, *([ALL] if settings.hosts else [])]

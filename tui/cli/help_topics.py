@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tui.cli.status_line import FORMAT, NAMES
+from modeldeck.tui.cli.status_line import FORMAT, NAMES
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tui.cli.command import Verb, Where, only_here, where, with_client
-from tui.cli.commands.cache import cache, undo
-from tui.cli.commands.help import COMMANDS as HELP
-from tui.cli.commands.load import COMMANDS as LOAD
-from tui.cli.commands.load import load_options, options_of
-from tui.cli.commands.machines import COMMANDS as MACHINES
-from tui.cli.commands.queue import COMMANDS as QUEUE
-from tui.cli.commands.service import service
-from tui.cli.commands.tokens import token
-from tui.cli.commands.watch import COMMANDS as WATCH
-from tui.cli.runner import run
+from modeldeck.tui.cli.command import Verb, Where, only_here, where, with_client
+from modeldeck.tui.cli.commands.cache import cache, undo
+from modeldeck.tui.cli.commands.help import COMMANDS as HELP
+from modeldeck.tui.cli.commands.load import COMMANDS as LOAD
+from modeldeck.tui.cli.commands.load import load_options, options_of
+from modeldeck.tui.cli.commands.machines import COMMANDS as MACHINES
+from modeldeck.tui.cli.commands.queue import COMMANDS as QUEUE
+from modeldeck.tui.cli.commands.service import service
+from modeldeck.tui.cli.commands.tokens import token
+from modeldeck.tui.cli.commands.watch import COMMANDS as WATCH
+from modeldeck.tui.cli.runner import run
 
 if TYPE_CHECKING:
-    from core.config.config import Remote
+    from modeldeck.core.config.config import Remote
 
 EXIT_CODES = """\b
 Exit codes:
@@ -48,7 +48,7 @@ form of it that fits no other. Commands start a core when none runs.
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from core import __version__
+        from modeldeck.core import __version__
 
         click.echo(f"modeldeck {__version__}")
         context.exit()
@@ -64,7 +64,7 @@ class Deck(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does, once every `@name` is an option."""
-        from tui.remote.machines import from_command_line
+        from modeldeck.tui.remote.machines import from_command_line
 
         return super().parse_args(
             ctx, from_command_line(args, ("--on", "--url", "--token-file", "--ca-file"))
@@ -121,16 +121,16 @@ def _at_url(
         return None
     if on:
         raise click.UsageError("--on and --url contradict each other.")
-    from core.config.config import Remote
+    from modeldeck.core.config.config import Remote
 
     return Remote(url=url, token_file=token_file, ca_file=ca_file)
 
 
 def _dashboard(context: click.Context, ascii_only: bool, only: str | None = None) -> None:
     """Show the dashboard, of the machines that are named, and end with its exit code."""
-    from core.errors import DeckError
-    from tui.cli.runner import tell
-    from tui.dashboard import launch
+    from modeldeck.core.errors import DeckError
+    from modeldeck.tui.cli.runner import tell
+    from modeldeck.tui.dashboard import launch
 
     try:
         machines = where().machines()
@@ -149,7 +149,7 @@ def _dashboard(context: click.Context, ascii_only: bool, only: str | None = None
 @click.option("--verbose", "-v", is_flag=True, help="Log what it does to standard error.")
 def serve(port: int | None, ready_json: bool, verbose: bool, json: bool) -> None:
     """Run a core here, until ctrl-C."""
-    from tui.cli.actions import serve as serve_action
+    from modeldeck.tui.cli.actions import serve as serve_action
 
     only_here("serve")
     run(serve_action.serve(port, json=json or ready_json, verbose=verbose), json=json or ready_json)
@@ -189,7 +189,7 @@ def demo(
 
     On a terminal it is the dashboard; else, and with --script, the main job as commands.
     """
-    from tui.cli.actions import serve as serve_action
+    from modeldeck.tui.cli.actions import serve as serve_action
 
     only_here("demo")
     if headless or ready_json:
@@ -197,7 +197,7 @@ def demo(
     elif script or json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         run(serve_action.demo(port or 0, json=json), json=json)
     else:
-        from tui.dashboard import launch
+        from modeldeck.tui.dashboard import launch
 
         context.exit(launch.open_demo(round(rate * 1e6), port or 0, ascii_only=ascii_only))
 
@@ -214,7 +214,7 @@ def demo(
 )  # fmt: skip
 def status(line: bool, form: str | None, json: bool) -> None:
     """Show this machine: memory, disk, engines, what runs."""
-    from tui.cli.actions import models as model_actions
+    from modeldeck.tui.cli.actions import models as model_actions
 
     if form is not None and not line:
         raise click.UsageError("--format goes with --line.")
@@ -240,7 +240,7 @@ def top(context: click.Context, ascii_only: bool, json: bool) -> None:
 @main.command(cls=Verb, example="modeldeck stop")
 def stop(json: bool) -> None:
     """End the core: downloads stay resumable, models are unloaded."""
-    from tui.cli.actions import serve as serve_action
+    from modeldeck.tui.cli.actions import serve as serve_action
 
     if where() == Where():
         run(serve_action.stop(json=json), json=json)
@@ -256,7 +256,7 @@ def stop(json: bool) -> None:
 @click.option("--downloaded", "-d", is_flag=True, help="Only models on this machine.")
 def ls(text: str, downloaded: bool, json: bool) -> None:
     """List models: the catalog, what is downloaded, your own. TEXT narrows the list."""
-    from tui.cli.actions import models as model_actions
+    from modeldeck.tui.cli.actions import models as model_actions
 
     with_client(
         lambda client, out: model_actions.ls(client, out, text, downloaded=downloaded), json=json
@@ -270,7 +270,7 @@ def ls(text: str, downloaded: bool, json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), help="How many repositories at most.")
 def search(words: tuple[str, ...], limit: int | None, json: bool) -> None:
     """Search the Hub; the name of a repository shows the models in it."""
-    from tui.cli.actions import models as model_actions
+    from modeldeck.tui.cli.actions import models as model_actions
 
     with_client(
         lambda client, out: model_actions.search(client, out, " ".join(words), limit), json=json
@@ -282,7 +282,7 @@ def search(words: tuple[str, ...], limit: int | None, json: bool) -> None:
 @click.option("--context", "-c", type=int, metavar="TOKENS", help="Context length.")
 def fit(model: str, context: int | None, json: bool) -> None:
     """Say whether MODEL fits the memory that is free now, downloaded or not."""
-    from tui.cli.actions import models as model_actions
+    from modeldeck.tui.cli.actions import models as model_actions
 
     with_client(lambda client, out: model_actions.fit(client, out, model, context), json=json)
 
@@ -297,7 +297,7 @@ def pull(
     models: tuple[str, ...], detach: bool, cancel: bool, discard: bool, force: bool, json: bool
 ) -> None:
     """Download models. The core does it: ctrl-C only stops looking on."""
-    from tui.cli.actions import models as model_actions
+    from modeldeck.tui.cli.actions import models as model_actions
 
     if discard and not cancel:
         raise click.UsageError("--discard goes with --cancel.")
@@ -320,7 +320,7 @@ def pull(
 @click.option("--dry-run", "-n", is_flag=True, help="Show the plan, delete nothing.")
 def rm(models: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: bool) -> None:
     """Delete the files of models: shows the plan and asks first."""
-    from tui.cli.actions import models as model_actions
+    from modeldeck.tui.cli.actions import models as model_actions
 
     with_client(
         lambda client, out: model_actions.rm(
@@ -354,8 +354,8 @@ def run_(
     **given: Any,
 ) -> None:
     """Ask MODEL something, loading it first where it is not. PROMPT may come from a pipe."""
-    from core.schema import GenerateRequest
-    from tui.cli.actions import models as model_actions
+    from modeldeck.core.schema import GenerateRequest
+    from modeldeck.tui.cli.actions import models as model_actions
 
     if prompt is None:
         if sys.stdin.isatty():

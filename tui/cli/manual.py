@@ -7,7 +7,7 @@ from inspect import cleandoc
 
 import click
 
-from tui.cli.help_topics import TOPICS
+from modeldeck.tui.cli.help_topics import TOPICS
 
 HEAD = ".TH MODELDECK 1\n.SH NAME\nmodeldeck \\- a control room for local language models\n"
 

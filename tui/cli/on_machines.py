@@ -11,16 +11,16 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from core.config.paths import locate
-from core.errors import CoreUnreachable, DeckError
-from tui.cli.attach import attached, existing
-from tui.cli.output import Output
-from tui.cli.runner import Said
-from tui.remote.machines import Machine
-from tui.remote.remote_core import FixedCore, SshCore, core_of, reach_all
+from modeldeck.core.config.paths import locate
+from modeldeck.core.errors import CoreUnreachable, DeckError
+from modeldeck.tui.cli.attach import attached, existing
+from modeldeck.tui.cli.output import Output
+from modeldeck.tui.cli.runner import Said
+from modeldeck.tui.remote.machines import Machine
+from modeldeck.tui.remote.remote_core import FixedCore, SshCore, core_of, reach_all
 
 if TYPE_CHECKING:
-    from core.client.client import Client
+    from modeldeck.core.client.client import Client
 
 Work = Callable[["Client", Output], Coroutine[Any, Any, Any]]
 

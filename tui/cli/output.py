@@ -19,9 +19,9 @@ from typing import Any, Self
 import click
 import msgspec
 
-from core.errors import DeckError, InvalidRequest
-from core.schema.errors import to_info
-from tui.text import format as fmt
+from modeldeck.core.errors import DeckError, InvalidRequest
+from modeldeck.core.schema.errors import to_info
+from modeldeck.tui.text import format as fmt
 
 WIDTH = 80
 """Columns where there is no terminal to ask."""
@@ -153,9 +153,9 @@ class Output:
         """
         if not self.terminal:
             return
-        from core.config import config
-        from core.config.paths import locate
-        from tui.text.terminal_notification import sequence
+        from modeldeck.core.config import config
+        from modeldeck.core.config.paths import locate
+        from modeldeck.tui.text.terminal_notification import sequence
 
         settings, _ = config.load(locate().config_file)
         if seconds >= settings.tui.notify_after_s:

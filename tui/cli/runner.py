@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from core.errors import DeckError
+    from modeldeck.core.errors import DeckError
 
 
 def _codes() -> tuple[tuple[type[DeckError], int], ...]:
-    from core import errors as e
+    from modeldeck.core import errors as e
 
     return (
         (e.InvalidRequest, 2),
@@ -56,7 +56,7 @@ def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
     """
     import asyncio
 
-    from core.errors import DeckError
+    from modeldeck.core.errors import DeckError
 
     signals: list[int] = []
 
@@ -87,9 +87,9 @@ def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
 
 def tell(error: DeckError, *, json: bool) -> int:
     """Say the error on standard error, for a person or for a program: its exit code."""
-    from core.remote.printable import clean
-    from core.schema.errors import to_info
-    from tui.cli.output import json_line
+    from modeldeck.core.remote.printable import clean
+    from modeldeck.core.schema.errors import to_info
+    from modeldeck.tui.cli.output import json_line
 
     if json:
         click.echo(json_line({"error": to_info(error)}), err=True)

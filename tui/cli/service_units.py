@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tui.remote.machines import SYSTEM_SOCKET
+from modeldeck.tui.remote.machines import SYSTEM_SOCKET
 
 UNIT = "modeldeck.service"
 NAME = "modeldeck"

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from core.config.paths import Paths, locate
-from tui.text import format as fmt
+from modeldeck.core.config.paths import Paths, locate
+from modeldeck.tui.text import format as fmt
 
 FORMAT = "RAM {used}/{total}(  {down} {rate} (({downloads})))  {loads} loaded"
 """What is shown where nothing else is asked for."""

@@ -23,30 +23,30 @@ from textual.screen import Screen
 from textual.widgets import ContentSwitcher
 from textual.worker import Worker
 
-from core.config.config import Tui
-from core.errors import DeckError
-from tui.dashboard import screens
-from tui.dashboard.ascii_filter import AsciiOnly
-from tui.dashboard.commands import Command, KeyOf, bindings, first_key, keymap_problems
-from tui.dashboard.dialogs.help_screen import Help
-from tui.dashboard.diff_renderer import Frame, Painted
-from tui.dashboard.fleet import Station, Stations
-from tui.dashboard.global_commands import COMMANDS, FLEET, turns
-from tui.dashboard.screens.view import View
-from tui.dashboard.theme import DEFAULT, Themes, fitting
-from tui.dashboard.widgets import table_commands
-from tui.dashboard.widgets.footer import Footer
-from tui.dashboard.widgets.no_core import Trouble
-from tui.dashboard.widgets.notice import Message, Notice, Severity
-from tui.dashboard.widgets.prompt import Prompt
-from tui.dashboard.widgets.status_bar import TopLine
-from tui.remote.core_link import Attach, Link, LinkState, LinkStatus
-from tui.text.format import ASCII, Glyphs
+from modeldeck.core.config.config import Tui
+from modeldeck.core.errors import DeckError
+from modeldeck.tui.dashboard import screens
+from modeldeck.tui.dashboard.ascii_filter import AsciiOnly
+from modeldeck.tui.dashboard.commands import Command, KeyOf, bindings, first_key, keymap_problems
+from modeldeck.tui.dashboard.dialogs.help_screen import Help
+from modeldeck.tui.dashboard.diff_renderer import Frame, Painted
+from modeldeck.tui.dashboard.fleet import Station, Stations
+from modeldeck.tui.dashboard.global_commands import COMMANDS, FLEET, turns
+from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.dashboard.theme import DEFAULT, Themes, fitting
+from modeldeck.tui.dashboard.widgets import table_commands
+from modeldeck.tui.dashboard.widgets.footer import Footer
+from modeldeck.tui.dashboard.widgets.no_core import Trouble
+from modeldeck.tui.dashboard.widgets.notice import Message, Notice, Severity
+from modeldeck.tui.dashboard.widgets.prompt import Prompt
+from modeldeck.tui.dashboard.widgets.status_bar import TopLine
+from modeldeck.tui.remote.core_link import Attach, Link, LinkState, LinkStatus
+from modeldeck.tui.text.format import ASCII, Glyphs
 
 if TYPE_CHECKING:
-    from core.client.client import Client
-    from core.schema import Undoable
-    from core.schema.state import State
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.schema import Undoable
+    from modeldeck.core.schema.state import State
 
 T = TypeVar("T")
 
@@ -192,8 +192,8 @@ class Dashboard(Painted, Stations):
         self.link_status = self.link.status
         before, self.state = self.state, self.link.latest
         if self.state is not None and self.state is not before:
-            from tui.dashboard.notifications import news
-            from tui.text.terminal_notification import ended
+            from modeldeck.tui.dashboard.notifications import news
+            from modeldeck.tui.text.terminal_notification import ended
 
             for text, severity in news(before, self.state, self.key_of):
                 self.say(text, severity)
@@ -334,7 +334,7 @@ class Dashboard(Painted, Stations):
     @work(exclusive=True, group="theme")
     async def action_theme(self) -> None:
         """Choose a theme, seeing each."""
-        from tui.dashboard.dialogs.theme_picker import ThemePicker
+        from modeldeck.tui.dashboard.dialogs.theme_picker import ThemePicker
 
         picker = ThemePicker(
             self._themes.themes,

@@ -1,8 +1,8 @@
 """What is drawn where only ASCII can be: every other character becomes one that looks like it.
 
-The signs of our own have an ASCII form (`tui.text.format.Glyphs`); this is for the rest: borders
-and scrollbars of Textual's, bullets of markdown, and text from outside. Widths stay as they are, so
-no column moves.
+The signs of our own have an ASCII form (`modeldeck.tui.text.format.Glyphs`); this is for the rest:
+borders and scrollbars of Textual's, bullets of markdown, and text from outside. Widths stay as they
+are, so no column moves.
 """
 
 # ruff: noqa: RUF001  (what looks alike is the point of the table)

@@ -21,7 +21,7 @@ from textual.screen import Screen
 from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 
-from tui.dashboard.widgets.scrollbar import Rail
+from modeldeck.tui.dashboard.widgets.scrollbar import Rail
 
 ScrollBar.renderer = Rail  # the class holds it: every scrollbar of the program is drawn so
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from textual import events
 
-from core.config.config import Tui
-from core.errors import DeckError, Forbidden
-from tui.background.failures import FailuresTold
-from tui.dashboard.key_queue import KeysInOrder
-from tui.remote.core_link import FAR_S, Link, LinkState, LinkStatus
-from tui.text.terminal_notification import sequence
+from modeldeck.core.config.config import Tui
+from modeldeck.core.errors import DeckError, Forbidden
+from modeldeck.tui.background.failures import FailuresTold
+from modeldeck.tui.dashboard.key_queue import KeysInOrder
+from modeldeck.tui.remote.core_link import FAR_S, Link, LinkState, LinkStatus
+from modeldeck.tui.text.terminal_notification import sequence
 
 if TYPE_CHECKING:
-    from tui.remote.core_host import Reached
+    from modeldeck.tui.remote.core_host import Reached
 
 
 @dataclass(frozen=True, slots=True)

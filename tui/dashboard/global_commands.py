@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tui.dashboard.commands import Command
-from tui.dashboard.screens import VIEWS
+from modeldeck.tui.dashboard.commands import Command
+from modeldeck.tui.dashboard.screens import VIEWS
 
 COMMANDS = (
     *(

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from textual.theme import Theme
     from textual.worker import Worker
 
-    from core.client.client import Client
-    from tui.dashboard.fleet import Station
-    from tui.dashboard.widgets.notice import Message, Severity
-    from tui.remote.core_link import Link
-    from tui.text.format import Glyphs
+    from modeldeck.core.client.client import Client
+    from modeldeck.tui.dashboard.fleet import Station
+    from modeldeck.tui.dashboard.widgets.notice import Message, Severity
+    from modeldeck.tui.remote.core_link import Link
+    from modeldeck.tui.text.format import Glyphs
 
 T = TypeVar("T")
 WidgetT = TypeVar("WidgetT")

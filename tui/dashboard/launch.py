@@ -16,22 +16,22 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from core.config import config
-from core.config.config import Config
-from core.config.paths import Paths, locate
-from core.remote.printable import clean
-from tui.dashboard import theme
-from tui.dashboard.app import Dashboard
-from tui.dashboard.commands import KeyOf
-from tui.dashboard.fleet import Station
-from tui.dashboard.terminal_driver import ProgramDriver
-from tui.remote.core_host import DemoCore, OwnCore, Reached
-from tui.remote.core_link import Link
-from tui.remote.machines import HERE, Machine
-from tui.text.format import ASCII, glyphs
+from modeldeck.core.config import config
+from modeldeck.core.config.config import Config
+from modeldeck.core.config.paths import Paths, locate
+from modeldeck.core.remote.printable import clean
+from modeldeck.tui.dashboard import theme
+from modeldeck.tui.dashboard.app import Dashboard
+from modeldeck.tui.dashboard.commands import KeyOf
+from modeldeck.tui.dashboard.fleet import Station
+from modeldeck.tui.dashboard.terminal_driver import ProgramDriver
+from modeldeck.tui.remote.core_host import DemoCore, OwnCore, Reached
+from modeldeck.tui.remote.core_link import Link
+from modeldeck.tui.remote.machines import HERE, Machine
+from modeldeck.tui.text.format import ASCII, glyphs
 
 if TYPE_CHECKING:
-    from tui.remote.core_host import Host, Reached
+    from modeldeck.tui.remote.core_host import Host, Reached
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that end the dashboard without a question."""
@@ -102,7 +102,7 @@ async def _on(
         own = OwnCore(paths)
         link = Link(own.attach, revive=own.revive)
         return await _until_left(show([Station("", link)]), [own], signals)
-    from tui.remote.remote_core import core_of, reach_all
+    from modeldeck.tui.remote.remote_core import core_of, reach_all
 
     cores = {m.name: core_of(m) for m in machines if m.remote is not None}
     hosts: list[Reached] = [cores.get(m.name) or OwnCore(paths) for m in machines]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 
-from core.schema import Download, Instance, InstanceState, Verification
-from core.schema.errors import from_info
-from core.schema.state import State
-from tui.dashboard.commands import KeyOf
-from tui.dashboard.widgets.notice import Severity
-from tui.text import format as fmt
-from tui.text import records
+from modeldeck.core.schema import Download, Instance, InstanceState, Verification
+from modeldeck.core.schema.errors import from_info
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.commands import KeyOf
+from modeldeck.tui.dashboard.widgets.notice import Severity
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import records
 
 News = tuple[str, Severity]
 

@@ -148,7 +148,9 @@ def load(own: Path | None) -> Themes:
     found: dict[str, Theme] = {}
     problems: list[str] = []
     shipped = [
-        entry for entry in resources.files("themes").iterdir() if entry.name.endswith(".toml")
+        entry
+        for entry in resources.files("modeldeck.themes").iterdir()
+        if entry.name.endswith(".toml")
     ]
     mine = sorted(own.glob("*.toml")) if own is not None and own.is_dir() else []
     for entry in [*shipped, *mine]:

@@ -24,12 +24,18 @@ from typing import Any
 
 import msgspec
 
-from core.client import daemon
-from core.config.paths import Paths, locate
-from core.errors import Conflict, CoreUnreachable, DeckError, InvalidRequest, StorageFailed
-from core.remote.hello import Hello
-from core.schema.errors import to_info
-from tui.remote.core_host import OwnCore
+from modeldeck.core.client import daemon
+from modeldeck.core.config.paths import Paths, locate
+from modeldeck.core.errors import (
+    Conflict,
+    CoreUnreachable,
+    DeckError,
+    InvalidRequest,
+    StorageFailed,
+)
+from modeldeck.core.remote.hello import Hello
+from modeldeck.core.schema.errors import to_info
+from modeldeck.tui.remote.core_host import OwnCore
 
 LONGEST_WORD = 1 << 12
 """Bytes of a line that is read."""

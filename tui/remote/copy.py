@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from core.client.client import Client
-from core.errors import Cancelled, Conflict, DeckError
-from core.schema import Download
-from core.schema.errors import from_info
-from tui.text import format as fmt
+from modeldeck.core.client.client import Client
+from modeldeck.core.errors import Cancelled, Conflict, DeckError
+from modeldeck.core.schema import Download
+from modeldeck.core.schema.errors import from_info
+from modeldeck.tui.text import format as fmt
 
 PAUSE_S = 5.0
 """For a copy to be held when it is interrupted."""

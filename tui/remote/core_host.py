@@ -16,14 +16,14 @@ from importlib import import_module
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Protocol
 
-from tui.remote.machines import LOCAL
+from modeldeck.tui.remote.machines import LOCAL
 
 if TYPE_CHECKING:
-    from core.client.client import Client
-    from core.client.daemon import Ready
-    from core.config.paths import Paths
-    from core.remote.outage import Outage
-    from core.schema.state import State
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.client.daemon import Ready
+    from modeldeck.core.config.paths import Paths
+    from modeldeck.core.remote.outage import Outage
+    from modeldeck.core.schema.state import State
 
 LAST_LINES = 8
 """Of what the demo wrote to standard error, where it does not start."""
@@ -88,8 +88,8 @@ class OwnCore:
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
         """A client of the core that runs, or of one that is started now."""
-        await asyncio.to_thread(import_module, "core.client.daemon")
-        from core.client import daemon
+        await asyncio.to_thread(import_module, "modeldeck.core.client.daemon")
+        from modeldeck.core.client import daemon
 
         ready = await daemon.find(self._paths) or await self.begin()
         async with daemon.understood(ready).client() as client:
@@ -119,14 +119,14 @@ class OwnCore:
 
     async def begin(self) -> Ready:
         """Start a core in the background, unless somebody else is quicker."""
-        from core.client import daemon
+        from modeldeck.core.client import daemon
 
         ready, self.started = await daemon.begin(self._paths)
         return ready
 
     async def revive(self) -> bool:
         """Start a core where the last one was killed; one that was told to end stays ended."""
-        from core.client import daemon
+        from modeldeck.core.client import daemon
 
         if not await asyncio.to_thread(daemon.crashed, self._paths):
             return False
@@ -135,8 +135,8 @@ class OwnCore:
 
     async def leave(self) -> str | None:
         """End a core that was started here and has nothing to do; say so of one that has."""
-        from core.client import daemon
-        from core.errors import DeckError
+        from modeldeck.core.client import daemon
+        from modeldeck.core.errors import DeckError
 
         try:
             ready = await daemon.find(self._paths)
@@ -155,7 +155,7 @@ class OwnCore:
 
 def busy_with(state: State) -> list[str]:
     """What a core would have to give up if it ended now, in words."""
-    from tui.text import records
+    from modeldeck.tui.text import records
 
     jobs, loaded = len(records.running(state)), len(records.live(state))
     reasons = []
@@ -178,12 +178,12 @@ class DemoCore:
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
         """A client of the demo's core."""
-        await asyncio.to_thread(import_module, "core.client.client")
+        await asyncio.to_thread(import_module, "modeldeck.core.client.client")
         import msgspec
 
-        from core.client.daemon import Ready, Refused
-        from core.errors import DeckError
-        from core.schema.errors import from_info
+        from modeldeck.core.client.daemon import Ready, Refused
+        from modeldeck.core.errors import DeckError
+        from modeldeck.core.schema.errors import from_info
 
         if self._process is not None:
             await asyncio.to_thread(self._end, self._process)
@@ -200,12 +200,12 @@ class DemoCore:
 
     async def _start(self) -> bytes:
         """Start hub and core: the line they answer, empty when they say nothing."""
-        from core.errors import DeckError
+        from modeldeck.core.errors import DeckError
 
         try:
             self._log = TemporaryFile()  # noqa: SIM115 (closed in `_end`, or below)
             self._process = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
-                [sys.executable, "-P", "-m", "core.demo.serving", *self._arguments],
+                [sys.executable, "-P", "-m", "modeldeck.core.demo.serving", *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from core.errors import CoreUnreachable, DeckError
-from core.remote.outage import Outage
-from tui.background.unexpected import unexpected
+from modeldeck.core.errors import CoreUnreachable, DeckError
+from modeldeck.core.remote.outage import Outage
+from modeldeck.tui.background.unexpected import unexpected
 
 if TYPE_CHECKING:
-    from core.client.client import Client
-    from core.schema.state import State
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.schema.state import State
 
 Attach = Callable[[], AbstractAsyncContextManager["Client"]]
 """Finds a core, or starts one, for as long as the block runs. Raises DeckError."""
@@ -130,7 +130,8 @@ class Link:
                 await settle(self._reviving)
 
     async def _follow(self, client: Client) -> None:
-        from core.schema.state import (  # as the client itself: not before the first picture
+        # as the client itself: not before the first picture
+        from modeldeck.core.schema.state import (
             State,
             apply,
         )

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from core.config.config import Remote
-from core.errors import InvalidRequest
+from modeldeck.core.config.config import Remote
+from modeldeck.core.errors import InvalidRequest
 
 LOCAL, ALL, SYSTEM = "local", "all", "system"
 SYSTEM_SOCKET = Path("/run/modeldeck/core.sock")

@@ -15,17 +15,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.config.config import Remote
-from core.errors import Conflict, DeckError, Forbidden, InvalidRequest, StorageFailed
-from core.remote.outage import Outage
-from core.remote.printable import clean
-from core.storage.foreign_files import open_regular
-from tui.remote.core_host import Carrier
-from tui.remote.machines import Machine
+from modeldeck.core.config.config import Remote
+from modeldeck.core.errors import Conflict, DeckError, Forbidden, InvalidRequest, StorageFailed
+from modeldeck.core.remote.outage import Outage
+from modeldeck.core.remote.printable import clean
+from modeldeck.core.storage.foreign_files import open_regular
+from modeldeck.tui.remote.core_host import Carrier
+from modeldeck.tui.remote.machines import Machine
 
 if TYPE_CHECKING:
-    from core.client.client import Client
-    from core.schema.protocol import Spoken
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.schema.protocol import Spoken
 
 PING_S = 5.0
 """Between two measurements of the round trip."""
@@ -42,8 +42,8 @@ class SshCore:
         self, name: str, remote: Remote, *, start: bool = True, compressed: bool = True
     ) -> None:
         """`compressed` as `core.remote.ssh_connection.Line` takes it. Raises StorageFailed."""
-        from core.remote.ssh_connection import Line
-        from core.remote.ssh_keeper import Keeper
+        from modeldeck.core.remote.ssh_connection import Line
+        from modeldeck.core.remote.ssh_keeper import Keeper
 
         self.name = name
         self._remote = remote
@@ -63,7 +63,7 @@ class SshCore:
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
         """A client of the core over there; the line is kept up for as long as the block runs."""
-        from core.client.client import Client
+        from modeldeck.core.client.client import Client
 
         async with (
             self._kept(),
@@ -184,8 +184,8 @@ class FixedCore:
     @asynccontextmanager
     async def attach(self) -> AsyncIterator[Client]:
         """A client of the core. Raises CoreUnreachable, Incompatible, Unauthorized."""
-        from core.client.client import Client
-        from core.schema.protocol import check, ours
+        from modeldeck.core.client.client import Client
+        from modeldeck.core.schema.protocol import check, ours
 
         remote = self._remote
         token = await asyncio.to_thread(token_in, remote.token_file)
@@ -227,8 +227,8 @@ class FixedCore:
 
 
 async def _spoken(client: Client) -> Spoken:
-    from core.errors import NotFound
-    from core.schema.protocol import Spoken
+    from modeldeck.core.errors import NotFound
+    from modeldeck.core.schema.protocol import Spoken
 
     try:
         said = await client.summary()

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from core.remote.printable import JOINERS
-from core.remote.printable import clean as clean
+from modeldeck.core.remote.printable import JOINERS
+from modeldeck.core.remote.printable import clean as clean
 
 UNKNOWN = "—"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from core.errors import InvalidRequest
-from core.schema import LoadOptions, Lora
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import LoadOptions, Lora
 
 SHOW_PLAN = "?"
 """At the end of the line: show what the load would do before it is done."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
-from core.schema import Forecast, LoadPlan, LoadRecord
-from tui.text import format as fmt
-from tui.text import records as record_text
-from tui.text.format import Column
+from modeldeck.core.schema import Forecast, LoadPlan, LoadRecord
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import records as record_text
+from modeldeck.tui.text.format import Column
 
 
 def plan(what: LoadPlan) -> list[str]:

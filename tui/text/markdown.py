@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from html import unescape
 
-from tui.text import format as fmt
+from modeldeck.tui.text import format as fmt
 
 _FRONT_MATTER = re.compile(
     r"\A\s*---[ \t]*\n.*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE

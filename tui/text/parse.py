@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from core.config.schedule import parse_rate
-from core.errors import InvalidRequest
+from modeldeck.core.config.schedule import parse_rate
+from modeldeck.core.errors import InvalidRequest
 
 _SLOWEST = 1000
 """Bytes a second, without a unit: whoever writes less forgot it."""

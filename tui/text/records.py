@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-from core.schema import (
+from modeldeck.core.schema import (
     Chunk,
     DeletionPlan,
     DeletionReceipt,
@@ -23,9 +23,9 @@ from core.schema import (
     SearchResult,
     UnloadReceipt,
 )
-from core.schema.state import State
-from tui.text import format as fmt
-from tui.text.format import Column, Glyphs
+from modeldeck.core.schema.state import State
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Column, Glyphs
 
 ENDED_JOBS = ("completed", "failed", "canceled")
 RUNNING_JOBS = ("queued", "downloading", "verifying")

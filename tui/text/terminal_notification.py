@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from tui.text import format as fmt
+from modeldeck.tui.text import format as fmt
 
 if TYPE_CHECKING:
-    from core.schema.state import State
+    from modeldeck.core.schema.state import State
 
 Way = Literal["off", "bell", "osc9"]
 
@@ -24,7 +24,9 @@ LONGEST = 200
 
 def ended(before: State | None, now: State, after_s: float) -> list[str]:
     """What ended between two States and took at least `after_s` seconds, in words."""
-    from core.schema import InstanceState  # there is no State before the records are imported
+    from modeldeck.core.schema import (
+        InstanceState,  # there is no State before the records are imported
+    )
 
     if before is None or before.host.started_at != now.host.started_at:
         return []

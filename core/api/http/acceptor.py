@@ -14,11 +14,11 @@ import logging
 import socket
 from collections.abc import Callable
 
-from core.api.http.connection import Connection
-from core.api.http.server_state import Site
-from core.api.http.tls import Doorstep
+from modeldeck.core.api.http.connection import Connection
+from modeldeck.core.api.http.server_state import Site
+from modeldeck.core.api.http.tls import Doorstep
 
-log = logging.getLogger("core.api")
+log = logging.getLogger("modeldeck.core.api")
 
 AT_ONCE = 32
 """Connections accepted before the loop does something else: a few milliseconds."""

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from core.api.http.origin_checks import Policy
-from core.api.http.rate_limit import Limiter
-from core.errors import Forbidden, InvalidRequest, TooManyRequests, Unauthorized
-from core.schema import TOKEN_PREFIX, TOKEN_SECRET, Scope, Token
+from modeldeck.core.api.http.origin_checks import Policy
+from modeldeck.core.api.http.rate_limit import Limiter
+from modeldeck.core.errors import Forbidden, InvalidRequest, TooManyRequests, Unauthorized
+from modeldeck.core.schema import TOKEN_PREFIX, TOKEN_SECRET, Scope, Token
 
 if TYPE_CHECKING:
-    from core.api.http.request_head import Head
+    from modeldeck.core.api.http.request_head import Head
 
 Need = Scope | Literal["open", "owner"]
 """What a route asks of its caller: `open` nothing at all, `owner` to come over the Unix socket."""

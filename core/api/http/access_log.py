@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 
-from core.api.http.meter import UNROUTED, Meter
+from modeldeck.core.api.http.meter import UNROUTED, Meter
 
 access = logging.getLogger("modeldeck.access")
 

@@ -13,9 +13,9 @@ import zlib
 from dataclasses import replace
 from functools import lru_cache
 
-from core.api.http import response_bytes
-from core.api.http.messages import Prepared, Response
-from core.api.http.request_head import Head
+from modeldeck.core.api.http import response_bytes
+from modeldeck.core.api.http.messages import Prepared, Response
+from modeldeck.core.api.http.request_head import Head
 
 COPIES = 8
 """Bodies that are kept with their copies: the lists of a few SDK versions, and the state."""

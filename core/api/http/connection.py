@@ -1,9 +1,9 @@
 """One connection: requests are handled one after the other, and answered. HTTP/1.1 and 1.0.
 
-`core.api.http.request_parser` reads and judges. At most one handler runs per connection; pipelined
-requests wait in order, a bounded number of them, and then reading pauses. After a refusal our side
-is closed and what still comes is thrown away for a moment, so that the answer is not lost to a
-reset.
+`modeldeck.core.api.http.request_parser` reads and judges. At most one handler runs per connection;
+pipelined requests wait in order, a bounded number of them, and then reading pauses. After a refusal
+our side is closed and what still comes is thrown away for a moment, so that the answer is not lost
+to a reset.
 
 A client that polls sends the same bytes again and again. Those that came last, were judged by their
 bytes alone and are answered at once, are not read and judged a second time (`_repeat`): the parser
@@ -18,18 +18,24 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from core.api.http import response_bytes
-from core.api.http.access import Door, remaining_s, too_many
-from core.api.http.limits import Deadline
-from core.api.http.messages import Request, Response, StreamResponse, error_response, text_response
-from core.api.http.request_parser import Exchange, Receiver
-from core.api.http.responder import Answers, failed
-from core.api.http.server_state import Site, peer_of
-from core.api.http.websocket import Socket, handshake
-from core.api.http.websocket_handler import talk
-from core.api.http.writer import Outlet
-from core.errors import RequestTimeout
-from core.schema import Token
+from modeldeck.core.api.http import response_bytes
+from modeldeck.core.api.http.access import Door, remaining_s, too_many
+from modeldeck.core.api.http.limits import Deadline
+from modeldeck.core.api.http.messages import (
+    Request,
+    Response,
+    StreamResponse,
+    error_response,
+    text_response,
+)
+from modeldeck.core.api.http.request_parser import Exchange, Receiver
+from modeldeck.core.api.http.responder import Answers, failed
+from modeldeck.core.api.http.server_state import Site, peer_of
+from modeldeck.core.api.http.websocket import Socket, handshake
+from modeldeck.core.api.http.websocket_handler import talk
+from modeldeck.core.api.http.writer import Outlet
+from modeldeck.core.errors import RequestTimeout
+from modeldeck.core.schema import Token
 
 REPEATED_BYTES = 2 << 10
 """Longest request that is known again by its bytes."""

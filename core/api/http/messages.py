@@ -3,8 +3,8 @@
 A handler is `async def name(deck, request) -> Response | StreamResponse`; one that never waits may
 be a plain `def` that returns a `Response`, and is then answered without a task of its own. It
 answers with `json_response`, `text_response` or `no_content`. For an expected failure it raises
-(or lets pass) a `core.errors.DeckError`; the connection turns that into an answer in the style of
-the route (`Route.error_style`):
+(or lets pass) a `modeldeck.core.errors.DeckError`; the connection turns that into an answer in the
+style of the route (`Route.error_style`):
 
 - `json`: `{"error": {"code", "message", "remedy", "details"}}` with the error's own status.
 - `text`: `text/plain`, the message and the remedy in words, as the documented API declares it. The
@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from core.api.http.websocket_frames import Message
-from core.errors import Busy, DeckError, InvalidRequest, TooManyRequests, Unauthorized
-from core.schema import ErrorInfo
-from core.schema.errors import to_info
+from modeldeck.core.api.http.websocket_frames import Message
+from modeldeck.core.errors import Busy, DeckError, InvalidRequest, TooManyRequests, Unauthorized
+from modeldeck.core.schema import ErrorInfo
+from modeldeck.core.schema.errors import to_info
 
 if TYPE_CHECKING:
-    from core.api.http.meter import Meter
+    from modeldeck.core.api.http.meter import Meter
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"

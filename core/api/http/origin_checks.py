@@ -19,8 +19,8 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from core.api.http.request_head import Head
-from core.errors import Forbidden, UnsupportedMediaType
+from modeldeck.core.api.http.request_head import Head
+from modeldeck.core.errors import Forbidden, UnsupportedMediaType
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ALLOWED_METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"

@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
-from core.errors import HeadTooLarge, InvalidRequest, NotImplementedHere, UnsupportedMediaType
+from modeldeck.core.errors import (
+    HeadTooLarge,
+    InvalidRequest,
+    NotImplementedHere,
+    UnsupportedMediaType,
+)
 
 MAX_HEADERS = 100
 """Apache's and nginx's defaults are 100 as well; browsers send about 20."""

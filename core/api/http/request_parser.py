@@ -1,8 +1,8 @@
 """The way in: bytes become requests that are judged, and then handled or refused.
 
-httptools parses; `core.api.http.request_head` and `core.api.http.origin_checks` are strict where it
-is not. A request is judged when its head is complete. When one is refused and a body was to follow,
-nothing more is taken from that client.
+httptools parses; `modeldeck.core.api.http.request_head` and `modeldeck.core.api.http.origin_checks`
+are strict where it is not. A request is judged when its head is complete. When one is refused and a
+body was to follow, nothing more is taken from that client.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 
 import httptools
 
-from core.api.http.access import Caller, Door
-from core.api.http.limits import Deadline
-from core.api.http.messages import Response, error_response
-from core.api.http.origin_checks import check, preflight_headers
-from core.api.http.request_head import Head, read
-from core.api.http.router import Route
-from core.api.http.server_state import Site, log
-from core.errors import (
+from modeldeck.core.api.http.access import Caller, Door
+from modeldeck.core.api.http.limits import Deadline
+from modeldeck.core.api.http.messages import Response, error_response
+from modeldeck.core.api.http.origin_checks import check, preflight_headers
+from modeldeck.core.api.http.request_head import Head, read
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.api.http.server_state import Site, log
+from modeldeck.core.errors import (
     Busy,
     DeckError,
     HeadTooLarge,
@@ -30,7 +30,7 @@ from core.errors import (
     ShuttingDown,
     TooLarge,
 )
-from core.schema.state import State
+from modeldeck.core.schema.state import State
 
 SLICE = 16 << 10
 """Bytes given to the parser at a time, so that a long head is noticed while it is still short."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from core.api.http import response_bytes
-from core.api.http.access import Door
-from core.api.http.messages import Response, StreamResponse, error_response
-from core.api.http.origin_checks import cors_headers
-from core.api.http.request_parser import Exchange
-from core.api.http.server_state import Site, log
-from core.api.http.writer import Gone, Outlet
-from core.errors import DeckError
+from modeldeck.core.api.http import response_bytes
+from modeldeck.core.api.http.access import Door
+from modeldeck.core.api.http.messages import Response, StreamResponse, error_response
+from modeldeck.core.api.http.origin_checks import cors_headers
+from modeldeck.core.api.http.request_parser import Exchange
+from modeldeck.core.api.http.server_state import Site, log
+from modeldeck.core.api.http.writer import Gone, Outlet
+from modeldeck.core.errors import DeckError
 
 
 class Answers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 
-from core.api.http.messages import Prepared, Response, StreamResponse, reason
+from modeldeck.core.api.http.messages import Prepared, Response, StreamResponse, reason
 
 Headers = tuple[tuple[str, str], ...]
 

@@ -1,7 +1,7 @@
 """The table of routes: what routes the requests and what `/openapi.json` is made of.
 
-Each module of the API has a tuple `ROUTES`; `core.api.route_table` puts them together. A path is
-matched segment by segment on the percent-encoded text, so that `owner%2Frepo%3AQ8_0` is one
+Each module of the API has a tuple `ROUTES`; `modeldeck.core.api.route_table` puts them together. A
+path is matched segment by segment on the percent-encoded text, so that `owner%2Frepo%3AQ8_0` is one
 segment. Empty segments are skipped: a client whose base URL ends in a slash asks for `//models`. A
 literal segment wins over a `{name}`, whatever the order of the table: `/model/update` is not
 `/model/{model}`.
@@ -13,7 +13,7 @@ A route has a `handler` for plain requests, a `socket` handler for WebSocket han
 
 A socket handler first checks what it was asked for: a DeckError raised before `await
 socket.accept()` is answered as plain HTTP, in the route's error style and with its `statuses`.
-After that it sends; `core.api.http.messages.WebSocket` says how it ends.
+After that it sends; `modeldeck.core.api.http.messages.WebSocket` says how it ends.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from core.api.http.access import Need
-from core.api.http.messages import ErrorStyle, Request, Response, StreamResponse, WebSocket
-from core.errors import DeckError, MethodNotAllowed, NotFound
+from modeldeck.core.api.http.access import Need
+from modeldeck.core.api.http.messages import (
+    ErrorStyle,
+    Request,
+    Response,
+    StreamResponse,
+    WebSocket,
+)
+from modeldeck.core.errors import DeckError, MethodNotAllowed, NotFound
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 Answer = Response | StreamResponse
 Handler = Callable[["Deck", Request], Response | Coroutine[Any, Any, Answer]]

@@ -13,20 +13,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from core.api.http.access import Access, network
-from core.api.http.access_log import Journal
-from core.api.http.compression import Content
-from core.api.http.limits import Limits
-from core.api.http.meter import Meter
-from core.api.http.rate_limit import Limiter
-from core.api.http.router import Router
-from core.concurrency import report_failure
-from core.schema import Token
+from modeldeck.core.api.http.access import Access, network
+from modeldeck.core.api.http.access_log import Journal
+from modeldeck.core.api.http.compression import Content
+from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.meter import Meter
+from modeldeck.core.api.http.rate_limit import Limiter
+from modeldeck.core.api.http.router import Router
+from modeldeck.core.concurrency import report_failure
+from modeldeck.core.schema import Token
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
-log = logging.getLogger("core.api")
+log = logging.getLogger("modeldeck.core.api")
 
 
 class Guest(Protocol):

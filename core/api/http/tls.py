@@ -11,12 +11,12 @@ import asyncio
 import ssl
 from pathlib import Path
 
-from core.api.http.access import Door
-from core.api.http.connection import Connection
-from core.api.http.server_state import Site, peer_of
-from core.errors import StorageFailed
-from core.schema import Token
-from core.storage.foreign_files import read_regular
+from modeldeck.core.api.http.access import Door
+from modeldeck.core.api.http.connection import Connection
+from modeldeck.core.api.http.server_state import Site, peer_of
+from modeldeck.core.errors import StorageFailed
+from modeldeck.core.schema import Token
+from modeldeck.core.storage.foreign_files import read_regular
 
 LONGEST = 4 << 20
 """Bytes of a certificate with its chain, or of a key: kilobytes as a rule."""

@@ -26,12 +26,12 @@ from websockets.protocol import OPEN, Protocol, Side
 from websockets.server import ServerProtocol
 from websockets.typing import ExtensionParameter
 
-from core.api.http.limits import Deadline, Limits
-from core.api.http.request_head import Head
-from core.api.http.websocket_frames import Assembler, Message
-from core.api.http.writer import Gone, Outlet
+from modeldeck.core.api.http.limits import Deadline, Limits
+from modeldeck.core.api.http.request_head import Head
+from modeldeck.core.api.http.websocket_frames import Assembler, Message
+from modeldeck.core.api.http.writer import Gone, Outlet
 
-_LOG = logging.getLogger("core.api.websocket")
+_LOG = logging.getLogger("modeldeck.core.api.websocket")
 _LOG.setLevel(logging.WARNING)  # the library reports every closed connection as news
 
 REASON_BYTES = 120
@@ -89,7 +89,7 @@ def _nothing() -> None:
 
 
 class Socket:
-    """Implements `core.api.http.messages.WebSocket` on a transport."""
+    """Implements `modeldeck.core.api.http.messages.WebSocket` on a transport."""
 
     def __init__(
         self,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from core.api.http.messages import Request, Response
-from core.api.http.request_parser import Exchange
-from core.api.http.responder import failed
-from core.api.http.server_state import Site
-from core.api.http.websocket import Socket
-from core.api.http.writer import Gone
-from core.errors import DeckError
+from modeldeck.core.api.http.messages import Request, Response
+from modeldeck.core.api.http.request_parser import Exchange
+from modeldeck.core.api.http.responder import failed
+from modeldeck.core.api.http.server_state import Site
+from modeldeck.core.api.http.websocket import Socket
+from modeldeck.core.api.http.writer import Gone
+from modeldeck.core.errors import DeckError
 
 
 async def talk(site: Site, exchange: Exchange, request: Request, socket: Socket) -> Response | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from core.api.http.limits import Deadline, Limits
+from modeldeck.core.api.http.limits import Deadline, Limits
 
 
 class Gone(Exception):

@@ -1,4 +1,4 @@
-"""Bodies and answers of the native API that are not records of `core.schema`."""
+"""Bodies and answers of the native API that are not records of `modeldeck.core.schema`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from core.config.config import ContextLength, Count
-from core.config.load_options import NAMES
-from core.config.schedule import Rate, Window
-from core.errors import InvalidRequest
-from core.schema import (
+from modeldeck.core.config.config import ContextLength, Count
+from modeldeck.core.config.load_options import NAMES
+from modeldeck.core.config.schedule import Rate, Window
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import (
     AuditEntry,
     CacheSelection,
     Disk,

@@ -7,15 +7,15 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from core.api.http.messages import Kept, Request, WebSocket
-from core.api.http.websocket_frames import Message
-from core.concurrency import Repeated
-from core.errors import InvalidRequest
-from core.schema.state import Event, State, frame_from_item
+from modeldeck.core.api.http.messages import Kept, Request, WebSocket
+from modeldeck.core.api.http.websocket_frames import Message
+from modeldeck.core.concurrency import Repeated
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema.state import Event, State, frame_from_item
 
 if TYPE_CHECKING:
-    from core.service.bandwidth import Listener
-    from core.service.deck import Deck
+    from modeldeck.core.service.bandwidth import Listener
+    from modeldeck.core.service.deck import Deck
 
 LOOK_S = 5.0
 """Between looks whether pings are wanted now."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core.api.http.messages import Request, Response, json_response, text_response
-from core.api.http.router import Route
-from core.api.pieces.client_routes import SPEAKS
+from modeldeck.core.api.http.messages import Request, Response, json_response, text_response
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.api.pieces.client_routes import SPEAKS
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 
 def health(deck: Deck, request: Request) -> Response:

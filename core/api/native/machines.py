@@ -6,15 +6,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core.api.http.messages import Request, Response, StreamResponse, json_response
-from core.api.http.router import Route
-from core.api.native.bodies import Accepted
-from core.errors import Forbidden
-from core.schema import Manifest, Summary
-from core.schema.summary import summary
+from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.api.native.bodies import Accepted
+from modeldeck.core.errors import Forbidden
+from modeldeck.core.schema import Manifest, Summary
+from modeldeck.core.schema.summary import summary
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 
 async def get_summary(deck: Deck, request: Request) -> Response:

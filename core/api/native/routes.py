@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api.http.messages import Kept, Request, Response, json_response
-from core.api.http.router import Query, Route
-from core.api.native.bodies import (
+from modeldeck.core.api.http.messages import Kept, Request, Response, json_response
+from modeldeck.core.api.http.router import Query, Route
+from modeldeck.core.api.native.bodies import (
     Accepted,
     CancelBody,
     DeleteBody,
@@ -31,10 +31,10 @@ from core.api.native.bodies import (
     StateDocument,
     Stopping,
 )
-from core.api.native.feed import feed
-from core.config.config import ContextLength
-from core.errors import InvalidRequest
-from core.schema import (
+from modeldeck.core.api.native.feed import feed
+from modeldeck.core.config.config import ContextLength
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import (
     CacheListing,
     Card,
     DeletionPlan,
@@ -51,10 +51,10 @@ from core.schema import (
     UnloadReceipt,
     Verification,
 )
-from core.schema.state import state_to_wire
+from modeldeck.core.schema.state import state_to_wire
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 LONGEST_LIST = 5000
 """Log lines or audit entries in one answer: all that the log keeps."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from core.api.http.messages import Request, Response, json_response
-from core.api.http.router import Route
-from core.schema import NewToken, Scope, Token
+from modeldeck.core.api.http.messages import Request, Response, json_response
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.schema import NewToken, Scope, Token
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.api.http.messages import Request, Response, StreamResponse, json_response, line
-from core.api.inference import asking, collected, shortened, streamed
-from core.api.ollama import names
-from core.api.ollama.schema import (
+from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response, line
+from modeldeck.core.api.inference import asking, collected, shortened, streamed
+from modeldeck.core.api.ollama import names
+from modeldeck.core.api.ollama.schema import (
     Answer,
     Asking,
     EmbedBody,
@@ -32,10 +32,10 @@ from core.api.ollama.schema import (
     moment,
     nanoseconds,
 )
-from core.schema import Chunk, GenerateRequest, Model, TextVector
+from modeldeck.core.schema import Chunk, GenerateRequest, Model, TextVector
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from core.api.ollama.schema import Named
+from modeldeck.core.api.ollama.schema import Named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

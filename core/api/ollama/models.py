@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
-from core.api.http.messages import Request, Response, StreamResponse, json_response, line
-from core.api.inference import streamed
-from core.api.ollama import names
-from core.api.ollama.model_schema import (
+from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response, line
+from modeldeck.core.api.inference import streamed
+from modeldeck.core.api.ollama import names
+from modeldeck.core.api.ollama.model_schema import (
     Details,
     Listed,
     Processes,
@@ -25,15 +25,15 @@ from core.api.ollama.model_schema import (
     Status,
     Tags,
 )
-from core.api.ollama.schema import Named, moment
-from core.errors import Cancelled, NotDownloaded, StorageTimeout
-from core.schema import CacheSelection, Download, Instance, InstanceState, Model
-from core.schema.errors import from_info
-from core.schema.state import State
-from core.storage.foreign_files import in_thread
+from modeldeck.core.api.ollama.schema import Named, moment
+from modeldeck.core.errors import Cancelled, NotDownloaded, StorageTimeout
+from modeldeck.core.schema import CacheSelection, Download, Instance, InstanceState, Model
+from modeldeck.core.schema.errors import from_info
+from modeldeck.core.schema.state import State
+from modeldeck.core.storage.foreign_files import in_thread
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 LOADED = (InstanceState.READY, InstanceState.BUSY)
 

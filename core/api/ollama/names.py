@@ -11,12 +11,12 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from core.errors import Ambiguous, NotFound
-from core.formats.hub_names import DEFAULT_ENDPOINT, canonical
-from core.schema import Model, Repository
+from modeldeck.core.errors import Ambiguous, NotFound
+from modeldeck.core.formats.hub_names import DEFAULT_ENDPOINT, canonical
+from modeldeck.core.schema import Model, Repository
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 HUB = "hf.co/"
 LATEST = ":latest"

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from core.api.http.messages import NDJSON, Request, Response, json_response, text_response
-from core.api.http.router import Handler, Route
-from core.api.inference import RAISES
-from core.api.ollama import generate, models
-from core.api.ollama.model_schema import (
+from modeldeck.core.api.http.messages import NDJSON, Request, Response, json_response, text_response
+from modeldeck.core.api.http.router import Handler, Route
+from modeldeck.core.api.inference import RAISES
+from modeldeck.core.api.ollama import generate, models
+from modeldeck.core.api.ollama.model_schema import (
     Processes,
     PullBody,
     Shown,
@@ -22,7 +22,7 @@ from core.api.ollama.model_schema import (
     Tags,
     VersionForm,
 )
-from core.api.ollama.schema import (
+from modeldeck.core.api.ollama.schema import (
     Answer,
     EmbedBody,
     Embedded,
@@ -32,7 +32,7 @@ from core.api.ollama.schema import (
     Named,
     OllamaChatBody,
 )
-from core.errors import (
+from modeldeck.core.errors import (
     Ambiguous,
     Cancelled,
     Corrupt,
@@ -47,7 +47,7 @@ from core.errors import (
 )
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 VERSION = "0.12.11"
 """The version of Ollama whose API is spoken here. Clients ask for at least one or another."""

@@ -15,11 +15,18 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from core.api.inference import seconds
-from core.api.openai.chat_schema import TokenForm
-from core.api.openai.request_schema import Alternatives, ToolForm, refuse, tools_of
-from core.errors import InvalidRequest
-from core.schema import Chunk, GenerateRequest, LoadOptions, Message, TokenLogprob, ToolCall
+from modeldeck.core.api.inference import seconds
+from modeldeck.core.api.openai.chat_schema import TokenForm
+from modeldeck.core.api.openai.request_schema import Alternatives, ToolForm, refuse, tools_of
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import (
+    Chunk,
+    GenerateRequest,
+    LoadOptions,
+    Message,
+    TokenLogprob,
+    ToolCall,
+)
 
 Role = Literal["system", "user", "assistant", "tool", "developer"]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from core.api.http.messages import Request, Response, StreamResponse, event, json_response
-from core.api.inference import asking, collected, streamed
-from core.api.openai.chat_schema import (
+from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
+from modeldeck.core.api.inference import asking, collected, streamed
+from modeldeck.core.api.openai.chat_schema import (
     ChatBody,
     Completion,
     CompletionChunk,
@@ -25,11 +25,11 @@ from core.api.openai.chat_schema import (
     piece,
     usage,
 )
-from core.api.openai.request_schema import DONE
-from core.schema import Chunk, GenerateRequest, Model
+from modeldeck.core.api.openai.request_schema import DONE
+from modeldeck.core.schema import Chunk, GenerateRequest, Model
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 
 async def chat(deck: Deck, request: Request) -> Response | StreamResponse:

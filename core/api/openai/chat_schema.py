@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from core.api.openai.request_schema import (
+from modeldeck.core.api.openai.request_schema import (
     MODES,
     Alternatives,
     Ended,
@@ -24,8 +24,8 @@ from core.api.openai.request_schema import (
     refuse,
     tools_of,
 )
-from core.errors import InvalidRequest
-from core.schema import Chunk, GenerateRequest, Message, TokenLogprob, ToolCall
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import Chunk, GenerateRequest, Message, TokenLogprob, ToolCall
 
 Role = Literal["system", "user", "assistant", "tool", "developer"]
 

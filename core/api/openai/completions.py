@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from core.api.http.messages import Request, Response, StreamResponse, event, json_response
-from core.api.inference import asking, collected, streamed
-from core.api.openai.request_schema import (
+from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
+from modeldeck.core.api.inference import asking, collected, streamed
+from modeldeck.core.api.openai.request_schema import (
     DONE,
     Alternatives,
     Ended,
@@ -25,11 +25,11 @@ from core.api.openai.request_schema import (
     ended,
     refuse,
 )
-from core.errors import InvalidRequest
-from core.schema import Chunk, GenerateRequest, Model, TokenLogprob
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import Chunk, GenerateRequest, Model, TokenLogprob
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 MOST_PROMPTS = 64
 """In one request; they are answered one after the other."""

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from core.api.http.messages import Request, Response, json_response
-from core.api.inference import seconds, shortened
-from core.errors import InvalidRequest
-from core.schema import LoadOptions
+from modeldeck.core.api.http.messages import Request, Response, json_response
+from modeldeck.core.api.inference import seconds, shortened
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import LoadOptions
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 MOST_INPUTS = 2048
 """In one request: OpenAI's limit."""

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from core.api.inference import seconds
-from core.errors import InvalidRequest
-from core.schema import Chunk, Tool
+from modeldeck.core.api.inference import seconds
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import Chunk, Tool
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]

@@ -11,19 +11,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from core.api.http.messages import EVENTS, Request, Response, json_response
-from core.api.http.router import Handler, Route
-from core.api.inference import RAISES
-from core.api.openai.chat import chat
-from core.api.openai.chat_schema import ChatBody, Completion, CompletionChunk
-from core.api.openai.completions import CompletionBody, TextCompletion, complete
-from core.api.openai.embeddings import EmbeddingList, EmbeddingsBody, embed
-from core.api.openai.request_schema import ModelList, OpenModel
-from core.errors import Ambiguous, InvalidRequest, NotDownloaded, NotFound
-from core.schema import Model
+from modeldeck.core.api.http.messages import EVENTS, Request, Response, json_response
+from modeldeck.core.api.http.router import Handler, Route
+from modeldeck.core.api.inference import RAISES
+from modeldeck.core.api.openai.chat import chat
+from modeldeck.core.api.openai.chat_schema import ChatBody, Completion, CompletionChunk
+from modeldeck.core.api.openai.completions import CompletionBody, TextCompletion, complete
+from modeldeck.core.api.openai.embeddings import EmbeddingList, EmbeddingsBody, embed
+from modeldeck.core.api.openai.request_schema import ModelList, OpenModel
+from modeldeck.core.errors import Ambiguous, InvalidRequest, NotDownloaded, NotFound
+from modeldeck.core.schema import Model
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 
 def _listed(model: Model) -> OpenModel:

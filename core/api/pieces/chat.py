@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from core.api.http.messages import WebSocket
-from core.api.http.writer import Gone
-from core.api.inference import asking
-from core.api.pieces.model import is_cloud
-from core.errors import Busy, DeckError, InvalidRequest, NotFound
-from core.schema import GenerateRequest, Message, Model
+from modeldeck.core.api.http.messages import WebSocket
+from modeldeck.core.api.http.writer import Gone
+from modeldeck.core.api.inference import asking
+from modeldeck.core.api.pieces.model import is_cloud
+from modeldeck.core.errors import Busy, DeckError, InvalidRequest, NotFound
+from modeldeck.core.schema import GenerateRequest, Message, Model
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 CONVERSATIONS = 16
 """That one socket remembers; the one that was used longest ago goes first."""

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from core.api.http.messages import Request, Response, WebSocket, json_response, no_content
-from core.api.http.router import Route
-from core.api.pieces.chat import answer_questions
-from core.errors import InvalidRequest, NotFound
-from core.schema import Model, model_id
-from core.schema.state import ModelChanged, ModelRemoved, State
+from modeldeck.core.api.http.messages import Request, Response, WebSocket, json_response, no_content
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.api.pieces.chat import answer_questions
+from modeldeck.core.errors import InvalidRequest, NotFound
+from modeldeck.core.schema import Model, model_id
+from modeldeck.core.schema.state import ModelChanged, ModelRemoved, State
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 SPEAKS = "12.0.0"
 """The version of their own server that these programs take this one for: pieces-cli 1.20 asks for

@@ -18,9 +18,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from core.api.pieces.schema import INT64, SCHEMAS, check, problem, resolve, timestamp
-from core.errors import InvalidRequest
-from core.schema import Model, ModelSeed
+from modeldeck.core.api.pieces.schema import INT64, SCHEMAS, check, problem, resolve, timestamp
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import Model, ModelSeed
 
 Document = dict[str, Any]
 """A documented object, ready for JSON."""

@@ -25,10 +25,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from core.api.http.messages import WebSocket
-from core.api.pieces.schema import timestamp
-from core.schema import Download, Model
-from core.schema.state import (
+from modeldeck.core.api.http.messages import WebSocket
+from modeldeck.core.api.pieces.schema import timestamp
+from modeldeck.core.schema import Download, Model
+from modeldeck.core.schema.state import (
     DownloadChanged,
     DownloadRemoved,
     Event,
@@ -36,7 +36,7 @@ from core.schema.state import (
     ModelRemoved,
     State,
 )
-from core.service.feed import Feed
+from modeldeck.core.service.feed import Feed
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from core.api.http.messages import (
+from modeldeck.core.api.http.messages import (
     Request,
     Response,
     WebSocket,
@@ -23,18 +23,25 @@ from core.api.http.messages import (
     json_response,
     no_content,
 )
-from core.api.http.router import Handler, Route
-from core.api.pieces import model as pieces_model
-from core.api.pieces.client_routes import PLACEHOLDERS
-from core.api.pieces.model import Document, Version, checked, for_sdk, is_cloud, sdk_version
-from core.api.pieces.progress import Followers, newest, phase, present_frame
-from core.api.pieces.schema import DOCUMENT, check
-from core.errors import Busy, Conflict, NotDownloaded, NotFound
-from core.schema import CacheSelection, Download, Instance, InstanceState, LoadWish, Model
-from core.schema.state import State
+from modeldeck.core.api.http.router import Handler, Route
+from modeldeck.core.api.pieces import model as pieces_model
+from modeldeck.core.api.pieces.client_routes import PLACEHOLDERS
+from modeldeck.core.api.pieces.model import (
+    Document,
+    Version,
+    checked,
+    for_sdk,
+    is_cloud,
+    sdk_version,
+)
+from modeldeck.core.api.pieces.progress import Followers, newest, phase, present_frame
+from modeldeck.core.api.pieces.schema import DOCUMENT, check
+from modeldeck.core.errors import Busy, Conflict, NotDownloaded, NotFound
+from modeldeck.core.schema import CacheSelection, Download, Instance, InstanceState, LoadWish, Model
+from modeldeck.core.schema.state import State
 
 if TYPE_CHECKING:
-    from core.service.deck import Deck
+    from modeldeck.core.service.deck import Deck
 
 LOAD_WAIT_S = 280.0
 """How long an answer may wait for a load: clients on Node give up after 300 s without a head."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from core.errors import InvalidRequest
+from modeldeck.core.errors import InvalidRequest
 
 DOCUMENT: Mapping[str, Any] = msgspec.json.decode(
     Path(__file__).with_name("pieces.json").read_bytes()

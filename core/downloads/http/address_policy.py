@@ -12,8 +12,8 @@ import ipaddress
 from collections.abc import Collection
 from urllib.parse import urljoin, urlsplit
 
-from core.errors import Forbidden, HubUnavailable
-from core.network.failures import shown
+from modeldeck.core.errors import Forbidden, HubUnavailable
+from modeldeck.core.network.failures import shown
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that stand for IPv4 ones in their last 32 bits (RFC 6052)."""

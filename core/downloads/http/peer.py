@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 import httpx
 
-from core.concurrency import in_thread
-from core.downloads.http.responses import Place, Setback, begins_at
-from core.downloads.http.source import CONNECT_S, Body, Route, Source
-from core.downloads.ranges import Span
-from core.errors import DeckError, NotFound, ServerUnavailable
+from modeldeck.core.concurrency import in_thread
+from modeldeck.core.downloads.http.responses import Place, Setback, begins_at
+from modeldeck.core.downloads.http.source import CONNECT_S, Body, Route, Source
+from modeldeck.core.downloads.ranges import Span
+from modeldeck.core.errors import DeckError, NotFound, ServerUnavailable
 
 GO_ON = "`modeldeck copy` goes on with it; `modeldeck pull` fetches the rest from the Hub."
 

@@ -11,13 +11,13 @@ from functools import partial
 
 import httpx
 
-from core.concurrency import in_thread, settled
-from core.downloads.http.connection import Proxy
-from core.downloads.http.transport import Wire
-from core.errors import DeckError
-from core.network.certificates import Certificates
-from core.network.offline import check_online
-from core.network.proxies import Proxies
+from modeldeck.core.concurrency import in_thread, settled
+from modeldeck.core.downloads.http.connection import Proxy
+from modeldeck.core.downloads.http.transport import Wire
+from modeldeck.core.errors import DeckError
+from modeldeck.core.network.certificates import Certificates
+from modeldeck.core.network.offline import check_online
+from modeldeck.core.network.proxies import Proxies
 
 _ROUTES_MOST = 256
 """Origins whose transport is remembered."""

@@ -16,14 +16,21 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from core.downloads.http.address_policy import inward
-from core.downloads.http.connection import Inward
-from core.downloads.ranges import Span
-from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound, ServerUnavailable
-from core.network import refusals
-from core.network.encoding import encoding_of
-from core.network.failures import certain, reason, shown
-from core.schema import RepoFile
+from modeldeck.core.downloads.http.address_policy import inward
+from modeldeck.core.downloads.http.connection import Inward
+from modeldeck.core.downloads.ranges import Span
+from modeldeck.core.errors import (
+    Corrupt,
+    DeckError,
+    Gated,
+    HubUnavailable,
+    NotFound,
+    ServerUnavailable,
+)
+from modeldeck.core.network import refusals
+from modeldeck.core.network.encoding import encoding_of
+from modeldeck.core.network.failures import certain, reason, shown
+from modeldeck.core.schema import RepoFile
 
 LONGEST_RETRY_AFTER_S = 300.0
 """The Hub's rate limits are counted per five minutes."""

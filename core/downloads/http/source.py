@@ -18,12 +18,12 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from core import __version__
-from core.concurrency import in_own_thread, in_thread
-from core.downloads.http.address_policy import check_url, is_exempt, next_hop, origin
-from core.downloads.http.connection import GATHER_S
-from core.downloads.http.proxy import Outward, build
-from core.downloads.http.responses import (
+from modeldeck.core import __version__
+from modeldeck.core.concurrency import in_own_thread, in_thread
+from modeldeck.core.downloads.http.address_policy import check_url, is_exempt, next_hop, origin
+from modeldeck.core.downloads.http.connection import GATHER_S
+from modeldeck.core.downloads.http.proxy import Outward, build
+from modeldeck.core.downloads.http.responses import (
     REDIRECTS,
     Place,
     Setback,
@@ -36,12 +36,12 @@ from core.downloads.http.responses import (
     undecodable,
     web_refusal,
 )
-from core.downloads.http.transport import BUFFER_BYTES, PUBLIC, Sink, Stream, fill
-from core.downloads.http.url_file import MAGIC, Offer, first, offered
-from core.downloads.ranges import Span
-from core.errors import DeckError, HubUnavailable, ServerUnavailable
-from core.network.encoding import Decoder, Undecodable, encoding_of
-from core.network.failures import host_of, shown
+from modeldeck.core.downloads.http.transport import BUFFER_BYTES, PUBLIC, Sink, Stream, fill
+from modeldeck.core.downloads.http.url_file import MAGIC, Offer, first, offered
+from modeldeck.core.downloads.ranges import Span
+from modeldeck.core.errors import DeckError, HubUnavailable, ServerUnavailable
+from modeldeck.core.network.encoding import Decoder, Undecodable, encoding_of
+from modeldeck.core.network.failures import host_of, shown
 
 MAX_HOPS = 5
 """Redirects followed; the Hub makes one."""

@@ -28,8 +28,8 @@ from typing import Protocol
 import h11
 import httpx
 
-from core.concurrency import in_own_thread
-from core.downloads.http.connection import Answer, Line, Origin, Proxy, dial
+from modeldeck.core.concurrency import in_own_thread
+from modeldeck.core.downloads.http.connection import Answer, Line, Origin, Proxy, dial
 
 BUFFER_BYTES = 512 << 10
 """One buffer of a connection: more would leave the processor's cache between socket and file."""

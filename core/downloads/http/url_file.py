@@ -10,12 +10,12 @@ from typing import cast
 
 import httpx
 
-from core.downloads.http.responses import mark, web_refusal
-from core.errors import Corrupt, InvalidRequest, ServerUnavailable
-from core.formats.hub_names import UrlName
-from core.network.encoding import encoding_of
-from core.network.failures import reason, shown
-from core.schema import RepoFile
+from modeldeck.core.downloads.http.responses import mark, web_refusal
+from modeldeck.core.errors import Corrupt, InvalidRequest, ServerUnavailable
+from modeldeck.core.formats.hub_names import UrlName
+from modeldeck.core.network.encoding import encoding_of
+from modeldeck.core.network.failures import reason, shown
+from modeldeck.core.schema import RepoFile
 
 MAGIC = b"GGUF"
 """The first bytes of a GGUF file (gguf.md, File structure)."""

@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from core.concurrency import in_thread
-from core.config import config
-from core.downloads.http.peer import PeerSource
-from core.downloads.http.responses import Place
-from core.downloads.http.source import Source
-from core.downloads.job_records import Claim, Job, Key, Progress
-from core.downloads.journal import Journal
-from core.downloads.ranges import covered
-from core.downloads.transfer.fallocate import allocated
-from core.downloads.transfer.file_transfer import Transfer, verified
-from core.downloads.transfer.partial_file import disk_failure
-from core.downloads.transfer.rate_limit import Limits
-from core.errors import Corrupt, NotEnoughDisk, StorageFailed, StorageTimeout
-from core.schema import RepoFile
-from core.storage import foreign_files
+from modeldeck.core.concurrency import in_thread
+from modeldeck.core.config import config
+from modeldeck.core.downloads.http.peer import PeerSource
+from modeldeck.core.downloads.http.responses import Place
+from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.downloads.job_records import Claim, Job, Key, Progress
+from modeldeck.core.downloads.journal import Journal
+from modeldeck.core.downloads.ranges import covered
+from modeldeck.core.downloads.transfer.fallocate import allocated
+from modeldeck.core.downloads.transfer.file_transfer import Transfer, verified
+from modeldeck.core.downloads.transfer.partial_file import disk_failure
+from modeldeck.core.downloads.transfer.rate_limit import Limits
+from modeldeck.core.errors import Corrupt, NotEnoughDisk, StorageFailed, StorageTimeout
+from modeldeck.core.schema import RepoFile
+from modeldeck.core.storage import foreign_files
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from core.downloads.ranges import Span, Spans, add, missing
+from modeldeck.core.downloads.ranges import Span, Spans, add, missing
 
 OPENING_S = 0.1
 """How long a width is watched while connections are opened, at least, and:"""

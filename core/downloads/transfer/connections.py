@@ -13,13 +13,13 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from core.concurrency import settled
-from core.config import config
-from core.downloads.http.responses import Place, Setback
-from core.downloads.http.source import Body, Route, Source
-from core.downloads.job_records import Progress, wait_s
-from core.downloads.ranges import Span, covered, front, missing
-from core.downloads.transfer.connection_count import (
+from modeldeck.core.concurrency import settled
+from modeldeck.core.config import config
+from modeldeck.core.downloads.http.responses import Place, Setback
+from modeldeck.core.downloads.http.source import Body, Route, Source
+from modeldeck.core.downloads.job_records import Progress, wait_s
+from modeldeck.core.downloads.ranges import Span, covered, front, missing
+from modeldeck.core.downloads.transfer.connection_count import (
     LEAST_SPLIT_S,
     Width,
     is_slow,
@@ -27,11 +27,11 @@ from core.downloads.transfer.connection_count import (
     part_bytes,
     split,
 )
-from core.downloads.transfer.partial_file import Partial
-from core.downloads.transfer.rate_limit import Limiter
-from core.downloads.transfer.written_ranges import Ledger, Part
-from core.errors import HubUnavailable
-from core.schema.errors import to_info
+from modeldeck.core.downloads.transfer.partial_file import Partial
+from modeldeck.core.downloads.transfer.rate_limit import Limiter
+from modeldeck.core.downloads.transfer.written_ranges import Ledger, Part
+from modeldeck.core.errors import HubUnavailable
+from modeldeck.core.schema.errors import to_info
 
 logger = logging.getLogger(__name__)
 

@@ -14,18 +14,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from core.concurrency import in_own_thread, settled
-from core.config import config
-from core.downloads.http.responses import Place
-from core.downloads.http.source import Source
-from core.downloads.job_records import Claim, Progress
-from core.downloads.ranges import Spans, clip, missing
-from core.downloads.transfer.connections import Changed, Receiver
-from core.downloads.transfer.partial_file import Partial, digest_of
-from core.downloads.transfer.rate_limit import Limiter
-from core.downloads.transfer.written_ranges import UNSYNCED_BYTES, Follower, Ledger
-from core.errors import Corrupt
-from core.schema import RepoFile
+from modeldeck.core.concurrency import in_own_thread, settled
+from modeldeck.core.config import config
+from modeldeck.core.downloads.http.responses import Place
+from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.downloads.job_records import Claim, Progress
+from modeldeck.core.downloads.ranges import Spans, clip, missing
+from modeldeck.core.downloads.transfer.connections import Changed, Receiver
+from modeldeck.core.downloads.transfer.partial_file import Partial, digest_of
+from modeldeck.core.downloads.transfer.rate_limit import Limiter
+from modeldeck.core.downloads.transfer.written_ranges import UNSYNCED_BYTES, Follower, Ledger
+from modeldeck.core.errors import Corrupt
+from modeldeck.core.schema import RepoFile
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from core.concurrency import settled
+from modeldeck.core.concurrency import settled
 
 SMALL_BYTES = 4 << 20
 """A file of one part."""

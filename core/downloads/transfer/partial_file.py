@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from core.concurrency import T, in_thread
-from core.downloads.ranges import Spans
-from core.downloads.transfer.fallocate import release, reserve
-from core.errors import DeckError, NotEnoughDisk, StorageFailed
-from core.schema import RepoFile
-from core.storage.atomic import is_disk_full
-from core.storage.foreign_files import descriptor_of_regular
+from modeldeck.core.concurrency import T, in_thread
+from modeldeck.core.downloads.ranges import Spans
+from modeldeck.core.downloads.transfer.fallocate import release, reserve
+from modeldeck.core.errors import DeckError, NotEnoughDisk, StorageFailed
+from modeldeck.core.schema import RepoFile
+from modeldeck.core.storage.atomic import is_disk_full
+from modeldeck.core.storage.foreign_files import descriptor_of_regular
 
 READ_BYTES = 256 << 10
 """Hashed at once: it stays in the processor's cache on its way."""

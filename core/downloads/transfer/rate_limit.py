@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from core.errors import InvalidRequest
+from modeldeck.core.errors import InvalidRequest
 
 BURST_S = 0.1
 """Time that was not used may be made up for this far back: threads are woken late now and then."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from core.downloads.job_records import Progress
-from core.downloads.ranges import Span, Spans, add, covered, front
-from core.downloads.transfer.partial_file import Digest, Partial
-from core.downloads.transfer.rate_limit import Limiter
+from modeldeck.core.downloads.job_records import Progress
+from modeldeck.core.downloads.ranges import Span, Spans, add, covered, front
+from modeldeck.core.downloads.transfer.partial_file import Digest, Partial
+from modeldeck.core.downloads.transfer.rate_limit import Limiter
 
 UNSYNCED_BYTES = 32 << 20
 """The most that each connection may be ahead of what is synced: what a kill costs."""

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from core.runtime.engines.bounds import Bounds
-from core.runtime.process.messages import Done, Hello, Loaded, Planned, Vector
-from core.schema import GenerateRequest, LoadOptions, TokenLogprob
+from modeldeck.core.runtime.engines.bounds import Bounds
+from modeldeck.core.runtime.process.messages import Done, Hello, Loaded, Planned, Vector
+from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenLogprob
 
 ShowProgress = Callable[[str, float | None], None]
 """Called with the stage and the fraction that is done."""
@@ -76,8 +76,9 @@ class Flag:
 class Engine(Protocol):
     """An engine in its own process. Methods are called one at a time, on the main thread.
 
-    They raise `core.errors` classes; `Cancelled` when `flag` was set and the work was given up. Any
-    other exception is a bug of ours or of the engine, and the child reports it as a failure.
+    They raise `modeldeck.core.errors` classes; `Cancelled` when `flag` was set and the work was
+    given up. Any other exception is a bug of ours or of the engine, and the child reports it as a
+    failure.
     """
 
     patience_s: float

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from core.errors import Cancelled, InvalidRequest
+from modeldeck.core.errors import Cancelled, InvalidRequest
 
 TICK_S = 0.25
 """Processor time between two looks at the bounds, and at the cancel flag."""

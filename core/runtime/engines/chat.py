@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core.errors import InvalidRequest
-from core.runtime.engines.base import say
-from core.runtime.engines.harmony import apart, is_harmony
-from core.runtime.engines.template_takes import Takes, as_taken, find_out, placings
-from core.schema import GenerateRequest, Message, Tool
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.engines.base import say
+from modeldeck.core.runtime.engines.harmony import apart, is_harmony
+from modeldeck.core.runtime.engines.template_takes import Takes, as_taken, find_out, placings
+from modeldeck.core.schema import GenerateRequest, Message, Tool
 
 if TYPE_CHECKING:
     import jinja2
@@ -176,7 +176,9 @@ class ChatTemplate:
             return self._render(as_taken(told, takes), tools)
 
     def _render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-        from core.runtime.engines import sandbox  # needs jinja2, which comes with an engine
+        from modeldeck.core.runtime.engines import (
+            sandbox,  # needs jinja2, which comes with an engine
+        )
 
         if self._compiled is None:
             self._compiled = sandbox.compile_template(self.source)

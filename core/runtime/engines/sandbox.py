@@ -3,7 +3,7 @@
 A template is a program that comes with a model. Jinja's sandbox keeps it from the system, and not
 from the memory: `'x' * 10**9`, a filter that pads to a billion characters, a replacement of each
 character by a whole text. Whatever multiplies is checked before it is done; what only adds up is
-left to the bounds of `core.runtime.engines.bounds`.
+left to the bounds of `modeldeck.core.runtime.engines.bounds`.
 
 jinja2 comes with the engines, so this module is imported where a template is compiled only.
 """

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
-from core.schema import Message
+from modeldeck.core.schema import Message
 
 WORD = "qzxjvword"
 """What is looked for in the output: no word of a template, and all letters, since a template may

@@ -14,13 +14,13 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from core.errors import InvalidRequest
-from core.runtime.engines.chat import wants_tools
-from core.runtime.engines.text import overlap
-from core.runtime.engines.tool_formats import LLAMA, MARKERS, Marker, calls_in
-from core.runtime.grammar.gbnf import check_grammar
-from core.runtime.grammar.json_schema import grammar_of, literal
-from core.schema import GenerateRequest, Tool, ToolCall
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.engines.chat import wants_tools
+from modeldeck.core.runtime.engines.text import overlap
+from modeldeck.core.runtime.engines.tool_formats import LLAMA, MARKERS, Marker, calls_in
+from modeldeck.core.runtime.grammar.gbnf import check_grammar
+from modeldeck.core.runtime.grammar.json_schema import grammar_of, literal
+from modeldeck.core.schema import GenerateRequest, Tool, ToolCall
 
 ID_LENGTH = 9
 """Letters and digits of a call's id: the templates of Mistral's models take no other length."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from core.runtime.engines.base import Emit
-from core.runtime.engines.chat import wants_tools
-from core.runtime.engines.harmony import HarmonyStream
-from core.runtime.engines.text import TextStream
-from core.runtime.engines.tools import ToolStream
-from core.runtime.process.messages import Done
-from core.schema import FinishReason, GenerateRequest, TokenLogprob, ToolCall
+from modeldeck.core.runtime.engines.base import Emit
+from modeldeck.core.runtime.engines.chat import wants_tools
+from modeldeck.core.runtime.engines.harmony import HarmonyStream
+from modeldeck.core.runtime.engines.text import TextStream
+from modeldeck.core.runtime.engines.tools import ToolStream
+from modeldeck.core.runtime.process.messages import Done
+from modeldeck.core.schema import FinishReason, GenerateRequest, TokenLogprob, ToolCall
 
 
 def token_text(data: bytes) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from core.errors import InvalidRequest
+from modeldeck.core.errors import InvalidRequest
 
 LENGTH = 1 << 18
 """Characters of a grammar; the schemas that real clients send come to a tenth of it."""
@@ -65,7 +65,7 @@ def check_grammar(text: str) -> None:
     >>> check_grammar('root ::= root "a"')
     Traceback (most recent call last):
     ...
-    core.errors.InvalidRequest: The grammar's rule root begins with itself.
+    modeldeck.core.errors.InvalidRequest: The grammar's rule root begins with itself.
     """
     if len(text) > LENGTH:
         raise InvalidRequest(f"The grammar has {len(text)} characters; the most are {LENGTH}.")

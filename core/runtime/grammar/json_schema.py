@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from core.errors import InvalidRequest
-from core.runtime.grammar.gbnf import LENGTH, check_grammar
-from core.runtime.grammar.number_ranges import integer_between, number_between
-from core.runtime.grammar.regex import pattern_rule
-from core.runtime.grammar.schema_keywords import (
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.grammar.gbnf import LENGTH, check_grammar
+from modeldeck.core.runtime.grammar.number_ranges import integer_between, number_between
+from modeldeck.core.runtime.grammar.regex import pattern_rule
+from modeldeck.core.runtime.grammar.schema_keywords import (
     ANNOTATIONS,
     FOR_TYPE,
     cannot,

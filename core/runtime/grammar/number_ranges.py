@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.errors import InvalidRequest
+from modeldeck.core.errors import InvalidRequest
 
 DIGITS = 16
 """Digits of the largest number where there is no bound: more than a double tells apart."""

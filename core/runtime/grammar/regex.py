@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from core.errors import InvalidRequest
+from modeldeck.core.errors import InvalidRequest
 
 LENGTH = 1000
 """Characters of an expression."""

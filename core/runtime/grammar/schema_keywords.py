@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from core.errors import InvalidRequest
+from modeldeck.core.errors import InvalidRequest
 
 ANNOTATIONS = frozenset(
     [

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from core.schema import InstanceState
+from modeldeck.core.schema import InstanceState
 
 
 class Signal(StrEnum):

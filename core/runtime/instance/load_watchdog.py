@@ -11,9 +11,9 @@ import asyncio
 import time
 from pathlib import Path
 
-from core.errors import EngineFailed
-from core.runtime.process.engine_process import EngineProcess
-from core.runtime.process.messages import AnyReport
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.runtime.process.engine_process import EngineProcess
+from modeldeck.core.runtime.process.messages import AnyReport
 
 STUCK_S = 20.0
 """A process that does nothing at all for so long will not do anything any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.schema import Instance, ProcessMemory, UnloadReceipt
+from modeldeck.core.schema import Instance, ProcessMemory, UnloadReceipt
 
 SHARED_BYTES = 16 << 20
 """Shared pages that are not worth a word: those of Python and the C library."""

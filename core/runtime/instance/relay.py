@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.errors import Cancelled, EngineFailed, InvalidRequest
-from core.runtime.instance.request import Answer, Job
-from core.runtime.process.engine_process import NoAnswer
-from core.runtime.process.messages import AnyReport, Done, Failed, Text, Vector
-from core.schema import Chunk, ErrorInfo, TextVector
-from core.schema.errors import from_info
+from modeldeck.core.errors import Cancelled, EngineFailed, InvalidRequest
+from modeldeck.core.runtime.instance.request import Answer, Job
+from modeldeck.core.runtime.process.engine_process import NoAnswer
+from modeldeck.core.runtime.process.messages import AnyReport, Done, Failed, Text, Vector
+from modeldeck.core.schema import Chunk, ErrorInfo, TextVector
+from modeldeck.core.schema.errors import from_info
 
 
 def figures(report: AnyReport) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
-from core.errors import DeckError
-from core.runtime.process.messages import Command
-from core.schema import Chunk, TextVector
+from modeldeck.core.errors import DeckError
+from modeldeck.core.runtime.process.messages import Command
+from modeldeck.core.schema import Chunk, TextVector
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from core.errors import Busy, DeckError
-from core.runtime.instance.request import Job
+from modeldeck.core.errors import Busy, DeckError
+from modeldeck.core.runtime.instance.request import Job
 
 
 class Waiting:

@@ -21,17 +21,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from core.concurrency import report_failure
-from core.config.config import Runtime as Settings
-from core.errors import Cancelled, Conflict, DeckError, EngineFailed, InvalidRequest
-from core.runtime.instance.lifecycle import Signal, after
-from core.runtime.instance.load_watchdog import next_report
-from core.runtime.instance.receipt import held, nothing_held, receipt
-from core.runtime.instance.relay import figures, give_up, pass_on, tokens
-from core.runtime.instance.request import Job
-from core.runtime.instance.request_queue import Waiting
-from core.runtime.process.engine_process import EngineProcess, LogLevel, NoAnswer
-from core.runtime.process.messages import (
+from modeldeck.core.concurrency import report_failure
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.errors import Cancelled, Conflict, DeckError, EngineFailed, InvalidRequest
+from modeldeck.core.runtime.instance.lifecycle import Signal, after
+from modeldeck.core.runtime.instance.load_watchdog import next_report
+from modeldeck.core.runtime.instance.receipt import held, nothing_held, receipt
+from modeldeck.core.runtime.instance.relay import figures, give_up, pass_on, tokens
+from modeldeck.core.runtime.instance.request import Job
+from modeldeck.core.runtime.instance.request_queue import Waiting
+from modeldeck.core.runtime.process.engine_process import EngineProcess, LogLevel, NoAnswer
+from modeldeck.core.runtime.process.messages import (
     AnyReport,
     Cancel,
     Failed,
@@ -39,14 +39,14 @@ from core.runtime.process.messages import (
     Loaded,
     Progress,
 )
-from core.schema import (
+from modeldeck.core.schema import (
     Instance,
     InstanceState,
     LoadOptions,
     ProcessMemory,
     UnloadReceipt,
 )
-from core.schema.errors import from_info, to_info
+from modeldeck.core.schema.errors import from_info, to_info
 
 CANCEL_S = 5.0
 """How long a cancelled answer may take to end. On a CPU it needs milliseconds; a GPU is heard

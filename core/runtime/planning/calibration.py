@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from core.errors import EngineFailed
-from core.runtime.planning import tiny_models
-from core.runtime.process.engine_process import EngineProcess
-from core.runtime.process.messages import Done, Failed, Generate, Load, Loaded
-from core.schema import Engine, Forecast, GenerateRequest, LoadOptions, ProcessMemory
-from core.schema.errors import from_info
-from core.schema.overhead import SHIPPED, Overhead
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.runtime.planning import tiny_models
+from modeldeck.core.runtime.process.engine_process import EngineProcess
+from modeldeck.core.runtime.process.messages import Done, Failed, Generate, Load, Loaded
+from modeldeck.core.schema import Engine, Forecast, GenerateRequest, LoadOptions, ProcessMemory
+from modeldeck.core.schema.errors import from_info
+from modeldeck.core.schema.overhead import SHIPPED, Overhead
 
 EXTRA_TOKENS = 60_000
 """Of the large vocabulary: enough to be seen, few enough to be read in a second."""

@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import EngineFailed, ShuttingDown, StorageFailed
-from core.runtime.process.engine_process import EngineProcess, LogLevel
-from core.runtime.process.messages import Failed, Hello, Plan, Planned
-from core.schema import Forecast, LoadOptions
-from core.schema.errors import from_info
-from core.schema.overhead import SHIPPED
+from modeldeck.core.errors import EngineFailed, ShuttingDown, StorageFailed
+from modeldeck.core.runtime.process.engine_process import EngineProcess, LogLevel
+from modeldeck.core.runtime.process.messages import Failed, Hello, Plan, Planned
+from modeldeck.core.schema import Forecast, LoadOptions
+from modeldeck.core.schema.errors import from_info
+from modeldeck.core.schema.overhead import SHIPPED
 
 PLAN_S = 30.0
 """How long one plan may take: the largest models take 0.4 s, absurd headers for ever."""

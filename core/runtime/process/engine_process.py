@@ -20,11 +20,19 @@ from typing import Literal
 
 import msgspec
 
-from core.errors import EngineFailed, InvalidRequest
-from core.runtime.process.frames import Decoder, FrameError
-from core.runtime.process.messages import PROTOCOL, Alive, AnyReport, Command, Hello, frame, report
-from core.schema import Engine
-from core.schema.errors import from_info
+from modeldeck.core.errors import EngineFailed, InvalidRequest
+from modeldeck.core.runtime.process.frames import Decoder, FrameError
+from modeldeck.core.runtime.process.messages import (
+    PROTOCOL,
+    Alive,
+    AnyReport,
+    Command,
+    Hello,
+    frame,
+    report,
+)
+from modeldeck.core.schema import Engine
+from modeldeck.core.schema.errors import from_info
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 TakeLine = Callable[[LogLevel, str], None]
@@ -221,7 +229,14 @@ class EngineProcess:
         *thread* that started it ends. Raises EngineMissing, or EngineFailed when it does not start.
         """
         loop = asyncio.get_running_loop()
-        command = (sys.executable, "-P", "-m", "core.runtime.child", engine, str(os.getpid()))
+        command = (
+            sys.executable,
+            "-P",
+            "-m",
+            "modeldeck.core.runtime.child",
+            engine,
+            str(os.getpid()),
+        )
         try:
             transport, pipes = await loop.subprocess_exec(
                 lambda: _Pipes(take_line), *command, env=environment(), start_new_session=True

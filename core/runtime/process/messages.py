@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import msgspec
 
-from core.runtime.process.frames import encode
-from core.schema import (
+from modeldeck.core.runtime.process.frames import encode
+from modeldeck.core.schema import (
     DeviceBytes,
     ErrorInfo,
     FinishReason,

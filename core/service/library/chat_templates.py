@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from core.errors import Corrupt, StorageFailed
-from core.formats import gguf
-from core.runtime.engines.chat import knows_tools
-from core.schema import Format
-from core.storage.foreign_files import read_regular
+from modeldeck.core.errors import Corrupt, StorageFailed
+from modeldeck.core.formats import gguf
+from modeldeck.core.runtime.engines.chat import knows_tools
+from modeldeck.core.schema import Format
+from modeldeck.core.storage.foreign_files import read_regular
 
 LONGEST = 1 << 20
 """Bytes of a template, or of the file that holds it; the longest met are some 10 kB."""

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from core.cache.stores import Shelves
-from core.downloads.queue import Downloads
-from core.errors import Conflict, Forbidden, InvalidRequest, NotDownloaded, NotFound
-from core.schema import Download, Manifest, Model, RepoFile, model_id
-from core.service.library.entries import hub_name
-from core.service.library.library import Library
-from core.storage.foreign_files import in_thread, open_regular
+from modeldeck.core.cache.stores import Shelves
+from modeldeck.core.downloads.queue import Downloads
+from modeldeck.core.errors import Conflict, Forbidden, InvalidRequest, NotDownloaded, NotFound
+from modeldeck.core.schema import Download, Manifest, Model, RepoFile, model_id
+from modeldeck.core.service.library.entries import hub_name
+from modeldeck.core.service.library.library import Library
+from modeldeck.core.storage.foreign_files import in_thread, open_regular
 
 PIECE_BYTES = 128 << 10
 """Of a content, sent at a time: little enough that the slowest line takes one within a minute."""

@@ -14,13 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from core.cache import deletion, orphans, scan
-from core.cache import undo as cache_undo
-from core.cache.stores import Shelves
-from core.concurrency import contained, whole
-from core.downloads.queue import Downloads
-from core.errors import Ambiguous, Conflict, InUse, InvalidRequest, NotFound, StorageFailed
-from core.schema import (
+from modeldeck.core.cache import deletion, orphans, scan
+from modeldeck.core.cache import undo as cache_undo
+from modeldeck.core.cache.stores import Shelves
+from modeldeck.core.concurrency import contained, whole
+from modeldeck.core.downloads.queue import Downloads
+from modeldeck.core.errors import (
+    Ambiguous,
+    Conflict,
+    InUse,
+    InvalidRequest,
+    NotFound,
+    StorageFailed,
+)
+from modeldeck.core.schema import (
     CachedSnapshot,
     CacheSelection,
     DeletionItem,
@@ -30,11 +37,11 @@ from core.schema import (
     KeptItem,
     Model,
 )
-from core.service.feed import Feed
-from core.service.library.entries import hub_name, url_name
-from core.service.library.library import Library
-from core.service.undo import Undo
-from core.storage.foreign_files import SCAN_S, in_thread
+from modeldeck.core.service.feed import Feed
+from modeldeck.core.service.library.entries import hub_name, url_name
+from modeldeck.core.service.library.library import Library
+from modeldeck.core.service.undo import Undo
+from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

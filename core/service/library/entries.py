@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.catalog import listing
-from core.catalog.variants import find as find_variant
-from core.catalog.variants import variants
-from core.errors import InvalidRequest, NotFound
-from core.formats import gguf, safetensors
-from core.formats.hub_names import DEFAULT_ENDPOINT, HubName, LocalPath, UrlName, parse_unique
-from core.schema import Format, Model, ModelSeed, RepoFile, Repository, Variant, model_id
-from core.schema.clock import now
-from core.storage.foreign_files import refuse_irregular
+from modeldeck.core.catalog import listing
+from modeldeck.core.catalog.variants import find as find_variant
+from modeldeck.core.catalog.variants import variants
+from modeldeck.core.errors import InvalidRequest, NotFound
+from modeldeck.core.formats import gguf, safetensors
+from modeldeck.core.formats.hub_names import (
+    DEFAULT_ENDPOINT,
+    HubName,
+    LocalPath,
+    UrlName,
+    parse_unique,
+)
+from modeldeck.core.schema import Format, Model, ModelSeed, RepoFile, Repository, Variant, model_id
+from modeldeck.core.schema.clock import now
+from modeldeck.core.storage.foreign_files import refuse_irregular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

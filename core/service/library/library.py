@@ -18,17 +18,17 @@ from typing import Any, Literal
 
 import msgspec
 
-from core.catalog import builtin, listing
-from core.catalog.hub import Hub
-from core.catalog.variants import variants
-from core.concurrency import whole
-from core.downloads.http.source import Source
-from core.errors import Conflict, DeckError, InvalidRequest, NotFound, StorageTimeout
-from core.formats import gguf
-from core.formats.gguf_header import Header
-from core.formats.hub_names import canonical, is_commit, repository, whole_repository
-from core.runtime.platforms import preferred_format
-from core.schema import (
+from modeldeck.core.catalog import builtin, listing
+from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.catalog.variants import variants
+from modeldeck.core.concurrency import whole
+from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.errors import Conflict, DeckError, InvalidRequest, NotFound, StorageTimeout
+from modeldeck.core.formats import gguf
+from modeldeck.core.formats.gguf_header import Header
+from modeldeck.core.formats.hub_names import canonical, is_commit, repository, whole_repository
+from modeldeck.core.runtime.platforms import preferred_format
+from modeldeck.core.schema import (
     CachedSnapshot,
     Engine,
     Format,
@@ -38,9 +38,9 @@ from core.schema import (
     Variant,
     model_id,
 )
-from core.schema.state import ModelChanged, ModelRemoved
-from core.service.feed import Feed
-from core.service.library.entries import (
+from modeldeck.core.schema.state import ModelChanged, ModelRemoved
+from modeldeck.core.service.feed import Feed
+from modeldeck.core.service.library.entries import (
     choose,
     from_seed,
     from_url,
@@ -50,9 +50,9 @@ from core.service.library.entries import (
     url_name,
     url_variant,
 )
-from core.service.library.local_files import Shelf, look_at, signature
-from core.storage.database import Store
-from core.storage.foreign_files import SCAN_S, in_thread
+from modeldeck.core.service.library.local_files import Shelf, look_at, signature
+from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)
 

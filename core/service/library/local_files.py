@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from core.cache.scan import scan
-from core.catalog import listing
-from core.errors import DeckError
-from core.formats.hub_names import UrlName, is_web
-from core.schema import CachedSnapshot, Format, Model
-from core.service.library.entries import Facts, hub_name, read_facts, url_name
+from modeldeck.core.cache.scan import scan
+from modeldeck.core.catalog import listing
+from modeldeck.core.errors import DeckError
+from modeldeck.core.formats.hub_names import UrlName, is_web
+from modeldeck.core.schema import CachedSnapshot, Format, Model
+from modeldeck.core.service.library.entries import Facts, hub_name, read_facts, url_name
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from core.catalog import model_card
-from core.catalog.hub import Hub
-from core.errors import HubUnavailable, StorageTimeout
-from core.formats.hub_names import check_repo, is_commit
-from core.schema import CachedSnapshot, Card
-from core.storage.foreign_files import in_thread, open_regular
+from modeldeck.core.catalog import model_card
+from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.errors import HubUnavailable, StorageTimeout
+from modeldeck.core.formats.hub_names import check_repo, is_commit
+from modeldeck.core.schema import CachedSnapshot, Card
+from modeldeck.core.storage.foreign_files import in_thread, open_regular
 
 
 async def find(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from core.concurrency import whole
-from core.downloads.job_records import ACTIVE, Job
-from core.downloads.queue import Downloads
-from core.errors import Conflict, Corrupt, DeckError, NotFound
-from core.schema import Download, Model
-from core.schema.state import DownloadRemoved
-from core.service.feed import Feed
-from core.service.library.library import Library, Selection
+from modeldeck.core.concurrency import whole
+from modeldeck.core.downloads.job_records import ACTIVE, Job
+from modeldeck.core.downloads.queue import Downloads
+from modeldeck.core.errors import Conflict, Corrupt, DeckError, NotFound
+from modeldeck.core.schema import Download, Model
+from modeldeck.core.schema.state import DownloadRemoved
+from modeldeck.core.service.feed import Feed
+from modeldeck.core.service.library.library import Library, Selection
 
 
 class Fetching:

@@ -16,22 +16,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from core.cache import orphans, scan
-from core.cache.deletion import Wanted
-from core.cache.inventory import inventory
-from core.cache.stores import Shelves
-from core.catalog.listing import from_snapshot
-from core.concurrency import BackgroundTasks, Detached
-from core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout
-from core.schema import CacheListing, CacheSelection, Model, Verification
-from core.schema.clock import now
-from core.schema.errors import to_info
-from core.schema.state import VerificationChanged, VerificationRemoved
-from core.service.feed import Feed
-from core.service.library.deletion import Chosen
-from core.service.library.entries import url_name
-from core.service.library.library import Library
-from core.storage.foreign_files import SCAN_S, in_thread
+from modeldeck.core.cache import orphans, scan
+from modeldeck.core.cache.deletion import Wanted
+from modeldeck.core.cache.inventory import inventory
+from modeldeck.core.cache.stores import Shelves
+from modeldeck.core.catalog.listing import from_snapshot
+from modeldeck.core.concurrency import BackgroundTasks, Detached
+from modeldeck.core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout
+from modeldeck.core.schema import CacheListing, CacheSelection, Model, Verification
+from modeldeck.core.schema.clock import now
+from modeldeck.core.schema.errors import to_info
+from modeldeck.core.schema.state import VerificationChanged, VerificationRemoved
+from modeldeck.core.service.feed import Feed
+from modeldeck.core.service.library.deletion import Chosen
+from modeldeck.core.service.library.entries import url_name
+from modeldeck.core.service.library.library import Library
+from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)
 

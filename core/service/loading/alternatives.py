@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
-from core.errors import DeckError
-from core.schema import Eviction, Forecast, LoadAlternative, LoadOptions, Model, Variant
-from core.schema.units import gib
-from core.service.library.library import Library
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import Eviction, Forecast, LoadAlternative, LoadOptions, Model, Variant
+from modeldeck.core.schema.units import gib
+from modeldeck.core.service.library.library import Library
 
 Need = Literal["memory", "gpu"]
 

@@ -9,12 +9,12 @@ from typing import Protocol
 
 import msgspec
 
-from core.errors import DeckError
-from core.runtime.engines_manager import Engines
-from core.runtime.planning.calibration import calibrate
-from core.schema import Engine, ProcessMemory, Runtime
-from core.schema.overhead import Overhead
-from core.storage.database import Store
+from modeldeck.core.errors import DeckError
+from modeldeck.core.runtime.engines_manager import Engines
+from modeldeck.core.runtime.planning.calibration import calibrate
+from modeldeck.core.schema import Engine, ProcessMemory, Runtime
+from modeldeck.core.schema.overhead import Overhead
+from modeldeck.core.storage.database import Store
 
 logger = logging.getLogger(__name__)
 

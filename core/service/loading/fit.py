@@ -12,18 +12,27 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from core.catalog import unloadable
-from core.config.config import Config
-from core.config.load_options import Traits
-from core.errors import DeckError, EngineFailed
-from core.memory import estimate
-from core.runtime.engines_manager import Engines
-from core.runtime.planning.placement import Bytes, Candidate, Store
-from core.schema import Fit, Forecast, Instance, InstanceState, LoadOptions, Memory, Model, Verdict
-from core.schema.units import gib
-from core.service.loading.forecast import KEPT, REFUSALS, Forecasts
-from core.service.loading.memory_budget import Budget
-from core.service.loading.saved_options import Choices, settle
+from modeldeck.core.catalog import unloadable
+from modeldeck.core.config.config import Config
+from modeldeck.core.config.load_options import Traits
+from modeldeck.core.errors import DeckError, EngineFailed
+from modeldeck.core.memory import estimate
+from modeldeck.core.runtime.engines_manager import Engines
+from modeldeck.core.runtime.planning.placement import Bytes, Candidate, Store
+from modeldeck.core.schema import (
+    Fit,
+    Forecast,
+    Instance,
+    InstanceState,
+    LoadOptions,
+    Memory,
+    Model,
+    Verdict,
+)
+from modeldeck.core.schema.units import gib
+from modeldeck.core.service.loading.forecast import KEPT, REFUSALS, Forecasts
+from modeldeck.core.service.loading.memory_budget import Budget
+from modeldeck.core.service.loading.saved_options import Choices, settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

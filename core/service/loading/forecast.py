@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from core.catalog import unloadable
-from core.catalog.hub import Hub
-from core.config.load_options import Traits
-from core.errors import (
+from modeldeck.core.catalog import unloadable
+from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.config.load_options import Traits
+from modeldeck.core.errors import (
     Corrupt,
     DeckError,
     EngineFailed,
@@ -28,17 +28,25 @@ from core.errors import (
     Forbidden,
     HubUnavailable,
 )
-from core.formats import gguf, imaging, safetensors
-from core.formats.gguf_header import Header
-from core.memory import estimate
-from core.runtime.engines.mlx import types as mlx_types
-from core.runtime.engines_manager import Engines
-from core.runtime.planning.planner import HeaderFile, Source
-from core.schema import Engine, Forecast, LoadOptions, Model, Repository, Variant, model_id
-from core.schema.overhead import SHIPPED, Overhead
-from core.service.library.library import Library, Selection
-from core.service.loading.history import Ledger
-from core.storage.foreign_files import in_thread, stat_regular
+from modeldeck.core.formats import gguf, imaging, safetensors
+from modeldeck.core.formats.gguf_header import Header
+from modeldeck.core.memory import estimate
+from modeldeck.core.runtime.engines.mlx import types as mlx_types
+from modeldeck.core.runtime.engines_manager import Engines
+from modeldeck.core.runtime.planning.planner import HeaderFile, Source
+from modeldeck.core.schema import (
+    Engine,
+    Forecast,
+    LoadOptions,
+    Model,
+    Repository,
+    Variant,
+    model_id,
+)
+from modeldeck.core.schema.overhead import SHIPPED, Overhead
+from modeldeck.core.service.library.library import Library, Selection
+from modeldeck.core.service.loading.history import Ledger
+from modeldeck.core.storage.foreign_files import in_thread, stat_regular
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from statistics import median
 
 import msgspec
 
-from core.errors import StorageFailed
-from core.schema import Engine, Forecast, LoadRecord
-from core.storage.database import Store
+from modeldeck.core.errors import StorageFailed
+from modeldeck.core.schema import Engine, Forecast, LoadRecord
+from modeldeck.core.storage.database import Store
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from core.concurrency import contained
-from core.errors import StorageFailed
-from core.runtime.engines_manager import Engines
-from core.schema import (
+from modeldeck.core.concurrency import contained
+from modeldeck.core.errors import StorageFailed
+from modeldeck.core.runtime.engines_manager import Engines
+from modeldeck.core.schema import (
     Instance,
     InstanceState,
     LoadOptions,
@@ -21,12 +21,12 @@ from core.schema import (
     Model,
     UnloadReceipt,
 )
-from core.schema.clock import now
-from core.service.library.library import Library
-from core.service.loading.history import Ledger
-from core.service.loading.planner import Planning
-from core.service.loading.saved_options import Choices
-from core.storage.audit import Audit
+from modeldeck.core.schema.clock import now
+from modeldeck.core.service.library.library import Library
+from modeldeck.core.service.loading.history import Ledger
+from modeldeck.core.service.loading.planner import Planning
+from modeldeck.core.service.loading.saved_options import Choices
+from modeldeck.core.storage.audit import Audit
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from core.concurrency import whole
-from core.config import config
-from core.schema import Settings
-from core.schema.state import SettingsChanged
-from core.service.feed import Feed
-from core.storage.foreign_files import in_thread
+from modeldeck.core.concurrency import whole
+from modeldeck.core.config import config
+from modeldeck.core.schema import Settings
+from modeldeck.core.schema.state import SettingsChanged
+from modeldeck.core.service.feed import Feed
+from modeldeck.core.storage.foreign_files import in_thread
 
 KEY = "memory_budget_bytes"
 """Its name, in `[runtime]` of the configuration as in `Settings`."""

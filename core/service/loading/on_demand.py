@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 
-from core.concurrency import BackgroundTasks
-from core.errors import Conflict, NotFound, ShuttingDown
-from core.runtime.engines_manager import Engines
-from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model
-from core.service.loading.loader import Loading
+from modeldeck.core.concurrency import BackgroundTasks
+from modeldeck.core.errors import Conflict, NotFound, ShuttingDown
+from modeldeck.core.runtime.engines_manager import Engines
+from modeldeck.core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model
+from modeldeck.core.service.loading.loader import Loading
 
 AT_ONCE_S = 0.001
 """Idle time that ends an instance as soon as nothing waits for it; 0 is taken: it means never."""

@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from core.config.load_options import Traits, suit
-from core.errors import (
+from modeldeck.core.config.load_options import Traits, suit
+from modeldeck.core.errors import (
     DeckError,
     EngineFailed,
     EngineMissing,
@@ -20,10 +20,10 @@ from core.errors import (
     NotEnoughMemory,
     NotFound,
 )
-from core.memory.estimate import gpu_unknown
-from core.runtime import registry
-from core.runtime.planning.placement import Candidate, NoRoom, Room, place
-from core.schema import (
+from modeldeck.core.memory.estimate import gpu_unknown
+from modeldeck.core.runtime import registry
+from modeldeck.core.runtime.planning.placement import Candidate, NoRoom, Room, place
+from modeldeck.core.schema import (
     Eviction,
     Forecast,
     Instance,
@@ -35,13 +35,13 @@ from core.schema import (
     OptionOrigin,
     Runtime,
 )
-from core.schema.errors import to_info
-from core.schema.units import gib
-from core.service.library.library import Library
-from core.service.loading.alternatives import Alternatives, Need, largest, remedy
-from core.service.loading.fit import Fitting, needs
-from core.service.loading.forecast import REFUSALS, Forecasts
-from core.service.loading.saved_options import Choices, settle
+from modeldeck.core.schema.errors import to_info
+from modeldeck.core.schema.units import gib
+from modeldeck.core.service.library.library import Library
+from modeldeck.core.service.loading.alternatives import Alternatives, Need, largest, remedy
+from modeldeck.core.service.loading.fit import Fitting, needs
+from modeldeck.core.service.loading.forecast import REFUSALS, Forecasts
+from modeldeck.core.service.loading.saved_options import Choices, settle
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from core.catalog import builtin
-from core.config import load_options
-from core.config.config import Config, Runtime
-from core.config.load_options import Resolved
-from core.schema import LoadOptions, Model, OptionOrigin, model_id
-from core.storage.database import Store
+from modeldeck.core.catalog import builtin
+from modeldeck.core.config import load_options
+from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.config.load_options import Resolved
+from modeldeck.core.schema import LoadOptions, Model, OptionOrigin, model_id
+from modeldeck.core.storage.database import Store
 
 DEFAULT_CONTEXT = 8192
 """Tokens, where a context should reach as far as the model goes and that is not known."""

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from core.api.http.limits import Limits
-from core.api.http.router import Route
-from core.api.listener import Addresses, Listener
-from core.config.config import Api
-from core.config.paths import Paths, locate
+from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.api.listener import Addresses, Listener
+from modeldeck.core.config.config import Api
+from modeldeck.core.config.paths import Paths, locate
 
 PATIENCE_S = 20
 """Before a test gives a thing up; nothing waits that long when it works."""

@@ -21,10 +21,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from core.api.http.router import Route, split
-from core.api.route_table import ROUTES
-from core.demo.hub import DemoHub
-from core.demo.repository import DemoRepo
+from modeldeck.core.api.http.router import Route, split
+from modeldeck.core.api.route_table import ROUTES
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.repository import DemoRepo
 from tests.support.process import CoreProcess
 
 JSON = {"Content-Type": "application/json"}

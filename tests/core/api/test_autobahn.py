@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from core.api.http.limits import Limits
-from core.api.http.messages import Request, WebSocket
-from core.api.http.router import Route
+from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.messages import Request, WebSocket
+from modeldeck.core.api.http.router import Route
 
 Serve = Callable[..., Any]
 Frame = tuple[int, bytes]

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from core.api.http.connection import Connection
-from core.api.http.limits import Limits
-from core.api.http.messages import Request, Response, json_response
-from core.api.http.router import Route
-from core.api.native import health, routes
-from core.schema import Host, Model
-from core.schema.state import ModelChanged, State
-from core.service.feed import LIMIT, Feed
+from modeldeck.core.api.http.connection import Connection
+from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.messages import Request, Response, json_response
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.api.native import health, routes
+from modeldeck.core.schema import Host, Model
+from modeldeck.core.schema.state import ModelChanged, State
+from modeldeck.core.service.feed import LIMIT, Feed
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]

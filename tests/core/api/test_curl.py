@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from core.api.examples import EMBEDDING_MODEL, MODEL
-from core.api.route_table import ROUTES
+from modeldeck.core.api.examples import EMBEDDING_MODEL, MODEL
+from modeldeck.core.api.route_table import ROUTES
 from tests.api_table import HOST, curl
 from tests.support.process import CoreProcess
 

@@ -15,12 +15,12 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from core.api.http.limits import Limits
-from core.api.http.messages import Request, Response, WebSocket, json_response
-from core.api.http.router import Route
-from core.errors import Conflict, DeckError, Forbidden, StorageFailed
-from core.storage.api_tokens import Tokens
-from core.storage.database import Store
+from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.messages import Request, Response, WebSocket, json_response
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.errors import Conflict, DeckError, Forbidden, StorageFailed
+from modeldeck.core.storage.api_tokens import Tokens
+from modeldeck.core.storage.database import Store
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]

@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 
-import core.api.listener as module
-from core.api.http.limits import Limits
-from core.api.http.messages import Request, Response, json_response
-from core.api.http.router import Route
-from core.config.paths import Paths
-from core.errors import Conflict, StorageFailed
+import modeldeck.core.api.listener as module
+from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.messages import Request, Response, json_response
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.config.paths import Paths
+from modeldeck.core.errors import Conflict, StorageFailed
 
 Serve = Callable[..., Any]
 

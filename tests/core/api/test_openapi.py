@@ -10,14 +10,14 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from core.api.native import health, routes
-from core.api.openai import routes as openai
-from core.api.openapi import document
-from core.api.pieces import routes as pieces
-from core.api.pieces.schema import DOCUMENT
-from core.api.route_table import ROUTES
-from core.config.config import Config
-from core.storage.health import Health
+from modeldeck.core.api.native import health, routes
+from modeldeck.core.api.openai import routes as openai
+from modeldeck.core.api.openapi import document
+from modeldeck.core.api.pieces import routes as pieces
+from modeldeck.core.api.pieces.schema import DOCUMENT
+from modeldeck.core.api.route_table import ROUTES
+from modeldeck.core.config.config import Config
+from modeldeck.core.storage.health import Health
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.api.http.messages import Kept, Request, Response, json_response
-from core.api.http.router import Route
-from core.errors import NotFound
+from modeldeck.core.api.http.messages import Kept, Request, Response, json_response
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.errors import NotFound
 
 Serve = Callable[..., Any]
 

@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from core.demo.hub import TOKEN as HUB_TOKEN
-from core.demo.hub import DemoHub
+from modeldeck.core.demo.hub import TOKEN as HUB_TOKEN
+from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
 
 TINY = quote("deck/tiny-GGUF:Q8_0", safe="")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.cache.layout import Cache
-from core.schema import RepoFile
+from modeldeck.core.cache.layout import Cache
+from modeldeck.core.schema import RepoFile
 
 COMMITS = tuple(digit * 40 for digit in "123")
 

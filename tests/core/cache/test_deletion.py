@@ -12,8 +12,8 @@ import pytest
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.utils import _shared_blobs
 
-from core.cache.deletion import Wanted, decide, execute, plan
-from core.schema import CachedFile, CachedSnapshot, DeletionPlan
+from modeldeck.core.cache.deletion import Wanted, decide, execute, plan
+from modeldeck.core.schema import CachedFile, CachedSnapshot, DeletionPlan
 
 if TYPE_CHECKING:
     from tests.core.cache.conftest import Shelf

@@ -1,7 +1,7 @@
 """The list of what the cache holds: what counts once, and what would stay."""
 
-from core.cache.inventory import inventory
-from core.schema import CachedFile, CachedSnapshot
+from modeldeck.core.cache.inventory import inventory
+from modeldeck.core.schema import CachedFile, CachedSnapshot
 
 ONE, TWO = "1" * 40, "2" * 40
 

@@ -15,9 +15,9 @@ import pytest
 from huggingface_hub import scan_cache_dir, try_to_load_from_cache
 from huggingface_hub.utils._fixes import WeakFileLock
 
-from core.cache.layout import Cache
-from core.errors import InvalidRequest, StorageFailed
-from core.schema import RepoFile
+from modeldeck.core.cache.layout import Cache
+from modeldeck.core.errors import InvalidRequest, StorageFailed
+from modeldeck.core.schema import RepoFile
 
 if TYPE_CHECKING:
     from tests.core.cache.conftest import Shelf
@@ -226,7 +226,7 @@ def test_processes_that_write_one_ref_do_not_take_each_others_files(shelf: Shelf
         shelf.put("o/r", commit, "m.gguf", b"weights")
     script = (
         "import pathlib, sys\n"
-        "from core.cache.layout import Cache\n"
+        "from modeldeck.core.cache.layout import Cache\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
         "for _ in range(300):\n"

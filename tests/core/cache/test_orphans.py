@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from huggingface_hub import scan_cache_dir
 
-from core.cache import orphans
-from core.cache.deletion import Wanted, decide, execute, plan
-from core.cache.inventory import inventory
-from core.cache.scan import scan
-from core.schema import CachedFile, CachedSnapshot
+from modeldeck.core.cache import orphans
+from modeldeck.core.cache.deletion import Wanted, decide, execute, plan
+from modeldeck.core.cache.inventory import inventory
+from modeldeck.core.cache.scan import scan
+from modeldeck.core.schema import CachedFile, CachedSnapshot
 
 if TYPE_CHECKING:
     from tests.core.cache.conftest import Shelf

@@ -14,9 +14,9 @@ import pytest
 from huggingface_hub import hf_hub_download, scan_cache_dir
 from huggingface_hub.utils import _shared_blobs
 
-from core.cache import scan as scanning
-from core.cache.scan import partials, scan, strangers, usage, verify
-from core.demo.hub import DemoHub
+from modeldeck.core.cache import scan as scanning
+from modeldeck.core.cache.scan import partials, scan, strangers, usage, verify
+from modeldeck.core.demo.hub import DemoHub
 
 if TYPE_CHECKING:
     from tests.core.cache.conftest import Shelf

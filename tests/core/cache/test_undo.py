@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.cache import deletion
-from core.cache.deletion import Wanted
-from core.cache.scan import scan
-from core.cache.undo import remember, restore
-from core.errors import Conflict
-from core.schema import DeletionPlan
+from modeldeck.core.cache import deletion
+from modeldeck.core.cache.deletion import Wanted
+from modeldeck.core.cache.scan import scan
+from modeldeck.core.cache.undo import remember, restore
+from modeldeck.core.errors import Conflict
+from modeldeck.core.schema import DeletionPlan
 
 if TYPE_CHECKING:
     from tests.core.cache.conftest import Shelf

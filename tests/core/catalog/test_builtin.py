@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from core.catalog import builtin
-from core.catalog.variants import find, quantization, variants
-from core.formats.hub_names import (
+from modeldeck.core.catalog import builtin
+from modeldeck.core.catalog.variants import find, quantization, variants
+from modeldeck.core.formats.hub_names import (
     HubName,
     check_blob,
     check_path,
@@ -15,7 +15,7 @@ from core.formats.hub_names import (
     check_revision,
     parse_unique,
 )
-from core.schema import RepoFile, model_id
+from modeldeck.core.schema import RepoFile, model_id
 
 ROWS = builtin.rows()
 MODELS = builtin.load()
@@ -27,7 +27,7 @@ def test_there_are_forty_rows_and_each_id_is_one() -> None:
 
 
 def test_every_key_of_the_file_is_read() -> None:
-    text = files("core.catalog").joinpath("builtin.toml").read_text(encoding="utf-8")
+    text = files("modeldeck.core.catalog").joinpath("builtin.toml").read_text(encoding="utf-8")
     tables: list[dict[str, Any]] = tomllib.loads(text)["model"]
     for kind, records in [
         (builtin.Row, tables),

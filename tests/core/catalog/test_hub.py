@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from core.catalog.hub import Hub
-from core.catalog.records import parameters
-from core.catalog.variants import find
-from core.demo.hub import STRANGER, TOKEN, DemoHub
-from core.demo.models import write_mlx
-from core.demo.repository import demo_repo
-from core.errors import (
+from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.catalog.records import parameters
+from modeldeck.core.catalog.variants import find
+from modeldeck.core.demo.hub import STRANGER, TOKEN, DemoHub
+from modeldeck.core.demo.models import write_mlx
+from modeldeck.core.demo.repository import demo_repo
+from modeldeck.core.errors import (
     Corrupt,
     DeckError,
     Forbidden,
@@ -21,8 +21,8 @@ from core.errors import (
     InvalidRequest,
     NotFound,
 )
-from core.formats import gguf, safetensors
-from core.schema import RepoFile
+from modeldeck.core.formats import gguf, safetensors
+from modeldeck.core.schema import RepoFile
 
 Maker = Callable[..., Hub]
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from core.catalog import records
-from core.catalog.hub import Hub
-from core.catalog.hub_token import stored
-from core.demo.hub import TOKEN, DemoHub
-from core.demo.models import write_mlx
-from core.demo.repository import demo_repo
-from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
-from core.formats import gguf
-from core.schema import RepoFile
+from modeldeck.core.catalog import records
+from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.catalog.hub_token import stored
+from modeldeck.core.demo.hub import TOKEN, DemoHub
+from modeldeck.core.demo.models import write_mlx
+from modeldeck.core.demo.repository import demo_repo
+from modeldeck.core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
+from modeldeck.core.formats import gguf
+from modeldeck.core.schema import RepoFile
 
 SEARCH = "/api/models"
 TINY = "deck/tiny-GGUF"

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from core.catalog.hub_token import stored
-from core.errors import HubUnavailable
+from modeldeck.core.catalog.hub_token import stored
+from modeldeck.core.errors import HubUnavailable
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from core.catalog import builtin
-from core.catalog.listing import find, from_snapshot, merge, newest_first, preferred
-from core.errors import Ambiguous, NotFound
-from core.schema import CachedFile, CachedSnapshot, Format, Model, model_id
+from modeldeck.core.catalog import builtin
+from modeldeck.core.catalog.listing import find, from_snapshot, merge, newest_first, preferred
+from modeldeck.core.errors import Ambiguous, NotFound
+from modeldeck.core.schema import CachedFile, CachedSnapshot, Format, Model, model_id
 
 COMMIT = "1" * 40
 

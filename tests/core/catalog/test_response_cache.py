@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.catalog.response_cache import Answers
+from modeldeck.core.catalog.response_cache import Answers
 
 if TYPE_CHECKING:
     from tests.core.conftest import SmallDisk

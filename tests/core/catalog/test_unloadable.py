@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from core.catalog import unloadable
-from core.formats import gguf
-from core.formats.gguf_header import Header, Tensor
+from modeldeck.core.catalog import unloadable
+from modeldeck.core.formats import gguf
+from modeldeck.core.formats.gguf_header import Header, Tensor
 from tests.support.adapters import write_gguf_adapter
 from tests.support.recipes import UNFIT
 

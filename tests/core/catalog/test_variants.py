@@ -2,8 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.catalog.variants import canonical, find, mlx_quantization, quantization, variants
-from core.schema import RepoFile
+from modeldeck.core.catalog.variants import (
+    canonical,
+    find,
+    mlx_quantization,
+    quantization,
+    variants,
+)
+from modeldeck.core.schema import RepoFile
 
 
 def files(*paths: str) -> list[RepoFile]:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.api.openai.chat_schema import (
+from modeldeck.core.api.openai.chat_schema import (
     ChatBody,
     CompletionChunk,
     calling,
@@ -18,14 +18,14 @@ from core.api.openai.chat_schema import (
     piece,
     usage,
 )
-from core.api.openai.completions import (
+from modeldeck.core.api.openai.completions import (
     CompletionBody,
     TextChoice,
     TextCompletion,
     TextLogprobs,
 )
-from core.client import chat
-from core.schema import Chunk, GenerateRequest, Message, TokenLogprob, Tool, ToolCall
+from modeldeck.core.client import chat
+from modeldeck.core.schema import Chunk, GenerateRequest, Message, TokenLogprob, Tool, ToolCall
 
 CALL = ToolCall(id="c1", name="add", arguments='{"a":1}')
 TOLD = Message(role="user", content="hello")

@@ -13,11 +13,11 @@ import httpx
 import msgspec
 import pytest
 
-from core.client import connection
-from core.client.client import Client
-from core.client.connection import OTHER_VERSION, Connection
-from core.demo.vocabulary import expected
-from core.errors import (
+from modeldeck.core.client import connection
+from modeldeck.core.client.client import Client
+from modeldeck.core.client.connection import OTHER_VERSION, Connection
+from modeldeck.core.demo.vocabulary import expected
+from modeldeck.core.errors import (
     CoreUnreachable,
     DeckError,
     EngineFailed,
@@ -27,8 +27,8 @@ from core.errors import (
     NotFound,
     Unauthorized,
 )
-from core.schema import GenerateRequest, InstanceState, LoadOptions, Message, ModelSeed
-from core.schema.state import State, apply
+from modeldeck.core.schema import GenerateRequest, InstanceState, LoadOptions, Message, ModelSeed
+from modeldeck.core.schema.state import State, apply
 from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"

@@ -15,11 +15,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.client import daemon
-from core.config.paths import Paths, locate
-from core.demo.session import environment
-from core.errors import AlreadyRunning, Conflict, CoreUnreachable, DeckError, StorageFailed
-from core.storage import log_file
+from modeldeck.core.client import daemon
+from modeldeck.core.config.paths import Paths, locate
+from modeldeck.core.demo.session import environment
+from modeldeck.core.errors import (
+    AlreadyRunning,
+    Conflict,
+    CoreUnreachable,
+    DeckError,
+    StorageFailed,
+)
+from modeldeck.core.storage import log_file
 from tests.support.process import CoreProcess
 
 
@@ -165,7 +171,16 @@ async def test_a_core_that_holds_the_lock_and_does_not_answer_is_named(paths: Pa
 
 
 def test_there_is_one_core_per_state_folder(core: CoreProcess, home: Path) -> None:
-    program = [sys.executable, "-P", "-m", "tui.cli.main", "serve", "--port", "0", "--ready-json"]
+    program = [
+        sys.executable,
+        "-P",
+        "-m",
+        "modeldeck.tui.cli.main",
+        "serve",
+        "--port",
+        "0",
+        "--ready-json",
+    ]
     second = subprocess.run(program, capture_output=True, text=True, check=False)
     assert second.returncode == 4
     assert second.stdout == ""
@@ -204,7 +219,7 @@ async def test_a_child_that_ends_by_itself_is_noticed(home: Path) -> None:
 def test_a_child_ends_when_its_parent_is_killed(home: Path) -> None:
     script = (
         "import asyncio, os\n"
-        "from core.client import daemon\n"
+        "from modeldeck.core.client import daemon\n"
         "async def main():\n"
         "    async with daemon.child(dict(os.environ)) as (ready, ended):\n"
         "        print(ready.pid, flush=True)\n"

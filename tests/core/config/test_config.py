@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core.config import config
-from core.config.config import Config, Downloads, changed, load, set_value, set_values
-from core.errors import InvalidRequest, StorageFailed
-from core.schema import LoadOptions
+from modeldeck.core.config import config
+from modeldeck.core.config.config import Config, Downloads, changed, load, set_value, set_values
+from modeldeck.core.errors import InvalidRequest, StorageFailed
+from modeldeck.core.schema import LoadOptions
 
 
 def test_nothing_written_means_all_defaults(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_settings_that_several_processes_change_are_all_kept(tmp_path: Path) -> 
     path = tmp_path / "config.toml"
     script = (
         "import pathlib, sys\n"
-        "from core.config.config import set_value\n"
+        "from modeldeck.core.config.config import set_value\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
         "for value in range(1, 21):\n"

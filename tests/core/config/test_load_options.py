@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from core.config import load_options
-from core.config.load_options import Traits, check, from_table, resolve, suit, to_remember
-from core.errors import InvalidRequest
-from core.schema import Engine, KvCacheType, LoadOptions, Lora, OptionOrigin
+from modeldeck.core.config import load_options
+from modeldeck.core.config.load_options import Traits, check, from_table, resolve, suit, to_remember
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import Engine, KvCacheType, LoadOptions, Lora, OptionOrigin
 
 
 def layer(origin: OptionOrigin, **given: Any) -> tuple[OptionOrigin, LoadOptions]:

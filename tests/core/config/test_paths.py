@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from core.config.paths import SOCKET_PATH_LIMIT, locate
-from core.storage.files import make_private
+from modeldeck.core.config.paths import SOCKET_PATH_LIMIT, locate
+from modeldeck.core.storage.files import make_private
 
 
 def test_one_variable_puts_everything_of_ours_under_one_folder(tmp_path: Path) -> None:

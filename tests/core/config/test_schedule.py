@@ -4,9 +4,9 @@ import doctest
 
 import pytest
 
-from core.config import schedule as module
-from core.config.schedule import Schedule, limit_at, parse_entry, parse_rate, window_at
-from core.errors import InvalidRequest
+from modeldeck.core.config import schedule as module
+from modeldeck.core.config.schedule import Schedule, limit_at, parse_entry, parse_rate, window_at
+from modeldeck.core.errors import InvalidRequest
 
 NIGHT: Schedule = {"01:00-07:00": "none"}
 LATE: Schedule = {"22:30-06:15": 500}

@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-from core.demo.hub import STRANGER, TOKEN, DemoHub
-from core.demo.repository import DemoRepo, demo_repo
+from modeldeck.core.demo.hub import STRANGER, TOKEN, DemoHub
+from modeldeck.core.demo.repository import DemoRepo, demo_repo
 
 HF = Path(sysconfig.get_path("scripts")) / "hf"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from core.demo.models import TOPICS, expected, parameters, write_gguf, write_mlx
-from core.errors import DeckError
+from modeldeck.core.demo.models import TOPICS, expected, parameters, write_gguf, write_mlx
+from modeldeck.core.errors import DeckError
 
 LLAMA = """
 import json, sys
@@ -155,7 +155,7 @@ def test_without_the_extra_the_error_says_how_to_get_it(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "core.demo.weights", raising=False)
+    monkeypatch.delitem(sys.modules, "modeldeck.core.demo.weights", raising=False)
     with pytest.raises(DeckError, match=module) as caught:
         write_gguf(tmp_path / "tiny.gguf")
     assert "modeldeck[local]" in caught.value.remedy

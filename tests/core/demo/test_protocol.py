@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from core.demo.hub import STRANGER, TOKEN, DemoHub
-from core.demo.repository import DemoFile, DemoRepo
+from modeldeck.core.demo.hub import STRANGER, TOKEN, DemoHub
+from modeldeck.core.demo.repository import DemoFile, DemoRepo
 
 NAME = "tiny-F16.gguf"
 PATH = f"/deck/tiny-GGUF/resolve/main/{NAME}"

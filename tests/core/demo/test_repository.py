@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from core.demo.repository import DemoRepo, commit_id, demo_file, demo_repo, git_id, tree_id
+from modeldeck.core.demo.repository import (
+    DemoRepo,
+    commit_id,
+    demo_file,
+    demo_repo,
+    git_id,
+    tree_id,
+)
 
 
 @pytest.fixture

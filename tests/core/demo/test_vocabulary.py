@@ -9,12 +9,12 @@ from itertools import chain
 
 import pytest
 
-import core.demo.answers
-import core.demo.models
-import core.demo.repository
-import core.demo.vocabulary
+import modeldeck.core.demo.answers
+import modeldeck.core.demo.models
+import modeldeck.core.demo.repository
+import modeldeck.core.demo.vocabulary
 import tests.support.architectures
-from core.demo.vocabulary import (
+from modeldeck.core.demo.vocabulary import (
     CHAINS,
     SPECIALS,
     TOPICS,
@@ -22,17 +22,17 @@ from core.demo.vocabulary import (
     expected,
     forms,
 )
-from core.runtime.engines.text import byte_characters
+from modeldeck.core.runtime.engines.text import byte_characters
 
 
 @pytest.mark.parametrize(
     "module",
     [
-        core.demo.answers,
+        modeldeck.core.demo.answers,
         tests.support.architectures,
-        core.demo.models,
-        core.demo.repository,
-        core.demo.vocabulary,
+        modeldeck.core.demo.models,
+        modeldeck.core.demo.repository,
+        modeldeck.core.demo.vocabulary,
     ],
     ids=lambda module: str(module.__name__),
 )
@@ -84,7 +84,7 @@ def test_the_long_answer_is_long_and_the_loop_has_no_end() -> None:
 def test_the_words_need_neither_numpy_nor_gguf() -> None:
     # The command line names topics without them.
     code = (
-        "import sys, core.demo.models, core.demo.hub;"
+        "import sys, modeldeck.core.demo.models, modeldeck.core.demo.hub;"
         "print(sorted({'numpy', 'gguf', 'llama_cpp', 'mlx'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, scan_cache_dir
 
-from core.cache.stores import Shelves
-from core.config.config import Downloads as Settings
-from core.demo.hub import DemoHub
-from core.downloads.http.source import Source
-from core.downloads.queue import Downloads
-from core.downloads.transfer.fallocate import allocated
-from core.schema import Download, Model, RepoFile, model_id
-from core.storage.database import Store
+from modeldeck.core.cache.stores import Shelves
+from modeldeck.core.config.config import Downloads as Settings
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.downloads.queue import Downloads
+from modeldeck.core.downloads.transfer.fallocate import allocated
+from modeldeck.core.schema import Download, Model, RepoFile, model_id
+from modeldeck.core.storage.database import Store
 
 SETTINGS = Settings(disk_floor_bytes=0, stall_s=20, retries=3, retry_wait_s=0.02)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.cache import scan
-from core.network.encoding import STEP_BYTES, Decoder, Undecodable
+from modeldeck.core.cache import scan
+from modeldeck.core.network.encoding import STEP_BYTES, Decoder, Undecodable
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig

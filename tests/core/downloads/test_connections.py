@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from core.downloads.http.transport import Wire
-from core.schema import Download
+from modeldeck.core.downloads.http.transport import Wire
+from modeldeck.core.schema import Download
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig

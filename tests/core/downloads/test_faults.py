@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.schema import Download
+from modeldeck.core.schema import Download
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.cache.stores import Shelves
-from core.downloads import journal
-from core.errors import NotEnoughDisk
-from core.schema import Download
+from modeldeck.core.cache.stores import Shelves
+from modeldeck.core.downloads import journal
+from modeldeck.core.errors import NotEnoughDisk
+from modeldeck.core.schema import Download
 
 if TYPE_CHECKING:
     from tests.core.conftest import SmallDisk

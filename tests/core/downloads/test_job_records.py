@@ -11,11 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.downloads import job_records
-from core.downloads.job_records import Claim, Entry, Job, Pace, Progress, check_room, view, wait_s
-from core.downloads.ranges import Spans, add, clip, covered, front, missing
-from core.errors import NotEnoughDisk
-from core.schema import DownloadState, RepoFile
+from modeldeck.core.downloads import job_records
+from modeldeck.core.downloads.job_records import (
+    Claim,
+    Entry,
+    Job,
+    Pace,
+    Progress,
+    check_room,
+    view,
+    wait_s,
+)
+from modeldeck.core.downloads.ranges import Spans, add, clip, covered, front, missing
+from modeldeck.core.errors import NotEnoughDisk
+from modeldeck.core.schema import DownloadState, RepoFile
 
 SIZE = 40
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from core.downloads.job_records import Job, Progress
-from core.downloads.jobs import Book
-from core.downloads.journal import Journal
-from core.schema import Download, DownloadState, RepoFile
-from core.storage.database import Store
+from modeldeck.core.downloads.job_records import Job, Progress
+from modeldeck.core.downloads.jobs import Book
+from modeldeck.core.downloads.journal import Journal
+from modeldeck.core.schema import Download, DownloadState, RepoFile
+from modeldeck.core.storage.database import Store
 
 SIZE = 1 << 30
 TICK_S = 0.25

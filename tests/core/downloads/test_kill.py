@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from core.downloads.job_records import Claim, Job
-from core.downloads.journal import Journal
-from core.downloads.ranges import covered
-from core.storage.database import Store
+from modeldeck.core.downloads.job_records import Claim, Job
+from modeldeck.core.downloads.journal import Journal
+from modeldeck.core.downloads.ranges import covered
+from modeldeck.core.storage.database import Store
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -29,13 +29,13 @@ SOCKET_BYTES = MIB
 CHILD = """
 import asyncio, os, pathlib, signal, sys
 import msgspec
-from core.cache import layout
-from core.config.config import Downloads as Settings
-from core.downloads.transfer import written_ranges as ledger, partial_file as partial
-from core.downloads import queue, journal
-from core.downloads.http import source
-from core.schema import Model, RepoFile
-from core.storage.database import Store
+from modeldeck.core.cache import layout
+from modeldeck.core.config.config import Downloads as Settings
+from modeldeck.core.downloads.transfer import written_ranges as ledger, partial_file as partial
+from modeldeck.core.downloads import queue, journal
+from modeldeck.core.downloads.http import source
+from modeldeck.core.schema import Model, RepoFile
+from modeldeck.core.storage.database import Store
 
 folder, endpoint, revision, files, where, when, ahead = sys.argv[1:]
 if ahead:

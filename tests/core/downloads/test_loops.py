@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core.errors import StorageFailed
-from core.schema import Download
+from modeldeck.core.errors import StorageFailed
+from modeldeck.core.schema import Download
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import hf_hub_download
 
-from core.schema import Download
+from modeldeck.core.schema import Download
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig

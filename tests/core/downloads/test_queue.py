@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from huggingface_hub import snapshot_download
 
-from core.demo.hub import STRANGER, TOKEN
-from core.errors import (
+from modeldeck.core.demo.hub import STRANGER, TOKEN
+from modeldeck.core.errors import (
     Conflict,
     InvalidRequest,
     NotEnoughDisk,
     NotFound,
     ShuttingDown,
 )
-from core.schema import Download, RepoFile
+from modeldeck.core.schema import Download, RepoFile
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig

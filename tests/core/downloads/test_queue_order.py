@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.downloads.queue_order import moved
-from core.schema import QueueMove
+from modeldeck.core.downloads.queue_order import moved
+from modeldeck.core.schema import QueueMove
 
 THREE = {"a": 1, "b": 5, "c": 9}
 

@@ -7,10 +7,10 @@ from gguf import GGML_QUANT_SIZES, GGUFReader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.demo.models import write_gguf
-from core.errors import Corrupt, StorageFailed
-from core.formats import gguf
-from core.formats.gguf import Header, check_size, parse, read, read_remote
+from modeldeck.core.demo.models import write_gguf
+from modeldeck.core.errors import Corrupt, StorageFailed
+from modeldeck.core.formats import gguf
+from modeldeck.core.formats.gguf import Header, check_size, parse, read, read_remote
 
 U32, STRING, ARRAY, U64, F32, BOOL = 4, 8, 9, 10, 6, 7
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import InvalidRequest
-from core.formats.hub_names import (
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.formats.hub_names import (
     UNIQUE_FORMS,
     HubName,
     LocalPath,

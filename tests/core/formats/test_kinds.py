@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from core.config.config import Config, Hub, Runtime
-from core.config.paths import locate
-from core.demo.hub import DemoHub
-from core.demo.models import write_mlx
-from core.demo.repository import demo_repo
-from core.errors import Corrupt, DeckError, EngineFailed
-from core.formats import gguf, safetensors
-from core.runtime.engines.base import Flag
-from core.runtime.engines.llama.log import Log, failure
-from core.schema import ModelSeed
-from core.service.deck import Deck
+from modeldeck.core.config.config import Config, Hub, Runtime
+from modeldeck.core.config.paths import locate
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.models import write_mlx
+from modeldeck.core.demo.repository import demo_repo
+from modeldeck.core.errors import Corrupt, DeckError, EngineFailed
+from modeldeck.core.formats import gguf, safetensors
+from modeldeck.core.runtime.engines.base import Flag
+from modeldeck.core.runtime.engines.llama.log import Log, failure
+from modeldeck.core.schema import ModelSeed
+from modeldeck.core.service.deck import Deck
 from tests.support.bench import PATIENCE_S
 
 POINTER = (

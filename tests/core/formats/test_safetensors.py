@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import Corrupt, DeckError, Forbidden, InvalidRequest, StorageFailed
-from core.formats.safetensors import (
+from modeldeck.core.errors import Corrupt, DeckError, Forbidden, InvalidRequest, StorageFailed
+from modeldeck.core.formats.safetensors import (
     is_mlx,
     missing_weights,
     read_config,

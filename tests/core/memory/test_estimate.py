@@ -6,13 +6,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.config.config import Runtime as Settings
-from core.demo.models import write_mlx
-from core.formats import gguf
-from core.formats.safetensors import Config, read_folder
-from core.memory import estimate
-from core.memory.estimate import from_config, from_header, from_size, judge, kv_cache_bytes
-from core.schema import Forecast, GenerateRequest, LoadOptions, memory, overhead
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.demo.models import write_mlx
+from modeldeck.core.formats import gguf
+from modeldeck.core.formats.safetensors import Config, read_folder
+from modeldeck.core.memory import estimate
+from modeldeck.core.memory.estimate import (
+    from_config,
+    from_header,
+    from_size,
+    judge,
+    kv_cache_bytes,
+)
+from modeldeck.core.schema import Forecast, GenerateRequest, LoadOptions, memory, overhead
 from tests.support.bench import Bench
 
 GIB = 1 << 30

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from core.memory import apple, nvidia, probe
-from core.memory.probe import linux_process, linux_system
-from core.schema import Memory
+from modeldeck.core.memory import apple, nvidia, probe
+from modeldeck.core.memory.probe import linux_process, linux_system
+from modeldeck.core.schema import Memory
 
 KIB = 1024
 MIB = 1 << 20

@@ -9,8 +9,8 @@ from httpx2 import Response as TheirResponse
 from huggingface_hub.errors import DisabledRepoError, GatedRepoError, RepositoryNotFoundError
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined] # no re-export
 
-from core.errors import DeckError, Gated, HubUnavailable, NotFound
-from core.network.refusals import of_hub
+from modeldeck.core.errors import DeckError, Gated, HubUnavailable, NotFound
+from modeldeck.core.network.refusals import of_hub
 
 HUB = "https://hub.example"
 BAD_TOKEN = "Invalid credentials in Authorization header"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import HubUnavailable
-from core.network.failures import reason, shown
-from core.network.offline import check_online, forbidden_by
-from core.network.proxies import Proxies
+from modeldeck.core.errors import HubUnavailable
+from modeldeck.core.network.failures import reason, shown
+from modeldeck.core.network.offline import check_online, forbidden_by
+from modeldeck.core.network.proxies import Proxies
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from core.schema.protocol import ours
+from modeldeck.core.schema.protocol import ours
 
 HEAD = f"""#!{sys.executable} -ISs
 import json, os, sys, time

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from core.errors import Conflict, CoreUnreachable, NotFound
-from core.remote.ssh_conversation import NOISE_BYTES, UNANSWERED, Conversation
-from core.remote.ssh_process import Text
+from modeldeck.core.errors import Conflict, CoreUnreachable, NotFound
+from modeldeck.core.remote.ssh_conversation import NOISE_BYTES, UNANSWERED, Conversation
+from modeldeck.core.remote.ssh_process import Text
 
 HELLO = '{"modeldeck": {"socket": "/core.sock", "version": "1"}}'
 

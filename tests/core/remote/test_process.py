@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from core.remote.ssh_process import LINE_BYTES, Lines, SshProcess, Text, run_briefly
+from modeldeck.core.remote.ssh_process import LINE_BYTES, Lines, SshProcess, Text, run_briefly
 from tests.core.remote.conftest import until
 
 

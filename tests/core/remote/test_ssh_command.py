@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from core.config.config import Remote
-from core.errors import CoreUnreachable, DeckError, Forbidden
-from core.remote.ssh_command import (
+from modeldeck.core.config.config import Remote
+from modeldeck.core.errors import CoreUnreachable, DeckError, Forbidden
+from modeldeck.core.remote.ssh_command import (
     MISSING,
     Ways,
     asks,

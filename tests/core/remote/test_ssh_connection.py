@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.config.config import Remote
-from core.errors import CoreUnreachable, DeckError, StorageFailed
-from core.remote import ssh_connection as lines
-from core.remote import ssh_keeper
-from core.remote.ssh_connection import Line
-from core.remote.ssh_keeper import Keeper
+from modeldeck.core.config.config import Remote
+from modeldeck.core.errors import CoreUnreachable, DeckError, StorageFailed
+from modeldeck.core.remote import ssh_connection as lines
+from modeldeck.core.remote import ssh_keeper
+from modeldeck.core.remote.ssh_connection import Line
+from modeldeck.core.remote.ssh_keeper import Keeper
+from modeldeck.tui.remote.remote_core import SshCore
 from tests.core.remote.conftest import until
-from tui.remote.remote_core import SshCore
 
 Ssh = Callable[[str], Path]
 

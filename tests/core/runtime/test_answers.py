@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from core.config.config import Runtime as Settings
-from core.demo.models import TOPICS, expected
-from core.errors import InvalidRequest
-from core.schema import (
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.demo.models import TOPICS, expected
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import (
     Chunk,
     GenerateRequest,
     Instance,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from core.config.config import Runtime as Settings
-from core.schema import InstanceState, LoadOptions
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.schema import InstanceState, LoadOptions
 from tests.support.bench import PATIENCE_S, Bench, alive, model
 
 S = InstanceState

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.demo.models import expected
-from core.schema import LoadOptions
+from modeldeck.core.demo.models import expected
+from modeldeck.core.schema import LoadOptions
 from tests.support.bench import Bench, alive
 
 RSS_BYTES = 10 << 20

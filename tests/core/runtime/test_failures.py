@@ -12,18 +12,25 @@ from pathlib import Path
 
 import pytest
 
-from core.config.config import Runtime as Settings
-from core.demo.models import expected
-from core.errors import Cancelled, Conflict, DeckError, EngineFailed, EngineMissing, InvalidRequest
-from core.runtime.process import engine_process
-from core.runtime.process.engine_process import (
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.demo.models import expected
+from modeldeck.core.errors import (
+    Cancelled,
+    Conflict,
+    DeckError,
+    EngineFailed,
+    EngineMissing,
+    InvalidRequest,
+)
+from modeldeck.core.runtime.process import engine_process
+from modeldeck.core.runtime.process.engine_process import (
     EngineProcess,
     death,
     environment,
     last_lines,
     log_line,
 )
-from core.schema import Instance, InstanceState, LoadOptions
+from modeldeck.core.schema import Instance, InstanceState, LoadOptions
 from tests.support.bench import PATIENCE_S, Bench, about, alive, model
 
 S = InstanceState
@@ -194,7 +201,7 @@ async def test_a_process_that_dies_over_an_answer_is_started_again_once(
 async def test_a_process_that_dies_again_after_a_while_is_started_again(
     bench: Bench, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.runtime.instance.supervisor.DIES_AGAIN_S", 0)
+    monkeypatch.setattr("modeldeck.core.runtime.instance.supervisor.DIES_AGAIN_S", 0)
     instance = await bench.loaded(tiny)
     for _ in range(2):
         waiting = await killed_over_an_answer(bench, instance, signal.SIGTERM)
@@ -355,11 +362,11 @@ def test_secrets_do_not_reach_an_engine(monkeypatch: pytest.MonkeyPatch) -> None
 ORPHANS = """
     import asyncio, sys
     from pathlib import Path
-    from core.config.config import Runtime
-    from core.memory import probe
-    from core.runtime.engines_manager import Engines
+    from modeldeck.core.config.config import Runtime
+    from modeldeck.core.memory import probe
+    from modeldeck.core.runtime.engines_manager import Engines
     from tests.support.bench import model
-    from core.schema import LoadOptions
+    from modeldeck.core.schema import LoadOptions
 
     async def main():
         engines = Engines(settings=Runtime(), measure=probe.process,
@@ -417,7 +424,7 @@ def zombie(pid: int) -> bool:
 async def test_the_end_of_its_input_ends_an_engine_in_the_middle_of_an_answer(
     tiny: Path,
 ) -> None:
-    from core.runtime.process.messages import Generate, Load, Loaded, Text
+    from modeldeck.core.runtime.process.messages import Generate, Load, Loaded, Text
 
     engine = await EngineProcess.start("llama.cpp", lambda *line: None)
     engine.send(Load(id=1, path=str(tiny), options=LoadOptions(), default_context=4096))
@@ -433,7 +440,7 @@ async def test_the_end_of_its_input_ends_an_engine_in_the_middle_of_an_answer(
 
 
 async def test_a_command_cancelled_before_it_begins_never_runs(tiny: Path) -> None:
-    from core.runtime.process.messages import Cancel, Failed, Generate, Load, Loaded, Text
+    from modeldeck.core.runtime.process.messages import Cancel, Failed, Generate, Load, Loaded, Text
 
     engine = await EngineProcess.start("llama.cpp", lambda *line: None)
     try:

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 import pytest_asyncio
 
-from core.config.config import Runtime as Settings
-from core.errors import EngineFailed
-from core.runtime.engines.llama.graph import Graph, graph_of
-from core.runtime.engines.llama.needs import Figures, besides_bytes, work_bytes
-from core.schema import LoadOptions
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.runtime.engines.llama.graph import Graph, graph_of
+from modeldeck.core.runtime.engines.llama.needs import Figures, besides_bytes, work_bytes
+from modeldeck.core.schema import LoadOptions
 from tests.support.architectures import Recipe, discover
 from tests.support.bench import Bench
 from tests.support.recorded import read, record, write

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from core.config.config import Runtime as Settings
-from core.demo.models import expected, write_gguf, write_mlx
-from core.errors import InvalidRequest
-from core.schema import GenerateRequest, Instance, InstanceState, Message, Tool
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.demo.models import expected, write_gguf, write_mlx
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import GenerateRequest, Instance, InstanceState, Message, Tool
 from tests.support.bench import PATIENCE_S, Bench, about
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

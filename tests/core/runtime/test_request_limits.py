@@ -4,11 +4,11 @@ from typing import Any, cast
 
 import pytest
 
-from core.config.load_options import LIMITS as LOAD
-from core.config.load_options import check as check_load
-from core.errors import InvalidRequest
-from core.runtime.request_limits import GENERATE, check_request, check_text
-from core.schema import GenerateRequest, LoadOptions
+from modeldeck.core.config.load_options import LIMITS as LOAD
+from modeldeck.core.config.load_options import check as check_load
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.request_limits import GENERATE, check_request, check_text
+from modeldeck.core.schema import GenerateRequest, LoadOptions
 
 
 @pytest.mark.parametrize("name", LOAD)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from core.config.config import Runtime as Settings
-from core.demo.models import expected
-from core.errors import EngineFailed, InvalidRequest
-from core.runtime.process import engine_process
-from core.schema import GenerateRequest, Instance, InstanceState
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.demo.models import expected
+from modeldeck.core.errors import EngineFailed, InvalidRequest
+from modeldeck.core.runtime.process import engine_process
+from modeldeck.core.schema import GenerateRequest, Instance, InstanceState
 from tests.support.bench import PATIENCE_S, Bench, about, alive
 
 S = InstanceState
@@ -31,9 +31,9 @@ HOOK = """
 
     class Find(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path, target=None):
-            if name == "core.runtime.engines.llama.context":
+            if name == "modeldeck.core.runtime.engines.llama.context":
                 sys.meta_path.remove(self)
-                from core.runtime.engines import bounds, tools
+                from modeldeck.core.runtime.engines import bounds, tools
 
                 whole = tools.grammar_for
                 bounds.HARD_FACTOR, bounds.HARD_EXTRA_S = 0.0, 2.0
@@ -50,7 +50,7 @@ HOOK = """
                 tools.grammar_for = grammar_for
             return None
 
-    if "core.runtime.child" in " ".join(sys.orig_argv):
+    if "modeldeck.core.runtime.child" in " ".join(sys.orig_argv):
         sys.meta_path.insert(0, Find())
 """
 """Hangs that a prompt brings about, in native code: with the interpreter's lock and without."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import Incompatible
-from core.schema.protocol import OLDEST, PROTOCOL, Spoken, check, ours
+from modeldeck.core.errors import Incompatible
+from modeldeck.core.schema.protocol import OLDEST, PROTOCOL, Spoken, check, ours
 
 HERE = Spoken(version="1.0", protocol=5, oldest_protocol=4)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.schema import (
+from modeldeck.core.schema import (
     Disk,
     Download,
     Host,
@@ -16,7 +16,7 @@ from core.schema import (
     Settings,
     Verification,
 )
-from core.schema.state import (
+from modeldeck.core.schema.state import (
     EVENTS,
     DiskChanged,
     DownloadChanged,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from core.schema import Disk, Download, Host, Instance, InstanceState, Memory, Summary
-from core.schema.protocol import PROTOCOL
-from core.schema.state import State
-from core.schema.summary import summary
+from modeldeck.core.schema import Disk, Download, Host, Instance, InstanceState, Memory, Summary
+from modeldeck.core.schema.protocol import PROTOCOL
+from modeldeck.core.schema.state import State
+from modeldeck.core.schema.summary import summary
 
 HOST = Host(name="box", version="1.2.3", started_at="2026-01-01T00:00:00Z")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from core.config import config
-from core.errors import InvalidRequest, StorageFailed
-from core.schema import Download, Host, Settings
-from core.schema.state import DownloadChanged, State
-from core.service import bandwidth
-from core.service.bandwidth import Throttle
-from core.service.feed import Feed
+from modeldeck.core.config import config
+from modeldeck.core.errors import InvalidRequest, StorageFailed
+from modeldeck.core.schema import Download, Host, Settings
+from modeldeck.core.schema.state import DownloadChanged, State
+from modeldeck.core.service import bandwidth
+from modeldeck.core.service.bandwidth import Throttle
+from modeldeck.core.service.feed import Feed
 
 RATE = 8_000_000
 

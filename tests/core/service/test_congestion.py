@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.service.congestion import FLOOR, Peer, Yielding
+from modeldeck.core.service.congestion import FLOOR, Peer, Yielding
 
 FREE, FULL = 0.02, 0.3
 """Seconds that a front end waits in line."""

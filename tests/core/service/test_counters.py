@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from core.schema import Chunk, Download
-from core.service.counters import Counters
+from modeldeck.core.schema import Chunk, Download
+from modeldeck.core.service.counters import Counters
 
 JOB = Download(id="1", model_id="m", unique="a/b:Q", repo="a/b", revision="main", state="queued")
 

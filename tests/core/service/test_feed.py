@@ -1,8 +1,8 @@
 import asyncio
 
-from core.schema import Host, Memory, Model
-from core.schema.state import Event, MemoryChanged, ModelChanged, State, apply
-from core.service.feed import LIMIT, Feed
+from modeldeck.core.schema import Host, Memory, Model
+from modeldeck.core.schema.state import Event, MemoryChanged, ModelChanged, State, apply
+from modeldeck.core.service.feed import LIMIT, Feed
 
 
 def make_feed() -> Feed:

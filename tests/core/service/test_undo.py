@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from core.errors import Conflict, NotFound
-from core.service.undo import KEPT, Undo
+from modeldeck.core.errors import Conflict, NotFound
+from modeldeck.core.service.undo import KEPT, Undo
 
 
 async def test_the_newest_goes_first_and_each_once() -> None:

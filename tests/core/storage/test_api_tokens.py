@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import Conflict, InvalidRequest, NotFound
-from core.schema import TOKEN_SECRET, Token
-from core.storage.api_tokens import MOST, Tokens
-from core.storage.database import Store
+from modeldeck.core.errors import Conflict, InvalidRequest, NotFound
+from modeldeck.core.schema import TOKEN_SECRET, Token
+from modeldeck.core.storage.api_tokens import MOST, Tokens
+from modeldeck.core.storage.database import Store
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from core.errors import ShuttingDown, StorageFailed
-from core.schema import AuditEntry
-from core.storage.database import AUDIT_KEPT, Store
+from modeldeck.core.errors import ShuttingDown, StorageFailed
+from modeldeck.core.schema import AuditEntry
+from modeldeck.core.storage.database import AUDIT_KEPT, Store
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_the_audit_trail_is_newest_first_and_bounded(
         await store.audit(f"t{n}", "unix uid=0", "load", f"m{n}", "done")
     assert [row[3] for row in await store.audit_trail(2)] == ["m4", "m3"]
     assert AUDIT_KEPT >= 1000
-    monkeypatch.setattr("core.storage.database.AUDIT_KEPT", 3)
+    monkeypatch.setattr("modeldeck.core.storage.database.AUDIT_KEPT", 3)
     await store.audit("t5", "unix uid=0", "load", "m5", "done")
     assert [row[3] for row in await store.audit_trail(10)] == ["m5", "m4", "m3"]
 

@@ -14,23 +14,23 @@ from typing import Any
 
 import pytest
 
-from core.api.http import tls
-from core.cache import scan, undo
-from core.cache.layout import Cache
-from core.catalog import hub_token
-from core.concurrency import Detached
-from core.config import config
-from core.downloads.transfer.partial_file import Partial
-from core.errors import DeckError, StorageTimeout
-from core.formats import gguf, safetensors
-from core.network.certificates import Certificates
-from core.runtime.engines.llama import adapters, files
-from core.runtime.engines.mlx import engine
-from core.schema import ModelSeed
-from core.service.library import chat_templates, entries, local_files, model_cards
-from core.service.library.copying import Sharing
-from core.storage import foreign_files
-from core.storage.foreign_files import in_thread, open_regular, read_regular, stat_regular
+from modeldeck.core.api.http import tls
+from modeldeck.core.cache import scan, undo
+from modeldeck.core.cache.layout import Cache
+from modeldeck.core.catalog import hub_token
+from modeldeck.core.concurrency import Detached
+from modeldeck.core.config import config
+from modeldeck.core.downloads.transfer.partial_file import Partial
+from modeldeck.core.errors import DeckError, StorageTimeout
+from modeldeck.core.formats import gguf, safetensors
+from modeldeck.core.network.certificates import Certificates
+from modeldeck.core.runtime.engines.llama import adapters, files
+from modeldeck.core.runtime.engines.mlx import engine
+from modeldeck.core.schema import ModelSeed
+from modeldeck.core.service.library import chat_templates, entries, local_files, model_cards
+from modeldeck.core.service.library.copying import Sharing
+from modeldeck.core.storage import foreign_files
+from modeldeck.core.storage.foreign_files import in_thread, open_regular, read_regular, stat_regular
 
 COMMIT = "c" * 40
 BLOB = "b" * 64

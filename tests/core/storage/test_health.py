@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.api.native.health import health
-from core.storage.health import Health, Waits, judge
+from modeldeck.core.api.native.health import health
+from modeldeck.core.storage.health import Health, Waits, judge
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from core.api.ollama import models
-from core.cache import scan
-from core.config.config import Config, Runtime
-from core.config.paths import locate
-from core.errors import StorageTimeout
-from core.schema import CacheSelection, ModelSeed
-from core.service import sampler
-from core.service.deck import Deck
-from core.service.library import library, verification
-from core.storage import foreign_files
+from modeldeck.core.api.ollama import models
+from modeldeck.core.cache import scan
+from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.config.paths import locate
+from modeldeck.core.errors import StorageTimeout
+from modeldeck.core.schema import CacheSelection, ModelSeed
+from modeldeck.core.service import sampler
+from modeldeck.core.service.deck import Deck
+from modeldeck.core.service.library import library, verification
+from modeldeck.core.storage import foreign_files
 
 
 @pytest.fixture(autouse=True)
@@ -145,11 +145,11 @@ async def test_a_check_of_the_cache_that_hangs_says_so(
 
 ENDS = """
 import asyncio, os, sys, threading
-from core.config.config import Config, Runtime
-from core.service.deck import Deck
-from core.config.paths import locate
-from core.schema import ModelSeed
-from core.service.library import library
+from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.service.deck import Deck
+from modeldeck.core.config.paths import locate
+from modeldeck.core.schema import ModelSeed
+from modeldeck.core.service.library import library
 
 library.LOOK_S = 0.1
 never, down, really = threading.Event(), threading.Event(), os.stat

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from core.storage.log import (
+from modeldeck.core.storage.log import (
     KEPT,
     LINE_LIMIT,
     MOST_REPEATED,

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core.storage.log_file import LOG_LIMIT, put_aside
+from modeldeck.core.storage.log_file import LOG_LIMIT, put_aside
 
 WRITER = """
 import logging, os, sys
 from pathlib import Path
-from core.server import log_to_stderr
-from core.storage import log_file
+from modeldeck.core.server import log_to_stderr
+from modeldeck.core.storage import log_file
 
 log_file.LOG_LIMIT = 20_000
 path = Path(sys.argv[1])

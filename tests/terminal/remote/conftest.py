@@ -25,10 +25,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.client import daemon
-from core.client.client import Client
-from core.config.paths import Paths, locate
-from core.demo.hub import DemoHub
+from modeldeck.core.client import daemon
+from modeldeck.core.client.client import Client
+from modeldeck.core.config.paths import Paths, locate
+from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
 
 PATIENCE_S = 60.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from core.client import daemon
+from modeldeck.core.client import daemon
 
 if TYPE_CHECKING:
     from tests.terminal.remote.conftest import Host, Machines

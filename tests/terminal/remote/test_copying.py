@@ -10,8 +10,8 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.client.client import Client
-from core.demo.hub import DemoHub
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.hub import DemoHub
 
 if TYPE_CHECKING:
     from tests.terminal.remote.conftest import Host, Machines

@@ -14,10 +14,10 @@ import pexpect  # type: ignore[import-untyped] # it has no types
 import pytest
 from click.testing import CliRunner
 
+from modeldeck.tui.cli.completion import candidates, script
+from modeldeck.tui.cli.help_topics import TOPICS
+from modeldeck.tui.cli.main import main
 from tests.support.process import CoreProcess
-from tui.cli.completion import candidates, script
-from tui.cli.help_topics import TOPICS
-from tui.cli.main import main
 
 SMOLLM = "bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M"
 PROGRAMS = sysconfig.get_path("scripts")

@@ -20,18 +20,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from core import errors
-from core.client import daemon
-from core.client.client import Client
-from core.config.paths import locate
-from core.demo.hub import DemoHub
-from core.demo.vocabulary import expected
+from modeldeck.core import errors
+from modeldeck.core.client import daemon
+from modeldeck.core.client.client import Client
+from modeldeck.core.config.paths import locate
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.vocabulary import expected
+from modeldeck.tui.cli import manual
+from modeldeck.tui.cli.actions import models
+from modeldeck.tui.cli.main import main
+from modeldeck.tui.cli.output import Output
+from modeldeck.tui.cli.runner import exit_code
 from tests.support.process import CoreProcess
-from tui.cli import manual
-from tui.cli.actions import models
-from tui.cli.main import main
-from tui.cli.output import Output
-from tui.cli.runner import exit_code
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PADDED = "deck/padded-GGUF:F16"
@@ -124,9 +124,9 @@ def test_the_commands_of_the_main_job_are_there() -> None:
 def test_help_costs_no_more_than_click() -> None:
     script = (
         "import sys\n"
-        "from tui.cli.main import main\n"
+        "from modeldeck.tui.cli.main import main\n"
         "main(['--help'], standalone_mode=False)\n"
-        "print([m for m in ('textual', 'rich', 'httpx', 'asyncio', 'core.schema')"
+        "print([m for m in ('textual', 'rich', 'httpx', 'asyncio', 'modeldeck.core.schema')"
         " if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
@@ -136,7 +136,7 @@ def test_help_costs_no_more_than_click() -> None:
 def test_no_command_needs_textual(core: CoreProcess) -> None:
     script = (
         "import sys\n"
-        "from tui.cli.main import main\n"
+        "from modeldeck.tui.cli.main import main\n"
         "main(['status'], standalone_mode=False)\n"
         "print([m for m in ('textual', 'huggingface_hub', 'numpy', 'llama_cpp')"
         " if m in sys.modules])\n"

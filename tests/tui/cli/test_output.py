@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from core.errors import DeckError
-from tui.cli.output import Output, json_line, shown
+from modeldeck.core.errors import DeckError
+from modeldeck.tui.cli.output import Output, json_line, shown
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2J\x1b[1;1Hb\x9b31mc\x08\x7f\u202ed"
 

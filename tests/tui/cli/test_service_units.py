@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tui.cli import manual, service_units
-from tui.cli.actions import service
-from tui.cli.main import main
-from tui.cli.sd_notify import tell_ready
+from modeldeck.tui.cli import manual, service_units
+from modeldeck.tui.cli.actions import service
+from modeldeck.tui.cli.main import main
+from modeldeck.tui.cli.sd_notify import tell_ready
 
-PROGRAM = (sys.executable, "-P", "-m", "tui.program", "serve")
+PROGRAM = (sys.executable, "-P", "-m", "modeldeck.tui.program", "serve")
 ENVIRON = {
     "HOME": "/home/me", "HF_HOME": "/data/hf", "HF_TOKEN": "hf_secret", "PATH": "/bin",
     "MODELDECK_API_PORT": "5323", "MODELDECK_API_TOKEN": "secret", "https_proxy": "http://p:1",

@@ -9,11 +9,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from core.schema import Summary
+from modeldeck.core.schema import Summary
+from modeldeck.tui.cli import status_line
+from modeldeck.tui.cli.status_line import FORMAT, NAMES, BadFormat, filled, values
+from modeldeck.tui.text.format import ASCII, UNICODE
 from tests.support.process import CoreProcess
-from tui.cli import status_line
-from tui.cli.status_line import FORMAT, NAMES, BadFormat, filled, values
-from tui.text.format import ASCII, UNICODE
 
 IDLE = Summary(
     name="box", version="1.2.3", memory_total_bytes=64 << 30, memory_available_bytes=46 << 30,
@@ -88,10 +88,10 @@ def test_only_what_asks_for_the_line_alone_goes_the_quick_way(
 def program(*words: str) -> subprocess.CompletedProcess[str]:
     script = (
         "import sys; sys.argv = ['modeldeck', *sys.argv[1:]]\n"
-        "from tui.program import main\n"
+        "from modeldeck.tui.program import main\n"
         "code = main()\n"
-        "heavy = {'click', 'asyncio', 'httpx', 'msgspec', 'rich', 'core.client.client', "
-        "'core.schema'}\n"
+        "heavy = {'click', 'asyncio', 'httpx', 'msgspec', 'rich', 'modeldeck.core.client.client', "
+        "'modeldeck.core.schema'}\n"
         "print(sorted(heavy & set(sys.modules)), code, file=sys.stderr)\n"
     )
     return subprocess.run(

@@ -19,7 +19,16 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widgets import Static
 
-from tui.dashboard.diff_renderer import Cell, Changes, Frame, Painted, Shown, cells, pieces, runs
+from modeldeck.tui.dashboard.diff_renderer import (
+    Cell,
+    Changes,
+    Frame,
+    Painted,
+    Shown,
+    cells,
+    pieces,
+    runs,
+)
 
 CONSOLE = Console(width=20, force_terminal=True, color_system=None)
 COLORS = ColorSystem.STANDARD

@@ -13,18 +13,18 @@ from rich.text import Text
 from textual.pilot import Pilot
 from textual.theme import Theme
 
-from core.client.client import Client
-from core.config.config import Tui
-from core.errors import CoreUnreachable, StorageFailed
-from core.schema import Host, Memory
-from core.schema.state import State
-from tui.dashboard import theme
-from tui.dashboard.app import Dashboard
-from tui.dashboard.ascii_filter import plain
-from tui.dashboard.dialogs.theme_picker import ThemePicker
-from tui.dashboard.widgets.status_bar import Part, fit
-from tui.remote.core_link import LinkState, LinkStatus
-from tui.text.format import ASCII, UNICODE, Glyphs
+from modeldeck.core.client.client import Client
+from modeldeck.core.config.config import Tui
+from modeldeck.core.errors import CoreUnreachable, StorageFailed
+from modeldeck.core.schema import Host, Memory
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard import theme
+from modeldeck.tui.dashboard.app import Dashboard
+from modeldeck.tui.dashboard.ascii_filter import plain
+from modeldeck.tui.dashboard.dialogs.theme_picker import ThemePicker
+from modeldeck.tui.dashboard.widgets.status_bar import Part, fit
+from modeldeck.tui.remote.core_link import LinkState, LinkStatus
+from modeldeck.tui.text.format import ASCII, UNICODE, Glyphs
 
 GIB = 1 << 30
 STATE = State(

@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from tui.dashboard.key_queue import KeysInOrder
+from modeldeck.tui.dashboard.key_queue import KeysInOrder
 
 
 class Field(Vertical):

@@ -17,22 +17,22 @@ import pytest
 from textual.widgets import Input
 from textual.worker import WorkerFailed
 
-from core.client import daemon
-from core.client.client import Client
-from core.config.config import Tui
-from core.config.paths import locate
-from core.errors import DeckError
+from modeldeck.core.client import daemon
+from modeldeck.core.client.client import Client
+from modeldeck.core.config.config import Tui
+from modeldeck.core.config.paths import locate
+from modeldeck.core.errors import DeckError
+from modeldeck.tui.dashboard import theme
+from modeldeck.tui.dashboard.app import Dashboard
+from modeldeck.tui.dashboard.commands import keymap_problems
+from modeldeck.tui.dashboard.global_commands import COMMANDS
+from modeldeck.tui.dashboard.screens import VIEWS
+from modeldeck.tui.dashboard.widgets.no_core import Trouble
+from modeldeck.tui.dashboard.widgets.prompt import Prompt
+from modeldeck.tui.remote.core_host import DemoCore, OwnCore
+from modeldeck.tui.remote.core_link import LinkState
+from modeldeck.tui.text.format import UNICODE
 from tests.support.process import CoreProcess
-from tui.dashboard import theme
-from tui.dashboard.app import Dashboard
-from tui.dashboard.commands import keymap_problems
-from tui.dashboard.global_commands import COMMANDS
-from tui.dashboard.screens import VIEWS
-from tui.dashboard.widgets.no_core import Trouble
-from tui.dashboard.widgets.prompt import Prompt
-from tui.remote.core_host import DemoCore, OwnCore
-from tui.remote.core_link import LinkState
-from tui.text.format import UNICODE
 
 SCOPES = {"app": COMMANDS, **{view.name: view.load().COMMANDS for view in VIEWS}}
 
@@ -71,19 +71,23 @@ def test_what_speaks_to_a_core_is_not_imported_before_the_first_paint() -> None:
     late = (
         "httpx",
         "websockets",
-        "core.client.client",
-        "core.client.daemon",
+        "modeldeck.core.client.client",
+        "modeldeck.core.client.daemon",
         "huggingface_hub",
         "numpy",
     )
-    script = f"import sys, tui.dashboard.launch; print([m for m in {late} if m in sys.modules])"
+    script = (
+        f"import sys, modeldeck.tui.dashboard.launch; print([m for m in {late} if "
+        f"m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
     assert done.stdout == "[]\n", done
 
 
 def test_without_a_terminal_there_is_help() -> None:
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "tui.cli.main"], stdin=subprocess.DEVNULL, capture_output=True,
+        [sys.executable, "-P", "-m", "modeldeck.tui.cli.main"], stdin=subprocess.DEVNULL,
+        capture_output=True,
         text=True,
     )  # fmt: skip
     assert done.returncode == 2

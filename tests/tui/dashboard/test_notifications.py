@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from core.schema import Download, ErrorInfo, Host, Instance, InstanceState, Verification
-from core.schema.state import State
-from tui.dashboard.notifications import news
+from modeldeck.core.schema import Download, ErrorInfo, Host, Instance, InstanceState, Verification
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.notifications import news
 
 HOST = Host(name="box", version="1", started_at="2026-01-01T00:00:00Z")
 JOB = Download(

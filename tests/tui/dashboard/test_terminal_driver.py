@@ -18,7 +18,7 @@ from textual.app import App
 from textual.drivers._writer_thread import MAX_QUEUED_WRITES
 from textual.message import Message
 
-from tui.dashboard.terminal_driver import TerminalDriver, watch
+from modeldeck.tui.dashboard.terminal_driver import TerminalDriver, watch
 
 
 class Sized(App[None]):
@@ -161,7 +161,7 @@ def test_a_program_whose_loop_hangs_ends_with_its_terminal(tmp_path: Path) -> No
     program.write_text(
         "import asyncio, signal, time\n"
         "from textual.app import App\n"
-        "from tui.dashboard import terminal_driver as terminal\n"
+        "from modeldeck.tui.dashboard import terminal_driver as terminal\n"
         "terminal.END_S = 0.1\n"
         "async def main():\n"
         "    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, print)\n"

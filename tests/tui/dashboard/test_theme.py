@@ -11,10 +11,10 @@ from rich.color import ColorSystem
 from textual.color import Color
 from textual.theme import Theme
 
-from tui.dashboard import theme
-from tui.dashboard.app import Dashboard
-from tui.dashboard.theme import fitting, ink, load, parse
-from tui.dashboard.widgets.table import Table
+from modeldeck.tui.dashboard import theme
+from modeldeck.tui.dashboard.app import Dashboard
+from modeldeck.tui.dashboard.theme import fitting, ink, load, parse
+from modeldeck.tui.dashboard.widgets.table import Table
 
 SHIPPED = load(None)
 OWN_COLOURS = [shipped for shipped in SHIPPED.themes if not shipped.ansi]

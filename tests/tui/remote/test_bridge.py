@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from core.client import daemon
-from core.config.paths import locate
+from modeldeck.core.client import daemon
+from modeldeck.core.config.paths import locate
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from core.errors import DeckError
+from modeldeck.core.errors import DeckError
+from modeldeck.tui.remote.core_host import DemoCore
+from modeldeck.tui.remote.core_link import Link, LinkState
 from tests.support.process import CoreProcess
-from tui.remote.core_host import DemoCore
-from tui.remote.core_link import Link, LinkState
 
 
 @pytest.mark.parametrize("bug", [RuntimeError("a bug"), OSError(24, "Too many open files")])
@@ -37,7 +37,7 @@ async def test_a_core_that_cannot_be_attached_to_is_a_state_and_no_crash(
 async def test_a_core_that_cannot_be_brought_back_is_told_and_looked_for(
     core: CoreProcess,
 ) -> None:
-    from core.client.client import Client
+    from modeldeck.core.client.client import Client
 
     @asynccontextmanager
     async def attach() -> AsyncIterator[Client]:

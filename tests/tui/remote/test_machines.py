@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from core.config.config import Remote
-from core.errors import InvalidRequest
-from tui.remote.machines import HERE, SYSTEM_SOCKET, chosen, from_command_line, machine
+from modeldeck.core.config.config import Remote
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.tui.remote.machines import HERE, SYSTEM_SOCKET, chosen, from_command_line, machine
 
 HOSTS = {
     "gpu1": Remote(ssh="me@gpu1.lan"),

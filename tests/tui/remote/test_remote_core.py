@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from core.client.client import Client
-from core.config.config import Remote
-from core.demo.hub import DemoHub
-from core.errors import CoreUnreachable, Forbidden, InvalidRequest, Unauthorized
-from core.schema.state import State
+from modeldeck.core.client.client import Client
+from modeldeck.core.config.config import Remote
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.errors import CoreUnreachable, Forbidden, InvalidRequest, Unauthorized
+from modeldeck.core.schema.state import State
+from modeldeck.tui.cli.main import main
+from modeldeck.tui.dashboard.fleet import low_bandwidth, trip
+from modeldeck.tui.remote.core_link import LinkState, LinkStatus
+from modeldeck.tui.remote.machines import Machine
+from modeldeck.tui.remote.remote_core import core_of, token_in
 from tests.support.process import CoreProcess
-from tui.cli.main import main
-from tui.dashboard.fleet import low_bandwidth, trip
-from tui.remote.core_link import LinkState, LinkStatus
-from tui.remote.machines import Machine
-from tui.remote.remote_core import core_of, token_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.text import format as fmt
-from tui.text.format import ASCII, UNICODE, Column
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import ASCII, UNICODE, Column
 
 
 @pytest.mark.parametrize(

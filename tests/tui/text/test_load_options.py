@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import InvalidRequest
-from core.schema import LoadOptions, Lora
-from tui.text.load_options import hint, lora, parse, written
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import LoadOptions, Lora
+from modeldeck.tui.text.load_options import hint, lora, parse, written
 
 FRENCH = Lora(path="/my adapters/french.gguf", scale=0.5)
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.schema import (
+from modeldeck.core.schema import (
     DeviceBytes,
     ErrorInfo,
     Eviction,
@@ -15,8 +15,8 @@ from core.schema import (
     Lora,
     UnloadReceipt,
 )
-from tui.cli.commands.load import Context, options_of
-from tui.text import load_records, records
+from modeldeck.tui.cli.commands.load import Context, options_of
+from modeldeck.tui.text import load_records, records
 
 GIB, MIB = 1 << 30, 1 << 20
 FORECAST = Forecast(
@@ -131,8 +131,8 @@ def test_what_is_loaded_tells_its_own_memory_from_pages_of_files() -> None:
         measured_bytes=5 * GIB, private_bytes=GIB, mapped_bytes=4 * GIB, peak_bytes=6 * GIB,
         warnings=("context 4096 chosen",),
     )  # fmt: skip
-    from core.schema import Host
-    from core.schema.state import State
+    from modeldeck.core.schema import Host
+    from modeldeck.core.schema.state import State
 
     state = State(host=Host(name="", version="", started_at=""), instances={"i": instance})
     assert records.instances(state, 100)[2] == (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tui.text.markdown import readable
+from modeldeck.tui.text.markdown import readable
 
 CARD = """\
 ---

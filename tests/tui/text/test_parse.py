@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import InvalidRequest
-from tui.text import format as fmt
-from tui.text import parse
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import parse
 
 
 @pytest.mark.parametrize(

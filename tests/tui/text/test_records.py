@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.schema import (
+from modeldeck.core.schema import (
     Chunk,
     DeletionItem,
     DeletionPlan,
@@ -29,10 +29,10 @@ from core.schema import (
     Variant,
     model_id,
 )
-from core.schema.state import State
-from tui.text import format as fmt
-from tui.text import records
-from tui.text.format import ASCII, UNICODE
+from modeldeck.core.schema.state import State
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import records
+from modeldeck.tui.text.format import ASCII, UNICODE
 
 UNIQUE = "deck/tiny-GGUF:Q8_0"
 MODEL = Model(

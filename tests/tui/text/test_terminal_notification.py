@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from core.schema import Download, Host, Instance, InstanceState
-from core.schema.state import State
-from tui.text.terminal_notification import Way, ended, sequence
+from modeldeck.core.schema import Download, Host, Instance, InstanceState
+from modeldeck.core.schema.state import State
+from modeldeck.tui.text.terminal_notification import Way, ended, sequence
 
 JOB = Download(
     id="d", model_id="m", unique="o/r:Q", repo="o/r", revision="0" * 40, state="downloading",

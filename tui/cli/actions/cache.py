@@ -6,15 +6,15 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from core.client.client import Client
-from core.errors import Cancelled, Corrupt
-from core.formats.hub_names import DEFAULT_ENDPOINT, canonical
-from core.schema import CacheListing, CacheSelection, Verification
-from core.schema.errors import from_info
-from tui.cli.actions.models import FRAMES_HZ, PATIENCE_S, carry_out
-from tui.cli.output import Output
-from tui.text import format as fmt
-from tui.text.format import Column
+from modeldeck.core.client.client import Client
+from modeldeck.core.errors import Cancelled, Corrupt
+from modeldeck.core.formats.hub_names import DEFAULT_ENDPOINT, canonical
+from modeldeck.core.schema import CacheListing, CacheSelection, Verification
+from modeldeck.core.schema.errors import from_info
+from modeldeck.tui.cli.actions.models import FRAMES_HZ, PATIENCE_S, carry_out
+from modeldeck.tui.cli.output import Output
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Column
 
 _ORPHANED = 4
 """The column of blobs that no revision needs."""

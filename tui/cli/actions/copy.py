@@ -14,17 +14,17 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from core.client.client import Client
-from core.config import config
-from core.config.paths import locate
-from core.errors import InvalidRequest
-from core.schema import Manifest
-from tui.cli.actions import models
-from tui.cli.output import Output
-from tui.remote.copy import copied, kept
-from tui.remote.core_host import OwnCore, Reached
-from tui.remote.machines import Machine, chosen
-from tui.remote.remote_core import core_of, reach_all
+from modeldeck.core.client.client import Client
+from modeldeck.core.config import config
+from modeldeck.core.config.paths import locate
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import Manifest
+from modeldeck.tui.cli.actions import models
+from modeldeck.tui.cli.output import Output
+from modeldeck.tui.remote.copy import copied, kept
+from modeldeck.tui.remote.core_host import OwnCore, Reached
+from modeldeck.tui.remote.machines import Machine, chosen
+from modeldeck.tui.remote.remote_core import core_of, reach_all
 
 
 async def copy(ref: str, names: Sequence[str], *, json: bool) -> None:

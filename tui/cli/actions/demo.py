@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from core.client.client import Client
-from core.demo.session import Session
-from core.demo.vocabulary import expected
-from core.errors import DeckError
-from core.schema import GenerateRequest, LoadOptions
-from tui.cli.actions import models
-from tui.cli.output import Output
-from tui.text import format as fmt
-from tui.text import records
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.session import Session
+from modeldeck.core.demo.vocabulary import expected
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import GenerateRequest, LoadOptions
+from modeldeck.tui.cli.actions import models
+from modeldeck.tui.cli.output import Output
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import records
 
 RATE = 25_000_000
 """Bytes a second that the hub serves: slow enough to see a download happen."""
@@ -28,7 +28,7 @@ MODEL = f"{REPO}:F16"
 CONTEXT = 4096
 PROMPT = "Please count to ten."
 TOPIC = "count"
-"""What the prompt makes the model say; see `core.demo.vocabulary`."""
+"""What the prompt makes the model say; see `modeldeck.core.demo.vocabulary`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from core.client.client import Client
-from core.errors import (
+from modeldeck.core.client.client import Client
+from modeldeck.core.errors import (
     Cancelled,
     Conflict,
     EngineFailed,
@@ -20,8 +20,8 @@ from core.errors import (
     NotFound,
     StorageFailed,
 )
-from core.formats.hub_names import is_address
-from core.schema import (
+from modeldeck.core.formats.hub_names import is_address
+from modeldeck.core.schema import (
     CacheSelection,
     Chunk,
     DeletionPlan,
@@ -33,13 +33,13 @@ from core.schema import (
     Message,
     Model,
 )
-from core.schema.errors import from_info
-from core.schema.state import State, state_to_wire
-from tui.cli import status_line
-from tui.cli.output import Output
-from tui.text import format as fmt
-from tui.text import load_records
-from tui.text import records as record_text
+from modeldeck.core.schema.errors import from_info
+from modeldeck.core.schema.state import State, state_to_wire
+from modeldeck.tui.cli import status_line
+from modeldeck.tui.cli.output import Output
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import load_records
+from modeldeck.tui.text import records as record_text
 
 FRAMES_HZ = 8.0
 """How often a line under way is drawn: smooth to the eye, little over SSH."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from core.client.client import Client
-from core.config.schedule import parse_entry, parse_rate
-from core.errors import Conflict
-from core.schema import Download, QueueMove, Settings
-from core.schema.state import State
-from tui.cli.output import Output
-from tui.text import format as fmt
-from tui.text import records
-from tui.text.format import Column
+from modeldeck.core.client.client import Client
+from modeldeck.core.config.schedule import parse_entry, parse_rate
+from modeldeck.core.errors import Conflict
+from modeldeck.core.schema import Download, QueueMove, Settings
+from modeldeck.core.schema.state import State
+from modeldeck.tui.cli.output import Output
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import records
+from modeldeck.tui.text.format import Column
 
 
 async def downloads(client: Client, out: Output, *, at_once: int | None, clear: bool) -> None:

@@ -8,19 +8,19 @@ import sys
 import time
 from dataclasses import replace
 
-from core.client import daemon
-from core.client.client import Client
-from core.client.daemon import Ready
-from core.config import config
-from core.config.paths import locate
-from core.errors import CoreUnreachable, DeckError
-from tui.cli.output import Output
-from tui.cli.sd_notify import tell_ready
+from modeldeck.core.client import daemon
+from modeldeck.core.client.client import Client
+from modeldeck.core.client.daemon import Ready
+from modeldeck.core.config import config
+from modeldeck.core.config.paths import locate
+from modeldeck.core.errors import CoreUnreachable, DeckError
+from modeldeck.tui.cli.output import Output
+from modeldeck.tui.cli.sd_notify import tell_ready
 
 
 async def serve(port: int | None, *, json: bool, verbose: bool) -> None:
     """Run a core until a signal; `port` instead of the configured one."""
-    from core import server
+    from modeldeck.core import server
 
     out = Output(json=json)
     paths = locate()
@@ -62,7 +62,7 @@ async def stop_there(client: Client, out: Output) -> None:
 
 async def demo_headless(port: int | None, *, json: bool) -> None:
     """Serve the demo until a signal."""
-    from core.demo.session import session
+    from modeldeck.core.demo.session import session
 
     out = Output(json=json)
     async with session(port) as running:
@@ -77,8 +77,8 @@ async def demo_headless(port: int | None, *, json: bool) -> None:
 
 async def demo(port: int, *, json: bool) -> None:
     """Run the main job before the person's eyes."""
-    from core.demo.session import session
-    from tui.cli.actions import demo
+    from modeldeck.core.demo.session import session
+    from modeldeck.tui.cli.actions import demo
 
     out = Output(json=json)
     started = time.monotonic()

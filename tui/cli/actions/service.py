@@ -8,18 +8,18 @@ import sys
 import time
 from pathlib import Path
 
-import core
-from core.client import daemon
-from core.config.paths import locate
-from core.errors import Conflict, DeckError, InvalidRequest, StorageFailed
-from tui.cli import service_units
-from tui.cli.output import Output
-from tui.cli.service_units import Plan
-from tui.remote.machines import SYSTEM
+from modeldeck import core
+from modeldeck.core.client import daemon
+from modeldeck.core.config.paths import locate
+from modeldeck.core.errors import Conflict, DeckError, InvalidRequest, StorageFailed
+from modeldeck.tui.cli import service_units
+from modeldeck.tui.cli.output import Output
+from modeldeck.tui.cli.service_units import Plan
+from modeldeck.tui.remote.machines import SYSTEM
 
 BOOTED = Path("/run/systemd/system")
 """There where systemd runs the machine (sd_booted(3))."""
-PROGRAM = (sys.executable, "-P", "-m", "tui.program", "serve")
+PROGRAM = (sys.executable, "-P", "-m", "modeldeck.tui.program", "serve")
 
 
 def plan(*, system: bool) -> Plan:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from core.client.client import Client
-from core.schema import Scope
-from tui.cli.output import Output
-from tui.text import format as fmt
-from tui.text.format import Column
+from modeldeck.core.client.client import Client
+from modeldeck.core.schema import Scope
+from modeldeck.tui.cli.output import Output
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Column
 
 
 async def create(

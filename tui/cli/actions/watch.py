@@ -9,15 +9,15 @@ from collections.abc import Collection
 
 import msgspec
 
-from core.client.client import Client
-from core.client.connection import OTHER_VERSION
-from core.errors import CoreUnreachable, DeckError, EngineFailed, InvalidRequest, TimedOut
-from core.remote.printable import clean
-from core.schema import Download, Instance, InstanceState, Model
-from core.schema.errors import from_info
-from core.schema.state import EVENTS, State
-from tui.cli.output import Output
-from tui.text import records
+from modeldeck.core.client.client import Client
+from modeldeck.core.client.connection import OTHER_VERSION
+from modeldeck.core.errors import CoreUnreachable, DeckError, EngineFailed, InvalidRequest, TimedOut
+from modeldeck.core.remote.printable import clean
+from modeldeck.core.schema import Download, Instance, InstanceState, Model
+from modeldeck.core.schema.errors import from_info
+from modeldeck.core.schema.state import EVENTS, State
+from modeldeck.tui.cli.output import Output
+from modeldeck.tui.text import records
 
 PATIENCE_S = 60.0
 """For a core that went away while a command waits: it may be starting again."""

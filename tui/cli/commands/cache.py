@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tui.cli.command import Verb, with_client
+from modeldeck.tui.cli.command import Verb, with_client
 
 YES = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 DRY_RUN = click.option("--dry-run", "-n", is_flag=True, help="Show the plan, delete nothing.")
@@ -21,7 +21,7 @@ def cache() -> None:
 @cache.command(cls=Verb, example="modeldeck cache ls")
 def ls(json: bool) -> None:
     """List what the cache holds: size, what is shared, when it was last used."""
-    from tui.cli.actions import cache as cache_actions
+    from modeldeck.tui.cli.actions import cache as cache_actions
 
     with_client(cache_actions.ls, json=json)
 
@@ -32,7 +32,7 @@ def ls(json: bool) -> None:
 @click.argument("targets", nargs=-1, metavar="[MODEL|OWNER/REPO[@REVISION]]...")
 def verify(targets: tuple[str, ...], json: bool) -> None:
     """Read files again and check their hashes; all of the cache where nothing is named."""
-    from tui.cli.actions import cache as cache_actions
+    from modeldeck.tui.cli.actions import cache as cache_actions
 
     with_client(lambda client, out: cache_actions.verify(client, out, targets), json=json)
 
@@ -47,8 +47,8 @@ def prune(
     partials: bool, orphans: bool, detached: bool, yes: bool, dry_run: bool, json: bool
 ) -> None:
     """Delete what nobody needs: partial files, blobs, revisions that no branch is at any more."""
-    from core.schema import CacheSelection
-    from tui.cli.actions import cache as cache_actions
+    from modeldeck.core.schema import CacheSelection
+    from modeldeck.tui.cli.actions import cache as cache_actions
 
     every = not (partials or orphans or detached)
     what = CacheSelection(
@@ -67,7 +67,7 @@ def prune(
 @DRY_RUN
 def rm(targets: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: bool) -> None:
     """Delete whole repositories or revisions: shows the plan and asks first."""
-    from tui.cli.actions import cache as cache_actions
+    from modeldeck.tui.cli.actions import cache as cache_actions
 
     with_client(
         lambda client, out: cache_actions.rm(
@@ -86,7 +86,7 @@ def undo(id: str | None, listed: bool, json: bool) -> None:
     Entries of the list, cleared and cancelled downloads, links to files that others use as well.
     What was deleted from the disk is gone: `modeldeck pull` fetches it again.
     """
-    from tui.cli.actions import cache as cache_actions
+    from modeldeck.tui.cli.actions import cache as cache_actions
 
     if listed and id is not None:
         raise click.UsageError("--list takes no ID.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tui.cli.command import Verb
+from modeldeck.tui.cli.command import Verb
 
 
 @click.command(
@@ -17,15 +17,15 @@ from tui.cli.command import Verb
 @click.pass_context
 def help_(context: click.Context, name: tuple[str, ...], man: bool, json: bool) -> None:
     """Explain a topic or a command; without NAME, list both."""
-    from tui.cli import manual
-    from tui.cli.help_topics import TOPICS
-    from tui.cli.output import Output
+    from modeldeck.tui.cli import manual
+    from modeldeck.tui.cli.help_topics import TOPICS
+    from modeldeck.tui.cli.output import Output
 
     program = context.find_root().command
     assert isinstance(program, click.Group)
     out, wanted = Output(json=json), " ".join(name)
     if man:
-        from core import __version__
+        from modeldeck.core import __version__
 
         click.echo(manual.page(program, __version__), nl=False)
         return
@@ -51,8 +51,8 @@ def help_(context: click.Context, name: tuple[str, ...], man: bool, json: bool) 
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str, json: bool) -> None:
     """Print what teaches SHELL to complete commands and model names."""
-    from tui.cli import completion as scripts
-    from tui.cli.output import Output
+    from modeldeck.tui.cli import completion as scripts
+    from modeldeck.tui.cli.output import Output
 
     out = Output(json=json)
     out.record({"shell": shell, "script": scripts.script(shell)})
@@ -64,7 +64,7 @@ def completion(shell: str, json: bool) -> None:
 @click.pass_context
 def complete(context: click.Context, words: tuple[str, ...]) -> None:
     """Print what the last of WORDS could become; what the scripts of `completion` ask."""
-    from tui.cli.completion import candidates
+    from modeldeck.tui.cli.completion import candidates
 
     for value, about in candidates(context.find_root().command, words):
         click.echo(f"{value}\t{about}")

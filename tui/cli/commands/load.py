@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tui.cli.command import Verb, with_client
+from modeldeck.tui.cli.command import Verb, with_client
 
 if TYPE_CHECKING:
-    from core.schema import LoadOptions
+    from modeldeck.core.schema import LoadOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,8 +82,8 @@ def load_options(command: F) -> F:
 
 def options_of(given: dict[str, Any]) -> LoadOptions:
     """The load options among a command's. What they may hold is the core's to check."""
-    from core.schema import LoadOptions
-    from tui.text.load_options import lora
+    from modeldeck.core.schema import LoadOptions
+    from modeldeck.tui.text.load_options import lora
 
     loras = tuple(lora(text) for text in given.pop("loras", ()))
     if given.get("context_length") == Context.FIT:
@@ -118,7 +118,7 @@ def load(
 
     What is not said is as the last time this model was loaded, else as the configuration has it.
     """
-    from tui.cli.actions import models as model_actions
+    from modeldeck.tui.cli.actions import models as model_actions
 
     how = {"fresh": fresh, "force": force}
     if make_room is not None:
@@ -132,7 +132,7 @@ def load(
 @click.option("--all", "everything", is_flag=True, help="Unload all that is not pinned.")
 def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
     """Unload models and show the memory that came back."""
-    from tui.cli.actions import models as model_actions
+    from modeldeck.tui.cli.actions import models as model_actions
 
     if bool(models) == everything:
         raise click.UsageError("Name a MODEL, or say --all.")
@@ -146,7 +146,7 @@ def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
 @click.option("--history", is_flag=True, help="Earlier loads: forecast, peak, what was learned.")
 def ps(history: bool, json: bool) -> None:
     """List what is loaded, with the memory it was forecast and measured to take."""
-    from tui.cli.actions import models as model_actions
+    from modeldeck.tui.cli.actions import models as model_actions
 
     with_client(model_actions.history if history else model_actions.ps, json=json)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import click
 
-from tui.cli.command import Verb, only_here
-from tui.cli.runner import run
+from modeldeck.tui.cli.command import Verb, only_here
+from modeldeck.tui.cli.runner import run
 
 
 @click.command(hidden=True)
 @click.option("--existing", is_flag=True, help="Start no core.")
 def bridge(existing: bool) -> None:
-    """Serve a front end that is attached by ssh; see `tui.remote.bridge`."""
-    from tui.remote import bridge as serving
+    """Serve a front end that is attached by ssh; see `modeldeck.tui.remote.bridge`."""
+    from modeldeck.tui.remote import bridge as serving
 
     only_here("bridge")
     run(serving.serve(start=not existing), json=True)
@@ -31,7 +31,7 @@ def copy(model: str, machines: tuple[str, ...], json: bool) -> None:
     What arrives is checked against its hashes before it shows there. A copy that was interrupted
     goes on where it stopped.
     """
-    from tui.cli.actions import copy as copy_action
+    from modeldeck.tui.cli.actions import copy as copy_action
 
     only_here("copy")
     if len(machines) < 2 or not all(name.startswith("@") for name in machines):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tui.cli.command import Verb, with_client
+from modeldeck.tui.cli.command import Verb, with_client
 
 MODELS = click.argument("models", nargs=-1, metavar="MODEL...")
 
@@ -14,7 +14,7 @@ MODELS = click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option("--clear", is_flag=True, help="Forget those that have ended.")
 def downloads(at_once: int | None, clear: bool, json: bool) -> None:
     """List downloads in the order of the queue."""
-    from tui.cli.actions import queue
+    from modeldeck.tui.cli.actions import queue
 
     with_client(
         lambda client, out: queue.downloads(client, out, at_once=at_once, clear=clear),
@@ -39,7 +39,7 @@ def resume(models: tuple[str, ...], everything: bool, json: bool) -> None:
 
 
 def _each(verb: str, models: tuple[str, ...], everything: bool, json: bool) -> None:
-    from tui.cli.actions import queue
+    from modeldeck.tui.cli.actions import queue
 
     if bool(models) == everything:
         raise click.UsageError("Name a MODEL, or say --all.")
@@ -52,7 +52,7 @@ def _each(verb: str, models: tuple[str, ...], everything: bool, json: bool) -> N
 @click.argument("to", type=click.Choice(["up", "down", "first", "last"]))
 def move(model: str, to: str, json: bool) -> None:
     """Move the download of MODEL in the queue; the first ones run."""
-    from tui.cli.actions import queue
+    from modeldeck.tui.cli.actions import queue
 
     with_client(lambda client, out: queue.move(client, out, model, to), json=json)
 
@@ -86,7 +86,7 @@ def limit(
     json: bool,
 ) -> None:
     """Limit how fast downloads are: RATE such as 5MB/s, or none. Without RATE: show it."""
-    from tui.cli.actions import queue
+    from modeldeck.tui.cli.actions import queue
 
     if model is not None and (rate is None or schedule or no_schedule or give_way is not None):
         raise click.UsageError("--model takes a RATE, and nothing else.")

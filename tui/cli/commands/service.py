@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from tui.cli.command import Verb, only_here
-from tui.cli.runner import run
+from modeldeck.tui.cli.command import Verb, only_here
+from modeldeck.tui.cli.runner import run
 
 SYSTEM = click.option(
     "--system", is_flag=True, help="For the whole machine, with a user of its own (systemd)."
@@ -22,7 +22,7 @@ def service() -> None:
 @click.option("--show", is_flag=True, help="Only show what would be written and run.")
 def install(system: bool, show: bool, json: bool) -> None:
     """Write the service, enable it, and start it."""
-    from tui.cli.actions import service as service_actions
+    from modeldeck.tui.cli.actions import service as service_actions
 
     only_here("service")
     run(service_actions.install(system=system, show=show, json=json), json=json)
@@ -32,7 +32,7 @@ def install(system: bool, show: bool, json: bool) -> None:
 @SYSTEM
 def uninstall(system: bool, json: bool) -> None:
     """Stop the service and remove it; models, settings and downloads stay."""
-    from tui.cli.actions import service as service_actions
+    from modeldeck.tui.cli.actions import service as service_actions
 
     only_here("service")
     run(service_actions.uninstall(system=system, json=json), json=json)
@@ -42,7 +42,7 @@ def uninstall(system: bool, json: bool) -> None:
 @SYSTEM
 def status(system: bool, json: bool) -> None:
     """Say whether it is installed and runs, and where its socket and log are."""
-    from tui.cli.actions import service as service_actions
+    from modeldeck.tui.cli.actions import service as service_actions
 
     only_here("service")
     run(service_actions.status(system=system, json=json), json=json)

@@ -7,7 +7,7 @@ import re
 
 import click
 
-from tui.cli.command import Verb, with_client
+from modeldeck.tui.cli.command import Verb, with_client
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
 
@@ -54,7 +54,7 @@ def token() -> None:
 @click.option("--expires", type=Span(), metavar="TIME", help="When it ends: 12h, 30d, 1y.")
 def create(name: str, scopes: tuple[str, ...], expires: float | None, json: bool) -> None:
     """Make a token called NAME, and show its secret this once."""
-    from tui.cli.actions import tokens
+    from modeldeck.tui.cli.actions import tokens
 
     with_client(lambda client, out: tokens.create(client, out, name, scopes, expires), json=json)
 
@@ -62,7 +62,7 @@ def create(name: str, scopes: tuple[str, ...], expires: float | None, json: bool
 @token.command(name="list", cls=Verb, example="modeldeck token list")
 def list_(json: bool) -> None:
     """List tokens, and when each was last used."""
-    from tui.cli.actions import tokens
+    from modeldeck.tui.cli.actions import tokens
 
     with_client(tokens.show, json=json)
 
@@ -71,6 +71,6 @@ def list_(json: bool) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def revoke(names: tuple[str, ...], json: bool) -> None:
     """Take tokens away; who uses one is cut off at once."""
-    from tui.cli.actions import tokens
+    from modeldeck.tui.cli.actions import tokens
 
     with_client(lambda client, out: tokens.revoke(client, out, names), json=json)

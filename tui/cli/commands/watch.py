@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tui.cli.command import Verb, with_client
+from modeldeck.tui.cli.command import Verb, with_client
 
 
 @click.command(
@@ -22,7 +22,7 @@ def events(only: tuple[str, ...], max_hz: float | None, json: bool) -> None:
     Where the core goes away, its events go on when it is back, with another whole state. Always
     JSON, with or without --json.
     """
-    from tui.cli.actions import watch
+    from modeldeck.tui.cli.actions import watch
 
     with_client(lambda client, out: watch.events(client, out, only, max_hz), json=json, start=False)
 
@@ -40,7 +40,7 @@ def events(only: tuple[str, ...], max_hz: float | None, json: bool) -> None:
 )  # fmt: skip
 def wait(model: str, state: str, timeout_s: float | None, json: bool) -> None:
     """Return when MODEL is downloaded, loaded or unloaded; fail where that failed."""
-    from tui.cli.actions import watch
+    from modeldeck.tui.cli.actions import watch
 
     with_client(lambda client, out: watch.wait(client, out, model, state, timeout_s), json=json)
 

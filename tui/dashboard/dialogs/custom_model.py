@@ -21,13 +21,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static
 from textual.worker import Worker
 
-from core.errors import DeckError
-from core.schema import Model, ModelSeed, Repository
-from tui.dashboard.theme import ink
-from tui.text import format as fmt
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import Model, ModelSeed, Repository
+from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.text import format as fmt
 
 if TYPE_CHECKING:
-    from tui.dashboard.interface import DashboardInterface
+    from modeldeck.tui.dashboard.interface import DashboardInterface
 
 FORMS = (
     "owner/repo:VARIANT, owner/repo, hf://owner/repo/file.gguf, or a path such as /models/x.gguf"

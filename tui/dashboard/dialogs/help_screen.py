@@ -11,9 +11,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.widgets import Static
 
-from tui.dashboard.commands import Command, keys_of
-from tui.dashboard.dialogs.overlay import Sheet
-from tui.dashboard.theme import Ink, ink
+from modeldeck.tui.dashboard.commands import Command, keys_of
+from modeldeck.tui.dashboard.dialogs.overlay import Sheet
+from modeldeck.tui.dashboard.theme import Ink, ink
 
 Part = tuple[str, str, Sequence[Command]]
 """A heading, the scope of its commands, and the commands."""

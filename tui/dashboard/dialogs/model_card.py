@@ -11,16 +11,16 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.widgets import Static
 
-from core.errors import DeckError
-from core.schema import Card
-from tui.dashboard.dialogs.overlay import Sheet
-from tui.dashboard.theme import ink
-from tui.dashboard.widgets.markdown import Prose
-from tui.text import format as fmt
-from tui.text.markdown import readable
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import Card
+from modeldeck.tui.dashboard.dialogs.overlay import Sheet
+from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.widgets.markdown import Prose
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.markdown import readable
 
 if TYPE_CHECKING:
-    from tui.dashboard.interface import DashboardInterface
+    from modeldeck.tui.dashboard.interface import DashboardInterface
 
 SHOWN = 64 << 10
 """Characters of a card that are laid out."""

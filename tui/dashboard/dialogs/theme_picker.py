@@ -14,10 +14,10 @@ from textual.theme import Theme
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.theme import ink
 
 if TYPE_CHECKING:
-    from tui.dashboard.interface import DashboardInterface
+    from modeldeck.tui.dashboard.interface import DashboardInterface
 
 SWATCHES = ("primary", "secondary", "accent", "success", "warning", "error")
 

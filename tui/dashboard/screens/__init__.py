@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tui.dashboard.screens.view import View
+    from modeldeck.tui.dashboard.screens.view import View
 
 
 @dataclass(frozen=True, slots=True)

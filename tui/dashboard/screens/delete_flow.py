@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.errors import DeckError
-from core.schema import CacheSelection, DeletionPlan
-from tui.dashboard.screens.view import View
-from tui.text import records
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import CacheSelection, DeletionPlan
+from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.text import records
 
 
 async def delete(view: View, what: CacheSelection, title: str, nothing: str) -> bool:

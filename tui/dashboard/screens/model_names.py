@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from core.schema import Model
+from modeldeck.core.schema import Model
 
 
 def title(model_id: str, unique: str, models: Mapping[str, Model]) -> str:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 from rich.text import Text
 from textual import events, on
 
-from core.errors import DeckError
-from tui.dashboard.screens.view import View
-from tui.dashboard.theme import Ink, ink
-from tui.dashboard.widgets.table import Table
-from tui.text import format as fmt
+from modeldeck.core.errors import DeckError
+from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.dashboard.theme import Ink, ink
+from modeldeck.tui.dashboard.widgets.table import Table
+from modeldeck.tui.text import format as fmt
 
 if TYPE_CHECKING:
-    from core.client.client import Client
+    from modeldeck.core.client.client import Client
 
 
 class Thing(Protocol):

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 from textual.containers import Vertical
 from textual.reactive import var
 
-from core.errors import InvalidRequest
-from tui.dashboard.commands import Command
-from tui.dashboard.dialogs.help_screen import Part
-from tui.dashboard.widgets.footer import Entry
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.tui.dashboard.commands import Command
+from modeldeck.tui.dashboard.dialogs.help_screen import Part
+from modeldeck.tui.dashboard.widgets.footer import Entry
 
 if TYPE_CHECKING:
-    from core.client.client import Client
-    from core.schema.state import State
-    from tui.dashboard.interface import DashboardInterface
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.schema.state import State
+    from modeldeck.tui.dashboard.interface import DashboardInterface
 
 T = TypeVar("T")
 

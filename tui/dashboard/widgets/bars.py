@@ -12,10 +12,10 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.dashboard.theme import Ink
-from tui.dashboard.widgets import cells
-from tui.text import format as fmt
-from tui.text.format import Glyphs
+from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.widgets import cells
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 STRONG = Style(bold=True)
 

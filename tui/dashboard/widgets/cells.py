@@ -11,8 +11,8 @@ from rich.style import Style
 from rich.text import Text
 from textual.strip import Strip
 
-from tui.dashboard.widgets.columns import Slot
-from tui.text import format as fmt
+from modeldeck.tui.dashboard.widgets.columns import Slot
+from modeldeck.tui.text import format as fmt
 
 Cell = str | Text | tuple[Text, ...]
 """What stands in a cell: plain text, cleaned and cut here, or text in colours, already clean; of

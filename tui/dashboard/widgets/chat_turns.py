@@ -9,10 +9,10 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from core.schema import Chunk
-from tui.dashboard.widgets.markdown import Prose
-from tui.text import format as fmt
-from tui.text.format import Glyphs
+from modeldeck.core.schema import Chunk
+from modeldeck.tui.dashboard.widgets.markdown import Prose
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 PAINT_S = 0.1
 """Between two paintings of an answer that comes: as fast as a person reads along."""

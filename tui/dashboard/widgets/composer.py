@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from textual.message import Message
 from textual.widgets import TextArea
 
-from tui.dashboard.commands import Command, bindings
-from tui.dashboard.widgets.footer import Entry
+from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.widgets.footer import Entry
 
 SCOPE = "composer"
 

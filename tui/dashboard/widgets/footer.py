@@ -12,8 +12,8 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from tui.dashboard.commands import Command, keys_of
-from tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.commands import Command, keys_of
+from modeldeck.tui.dashboard.theme import ink
 
 Entry = tuple[str, Command]
 """Scope and command."""

@@ -9,9 +9,9 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Sparkline
 
-from tui.dashboard.theme import Ink
-from tui.dashboard.widgets.bars import Lines
-from tui.text.format import Glyphs
+from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.widgets.bars import Lines
+from modeldeck.tui.text.format import Glyphs
 
 
 class Past(Vertical):

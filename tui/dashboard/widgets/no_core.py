@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.text import Text
 from textual.widgets import Static
 
-from core.errors import DeckError
-from tui.dashboard.theme import ink
-from tui.text import format as fmt
+from modeldeck.core.errors import DeckError
+from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.text import format as fmt
 
 
 class Trouble(Static):

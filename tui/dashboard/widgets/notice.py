@@ -10,9 +10,9 @@ from textual.geometry import Size
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from tui.dashboard.theme import ink
-from tui.text import format as fmt
-from tui.text.format import Glyphs
+from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 Severity = Literal["done", "note", "error"]
 

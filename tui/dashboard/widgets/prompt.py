@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from tui.text import format as fmt
+from modeldeck.tui.text import format as fmt
 
 LINES = 10
 """Lines of a plan that are shown; the rest is counted."""

@@ -12,15 +12,15 @@ from rich.style import Style
 from rich.text import Text
 from textual.reactive import var
 
-from tui.dashboard.fleet import Station, trip
-from tui.dashboard.theme import Ink, ink
-from tui.dashboard.widgets.bars import Lines
-from tui.remote.core_link import LinkState, LinkStatus
-from tui.text import format as fmt
-from tui.text.format import Glyphs
+from modeldeck.tui.dashboard.fleet import Station, trip
+from modeldeck.tui.dashboard.theme import Ink, ink
+from modeldeck.tui.dashboard.widgets.bars import Lines
+from modeldeck.tui.remote.core_link import LinkState, LinkStatus
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 if TYPE_CHECKING:
-    from core.schema.state import State
+    from modeldeck.core.schema.state import State
 
 BAR = 8
 """Cells of the memory bar."""
@@ -157,7 +157,9 @@ class TopLine(Lines):
         )
 
     def _loaded(self, state: State, inks: Ink) -> Text:
-        from core.schema import InstanceState  # there is no State before the records are imported
+        from modeldeck.core.schema import (
+            InstanceState,  # there is no State before the records are imported
+        )
 
         ready = (InstanceState.READY, InstanceState.BUSY)
         states = [instance.state for instance in state.instances.values()]

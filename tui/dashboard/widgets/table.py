@@ -25,13 +25,13 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.dashboard.commands import bindings
-from tui.dashboard.widgets import cells
-from tui.dashboard.widgets.cells import Cell
-from tui.dashboard.widgets.columns import Column, Slot, arrange
-from tui.dashboard.widgets.table_commands import COMMANDS, SCOPE
-from tui.text import format as fmt
-from tui.text.format import Glyphs
+from modeldeck.tui.dashboard.commands import bindings
+from modeldeck.tui.dashboard.widgets import cells
+from modeldeck.tui.dashboard.widgets.cells import Cell
+from modeldeck.tui.dashboard.widgets.columns import Column, Slot, arrange
+from modeldeck.tui.dashboard.widgets.table_commands import COMMANDS, SCOPE
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 __all__ = ["COMMANDS", "SCOPE", "Cell", "Column", "Line", "Table"]
 

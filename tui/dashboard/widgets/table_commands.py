@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.dashboard.commands import Command
+from modeldeck.tui.dashboard.commands import Command
 
 SCOPE = "table"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 from textual.geometry import Size
 
-from tui.dashboard.widgets.bars import Lines
+from modeldeck.tui.dashboard.widgets.bars import Lines
 
 
 class Flow(Lines):

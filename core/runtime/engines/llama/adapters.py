@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from core.errors import EngineFailed
-from core.runtime.engines.llama.log import Log, failure
-from core.schema import Lora
-from core.storage.foreign_files import stat_regular
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.runtime.engines.llama.log import Log, failure
+from modeldeck.core.schema import Lora
+from modeldeck.core.storage.foreign_files import stat_regular
 
 WRONG = "Take an adapter that was made for this very model, as a GGUF file."
 

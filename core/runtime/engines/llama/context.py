@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from core.errors import Cancelled, ContextExceeded, EngineFailed, InvalidRequest
-from core.runtime.engines import tool_formats
-from core.runtime.engines.base import (
+from modeldeck.core.errors import Cancelled, ContextExceeded, EngineFailed, InvalidRequest
+from modeldeck.core.runtime.engines import tool_formats
+from modeldeck.core.runtime.engines.base import (
     GRAMMAR_S,
     READ_GRAMMAR_S,
     TEMPLATE_BYTES,
@@ -19,7 +19,7 @@ from core.runtime.engines.base import (
     Emit,
     Flag,
 )
-from core.runtime.engines.chat import (
+from modeldeck.core.runtime.engines.chat import (
     CHATML,
     CHATML_STOP,
     ChatTemplate,
@@ -28,17 +28,17 @@ from core.runtime.engines.chat import (
     nothing_written,
     wants_tools,
 )
-from core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
-from core.runtime.engines.harmony import HarmonyStream, is_harmony
-from core.runtime.engines.llama.draft import Draft
-from core.runtime.engines.llama.loader import POOLING_LAST
-from core.runtime.engines.llama.log import Log, failure
-from core.runtime.engines.llama.sampler import Sampler
-from core.runtime.engines.llama.sequence import Sequence
-from core.runtime.engines.tools import grammar_for
-from core.runtime.engines.writer import Writer
-from core.runtime.process.messages import Done, Vector
-from core.schema import GenerateRequest
+from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
+from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
+from modeldeck.core.runtime.engines.llama.draft import Draft
+from modeldeck.core.runtime.engines.llama.loader import POOLING_LAST
+from modeldeck.core.runtime.engines.llama.log import Log, failure
+from modeldeck.core.runtime.engines.llama.sampler import Sampler
+from modeldeck.core.runtime.engines.llama.sequence import Sequence
+from modeldeck.core.runtime.engines.tools import grammar_for
+from modeldeck.core.runtime.engines.writer import Writer
+from modeldeck.core.runtime.process.messages import Done, Vector
+from modeldeck.core.schema import GenerateRequest
 
 
 class LlamaContext:

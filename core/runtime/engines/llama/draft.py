@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence as Tokens
 from typing import Any
 
-from core.errors import EngineFailed
-from core.runtime.engines.llama.sequence import Sequence
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.runtime.engines.llama.sequence import Sequence
 
 TOKENS = 8
 """Tokens guessed at a time, unless the options say."""

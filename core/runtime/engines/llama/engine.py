@@ -20,20 +20,20 @@ from typing import Any
 
 import msgspec
 
-from core.errors import EngineFailed, EngineMissing, InvalidRequest
-from core.runtime.engines.base import Emit, Flag, ShowProgress
-from core.runtime.engines.heap import trim_heap
-from core.runtime.engines.llama.adapters import adapter_bytes, lay_over
-from core.runtime.engines.llama.context import LlamaContext
-from core.runtime.engines.llama.devices import NotKnown, has_gpu
-from core.runtime.engines.llama.draft import Draft, check_draft
-from core.runtime.engines.llama.loader import Loader, guesses
-from core.runtime.engines.llama.log import Log, buffers
-from core.runtime.engines.llama.needs import besides_bytes
-from core.runtime.engines.llama.sequence import Sequence
-from core.runtime.engines.llama.split import Opened, Split, measure
-from core.runtime.process.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
-from core.schema import GenerateRequest, LoadOptions
+from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
+from modeldeck.core.runtime.engines.base import Emit, Flag, ShowProgress
+from modeldeck.core.runtime.engines.heap import trim_heap
+from modeldeck.core.runtime.engines.llama.adapters import adapter_bytes, lay_over
+from modeldeck.core.runtime.engines.llama.context import LlamaContext
+from modeldeck.core.runtime.engines.llama.devices import NotKnown, has_gpu
+from modeldeck.core.runtime.engines.llama.draft import Draft, check_draft
+from modeldeck.core.runtime.engines.llama.loader import Loader, guesses
+from modeldeck.core.runtime.engines.llama.log import Log, buffers
+from modeldeck.core.runtime.engines.llama.needs import besides_bytes
+from modeldeck.core.runtime.engines.llama.sequence import Sequence
+from modeldeck.core.runtime.engines.llama.split import Opened, Split, measure
+from modeldeck.core.runtime.process.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
+from modeldeck.core.schema import GenerateRequest, LoadOptions
 
 RECORDS_STEP = 1 << 18
 """What a model's records take is told in multiples of this."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from core.errors import EngineFailed
-from core.storage.foreign_files import stat_regular
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.storage.foreign_files import stat_regular
 
 MOST_PARTS = 1000
 """Parts that are looked at; the largest models met have some fifty."""

@@ -7,7 +7,7 @@ and the room for the graphs themselves, which some architectures have very large
 Nothing is evaluated, and what the graph reserves is never touched.
 
 The function that gives the graph is one that llama.cpp only tries out (llama-ext.h); where it is
-not, or is another, `core.runtime.engines.llama.needs` estimates.
+not, or is another, `modeldeck.core.runtime.engines.llama.needs` estimates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
-from core.runtime.engines.llama.devices import has_gpu
+from modeldeck.core.runtime.engines.llama.devices import has_gpu
 
 RESERVE = "_Z19llama_graph_reserveP13llama_contextjjj"
 """`llama_graph_reserve(llama_context *, uint32_t, uint32_t, uint32_t)`, as C++ compilers name it:

@@ -13,15 +13,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from core.errors import Cancelled, EngineFailed
-from core.runtime.engines.base import Flag
-from core.runtime.engines.heap import heap_bytes
-from core.runtime.engines.llama.draft import TOKENS
-from core.runtime.engines.llama.files import check_files
-from core.runtime.engines.llama.graph import graph_of
-from core.runtime.engines.llama.log import Log, buffers, failure
-from core.runtime.engines.llama.needs import Figures
-from core.schema import LoadOptions
+from modeldeck.core.errors import Cancelled, EngineFailed
+from modeldeck.core.runtime.engines.base import Flag
+from modeldeck.core.runtime.engines.heap import heap_bytes
+from modeldeck.core.runtime.engines.llama.draft import TOKENS
+from modeldeck.core.runtime.engines.llama.files import check_files
+from modeldeck.core.runtime.engines.llama.graph import graph_of
+from modeldeck.core.runtime.engines.llama.log import Log, buffers, failure
+from modeldeck.core.runtime.engines.llama.needs import Figures
+from modeldeck.core.schema import LoadOptions
 
 KV_TYPES = {
     "f32": 0,

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.errors import EngineFailed
-from core.formats import imaging
-from core.runtime.engines.base import MARKS, Flag, Level
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.formats import imaging
+from modeldeck.core.runtime.engines.base import MARKS, Flag, Level
 
 LEVELS: dict[int, Level] = {2: "debug", 3: "warning", 4: "error"}
 """`enum ggml_log_level`, ggml.h: info, warning, error. What a load tells in passing is debugging

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.runtime.engines.llama.graph import Graph
+from modeldeck.core.runtime.engines.llama.graph import Graph
 
 CELL_BYTES = 150
 """For each token of a KV cache: its cell (48 bytes, llama-kv-cells.h), the tree and map nodes that
@@ -51,7 +51,7 @@ def work_bytes(figures: Figures) -> int:
     """Bytes of the CPU's work buffer, estimated: the right side of a product, as the left side is.
 
     ggml makes it once, for the largest product of the graph (`ggml_graph_plan`, ggml-cpu.c), and
-    mostly says how large it is (`core.runtime.engines.llama.graph`). Without flash
+    mostly says how large it is (`modeldeck.core.runtime.engines.llama.graph`). Without flash
     attention that is the scores of all heads: with 16 heads, batches of 512 tokens and 4096 of
     context, 64 MiB.
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from core.errors import InvalidRequest
-from core.runtime.engines.base import PENALTY_WINDOW
-from core.runtime.engines.bounds import Bounds
-from core.runtime.engines.writer import token_text
-from core.schema import GenerateRequest, TokenLogprob
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.engines.base import PENALTY_WINDOW
+from modeldeck.core.runtime.engines.bounds import Bounds
+from modeldeck.core.runtime.engines.writer import token_text
+from modeldeck.core.schema import GenerateRequest, TokenLogprob
 
 GRAMMAR_S = 1.0
 """Processor time that a grammar may take over one token: one that is ambiguous takes more with each

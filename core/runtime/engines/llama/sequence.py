@@ -6,9 +6,9 @@ import ctypes
 from collections.abc import Sequence as Tokens
 from typing import Any
 
-from core.errors import Cancelled
-from core.runtime.engines.base import Flag
-from core.runtime.engines.llama.log import Log, failure
+from modeldeck.core.errors import Cancelled
+from modeldeck.core.runtime.engines.base import Flag
+from modeldeck.core.runtime.engines.llama.log import Log, failure
 
 ABORTED = 2
 """What `llama_decode` returns when the abort callback said so (llama.h)."""

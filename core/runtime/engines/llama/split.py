@@ -1,7 +1,7 @@
 """How a planned model is split over the machine's memory and that of its GPUs. Mostly pure.
 
-What llama.cpp counts (`core.runtime.engines.llama.devices`) is held against what it says in its
-log and against the size of the model, and against what is known of its planning: a plan asks
+What llama.cpp counts (`modeldeck.core.runtime.engines.llama.devices`) is held against what it says
+in its log and against the size of the model, and against what is known of its planning: a plan asks
 `ggml_backend_sched_reserve_size` (ggml-backend.cpp), which forgets on which device llama.cpp wants
 the norms of a layer (`llama_context::graph_get_cb`, llama-context.cpp), and a load does not. With
 llama.cpp of llama-cpp-python 0.3.36 a plan was what its devices were asked for in all loads, with
@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.runtime.engines.llama.devices import Count, Devices, NotKnown, has_gpu
-from core.runtime.engines.llama.log import Buffers
-from core.runtime.engines.llama.needs import Figures
-from core.schema import DeviceBytes
+from modeldeck.core.runtime.engines.llama.devices import Count, Devices, NotKnown, has_gpu
+from modeldeck.core.runtime.engines.llama.log import Buffers
+from modeldeck.core.runtime.engines.llama.needs import Figures
+from modeldeck.core.schema import DeviceBytes
 
 SMALL_BATCH = 32
 """Tokens; below, llama.cpp says where norms belong also where not all layers are on GPUs."""

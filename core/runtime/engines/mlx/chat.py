@@ -6,9 +6,9 @@ import importlib
 from functools import partial
 from typing import Any
 
-from core.runtime.engines.base import TEMPLATE_BYTES, TEMPLATE_S, TOKENS_S, say
-from core.runtime.engines.bounds import Bounds
-from core.runtime.engines.chat import (
+from modeldeck.core.runtime.engines.base import TEMPLATE_BYTES, TEMPLATE_S, TOKENS_S, say
+from modeldeck.core.runtime.engines.bounds import Bounds
+from modeldeck.core.runtime.engines.chat import (
     CHATML,
     ChatTemplate,
     nothing_written,
@@ -17,7 +17,7 @@ from core.runtime.engines.chat import (
     turns,
     wants_tools,
 )
-from core.schema import GenerateRequest
+from modeldeck.core.schema import GenerateRequest
 
 
 class MlxChat:

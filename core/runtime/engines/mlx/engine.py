@@ -5,7 +5,7 @@ model's configuration to run Python of the model, and that is refused here, what
 themselves. The headers of the weights are checked as well, since mlx reads where they point.
 
 The weights are read piece by piece, so that a load shows how far it is and can be given up. mlx has
-no plan of what it will take; `core.memory.estimate` has a formula.
+no plan of what it will take; `modeldeck.core.memory.estimate` has a formula.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from core.errors import Cancelled, DeckError, EngineFailed, EngineMissing, InvalidRequest
-from core.formats import safetensors
-from core.runtime.engines.base import Emit, Flag, ShowProgress, say
-from core.runtime.engines.mlx.model import DRAFT_TOKENS, MlxModel, kv_bits
-from core.runtime.platforms import is_mlx_safe, mlx_remedy
-from core.runtime.process.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
-from core.schema import GenerateRequest, LoadOptions, Lora
-from core.storage.foreign_files import stat_regular
+from modeldeck.core.errors import Cancelled, DeckError, EngineFailed, EngineMissing, InvalidRequest
+from modeldeck.core.formats import safetensors
+from modeldeck.core.runtime.engines.base import Emit, Flag, ShowProgress, say
+from modeldeck.core.runtime.engines.mlx.model import DRAFT_TOKENS, MlxModel, kv_bits
+from modeldeck.core.runtime.platforms import is_mlx_safe, mlx_remedy
+from modeldeck.core.runtime.process.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
+from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora
+from modeldeck.core.storage.foreign_files import stat_regular
 
 PIECE_BYTES = 64 << 20
 """Weights that are read between two looks at the cancel flag."""

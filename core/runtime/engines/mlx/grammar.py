@@ -16,10 +16,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from core.errors import EngineFailed, EngineMissing, InvalidRequest
-from core.runtime.engines.heap import trim_heap
-from core.runtime.grammar.lark import lark_of
-from core.runtime.platforms import mlx_remedy
+from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
+from modeldeck.core.runtime.engines.heap import trim_heap
+from modeldeck.core.runtime.grammar.lark import lark_of
+from modeldeck.core.runtime.platforms import mlx_remedy
 
 GRAMMAR_S = 1.0
 """Processor time that a grammar may take over one token. A cancellation is not heard meanwhile."""

@@ -11,9 +11,15 @@ from typing import Any
 
 import msgspec
 
-from core.errors import Cancelled, ContextExceeded, DeckError, EngineFailed, InvalidRequest
-from core.runtime.engines import tool_formats
-from core.runtime.engines.base import (
+from modeldeck.core.errors import (
+    Cancelled,
+    ContextExceeded,
+    DeckError,
+    EngineFailed,
+    InvalidRequest,
+)
+from modeldeck.core.runtime.engines import tool_formats
+from modeldeck.core.runtime.engines.base import (
     GRAMMAR_S,
     PENALTY_WINDOW,
     READ_GRAMMAR_S,
@@ -21,16 +27,16 @@ from core.runtime.engines.base import (
     Emit,
     Flag,
 )
-from core.runtime.engines.chat import CHATML_STOP, check_tools, wants_tools
-from core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
-from core.runtime.engines.harmony import HarmonyStream, is_harmony
-from core.runtime.engines.mlx.chat import MlxChat
-from core.runtime.engines.mlx.grammar import Follower, Grammars, Sample
-from core.runtime.engines.mlx.text import Pieces, token_bytes
-from core.runtime.engines.tools import grammar_for
-from core.runtime.engines.writer import Writer, token_text
-from core.runtime.process.messages import Done
-from core.schema import GenerateRequest, KvCacheType, TokenLogprob
+from modeldeck.core.runtime.engines.chat import CHATML_STOP, check_tools, wants_tools
+from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
+from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
+from modeldeck.core.runtime.engines.mlx.chat import MlxChat
+from modeldeck.core.runtime.engines.mlx.grammar import Follower, Grammars, Sample
+from modeldeck.core.runtime.engines.mlx.text import Pieces, token_bytes
+from modeldeck.core.runtime.engines.tools import grammar_for
+from modeldeck.core.runtime.engines.writer import Writer, token_text
+from modeldeck.core.runtime.process.messages import Done
+from modeldeck.core.schema import GenerateRequest, KvCacheType, TokenLogprob
 
 DRAFT_TOKENS = 4
 """Tokens that a draft model guesses at a time, unless the options say."""

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from core.api.http import descriptors
-from core.api.http.acceptor import Acceptor
-from core.api.http.descriptors import connections_for
-from core.api.http.limits import Limits
-from core.api.http.messages import Request, Response, json_response
-from core.api.http.router import Route
+from modeldeck.core.api.http import descriptors
+from modeldeck.core.api.http.acceptor import Acceptor
+from modeldeck.core.api.http.descriptors import connections_for
+from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.messages import Request, Response, json_response
+from modeldeck.core.api.http.router import Route
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -125,7 +125,7 @@ class Exhausted:
 async def test_short_descriptors_pause_accepting_and_are_told_once(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("core.api.http.acceptor.PAUSE_S", 0.01)
+    monkeypatch.setattr("modeldeck.core.api.http.acceptor.PAUSE_S", 0.01)
     served = await serve((route(who),))
     acceptor = served.listener._acceptors[0]
     acceptor._socket = short = Exhausted(acceptor._socket, 30)

@@ -2,12 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from core.api.http.access import Access, Door, Need, network, remaining_s
-from core.api.http.origin_checks import policy
-from core.api.http.rate_limit import Allowance, Limiter
-from core.api.http.request_head import Head, read
-from core.errors import DeckError, Forbidden, InvalidRequest, TooManyRequests, Unauthorized
-from core.schema import Scope, Token
+from modeldeck.core.api.http.access import Access, Door, Need, network, remaining_s
+from modeldeck.core.api.http.origin_checks import policy
+from modeldeck.core.api.http.rate_limit import Allowance, Limiter
+from modeldeck.core.api.http.request_head import Head, read
+from modeldeck.core.errors import (
+    DeckError,
+    Forbidden,
+    InvalidRequest,
+    TooManyRequests,
+    Unauthorized,
+)
+from modeldeck.core.schema import Scope, Token
 
 SECRET = "mdk_" + "s" * 43
 OTHER = "mdk_" + "o" * 43

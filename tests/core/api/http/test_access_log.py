@@ -11,15 +11,15 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from core.api.http.access_log import quoted
-from core.api.http.messages import Request, Response, StreamResponse, json_response
-from core.api.http.meter import METHODS, Meter
-from core.api.http.router import Route
-from core.api.metrics import Page, exposition, get_metrics
-from core.errors import Conflict
-from core.schema import Disk, Download, Host, Instance, InstanceState, Memory, Model
-from core.schema.state import State
-from core.service.counters import Counters
+from modeldeck.core.api.http.access_log import quoted
+from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response
+from modeldeck.core.api.http.meter import METHODS, Meter
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.api.metrics import Page, exposition, get_metrics
+from modeldeck.core.errors import Conflict
+from modeldeck.core.schema import Disk, Download, Host, Instance, InstanceState, Memory, Model
+from modeldeck.core.schema.state import State
+from modeldeck.core.service.counters import Counters
 
 Serve = Callable[..., Any]
 

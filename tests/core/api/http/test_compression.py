@@ -4,9 +4,9 @@ import gzip
 
 import pytest
 
-from core.api.http.compression import COPIES, LARGE_BYTES, Content, takes_gzip
-from core.api.http.messages import Response
-from core.api.http.request_head import Head, read
+from modeldeck.core.api.http.compression import COPIES, LARGE_BYTES, Content, takes_gzip
+from modeldeck.core.api.http.messages import Response
+from modeldeck.core.api.http.request_head import Head, read
 
 BODY = b'{"name": "a model of many"}' * 100
 

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.api.http.limits import Limits
-from core.api.http.messages import Request, Response, StreamResponse, json_response
-from core.api.http.router import Route
-from core.errors import NotFound
+from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.errors import NotFound
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]

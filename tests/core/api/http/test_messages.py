@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.api.http.messages import JSON_DEPTH, Kept, Request, error_response, reason
-from core.api.native.bodies import CancelBody, MoveBody
-from core.errors import Busy, InvalidRequest, NotFound, Unauthorized
-from core.schema import ModelSeed
+from modeldeck.core.api.http.messages import JSON_DEPTH, Kept, Request, error_response, reason
+from modeldeck.core.api.native.bodies import CancelBody, MoveBody
+from modeldeck.core.errors import Busy, InvalidRequest, NotFound, Unauthorized
+from modeldeck.core.schema import ModelSeed
 
 
 def request(body: bytes = b"", n: str | None = None) -> Request:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.api.http.origin_checks import (
+from modeldeck.core.api.http.origin_checks import (
     allowed_origin,
     check,
     cors_headers,
@@ -10,8 +10,8 @@ from core.api.http.origin_checks import (
     policy,
     preflight_headers,
 )
-from core.api.http.request_head import Head, read
-from core.errors import DeckError, Forbidden
+from modeldeck.core.api.http.request_head import Head, read
+from modeldeck.core.errors import DeckError, Forbidden
 
 DEFAULT = policy()
 WIDER = policy(["Deck.Example"], ["http://App.example:3000/"])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.api.http.rate_limit import CALLERS, Allowance, Limiter
+from modeldeck.core.api.http.rate_limit import CALLERS, Allowance, Limiter
 
 TWO_A_SECOND = Allowance(per_s=2, burst=3, at_once=2)
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.api.http.request_head import MAX_QUERY_FIELDS, Head, read
-from core.errors import DeckError, InvalidRequest
+from modeldeck.core.api.http.request_head import MAX_QUERY_FIELDS, Head, read
+from modeldeck.core.errors import DeckError, InvalidRequest
 
 HOST = (b"Host", b"localhost:1000")
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from core.api.http.messages import Request, Response
-from core.api.http.router import Route, Router
-from core.errors import (
+from modeldeck.core.api.http.messages import Request, Response
+from modeldeck.core.api.http.router import Route, Router
+from modeldeck.core.errors import (
     Ambiguous,
     Conflict,
     DeckError,

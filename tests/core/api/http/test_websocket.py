@@ -10,10 +10,10 @@ import pytest
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from core.api.http.limits import Limits
-from core.api.http.messages import Request, WebSocket, json_response
-from core.api.http.router import Route
-from core.errors import Conflict, NotFound
+from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.messages import Request, WebSocket, json_response
+from modeldeck.core.api.http.router import Route
+from modeldeck.core.errors import Conflict, NotFound
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]

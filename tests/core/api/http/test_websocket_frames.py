@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from core.api.http.websocket_frames import LARGE_BYTES, Assembler, Message
+from modeldeck.core.api.http.websocket_frames import LARGE_BYTES, Assembler, Message
 
 
 @pytest.mark.parametrize(

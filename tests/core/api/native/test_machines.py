@@ -13,10 +13,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from core.api.native import machines
-from core.errors import Forbidden
-from core.schema.protocol import PROTOCOL
-from core.service.library.copying import check_own
+from modeldeck.core.api.native import machines
+from modeldeck.core.errors import Forbidden
+from modeldeck.core.schema.protocol import PROTOCOL
+from modeldeck.core.service.library.copying import check_own
 from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"

@@ -12,11 +12,11 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from core.api.native.bodies import LoadBody
-from core.api.native.feed import Frames
-from core.demo.hub import DemoHub
-from core.schema import Disk, Host, LoadOptions, LoadWish
-from core.schema.state import DiskChanged, State, item_from_frame
+from modeldeck.core.api.native.bodies import LoadBody
+from modeldeck.core.api.native.feed import Frames
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.schema import Disk, Host, LoadOptions, LoadWish
+from modeldeck.core.schema.state import DiskChanged, State, item_from_frame
 from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"

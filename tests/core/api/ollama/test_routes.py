@@ -12,11 +12,11 @@ import httpx
 import pytest
 from ollama import AsyncClient, ResponseError
 
-from core.api.http.messages import convert
-from core.api.ollama.names import spellings
-from core.api.ollama.schema import GenerateBody, OllamaChatBody, conversation
-from core.demo.models import expected
-from core.errors import InvalidRequest
+from modeldeck.core.api.http.messages import convert
+from modeldeck.core.api.ollama.names import spellings
+from modeldeck.core.api.ollama.schema import GenerateBody, OllamaChatBody, conversation
+from modeldeck.core.demo.models import expected
+from modeldeck.core.errors import InvalidRequest
 from tests.support.process import CoreProcess
 
 TINY = "hf.co/deck/tiny-GGUF:Q8_0"

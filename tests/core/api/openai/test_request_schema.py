@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.api.http.messages import convert, error_response
-from core.api.openai.chat_schema import (
+from modeldeck.core.api.http.messages import convert, error_response
+from modeldeck.core.api.openai.chat_schema import (
     ChatBody,
     CompletionChunk,
     answer_of,
@@ -18,11 +18,11 @@ from core.api.openai.chat_schema import (
     generate_request,
     piece,
 )
-from core.api.openai.completions import CompletionBody, TextLogprobs
-from core.api.openai.embeddings import EmbeddingsBody, encoded
-from core.api.openai.request_schema import Usage
-from core.errors import InvalidRequest, NotDownloaded, NotFound
-from core.schema import Chunk, TokenLogprob, ToolCall
+from modeldeck.core.api.openai.completions import CompletionBody, TextLogprobs
+from modeldeck.core.api.openai.embeddings import EmbeddingsBody, encoded
+from modeldeck.core.api.openai.request_schema import Usage
+from modeldeck.core.errors import InvalidRequest, NotDownloaded, NotFound
+from modeldeck.core.schema import Chunk, TokenLogprob, ToolCall
 
 TOOL = {
     "type": "function",

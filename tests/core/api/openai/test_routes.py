@@ -14,9 +14,16 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from core.demo.models import TOPICS, expected
-from core.errors import Busy, DeckError, EngineFailed
-from core.schema import Chunk, GenerateRequest, Instance, InstanceState, LoadOptions, Model
+from modeldeck.core.demo.models import TOPICS, expected
+from modeldeck.core.errors import Busy, DeckError, EngineFailed
+from modeldeck.core.schema import (
+    Chunk,
+    GenerateRequest,
+    Instance,
+    InstanceState,
+    LoadOptions,
+    Model,
+)
 from tests.support.process import CoreProcess
 
 Serve = Callable[..., Any]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pieces_os_client.models.model import Model as SdkModel
 
-from core.api.pieces.model import (
+from modeldeck.core.api.pieces.model import (
     FAMILIES,
     SINCE,
     changes,
@@ -20,9 +20,9 @@ from core.api.pieces.model import (
     sdk_version,
     seed,
 )
-from core.api.pieces.schema import SCHEMAS, check
-from core.errors import InvalidRequest
-from core.schema import Model
+from modeldeck.core.api.pieces.schema import SCHEMAS, check
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import Model
 
 TINY = Model(
     id="5d0c4c60-0000-5000-8000-000000000000",

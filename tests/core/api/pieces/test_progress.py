@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.api.http.websocket_frames import Message
-from core.api.pieces.progress import (
+from modeldeck.core.api.http.websocket_frames import Message
+from modeldeck.core.api.pieces.progress import (
     HANDOVER_S,
     INTERVAL_S,
     Followers,
@@ -21,9 +21,9 @@ from core.api.pieces.progress import (
     phase,
     present_frame,
 )
-from core.api.pieces.schema import check
-from core.schema import Download, ErrorInfo, Host, Memory, Model
-from core.schema.state import (
+from modeldeck.core.api.pieces.schema import check
+from modeldeck.core.schema import Download, ErrorInfo, Host, Memory, Model
+from modeldeck.core.schema.state import (
     DownloadChanged,
     DownloadRemoved,
     Event,
@@ -32,7 +32,7 @@ from core.schema.state import (
     ModelRemoved,
     State,
 )
-from core.service.feed import LIMIT, Feed
+from modeldeck.core.service.feed import LIMIT, Feed
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MODEL = Model(id="m", unique="deck/m", name="M", format="gguf", source="builtin")
@@ -368,7 +368,7 @@ def test_whatever_happens_the_frames_are_a_row_of_whole_runs(
 
 
 class FakeSocket:
-    """A peer in memory: implements `core.api.http.messages.WebSocket`."""
+    """A peer in memory: implements `modeldeck.core.api.http.messages.WebSocket`."""
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
@@ -436,7 +436,7 @@ async def test_what_happens_while_a_socket_is_accepted_is_not_missed() -> None:
 
 
 async def test_a_peer_that_does_not_read_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.api.pieces.progress.HANDOVER_S", HANDOVER_S / 20)
+    monkeypatch.setattr("modeldeck.core.api.pieces.progress.HANDOVER_S", HANDOVER_S / 20)
     feed, followers, socket = Feed(state_of(seq=0)), Followers(), FakeSocket()
     with followers.join("m", socket) as follower:
         task = asyncio.ensure_future(follower.run(feed))

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
-from core.api.pieces.routes import OPERATIONS, ROUTES
-from core.api.pieces.schema import DOCUMENT, SCHEMAS, check, timestamp
-from core.errors import InvalidRequest
+from modeldeck.core.api.pieces.routes import OPERATIONS, ROUTES
+from modeldeck.core.api.pieces.schema import DOCUMENT, SCHEMAS, check, timestamp
+from modeldeck.core.errors import InvalidRequest
 
 MODEL: dict[str, Any] = {
     "id": "a",

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.catalog.hub import Hub
-from core.downloads.http.connection import Proxy
-from core.downloads.http.source import Source
-from core.errors import HubUnavailable
-from core.schema import Download, RepoFile
+from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.downloads.http.connection import Proxy
+from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.errors import HubUnavailable
+from modeldeck.core.schema import Download, RepoFile
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig

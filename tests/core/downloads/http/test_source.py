@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from core.catalog.hub import Hub
-from core.downloads.http.address_policy import next_hop, origin
-from core.downloads.http.responses import (
+from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.downloads.http.address_policy import next_hop, origin
+from modeldeck.core.downloads.http.responses import (
     Place,
     Setback,
     begins_at,
@@ -21,9 +21,9 @@ from core.downloads.http.responses import (
     refusal,
     retry_after,
 )
-from core.downloads.http.source import Source
-from core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
-from core.schema import RepoFile
+from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
+from modeldeck.core.schema import RepoFile
 
 BLOB = "a" * 64
 PLACE = Place(

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from core.cache import scan
-from core.downloads.http.address_policy import check_url, is_public
-from core.downloads.http.connection import Inward, dial
-from core.downloads.http.responses import promised
-from core.downloads.http.source import Source
-from core.errors import (
+from modeldeck.core.cache import scan
+from modeldeck.core.downloads.http.address_policy import check_url, is_public
+from modeldeck.core.downloads.http.connection import Inward, dial
+from modeldeck.core.downloads.http.responses import promised
+from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.errors import (
     Corrupt,
     DeckError,
     Forbidden,
@@ -28,8 +28,8 @@ from core.errors import (
     NotFound,
     ServerUnavailable,
 )
-from core.formats.hub_names import UrlName, parse_unique
-from core.schema import Download, Model, model_id
+from modeldeck.core.formats.hub_names import UrlName, parse_unique
+from modeldeck.core.schema import Download, Model, model_id
 from tests.support.files import FileServer
 
 if TYPE_CHECKING:
@@ -352,7 +352,7 @@ async def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         await reader.read()
         writer.close()
 
-    monkeypatch.setattr("core.downloads.http.source.QUESTION_S", 0.2)
+    monkeypatch.setattr("modeldeck.core.downloads.http.source.QUESTION_S", 0.2)
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         source = Source("https://hub.example", lambda: None, 60)

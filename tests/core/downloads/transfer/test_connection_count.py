@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.downloads.ranges import Spans, add, missing
-from core.downloads.transfer import connection_count
-from core.downloads.transfer.connection_count import (
+from modeldeck.core.downloads.ranges import Spans, add, missing
+from modeldeck.core.downloads.transfer import connection_count
+from modeldeck.core.downloads.transfer.connection_count import (
     LEAST_PART_BYTES,
     LEAST_SPLIT_BYTES,
     MOST_PART_BYTES,

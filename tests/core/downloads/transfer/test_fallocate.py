@@ -27,13 +27,13 @@ BALLAST_MIB = 28
 CHILD = """
 import asyncio, hashlib, json, os, pathlib, subprocess, sys
 import msgspec
-from core.cache.stores import Shelves
-from core.config.config import Downloads as Settings
-from core.downloads import journal, job_records as parts, queue
-from core.downloads.transfer import written_ranges as ledger, partial_file as partial
-from core.downloads.http import source
-from core.schema import Model, RepoFile
-from core.storage.database import Store
+from modeldeck.core.cache.stores import Shelves
+from modeldeck.core.config.config import Downloads as Settings
+from modeldeck.core.downloads import journal, job_records as parts, queue
+from modeldeck.core.downloads.transfer import written_ranges as ledger, partial_file as partial
+from modeldeck.core.downloads.http import source
+from modeldeck.core.schema import Model, RepoFile
+from modeldeck.core.storage.database import Store
 
 mount, size, ballast, endpoint, revision, files, what = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", mount], check=True)

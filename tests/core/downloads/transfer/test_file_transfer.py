@@ -9,14 +9,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from core.config import config
-from core.downloads.http.responses import Place
-from core.downloads.http.source import Source
-from core.downloads.job_records import Claim, Progress
-from core.downloads.transfer.file_transfer import Transfer, verified
-from core.downloads.transfer.rate_limit import Limiter
-from core.errors import Corrupt
-from core.schema import RepoFile
+from modeldeck.core.config import config
+from modeldeck.core.downloads.http.responses import Place
+from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.downloads.job_records import Claim, Progress
+from modeldeck.core.downloads.transfer.file_transfer import Transfer, verified
+from modeldeck.core.downloads.transfer.rate_limit import Limiter
+from modeldeck.core.errors import Corrupt
+from modeldeck.core.schema import RepoFile
 
 CONTENT = bytes(range(256)) * 4096
 OTHER = bytes(reversed(CONTENT))

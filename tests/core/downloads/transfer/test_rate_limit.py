@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.downloads.transfer.rate_limit import Limiter, Limits
-from core.errors import InvalidRequest, NotFound
+from modeldeck.core.downloads.transfer.rate_limit import Limiter, Limits
+from modeldeck.core.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from core.errors import DeckError
-from core.runtime.engines.base import Flag
-from core.runtime.engines.llama.devices import Devices
-from core.runtime.engines.llama.engine import Llama
-from core.schema import GenerateRequest, LoadOptions
+from modeldeck.core.errors import DeckError
+from modeldeck.core.runtime.engines.base import Flag
+from modeldeck.core.runtime.engines.llama.devices import Devices
+from modeldeck.core.runtime.engines.llama.engine import Llama
+from modeldeck.core.schema import GenerateRequest, LoadOptions
 
 CONTEXT = 2048
 

@@ -18,16 +18,16 @@ import httpx
 import pytest
 from msgspec import to_builtins
 
-from core.config.config import Config
-from core.config.config import Runtime as Settings
-from core.config.paths import locate
-from core.errors import EngineFailed
-from core.formats import gguf
-from core.runtime.planning.planner import HeaderFile
-from core.runtime.process.engine_process import EngineProcess
-from core.runtime.process.messages import Plan, Planned
-from core.schema import LoadOptions, LoadWish, Lora, ModelSeed
-from core.service.deck import Deck
+from modeldeck.core.config.config import Config
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.paths import locate
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.formats import gguf
+from modeldeck.core.runtime.planning.planner import HeaderFile
+from modeldeck.core.runtime.process.engine_process import EngineProcess
+from modeldeck.core.runtime.process.messages import Plan, Planned
+from modeldeck.core.schema import LoadOptions, LoadWish, Lora, ModelSeed
+from modeldeck.core.service.deck import Deck
 from tests.core.runtime.devices.conftest import MakeDevices
 from tests.core.runtime.devices.relay import CountingDevice
 from tests.support.bench import Bench

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from core.errors import Cancelled, InvalidRequest
-from core.runtime.engines.base import Flag
-from core.runtime.engines.bounds import HARD_EXTRA_S, HARD_FACTOR, Bounded
+from modeldeck.core.errors import Cancelled, InvalidRequest
+from modeldeck.core.runtime.engines.base import Flag
+from modeldeck.core.runtime.engines.bounds import HARD_EXTRA_S, HARD_FACTOR, Bounded
 
 MIB = 1 << 20
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import core.runtime.engines.harmony
-from core.demo.models import expected, write_gguf, write_mlx
-from core.demo.vocabulary import CHAT_TEMPLATE
-from core.runtime.engines.chat import turns
-from core.runtime.engines.harmony import HarmonyStream, is_harmony
-from core.runtime.engines.writer import Writer
-from core.schema import GenerateRequest, Message, Tool, ToolCall
+import modeldeck.core.runtime.engines.harmony
+from modeldeck.core.demo.models import expected, write_gguf, write_mlx
+from modeldeck.core.demo.vocabulary import CHAT_TEMPLATE
+from modeldeck.core.runtime.engines.chat import turns
+from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
+from modeldeck.core.runtime.engines.writer import Writer
+from modeldeck.core.schema import GenerateRequest, Message, Tool, ToolCall
 from tests.support.bench import Bench
 
 ASK = (Message(role="user", content="x"),)
@@ -24,7 +24,7 @@ CALL = "<|start|>assistant<|channel|>commentary to=functions.add <|constrain|>js
 
 
 def test_the_examples_in_docstrings_hold() -> None:
-    result = doctest.testmod(core.runtime.engines.harmony)
+    result = doctest.testmod(modeldeck.core.runtime.engines.harmony)
     assert (result.attempted, result.failed) == (3, 0)
 
 

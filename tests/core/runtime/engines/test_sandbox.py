@@ -6,11 +6,11 @@ from typing import Any
 import jinja2
 import pytest
 
-from core.errors import InvalidRequest
-from core.runtime.engines.base import Flag
-from core.runtime.engines.chat import ChatTemplate
-from core.runtime.engines.sandbox import OUTPUT, TooMuch, compile_template, render
-from core.schema import GenerateRequest, Message
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.engines.base import Flag
+from modeldeck.core.runtime.engines.chat import ChatTemplate
+from modeldeck.core.runtime.engines.sandbox import OUTPUT, TooMuch, compile_template, render
+from modeldeck.core.schema import GenerateRequest, Message
 
 USER = GenerateRequest(messages=(Message(role="user", content="Hello"),))
 

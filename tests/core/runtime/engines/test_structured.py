@@ -9,10 +9,10 @@ import jsonschema  # type: ignore[import-untyped]  # it has no types
 import pytest
 import pytest_asyncio
 
-from core.config.config import Runtime as Settings
-from core.demo.models import expected, write_gguf
-from core.errors import InvalidRequest
-from core.schema import (
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.demo.models import expected, write_gguf
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import (
     Chunk,
     GenerateRequest,
     Instance,

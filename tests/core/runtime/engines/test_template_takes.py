@@ -5,10 +5,10 @@ from typing import Literal
 
 import pytest
 
-from core.errors import InvalidRequest
-from core.runtime.engines.chat import CHATML, ChatTemplate
-from core.runtime.engines.template_takes import Takes, placings
-from core.schema import GenerateRequest, Message, ToolCall
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.engines.chat import CHATML, ChatTemplate
+from modeldeck.core.runtime.engines.template_takes import Takes, placings
+from modeldeck.core.schema import GenerateRequest, Message, ToolCall
 
 Role = Literal["system", "user", "assistant", "tool", "developer"]
 

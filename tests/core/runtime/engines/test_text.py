@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.runtime.engines.text import TextStream
+from modeldeck.core.runtime.engines.text import TextStream
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from core.runtime.engines.tool_formats import MARKERS, calls_in
-from core.runtime.engines.tools import ToolStream, forced_grammar, marker_of
-from core.runtime.grammar.gbnf import check_grammar
-from core.schema import GenerateRequest, Message, Tool
+from modeldeck.core.runtime.engines.tool_formats import MARKERS, calls_in
+from modeldeck.core.runtime.engines.tools import ToolStream, forced_grammar, marker_of
+from modeldeck.core.runtime.grammar.gbnf import check_grammar
+from modeldeck.core.schema import GenerateRequest, Message, Tool
 
 TOOLS = (
     Tool(

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from core.errors import InvalidRequest
-from core.runtime.engines.chat import ChatTemplate, check_tools, knows_tools, turns
-from core.runtime.engines.tools import ToolStream, forced_grammar, marker_of
-from core.runtime.grammar.gbnf import check_grammar
-from core.schema import GenerateRequest, Message, Tool, ToolCall
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.engines.chat import ChatTemplate, check_tools, knows_tools, turns
+from modeldeck.core.runtime.engines.tools import ToolStream, forced_grammar, marker_of
+from modeldeck.core.runtime.grammar.gbnf import check_grammar
+from modeldeck.core.schema import GenerateRequest, Message, Tool, ToolCall
 
 TOOLS = (
     Tool(name="weather", parameters={"type": "object", "properties": {"zip": {"type": "string"}}}),

@@ -9,30 +9,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import core.runtime.engines.chat
-import core.runtime.engines.text
-import core.runtime.engines.writer
-import core.runtime.grammar.gbnf
-import core.runtime.grammar.json_schema
-import core.runtime.grammar.number_ranges
-import core.runtime.grammar.regex
-from core.errors import InvalidRequest
-from core.runtime.grammar.gbnf import check_grammar
-from core.runtime.grammar.json_schema import grammar_of
-from core.runtime.grammar.number_ranges import integer_between, number_between
-from core.runtime.grammar.regex import pattern_rule
+import modeldeck.core.runtime.engines.chat
+import modeldeck.core.runtime.engines.text
+import modeldeck.core.runtime.engines.writer
+import modeldeck.core.runtime.grammar.gbnf
+import modeldeck.core.runtime.grammar.json_schema
+import modeldeck.core.runtime.grammar.number_ranges
+import modeldeck.core.runtime.grammar.regex
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.grammar.gbnf import check_grammar
+from modeldeck.core.runtime.grammar.json_schema import grammar_of
+from modeldeck.core.runtime.grammar.number_ranges import integer_between, number_between
+from modeldeck.core.runtime.grammar.regex import pattern_rule
 
 
 @pytest.mark.parametrize(
     "module",
     [
-        core.runtime.engines.chat,
-        core.runtime.engines.text,
-        core.runtime.engines.writer,
-        core.runtime.grammar.gbnf,
-        core.runtime.grammar.json_schema,
-        core.runtime.grammar.number_ranges,
-        core.runtime.grammar.regex,
+        modeldeck.core.runtime.engines.chat,
+        modeldeck.core.runtime.engines.text,
+        modeldeck.core.runtime.engines.writer,
+        modeldeck.core.runtime.grammar.gbnf,
+        modeldeck.core.runtime.grammar.json_schema,
+        modeldeck.core.runtime.grammar.number_ranges,
+        modeldeck.core.runtime.grammar.regex,
     ],
     ids=lambda module: str(module.__name__),
 )

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 from llguidance._tokenizer import TokenizerWrapper
 
-import core.runtime.grammar.lark
-from core.runtime.grammar.gbnf import check_grammar
-from core.runtime.grammar.json_schema import grammar_of
-from core.runtime.grammar.lark import lark_of
+import modeldeck.core.runtime.grammar.lark
+from modeldeck.core.runtime.grammar.gbnf import check_grammar
+from modeldeck.core.runtime.grammar.json_schema import grammar_of
+from modeldeck.core.runtime.grammar.lark import lark_of
 
 
 class Bytes:
@@ -40,7 +40,7 @@ def follows(grammar: str, text: str) -> bool:
 
 
 def test_the_examples_in_docstrings_hold() -> None:
-    result = doctest.testmod(core.runtime.grammar.lark)
+    result = doctest.testmod(modeldeck.core.runtime.grammar.lark)
     assert (result.attempted, result.failed) == (1, 0)
 
 

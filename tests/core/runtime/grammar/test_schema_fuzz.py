@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from core.errors import InvalidRequest
-from core.runtime.engines.tools import forced_grammar
-from core.runtime.grammar.json_schema import grammar_of
-from core.schema import GenerateRequest, Message, Tool
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.engines.tools import forced_grammar
+from modeldeck.core.runtime.grammar.json_schema import grammar_of
+from modeldeck.core.schema import GenerateRequest, Message, Tool
 
 SCHEMAS = 20_000
 LONGEST_S = 1.0

@@ -1,7 +1,7 @@
 import pytest
 
-from core.runtime.instance.lifecycle import TRANSITIONS, Signal, after
-from core.schema import InstanceState as S
+from modeldeck.core.runtime.instance.lifecycle import TRANSITIONS, Signal, after
+from modeldeck.core.schema import InstanceState as S
 
 LIVES = [
     ([Signal.LOADED, Signal.WORK, Signal.REST, Signal.STOP, Signal.GONE], S.STOPPED),

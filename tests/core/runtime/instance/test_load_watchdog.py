@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import EngineFailed
-from core.runtime.instance import load_watchdog
-from core.runtime.instance.load_watchdog import next_report, pulse
-from core.runtime.process.engine_process import EngineProcess
-from core.runtime.process.messages import Load, Progress
-from core.schema import LoadOptions
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.runtime.instance import load_watchdog
+from modeldeck.core.runtime.instance.load_watchdog import next_report, pulse
+from modeldeck.core.runtime.process.engine_process import EngineProcess
+from modeldeck.core.runtime.process.messages import Load, Progress
+from modeldeck.core.schema import LoadOptions
 
 
 async def silence(process: EngineProcess) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import psutil
 import pytest
 
-from core.runtime.instance.receipt import receipt
-from core.schema import Instance, InstanceState, LoadOptions, ProcessMemory
+from modeldeck.core.runtime.instance.receipt import receipt
+from modeldeck.core.schema import Instance, InstanceState, LoadOptions, ProcessMemory
 from tests.support.bench import Bench, alive
 
 MIB = 1 << 20

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import EngineFailed
-from core.formats import gguf
-from core.formats.safetensors import read_folder
-from core.memory import probe
-from core.runtime.planning import calibration, tiny_models
-from core.runtime.planning.calibration import calibrate, overhead
-from core.schema import Engine, LoadOptions, Runtime
-from core.schema.overhead import SHIPPED, Overhead
-from core.service.loading.calibration import Calibrations
-from core.storage.database import Store
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.formats import gguf
+from modeldeck.core.formats.safetensors import read_folder
+from modeldeck.core.memory import probe
+from modeldeck.core.runtime.planning import calibration, tiny_models
+from modeldeck.core.runtime.planning.calibration import calibrate, overhead
+from modeldeck.core.schema import Engine, LoadOptions, Runtime
+from modeldeck.core.schema.overhead import SHIPPED, Overhead
+from modeldeck.core.service.loading.calibration import Calibrations
+from modeldeck.core.storage.database import Store
 from tests.support.bench import Bench
 
 MIB = 1 << 20

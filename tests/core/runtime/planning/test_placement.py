@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from core.runtime.planning.placement import Bytes, Candidate, NoRoom, Room, place
+from modeldeck.core.runtime.planning.placement import Bytes, Candidate, NoRoom, Room, place
 
 
 def loaded(

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from core.demo.models import write_gguf
-from core.errors import EngineFailed, ShuttingDown, StorageFailed
-from core.formats import gguf
-from core.runtime.engines.llama.log import buffers
-from core.runtime.engines.llama.needs import CELL_BYTES
-from core.runtime.planning import planner
-from core.runtime.planning.planner import HeaderFile
-from core.schema import Forecast, LoadOptions
+from modeldeck.core.demo.models import write_gguf
+from modeldeck.core.errors import EngineFailed, ShuttingDown, StorageFailed
+from modeldeck.core.formats import gguf
+from modeldeck.core.runtime.engines.llama.log import buffers
+from modeldeck.core.runtime.engines.llama.needs import CELL_BYTES
+from modeldeck.core.runtime.planning import planner
+from modeldeck.core.runtime.planning.planner import HeaderFile
+from modeldeck.core.schema import Forecast, LoadOptions
 from tests.support.bench import PATIENCE_S, Bench, alive
 
 LOGGED = 1 << 13

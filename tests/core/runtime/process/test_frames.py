@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.runtime.engines.llama import loader, log, needs
-from core.runtime.instance import lifecycle
-from core.runtime.process import engine_process, frames, messages
-from core.runtime.process.frames import MAX_BYTES, Decoder, FrameError, encode
-from core.runtime.process.messages import Cancel, Failed, Generate, Hello, Load
-from core.schema import ErrorInfo, GenerateRequest, LoadOptions, Message
+from modeldeck.core.runtime.engines.llama import loader, log, needs
+from modeldeck.core.runtime.instance import lifecycle
+from modeldeck.core.runtime.process import engine_process, frames, messages
+from modeldeck.core.runtime.process.frames import MAX_BYTES, Decoder, FrameError, encode
+from modeldeck.core.runtime.process.messages import Cancel, Failed, Generate, Hello, Load
+from modeldeck.core.schema import ErrorInfo, GenerateRequest, LoadOptions, Message
 
 
 @pytest.mark.parametrize("module", [frames, lifecycle, engine_process, loader, log, needs])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.service.library.chat_templates import read
+from modeldeck.core.service.library.chat_templates import read
 
 PLAIN = "{% for m in messages %}{{ m.content }}{% endfor %}"
 WITH_TOOLS = "{% for t in tools %}{{ t }}{% endfor %}"

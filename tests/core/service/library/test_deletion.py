@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from core.config.config import Config, Runtime
-from core.config.paths import locate
-from core.errors import InUse, NotDownloaded, StorageFailed
-from core.schema import CacheSelection, LoadOptions, LoadWish, Model, ModelSeed, RepoFile
-from core.service.deck import Deck
-from core.storage.database import Table
+from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.config.paths import locate
+from modeldeck.core.errors import InUse, NotDownloaded, StorageFailed
+from modeldeck.core.schema import CacheSelection, LoadOptions, LoadWish, Model, ModelSeed, RepoFile
+from modeldeck.core.service.deck import Deck
+from modeldeck.core.storage.database import Table
 from tests.support.bench import PATIENCE_S
 
 ME = "test"

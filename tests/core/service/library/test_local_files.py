@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from core.cache.layout import Cache
-from core.schema import Model, RepoFile, model_id
-from core.service.library.local_files import Shelf
+from modeldeck.core.cache.layout import Cache
+from modeldeck.core.schema import Model, RepoFile, model_id
+from modeldeck.core.service.library.local_files import Shelf
 
 ONE, TWO = "1" * 40, "2" * 40
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from core.cache import scan
-from core.catalog import model_card
-from core.catalog.hub import Hub
-from core.demo.hub import DemoHub
-from core.errors import Gated, HubUnavailable, InvalidRequest, NotFound
-from core.schema import CachedSnapshot
-from core.service.library import model_cards
+from modeldeck.core.cache import scan
+from modeldeck.core.catalog import model_card
+from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.errors import Gated, HubUnavailable, InvalidRequest, NotFound
+from modeldeck.core.schema import CachedSnapshot
+from modeldeck.core.service.library import model_cards
 
 REPO = "deck/tiny-GGUF"
 NOBODY = "http://127.0.0.1:9"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from core.config.config import Config, Hub, Runtime
-from core.config.paths import locate
-from core.demo.hub import DemoHub
-from core.errors import InvalidRequest
-from core.schema import CacheSelection
-from core.service.deck import Deck
+from modeldeck.core.config.config import Config, Hub, Runtime
+from modeldeck.core.config.paths import locate
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import CacheSelection
+from modeldeck.core.service.deck import Deck
 from tests.support.bench import PATIENCE_S
 
 ME = "test"

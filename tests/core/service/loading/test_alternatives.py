@@ -2,7 +2,7 @@ import doctest
 
 import pytest
 
-from core.schema import (
+from modeldeck.core.schema import (
     Eviction,
     Forecast,
     Instance,
@@ -12,9 +12,9 @@ from core.schema import (
     Model,
     Variant,
 )
-from core.service.loading import alternatives, fit
-from core.service.loading.alternatives import largest, remedy, smaller
-from core.service.loading.fit import candidate, yet_to_take
+from modeldeck.core.service.loading import alternatives, fit
+from modeldeck.core.service.loading.alternatives import largest, remedy, smaller
+from modeldeck.core.service.loading.fit import candidate, yet_to_take
 
 GIB = 1 << 30
 

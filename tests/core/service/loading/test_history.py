@@ -4,10 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from core.schema import Engine, Forecast, LoadRecord
-from core.service.loading import history
-from core.service.loading.history import FULL, KEPT, Ledger, Lesson, corrected, learn, uncorrected
-from core.storage.database import Store
+from modeldeck.core.schema import Engine, Forecast, LoadRecord
+from modeldeck.core.service.loading import history
+from modeldeck.core.service.loading.history import (
+    FULL,
+    KEPT,
+    Ledger,
+    Lesson,
+    corrected,
+    learn,
+    uncorrected,
+)
+from modeldeck.core.storage.database import Store
 
 PLAIN = Forecast(
     total_bytes=200,

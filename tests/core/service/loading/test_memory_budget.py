@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from core.config import config
-from core.errors import InvalidRequest, StorageFailed
-from core.schema import Host
-from core.schema.state import State
-from core.service.feed import Feed
-from core.service.loading.memory_budget import Budget
+from modeldeck.core.config import config
+from modeldeck.core.errors import InvalidRequest, StorageFailed
+from modeldeck.core.schema import Host
+from modeldeck.core.schema.state import State
+from modeldeck.core.service.feed import Feed
+from modeldeck.core.service.loading.memory_budget import Budget
 
 
 @pytest.fixture

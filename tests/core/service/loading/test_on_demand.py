@@ -11,13 +11,20 @@ from typing import Any
 
 import pytest
 
-from core.concurrency import BackgroundTasks
-from core.config.config import Runtime as Settings
-from core.errors import Conflict
-from core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model, UnloadReceipt
-from core.service.loading.on_demand import OnDemand
-from core.storage.audit import Audit
-from core.storage.database import Store
+from modeldeck.core.concurrency import BackgroundTasks
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.errors import Conflict
+from modeldeck.core.schema import (
+    Instance,
+    InstanceState,
+    LoadOptions,
+    LoadWish,
+    Model,
+    UnloadReceipt,
+)
+from modeldeck.core.service.loading.on_demand import OnDemand
+from modeldeck.core.storage.audit import Audit
+from modeldeck.core.storage.database import Store
 from tests.support.bench import PATIENCE_S, Bench, model
 
 S = InstanceState

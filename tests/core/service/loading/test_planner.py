@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from core.config.config import Config, Hub, Runtime
-from core.config.paths import locate
-from core.demo.hub import DemoHub
-from core.demo.models import expected
-from core.errors import (
+from modeldeck.core.config.config import Config, Hub, Runtime
+from modeldeck.core.config.paths import locate
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.models import expected
+from modeldeck.core.errors import (
     DeckError,
     EngineFailed,
     EngineMissing,
@@ -22,7 +22,7 @@ from core.errors import (
     NotDownloaded,
     NotEnoughMemory,
 )
-from core.schema import (
+from modeldeck.core.schema import (
     Format,
     Instance,
     LoadOptions,
@@ -31,11 +31,9 @@ from core.schema import (
     Model,
     ModelSeed,
 )
-from core.schema import (
-    Runtime as EngineRecord,
-)
-from core.service.deck import Deck
-from core.service.loading.planner import Planning
+from modeldeck.core.schema import Runtime as EngineRecord
+from modeldeck.core.service.deck import Deck
+from modeldeck.core.service.loading.planner import Planning
 from tests.support.adapters import write_gguf_adapter
 from tests.support.bench import PATIENCE_S, about
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from core.catalog import builtin
-from core.config.config import Config, Runtime
-from core.config.load_options import Resolved, given
-from core.schema import LoadOptions, Model, OptionOrigin, model_id
-from core.service.loading import saved_options
-from core.service.loading.saved_options import Choices, settle
-from core.storage.database import Store
+from modeldeck.core.catalog import builtin
+from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.config.load_options import Resolved, given
+from modeldeck.core.schema import LoadOptions, Model, OptionOrigin, model_id
+from modeldeck.core.service.loading import saved_options
+from modeldeck.core.service.loading.saved_options import Choices, settle
+from modeldeck.core.storage.database import Store
 
 UNIQUE = "Owner/Model-GGUF:Q4_K_M"
 MODEL = Model(

@@ -18,11 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.demo.repository import DemoRepo
-from core.demo.session import environment, session
-from core.demo.vocabulary import expected
-from core.errors import DeckError
-from tui.cli.actions.demo import MODEL, steps
+from modeldeck.core.demo.repository import DemoRepo
+from modeldeck.core.demo.session import environment, session
+from modeldeck.core.demo.vocabulary import expected
+from modeldeck.core.errors import DeckError
+from modeldeck.tui.cli.actions.demo import MODEL, steps
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 
@@ -150,7 +150,7 @@ async def test_a_session_that_is_cancelled_while_it_starts_leaves_nothing(
         folder.mkdir()
         return ()
 
-    monkeypatch.setattr("core.demo.session.build", slow_build)
+    monkeypatch.setattr("modeldeck.core.demo.session.build", slow_build)
     starting = asyncio.create_task(session(0).__aenter__())
     await asyncio.to_thread(building.wait)
     starting.cancel()

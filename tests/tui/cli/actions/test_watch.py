@@ -11,14 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from core.client.client import Client
-from core.demo.hub import DemoHub
-from core.errors import Corrupt, EngineFailed, TimedOut
-from core.schema import Download, ErrorInfo, Host, Instance, InstanceState, Model, model_id
-from core.schema.state import State
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.errors import Corrupt, EngineFailed, TimedOut
+from modeldeck.core.schema import (
+    Download,
+    ErrorInfo,
+    Host,
+    Instance,
+    InstanceState,
+    Model,
+    model_id,
+)
+from modeldeck.core.schema.state import State
+from modeldeck.tui.cli.actions.watch import reached, wait
+from modeldeck.tui.cli.output import Output
 from tests.support.process import CoreProcess
-from tui.cli.actions.watch import reached, wait
-from tui.cli.output import Output
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 TINY = "deck/tiny-GGUF:Q8_0"

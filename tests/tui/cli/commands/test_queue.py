@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from core.schema import CacheListing, CacheRepository, CacheRevision, Settings
+from modeldeck.core.schema import CacheListing, CacheRepository, CacheRevision, Settings
+from modeldeck.tui.cli.actions.cache import table
+from modeldeck.tui.cli.actions.queue import terms
+from modeldeck.tui.cli.main import main
 from tests.support.process import CoreProcess
-from tui.cli.actions.cache import table
-from tui.cli.actions.queue import terms
-from tui.cli.main import main
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PADDED = "deck/padded-GGUF:F16"

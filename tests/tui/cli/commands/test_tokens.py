@@ -11,12 +11,12 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from core.demo.hub import DemoHub
-from core.errors import CoreUnreachable
-from core.schema import TOKEN_SECRET
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.errors import CoreUnreachable
+from modeldeck.core.schema import TOKEN_SECRET
+from modeldeck.tui.cli.commands.tokens import Span
+from modeldeck.tui.cli.main import main
 from tests.support.process import CoreProcess
-from tui.cli.commands.tokens import Span
-from tui.cli.main import main
 
 
 def run(*words: str, code: int = 0) -> str:

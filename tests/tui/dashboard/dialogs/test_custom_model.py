@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from core.client.client import Client
-from core.schema import Model, ModelSeed, RepoFile, Repository, Variant
-from tui.dashboard.dialogs.custom_model import (
+from modeldeck.core.client.client import Client
+from modeldeck.core.schema import Model, ModelSeed, RepoFile, Repository, Variant
+from modeldeck.tui.dashboard.dialogs.custom_model import (
     CustomForm,
     judge_repository,
     look_at_path,
     split_name,
 )
-from tui.dashboard.screens.catalog.screen import Catalog
+from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
 
 
 def custom(at: Any, name: str) -> Model | None:

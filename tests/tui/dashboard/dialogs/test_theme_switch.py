@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from core.client.client import Client
-from tui.dashboard.theme import ink
+from modeldeck.core.client.client import Client
+from modeldeck.tui.dashboard.theme import ink
 
 TINY = "deck/tiny-GGUF:Q8_0"
 

@@ -13,15 +13,15 @@ from textual import events
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
-from core.client.client import Client
-from core.config.config import Tui
-from core.demo.hub import DemoHub
-from core.schema.state import State
+from modeldeck.core.client.client import Client
+from modeldeck.core.config.config import Tui
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard import theme
+from modeldeck.tui.dashboard.app import Dashboard
+from modeldeck.tui.text.format import UNICODE, Glyphs
 from tests.support.process import CoreProcess
 from tests.tui.conftest import PATIENCE_S, emptied
-from tui.dashboard import theme
-from tui.dashboard.app import Dashboard
-from tui.text.format import UNICODE, Glyphs
 
 CHARS = {"space": " ", "slash": "/", "question_mark": "?"}
 """Characters of keys that tests name in full."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from core.client.client import Client
-from core.schema import Model
-from tui.dashboard.screens.catalog.screen import Catalog
+from modeldeck.core.client.client import Client
+from modeldeck.core.schema import Model
+from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
 
 TINY = "deck/tiny-GGUF:Q8_0"
 F16 = "deck/tiny-GGUF:F16"

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from core.client.client import Client
-from core.demo.hub import DemoHub
-from core.schema import LoadOptions, Model, SearchHit
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.schema import LoadOptions, Model, SearchHit
+from modeldeck.tui.dashboard.screens.catalog.rows import Show, Sort
+from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
 from tests.tui.dashboard.screens.steps import (
     F16,
     TINY,
@@ -21,8 +23,6 @@ from tests.tui.dashboard.screens.steps import (
     model,
     row,
 )
-from tui.dashboard.screens.catalog.rows import Show, Sort
-from tui.dashboard.screens.catalog.screen import Catalog
 
 PADDED = "deck/padded-GGUF:F16"
 SPLIT = "deck/tiny-split-GGUF:F16"

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from textual.widgets import Markdown, TextArea
 
-from core.client.client import Client
-from core.demo.models import expected
-from core.schema import Chunk, InstanceState, LoadOptions
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.models import expected
+from modeldeck.core.schema import Chunk, InstanceState, LoadOptions
+from modeldeck.tui.dashboard.screens.chat.messages import partners, temperature
+from modeldeck.tui.dashboard.screens.chat.screen import Chat
+from modeldeck.tui.dashboard.widgets.chat_turns import Answer, Question
+from modeldeck.tui.dashboard.widgets.markdown import parser
 from tests.support.process import CoreProcess
-from tui.dashboard.screens.chat.messages import partners, temperature
-from tui.dashboard.screens.chat.screen import Chat
-from tui.dashboard.widgets.chat_turns import Answer, Question
-from tui.dashboard.widgets.markdown import parser
 
 TINY = "deck/tiny-GGUF:Q8_0"
 OTHER = "deck/tiny-GGUF:F16"

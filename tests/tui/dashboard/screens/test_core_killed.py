@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from core.client.client import Client
-from core.demo.hub import DemoHub
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
 
 PADDED = "deck/padded-GGUF:F16"

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from core.client.client import Client
-from core.demo.hub import DemoHub
-from core.schema import CacheListing, CacheRepository, CacheRevision, LoadOptions
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.schema import CacheListing, CacheRepository, CacheRevision, LoadOptions
+from modeldeck.tui.dashboard.screens.disk import rows as drawn
+from modeldeck.tui.dashboard.screens.disk.rows import Row, Sort
 from tests.support.process import CoreProcess
 from tests.tui.dashboard.screens.steps import F16, TINY, fetched
-from tui.dashboard.screens.disk import rows as drawn
-from tui.dashboard.screens.disk.rows import Row, Sort
 
 EMBED = "deck/tiny-embed-GGUF:F16"
 OLD = "d" * 40

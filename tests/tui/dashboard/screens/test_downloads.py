@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from core.client.client import Client
-from core.demo.hub import DemoHub
-from core.schema import Download, DownloadState
-from tui.dashboard.screens.downloads.rows import Row
-from tui.dashboard.widgets.table import Table
-from tui.text.format import ASCII
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.schema import Download, DownloadState
+from modeldeck.tui.dashboard.screens.downloads.rows import Row
+from modeldeck.tui.dashboard.widgets.table import Table
+from modeldeck.tui.text.format import ASCII
 
 PADDED = "deck/padded-GGUF:F16"
 SPLIT = "deck/tiny-split-GGUF:F16"

@@ -8,8 +8,8 @@ import pytest
 from rich.style import Style
 from rich.text import Text
 
-from core.errors import CoreUnreachable, NotFound
-from core.schema import (
+from modeldeck.core.errors import CoreUnreachable, NotFound
+from modeldeck.core.schema import (
     Disk,
     Download,
     Fit,
@@ -20,12 +20,12 @@ from core.schema import (
     Memory,
     Runtime,
 )
-from core.schema.state import State
-from tui.dashboard.screens.fleet.rows import COLUMNS, Row, about, line
-from tui.dashboard.theme import Ink
-from tui.dashboard.widgets.columns import arrange
-from tui.remote.core_link import LinkState, LinkStatus
-from tui.text.format import UNICODE
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.screens.fleet.rows import COLUMNS, Row, about, line
+from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.widgets.columns import arrange
+from modeldeck.tui.remote.core_link import LinkState, LinkStatus
+from modeldeck.tui.text.format import UNICODE
 
 LIVE = LinkStatus(state=LinkState.LIVE, round_trip_s=0.31)
 STATE = State(

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from textual.theme import Theme
 
-from core.client.client import Client
-from core.errors import DeckError
-from core.schema import AuditEntry, LoadOptions, LogLine
-from tests.support.process import CoreProcess
-from tui.dashboard.screens.log.rows import (
+from modeldeck.core.client.client import Client
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import AuditEntry, LoadOptions, LogLine
+from modeldeck.tui.dashboard.screens.log.rows import (
     ALL,
     AUDIT,
     CORE,
@@ -28,10 +27,11 @@ from tui.dashboard.screens.log.rows import (
     sources,
     titled,
 )
-from tui.dashboard.screens.log.screen import Log
-from tui.dashboard.theme import ink
-from tui.dashboard.widgets.table import Table
-from tui.text.format import UNICODE
+from modeldeck.tui.dashboard.screens.log.screen import Log
+from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.widgets.table import Table
+from modeldeck.tui.text.format import UNICODE
+from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
 BROKEN = "deck/broken-GGUF:Q8_0"

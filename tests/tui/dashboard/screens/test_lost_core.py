@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from core.client.client import Client
-from core.schema import LoadOptions
+from modeldeck.core.client.client import Client
+from modeldeck.core.schema import LoadOptions
+from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
+from modeldeck.tui.dashboard.screens.chat.screen import Chat
+from modeldeck.tui.dashboard.screens.log.screen import Log
+from modeldeck.tui.dashboard.widgets.chat_turns import Answer
 from tests.support.process import CoreProcess
-from tui.dashboard.screens.catalog.screen import Catalog
-from tui.dashboard.screens.chat.screen import Chat
-from tui.dashboard.screens.log.screen import Log
-from tui.dashboard.widgets.chat_turns import Answer
 
 TINY = "deck/tiny-GGUF:Q8_0"
 ROOM = 1 << 16

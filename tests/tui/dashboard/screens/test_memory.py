@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from textual.widgets import Sparkline
 
-from core.client.client import Client
-from core.demo.hub import DemoHub
-from core.demo.vocabulary import expected
-from core.errors import DeckError
-from core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
-from tui.dashboard.widgets.history_chart import Past
-from tui.dashboard.widgets.table import Table
-from tui.text.format import ASCII
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.vocabulary import expected
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
+from modeldeck.tui.dashboard.widgets.history_chart import Past
+from modeldeck.tui.dashboard.widgets.table import Table
+from modeldeck.tui.text.format import ASCII
 
 TINY = "deck/tiny-GGUF:Q8_0"
 OTHER = "deck/tiny-GGUF:F16"

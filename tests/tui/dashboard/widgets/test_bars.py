@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
 
-from tui.dashboard.theme import ink
-from tui.dashboard.widgets.bars import History, Part, bar, fitted, spark, wrapped
-from tui.text import format as fmt
-from tui.text.format import ASCII, UNICODE
+from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.widgets.bars import History, Part, bar, fitted, spark, wrapped
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import ASCII, UNICODE
 
 NAMES = ("primary", "secondary", "accent", "success", "warning", "error")
 INKS = ink(dict.fromkeys(NAMES, "ansi_red") | {"foreground": "#ffffff", "background": "#000000"})

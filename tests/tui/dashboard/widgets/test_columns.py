@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.dashboard.widgets.columns import Column, arrange
+from modeldeck.tui.dashboard.widgets.columns import Column, arrange
 
 SIGN = Column("sign", "", 1)
 NAME = Column("name", "name", 20, grow=True)

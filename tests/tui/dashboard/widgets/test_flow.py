@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 
-from tui.dashboard.widgets.wrapped_text import Flow
+from modeldeck.tui.dashboard.widgets.wrapped_text import Flow
 
 
 class Watched(Flow):

@@ -7,8 +7,8 @@ from rich.style import Style
 from rich.text import Text
 from textual.app import App, ComposeResult
 
-from tui.dashboard.widgets import cells
-from tui.dashboard.widgets.bars import Lines
+from modeldeck.tui.dashboard.widgets import cells
+from modeldeck.tui.dashboard.widgets.bars import Lines
 
 
 class Page(App[None]):

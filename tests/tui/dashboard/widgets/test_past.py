@@ -7,9 +7,9 @@ from rich.style import Style
 from rich.text import Text
 from textual.app import App, ComposeResult
 
-from tui.dashboard.theme import Ink, ink
-from tui.dashboard.widgets.history_chart import Past
-from tui.text.format import UNICODE
+from modeldeck.tui.dashboard.theme import Ink, ink
+from modeldeck.tui.dashboard.widgets.history_chart import Past
+from modeldeck.tui.text.format import UNICODE
 
 WIDTH = 20
 

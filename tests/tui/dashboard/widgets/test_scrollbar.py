@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.segment import Segment
 
-from tui.dashboard.ascii_filter import plain
-from tui.dashboard.widgets.scrollbar import Rail, place
+from modeldeck.tui.dashboard.ascii_filter import plain
+from modeldeck.tui.dashboard.widgets.scrollbar import Rail, place
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from tui.dashboard.widgets.table import Column, Line, Table
-from tui.text.format import ASCII, UNICODE, Glyphs
+from modeldeck.tui.dashboard.widgets.table import Column, Line, Table
+from modeldeck.tui.text.format import ASCII, UNICODE, Glyphs
 
 COLUMNS = (
     Column("sign", "", 1),

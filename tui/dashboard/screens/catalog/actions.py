@@ -10,20 +10,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from core.errors import DeckError, NotEnoughMemory
-from core.schema import CacheSelection, LoadOptions, Model, SearchHit
-from core.schema.state import State
-from tui.dashboard.dialogs.custom_model import CustomForm
-from tui.dashboard.dialogs.model_card import CardPage
-from tui.dashboard.screens.catalog import messages as receipts
-from tui.dashboard.screens.catalog.detail import Choice, only
-from tui.dashboard.screens.catalog.requests import CatalogAsking
-from tui.dashboard.screens.chat.screen import Chat
-from tui.dashboard.screens.delete_flow import delete
-from tui.text import load_options, load_records
+from modeldeck.core.errors import DeckError, NotEnoughMemory
+from modeldeck.core.schema import CacheSelection, LoadOptions, Model, SearchHit
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.dialogs.custom_model import CustomForm
+from modeldeck.tui.dashboard.dialogs.model_card import CardPage
+from modeldeck.tui.dashboard.screens.catalog import messages as receipts
+from modeldeck.tui.dashboard.screens.catalog.detail import Choice, only
+from modeldeck.tui.dashboard.screens.catalog.requests import CatalogAsking
+from modeldeck.tui.dashboard.screens.chat.screen import Chat
+from modeldeck.tui.dashboard.screens.delete_flow import delete
+from modeldeck.tui.text import load_options, load_records
 
 if TYPE_CHECKING:
-    from core.client.client import Client
+    from modeldeck.core.client.client import Client
 
     Doing = Callable[[Client, Choice, State], Awaitable[str]]
 

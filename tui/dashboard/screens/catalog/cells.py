@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from rich.style import Style
 from rich.text import Text
 
-from core.schema import Download, Fit, Instance, InstanceState, Model, SearchHit
-from tui.dashboard.screens.catalog.rows import Heading, Row, Standing, key
-from tui.dashboard.theme import ink
-from tui.dashboard.widgets.cells import Cell
-from tui.dashboard.widgets.table import Line
-from tui.text import format as fmt
-from tui.text.format import Glyphs
+from modeldeck.core.schema import Download, Fit, Instance, InstanceState, Model, SearchHit
+from modeldeck.tui.dashboard.screens.catalog.rows import Heading, Row, Standing, key
+from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.widgets.cells import Cell
+from modeldeck.tui.dashboard.widgets.table import Line
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 BAR = 5
 """Cells of a bar in the column of states: with a percentage it fills the narrowest one."""

@@ -6,11 +6,11 @@ from rich.style import Style
 from rich.text import Text
 from textual.widget import Widget
 
-from core.schema import Verification
-from core.schema.state import State
-from tui.dashboard.theme import ink
-from tui.text import format as fmt
-from tui.text.format import Glyphs
+from modeldeck.core.schema import Verification
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 BAR = 12
 LEAST = 12

@@ -9,17 +9,26 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 
-from core.schema import Fit, Forecast, Model, Repository, SearchHit, Variant, Verdict, model_id
-from core.schema.state import State
-from tui.dashboard.commands import KeyOf
-from tui.dashboard.screens.catalog.cells import VERDICT_INK, Painter, needs
-from tui.dashboard.screens.catalog.rows import Standing
-from tui.dashboard.widgets.columns import Column
-from tui.dashboard.widgets.table import Line, Table
-from tui.dashboard.widgets.wrapped_text import Flow
-from tui.text import format as fmt
-from tui.text import records
-from tui.text.format import Glyphs
+from modeldeck.core.schema import (
+    Fit,
+    Forecast,
+    Model,
+    Repository,
+    SearchHit,
+    Variant,
+    Verdict,
+    model_id,
+)
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.commands import KeyOf
+from modeldeck.tui.dashboard.screens.catalog.cells import VERDICT_INK, Painter, needs
+from modeldeck.tui.dashboard.screens.catalog.rows import Standing
+from modeldeck.tui.dashboard.widgets.columns import Column
+from modeldeck.tui.dashboard.widgets.table import Line, Table
+from modeldeck.tui.dashboard.widgets.wrapped_text import Flow
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import records
+from modeldeck.tui.text.format import Glyphs
 
 COLUMNS = (
     Column("sign", "", 1),

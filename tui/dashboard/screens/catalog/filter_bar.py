@@ -12,8 +12,8 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from tui.dashboard.screens.catalog.cells import Painter
-from tui.dashboard.screens.catalog.rows import Glance, Show, Sort
+from modeldeck.tui.dashboard.screens.catalog.cells import Painter
+from modeldeck.tui.dashboard.screens.catalog.rows import Glance, Show, Sort
 
 WIDE = 120
 """Cells from which on all that can be shown is listed."""

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from core.errors import Conflict, DeckError, NotDownloaded, NotFound
-from core.schema import (
+from modeldeck.core.errors import Conflict, DeckError, NotDownloaded, NotFound
+from modeldeck.core.schema import (
     CacheSelection,
     InstanceState,
     LoadOptions,
     Model,
     SearchHit,
 )
-from core.schema.state import State
-from tui.dashboard.commands import KeyOf
-from tui.dashboard.screens.catalog.checks import running
-from tui.dashboard.screens.catalog.detail import Choice
-from tui.dashboard.screens.catalog.rows import busy, running_job
-from tui.text import format as fmt
-from tui.text import records
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.commands import KeyOf
+from modeldeck.tui.dashboard.screens.catalog.checks import running
+from modeldeck.tui.dashboard.screens.catalog.detail import Choice
+from modeldeck.tui.dashboard.screens.catalog.rows import busy, running_job
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import records
 
 if TYPE_CHECKING:
-    from core.client.client import Client
+    from modeldeck.core.client.client import Client
 
 
 async def download(client: Client, choice: Choice, _: State) -> str:

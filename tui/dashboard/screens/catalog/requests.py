@@ -15,14 +15,14 @@ from textual.reactive import var
 from textual.widget import Widget
 from textual.worker import Worker
 
-from core.errors import DeckError
-from core.schema import Model, Repository, SearchHit
-from core.schema.state import State
-from tui.dashboard.screens.catalog.detail import Choice, Detail, choices
-from tui.dashboard.screens.catalog.results import Known
-from tui.dashboard.screens.catalog.rows import Row
-from tui.dashboard.screens.view import View
-from tui.dashboard.widgets.table import Table
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import Model, Repository, SearchHit
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.screens.catalog.detail import Choice, Detail, choices
+from modeldeck.tui.dashboard.screens.catalog.results import Known
+from modeldeck.tui.dashboard.screens.catalog.rows import Row
+from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.dashboard.widgets.table import Table
 
 REST_S = 0.15
 """A cursor that rests this long is asked about; one that runs past is not."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from core.errors import DeckError
-from core.schema import Fit, Repository, SearchResult
-from tui.dashboard.screens.catalog.detail import Choice
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import Fit, Repository, SearchResult
+from modeldeck.tui.dashboard.screens.catalog.detail import Choice
 
 if TYPE_CHECKING:
-    from tui.remote.core_link import Link
+    from modeldeck.tui.remote.core_link import Link
 
 
 class Known:

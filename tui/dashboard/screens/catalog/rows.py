@@ -6,10 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from core.schema import Download, Fit, Instance, InstanceState, Model, SearchHit, SearchResult
-from core.schema.state import State
-from tui.dashboard.widgets.columns import Column
-from tui.text import records
+from modeldeck.core.schema import (
+    Download,
+    Fit,
+    Instance,
+    InstanceState,
+    Model,
+    SearchHit,
+    SearchResult,
+)
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.widgets.columns import Column
+from modeldeck.tui.text import records
 
 COLUMNS = (
     Column("sign", "", 1),

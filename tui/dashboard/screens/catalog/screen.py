@@ -16,17 +16,17 @@ from textual.containers import Horizontal
 from textual.reactive import var
 from textual.widgets import Input
 
-from core.schema import Model
-from core.schema.state import State
-from tui.dashboard.commands import Command, bindings
-from tui.dashboard.screens.catalog.actions import CatalogVerbs
-from tui.dashboard.screens.catalog.cells import Painter
-from tui.dashboard.screens.catalog.checks import Checks
-from tui.dashboard.screens.catalog.commands import COMMANDS
-from tui.dashboard.screens.catalog.detail import Detail, Facts, room
-from tui.dashboard.screens.catalog.filter_bar import Bar, Filter
-from tui.dashboard.screens.catalog.requests import LEAST_QUERY
-from tui.dashboard.screens.catalog.rows import (
+from modeldeck.core.schema import Model
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.screens.catalog.actions import CatalogVerbs
+from modeldeck.tui.dashboard.screens.catalog.cells import Painter
+from modeldeck.tui.dashboard.screens.catalog.checks import Checks
+from modeldeck.tui.dashboard.screens.catalog.commands import COMMANDS
+from modeldeck.tui.dashboard.screens.catalog.detail import Detail, Facts, room
+from modeldeck.tui.dashboard.screens.catalog.filter_bar import Bar, Filter
+from modeldeck.tui.dashboard.screens.catalog.requests import LEAST_QUERY
+from modeldeck.tui.dashboard.screens.catalog.rows import (
     COLUMNS,
     Row,
     Show,
@@ -39,9 +39,9 @@ from tui.dashboard.screens.catalog.rows import (
     select,
     standing,
 )
-from tui.dashboard.widgets.table import Line, Table
-from tui.text import format as fmt
-from tui.text import records
+from modeldeck.tui.dashboard.widgets.table import Line, Table
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import records
 
 WIDE = 120
 """Cells from which on the detail stands beside the table (SCREENS.md)."""

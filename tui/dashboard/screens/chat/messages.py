@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from core.schema import Chunk, Instance, InstanceState, Model
-from core.schema.state import State
-from tui.dashboard.commands import Command
-from tui.text import format as fmt
-from tui.text.format import Glyphs
+from modeldeck.core.schema import Chunk, Instance, InstanceState, Model
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.commands import Command
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 COMMANDS: tuple[Command, ...] = (
     Command(name="write", keys="i,enter", label="write", help="Write to the model."),

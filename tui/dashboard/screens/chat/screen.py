@@ -17,20 +17,20 @@ from textual.reactive import var
 from textual.widgets import Static
 from textual.worker import Worker
 
-from core.errors import DeckError
-from core.schema import GenerateRequest, Instance, Message, Model
-from core.schema.state import State
-from tui.dashboard.commands import Command, bindings
-from tui.dashboard.dialogs.help_screen import Part
-from tui.dashboard.screens.chat import messages as words
-from tui.dashboard.screens.chat.messages import COMMANDS
-from tui.dashboard.screens.view import View
-from tui.dashboard.theme import ink
-from tui.dashboard.widgets import composer
-from tui.dashboard.widgets.chat_turns import PAINT_S, Answer, Question
-from tui.dashboard.widgets.composer import Composer
-from tui.dashboard.widgets.footer import Entry
-from tui.text import format as fmt
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import GenerateRequest, Instance, Message, Model
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.dialogs.help_screen import Part
+from modeldeck.tui.dashboard.screens.chat import messages as words
+from modeldeck.tui.dashboard.screens.chat.messages import COMMANDS
+from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.widgets import composer
+from modeldeck.tui.dashboard.widgets.chat_turns import PAINT_S, Answer, Question
+from modeldeck.tui.dashboard.widgets.composer import Composer
+from modeldeck.tui.dashboard.widgets.footer import Entry
+from modeldeck.tui.text import format as fmt
 
 
 class Chat(View):

@@ -9,14 +9,14 @@ from enum import StrEnum
 from rich.style import Style
 from rich.text import Text
 
-from core.schema import CacheListing, CacheRepository, CacheRevision, CacheSelection
-from core.schema.state import State
-from tui.dashboard.screens.catalog.rows import Standing
-from tui.dashboard.theme import Ink
-from tui.dashboard.widgets.bars import STRONG, Part, fitted
-from tui.dashboard.widgets.table import Cell, Column, Line
-from tui.text import format as fmt
-from tui.text.format import Glyphs
+from modeldeck.core.schema import CacheListing, CacheRepository, CacheRevision, CacheSelection
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.screens.catalog.rows import Standing
+from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.widgets.bars import STRONG, Part, fitted
+from modeldeck.tui.dashboard.widgets.table import Cell, Column, Line
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 LABEL = 8
 """Cells of the labels of what is said of a row."""

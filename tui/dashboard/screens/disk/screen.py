@@ -11,18 +11,18 @@ from textual import work
 from textual.app import ComposeResult
 from textual.reactive import var
 
-from core.errors import DeckError
-from core.schema import CacheListing, CacheSelection
-from tui.dashboard.commands import Command, bindings
-from tui.dashboard.screens.catalog.checks import Checks, running
-from tui.dashboard.screens.catalog.rows import standing
-from tui.dashboard.screens.delete_flow import delete
-from tui.dashboard.screens.disk import rows as drawn
-from tui.dashboard.screens.disk.rows import Row, Sort
-from tui.dashboard.screens.table_view import Listing
-from tui.dashboard.widgets.bars import Lines, wrapped
-from tui.dashboard.widgets.table import Line, Table
-from tui.text import format as fmt
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import CacheListing, CacheSelection
+from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.screens.catalog.checks import Checks, running
+from modeldeck.tui.dashboard.screens.catalog.rows import standing
+from modeldeck.tui.dashboard.screens.delete_flow import delete
+from modeldeck.tui.dashboard.screens.disk import rows as drawn
+from modeldeck.tui.dashboard.screens.disk.rows import Row, Sort
+from modeldeck.tui.dashboard.screens.table_view import Listing
+from modeldeck.tui.dashboard.widgets.bars import Lines, wrapped
+from modeldeck.tui.dashboard.widgets.table import Line, Table
+from modeldeck.tui.text import format as fmt
 
 REST_S = 1.0
 """Between two looks at the cache while it changes: a look reads every folder of it."""

@@ -10,14 +10,14 @@ from itertools import takewhile
 from rich.style import Style
 from rich.text import Text
 
-from core.schema import Download, DownloadFile, DownloadState, Settings
-from core.schema.state import State
-from tui.dashboard.screens.model_names import title
-from tui.dashboard.theme import Ink
-from tui.dashboard.widgets.bars import STRONG, bar
-from tui.dashboard.widgets.table import Cell, Column, Line
-from tui.text import format as fmt
-from tui.text.format import Glyphs
+from modeldeck.core.schema import Download, DownloadFile, DownloadState, Settings
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.screens.model_names import title
+from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.widgets.bars import STRONG, bar
+from modeldeck.tui.dashboard.widgets.table import Cell, Column, Line
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 ACTIVE: tuple[DownloadState, ...] = ("queued", "downloading", "verifying")
 ENDED: tuple[DownloadState, ...] = ("completed", "failed", "canceled")

@@ -10,16 +10,24 @@ from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 
-from core.schema import Download, DownloadState, Settings
-from tui.dashboard.commands import Command, bindings
-from tui.dashboard.screens.downloads import rows as drawn
-from tui.dashboard.screens.downloads.commands import COMMANDS
-from tui.dashboard.screens.downloads.rows import ACTIVE, ENDED, Row
-from tui.dashboard.screens.table_view import Listing
-from tui.dashboard.widgets.bars import STRONG, History, Lines, Part, fitted, spark, wrapped
-from tui.dashboard.widgets.table import Table
-from tui.text import format as fmt
-from tui.text import parse
+from modeldeck.core.schema import Download, DownloadState, Settings
+from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.screens.downloads import rows as drawn
+from modeldeck.tui.dashboard.screens.downloads.commands import COMMANDS
+from modeldeck.tui.dashboard.screens.downloads.rows import ACTIVE, ENDED, Row
+from modeldeck.tui.dashboard.screens.table_view import Listing
+from modeldeck.tui.dashboard.widgets.bars import (
+    STRONG,
+    History,
+    Lines,
+    Part,
+    fitted,
+    spark,
+    wrapped,
+)
+from modeldeck.tui.dashboard.widgets.table import Table
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import parse
 
 RATE_S = 60.0
 """How far back the rate is drawn."""

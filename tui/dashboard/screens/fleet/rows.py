@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from rich.style import Style
 from rich.text import Text
 
-from core.errors import DeckError
-from core.schema import Download, Fit, Manifest
-from core.schema.state import State
-from core.schema.summary import FLOWING, LOADED
-from tui.dashboard.fleet import trip
-from tui.dashboard.theme import Ink
-from tui.dashboard.widgets.table import Cell, Column, Line
-from tui.remote.core_link import LinkState, LinkStatus
-from tui.text import format as fmt
-from tui.text import records
-from tui.text.format import Glyphs
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import Download, Fit, Manifest
+from modeldeck.core.schema.state import State
+from modeldeck.core.schema.summary import FLOWING, LOADED
+from modeldeck.tui.dashboard.fleet import trip
+from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.widgets.table import Cell, Column, Line
+from modeldeck.tui.remote.core_link import LinkState, LinkStatus
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import records
+from modeldeck.tui.text.format import Glyphs
 
 COLUMNS = (
     Column("sign", "", 1),

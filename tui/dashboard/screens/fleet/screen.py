@@ -9,17 +9,17 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 
-from core.errors import Cancelled, Conflict, CoreUnreachable, DeckError, NotDownloaded
-from core.schema import Download, Manifest
-from tui.dashboard.commands import Command, bindings
-from tui.dashboard.fleet import Station
-from tui.dashboard.screens.fleet import rows as drawn
-from tui.dashboard.screens.fleet.rows import Answer, Copy, Row
-from tui.dashboard.screens.view import View
-from tui.dashboard.theme import ink
-from tui.dashboard.widgets.bars import Lines, wrapped
-from tui.dashboard.widgets.table import Table
-from tui.remote.core_link import LinkState
+from modeldeck.core.errors import Cancelled, Conflict, CoreUnreachable, DeckError, NotDownloaded
+from modeldeck.core.schema import Download, Manifest
+from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.fleet import Station
+from modeldeck.tui.dashboard.screens.fleet import rows as drawn
+from modeldeck.tui.dashboard.screens.fleet.rows import Answer, Copy, Row
+from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.widgets.bars import Lines, wrapped
+from modeldeck.tui.dashboard.widgets.table import Table
+from modeldeck.tui.remote.core_link import LinkState
 
 LOOK_S = 0.5
 """Between two looks at the machines."""
@@ -195,7 +195,7 @@ class Fleet(View):
             self.draw()
 
     async def _copy(self, row: Row, model: str) -> None:
-        from tui.remote.copy import copied, kept
+        from modeldeck.tui.remote.copy import copied, kept
 
         target = self.dashboard.stations[row.at]
         source, manifest = await self._source(target, model)
@@ -236,7 +236,7 @@ class Fleet(View):
 
     async def _arrived(self, at: int, job: Download) -> Download:
         """The job once it is complete; raises what ended it."""
-        from tui.remote.copy import over
+        from modeldeck.tui.remote.copy import over
 
         again = f"{self.key_of('copy')} goes on from what is there."
         link, seen = self.dashboard.stations[at].link, False

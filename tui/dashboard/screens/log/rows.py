@@ -9,13 +9,13 @@ from typing import Literal
 
 from rich.text import Text
 
-from core.schema import AuditEntry, LogLine
-from tui.dashboard.theme import Ink
-from tui.dashboard.widgets.columns import Column
-from tui.dashboard.widgets.notice import Message
-from tui.dashboard.widgets.table import Line
-from tui.text import format as fmt
-from tui.text.format import Glyphs
+from modeldeck.core.schema import AuditEntry, LogLine
+from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.widgets.columns import Column
+from modeldeck.tui.dashboard.widgets.notice import Message
+from modeldeck.tui.dashboard.widgets.table import Line
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 Level = Literal["debug", "info", "warning", "error"]
 

@@ -15,22 +15,22 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Input, Static
 
-from core.errors import CoreUnreachable, DeckError
-from tui.dashboard.commands import Command, bindings
-from tui.dashboard.screens.catalog.filter_bar import Filter
-from tui.dashboard.screens.log import rows
-from tui.dashboard.screens.log.rows import AUDIT, COLUMNS, LEVELS, Entry, Filters
-from tui.dashboard.screens.view import View
-from tui.dashboard.theme import Ink, ink
-from tui.dashboard.widgets.table import Line, Table
-from tui.text import format as fmt
+from modeldeck.core.errors import CoreUnreachable, DeckError
+from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.screens.catalog.filter_bar import Filter
+from modeldeck.tui.dashboard.screens.log import rows
+from modeldeck.tui.dashboard.screens.log.rows import AUDIT, COLUMNS, LEVELS, Entry, Filters
+from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.dashboard.theme import Ink, ink
+from modeldeck.tui.dashboard.widgets.table import Line, Table
+from modeldeck.tui.text import format as fmt
 
 ASK_S = 1.0
 """Between two questions for new lines while the view is in front."""
 AT_ONCE = 1000
 """Lines of one answer; more than that at once is nothing a person reads."""
 KEPT = 5000
-"""Lines kept here: as many as the core keeps (`core.storage.log.KEPT`)."""
+"""Lines kept here: as many as the core keeps (`modeldeck.core.storage.log.KEPT`)."""
 AUDITED = 500
 WIDE = 100
 """Cells from which on all sources are named, and who asked for what is told whole."""

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from rich.style import Style
 from rich.text import Text
 
-from core.schema import Gpu, Instance, InstanceState, LoadOptions, LogLine, Memory, Model
-from core.schema.state import State
-from tui.dashboard.screens.model_names import title
-from tui.dashboard.theme import Ink
-from tui.dashboard.widgets.bars import STRONG, bar, fitted, spark
-from tui.dashboard.widgets.table import Cell, Column, Line
-from tui.text import format as fmt
-from tui.text import records
-from tui.text.format import Glyphs
+from modeldeck.core.schema import Gpu, Instance, InstanceState, LoadOptions, LogLine, Memory, Model
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.screens.model_names import title
+from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.widgets.bars import STRONG, bar, fitted, spark
+from modeldeck.tui.dashboard.widgets.table import Cell, Column, Line
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import records
+from modeldeck.tui.text.format import Glyphs
 
 BAR = 8
 """Cells of a load's bar."""

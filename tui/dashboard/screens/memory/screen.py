@@ -10,8 +10,8 @@ from rich.text import Text
 from textual import events, work
 from textual.app import ComposeResult
 
-from core.errors import DeckError
-from core.schema import (
+from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import (
     CacheSelection,
     Instance,
     InstanceState,
@@ -19,16 +19,16 @@ from core.schema import (
     Settings,
     UnloadReceipt,
 )
-from tui.dashboard.commands import Command, bindings
-from tui.dashboard.screens.delete_flow import delete
-from tui.dashboard.screens.memory import rows as drawn
-from tui.dashboard.screens.memory.commands import COMMANDS
-from tui.dashboard.screens.table_view import Listing
-from tui.dashboard.widgets.bars import History, Lines, wrapped
-from tui.dashboard.widgets.history_chart import Past
-from tui.dashboard.widgets.table import Table
-from tui.text import format as fmt
-from tui.text import parse, records
+from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.screens.delete_flow import delete
+from modeldeck.tui.dashboard.screens.memory import rows as drawn
+from modeldeck.tui.dashboard.screens.memory.commands import COMMANDS
+from modeldeck.tui.dashboard.screens.table_view import Listing
+from modeldeck.tui.dashboard.widgets.bars import History, Lines, wrapped
+from modeldeck.tui.dashboard.widgets.history_chart import Past
+from modeldeck.tui.dashboard.widgets.table import Table
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import parse, records
 
 PAST_S = 600.0
 """How far back memory is drawn."""

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from core.config.config import Runtime as Settings
-from core.demo.models import expected, write_gguf, write_mlx
-from core.errors import EngineFailed
-from core.schema import GenerateRequest, Instance, KvCacheType, LoadOptions, Lora, Message
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.demo.models import expected, write_gguf, write_mlx
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.schema import GenerateRequest, Instance, KvCacheType, LoadOptions, Lora, Message
 from tests.support.adapters import write_gguf_adapter, write_mlx_adapter
 from tests.support.bench import Bench, about, model
 

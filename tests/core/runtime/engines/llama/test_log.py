@@ -1,7 +1,7 @@
 import pytest
 
-from core.runtime.engines.base import Flag, Level
-from core.runtime.engines.llama.log import Log, buffers, reason, remedy_for
+from modeldeck.core.runtime.engines.base import Flag, Level
+from modeldeck.core.runtime.engines.llama.log import Log, buffers, reason, remedy_for
 
 LOADED: list[tuple[Level, str]] = [
     ("debug", "load_tensors:   CPU_Mapped model buffer size =     2.92 MiB"),

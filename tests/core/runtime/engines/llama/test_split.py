@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from core.runtime.engines.llama import devices
-from core.runtime.engines.llama.devices import Count, NotKnown, read_map
-from core.runtime.engines.llama.log import Buffers
-from core.runtime.engines.llama.split import Part, Split, split, together
-from core.schema import DeviceBytes
+from modeldeck.core.runtime.engines.llama import devices
+from modeldeck.core.runtime.engines.llama.devices import Count, NotKnown, read_map
+from modeldeck.core.runtime.engines.llama.log import Buffers
+from modeldeck.core.runtime.engines.llama.split import Part, Split, split, together
+from modeldeck.core.schema import DeviceBytes
 
 ROOT = Path(__file__).parents[5]
 
@@ -112,12 +112,12 @@ def test_what_is_no_such_map_is_not_known(tree: Tree) -> None:
 
 ON_CPU = """
 import json, os, sys
-from core.runtime.engines.base import Flag
-from core.runtime.engines.heap import heap_bytes
-from core.runtime.engines.llama.engine import Llama
-from core.runtime.engines.llama.devices import Devices
-from core.runtime.engines.llama.log import buffers
-from core.schema import LoadOptions
+from modeldeck.core.runtime.engines.base import Flag
+from modeldeck.core.runtime.engines.heap import heap_bytes
+from modeldeck.core.runtime.engines.llama.engine import Llama
+from modeldeck.core.runtime.engines.llama.devices import Devices
+from modeldeck.core.runtime.engines.llama.log import buffers
+from modeldeck.core.schema import LoadOptions
 
 engine = Llama(Flag())
 engine.hello()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from core.config.config import Runtime as Settings
-from core.demo.models import expected, write_mlx
-from core.errors import EngineFailed, InvalidRequest
-from core.formats.safetensors import read_folder
-from core.runtime.process import engine_process
-from core.schema import GenerateRequest, InstanceState, LoadOptions, Message
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.demo.models import expected, write_mlx
+from modeldeck.core.errors import EngineFailed, InvalidRequest
+from modeldeck.core.formats.safetensors import read_folder
+from modeldeck.core.runtime.process import engine_process
+from modeldeck.core.schema import GenerateRequest, InstanceState, LoadOptions, Message
 from tests.support.bench import Bench, about, alive, model
 
 S = InstanceState
@@ -74,8 +74,16 @@ async def test_what_mlx_counts_itself_is_told(bench: Bench, mlx: Path) -> None:
 
 
 async def test_cancelling_is_heard_within_a_prompt(mlx: Path) -> None:
-    from core.errors import Cancelled
-    from core.runtime.process.messages import Cancel, Done, Failed, Generate, Load, Loaded, Text
+    from modeldeck.core.errors import Cancelled
+    from modeldeck.core.runtime.process.messages import (
+        Cancel,
+        Done,
+        Failed,
+        Generate,
+        Load,
+        Loaded,
+        Text,
+    )
 
     engine = await engine_process.EngineProcess.start("mlx", lambda *line: None)
     try:

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from core.demo.models import expected
-from core.errors import EngineFailed, EngineMissing
-from core.runtime.instance import load_watchdog
-from core.runtime.platforms import is_apple_silicon, mlx_remedy, preferred_format
-from core.runtime.process import engine_process
-from core.runtime.process.messages import Generate, frame
-from core.schema import Format, InstanceState, LoadOptions, Model
+from modeldeck.core.demo.models import expected
+from modeldeck.core.errors import EngineFailed, EngineMissing
+from modeldeck.core.runtime.instance import load_watchdog
+from modeldeck.core.runtime.platforms import is_apple_silicon, mlx_remedy, preferred_format
+from modeldeck.core.runtime.process import engine_process
+from modeldeck.core.runtime.process.messages import Generate, frame
+from modeldeck.core.schema import Format, InstanceState, LoadOptions, Model
 from tests.support.bench import Bench, about, model
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -299,9 +299,9 @@ async def test_nothing_that_wires_memory_is_killed_without_a_warning(
 
 PATIENT = """
     import os, sys, threading
-    from core.runtime.child import Child, claim_stdout
-    from core.runtime.engines.base import Flag
-    from core.runtime.process.messages import Done, Hello
+    from modeldeck.core.runtime.child import Child, claim_stdout
+    from modeldeck.core.runtime.engines.base import Flag
+    from modeldeck.core.runtime.process.messages import Done, Hello
 
     class Patient:
         patience_s = 30.0

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from core.config.config import Runtime as Settings
-from core.demo.models import expected, write_mlx
-from core.errors import EngineFailed, EngineMissing, InvalidRequest
-from core.runtime.engines.mlx.grammar import Grammars
-from core.schema import Chunk, GenerateRequest, Instance, LoadOptions, Message
+from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.demo.models import expected, write_mlx
+from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
+from modeldeck.core.runtime.engines.mlx.grammar import Grammars
+from modeldeck.core.schema import Chunk, GenerateRequest, Instance, LoadOptions, Message
 from tests.support.bench import Bench, about, model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.runtime.engines.mlx import types as mlx_types
+from modeldeck.core.runtime.engines.mlx import types as mlx_types
 
 mlx_utils: Any = pytest.importorskip("mlx_lm.utils")
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from core.client.client import Client
-from core.schema import Model, ModelSeed
+from modeldeck.core.client.client import Client
+from modeldeck.core.schema import Model, ModelSeed
+from modeldeck.tui.dashboard.screens.catalog.rows import Show
+from modeldeck.tui.text.format import ASCII
 from tests.tui.dashboard.screens.steps import F16, TINY, catalog, fetched, go, model, row
-from tui.dashboard.screens.catalog.rows import Show
-from tui.text.format import ASCII
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15), (40, 10)])

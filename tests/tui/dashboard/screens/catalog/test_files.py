@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from core.client.client import Client
-from core.demo.hub import DemoHub
-from core.schema import ModelSeed, Verification
+from modeldeck.core.client.client import Client
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.schema import ModelSeed, Verification
+from modeldeck.tui.dashboard.screens.catalog.checks import line
+from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
+from modeldeck.tui.text.format import ASCII, UNICODE
 from tests.tui.dashboard.screens.steps import F16, TINY, fetched, go
-from tui.dashboard.screens.catalog.checks import line
-from tui.dashboard.screens.catalog.screen import Catalog
-from tui.text.format import ASCII, UNICODE
 
 
 def damage(path: str) -> None:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from core.schema import DeviceBytes, Fit, Forecast, Verdict
-from tui.dashboard.screens.catalog.cells import needs
-from tui.dashboard.screens.catalog.detail import Choice, beside
+from modeldeck.core.schema import DeviceBytes, Fit, Forecast, Verdict
+from modeldeck.tui.dashboard.screens.catalog.cells import needs
+from modeldeck.tui.dashboard.screens.catalog.detail import Choice, beside
 
 GIB = 1 << 30
 GPU = DeviceBytes(name="CUDA0", weights_bytes=4 * GIB, kv_bytes=GIB, compute_bytes=0)

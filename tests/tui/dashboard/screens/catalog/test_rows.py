@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.schema import (
+from modeldeck.core.schema import (
     Download,
     Host,
     Instance,
@@ -18,8 +18,8 @@ from core.schema import (
     SearchResult,
     Verification,
 )
-from core.schema.state import State
-from tui.dashboard.screens.catalog.rows import (
+from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard.screens.catalog.rows import (
     Glance,
     Heading,
     Show,

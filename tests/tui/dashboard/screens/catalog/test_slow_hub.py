@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
 from tests.support.process import CoreProcess
-from tui.dashboard.screens.catalog.screen import Catalog
 
 
 @pytest.fixture

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from core.config.config import Remote, Tui
-from core.demo.hub import DemoHub
+from modeldeck.core.config.config import Remote, Tui
+from modeldeck.core.demo.hub import DemoHub
+from modeldeck.tui.dashboard import theme
+from modeldeck.tui.dashboard.app import Dashboard
+from modeldeck.tui.dashboard.fleet import Station
+from modeldeck.tui.remote.core_link import Link
+from modeldeck.tui.remote.remote_core import FixedCore
+from modeldeck.tui.text.format import UNICODE
 from tests.support.process import CoreProcess
 from tests.tui.dashboard.screens.conftest import Screen
-from tui.dashboard import theme
-from tui.dashboard.app import Dashboard
-from tui.dashboard.fleet import Station
-from tui.remote.core_link import Link
-from tui.remote.remote_core import FixedCore
-from tui.text.format import UNICODE
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PADDED = "deck/padded-GGUF:F16"

@@ -7,9 +7,9 @@ from typing import Any
 
 from click.testing import CliRunner
 
+from modeldeck.tui.cli.main import main
+from modeldeck.tui.dashboard.screens import VIEWS
 from tests.support.process import CoreProcess
-from tui.cli.main import main
-from tui.dashboard.screens import VIEWS
 
 
 async def test_one_view_stands_alone(screen: Any) -> None:

@@ -1,0 +1,1 @@
+"""A control room for local language models that lives in a terminal."""
