@@ -243,12 +243,12 @@ async def end_of_input(gone: asyncio.Event) -> AsyncIterator[None]:
 IDLE_S = 5.0
 """Seconds after which a thread without work ends: work tends to come in series."""
 
-_idle: list[_Worker] = []
+_idle: list[_WorkerThread] = []
 
 _idle_lock = threading.Lock()
 
 
-class _Worker:
+class _WorkerThread:
     """A daemon thread that does one thing after the other."""
 
     def __init__(self, first: Callable[[], None]) -> None:
@@ -284,7 +284,7 @@ def start_detached(work: Callable[[], None]) -> None:
     with _idle_lock:
         worker = _idle.pop() if _idle else None
     if worker is None:
-        _Worker(work)
+        _WorkerThread(work)
     else:
         worker.do(work)
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from modeldeck.core.client.daemon import ATTACHED, Ready, Refused, line, read_ready
+from modeldeck.core.client.daemon import ATTACHED, CoreReady, CoreRefused, line, read_ready
 from modeldeck.core.concurrency import end_of_input, put_aside
 from modeldeck.core.config import config
 from modeldeck.core.config.config import Config, Problem
@@ -55,7 +55,7 @@ async def serve(
     paths: Paths,
     settings: Config,
     problems: Sequence[Problem],
-    announce: Callable[[Ready], None],
+    announce: Callable[[CoreReady], None],
     *,
     until: asyncio.Event | None = None,
 ) -> None:
@@ -75,16 +75,16 @@ async def serve(
 
 
 async def _answer(
-    deck: Deck, announce: Callable[[Ready], None], *ends: asyncio.Event | None
+    deck: Deck, announce: Callable[[CoreReady], None], *ends: asyncio.Event | None
 ) -> None:
     """Listen, say so, and go on until one of `ends` is set or the deck was asked to stop."""
     from modeldeck.core.api.http.descriptors import connections_for, for_downloads, limit
-    from modeldeck.core.api.http.limits import Limits
+    from modeldeck.core.api.http.limits import ConnectionLimits
     from modeldeck.core.api.listener import Listener
 
     terms = deck.config.downloads
     downloads = for_downloads(terms.jobs_at_once, terms.connections)
-    limits = Limits(connections=connections_for(limit(), downloads))
+    limits = ConnectionLimits(connections=connections_for(limit(), downloads))
     listener = Listener(deck, deck.config.api, deck.paths, limits=limits)
     addresses = await listener.start()
     try:
@@ -98,8 +98,8 @@ async def _answer(
         await listener.stop()
 
 
-def _ready(settings: Config, paths: Paths, addresses: Addresses) -> Ready:
-    return Ready(
+def _ready(settings: Config, paths: Paths, addresses: Addresses) -> CoreReady:
+    return CoreReady(
         pid=os.getpid(),
         url=addresses.url,
         url_v6=addresses.url_v6,
@@ -182,7 +182,7 @@ def _signals() -> Iterator[asyncio.Event]:
 
 
 @contextmanager
-def _ready_file(paths: Paths, ready: Ready) -> Iterator[None]:
+def _ready_file(paths: Paths, ready: CoreReady) -> Iterator[None]:
     """The ready file, for as long as the core answers. Raises StorageFailed, NotEnoughDisk."""
     try:
         replace_file(paths.ready_file, line(ready).encode())
@@ -208,7 +208,7 @@ def main() -> None:
     try:
         asyncio.run(_serve_starter(attached))
     except DeckError as error:
-        print(msgspec.json.encode(Refused(error=to_info(error))).decode(), flush=True)
+        print(msgspec.json.encode(CoreRefused(error=to_info(error))).decode(), flush=True)
         sys.exit(1)
 
 
@@ -216,7 +216,7 @@ async def _serve_starter(attached: bool) -> None:
     """Serve, until whoever started this is gone: all along when attached, else at the start."""
     gone = asyncio.Event()
 
-    def announce(ready: Ready) -> None:
+    def announce(ready: CoreReady) -> None:
         try:
             print(line(ready), flush=True)
         except BrokenPipeError:

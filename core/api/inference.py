@@ -79,7 +79,7 @@ def _parsed(text: str) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class ModelReply:
     """What a model answers."""
 
     chunks: AsyncIterator[Chunk]
@@ -97,7 +97,7 @@ async def asking(
     *,
     options: LoadOptions | None = None,
     keep_alive_s: float | None = None,
-) -> AsyncIterator[Reply]:
+) -> AsyncIterator[ModelReply]:
     """Ask a model. Arguments are those of `Deck.using` and `Deck.generate`."""
     started = time.monotonic()
     async with deck.using(model, options or LoadOptions(), origin, keep_alive_s) as instance:
@@ -106,7 +106,7 @@ async def asking(
             deck.generate(instance.id, request) as chunks,
             aclosing(_checked(chunks)) as checked,
         ):
-            yield Reply(chunks=checked, load_s=load_s)
+            yield ModelReply(chunks=checked, load_s=load_s)
 
 
 async def _checked(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:

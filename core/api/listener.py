@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 from modeldeck.core.api.http import tls
 from modeldeck.core.api.http.acceptor import Acceptor
-from modeldeck.core.api.http.access import Access, Door
-from modeldeck.core.api.http.access_log import Journal
-from modeldeck.core.api.http.connection import Connection
+from modeldeck.core.api.http.access import Access, ListenAddress
+from modeldeck.core.api.http.access_log import AccessLog
+from modeldeck.core.api.http.connection import HttpConnection
 from modeldeck.core.api.http.descriptors import connections_for, limit
-from modeldeck.core.api.http.limits import Limits
-from modeldeck.core.api.http.meter import Meter
-from modeldeck.core.api.http.origin_checks import Policy, policy
-from modeldeck.core.api.http.rate_limit import Allowance, Limiter
+from modeldeck.core.api.http.limits import ConnectionLimits
+from modeldeck.core.api.http.meter import RequestMetrics
+from modeldeck.core.api.http.origin_checks import OriginPolicy, policy
+from modeldeck.core.api.http.rate_limit import Allowance, RequestLimiter
 from modeldeck.core.api.http.router import Route, Router
-from modeldeck.core.api.http.server_state import Site, log
-from modeldeck.core.api.http.tls import Doorstep
+from modeldeck.core.api.http.server_state import ServerState, log
+from modeldeck.core.api.http.tls import TlsHandshake
 from modeldeck.core.api.route_table import ROUTES
 from modeldeck.core.config.config import DOCUMENTED_PORTS, Api
 from modeldeck.core.config.paths import Paths
@@ -80,7 +80,7 @@ class Listener:
         paths: Paths,
         *,
         routes: Iterable[Route] | None = None,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         """`routes` are for tests, instead of the whole table.
 
@@ -88,22 +88,22 @@ class Listener:
         """
         self._settings = settings
         self._paths = paths
-        limiter = Limiter(
+        limiter = RequestLimiter(
             Allowance(
                 per_s=settings.requests_per_s,
                 burst=settings.requests_burst,
                 at_once=settings.requests_at_once,
             )
         )
-        meter = Meter()
-        self._site = Site(
+        meter = RequestMetrics()
+        self._site = ServerState(
             deck=deck,
             router=Router(ROUTES if routes is None else routes),
             access=Access(lambda secret: deck.tokens.find(secret), limiter),
             limiter=limiter,
-            journal=Journal(meter, logs=settings.access_log),
+            journal=AccessLog(meter, logs=settings.access_log),
             meter=meter,
-            limits=limits or Limits(connections=connections_for(limit())),
+            limits=limits or ConnectionLimits(connections=connections_for(limit())),
             per_address=settings.connections_per_address,
         )
         self._acceptors: list[Acceptor] = []
@@ -135,22 +135,22 @@ class Listener:
             outside=url,
         )
 
-    def _policy(self, names: Iterable[str] = (), scheme: str = "http") -> Policy:
+    def _policy(self, names: Iterable[str] = (), scheme: str = "http") -> OriginPolicy:
         hosts = (*self._settings.allowed_hosts, *names)
         return policy(hosts, self._settings.allowed_origins, scheme=scheme)
 
     def _serve_unix(self) -> None:
         unix = _bind_unix(self._paths.socket, group=self._settings.socket_group)
         self._socket_path = self._paths.socket
-        door = Door(name="socket", policy=self._policy())
-        self._acceptors.append(Acceptor(unix, self._site, lambda: Connection(self._site, door)))
+        door = ListenAddress(name="socket", policy=self._policy())
+        self._acceptors.append(Acceptor(unix, self._site, lambda: HttpConnection(self._site, door)))
 
     def _serve_loopback(self, bound: Iterable[socket.socket]) -> None:
-        door = Door(
+        door = ListenAddress(
             name="loopback", policy=self._policy(), needs_token=self._settings.require_token
         )
         self._acceptors += [
-            Acceptor(each, self._site, lambda: Connection(self._site, door)) for each in bound
+            Acceptor(each, self._site, lambda: HttpConnection(self._site, door)) for each in bound
         ]
 
     async def _bind_outside(self, bound: ExitStack) -> socket.socket | None:
@@ -175,7 +175,7 @@ class Listener:
         scheme = "https" if secure is not None else "http"
         host, port = bound.getsockname()[:2]
         names = [socket.gethostname(), *(() if is_any(host) else (host,))]
-        door = Door(
+        door = ListenAddress(
             name="outside",
             policy=replace(self._policy(names, scheme), takes_addresses=True),
             needs_token=True,
@@ -184,8 +184,10 @@ class Listener:
             log.warning("%s:%s has no certificate: tokens cross the network in the clear.",
                         host, port)  # fmt: skip
 
-        def guest() -> Connection | Doorstep:
-            return Connection(site, door) if secure is None else Doorstep(site, door, secure)
+        def guest() -> HttpConnection | TlsHandshake:
+            return (
+                HttpConnection(site, door) if secure is None else TlsHandshake(site, door, secure)
+            )
 
         self._acceptors.append(Acceptor(bound, site, guest))
         shown = names[0] if is_any(host) else f"[{host}]" if ":" in host else host

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import psutil
 
 from modeldeck.core.api.http.messages import Request, Response
-from modeldeck.core.api.http.meter import BUCKETS_S, Meter
+from modeldeck.core.api.http.meter import BUCKETS_S, RequestMetrics
 from modeldeck.core.schema import DownloadState, InstanceState
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Kind = Literal["counter", "gauge", "histogram"]
 
 
-class Page:
+class MetricsText:
     """Collects samples, family by family."""
 
     def __init__(self) -> None:
@@ -79,9 +79,9 @@ def get_metrics(deck: Deck, request: Request) -> Response:
     return Response(body=body, content_type=CONTENT_TYPE)
 
 
-def exposition(deck: Deck, meter: Meter, connections: int) -> bytes:
+def exposition(deck: Deck, meter: RequestMetrics, connections: int) -> bytes:
     """The page of metrics."""
-    page = Page()
+    page = MetricsText()
     _process(page, deck)
     _requests(page, meter)
     page.one("http_connections", "gauge", "Open connections.", connections)
@@ -93,7 +93,7 @@ def exposition(deck: Deck, meter: Meter, connections: int) -> bytes:
     return page.text()
 
 
-def _process(page: Page, deck: Deck) -> None:
+def _process(page: MetricsText, deck: Deck) -> None:
     page.family("info", "gauge", "Version of the core.")
     page.sample(1, version=deck.state.host.version)
     process = psutil.Process()
@@ -108,7 +108,7 @@ def _process(page: Page, deck: Deck) -> None:
     page.one("time_seconds", "gauge", "The clock of the core.", time.time())
 
 
-def _requests(page: Page, meter: Meter) -> None:
+def _requests(page: MetricsText, meter: RequestMetrics) -> None:
     tallies = [({"route": r, "method": m}, tally) for (r, m), tally in meter.tallies.items()]
     if not tallies:
         return
@@ -136,7 +136,7 @@ def _counted(names: Iterable[str], found: Iterable[str]) -> dict[str, float]:
     return {name: counts[name] for name in names}
 
 
-def _work(page: Page, deck: Deck) -> None:
+def _work(page: MetricsText, deck: Deck) -> None:
     state, counters = deck.state, deck.counters
     jobs = _counted(get_args(DownloadState), (job.state for job in state.downloads.values()))
     page.by("downloads", "gauge", "Downloads in the list.", "state", jobs)
@@ -158,7 +158,7 @@ def _work(page: Page, deck: Deck) -> None:
             )  # fmt: skip
 
 
-def _machine(page: Page, deck: Deck) -> None:
+def _machine(page: MetricsText, deck: Deck) -> None:
     state = deck.state
     models = _counted(("listed", "downloaded"),
                       ("downloaded" if m.downloaded else "listed" for m in state.models.values()),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modeldeck.core.api.http.messages import Kept, Request, Response
+from modeldeck.core.api.http.messages import CachedEncoding, Request, Response
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.api.metrics import CONTENT_TYPE, get_metrics
 from modeldeck.core.api.native import health, machines, routes, tokens, undo
@@ -60,4 +60,4 @@ ROUTES: tuple[Route, ...] = (
 )
 """Every route that the listener serves."""
 
-_document = Kept(lambda version: msgspec.json.encode(document(ROUTES, version)))
+_document = CachedEncoding(lambda version: msgspec.json.encode(document(ROUTES, version)))

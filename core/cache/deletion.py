@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from modeldeck.core.cache import orphans
-from modeldeck.core.cache.layout import Cache
+from modeldeck.core.cache.layout import HubCache
 from modeldeck.core.cache.scan import partials, scan
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import (
@@ -35,7 +35,7 @@ from modeldeck.core.schema import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class FileSet:
     """Files of one repository: what is to go, or what somebody needs."""
 
     repo: str
@@ -51,8 +51,8 @@ class Wanted:
 
 def plan(
     root: Path,
-    wanted: Sequence[Wanted],
-    others: Sequence[Wanted] = (),
+    wanted: Sequence[FileSet],
+    others: Sequence[FileSet] = (),
     needed: Collection[orphans.Blob] = (),
 ) -> DeletionPlan:
     """What deleting `wanted` would do to the cache as it lies there now; `others` stay as they are.
@@ -68,13 +68,13 @@ def decide(
     root: Path,
     snapshots: Sequence[CachedSnapshot],
     partial_bytes: Mapping[tuple[str, str], int],
-    wanted: Sequence[Wanted],
-    others: Sequence[Wanted] = (),
+    wanted: Sequence[FileSet],
+    others: Sequence[FileSet] = (),
     alone: Mapping[orphans.Blob, int] = MappingProxyType({}),
     needed: Collection[orphans.Blob] = (),
 ) -> DeletionPlan:
     """The plan, from what a scan found; `alone` are blobs that no revision needs. Pure."""
-    draft = _Draft(Cache(root), snapshots, wanted, others)
+    draft = _PlanBuilder(HubCache(root), snapshots, wanted, others)
     draft.add_partials(partial_bytes, wanted)
     orphaned = list(draft.orphaned({key: alone[key] for key in alone if key not in needed}))
     delete = [
@@ -92,15 +92,15 @@ def decide(
     )
 
 
-class _Draft:
+class _PlanBuilder:
     """A plan in the making: which files of which revision go, and what follows from that."""
 
     def __init__(
         self,
-        cache: Cache,
+        cache: HubCache,
         snapshots: Sequence[CachedSnapshot],
-        wanted: Sequence[Wanted],
-        others: Sequence[Wanted],
+        wanted: Sequence[FileSet],
+        others: Sequence[FileSet],
     ) -> None:
         self._cache = cache
         self._snapshots = snapshots
@@ -167,7 +167,7 @@ class _Draft:
             yield DeletionItem(path=path, size_bytes=size, kind="blob")
 
     def add_partials(
-        self, partial_bytes: Mapping[tuple[str, str], int], wanted: Sequence[Wanted]
+        self, partial_bytes: Mapping[tuple[str, str], int], wanted: Sequence[FileSet]
     ) -> None:
         """Partial files that were asked for and are there."""
         for repo, blob in dict.fromkeys((w.repo, blob) for w in wanted for blob in w.blobs):
@@ -200,7 +200,7 @@ def _place(snapshot: CachedSnapshot, file: CachedFile) -> str:
     return os.path.join(snapshot.folder, *file.path.split("/"))
 
 
-def _paths(snapshot: CachedSnapshot, wanted: Sequence[Wanted]) -> dict[str, str]:
+def _paths(snapshot: CachedSnapshot, wanted: Sequence[FileSet]) -> dict[str, str]:
     """Paths of this revision that are wanted, and by whom."""
     return {
         path: item.reason or item.repo
@@ -215,7 +215,7 @@ def execute(root: Path, plan: DeletionPlan) -> DeletionReceipt:
 
     What cannot be removed is named in the receipt with its reason; the rest goes on.
     """
-    work = _Execution(root)
+    work = _Deleter(root)
     before = _free(root)
     work.look_ahead(plan.delete)
     for item in plan.delete:
@@ -239,7 +239,7 @@ def execute(root: Path, plan: DeletionPlan) -> DeletionReceipt:
 
 
 @dataclass(slots=True)
-class _Execution:
+class _Deleter:
     """What was done so far."""
 
     root: Path
@@ -299,7 +299,7 @@ class _Execution:
             path = Path(item.path)
             if item.kind in ("blob", "partial") and path.parent.name == "blobs":
                 with suppress(OSError, InvalidRequest):
-                    Cache(self.root).tidy(_repo_of(path.parent.parent))
+                    HubCache(self.root).tidy(_repo_of(path.parent.parent))
 
     def remove(self, item: DeletionItem) -> None:
         """Remove one thing; what is gone already is no failure. Raises OSError."""
@@ -349,7 +349,7 @@ class _Execution:
         for name in (".no_exist", "trees"):
             if (folder / name).is_dir() and not any((folder / name).iterdir()):
                 (folder / name).rmdir()
-        Cache(self.root).tidy(folder.name.removeprefix("models--").replace("--", "/", 1))
+        HubCache(self.root).tidy(folder.name.removeprefix("models--").replace("--", "/", 1))
         self.deleted += not folder.exists()
 
     def _remove_blob(self, path: Path) -> None:
@@ -357,7 +357,7 @@ class _Execution:
         folder = path.parent.parent
         repo = _repo_of(folder)
         blob = path.name.partition(".")[0]
-        lock = Cache(self.root).lock(repo, blob)
+        lock = HubCache(self.root).lock(repo, blob)
         if not lock.try_acquire():
             raise OSError("another program is writing it")
         try:

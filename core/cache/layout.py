@@ -78,7 +78,7 @@ class BlobLock:
         self._lock.release()
 
 
-class Cache:
+class HubCache:
     """One cache folder. Nothing of it need exist: what is missing is made when it is needed."""
 
     def __init__(self, root: Path) -> None:

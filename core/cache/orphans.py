@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from modeldeck.core.cache.layout import Cache
+from modeldeck.core.cache.layout import HubCache
 from modeldeck.core.cache.scan import blobs
 from modeldeck.core.formats.hub_names import check_repo
 from modeldeck.core.schema import CachedFile, CachedSnapshot, DeletionItem
@@ -47,7 +47,7 @@ def _linked(snapshots: Path) -> Iterator[str]:
 
 
 def going(
-    cache: Cache,
+    cache: HubCache,
     orphans: Mapping[Blob, int],
     gone: Sequence[tuple[CachedSnapshot, CachedFile]],
     left: Sequence[tuple[CachedSnapshot, CachedFile]],

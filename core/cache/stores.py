@@ -8,58 +8,58 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modeldeck.core.cache.layout import BlobLock, Cache
+from modeldeck.core.cache.layout import BlobLock, HubCache
 from modeldeck.core.formats.hub_names import is_web
 from modeldeck.core.schema import RepoFile
 
 
-class Shelves:
+class CacheStores:
     """Two caches as one: which of them is meant is in the repository's name."""
 
     def __init__(self, hub: Path, web: Path) -> None:
-        self.hub = Cache(hub)
-        self.web = Cache(web)
+        self.hub = HubCache(hub)
+        self.web = HubCache(web)
 
     @property
     def roots(self) -> tuple[Path, ...]:
         """The folders of both."""
         return self.hub.root, self.web.root
 
-    def of(self, repo: str) -> Cache:
+    def of(self, repo: str) -> HubCache:
         """The cache that content of this repository belongs to."""
         return self.web if is_web(repo) else self.hub
 
     def partial(self, repo: str, blob: str) -> Path:
-        """As `Cache.partial`."""
+        """As `HubCache.partial`."""
         return self.of(repo).partial(repo, blob)
 
     def blob(self, repo: str, blob: str) -> Path:
-        """As `Cache.blob`."""
+        """As `HubCache.blob`."""
         return self.of(repo).blob(repo, blob)
 
     def present(self, repo: str, revision: str, file: RepoFile) -> Path | None:
-        """As `Cache.present`."""
+        """As `HubCache.present`."""
         return self.of(repo).present(repo, revision, file)
 
     def lock(self, repo: str, blob: str) -> BlobLock:
-        """As `Cache.lock`."""
+        """As `HubCache.lock`."""
         return self.of(repo).lock(repo, blob)
 
     def prepare(self, repo: str) -> None:
-        """As `Cache.prepare`."""
+        """As `HubCache.prepare`."""
         self.of(repo).prepare(repo)
 
     def publish(
         self, repo: str, revision: str, file: RepoFile, *, fresh: bool, content: str = ""
     ) -> Path:
-        """As `Cache.publish`."""
+        """As `HubCache.publish`."""
         cache = self.of(repo)
         return cache.publish(repo, revision, file, fresh=fresh, content=content)
 
     def set_ref(self, repo: str, ref: str, revision: str) -> None:
-        """As `Cache.set_ref`."""
+        """As `HubCache.set_ref`."""
         self.of(repo).set_ref(repo, ref, revision)
 
     def discard(self, repo: str, blob: str) -> None:
-        """As `Cache.discard`."""
+        """As `HubCache.discard`."""
         self.of(repo).discard(repo, blob)

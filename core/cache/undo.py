@@ -22,7 +22,7 @@ _FREE = frozenset({"link", "ref", "snapshot"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered:
+class RemovedLinks:
     """What a deletion is about to take."""
 
     links: Mapping[str, str]
@@ -31,7 +31,7 @@ class Remembered:
     """The commits they hold, by path."""
 
 
-def remember(plan: DeletionPlan) -> Remembered | None:
+def remember(plan: DeletionPlan) -> RemovedLinks | None:
     """What executing the plan will take, for `restore`; None where content goes with it."""
     if not plan.delete or any(item.kind not in _FREE for item in plan.delete):
         return None
@@ -44,10 +44,10 @@ def remember(plan: DeletionPlan) -> Remembered | None:
                 refs[item.path] = read_regular(item.path, REF_BYTES).decode()
     except (OSError, UnicodeDecodeError):
         return None  # it is not as it was planned: executing tells
-    return Remembered(links=links, refs=refs)
+    return RemovedLinks(links=links, refs=refs)
 
 
-def restore(taken: Remembered) -> None:
+def restore(taken: RemovedLinks) -> None:
     """Put links and refs back, content first looked for.
 
     Raises Conflict when content is gone, or something else is in a place by now; StorageFailed.

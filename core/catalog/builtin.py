@@ -14,7 +14,7 @@ from modeldeck.core.schema import LoadOptions, Model, model_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gguf:
+class GgufSource:
     """Where the GGUF version of a model is."""
 
     repo: str
@@ -34,7 +34,7 @@ class Gguf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mlx:
+class MlxSource:
     """Where the MLX version of a model is."""
 
     repo: str
@@ -43,7 +43,7 @@ class Mlx:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class BuiltinModel:
     """One model of the catalog, in every version that it has."""
 
     id: str
@@ -56,8 +56,8 @@ class Row:
     usage: tuple[str, ...]
     source: str
     """The original's repository."""
-    gguf: Gguf
-    mlx: Mlx | None = None
+    gguf: GgufSource
+    mlx: MlxSource | None = None
     active_parameters_b: float | None = None
     """Of a mixture of experts: what works on each token, in billions."""
     context_length: int | None = None
@@ -69,10 +69,10 @@ class Row:
     """How it is best loaded, where that differs from other models."""
 
 
-def rows() -> tuple[Row, ...]:
+def rows() -> tuple[BuiltinModel, ...]:
     """The catalog as it is written, checked. Takes a few milliseconds."""
     text = files("modeldeck.core.catalog").joinpath("builtin.toml").read_text(encoding="utf-8")
-    return msgspec.convert(tomllib.loads(text)["model"], tuple[Row, ...])
+    return msgspec.convert(tomllib.loads(text)["model"], tuple[BuiltinModel, ...])
 
 
 def load() -> tuple[Model, ...]:
@@ -96,7 +96,7 @@ def load_options() -> dict[str, LoadOptions]:
     return found
 
 
-def _models(row: Row) -> list[Model]:
+def _models(row: BuiltinModel) -> list[Model]:
     told = quantization(row.gguf.file)
     assert told is not None, f"{row.gguf.file} tells no quantization"
     size = row.gguf.size_bytes
@@ -130,7 +130,7 @@ def _models(row: Row) -> list[Model]:
     return found
 
 
-def _model(row: Row, unique: str, **own: Any) -> Model:
+def _model(row: BuiltinModel, unique: str, **own: Any) -> Model:
     return Model(
         id=model_id(unique),
         unique=unique,

@@ -23,12 +23,12 @@ from urllib.parse import quote
 import msgspec
 
 from modeldeck.core.catalog import model_card, records
-from modeldeck.core.catalog.range_reader import Remote
-from modeldeck.core.catalog.response_cache import Answers
-from modeldeck.core.downloads.http.proxy import Outward
+from modeldeck.core.catalog.range_reader import RangeReader
+from modeldeck.core.catalog.response_cache import ResponseCache
+from modeldeck.core.downloads.http.proxy import ProxySelector
 from modeldeck.core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
 from modeldeck.core.formats import gguf, safetensors
-from modeldeck.core.formats.gguf import Header
+from modeldeck.core.formats.gguf import GgufHeader
 from modeldeck.core.formats.hub_names import check_blob, check_repo, check_revision
 from modeldeck.core.schema import Card, Format, RepoFile, Repository, SearchHit, SearchResult
 
@@ -50,7 +50,7 @@ QUERY_LIMIT = 200
 _EXPAND = ["downloads", "likes", "lastModified", "gated", "tags"]
 
 
-class Hub:
+class HubClient:
     """One Hub, asked with one person's token."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Hub:
         token: Callable[[], str | None],
         cache: Path,
         timeout_s: float = 10,
-        outward: Outward | None = None,
+        outward: ProxySelector | None = None,
     ) -> None:
         """Nothing is asked, opened or imported yet.
 
@@ -72,9 +72,9 @@ class Hub:
         """
         self.endpoint = endpoint.rstrip("/")
         """Base URL, without a slash at the end."""
-        self._answers = Answers(cache / "answers", ANSWERS_LIMIT)
-        self._headers = Answers(cache / "headers", HEADERS_LIMIT)
-        self._remote = Remote(self.endpoint, token, timeout_s, outward)
+        self._answers = ResponseCache(cache / "answers", ANSWERS_LIMIT)
+        self._headers = ResponseCache(cache / "headers", HEADERS_LIMIT)
+        self._remote = RangeReader(self.endpoint, token, timeout_s, outward)
         self._reading = asyncio.Semaphore(READ_AT_ONCE)
 
     async def close(self) -> None:
@@ -145,7 +145,9 @@ class Hub:
             await asyncio.to_thread(self._answers.put, data, *key)
         return model_card.read(repo, commit, data, from_cache=kept is not None)
 
-    async def read_header(self, repo: str, revision: str, file: RepoFile) -> tuple[Header, bytes]:
+    async def read_header(
+        self, repo: str, revision: str, file: RepoFile
+    ) -> tuple[GgufHeader, bytes]:
         """The header of a GGUF file on the Hub, and its bytes; a few ranges are fetched at most.
 
         Raises Corrupt for a file that is not sound, and HubUnavailable, Gated or NotFound.
@@ -168,7 +170,7 @@ class Hub:
 
     async def _read_folder(
         self, repo: str, revision: str, files: Sequence[RepoFile]
-    ) -> safetensors.Folder:
+    ) -> safetensors.MlxFolder:
         """What an MLX model on the Hub says of itself: configuration, and headers or index.
 
         The index of split weights tells their size; where there is none, or it is that of other
@@ -195,7 +197,7 @@ class Hub:
             size, total = sum(file.size_bytes for file in weights), told.total_bytes
             # The files are a header larger than their tensors, and it is small.
             if told.files == paths and total is not None and 0.9 * size <= total <= size:
-                return safetensors.Folder(
+                return safetensors.MlxFolder(
                     config=config, weights_bytes=total, tensors=told.tensors, parameters=None
                 )
         parts, left = [], FOLDER_LIMIT
@@ -213,7 +215,7 @@ class Hub:
 
     async def read_folder(
         self, repo: str, revision: str, files: Sequence[RepoFile]
-    ) -> safetensors.Folder:
+    ) -> safetensors.MlxFolder:
         """As `_read_folder`, checked as its engine will: Corrupt too where it would not load."""
         folder = await self._read_folder(repo, revision, files)
         if why := safetensors.fault(folder, (file.path for file in files)):
@@ -222,7 +224,7 @@ class Hub:
 
     async def _weights(
         self, read: Callable[[RepoFile, int], Awaitable[bytes]], file: RepoFile
-    ) -> tuple[safetensors.Weights, int]:
+    ) -> tuple[safetensors.TensorSizes, int]:
         """What a file's header says, and how many bytes were read for it."""
         length, taken = FIRST_BYTES, 0
         while True:
@@ -275,7 +277,7 @@ class Hub:
         return await asyncio.to_thread(records.repository, self.endpoint, data)
 
 
-def _sound(data: bytes) -> Header | None:
+def _sound(data: bytes) -> GgufHeader | None:
     """The header of kept bytes; None for what does not read as one, and so is fetched anew."""
     try:
         return gguf.parse(data)

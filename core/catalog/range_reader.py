@@ -17,10 +17,10 @@ import httpx
 
 from modeldeck.core import __version__
 from modeldeck.core.downloads.http.address_policy import next_hop, origin
-from modeldeck.core.downloads.http.proxy import Outward, build
+from modeldeck.core.downloads.http.proxy import ProxySelector, build
 from modeldeck.core.errors import Corrupt, DeckError, HubUnavailable
 from modeldeck.core.network import failures, refusals
-from modeldeck.core.network.encoding import Decoder, Undecodable, encoding_of
+from modeldeck.core.network.encoding import BodyDecoder, Undecodable, encoding_of
 from modeldeck.core.schema import RepoFile
 
 MAX_HOPS = 5
@@ -34,7 +34,7 @@ WHOLE_LIMIT = 8 << 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-class Remote:
+class RangeReader:
     """Asks one Hub."""
 
     def __init__(
@@ -42,14 +42,14 @@ class Remote:
         endpoint: str,
         token: Callable[[], str | None],
         timeout_s: float = 10,
-        outward: Outward | None = None,
+        outward: ProxySelector | None = None,
     ) -> None:
         """`outward` is the way out where it is shared; whoever made it closes it."""
         self._base = endpoint.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
         self._shared = outward
-        self._outward = outward or Outward()
+        self._outward = outward or ProxySelector()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -197,7 +197,7 @@ class Remote:
         body = bytearray()
         raw = cast(AsyncGenerator[bytes, None], response.aiter_raw())
         try:
-            decoder = Decoder(encoding_of(response.headers))
+            decoder = BodyDecoder(encoding_of(response.headers))
             async with aclosing(raw):
                 async for chunk in raw:
                     for piece in decoder.pieces(chunk):

@@ -66,7 +66,7 @@ class _Sibling(msgspec.Struct, rename="camel"):
     lfs: _Lfs | None = None
 
 
-class _Card(msgspec.Struct):
+class _CardDocument(msgspec.Struct):
     license: str
 
 
@@ -206,7 +206,7 @@ def _gated(record: _Record) -> bool:
 
 
 def _license(record: _Record, tags: Iterable[str]) -> str | None:
-    card = _part(record.card_data, _Card)
+    card = _part(record.card_data, _CardDocument)
     if card is not None and len(card.license) <= MAX_TEXT:
         return card.license
     parts = (tag.partition(":") for tag in tags)

@@ -15,7 +15,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 
-class Answers:
+class ResponseCache:
     """A folder of answers that never grows beyond a limit; the ones used longest ago go first.
 
     Every method touches the disk: call them in a thread.

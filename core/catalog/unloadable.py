@@ -7,7 +7,7 @@ answer nor embed. Sources: `general.type` of the GGUF specification (ggml, docs/
 
 from __future__ import annotations
 
-from modeldeck.core.formats.gguf_header import Header
+from modeldeck.core.formats.gguf_header import GgufHeader
 
 Reason = tuple[str, str]
 """What it is, as a sentence, and what to do about it."""
@@ -42,7 +42,7 @@ def by_architecture(architecture: str | None) -> Reason | None:
     return _ARCHITECTURES.get(architecture or "")
 
 
-def by_header(header: Header) -> Reason | None:
+def by_header(header: GgufHeader) -> Reason | None:
     """Why a file answers nothing by itself; None where its header tells of nothing against it."""
     if (reason := _KINDS.get(header.text("general.type") or "")) is not None:
         return reason

@@ -69,7 +69,7 @@ _PROJECTOR_ORDER = ("F16", "BF16", "Q8_0", "F32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Weights:
+class _ModelFiles:
     """The files of one model in GGUF, in order, before they have a label."""
 
     stem: str
@@ -177,7 +177,7 @@ def _is_draft(repo: str, stem: str) -> bool:
     return bool(_DRAFT.search(stem.rsplit("/", 1)[-1])) and not _DRAFT.search(repo)
 
 
-def _groups(files: Iterable[RepoFile]) -> list[_Weights]:
+def _groups(files: Iterable[RepoFile]) -> list[_ModelFiles]:
     """Single files, and split models of which every part is there."""
     groups = []
     parts: dict[tuple[str, int], dict[int, RepoFile]] = {}
@@ -186,15 +186,15 @@ def _groups(files: Iterable[RepoFile]) -> list[_Weights]:
             key = part["stem"], int(part["total"])
             parts.setdefault(key, {})[int(part["number"])] = file
         else:
-            groups.append(_Weights(stem=file.path[: -len(".gguf")], files=(file,)))
+            groups.append(_ModelFiles(stem=file.path[: -len(".gguf")], files=(file,)))
     for (stem, total), numbered in parts.items():
         if total == len(numbered) and set(numbered) == set(range(1, total + 1)):
             ordered = tuple(numbered[number] for number in sorted(numbered))
-            groups.append(_Weights(stem=stem, files=ordered))
+            groups.append(_ModelFiles(stem=stem, files=ordered))
     return groups
 
 
-def _plainest_first(group: _Weights) -> tuple[int, int, str]:
+def _plainest_first(group: _ModelFiles) -> tuple[int, int, str]:
     """Of several with one quantization, the one with the shortest name gets the plain label."""
     return group.stem.count("/"), len(group.stem), group.stem
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
-    from modeldeck.core.client.daemon import Ready, find, start_background
+    from modeldeck.core.client.daemon import CoreReady, find, start_background
     from modeldeck.core.client.offline import builtin_names
     from modeldeck.core.config.paths import Paths, locate
 
 __all__ = [
     "Client",
+    "CoreReady",
     "Paths",
-    "Ready",
     "builtin_names",
     "find",
     "locate",

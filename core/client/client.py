@@ -18,14 +18,14 @@ import msgspec
 from modeldeck.core.client import chat
 from modeldeck.core.client.connection import (
     CONNECT_S,
-    Connection,
+    CoreConnection,
     member,
     query_string,
     read,
     record,
     segment,
 )
-from modeldeck.core.client.feed import Following
+from modeldeck.core.client.feed import FeedReader
 from modeldeck.core.schema import (
     AuditEntry,
     CacheListing,
@@ -60,7 +60,7 @@ from modeldeck.core.schema import (
 from modeldeck.core.schema.state import State, state_from_wire
 
 
-class Client(Following):
+class Client(FeedReader):
     """One front end's connection to one core. Use as an async context manager.
 
     Every method may raise `CoreUnreachable`, and whatever the core answers as an error.
@@ -71,10 +71,10 @@ class Client(Following):
     ) -> None:
         """Talk over the Unix socket where one is given, else to `url`.
 
-        `options` are those of `modeldeck.core.client.connection.Connection`: `where`, `token`,
+        `options` are those of `modeldeck.core.client.connection.CoreConnection`: `where`, `token`,
         `ca_file`, `ping_s`.
         """
-        self._connection = Connection(socket, url, **options)
+        self._connection = CoreConnection(socket, url, **options)
 
     async def __aenter__(self) -> Self:
         return self

@@ -58,7 +58,7 @@ class FeedRefused(CoreUnreachable):
     """What answers gives no feed now, and may give one later."""
 
 
-class Connection:
+class CoreConnection:
     """Requests to the core at a Unix socket, or at a URL where no socket is given."""
 
     def __init__(

@@ -29,7 +29,7 @@ from modeldeck.core.config.paths import Paths, locate
 from modeldeck.core.errors import AlreadyRunning, CoreUnreachable, DeckError, StorageFailed
 from modeldeck.core.schema import ErrorInfo
 from modeldeck.core.schema.errors import from_info
-from modeldeck.core.schema.protocol import Spoken, check, ours
+from modeldeck.core.schema.protocol import ProtocolRange, check, ours
 from modeldeck.core.storage.files import make_private
 from modeldeck.core.storage.log_file import put_aside
 
@@ -52,7 +52,7 @@ POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class CoreReady:
     """A core that answers, as it describes itself."""
 
     pid: int
@@ -80,9 +80,9 @@ class Ready:
         return Client(socket=Path(self.socket)) if self.socket else Client(url=self.url)
 
 
-def understood(ready: Ready) -> Ready:
+def understood(ready: CoreReady) -> CoreReady:
     """The core, if it and this front end understand each other. Raises Incompatible."""
-    there = Spoken(
+    there = ProtocolRange(
         version=ready.version,
         protocol=ready.protocol,
         oldest_protocol=ready.oldest_protocol,
@@ -92,22 +92,22 @@ def understood(ready: Ready) -> Ready:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class CoreRefused:
     """What a background core says instead when it cannot start."""
 
     error: ErrorInfo
     ready: bool = False
 
 
-def line(ready: Ready) -> str:
+def line(ready: CoreReady) -> str:
     """The record as scripts read it: one line of JSON."""
     return msgspec.json.encode(ready).decode()
 
 
-def read_ready(paths: Paths) -> Ready | None:
+def read_ready(paths: Paths) -> CoreReady | None:
     """What the ready file says; None when there is none, or a broken one."""
     try:
-        return msgspec.json.decode(paths.ready_file.read_bytes(), type=Ready)
+        return msgspec.json.decode(paths.ready_file.read_bytes(), type=CoreReady)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -115,7 +115,7 @@ def read_ready(paths: Paths) -> Ready | None:
 # Finding, starting and ending one
 
 
-async def find(paths: Paths) -> Ready | None:
+async def find(paths: Paths) -> CoreReady | None:
     """The core that answers for these folders; None when there is none."""
     ready = read_ready(paths)
     if ready is None:
@@ -133,7 +133,7 @@ def crashed(paths: Paths) -> bool:
     return read_ready(paths) is not None and _free(paths)
 
 
-async def start_background(paths: Paths) -> Ready:
+async def start_background(paths: Paths) -> CoreReady:
     """Start a core that outlives this process, and return once it answers.
 
     When another process was quicker, that one's core is returned. Raises what the core could not
@@ -142,7 +142,7 @@ async def start_background(paths: Paths) -> Ready:
     return (await begin(paths))[0]
 
 
-async def begin(paths: Paths) -> tuple[Ready, bool]:
+async def begin(paths: Paths) -> tuple[CoreReady, bool]:
     """The same, and whether it was started here: another's core is not ours to end."""
     deadline = time.monotonic() + START_S
     while True:
@@ -155,7 +155,7 @@ async def begin(paths: Paths) -> tuple[Ready, bool]:
             return other, False
 
 
-async def _other(paths: Paths, deadline: float) -> Ready | None:
+async def _other(paths: Paths, deadline: float) -> CoreReady | None:
     """The core that holds the lock, once it answers; None when it lets go, or never answers."""
     while time.monotonic() < deadline and not _free(paths):
         if ready := await find(paths):
@@ -164,21 +164,21 @@ async def _other(paths: Paths, deadline: float) -> Ready | None:
     return None
 
 
-def _understood(reply: bytes) -> Ready | DeckError | None:
+def _understood(reply: bytes) -> CoreReady | DeckError | None:
     """What a core said when it was started: its record, why it cannot start, or None."""
     try:
-        return msgspec.json.decode(reply, type=Ready)
+        return msgspec.json.decode(reply, type=CoreReady)
     except msgspec.DecodeError:
         pass
     try:
-        return from_info(msgspec.json.decode(reply, type=Refused).error)
+        return from_info(msgspec.json.decode(reply, type=CoreRefused).error)
     except msgspec.DecodeError:
         return None
 
 
-def _started(answer: Ready | DeckError | None, paths: Paths, start: int) -> Ready:
+def _started(answer: CoreReady | DeckError | None, paths: Paths, start: int) -> CoreReady:
     """The core that started. Raises what it could not start for."""
-    if isinstance(answer, Ready):
+    if isinstance(answer, CoreReady):
         return answer
     raise answer or DeckError(
         "The core did not start.",
@@ -280,7 +280,7 @@ async def _pipe(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
 
 
 @asynccontextmanager
-async def child(environ: Mapping[str, str]) -> AsyncIterator[tuple[Ready, asyncio.Event]]:
+async def child(environ: Mapping[str, str]) -> AsyncIterator[tuple[CoreReady, asyncio.Event]]:
     """A core that lives as long as the block, or as this process: it ends with its standard input.
 
     Gives its record, and an event that is set when it ends by itself. Its log goes to the log

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 
-from modeldeck.core.client.connection import OTHER_VERSION, REMEDY, Connection, FeedRefused
+from modeldeck.core.client.connection import OTHER_VERSION, REMEDY, CoreConnection, FeedRefused
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.core.schema.state import Event, State, apply, item_from_frame
 
@@ -19,10 +19,10 @@ LONGEST_WAIT_S = 5.0
 """Between two tries: a person who brings the core back should not have to wait for the screen."""
 
 
-class Following:
+class FeedReader:
     """The half of a client that listens."""
 
-    _connection: Connection
+    _connection: CoreConnection
 
     @asynccontextmanager
     async def watch(

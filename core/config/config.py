@@ -106,7 +106,7 @@ class Api:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hub:
+class HubSettings:
     """The Hub that models come from."""
 
     endpoint: str = "https://huggingface.co"
@@ -118,7 +118,7 @@ class Hub:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Downloads:
+class DownloadSettings:
     """The download queue."""
 
     jobs_at_once: Count = 2
@@ -149,7 +149,7 @@ class Downloads:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
+class RuntimeSettings:
     """Loading and running models."""
 
     context_length: ContextLength = 8192
@@ -199,7 +199,7 @@ class Tui:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remote:
+class RemoteSettings:
     """Another core: on a machine that `ssh` reaches, at a URL, or on a socket of this machine."""
 
     ssh: str | None = None
@@ -221,13 +221,13 @@ class Config:
     """All settings, by section of the file."""
 
     api: Api = field(default_factory=Api)
-    hub: Hub = field(default_factory=Hub)
-    downloads: Downloads = field(default_factory=Downloads)
-    runtime: Runtime = field(default_factory=Runtime)
+    hub: HubSettings = field(default_factory=HubSettings)
+    downloads: DownloadSettings = field(default_factory=DownloadSettings)
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     tui: Tui = field(default_factory=Tui)
     keys: Mapping[str, str] = field(default_factory=dict)
     """Keys of the dashboard by the command's full name: `"catalog.download" = "D"`."""
-    hosts: Mapping[str, Remote] = field(default_factory=dict)
+    hosts: Mapping[str, RemoteSettings] = field(default_factory=dict)
     """Other machines by the name they are called here: `gpu1 = "me@gpu1.lan"`, or a table."""
     models: Mapping[str, LoadOptions] = field(default_factory=dict)
     """How single models are loaded, by unique name or repository:
@@ -325,10 +325,12 @@ def _assign(config: Config, section: str, key: str, value: object) -> Config:
     return replace(config, **{section: replace(record, **{key: taken})})
 
 
-def _remote(name: str, value: object) -> Remote:
+def _remote(name: str, value: object) -> RemoteSettings:
     """The machine that an entry of `hosts` describes. Raises InvalidRequest."""
     try:
-        remote = msgspec.convert({"ssh": value} if isinstance(value, str) else value, Remote)
+        remote = msgspec.convert(
+            {"ssh": value} if isinstance(value, str) else value, RemoteSettings
+        )
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"bad value for hosts.{name}: {error}") from error
     if sum(map(bool, (remote.ssh, remote.url, remote.socket))) != 1:

@@ -83,7 +83,7 @@ def given(options: LoadOptions) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
+class LayeredOptions:
     """Options of several origins laid over each other."""
 
     options: LoadOptions = field(default_factory=LoadOptions)
@@ -91,7 +91,7 @@ class Resolved:
     """Of each option that is not None."""
 
 
-def resolve(layers: Sequence[tuple[OptionOrigin, LoadOptions]]) -> Resolved:
+def resolve(layers: Sequence[tuple[OptionOrigin, LoadOptions]]) -> LayeredOptions:
     """Lay options over each other, the strongest last.
 
     Context length and `context_fit` are one decision: the strongest layer that names either makes
@@ -119,7 +119,7 @@ def resolve(layers: Sequence[tuple[OptionOrigin, LoadOptions]]) -> Resolved:
         values.update(said)
         origins.update(dict.fromkeys(said, origin))
     ordered = {name: values[name] for name in NAMES if name in values}
-    return Resolved(
+    return LayeredOptions(
         options=LoadOptions(**ordered), origins={name: origins[name] for name in ordered}
     )
 
@@ -130,7 +130,7 @@ def to_remember(asked: LoadOptions) -> LoadOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traits:
+class ModelTraits:
     """What a model's header says that options must suit. None where it does not tell."""
 
     architecture: str | None = None
@@ -157,7 +157,7 @@ MLX_IGNORES = ("gpu_layers", "flash_attention", "threads", "mmap", "mlock")
 
 
 def suit(
-    options: LoadOptions, traits: Traits, engine: Engine, devices: Sequence[str], cpus: int
+    options: LoadOptions, traits: ModelTraits, engine: Engine, devices: Sequence[str], cpus: int
 ) -> tuple[str, ...]:
     """What a person should know of these options for this model, with this engine, here. Pure.
 
@@ -184,7 +184,7 @@ def suit(
     )
 
 
-def _context(options: LoadOptions, traits: Traits) -> str:
+def _context(options: LoadOptions, traits: ModelTraits) -> str:
     length, trained = options.context_length, traits.context_length
     if length is None or trained is None or length <= trained:
         return ""
@@ -194,7 +194,7 @@ def _context(options: LoadOptions, traits: Traits) -> str:
     )
 
 
-def _of_mlx(options: LoadOptions, traits: Traits) -> tuple[str, ...]:
+def _of_mlx(options: LoadOptions, traits: ModelTraits) -> tuple[str, ...]:
     """Raises InvalidRequest for what the engine would refuse (modeldeck.core.runtime.engines.mlx.engine)."""
     if options.embedding:
         raise InvalidRequest(
@@ -221,7 +221,7 @@ def _of_mlx(options: LoadOptions, traits: Traits) -> tuple[str, ...]:
 
 
 def _of_llama(
-    options: LoadOptions, traits: Traits, devices: Sequence[str], cpus: int
+    options: LoadOptions, traits: ModelTraits, devices: Sequence[str], cpus: int
 ) -> tuple[str, ...]:
     if options.kv_cache_type in QUANTIZED:
         for what, length in (("keys", traits.key_length), ("values", traits.value_length)):

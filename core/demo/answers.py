@@ -19,13 +19,13 @@ from urllib.parse import parse_qs, quote, urlencode
 
 from modeldeck.core.demo import records
 from modeldeck.core.demo.repository import DemoFile, DemoRepo
-from modeldeck.core.demo.server import Request
+from modeldeck.core.demo.server import HubRequest
 
 Headers = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
+class FileBody:
     """Part of a file, as the body of an answer."""
 
     file: DemoFile
@@ -34,18 +34,18 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HubResponse:
     """Status, headers and body; the length is added when it is sent."""
 
     status: int
     headers: Headers = field(default_factory=list)
-    body: bytes | Body = b""
+    body: bytes | FileBody = b""
     file: str = ""
     """`owner/name/path` of the file that is asked for; empty for other answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class HubContext:
     """Everything that an answer depends on besides the request."""
 
     url: str
@@ -69,7 +69,7 @@ class World:
     """A valid token that may not."""
 
 
-def answer(world: World, request: Request) -> Answer:
+def answer(world: HubContext, request: HubRequest) -> HubResponse:
     """The hub's answer."""
     allowed = ("GET", "HEAD", "POST") if "/paths-info/" in request.path else ("GET", "HEAD")
     if request.method not in allowed:
@@ -80,7 +80,7 @@ def answer(world: World, request: Request) -> Answer:
         case ["api", "whoami-v2"]:
             return _whoami(request)
         case ["api", "telemetry", *_]:
-            return Answer(status=200)
+            return HubResponse(status=200)
         case ["api", "models"]:
             return _search(world, request)
         case ["api", "models", owner, name, *rest]:
@@ -92,7 +92,7 @@ def answer(world: World, request: Request) -> Answer:
     return _error(404, "", "Page not found")
 
 
-def storage_answer(world: World, request: Request) -> Answer:
+def storage_answer(world: HubContext, request: HubRequest) -> HubResponse:
     """The answer of the storage behind the hub, where the large files lie."""
     match request.segments:
         case [owner, name, sha256] if request.method in ("GET", "HEAD"):
@@ -120,10 +120,16 @@ def storage_answer(world: World, request: Request) -> Answer:
 
 
 def _resolve(
-    world: World, request: Request, name: str, revision: str, path: str, *, final: bool = False
-) -> Answer:
+    world: HubContext,
+    request: HubRequest,
+    name: str,
+    revision: str,
+    path: str,
+    *,
+    final: bool = False,
+) -> HubResponse:
     repo = _find(world, request, name, revision)
-    if isinstance(repo, Answer):
+    if isinstance(repo, HubResponse):
         return repo
     target = f"{repo.repo}/{path}"
     commit = ("X-Repo-Commit", repo.revision)
@@ -140,7 +146,7 @@ def _resolve(
         if file.sha256
         else f"/api/resolve-cache/models/{repo.repo}/{repo.revision}/{quote(path)}"
     )
-    return Answer(
+    return HubResponse(
         status=302 if file.sha256 else 307,
         headers=[
             *headers,
@@ -155,33 +161,33 @@ def _resolve(
 
 
 def _serve(
-    world: World, request: Request, file: DemoFile, etag: str, headers: Headers, target: str
-) -> Answer:
+    world: HubContext, request: HubRequest, file: DemoFile, etag: str, headers: Headers, target: str
+) -> HubResponse:
     """The file or the part that is asked for (RFC 9110, sections 13 and 14)."""
     quoted = f'"{etag}"'
     headers = [*headers, ("ETag", quoted), ("Content-Type", "application/octet-stream")]
     if world.ranges:
         headers.append(("Accept-Ranges", "bytes"))
     if request.headers.get("if-none-match") in ("*", quoted):
-        return Answer(status=304, headers=headers, file=target)
+        return HubResponse(status=304, headers=headers, file=target)
     wanted = request.headers.get("range") if world.ranges and request.method == "GET" else None
     if wanted and request.headers.get("if-range", quoted) != quoted:
         wanted = None
     part = parse_range(wanted, file.size_bytes) if wanted else None
     if part is None:
-        return Answer(
+        return HubResponse(
             status=200,
             headers=headers,
-            body=Body(file=file, start=0, stop=file.size_bytes),
+            body=FileBody(file=file, start=0, stop=file.size_bytes),
             file=target,
         )
     start, stop = part
     if start >= stop:
         headers.append(("Content-Range", f"bytes */{file.size_bytes}"))
-        return Answer(status=416, headers=headers, file=target)
+        return HubResponse(status=416, headers=headers, file=target)
     headers.append(("Content-Range", f"bytes {start}-{stop - 1}/{file.size_bytes}"))
-    return Answer(
-        status=206, headers=headers, body=Body(file=file, start=start, stop=stop), file=target
+    return HubResponse(
+        status=206, headers=headers, body=FileBody(file=file, start=start, stop=stop), file=target
     )
 
 
@@ -206,7 +212,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     return min(int(first), size), min(int(last) + 1, size) if last else size
 
 
-def _signed(world: World, repo: DemoRepo, file: DemoFile) -> str:
+def _signed(world: HubContext, repo: DemoRepo, file: DemoFile) -> str:
     path = f"/{repo.repo}/{file.sha256}"
     expires = f"{world.now + world.link_lifetime_s:.3f}"
     query = {
@@ -217,14 +223,14 @@ def _signed(world: World, repo: DemoRepo, file: DemoFile) -> str:
     return f"{world.storage_url}{path}?{urlencode(query)}"
 
 
-def _sign(world: World, path: str, expires: str) -> str:
+def _sign(world: HubContext, path: str, expires: str) -> str:
     return hmac.new(world.secret, f"{path}\n{expires}".encode(), "sha256").hexdigest()
 
 
 # Metadata
 
 
-def _whoami(request: Request) -> Answer:
+def _whoami(request: HubRequest) -> HubResponse:
     if not _bearer(request):
         return _error(401, "", "Invalid username or password.")
     access = {"displayName": "demo", "role": "read", "createdAt": "2026-01-01T00:00:00.000Z"}
@@ -241,7 +247,7 @@ def _whoami(request: Request) -> Answer:
     )
 
 
-def _search(world: World, request: Request) -> Answer:
+def _search(world: HubContext, request: HubRequest) -> HubResponse:
     query = request.query
     found = records.search([commits[-1] for commits in world.repos.values()], query)
     try:
@@ -259,7 +265,7 @@ def _search(world: World, request: Request) -> Answer:
     return _json([records.listed(repo, expand=expand, full=full) for repo in page], headers)
 
 
-def _model(world: World, request: Request, name: str, rest: Sequence[str]) -> Answer:
+def _model(world: HubContext, request: HubRequest, name: str, rest: Sequence[str]) -> HubResponse:
     match rest:
         case [] | ["revision", _] | ["refs"]:
             revision = rest[1] if len(rest) == 2 else "main"
@@ -268,7 +274,7 @@ def _model(world: World, request: Request, name: str, rest: Sequence[str]) -> An
         case _:
             return _error(404, "", "Page not found")
     repo = _find(world, request, name, revision)
-    if isinstance(repo, Answer):
+    if isinstance(repo, HubResponse):
         return repo
     query = request.query
     match rest:
@@ -286,7 +292,7 @@ def _model(world: World, request: Request, name: str, rest: Sequence[str]) -> An
     return _json(records.model_info(repo, blobs=blobs, expand=query.get("expand", [])))
 
 
-def _paths(request: Request) -> list[str]:
+def _paths(request: HubRequest) -> list[str]:
     """The paths of a `paths-info` request, whose body is a form or JSON."""
     if request.headers.get("content-type", "").startswith("application/json"):
         try:
@@ -298,14 +304,16 @@ def _paths(request: Request) -> list[str]:
     return parse_qs(request.body.decode("utf-8", "replace")).get("paths", [])
 
 
-def _find(world: World, request: Request, name: str, revision: str) -> DemoRepo | Answer:
+def _find(
+    world: HubContext, request: HubRequest, name: str, revision: str
+) -> DemoRepo | HubResponse:
     """The repository at a revision: `main` or a commit; else the Hub's refusal."""
     if name not in world.repos:
         called = world.former.get(name, name)
         canonical = next((repo for repo in world.repos if repo.lower() == called.lower()), None)
         if canonical is not None:
             location = request.target.replace(name, canonical, 1)
-            return Answer(status=307, headers=[("Location", location)])
+            return HubResponse(status=307, headers=[("Location", location)])
         # The Hub does not tell a stranger which private repositories exist.
         status = 404 if _bearer(request) else 401
         return _error(status, "RepoNotFound", "Repository not found")
@@ -318,7 +326,7 @@ def _find(world: World, request: Request, name: str, revision: str) -> DemoRepo 
     return _error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
 
 
-def _gated(world: World, request: Request, repo: DemoRepo) -> Answer:
+def _gated(world: HubContext, request: HubRequest, repo: DemoRepo) -> HubResponse:
     if _bearer(request):
         text = (
             f"Access to model {repo.repo} is restricted and you are not in the authorized list. "
@@ -332,26 +340,28 @@ def _gated(world: World, request: Request, repo: DemoRepo) -> Answer:
     return _error(401, "GatedRepo", text)
 
 
-def _bearer(request: Request) -> str:
+def _bearer(request: HubRequest) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token if scheme.lower() == "bearer" else ""
 
 
-def _json(content: Any, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+def _json(content: Any, headers: Sequence[tuple[str, str]] = ()) -> HubResponse:
     kind = ("Content-Type", "application/json; charset=utf-8")
-    return Answer(status=200, headers=[*headers, kind], body=json.dumps(content).encode())
+    return HubResponse(status=200, headers=[*headers, kind], body=json.dumps(content).encode())
 
 
-def _error(status: int, code: str, message: str, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+def _error(
+    status: int, code: str, message: str, headers: Sequence[tuple[str, str]] = ()
+) -> HubResponse:
     found = [*headers, ("X-Error-Message", message)]
     if code:
         found.append(("X-Error-Code", code))
     found.append(("Content-Type", "application/json; charset=utf-8"))
-    return Answer(status=status, headers=found, body=json.dumps({"error": message}).encode())
+    return HubResponse(status=status, headers=found, body=json.dumps({"error": message}).encode())
 
 
-def _refusal(status: int, code: str, file: str = "") -> Answer:
+def _refusal(status: int, code: str, file: str = "") -> HubResponse:
     """An error of the storage, in the XML of S3."""
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code></Error>'
     headers = [("Content-Type", "application/xml")]
-    return Answer(status=status, headers=headers, body=body.encode(), file=file)
+    return HubResponse(status=status, headers=headers, body=body.encode(), file=file)

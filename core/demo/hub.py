@@ -25,10 +25,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from modeldeck.core.demo.answers import Answer, Body, World, answer, storage_answer
+from modeldeck.core.demo.answers import FileBody, HubContext, HubResponse, answer, storage_answer
 from modeldeck.core.demo.faults import Fault, Faults
 from modeldeck.core.demo.repository import DemoRepo
-from modeldeck.core.demo.server import HOST, Connection, Request, Server
+from modeldeck.core.demo.server import HOST, HubConnection, HubRequest, Server
 
 TOKEN = "hf_demo_visitor"  # noqa: S105 - opens the demo's own gated repository, and nothing else
 """The token that may read the gated repository."""
@@ -49,7 +49,7 @@ _STEPS_PER_SECOND = 20
 
 
 @dataclass(slots=True, kw_only=True)
-class Exchange:
+class LoggedExchange:
     """One request and what was answered, as the log keeps it."""
 
     origin: Literal["hub", "storage"]
@@ -89,7 +89,7 @@ class DemoHub:
         self._repos: dict[str, tuple[DemoRepo, ...]] = {}
         self._former: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._log: deque[Exchange] = deque(maxlen=LOG_LIMIT)
+        self._log: deque[LoggedExchange] = deque(maxlen=LOG_LIMIT)
         self._secret = secrets.token_bytes(32)
         self._rate = rate_bytes_per_s
         self._port = port
@@ -212,13 +212,13 @@ class DemoHub:
     # The log
 
     @property
-    def log(self) -> tuple[Exchange, ...]:
+    def log(self) -> tuple[LoggedExchange, ...]:
         """Every request so far, the oldest first, as it stands now."""
         with self._lock:
             return tuple(replace(exchange) for exchange in self._log)
 
     @property
-    def leaks(self) -> tuple[Exchange, ...]:
+    def leaks(self) -> tuple[LoggedExchange, ...]:
         """Requests that carried a token to the storage, where none belongs."""
         return tuple(e for e in self.log if e.origin == "storage" and e.authorization)
 
@@ -238,10 +238,10 @@ class DemoHub:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _world(self) -> World:
+    def _world(self) -> HubContext:
         with self._lock:
             repos, former = dict(self._repos), dict(self._former)
-        return World(
+        return HubContext(
             url=self.url,
             storage_url=self.storage_url,
             repos=repos,
@@ -254,18 +254,18 @@ class DemoHub:
             stranger=STRANGER,
         )
 
-    async def _handle_hub(self, request: Request, connection: Connection) -> None:
+    async def _handle_hub(self, request: HubRequest, connection: HubConnection) -> None:
         await self._respond("hub", answer(self._world(), request), request, connection)
 
-    async def _handle_storage(self, request: Request, connection: Connection) -> None:
+    async def _handle_storage(self, request: HubRequest, connection: HubConnection) -> None:
         await self._respond("storage", storage_answer(self._world(), request), request, connection)
 
     async def _respond(
         self,
         origin: Literal["hub", "storage"],
-        found: Answer,
-        request: Request,
-        connection: Connection,
+        found: HubResponse,
+        request: HubRequest,
+        connection: HubConnection,
     ) -> None:
         fault = self.faults.take(f"{request.path} {found.file}")
         if fault is not None:
@@ -275,7 +275,7 @@ class DemoHub:
         body, headers = found.body, found.headers
         size = len(body) if isinstance(body, bytes) else body.stop - body.start
         silent = request.method == "HEAD" or found.status == 304
-        exchange = Exchange(
+        exchange = LoggedExchange(
             origin=origin,
             method=request.method,
             path=request.path,
@@ -292,12 +292,14 @@ class DemoHub:
         await connection.head(found.status, [*headers, ("Content-Length", str(size))])
         if silent:
             return
-        if isinstance(body, Body):
+        if isinstance(body, FileBody):
             await self._send_file(body, exchange, connection)
         else:
             await _write(body, exchange, connection)
 
-    async def _send_file(self, body: Body, exchange: Exchange, connection: Connection) -> None:
+    async def _send_file(
+        self, body: FileBody, exchange: LoggedExchange, connection: HubConnection
+    ) -> None:
         text = f"{exchange.path} {exchange.file}"
         patience, cuts = self.faults.round, self.faults.cuts
         fault = self.faults.take(text, body.start, body.stop)
@@ -322,7 +324,11 @@ class DemoHub:
             connection.close()
 
     async def _send(
-        self, body: Body, fault: Fault | None, exchange: Exchange, connection: Connection
+        self,
+        body: FileBody,
+        fault: Fault | None,
+        exchange: LoggedExchange,
+        connection: HubConnection,
     ) -> None:
         """Send bytes of a file no faster than the limit allows."""
         position, clock = body.start, asyncio.get_running_loop().time
@@ -351,8 +357,8 @@ class DemoHub:
                 return
 
     async def _trickle(
-        self, body: Body, patience: int, exchange: Exchange, connection: Connection
-    ) -> Body:
+        self, body: FileBody, patience: int, exchange: LoggedExchange, connection: HubConnection
+    ) -> FileBody:
         """Send single bytes until the faults are cleared; what is left."""
         while self.faults.round == patience and body.start < body.stop:
             data = await asyncio.to_thread(body.file.read, body.start, 1)
@@ -361,7 +367,7 @@ class DemoHub:
             await asyncio.sleep(_TRICKLE_S)
         return body
 
-    async def _stall(self, patience: int, cuts: int, connection: Connection) -> bool:
+    async def _stall(self, patience: int, cuts: int, connection: HubConnection) -> bool:
         """Wait until the faults are cleared; False when the connection is to be cut instead.
 
         Raises ConnectionError when the client leaves.
@@ -384,7 +390,7 @@ class DemoHub:
             await asyncio.wait((gone,))
 
 
-async def _write(data: bytes, exchange: Exchange, connection: Connection) -> None:
+async def _write(data: bytes, exchange: LoggedExchange, connection: HubConnection) -> None:
     # Counted first: whoever has received all of it finds it in the log.
     exchange.bytes_sent += len(data)
     try:
@@ -394,22 +400,24 @@ async def _write(data: bytes, exchange: Exchange, connection: Connection) -> Non
         raise
 
 
-def _gzipped(found: Answer) -> Answer:
+def _gzipped(found: HubResponse) -> HubResponse:
     """The answer as a proxy that compresses everything sends it on; parts of files as well."""
-    if not isinstance(found.body, Body):
+    if not isinstance(found.body, FileBody):
         return found
     body = found.body.file.read(found.body.start, found.body.stop - found.body.start)
     headers = [*found.headers, ("Content-Encoding", "gzip")]
     return replace(found, body=gzip.compress(body), headers=headers)
 
 
-def _failure(fault: Fault, file: str) -> Answer:
+def _failure(fault: Fault, file: str) -> HubResponse:
     if fault.kind == "answer":
-        return Answer(status=fault.status, headers=list(fault.headers), body=fault.body, file=file)
+        return HubResponse(
+            status=fault.status, headers=list(fault.headers), body=fault.body, file=file
+        )
     headers = [("Content-Type", "text/plain; charset=utf-8")]
     if fault.retry_after_s is not None:
         headers.append(("Retry-After", str(fault.retry_after_s)))
-    return Answer(status=fault.status, headers=headers, body=b"Made to fail.", file=file)
+    return HubResponse(status=fault.status, headers=headers, body=b"Made to fail.", file=file)
 
 
 def _inverted(data: bytes, offset: int) -> bytes:

@@ -27,7 +27,7 @@ _SEND_BUFFER = 256 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class HubRequest:
     """One request, read to its end."""
 
     method: str
@@ -54,10 +54,10 @@ class Request:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _RequestReader:
     """The parser's callbacks (httptools): they collect requests."""
 
-    ready: deque[Request]
+    ready: deque[HubRequest]
     url: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -80,7 +80,7 @@ class _Reader:
 
     def on_message_complete(self) -> None:
         self.ready.append(
-            Request(
+            HubRequest(
                 method=self.parser.get_method().decode(),
                 target=self.url.decode("latin-1"),
                 headers=self.headers,
@@ -89,21 +89,21 @@ class _Reader:
         )
 
 
-class Connection:
+class HubConnection:
     """One client's connection. Requests come out, bytes go in."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._stream = reader
         self._writer = writer
-        self._ready: deque[Request] = deque()
-        self._reader = _Reader(self._ready)
+        self._ready: deque[HubRequest] = deque()
+        self._reader = _RequestReader(self._ready)
         self._received = 0
         # No buffer of our own: `write` then returns when the kernel has taken everything.
         writer.transport.set_write_buffer_limits(high=0)
         plug = writer.get_extra_info("socket")
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
-    async def requests(self) -> AsyncIterator[Request]:
+    async def requests(self) -> AsyncIterator[HubRequest]:
         """Requests in order, until the client is gone. Raises httptools.HttpParserError."""
         while True:
             while self._ready:
@@ -157,7 +157,7 @@ class Connection:
         self._writer.transport.abort()
 
 
-Handler = Callable[[Request, Connection], Awaitable[None]]
+Handler = Callable[[HubRequest, HubConnection], Awaitable[None]]
 
 
 class Server:
@@ -166,7 +166,7 @@ class Server:
     def __init__(self, handle: Handler) -> None:
         self._handle = handle
         self._server: asyncio.Server | None = None
-        self._serving: dict[asyncio.Task[None], Connection] = {}
+        self._serving: dict[asyncio.Task[None], HubConnection] = {}
         self.online = True
         """While False, whoever connects is dropped at once."""
 
@@ -193,7 +193,7 @@ class Server:
 
     # Not a coroutine: the tasks are ours, and not asyncio.streams', which logs those it cancels.
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer)
+        connection = HubConnection(reader, writer)
         if not self.online:
             connection.reset()
             return
@@ -201,7 +201,7 @@ class Server:
         self._serving[task] = connection
         task.add_done_callback(self._serving.pop)
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: HubConnection) -> None:
         try:
             async for request in connection.requests():
                 await self._handle(request, connection)
@@ -212,7 +212,7 @@ class Server:
         finally:
             connection.close()
 
-    async def _refuse(self, connection: Connection) -> None:
+    async def _refuse(self, connection: HubConnection) -> None:
         try:
             await connection.head(400, [("Content-Length", "0"), ("Connection", "close")])
         except ConnectionError:

@@ -13,7 +13,7 @@ import sys
 import msgspec
 
 from modeldeck.core.client import daemon
-from modeldeck.core.client.daemon import Ready, Refused, line
+from modeldeck.core.client.daemon import CoreReady, CoreRefused, line
 from modeldeck.core.concurrency import end_of_input
 from modeldeck.core.demo.session import Session, environment, session
 from modeldeck.core.errors import DeckError
@@ -50,7 +50,7 @@ async def _first(*events: asyncio.Event) -> asyncio.Event:
     return next(event for event in events if event.is_set())
 
 
-def _announce(ready: Ready) -> None:
+def _announce(ready: CoreReady) -> None:
     print(line(ready), flush=True)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the pipe closes: all is said
 
@@ -61,7 +61,7 @@ def main() -> None:
     try:
         asyncio.run(serve(rate or None, port))
     except DeckError as error:
-        print(msgspec.json.encode(Refused(error=to_info(error))).decode(), flush=True)
+        print(msgspec.json.encode(CoreRefused(error=to_info(error))).decode(), flush=True)
         sys.exit(1)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modeldeck.core.client import daemon
-from modeldeck.core.client.daemon import Ready
+from modeldeck.core.client.daemon import CoreReady
 from modeldeck.core.config.paths import Paths, locate
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.repositories import PADDED_BYTES, build
@@ -28,7 +28,7 @@ class Session:
     """A demo that runs."""
 
     hub: DemoHub
-    ready: Ready
+    ready: CoreReady
     """Its core."""
     paths: Paths
     folder: Path

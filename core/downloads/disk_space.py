@@ -13,23 +13,23 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from modeldeck.core.concurrency import Repeated, in_thread, settled
-from modeldeck.core.downloads.job_records import Job, check_room, wait_s
-from modeldeck.core.downloads.jobs import Book
+from modeldeck.core.downloads.job_records import DownloadJob, check_room, wait_s
+from modeldeck.core.downloads.jobs import JobTable
 from modeldeck.core.downloads.runner import report
-from modeldeck.core.downloads.transfer.blobs import Contents
+from modeldeck.core.downloads.transfer.blobs import BlobTable
 from modeldeck.core.errors import DeckError
 
 logger = logging.getLogger(__name__)
 
 
-class Room:
+class DiskSpaceGuard:
     """Keeps jobs from filling the disk, and lets those go on that found it full."""
 
     def __init__(
         self,
         *,
-        book: Book,
-        contents: Contents,
+        book: JobTable,
+        contents: BlobTable,
         free_bytes: Callable[[str], int | None],
         floor_bytes: int,
         first_wait_s: float,
@@ -66,7 +66,7 @@ class Room:
         """Some job met a full disk."""
         self._full.set()
 
-    async def check(self, job: Job, others: Sequence[Job]) -> None:
+    async def check(self, job: DownloadJob, others: Sequence[DownloadJob]) -> None:
         """Raise NotEnoughDisk unless the job fits beside what the others will still write."""
         need = await self._contents.need([job])
         promised = await self._contents.need([other for other in others if other.id != job.id])

@@ -1,10 +1,10 @@
 """The arithmetic of downloads, without any I/O: spans of bytes, the journal's records, progress.
 
 Theory of operation. A file is a range of bytes, and what is there of it is a set of spans. The
-journal holds two kinds of record. A `Job` says what is wanted. A `Claim` says which spans of one
-partial file are durable: it is written only after the data was synced, it belongs to the blob and
-not to a job, so it outlives a cancelled job and serves every job that wants the same content. How
-many connections fill the missing spans is nobody's business here.
+journal holds two kinds of record. A `DownloadJob` says what is wanted. A `DurableRanges` says which
+spans of one partial file are durable: it is written only after the data was synced, it belongs to
+the blob and not to a job, so it outlives a cancelled job and serves every job that wants the same
+content. How many connections fill the missing spans is nobody's business here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modeldeck.core.downloads.ranges import Spans
+from modeldeck.core.downloads.ranges import ByteRanges
 from modeldeck.core.errors import NotEnoughDisk
 from modeldeck.core.schema import Download, DownloadFile, DownloadState, ErrorInfo, RepoFile
 
@@ -36,13 +36,13 @@ LONGEST_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class DurableRanges:
     """What of one partial file is durable: it would survive a power loss at this moment."""
 
     repo: str
     blob: str
     size_bytes: int
-    durable: Spans = ()
+    durable: ByteRanges = ()
     verified: bool = False
     """Whether the whole content was synced, and its hash is right."""
     validator: str = ""
@@ -57,7 +57,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class DownloadJob:
     """A download as the journal keeps it: what is wanted, and how far the wish has come."""
 
     id: str
@@ -104,11 +104,11 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class JournalEntry:
     """One document of the journal: either kind of record."""
 
-    job: Job | None = None
-    claim: Claim | None = None
+    job: DownloadJob | None = None
+    claim: DurableRanges | None = None
 
     @property
     def key(self) -> str:
@@ -123,7 +123,7 @@ class Entry:
 
 
 @dataclass(slots=True, kw_only=True)
-class Progress:
+class FileProgress:
     """How far one file is. The one mutable record here: a transfer writes it, a view reads it."""
 
     received_bytes: int = 0
@@ -133,7 +133,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class AverageRate:
     """A rate that does not jump: an exponential moving average over `SMOOTHING_S`."""
 
     rate: float | None = None
@@ -142,7 +142,7 @@ class Pace:
     at: float = 0.0
     """When it was last brought up to date, in seconds of any steady clock."""
 
-    def after(self, received_bytes: int, now: float) -> Pace:
+    def after(self, received_bytes: int, now: float) -> AverageRate:
         """The pace once `received_bytes` are there at `now`. Going back counts as nothing."""
         elapsed = now - self.at
         if elapsed <= 0:
@@ -152,17 +152,19 @@ class Pace:
             rate = sample or None
         else:
             rate = self.rate + (sample - self.rate) * (1 - math.exp(-elapsed / SMOOTHING_S))
-        return Pace(rate=rate, received_bytes=received_bytes, at=now)
+        return AverageRate(rate=rate, received_bytes=received_bytes, at=now)
 
 
-def view(job: Job, progress: Mapping[str, Progress], rate: float | None = None) -> Download:
+def view(
+    job: DownloadJob, progress: Mapping[str, FileProgress], rate: float | None = None
+) -> Download:
     """The record that front ends see. `progress` is by blob; what is not in it has not begun."""
     done = job.state == "completed"
     files, received, hashed = [], 0, 0
     trouble: ErrorInfo | None = None
     seen: set[str] = set()
     for file in job.files:
-        at = progress.get(file.blob, Progress())
+        at = progress.get(file.blob, FileProgress())
         got = file.size_bytes if done else min(at.received_bytes, file.size_bytes)
         checked = file.size_bytes if done else min(at.hashed_bytes, file.size_bytes)
         if file.blob not in seen:

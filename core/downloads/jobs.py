@@ -10,39 +10,46 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from modeldeck.core.concurrency import report_failure
-from modeldeck.core.downloads.job_records import ACTIVE, Job, Key, Pace, Progress, view
-from modeldeck.core.downloads.journal import Journal
+from modeldeck.core.downloads.job_records import (
+    ACTIVE,
+    AverageRate,
+    DownloadJob,
+    FileProgress,
+    Key,
+    view,
+)
+from modeldeck.core.downloads.journal import DownloadJournal
 from modeldeck.core.errors import NotFound
 from modeldeck.core.schema import Download
 
 
-class Book:
+class JobTable:
     """All jobs that are not forgotten."""
 
     def __init__(
         self,
         *,
-        journal: Journal,
-        progress: Callable[[Job], Mapping[str, Progress]],
+        journal: DownloadJournal,
+        progress: Callable[[DownloadJob], Mapping[str, FileProgress]],
         on_change: Callable[[Download], None],
     ) -> None:
         self._journal = journal
         self._progress = progress
         self._on_change = on_change
-        self.jobs: dict[str, Job] = {}
+        self.jobs: dict[str, DownloadJob] = {}
         """By id, the oldest first."""
         self.views: dict[str, Download] = {}
         """The same, as they were last told."""
-        self.paces: dict[str, Pace] = {}
+        self.paces: dict[str, AverageRate] = {}
         """How fast those are that run."""
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str) -> DownloadJob:
         """The job with this id. Raises NotFound."""
         if (job := self.jobs.get(job_id)) is None:
             raise NotFound(f"There is no download {job_id}.", "GET /deck/state lists them.")
         return job
 
-    def active(self) -> list[Job]:
+    def active(self) -> list[DownloadJob]:
         """Jobs that go on by themselves, in the order of the queue."""
         jobs = [job for job in self.jobs.values() if job.state in ACTIVE]
         return sorted(jobs, key=lambda job: job.position)
@@ -57,12 +64,12 @@ class Book:
             for key in job.keys
         }
 
-    def put(self, job: Job) -> None:
+    def put(self, job: DownloadJob) -> None:
         """Change a job in memory alone, where the journal has it already or cannot be written."""
         self.jobs[job.id] = job
         self.announce(job.id)
 
-    async def record(self, job: Job) -> None:
+    async def record(self, job: DownloadJob) -> None:
         """Change a job: the journal first, then everybody else. Raises StorageFailed."""
         await self._journal.write(job)
         self.put(job)
@@ -91,9 +98,9 @@ class Book:
 
     def began(self, job_id: str, now: float) -> None:
         """A job runs from now on."""
-        self.paces[job_id] = Pace(received_bytes=self.views[job_id].received_bytes, at=now)
+        self.paces[job_id] = AverageRate(received_bytes=self.views[job_id].received_bytes, at=now)
 
-    def spent(self, job_id: str, seconds: float) -> Job:
+    def spent(self, job_id: str, seconds: float) -> DownloadJob:
         """Add to the time that a job took."""
         job = self.jobs[job_id]
         self.jobs[job_id] = job = replace(job, seconds=job.seconds + seconds)

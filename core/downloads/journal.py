@@ -6,9 +6,9 @@ import logging
 
 import msgspec
 
-from modeldeck.core.downloads.job_records import Claim, Entry, Job, Key
+from modeldeck.core.downloads.job_records import DownloadJob, DurableRanges, JournalEntry, Key
 from modeldeck.core.errors import StorageFailed
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 logger = logging.getLogger(__name__)
 
@@ -16,18 +16,18 @@ KEPT_COMPLETED = 50
 """Completed jobs that a restart remembers: about a screen."""
 
 
-class Journal:
+class DownloadJournal:
     """The documents of one download queue. What a method wrote is durable when it returns."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
 
-    async def read(self) -> tuple[list[Job], list[Claim]]:
+    async def read(self) -> tuple[list[DownloadJob], list[DurableRanges]]:
         """All jobs in their order and all claims; the oldest completed jobs are forgotten.
 
         A document that this version cannot read is left where it is, with a warning.
         """
-        entries = [entry for _, entry in await self._store.records("jobs", Entry)]
+        entries = [entry for _, entry in await self._store.records("jobs", JournalEntry)]
         jobs = [entry.job for entry in entries if entry.job is not None]
         completed = [job for job in jobs if job.state == "completed"]
         completed.sort(key=lambda job: job.finished_at or "")
@@ -40,14 +40,14 @@ class Journal:
         claims = [entry.claim for entry in entries if entry.claim is not None]
         return [job for job in jobs if job.id not in old], claims
 
-    async def write(self, *records: Job | Claim) -> None:
+    async def write(self, *records: DownloadJob | DurableRanges) -> None:
         """Put records down, all of them or none. Raises StorageFailed."""
         documents = []
         for record in records:
-            if isinstance(record, Job):
-                entry, position = Entry(job=record), record.position
+            if isinstance(record, DownloadJob):
+                entry, position = JournalEntry(job=record), record.position
             else:
-                entry, position = Entry(claim=record), 0
+                entry, position = JournalEntry(claim=record), 0
             documents.append((entry.key, msgspec.json.encode(entry), position))
         await self._store.put_all("jobs", documents)
 

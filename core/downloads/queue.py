@@ -17,16 +17,16 @@ from typing import Any
 
 from modeldeck.core.concurrency import whole
 from modeldeck.core.config import config
-from modeldeck.core.downloads.disk_space import Room
+from modeldeck.core.downloads.disk_space import DiskSpaceGuard
 from modeldeck.core.downloads.http.peer import still_there
-from modeldeck.core.downloads.http.source import Source
-from modeldeck.core.downloads.job_records import ACTIVE, RESUMABLE, Job, Key
-from modeldeck.core.downloads.jobs import Book
-from modeldeck.core.downloads.journal import Journal
+from modeldeck.core.downloads.http.source import DownloadSource
+from modeldeck.core.downloads.job_records import ACTIVE, RESUMABLE, DownloadJob, Key
+from modeldeck.core.downloads.jobs import JobTable
+from modeldeck.core.downloads.journal import DownloadJournal
 from modeldeck.core.downloads.queue_order import moved
-from modeldeck.core.downloads.runner import Running, ended
-from modeldeck.core.downloads.transfer.blobs import Check, Contents, Target
-from modeldeck.core.downloads.transfer.rate_limit import Limits
+from modeldeck.core.downloads.runner import DownloadRunner, ended
+from modeldeck.core.downloads.transfer.blobs import BlobTable, Check, Target
+from modeldeck.core.downloads.transfer.rate_limit import RateLimits
 from modeldeck.core.errors import Conflict, InvalidRequest, ShuttingDown, StorageFailed
 from modeldeck.core.formats.hub_names import (
     check_blob,
@@ -38,19 +38,19 @@ from modeldeck.core.formats.hub_names import (
 )
 from modeldeck.core.schema import Download, Model, QueueMove, RepoFile
 from modeldeck.core.schema.clock import now
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 
-class Downloads:
+class DownloadQueue:
     """All downloads of one core."""
 
     def __init__(
         self,
         *,
-        store: Store,
+        store: Database,
         cache: Target,
-        settings: config.Downloads,
-        source: Source,
+        settings: config.DownloadSettings,
+        source: DownloadSource,
         free_bytes: Callable[[str], int | None],
         on_change: Callable[[Download], None],
         check: Check,
@@ -60,11 +60,11 @@ class Downloads:
         `check` raises Corrupt for a file that is no model; it is asked of what nobody said the hash
         of. Blocks.
         """
-        journal = Journal(store)
+        journal = DownloadJournal(store)
         self._journal = journal
-        self._limits = Limits()
+        self._limits = RateLimits()
         self._source = source
-        self._contents = Contents(
+        self._contents = BlobTable(
             cache=cache,
             journal=journal,
             source=source,
@@ -73,8 +73,10 @@ class Downloads:
             free_bytes=free_bytes,
             check=check,
         )
-        self._book = Book(journal=journal, progress=self._contents.progress, on_change=on_change)
-        self._room = Room(
+        self._book = JobTable(
+            journal=journal, progress=self._contents.progress, on_change=on_change
+        )
+        self._room = DiskSpaceGuard(
             book=self._book,
             contents=self._contents,
             free_bytes=free_bytes,
@@ -82,7 +84,7 @@ class Downloads:
             first_wait_s=settings.retry_wait_s,
             retry=self._retry,
         )
-        self._running = Running(
+        self._running = DownloadRunner(
             book=self._book,
             contents=self._contents,
             check_room=self._room.check,
@@ -158,7 +160,7 @@ class Downloads:
             is_active = known is not None and known.state in ACTIVE
             if known is not None and is_active and (peer is None or known.peer == peer):
                 return self._book.views[known.id]
-            job = Job(
+            job = DownloadJob(
                 id=known.id if known else str(uuid.uuid4()),
                 model_id=model.id,
                 unique=model.unique,
@@ -220,7 +222,7 @@ class Downloads:
             )
 
     @whole
-    async def remove(self, job_id: str) -> Job | None:
+    async def remove(self, job_id: str) -> DownloadJob | None:
         """Forget a job that has ended, and delete its partials. Raises Conflict while it runs.
 
         Returns the job where nothing was lost with it, for `restore`.
@@ -236,7 +238,7 @@ class Downloads:
             return None if lost else job
 
     @whole
-    async def restore(self, job: Job) -> Download:
+    async def restore(self, job: DownloadJob) -> Download:
         """Take a job back that `remove` gave. Raises Conflict when its model has another one."""
         async with self._changing:
             if any(other.model_id == job.model_id for other in self._book.jobs.values()):
@@ -307,7 +309,7 @@ class Downloads:
     # Parts of verbs
 
     @asynccontextmanager
-    async def _stopped(self, job_id: str) -> AsyncIterator[Job]:
+    async def _stopped(self, job_id: str) -> AsyncIterator[DownloadJob]:
         """The job, of which nothing moves during the block.
 
         When the block fails, a job that was under way goes on: what was asked of it did not happen.
@@ -322,7 +324,7 @@ class Downloads:
                 await self._running.give_places()
             raise
 
-    async def _enqueue(self, job: Job) -> Download:
+    async def _enqueue(self, job: DownloadJob) -> Download:
         if self._running.closed:
             raise ShuttingDown("The core is ending.", "Start it again.")
         await self._room.check(job, self._book.active())
@@ -357,13 +359,13 @@ class Downloads:
         for key in changes:
             self._book.announce(key)
 
-    async def _drop(self, job: Job, keys: Collection[Key]) -> None:
+    async def _drop(self, job: DownloadJob, keys: Collection[Key]) -> None:
         """Delete partials that no other job will go on with."""
         others = [j for j in self._book.jobs.values() if j.id != job.id and j.state != "completed"]
         await self._contents.drop(set(keys).difference(*(other.keys for other in others)))
 
 
-def check(job: Job) -> None:
+def check(job: DownloadJob) -> None:
     """Raise InvalidRequest unless every name of the job may be used in a URL and on disk."""
     check_repo(job.repo)
     if not is_commit(job.revision):

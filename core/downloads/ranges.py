@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-Span = tuple[int, int]
+ByteRange = tuple[int, int]
 """Bytes from the first offset up to, but not including, the second."""
 
-Spans = tuple[Span, ...]
+ByteRanges = tuple[ByteRange, ...]
 """Ascending, not touching each other."""
 
 
-def add(spans: Spans, span: Span) -> Spans:
+def add(spans: ByteRanges, span: ByteRange) -> ByteRanges:
     """The union of `spans` and `span`.
 
     >>> add(((0, 4), (8, 9)), (4, 6))
     ((0, 6), (8, 9))
     """
-    merged: list[Span] = []
+    merged: list[ByteRange] = []
     for start, end in sorted((*spans, span)):
         if start >= end:
             continue
@@ -26,7 +26,7 @@ def add(spans: Spans, span: Span) -> Spans:
     return tuple(merged)
 
 
-def missing(spans: Spans, size: int) -> Spans:
+def missing(spans: ByteRanges, size: int) -> ByteRanges:
     """What `spans` leave out of a file of `size` bytes.
 
     >>> missing(((2, 4),), 9)
@@ -37,16 +37,16 @@ def missing(spans: Spans, size: int) -> Spans:
     return tuple((start, end) for start, end in pairs if start < end)
 
 
-def covered(spans: Spans) -> int:
+def covered(spans: ByteRanges) -> int:
     """How many bytes there are in `spans`."""
     return sum(end - start for start, end in spans)
 
 
-def front(spans: Spans) -> int:
+def front(spans: ByteRanges) -> int:
     """How far a file is there without a gap, from its beginning."""
     return spans[0][1] if spans and spans[0][0] == 0 else 0
 
 
-def clip(spans: Spans, size: int) -> Spans:
+def clip(spans: ByteRanges, size: int) -> ByteRanges:
     """The part of `spans` that lies in the first `size` bytes."""
     return tuple((start, min(end, size)) for start, end in spans if start < size)

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from modeldeck.core.concurrency import Repeated, report_bug, settled
-from modeldeck.core.downloads.job_records import ACTIVE, Job
-from modeldeck.core.downloads.jobs import Book
-from modeldeck.core.downloads.transfer.blobs import Contents
-from modeldeck.core.downloads.transfer.parallel import SideBySide
+from modeldeck.core.downloads.job_records import ACTIVE, DownloadJob
+from modeldeck.core.downloads.jobs import JobTable
+from modeldeck.core.downloads.transfer.blobs import BlobTable
+from modeldeck.core.downloads.transfer.parallel import ParallelTasks
 from modeldeck.core.errors import DeckError, NotEnoughDisk
 from modeldeck.core.schema import DownloadState
 from modeldeck.core.schema.clock import now
@@ -33,7 +33,7 @@ TICK_S = 0.25
 
 
 @dataclass(slots=True)
-class _Run:
+class _RunningJob:
     """A job that is being worked on."""
 
     task: asyncio.Task[None]
@@ -41,15 +41,15 @@ class _Run:
     """Whether its outcome is being recorded."""
 
 
-class Running:
+class DownloadRunner:
     """Works on the first jobs of a queue, as many at once as may be."""
 
     def __init__(
         self,
         *,
-        book: Book,
-        contents: Contents,
-        check_room: Callable[[Job, Sequence[Job]], Awaitable[None]],
+        book: JobTable,
+        contents: BlobTable,
+        check_room: Callable[[DownloadJob, Sequence[DownloadJob]], Awaitable[None]],
         on_full: Callable[[], None],
         jobs_at_once: int,
     ) -> None:
@@ -58,7 +58,7 @@ class Running:
         self._contents = contents
         self._check_room = check_room
         self._on_full = on_full
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, _RunningJob] = {}
         self._busy = asyncio.Event()
         self._teller: asyncio.Task[None] | None = None
         self.jobs_at_once = jobs_at_once
@@ -113,7 +113,7 @@ class Running:
             if job.state != "queued" or job.id in self._runs:
                 continue
             task = asyncio.create_task(self._run(job.id), name=f"download {job.unique}")
-            self._runs[job.id] = _Run(task=task)
+            self._runs[job.id] = _RunningJob(task=task)
             self._book.began(job.id, time.monotonic())
             task.add_done_callback(partial(self._ran, job.id))
         if self._runs:
@@ -127,7 +127,7 @@ class Running:
         report(task)
         self._schedule()
 
-    async def stop(self, job_id: str) -> Job:
+    async def stop(self, job_id: str) -> DownloadJob:
         """End the task of a job, if it has one; its state is left to the caller. NotFound."""
         self._book.job(job_id)
         if (run := self._runs.get(job_id)) is not None:
@@ -181,7 +181,7 @@ class Running:
         if bug is not None:
             raise bug
 
-    async def _end(self, outcome: Job) -> None:
+    async def _end(self, outcome: DownloadJob) -> None:
         try:
             await self._book.record(outcome)
         except DeckError as error:
@@ -191,14 +191,14 @@ class Running:
         if outcome.waits_for_room:
             self._on_full()
 
-    async def _fetch(self, job: Job) -> None:
+    async def _fetch(self, job: DownloadJob) -> None:
         """Obtain every content, then publish every file."""
         await self._contents.prepare(job)
         await self._check_room(job, [self._book.jobs[other] for other in self._runs])
         async with AsyncExitStack() as held:
             # All stay held until they are published: whoever waits for one finds it, and does not
             # fetch it a second time. They are taken in one order, and fetched side by side.
-            work = SideBySide()
+            work = ParallelTasks()
             async with work:
                 for file in sorted(job.contents, key=lambda file: file.blob):
                     await held.enter_async_context(self._contents.alone((job.repo, file.blob)))
@@ -215,6 +215,6 @@ def report(task: asyncio.Task[None]) -> None:
         report_bug(task.get_name(), error)
 
 
-def ended(job: Job, state: DownloadState) -> Job:
+def ended(job: DownloadJob, state: DownloadState) -> DownloadJob:
     """The job, over for now."""
     return replace(job, state=state, error=None, finished_at=now())

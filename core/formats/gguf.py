@@ -21,11 +21,11 @@ from math import prod
 from pathlib import Path
 
 from modeldeck.core.errors import Corrupt, StorageFailed
-from modeldeck.core.formats.gguf_header import Header, Tensor, Value
+from modeldeck.core.formats.gguf_header import GgufHeader, TensorInfo, Value
 from modeldeck.core.formats.lfs import refuse_pointer
 from modeldeck.core.storage.foreign_files import open_regular
 
-__all__ = ["Header", "Parser", "Tensor", "check_size", "parse", "read", "read_remote"]
+__all__ = ["GgufHeader", "Parser", "TensorInfo", "check_size", "parse", "read", "read_remote"]
 
 MAX_HEADER = 64 << 20
 """Bytes. The largest headers met (vocabulary of 260,000 with merges) are about 12 MB."""
@@ -89,7 +89,7 @@ class _NeedMore(Exception):
     """The bytes end before the header does."""
 
 
-def parse(data: bytes | bytearray | memoryview) -> Header | None:
+def parse(data: bytes | bytearray | memoryview) -> GgufHeader | None:
     """The header that `data` begins with; None when the header goes on beyond its end.
 
     Raises Corrupt for what is not a GGUF file, or has values that no sound file has.
@@ -97,7 +97,7 @@ def parse(data: bytes | bytearray | memoryview) -> Header | None:
     return Parser().feed(data)
 
 
-def read(path: Path) -> Header:
+def read(path: Path) -> GgufHeader:
     """The header of a file. Raises StorageFailed, or Corrupt (also for a file that is cut off)."""
     try:
         with open_regular(path) as file:
@@ -117,7 +117,7 @@ def read(path: Path) -> Header:
 
 async def read_remote(
     fetch: Callable[[int, int], Awaitable[bytes]], size: int
-) -> tuple[Header, bytes]:
+) -> tuple[GgufHeader, bytes]:
     """The header of a file that is elsewhere, and its bytes.
 
     Args:
@@ -139,7 +139,7 @@ async def read_remote(
             raise _corrupt("its header is cut off or far too long")
 
 
-def check_size(header: Header, size: int) -> Header:
+def check_size(header: GgufHeader, size: int) -> GgufHeader:
     """The header, if a file of `size` bytes can hold its tensors. Raises Corrupt otherwise."""
     if header.file_size > size:
         raise _corrupt(f"it has {size} bytes, and its header describes {header.file_size}")
@@ -168,13 +168,13 @@ class Parser:
         self._metadata: dict[str, Value] = {}
         self._array_lengths: dict[str, int] = {}
         self._keys: set[str] = set()
-        self._tensors: dict[str, Tensor] = {}
+        self._tensors: dict[str, TensorInfo] = {}
         self._skipping = 0
         """Strings of a long array that are still to be stepped over."""
         self._values = self._kept = self._text = 0
         self._alignment = 0
 
-    def feed(self, piece: bytes | bytearray | memoryview) -> Header | None:
+    def feed(self, piece: bytes | bytearray | memoryview) -> GgufHeader | None:
         """The header, once all of it is there; None while it goes on beyond the bytes so far.
 
         Raises Corrupt, as `parse`.
@@ -227,14 +227,14 @@ class Parser:
         )
         self._version = version
 
-    def _header(self) -> Header | None:
+    def _header(self) -> GgufHeader | None:
         tensors = tuple(self._tensors.values())
         if any(tensor.offset % self._alignment for tensor in tensors):
             raise _corrupt("a tensor is not aligned")
         data_offset = -(-self._at // self._alignment) * self._alignment
         if data_offset > len(self.data) and tensors:
             return None
-        return Header(
+        return GgufHeader(
             version=self._version,
             metadata=self._metadata,
             array_lengths=self._array_lengths,
@@ -358,7 +358,7 @@ class Parser:
         size_bytes = prod(shape) // elements * size
         if offset + size_bytes > _MAX_BYTES:
             raise _corrupt(f"the tensor {name[:80]!r} is absurdly large")
-        self._tensors[name] = Tensor(
+        self._tensors[name] = TensorInfo(
             name=name, shape=shape, type=kind, offset=offset, size_bytes=size_bytes
         )
 

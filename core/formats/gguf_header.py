@@ -16,7 +16,7 @@ _POOLING = ("none", "mean", "cls", "last", "rank")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tensor:
+class TensorInfo:
     """One row of the table of tensors."""
 
     name: str
@@ -29,14 +29,14 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class GgufHeader:
     """What a GGUF file says about itself."""
 
     version: int
     metadata: Mapping[str, Value]
     """All values but long arrays, of which `array_lengths` tells the length."""
     array_lengths: Mapping[str, int]
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorInfo, ...]
     data_offset: int
     """Where the weights begin: the length of the header, in bytes."""
 

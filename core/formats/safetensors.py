@@ -66,7 +66,7 @@ _REMEDY = "Download it again, or take another repository."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class MlxConfig:
     """What `config.json` says of an MLX model. None where it is silent."""
 
     architecture: str | None = None
@@ -95,7 +95,7 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
+class TensorSizes:
     """What the header of a safetensors file says."""
 
     tensor_bytes: int
@@ -109,10 +109,10 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Folder:
+class MlxFolder:
     """An MLX model on disk."""
 
-    config: Config
+    config: MlxConfig
     weights_bytes: int
     tensors: int
     """How many tensors its files hold."""
@@ -130,7 +130,7 @@ class Folder:
         return self.config.architecture
 
 
-def read_config(data: bytes) -> Config:
+def read_config(data: bytes) -> MlxConfig:
     """What a `config.json` says. Raises Forbidden when it names code to run, Corrupt otherwise."""
     document = refuse_code(data, "config.json")
     nested = document.get("text_config")
@@ -140,7 +140,7 @@ def read_config(data: bytes) -> Config:
     scheme = document.get("quantization") or document.get("quantization_config")
     scheme = scheme if isinstance(scheme, dict) else {}
     model_type = document.get("model_type")
-    return Config(
+    return MlxConfig(
         architecture=model_type if isinstance(model_type, str) else None,
         context_length=_number(text, "max_position_embeddings"),
         layers=_number(text, "num_hidden_layers"),
@@ -200,7 +200,7 @@ def header_end(data: bytes) -> int:
     return _LENGTH.size + (int(_LENGTH.unpack_from(data)[0]) if len(data) >= _LENGTH.size else 0)
 
 
-def read_header(data: bytes, size: int) -> Weights | None:
+def read_header(data: bytes, size: int) -> TensorSizes | None:
     """What the safetensors file of `size` bytes that begins with `data` says; None: needs more.
 
     Raises Corrupt when the tensors do not fill the file exactly, which the format demands.
@@ -232,7 +232,7 @@ def read_header(data: bytes, size: int) -> Weights | None:
         _corrupt("a safetensors file", "its tensors overlap or leave gaps")
     if start + ends[-1] != size:
         _corrupt("a safetensors file", f"it has {size} bytes and should have {start + ends[-1]}")
-    return Weights(
+    return TensorSizes(
         tensor_bytes=ends[-1],
         elements=elements,
         packed_elements=packed,
@@ -296,7 +296,7 @@ def check_complete(named: Collection[str], present: Collection[str]) -> None:
         _corrupt(INDEX, f"it names {missing[0]}, which is not there")
 
 
-def read_folder(folder: Path) -> Folder:
+def read_folder(folder: Path) -> MlxFolder:
     """What an MLX folder on disk says. Raises StorageFailed, Corrupt or Forbidden.
 
     The configuration of its tokenizer is looked through for code as well.
@@ -321,7 +321,7 @@ def read_folder(folder: Path) -> Folder:
     return folder_of(config, weights)
 
 
-def fault(folder: Folder, files: Iterable[str]) -> str | None:
+def fault(folder: MlxFolder, files: Iterable[str]) -> str | None:
     """Why mlx-lm will not load a model, as its small files tell; None where they tell of nothing.
 
     Args:
@@ -341,9 +341,9 @@ def fault(folder: Folder, files: Iterable[str]) -> str | None:
     return None
 
 
-def folder_of(config: Config, weights: list[Weights]) -> Folder:
+def folder_of(config: MlxConfig, weights: list[TensorSizes]) -> MlxFolder:
     """What a folder says, from what its files say."""
-    return Folder(
+    return MlxFolder(
         config=config,
         weights_bytes=sum(part.tensor_bytes for part in weights),
         tensors=sum(part.tensors for part in weights),
@@ -351,7 +351,7 @@ def folder_of(config: Config, weights: list[Weights]) -> Folder:
     )
 
 
-def _parameters(config: Config, weights: list[Weights]) -> int:
+def _parameters(config: MlxConfig, weights: list[TensorSizes]) -> int:
     """Number of weights: a packed element of 32 bits holds 32 / bits of them."""
     packed = sum(part.packed_elements for part in weights)
     plain = sum(part.elements for part in weights) - packed
@@ -364,7 +364,7 @@ def _parameters(config: Config, weights: list[Weights]) -> int:
     return max(0, plain - overhead) + unpacked
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: Path) -> TensorSizes:
     """What the header of one file says. Raises Corrupt, and OSError."""
     with open_regular(path) as file:
         first = file.read(_LENGTH.size)
@@ -412,7 +412,7 @@ def _row(name: str, row: msgspec.Raw) -> tuple[str, list[int], int, int]:
     if len(memoryview(row)) > _MAX_ROW:
         _corrupt("a safetensors file", f"the entry of {name[:80]!r} is far too long")
     try:
-        entry = msgspec.json.decode(row, type=_Row)
+        entry = msgspec.json.decode(row, type=_TensorRow)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupt(f"The entry of {name[:80]!r} is not sound: {error}.", _REMEDY) from error
     begin, end = entry.data_offsets
@@ -424,7 +424,7 @@ def _row(name: str, row: msgspec.Raw) -> tuple[str, list[int], int, int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
+class _TensorRow:
     dtype: str
     shape: list[int]
     data_offsets: tuple[int, int]

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from modeldeck.core.formats.safetensors import Config
+from modeldeck.core.formats.safetensors import MlxConfig
 from modeldeck.core.schema import Fit, Forecast, LoadOptions
-from modeldeck.core.schema.overhead import SHIPPED, Overhead
+from modeldeck.core.schema.overhead import SHIPPED, ProcessOverhead
 
 CONTEXT_STEP = 256
 """llama.cpp rounds the cells of its KV cache up to a multiple of this."""
@@ -36,7 +36,7 @@ BITS_PER_VALUE = {
 """Bits of one value in the KV cache: a block of 32 with its scale, and minimum (ggml-common.h)."""
 
 
-class Shape(Protocol):
+class ModelShape(Protocol):
     """What the formula needs of a model's header; None where the header does not tell."""
 
     @property
@@ -97,10 +97,10 @@ def compute_bytes(width: int, feed_forward: int, context: int, batch: int = BATC
 
 
 def from_header(
-    header: Shape,
+    header: ModelShape,
     options: LoadOptions,
     size_bytes: int,
-    overhead: Overhead = SHIPPED["llama.cpp"],
+    overhead: ProcessOverhead = SHIPPED["llama.cpp"],
 ) -> Forecast:
     """A forecast from a GGUF header and the size of the model's files, which is almost all weights.
 
@@ -127,7 +127,7 @@ _WITHOUT_CACHE = ("linear", "recurrent", "mamba", "conv")
 """Words in the names of kinds of layers whose state does not grow with the text."""
 
 
-def mlx_kv_bytes(config: Config, context: int, type_: str | None = None) -> int:
+def mlx_kv_bytes(config: MlxConfig, context: int, type_: str | None = None) -> int:
     """Bytes of mlx-lm's KV cache, which grows in steps of 256 tokens (mlx_lm/models/cache.py).
 
     What `config` does not tell counts as nothing, but a layer of an unknown kind as one of plain
@@ -153,7 +153,7 @@ def mlx_kv_bytes(config: Config, context: int, type_: str | None = None) -> int:
     return int(tokens * per_token * bits / 8)
 
 
-def mlx_compute_bytes(config: Config, context: int, step: int = MLX_STEP) -> int:
+def mlx_compute_bytes(config: MlxConfig, context: int, step: int = MLX_STEP) -> int:
     """Bytes of mlx's temporary arrays at most, while a prompt is read.
 
     About 17 arrays as wide as the hidden state and 3 as wide as the feed-forward layer, for each
@@ -171,10 +171,10 @@ def mlx_compute_bytes(config: Config, context: int, step: int = MLX_STEP) -> int
 
 
 def from_config(
-    config: Config,
+    config: MlxConfig,
     weights_bytes: int,
     options: LoadOptions,
-    overhead: Overhead = SHIPPED["mlx"],
+    overhead: ProcessOverhead = SHIPPED["mlx"],
 ) -> Forecast:
     """A forecast of an MLX model: mlx reads all weights into memory of its own."""
     trained = config.context_length or DEFAULT_CONTEXT
@@ -187,7 +187,7 @@ def from_config(
     )
 
 
-def from_size(size_bytes: int, overhead: Overhead = SHIPPED["mlx"]) -> Forecast:
+def from_size(size_bytes: int, overhead: ProcessOverhead = SHIPPED["mlx"]) -> Forecast:
     """A forecast from the size of the weights alone: a model whose files were not read."""
     return _estimate(size_bytes, 0, 0, overhead.base_bytes)
 

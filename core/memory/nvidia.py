@@ -25,7 +25,7 @@ NOT_KNOWN = (1 << 64) - 1
 """`NVML_VALUE_NOT_AVAILABLE`: the driver does not tell what a process holds."""
 
 
-class _Memory(ctypes.Structure):
+class _NvmlMemory(ctypes.Structure):
     """`nvmlMemory_t`: bytes."""
 
     _fields_ = (
@@ -73,7 +73,7 @@ def _gpu(library: Any, index: int) -> Gpu | None:
         return None
     name = ctypes.create_string_buffer(NAME_LENGTH)
     library.nvmlDeviceGetName(device, name, NAME_LENGTH)
-    memory = _Memory()
+    memory = _NvmlMemory()
     if library.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) != SUCCESS:
         return Gpu(index=index, name=name.value.decode("utf-8", "replace"))
     return Gpu(

@@ -12,7 +12,7 @@ from modeldeck.core.errors import HubUnavailable
 from modeldeck.core.storage.foreign_files import stat_regular
 
 
-class Certificates:
+class CertificateStore:
     """Those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else certifi's, as with any tool on httpx.
 
     They are read when the first connection is secured, since that takes 0.1 s.

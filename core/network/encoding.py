@@ -25,7 +25,7 @@ def encoding_of(headers: Mapping[str, str]) -> str:
     return "" if named == "identity" else named
 
 
-class Decoder:
+class BodyDecoder:
     """Decodes one body."""
 
     def __init__(self, encoding: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
+class BridgeHello:
     """What the other machine says first."""
 
     socket: str

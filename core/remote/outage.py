@@ -8,7 +8,7 @@ from modeldeck.core.errors import DeckError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outage:
+class ConnectionLost:
     """The line to the machine of a core is down."""
 
     error: DeckError

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modeldeck.core.config.config import Remote
+from modeldeck.core.config.config import RemoteSettings
 from modeldeck.core.errors import CoreUnreachable, DeckError, Forbidden
 
 ALIVE_S = 5
@@ -53,7 +53,7 @@ OPTIONS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ways:
+class SshTarget:
     """How one machine is called."""
 
     destination: str
@@ -130,7 +130,7 @@ def is_uncompressed(configuration: Sequence[str]) -> bool:
     return "compression no" in (line.strip().lower() for line in configuration)
 
 
-def command(remote: Remote, *, start: bool) -> str:
+def command(remote: RemoteSettings, *, start: bool) -> str:
     """What the other machine's shell is told: plain enough for sh, bash, zsh, fish and csh."""
     bridge = "bridge" if start else "bridge --existing"
     if remote.command:

@@ -14,11 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modeldeck.core.config.config import Remote
+from modeldeck.core.config.config import RemoteSettings
 from modeldeck.core.errors import Conflict, CoreUnreachable, DeckError, StorageFailed
-from modeldeck.core.remote.hello import Hello
+from modeldeck.core.remote.hello import BridgeHello
 from modeldeck.core.remote.printable import clean
-from modeldeck.core.remote.ssh_command import Ways, check_socket, command, failure, is_uncompressed
+from modeldeck.core.remote.ssh_command import (
+    SshTarget,
+    check_socket,
+    command,
+    failure,
+    is_uncompressed,
+)
 from modeldeck.core.remote.ssh_conversation import Conversation
 from modeldeck.core.remote.ssh_process import KEPT_LINES, SshProcess, Text, run_briefly
 from modeldeck.core.schema import protocol
@@ -34,13 +40,13 @@ LONGEST_SAID = 500
 """Characters of a line of `ssh` that are kept and shown."""
 
 
-class Line:
+class SshConnection:
     """One machine's line. `open` may be called again when it broke."""
 
     def __init__(
         self,
         name: str,
-        remote: Remote,
+        remote: RemoteSettings,
         folder: Path,
         *,
         start: bool = True,
@@ -52,7 +58,9 @@ class Line:
         self.socket = folder / "core"
         """Where the core of the other machine answers on this one."""
         self._folder = folder
-        self._own = Ways(destination=remote.ssh, control=folder / "master", compressed=compressed)
+        self._own = SshTarget(
+            destination=remote.ssh, control=folder / "master", compressed=compressed
+        )
         self._ways = self._own
         self._command = command(remote, start=start)
         self._process: SshProcess | None = None
@@ -61,7 +69,7 @@ class Line:
         self._aloud = False
         self._asked = False
         """Whether `ssh` could ask what it had to."""
-        self.hello: Hello | None = None
+        self.hello: BridgeHello | None = None
 
     @property
     def is_up(self) -> bool:
@@ -77,7 +85,7 @@ class Line:
         """Whether what goes over it is compressed, as far as that is known."""
         return self._own.compressed
 
-    async def open(self, *, batch: bool) -> Hello:
+    async def open(self, *, batch: bool) -> BridgeHello:
         """Make the line, or make it again; without `batch` it may ask on the terminal.
 
         Raises CoreUnreachable, Forbidden, Incompatible, StorageFailed, or what the other machine
@@ -135,14 +143,14 @@ class Line:
             (await run_briefly(self._own.configured())).out
         )
 
-    async def _greeted(self, process: SshProcess, conversation: Conversation) -> Hello:
+    async def _greeted(self, process: SshProcess, conversation: Conversation) -> BridgeHello:
         """What the other machine says first, after whatever its shell says."""
         await _first(conversation.greeting, process, HELLO_S)
         if not conversation.greeting.done():
             said, heard = "\n".join(self._said), "\n".join(conversation.noise)
             raise failure(self.name, process.status, said, heard, asked=self._asked)
         hello = conversation.greeting.result()
-        there = protocol.Spoken(
+        there = protocol.ProtocolRange(
             version=hello.version,
             protocol=hello.protocol,
             oldest_protocol=hello.oldest_protocol,
@@ -158,7 +166,7 @@ class Line:
             with contextlib.suppress(OSError, ValueError):  # the terminal is gone
                 print(text, file=sys.stderr)
 
-    async def _carry(self, hello: Hello) -> None:
+    async def _carry(self, hello: BridgeHello) -> None:
         """Have the core's socket carried to this side."""
         check_socket(hello.socket)
         answer = await run_briefly(self._ways.forward(str(self.socket), hello.socket))

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from modeldeck.core.errors import CoreUnreachable, DeckError
-from modeldeck.core.remote.hello import Hello
+from modeldeck.core.remote.hello import BridgeHello
 from modeldeck.core.remote.ssh_process import KEPT_LINES, Text
 from modeldeck.core.schema import ErrorInfo
 from modeldeck.core.schema.errors import from_info
@@ -33,7 +33,7 @@ class Conversation:
         """`name` is that of the machine, for errors."""
         self._name = name
         loop = asyncio.get_running_loop()
-        self.greeting: asyncio.Future[Hello] = loop.create_future()
+        self.greeting: asyncio.Future[BridgeHello] = loop.create_future()
         """What the bridge says first. Fails with what it could not do, or when too much came."""
         self.noise: deque[str] = deque(maxlen=KEPT_LINES)
         """The last lines that were not modeldeck's."""
@@ -61,7 +61,7 @@ class Conversation:
             return False
         try:
             if "modeldeck" in value:
-                self.greeting.set_result(msgspec.convert(value["modeldeck"], Hello))
+                self.greeting.set_result(msgspec.convert(value["modeldeck"], BridgeHello))
                 return True
             if "error" in value:
                 error = from_info(msgspec.convert(value["error"], ErrorInfo))

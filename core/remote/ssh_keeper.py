@@ -6,8 +6,8 @@ import asyncio
 import time
 
 from modeldeck.core.errors import DeckError, Forbidden
-from modeldeck.core.remote.outage import Outage
-from modeldeck.core.remote.ssh_connection import Line
+from modeldeck.core.remote.outage import ConnectionLost
+from modeldeck.core.remote.ssh_connection import SshConnection
 from modeldeck.tui.background.unexpected import unexpected
 
 FIRST_WAIT_S = 0.5
@@ -24,10 +24,10 @@ SLEPT_S = 10.0
 class Keeper:
     """Keeps one line up for as long as `run` runs."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: SshConnection) -> None:
         self._line = line
         self._making = asyncio.Lock()
-        self.outage: Outage | None = None
+        self.outage: ConnectionLost | None = None
         """Why the line is down, and when it is tried again; None while it is up."""
 
     async def make(self, *, batch: bool) -> None:
@@ -64,7 +64,7 @@ class Keeper:
     async def _mend(self) -> None:
         wait_s, error = FIRST_WAIT_S, self._line.trouble()
         while True:
-            self.outage = Outage(error=error, retry_at=time.monotonic() + wait_s)
+            self.outage = ConnectionLost(error=error, retry_at=time.monotonic() + wait_s)
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
             try:

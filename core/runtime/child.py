@@ -2,9 +2,9 @@
 
 Native code runs here and nowhere else. Commands come on stdin, reports go to a private copy of
 stdout, and everything that prints, in Python or in C, goes to stderr, where it breaks no frame. A
-second thread reads commands, so that `Cancel` is heard while native code runs (ctypes gives up the
-interpreter lock around every call). A third one tells the core every second that the process lives,
-and looks after native code that goes on far beyond its bounds.
+second thread reads commands, so that `CancelCommand` is heard while native code runs (ctypes gives
+up the interpreter lock around every call). A third one tells the core every second that the process
+lives, and looks after native code that goes on far beyond its bounds.
 
 The process never outlives the core: the end of stdin ends it at once, in the middle of anything
 (but a GPU's work is cancelled first, and may end), and on Linux the kernel ends it with the core.
@@ -28,21 +28,21 @@ import msgspec
 from modeldeck.core.errors import Cancelled, DeckError, EngineFailed
 from modeldeck.core.runtime.engines.base import Engine, Flag
 from modeldeck.core.runtime.engines.bounds import Bounded, Interrupted
-from modeldeck.core.runtime.process.frames import Decoder
+from modeldeck.core.runtime.process.frames import FrameDecoder
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
     Alive,
     AnyCommand,
-    Cancel,
-    Embed,
-    Failed,
-    Generate,
-    Hello,
-    Load,
-    Plan,
-    Progress,
-    Report,
-    Text,
+    CancelCommand,
+    CommandFailed,
+    EmbedText,
+    EngineHello,
+    EngineReport,
+    GenerateText,
+    LoadModel,
+    LoadProgress,
+    PlanLoad,
+    TextPiece,
     command,
     frame,
 )
@@ -79,7 +79,7 @@ class Child:
         try:
             self._send(self._engine.hello())
         except DeckError as error:
-            self._send(Hello(protocol=PROTOCOL, error=to_info(error)))
+            self._send(EngineHello(protocol=PROTOCOL, error=to_info(error)))
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._show_life, daemon=True).start()
         while True:
@@ -108,7 +108,9 @@ class Child:
             # Beats and not the clock: a process that was stopped for a while is not stuck.
             if bounded is not None and not told and bounded.is_stuck(beats * BEAT_S):
                 told = True
-                self._send(Failed(id=self._current, error=to_info(bounded.too_long), stuck=True))
+                self._send(
+                    CommandFailed(id=self._current, error=to_info(bounded.too_long), stuck=True)
+                )
 
     def _read(self) -> None:
         """Hear commands until there are no more, then end the process whatever it is doing."""
@@ -119,11 +121,11 @@ class Child:
             os._exit(1)
 
     def _hear(self) -> None:
-        decoder = Decoder()
+        decoder = FrameDecoder()
         while data := os.read(0, 1 << 16):
             for payload in decoder.feed(data):
                 message = command(payload)
-                if isinstance(message, Cancel):
+                if isinstance(message, CancelCommand):
                     self._cancel(message.id)
                 else:
                     self._commands.put(message)
@@ -151,47 +153,47 @@ class Child:
         try:
             self._do(message)
         except DeckError as error:
-            self._send(Failed(id=message.id, error=to_info(error)))
+            self._send(CommandFailed(id=message.id, error=to_info(error)))
         except Interrupted as late:  # the signal came when its work was just over
-            self._send(Failed(id=message.id, error=to_info(late.error)))
+            self._send(CommandFailed(id=message.id, error=to_info(late.error)))
         except Exception as error:  # a bug costs this command, and the core is told
             traceback.print_exc()
             known = EngineFailed(f"The engine failed: {type(error).__name__}: {error}")
-            self._send(Failed(id=message.id, error=to_info(known)))
+            self._send(CommandFailed(id=message.id, error=to_info(known)))
 
     def _do(self, message: AnyCommand) -> None:
         number = message.id
         if self._flag:
             raise Cancelled("The request was cancelled before it began.")
         match message:
-            case Load():
+            case LoadModel():
 
                 def show(stage: str, fraction: float | None) -> None:
-                    self._send(Progress(id=number, stage=stage, fraction=fraction))
+                    self._send(LoadProgress(id=number, stage=stage, fraction=fraction))
 
                 loaded = self._engine.load(
                     message.path, message.options, message.default_context, show, message.draft
                 )
                 self._answer(number, loaded)
-            case Plan():
+            case PlanLoad():
                 planned = self._engine.plan(
                     message.path, message.options, message.default_context, message.draft
                 )
                 self._answer(number, planned)
-            case Generate():
+            case GenerateText():
 
                 def emit(text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
-                    self._send(Text(id=number, text=text, logprobs=logprobs))
+                    self._send(TextPiece(id=number, text=text, logprobs=logprobs))
 
                 done = self._engine.generate(message.request, emit)
                 self._answer(number, done)
-            case Embed():
+            case EmbedText():
                 self._answer(number, self._engine.embed(message.text))
 
-    def _answer(self, number: int, answer: Report) -> None:
+    def _answer(self, number: int, answer: EngineReport) -> None:
         self._send(msgspec.structs.replace(answer, id=number))
 
-    def _send(self, message: Report) -> None:
+    def _send(self, message: EngineReport) -> None:
         data = frame(message)
         with self._writing:
             self._output.write(data)
@@ -225,16 +227,16 @@ def main(engine: str, parent: str) -> None:
     flag = Flag()
     match engine:
         case "llama.cpp":
-            from modeldeck.core.runtime.engines.llama.engine import Llama
+            from modeldeck.core.runtime.engines.llama.engine import LlamaEngine
 
-            Child(Llama(flag), flag, output).run()
+            Child(LlamaEngine(flag), flag, output).run()
         case "mlx":
-            from modeldeck.core.runtime.engines.mlx.engine import Mlx
+            from modeldeck.core.runtime.engines.mlx.engine import MlxEngine
 
-            Child(Mlx(flag), flag, output).run()
+            Child(MlxEngine(flag), flag, output).run()
         case _:
             error = EngineFailed(f"There is no engine {engine!r}.")
-            output.write(frame(Hello(protocol=PROTOCOL, error=to_info(error))))
+            output.write(frame(EngineHello(protocol=PROTOCOL, error=to_info(error))))
 
 
 if __name__ == "__main__":

@@ -17,15 +17,15 @@ from typing import Any, cast
 
 from modeldeck.core.concurrency import report_bug, report_failure
 from modeldeck.core.config import load_options
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
 from modeldeck.core.runtime import registry
 from modeldeck.core.runtime.instance.receipt import nothing_held
-from modeldeck.core.runtime.instance.request import Answer, Embedding
+from modeldeck.core.runtime.instance.request import EmbeddingRequest, TextRequest
 from modeldeck.core.runtime.instance.supervisor import Supervisor
 from modeldeck.core.runtime.planning.planner import Planner, Source
 from modeldeck.core.runtime.process.engine_process import LogLevel
-from modeldeck.core.runtime.process.messages import Embed, Generate
+from modeldeck.core.runtime.process.messages import EmbedText, GenerateText
 from modeldeck.core.runtime.request_limits import check_request, check_text
 from modeldeck.core.schema import (
     Chunk,
@@ -40,7 +40,7 @@ from modeldeck.core.schema import (
     TextVector,
     UnloadReceipt,
 )
-from modeldeck.core.schema.overhead import Overhead
+from modeldeck.core.schema.overhead import ProcessOverhead
 
 
 class Engines:
@@ -86,7 +86,7 @@ class Engines:
         if self._owners:
             await asyncio.wait(self._owners)
 
-    def set_overhead(self, overhead: Overhead) -> None:
+    def set_overhead(self, overhead: ProcessOverhead) -> None:
         """Say what a llama.cpp process of this machine takes besides the plan."""
         self._planner.overhead = overhead
 
@@ -259,7 +259,7 @@ class Engines:
         self, instance_id: str, request: GenerateRequest
     ) -> AsyncIterator[AsyncIterator[Chunk]]:
         check_request(request)
-        answer = Answer(lambda number: Generate(id=number, request=request))
+        answer = TextRequest(lambda number: GenerateText(id=number, request=request))
         with self._find(instance_id).asking(answer):
             yield answer
 
@@ -269,7 +269,7 @@ class Engines:
         vectors: list[TextVector] = []
         for text in texts:
             check_text(text)
-            job = Embedding(_embed(text))
+            job = EmbeddingRequest(_embed(text))
             with supervisor.asking(job):
                 vectors += [vector async for vector in job]
         return vectors
@@ -301,5 +301,5 @@ class Engines:
             raise ShuttingDown("The core is about to end.")
 
 
-def _embed(text: str) -> Callable[[int], Embed]:
-    return lambda number: Embed(id=number, text=text)
+def _embed(text: str) -> Callable[[int], EmbedText]:
+    return lambda number: EmbedText(id=number, text=text)

@@ -14,7 +14,7 @@ from modeldeck.core.schema import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overhead:
+class ProcessOverhead:
     """What a process takes besides the plan: so much, and so much for each token it knows."""
 
     base_bytes: int
@@ -33,14 +33,14 @@ class Overhead:
         return self.base_bytes + round(self.per_token_bytes * vocabulary)
 
 
-SHIPPED: Mapping[Engine, Overhead] = {
+SHIPPED: Mapping[Engine, ProcessOverhead] = {
     # Python, llama-cpp-python with numpy, and the heap. Linux x86-64 with the CPU build: the peak
     # of the process after a long prompt, less what it plans and the model's records, was 48 to 49
     # MiB with 130 architectures; the slope with 31,616 and 150,616 tokens.
-    "llama.cpp": Overhead(base_bytes=(48 << 20) + (800 << 10), per_token_bytes=160),
+    "llama.cpp": ProcessOverhead(base_bytes=(48 << 20) + (800 << 10), per_token_bytes=160),
     # Python with mlx, mlx-lm and transformers, and what they load to answer: the peak of the
     # process on Linux x86-64, less what mlx counts itself, was 82 to 92 MiB for models of 3 and 32
     # MB. Per token 540 bytes and 600 for its merge, with 30,000 and 100,000 tokens.
-    "mlx": Overhead(base_bytes=84 << 20, per_token_bytes=1150),
+    "mlx": ProcessOverhead(base_bytes=84 << 20, per_token_bytes=1150),
 }
 """Until a machine has measured its own."""

@@ -18,7 +18,7 @@ OLDEST = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spoken:
+class ProtocolRange:
     """What one side of a connection says of itself."""
 
     version: str
@@ -29,14 +29,14 @@ class Spoken:
     """The oldest that it still understands."""
 
 
-def ours() -> Spoken:
+def ours() -> ProtocolRange:
     """What this side says."""
     from modeldeck.core import __version__
 
-    return Spoken(version=__version__, protocol=PROTOCOL, oldest_protocol=OLDEST)
+    return ProtocolRange(version=__version__, protocol=PROTOCOL, oldest_protocol=OLDEST)
 
 
-def check(here: Spoken, there: Spoken, where: str) -> None:
+def check(here: ProtocolRange, there: ProtocolRange, where: str) -> None:
     """Raises Incompatible, naming both sides, unless each understands the other.
 
     `where` names the machine of `there`, such as `gpu1`.

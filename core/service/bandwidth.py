@@ -22,7 +22,7 @@ from modeldeck.core.config import config
 from modeldeck.core.config.schedule import limit_at, window_at
 from modeldeck.core.schema import Settings
 from modeldeck.core.schema.state import SettingsChanged
-from modeldeck.core.service.congestion import Peer, Yielding
+from modeldeck.core.service.congestion import ClientLatency, CongestionControl
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.storage.foreign_files import in_thread
 
@@ -34,11 +34,11 @@ CALM_S = 5.0
 
 
 @dataclass(slots=True)
-class Listener:
+class AttachedClient:
     """One attached front end, as far as the line to it is concerned."""
 
     clock: Callable[[], float]
-    peer: Peer = field(default_factory=Peer)
+    peer: ClientLatency = field(default_factory=ClientLatency)
 
     @property
     def waits(self) -> bool:
@@ -54,14 +54,14 @@ class Listener:
         self.peer = self.peer.answered(self.clock())
 
 
-class Throttle:
+class BandwidthController:
     """Keeps the limit of all downloads, and their number at once, as they are to be."""
 
     def __init__(
         self,
         *,
         feed: Feed,
-        settings: config.Downloads,
+        settings: config.DownloadSettings,
         config_file: Path,
         set_limit: Callable[[int | None], None],
         set_jobs_at_once: Callable[[int], Awaitable[None]],
@@ -76,8 +76,8 @@ class Throttle:
         self._set_jobs_at_once = set_jobs_at_once
         self._now = now
         self._clock = clock
-        self._yielding = Yielding()
-        self._listeners: list[Listener] = []
+        self._yielding = CongestionControl()
+        self._listeners: list[AttachedClient] = []
         self._changing = asyncio.Lock()
 
     @whole
@@ -93,7 +93,7 @@ class Throttle:
             await in_thread(write, self._config_file, custom=True)
             self._settings = wanted
             if not wanted.give_way:
-                self._yielding = Yielding()
+                self._yielding = CongestionControl()
             await self._set_jobs_at_once(wanted.jobs_at_once)
             self.decide()
             return self._feed.state.settings
@@ -153,9 +153,9 @@ class Throttle:
         return ACTIVE_S if self._rate > 0 else CALM_S
 
     @contextmanager
-    def listening(self) -> Iterator[Listener]:
+    def listening(self) -> Iterator[AttachedClient]:
         """A front end that is attached for as long as the block runs."""
-        listener = Listener(self._clock)
+        listener = AttachedClient(self._clock)
         self._listeners.append(listener)
         try:
             yield listener

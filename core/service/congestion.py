@@ -29,7 +29,7 @@ FORGETTING = 1.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
+class ClientLatency:
     """What one front end's answers say of the line."""
 
     best_s: float | None = None
@@ -39,17 +39,17 @@ class Peer:
     asked_at: float | None = None
     """When it was asked what it has not answered yet."""
 
-    def asked(self, now: float) -> Peer:
+    def asked(self, now: float) -> ClientLatency:
         """A ping was sent."""
         return replace(self, asked_at=now)
 
-    def answered(self, now: float) -> Peer:
+    def answered(self, now: float) -> ClientLatency:
         """The ping came back."""
         if self.asked_at is None:
             return self
         took = now - self.asked_at
         best = took if self.best_s is None else min(took, self.best_s * FORGETTING)
-        return Peer(best_s=best, waiting_s=took - best)
+        return ClientLatency(best_s=best, waiting_s=took - best)
 
     def waits_s(self, now: float) -> float:
         """How long it waits in line now; an answer that is overdue counts as well."""
@@ -59,21 +59,21 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Yielding:
+class CongestionControl:
     """How far the downloads give way."""
 
     limit: int | None = None
     """Bytes per second; None while there is no need."""
     strikes: int = 0
 
-    def after(self, waits_s: float, rate: float) -> Yielding:
+    def after(self, waits_s: float, rate: float) -> CongestionControl:
         """A second later: the longest wait of any front end, and what the downloads take."""
         if waits_s > TARGET_S:
             strikes = self.strikes + 1
             if strikes < STRIKES:
                 return replace(self, strikes=strikes)
             now = rate if self.limit is None else min(rate, self.limit)
-            return Yielding(limit=max(FLOOR, int(now / 2)))
+            return CongestionControl(limit=max(FLOOR, int(now / 2)))
         if self.limit is None or self.limit > 2 * max(rate, FLOOR):
-            return Yielding()
-        return Yielding(limit=int(self.limit * GROWTH) + 1)
+            return CongestionControl()
+        return CongestionControl(limit=int(self.limit * GROWTH) + 1)

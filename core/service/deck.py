@@ -61,16 +61,16 @@ from modeldeck.core.schema.state import (
     HostChanged,
     State,
 )
-from modeldeck.core.service.bandwidth import Listener
+from modeldeck.core.service.bandwidth import AttachedClient
 from modeldeck.core.service.counters import Counters
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library import chat_templates, model_cards
 from modeldeck.core.service.library.chat_templates import Template
-from modeldeck.core.service.library.copying import Content
+from modeldeck.core.service.library.copying import OpenBlob
 from modeldeck.core.service.library.deletion import stayed
 from modeldeck.core.service.loading import memory_budget
-from modeldeck.core.service.wiring import Parts
-from modeldeck.core.storage.api_tokens import Tokens
+from modeldeck.core.service.wiring import ServiceParts
+from modeldeck.core.storage.api_tokens import ApiTokens
 from modeldeck.core.storage.foreign_files import in_thread
 from modeldeck.core.storage.health import Health, judge, waits
 
@@ -93,7 +93,7 @@ class Deck:
     def __init__(self, paths: Paths, config: Config, problems: Sequence[Problem] = ()) -> None:
         self.paths = paths
         self.config = config
-        self._parts = Parts(paths, config, problems)
+        self._parts = ServiceParts(paths, config, problems)
         self._stop = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -227,7 +227,7 @@ class Deck:
     # Tokens
 
     @property
-    def tokens(self) -> Tokens:
+    def tokens(self) -> ApiTokens:
         """Who may use the API from beyond this machine. Changed by `create_token` and the like."""
         return self._parts.tokens
 
@@ -285,7 +285,7 @@ class Deck:
         """What a downloaded model consists of, for another machine. Raises NotDownloaded."""
         return self._parts.sharing.manifest(self.model(ref))
 
-    async def content(self, repo: str, blob: str) -> Content:
+    async def content(self, repo: str, blob: str) -> OpenBlob:
         """A content of the cache by its hash, to be read and closed. Raises NotFound."""
         return await in_thread(partial(self._parts.sharing.open, repo, blob), f"{repo} {blob}")
 
@@ -360,7 +360,7 @@ class Deck:
                     await self._parts.vitals.sample()
             return self.state.settings
 
-    def listening(self) -> AbstractContextManager[Listener]:
+    def listening(self) -> AbstractContextManager[AttachedClient]:
         """A front end that is attached for as long as the block runs: how long it waits counts."""
         return self._parts.throttle.listening()
 

@@ -37,7 +37,7 @@ DISK_S = 10.0
 """Between counts of what the cache holds, while somebody looks."""
 
 
-class Vitals:
+class ResourceSampler:
     """Keeps `State.memory`, `State.disk` and what engines hold up to date."""
 
     def __init__(

@@ -20,7 +20,7 @@ KEPT = 50
 """Actions remembered: more than anybody goes back."""
 
 
-class Undo:
+class UndoLog:
     """Remembers how to take actions back, each of them once."""
 
     def __init__(self) -> None:

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from modeldeck.core import __version__
-from modeldeck.core.cache.stores import Shelves
+from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.catalog import hub_token
-from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.concurrency import BackgroundTasks
 from modeldeck.core.config.config import Config, Problem
 from modeldeck.core.config.paths import Paths
-from modeldeck.core.downloads.http.proxy import Outward
-from modeldeck.core.downloads.http.source import Source
-from modeldeck.core.downloads.queue import Downloads
+from modeldeck.core.downloads.http.proxy import ProxySelector
+from modeldeck.core.downloads.http.source import DownloadSource
+from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
 from modeldeck.core.formats import gguf
 from modeldeck.core.memory import probe
@@ -49,45 +49,45 @@ from modeldeck.core.schema.state import (
     RuntimesChanged,
     State,
 )
-from modeldeck.core.service.bandwidth import Throttle
+from modeldeck.core.service.bandwidth import BandwidthController
 from modeldeck.core.service.counters import Counters
 from modeldeck.core.service.feed import Feed
-from modeldeck.core.service.library.copying import Sharing
-from modeldeck.core.service.library.deletion import Removal
-from modeldeck.core.service.library.library import Library
-from modeldeck.core.service.library.pulling import Fetching
-from modeldeck.core.service.library.verification import Upkeep
-from modeldeck.core.service.loading.alternatives import Alternatives
-from modeldeck.core.service.loading.calibration import Calibrations
-from modeldeck.core.service.loading.fit import Fitting
-from modeldeck.core.service.loading.forecast import Forecasts
-from modeldeck.core.service.loading.history import Ledger
-from modeldeck.core.service.loading.loader import Loading, has_ended
-from modeldeck.core.service.loading.memory_budget import Budget
-from modeldeck.core.service.loading.on_demand import OnDemand
-from modeldeck.core.service.loading.planner import Planning
-from modeldeck.core.service.loading.saved_options import Choices
-from modeldeck.core.service.sampler import Vitals
-from modeldeck.core.service.undo import Undo
-from modeldeck.core.storage.api_tokens import Tokens
-from modeldeck.core.storage.audit import Audit
-from modeldeck.core.storage.database import Store
-from modeldeck.core.storage.log import CountingHandler, Log, LogHandler, Notices
+from modeldeck.core.service.library.copying import ModelCopying
+from modeldeck.core.service.library.deletion import ModelDeletion
+from modeldeck.core.service.library.library import ModelLibrary
+from modeldeck.core.service.library.pulling import ModelDownloads
+from modeldeck.core.service.library.verification import CacheVerification
+from modeldeck.core.service.loading.alternatives import AlternativeFinder
+from modeldeck.core.service.loading.calibration import Calibrator
+from modeldeck.core.service.loading.fit import FitChecker
+from modeldeck.core.service.loading.forecast import Forecaster
+from modeldeck.core.service.loading.history import LoadHistory
+from modeldeck.core.service.loading.loader import Loader, has_ended
+from modeldeck.core.service.loading.memory_budget import MemoryBudget
+from modeldeck.core.service.loading.on_demand import OnDemandLoader
+from modeldeck.core.service.loading.planner import LoadPlanner
+from modeldeck.core.service.loading.saved_options import OptionResolver
+from modeldeck.core.service.sampler import ResourceSampler
+from modeldeck.core.service.undo import UndoLog
+from modeldeck.core.storage.api_tokens import ApiTokens
+from modeldeck.core.storage.audit import AuditTrail
+from modeldeck.core.storage.database import Database
+from modeldeck.core.storage.log import CountingHandler, LogBuffer, LogHandler, Notices
 
 T = TypeVar("T")
 
 
-class Parts:
+class ServiceParts:
     """What a deck is made of. `open` first; the exit stack it is given closes everything."""
 
     def __init__(self, paths: Paths, config: Config, problems: Sequence[Problem]) -> None:
         self.paths = paths
         self.config = config
-        self.log = Log()
-        self.store = Store(paths.database)
-        self.audit = Audit(self.store)
-        self.undo = Undo()
-        self.tokens = Tokens(self.store)
+        self.log = LogBuffer()
+        self.store = Database(paths.database)
+        self.audit = AuditTrail(self.store)
+        self.undo = UndoLog()
+        self.tokens = ApiTokens(self.store)
         self.counters = Counters()
         self._turn = asyncio.Lock()
         """Held while a load is decided, and while files of models are deleted."""
@@ -144,17 +144,17 @@ class Parts:
 
     def _open_library(self, stack: AsyncExitStack) -> None:
         config = self.config
-        self.cache = Shelves(self.paths.hf_cache, self.paths.files)
-        self.outward = Outward()
+        self.cache = CacheStores(self.paths.hf_cache, self.paths.files)
+        self.outward = ProxySelector()
         stack.push_async_callback(self.outward.close)
-        self.source = Source(
+        self.source = DownloadSource(
             config.hub.endpoint,
             self._read_token,
             config.downloads.stall_s,
             trusted_hosts=config.downloads.trusted_hosts,
             outward=self.outward,
         )
-        self.hub = Hub(
+        self.hub = HubClient(
             config.hub.endpoint,
             self._read_token,
             self.paths.cache / "hub",
@@ -162,7 +162,7 @@ class Parts:
             self.outward,
         )
         stack.push_async_callback(self.hub.close)
-        self.library = Library(
+        self.library = ModelLibrary(
             feed=self.feed,
             store=self.store,
             hub=self.hub,
@@ -180,14 +180,14 @@ class Parts:
         )
         await self.engines.open()
         stack.push_async_callback(self.engines.close)
-        self.budget = Budget(feed=self.feed, config_file=self.paths.config_file)
-        self.choices = Choices(config, self.store)
-        self.ledger = Ledger(self.store)
+        self.budget = MemoryBudget(feed=self.feed, config_file=self.paths.config_file)
+        self.choices = OptionResolver(config, self.store)
+        self.ledger = LoadHistory(self.store)
         await self.choices.open()
         await self.ledger.open()
         self._make_loading()
         await self.calibrations.open()
-        self.on_demand = OnDemand(
+        self.on_demand = OnDemandLoader(
             loading=self.loading,
             engines=self.engines,
             instance_of=self.instance_of,
@@ -197,17 +197,17 @@ class Parts:
 
     def _make_loading(self) -> None:
         config = self.config
-        self.forecasts = Forecasts(
+        self.forecasts = Forecaster(
             hub=self.hub, library=self.library, engines=self.engines, ledger=self.ledger
         )
-        self.calibrations = Calibrations(
+        self.calibrations = Calibrator(
             store=self.store,
             engines=self.engines,
             forecasts=self.forecasts,
             measure=probe.process,
             allowed=config.runtime.calibrate,
         )
-        self.fitting = Fitting(
+        self.fitting = FitChecker(
             config=config,
             budget=self.budget,
             choices=self.choices,
@@ -215,17 +215,17 @@ class Parts:
             engines=self.engines,
             memory=probe.system,
         )
-        self.planning = Planning(
+        self.planning = LoadPlanner(
             library=self.library,
             choices=self.choices,
             forecasts=self.forecasts,
             fitting=self.fitting,
-            alternatives=Alternatives(self.library),
+            alternatives=AlternativeFinder(self.library),
             instances=lambda: tuple(self.feed.state.instances.values()),
             runtimes=lambda: self.feed.state.runtimes,
             may_unload=config.runtime.when_full == "unload_idle",
         )
-        self.loading = Loading(
+        self.loading = Loader(
             library=self.library,
             engines=self.engines,
             planning=self.planning,
@@ -241,7 +241,7 @@ class Parts:
 
     def _make_downloads(self) -> None:
         config = self.config
-        self.downloads = Downloads(
+        self.downloads = DownloadQueue(
             store=self.store,
             cache=self.cache,
             settings=config.downloads,
@@ -250,14 +250,14 @@ class Parts:
             on_change=self._download_changed,
             check=_check_gguf,
         )
-        self.fetching = Fetching(
+        self.fetching = ModelDownloads(
             feed=self.feed,
             library=self.library,
             downloads=self.downloads,
             ask_hub=self.ask_hub,
             refusal=self.forecasts.refusal,
         )
-        self.throttle = Throttle(
+        self.throttle = BandwidthController(
             feed=self.feed,
             settings=config.downloads,
             config_file=self.paths.config_file,
@@ -266,7 +266,7 @@ class Parts:
         )
 
     def _make_upkeep(self) -> None:
-        self.removal = Removal(
+        self.removal = ModelDeletion(
             feed=self.feed,
             library=self.library,
             downloads=self.downloads,
@@ -276,15 +276,17 @@ class Parts:
             turn=self._turn,
             undo=self.undo,
         )
-        self.upkeep = Upkeep(
+        self.upkeep = CacheVerification(
             feed=self.feed,
             library=self.library,
             cache=self.cache,
             choose=self.removal.choose,
             tasks=self.tasks,
         )
-        self.sharing = Sharing(library=self.library, downloads=self.downloads, cache=self.cache)
-        self.vitals = Vitals(
+        self.sharing = ModelCopying(
+            library=self.library, downloads=self.downloads, cache=self.cache
+        )
+        self.vitals = ResourceSampler(
             feed=self.feed,
             roots=self.cache.roots,
             reserve_bytes=self.config.runtime.memory_reserve_bytes,

@@ -22,7 +22,7 @@ from modeldeck.core.concurrency import whole
 from modeldeck.core.errors import Conflict, InvalidRequest, NotFound, StorageFailed
 from modeldeck.core.schema import TOKEN_PREFIX, NewToken, Scope, Token
 from modeldeck.core.schema.clock import now
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
+class _StoredToken:
     """A token as the store has it."""
 
     token: Token
@@ -46,20 +46,22 @@ def _clock() -> datetime:
     return datetime.now(UTC)
 
 
-class Tokens:
+class ApiTokens:
     """All tokens. `open` first; `close` writes down when each was last used."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime] = _clock) -> None:
+    def __init__(self, store: Database, clock: Callable[[], datetime] = _clock) -> None:
         self._store = store
         self._clock = clock
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _StoredToken] = {}
         self._used: dict[str, str] = {}
         self._changing = asyncio.Lock()
         self._watchers: list[Callable[[Token], None]] = []
 
     async def open(self) -> None:
         """Read them from the store."""
-        for _, kept in await self._store.records("tokens", _Kept, lambda k: self._expired(k.token)):
+        for _, kept in await self._store.records(
+            "tokens", _StoredToken, lambda k: self._expired(k.token)
+        ):
             self._kept[kept.token.id] = kept
 
     async def close(self) -> None:
@@ -122,7 +124,7 @@ class Tokens:
                 else None,
             )
             secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
-            kept = _Kept(token=token, sha256=hashlib.sha256(secret.encode()).hexdigest())
+            kept = _StoredToken(token=token, sha256=hashlib.sha256(secret.encode()).hexdigest())
             await self._store.put("tokens", token.id, msgspec.json.encode(kept))
             self._kept[token.id] = kept
             return NewToken(token=token, secret=secret)

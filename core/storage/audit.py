@@ -12,7 +12,7 @@ from modeldeck.core.concurrency import whole
 from modeldeck.core.errors import DeckError, ShuttingDown, StorageFailed
 from modeldeck.core.schema import AuditEntry
 from modeldeck.core.schema.clock import now
-from modeldeck.core.storage.database import AuditRow, Store
+from modeldeck.core.storage.database import AuditRow, Database
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +20,10 @@ PENDING = 1000
 """Entries that are kept in memory while the disk takes none; of more the oldest are lost."""
 
 
-class Audit:
+class AuditTrail:
     """Every action that changes something passes through here, and none once `close` was called."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
         self._is_closed = False
         self._pending: deque[AuditRow] = deque(maxlen=PENDING)

@@ -68,7 +68,7 @@ AUDIT_KEPT = 10_000
 """Entries of the audit trail; older ones are dropped."""
 
 
-class Store:
+class Database:
     """The database of one core. Every method runs in the store's own thread."""
 
     def __init__(self, path: Path) -> None:

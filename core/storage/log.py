@@ -56,7 +56,7 @@ def clean(text: str) -> str:
     return hidden(flat)
 
 
-class Log:
+class LogBuffer:
     """A ring of lines with rising numbers; the oldest fall out."""
 
     def __init__(self) -> None:
@@ -142,9 +142,9 @@ class CountingHandler(logging.Handler):
 
 
 class LogHandler(logging.Handler):
-    """Sends the core's own log records into a `Log`."""
+    """Sends the core's own log records into a `LogBuffer`."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: LogBuffer) -> None:
         super().__init__(logging.INFO)
         self._log = log
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import KvCacheType, LoadOptions
 from tests.support import recorded

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import write_mlx
 from modeldeck.core.formats import safetensors
 from modeldeck.core.memory import estimate, probe
 from modeldeck.core.runtime.planning.calibration import calibrate
 from modeldeck.core.schema import LoadOptions
-from modeldeck.core.schema.overhead import Overhead
+from modeldeck.core.schema.overhead import ProcessOverhead
 from tests.support.bench import Bench
 
 MIB = 1 << 20
@@ -43,7 +43,7 @@ def cases() -> Iterator[tuple[int, LoadOptions]]:
 
 
 async def measure(
-    bench: Bench, size: int, options: LoadOptions, overhead: Overhead, folder: Path
+    bench: Bench, size: int, options: LoadOptions, overhead: ProcessOverhead, folder: Path
 ) -> tuple[int, int]:
     """The forecast and the peak, in bytes."""
     path = folder / f"{size}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.config.config import Config, RuntimeSettings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import NotEnoughDisk
 from modeldeck.core.schema import (
@@ -46,7 +46,7 @@ async def deck(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Dec
         *((bandwidth, "ACTIVE_S"), (bandwidth, "CALM_S")),
     ):
         monkeypatch.setattr(module, name, 0.01 if name != "LOOKING_S" else 1e9)
-    async with Deck(locate(), Config(runtime=Runtime(calibrate=False))) as deck:
+    async with Deck(locate(), Config(runtime=RuntimeSettings(calibrate=False))) as deck:
         await until(lambda: bool(deck.state.runtimes))
         yield deck
 

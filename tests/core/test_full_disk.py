@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.config.config import Config, RuntimeSettings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import NotEnoughDisk, StorageFailed
 from modeldeck.core.schema import Forecast, LoadOptions, LoadRecord, Model, ModelSeed
 from modeldeck.core.service.deck import Deck
 from modeldeck.core.service.loading import history
-from modeldeck.core.service.loading.history import Ledger
-from modeldeck.core.service.loading.saved_options import Choices
-from modeldeck.core.storage.api_tokens import Tokens
-from modeldeck.core.storage.audit import Audit
-from modeldeck.core.storage.database import Store
+from modeldeck.core.service.loading.history import LoadHistory
+from modeldeck.core.service.loading.saved_options import OptionResolver
+from modeldeck.core.storage.api_tokens import ApiTokens
+from modeldeck.core.storage.audit import AuditTrail
+from modeldeck.core.storage.database import Database
 
 if TYPE_CHECKING:
     from tests.core.conftest import SmallDisk
 
 ME = "test"
 PATIENCE_S = 30.0
-CONFIG = Config(runtime=Runtime(calibrate=False))
+CONFIG = Config(runtime=RuntimeSettings(calibrate=False))
 PLAIN = Forecast(
     total_bytes=4, weights_bytes=1, kv_bytes=1, compute_bytes=1, overhead_bytes=1, exact=True
 )
@@ -36,9 +36,9 @@ MODEL = Model(id="m", unique="a/b:Q8_0", name="m", format="gguf", source="hub")
 
 
 @pytest.fixture
-async def store(small_disk: SmallDisk) -> AsyncIterator[Store]:
+async def store(small_disk: SmallDisk) -> AsyncIterator[Database]:
     """An open store that lies on the small disk."""
-    store = Store(small_disk.path / "state" / "db.sqlite3")
+    store = Database(small_disk.path / "state" / "db.sqlite3")
     await store.open()
     yield store
     small_disk.make_room()
@@ -63,7 +63,7 @@ async def probed(deck: Deck) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_full_disk_is_a_storage_failure(store: Store, small_disk: SmallDisk) -> None:
+async def test_a_full_disk_is_a_storage_failure(store: Database, small_disk: SmallDisk) -> None:
     await store.put("models", "a", b"{}")
     small_disk.fill()
     with pytest.raises(NotEnoughDisk, match="full"):
@@ -76,7 +76,7 @@ async def test_a_full_disk_is_a_storage_failure(store: Store, small_disk: SmallD
 
 
 async def test_several_documents_are_written_all_or_none(
-    store: Store, small_disk: SmallDisk
+    store: Database, small_disk: SmallDisk
 ) -> None:
     await store.put_all("models", [("a", b"1", 0), ("b", b"1", 1)])
     small_disk.fill()
@@ -87,9 +87,9 @@ async def test_several_documents_are_written_all_or_none(
 
 
 async def test_a_token_that_cannot_be_revoked_is_not_said_to_be(
-    store: Store, small_disk: SmallDisk
+    store: Database, small_disk: SmallDisk
 ) -> None:
-    tokens = Tokens(store)
+    tokens = ApiTokens(store)
     told: list[str] = []
     tokens.on_revoked(lambda token: told.append(token.name))
     made = await tokens.create("laptop", [])
@@ -104,15 +104,15 @@ async def test_a_token_that_cannot_be_revoked_is_not_said_to_be(
     small_disk.make_room()
     await tokens.revoke("laptop")
     assert told == ["laptop"]
-    after = Tokens(store)
+    after = ApiTokens(store)
     await after.open()
     assert after.all() == []
 
 
 async def test_what_is_learned_of_loads_is_in_memory_when_it_is_on_disk(
-    store: Store, small_disk: SmallDisk
+    store: Database, small_disk: SmallDisk
 ) -> None:
-    book, choices = Ledger(store), Choices(Config(), store)
+    book, choices = LoadHistory(store), OptionResolver(Config(), store)
     await choices.open()
     asked = LoadOptions(context_length=512)
     small_disk.fill()
@@ -131,23 +131,23 @@ async def test_what_is_learned_of_loads_is_in_memory_when_it_is_on_disk(
 
 
 async def test_old_measurements_that_cannot_be_dropped_keep_no_core_from_starting(
-    store: Store, small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+    store: Database, small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    book = Ledger(store)
+    book = LoadHistory(store)
     for peak in range(1, 5):
         await book.add(replace(RECORD, peak_bytes=peak))
     monkeypatch.setattr(history, "KEPT", 2)
     small_disk.fill()
-    again = Ledger(store)
+    again = LoadHistory(store)
     await again.open()
     assert [record.peak_bytes for record in again.records] == [3, 4]
     assert len(await store.documents("measurements")) == 4
 
 
 async def test_an_action_that_was_done_is_not_failed_by_its_audit_entry(
-    store: Store, small_disk: SmallDisk
+    store: Database, small_disk: SmallDisk
 ) -> None:
-    audit = Audit(store)
+    audit = AuditTrail(store)
     small_disk.fill()
     for target in ("first", "second"):
         async with audit.action(ME, "load", target):
@@ -162,9 +162,9 @@ async def test_an_action_that_was_done_is_not_failed_by_its_audit_entry(
 
 
 async def test_what_could_not_be_audited_is_written_when_the_core_ends(
-    store: Store, small_disk: SmallDisk
+    store: Database, small_disk: SmallDisk
 ) -> None:
-    audit = Audit(store)
+    audit = AuditTrail(store)
     small_disk.fill()
     async with audit.action(ME, "load", "a"):
         audit.close()

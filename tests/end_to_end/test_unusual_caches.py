@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from modeldeck.core.cache.layout import Cache
+from modeldeck.core.cache.layout import HubCache
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.vocabulary import expected
 from modeldeck.core.schema import RepoFile
@@ -177,7 +177,7 @@ modeldeck stop >/dev/null
 """
 
 
-def put(cache: Cache, repo: str, content: bytes) -> None:
+def put(cache: HubCache, repo: str, content: bytes) -> None:
     """A repository of one made-up file, as the Hub's tools lay it out."""
     file = RepoFile(path="m-Q8_0.gguf", size_bytes=len(content), blob=content.hex()[:2] * 32)
     cache.prepare(repo)
@@ -190,7 +190,7 @@ def put(cache: Cache, repo: str, content: bytes) -> None:
 def test_a_read_only_cache_makes_rm_fail_and_says_what_stayed(home: Path, tmp_path: Path) -> None:
     content = tmp_path / "hf"
     for repo, data in ((A, b"a" * 1000), (B, b"b" * 500)):
-        put(Cache(content / "hub"), repo, data)
+        put(HubCache(content / "hub"), repo, data)
     orphan = content / "hub" / "models--o--here-GGUF" / "blobs" / ("c" * 64)
     orphan.write_bytes(b"c" * 30)
     (home.parent / "hf").mkdir()

@@ -28,7 +28,7 @@ from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import LoadOptions
 from modeldeck.tui.dashboard import theme
 from modeldeck.tui.dashboard.app import Dashboard
-from modeldeck.tui.dashboard.screens.memory.screen import Memory
+from modeldeck.tui.dashboard.screens.memory.screen import MemoryView
 from modeldeck.tui.remote.core_link import Attach
 from modeldeck.tui.text.format import UNICODE
 from tests.screenshots.frozen import FrozenClient, lived
@@ -217,7 +217,7 @@ async def screens(core: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:
         await person.press("2")
         async for picture in person.at_sizes("downloads", "37 %"):
             yield picture
-        lived(person.app.query_one(Memory).past)
+        lived(person.app.query_one(MemoryView).past)
         await person.press("3")
         async for picture in person.at_sizes("memory", "tiny Q8_0"):
             yield picture

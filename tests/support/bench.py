@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.memory import probe
 from modeldeck.core.runtime.engines.llama.loader import EMBEDDING_BATCH

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from modeldeck.core.demo.server import HOST, Connection, Request, Server
+from modeldeck.core.demo.server import HOST, HubConnection, HubRequest, Server
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _STEP_BYTES = 64 << 10
@@ -75,7 +75,7 @@ class FileServer:
             thread.join()
             loop.close()
 
-    async def _handle(self, request: Request, connection: Connection) -> None:
+    async def _handle(self, request: HubRequest, connection: HubConnection) -> None:
         name = "/".join(request.segments)
         asked = request.headers.get("range", "")
         self.asked.append((name, asked, request.headers.get("if-range", "")))
@@ -89,7 +89,9 @@ class FileServer:
         else:
             await self._send(self.files[name], asked, request, connection)
 
-    async def _send(self, path: Path, asked: str, request: Request, connection: Connection) -> None:
+    async def _send(
+        self, path: Path, asked: str, request: HubRequest, connection: HubConnection
+    ) -> None:
         data = await asyncio.to_thread(path.read_bytes)
         match = _RANGE.fullmatch(asked)
         same = request.headers.get("if-range", "") in ("", self.etag, self.modified)

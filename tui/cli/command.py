@@ -15,18 +15,18 @@ from modeldeck.tui.cli.runner import run
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
-    from modeldeck.core.config.config import Remote
+    from modeldeck.core.config.config import RemoteSettings
     from modeldeck.tui.cli.output import Output
     from modeldeck.tui.remote.machines import Machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
+class MachineSelection:
     """Which machines the words before the command name."""
 
     on: tuple[str, ...] = ()
     """As `modeldeck.tui.remote.machines.chosen` takes them; empty for this machine."""
-    remote: Remote | None = None
+    remote: RemoteSettings | None = None
     """A machine at a URL, instead."""
 
     def machines(self) -> tuple[Machine, ...]:
@@ -44,16 +44,16 @@ class Where:
         return machines.chosen(self.on, settings.hosts)
 
 
-def where() -> Where:
+def where() -> MachineSelection:
     """Where the command that runs is to be done."""
     context = click.get_current_context(silent=True)
     found = context.find_root().obj if context is not None else None
-    return found if isinstance(found, Where) else Where()
+    return found if isinstance(found, MachineSelection) else MachineSelection()
 
 
 def only_here(what: str) -> None:
     """Refuse to do on another machine what makes no sense there."""
-    if where() != Where():
+    if where() != MachineSelection():
         raise click.UsageError(f"{what} is about this machine: use it there, over ssh.")
 
 
@@ -80,7 +80,7 @@ def with_client(
     run(main(), json=json)
 
 
-class Verb(click.Command):
+class ExampleCommand(click.Command):
     """A command with an example in its help, and the option that all of them have."""
 
     def __init__(self, name: str, *, example: str, **settings: Any) -> None:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modeldeck.tui.cli.command import Verb, Where, only_here, where, with_client
+from modeldeck.tui.cli.command import (
+    ExampleCommand,
+    MachineSelection,
+    only_here,
+    where,
+    with_client,
+)
 from modeldeck.tui.cli.commands.cache import cache, undo
 from modeldeck.tui.cli.commands.help import COMMANDS as HELP
 from modeldeck.tui.cli.commands.load import COMMANDS as LOAD
@@ -23,7 +29,7 @@ from modeldeck.tui.cli.commands.watch import COMMANDS as WATCH
 from modeldeck.tui.cli.runner import run
 
 if TYPE_CHECKING:
-    from modeldeck.core.config.config import Remote
+    from modeldeck.core.config.config import RemoteSettings
 
 EXIT_CODES = """\b
 Exit codes:
@@ -59,7 +65,7 @@ ascii_option = click.option(
 )
 
 
-class Deck(click.Group):
+class CommandLine(click.Group):
     """The program: before the command stand machines, as in `modeldeck @gpu1 ps`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -72,7 +78,7 @@ class Deck(click.Group):
 
 
 @click.group(
-    cls=Deck,
+    cls=CommandLine,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
@@ -103,7 +109,7 @@ def main(
 
     Of another machine: modeldeck @host; of several: modeldeck @a @b, or modeldeck @all.
     """
-    context.obj = Where(on=on, remote=_at_url(on, url, token_file, ca_file))
+    context.obj = MachineSelection(on=on, remote=_at_url(on, url, token_file, ca_file))
     if context.invoked_subcommand is not None:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):  # nowhere to draw it
@@ -114,16 +120,16 @@ def main(
 
 def _at_url(
     on: tuple[str, ...], url: str | None, token_file: str | None, ca_file: str | None
-) -> Remote | None:
+) -> RemoteSettings | None:
     if url is None:
         if token_file or ca_file:
             raise click.UsageError("--token-file and --ca-file go with --url.")
         return None
     if on:
         raise click.UsageError("--on and --url contradict each other.")
-    from modeldeck.core.config.config import Remote
+    from modeldeck.core.config.config import RemoteSettings
 
-    return Remote(url=url, token_file=token_file, ca_file=ca_file)
+    return RemoteSettings(url=url, token_file=token_file, ca_file=ca_file)
 
 
 def _dashboard(context: click.Context, ascii_only: bool, only: str | None = None) -> None:
@@ -143,7 +149,7 @@ def _dashboard(context: click.Context, ascii_only: bool, only: str | None = None
 # The core
 
 
-@main.command(cls=Verb, example="modeldeck serve --port 5323")
+@main.command(cls=ExampleCommand, example="modeldeck serve --port 5323")
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 for any free one.")
 @click.option("--ready-json", is_flag=True, help="Print one line of JSON once it answers.")
 @click.option("--verbose", "-v", is_flag=True, help="Log what it does to standard error.")
@@ -156,7 +162,7 @@ def serve(port: int | None, ready_json: bool, verbose: bool, json: bool) -> None
 
 
 @main.command(
-    cls=Verb,
+    cls=ExampleCommand,
     example="modeldeck demo\n"
     "modeldeck demo --script\n"
     "modeldeck demo --headless --port 0 --ready-json",
@@ -203,7 +209,7 @@ def demo(
 
 
 @main.command(
-    cls=Verb,
+    cls=ExampleCommand,
     example="modeldeck status --line\n"
     "modeldeck status --line --format '{loaded} loaded( {down} {rate})'",
 )
@@ -226,7 +232,7 @@ def status(line: bool, form: str | None, json: bool) -> None:
     )
 
 
-@main.command(cls=Verb, example="modeldeck top")
+@main.command(cls=ExampleCommand, example="modeldeck top")
 @ascii_option
 @click.pass_context
 def top(context: click.Context, ascii_only: bool, json: bool) -> None:
@@ -237,12 +243,12 @@ def top(context: click.Context, ascii_only: bool, json: bool) -> None:
         _dashboard(context, ascii_only, only="memory")
 
 
-@main.command(cls=Verb, example="modeldeck stop")
+@main.command(cls=ExampleCommand, example="modeldeck stop")
 def stop(json: bool) -> None:
     """End the core: downloads stay resumable, models are unloaded."""
     from modeldeck.tui.cli.actions import serve as serve_action
 
-    if where() == Where():
+    if where() == MachineSelection():
         run(serve_action.stop(json=json), json=json)
     else:
         with_client(serve_action.stop_there, json=json, start=False, none={"stopped": False})
@@ -251,7 +257,7 @@ def stop(json: bool) -> None:
 # Models
 
 
-@main.command(cls=Verb, example="modeldeck ls qwen")
+@main.command(cls=ExampleCommand, example="modeldeck ls qwen")
 @click.argument("text", default="")
 @click.option("--downloaded", "-d", is_flag=True, help="Only models on this machine.")
 def ls(text: str, downloaded: bool, json: bool) -> None:
@@ -264,7 +270,7 @@ def ls(text: str, downloaded: bool, json: bool) -> None:
 
 
 @main.command(
-    cls=Verb, example="modeldeck search qwen3 gguf\nmodeldeck search Qwen/Qwen3-0.6B-GGUF"
+    cls=ExampleCommand, example="modeldeck search qwen3 gguf\nmodeldeck search Qwen/Qwen3-0.6B-GGUF"
 )
 @click.argument("words", nargs=-1, required=True)
 @click.option("--limit", type=click.IntRange(1, 1000), help="How many repositories at most.")
@@ -277,7 +283,7 @@ def search(words: tuple[str, ...], limit: int | None, json: bool) -> None:
     )
 
 
-@main.command(cls=Verb, example="modeldeck fit Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 16384")
+@main.command(cls=ExampleCommand, example="modeldeck fit Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 16384")
 @click.argument("model")
 @click.option("--context", "-c", type=int, metavar="TOKENS", help="Context length.")
 def fit(model: str, context: int | None, json: bool) -> None:
@@ -287,7 +293,7 @@ def fit(model: str, context: int | None, json: bool) -> None:
     with_client(lambda client, out: model_actions.fit(client, out, model, context), json=json)
 
 
-@main.command(cls=Verb, example="modeldeck pull Qwen/Qwen3-0.6B-GGUF:Q8_0")
+@main.command(cls=ExampleCommand, example="modeldeck pull Qwen/Qwen3-0.6B-GGUF:Q8_0")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--detach", "-d", is_flag=True, help="Return once the core has accepted it.")
 @click.option("--cancel", is_flag=True, help="Cancel the download; what came is kept.")
@@ -313,7 +319,7 @@ def pull(
         )
 
 
-@main.command(cls=Verb, example="modeldeck rm Qwen/Qwen3-0.6B-GGUF:Q8_0")
+@main.command(cls=ExampleCommand, example="modeldeck rm Qwen/Qwen3-0.6B-GGUF:Q8_0")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Also when the model is loaded.")
@@ -334,7 +340,9 @@ def rm(models: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: boo
 
 
 @main.command(
-    name="run", cls=Verb, example='modeldeck run Qwen/Qwen3-0.6B-GGUF:Q8_0 "Why is the sky blue?"'
+    name="run",
+    cls=ExampleCommand,
+    example='modeldeck run Qwen/Qwen3-0.6B-GGUF:Q8_0 "Why is the sky blue?"',
 )
 @click.argument("model")
 @click.argument("prompt", required=False)

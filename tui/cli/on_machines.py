@@ -15,7 +15,7 @@ from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.tui.cli.attach import attached, existing
 from modeldeck.tui.cli.output import Output
-from modeldeck.tui.cli.runner import Said
+from modeldeck.tui.cli.runner import AlreadyReported
 from modeldeck.tui.remote.machines import Machine
 from modeldeck.tui.remote.remote_core import FixedCore, SshCore, core_of, reach_all
 
@@ -64,7 +64,7 @@ async def on_each(
                     first = first or error
                     out.failed(error)
         if first is not None:
-            raise Said(first)
+            raise AlreadyReported(first)
     finally:
         await asyncio.gather(*(_part(core, out) for core in cores.values()))
 

@@ -1,7 +1,8 @@
 """Where the command line writes: a terminal, a pipe, or a program that reads JSON.
 
-Results go to standard output, notes and errors to standard error. On a terminal a `Progress` is one
-line that is redrawn in place; elsewhere it is plain lines, one when something new is to be said.
+Results go to standard output, notes and errors to standard error. On a terminal a `ProgressLine` is
+one line that is redrawn in place; elsewhere it is plain lines, one when something new is to be
+said.
 """
 
 from __future__ import annotations
@@ -180,12 +181,12 @@ class Output:
     def _style(self, text: str, **style: Any) -> str:
         return click.style(text, **style) if self._colour else text
 
-    def progress(self) -> Progress:
+    def progress(self) -> ProgressLine:
         """A line that changes. Use as a context manager."""
-        return Progress(self)
+        return ProgressLine(self)
 
 
-class Progress:
+class ProgressLine:
     """One line that changes; gone from a terminal when the block ends."""
 
     def __init__(self, out: Output) -> None:

@@ -41,7 +41,7 @@ def exit_code(error: DeckError) -> int:
     return next((code for cls, code in _codes() if isinstance(error, cls)), 1)
 
 
-class Said(Exception):
+class AlreadyReported(Exception):
     """An error was told to the person already: only its exit code is left to give."""
 
     def __init__(self, error: DeckError) -> None:
@@ -77,7 +77,7 @@ def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
         asyncio.run(cancellable())
     except DeckError as error:
         sys.exit(tell(error, json=json))
-    except Said as told:
+    except AlreadyReported as told:
         sys.exit(told.code)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

@@ -35,7 +35,7 @@ be read by everybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class UnitFile:
     """A file that an installation writes."""
 
     path: Path
@@ -43,10 +43,10 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class InstallPlan:
     """What installing does: files first, then commands; uninstalling goes the other way."""
 
-    files: tuple[Written, ...]
+    files: tuple[UnitFile, ...]
     enable: tuple[tuple[str, ...], ...]
     disable: tuple[tuple[str, ...], ...]
     after: tuple[tuple[str, ...], ...] = ()
@@ -185,13 +185,13 @@ def system_unit(program: Sequence[str], environ: Mapping[str, str]) -> str:
 
 def systemd_user(
     program: Sequence[str], environ: Mapping[str, str], home: Path, socket: Path
-) -> Plan:
+) -> InstallPlan:
     """The plan for a person's own systemd."""
     folder = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     unit = folder / "systemd" / "user" / UNIT
     call = ("systemctl", "--user")
-    return Plan(
-        files=(Written(path=unit, text=user_unit(program, environment(environ))),),
+    return InstallPlan(
+        files=(UnitFile(path=unit, text=user_unit(program, environment(environ))),),
         enable=((*call, "daemon-reload"), (*call, "enable", UNIT), (*call, "restart", UNIT)),
         disable=((*call, "disable", "--now", UNIT),),
         after=((*call, "daemon-reload"),),
@@ -206,13 +206,13 @@ SHOWN = "LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts"
 SAID = ("-t", NAME, "-n", "6", "-o", "cat", "-q", "--no-pager")
 
 
-def systemd_system(program: Sequence[str], environ: Mapping[str, str]) -> Plan:
+def systemd_system(program: Sequence[str], environ: Mapping[str, str]) -> InstallPlan:
     """The plan for the system's systemd."""
     person = f'u {USER} - "modeldeck" /var/lib/modeldeck\n'
-    return Plan(
+    return InstallPlan(
         files=(
-            Written(path=SYSUSERS, text=person),
-            Written(path=SYSTEM_UNIT, text=system_unit(program, environment(environ))),
+            UnitFile(path=SYSUSERS, text=person),
+            UnitFile(path=SYSTEM_UNIT, text=system_unit(program, environment(environ))),
         ),
         enable=(
             ("systemd-sysusers", str(SYSUSERS)),
@@ -259,13 +259,13 @@ def launchd(
     uid: int,
     log: Path,
     socket: Path,
-) -> Plan:
+) -> InstallPlan:
     """The plan for launchd."""
     plist = home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
     domain = f"gui/{uid}"
     text = agent(program, environment(environ), log).decode()
-    return Plan(
-        files=(Written(path=plist, text=text),),
+    return InstallPlan(
+        files=(UnitFile(path=plist, text=text),),
         enable=(("launchctl", "bootstrap", domain, str(plist)),),
         disable=(("launchctl", "bootout", f"{domain}/{LABEL}"),),
         look=("launchctl", "print", f"{domain}/{LABEL}"),

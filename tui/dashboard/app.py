@@ -28,19 +28,19 @@ from modeldeck.core.errors import DeckError
 from modeldeck.tui.dashboard import screens
 from modeldeck.tui.dashboard.ascii_filter import AsciiOnly
 from modeldeck.tui.dashboard.commands import Command, KeyOf, bindings, first_key, keymap_problems
-from modeldeck.tui.dashboard.dialogs.help_screen import Help
-from modeldeck.tui.dashboard.diff_renderer import Frame, Painted
-from modeldeck.tui.dashboard.fleet import Station, Stations
+from modeldeck.tui.dashboard.dialogs.help_screen import HelpScreen
+from modeldeck.tui.dashboard.diff_renderer import BaseScreen, DiffRenderer
+from modeldeck.tui.dashboard.fleet import FleetApp, FleetMachine
 from modeldeck.tui.dashboard.global_commands import COMMANDS, FLEET, turns
 from modeldeck.tui.dashboard.screens.view import View
 from modeldeck.tui.dashboard.theme import DEFAULT, Themes, fitting
 from modeldeck.tui.dashboard.widgets import table_commands
 from modeldeck.tui.dashboard.widgets.footer import Footer
-from modeldeck.tui.dashboard.widgets.no_core import Trouble
-from modeldeck.tui.dashboard.widgets.notice import Message, Notice, Severity
+from modeldeck.tui.dashboard.widgets.no_core import NoCoreNotice
+from modeldeck.tui.dashboard.widgets.notice import Notice, NoticeMessage, Severity
 from modeldeck.tui.dashboard.widgets.prompt import Prompt
-from modeldeck.tui.dashboard.widgets.status_bar import TopLine
-from modeldeck.tui.remote.core_link import Attach, Link, LinkState, LinkStatus
+from modeldeck.tui.dashboard.widgets.status_bar import StatusBar
+from modeldeck.tui.remote.core_link import Attach, CoreLink, LinkState, LinkStatus
 from modeldeck.tui.text.format import ASCII, Glyphs
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ ONE_LINE = 6
 """Rows. Below, only the line on top is shown; the place in the view is kept meanwhile."""
 
 
-class Dashboard(Painted, Stations):
+class Dashboard(DiffRenderer, FleetApp):
     """The face of modeldeck."""
 
     CSS = """
@@ -81,7 +81,7 @@ class Dashboard(Painted, Stations):
 
     def __init__(
         self,
-        cores: Attach | Sequence[Station],
+        cores: Attach | Sequence[FleetMachine],
         *,
         glyphs: Glyphs,
         settings: Tui,
@@ -99,7 +99,7 @@ class Dashboard(Painted, Stations):
         `problems` and `welcome` are said once the frame stands. `only` is the name of a view that
         stands alone, None for all.
         """
-        stations = (Station("", Link(cores)),) if callable(cores) else tuple(cores)
+        stations = (FleetMachine("", CoreLink(cores)),) if callable(cores) else tuple(cores)
         super().__init__(stations, settings, "NO_COLOR" in os.environ)
         self._looks = 0
         several = len(self.stations) > 1
@@ -115,7 +115,7 @@ class Dashboard(Painted, Stations):
         self.glyphs = glyphs
         self.keymap = keymap
         self._scopes: Mapping[str, Sequence[Command]] = {}
-        self.messages: deque[Message] = deque(maxlen=MESSAGES_KEPT)
+        self.messages: deque[NoticeMessage] = deque(maxlen=MESSAGES_KEPT)
         """What was said so far, for the Log view."""
         self._themes = themes
         self._keep_theme = keep_theme
@@ -128,13 +128,13 @@ class Dashboard(Painted, Stations):
         if not known:
             self._problems.append(f"there is no theme {settings.theme!r}")
 
-    def get_default_screen(self) -> Frame:
+    def get_default_screen(self) -> BaseScreen:
         """The screen under whatever lies on it."""
-        return Frame()
+        return BaseScreen()
 
     def compose(self) -> ComposeResult:
         """What the first picture shows."""
-        top = TopLine(self.glyphs).data_bind(Dashboard.state, Dashboard.link_status)
+        top = StatusBar(self.glyphs).data_bind(Dashboard.state, Dashboard.link_status)
         top.station = self.station
         yield top
         yield ContentSwitcher()
@@ -153,7 +153,7 @@ class Dashboard(Painted, Stations):
         self._problems += keymap_problems(self._scopes, self.keymap)
         self.set_keymap(dict(self.keymap))
         frame = self._frame
-        await frame.mount(Trouble(), before=frame.query_one(ContentSwitcher))
+        await frame.mount(NoCoreNotice(), before=frame.query_one(ContentSwitcher))
         await frame.mount(Prompt(), before=frame.query_one(Notice))
         await self._furnish()
         self.set_interval(REFRESH_S, self._look)
@@ -200,7 +200,7 @@ class Dashboard(Painted, Stations):
             for text in ended(before, self.state, self.settings.notify_after_s):
                 self.notify_outside(text)
         if self.link_status.state is not LinkState.LIVE:
-            self._frame.query_one(TopLine).draw()
+            self._frame.query_one(StatusBar).draw()
 
     def key_of(self, name: str) -> str:
         """The key of a command of any view, such as `catalog.download`, as the person has it."""
@@ -209,7 +209,7 @@ class Dashboard(Painted, Stations):
     def watch_link_status(self, before: LinkStatus, now: LinkStatus) -> None:
         """Say what a person would otherwise have to guess."""
         self._frame.set_class(now.state is LinkState.LOST, "stale")
-        for trouble in self._frame.query(Trouble):  # not in the first picture
+        for trouble in self._frame.query(NoCoreNotice):  # not in the first picture
             trouble.show(now.error if now.is_blocked else None, self.key_of("app.retry"))
         if before.state is now.state:
             return
@@ -226,7 +226,7 @@ class Dashboard(Painted, Stations):
             self.current = self.views[0].name
         with self.batch_update():
             self.state, self.link_status = None, self.link.status
-            self._frame.query_one(TopLine).station = self.station
+            self._frame.query_one(StatusBar).station = self.station
             for view in [view for view in switcher.query(View) if view.id != screens.FLEET.name]:
                 await view.remove()
             switcher.current = None  # else the new view of this name is not brought to the front
@@ -277,7 +277,7 @@ class Dashboard(Painted, Stations):
         filters = super().get_line_filters()
         return [*filters, AsciiOnly()] if self.glyphs is ASCII else filters
 
-    def on_footer_chosen(self, event: Footer.Chosen) -> None:
+    def on_footer_view_clicked(self, event: Footer.ViewClicked) -> None:
         """A view was clicked in the footer."""
         self.current = self.views[event.number].name
 
@@ -324,7 +324,7 @@ class Dashboard(Painted, Stations):
             ("Lists", table_commands.SCOPE, lists),
             ("Everywhere", "app", self.commands),
         ]
-        self.push_screen(Help(parts, self.keymap))
+        self.push_screen(HelpScreen(parts, self.keymap))
 
     def _fitting(self, name: str) -> str:
         """The theme to show where `name` is wanted: terminals differ in what colours they know."""
@@ -382,7 +382,7 @@ class Dashboard(Painted, Stations):
     def say(self, text: str, severity: Severity = "note") -> None:
         """Show a notice, and keep it for the Log view."""
         now = datetime.now()
-        message = Message(
+        message = NoticeMessage(
             text=text, severity=severity, at=now.strftime("%H:%M:%S"), stamp=now.timestamp()
         )
         self.messages.append(message)

@@ -21,9 +21,11 @@ from textual.screen import Screen
 from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 
-from modeldeck.tui.dashboard.widgets.scrollbar import Rail
+from modeldeck.tui.dashboard.widgets.scrollbar import WholeCellScrollBar
 
-ScrollBar.renderer = Rail  # the class holds it: every scrollbar of the program is drawn so
+ScrollBar.renderer = (
+    WholeCellScrollBar  # the class holds it: every scrollbar of the program is drawn so
+)
 
 NEAR = 6
 """Equal cells between two that differ that are sent along: moving the cursor costs as much."""
@@ -107,7 +109,7 @@ def pieces(update: LayoutUpdate | ChopsUpdate) -> Iterator[Piece]:
                 yield y, first, chop.crop(first - x, last - x)
 
 
-class Shown:
+class TerminalState:
     """What the terminal shows, as far as it was sent."""
 
     def __init__(self) -> None:
@@ -137,7 +139,7 @@ class Shown:
         return sent
 
 
-class Changes(CompositorUpdate):
+class CellChanges(CompositorUpdate):
     """Runs of cells on their way to the terminal."""
 
     def __init__(self, sent: Sequence[Run]) -> None:
@@ -157,12 +159,12 @@ class Changes(CompositorUpdate):
         return "".join(words) + ("\x1b[0m" if styled else "")
 
 
-class Painted(App[None]):
+class DiffRenderer(App[None]):
     """An app that sends what changed, and whose screen is whole whatever the terminal lost."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._shown = Shown()
+        self._shown = TerminalState()
 
     def action_redraw(self) -> None:
         """Draw all of it again, whatever another program wrote over it."""
@@ -184,11 +186,11 @@ class Painted(App[None]):
             sent = self._shown.take(pieces(renderable), colors)
             if not sent and self.cursor_position == self._previous_cursor_position:
                 return
-            renderable = Changes(sent)
+            renderable = CellChanges(sent)
         super()._display(screen, renderable)
 
 
-class Frame(Screen[None], inherit_bindings=False):
+class BaseScreen(Screen[None], inherit_bindings=False):
     """The screen that everything else lies on.
 
     Textual's own screen has `tab` for the focus; here it goes round the views.

@@ -13,24 +13,24 @@ from textual import events
 from modeldeck.core.config.config import Tui
 from modeldeck.core.errors import DeckError, Forbidden
 from modeldeck.tui.background.failures import FailuresTold
-from modeldeck.tui.dashboard.key_queue import KeysInOrder
-from modeldeck.tui.remote.core_link import FAR_S, Link, LinkState, LinkStatus
+from modeldeck.tui.dashboard.key_queue import OrderedKeyApp
+from modeldeck.tui.remote.core_link import FAR_S, CoreLink, LinkState, LinkStatus
 from modeldeck.tui.text.terminal_notification import sequence
 
 if TYPE_CHECKING:
-    from modeldeck.tui.remote.core_host import Reached
+    from modeldeck.tui.remote.core_host import ReachableCore
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
+class FleetMachine:
     """One machine, as a dashboard sees it."""
 
     name: str
     """Empty for this machine, where it is the only one: its core tells its name."""
-    link: Link
+    link: CoreLink
     way: str = ""
     """How it is reached, in a word: `ssh`, `https`; empty for this machine."""
-    host: Reached | None = None
+    host: ReachableCore | None = None
     """What it is reached by, for what passes between machines; None where it is the only one."""
 
 
@@ -53,10 +53,10 @@ def low_bandwidth(wanted: bool | None, *, over_ssh: bool, round_trip_s: float | 
     return over_ssh or (round_trip_s or 0.0) >= FAR_S
 
 
-class Stations(FailuresTold, KeysInOrder):
+class FleetApp(FailuresTold, OrderedKeyApp):
     """An app that looks at one of several machines, and keeps the links to all of them."""
 
-    def __init__(self, stations: tuple[Station, ...], settings: Tui, no_color: bool) -> None:
+    def __init__(self, stations: tuple[FleetMachine, ...], settings: Tui, no_color: bool) -> None:
         super().__init__(ansi_color=True if no_color else None)
         self.stations = stations
         self.settings = settings
@@ -65,12 +65,12 @@ class Stations(FailuresTold, KeysInOrder):
         """Whether the terminal is given to `ssh` now, and with it ctrl+c."""
 
     @property
-    def station(self) -> Station:
+    def station(self) -> FleetMachine:
         """The machine that is shown."""
         return self.stations[self._at]
 
     @property
-    def link(self) -> Link:
+    def link(self) -> CoreLink:
         """The link to its core."""
         return self.station.link
 
@@ -103,7 +103,7 @@ class Stations(FailuresTold, KeysInOrder):
         else:
             self.reach(at)
 
-    async def _ask(self, at: int, host: Reached) -> None:
+    async def _ask(self, at: int, host: ReachableCore) -> None:
         """Give the terminal to `ssh` for as long as it asks; nothing is drawn meanwhile."""
         self.asks = True
         with self.batch_update(), self.suspend():

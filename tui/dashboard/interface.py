@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from textual.worker import Worker
 
     from modeldeck.core.client.client import Client
-    from modeldeck.tui.dashboard.fleet import Station
-    from modeldeck.tui.dashboard.widgets.notice import Message, Severity
-    from modeldeck.tui.remote.core_link import Link
+    from modeldeck.tui.dashboard.fleet import FleetMachine
+    from modeldeck.tui.dashboard.widgets.notice import NoticeMessage, Severity
+    from modeldeck.tui.remote.core_link import CoreLink
     from modeldeck.tui.text.format import Glyphs
 
 T = TypeVar("T")
@@ -26,9 +26,9 @@ class DashboardInterface(Protocol):
 
     glyphs: Glyphs
     """Characters that this terminal can show."""
-    messages: deque[Message]
+    messages: deque[NoticeMessage]
     """Notices so far, the newest last."""
-    stations: tuple[Station, ...]
+    stations: tuple[FleetMachine, ...]
     """The machines of this dashboard."""
     theme_changed_signal: Signal[Theme]
 
@@ -40,11 +40,11 @@ class DashboardInterface(Protocol):
     def current(self, name: str) -> None: ...
 
     @property
-    def link(self) -> Link:
+    def link(self) -> CoreLink:
         """Link to the core that is shown."""
 
     @property
-    def station(self) -> Station:
+    def station(self) -> FleetMachine:
         """The machine that is shown."""
 
     @property

@@ -26,7 +26,7 @@ WAITING = 4096
 """Keys that may wait, for example while a long text is pasted as keys."""
 
 
-class Passed(Message):
+class KeyProcessed(Message):
     """Travels behind a key: when it arrives, whoever wanted the key has had it."""
 
     def __init__(self, number: int, behind: MessagePump, *, again: bool) -> None:
@@ -37,7 +37,7 @@ class Passed(Message):
         self.again = again
 
 
-class KeysInOrder(App[None]):
+class OrderedKeyApp(App[None]):
     """An app that hears keys one after the other."""
 
     def __init__(self, *, ansi_color: bool | None = None) -> None:
@@ -68,7 +68,7 @@ class KeysInOrder(App[None]):
         self._number += 1
         await super().on_event(event)
         behind = self.focused or self.screen if event.is_forwarded else self
-        behind.post_message(Passed(self._number, behind, again=True))
+        behind.post_message(KeyProcessed(self._number, behind, again=True))
         self._watch(self._number, behind, PATIENCE_S)
 
     def _watch(self, number: int, behind: MessagePump, left_s: float) -> None:
@@ -80,11 +80,11 @@ class KeysInOrder(App[None]):
                 look = partial(self._watch, number, behind, left_s - LOOK_S)
                 asyncio.get_running_loop().call_later(LOOK_S, look)
 
-    @on(Passed)
-    def _passed(self, message: Passed) -> None:
+    @on(KeyProcessed)
+    def _passed(self, message: KeyProcessed) -> None:
         """What heard the key may have told of it (a line was sent) and so move the focus."""
         behind = message.behind
-        again = Passed(message.number, behind, again=False)
+        again = KeyProcessed(message.number, behind, again=False)
         if not (message.again and behind.is_running and behind.post_message(again)):
             self._settled(message.number)
 

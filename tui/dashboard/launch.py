@@ -23,15 +23,15 @@ from modeldeck.core.remote.printable import clean
 from modeldeck.tui.dashboard import theme
 from modeldeck.tui.dashboard.app import Dashboard
 from modeldeck.tui.dashboard.commands import KeyOf
-from modeldeck.tui.dashboard.fleet import Station
+from modeldeck.tui.dashboard.fleet import FleetMachine
 from modeldeck.tui.dashboard.terminal_driver import ProgramDriver
-from modeldeck.tui.remote.core_host import DemoCore, OwnCore, Reached
-from modeldeck.tui.remote.core_link import Link
+from modeldeck.tui.remote.core_host import DemoCore, OwnCore, ReachableCore
+from modeldeck.tui.remote.core_link import CoreLink
 from modeldeck.tui.remote.machines import HERE, Machine
 from modeldeck.tui.text.format import ASCII, glyphs
 
 if TYPE_CHECKING:
-    from modeldeck.tui.remote.core_host import Host, Reached
+    from modeldeck.tui.remote.core_host import CoreHost, ReachableCore
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that end the dashboard without a question."""
@@ -94,26 +94,26 @@ def _cancel_by_signals(signals: list[int]) -> None:
 async def _on(
     machines: Sequence[Machine],
     paths: Paths,
-    show: Callable[[Sequence[Station]], Dashboard],
+    show: Callable[[Sequence[FleetMachine]], Dashboard],
     signals: list[int],
 ) -> int:
     """Reach the machines, with the questions that `ssh` has, then show the dashboard."""
     if list(machines) == [HERE]:
         own = OwnCore(paths)
-        link = Link(own.attach, revive=own.revive)
-        return await _until_left(show([Station("", link)]), [own], signals)
+        link = CoreLink(own.attach, revive=own.revive)
+        return await _until_left(show([FleetMachine("", link)]), [own], signals)
     from modeldeck.tui.remote.remote_core import core_of, reach_all
 
     cores = {m.name: core_of(m) for m in machines if m.remote is not None}
-    hosts: list[Reached] = [cores.get(m.name) or OwnCore(paths) for m in machines]
+    hosts: list[ReachableCore] = [cores.get(m.name) or OwnCore(paths) for m in machines]
     try:
         failed = await reach_all(list(cores.values()))
         if failed and len(machines) == 1:
             raise failed[machines[0].name]
         stations = [
-            Station(
+            FleetMachine(
                 machine.name,
-                Link(host.attach, revive=host.revive, outage=host.outage),
+                CoreLink(host.attach, revive=host.revive, outage=host.outage),
                 _way(machine),
                 host,
             )
@@ -137,7 +137,7 @@ def open_demo(rate_bytes_per_s: int, port: int, *, ascii_only: bool = False) -> 
     paths = locate()
     settings, _ = config.load(paths.config_file)
     host = DemoCore(rate_bytes_per_s, port)
-    station = Station("", Link(host.attach, revive=host.revive))
+    station = FleetMachine("", CoreLink(host.attach, revive=host.revive))
     app = _dashboard(paths, settings, [], ascii_only, None, [station], welcome)
     return asyncio.run(_ended_by_signals(partial(_until_left, app, [host])))
 
@@ -148,7 +148,7 @@ def _dashboard(
     problems: list[str],
     ascii_only: bool,
     only: str | None,
-    stations: Sequence[Station],
+    stations: Sequence[FleetMachine],
     welcome: Callable[[KeyOf], str] | None = None,
 ) -> Dashboard:
     tui = replace(settings.tui, ascii=True) if ascii_only else settings.tui
@@ -170,7 +170,7 @@ def _dashboard(
     return app
 
 
-async def _until_left(app: Dashboard, hosts: Sequence[Host], signals: list[int]) -> int:
+async def _until_left(app: Dashboard, hosts: Sequence[CoreHost], signals: list[int]) -> int:
     """Run the app, then part from the cores; the exit code."""
     loop = asyncio.get_running_loop()
 

@@ -51,7 +51,7 @@ def watch(terminal: int, lost: Callable[[], object] = lambda: None) -> None:
         lost()
 
 
-class _Output:
+class _SafeOutput:
     """A terminal's output, which never fails."""
 
     def __init__(self, file: IO[str]) -> None:
@@ -85,7 +85,7 @@ class TerminalDriver(LinuxDriver):
 
     def __init__(self, app: App[Any], **options: Any) -> None:
         super().__init__(app, **options)
-        self._file: Any = _Output(self._file)
+        self._file: Any = _SafeOutput(self._file)
         self._watching: threading.Thread | None = None
         self._is_lost = False
 

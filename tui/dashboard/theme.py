@@ -32,7 +32,7 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class ThemeFile:
     """What a theme's file says. Colours as CSS has them, or `ansi_red` for the terminal's own."""
 
     name: str
@@ -57,10 +57,10 @@ def parse(text: str) -> Theme:
     """The theme that a file describes. Raises ValueError saying what is wrong with it."""
     try:
         table = tomllib.loads(text)
-        document = msgspec.convert(table, Document)
+        document = msgspec.convert(table, ThemeFile)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ValueError(str(error)) from error
-    if unknown := sorted(set(table) - {entry.name for entry in fields(Document)}):
+    if unknown := sorted(set(table) - {entry.name for entry in fields(ThemeFile)}):
         raise ValueError(f"there is no entry {unknown[0]!r} in a theme")
     if not NAME.fullmatch(document.name):
         raise ValueError("a name is small letters, figures and dashes, 32 at most")
@@ -179,7 +179,7 @@ def fitting(theme: Theme, colour_system: str | None, *, no_color: bool) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ink:
+class ThemeStyles:
     """The theme's foreground colours as Rich styles. Each goes beside a glyph or a word."""
 
     primary: Style
@@ -192,7 +192,7 @@ class Ink:
     """For what matters less; still readable."""
 
 
-def ink(variables: Mapping[str, str]) -> Ink:
+def ink(variables: Mapping[str, str]) -> ThemeStyles:
     """The inks of a theme, from `App.theme_variables`."""
     return _mixed(*(variables[name] for name in _MIXED))
 
@@ -204,12 +204,12 @@ _MIXED = (
 
 
 @lru_cache(32)
-def _mixed(*colours: str) -> Ink:
+def _mixed(*colours: str) -> ThemeStyles:
     """The inks of these colours, in the order of `_MIXED`."""
     *inks, foreground, background = map(Color.parse, colours)
     styles = [Style.from_color(colour.rich_color) for colour in inks]
     named = dict(zip(_MIXED, styles, strict=False))
-    return Ink(muted=_muted(foreground, background), **named)
+    return ThemeStyles(muted=_muted(foreground, background), **named)
 
 
 MUTED_SHARE = 0.72

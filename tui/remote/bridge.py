@@ -33,7 +33,7 @@ from modeldeck.core.errors import (
     InvalidRequest,
     StorageFailed,
 )
-from modeldeck.core.remote.hello import Hello
+from modeldeck.core.remote.hello import BridgeHello
 from modeldeck.core.schema.errors import to_info
 from modeldeck.tui.remote.core_host import OwnCore
 
@@ -62,7 +62,7 @@ async def serve(*, start: bool) -> None:
             await own.leave()
 
 
-async def _hello(own: OwnCore, paths: Paths, *, start: bool) -> Hello:
+async def _hello(own: OwnCore, paths: Paths, *, start: bool) -> BridgeHello:
     ready = await daemon.find(paths)
     if ready is None and not start:
         raise CoreUnreachable("No core is running there.", "`modeldeck serve` starts one.")
@@ -73,7 +73,7 @@ async def _hello(own: OwnCore, paths: Paths, *, start: bool) -> Hello:
             "The core there answers on no Unix socket, which is what ssh carries.",
             "Let it: take `api.socket = false` out of its configuration.",
         )
-    return Hello(
+    return BridgeHello(
         socket=ready.socket,
         version=ready.version,
         protocol=ready.protocol,

@@ -20,9 +20,9 @@ from modeldeck.tui.remote.machines import LOCAL
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
-    from modeldeck.core.client.daemon import Ready
+    from modeldeck.core.client.daemon import CoreReady
     from modeldeck.core.config.paths import Paths
-    from modeldeck.core.remote.outage import Outage
+    from modeldeck.core.remote.outage import ConnectionLost
     from modeldeck.core.schema.state import State
 
 LAST_LINES = 8
@@ -35,7 +35,7 @@ STOP_S = 40.0
 """For the demo to end and remove its folder: as long as a core may take, see `client.daemon`."""
 
 
-class Host(Protocol):
+class CoreHost(Protocol):
     """Finds or starts one core, and knows what to do with it in the end."""
 
     def attach(self) -> AbstractAsyncContextManager[Client]:
@@ -47,7 +47,7 @@ class Host(Protocol):
     async def leave(self) -> str | None:
         """Part from the core; a line for the person, where there is something to say."""
 
-    def outage(self) -> Outage | None:
+    def outage(self) -> ConnectionLost | None:
         """Why the line to its machine is down, where there is one that can be."""
 
 
@@ -62,7 +62,7 @@ class Carrier(Protocol):
         """A path where its machine finds a socket of this one, for as long as the block runs."""
 
 
-class Reached(Host, Protocol):
+class ReachableCore(CoreHost, Protocol):
     """The core of one of several machines: models are copied from it, and to it."""
 
     name: str
@@ -95,7 +95,7 @@ class OwnCore:
         async with daemon.understood(ready).client() as client:
             yield client
 
-    def outage(self) -> Outage | None:
+    def outage(self) -> ConnectionLost | None:
         """There is no line."""
         return None
 
@@ -117,7 +117,7 @@ class OwnCore:
         """It is on this machine already."""
         yield socket
 
-    async def begin(self) -> Ready:
+    async def begin(self) -> CoreReady:
         """Start a core in the background, unless somebody else is quicker."""
         from modeldeck.core.client import daemon
 
@@ -181,7 +181,7 @@ class DemoCore:
         await asyncio.to_thread(import_module, "modeldeck.core.client.client")
         import msgspec
 
-        from modeldeck.core.client.daemon import Ready, Refused
+        from modeldeck.core.client.daemon import CoreReady, CoreRefused
         from modeldeck.core.errors import DeckError
         from modeldeck.core.schema.errors import from_info
 
@@ -189,10 +189,10 @@ class DemoCore:
             await asyncio.to_thread(self._end, self._process)
         answer = await self._start()
         try:
-            ready = msgspec.json.decode(answer, type=Ready)
+            ready = msgspec.json.decode(answer, type=CoreReady)
         except msgspec.DecodeError:
             try:
-                raise from_info(msgspec.json.decode(answer, type=Refused).error) from None
+                raise from_info(msgspec.json.decode(answer, type=CoreRefused).error) from None
             except msgspec.DecodeError:
                 raise DeckError("The demo did not start.", details=self._last_lines()) from None
         async with ready.client() as client:
@@ -238,7 +238,7 @@ class DemoCore:
         """Nothing to do: the demo's process starts its core again by itself."""
         return False
 
-    def outage(self) -> Outage | None:
+    def outage(self) -> ConnectionLost | None:
         """There is no line."""
         return None
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from modeldeck.core.errors import CoreUnreachable, DeckError
-from modeldeck.core.remote.outage import Outage
+from modeldeck.core.remote.outage import ConnectionLost
 from modeldeck.tui.background.unexpected import unexpected
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class LinkStatus:
         return self.state is LinkState.FAILED or (self.state is LinkState.LOST and lost_for_good)
 
 
-class Link:
+class CoreLink:
     """One core, as the dashboard sees it. `run` does the work; the rest is read by the app."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Link:
         attach: Attach,
         *,
         revive: Revive | None = None,
-        outage: Callable[[], Outage | None] = lambda: None,
+        outage: Callable[[], ConnectionLost | None] = lambda: None,
         max_hz: float = 4.0,
     ) -> None:
         """`outage` tells whether the line is down that leads to the core."""

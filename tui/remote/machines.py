@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from modeldeck.core.config.config import Remote
+from modeldeck.core.config.config import RemoteSettings
 from modeldeck.core.errors import InvalidRequest
 
 LOCAL, ALL, SYSTEM = "local", "all", "system"
@@ -29,7 +29,7 @@ class Machine:
     """One machine, by the name it has here."""
 
     name: str
-    remote: Remote | None = None
+    remote: RemoteSettings | None = None
     """How it is reached; None for this machine."""
 
 
@@ -51,7 +51,7 @@ def from_command_line(words: Sequence[str], takes_value: Sequence[str]) -> list[
     return out + rest
 
 
-def chosen(words: Sequence[str], hosts: Mapping[str, Remote]) -> tuple[Machine, ...]:
+def chosen(words: Sequence[str], hosts: Mapping[str, RemoteSettings]) -> tuple[Machine, ...]:
     """The machines that are named, each once and in this order. Raises InvalidRequest."""
     names = [word.removeprefix("@") for word in words]
     if ALL in names and not hosts:
@@ -63,7 +63,7 @@ def chosen(words: Sequence[str], hosts: Mapping[str, Remote]) -> tuple[Machine, 
     return tuple(machine(name, hosts) for name in dict.fromkeys(every))
 
 
-def machine(name: str, hosts: Mapping[str, Remote]) -> Machine:
+def machine(name: str, hosts: Mapping[str, RemoteSettings]) -> Machine:
     """The machine of this name. Raises InvalidRequest for what can be none."""
     if name in hosts:
         remote = hosts[name]
@@ -72,12 +72,12 @@ def machine(name: str, hosts: Mapping[str, Remote]) -> Machine:
     if name == LOCAL:
         return HERE
     if name == SYSTEM:
-        return Machine(name=name, remote=Remote(socket=str(SYSTEM_SOCKET)))
-    check(Remote(ssh=name), f"@{name}")
-    return Machine(name=name, remote=Remote(ssh=name))
+        return Machine(name=name, remote=RemoteSettings(socket=str(SYSTEM_SOCKET)))
+    check(RemoteSettings(ssh=name), f"@{name}")
+    return Machine(name=name, remote=RemoteSettings(ssh=name))
 
 
-def check(remote: Remote, where: str) -> None:
+def check(remote: RemoteSettings, where: str) -> None:
     """Raises InvalidRequest unless the machine may be asked for in this way.
 
     A destination that begins with a dash would be an option of `ssh`; and a token must not go over

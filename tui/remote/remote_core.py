@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeldeck.core.config.config import Remote
+from modeldeck.core.config.config import RemoteSettings
 from modeldeck.core.errors import Conflict, DeckError, Forbidden, InvalidRequest, StorageFailed
-from modeldeck.core.remote.outage import Outage
+from modeldeck.core.remote.outage import ConnectionLost
 from modeldeck.core.remote.printable import clean
 from modeldeck.core.storage.foreign_files import open_regular
 from modeldeck.tui.remote.core_host import Carrier
@@ -25,7 +25,7 @@ from modeldeck.tui.remote.machines import Machine
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
-    from modeldeck.core.schema.protocol import Spoken
+    from modeldeck.core.schema.protocol import ProtocolRange
 
 PING_S = 5.0
 """Between two measurements of the round trip."""
@@ -39,16 +39,16 @@ class SshCore:
     """The core of this person on a machine that `ssh` reaches."""
 
     def __init__(
-        self, name: str, remote: Remote, *, start: bool = True, compressed: bool = True
+        self, name: str, remote: RemoteSettings, *, start: bool = True, compressed: bool = True
     ) -> None:
         """`compressed` as `core.remote.ssh_connection.Line` takes it. Raises StorageFailed."""
-        from modeldeck.core.remote.ssh_connection import Line
+        from modeldeck.core.remote.ssh_connection import SshConnection
         from modeldeck.core.remote.ssh_keeper import Keeper
 
         self.name = name
         self._remote = remote
         self._folder = _private_folder()
-        self.line = Line(name, remote, self._folder, start=start, compressed=compressed)
+        self.line = SshConnection(name, remote, self._folder, start=start, compressed=compressed)
         self._keeper = Keeper(self.line)
         self._left = False
 
@@ -80,7 +80,7 @@ class SshCore:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
 
-    def outage(self) -> Outage | None:
+    def outage(self) -> ConnectionLost | None:
         """Why the line is down, and when it is tried again; None while it is up."""
         return self._keeper.outage
 
@@ -165,11 +165,11 @@ def _private_folder() -> Path:
 class FixedCore:
     """A core that answers at a URL, or on a socket of this machine: there is no line to keep."""
 
-    def __init__(self, name: str, remote: Remote) -> None:
+    def __init__(self, name: str, remote: RemoteSettings) -> None:
         self.name = name
         self._remote = remote
 
-    def outage(self) -> Outage | None:
+    def outage(self) -> ConnectionLost | None:
         """There is no line."""
         return None
 
@@ -226,15 +226,15 @@ class FixedCore:
         return None
 
 
-async def _spoken(client: Client) -> Spoken:
+async def _spoken(client: Client) -> ProtocolRange:
     from modeldeck.core.errors import NotFound
-    from modeldeck.core.schema.protocol import Spoken
+    from modeldeck.core.schema.protocol import ProtocolRange
 
     try:
         said = await client.summary()
     except NotFound:
-        return Spoken(version="of an older kind")
-    return Spoken(
+        return ProtocolRange(version="of an older kind")
+    return ProtocolRange(
         version=said.version, protocol=said.protocol, oldest_protocol=said.oldest_protocol
     )
 

@@ -281,7 +281,7 @@ def bar(fraction: float | None, width: int, signs: Glyphs = UNICODE) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class TextColumn:
     """One column of a table."""
 
     title: str
@@ -291,7 +291,7 @@ class Column:
     """Whether it gives way where the table is wider than the terminal."""
 
 
-def table(heads: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+def table(heads: Sequence[TextColumn], rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Aligned lines, the titles first, within `width` cells as far as a column may shrink."""
     cells = [[head.title for head in heads], *(list(map(clean, row)) for row in rows)]
     widths = [max(columns(row[i]) for row in cells) for i in range(len(heads))]

@@ -8,7 +8,7 @@ from dataclasses import fields
 from modeldeck.core.schema import Forecast, LoadPlan, LoadRecord
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records as record_text
-from modeldeck.tui.text.format import Column
+from modeldeck.tui.text.format import TextColumn
 
 
 def plan(what: LoadPlan) -> list[str]:
@@ -76,13 +76,13 @@ def _value(value: object) -> str:
 def history(records: Sequence[LoadRecord], width: int) -> list[str]:
     """A table of earlier loads: forecasts beside what was measured, and what had been learned."""
     heads = (
-        Column(title="ended"),
-        Column(title="model", shrink=True),
-        Column(title="ctx", right=True),
-        Column(title="forecast", right=True),
-        Column(title="peak", right=True),
-        Column(title="error", right=True),
-        Column(title="learned", right=True),
+        TextColumn(title="ended"),
+        TextColumn(title="model", shrink=True),
+        TextColumn(title="ctx", right=True),
+        TextColumn(title="forecast", right=True),
+        TextColumn(title="peak", right=True),
+        TextColumn(title="error", right=True),
+        TextColumn(title="learned", right=True),
     )
     cells = [
         (

@@ -25,7 +25,7 @@ from modeldeck.core.schema import (
 )
 from modeldeck.core.schema.state import State
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text.format import Column, Glyphs
+from modeldeck.tui.text.format import Glyphs, TextColumn
 
 ENDED_JOBS = ("completed", "failed", "canceled")
 RUNNING_JOBS = ("queued", "downloading", "verifying")
@@ -76,12 +76,12 @@ def models(state: State, wanted: Iterable[Model], signs: Glyphs, width: int) -> 
     rows = [(model, model_state(model, state)) for model in wanted]
     rows.sort(key=lambda row: row[1] in ("", "gated"))
     heads = (
-        Column(title=""),
-        Column(title="model", shrink=True),
-        Column(title="params", right=True),
-        Column(title="size", right=True),
-        Column(title="context", right=True),
-        Column(title="state"),
+        TextColumn(title=""),
+        TextColumn(title="model", shrink=True),
+        TextColumn(title="params", right=True),
+        TextColumn(title="size", right=True),
+        TextColumn(title="context", right=True),
+        TextColumn(title="state"),
     )
     cells = [
         (
@@ -100,13 +100,13 @@ def models(state: State, wanted: Iterable[Model], signs: Glyphs, width: int) -> 
 def search(result: SearchResult, width: int) -> list[str]:
     """A table of repositories."""
     heads = (
-        Column(title="repository", shrink=True),
-        Column(title="formats"),
-        Column(title="params", right=True),
-        Column(title="downloads", right=True),
-        Column(title="likes", right=True),
-        Column(title="changed"),
-        Column(title=""),
+        TextColumn(title="repository", shrink=True),
+        TextColumn(title="formats"),
+        TextColumn(title="params", right=True),
+        TextColumn(title="downloads", right=True),
+        TextColumn(title="likes", right=True),
+        TextColumn(title="changed"),
+        TextColumn(title=""),
     )
     cells = [
         (
@@ -126,11 +126,11 @@ def search(result: SearchResult, width: int) -> list[str]:
 def variants(repository: Repository, width: int) -> list[str]:
     """A table of what can be chosen in a repository."""
     heads = (
-        Column(title="model", shrink=True),
-        Column(title="quantization"),
-        Column(title="size", right=True),
-        Column(title="files", right=True),
-        Column(title=""),
+        TextColumn(title="model", shrink=True),
+        TextColumn(title="quantization"),
+        TextColumn(title="size", right=True),
+        TextColumn(title="files", right=True),
+        TextColumn(title=""),
     )
     cells = [
         (
@@ -250,13 +250,13 @@ def error(instance: Instance) -> str:
 def instances(state: State, width: int) -> list[str]:
     """A table of what is loaded."""
     heads = (
-        Column(title="model", shrink=True),
-        Column(title="engine"),
-        Column(title="ctx", right=True),
-        Column(title="forecast", right=True),
-        Column(title="measured", right=True),
-        Column(title="error", right=True),
-        Column(title="state"),
+        TextColumn(title="model", shrink=True),
+        TextColumn(title="engine"),
+        TextColumn(title="ctx", right=True),
+        TextColumn(title="forecast", right=True),
+        TextColumn(title="measured", right=True),
+        TextColumn(title="error", right=True),
+        TextColumn(title="state"),
     )
     cells = [
         (

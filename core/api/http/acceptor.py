@@ -14,9 +14,9 @@ import logging
 import socket
 from collections.abc import Callable
 
-from modeldeck.core.api.http.connection import Connection
-from modeldeck.core.api.http.server_state import Site
-from modeldeck.core.api.http.tls import Doorstep
+from modeldeck.core.api.http.connection import HttpConnection
+from modeldeck.core.api.http.server_state import ServerState
+from modeldeck.core.api.http.tls import TlsHandshake
 
 log = logging.getLogger("modeldeck.core.api")
 
@@ -35,7 +35,10 @@ class Acceptor:
     """Accepts the connections of one listening socket, which it closes in the end."""
 
     def __init__(
-        self, listening: socket.socket, site: Site, protocol: Callable[[], Connection | Doorstep]
+        self,
+        listening: socket.socket,
+        site: ServerState,
+        protocol: Callable[[], HttpConnection | TlsHandshake],
     ) -> None:
         """`protocol` makes what serves a connection; it admits itself to the site."""
         self._socket = listening
@@ -80,7 +83,7 @@ class Acceptor:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, connection: socket.socket, guest: Connection | Doorstep) -> None:
+    async def _serve(self, connection: socket.socket, guest: HttpConnection | TlsHandshake) -> None:
         """Give the connection its transport and its protocol."""
         try:
             await self._loop.connect_accepted_socket(lambda: guest, connection)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from modeldeck.core.api.http.origin_checks import Policy
-from modeldeck.core.api.http.rate_limit import Limiter
+from modeldeck.core.api.http.origin_checks import OriginPolicy
+from modeldeck.core.api.http.rate_limit import RequestLimiter
 from modeldeck.core.errors import Forbidden, InvalidRequest, TooManyRequests, Unauthorized
 from modeldeck.core.schema import TOKEN_PREFIX, TOKEN_SECRET, Scope, Token
 
 if TYPE_CHECKING:
-    from modeldeck.core.api.http.request_head import Head
+    from modeldeck.core.api.http.request_head import RequestHead
 
 Need = Scope | Literal["open", "owner"]
 """What a route asks of its caller: `open` nothing at all, `owner` to come over the Unix socket."""
@@ -32,11 +32,11 @@ CREATE = "Make one on that machine: `modeldeck token create NAME`."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
+class ListenAddress:
     """One address of the listener."""
 
     name: Literal["socket", "loopback", "outside"]
-    policy: Policy
+    policy: OriginPolicy
     needs_token: bool = False
 
     @property
@@ -74,12 +74,12 @@ class Caller:
 class Access:
     """Judges callers."""
 
-    def __init__(self, find: Callable[[str], Token | None], limiter: Limiter) -> None:
+    def __init__(self, find: Callable[[str], Token | None], limiter: RequestLimiter) -> None:
         """`find` gives the token with a secret."""
         self._find = find
         self._limiter = limiter
 
-    def caller(self, head: Head, door: Door, peer: str, need: Need) -> Caller:
+    def caller(self, head: RequestHead, door: ListenAddress, peer: str, need: Need) -> Caller:
         """Who sends this. Raises Unauthorized, InvalidRequest, TooManyRequests.
 
         Those whom a door lets in only with a token pay for every try to come in without.
@@ -98,7 +98,9 @@ class Access:
             self._count(key)
         return Caller(name=peer, key=key, token=token)
 
-    def _token(self, head: Head, door: Door, peer: str, key: str | None) -> Token | None:
+    def _token(
+        self, head: RequestHead, door: ListenAddress, peer: str, key: str | None
+    ) -> Token | None:
         kind, _, secret = head.headers.get("authorization", "").partition(" ")
         secret = secret.strip()
         if door.is_socket or kind.lower() != "bearer" or not secret:
@@ -114,7 +116,7 @@ class Access:
         if wait_s:
             raise too_many(wait_s)
 
-    def check(self, caller: Caller, need: Need, method: str, door: Door) -> None:
+    def check(self, caller: Caller, need: Need, method: str, door: ListenAddress) -> None:
         """Raises Forbidden when this caller may not do that."""
         if need == "owner":
             if not door.is_socket:
@@ -144,7 +146,7 @@ def too_many(wait_s: float) -> TooManyRequests:
     return error
 
 
-def _check_url(head: Head) -> None:
+def _check_url(head: RequestHead) -> None:
     """Raises InvalidRequest for a secret in the URL."""
     names = {part.partition("=")[0].lower() for part in head.query.split("&")}
     if TOKEN_PREFIX in head.target or names & IN_URL:

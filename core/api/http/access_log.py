@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 
-from modeldeck.core.api.http.meter import UNROUTED, Meter
+from modeldeck.core.api.http.meter import UNROUTED, RequestMetrics
 
 access = logging.getLogger("modeldeck.access")
 
@@ -22,10 +22,10 @@ _PLAIN = re.compile(r"[!#-<>-~]+")
 """Values that need no quotes: visible ASCII but for quotes and `=`."""
 
 
-class Journal:
+class AccessLog:
     """Writes down the requests of one listener."""
 
-    def __init__(self, meter: Meter, *, logs: bool) -> None:
+    def __init__(self, meter: RequestMetrics, *, logs: bool) -> None:
         self._meter = meter
         self._logs = logs
         self._run = secrets.token_hex(4)

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from modeldeck.core.api.http import response_bytes
 from modeldeck.core.api.http.messages import Prepared, Response
-from modeldeck.core.api.http.request_head import Head
+from modeldeck.core.api.http.request_head import RequestHead
 
 COPIES = 8
 """Bodies that are kept with their copies: the lists of a few SDK versions, and the state."""
@@ -79,13 +79,13 @@ def _compressed(answer: Response) -> Response:
     )
 
 
-class Content:
+class ResponseEncoder:
     """Decides for every answer of one listener."""
 
     def __init__(self) -> None:
         self._copies: dict[int, tuple[Response, _Copy]] = {}
 
-    def settled(self, answer: Response, head: Head | None) -> Response:
+    def settled(self, answer: Response, head: RequestHead | None) -> Response:
         """What to send of this answer. Compresses at once what is not `is_slow`."""
         if head is None or answer.status != 200:
             return answer
@@ -97,13 +97,13 @@ class Content:
             return copy.unchanged
         return copy.zipped if _pays(answer, head) else copy.plain
 
-    def is_slow(self, answer: Response, head: Head | None) -> bool:
+    def is_slow(self, answer: Response, head: RequestHead | None) -> bool:
         """Whether `settled` would hold everybody else up."""
         if len(answer.body) <= LARGE_BYTES or head is None or not _pays(answer, head):
             return False
         return not (answer.kept and self._copy(answer).has_zipped)
 
-    async def settled_slowly(self, answer: Response, head: Head | None) -> Response:
+    async def settled_slowly(self, answer: Response, head: RequestHead | None) -> Response:
         """As `settled`, with what takes long in a thread."""
         if not self.is_slow(answer, head):
             return self.settled(answer, head)
@@ -122,7 +122,7 @@ class Content:
         return found[1]
 
 
-def _pays(answer: Response, head: Head) -> bool:
+def _pays(answer: Response, head: RequestHead) -> bool:
     """Whether this answer is better sent compressed, and the client takes it so."""
     asked = head.headers.get("accept-encoding")
     return (

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from modeldeck.core.api.http import response_bytes
-from modeldeck.core.api.http.access import Door, remaining_s, too_many
+from modeldeck.core.api.http.access import ListenAddress, remaining_s, too_many
 from modeldeck.core.api.http.limits import Deadline
 from modeldeck.core.api.http.messages import (
     Request,
@@ -28,12 +28,12 @@ from modeldeck.core.api.http.messages import (
     error_response,
     text_response,
 )
-from modeldeck.core.api.http.request_parser import Exchange, Receiver
-from modeldeck.core.api.http.responder import Answers, failed
-from modeldeck.core.api.http.server_state import Site, peer_of
-from modeldeck.core.api.http.websocket import Socket, handshake
+from modeldeck.core.api.http.request_parser import PendingRequest, RequestParser
+from modeldeck.core.api.http.responder import Responder, failed
+from modeldeck.core.api.http.server_state import ServerState, peer_of
+from modeldeck.core.api.http.websocket import WebSocketConnection, handshake
 from modeldeck.core.api.http.websocket_handler import talk
-from modeldeck.core.api.http.writer import Outlet
+from modeldeck.core.api.http.writer import SocketWriter
 from modeldeck.core.errors import RequestTimeout
 from modeldeck.core.schema import Token
 
@@ -45,19 +45,19 @@ _INCOMING = memoryview(bytearray(64 << 10))
 of it back. What lies there is copied before the next one reads."""
 
 
-class Connection(asyncio.BufferedProtocol):
+class HttpConnection(asyncio.BufferedProtocol):
     """One client."""
 
-    def __init__(self, site: Site, door: Door) -> None:
+    def __init__(self, site: ServerState, door: ListenAddress) -> None:
         self._site = site
         self._door = door
         self._fresh = True
-        self._current: Exchange | None = None
+        self._current: PendingRequest | None = None
         self._task: asyncio.Task[None] | None = None
         self._cancel_when_gone = False
-        self._socket: Socket | None = None
+        self._socket: WebSocketConnection | None = None
         self._eof = False
-        self._last: tuple[bytes, Exchange, Request] | None = None
+        self._last: tuple[bytes, PendingRequest, Request] | None = None
         self._entered: str | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
@@ -68,10 +68,10 @@ class Connection(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self.peer = peer_of(transport, over_unix=self._door.is_socket)
-        self._outlet = Outlet(transport, self._site.limits)
+        self._outlet = SocketWriter(transport, self._site.limits)
         self._input = Deadline(self._input_expired)
-        self._answers = Answers(self._site, self._door, self.peer, self._outlet)
-        self._receiver = Receiver(self._site, self._input, self._door, self.peer)
+        self._answers = Responder(self._site, self._door, self.peer, self._outlet)
+        self._receiver = RequestParser(self._site, self._input, self._door, self.peer)
         self._input.set(self._site.limits.head_s)
         self._site.admit(self)
 
@@ -173,7 +173,7 @@ class Connection(asyncio.BufferedProtocol):
                 return
             self._last = data, one, self._request(one)
 
-    def _repeat(self, data: bytes, exchange: Exchange, request: Request) -> bool:
+    def _repeat(self, data: bytes, exchange: PendingRequest, request: Request) -> bool:
         """Answer what was asked before; False where something stands in the way."""
         outlet, site = self._outlet, self._site
         if self._task is not None or outlet.blocked or outlet.gone or site.stopping or self._eof:
@@ -202,7 +202,7 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self._ask(exchange, self._request(exchange))
 
-    def _ask(self, exchange: Exchange, request: Request) -> None:
+    def _ask(self, exchange: PendingRequest, request: Request) -> None:
         """Call the handler; one that need not wait is answered here and now."""
         route = exchange.route
         assert route is not None
@@ -230,7 +230,7 @@ class Connection(asyncio.BufferedProtocol):
         # A task that is cancelled before its first step never awaits its work.
         self._task.add_done_callback(lambda _: answer.close())
 
-    def _enter(self, exchange: Exchange) -> bool:
+    def _enter(self, exchange: PendingRequest) -> bool:
         """Count one more under way for its caller; answers with a refusal where it has enough."""
         key = exchange.caller.key if exchange.caller is not None else None
         if key is None:
@@ -248,7 +248,7 @@ class Connection(asyncio.BufferedProtocol):
             self._entered = None
 
     async def _finish(
-        self, exchange: Exchange, work: Coroutine[Any, Any, Response | StreamResponse]
+        self, exchange: PendingRequest, work: Coroutine[Any, Any, Response | StreamResponse]
     ) -> None:
         """Wait for the handler, then answer."""
         try:
@@ -274,7 +274,7 @@ class Connection(asyncio.BufferedProtocol):
         self._advance()
         self._regulate()
 
-    def _converse(self, exchange: Exchange) -> None:
+    def _converse(self, exchange: PendingRequest) -> None:
         """Hand the connection to a socket handler."""
         request = self._request(exchange)
         assert exchange.head is not None
@@ -290,7 +290,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if not self._enter(exchange):
             return
-        self._socket = Socket(
+        self._socket = WebSocketConnection(
             self._outlet, agreed, self._site.limits, self._socket_closing, self._regulate
         )
         self._input.clear()
@@ -299,7 +299,7 @@ class Connection(asyncio.BufferedProtocol):
             self._socket.receive_data(self._receiver.early)
         self._task = self._site.start(self._talk(exchange, request, self._socket))
 
-    def _expire_with(self, exchange: Exchange) -> None:
+    def _expire_with(self, exchange: PendingRequest) -> None:
         """A socket lives no longer than the token it was opened with."""
         token = exchange.caller.token if exchange.caller is not None else None
         if token is not None and (left_s := remaining_s(token)) is not None:
@@ -308,7 +308,9 @@ class Connection(asyncio.BufferedProtocol):
                 left_s, self._socket.shut, 1008, "The token has expired."
             )
 
-    async def _talk(self, exchange: Exchange, request: Request, socket: Socket) -> None:
+    async def _talk(
+        self, exchange: PendingRequest, request: Request, socket: WebSocketConnection
+    ) -> None:
         """Run a socket handler to its end."""
         refusal: Response | None = None
         try:
@@ -329,7 +331,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
 
-    def _request(self, exchange: Exchange) -> Request:
+    def _request(self, exchange: PendingRequest) -> Request:
         head, caller = exchange.head, exchange.caller
         assert head is not None
         return Request(
@@ -344,12 +346,12 @@ class Connection(asyncio.BufferedProtocol):
             meter=self._site.meter,
         )
 
-    def _reply(self, exchange: Exchange, answer: Response) -> None:
+    def _reply(self, exchange: PendingRequest, answer: Response) -> None:
         """Send an answer that is whole."""
         settled = self._site.content.settled(answer, exchange.head)
         self._after(exchange, self._answers.whole(exchange, settled))
 
-    def _after(self, exchange: Exchange, keep_alive: bool | None) -> None:
+    def _after(self, exchange: PendingRequest, keep_alive: bool | None) -> None:
         """What follows an answer: the next request, or the end; nothing where nobody is here."""
         self._current = None
         if keep_alive is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ConnectionLimits:
     """What one client can make us hold, and for how long. Bytes and seconds."""
 
     head_bytes: int = 32 << 10

@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from modeldeck.core.api.http.websocket_frames import Message
+from modeldeck.core.api.http.websocket_frames import TextFrame
 from modeldeck.core.errors import Busy, DeckError, InvalidRequest, TooManyRequests, Unauthorized
 from modeldeck.core.schema import ErrorInfo
 from modeldeck.core.schema.errors import to_info
 
 if TYPE_CHECKING:
-    from modeldeck.core.api.http.meter import Meter
+    from modeldeck.core.api.http.meter import RequestMetrics
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -70,7 +70,7 @@ class Request:
     """Who asks, for the audit: `unix uid=1000`, or the peer's address; and its token's name."""
     id: str = ""
     """Of the request, as the log has it: `X-Request-Id`, given or made."""
-    meter: Meter | None = None
+    meter: RequestMetrics | None = None
     """Counters of the listener that took it."""
 
     def json(self) -> Any:
@@ -176,13 +176,13 @@ class WebSocket(Protocol):
         it takes is not read any further until it does.
         """
 
-    async def send(self, text: Message | bytes | str) -> None:
+    async def send(self, text: TextFrame | bytes | str) -> None:
         """Send one text message; waits while the peer reads too slowly.
 
-        What many sockets get is a `Message`, which is framed and deflated once for all of them.
+        What many sockets get is a `TextFrame`, which is framed and deflated once for all of them.
         """
 
-    def post(self, message: Message) -> bool:
+    def post(self, message: TextFrame) -> bool:
         """Send one at once; False where that would have to wait, and nothing is sent then."""
 
     async def receive(self) -> str | bytes:
@@ -202,7 +202,7 @@ class Prepared(Response):
     start: bytes
 
 
-class Kept(Generic[T]):
+class CachedEncoding(Generic[T]):
     """What was made of an immutable value, such as its JSON, until another value is asked for.
 
     Clients poll, and making the answer costs far more than sending it. The value is compared by

@@ -16,7 +16,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"}
 
 
 @dataclass(slots=True)
-class Tally:
+class RouteMetrics:
     """What came to one route with one method."""
 
     classes: list[int] = field(default_factory=lambda: [0] * 6)
@@ -26,11 +26,11 @@ class Tally:
     sent_bytes: int = 0
 
 
-class Meter:
+class RequestMetrics:
     """Counts what one listener does."""
 
     def __init__(self) -> None:
-        self.tallies: dict[tuple[str, str], Tally] = {}
+        self.tallies: dict[tuple[str, str], RouteMetrics] = {}
         """By route template and method."""
         self.connections = 0
         """Connections that are open."""
@@ -48,7 +48,7 @@ class Meter:
         if tally is None:
             if method not in METHODS:
                 key = template, "other"
-            tally = self.tallies.setdefault(key, Tally())
+            tally = self.tallies.setdefault(key, RouteMetrics())
         tally.classes[status // 100] += 1
         tally.buckets[bisect_left(BUCKETS_S, seconds)] += 1
         tally.seconds += seconds

@@ -19,7 +19,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from modeldeck.core.api.http.request_head import Head
+from modeldeck.core.api.http.request_head import RequestHead
 from modeldeck.core.errors import Forbidden, UnsupportedMediaType
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -33,7 +33,7 @@ SHOWN_HEADERS = "etag, retry-after, x-request-id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class OriginPolicy:
     """The names and origins that are allowed, in lower case."""
 
     hosts: frozenset[str]
@@ -53,9 +53,9 @@ def policy(
     allowed_origins: Iterable[str] = (),
     *,
     scheme: str = "http",
-) -> Policy:
+) -> OriginPolicy:
     """The policy that follows from the settings."""
-    return Policy(
+    return OriginPolicy(
         hosts=frozenset((*LOOPBACK_NAMES, *(name.lower() for name in allowed_hosts))),
         origins=frozenset(origin.lower().rstrip("/") for origin in allowed_origins),
         scheme=scheme,
@@ -69,7 +69,7 @@ def _is_address(name: str | None) -> bool:
         return False
 
 
-def check(head: Head, policy: Policy, *, over_unix: bool) -> None:
+def check(head: RequestHead, policy: OriginPolicy, *, over_unix: bool) -> None:
     """Raises Forbidden or UnsupportedMediaType when the request must not be served."""
     name = host_name(head.host)
     if not over_unix and not policy.takes(name):
@@ -90,7 +90,7 @@ def check(head: Head, policy: Policy, *, over_unix: bool) -> None:
         )
 
 
-def allowed_origin(head: Head, policy: Policy) -> str | None:
+def allowed_origin(head: RequestHead, policy: OriginPolicy) -> str | None:
     """The request's origin when it is allowed: this server's own, or one in the settings."""
     origin = head.headers.get("origin", "").lower()
     if origin in policy.origins:
@@ -115,12 +115,12 @@ def host_name(host: str) -> str | None:
     return None if any(c in name for c in ":/@?#[] \t,") else name
 
 
-def media_type(head: Head) -> str:
+def media_type(head: RequestHead) -> str:
     """The media type of the body, without parameters."""
     return head.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def cors_headers(head: Head, policy: Policy) -> tuple[tuple[str, str], ...]:
+def cors_headers(head: RequestHead, policy: OriginPolicy) -> tuple[tuple[str, str], ...]:
     """Headers that let a page of an allowed origin read the answer; none for others."""
     origin = allowed_origin(head, policy) if "origin" in head.headers else None
     if not origin:
@@ -132,7 +132,7 @@ def cors_headers(head: Head, policy: Policy) -> tuple[tuple[str, str], ...]:
     )
 
 
-def preflight_headers(head: Head) -> tuple[tuple[str, str], ...]:
+def preflight_headers(head: RequestHead) -> tuple[tuple[str, str], ...]:
     """Headers that answer a preflight; `cors_headers` stand beside them.
 
     https://fetch.spec.whatwg.org/#cors-preflight-fetch

@@ -24,7 +24,7 @@ class Allowance:
 
 
 @dataclass(slots=True)
-class _Account:
+class _TokenBucket:
     """What one caller has left (a token bucket), and what it has under way."""
 
     left: float
@@ -32,13 +32,13 @@ class _Account:
     under_way: int = 0
 
 
-class Limiter:
+class RequestLimiter:
     """Keeps the accounts of all callers, each known by a key."""
 
     def __init__(self, allowance: Allowance, clock: Callable[[], float] = time.monotonic) -> None:
         self._allowance = allowance
         self._clock = clock
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._accounts: OrderedDict[str, _TokenBucket] = OrderedDict()
 
     def ask(self, key: str) -> float:
         """Count one request: 0 when it may pass, else in how many seconds the next one may."""
@@ -65,11 +65,11 @@ class Limiter:
         if (account := self._accounts.get(key)) is not None:
             account.under_way -= 1
 
-    def _account(self, key: str, now: float) -> _Account:
+    def _account(self, key: str, now: float) -> _TokenBucket:
         account = self._accounts.get(key)
         if account is None:
             self._make_room()
-            account = self._accounts[key] = _Account(self._allowance.burst, now)
+            account = self._accounts[key] = _TokenBucket(self._allowance.burst, now)
         self._accounts.move_to_end(key)
         return account
 

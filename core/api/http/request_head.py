@@ -24,7 +24,7 @@ MAX_QUERY_FIELDS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class RequestHead:
     """A request before its body."""
 
     method: str
@@ -74,7 +74,7 @@ class Head:
 
 def read(
     method: str, target: str, raw_headers: Sequence[tuple[bytes, bytes]], version: str
-) -> Head:
+) -> RequestHead:
     """The head that a parser read. Raises DeckError for what must be refused."""
     if len(raw_headers) > MAX_HEADERS:
         raise HeadTooLarge(f"More than {MAX_HEADERS} headers.")
@@ -92,7 +92,7 @@ def read(
         raise InvalidRequest("There is no Host header.")
     length, chunked = _framing(headers, version)
     path, query, authority = _split(method, target)
-    return Head(
+    return RequestHead(
         method=method,
         target=target,
         path=path,

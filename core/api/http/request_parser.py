@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 
 import httptools
 
-from modeldeck.core.api.http.access import Caller, Door
+from modeldeck.core.api.http.access import Caller, ListenAddress
 from modeldeck.core.api.http.limits import Deadline
 from modeldeck.core.api.http.messages import Response, error_response
 from modeldeck.core.api.http.origin_checks import check, preflight_headers
-from modeldeck.core.api.http.request_head import Head, read
+from modeldeck.core.api.http.request_head import RequestHead, read
 from modeldeck.core.api.http.router import Route
-from modeldeck.core.api.http.server_state import Site, log
+from modeldeck.core.api.http.server_state import ServerState, log
 from modeldeck.core.errors import (
     Busy,
     DeckError,
@@ -41,10 +41,10 @@ STEP = 64 << 10
 
 
 @dataclass(slots=True)
-class Exchange:
+class PendingRequest:
     """One request on its way in, and what is needed to answer it."""
 
-    head: Head | None = None
+    head: RequestHead | None = None
     route: Route | None = None
     params: dict[str, str] = field(default_factory=dict)
     query: dict[str, str] = field(default_factory=dict)
@@ -80,12 +80,14 @@ class Exchange:
         )
 
 
-class Receiver:
+class RequestParser:
     """Reads the requests of one connection into `queue`, in order."""
 
-    def __init__(self, site: Site, deadline: Deadline, door: Door, peer: str) -> None:
+    def __init__(
+        self, site: ServerState, deadline: Deadline, door: ListenAddress, peer: str
+    ) -> None:
         """`deadline` is set to the time by which more must come; the caller sets it in between."""
-        self.queue: deque[Exchange] = deque()
+        self.queue: deque[PendingRequest] = deque()
         """Requests that are complete or refused; the last one may still be coming in."""
         self.deaf = False
         """True when nothing more is taken from this client."""
@@ -96,7 +98,7 @@ class Receiver:
         self._door = door
         self._peer = peer
         self._parser = httptools.HttpRequestParser(self)
-        self._incoming: Exchange | None = None
+        self._incoming: PendingRequest | None = None
         self._raw_target = b""
         self._raw_headers: list[tuple[bytes, bytes]] = []
         self._head_size = 0
@@ -164,10 +166,10 @@ class Receiver:
         if self._head_size > self._site.limits.head_bytes and not self.deaf:
             self.refuse(HeadTooLarge("The head is over the limit."))
 
-    def _judge(self) -> Exchange:
+    def _judge(self) -> PendingRequest:
         """What becomes of the request whose head is there."""
         method, version = self._parser.get_method().decode(), self._parser.get_http_version()
-        exchange = Exchange()
+        exchange = PendingRequest()
         try:
             head = read(method, self._raw_target.decode("latin-1"), self._raw_headers, version)
         except DeckError as error:
@@ -186,14 +188,14 @@ class Receiver:
                 exchange.failure = replace(failure, headers=(("Allow", allow),))
         return exchange
 
-    def _fail(self, exchange: Exchange, error: DeckError) -> Response:
+    def _fail(self, exchange: PendingRequest, error: DeckError) -> Response:
         """Answer this one with an error."""
         exchange.id = exchange.id or self._site.journal.id(None)
         style = exchange.route.error_style if exchange.route else "json"
         exchange.failure = error_response(error, style, request_id=exchange.id)
         return exchange.failure
 
-    def _route(self, exchange: Exchange, head: Head) -> None:
+    def _route(self, exchange: PendingRequest, head: RequestHead) -> None:
         """Find the route and check everything that can be checked without a body."""
         site, door = self._site, self._door
         missing: DeckError | None = None
@@ -223,7 +225,7 @@ class Receiver:
         elif exchange.route.handler is None:
             exchange.failure = _upgrade_required()
 
-    def _upgrade(self, exchange: Exchange, head: Head, route: Route) -> None:
+    def _upgrade(self, exchange: PendingRequest, head: RequestHead, route: Route) -> None:
         """The client wants another protocol: WebSocket where the route has it, else it is ignored.
 
         The parser takes no body after such a head, so one would be read as the next request.
@@ -243,12 +245,12 @@ class Receiver:
         """Answer the request that is coming in with an error, and take nothing more."""
         exchange = self._incoming
         if exchange is None:
-            exchange = Exchange()
+            exchange = PendingRequest()
             self.queue.append(exchange)
         self._fail(exchange, error)
         self._turn_deaf(exchange)
 
-    def _turn_deaf(self, exchange: Exchange) -> None:
+    def _turn_deaf(self, exchange: PendingRequest) -> None:
         exchange.complete = True
         exchange.keep_alive = False
         self._incoming = None

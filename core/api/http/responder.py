@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from modeldeck.core.api.http import response_bytes
-from modeldeck.core.api.http.access import Door
+from modeldeck.core.api.http.access import ListenAddress
 from modeldeck.core.api.http.messages import Response, StreamResponse, error_response
 from modeldeck.core.api.http.origin_checks import cors_headers
-from modeldeck.core.api.http.request_parser import Exchange
-from modeldeck.core.api.http.server_state import Site, log
-from modeldeck.core.api.http.writer import Gone, Outlet
+from modeldeck.core.api.http.request_parser import PendingRequest
+from modeldeck.core.api.http.server_state import ServerState, log
+from modeldeck.core.api.http.writer import PeerGone, SocketWriter
 from modeldeck.core.errors import DeckError
 
 
-class Answers:
+class Responder:
     """Writes the answers of one connection, and one line in the journal for each."""
 
-    def __init__(self, site: Site, door: Door, peer: str, outlet: Outlet) -> None:
+    def __init__(
+        self, site: ServerState, door: ListenAddress, peer: str, outlet: SocketWriter
+    ) -> None:
         self._site = site
         self._door = door
         self._peer = peer
         self._outlet = outlet
 
-    def whole(self, exchange: Exchange, answer: Response) -> bool | None:
+    def whole(self, exchange: PendingRequest, answer: Response) -> bool | None:
         """Send an answer that is whole, as `Content` has settled it.
 
         Returns whether another request may follow; None when nobody is there any more.
@@ -43,7 +45,7 @@ class Answers:
         self.note(exchange, answer.status, len(answer.body))
         return keep_alive
 
-    async def stream(self, exchange: Exchange, answer: StreamResponse) -> bool | None:
+    async def stream(self, exchange: PendingRequest, answer: StreamResponse) -> bool | None:
         """Send the pieces as they come; a failure in between cuts the answer short, visibly.
 
         Returns as `whole` does; None also when it was cut.
@@ -62,7 +64,7 @@ class Answers:
         sent, status = 0, answer.status
         try:
             if self._outlet.gone:
-                raise Gone
+                raise PeerGone
             self._outlet.write(
                 start + (b"" if bare else response_bytes.chunk(answer.first, old=old))
             )
@@ -73,7 +75,7 @@ class Answers:
                     sent += len(data)
                     await self._outlet.drain()
                 self._outlet.write(b"" if old else response_bytes.LAST_CHUNK)
-        except Gone:
+        except PeerGone:
             status = 499
             return None
         except Exception as error:
@@ -90,7 +92,7 @@ class Answers:
             await answer.chunks.aclose()
         return keep_alive
 
-    def note(self, exchange: Exchange, status: int, sent_bytes: int = 0) -> None:
+    def note(self, exchange: PendingRequest, status: int, sent_bytes: int = 0) -> None:
         """Write down what became of a request; 499 for one whose client went away."""
         head, route, caller = exchange.head, exchange.route, exchange.caller
         self._site.journal.answered(
@@ -105,7 +107,7 @@ class Answers:
         )
 
 
-def failed(error: Exception, exchange: Exchange) -> Response:
+def failed(error: Exception, exchange: PendingRequest) -> Response:
     """The answer to what a handler raised. A bug is logged, and not told to the client."""
     route = exchange.route
     assert route is not None

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modeldeck.core.api.http.access import Access, network
-from modeldeck.core.api.http.access_log import Journal
-from modeldeck.core.api.http.compression import Content
-from modeldeck.core.api.http.limits import Limits
-from modeldeck.core.api.http.meter import Meter
-from modeldeck.core.api.http.rate_limit import Limiter
+from modeldeck.core.api.http.access_log import AccessLog
+from modeldeck.core.api.http.compression import ResponseEncoder
+from modeldeck.core.api.http.limits import ConnectionLimits
+from modeldeck.core.api.http.meter import RequestMetrics
+from modeldeck.core.api.http.rate_limit import RequestLimiter
 from modeldeck.core.api.http.router import Router
 from modeldeck.core.concurrency import report_failure
 from modeldeck.core.schema import Token
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("modeldeck.core.api")
 
 
-class Guest(Protocol):
+class ConnectionHandle(Protocol):
     """A connection, as the others' keeper sees it."""
 
     peer: str
@@ -61,24 +61,24 @@ class Guest(Protocol):
 
 
 @dataclass(slots=True, kw_only=True)
-class Site:
+class ServerState:
     """The service, the table, the rules, and who is connected."""
 
     deck: Deck
     router: Router
     access: Access
-    limiter: Limiter
-    journal: Journal
-    meter: Meter
-    limits: Limits = field(default_factory=Limits)
+    limiter: RequestLimiter
+    journal: AccessLog
+    meter: RequestMetrics
+    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     per_address: int = 64
     """Connections from each address beyond this machine."""
-    content: Content = field(default_factory=Content)
-    connections: dict[Guest, None] = field(default_factory=dict)
+    content: ResponseEncoder = field(default_factory=ResponseEncoder)
+    connections: dict[ConnectionHandle, None] = field(default_factory=dict)
     """In the order they came."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """Every handler that runs."""
-    expected: set[Guest] = field(default_factory=set)
+    expected: set[ConnectionHandle] = field(default_factory=set)
     """Connections that were accepted and are not in `connections` yet."""
     stopping: bool = False
     deserted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,7 +101,7 @@ class Site:
         """Whether the bodies of all connections together are as much as may be held."""
         return sum(each.held_bytes for each in self.connections) > self.limits.held_bytes
 
-    def reserve(self, connection: Guest) -> bool:
+    def reserve(self, connection: ConnectionHandle) -> bool:
         """Room for a connection that was just accepted; False where there is none.
 
         At the limit the oldest idle one has to go.
@@ -112,7 +112,7 @@ class Site:
         self.expected.add(connection)
         return True
 
-    def admit(self, connection: Guest) -> None:
+    def admit(self, connection: ConnectionHandle) -> None:
         """Take a connection in; one beyond what its address may have is dropped.
 
         One address beyond this machine may not take all the room there is: at its limit, its oldest
@@ -128,7 +128,7 @@ class Site:
         self.connections[connection] = None
         self.meter.connections = len(self.connections)
 
-    def _make_room(self, others: Iterable[Guest], reason: str) -> bool:
+    def _make_room(self, others: Iterable[ConnectionHandle], reason: str) -> bool:
         """Drop the oldest idle connection; False where none is idle.
 
         It is over from now on: in a burst the next one must not count it, or choose it again.
@@ -141,7 +141,7 @@ class Site:
         self.release(idle)
         return True
 
-    def release(self, connection: Guest) -> None:
+    def release(self, connection: ConnectionHandle) -> None:
         """A connection is over."""
         self.connections.pop(connection, None)
         self.meter.connections = len(self.connections)

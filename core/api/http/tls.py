@@ -11,9 +11,9 @@ import asyncio
 import ssl
 from pathlib import Path
 
-from modeldeck.core.api.http.access import Door
-from modeldeck.core.api.http.connection import Connection
-from modeldeck.core.api.http.server_state import Site, peer_of
+from modeldeck.core.api.http.access import ListenAddress
+from modeldeck.core.api.http.connection import HttpConnection
+from modeldeck.core.api.http.server_state import ServerState, peer_of
 from modeldeck.core.errors import StorageFailed
 from modeldeck.core.schema import Token
 from modeldeck.core.storage.foreign_files import read_regular
@@ -54,8 +54,8 @@ def _refuse() -> str:
     raise ValueError("the key has a password: remove it with `openssl pkey`")
 
 
-class Doorstep(asyncio.Protocol):
-    """A connection until it has shaken hands; then a `Connection` has it."""
+class TlsHandshake(asyncio.Protocol):
+    """A connection until it has shaken hands; then a `HttpConnection` has it."""
 
     idle = True
     """At the limit they are the first that have to go."""
@@ -63,9 +63,9 @@ class Doorstep(asyncio.Protocol):
     held_bytes = 0
     token: Token | None = None
 
-    def __init__(self, site: Site, door: Door, secure: ssl.SSLContext) -> None:
+    def __init__(self, site: ServerState, door: ListenAddress, secure: ssl.SSLContext) -> None:
         self._site = site
-        self._connection = Connection(site, door)
+        self._connection = HttpConnection(site, door)
         self._secure = secure
         self._early = b""
         self._eof = False

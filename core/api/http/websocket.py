@@ -26,10 +26,10 @@ from websockets.protocol import OPEN, Protocol, Side
 from websockets.server import ServerProtocol
 from websockets.typing import ExtensionParameter
 
-from modeldeck.core.api.http.limits import Deadline, Limits
-from modeldeck.core.api.http.request_head import Head
-from modeldeck.core.api.http.websocket_frames import Assembler, Message
-from modeldeck.core.api.http.writer import Gone, Outlet
+from modeldeck.core.api.http.limits import ConnectionLimits, Deadline
+from modeldeck.core.api.http.request_head import RequestHead
+from modeldeck.core.api.http.websocket_frames import FragmentAssembler, TextFrame
+from modeldeck.core.api.http.writer import PeerGone, SocketWriter
 
 _LOG = logging.getLogger("modeldeck.core.api.websocket")
 _LOG.setLevel(logging.WARNING)  # the library reports every closed connection as news
@@ -42,7 +42,7 @@ INBOX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class HandshakeReply:
     """The answer to an opening handshake, and what it agreed to."""
 
     response: Response
@@ -73,7 +73,7 @@ class _OnlyFull(ServerPerMessageDeflateFactory):
 _DEFLATE = (_OnlyFull(),)
 
 
-def handshake(head: Head) -> Opening:
+def handshake(head: RequestHead) -> HandshakeReply:
     """The answer to an opening handshake."""
     headers = Headers(list(head.headers.items()))
     request = Request(head.target, headers, head.method, f"HTTP/{head.version}")
@@ -81,21 +81,21 @@ def handshake(head: Head) -> Opening:
     response = protocol.accept(request)
     if response.status_code == 400 and head.headers.get("sec-websocket-version") != "13":
         response.headers["Sec-WebSocket-Version"] = "13"
-    return Opening(response=response, extensions=protocol.extensions)
+    return HandshakeReply(response=response, extensions=protocol.extensions)
 
 
 def _nothing() -> None:
     """What a pong leads to that nobody waits for."""
 
 
-class Socket:
+class WebSocketConnection:
     """Implements `modeldeck.core.api.http.messages.WebSocket` on a transport."""
 
     def __init__(
         self,
-        outlet: Outlet,
-        opening: Opening,
-        limits: Limits,
+        outlet: SocketWriter,
+        opening: HandshakeReply,
+        limits: ConnectionLimits,
         on_closing: Callable[[], None],
         on_room: Callable[[], None],
     ) -> None:
@@ -126,7 +126,7 @@ class Socket:
         self._closing = False
         self._pings: dict[bytes, Callable[[], None]] = {}
         self._pinged = 0
-        self._assembler = Assembler()
+        self._assembler = FragmentAssembler()
         self._hears = False
         self._inbox: deque[str | bytes] = deque()
         self._inbox_size = 0
@@ -140,7 +140,7 @@ class Socket:
     async def accept(self, *, hears: bool = False) -> None:
         """Finish the handshake."""
         if self._closing:
-            raise Gone
+            raise PeerGone
         headers = self._opening.response.headers
         lines = [f"{name}: {value}\r\n" for name, value in headers.raw_items()]
         self._outlet.write(
@@ -153,17 +153,17 @@ class Socket:
             early, self._early = self._early, b""
             self.receive_data(early)
 
-    async def send(self, text: Message | bytes | str) -> None:
+    async def send(self, text: TextFrame | bytes | str) -> None:
         """Send one text message; waits while the peer reads too slowly. Raises Gone."""
-        message = text if isinstance(text, Message) else Message(text)
+        message = text if isinstance(text, TextFrame) else TextFrame(text)
         if self._deflates and message.is_slow:
             await asyncio.to_thread(getattr, message, "deflated")
         if self._closing:
-            raise Gone
+            raise PeerGone
         self._outlet.write(message.deflated if self._deflates else message.plain)
         await self._outlet.drain()
 
-    def post(self, message: Message) -> bool:
+    def post(self, message: TextFrame) -> bool:
         """Send one at once; False where that would have to wait, and nothing is sent then."""
         deflates = self._deflates
         if self._closing or self._outlet.blocked or (deflates and message.is_slow):
@@ -175,7 +175,7 @@ class Socket:
         """The next message of the peer: text, or bytes where it sent those. Raises Gone."""
         while not self._inbox:
             if self._closing:
-                raise Gone
+                raise PeerGone
             self._arrived.clear()
             await self._arrived.wait()
         was_full = self.full

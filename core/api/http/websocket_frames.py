@@ -27,7 +27,7 @@ _TAIL = b"\x00\x00\xff\xff"
 """What RFC 7692, section 7.2.1, leaves out of every message."""
 
 
-class Message:
+class TextFrame:
     """A text message; its frames are made when the first socket asks, and serve all others.
 
     The deflated one needs no context of its connection (`server_no_context_takeover`), so it is the
@@ -77,7 +77,7 @@ def _framed(first: int, payload: bytes) -> bytes:
     return bytes((first, 127)) + size.to_bytes(8) + payload
 
 
-class Assembler:
+class FragmentAssembler:
     """Puts the messages of one peer together from their fragments.
 
     The layer below has bounded their size and checked that they follow one another.

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from modeldeck.core.api.http.messages import Request, Response
-from modeldeck.core.api.http.request_parser import Exchange
+from modeldeck.core.api.http.request_parser import PendingRequest
 from modeldeck.core.api.http.responder import failed
-from modeldeck.core.api.http.server_state import Site
-from modeldeck.core.api.http.websocket import Socket
-from modeldeck.core.api.http.writer import Gone
+from modeldeck.core.api.http.server_state import ServerState
+from modeldeck.core.api.http.websocket import WebSocketConnection
+from modeldeck.core.api.http.writer import PeerGone
 from modeldeck.core.errors import DeckError
 
 
-async def talk(site: Site, exchange: Exchange, request: Request, socket: Socket) -> Response | None:
+async def talk(
+    site: ServerState, exchange: PendingRequest, request: Request, socket: WebSocketConnection
+) -> Response | None:
     """Run it. Returns the refusal where it failed before the handshake: that is plain HTTP still.
 
     The close codes are those of RFC 6455, section 7.4.1: 1000 when the handler is done, 1001 when
@@ -28,7 +30,7 @@ async def talk(site: Site, exchange: Exchange, request: Request, socket: Socket)
         if not socket.accepted:
             raise RuntimeError(f"{route.operation_id} ended without accepting its socket")
         await socket.close()
-    except Gone:
+    except PeerGone:
         pass
     except asyncio.CancelledError:
         socket.shut(1001)

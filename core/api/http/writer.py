@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
-from modeldeck.core.api.http.limits import Deadline, Limits
+from modeldeck.core.api.http.limits import ConnectionLimits, Deadline
 
 
-class Gone(Exception):
+class PeerGone(Exception):
     """The peer is gone, or its socket is closing: there is nobody to send to."""
 
 
-class Outlet:
+class SocketWriter:
     """Writes to a transport, and cuts a peer off that does not take what is sent.
 
-    A slow peer is waited for as long as it reads on: `Limits.write_floor_bytes` in `write_s`.
+    A slow peer is waited for as long as it reads on: `ConnectionLimits.write_floor_bytes` in
+    `write_s`.
     """
 
-    def __init__(self, transport: asyncio.Transport, limits: Limits) -> None:
+    def __init__(self, transport: asyncio.Transport, limits: ConnectionLimits) -> None:
         self.transport = transport
         self.gone = False
         self._limits = limits
@@ -41,7 +42,7 @@ class Outlet:
         if not self._free.is_set():
             await self._free.wait()
         if self.gone:
-            raise Gone
+            raise PeerGone
 
     def close(self, within_s: float) -> None:
         """End the connection when what was written is sent; cut it where that takes too long."""

@@ -100,7 +100,7 @@ class LoadBody:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loads:
+class LoadHistoryPage:
     """Earlier loads."""
 
     loads: list[LoadRecord]
@@ -108,7 +108,7 @@ class Loads:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fits:
+class FitList:
     """Verdicts of every listed model."""
 
     fits: dict[str, Fit]
@@ -229,28 +229,28 @@ class DeleteBody(SelectionBody):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipts:
+class UnloadReceipts:
     """What unloading several instances gave back."""
 
     receipts: list[UnloadReceipt]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lines:
+class LogPage:
     """A part of the log."""
 
     lines: list[LogLine]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entries:
+class AuditPage:
     """A part of the audit trail."""
 
     entries: list[AuditEntry]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stopping:
+class StopAnswer:
     """The core ends when this is answered."""
 
     stopping: bool = True

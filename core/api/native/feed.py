@@ -7,14 +7,14 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from modeldeck.core.api.http.messages import Kept, Request, WebSocket
-from modeldeck.core.api.http.websocket_frames import Message
+from modeldeck.core.api.http.messages import CachedEncoding, Request, WebSocket
+from modeldeck.core.api.http.websocket_frames import TextFrame
 from modeldeck.core.concurrency import Repeated
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema.state import Event, State, frame_from_item
 
 if TYPE_CHECKING:
-    from modeldeck.core.service.bandwidth import Listener
+    from modeldeck.core.service.bandwidth import AttachedClient
     from modeldeck.core.service.deck import Deck
 
 LOOK_S = 5.0
@@ -23,30 +23,30 @@ FASTEST_HZ = 60.0
 """Frames a second that a subscriber may ask for; no screen draws faster."""
 
 
-class Frames:
+class FeedFrames:
     """Messages of the feed, each encoded, framed and deflated once, however many follow."""
 
     LIMIT = 64
     """Events kept: subscribers that keep up are never further apart."""
 
     def __init__(self) -> None:
-        self._state = Kept(lambda state: Message(frame_from_item(state)))
-        self._events: OrderedDict[int, tuple[Event, Message]] = OrderedDict()
+        self._state = CachedEncoding(lambda state: TextFrame(frame_from_item(state)))
+        self._events: OrderedDict[int, tuple[Event, TextFrame]] = OrderedDict()
 
-    def of(self, item: State | Event) -> Message:
+    def of(self, item: State | Event) -> TextFrame:
         """The message that tells of this item."""
         if isinstance(item, State):
             return self._state.of(item)
         kept = self._events.get(id(item))
         if kept is None:
             # The item is kept as well, so that no other one can get its id meanwhile.
-            kept = self._events[id(item)] = item, Message(frame_from_item(item))
+            kept = self._events[id(item)] = item, TextFrame(frame_from_item(item))
             if len(self._events) > self.LIMIT:
                 self._events.popitem(last=False)
         return kept[1]
 
 
-_frames = Frames()
+_frames = FeedFrames()
 
 
 async def feed(deck: Deck, request: Request, socket: WebSocket) -> None:
@@ -68,7 +68,7 @@ async def feed(deck: Deck, request: Request, socket: WebSocket) -> None:
             pings.cancel()
 
 
-async def _ping(deck: Deck, socket: WebSocket, listener: Listener) -> None:
+async def _ping(deck: Deck, socket: WebSocket, listener: AttachedClient) -> None:
     """Measure the line to a front end while downloads are to give way to it."""
     pinging = Repeated("pinging a front end")
     while True:

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modeldeck.core.api.http.messages import Kept, Request, Response, json_response
+from modeldeck.core.api.http.messages import CachedEncoding, Request, Response, json_response
 from modeldeck.core.api.http.router import Query, Route
 from modeldeck.core.api.native.bodies import (
     Accepted,
+    AuditPage,
     CancelBody,
     DeleteBody,
     DownloadBody,
-    Entries,
-    Fits,
+    FitList,
     InstanceBody,
     LimitBody,
-    Lines,
     LoadBody,
-    Loads,
+    LoadHistoryPage,
+    LogPage,
     MoveBody,
-    Receipts,
     SelectionBody,
     SettingsBody,
     StateDocument,
-    Stopping,
+    StopAnswer,
+    UnloadReceipts,
 )
 from modeldeck.core.api.native.feed import feed
 from modeldeck.core.config.config import ContextLength
@@ -65,7 +65,7 @@ LONGEST_QUERY = 200
 
 # State
 
-_state_json = Kept(lambda state: msgspec.json.encode(state_to_wire(state)))
+_state_json = CachedEncoding(lambda state: msgspec.json.encode(state_to_wire(state)))
 
 
 async def get_state(deck: Deck, request: Request) -> Response:
@@ -108,7 +108,7 @@ async def get_fit(deck: Deck, request: Request) -> Response:
 
 async def get_fits(deck: Deck, request: Request) -> Response:
     """Whether each listed model fits this machine now, by what is known without the Hub."""
-    return json_response(Fits(fits=await deck.fits(_context_length(request))))
+    return json_response(FitList(fits=await deck.fits(_context_length(request))))
 
 
 def _context_length(request: Request) -> int | None:
@@ -233,7 +233,7 @@ async def plan_load(deck: Deck, request: Request) -> Response:
 
 def get_loads(deck: Deck, request: Request) -> Response:
     """What earlier loads were forecast to take and what they took."""
-    return json_response(Loads(loads=deck.loads(_limit(request, 200))))
+    return json_response(LoadHistoryPage(loads=deck.loads(_limit(request, 200))))
 
 
 async def change_instance(deck: Deck, request: Request) -> Response:
@@ -250,7 +250,7 @@ async def unload(deck: Deck, request: Request) -> Response:
 
 async def unload_all(deck: Deck, request: Request) -> Response:
     """End every instance that is not pinned."""
-    return json_response(Receipts(receipts=await deck.unload_all(request.origin)))
+    return json_response(UnloadReceipts(receipts=await deck.unload_all(request.origin)))
 
 
 # The core itself
@@ -260,12 +260,12 @@ def get_log(deck: Deck, request: Request) -> Response:
     """Lines of the log, oldest first."""
     after, limit = request.number("after", 0), _limit(request, 500)
     lines = deck.log(after, limit, request.query.get("source") or None)
-    return json_response(Lines(lines=lines))
+    return json_response(LogPage(lines=lines))
 
 
 async def get_audit(deck: Deck, request: Request) -> Response:
     """Actions that changed something, newest first."""
-    return json_response(Entries(entries=await deck.audit_trail(_limit(request, 200))))
+    return json_response(AuditPage(entries=await deck.audit_trail(_limit(request, 200))))
 
 
 def _limit(request: Request, default: int) -> int:
@@ -284,7 +284,7 @@ async def change_settings(deck: Deck, request: Request) -> Response:
 def stop(deck: Deck, request: Request) -> Response:
     """End the core, in order."""
     deck.request_stop()
-    return json_response(Stopping())
+    return json_response(StopAnswer())
 
 
 # Routes
@@ -328,13 +328,14 @@ ROUTES: tuple[Route, ...] = (
     _route("GET", "models/{model}/fit", get_fit, "Whether a model fits this machine now",
            answer=Fit, query=(_CONTEXT,)),
     _route("GET", "fits", get_fits, "Whether each listed model fits this machine now",
-           answer=Fits, query=(_CONTEXT,)),
+           answer=FitList, query=(_CONTEXT,)),
     _route("POST", "models/{model}/download", download, "Fetch a model's files",
            body=DownloadBody, answer=Accepted),
     _route("POST", "models/{model}/load", load, "Load a model", body=LoadBody, answer=Instance),
     _route("POST", "models/{model}/load/plan", plan_load, "What loading a model would do",
            body=LoadBody, answer=LoadPlan),
-    _route("GET", "loads", get_loads, "What earlier loads took", answer=Loads, query=(_LIMIT,),
+    _route("GET", "loads", get_loads, "What earlier loads took", answer=LoadHistoryPage,
+    query=(_LIMIT,),
            tag="instances"),
     _route("GET", "search", search, "Search the Hub", answer=SearchResult, tag="hub",
            query=(Query(name="query", type=str, description="Words."), _LIMIT)),
@@ -358,7 +359,7 @@ ROUTES: tuple[Route, ...] = (
     _route("POST", "instances/{instance}/unload", unload, "Unload an instance",
            answer=UnloadReceipt),
     _route("POST", "instances/unload", unload_all, "Unload every instance that is not pinned",
-           answer=Receipts),
+           answer=UnloadReceipts),
     _route("GET", "cache", get_cache, "What the cache holds", answer=CacheListing),
     _route("POST", "cache/plan", plan_deletion, "What a deletion would do", body=SelectionBody,
            body_required=True, answer=DeletionPlan, need="read"),
@@ -370,10 +371,10 @@ ROUTES: tuple[Route, ...] = (
            answer=Verification),
     _route("PATCH", "settings", change_settings, "Change settings", body=SettingsBody,
            body_required=True, answer=Settings, tag="core"),
-    _route("GET", "log", get_log, "The log", answer=Lines, tag="core",
+    _route("GET", "log", get_log, "The log", answer=LogPage, tag="core",
            query=(Query(name="after", type=int, description="Only lines above this number."),
                   _LIMIT, Query(name="source", type=str, description="`core` or `engine:<id>`."))),
-    _route("GET", "audit", get_audit, "The audit trail", answer=Entries, tag="core",
+    _route("GET", "audit", get_audit, "The audit trail", answer=AuditPage, tag="core",
            query=(_LIMIT,)),
-    _route("POST", "stop", stop, "End the core", answer=Stopping, tag="core"),
+    _route("POST", "stop", stop, "End the core", answer=StopAnswer, tag="core"),
 )  # fmt: skip

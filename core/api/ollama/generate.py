@@ -16,16 +16,16 @@ from modeldeck.core.api.http.messages import Request, Response, StreamResponse, 
 from modeldeck.core.api.inference import asking, collected, shortened, streamed
 from modeldeck.core.api.ollama import names
 from modeldeck.core.api.ollama.schema import (
-    Answer,
-    Asking,
     EmbedBody,
     Embedded,
     EmbeddedOne,
     EmbeddingBody,
     GenerateBody,
-    Loading,
+    GenerateResponse,
+    ModelRequest,
     OllamaAnswerMessage,
     OllamaChatBody,
+    TextOptionsBody,
     calls_of,
     logprobs_of,
     metrics,
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class TextQuestion:
     """A request for text, ready to be asked."""
 
-    body: Asking
+    body: TextOptionsBody
     model: Model
     origin: str
     is_chat: bool
 
-    def piece(self, chunk: Chunk, **more: Any) -> Answer:
+    def piece(self, chunk: Chunk, **more: Any) -> GenerateResponse:
         """A piece of the answer, or all of it."""
         message = OllamaAnswerMessage(content=chunk.text, tool_calls=calls_of(chunk.tool_calls))
         text = {"message": message} if self.is_chat else {"response": chunk.text}
-        return Answer(
+        return GenerateResponse(
             model=self.body.wanted,
             created_at=moment(),
             logprobs=logprobs_of(chunk.logprobs),
@@ -73,10 +73,10 @@ async def generate(deck: Deck, request: Request) -> Response | StreamResponse:
 
 
 async def _answer(
-    deck: Deck, body: Asking, asked: GenerateRequest | None, origin: str, *, is_chat: bool
+    deck: Deck, body: TextOptionsBody, asked: GenerateRequest | None, origin: str, *, is_chat: bool
 ) -> Response | StreamResponse:
     model = names.find(deck, body.wanted)
-    question = Question(body=body, model=model, origin=origin, is_chat=is_chat)
+    question = TextQuestion(body=body, model=model, origin=origin, is_chat=is_chat)
     if asked is None:
         return json_response(await _without_question(deck, question))
     if body.stream is not False:
@@ -84,7 +84,7 @@ async def _answer(
     return json_response(await _whole(deck, question, asked))
 
 
-async def _without_question(deck: Deck, question: Question) -> Answer:
+async def _without_question(deck: Deck, question: TextQuestion) -> GenerateResponse:
     """Load the model, or unload it."""
     keep_s = question.body.keep_alive_s()
     if keep_s == 0:
@@ -97,7 +97,7 @@ async def _without_question(deck: Deck, question: Question) -> Answer:
         return question.piece(Chunk(), done=True, done_reason="load")
 
 
-async def _whole(deck: Deck, question: Question, asked: GenerateRequest) -> Answer:
+async def _whole(deck: Deck, question: TextQuestion, asked: GenerateRequest) -> GenerateResponse:
     """The answer, once it is complete."""
     started = time.monotonic()
     async with asking(
@@ -114,7 +114,7 @@ async def _whole(deck: Deck, question: Question, asked: GenerateRequest) -> Answ
 
 
 async def _lines(
-    deck: Deck, question: Question, asked: GenerateRequest
+    deck: Deck, question: TextQuestion, asked: GenerateRequest
 ) -> AsyncGenerator[bytes, None]:
     """The answer as lines."""
     started = time.monotonic()
@@ -138,7 +138,7 @@ async def _lines(
                 yield data
 
 
-def _line(answer: Answer) -> bytes:
+def _line(answer: GenerateResponse) -> bytes:
     return line(msgspec.json.encode(answer))
 
 
@@ -171,7 +171,7 @@ async def embed_one(deck: Deck, request: Request) -> Response:
 
 
 async def _vectors(
-    deck: Deck, body: Loading, texts: list[str], origin: str
+    deck: Deck, body: ModelRequest, texts: list[str], origin: str
 ) -> tuple[list[TextVector], float]:
     """The vectors, and how long it took until the model was ready."""
     model = names.find(deck, body.wanted)

@@ -10,11 +10,11 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from modeldeck.core.api.ollama.schema import Named
+from modeldeck.core.api.ollama.schema import ModelNameBody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PullBody(Named):
+class PullBody(ModelNameBody):
     """A request to fetch a model."""
 
     stream: bool | None = None
@@ -57,7 +57,7 @@ class Tags:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class RunningModel:
     """A model that is loaded."""
 
     name: str
@@ -76,11 +76,11 @@ class Running:
 class Processes:
     """What is loaded."""
 
-    models: list[Running]
+    models: list[RunningModel]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class ModelDetails:
     """What is known of a model."""
 
     details: Details

@@ -18,14 +18,14 @@ from modeldeck.core.api.ollama import names
 from modeldeck.core.api.ollama.model_schema import (
     Details,
     Listed,
+    ModelDetails,
     Processes,
     PullBody,
-    Running,
-    Shown,
+    RunningModel,
     Status,
     Tags,
 )
-from modeldeck.core.api.ollama.schema import Named, moment
+from modeldeck.core.api.ollama.schema import ModelNameBody, moment
 from modeldeck.core.errors import Cancelled, NotDownloaded, StorageTimeout
 from modeldeck.core.schema import CacheSelection, Download, Instance, InstanceState, Model
 from modeldeck.core.schema.errors import from_info
@@ -125,10 +125,10 @@ def list_running(deck: Deck, request: Request) -> Response:
     )
 
 
-def _running(state: State, instance: Instance, model: Model) -> Running:
+def _running(state: State, instance: Instance, model: Model) -> RunningModel:
     forecast = instance.forecast.total_bytes if instance.forecast else 0
     has_gpu = any("GPU" in r.devices for r in state.runtimes if r.name == instance.engine)
-    return Running(
+    return RunningModel(
         name=names.shown(model),
         model=names.shown(model),
         size=instance.measured_bytes or forecast,
@@ -150,13 +150,13 @@ def _expiry(instance: Instance, default_s: float | None) -> datetime:
 
 async def show(deck: Deck, request: Request) -> Response:
     """What is known of a model that is on this machine."""
-    model = _here(deck, request.parse(Named).wanted)
+    model = _here(deck, request.parse(ModelNameBody).wanted)
     template = await deck.chat_template(model)
     capabilities = ["embedding"] if "embedding" in model.usage else ["completion"]
     if template is not None and template.takes_tools:
         capabilities.append("tools")
     return json_response(
-        Shown(
+        ModelDetails(
             details=details(model),
             model_info=_model_info(model),
             capabilities=capabilities,
@@ -253,7 +253,7 @@ async def delete(deck: Deck, request: Request) -> Response:
 
     One that is loaded and idle is unloaded first; one that answers is in use.
     """
-    model = _here(deck, request.parse(Named).wanted)
+    model = _here(deck, request.parse(ModelNameBody).wanted)
     if model.local:
         await deck.delete_model(model.id, request.origin)
         return Response(content_type=None)

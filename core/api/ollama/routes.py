@@ -15,21 +15,21 @@ from modeldeck.core.api.http.router import Handler, Route
 from modeldeck.core.api.inference import RAISES
 from modeldeck.core.api.ollama import generate, models
 from modeldeck.core.api.ollama.model_schema import (
+    ModelDetails,
     Processes,
     PullBody,
-    Shown,
     Status,
     Tags,
     VersionForm,
 )
 from modeldeck.core.api.ollama.schema import (
-    Answer,
     EmbedBody,
     Embedded,
     EmbeddedOne,
     EmbeddingBody,
     GenerateBody,
-    Named,
+    GenerateResponse,
+    ModelNameBody,
     OllamaChatBody,
 )
 from modeldeck.core.errors import (
@@ -88,7 +88,7 @@ def _route(method: str, path: str, handler: Handler, summary: str, name: str, **
 
 
 _ASKING: dict[str, Any] = {"body_required": True, "cancel_when_gone": True, "raises": RAISES}
-_STREAMED: dict[str, Any] = {**_ASKING, "streams": (NDJSON, Answer)}
+_STREAMED: dict[str, Any] = {**_ASKING, "streams": (NDJSON, GenerateResponse)}
 _NAMING = (InvalidRequest, NotFound, NotDownloaded, Ambiguous)
 _PULLING = (*_NAMING, HubUnavailable, Gated, NotEnoughDisk, Corrupt, Cancelled)
 _CHANGING: dict[str, Any] = {"body_required": True, "need": "manage"}
@@ -111,15 +111,15 @@ ROUTES: tuple[Route, ...] = (
     _route("GET", "api/ps", models.list_running, "Models that are loaded", "Ps",
            answer=Processes),
     _route("POST", "api/show", models.show, "What is known of a model", "Show",
-           body=Named, body_required=True, answer=Shown, raises=_NAMING),
+           body=ModelNameBody, body_required=True, answer=ModelDetails, raises=_NAMING),
     _route("POST", "api/pull", models.pull, "Fetch a model from the Hub", "Pull",
            body=PullBody, answer=Status, streams=(NDJSON, Status), raises=_PULLING, **_CHANGING),
     _route("DELETE", "api/delete", models.delete, "Delete a model's files", "Delete",
-           body=Named, raises=(*_NAMING, InUse), **_CHANGING),
+           body=ModelNameBody, raises=(*_NAMING, InUse), **_CHANGING),
     _route("POST", "api/chat", generate.chat, "Answer a conversation, streamed or whole", "Chat",
-           body=OllamaChatBody, answer=Answer, **_STREAMED),
+           body=OllamaChatBody, answer=GenerateResponse, **_STREAMED),
     _route("POST", "api/generate", generate.generate, "Answer a prompt, streamed or whole",
-           "Generate", body=GenerateBody, answer=Answer, **_STREAMED),
+           "Generate", body=GenerateBody, answer=GenerateResponse, **_STREAMED),
     _route("POST", "api/embed", generate.embed, "Turn texts into vectors", "Embed",
            body=EmbedBody, answer=Embedded, **_ASKING),
     _route("POST", "api/embeddings", generate.embed_one, "Turn one text into a vector",

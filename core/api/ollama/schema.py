@@ -42,7 +42,7 @@ def moment(at: datetime | None = None) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
+class ModelNameBody:
     """A body that names a model."""
 
     model: str = ""
@@ -110,7 +110,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loading(Named):
+class ModelRequest(ModelNameBody):
     """What every request to a model may say."""
 
     options: Options | None = None
@@ -128,7 +128,7 @@ class Loading(Named):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asking(Loading):
+class TextOptionsBody(ModelRequest):
     """What both requests for text may say."""
 
     stream: bool | None = None
@@ -188,7 +188,7 @@ class OllamaMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OllamaChatBody(Asking):
+class OllamaChatBody(TextOptionsBody):
     """A request for the next message of a conversation; without messages, to load the model."""
 
     messages: list[OllamaMessage] | None = None
@@ -203,7 +203,7 @@ class OllamaChatBody(Asking):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateBody(Asking):
+class GenerateBody(TextOptionsBody):
     """A request for an answer to a prompt; without one, to load the model."""
 
     prompt: str | None = None
@@ -269,7 +269,7 @@ def _call(form: OllamaCall, otherwise: str) -> ToolCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedBody(Loading):
+class EmbedBody(ModelRequest):
     """A request for the vectors of texts."""
 
     input: str | list[str] = field(default_factory=list)
@@ -280,7 +280,7 @@ class EmbedBody(Loading):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingBody(Loading):
+class EmbeddingBody(ModelRequest):
     """The older request for the vector of one text."""
 
     prompt: str = ""
@@ -299,7 +299,7 @@ class OllamaAnswerMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class GenerateResponse:
     """An answer, or a piece of one. `message` is for a chat, `response` for a prompt."""
 
     model: str

@@ -34,7 +34,7 @@ Role = Literal["system", "user", "assistant", "tool", "developer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class ContentPart:
     """A part of a message."""
 
     type: str
@@ -71,7 +71,7 @@ class ChatMessage:
     """One message of a conversation."""
 
     role: Role
-    content: str | list[Part] | None = None
+    content: str | list[ContentPart] | None = None
     tool_calls: list[CallForm] | None = None
     tool_call_id: str | None = None
 

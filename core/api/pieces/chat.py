@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from modeldeck.core.api.http.messages import WebSocket
-from modeldeck.core.api.http.writer import Gone
+from modeldeck.core.api.http.writer import PeerGone
 from modeldeck.core.api.inference import asking
 from modeldeck.core.api.pieces.model import is_cloud
 from modeldeck.core.errors import Busy, DeckError, InvalidRequest, NotFound
@@ -40,7 +40,7 @@ MATERIAL = ("paths", "seeds", "assets", "messages", "anchors", "temporal", "sour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class PiecesQuestion:
     """A question, in either of the two places that clients put it."""
 
     query: str
@@ -76,8 +76,8 @@ def _holds(part: Any) -> bool:
 class StreamInput:
     """What a client sends."""
 
-    relevance: Asked | None = None
-    question: Asked | None = None
+    relevance: PiecesQuestion | None = None
+    question: PiecesQuestion | None = None
     conversation: str | None = None
     request: str | None = None
     """An id of the client's own, handed back in every frame."""
@@ -85,7 +85,7 @@ class StreamInput:
     reset: bool | None = None
 
 
-class Talk:
+class ChatSocket:
     """The questions of one socket."""
 
     def __init__(self, deck: Deck, socket: WebSocket, origin: str) -> None:
@@ -190,6 +190,6 @@ def _piece(text: str) -> dict[str, Any]:
 async def answer_questions(deck: Deck, socket: WebSocket, origin: str) -> None:
     """Answer what comes over an accepted socket, until it is gone."""
     try:
-        await Talk(deck, socket, origin).run()
-    except* Gone:
+        await ChatSocket(deck, socket, origin).run()
+    except* PeerGone:
         pass

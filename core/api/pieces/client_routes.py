@@ -102,19 +102,19 @@ class Application:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class ServerIdentity:
     """Which server it is."""
 
     os: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class PiecesContext:
     """What a program is told when it connects."""
 
     os: str
     """The id of this installation."""
-    health: Health
+    health: ServerIdentity
     application: Application
 
 
@@ -153,8 +153,8 @@ def connect(deck: Deck, request: Request) -> Response:
     application = Application(
         id=str(key), name=asked.name, platform=asked.platform, version=asked.version
     )
-    health = Health(os={"id": deck.host_id, "version": SPEAKS})
-    return json_response(Context(os=deck.host_id, health=health, application=application))
+    health = ServerIdentity(os={"id": deck.host_id, "version": SPEAKS})
+    return json_response(PiecesContext(os=deck.host_id, health=health, application=application))
 
 
 def get_user(deck: Deck, request: Request) -> Response:
@@ -271,7 +271,7 @@ _VISION = "workstream_pattern_engine/processors/vision/status/stream"
 
 ROUTES: tuple[Route, ...] = (
     _route("POST", "connect", "Connect", "Introduce a program", handler=connect,
-           body=ConnectBody, answer=Context, need="read"),
+           body=ConnectBody, answer=PiecesContext, need="read"),
     _route("GET", "user", "User", "A placeholder for who is signed in", handler=get_user,
            answer=SignedIn),
     _route("GET", "applications", "Applications", "The programs that are known",

@@ -1,6 +1,6 @@
 """The progress socket: one machine per socket that turns records into frames, and who listens.
 
-Theory of operation. `Progress` is pure. It is told what the State was when the socket came
+Theory of operation. `ProgressState` is pure. It is told what the State was when the socket came
 (`begin`), then every change after that in order, and answers each with the frames to send. One run
 of a download is INITIALIZED, any number of IN-PROGRESS with a number that never falls, and exactly
 one of COMPLETED, FAILED, CANCELED. The rules come from what real clients do with the frames:
@@ -121,7 +121,7 @@ def _recent(job: Download, at: datetime) -> bool:
         return job.state == "paused"
 
 
-class Progress:
+class ProgressState:
     """What one socket has been told of one model. Pure but for what it remembers."""
 
     def __init__(self, model_id: str) -> None:
@@ -237,8 +237,8 @@ class Progress:
         return frames + self._lost() + self._presence(downloaded=False)
 
 
-class Follower:
-    """One open socket: follows the feed and sends what `Progress` makes of it."""
+class ProgressSocket:
+    """One open socket: follows the feed and sends what `ProgressState` makes of it."""
 
     def __init__(self, model_id: str, socket: WebSocket) -> None:
         self.model_id = model_id
@@ -248,7 +248,7 @@ class Follower:
 
     async def run(self, feed: Feed) -> None:
         """Accept the socket and serve it until the model is gone; cancelled when the peer is."""
-        progress = Progress(self.model_id)
+        progress = ProgressState(self.model_id)
         clock = asyncio.get_running_loop().time
         with feed.subscribe(watching=False) as subscription:
             # The State of this moment, taken before anything is awaited: what comes later is news.
@@ -282,16 +282,16 @@ class Follower:
             await self._moved.wait()
 
 
-class Followers:
+class ProgressSockets:
     """The open progress sockets of one core."""
 
     def __init__(self) -> None:
-        self._open: dict[str, set[Follower]] = {}
+        self._open: dict[str, set[ProgressSocket]] = {}
 
     @contextmanager
-    def join(self, model_id: str, socket: WebSocket) -> Iterator[Follower]:
+    def join(self, model_id: str, socket: WebSocket) -> Iterator[ProgressSocket]:
         """A follower of this model, known here for as long as the block runs."""
-        follower = Follower(model_id, socket)
+        follower = ProgressSocket(model_id, socket)
         self._open.setdefault(model_id, set()).add(follower)
         try:
             yield follower

@@ -34,7 +34,7 @@ from modeldeck.core.api.pieces.model import (
     is_cloud,
     sdk_version,
 )
-from modeldeck.core.api.pieces.progress import Followers, newest, phase, present_frame
+from modeldeck.core.api.pieces.progress import ProgressSockets, newest, phase, present_frame
 from modeldeck.core.api.pieces.schema import DOCUMENT, check
 from modeldeck.core.errors import Busy, Conflict, NotDownloaded, NotFound
 from modeldeck.core.schema import CacheSelection, Download, Instance, InstanceState, LoadWish, Model
@@ -56,7 +56,7 @@ Status = tuple[bool, bool, int | None]
 """Of a model: whether it downloads, whether it is loaded, and the memory it takes."""
 
 
-class Catalog:
+class ModelDocuments:
     """Models as encoded documents, each made again only when what it says has changed."""
 
     def __init__(self, more: Sequence[Model] = ()) -> None:
@@ -115,21 +115,21 @@ class Catalog:
             del self._parts[gone]
 
 
-class Desk:
+class PiecesState:
     """What the operations keep for one core."""
 
     def __init__(self, deck: Deck) -> None:
-        self.catalog = Catalog(PLACEHOLDERS if deck.config.api.pieces_clients else ())
-        self.followers = Followers()
+        self.catalog = ModelDocuments(PLACEHOLDERS if deck.config.api.pieces_clients else ())
+        self.followers = ProgressSockets()
 
 
-_desks: WeakKeyDictionary[Deck, Desk] = WeakKeyDictionary()
+_desks: WeakKeyDictionary[Deck, PiecesState] = WeakKeyDictionary()
 
 
-def _desk(deck: Deck) -> Desk:
+def _desk(deck: Deck) -> PiecesState:
     desk = _desks.get(deck)
     if desk is None:
-        desk = _desks[deck] = Desk(deck)
+        desk = _desks[deck] = PiecesState(deck)
     return desk
 
 

@@ -29,7 +29,7 @@ EACH_ADDRESS_S = 2.0
 """For one of several addresses of a host: the next may be of the other IP version."""
 
 
-class Inward(httpx.ConnectError):
+class PrivateAddress(httpx.ConnectError):
     """A host led to an address, its only argument, that is not of the internet."""
 
 
@@ -64,7 +64,7 @@ Origin = tuple[str, str, int]
 """Scheme, host and port."""
 
 
-class Line:
+class DownloadConnection:
     """One connection. Its blocking methods are called in one thread at a time."""
 
     def __init__(self, plug: socket.socket, origin: Origin, *, public: bool = False) -> None:
@@ -83,7 +83,7 @@ class Line:
         )
         plug.do_handshake()
 
-    def ask(self, asked: h11.Request, timeout_s: float | None) -> Answer:
+    def ask(self, asked: h11.Request, timeout_s: float | None) -> HttpResponse:
         """Send a request and read the head of its answer. Raises OSError, h11.RemoteProtocolError.
 
         The limit is for all of it, so a server that sends a byte now and then gains nothing.
@@ -96,7 +96,7 @@ class Line:
             event = parser.next_event()
             if isinstance(event, h11.Response):
                 self._plug.settimeout(timeout_s)
-                return Answer(event, parser)
+                return HttpResponse(event, parser)
             if event is h11.NEED_DATA:
                 if deadline is not None:
                     self._plug.settimeout(max(0.001, deadline - time.monotonic()))
@@ -163,7 +163,7 @@ class Line:
         self._plug.close()
 
 
-class Answer:
+class HttpResponse:
     """The head of an answer, and what the parser has of its body."""
 
     def __init__(self, head: h11.Response, parser: h11.Connection) -> None:
@@ -188,7 +188,7 @@ async def dial(host: str, port: int, *, public: bool = False) -> socket.socket:
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for _, _, _, _, address in found:
         if public and not is_public(str(address[0])):
-            raise Inward(str(address[0]))
+            raise PrivateAddress(str(address[0]))
     failure: OSError = OSError("the host has no address")
     for number, (family, kind, protocol, _, address) in enumerate(found, 1):
         plug = socket.socket(family, kind, protocol)

@@ -14,15 +14,15 @@ from urllib.parse import quote
 import httpx
 
 from modeldeck.core.concurrency import in_thread
-from modeldeck.core.downloads.http.responses import Place, Setback, begins_at
-from modeldeck.core.downloads.http.source import CONNECT_S, Body, Route, Source
-from modeldeck.core.downloads.ranges import Span
+from modeldeck.core.downloads.http.responses import FileLocation, RetryableFailure, begins_at
+from modeldeck.core.downloads.http.source import CONNECT_S, DownloadSource, Redirect, ResponseBody
+from modeldeck.core.downloads.ranges import ByteRange
 from modeldeck.core.errors import DeckError, NotFound, ServerUnavailable
 
 GO_ON = "`modeldeck copy` goes on with it; `modeldeck pull` fetches the rest from the Hub."
 
 
-class PeerSource(Source):
+class PeerSource(DownloadSource):
     """The files of a core at the other end of a socket."""
 
     def __init__(self, socket: str, stall_s: float) -> None:
@@ -32,8 +32,12 @@ class PeerSource(Source):
 
     @asynccontextmanager
     async def open(
-        self, place: Place, span: Span, validator: str = "", route: Route | None = None
-    ) -> AsyncIterator[Body]:
+        self,
+        place: FileLocation,
+        span: ByteRange,
+        validator: str = "",
+        route: Redirect | None = None,
+    ) -> AsyncIterator[ResponseBody]:
         """Ask for the bytes of `span`; a content is named by its hash, so it is never another one.
 
         Raises Setback for what may pass, NotFound for what the other machine does not have.
@@ -49,9 +53,9 @@ class PeerSource(Source):
                 if response.status_code not in (200, 206):
                     raise refused(response.status_code, place)
                 start = begins_at(response.status_code, response.headers, place, span)
-                yield Body(response, start, confirmed=True, place=place)
+                yield ResponseBody(response, start, confirmed=True, place=place)
         except httpx.TransportError as error:
-            raise Setback(
+            raise RetryableFailure(
                 ServerUnavailable(
                     f"The machine that {place} is copied from cannot be reached"
                     f" ({str(error) or type(error).__name__}).",
@@ -68,8 +72,10 @@ async def still_there(peer: str | None) -> str | None:
     return peer if is_there else None
 
 
-def refused(status: int, place: Place) -> DeckError | Setback:
+def refused(status: int, place: FileLocation) -> DeckError | RetryableFailure:
     """What an answer without content means."""
     if status == 404:
         return NotFound(f"{place} is not on the other machine any more.", GO_ON)
-    return Setback(ServerUnavailable(f"The other machine answered {status} to {place}.", GO_ON))
+    return RetryableFailure(
+        ServerUnavailable(f"The other machine answered {status} to {place}.", GO_ON)
+    )

@@ -13,9 +13,9 @@ import httpx
 
 from modeldeck.core.concurrency import in_thread, settled
 from modeldeck.core.downloads.http.connection import Proxy
-from modeldeck.core.downloads.http.transport import Wire
+from modeldeck.core.downloads.http.transport import ConnectionPool
 from modeldeck.core.errors import DeckError
-from modeldeck.core.network.certificates import Certificates
+from modeldeck.core.network.certificates import CertificateStore
 from modeldeck.core.network.offline import check_online
 from modeldeck.core.network.proxies import Proxies
 
@@ -32,13 +32,13 @@ def build(url: str, headers: dict[str, str], extensions: dict[str, object]) -> h
         raise httpx.LocalProtocolError("a header of the request is not ASCII") from None
 
 
-class Outward:
+class ProxySelector:
     """Sends requests. Nothing is read, opened or connected before the first one."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """`transport` takes the place of all connections: for tests."""
         self._given = transport
-        self._certificates = Certificates()
+        self._certificates = CertificateStore()
         self._proxies: Proxies | None = None
         self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
         self._routes: dict[tuple[str, str, int | None], httpx.AsyncBaseTransport] = {}
@@ -88,9 +88,9 @@ class Outward:
     def _through(self, proxy: str | None) -> httpx.AsyncBaseTransport:
         """Connections through a proxy, or straight. httpx's own for one that speaks TLS itself."""
         if proxy is None:
-            return Wire(self._certificates.context)
+            return ConnectionPool(self._certificates.context)
         if proxy.lower().startswith("http://"):
-            return Wire(self._certificates.context, Proxy.parse(proxy))
+            return ConnectionPool(self._certificates.context, Proxy.parse(proxy))
         return httpx.AsyncHTTPTransport(
             verify=self._certificates.context(),
             proxy=proxy,

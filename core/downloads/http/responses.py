@@ -17,8 +17,8 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from modeldeck.core.downloads.http.address_policy import inward
-from modeldeck.core.downloads.http.connection import Inward
-from modeldeck.core.downloads.ranges import Span
+from modeldeck.core.downloads.http.connection import PrivateAddress
+from modeldeck.core.downloads.ranges import ByteRange
 from modeldeck.core.errors import (
     Corrupt,
     DeckError,
@@ -42,7 +42,7 @@ _DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:?([A-Za-z0-9+/]{43}=)", re.IGNOR
 """SHA-256 among the digests of RFC 9530 (`sha-256=:...:`) and of RFC 3230 (`SHA-256=...`)."""
 
 
-class Setback(Exception):
+class RetryableFailure(Exception):
     """Something that may pass: to be tried again, after `wait_s` where the server said so.
 
     `passes` says that it will some day, as a network that is down or a server that is busy: such a
@@ -59,7 +59,7 @@ class Setback(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class FileLocation:
     """One file: of one commit on the Hub, or at a URL."""
 
     repo: str
@@ -75,12 +75,12 @@ class Place:
 def refusal(
     status: int,
     headers: Mapping[str, str],
-    place: Place,
+    place: FileLocation,
     home: bool,
     *,
     endpoint: str = "the Hub",
     has_token: bool = False,
-) -> DeckError | Setback | None:
+) -> DeckError | RetryableFailure | None:
     """What an answer's status means; None for one that brings content or leads to it.
 
     `home` says whether the endpoint itself answered: elsewhere, a 403 is a signature that ran out.
@@ -93,13 +93,13 @@ def refusal(
     )
     if status in (408, 425, 429) or status >= 500:
         wait_s = retry_after(headers.get("retry-after", ""), datetime.now(UTC))
-        return Setback(gone, wait_s, passes=True)
+        return RetryableFailure(gone, wait_s, passes=True)
     if not home:
-        return Setback(gone)
+        return RetryableFailure(gone)
     if place.url is not None:
         return web_refusal(status, place.url)
     if status == 416:
-        return Setback(changed(place, "it is shorter than its listing says"))
+        return RetryableFailure(changed(place, "it is shorter than its listing says"))
     return refusals.of_hub(endpoint, place.repo, status, headers, has_token=has_token)
 
 
@@ -128,7 +128,7 @@ def retry_after(value: str, now: datetime) -> float | None:
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
 
 
-def names_blob(headers: Mapping[str, str], place: Place) -> bool:
+def names_blob(headers: Mapping[str, str], place: FileLocation) -> bool:
     """Whether the endpoint's answer names the blob that was asked for.
 
     A mirror may give an ETag of its own, which says nothing. Raises Corrupt when the Hub's own
@@ -167,7 +167,7 @@ def promised(headers: Mapping[str, str]) -> str:
     return ""
 
 
-def begins_at(status: int, headers: Mapping[str, str], place: Place, span: Span) -> int:
+def begins_at(status: int, headers: Mapping[str, str], place: FileLocation, span: ByteRange) -> int:
     """Offset of the first byte of an answer's content (RFC 9110, 14.4 and 15.3.7).
 
     Raises Setback when length, range or encoding are not what was asked for. A whole file may come
@@ -176,22 +176,22 @@ def begins_at(status: int, headers: Mapping[str, str], place: Place, span: Span)
     size = place.file.size_bytes
     if encoding_of(headers):
         if status == 206:
-            raise Setback(undecodable(place, "a part of its compressed form came"))
+            raise RetryableFailure(undecodable(place, "a part of its compressed form came"))
         return 0
     if status == 206:
         match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
         if match is None or int(match[1]) != span[0] or int(match[2]) >= span[1]:
-            raise Setback(HubUnavailable(f"{place} came in another range than asked for."))
+            raise RetryableFailure(HubUnavailable(f"{place} came in another range than asked for."))
         if match[3] != "*" and int(match[3]) != size:
-            raise Setback(changed(place, f"it has {match[3]} bytes, not {size}"))
+            raise RetryableFailure(changed(place, f"it has {match[3]} bytes, not {size}"))
         return span[0]
     length = headers.get("content-length", "")
     if length.isdigit() and int(length) != size:
-        raise Setback(changed(place, f"it has {length} bytes, not {size}"))
+        raise RetryableFailure(changed(place, f"it has {length} bytes, not {size}"))
     return 0
 
 
-def undecodable(place: Place, how: str) -> HubUnavailable:
+def undecodable(place: FileLocation, how: str) -> HubUnavailable:
     """The refusal of content that came compressed, though it was asked for as it is."""
     return HubUnavailable(
         f"{place} came compressed, though that was not asked for: {how}.",
@@ -210,7 +210,7 @@ def mark(headers: Mapping[str, str]) -> str:
     return headers.get("last-modified", "")
 
 
-def changed(place: Place, how: str) -> Corrupt:
+def changed(place: FileLocation, how: str) -> Corrupt:
     """The refusal of content that is not what was promised."""
     if place.url is not None:
         return Corrupt(
@@ -222,9 +222,9 @@ def changed(place: Place, how: str) -> Corrupt:
     )
 
 
-def lost(host: str, error: Exception) -> DeckError | Setback:
+def lost(host: str, error: Exception) -> DeckError | RetryableFailure:
     """What it means that a connection failed: something that passes, or that does not."""
-    if isinstance(error, Inward):
+    if isinstance(error, PrivateAddress):
         return inward(host, str(error))
     if (told := certain(host, error)) is not None:
         return told
@@ -233,7 +233,7 @@ def lost(host: str, error: Exception) -> DeckError | Setback:
             f"A request to {host} cannot be sent: one of its headers is malformed.",
             "Check the Hub token: `hf auth login` writes it anew.",
         )
-    return Setback(
+    return RetryableFailure(
         HubUnavailable(
             f"The connection to {host} was lost: {reason(error)}.",
             "It is made anew by itself; check the network if it does not come back.",

@@ -22,11 +22,11 @@ from modeldeck.core import __version__
 from modeldeck.core.concurrency import in_own_thread, in_thread
 from modeldeck.core.downloads.http.address_policy import check_url, is_exempt, next_hop, origin
 from modeldeck.core.downloads.http.connection import GATHER_S
-from modeldeck.core.downloads.http.proxy import Outward, build
+from modeldeck.core.downloads.http.proxy import ProxySelector, build
 from modeldeck.core.downloads.http.responses import (
     REDIRECTS,
-    Place,
-    Setback,
+    FileLocation,
+    RetryableFailure,
     begins_at,
     lost,
     mark,
@@ -36,11 +36,11 @@ from modeldeck.core.downloads.http.responses import (
     undecodable,
     web_refusal,
 )
-from modeldeck.core.downloads.http.transport import BUFFER_BYTES, PUBLIC, Sink, Stream, fill
-from modeldeck.core.downloads.http.url_file import MAGIC, Offer, first, offered
-from modeldeck.core.downloads.ranges import Span
+from modeldeck.core.downloads.http.transport import BUFFER_BYTES, PUBLIC, BodyStream, Sink, fill
+from modeldeck.core.downloads.http.url_file import MAGIC, UrlFile, first, offered
+from modeldeck.core.downloads.ranges import ByteRange
 from modeldeck.core.errors import DeckError, HubUnavailable, ServerUnavailable
-from modeldeck.core.network.encoding import Decoder, Undecodable, encoding_of
+from modeldeck.core.network.encoding import BodyDecoder, Undecodable, encoding_of
 from modeldeck.core.network.failures import host_of, shown
 
 MAX_HOPS = 5
@@ -60,7 +60,7 @@ HEADERS = {
 
 
 @dataclass(slots=True)
-class Route:
+class Redirect:
     """Where the endpoint sent us for a file, shared by its connections; empty until it did."""
 
     url: str = ""
@@ -68,10 +68,12 @@ class Route:
     """Whether the endpoint named the very blob that was asked for when it did."""
 
 
-class Body:
+class ResponseBody:
     """An answer whose content is about to come."""
 
-    def __init__(self, response: httpx.Response, start: int, confirmed: bool, place: Place) -> None:
+    def __init__(
+        self, response: httpx.Response, start: int, confirmed: bool, place: FileLocation
+    ) -> None:
         self._response = response
         self._place = place
         self.start = start
@@ -92,18 +94,18 @@ class Body:
         """
         stream = self._response.extensions.get("network_stream")
         try:
-            if isinstance(stream, Stream) and stream.can_pour and not self._encoding:
+            if isinstance(stream, BodyStream) and stream.can_pour and not self._encoding:
                 await stream.pour(sink)
             else:
                 await self._hand(sink)
         except Undecodable as error:
-            raise Setback(undecodable(self._place, str(error))) from error
+            raise RetryableFailure(undecodable(self._place, str(error))) from error
         except httpx.TransportError as error:
             raise lost(self._response.url.host, error) from error
 
     async def _hand(self, sink: Sink) -> None:
         """The same, for bodies that are compressed, come through a proxy, or of unknown length."""
-        decoder = Decoder(self._encoding)
+        decoder = BodyDecoder(self._encoding)
 
         def hand(data: bytearray) -> bool:
             """Whether the sink wants more. Blocks, and never holds more than a piece."""
@@ -124,7 +126,7 @@ class Body:
                 await in_own_thread(partial(hand, gathered), sink.stop)
 
 
-class Source:
+class DownloadSource:
     """Files of the Hub and of URLs, as a transfer sees them."""
 
     def __init__(
@@ -135,7 +137,7 @@ class Source:
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         trusted_hosts: Collection[str] = (),
-        outward: Outward | None = None,
+        outward: ProxySelector | None = None,
     ) -> None:
         """`trusted_hosts` are those that a URL may lead to wherever they are.
 
@@ -146,7 +148,7 @@ class Source:
         self._trusted = trusted_hosts
         self._limits = {"connect": CONNECT_S, "read": stall_s, "write": stall_s, "pool": None}
         self._shared = outward
-        self._outward = outward or Outward(transport)
+        self._outward = outward or ProxySelector(transport)
 
     def warm(self) -> None:
         """Make ready, in the background, what the first request will need."""
@@ -170,7 +172,7 @@ class Source:
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise lost(host_of(url), error) from error
 
-    def url(self, place: Place) -> str:
+    def url(self, place: FileLocation) -> str:
         """Where a file is asked for first."""
         if place.url is not None:
             return place.url
@@ -186,15 +188,19 @@ class Source:
 
     @asynccontextmanager
     async def open(
-        self, place: Place, span: Span, validator: str = "", route: Route | None = None
-    ) -> AsyncIterator[Body]:
+        self,
+        place: FileLocation,
+        span: ByteRange,
+        validator: str = "",
+        route: Redirect | None = None,
+    ) -> AsyncIterator[ResponseBody]:
         """Ask for the bytes of `span`, following redirects.
 
         `validator` is the ETag that an earlier part came with; `route` is where an earlier one came
         from, and is kept up to date. Raises Setback for what may pass; Gated, NotFound, Corrupt,
         Forbidden and HubUnavailable for what will not.
         """
-        route = route or Route()
+        route = route or Redirect()
         first = self.url(place)
         url, confirmed, asked = route.url or first, route.confirmed, span
         for _ in range(MAX_HOPS + 2):
@@ -202,7 +208,7 @@ class Source:
             headers = await self._headers(place, asked, home, "" if confirmed else validator)
             try:
                 response = await self._ask(url, headers, public=self._is_public(url, place.url))
-            except (Setback, DeckError):
+            except (RetryableFailure, DeckError):
                 route.url, route.confirmed = "", False
                 raise
             try:
@@ -216,7 +222,7 @@ class Source:
                 )
                 if refused is not None:
                     was_kept, route.url, route.confirmed = url == route.url, "", False
-                    if was_kept and not (isinstance(refused, Setback) and refused.passes):
+                    if was_kept and not (isinstance(refused, RetryableFailure) and refused.passes):
                         # The signature ran out: the endpoint makes a new one.
                         url, confirmed = first, False
                         continue
@@ -231,7 +237,7 @@ class Source:
                     start = begins_at(response.status_code, response.headers, place, asked)
                     if not home:
                         route.url, route.confirmed = url, confirmed
-                    yield Body(response, start, confirmed, place)
+                    yield ResponseBody(response, start, confirmed, place)
                     return
                 url = next_hop(url, response.headers.get("location", ""))
             finally:
@@ -239,7 +245,7 @@ class Source:
         raise HubUnavailable(f"{place} is redirected in a circle.", "Check the address.")
 
     async def _headers(
-        self, place: Place, span: Span, home: bool, validator: str
+        self, place: FileLocation, span: ByteRange, home: bool, validator: str
     ) -> dict[str, str]:
         headers = {}
         if home and place.url is None and (token := await in_thread(self._token)):
@@ -253,7 +259,7 @@ class Source:
                 headers["If-Range"] = validator
         return headers
 
-    async def look(self, url: str) -> Offer:
+    async def look(self, url: str) -> UrlFile:
         """What there is at a URL, by asking for its first bytes alone.
 
         Raises Forbidden, Gated, NotFound, ServerUnavailable, and InvalidRequest for what is no GGUF
@@ -291,7 +297,7 @@ class Source:
             headers = {"Range": f"bytes={start}-{start + size - 1}"}
             try:
                 response = await self._ask(asked, headers, public=self._is_public(asked, url))
-            except Setback as setback:
+            except RetryableFailure as setback:
                 error = setback.error
                 raise ServerUnavailable(error.message, "Check the network, or try later.") from None
             try:

@@ -29,7 +29,13 @@ import h11
 import httpx
 
 from modeldeck.core.concurrency import in_own_thread
-from modeldeck.core.downloads.http.connection import Answer, Line, Origin, Proxy, dial
+from modeldeck.core.downloads.http.connection import (
+    DownloadConnection,
+    HttpResponse,
+    Origin,
+    Proxy,
+    dial,
+)
 
 BUFFER_BYTES = 512 << 10
 """One buffer of a connection: more would leave the processor's cache between socket and file."""
@@ -67,10 +73,16 @@ def fill(sink: Sink, data: bytes | bytearray) -> bool:
     return True
 
 
-class Stream(httpx.AsyncByteStream):
+class BodyStream(httpx.AsyncByteStream):
     """The body of an answer, to be poured or read."""
 
-    def __init__(self, wire: Wire, line: Line, answer: Answer, timeout_s: float | None) -> None:
+    def __init__(
+        self,
+        wire: ConnectionPool,
+        line: DownloadConnection,
+        answer: HttpResponse,
+        timeout_s: float | None,
+    ) -> None:
         self._wire = wire
         self._line = line
         self._answer = answer
@@ -139,14 +151,14 @@ class Stream(httpx.AsyncByteStream):
             self._wire.give_back(self._line, keep=self._left == 0 and self._answer.stays)
 
 
-class Wire(httpx.AsyncBaseTransport):
+class ConnectionPool(httpx.AsyncBaseTransport):
     """Connections, straight or all through one proxy."""
 
     def __init__(self, context: Callable[[], ssl.SSLContext], proxy: Proxy | None = None) -> None:
         """`context` is asked for when a connection is to be secured; it may block."""
         self._context = context
         self._proxy = proxy
-        self._idle: list[Line] = []
+        self._idle: list[DownloadConnection] = []
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -178,7 +190,7 @@ class Wire(httpx.AsyncBaseTransport):
                 raise
             else:
                 break
-        stream = Stream(self, line, answer, read_s)
+        stream = BodyStream(self, line, answer, read_s)
         return httpx.Response(
             answer.head.status_code,
             headers=answer.head.headers.raw_items(),
@@ -204,7 +216,7 @@ class Wire(httpx.AsyncBaseTransport):
         while self._idle:
             self._idle.pop().close()
 
-    def give_back(self, line: Line, *, keep: bool) -> None:
+    def give_back(self, line: DownloadConnection, *, keep: bool) -> None:
         """Take back a connection that an answer is done with."""
         if keep and not self._closed and len(self._idle) < IDLE_MOST:
             line.idle_since = time.monotonic()
@@ -212,7 +224,7 @@ class Wire(httpx.AsyncBaseTransport):
         else:
             line.close()
 
-    def _kept(self, origin: Origin, public: bool) -> Line | None:
+    def _kept(self, origin: Origin, public: bool) -> DownloadConnection | None:
         """The connection to this origin that was used last, if there is a good one."""
         oldest = time.monotonic() - IDLE_S
         for line in [line for line in self._idle if line.idle_since < oldest]:
@@ -227,14 +239,16 @@ class Wire(httpx.AsyncBaseTransport):
             line.close()
         return None
 
-    async def _connect(self, origin: Origin, timeout_s: float | None, *, public: bool) -> Line:
+    async def _connect(
+        self, origin: Origin, timeout_s: float | None, *, public: bool
+    ) -> DownloadConnection:
         proxy = self._proxy
         try:
             async with asyncio.timeout(timeout_s):
                 plug = await (
                     dial(origin[1], origin[2], public=public) if proxy is None else _reach(proxy)
                 )
-                line = Line(plug, origin, public=public)
+                line = DownloadConnection(plug, origin, public=public)
                 if origin[0] == "https":
                     secure = partial(self._secure, line, timeout_s)
                     try:
@@ -248,7 +262,7 @@ class Wire(httpx.AsyncBaseTransport):
         except (OSError, h11.RemoteProtocolError) as error:
             raise httpx.ConnectError(str(error)) from error
 
-    def _secure(self, line: Line, timeout_s: float | None) -> None:
+    def _secure(self, line: DownloadConnection, timeout_s: float | None) -> None:
         if self._proxy is not None:
             line.tunnel(self._proxy, timeout_s)
         line.secure(self._context(), timeout_s)

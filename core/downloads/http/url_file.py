@@ -22,7 +22,7 @@ MAGIC = b"GGUF"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class UrlFile:
     """One file at a URL, as its server tells of it."""
 
     size_bytes: int
@@ -54,7 +54,7 @@ class Offer:
         return hashlib.sha1(state, usedforsecurity=False).hexdigest(), file
 
 
-async def offered(url: str, response: httpx.Response, sha256: str) -> Offer:
+async def offered(url: str, response: httpx.Response, sha256: str) -> UrlFile:
     """The offer that an answer to a question for the first bytes makes.
 
     Raises Gated, NotFound, ServerUnavailable, InvalidRequest.
@@ -73,7 +73,7 @@ async def offered(url: str, response: httpx.Response, sha256: str) -> Offer:
             f"{shown(url)} is not a GGUF file: it does not begin as one.",
             "Give the URL of the file itself, not that of a page about it.",
         )
-    return Offer(size_bytes=size, mark=mark(response.headers), sha256=sha256)
+    return UrlFile(size_bytes=size, mark=mark(response.headers), sha256=sha256)
 
 
 def _size(response: httpx.Response) -> int | None:

@@ -19,15 +19,15 @@ from weakref import WeakValueDictionary
 from modeldeck.core.concurrency import in_thread
 from modeldeck.core.config import config
 from modeldeck.core.downloads.http.peer import PeerSource
-from modeldeck.core.downloads.http.responses import Place
-from modeldeck.core.downloads.http.source import Source
-from modeldeck.core.downloads.job_records import Claim, Job, Key, Progress
-from modeldeck.core.downloads.journal import Journal
+from modeldeck.core.downloads.http.responses import FileLocation
+from modeldeck.core.downloads.http.source import DownloadSource
+from modeldeck.core.downloads.job_records import DownloadJob, DurableRanges, FileProgress, Key
+from modeldeck.core.downloads.journal import DownloadJournal
 from modeldeck.core.downloads.ranges import covered
 from modeldeck.core.downloads.transfer.fallocate import allocated
-from modeldeck.core.downloads.transfer.file_transfer import Transfer, verified
+from modeldeck.core.downloads.transfer.file_transfer import FileTransfer, verified
 from modeldeck.core.downloads.transfer.partial_file import disk_failure
-from modeldeck.core.downloads.transfer.rate_limit import Limits
+from modeldeck.core.downloads.transfer.rate_limit import RateLimits
 from modeldeck.core.errors import Corrupt, NotEnoughDisk, StorageFailed, StorageTimeout
 from modeldeck.core.schema import RepoFile
 from modeldeck.core.storage import foreign_files
@@ -41,7 +41,7 @@ LOCK_POLL_S = 0.5
 """How often a lock that another program holds is tried again."""
 
 
-class Lock(Protocol):
+class ProcessLock(Protocol):
     """A lock between processes."""
 
     def try_acquire(self) -> bool:
@@ -63,7 +63,7 @@ class Target(Protocol):
     def present(self, repo: str, revision: str, file: RepoFile) -> Path | None:
         """Where the content lies already, of the right size; not looked into."""
 
-    def lock(self, repo: str, blob: str) -> Lock:
+    def lock(self, repo: str, blob: str) -> ProcessLock:
         """The lock that every tool takes while it writes this content."""
 
     def prepare(self, repo: str) -> None:
@@ -84,17 +84,17 @@ class Target(Protocol):
         """Delete a partial and the folders that held nothing else."""
 
 
-class Contents:
+class BlobTable:
     """All contents that are wanted, or were left half-way."""
 
     def __init__(
         self,
         *,
         cache: Target,
-        journal: Journal,
-        source: Source,
-        settings: config.Downloads,
-        limits: Limits,
+        journal: DownloadJournal,
+        source: DownloadSource,
+        settings: config.DownloadSettings,
+        limits: RateLimits,
         free_bytes: Callable[[str], int | None],
         check: Check,
     ) -> None:
@@ -105,13 +105,13 @@ class Contents:
         self._limits = limits
         self._free_bytes = free_bytes
         self._check = check
-        self._claims: dict[Key, Claim] = {}
-        self._progress: dict[Key, Progress] = {}
+        self._claims: dict[Key, DurableRanges] = {}
+        self._progress: dict[Key, FileProgress] = {}
         self._proved: dict[Key, str] = {}
         """Contents that lie in the cache and are right, and their hashes."""
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
-    async def open(self, claims: Iterable[Claim]) -> None:
+    async def open(self, claims: Iterable[DurableRanges]) -> None:
         """Take over what the journal claims, where the partial is still there."""
         for claim in claims:
             if await self._may_be_there(claim):
@@ -119,7 +119,7 @@ class Contents:
             else:
                 await self._lost(claim.key)
 
-    async def _may_be_there(self, claim: Claim) -> bool:
+    async def _may_be_there(self, claim: DurableRanges) -> bool:
         """Whether a claim holds; it does as well while the disk does not answer."""
         path = self._cache.partial(*claim.key)
         try:
@@ -128,7 +128,7 @@ class Contents:
             logger.warning("What a download left is not looked at: %s", error)
             return True
 
-    def _is_there(self, claim: Claim) -> bool:
+    def _is_there(self, claim: DurableRanges) -> bool:
         """Whether what a claim speaks of is on disk: the partial, or the blob it just became."""
         if self._cache.partial(*claim.key).is_file():
             return True
@@ -148,11 +148,11 @@ class Contents:
         except StorageFailed as error:
             logger.warning("The claim of a partial file that is gone stays for now: %s", error)
 
-    def holds(self, job: Job) -> bool:
+    def holds(self, job: DownloadJob) -> bool:
         """Whether there are partials of a job."""
         return any(key in self._claims for key in job.keys)
 
-    def progress(self, job: Job) -> dict[str, Progress]:
+    def progress(self, job: DownloadJob) -> dict[str, FileProgress]:
         """How far the contents of a job are, by blob."""
         progress = {}
         for file in job.contents:
@@ -160,7 +160,7 @@ class Contents:
             if (live := self._progress.get(key)) is not None:
                 progress[file.blob] = live
             elif (claim := self._claims.get(key)) is not None:
-                progress[file.blob] = Progress(
+                progress[file.blob] = FileProgress(
                     received_bytes=covered(claim.durable),
                     hashed_bytes=file.size_bytes if claim.verified else 0,
                 )
@@ -171,7 +171,7 @@ class Contents:
         for key in keys:
             self._progress.pop(key, None)
 
-    async def need(self, jobs: Iterable[Job]) -> int:
+    async def need(self, jobs: Iterable[DownloadJob]) -> int:
         """Room on disk that jobs would still take: what is missing, and not reserved yet."""
 
         def action() -> int:
@@ -185,17 +185,18 @@ class Contents:
 
         return await in_thread(action)
 
-    async def prepare(self, job: Job) -> None:
+    async def prepare(self, job: DownloadJob) -> None:
         """Make the folders of a job's repository."""
         await in_thread(lambda: self._cache.prepare(job.repo))
 
-    async def obtain(self, job: Job, file: RepoFile) -> None:
+    async def obtain(self, job: DownloadJob, file: RepoFile) -> None:
         """Return when the content is there and verified: in the cache, or as a partial.
 
-        It must be held (`alone`). Raises what `Transfer.run` raises. Corrupt content is not kept.
+        It must be held (`alone`). Raises what `FileTransfer.run` raises. Corrupt content is not
+        kept.
         """
         key = (job.repo, file.blob)
-        progress = self._progress.setdefault(key, Progress())
+        progress = self._progress.setdefault(key, FileProgress())
         self._proved.pop(key, None)
         if is_ready := await self._is_ready(key, file):
             progress.received_bytes = progress.hashed_bytes = file.size_bytes
@@ -212,7 +213,7 @@ class Contents:
             await self._forget(key)
             raise
 
-    async def _is_published(self, job: Job, file: RepoFile, progress: Progress) -> bool:
+    async def _is_published(self, job: DownloadJob, file: RepoFile, progress: FileProgress) -> bool:
         """Whether the content lies in the cache already, and is right.
 
         Other tools do not check what they download, so what they left is checked here.
@@ -233,17 +234,17 @@ class Contents:
         self._proved[key] = at.blob
         return True
 
-    def _transfer(self, job: Job, file: RepoFile, progress: Progress) -> Transfer:
+    def _transfer(self, job: DownloadJob, file: RepoFile, progress: FileProgress) -> FileTransfer:
         key = (job.repo, file.blob)
-        claim = new = Claim(repo=job.repo, blob=file.blob, size_bytes=file.size_bytes)
+        claim = new = DurableRanges(repo=job.repo, blob=file.blob, size_bytes=file.size_bytes)
         if (known := self._claims.get(key)) is not None:
             # Where neither a hash nor the server tells whether the file changed meanwhile, what
             # came before cannot be gone on with.
             claim = known if file.verifiable or known.validator else new
         peer = PeerSource(job.peer, self._settings.stall_s) if job.peer else None
-        return Transfer(
+        return FileTransfer(
             source=peer or self._source,
-            place=Place(repo=job.repo, revision=job.revision, file=file, url=job.url),
+            place=FileLocation(repo=job.repo, revision=job.revision, file=file, url=job.url),
             path=self._cache.partial(*key),
             claim=claim,
             progress=progress,
@@ -253,7 +254,7 @@ class Contents:
             check_floor=lambda: self._check_floor(job.repo),
         )
 
-    async def _save(self, claim: Claim) -> None:
+    async def _save(self, claim: DurableRanges) -> None:
         await self._journal.write(claim)
         self._claims[claim.key] = claim
 
@@ -278,7 +279,7 @@ class Contents:
         except OSError as error:
             raise disk_failure(path, error) from error
 
-    async def publish(self, job: Job, file: RepoFile) -> None:
+    async def publish(self, job: DownloadJob, file: RepoFile) -> None:
         """Show a file that `obtain` got to every tool; its content must still be held."""
         key = (job.repo, file.blob)
         fresh = await self._is_ready(key, file)
@@ -299,7 +300,7 @@ class Contents:
             await self._journal.forget_claim(key)
             self._claims.pop(key, None)
 
-    async def publish_ref(self, job: Job) -> None:
+    async def publish_ref(self, job: DownloadJob) -> None:
         """Note where the job's branch is, now that the commit's files are there."""
         if (ref := job.ref) is not None:
             await in_thread(lambda: self._cache.set_ref(job.repo, ref, job.revision))

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from modeldeck.core.downloads.ranges import Span, Spans, add, missing
+from modeldeck.core.downloads.ranges import ByteRange, ByteRanges, add, missing
 
 OPENING_S = 0.1
 """How long a width is watched while connections are opened, at least, and:"""
@@ -80,7 +80,7 @@ SLOW_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Width:
+class ConnectionCount:
     """How many connections a file should have, and what is known about other numbers."""
 
     most: int
@@ -108,7 +108,7 @@ class Width:
         answers = OPENING_ANSWERS * answer_s
         return max(OPENING_S if self.is_opening else WATCH_S, answers)
 
-    def judged(self, rate: float, now: float) -> Width:
+    def judged(self, rate: float, now: float) -> ConnectionCount:
         """The width after this one brought `rate` over a whole window."""
         if self.is_opening:
             return self._opened(rate, now)
@@ -130,7 +130,7 @@ class Width:
             quiet_until=now + self.rest_s,
         )
 
-    def _opened(self, rate: float, now: float) -> Width:
+    def _opened(self, rate: float, now: float) -> ConnectionCount:
         """The same, while connections are still opened."""
         settled = replace(self, is_opening=False, base=self.wanted, quiet_until=now + FIRST_TRIAL_S)
         if self.wanted > self.base and rate < OPENING_GAIN * self.base_rate:
@@ -140,7 +140,7 @@ class Width:
             return replace(self, wanted=wanted, base=self.wanted, base_rate=rate)
         return settled
 
-    def _trial(self, rate: float) -> Width:
+    def _trial(self, rate: float) -> ConnectionCount:
         """The width that is tried next, after this one brought `rate`."""
         ceiling = self.ceiling if self.ceiling > self.wanted else 2 * self.wanted
         there = replace(self, base_rate=rate, ceiling=ceiling)
@@ -148,11 +148,11 @@ class Width:
             return replace(there, wanted=self.wanted // 2)
         return replace(there, wanted=min(2 * self.wanted, there.limit), tries_fewer=False)
 
-    def held(self) -> Width:
+    def held(self) -> ConnectionCount:
         """The width while something else holds it back: a limit, the disk or the hash."""
         return replace(self, wanted=min(self.wanted, self.base))
 
-    def refused(self, working: int, now: float) -> Width:
+    def refused(self, working: int, now: float) -> ConnectionCount:
         """The width after a refusal, while `working` other connections go on."""
         wanted = max(1, min(working, self.wanted // 2))
         return replace(
@@ -181,7 +181,9 @@ def part_bytes(rate: float, answer_s: float, left: int, width: int) -> int:
     return max(LEAST_PART_BYTES, min(wished, share, MOST_PART_BYTES))
 
 
-def next_part(there: Spans, taken: Iterable[Span], size: int, most: int) -> Span | None:
+def next_part(
+    there: ByteRanges, taken: Iterable[ByteRange], size: int, most: int
+) -> ByteRange | None:
     """The first bytes that are neither there nor given out, at most `most`; None for none.
 
     >>> next_part(((0, 10),), [(10, 14)], 40 << 20, 20 << 20)
@@ -195,7 +197,7 @@ def next_part(there: Spans, taken: Iterable[Span], size: int, most: int) -> Span
     return None
 
 
-def split(under_way: Collection[tuple[Span, float]], least_s: float) -> tuple[int, int] | None:
+def split(under_way: Collection[tuple[ByteRange, float]], least_s: float) -> tuple[int, int] | None:
     """Which of the parts under way to split, and where its second half begins; None for none.
 
     Each is what it still has to bring, and its rate. The one that would take longest is taken, if

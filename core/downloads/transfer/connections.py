@@ -15,21 +15,21 @@ from dataclasses import dataclass, field
 
 from modeldeck.core.concurrency import settled
 from modeldeck.core.config import config
-from modeldeck.core.downloads.http.responses import Place, Setback
-from modeldeck.core.downloads.http.source import Body, Route, Source
-from modeldeck.core.downloads.job_records import Progress, wait_s
-from modeldeck.core.downloads.ranges import Span, covered, front, missing
+from modeldeck.core.downloads.http.responses import FileLocation, RetryableFailure
+from modeldeck.core.downloads.http.source import DownloadSource, Redirect, ResponseBody
+from modeldeck.core.downloads.job_records import FileProgress, wait_s
+from modeldeck.core.downloads.ranges import ByteRange, covered, front, missing
 from modeldeck.core.downloads.transfer.connection_count import (
     LEAST_SPLIT_S,
-    Width,
+    ConnectionCount,
     is_slow,
     next_part,
     part_bytes,
     split,
 )
-from modeldeck.core.downloads.transfer.partial_file import Partial
-from modeldeck.core.downloads.transfer.rate_limit import Limiter
-from modeldeck.core.downloads.transfer.written_ranges import Ledger, Part
+from modeldeck.core.downloads.transfer.partial_file import PartialFile
+from modeldeck.core.downloads.transfer.rate_limit import RateLimiter
+from modeldeck.core.downloads.transfer.written_ranges import RangeWriter, WrittenRanges
 from modeldeck.core.errors import HubUnavailable
 from modeldeck.core.schema.errors import to_info
 
@@ -48,15 +48,15 @@ HELD_SHARE = 0.7
 """Near enough to a rate limit for it to be what holds a transfer back."""
 
 
-class Changed(Exception):
+class ContentChanged(Exception):
     """The server has other content now, and does not serve the rest of what is there in part."""
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
+class _TransferConnection:
     """One connection at work."""
 
-    part: Part
+    part: RangeWriter
     task: asyncio.Task[None] = field(init=False)
     asked_at: float = 0.0
     has_flowed: bool = False
@@ -69,19 +69,19 @@ class _Lane:
     given_up: bool = False
 
 
-class Receiver:
+class FileConnections:
     """Fills the gaps of one file."""
 
     def __init__(
         self,
         *,
-        source: Source,
-        place: Place,
-        partial: Partial,
-        ledger: Ledger,
-        limiter: Limiter,
-        progress: Progress,
-        settings: config.Downloads,
+        source: DownloadSource,
+        place: FileLocation,
+        partial: PartialFile,
+        ledger: WrittenRanges,
+        limiter: RateLimiter,
+        progress: FileProgress,
+        settings: config.DownloadSettings,
         validator: str,
     ) -> None:
         self._source = source
@@ -93,9 +93,9 @@ class Receiver:
         self._settings = settings
         self.validator = validator
         """The ETag that the content came with."""
-        self._route = Route()
-        self._lanes: set[_Lane] = set()
-        self._width = Width(most=settings.connections)
+        self._route = Redirect()
+        self._lanes: set[_TransferConnection] = set()
+        self._width = ConnectionCount(most=settings.connections)
         self._ranges: bool | None = None
         self._answer_s = 0.0
         self._failures = 0
@@ -136,11 +136,11 @@ class Receiver:
         if time.monotonic() < self._resume_at:
             return
         while len(self._lanes) < self._wanted and (part := self._take()) is not None:
-            lane = _Lane(part)
+            lane = _TransferConnection(part)
             lane.task = asyncio.create_task(self._bring(lane))
             self._lanes.add(lane)
 
-    def _take(self, lane: _Lane | None = None) -> Part | None:
+    def _take(self, lane: _TransferConnection | None = None) -> RangeWriter | None:
         """The next part for a lane: from the front, or the second half of another's."""
         others = [other for other in self._lanes if other is not lane]
         taken = [(other.part.begin, other.part.end) for other in others]
@@ -153,9 +153,9 @@ class Receiver:
             span = self._halve(others)
         if span is None:
             return None
-        return Part(self._partial, self._ledger, self._limiter, span)
+        return RangeWriter(self._partial, self._ledger, self._limiter, span)
 
-    def _halve(self, lanes: list[_Lane]) -> Span | None:
+    def _halve(self, lanes: list[_TransferConnection]) -> ByteRange | None:
         """The second half of the part that would take longest; it ends sooner from now on."""
         now = time.monotonic()
         lanes = [lane for lane in lanes if lane.since or now - lane.asked_at > UNANSWERED_S]
@@ -169,7 +169,7 @@ class Receiver:
         span, part.end = (middle, part.end), middle
         return span
 
-    async def _bring(self, lane: _Lane) -> None:
+    async def _bring(self, lane: _TransferConnection) -> None:
         """Fetch parts until there are none, or until there are too many lanes."""
         while True:
             await self._fetch(lane)
@@ -179,7 +179,7 @@ class Receiver:
                 return
             lane.part = part
 
-    async def _fetch(self, lane: _Lane) -> None:
+    async def _fetch(self, lane: _TransferConnection) -> None:
         part = lane.part
         lane.asked_at = time.monotonic()
         span = part.begin, part.end
@@ -196,19 +196,19 @@ class Receiver:
                 lane.since = 0.0
         if not part.is_full:
             left = part.end - part.at
-            raise Setback(
+            raise RetryableFailure(
                 HubUnavailable(
                     f"{self._place} ended {left} bytes early.", "The rest is fetched by itself."
                 )
             )
 
-    def _heed(self, body: Body, part: Part) -> None:
+    def _heed(self, body: ResponseBody, part: RangeWriter) -> None:
         """Take in what an answer says of the file. Raises Changed."""
         known = self.validator
         same = body.confirmed or (body.validator != "" and body.validator == known)
         other = not body.confirmed and body.validator and known and body.validator != known
         if (body.start < part.begin and not same) or (other and covered(self._ledger.there)):
-            raise Changed
+            raise ContentChanged
         self.validator = body.validator
         part.skip = part.begin - body.start
         if body.is_whole and (part.begin, part.end) != (0, self._size):
@@ -236,13 +236,13 @@ class Receiver:
         for lane in [lane for lane in self._lanes if lane.task.done()]:
             self._lanes.remove(lane)
             if lane.given_up:
-                self._met(Setback(_slow(self._place), passes=True), lane.asked_at)
-            elif isinstance(error := lane.task.exception(), Setback):
+                self._met(RetryableFailure(_slow(self._place), passes=True), lane.asked_at)
+            elif isinstance(error := lane.task.exception(), RetryableFailure):
                 self._met(error, lane.asked_at)
             elif error is not None:
                 raise error
 
-    def _met(self, setback: Setback, asked_at: float) -> None:
+    def _met(self, setback: RetryableFailure, asked_at: float) -> None:
         """Decide how to go on after a setback; raises its error when it is no use.
 
         One outage that breaks many connections is one failure: what was asked before the last one
@@ -288,7 +288,7 @@ class Receiver:
         self._width = self._width.held() if self._is_held(rate) else self._width.judged(rate, now)
         self._ledger.set_width(self._wanted)
 
-    def _check(self, lane: _Lane, others: list[float], now: float) -> None:
+    def _check(self, lane: _TransferConnection, others: list[float], now: float) -> None:
         """Give up a lane that hangs, or brings next to nothing."""
         at, elapsed = lane.part.at, now - lane.checked_at
         if now - lane.since > TICK_S:
@@ -308,7 +308,7 @@ class Receiver:
         return behind > HASH_BEHIND_BYTES or (limit is not None and rate > HELD_SHARE * limit)
 
 
-def _slow(place: Place) -> HubUnavailable:
+def _slow(place: FileLocation) -> HubUnavailable:
     return HubUnavailable(
         f"A connection for {place} brought next to nothing.", "It is made anew by itself."
     )

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from modeldeck.core.concurrency import in_own_thread, settled
 from modeldeck.core.config import config
-from modeldeck.core.downloads.http.responses import Place
-from modeldeck.core.downloads.http.source import Source
-from modeldeck.core.downloads.job_records import Claim, Progress
-from modeldeck.core.downloads.ranges import Spans, clip, missing
-from modeldeck.core.downloads.transfer.connections import Changed, Receiver
-from modeldeck.core.downloads.transfer.partial_file import Partial, digest_of
-from modeldeck.core.downloads.transfer.rate_limit import Limiter
-from modeldeck.core.downloads.transfer.written_ranges import UNSYNCED_BYTES, Follower, Ledger
+from modeldeck.core.downloads.http.responses import FileLocation
+from modeldeck.core.downloads.http.source import DownloadSource
+from modeldeck.core.downloads.job_records import DurableRanges, FileProgress
+from modeldeck.core.downloads.ranges import ByteRanges, clip, missing
+from modeldeck.core.downloads.transfer.connections import ContentChanged, FileConnections
+from modeldeck.core.downloads.transfer.partial_file import PartialFile, digest_of
+from modeldeck.core.downloads.transfer.rate_limit import RateLimiter
+from modeldeck.core.downloads.transfer.written_ranges import UNSYNCED_BYTES, Verifier, WrittenRanges
 from modeldeck.core.errors import Corrupt
 from modeldeck.core.schema import RepoFile
 
@@ -36,20 +36,20 @@ STEP_S = 1.0
 """On a slow line what came is synced after this long, however little it is."""
 
 
-class Transfer:
+class FileTransfer:
     """Fetches one file. Its claim is the only thing it leaves beside the partial."""
 
     def __init__(
         self,
         *,
-        source: Source,
-        place: Place,
+        source: DownloadSource,
+        place: FileLocation,
         path: Path,
-        claim: Claim,
-        progress: Progress,
-        settings: config.Downloads,
-        limiter: Limiter,
-        save: Callable[[Claim], Awaitable[None]],
+        claim: DurableRanges,
+        progress: FileProgress,
+        settings: config.DownloadSettings,
+        limiter: RateLimiter,
+        save: Callable[[DurableRanges], Awaitable[None]],
         check_floor: Callable[[], Awaitable[None]],
     ) -> None:
         self._source = source
@@ -73,7 +73,7 @@ class Transfer:
         Cancelled or failed, all that was received is durable and claimed. Raises Corrupt when the
         content is wrong twice; NotEnoughDisk, StorageFailed, Gated, NotFound, HubUnavailable.
         """
-        partial = await Partial.open(self._path)
+        partial = await PartialFile.open(self._path)
         try:
             there = await self._take_over(partial)
             for _ in range(2):
@@ -83,7 +83,7 @@ class Transfer:
                         await self._complete(digest)
                         return
                     logger.warning("%s arrived corrupt.", self._place)
-                except Changed:
+                except ContentChanged:
                     logger.warning("%s changed under way.", self._place)
                 there = ()
                 await self._start_over(partial)
@@ -106,7 +106,7 @@ class Transfer:
         content = "" if self._place.file.verifiable else digest
         await self._claimed(durable, verified=True, content=content)
 
-    async def _close(self, partial: Partial) -> None:
+    async def _close(self, partial: PartialFile) -> None:
         """Give back the room of what is missing, and close the file."""
         try:
             if gaps := missing(self._claim.durable, self._size):
@@ -114,21 +114,23 @@ class Transfer:
         finally:
             await partial.close()
 
-    async def _take_over(self, partial: Partial) -> Spans:
+    async def _take_over(self, partial: PartialFile) -> ByteRanges:
         """Begin with what an earlier run left: no more than it claimed, no more than is on disk."""
         on_disk = await partial.size()
         if on_disk > self._size:
             await partial.truncate(self._size)
         return clip(self._claim.durable, min(on_disk, self._size))
 
-    async def _start_over(self, partial: Partial) -> None:
+    async def _start_over(self, partial: PartialFile) -> None:
         """Forget what is there. The journal forgets first: it must never claim what is gone."""
         self._validator = ""
         await self._claimed(())
         await partial.truncate(0)
         self._progress.received_bytes = self._progress.hashed_bytes = 0
 
-    async def _claimed(self, durable: Spans, *, verified: bool = False, content: str = "") -> None:
+    async def _claimed(
+        self, durable: ByteRanges, *, verified: bool = False, content: str = ""
+    ) -> None:
         claim = replace(
             self._claim,
             durable=durable,
@@ -139,7 +141,7 @@ class Transfer:
         await self._save(claim)
         self._claim = claim
 
-    async def _gather(self, partial: Partial, there: Spans) -> str:
+    async def _gather(self, partial: PartialFile, there: ByteRanges) -> str:
         """Receive what is missing; the hash of it all. Raises Changed."""
         await partial.reserve(self._size)
         loop, step = asyncio.get_running_loop(), asyncio.Event()
@@ -147,10 +149,10 @@ class Transfer:
         def on_step() -> None:
             loop.call_soon_threadsafe(step.set)
 
-        ledger = Ledger(there, self._progress, on_step)
+        ledger = WrittenRanges(there, self._progress, on_step)
         digest = digest_of(self._place.file)
-        follower = Follower(partial, ledger, digest, self._size, self._progress)
-        receiver = Receiver(
+        follower = Verifier(partial, ledger, digest, self._size, self._progress)
+        receiver = FileConnections(
             source=self._source,
             place=self._place,
             partial=partial,
@@ -181,9 +183,9 @@ class Transfer:
 
     async def _settle(
         self,
-        partial: Partial,
-        ledger: Ledger,
-        receiver: Receiver,
+        partial: PartialFile,
+        ledger: WrittenRanges,
+        receiver: FileConnections,
         receiving: asyncio.Task[None],
         keeping: asyncio.Task[None],
     ) -> None:
@@ -198,7 +200,11 @@ class Transfer:
                 task.result()
 
     async def _keep(
-        self, partial: Partial, ledger: Ledger, receiver: Receiver, step: asyncio.Event
+        self,
+        partial: PartialFile,
+        ledger: WrittenRanges,
+        receiver: FileConnections,
+        step: asyncio.Event,
     ) -> None:
         """Sync and claim what came, again and again."""
         while True:
@@ -211,7 +217,9 @@ class Transfer:
             await self._step(partial, ledger, receiver)
             await self._check_floor()
 
-    async def _step(self, partial: Partial, ledger: Ledger, receiver: Receiver) -> None:
+    async def _step(
+        self, partial: PartialFile, ledger: WrittenRanges, receiver: FileConnections
+    ) -> None:
         there, ahead = ledger.snapshot()
         if ahead:
             await partial.sync()
@@ -220,15 +228,15 @@ class Transfer:
             ledger.synced(ahead)
 
 
-async def verified(path: Path, file: RepoFile, progress: Progress) -> bool:
+async def verified(path: Path, file: RepoFile, progress: FileProgress) -> bool:
     """Whether the content that lies at `path` already is what `file` should be.
 
     Raises StorageFailed when it cannot be read.
     """
-    existing = await Partial.open(path, write=False)
+    existing = await PartialFile.open(path, write=False)
     try:
-        ledger = Ledger(((0, file.size_bytes),), progress, lambda: None)
-        follower = Follower(existing, ledger, digest_of(file), file.size_bytes, progress)
+        ledger = WrittenRanges(((0, file.size_bytes),), progress, lambda: None)
+        follower = Verifier(existing, ledger, digest_of(file), file.size_bytes, progress)
         return await in_own_thread(follower.run, follower.stop) == file.blob
     finally:
         await existing.close()

@@ -19,7 +19,7 @@ SMALL_BYTES = 4 << 20
 SMALL_AT_ONCE = 8
 
 
-class SideBySide:
+class ParallelTasks:
     """Work on files. Leaving the block waits for it; the first failure ends all of it."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modeldeck.core.concurrency import T, in_thread
-from modeldeck.core.downloads.ranges import Spans
+from modeldeck.core.downloads.ranges import ByteRanges
 from modeldeck.core.downloads.transfer.fallocate import release, reserve
 from modeldeck.core.errors import DeckError, NotEnoughDisk, StorageFailed
 from modeldeck.core.schema import RepoFile
@@ -59,7 +59,7 @@ def digest_of(file: RepoFile) -> Digest:
     return hashlib.sha1(b"blob %d\0" % file.size_bytes, usedforsecurity=False)
 
 
-class Partial:
+class PartialFile:
     """An open file that is being filled, or a complete one that is being checked."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -67,7 +67,7 @@ class Partial:
         self._descriptor = descriptor
 
     @classmethod
-    async def open(cls, path: Path, *, write: bool = True) -> Partial:
+    async def open(cls, path: Path, *, write: bool = True) -> PartialFile:
         """Open the file, made if it was missing when `write`. Raises StorageFailed."""
         # Not through a link: the partial is ours alone. A blob may be a link to a shared payload.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW if write else os.O_RDONLY
@@ -95,7 +95,7 @@ class Partial:
         """Make room for all of it, where the file system can. Raises NotEnoughDisk."""
         await self._do(lambda: reserve(self._descriptor, size))
 
-    async def release(self, gaps: Spans) -> None:
+    async def release(self, gaps: ByteRanges) -> None:
         """Give back the room of what did not come, and is not about to."""
 
         def action() -> None:

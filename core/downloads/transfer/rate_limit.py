@@ -31,10 +31,10 @@ _LONGEST_WAIT_S = 1.0
 """Whoever waits looks this often whether it was stopped."""
 
 
-class Limiter:
+class RateLimiter:
     """One limit, under that of its parent."""
 
-    def __init__(self, parent: Limiter | None = None, rate: int | None = None) -> None:
+    def __init__(self, parent: RateLimiter | None = None, rate: int | None = None) -> None:
         self._parent = parent
         self._rate: int | None = None
         self._free_at = 0.0
@@ -103,17 +103,17 @@ class Limiter:
         return min(most, max(LEAST_BYTES, int(self._rate * STEP_S)))
 
 
-class Limits:
+class RateLimits:
     """The limit of all downloads, and one for each job under it."""
 
     def __init__(self) -> None:
-        self.all = Limiter()
-        self._jobs: dict[str, Limiter] = {}
+        self.all = RateLimiter()
+        self._jobs: dict[str, RateLimiter] = {}
 
-    def of(self, job_id: str) -> Limiter:
+    def of(self, job_id: str) -> RateLimiter:
         """The limiter of one job, without a limit of its own until it is given one."""
         if (limiter := self._jobs.get(job_id)) is None:
-            limiter = self._jobs[job_id] = Limiter(self.all)
+            limiter = self._jobs[job_id] = RateLimiter(self.all)
         return limiter
 
     def forget(self, job_id: str) -> None:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from modeldeck.core.downloads.job_records import Progress
-from modeldeck.core.downloads.ranges import Span, Spans, add, covered, front
-from modeldeck.core.downloads.transfer.partial_file import Digest, Partial
-from modeldeck.core.downloads.transfer.rate_limit import Limiter
+from modeldeck.core.downloads.job_records import FileProgress
+from modeldeck.core.downloads.ranges import ByteRange, ByteRanges, add, covered, front
+from modeldeck.core.downloads.transfer.partial_file import Digest, PartialFile
+from modeldeck.core.downloads.transfer.rate_limit import RateLimiter
 
 UNSYNCED_BYTES = 32 << 20
 """The most that each connection may be ahead of what is synced: what a kill costs."""
 
 
-class Ledger:
+class WrittenRanges:
     """The spans of a file that were written, and how many bytes of them are synced."""
 
-    def __init__(self, there: Spans, progress: Progress, on_step: Callable[[], None]) -> None:
+    def __init__(
+        self, there: ByteRanges, progress: FileProgress, on_step: Callable[[], None]
+    ) -> None:
         self._changed = threading.Condition()
         self._there = there
         self._progress = progress
@@ -32,11 +34,11 @@ class Ledger:
         progress.received_bytes = covered(there)
 
     @property
-    def there(self) -> Spans:
+    def there(self) -> ByteRanges:
         """What was written."""
         return self._there
 
-    def snapshot(self) -> tuple[Spans, int]:
+    def snapshot(self) -> tuple[ByteRanges, int]:
         """What was written, and how many bytes of it are not synced yet."""
         with self._changed:
             return self._there, self._ahead_bytes
@@ -87,13 +89,15 @@ class Ledger:
             self._changed.notify_all()
 
 
-class Part:
+class RangeWriter:
     """What one connection is to bring: a sink that writes into its place in the partial.
 
     A thread fills it; the loop may meanwhile bring its end forward, or stop it.
     """
 
-    def __init__(self, partial: Partial, ledger: Ledger, limiter: Limiter, span: Span) -> None:
+    def __init__(
+        self, partial: PartialFile, ledger: WrittenRanges, limiter: RateLimiter, span: ByteRange
+    ) -> None:
         self._partial = partial
         self._ledger = ledger
         self._limiter = limiter
@@ -138,11 +142,16 @@ class Part:
             self._ledger.wrote(self.at - len(data), self.at)
 
 
-class Follower:
+class Verifier:
     """Hashes a file from its beginning as far as it is there, until it is complete."""
 
     def __init__(
-        self, partial: Partial, ledger: Ledger, digest: Digest, size: int, progress: Progress
+        self,
+        partial: PartialFile,
+        ledger: WrittenRanges,
+        digest: Digest,
+        size: int,
+        progress: FileProgress,
     ) -> None:
         self._partial = partial
         self._ledger = ledger

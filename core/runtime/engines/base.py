@@ -8,7 +8,13 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from modeldeck.core.runtime.engines.bounds import Bounds
-from modeldeck.core.runtime.process.messages import Done, Hello, Loaded, Planned, Vector
+from modeldeck.core.runtime.process.messages import (
+    AnswerDone,
+    EmbeddingVector,
+    EngineHello,
+    LoadPlanned,
+    ModelLoaded,
+)
 from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenLogprob
 
 ShowProgress = Callable[[str, float | None], None]
@@ -84,7 +90,7 @@ class Engine(Protocol):
     patience_s: float
     """How long work in hand may take to end, once it was cancelled, when the core hangs up."""
 
-    def hello(self) -> Hello:
+    def hello(self) -> EngineHello:
         """Import the engine and say what it is. Raises EngineMissing when it is not installed."""
 
     def load(
@@ -94,16 +100,16 @@ class Engine(Protocol):
         default_context: int,
         show: ShowProgress,
         draft: str | None = None,
-    ) -> Loaded:
+    ) -> ModelLoaded:
         """Load a model, and the one at `draft` to guess for it."""
 
     def plan(
         self, path: str, options: LoadOptions, default_context: int, draft: str | None = None
-    ) -> Planned:
+    ) -> LoadPlanned:
         """Say what a load would take, without taking it."""
 
-    def generate(self, request: GenerateRequest, emit: Emit) -> Done:
+    def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
         """Answer a request, piece by piece."""
 
-    def embed(self, text: str) -> Vector:
+    def embed(self, text: str) -> EmbeddingVector:
         """Embed a text, as a vector of length 1."""

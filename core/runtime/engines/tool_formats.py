@@ -24,7 +24,7 @@ Texts = Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Marker:
+class CallFormat:
     """How a family of models marks a call."""
 
     opens: str
@@ -39,29 +39,33 @@ class Marker:
     """Whether the signs are themselves a part of the call."""
 
 
-LLAMA = Marker(opens="<|python_tag|>", closes=None, arguments="parameters")
-MARKERS: tuple[Marker, ...] = (
+LLAMA = CallFormat(opens="<|python_tag|>", closes=None, arguments="parameters")
+MARKERS: tuple[CallFormat, ...] = (
     # Hermes, Qwen and many others; Qwen3-Coder and GLM write XML between the same marks.
-    Marker(opens="<tool_call>", closes="</tool_call>", around=("\n", "\n")),
-    Marker(opens="[TOOL_CALLS]", closes=None, around=("[", "]")),  # Mistral
+    CallFormat(opens="<tool_call>", closes="</tool_call>", around=("\n", "\n")),
+    CallFormat(opens="[TOOL_CALLS]", closes=None, around=("[", "]")),  # Mistral
     LLAMA,
-    Marker(opens="<function_call>", closes="</function_call>"),
-    Marker(opens="<|tool_call_start|>", closes="<|tool_call_end|>", around=("[", "]")),  # LFM2
+    CallFormat(opens="<function_call>", closes="</function_call>"),
+    CallFormat(opens="<|tool_call_start|>", closes="<|tool_call_end|>", around=("[", "]")),  # LFM2
     # DeepSeek R1, V3 and V3.1; some of its answers lack the outer signs.
-    Marker(opens="<｜tool▁calls▁begin｜>", closes="<｜tool▁calls▁end｜>"),
-    Marker(opens="<｜tool▁call▁begin｜>", closes="<｜tool▁call▁end｜>"),
+    CallFormat(opens="<｜tool▁calls▁begin｜>", closes="<｜tool▁calls▁end｜>"),
+    CallFormat(opens="<｜tool▁call▁begin｜>", closes="<｜tool▁call▁end｜>"),
     # DeepSeek V3.2 and V4.
-    Marker(opens="<｜DSML｜function_calls>", closes="</｜DSML｜function_calls>"),
-    Marker(opens="<｜DSML｜tool_calls>", closes="</｜DSML｜tool_calls>"),
-    Marker(opens="<|tool_calls_section_begin|>", closes="<|tool_calls_section_end|>"),  # Kimi K2
-    Marker(opens="<minimax:tool_call>", closes="</minimax:tool_call>"),
-    Marker(opens="<seed:tool_call>", closes="</seed:tool_call>"),
-    Marker(opens="<|tool_call>", closes="<tool_call|>"),  # Gemma 4
-    Marker(opens="<start_function_call>", closes="<end_function_call>"),  # FunctionGemma
-    Marker(opens="<|tool_call|>", closes=None, around=("[", "]")),  # Granite 3, Phi-4-mini
-    Marker(opens="<TOOLCALL>", closes="</TOOLCALL>", around=("[", "]")),  # Nemotron
-    Marker(opens="<tool_calls>", closes="</tool_calls>", around=("[", "]")),  # Apriel, MiniMax-M1
-    Marker(  # Command R7B and its successors
+    CallFormat(opens="<｜DSML｜function_calls>", closes="</｜DSML｜function_calls>"),
+    CallFormat(opens="<｜DSML｜tool_calls>", closes="</｜DSML｜tool_calls>"),
+    CallFormat(
+        opens="<|tool_calls_section_begin|>", closes="<|tool_calls_section_end|>"
+    ),  # Kimi K2
+    CallFormat(opens="<minimax:tool_call>", closes="</minimax:tool_call>"),
+    CallFormat(opens="<seed:tool_call>", closes="</seed:tool_call>"),
+    CallFormat(opens="<|tool_call>", closes="<tool_call|>"),  # Gemma 4
+    CallFormat(opens="<start_function_call>", closes="<end_function_call>"),  # FunctionGemma
+    CallFormat(opens="<|tool_call|>", closes=None, around=("[", "]")),  # Granite 3, Phi-4-mini
+    CallFormat(opens="<TOOLCALL>", closes="</TOOLCALL>", around=("[", "]")),  # Nemotron
+    CallFormat(
+        opens="<tool_calls>", closes="</tool_calls>", around=("[", "]")
+    ),  # Apriel, MiniMax-M1
+    CallFormat(  # Command R7B and its successors
         opens="<|START_ACTION|>",
         closes="<|END_ACTION|>",
         name="tool_name",
@@ -69,7 +73,7 @@ MARKERS: tuple[Marker, ...] = (
         around=("[", "]"),
     ),
     # Functionary, and Qwen3-Coder where it forgets the marks around.
-    Marker(opens="<function=", closes="</function>", bare=True),
+    CallFormat(opens="<function=", closes="</function>", bare=True),
 )
 SIGNS: frozenset[str] = frozenset(
     sign

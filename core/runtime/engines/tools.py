@@ -17,7 +17,7 @@ from typing import Any
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.chat import wants_tools
 from modeldeck.core.runtime.engines.text import overlap
-from modeldeck.core.runtime.engines.tool_formats import LLAMA, MARKERS, Marker, calls_in
+from modeldeck.core.runtime.engines.tool_formats import LLAMA, MARKERS, CallFormat, calls_in
 from modeldeck.core.runtime.grammar.gbnf import check_grammar
 from modeldeck.core.runtime.grammar.json_schema import grammar_of, literal
 from modeldeck.core.schema import GenerateRequest, Tool, ToolCall
@@ -27,14 +27,14 @@ ID_LENGTH = 9
 
 
 _NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
-PLAIN = Marker(opens="", closes=None)
-PLAIN_LLAMA = Marker(opens="", closes=None, arguments="parameters")
+PLAIN = CallFormat(opens="", closes=None)
+PLAIN_LLAMA = CallFormat(opens="", closes=None, arguments="parameters")
 
 _BEGINNING = re.compile(r'\s*(\{|\[\s*\{)\s*"(name|type|function|id|arguments|parameters)"')
 """How an answer begins that may be nothing but the JSON of a call."""
 
 
-def marker_of(template: str) -> Marker:
+def marker_of(template: str) -> CallFormat:
     """How a template teaches to write a call."""
     for marker in MARKERS:
         # Llama's templates name the tag for code only; a call of a function is plain JSON.
@@ -82,7 +82,7 @@ def forced_grammar(request: GenerateRequest, template: str) -> str | None:
     return grammar.replace("\nroot ::= ", f"\nroot ::= {begin} call {end}\ncall ::= ")
 
 
-def _call_schema(tool: Tool, marker: Marker, place: str) -> dict[str, Any]:
+def _call_schema(tool: Tool, marker: CallFormat, place: str) -> dict[str, Any]:
     """The schema of a call; `place` is where it stands in the whole, as a JSON pointer."""
     parameters = _rebased(tool.parameters, f"{place}/properties/{marker.arguments}")
     return {
@@ -126,7 +126,7 @@ class ToolStream:
         self._texts = {tool.name: _text_parameters(tool) for tool in tools}
         self._make_id = make_id
         self._held = ""
-        self._marker: Marker | None = None
+        self._marker: CallFormat | None = None
         """Of the call that is being written."""
         self._fresh = True
         """Whether nothing but space has come so far: the whole answer may still be a call."""
@@ -194,7 +194,7 @@ class ToolStream:
         if passed.strip():
             self._fresh = False
 
-    def _close(self, marker: Marker) -> str | None:
+    def _close(self, marker: CallFormat) -> str | None:
         """Take the call if it is whole: what must come out instead, or None to wait."""
         if marker.closes is None or (end := self._held.find(marker.closes)) < 0:
             return None

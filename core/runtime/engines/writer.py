@@ -10,7 +10,7 @@ from modeldeck.core.runtime.engines.chat import wants_tools
 from modeldeck.core.runtime.engines.harmony import HarmonyStream
 from modeldeck.core.runtime.engines.text import TextStream
 from modeldeck.core.runtime.engines.tools import ToolStream
-from modeldeck.core.runtime.process.messages import Done
+from modeldeck.core.runtime.process.messages import AnswerDone
 from modeldeck.core.schema import FinishReason, GenerateRequest, TokenLogprob, ToolCall
 
 
@@ -26,7 +26,7 @@ def token_text(data: bytes) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
-class Writer:
+class AnswerWriter:
     """Puts an answer together: what is shown of it, how it ends, and how fast it was."""
 
     def __init__(
@@ -100,7 +100,7 @@ class Writer:
         self._pending.clear()
         self._emit(text, found)
 
-    def done(self, prompt_tokens: int) -> Done:
+    def done(self, prompt_tokens: int) -> AnswerDone:
         """Show what was held back, and give the counts."""
         self._pass(self._text.finish())
         if self._form is not None:
@@ -112,7 +112,7 @@ class Writer:
             calls = self._tools.calls
         ended = time.perf_counter()
         first = self._first or ended
-        return Done(
+        return AnswerDone(
             reason="tool_calls" if calls else self._reason,
             tool_calls=calls,
             prompt_tokens=prompt_tokens,

@@ -40,10 +40,10 @@ _PLAIN_ESCAPES = frozenset('trn\\"[]-')
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
+class _RepeatedItem:
     """A thing in a sequence, repeated as often as it says."""
 
-    what: str | _Choice | None
+    what: str | _Alternatives | None
     """The name of a rule, a group, or None for characters."""
     elements: int
     """Of the characters."""
@@ -52,10 +52,10 @@ class _Item:
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
+class _Alternatives:
     """Sequences of which one is taken."""
 
-    sequences: tuple[tuple[_Item, ...], ...]
+    sequences: tuple[tuple[_RepeatedItem, ...], ...]
 
 
 def check_grammar(text: str) -> None:
@@ -69,7 +69,7 @@ def check_grammar(text: str) -> None:
     """
     if len(text) > LENGTH:
         raise InvalidRequest(f"The grammar has {len(text)} characters; the most are {LENGTH}.")
-    rules = _Reader(text).rules()
+    rules = _GbnfReader(text).rules()
     if "root" not in rules:
         raise InvalidRequest("The grammar has no rule named root.")
     for choice in rules.values():
@@ -79,10 +79,10 @@ def check_grammar(text: str) -> None:
             f"The grammar has {total} elements once written out; the most are {ELEMENTS}.",
             "Repeat less.",
         )
-    _Beginnings(rules).check()
+    _StartCounter(rules).check()
 
 
-class _Reader:
+class _GbnfReader:
     """Reads a grammar from its first character to its last."""
 
     def __init__(self, text: str) -> None:
@@ -92,11 +92,11 @@ class _Reader:
         self._made = 0
         """Symbols that llama.cpp makes up for groups and repetitions."""
 
-    def rules(self) -> dict[str, _Choice]:
+    def rules(self) -> dict[str, _Alternatives]:
         """All rules by name. A name that is given twice means what was said last."""
         if "\0" in self._text:
             raise InvalidRequest("The grammar has a null character.")
-        found: dict[str, _Choice] = {}
+        found: dict[str, _Alternatives] = {}
         self._skip(lines=True)
         while self._at < len(self._text):
             name = self._name()
@@ -135,16 +135,16 @@ class _Reader:
     def _count_symbols(self) -> int:
         return len(self._symbols) + self._made
 
-    def _choice(self, depth: int) -> _Choice:
+    def _choice(self, depth: int) -> _Alternatives:
         sequences = [self._sequence(depth)]
         while self._text.startswith("|", self._at):
             self._at += 1
             self._skip(lines=True)
             sequences.append(self._sequence(depth))
-        return _Choice(tuple(sequences))
+        return _Alternatives(tuple(sequences))
 
-    def _sequence(self, depth: int) -> tuple[_Item, ...]:
-        items: list[_Item] = []
+    def _sequence(self, depth: int) -> tuple[_RepeatedItem, ...]:
+        items: list[_RepeatedItem] = []
         while self._at < len(self._text):
             before = self._count_symbols()
             item = self._item(depth)
@@ -155,25 +155,25 @@ class _Reader:
             items.append(self._repeated(item, weight, lines=depth > 0))
         return tuple(items)
 
-    def _item(self, depth: int) -> _Item | None:
+    def _item(self, depth: int) -> _RepeatedItem | None:
         """The next item, without what says how often; None where there is none."""
         match self._text[self._at]:
             case '"':
-                return _Item(None, self._literal())
+                return _RepeatedItem(None, self._literal())
             case "[":
-                return _Item(None, self._class())
+                return _RepeatedItem(None, self._class())
             case ".":
                 self._at += 1
-                return _Item(None, 1)
+                return _RepeatedItem(None, 1)
             case "(":
-                return _Item(self._group(depth + 1), 1)
+                return _RepeatedItem(self._group(depth + 1), 1)
             case "<" | "!":
                 raise self._wrong("single tokens are not supported")
             case c if _NAME.match(c):
-                return _Item(self._name(), 1)
+                return _RepeatedItem(self._name(), 1)
         return None
 
-    def _group(self, depth: int) -> _Choice:
+    def _group(self, depth: int) -> _Alternatives:
         if depth > DEPTH:
             raise self._wrong(f"there are more than {DEPTH} brackets within each other")
         self._at += 1
@@ -234,7 +234,7 @@ class _Reader:
             raise self._wrong(f"expected {digits} hexadecimal digits")
         self._at += digits
 
-    def _repeated(self, item: _Item, weight: int, *, lines: bool) -> _Item:
+    def _repeated(self, item: _RepeatedItem, weight: int, *, lines: bool) -> _RepeatedItem:
         """The item with all that says how often; `weight` is how many symbols it stands for."""
         while (times := self._times()) is not None:
             least, most = times
@@ -244,7 +244,7 @@ class _Reader:
             if max(weight, least, most or 0) > REPETITIONS:
                 raise self._wrong(f"this repeats more than {REPETITIONS} items")
             self._made += 1 if most is None else most - least
-            item = _Item(item.what, item.elements, least, most)
+            item = _RepeatedItem(item.what, item.elements, least, most)
             self._skip(lines=lines)
         return item
 
@@ -268,35 +268,35 @@ class _Reader:
         return least, most
 
 
-def _is_group(item: _Item) -> bool:
-    return isinstance(item.what, _Choice)
+def _is_group(item: _RepeatedItem) -> bool:
+    return isinstance(item.what, _Alternatives)
 
 
-def _check_names(choice: _Choice, rules: dict[str, _Choice]) -> None:
+def _check_names(choice: _Alternatives, rules: dict[str, _Alternatives]) -> None:
     for sequence in choice.sequences:
         for item in sequence:
-            if isinstance(item.what, _Choice):
+            if isinstance(item.what, _Alternatives):
                 _check_names(item.what, rules)
             elif item.what is not None and item.what not in rules:
                 raise InvalidRequest(f"The grammar has no rule named {item.what}.")
 
 
-def _elements(choice: _Choice) -> int:
+def _elements(choice: _Alternatives) -> int:
     """How many elements llama.cpp makes of it, about."""
     total = 1
     for sequence in choice.sequences:
         total += 1
         for item in sequence:
-            inner = _elements(item.what) if isinstance(item.what, _Choice) else 0
+            inner = _elements(item.what) if isinstance(item.what, _Alternatives) else 0
             optional = 1 if item.most is None else item.most - item.least
             total += inner + item.elements * max(1, item.least) + optional * (item.elements + 3)
     return total
 
 
-class _Beginnings:
+class _StartCounter:
     """In how many ways each rule can begin; none may begin with itself."""
 
-    def __init__(self, rules: dict[str, _Choice]) -> None:
+    def __init__(self, rules: dict[str, _Alternatives]) -> None:
         self._rules = rules
         self._empty = _nullable(rules)
         self._ways: dict[str, int] = {}
@@ -331,12 +331,12 @@ class _Beginnings:
                 "Make fewer of its first parts optional.",
             )
 
-    def _firsts(self, choice: _Choice) -> set[str]:
+    def _firsts(self, choice: _Alternatives) -> set[str]:
         """Names of the rules it can begin with."""
         found: set[str] = set()
         for sequence in choice.sequences:
             for item in sequence:
-                if isinstance(item.what, _Choice):
+                if isinstance(item.what, _Alternatives):
                     found |= self._firsts(item.what)
                 elif item.what is not None:
                     found.add(item.what)
@@ -344,12 +344,12 @@ class _Beginnings:
                     break
         return found
 
-    def _count(self, choice: _Choice) -> int:
+    def _count(self, choice: _Alternatives) -> int:
         total = 0
         for sequence in choice.sequences:
             for item in sequence:
                 ways = 1
-                if isinstance(item.what, _Choice):
+                if isinstance(item.what, _Alternatives):
                     ways = self._count(item.what)
                 elif item.what is not None:
                     ways = self._ways[item.what]
@@ -367,20 +367,20 @@ class _Beginnings:
                 total += 1
         return total
 
-    def _thing_may_be_empty(self, item: _Item) -> bool:
+    def _thing_may_be_empty(self, item: _RepeatedItem) -> bool:
         """Whether what an item repeats can be no text at all."""
         return _key(item.what) in self._empty if item.what is not None else item.elements == 0
 
-    def _may_be_empty(self, item: _Item) -> bool:
+    def _may_be_empty(self, item: _RepeatedItem) -> bool:
         return item.least == 0 or self._thing_may_be_empty(item)
 
 
-def _key(what: str | _Choice) -> str | int:
+def _key(what: str | _Alternatives) -> str | int:
     """What a rule, by its name, or a group is known by."""
-    return id(what) if isinstance(what, _Choice) else what
+    return id(what) if isinstance(what, _Alternatives) else what
 
 
-def _nullable(rules: dict[str, _Choice]) -> set[str | int]:
+def _nullable(rules: dict[str, _Alternatives]) -> set[str | int]:
     """Keys of the rules and groups that can be no text at all.
 
     Takes time in proportion to the grammar: each sequence counts its items that are not known to be
@@ -390,11 +390,11 @@ def _nullable(rules: dict[str, _Choice]) -> set[str | int]:
     todo: list[str | int] = []
     waiting: dict[str | int, list[_Sequence]] = {}
 
-    def enter(choice: _Choice, owner: str | int) -> None:
+    def enter(choice: _Alternatives, owner: str | int) -> None:
         for items in choice.sequences:
             sequence = _Sequence(owner)
             for item in items:
-                if isinstance(item.what, _Choice):
+                if isinstance(item.what, _Alternatives):
                     enter(item.what, _key(item.what))
                 if item.least == 0 or (item.what is None and item.elements == 0):
                     continue

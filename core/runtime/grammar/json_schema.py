@@ -77,14 +77,14 @@ def grammar_of(schema: Mapping[str, Any]) -> str:
     Raises InvalidRequest for a schema that is wrong, has no grammar, or is too large. The time that
     it takes is bounded by the limits above, whatever the schema.
     """
-    maker = _Maker(schema)
+    maker = _RuleBuilder(schema)
     try:
         return maker.text("object" if not set(schema) - ANNOTATIONS else maker.visit(schema, 0))
     except RecursionError as error:  # a value of const, enum or an equal keyword, nested deeply
         raise InvalidRequest("The JSON schema has values nested too deeply.") from error
 
 
-class _Maker:
+class _RuleBuilder:
     """Makes rules of schemas."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:

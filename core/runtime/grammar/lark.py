@@ -48,10 +48,10 @@ def lark_of(grammar: str) -> str:
     c2: /[\x{1}-\x{10ffff}]/
     <BLANKLINE>
     """
-    return _Writer(grammar).text()
+    return _LarkWriter(grammar).text()
 
 
-class _Writer:
+class _LarkWriter:
     """Writes a grammar anew, piece by piece."""
 
     def __init__(self, grammar: str) -> None:

@@ -30,13 +30,13 @@ def pattern_rule(pattern: str) -> str:
     """
     if len(pattern) > LENGTH:
         raise InvalidRequest(f"A pattern of the JSON schema is longer than {LENGTH} characters.")
-    reader = _Reader(pattern)
+    reader = _RegexReader(pattern)
     before = "" if pattern.startswith("^") else "char* "
     after = "" if pattern.endswith("$") and not pattern.endswith("\\$") else " char*"
     return f"{before}{reader.whole()}{after}"
 
 
-class _Reader:
+class _RegexReader:
     """Reads an expression from its first character to its last."""
 
     def __init__(self, pattern: str) -> None:

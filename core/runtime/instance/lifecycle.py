@@ -19,7 +19,7 @@ from enum import StrEnum
 from modeldeck.core.schema import InstanceState
 
 
-class Signal(StrEnum):
+class LifecycleEvent(StrEnum):
     """What happens to an instance."""
 
     LOADED = "loaded"
@@ -40,23 +40,23 @@ class Signal(StrEnum):
     """A failed instance is taken off the list."""
 
 
-TRANSITIONS: Mapping[tuple[InstanceState, Signal], InstanceState] = {
-    (InstanceState.STARTING, Signal.LOADED): InstanceState.READY,
-    (InstanceState.STARTING, Signal.STOP): InstanceState.STOPPING,
-    (InstanceState.STARTING, Signal.FAIL): InstanceState.FAILED,
-    (InstanceState.READY, Signal.WORK): InstanceState.BUSY,
-    (InstanceState.READY, Signal.STOP): InstanceState.STOPPING,
-    (InstanceState.READY, Signal.FAIL): InstanceState.FAILED,
-    (InstanceState.BUSY, Signal.REST): InstanceState.READY,
-    (InstanceState.BUSY, Signal.STOP): InstanceState.STOPPING,
-    (InstanceState.BUSY, Signal.RESTART): InstanceState.STARTING,
-    (InstanceState.BUSY, Signal.FAIL): InstanceState.FAILED,
-    (InstanceState.STOPPING, Signal.GONE): InstanceState.STOPPED,
-    (InstanceState.FAILED, Signal.REMOVE): InstanceState.STOPPED,
+TRANSITIONS: Mapping[tuple[InstanceState, LifecycleEvent], InstanceState] = {
+    (InstanceState.STARTING, LifecycleEvent.LOADED): InstanceState.READY,
+    (InstanceState.STARTING, LifecycleEvent.STOP): InstanceState.STOPPING,
+    (InstanceState.STARTING, LifecycleEvent.FAIL): InstanceState.FAILED,
+    (InstanceState.READY, LifecycleEvent.WORK): InstanceState.BUSY,
+    (InstanceState.READY, LifecycleEvent.STOP): InstanceState.STOPPING,
+    (InstanceState.READY, LifecycleEvent.FAIL): InstanceState.FAILED,
+    (InstanceState.BUSY, LifecycleEvent.REST): InstanceState.READY,
+    (InstanceState.BUSY, LifecycleEvent.STOP): InstanceState.STOPPING,
+    (InstanceState.BUSY, LifecycleEvent.RESTART): InstanceState.STARTING,
+    (InstanceState.BUSY, LifecycleEvent.FAIL): InstanceState.FAILED,
+    (InstanceState.STOPPING, LifecycleEvent.GONE): InstanceState.STOPPED,
+    (InstanceState.FAILED, LifecycleEvent.REMOVE): InstanceState.STOPPED,
 }
 
 
-def after(state: InstanceState, signal: Signal) -> InstanceState:
+def after(state: InstanceState, signal: LifecycleEvent) -> InstanceState:
     """The state that follows. Raises ValueError where the table has none: that is a bug.
 
     >>> after(InstanceState.STARTING, Signal.LOADED)

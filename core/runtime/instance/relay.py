@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from modeldeck.core.errors import Cancelled, EngineFailed, InvalidRequest
-from modeldeck.core.runtime.instance.request import Answer, Job
+from modeldeck.core.runtime.instance.request import RequestStream, TextRequest
 from modeldeck.core.runtime.process.engine_process import NoAnswer
-from modeldeck.core.runtime.process.messages import AnyReport, Done, Failed, Text, Vector
+from modeldeck.core.runtime.process.messages import (
+    AnswerDone,
+    AnyReport,
+    CommandFailed,
+    EmbeddingVector,
+    TextPiece,
+)
 from modeldeck.core.schema import Chunk, ErrorInfo, TextVector
 from modeldeck.core.schema.errors import from_info
 
 
 def figures(report: AnyReport) -> dict[str, Any]:
     """What a report tells of the instance itself, by the names of its record. Pure."""
-    if not isinstance(report, Done):
+    if not isinstance(report, AnswerDone):
         return {}
     return {
         "tokens_per_s": report.tokens_per_s,
@@ -27,40 +33,42 @@ def figures(report: AnyReport) -> dict[str, Any]:
 def tokens(report: AnyReport) -> int:
     """Tokens that were in the context, as far as a report tells: question and answer. Pure."""
     match report:
-        case Done(prompt_tokens=prompt, completion_tokens=answer):
+        case AnswerDone(prompt_tokens=prompt, completion_tokens=answer):
             return (prompt or 0) + (answer or 0)
-        case Vector(tokens=count):
+        case EmbeddingVector(tokens=count):
             return count
     return 0
 
 
-async def pass_on(report: AnyReport, job: Job[Any]) -> bool:
+async def pass_on(report: AnyReport, job: RequestStream[Any]) -> bool:
     """Pass one report on, waiting for room; says whether the request is over.
 
     Raises EngineFailed for a report that answers nothing.
     """
     match report:
-        case Text(text=text, logprobs=logprobs):
+        case TextPiece(text=text, logprobs=logprobs):
             await job.put(Chunk(text=text, logprobs=logprobs))
             return False
-        case Vector():
+        case EmbeddingVector():
             await job.put(TextVector(values=report.values, tokens=report.tokens))
             await job.finish()
-        case Done():
+        case AnswerDone():
             await job.put(_last_chunk(report))
             await job.finish()
-        case Failed(error=ErrorInfo(code=Cancelled.code)) if isinstance(job, Answer):
+        case CommandFailed(error=ErrorInfo(code=Cancelled.code)) if isinstance(job, TextRequest):
             # Cut short by unloading: what came so far is still an answer.
             await job.put(Chunk(finish_reason="cancelled"))
             await job.finish()
-        case Failed(error=error):
+        case CommandFailed(error=error):
             await job.finish(from_info(error))
         case _:
             raise EngineFailed(f"The engine answered a request with {type(report).__name__}.")
     return True
 
 
-def give_up(job: Job[Any], error: NoAnswer, *, again: bool, lines: tuple[str, ...]) -> EngineFailed:
+def give_up(
+    job: RequestStream[Any], error: NoAnswer, *, again: bool, lines: tuple[str, ...]
+) -> EngineFailed:
     """Fail a job whose process is of no use any more; returns what came of the process.
 
     `again` where the model is loaded again by itself; `lines` are the last ones of the log.
@@ -72,7 +80,7 @@ def give_up(job: Job[Any], error: NoAnswer, *, again: bool, lines: tuple[str, ..
     return failed
 
 
-def _last_chunk(done: Done) -> Chunk:
+def _last_chunk(done: AnswerDone) -> Chunk:
     return Chunk(
         finish_reason=done.reason,
         tool_calls=done.tool_calls,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 from modeldeck.core.errors import DeckError
-from modeldeck.core.runtime.process.messages import Command
+from modeldeck.core.runtime.process.messages import EngineCommand
 from modeldeck.core.schema import Chunk, TextVector
 
 T = TypeVar("T")
@@ -16,13 +16,13 @@ CHUNKS_WAITING = 64
 """Chunks that may wait for a slow reader; then the engine waits as well."""
 
 
-class Job(Generic[T], AsyncIterator[T]):
+class RequestStream(Generic[T], AsyncIterator[T]):
     """What one request is answered, in the order it comes. Iterated by the one who asked.
 
     It ends like an iterator, or raises the error the request came to.
     """
 
-    def __init__(self, command: Callable[[int], Command]) -> None:
+    def __init__(self, command: Callable[[int], EngineCommand]) -> None:
         self.command = command
         """Makes the command, given the id that the owner chose."""
         self.id = 0
@@ -56,7 +56,7 @@ class Job(Generic[T], AsyncIterator[T]):
         while not self._queue.empty():
             self._queue.get_nowait()
 
-    def __aiter__(self) -> Job[T]:
+    def __aiter__(self) -> RequestStream[T]:
         return self
 
     async def __anext__(self) -> T:
@@ -71,9 +71,9 @@ class Job(Generic[T], AsyncIterator[T]):
         return item
 
 
-class Answer(Job[Chunk]):
+class TextRequest(RequestStream[Chunk]):
     """A request for text."""
 
 
-class Embedding(Job[TextVector]):
+class EmbeddingRequest(RequestStream[TextVector]):
     """A request for the vector of one text."""

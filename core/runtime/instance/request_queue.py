@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from modeldeck.core.errors import Busy, DeckError
-from modeldeck.core.runtime.instance.request import Job
+from modeldeck.core.runtime.instance.request import RequestStream
 
 
-class Waiting:
+class RequestQueue:
     """A bounded line. Whoever gives a request up leaves it, wherever it stands."""
 
     def __init__(
@@ -20,7 +20,7 @@ class Waiting:
         length: int,
         *,
         on_count: Callable[[int], None],
-        cancel: Callable[[Job[Any]], None],
+        cancel: Callable[[RequestStream[Any]], None],
         wake: Callable[[], None],
     ) -> None:
         """Make an empty line.
@@ -37,14 +37,14 @@ class Waiting:
         self._on_count = on_count
         self._cancel = cancel
         self._wake = wake
-        self._jobs: deque[Job[Any]] = deque()
-        self._current: Job[Any] | None = None
+        self._jobs: deque[RequestStream[Any]] = deque()
+        self._current: RequestStream[Any] | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     @contextmanager
-    def asking(self, job: Job[Any]) -> Iterator[None]:
+    def asking(self, job: RequestStream[Any]) -> Iterator[None]:
         """Put a request at the end; leaving the block gives it up. Raises Busy."""
         if len(self._jobs) >= self._length:
             raise Busy(
@@ -59,7 +59,7 @@ class Waiting:
         finally:
             self._give_up(job)
 
-    def _give_up(self, job: Job[Any]) -> None:
+    def _give_up(self, job: RequestStream[Any]) -> None:
         job.abandon()
         if job is self._current:
             self._cancel(job)
@@ -68,7 +68,7 @@ class Waiting:
             self._count()
 
     @contextmanager
-    def next(self, number: int) -> Iterator[Job[Any]]:
+    def next(self, number: int) -> Iterator[RequestStream[Any]]:
         """The first of the line, which is being answered, under this number, during the block."""
         job = self._current = self._jobs.popleft()
         job.id = number

@@ -22,22 +22,22 @@ from dataclasses import replace
 from typing import Any
 
 from modeldeck.core.concurrency import report_failure
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Cancelled, Conflict, DeckError, EngineFailed, InvalidRequest
-from modeldeck.core.runtime.instance.lifecycle import Signal, after
+from modeldeck.core.runtime.instance.lifecycle import LifecycleEvent, after
 from modeldeck.core.runtime.instance.load_watchdog import next_report
 from modeldeck.core.runtime.instance.receipt import held, nothing_held, receipt
 from modeldeck.core.runtime.instance.relay import figures, give_up, pass_on, tokens
-from modeldeck.core.runtime.instance.request import Job
-from modeldeck.core.runtime.instance.request_queue import Waiting
+from modeldeck.core.runtime.instance.request import RequestStream
+from modeldeck.core.runtime.instance.request_queue import RequestQueue
 from modeldeck.core.runtime.process.engine_process import EngineProcess, LogLevel, NoAnswer
 from modeldeck.core.runtime.process.messages import (
     AnyReport,
-    Cancel,
-    Failed,
-    Load,
-    Loaded,
-    Progress,
+    CancelCommand,
+    CommandFailed,
+    LoadModel,
+    LoadProgress,
+    ModelLoaded,
 )
 from modeldeck.core.schema import (
     Instance,
@@ -82,7 +82,7 @@ class Supervisor:
         self._lines: tuple[str, ...] = ()
         self._last_id = 0
         self._wake = asyncio.Event()
-        self._waiting = Waiting(
+        self._waiting = RequestQueue(
             record.unique,
             settings.queue_length,
             on_count=lambda count: self._update(requests=count),
@@ -137,7 +137,7 @@ class Supervisor:
         if not self.live:
             return
         state = self.record.state
-        self._signal(Signal.STOP)
+        self._signal(LifecycleEvent.STOP)
         self._waiting.refuse(Conflict(f"{self.record.unique} is being unloaded."))
         if state is InstanceState.BUSY:
             loop = asyncio.get_running_loop()
@@ -156,16 +156,16 @@ class Supervisor:
             self._wake.set()  # the new time counts from now
 
     @contextmanager
-    def asking(self, job: Job[Any]) -> Iterator[None]:
+    def asking(self, job: RequestStream[Any]) -> Iterator[None]:
         """Put a job in the queue; leaving the block gives it up. Raises Busy, or Conflict."""
         if not self.live:
             raise Conflict(f"{self.record.unique} is {self.record.state}.", "Load the model again.")
         with self._waiting.asking(job):
             yield
 
-    def _send_cancel(self, job: Job[Any]) -> None:
+    def _send_cancel(self, job: RequestStream[Any]) -> None:
         if self._process is not None:
-            self._process.send(Cancel(id=job.id))
+            self._process.send(CancelCommand(id=job.id))
 
     def _cancel_work(self) -> None:
         if self._work is not None:
@@ -173,7 +173,7 @@ class Supervisor:
 
     def remove(self) -> None:
         """Take a failed instance off the list."""
-        self._signal(Signal.REMOVE)
+        self._signal(LifecycleEvent.REMOVE)
 
     def measured(self, memory: ProcessMemory | None) -> None:
         """Note a measurement of its process, and how long it has been idle."""
@@ -198,7 +198,7 @@ class Supervisor:
             self.record = record
             self._on_change(record)
 
-    def _signal(self, signal: Signal, **changes: Any) -> None:
+    def _signal(self, signal: LifecycleEvent, **changes: Any) -> None:
         self._update(state=after(self.record.state, signal), **changes)
 
     # The owner task
@@ -236,7 +236,7 @@ class Supervisor:
         self._settled.clear()
         self._log("error", f"the model is loaded again, since its engine failed: {error}")
         self._signal(
-            Signal.RESTART,
+            LifecycleEvent.RESTART,
             stage="starting again",
             progress=None,
             restarts=self.record.restarts + 1,
@@ -254,7 +254,7 @@ class Supervisor:
         loaded = await self._load(process)
         self._idle_since = time.monotonic()
         self._signal(
-            Signal.LOADED,
+            LifecycleEvent.LOADED,
             stage="",
             progress=1.0,
             load_s=time.monotonic() - started,
@@ -268,10 +268,10 @@ class Supervisor:
     def _log(self, level: LogLevel, text: str) -> None:
         self._on_log(f"engine:{self.record.id}", level, text)
 
-    async def _load(self, process: EngineProcess) -> Loaded:
+    async def _load(self, process: EngineProcess) -> ModelLoaded:
         self._last_id += 1
         process.send(
-            Load(
+            LoadModel(
                 id=self._last_id,
                 path=self._path,
                 options=self.record.options,
@@ -282,11 +282,11 @@ class Supervisor:
         while True:
             report = await next_report(process, self._settings.load_stall_s)
             match report:
-                case Progress(stage=stage, fraction=fraction):
+                case LoadProgress(stage=stage, fraction=fraction):
                     self._update(stage=stage, progress=fraction)
-                case Loaded():
+                case ModelLoaded():
                     return report
-                case Failed(error=error):
+                case CommandFailed(error=error):
                     raise from_info(error)
                 case _:
                     raise EngineFailed(f"The engine answered a load with {type(report).__name__}.")
@@ -310,7 +310,7 @@ class Supervisor:
         """Wait for something to do; after the idle time, wish to stop."""
         if self.record.state is InstanceState.BUSY:
             self._idle_since = time.monotonic()
-            self._signal(Signal.REST, idle_s=0.0)
+            self._signal(LifecycleEvent.REST, idle_s=0.0)
         ttl = self.record.options.idle_ttl_s
         ttl = self._settings.idle_ttl_s if ttl is None else ttl
         if self.record.options.pinned:
@@ -329,7 +329,7 @@ class Supervisor:
         with self._waiting.next(self._last_id) as job:
             self._idle_since, self._over_answer = None, True
             if self.record.state is InstanceState.READY:
-                self._signal(Signal.WORK, idle_s=None)
+                self._signal(LifecycleEvent.WORK, idle_s=None)
             try:
                 process.send(job.command(job.id))
             except InvalidRequest as error:  # too long: the engine never saw it
@@ -338,13 +338,13 @@ class Supervisor:
                 await self._relay(process, job)
         self._over_answer = False
 
-    async def _relay(self, process: EngineProcess, job: Job[Any]) -> None:
+    async def _relay(self, process: EngineProcess, job: RequestStream[Any]) -> None:
         """Pass on what the engine says until the job is over."""
         try:
             over = False
             while not over:
                 report = await process.receive(self._settings.silence_s)
-                if isinstance(report, Failed) and report.stuck:
+                if isinstance(report, CommandFailed) and report.stuck:
                     raise NoAnswer(report.error.message, asked=True)
                 self._note(report)
                 over = await pass_on(report, job)
@@ -389,12 +389,12 @@ class Supervisor:
         )
         ended: dict[str, Any] = {"pid": None, "requests": 0, "idle_s": None, "stage": ""}
         if stopping:
-            self._signal(Signal.GONE, measured_bytes=self._receipt.after_bytes, **ended)
+            self._signal(LifecycleEvent.GONE, measured_bytes=self._receipt.after_bytes, **ended)
         else:
             known = _known(error)
             self._log("error", f"failed: {known}")
             self._waiting.refuse(known)
-            self._signal(Signal.FAIL, error=to_info(known), measured_bytes=None, **ended)
+            self._signal(LifecycleEvent.FAIL, error=to_info(known), measured_bytes=None, **ended)
 
     def _unknown_receipt(self) -> UnloadReceipt:
         """The receipt of an end that failed before anything could be measured."""

@@ -18,10 +18,16 @@ from pathlib import Path
 from modeldeck.core.errors import EngineFailed
 from modeldeck.core.runtime.planning import tiny_models
 from modeldeck.core.runtime.process.engine_process import EngineProcess
-from modeldeck.core.runtime.process.messages import Done, Failed, Generate, Load, Loaded
+from modeldeck.core.runtime.process.messages import (
+    AnswerDone,
+    CommandFailed,
+    GenerateText,
+    LoadModel,
+    ModelLoaded,
+)
 from modeldeck.core.schema import Engine, Forecast, GenerateRequest, LoadOptions, ProcessMemory
 from modeldeck.core.schema.errors import from_info
-from modeldeck.core.schema.overhead import SHIPPED, Overhead
+from modeldeck.core.schema.overhead import SHIPPED, ProcessOverhead
 
 EXTRA_TOKENS = 60_000
 """Of the large vocabulary: enough to be seen, few enough to be read in a second."""
@@ -34,7 +40,7 @@ Plan = Callable[[Path, LoadOptions], Awaitable[Forecast]]
 Measure = Callable[[int], ProcessMemory | None]
 
 
-async def calibrate(engine: Engine, plan: Plan, measure: Measure) -> Overhead:
+async def calibrate(engine: Engine, plan: Plan, measure: Measure) -> ProcessOverhead:
     """Measure an engine. Takes some seconds of one processor.
 
     Args:
@@ -58,7 +64,7 @@ async def calibrate(engine: Engine, plan: Plan, measure: Measure) -> Overhead:
     return overhead(engine, *found)
 
 
-def overhead(engine: Engine, small: tuple[int, int], large: tuple[int, int]) -> Overhead:
+def overhead(engine: Engine, small: tuple[int, int], large: tuple[int, int]) -> ProcessOverhead:
     """The overhead that two measurements tell, each of tokens and bytes. Pure.
 
     A slope that makes no sense, on a machine that did something else meanwhile, is not taken.
@@ -71,7 +77,7 @@ def overhead(engine: Engine, small: tuple[int, int], large: tuple[int, int]) -> 
     if not 0 < slope < 4 * shipped:
         slope = shipped
     base = max(0, small[1] - round(slope * small[0]))
-    return Overhead(base_bytes=base, per_token_bytes=slope, measured=True)
+    return ProcessOverhead(base_bytes=base, per_token_bytes=slope, measured=True)
 
 
 async def _take(engine: Engine, path: Path, plan: Plan, measure: Measure) -> int:
@@ -83,14 +89,14 @@ async def _take(engine: Engine, path: Path, plan: Plan, measure: Measure) -> int
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         process.send(
-            Load(id=1, path=str(path), options=options, default_context=tiny_models.CONTEXT)
+            LoadModel(id=1, path=str(path), options=options, default_context=tiny_models.CONTEXT)
         )
-        await _until(process, Loaded)
+        await _until(process, ModelLoaded)
         # Two signs a token, at most, and room for an answer.
         prompt = "ab" * (tiny_models.CONTEXT // 2 - 16)
         request = GenerateRequest(prompt=prompt, max_tokens=8, temperature=0)
-        process.send(Generate(id=2, request=request))
-        done = await _until(process, Done)
+        process.send(GenerateText(id=2, request=request))
+        done = await _until(process, AnswerDone)
         memory = await asyncio.to_thread(measure, process.pid)
     finally:
         await process.end()
@@ -98,7 +104,7 @@ async def _take(engine: Engine, path: Path, plan: Plan, measure: Measure) -> int
         raise EngineFailed(f"What {engine} takes cannot be measured here.")
     peak = memory.peak_bytes or memory.rss_bytes
     if engine == "mlx":
-        assert isinstance(done, Done)
+        assert isinstance(done, AnswerDone)
         return peak - (done.engine_peak_bytes or 0)
     forecast = await plan(path, options)
     if forecast.machine_bytes is None:
@@ -108,7 +114,9 @@ async def _take(engine: Engine, path: Path, plan: Plan, measure: Measure) -> int
     return peak - (forecast.machine_bytes - forecast.overhead_bytes)
 
 
-async def _until(process: EngineProcess, kind: type[Loaded] | type[Done]) -> Loaded | Done:
+async def _until(
+    process: EngineProcess, kind: type[ModelLoaded] | type[AnswerDone]
+) -> ModelLoaded | AnswerDone:
     """The report of this kind; what comes before it is dropped."""
     while True:
         try:
@@ -116,7 +124,7 @@ async def _until(process: EngineProcess, kind: type[Loaded] | type[Done]) -> Loa
                 report = await process.receive()
         except TimeoutError:
             raise EngineFailed(f"It said nothing for {STALL_S:g} s.") from None
-        if isinstance(report, Failed):
+        if isinstance(report, CommandFailed):
             raise from_info(report.error)
         if isinstance(report, kind):
             return report

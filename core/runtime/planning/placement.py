@@ -17,7 +17,7 @@ not known, and so never short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class EvictionCandidate:
     """A loaded model that could make room."""
 
     id: str
@@ -29,14 +29,14 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class Placement:
     """There is room, once these are unloaded."""
 
     unload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoRoom:
+class DoesNotFit:
     """There is not."""
 
     store: Store
@@ -57,10 +57,10 @@ class NoRoom:
 def place(
     need: Bytes,
     room: Bytes,
-    candidates: Sequence[Candidate] = (),
+    candidates: Sequence[EvictionCandidate] = (),
     *,
     may_unload: bool = False,
-) -> Room | NoRoom:
+) -> Placement | DoesNotFit:
     """Room for `need`, unloading the longest idle first if allowed.
 
     No more is unloaded than is needed, and nothing at all when it would not be enough.
@@ -68,15 +68,15 @@ def place(
     short = {store: need[store] - room[store] for store in need if store in room}
     short = {store: count for store, count in short.items() if count > 0}
     if not short:
-        return Room()
+        return Placement()
     idle = [c for c in candidates if c.idle_s is not None and not c.pinned]
     idle.sort(key=lambda c: c.idle_s or 0.0, reverse=True)
     enough = _enough(short, idle)
     if enough and may_unload:
-        return Room(unload=tuple(c.id for c in enough))
+        return Placement(unload=tuple(c.id for c in enough))
     store = max(short, key=lambda s: short[s] - sum(c.holds.get(s, 0) for c in idle))
     holding = [c for c in idle if c.holds.get(store, 0) > 0]
-    return NoRoom(
+    return DoesNotFit(
         store=store,
         needed_bytes=need[store],
         available_bytes=max(0, room[store]),
@@ -89,15 +89,15 @@ def place(
     )
 
 
-def _enough(short: Bytes, idle: Sequence[Candidate]) -> list[Candidate]:
+def _enough(short: Bytes, idle: Sequence[EvictionCandidate]) -> list[EvictionCandidate]:
     """The fewest of the longest idle that hold what is short; none where all would not do."""
 
-    def covers(chosen: Sequence[Candidate]) -> bool:
+    def covers(chosen: Sequence[EvictionCandidate]) -> bool:
         return all(
             sum(c.holds.get(store, 0) for c in chosen) >= count for store, count in short.items()
         )
 
-    chosen: list[Candidate] = []
+    chosen: list[EvictionCandidate] = []
     for candidate in idle:
         if covers(chosen):
             break

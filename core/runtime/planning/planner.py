@@ -17,7 +17,12 @@ from pathlib import Path
 
 from modeldeck.core.errors import EngineFailed, ShuttingDown, StorageFailed
 from modeldeck.core.runtime.process.engine_process import EngineProcess, LogLevel
-from modeldeck.core.runtime.process.messages import Failed, Hello, Plan, Planned
+from modeldeck.core.runtime.process.messages import (
+    CommandFailed,
+    EngineHello,
+    LoadPlanned,
+    PlanLoad,
+)
 from modeldeck.core.schema import Forecast, LoadOptions
 from modeldeck.core.schema.errors import from_info
 from modeldeck.core.schema.overhead import SHIPPED
@@ -68,7 +73,7 @@ class Planner:
         if self._ending:
             await asyncio.wait(self._ending)
 
-    async def hello(self) -> Hello:
+    async def hello(self) -> EngineHello:
         """What llama.cpp says about itself. Raises EngineMissing, or EngineFailed."""
         async with self._child() as process:
             return process.hello
@@ -101,7 +106,7 @@ class Planner:
         async with self._child() as process:
             self._last_id += 1
             process.send(
-                Plan(
+                PlanLoad(
                     id=self._last_id,
                     path=path,
                     options=options,
@@ -118,9 +123,9 @@ class Planner:
                     "The file is damaged or no model.",
                     details=process.last_lines,
                 ) from None
-        if isinstance(report, Failed):
+        if isinstance(report, CommandFailed):
             raise from_info(report.error)
-        assert isinstance(report, Planned), report
+        assert isinstance(report, LoadPlanned), report
         return _forecast(report, self.overhead.of(report.vocabulary, report.records_bytes))
 
     @asynccontextmanager
@@ -159,7 +164,7 @@ def _ignore(_level: LogLevel, _text: str) -> None:
     """Take a log line of the planner: what matters of them comes with its errors."""
 
 
-def _forecast(planned: Planned, overhead_bytes: int) -> Forecast:
+def _forecast(planned: LoadPlanned, overhead_bytes: int) -> Forecast:
     return Forecast(
         total_bytes=planned.weights_bytes
         + planned.kv_bytes

@@ -21,13 +21,13 @@ from typing import Literal
 import msgspec
 
 from modeldeck.core.errors import EngineFailed, InvalidRequest
-from modeldeck.core.runtime.process.frames import Decoder, FrameError
+from modeldeck.core.runtime.process.frames import FrameDecoder, FrameError
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
     Alive,
     AnyReport,
-    Command,
-    Hello,
+    EngineCommand,
+    EngineHello,
     frame,
     report,
 )
@@ -146,7 +146,7 @@ class _Pipes(asyncio.SubprocessProtocol):
         self.broken: str | None = None
         """Why what it says cannot be understood any more."""
         self.take_line = take_line
-        self._decoder = Decoder()
+        self._decoder = FrameDecoder()
         self._partial = b""
         self._transport: asyncio.SubprocessTransport | None = None
 
@@ -218,7 +218,7 @@ class EngineProcess:
         self._transport = transport
         self._pipes = pipes
         self.pid = transport.get_pid()
-        self.hello = Hello(protocol=PROTOCOL)
+        self.hello = EngineHello(protocol=PROTOCOL)
         """What it said about its engine."""
 
     @classmethod
@@ -250,7 +250,7 @@ class EngineProcess:
         try:
             async with asyncio.timeout(HELLO_S):
                 hello = await process.receive()
-            if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
+            if not isinstance(hello, EngineHello) or hello.protocol != PROTOCOL:
                 raise EngineFailed(
                     "The engine process is of another version.", "Start modeldeck again."
                 )
@@ -282,7 +282,7 @@ class EngineProcess:
         """The lines of its log to show for a failure."""
         return last_lines(tuple(self._pipes.lines))
 
-    def send(self, command: Command) -> None:
+    def send(self, command: EngineCommand) -> None:
         """Send a command; one that is sent to a process that is gone is dropped.
 
         Raises InvalidRequest when it is too long for a frame, or nested too deeply.

@@ -30,7 +30,7 @@ def encode(payload: bytes) -> bytes:
     return len(payload).to_bytes(HEAD_BYTES, "big") + payload
 
 
-class Decoder:
+class FrameDecoder:
     """Cuts a stream of bytes into payloads, however it arrives."""
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """What the core and an engine process say to each other: one JSON object per frame.
 
 The core sends commands, the child sends reports. Every command has an id that its reports repeat.
-The child says `Hello` first; after that it works on one command at a time, says every second that
-it is `Alive` meanwhile, and only `Cancel` is heard in between. The end of the child's input means
-that the core is gone, and ends the child.
+The child says `EngineHello` first; after that it works on one command at a time, says every second
+that it is `Alive` meanwhile, and only `CancelCommand` is heard in between. The end of the child's
+input means that the core is gone, and ends the child.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ PROTOCOL = 3
 """Goes up with every change that an older child would misread."""
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="do"):
+class EngineCommand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="do"):
     """What the core asks of an engine process."""
 
     id: int
 
 
-class Load(Command, tag="load", frozen=True, kw_only=True):
-    """Load a model: answered by `Progress` and then `Loaded` or `Failed`."""
+class LoadModel(EngineCommand, tag="load", frozen=True, kw_only=True):
+    """Load a model: answered by `LoadProgress` and then `ModelLoaded` or `CommandFailed`."""
 
     path: str
     """The (first) GGUF file, or the MLX folder."""
@@ -43,8 +43,8 @@ class Load(Command, tag="load", frozen=True, kw_only=True):
     """Where the model lies that `options.draft_model` names."""
 
 
-class Plan(Command, tag="plan", frozen=True, kw_only=True):
-    """Plan a load without allocating it: answered by `Planned` or `Failed`."""
+class PlanLoad(EngineCommand, tag="plan", frozen=True, kw_only=True):
+    """Plan a load without allocating it: answered by `LoadPlanned` or `CommandFailed`."""
 
     path: str
     options: LoadOptions
@@ -52,29 +52,29 @@ class Plan(Command, tag="plan", frozen=True, kw_only=True):
     draft: str | None = None
 
 
-class Generate(Command, tag="generate", frozen=True, kw_only=True):
-    """Answer a request: `Text` any number of times, then `Done` or `Failed`."""
+class GenerateText(EngineCommand, tag="generate", frozen=True, kw_only=True):
+    """Answer a request: `TextPiece` any number of times, then `AnswerDone` or `CommandFailed`."""
 
     request: GenerateRequest
 
 
-class Embed(Command, tag="embed", frozen=True, kw_only=True):
-    """Embed one text: answered by `Vector` or `Failed`."""
+class EmbedText(EngineCommand, tag="embed", frozen=True, kw_only=True):
+    """Embed one text: answered by `EmbeddingVector` or `CommandFailed`."""
 
     text: str
 
 
-class Cancel(Command, tag="cancel", frozen=True, kw_only=True):
+class CancelCommand(EngineCommand, tag="cancel", frozen=True, kw_only=True):
     """Give up the command with this id, whether it runs or waits."""
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="is"):
+class EngineReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="is"):
     """What an engine process tells the core."""
 
     id: int = 0
 
 
-class Hello(Report, tag="hello", frozen=True, kw_only=True):
+class EngineHello(EngineReport, tag="hello", frozen=True, kw_only=True):
     """The first report: who is there, or why the engine cannot be had."""
 
     protocol: int
@@ -83,14 +83,14 @@ class Hello(Report, tag="hello", frozen=True, kw_only=True):
     error: ErrorInfo | None = None
 
 
-class Progress(Report, tag="progress", frozen=True, kw_only=True):
+class LoadProgress(EngineReport, tag="progress", frozen=True, kw_only=True):
     """How far a load is."""
 
     stage: str
     fraction: float | None = None
 
 
-class Loaded(Report, tag="loaded", frozen=True, kw_only=True):
+class ModelLoaded(EngineReport, tag="loaded", frozen=True, kw_only=True):
     """The model is ready."""
 
     context_length: int
@@ -99,7 +99,7 @@ class Loaded(Report, tag="loaded", frozen=True, kw_only=True):
     """What the engine itself counts as taken; None where it does not tell."""
 
 
-class Planned(Report, tag="planned", frozen=True, kw_only=True):
+class LoadPlanned(EngineReport, tag="planned", frozen=True, kw_only=True):
     """What a load would take, in bytes; `vocabulary` in tokens."""
 
     weights_bytes: int
@@ -117,7 +117,7 @@ class Planned(Report, tag="planned", frozen=True, kw_only=True):
     """What the model's own records take, the vocabulary above all; None where it is not known."""
 
 
-class Text(Report, tag="text", frozen=True, kw_only=True):
+class TextPiece(EngineReport, tag="text", frozen=True, kw_only=True):
     """A piece of the answer, never empty."""
 
     text: str
@@ -125,7 +125,7 @@ class Text(Report, tag="text", frozen=True, kw_only=True):
     """Of the tokens it is made of, where they were asked for."""
 
 
-class Done(Report, tag="done", frozen=True, kw_only=True):
+class AnswerDone(EngineReport, tag="done", frozen=True, kw_only=True):
     """The answer is over."""
 
     reason: FinishReason
@@ -140,7 +140,7 @@ class Done(Report, tag="done", frozen=True, kw_only=True):
     """The most that it counted meanwhile."""
 
 
-class Vector(Report, tag="vector", frozen=True, kw_only=True):
+class EmbeddingVector(EngineReport, tag="vector", frozen=True, kw_only=True):
     """The embedding of a text, of length 1."""
 
     values: tuple[float, ...]
@@ -148,7 +148,7 @@ class Vector(Report, tag="vector", frozen=True, kw_only=True):
     """How many the text has."""
 
 
-class Failed(Report, tag="failed", frozen=True, kw_only=True):
+class CommandFailed(EngineReport, tag="failed", frozen=True, kw_only=True):
     """The command came to nothing; the process goes on, unless it is stuck."""
 
     error: ErrorInfo
@@ -156,18 +156,28 @@ class Failed(Report, tag="failed", frozen=True, kw_only=True):
     """Whether the command still runs and does not end: the process is of no use any more."""
 
 
-class Alive(Report, tag="alive", frozen=True, kw_only=True):
+class Alive(EngineReport, tag="alive", frozen=True, kw_only=True):
     """Nothing new: the process works, and says so every second meanwhile."""
 
 
-AnyCommand = Load | Plan | Generate | Embed | Cancel
-AnyReport = Hello | Progress | Loaded | Planned | Text | Done | Vector | Failed | Alive
+AnyCommand = LoadModel | PlanLoad | GenerateText | EmbedText | CancelCommand
+AnyReport = (
+    EngineHello
+    | LoadProgress
+    | ModelLoaded
+    | LoadPlanned
+    | TextPiece
+    | AnswerDone
+    | EmbeddingVector
+    | CommandFailed
+    | Alive
+)
 
 _commands: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
 _reports: msgspec.json.Decoder[AnyReport] = msgspec.json.Decoder(AnyReport)
 
 
-def frame(message: Command | Report) -> bytes:
+def frame(message: EngineCommand | EngineReport) -> bytes:
     """The frame that carries a message. Raises `frames.FrameError` when it is too long."""
     return encode(msgspec.json.encode(message))
 

@@ -68,10 +68,10 @@ def _configured(text: str) -> str | None:
     return found
 
 
-class _Named(msgspec.Struct):
+class _NamedTemplate(msgspec.Struct):
     name: str
     template: str
 
 
 class _TokenizerConfig(msgspec.Struct):
-    chat_template: str | list[_Named] | None = None
+    chat_template: str | list[_NamedTemplate] | None = None

@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from modeldeck.core.cache.stores import Shelves
-from modeldeck.core.downloads.queue import Downloads
+from modeldeck.core.cache.stores import CacheStores
+from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.errors import Conflict, Forbidden, InvalidRequest, NotDownloaded, NotFound
 from modeldeck.core.schema import Download, Manifest, Model, RepoFile, model_id
 from modeldeck.core.service.library.entries import hub_name
-from modeldeck.core.service.library.library import Library
+from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.storage.foreign_files import in_thread, open_regular
 
 PIECE_BYTES = 128 << 10
@@ -28,7 +28,7 @@ PIECE_BYTES = 128 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class OpenBlob:
     """One content of the cache, opened."""
 
     file: BinaryIO
@@ -50,10 +50,12 @@ class Content:
             self.file.close()
 
 
-class Sharing:
+class ModelCopying:
     """Gives models to other machines, and takes them over."""
 
-    def __init__(self, *, library: Library, downloads: Downloads, cache: Shelves) -> None:
+    def __init__(
+        self, *, library: ModelLibrary, downloads: DownloadQueue, cache: CacheStores
+    ) -> None:
         self._library = library
         self._downloads = downloads
         self._cache = cache
@@ -98,7 +100,7 @@ class Sharing:
             )
         raise NotDownloaded(f"The files of {model.unique} are gone.", "See `modeldeck ls -d`.")
 
-    def open(self, repo: str, blob: str) -> Content:
+    def open(self, repo: str, blob: str) -> OpenBlob:
         """One content, by its hash. Blocks. Raises NotFound, InvalidRequest."""
         path = self._cache.blob(repo, blob)
         try:
@@ -108,7 +110,7 @@ class Sharing:
         except OSError as error:
             raise NotFound(f"There is no content {blob[:12]} of {repo} here.") from error
         size = os.fstat(file.fileno()).st_size
-        return Content(file=file, path=str(path), size_bytes=size)
+        return OpenBlob(file=file, path=str(path), size_bytes=size)
 
     async def take(self, manifest: Manifest, peer: str) -> tuple[Model, Download | None]:
         """Begin to take a model over; `peer` is the socket that leads to who has it.

@@ -16,9 +16,9 @@ from typing import Literal, TypeVar
 
 from modeldeck.core.cache import deletion, orphans, scan
 from modeldeck.core.cache import undo as cache_undo
-from modeldeck.core.cache.stores import Shelves
+from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.concurrency import contained, whole
-from modeldeck.core.downloads.queue import Downloads
+from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.errors import (
     Ambiguous,
     Conflict,
@@ -39,8 +39,8 @@ from modeldeck.core.schema import (
 )
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library.entries import hub_name, url_name
-from modeldeck.core.service.library.library import Library
-from modeldeck.core.service.undo import Undo
+from modeldeck.core.service.library.library import ModelLibrary
+from modeldeck.core.service.undo import UndoLog
 from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)
@@ -56,12 +56,12 @@ Revision = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class ResolvedSelection:
     """What a selection means in the cache as it lies there now."""
 
     models: tuple[Model, ...]
     """Whose files go: those that were named, and those that a named revision holds."""
-    wanted: tuple[deletion.Wanted, ...]
+    wanted: tuple[deletion.FileSet, ...]
     revisions: frozenset[Revision]
     """Revisions that go whole."""
     partials: tuple[DeletionItem, ...] = ()
@@ -69,20 +69,20 @@ class Chosen:
     kept: tuple[KeptItem, ...] = ()
 
 
-class Removal:
+class ModelDeletion:
     """Plans and executes deletions."""
 
     def __init__(
         self,
         *,
         feed: Feed,
-        library: Library,
-        downloads: Downloads,
-        cache: Shelves,
+        library: ModelLibrary,
+        downloads: DownloadQueue,
+        cache: CacheStores,
         release: Callable[[Sequence[Model]], Awaitable[None]],
         users: Callable[[Model], Sequence[Instance]],
         turn: asyncio.Lock,
-        undo: Undo,
+        undo: UndoLog,
     ) -> None:
         """Wire it up.
 
@@ -105,7 +105,7 @@ class Removal:
         self._turn = turn
         self._undo = undo
 
-    async def choose(self, what: CacheSelection) -> Chosen:
+    async def choose(self, what: CacheSelection) -> ResolvedSelection:
         """What a selection means. Raises NotFound, Ambiguous, InvalidRequest.
 
         Raises Conflict for a model at a path of the person's own: that is never deleted.
@@ -129,12 +129,12 @@ class Removal:
         ]
         wanted = [want for model in named for want in self._files(model, what.every_revision)]
         wanted += [
-            deletion.Wanted(
+            deletion.FileSet(
                 repo=s.repo, revision=s.revision, paths=tuple(file.path for file in s.files)
             )
             for s in snapshots
         ]
-        return Chosen(
+        return ResolvedSelection(
             models=tuple({model.id: model for model in (*named, *held)}.values()),
             wanted=tuple(wanted),
             revisions=revisions,
@@ -231,7 +231,7 @@ class Removal:
         """What deleting this would do to the cache as it lies there now. Raises as `choose`."""
         return await self._plan(await self.choose(what))
 
-    async def _plan(self, chosen: Chosen) -> DeletionPlan:
+    async def _plan(self, chosen: ResolvedSelection) -> DeletionPlan:
         going = {model.id for model in chosen.models}
         others = [
             want
@@ -257,10 +257,10 @@ class Removal:
             blocked=self._blocked(chosen.models),
         )
 
-    def _files(self, model: Model, every_revision: bool) -> list[deletion.Wanted]:
+    def _files(self, model: Model, every_revision: bool) -> list[deletion.FileSet]:
         name = url_name(model.unique)
         return [
-            deletion.Wanted(
+            deletion.FileSet(
                 repo=name.repo if name else model.repo or "",
                 revision=revision,
                 paths=tuple(paths),
@@ -278,7 +278,7 @@ class Removal:
         async with self._turn:  # no load begins until the files are gone
             return await self._delete(await self.choose(what), force=force)
 
-    async def _delete(self, chosen: Chosen, *, force: bool) -> DeletionReceipt:
+    async def _delete(self, chosen: ResolvedSelection, *, force: bool) -> DeletionReceipt:
         blocked = self._blocked(chosen.models)
         if blocked and not force:
             raise InUse(f"{'; '.join(blocked)}.", "Unload it first, or say force.")
@@ -343,7 +343,7 @@ class Removal:
         return await in_thread(work, self._cache.hub.root, limit_s=limit_s)
 
     @whole
-    async def _restore(self, taken: cache_undo.Remembered) -> None:
+    async def _restore(self, taken: cache_undo.RemovedLinks) -> None:
         async with self._turn:  # no deletion takes the content between a look and a link
             await self._in_thread(partial(cache_undo.restore, taken))
             await self._library.look(force=True)

@@ -25,7 +25,7 @@ from modeldeck.core.storage.foreign_files import refuse_irregular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class HeaderFacts:
     """What a header tells beyond the file's name."""
 
     context_length: int | None = None
@@ -222,17 +222,17 @@ def _looked_at(path: Path) -> tuple[bool, int]:
     return False, found.st_size
 
 
-def read_facts(path: Path, format: Format) -> Facts:
+def read_facts(path: Path, format: Format) -> HeaderFacts:
     """What a model on disk says of itself. Raises InvalidRequest or Corrupt for what is none."""
     if format == "mlx":
         folder = safetensors.read_folder(path)
-        return Facts(
+        return HeaderFacts(
             context_length=folder.context_length,
             architecture=folder.architecture,
             parameters=folder.parameters,
         )
     header = gguf.read(path)
-    return Facts(
+    return HeaderFacts(
         context_length=header.context_length,
         architecture=header.architecture,
         parameters=header.parameters / 1e9 if header.parameters else None,

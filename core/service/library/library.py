@@ -19,13 +19,13 @@ from typing import Any, Literal
 import msgspec
 
 from modeldeck.core.catalog import builtin, listing
-from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.catalog.variants import variants
 from modeldeck.core.concurrency import whole
-from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import Conflict, DeckError, InvalidRequest, NotFound, StorageTimeout
 from modeldeck.core.formats import gguf
-from modeldeck.core.formats.gguf_header import Header
+from modeldeck.core.formats.gguf_header import GgufHeader
 from modeldeck.core.formats.hub_names import canonical, is_commit, repository, whole_repository
 from modeldeck.core.runtime.platforms import preferred_format
 from modeldeck.core.schema import (
@@ -50,8 +50,8 @@ from modeldeck.core.service.library.entries import (
     url_name,
     url_variant,
 )
-from modeldeck.core.service.library.local_files import Shelf, look_at, signature
-from modeldeck.core.storage.database import Store
+from modeldeck.core.service.library.local_files import LocalFiles, look_at, signature
+from modeldeck.core.storage.database import Database
 from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ CHANGEABLE = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class FileSelection:
     """The files of one model at one commit."""
 
     repo: str
@@ -104,16 +104,16 @@ def _variants(snapshot: CachedSnapshot) -> tuple[Variant, ...]:
     return variants(snapshot.repo, files)
 
 
-class Library:
+class ModelLibrary:
     """Everything that can be named, and where its files are."""
 
     def __init__(
         self,
         *,
         feed: Feed,
-        store: Store,
-        hub: Hub,
-        source: Source,
+        store: Database,
+        hub: HubClient,
+        source: DownloadSource,
         roots: Sequence[Path],
     ) -> None:
         """`roots` are the folders that hold models."""
@@ -121,7 +121,7 @@ class Library:
         self._store = store
         self._hub = hub
         self._source = source
-        self._shelf = Shelf(roots)
+        self._shelf = LocalFiles(roots)
         self._builtin = builtin.load()
         self._added: dict[str, Model] = {}
         self._former: dict[str, Renamed] = {}
@@ -322,14 +322,14 @@ class Library:
         model = await self._from_seed(seed)
         return replace(model, engine=self._engines.get(model.format))
 
-    async def selection(self, model: Model) -> Selection:
+    async def selection(self, model: Model) -> FileSelection:
         """The files of a model as the Hub, or its URL, has them now.
 
         Raises NotFound, Gated, HubUnavailable; for a URL Forbidden, InvalidRequest, Corrupt too.
         """
         if (at := url_name(model.unique)) is not None:
             revision, file = (await self._source.look(at.url)).listed(at)
-            return Selection(
+            return FileSelection(
                 repo=at.repo,
                 revision=revision,
                 ref="main",
@@ -345,7 +345,7 @@ class Library:
         repository = await self._hub.repository(model.repo, name.revision)
         variant = choose(repository, name)
         ref = name.revision or "main"
-        return Selection(
+        return FileSelection(
             repo=repository.repo,
             revision=repository.revision,
             ref=None if is_commit(ref) else ref,
@@ -358,7 +358,9 @@ class Library:
             return ()
         return (await self._hub.repository(model.repo)).variants
 
-    async def read_header(self, selection: Selection, file: RepoFile) -> tuple[Header, bytes]:
+    async def read_header(
+        self, selection: FileSelection, file: RepoFile
+    ) -> tuple[GgufHeader, bytes]:
         """The header of a GGUF file that is not here, and its bytes. Raises as `selection`."""
         if (url := selection.url) is None:
             return await self._hub.read_header(selection.repo, selection.revision, file)

@@ -17,7 +17,7 @@ from modeldeck.core.catalog import listing
 from modeldeck.core.errors import DeckError
 from modeldeck.core.formats.hub_names import UrlName, is_web
 from modeldeck.core.schema import CachedSnapshot, Format, Model
-from modeldeck.core.service.library.entries import Facts, hub_name, read_facts, url_name
+from modeldeck.core.service.library.entries import HeaderFacts, hub_name, read_facts, url_name
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +30,13 @@ class Held:
     """What one folder of models held when it was read."""
 
     snapshots: tuple[CachedSnapshot, ...] = ()
-    facts: Mapping[str, Facts] = field(default_factory=dict)
+    facts: Mapping[str, HeaderFacts] = field(default_factory=dict)
     """What the headers of files say, by path."""
-    read: Mapping[FileKey, Facts] = field(default_factory=dict)
+    read: Mapping[FileKey, HeaderFacts] = field(default_factory=dict)
     """The same by path, size and time, so that a file that did not change is not read again."""
 
 
-class Shelf:
+class LocalFiles:
     """What lies in some folders that are laid out as the Hub's cache, and at paths of people.
 
     `read`, `signature` and `look_at` block and touch the disk; they change nothing here, so that a
@@ -55,8 +55,8 @@ class Shelf:
         """What one of the folders holds now. Blocks."""
         snapshots = scan(root)
         before = self._held.get(root, Held()).read
-        facts: dict[str, Facts] = {}
-        read: dict[FileKey, Facts] = {}
+        facts: dict[str, HeaderFacts] = {}
+        read: dict[FileKey, HeaderFacts] = {}
         for path, format, name in _headers(snapshots):
             try:
                 status = os.stat(path)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from modeldeck.core.catalog import model_card
-from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.errors import HubUnavailable, StorageTimeout
 from modeldeck.core.formats.hub_names import check_repo, is_commit
 from modeldeck.core.schema import CachedSnapshot, Card
@@ -15,12 +15,12 @@ from modeldeck.core.storage.foreign_files import in_thread, open_regular
 
 
 async def find(
-    hub: Hub, snapshots: Sequence[CachedSnapshot], repo: str, revision: str | None = None
+    hub: HubClient, snapshots: Sequence[CachedSnapshot], repo: str, revision: str | None = None
 ) -> Card:
     """The model card of a repository, at a revision (its default branch if none is named).
 
     A Hub that cannot be reached is no hindrance where any revision in the cache has a card, and
-    none was named. Raises as `Hub.card`.
+    none was named. Raises as `HubClient.card`.
     """
     mine = [s for s in snapshots if s.repo.casefold() == check_repo(repo).casefold()]
     if revision is not None and is_commit(revision):

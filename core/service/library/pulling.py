@@ -6,25 +6,25 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from modeldeck.core.concurrency import whole
-from modeldeck.core.downloads.job_records import ACTIVE, Job
-from modeldeck.core.downloads.queue import Downloads
+from modeldeck.core.downloads.job_records import ACTIVE, DownloadJob
+from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.errors import Conflict, Corrupt, DeckError, NotFound
 from modeldeck.core.schema import Download, Model
 from modeldeck.core.schema.state import DownloadRemoved
 from modeldeck.core.service.feed import Feed
-from modeldeck.core.service.library.library import Library, Selection
+from modeldeck.core.service.library.library import FileSelection, ModelLibrary
 
 
-class Fetching:
+class ModelDownloads:
     """Starts, finds and forgets the downloads of models."""
 
     def __init__(
         self,
         *,
         feed: Feed,
-        library: Library,
-        downloads: Downloads,
-        ask_hub: Callable[[Awaitable[Selection]], Awaitable[Selection]],
+        library: ModelLibrary,
+        downloads: DownloadQueue,
+        ask_hub: Callable[[Awaitable[FileSelection]], Awaitable[FileSelection]],
         refusal: Callable[[Model], Awaitable[DeckError | None]],
     ) -> None:
         """`refusal` tells what would stand against loading a model, whatever the memory."""
@@ -69,10 +69,10 @@ class Fetching:
         )
 
     @whole
-    async def forget(self, download_id: str) -> Job | None:
+    async def forget(self, download_id: str) -> DownloadJob | None:
         """Take an ended download off the list, with what is left of it.
 
-        Returns the job where nothing was lost with it, for `Downloads.restore`.
+        Returns the job where nothing was lost with it, for `DownloadQueue.restore`.
         """
         job = await self._downloads.remove(download_id)
         self._feed.commit(DownloadRemoved, id=download_id)

@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from modeldeck.core.cache import orphans, scan
-from modeldeck.core.cache.deletion import Wanted
+from modeldeck.core.cache.deletion import FileSet
 from modeldeck.core.cache.inventory import inventory
-from modeldeck.core.cache.stores import Shelves
+from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.catalog.listing import from_snapshot
 from modeldeck.core.concurrency import BackgroundTasks, Detached
 from modeldeck.core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout
@@ -28,9 +28,9 @@ from modeldeck.core.schema.clock import now
 from modeldeck.core.schema.errors import to_info
 from modeldeck.core.schema.state import VerificationChanged, VerificationRemoved
 from modeldeck.core.service.feed import Feed
-from modeldeck.core.service.library.deletion import Chosen
+from modeldeck.core.service.library.deletion import ResolvedSelection
 from modeldeck.core.service.library.entries import url_name
-from modeldeck.core.service.library.library import Library
+from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)
@@ -88,16 +88,16 @@ class _Work:
             raise _Stopped
 
 
-class Upkeep:
+class CacheVerification:
     """Lists and checks what the cache holds."""
 
     def __init__(
         self,
         *,
         feed: Feed,
-        library: Library,
-        cache: Shelves,
-        choose: Callable[[CacheSelection], Awaitable[Chosen]],
+        library: ModelLibrary,
+        cache: CacheStores,
+        choose: Callable[[CacheSelection], Awaitable[ResolvedSelection]],
         tasks: BackgroundTasks,
     ) -> None:
         self._feed = feed
@@ -164,7 +164,7 @@ class Upkeep:
         return check
 
     def _files(
-        self, meant: Iterable[Wanted] | None, models: Iterable[Model]
+        self, meant: Iterable[FileSet] | None, models: Iterable[Model]
     ) -> tuple[list[_File], tuple[str, ...]]:
         """What is to be read, each content once, and the paths that there is no hash for.
 

@@ -11,7 +11,7 @@ from typing import Literal
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import Eviction, Forecast, LoadAlternative, LoadOptions, Model, Variant
 from modeldeck.core.schema.units import gib
-from modeldeck.core.service.library.library import Library
+from modeldeck.core.service.library.library import ModelLibrary
 
 Need = Literal["memory", "gpu"]
 
@@ -47,10 +47,10 @@ async def largest(least: int, most: int, has_room: Callable[[int], Awaitable[boo
     return max(least, low * STEP)
 
 
-class Alternatives:
+class AlternativeFinder:
     """Looks for what would have room."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: ModelLibrary) -> None:
         self._library = library
 
     async def find(

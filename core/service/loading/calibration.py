@@ -13,28 +13,28 @@ from modeldeck.core.errors import DeckError
 from modeldeck.core.runtime.engines_manager import Engines
 from modeldeck.core.runtime.planning.calibration import calibrate
 from modeldeck.core.schema import Engine, ProcessMemory, Runtime
-from modeldeck.core.schema.overhead import Overhead
-from modeldeck.core.storage.database import Store
+from modeldeck.core.schema.overhead import ProcessOverhead
+from modeldeck.core.storage.database import Database
 
 logger = logging.getLogger(__name__)
 
 
-class Learns(Protocol):
+class OverheadUser(Protocol):
     """Whoever wants to know what an engine takes: the forecasts."""
 
-    def set_overhead(self, engine: Engine, overhead: Overhead) -> None:
+    def set_overhead(self, engine: Engine, overhead: ProcessOverhead) -> None:
         """An engine's process takes so much besides the plan."""
 
 
-class Calibrations:
+class Calibrator:
     """Measures engines that are new, and tells the forecasts what they take."""
 
     def __init__(
         self,
         *,
-        store: Store,
+        store: Database,
         engines: Engines,
-        forecasts: Learns,
+        forecasts: OverheadUser,
         measure: Callable[[int], ProcessMemory | None],
         allowed: bool,
     ) -> None:
@@ -44,11 +44,11 @@ class Calibrations:
         self._forecasts = forecasts
         self._measure = measure
         self._allowed = allowed
-        self._known: dict[str, Overhead] = {}
+        self._known: dict[str, ProcessOverhead] = {}
 
     async def open(self) -> None:
         """Read what was measured."""
-        self._known.update(await self._store.records("calibrations", Overhead))
+        self._known.update(await self._store.records("calibrations", ProcessOverhead))
 
     def known(self, runtime: Runtime) -> Runtime:
         """An engine with what it takes, where that was measured; forecasts know it from now on."""

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 from modeldeck.core.catalog import unloadable
 from modeldeck.core.config.config import Config
-from modeldeck.core.config.load_options import Traits
+from modeldeck.core.config.load_options import ModelTraits
 from modeldeck.core.errors import DeckError, EngineFailed
 from modeldeck.core.memory import estimate
 from modeldeck.core.runtime.engines_manager import Engines
-from modeldeck.core.runtime.planning.placement import Bytes, Candidate, Store
+from modeldeck.core.runtime.planning.placement import Bytes, EvictionCandidate, Store
 from modeldeck.core.schema import (
     Fit,
     Forecast,
@@ -30,13 +30,13 @@ from modeldeck.core.schema import (
     Verdict,
 )
 from modeldeck.core.schema.units import gib
-from modeldeck.core.service.loading.forecast import KEPT, REFUSALS, Forecasts
-from modeldeck.core.service.loading.memory_budget import Budget
-from modeldeck.core.service.loading.saved_options import Choices, settle
+from modeldeck.core.service.loading.forecast import KEPT, REFUSALS, Forecaster
+from modeldeck.core.service.loading.memory_budget import MemoryBudget
+from modeldeck.core.service.loading.saved_options import OptionResolver, settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Free:
+class _FreeMemory:
     """What a new load may take, as it was a moment ago."""
 
     available: int | None
@@ -46,16 +46,16 @@ class _Free:
     """Of the GPUs' own memory."""
 
 
-class Fitting:
+class FitChecker:
     """Judges models by the memory that is free, and counts the room there is."""
 
     def __init__(
         self,
         *,
         config: Config,
-        budget: Budget,
-        choices: Choices,
-        forecasts: Forecasts,
+        budget: MemoryBudget,
+        choices: OptionResolver,
+        forecasts: Forecaster,
         engines: Engines,
         memory: Callable[[], Memory],
     ) -> None:
@@ -86,15 +86,15 @@ class Fitting:
             await asyncio.sleep(0)
         return found
 
-    async def _free(self) -> _Free:
+    async def _free(self) -> _FreeMemory:
         memory = await asyncio.to_thread(self._memory)
-        return _Free(
+        return _FreeMemory(
             available=self._available(memory),
             left=self.budget_left(),
             gpu=self._gpu_available(memory),
         )
 
-    async def _fit(self, model: Model, context_length: int | None, free: _Free) -> Fit:
+    async def _fit(self, model: Model, context_length: int | None, free: _FreeMemory) -> Fit:
         length = self._length(model, context_length)
         try:
             traits = await self._traits(model)
@@ -115,7 +115,7 @@ class Fitting:
             self._known.popitem(last=False)
         return replace(self._judge(forecast, free), context_length=length)
 
-    def _without(self, free: _Free, length: int | None, verdict: Verdict, why: str) -> Fit:
+    def _without(self, free: _FreeMemory, length: int | None, verdict: Verdict, why: str) -> Fit:
         """The answer where there is no forecast."""
         return Fit(
             verdict=verdict,
@@ -126,7 +126,7 @@ class Fitting:
             reason=why,
         )
 
-    async def _quick_fit(self, model: Model, context_length: int | None, free: _Free) -> Fit:
+    async def _quick_fit(self, model: Model, context_length: int | None, free: _FreeMemory) -> Fit:
         if model.downloaded:
             return await self._fit(model, context_length, free)
         if (why := self._forecasts.refused(model.id)) is not None:
@@ -135,10 +135,10 @@ class Fitting:
         fit = self._judge(known or self._forecasts.from_size(model), free)
         return replace(fit, context_length=self._length(model, context_length))
 
-    async def _traits(self, model: Model) -> Traits:
+    async def _traits(self, model: Model) -> ModelTraits:
         """What the header says; of a model that is here, what was read of it already is enough."""
         if model.downloaded and model.context_length is not None:
-            return Traits(
+            return ModelTraits(
                 architecture=model.architecture,
                 context_length=model.context_length,
                 unfit=unloadable.by_architecture(model.architecture),
@@ -150,7 +150,7 @@ class Fitting:
         resolved = self._choices.resolve(model, LoadOptions(context_length=asked))
         return settle(resolved, model.context_length).options.context_length
 
-    def _judge(self, forecast: Forecast | None, free: _Free) -> Fit:
+    def _judge(self, forecast: Forecast | None, free: _FreeMemory) -> Fit:
         """The verdict by what is free, and by what the memory budget leaves."""
         left = free.left
         fit = estimate.judge(forecast, free.available, self.reserve_bytes, free.gpu)
@@ -202,7 +202,7 @@ class Fitting:
         }
         return {store: count for store, count in counts.items() if count is not None}
 
-    def candidates(self) -> list[Candidate]:
+    def candidates(self) -> list[EvictionCandidate]:
         """What could make room, and what stays."""
         return [candidate(i) for i in self._engines.instances.values() if i.state.live]
 
@@ -226,14 +226,14 @@ def needs(forecast: Forecast) -> Bytes:
     }
 
 
-def candidate(instance: Instance) -> Candidate:
+def candidate(instance: Instance) -> EvictionCandidate:
     """A loaded model as one that may make room: what comes back is what it is held to need."""
     holds: dict[Store, int] = {
         "memory": _own(instance) + yet_to_take(instance),
         "gpu": max(_gpu(instance), instance.gpu_bytes or 0),
         "budget": _needs(instance),
     }
-    return Candidate(
+    return EvictionCandidate(
         id=instance.id,
         holds=holds,
         idle_s=instance.idle_s if instance.state is InstanceState.READY else None,

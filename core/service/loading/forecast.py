@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from modeldeck.core.catalog import unloadable
-from modeldeck.core.catalog.hub import Hub
-from modeldeck.core.config.load_options import Traits
+from modeldeck.core.catalog.hub import HubClient
+from modeldeck.core.config.load_options import ModelTraits
 from modeldeck.core.errors import (
     Corrupt,
     DeckError,
@@ -29,7 +29,7 @@ from modeldeck.core.errors import (
     HubUnavailable,
 )
 from modeldeck.core.formats import gguf, imaging, safetensors
-from modeldeck.core.formats.gguf_header import Header
+from modeldeck.core.formats.gguf_header import GgufHeader
 from modeldeck.core.memory import estimate
 from modeldeck.core.runtime.engines.mlx import types as mlx_types
 from modeldeck.core.runtime.engines_manager import Engines
@@ -43,9 +43,9 @@ from modeldeck.core.schema import (
     Variant,
     model_id,
 )
-from modeldeck.core.schema.overhead import SHIPPED, Overhead
-from modeldeck.core.service.library.library import Library, Selection
-from modeldeck.core.service.loading.history import Ledger
+from modeldeck.core.schema.overhead import SHIPPED, ProcessOverhead
+from modeldeck.core.service.library.library import FileSelection, ModelLibrary
+from modeldeck.core.service.loading.history import LoadHistory
 from modeldeck.core.storage.foreign_files import in_thread, stat_regular
 
 logger = logging.getLogger(__name__)
@@ -67,29 +67,31 @@ PARTS_MOST = 1000
 """Files of one split model; the largest models come in some two hundred."""
 
 
-class Forecasts:
+class Forecaster:
     """Forecasts loads, of models that are here and of those that are not."""
 
-    def __init__(self, *, hub: Hub, library: Library, engines: Engines, ledger: Ledger) -> None:
+    def __init__(
+        self, *, hub: HubClient, library: ModelLibrary, engines: Engines, ledger: LoadHistory
+    ) -> None:
         self._hub = hub
         self._library = library
         self._engines = engines
         self._ledger = ledger
-        self._overheads: dict[Engine, Overhead] = dict(SHIPPED)
+        self._overheads: dict[Engine, ProcessOverhead] = dict(SHIPPED)
         self._plans: OrderedDict[Hashable, Forecast] = OrderedDict()
-        self._headers: OrderedDict[Hashable, Header] = OrderedDict()
-        self._folders: OrderedDict[Hashable, safetensors.Folder] = OrderedDict()
+        self._headers: OrderedDict[Hashable, GgufHeader] = OrderedDict()
+        self._folders: OrderedDict[Hashable, safetensors.MlxFolder] = OrderedDict()
         self._refused: OrderedDict[str, str] = OrderedDict()
         """Why models that are not here would be refused, by id, when that was last asked."""
 
-    def set_overhead(self, engine: Engine, overhead: Overhead) -> None:
+    def set_overhead(self, engine: Engine, overhead: ProcessOverhead) -> None:
         """Say what an engine's process takes besides the plan; forecasts from now on know it."""
         self._overheads[engine] = overhead
         if engine == "llama.cpp":
             self._engines.set_overhead(overhead)
         self._plans.clear()
 
-    async def traits(self, model: Model) -> Traits:
+    async def traits(self, model: Model) -> ModelTraits:
         """What the model's header says that options must suit.
 
         Raises what reading it may: EngineFailed for a file that is no model, and for a remote one
@@ -97,7 +99,7 @@ class Forecasts:
         """
         if model.format == "mlx":
             folder = await self._folder(model)
-            return Traits(
+            return ModelTraits(
                 architecture=folder.architecture,
                 context_length=folder.context_length,
                 layers=folder.config.layers,
@@ -106,7 +108,7 @@ class Forecasts:
                 unfit=await asyncio.to_thread(_unknown_to_mlx, folder.architecture),
             )
         header = await self._header(model)
-        return Traits(
+        return ModelTraits(
             architecture=header.architecture,
             context_length=header.context_length,
             layers=header.layers,
@@ -231,14 +233,14 @@ class Forecasts:
                 return estimate.from_header(header, options, size, overhead)
         return _fetched(self._plans, key)
 
-    async def _sources(self, selection: Selection) -> tuple[HeaderFile, ...]:
+    async def _sources(self, selection: FileSelection) -> tuple[HeaderFile, ...]:
         """The headers of the parts of a model that is not here."""
         parts = [f for f in selection.files if f.path != selection.variant.projector]
         if len(parts) > PARTS_MOST:
             raise EngineFailed(
                 f"The model is split into {len(parts)} files; modeldeck plans at most {PARTS_MOST}."
             )
-        headers: list[tuple[Header, bytes]] = []
+        headers: list[tuple[GgufHeader, bytes]] = []
         for part in parts:
             headers.append(await self._library.read_header(selection, part))
             if sum(len(data) for _, data in headers) > gguf.MAX_HEADER:
@@ -249,7 +251,7 @@ class Forecasts:
             for part, (_, data) in zip(parts, headers, strict=True)
         )
 
-    async def _header(self, model: Model) -> Header:
+    async def _header(self, model: Model) -> GgufHeader:
         """The header of the first file, kept until that changes."""
         if not model.downloaded or model.path is None:
             selection = await self._library.selection(model)
@@ -275,7 +277,7 @@ class Forecasts:
         overhead = self._overheads["mlx"]
         return estimate.from_config(folder.config, folder.weights_bytes, options, overhead)
 
-    async def _folder(self, model: Model) -> safetensors.Folder:
+    async def _folder(self, model: Model) -> safetensors.MlxFolder:
         """What config.json and the headers of the weights say, here or on the Hub."""
         if model.downloaded and model.path is not None:
             read = partial(self._read_folder, Path(model.path))
@@ -283,7 +285,7 @@ class Forecasts:
         selection = await self._library.selection(model)
         return await self._hub.read_folder(selection.repo, selection.revision, selection.files)
 
-    def _read_folder(self, path: Path) -> safetensors.Folder:
+    def _read_folder(self, path: Path) -> safetensors.MlxFolder:
         """What an MLX folder says, kept until it changes. Raises EngineFailed, as its engine."""
         stats = _stat(path, folder=True), _stat(path / "config.json")
         key = (path, *((stat.st_size, stat.st_mtime_ns) for stat in stats))
@@ -318,7 +320,7 @@ def _stat(path: str | Path, *, folder: bool = False) -> os.stat_result:
         ) from error
 
 
-def _read_header(path: Path) -> Header:
+def _read_header(path: Path) -> GgufHeader:
     """The header of a GGUF file. Raises EngineFailed, as its engine would."""
     try:
         return _check_kind(gguf.read(path))
@@ -328,7 +330,7 @@ def _read_header(path: Path) -> Header:
         raise EngineFailed(error.message, error.remedy) from error
 
 
-def _check_kind(header: Header) -> Header:
+def _check_kind(header: GgufHeader) -> GgufHeader:
     """The header, if it is of a kind that llama.cpp loads. Raises EngineFailed."""
     if (refused := imaging.refusal(header.architecture)) is not None:
         raise refused

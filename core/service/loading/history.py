@@ -19,7 +19,7 @@ import msgspec
 
 from modeldeck.core.errors import StorageFailed
 from modeldeck.core.schema import Engine, Forecast, LoadRecord
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ LEAST, MOST = -0.5, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class LoadStatistics:
     """What earlier loads teach."""
 
     share: float = 0.0
@@ -49,7 +49,7 @@ def uncorrected(forecast: Forecast) -> Forecast:
     return replace(forecast, total_bytes=total, correction_bytes=0, samples=0)
 
 
-def corrected(forecast: Forecast, lesson: Lesson) -> Forecast:
+def corrected(forecast: Forecast, lesson: LoadStatistics) -> Forecast:
     """A forecast with what was learned. Pure.
 
     >>> plain = Forecast(total_bytes=150, weights_bytes=100, kv_bytes=20, compute_bytes=20,
@@ -88,7 +88,9 @@ def share(record: LoadRecord) -> float | None:
     return found if LEAST <= found <= MOST else None
 
 
-def learn(records: Iterable[LoadRecord], engine: Engine, architecture: str | None) -> Lesson:
+def learn(
+    records: Iterable[LoadRecord], engine: Engine, architecture: str | None
+) -> LoadStatistics:
     """What loads, the oldest first, teach about the next one of this kind. Pure."""
     of_engine = [record for record in records if record.engine == engine]
     same = [record for record in of_engine if record.architecture == architecture]
@@ -96,14 +98,14 @@ def learn(records: Iterable[LoadRecord], engine: Engine, architecture: str | Non
         known = [found for record in kind if (found := share(record)) is not None]
         if known:
             newest = known[-LEARNED_FROM:]
-            return Lesson(share=median(newest), samples=len(newest))
-    return Lesson()
+            return LoadStatistics(share=median(newest), samples=len(newest))
+    return LoadStatistics()
 
 
-class Ledger:
+class LoadHistory:
     """The loads of this machine, kept in the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
         self._records: deque[LoadRecord] = deque(maxlen=KEPT)
         self._keys: deque[str] = deque()

@@ -22,11 +22,11 @@ from modeldeck.core.schema import (
     UnloadReceipt,
 )
 from modeldeck.core.schema.clock import now
-from modeldeck.core.service.library.library import Library
-from modeldeck.core.service.loading.history import Ledger
-from modeldeck.core.service.loading.planner import Planning
-from modeldeck.core.service.loading.saved_options import Choices
-from modeldeck.core.storage.audit import Audit
+from modeldeck.core.service.library.library import ModelLibrary
+from modeldeck.core.service.loading.history import LoadHistory
+from modeldeck.core.service.loading.planner import LoadPlanner
+from modeldeck.core.service.loading.saved_options import OptionResolver
+from modeldeck.core.storage.audit import AuditTrail
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class AskHub(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
+class _StartedLoad:
     """What is to be noted of a load when it is ready, and when it has ended."""
 
     asked: LoadOptions | None
@@ -50,18 +50,18 @@ class _Begun:
     architecture: str | None
 
 
-class Loading:
+class Loader:
     """Loads models and ends instances, as somebody asks for it."""
 
     def __init__(
         self,
         *,
-        library: Library,
+        library: ModelLibrary,
         engines: Engines,
-        planning: Planning,
-        choices: Choices,
-        ledger: Ledger,
-        audit: Audit,
+        planning: LoadPlanner,
+        choices: OptionResolver,
+        ledger: LoadHistory,
+        audit: AuditTrail,
         ask_hub: AskHub,
         instance_of: Callable[[str], Instance | None],
         version_of: Callable[[str], str | None],
@@ -80,7 +80,7 @@ class Loading:
         self._version_of = version_of
         self._sample = sample
         self._turn = turn
-        self._begun: dict[str, _Begun] = {}
+        self._begun: dict[str, _StartedLoad] = {}
         """By instance, those that live."""
 
     async def plan(self, ref: str, wish: LoadWish) -> LoadPlan:
@@ -135,7 +135,7 @@ class Loading:
         )
         self._begun.setdefault(
             instance.id,
-            _Begun(
+            _StartedLoad(
                 asked=wish.options if remember else None,
                 fresh=wish.fresh,
                 architecture=planned.architecture,

@@ -20,10 +20,10 @@ KEY = "memory_budget_bytes"
 
 def check(limit_bytes: int | None) -> None:
     """Raise InvalidRequest for what cannot be the budget."""
-    config.changed(config.Runtime(), "runtime", {KEY: limit_bytes})
+    config.changed(config.RuntimeSettings(), "runtime", {KEY: limit_bytes})
 
 
-class Budget:
+class MemoryBudget:
     """Changes `Settings.memory_budget_bytes`, which everybody who needs the budget reads."""
 
     def __init__(self, *, feed: Feed, config_file: Path) -> None:

@@ -16,7 +16,7 @@ from modeldeck.core.concurrency import BackgroundTasks
 from modeldeck.core.errors import Conflict, NotFound, ShuttingDown
 from modeldeck.core.runtime.engines_manager import Engines
 from modeldeck.core.schema import Instance, InstanceState, LoadOptions, LoadWish, Model
-from modeldeck.core.service.loading.loader import Loading
+from modeldeck.core.service.loading.loader import Loader
 
 AT_ONCE_S = 0.001
 """Idle time that ends an instance as soon as nothing waits for it; 0 is taken: it means never."""
@@ -24,13 +24,13 @@ AT_ONCE_S = 0.001
 READY = (InstanceState.READY, InstanceState.BUSY)
 
 
-class OnDemand:
+class OnDemandLoader:
     """Instances for requests, and who waits for those that are still loading."""
 
     def __init__(
         self,
         *,
-        loading: Loading,
+        loading: Loader,
         engines: Engines,
         instance_of: Callable[[str], Instance | None],
         tasks: BackgroundTasks,

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from modeldeck.core.config.load_options import Traits, suit
+from modeldeck.core.config.load_options import ModelTraits, suit
 from modeldeck.core.errors import (
     DeckError,
     EngineFailed,
@@ -22,7 +22,12 @@ from modeldeck.core.errors import (
 )
 from modeldeck.core.memory.estimate import gpu_unknown
 from modeldeck.core.runtime import registry
-from modeldeck.core.runtime.planning.placement import Candidate, NoRoom, Room, place
+from modeldeck.core.runtime.planning.placement import (
+    DoesNotFit,
+    EvictionCandidate,
+    Placement,
+    place,
+)
 from modeldeck.core.schema import (
     Eviction,
     Forecast,
@@ -37,11 +42,11 @@ from modeldeck.core.schema import (
 )
 from modeldeck.core.schema.errors import to_info
 from modeldeck.core.schema.units import gib
-from modeldeck.core.service.library.library import Library
-from modeldeck.core.service.loading.alternatives import Alternatives, Need, largest, remedy
-from modeldeck.core.service.loading.fit import Fitting, needs
-from modeldeck.core.service.loading.forecast import REFUSALS, Forecasts
-from modeldeck.core.service.loading.saved_options import Choices, settle
+from modeldeck.core.service.library.library import ModelLibrary
+from modeldeck.core.service.loading.alternatives import AlternativeFinder, Need, largest, remedy
+from modeldeck.core.service.loading.fit import FitChecker, needs
+from modeldeck.core.service.loading.forecast import REFUSALS, Forecaster
+from modeldeck.core.service.loading.saved_options import OptionResolver, settle
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +55,7 @@ LEAST_CONTEXT = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+class PreparedLoad:
     """A plan, and what a load needs besides it."""
 
     plan: LoadPlan
@@ -62,28 +67,28 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _LoadQuery:
     """A load that is being planned."""
 
     model: Model
     options: LoadOptions
     origins: dict[str, OptionOrigin]
-    traits: Traits
+    traits: ModelTraits
     draft: Model | None
     may_unload: bool
 
 
-class Planning:
+class LoadPlanner:
     """Plans loads."""
 
     def __init__(
         self,
         *,
-        library: Library,
-        choices: Choices,
-        forecasts: Forecasts,
-        fitting: Fitting,
-        alternatives: Alternatives,
+        library: ModelLibrary,
+        choices: OptionResolver,
+        forecasts: Forecaster,
+        fitting: FitChecker,
+        alternatives: AlternativeFinder,
         instances: Callable[[], Sequence[Instance]],
         runtimes: Callable[[], Sequence[Runtime]],
         may_unload: bool,
@@ -97,7 +102,7 @@ class Planning:
         self._runtimes = runtimes
         self._may_unload = may_unload
 
-    async def plan(self, model: Model, wish: LoadWish) -> Planned:
+    async def plan(self, model: Model, wish: LoadWish) -> PreparedLoad:
         """What a load would do now.
 
         Raises InvalidRequest for options that are impossible, and what asking the Hub about a model
@@ -143,7 +148,7 @@ class Planning:
             plan, warnings=tuple(warnings), refusal=None if refusal is None else to_info(refusal)
         )
         draft = None if asked.draft is None else asked.draft.path
-        return Planned(
+        return PreparedLoad(
             plan=plan, draft=draft, architecture=asked.traits.architecture, refusal=refusal
         )
 
@@ -158,17 +163,17 @@ class Planning:
             return NotDownloaded(f"{model.name} is not downloaded.", remedy)
         return None
 
-    async def _ask(self, model: Model, wish: LoadWish) -> tuple[_Asked, DeckError | None]:
+    async def _ask(self, model: Model, wish: LoadWish) -> tuple[_LoadQuery, DeckError | None]:
         """The options in full; and why the model's header cannot be read, where it cannot."""
         unreadable: DeckError | None = None
         try:
             traits = await self._forecasts.traits(model)
         except REFUSALS as error:
-            traits, unreadable = Traits(context_length=model.context_length), error
+            traits, unreadable = ModelTraits(context_length=model.context_length), error
         resolved = self._choices.resolve(model, wish.options, fresh=wish.fresh)
         settled = settle(resolved, traits.context_length)
         may_unload = self._may_unload if wish.make_room is None else wish.make_room
-        asked = _Asked(
+        asked = _LoadQuery(
             model=model,
             options=settled.options,
             origins=settled.origins,
@@ -201,7 +206,7 @@ class Planning:
     # Forecast and place
 
     async def _placed(
-        self, plan: LoadPlan, asked: _Asked, *, force: bool
+        self, plan: LoadPlan, asked: _LoadQuery, *, force: bool
     ) -> tuple[LoadPlan, DeckError | None]:
         """The plan with forecast and room, and why it is refused, where it is."""
         options, notes = asked.options, plan.notes
@@ -215,7 +220,7 @@ class Planning:
         forecast = await self._forecast(asked, options)
         answer = self._place(forecast, may_unload=asked.may_unload)
         plan = replace(plan, forecast=forecast)
-        if isinstance(answer, Room):
+        if isinstance(answer, Placement):
             verdict: LoadVerdict = "fits after unloading" if answer.unload else "fits"
             if why := gpu_unknown(forecast, plan.gpu_available_bytes):
                 verdict = "unknown"
@@ -231,19 +236,20 @@ class Planning:
             options,
             lambda less: self._forecast(asked, less),
             lambda need: (
-                need.gpu_bytes is not None and isinstance(self._place(need, may_unload=False), Room)
+                need.gpu_bytes is not None
+                and isinstance(self._place(need, may_unload=False), Placement)
             ),
         )
         words = remedy(alternatives, would_do, may_unload=asked.may_unload)
         error = NotEnoughMemory(self._refused(asked.model, answer, options), words)
         return replace(plan, alternatives=alternatives), error
 
-    async def _forecast(self, asked: _Asked, options: LoadOptions) -> Forecast:
+    async def _forecast(self, asked: _LoadQuery, options: LoadOptions) -> Forecast:
         return await self._forecasts.forecast(
             asked.model, options, asked.traits.architecture, asked.draft
         )
 
-    def _place(self, forecast: Forecast, *, may_unload: bool) -> Room | NoRoom:
+    def _place(self, forecast: Forecast, *, may_unload: bool) -> Placement | DoesNotFit:
         return place(
             needs(forecast),
             self._fitting.room(),
@@ -251,7 +257,7 @@ class Planning:
             may_unload=may_unload,
         )
 
-    async def _fitted(self, asked: _Asked) -> tuple[LoadOptions, tuple[str, ...]]:
+    async def _fitted(self, asked: _LoadQuery) -> tuple[LoadOptions, tuple[str, ...]]:
         """The options with the largest context that has room, and what to say about it."""
         wanted = asked.options.context_length or LEAST_CONTEXT
         forecasts: dict[int, Forecast] = {}
@@ -260,7 +266,7 @@ class Planning:
             options = replace(asked.options, context_length=length)
             forecasts[length] = await self._forecast(asked, options)
             answer = self._place(forecasts[length], may_unload=asked.may_unload)
-            return isinstance(answer, Room)
+            return isinstance(answer, Placement)
 
         least = min(wanted, LEAST_CONTEXT)
         chosen = await largest(least, wanted, has_room)
@@ -292,7 +298,7 @@ class Planning:
             if key in known and key in holds
         )
 
-    def _refused(self, model: Model, answer: NoRoom, options: LoadOptions) -> str:
+    def _refused(self, model: Model, answer: DoesNotFit, options: LoadOptions) -> str:
         free = gib(answer.available_bytes)
         where = {
             "memory": f"{free} are free besides the {gib(self._fitting.reserve_bytes)} kept for"
@@ -308,5 +314,5 @@ class Planning:
         return f"{model.name} needs {gib(answer.needed_bytes)} at context {length}; {where}.{kept}"
 
 
-def _held(candidate: Candidate, store: Need) -> int:
+def _held(candidate: EvictionCandidate, store: Need) -> int:
     return candidate.holds.get(store, 0)

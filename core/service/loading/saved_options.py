@@ -10,10 +10,10 @@ import msgspec
 
 from modeldeck.core.catalog import builtin
 from modeldeck.core.config import load_options
-from modeldeck.core.config.config import Config, Runtime
-from modeldeck.core.config.load_options import Resolved
+from modeldeck.core.config.config import Config, RuntimeSettings
+from modeldeck.core.config.load_options import LayeredOptions
 from modeldeck.core.schema import LoadOptions, Model, OptionOrigin, model_id
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 DEFAULT_CONTEXT = 8192
 """Tokens, where a context should reach as far as the model goes and that is not known."""
@@ -24,7 +24,7 @@ was trained for, without a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class ResolvedOptions:
     """Options in full."""
 
     options: LoadOptions
@@ -32,7 +32,7 @@ class Settled:
     origins: dict[str, OptionOrigin]
 
 
-def settle(resolved: Resolved, trained: int | None) -> Settled:
+def settle(resolved: LayeredOptions, trained: int | None) -> ResolvedOptions:
     """The options with a context length, for a model that was trained for so many tokens. Pure.
 
     >>> settle(Resolved(options=LoadOptions(context_fit=True), origins={}), 40960).options
@@ -46,7 +46,7 @@ def settle(resolved: Resolved, trained: int | None) -> Settled:
         origins["context_length"] = "model" if trained else "default"
     elif trained is not None and length > trained and (fit or _is_unasked(origins)):
         length, origins["context_length"] = trained, "model"
-    return Settled(
+    return ResolvedOptions(
         options=replace(resolved.options, context_length=length, context_fit=fit or None),
         origins=origins,
     )
@@ -56,10 +56,10 @@ def _is_unasked(origins: Mapping[str, OptionOrigin]) -> bool:
     return origins.get("context_length", "default") in UNASKED
 
 
-class Choices:
+class OptionResolver:
     """Lays the options of every origin over each other, and remembers those of the last use."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Database) -> None:
         self._store = store
         self._layers = _from_settings(config.runtime)
         self._models = {_key(name): given for name, given in config.models.items()}
@@ -72,7 +72,7 @@ class Choices:
         self._catalog = await asyncio.to_thread(builtin.load_options)
         self._last.update(await self._store.records("options", LoadOptions, load_options.check))
 
-    def resolve(self, model: Model, asked: LoadOptions, *, fresh: bool = False) -> Resolved:
+    def resolve(self, model: Model, asked: LoadOptions, *, fresh: bool = False) -> LayeredOptions:
         """The options for a model, and who said each; `fresh` forgets the last use for once."""
         default, config = self._layers
         own = LoadOptions(embedding=True if "embedding" in model.usage else None)
@@ -108,9 +108,9 @@ class Choices:
                 self._last[key] = kept
 
 
-def _from_settings(settings: Runtime) -> tuple[LoadOptions, LoadOptions]:
+def _from_settings(settings: RuntimeSettings) -> tuple[LoadOptions, LoadOptions]:
     """Our own defaults, and what the configuration says for all models where it differs."""
-    default = Runtime()
+    default = RuntimeSettings()
     said = {
         name: getattr(settings, name)
         for name in ("context_length", "context_fit", "idle_ttl_s")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.api.listener import Addresses, Listener
 from modeldeck.core.config.config import Api
@@ -130,7 +130,7 @@ async def serve(paths: Paths) -> AsyncIterator[Serve]:
         routes: tuple[Route, ...] | None = None,
         *,
         deck: Any = None,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
         **settings: Any,
     ) -> Served:
         service: Any = SimpleNamespace() if deck is None else deck

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.messages import Request, WebSocket
 from modeldeck.core.api.http.router import Route
 
@@ -24,7 +24,7 @@ Frame = tuple[int, bytes]
 PATIENCE_S = 20
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-LIMITS = Limits(message_bytes=128 << 10, close_s=2)
+LIMITS = ConnectionLimits(message_bytes=128 << 10, close_s=2)
 MASK = bytes.fromhex("37fa213d")
 HANDSHAKE = (
     b"GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.api.http.connection import Connection
-from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.connection import HttpConnection
+from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.messages import Request, Response, json_response
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.api.native import health, routes
@@ -161,7 +161,7 @@ async def test_subscribers_that_never_read_hold_little_and_stop_nobody(
     unsent = [
         connection._transport.get_write_buffer_size()
         for connection in site.connections
-        if isinstance(connection, Connection)
+        if isinstance(connection, HttpConnection)
     ]
     assert sum(size > 0 for size in unsent) == 50
     assert max(unsent) < 80_000
@@ -184,7 +184,7 @@ async def test_subscribers_that_never_read_hold_little_and_stop_nobody(
 async def test_heads_that_come_byte_by_byte_are_not_waited_for(
     serve: Serve, until: Until, crowd: Crowd
 ) -> None:
-    served = await serve(ROUTES, deck=Core(), socket=True, limits=Limits(head_s=0.5))
+    served = await serve(ROUTES, deck=Core(), socket=True, limits=ConnectionLimits(head_s=0.5))
     slow = await crowd.unix(served, 100, b"GET /.well-known/health HTTP/1.1\r\nHost: localhost\r\n")
     more = 0
     while not all(b"HTTP/1.1 408 " in reader.tail for reader in slow):
@@ -208,7 +208,7 @@ BODY = Route(
 
 
 async def test_bodies_together_are_bounded(serve: Serve, until: Until, crowd: Crowd) -> None:
-    limits = Limits(held_bytes=1 << 20)
+    limits = ConnectionLimits(held_bytes=1 << 20)
     served = await serve((*ROUTES, BODY), deck=Core(), socket=True, limits=limits)
     head = (
         b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -238,7 +238,7 @@ async def test_what_is_read_ahead_is_bounded(serve: Serve, until: Until, crowd: 
         method="POST", template="/slow", operation_id="slow", summary="", tag="", handler=wait,
         max_body_bytes=1 << 20,
     )  # fmt: skip
-    served = await serve((slow,), deck=Core(), limits=Limits(ahead_bytes=100_000))
+    served = await serve((slow,), deck=Core(), limits=ConnectionLimits(ahead_bytes=100_000))
     client = await served.connect()
     one = (
         b"POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -15,12 +15,12 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.messages import Request, Response, WebSocket, json_response
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.errors import Conflict, DeckError, Forbidden, StorageFailed
-from modeldeck.core.storage.api_tokens import Tokens
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.api_tokens import ApiTokens
+from modeldeck.core.storage.database import Database
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -63,9 +63,9 @@ ROUTES = (
 
 @pytest.fixture
 async def deck(tmp_path: Path) -> AsyncIterator[Any]:
-    store = Store(tmp_path / "db.sqlite3")
+    store = Database(tmp_path / "db.sqlite3")
     await store.open()
-    tokens = Tokens(store)
+    tokens = ApiTokens(store)
     await tokens.open()
     yield SimpleNamespace(tokens=tokens, gate=asyncio.Event())
     await store.close()
@@ -277,7 +277,7 @@ async def test_whoever_does_not_speak_tls_is_let_go(
     served = await serve(
         ROUTES,
         deck=deck,
-        limits=Limits(head_s=0.5),
+        limits=ConnectionLimits(head_s=0.5),
         tls_certificate=str(path),
         tls_key=str(key),
         **BEYOND,

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 import modeldeck.core.api.listener as module
-from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.messages import Request, Response, json_response
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.config.paths import Paths
@@ -240,7 +240,7 @@ async def test_stopping_cancels_what_takes_longer_than_the_grace(serve: Serve) -
             ended.append("cancelled")
         return json_response("never")
 
-    served = await serve((route(endless),), limits=Limits(grace_s=0.05))
+    served = await serve((route(endless),), limits=ConnectionLimits(grace_s=0.05))
     client = await served.connect()
     await client.send(ASK)
     await begun.wait()

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modeldeck.core.api.http.messages import Kept, Request, Response, json_response
+from modeldeck.core.api.http.messages import CachedEncoding, Request, Response, json_response
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.errors import NotFound
 
 Serve = Callable[..., Any]
 
 HOST = b"Host: localhost\r\n"
-_encoded = Kept(lambda state: msgspec.json.encode([state] * 500))
+_encoded = CachedEncoding(lambda state: msgspec.json.encode([state] * 500))
 
 
 class Service:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.cache.layout import Cache
+from modeldeck.core.cache.layout import HubCache
 from modeldeck.core.schema import RepoFile
 
 COMMITS = tuple(digit * 40 for digit in "123")
@@ -17,7 +17,7 @@ class Shelf:
     """Puts files of made-up content into a cache."""
 
     def __init__(self, root: Path) -> None:
-        self.cache = Cache(root)
+        self.cache = HubCache(root)
         self.root = root
 
     def file(self, path: str, content: bytes, *, lfs: bool = True) -> RepoFile:

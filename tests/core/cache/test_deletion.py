@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.utils import _shared_blobs
 
-from modeldeck.core.cache.deletion import Wanted, decide, execute, plan
+from modeldeck.core.cache.deletion import FileSet, decide, execute, plan
 from modeldeck.core.schema import CachedFile, CachedSnapshot, DeletionPlan
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ BOTH = {"q4.gguf": A, "q8.gguf": B}
 
 def test_one_quantization_leaves_its_siblings_alone() -> None:
     made = decide(
-        ROOT, [snapshot(ONE, BOTH, ("main",))], {}, [Wanted(repo="o/r", paths=("q4.gguf",))]
+        ROOT, [snapshot(ONE, BOTH, ("main",))], {}, [FileSet(repo="o/r", paths=("q4.gguf",))]
     )
     assert gone(made) == ["link q4.gguf", "blob aaaaaaaa"]
     assert (made.freed_bytes, made.keep) == (10, ())
@@ -63,7 +63,7 @@ def test_one_quantization_leaves_its_siblings_alone() -> None:
 
 def test_the_last_file_takes_revision_refs_and_repository_with_it() -> None:
     found = [snapshot(ONE, BOTH, ("main", "v1"))]
-    made = decide(ROOT, found, {}, [Wanted(repo="o/r", paths=("q4.gguf", "q8.gguf"))])
+    made = decide(ROOT, found, {}, [FileSet(repo="o/r", paths=("q4.gguf", "q8.gguf"))])
     assert gone(made) == [
         "ref main",
         "ref v1",
@@ -79,7 +79,7 @@ def test_the_last_file_takes_revision_refs_and_repository_with_it() -> None:
 
 def test_another_revision_keeps_the_content_it_shares() -> None:
     found = [snapshot(ONE, Q4, ("main",)), snapshot(TWO, Q4)]
-    made = decide(ROOT, found, {}, [Wanted(repo="o/r", revision=TWO, paths=("q4.gguf",))])
+    made = decide(ROOT, found, {}, [FileSet(repo="o/r", revision=TWO, paths=("q4.gguf",))])
     assert gone(made) == ["link q4.gguf", "snapshot 22222222"]
     assert made.freed_bytes == 0
     (kept,) = made.keep
@@ -88,7 +88,7 @@ def test_another_revision_keeps_the_content_it_shares() -> None:
 
 def test_without_a_revision_every_one_goes_and_bytes_count_once() -> None:
     found = [snapshot(ONE, Q4, ("main",)), snapshot(TWO, Q4)]
-    made = decide(ROOT, found, {}, [Wanted(repo="o/r", paths=("q4.gguf",))])
+    made = decide(ROOT, found, {}, [FileSet(repo="o/r", paths=("q4.gguf",))])
     assert gone(made).count("blob aaaaaaaa") == 1
     assert made.freed_bytes == 10
 
@@ -99,8 +99,8 @@ def test_a_file_that_another_model_needs_stays() -> None:
         ROOT,
         [snapshot(ONE, files)],
         {},
-        [Wanted(repo="o/r", paths=("q4.gguf", "mmproj.gguf"))],
-        [Wanted(repo="o/r", paths=("q8.gguf", "mmproj.gguf"), reason="o/r:Q8_0")],
+        [FileSet(repo="o/r", paths=("q4.gguf", "mmproj.gguf"))],
+        [FileSet(repo="o/r", paths=("q8.gguf", "mmproj.gguf"), reason="o/r:Q8_0")],
     )
     assert gone(made) == ["link q4.gguf", "blob aaaaaaaa"]
     assert [kept.reason for kept in made.keep] == ["o/r:Q8_0 needs it"]
@@ -108,29 +108,29 @@ def test_a_file_that_another_model_needs_stays() -> None:
 
 def test_content_that_another_repository_shares_stays() -> None:
     found = [snapshot(ONE, {"m": f"{A}=x"}), snapshot(ONE, {"m": f"{B}=x"}, repo="o/s")]
-    one = decide(ROOT, found, {}, [Wanted(repo="o/r", paths=("m",))])
+    one = decide(ROOT, found, {}, [FileSet(repo="o/r", paths=("m",))])
     assert (one.freed_bytes, one.keep[0].reason) == (0, "o/s shares its content")
-    both = [Wanted(repo="o/r", paths=("m",)), Wanted(repo="o/s", paths=("m",))]
+    both = [FileSet(repo="o/r", paths=("m",)), FileSet(repo="o/s", paths=("m",))]
     assert decide(ROOT, found, {}, both).freed_bytes == 10
 
 
 def test_partials_go_when_they_are_asked_for_and_keep_their_repository_when_not() -> None:
     found, left = [snapshot(ONE, Q4)], {("o/r", B): 5, ("o/r", C): 7}
-    made = decide(ROOT, found, left, [Wanted(repo="o/r", paths=("q4.gguf",), blobs=(B,))])
+    made = decide(ROOT, found, left, [FileSet(repo="o/r", paths=("q4.gguf",), blobs=(B,))])
     assert "partial bbbbbbbb" in gone(made)
     assert "repository models--" not in gone(made)
     assert made.freed_bytes == 15
 
 
 def test_a_plain_file_instead_of_a_link_gives_its_bytes_back() -> None:
-    made = decide(ROOT, [snapshot(ONE, {"m": ""})], {}, [Wanted(repo="o/r", paths=("m",))])
+    made = decide(ROOT, [snapshot(ONE, {"m": ""})], {}, [FileSet(repo="o/r", paths=("m",))])
     assert gone(made) == ["blob m", "snapshot 11111111", "repository models--"]
     assert made.freed_bytes == 10
 
 
 def test_nothing_wanted_is_nothing_done() -> None:
     found = [snapshot(ONE, Q4)]
-    for wanted in ([], [Wanted(repo="o/r")], [Wanted(repo="o/x", paths=("q4.gguf",))]):
+    for wanted in ([], [FileSet(repo="o/r")], [FileSet(repo="o/x", paths=("q4.gguf",))]):
         assert decide(ROOT, found, {}, wanted) == DeletionPlan(
             model_ids=(), delete=(), keep=(), freed_bytes=0
         )
@@ -147,7 +147,7 @@ def filled(shelf: Shelf) -> None:
 
 def test_the_receipt_says_what_came_back(shelf: Shelf) -> None:
     filled(shelf)
-    made = plan(shelf.root, [Wanted(repo="o/r", paths=("q4.gguf",))])
+    made = plan(shelf.root, [FileSet(repo="o/r", paths=("q4.gguf",))])
     receipt = execute(shelf.root, replace(made, model_ids=("id",)))
     assert receipt.model_ids == ("id",)
     assert (receipt.freed_bytes, receipt.failed) == (40, ())
@@ -167,7 +167,7 @@ def test_nothing_is_left_of_a_repository_that_is_deleted_whole(shelf: Shelf) -> 
     (shelf.cache.repo("o/r") / "trees" / f"{ONE}.json").write_text("{}")
     (shelf.cache.repo("o/r") / ".no_exist" / TWO).mkdir(parents=True)
     (shelf.cache.repo("o/r") / ".no_exist" / TWO / "x").touch()
-    made = plan(shelf.root, [Wanted(repo="o/r", paths=("q4.gguf", "sub/q8.gguf"))])
+    made = plan(shelf.root, [FileSet(repo="o/r", paths=("q4.gguf", "sub/q8.gguf"))])
     receipt = execute(shelf.root, made)
     assert (receipt.freed_bytes, receipt.failed) == (120, ())
     assert shelf.tree() == []
@@ -175,7 +175,7 @@ def test_nothing_is_left_of_a_repository_that_is_deleted_whole(shelf: Shelf) -> 
 
 def test_an_interruption_at_any_step_leaves_a_cache_that_reads(shelf: Shelf) -> None:
     filled(shelf)
-    made = plan(shelf.root, [Wanted(repo="o/r", paths=("q4.gguf", "sub/q8.gguf"))])
+    made = plan(shelf.root, [FileSet(repo="o/r", paths=("q4.gguf", "sub/q8.gguf"))])
     for item in made.delete:
         execute(shelf.root, replace(made, delete=(item,)))
         assert scan_cache_dir(shelf.root).warnings == [], item
@@ -184,7 +184,7 @@ def test_an_interruption_at_any_step_leaves_a_cache_that_reads(shelf: Shelf) -> 
 
 def test_what_was_linked_meanwhile_stays(shelf: Shelf) -> None:
     filled(shelf)
-    made = plan(shelf.root, [Wanted(repo="o/r", paths=("q4.gguf",))])
+    made = plan(shelf.root, [FileSet(repo="o/r", paths=("q4.gguf",))])
     late = "3" * 40
     shelf.put("o/r", late, "q4.gguf", b"4" * 40)
     receipt = execute(shelf.root, made)
@@ -197,7 +197,7 @@ def test_what_another_program_writes_stays(shelf: Shelf) -> None:
     filled(shelf)
     file = shelf.file("m.gguf", b"m")
     shelf.cache.partial("o/r", file.blob).write_bytes(b"part")
-    made = plan(shelf.root, [Wanted(repo="o/r", blobs=(file.blob,))])
+    made = plan(shelf.root, [FileSet(repo="o/r", blobs=(file.blob,))])
     lock = shelf.cache.lock("o/r", file.blob)
     assert lock.try_acquire()
     receipt = execute(shelf.root, made)
@@ -210,7 +210,7 @@ def test_nothing_outside_the_cache_is_touched(shelf: Shelf, tmp_path: Path) -> N
     filled(shelf)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "q4.gguf").write_text("mine")
-    made = plan(shelf.root, [Wanted(repo="o/r", paths=("q4.gguf",))])
+    made = plan(shelf.root, [FileSet(repo="o/r", paths=("q4.gguf",))])
     (item, *_) = made.delete
     paths = [tmp_path / "mine" / "q4.gguf", shelf.root / ".." / "mine" / "q4.gguf", shelf.root]
     (shelf.root / "way").symlink_to(tmp_path / "mine")
@@ -235,7 +235,7 @@ def test_a_shared_payload_goes_with_the_last_repository(shelf: Shelf, both: bool
             cache_dir=shelf.root,
             expected_size=7,
         )
-    wanted = [Wanted(repo=repo, paths=("m.gguf",)) for repo in ("o/a", "o/b")[: 1 + both]]
+    wanted = [FileSet(repo=repo, paths=("m.gguf",)) for repo in ("o/a", "o/b")[: 1 + both]]
     made = plan(shelf.root, wanted)
     receipt = execute(shelf.root, made)
     assert receipt.failed == ()
@@ -251,7 +251,7 @@ def test_what_another_program_removes_meanwhile_is_no_failure(
 ) -> None:
     for revision in ("1" * 40, "2" * 40):
         shelf.put("o/gone", revision, "m.gguf", b"weights", ref=f"v{revision[0]}")
-    planned = plan(shelf.root, [Wanted(repo="o/gone", paths=("m.gguf",))])
+    planned = plan(shelf.root, [FileSet(repo="o/gone", paths=("m.gguf",))])
     real = os.path.lexists
 
     def lexists(path: str | os.PathLike[str]) -> bool:

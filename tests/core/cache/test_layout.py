@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import scan_cache_dir, try_to_load_from_cache
 from huggingface_hub.utils._fixes import WeakFileLock
 
-from modeldeck.core.cache.layout import Cache
+from modeldeck.core.cache.layout import HubCache
 from modeldeck.core.errors import InvalidRequest, StorageFailed
 from modeldeck.core.schema import RepoFile
 
@@ -27,7 +27,7 @@ BLOB = "ab" * 32
 
 
 def test_where_everything_lies() -> None:
-    cache = Cache(Path("/c"))
+    cache = HubCache(Path("/c"))
     folder = "/c/models--o--r"
     assert str(cache.repo("o/r")) == folder
     assert str(cache.repo("gpt2")) == "/c/models--gpt2"
@@ -57,7 +57,7 @@ NAMES = [
 @pytest.mark.parametrize(("method", "names"), NAMES)
 def test_names_that_lead_out_are_refused(method: str, names: tuple[str, ...]) -> None:
     with pytest.raises(InvalidRequest):
-        getattr(Cache(Path("/c")), method)(*names)
+        getattr(HubCache(Path("/c")), method)(*names)
 
 
 def test_what_is_published_is_what_huggingface_hub_finds(shelf: Shelf) -> None:

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import scan_cache_dir
 
 from modeldeck.core.cache import orphans
-from modeldeck.core.cache.deletion import Wanted, decide, execute, plan
+from modeldeck.core.cache.deletion import FileSet, decide, execute, plan
 from modeldeck.core.cache.inventory import inventory
 from modeldeck.core.cache.scan import scan
 from modeldeck.core.schema import CachedFile, CachedSnapshot
@@ -47,7 +47,7 @@ def test_a_file_that_goes_takes_the_blob_it_is_a_copy_of(shelf: Shelf) -> None:
     filled(shelf)
     followed(shelf)
     assert sorted(orphans.find(shelf.root).values()) == [7, 40, 80]
-    made = plan(shelf.root, [Wanted(repo="o/r", paths=("q4.gguf",))])
+    made = plan(shelf.root, [FileSet(repo="o/r", paths=("q4.gguf",))])
     assert made.freed_bytes == 80, "the file, and the blob beside it"
     receipt = execute(shelf.root, made)
     assert (receipt.freed_bytes, receipt.failed) == (80, ())
@@ -59,7 +59,7 @@ def test_a_repository_that_goes_whole_leaves_nothing(shelf: Shelf) -> None:
     filled(shelf)
     followed(shelf)
     (shelf.cache.repo("o/r") / "blobs" / B).write_bytes(b"of a revision that is long gone")
-    made = plan(shelf.root, [Wanted(repo="o/r", paths=("q4.gguf", "q8.gguf"))])
+    made = plan(shelf.root, [FileSet(repo="o/r", paths=("q4.gguf", "q8.gguf"))])
     receipt = execute(shelf.root, made)
     assert receipt.failed == ()
     assert receipt.freed_bytes == made.freed_bytes == 2 * 120 + 31
@@ -71,7 +71,7 @@ def test_what_a_download_goes_on_with_stays(shelf: Shelf) -> None:
     filled(shelf)
     followed(shelf)
     needed = {key for key, size in orphans.find(shelf.root).items() if size == 40}
-    made = plan(shelf.root, [Wanted(repo="o/r", paths=("q4.gguf", "q8.gguf"))], needed=needed)
+    made = plan(shelf.root, [FileSet(repo="o/r", paths=("q4.gguf", "q8.gguf"))], needed=needed)
     assert made.freed_bytes == 40 + 2 * 80
     assert not any(item.kind == "repository" for item in made.delete)
     execute(shelf.root, made)
@@ -91,7 +91,7 @@ def test_the_inventory_lists_a_repository_of_which_only_blobs_are_left(shelf: Sh
 def test_a_blob_that_is_linked_meanwhile_stays(shelf: Shelf) -> None:
     filled(shelf)
     followed(shelf)
-    made = plan(shelf.root, [Wanted(repo="o/r", paths=("q4.gguf",))])
+    made = plan(shelf.root, [FileSet(repo="o/r", paths=("q4.gguf",))])
     (orphan,) = [i for i in made.delete if Path(i.path).parent.name == "blobs"]
     late = shelf.cache.repo("o/r") / "snapshots" / TWO / "q4.gguf"
     late.parent.mkdir()
@@ -123,7 +123,7 @@ def plain(*files: tuple[str, int], revision: str = ONE) -> CachedSnapshot:
 )
 def test_which_orphans_go_with_a_file(held: list[CachedSnapshot], going: list[str]) -> None:
     alone = {("o/r", A): 10, ("o/r", B): 5}
-    made = decide(Path("/c"), held, {}, [Wanted(repo="o/r", paths=("q4",))], (), alone)
+    made = decide(Path("/c"), held, {}, [FileSet(repo="o/r", paths=("q4",))], (), alone)
     assert [Path(i.path).name for i in made.delete if "/blobs/" in i.path] == going
 
 
@@ -143,7 +143,7 @@ def test_a_cache_behind_a_link_is_listed_whatever_its_links_are(
     found = [file.path for snapshot in scan(door) for file in snapshot.files]
     assert found == ["q4.gguf", "q8.gguf", "m.gguf"]
     assert orphans.find(door) == {}
-    receipt = execute(door, plan(door, [Wanted(repo="o/r", paths=("q4.gguf", "q8.gguf"))]))
+    receipt = execute(door, plan(door, [FileSet(repo="o/r", paths=("q4.gguf", "q8.gguf"))]))
     assert (receipt.freed_bytes, receipt.failed) == (120, ())
     assert not shelf.cache.repo("o/r").exists()
 

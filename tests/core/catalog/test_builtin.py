@@ -30,16 +30,16 @@ def test_every_key_of_the_file_is_read() -> None:
     text = files("modeldeck.core.catalog").joinpath("builtin.toml").read_text(encoding="utf-8")
     tables: list[dict[str, Any]] = tomllib.loads(text)["model"]
     for kind, records in [
-        (builtin.Row, tables),
-        (builtin.Gguf, [table["gguf"] for table in tables]),
-        (builtin.Mlx, [table["mlx"] for table in tables if "mlx" in table]),
+        (builtin.BuiltinModel, tables),
+        (builtin.GgufSource, [table["gguf"] for table in tables]),
+        (builtin.MlxSource, [table["mlx"] for table in tables if "mlx" in table]),
     ]:
         known = {field.name for field in fields(kind)}
         assert {key for record in records for key in record} <= known
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_every_name_of_a_row_can_be_used(row: builtin.Row) -> None:
+def test_every_name_of_a_row_can_be_used(row: builtin.BuiltinModel) -> None:
     for repo in (row.source, row.gguf.repo, *row.gguf.alternates):
         assert "/" in check_repo(repo)
     check_path(row.gguf.file)
@@ -54,7 +54,7 @@ def test_every_name_of_a_row_can_be_used(row: builtin.Row) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_the_repository_itself_would_give_the_same_unique_name(row: builtin.Row) -> None:
+def test_the_repository_itself_would_give_the_same_unique_name(row: builtin.BuiltinModel) -> None:
     model = next(model for model in MODELS if model.repo == row.gguf.repo)
     name = parse_unique(model.unique)
     assert isinstance(name, HubName)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.catalog.records import parameters
 from modeldeck.core.catalog.variants import find
 from modeldeck.core.demo.hub import STRANGER, TOKEN, DemoHub
@@ -24,16 +24,16 @@ from modeldeck.core.errors import (
 from modeldeck.core.formats import gguf, safetensors
 from modeldeck.core.schema import RepoFile
 
-Maker = Callable[..., Hub]
+Maker = Callable[..., HubClient]
 
 
 @pytest.fixture
 async def make(hub: DemoHub, tmp_path: Path) -> AsyncIterator[Maker]:
     """Makes clients of the demo hub, which share one cache, and closes them."""
-    made: list[Hub] = []
+    made: list[HubClient] = []
 
-    def maker(token: str | None = None, url: str = hub.url) -> Hub:
-        made.append(Hub(url, lambda: token, tmp_path / "cache", timeout_s=5))
+    def maker(token: str | None = None, url: str = hub.url) -> HubClient:
+        made.append(HubClient(url, lambda: token, tmp_path / "cache", timeout_s=5))
         return made[-1]
 
     yield maker
@@ -41,7 +41,9 @@ async def make(hub: DemoHub, tmp_path: Path) -> AsyncIterator[Maker]:
         await one.close()
 
 
-async def header_of(client: Hub, repo: str, label: str) -> tuple[gguf.Header, bytes, RepoFile]:
+async def header_of(
+    client: HubClient, repo: str, label: str
+) -> tuple[gguf.GgufHeader, bytes, RepoFile]:
     found = await client.repository(repo)
     variant = find(found.variants, label)
     assert variant is not None
@@ -200,7 +202,7 @@ async def test_damaged_answers_on_disk_are_asked_anew(make: Maker, tmp_path: Pat
     assert header == gguf.parse(data)
 
 
-async def read_mlx(client: Hub, repo: str) -> safetensors.Folder:
+async def read_mlx(client: HubClient, repo: str) -> safetensors.MlxFolder:
     found = await client.repository(repo)
     (variant,) = found.variants
     return await client.read_folder(repo, found.revision, variant.files)
@@ -227,7 +229,7 @@ async def test_the_index_of_a_split_mlx_model_tells_the_size_of_its_weights(
     index = folder / safetensors.INDEX
     there = safetensors.read_folder(folder)
     with DemoHub.in_thread((repo,)) as hub:
-        client = Hub(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
         found = await read_mlx(client, "deck/big-mlx")
         assert (found.config, found.weights_bytes) == (there.config, there.weights_bytes)
         assert not [exchange for exchange in hub.log if exchange.origin == "storage"]
@@ -237,7 +239,7 @@ async def test_the_index_of_a_split_mlx_model_tells_the_size_of_its_weights(
     index.write_text(json.dumps(document))
     repo = demo_repo("deck/big-mlx", folder, tags=("mlx",), library_name="mlx")
     with DemoHub.in_thread((repo,)) as hub:
-        client = Hub(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
         assert await read_mlx(client, "deck/big-mlx") == there, "the headers tell better"
         await client.close()
 
@@ -251,7 +253,7 @@ async def test_the_index_of_another_model_on_the_hub_is_not_believed(tmp_path: P
     (folder / safetensors.INDEX).write_text(json.dumps(index))
     repo = demo_repo("deck/quant-mlx", folder, tags=("mlx",), library_name="mlx")
     with DemoHub.in_thread((repo,)) as hub:
-        client = Hub(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
         assert await read_mlx(client, "deck/quant-mlx") == there
         await client.close()
 
@@ -272,7 +274,7 @@ async def test_a_configuration_with_code_on_the_hub_is_refused(
     (folder / file).write_text(json.dumps(document))
     repo = demo_repo("deck/code-mlx", folder, tags=("mlx",), library_name="mlx")
     with DemoHub.in_thread((repo,)) as hub:
-        client = Hub(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
         with pytest.raises(Forbidden, match="Python code"):
             await read_mlx(client, "deck/code-mlx")
         with pytest.raises(Corrupt, match="no MLX model"):

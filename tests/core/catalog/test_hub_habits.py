@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from modeldeck.core.catalog import records
-from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.catalog.hub_token import stored
 from modeldeck.core.demo.hub import TOKEN, DemoHub
 from modeldeck.core.demo.models import write_mlx
@@ -28,13 +28,13 @@ TINY = "deck/tiny-GGUF"
 
 
 @pytest.fixture
-async def client(hub: DemoHub, tmp_path: Path) -> AsyncIterator[Hub]:
-    made = Hub(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+async def client(hub: DemoHub, tmp_path: Path) -> AsyncIterator[HubClient]:
+    made = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
     yield made
     await made.close()
 
 
-async def every(client: Hub) -> list[DeckError]:
+async def every(client: HubClient) -> list[DeckError]:
     """What each kind of question to the Hub is answered with: an error."""
     file = RepoFile(path="tiny-Q8_0.gguf", size_bytes=1000, blob="0" * 64, lfs=True)
     config = RepoFile(path="config.json", size_bytes=1000, blob="0" * 40)
@@ -72,7 +72,9 @@ def hit(repo: str, **about: Any) -> dict[str, Any]:
         [[[[[]]]]],
     ],
 )
-async def test_one_bad_hit_does_not_spoil_a_search(client: Hub, hub: DemoHub, bad: object) -> None:
+async def test_one_bad_hit_does_not_spoil_a_search(
+    client: HubClient, hub: DemoHub, bad: object
+) -> None:
     body = json.dumps([hit("a/one"), bad, hit("a/two")]).encode()
     hub.faults.answer(200, body, times=2, path=SEARCH)
     assert [found.repo for found in (await client.search("x")).hits] == ["a/one", "a/two"]
@@ -93,14 +95,14 @@ async def test_one_bad_hit_does_not_spoil_a_search(client: Hub, hub: DemoHub, ba
     ],
 )
 async def test_one_odd_field_does_not_spoil_a_hit(
-    client: Hub, hub: DemoHub, odd: dict[str, Any]
+    client: HubClient, hub: DemoHub, odd: dict[str, Any]
 ) -> None:
     hub.faults.answer(200, json.dumps([hit("a/one", **odd)]).encode(), times=2, path=SEARCH)
     (found,) = (await client.search("x")).hits
     assert (found.repo, found.formats) == ("a/one", ("gguf",))
 
 
-async def test_one_odd_file_does_not_spoil_a_repository(client: Hub, hub: DemoHub) -> None:
+async def test_one_odd_file_does_not_spoil_a_repository(client: HubClient, hub: DemoHub) -> None:
     good = {"rfilename": "m-Q8_0.gguf", "size": 9, "blobId": "1" * 40}
     odd: list[Any] = [
         None,
@@ -137,7 +139,7 @@ ANSWERS: dict[str, tuple[bytes, dict[str, str], str]] = {
 
 @pytest.mark.parametrize(("body", "headers", "said"), ANSWERS.values(), ids=ANSWERS.keys())
 async def test_an_answer_that_no_hub_gives_is_an_error_that_costs_little(
-    client: Hub, hub: DemoHub, body: bytes, headers: dict[str, str], said: str
+    client: HubClient, hub: DemoHub, body: bytes, headers: dict[str, str], said: str
 ) -> None:
     hub.faults.answer(200, body, headers, times=100, path=SEARCH)
     began = time.thread_time()
@@ -149,7 +151,7 @@ async def test_an_answer_that_no_hub_gives_is_an_error_that_costs_little(
     assert time.thread_time() - began < 1, "of this thread, which is the loop's"
 
 
-async def test_files_beyond_any_number_are_not_read(client: Hub, hub: DemoHub) -> None:
+async def test_files_beyond_any_number_are_not_read(client: HubClient, hub: DemoHub) -> None:
     one = {"rfilename": "x", "size": 1, "blobId": "1" * 40}
     siblings = [one] * (records.MAX_FILES + 1)
     body = json.dumps({"id": TINY, "sha": "0" * 40, "siblings": siblings}).encode()
@@ -187,7 +189,7 @@ async def test_an_answer_that_drips_ends(tmp_path: Path) -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        client = Hub(f"http://127.0.0.1:{port}", lambda: None, tmp_path / "c", timeout_s=0.1)
+        client = HubClient(f"http://127.0.0.1:{port}", lambda: None, tmp_path / "c", timeout_s=0.1)
         with pytest.raises(HubUnavailable, match="whole answer within"):
             await client.repository(TINY)
         await client.close()
@@ -204,7 +206,7 @@ async def test_an_answer_that_drips_ends(tmp_path: Path) -> None:
     ],
 )
 async def test_not_every_refusal_is_a_gated_or_a_missing_repository(
-    client: Hub, hub: DemoHub, status: int, headers: dict[str, str], kind: type, said: str
+    client: HubClient, hub: DemoHub, status: int, headers: dict[str, str], kind: type, said: str
 ) -> None:
     page = b"<html>The proxy of your company</html>"
     hub.faults.answer(status, page, headers, times=100)
@@ -220,14 +222,14 @@ async def test_not_every_refusal_is_a_gated_or_a_missing_repository(
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 async def test_offline_asks_nothing_and_answers_from_what_was_kept(
-    client: Hub, hub: DemoHub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    client: HubClient, hub: DemoHub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = await client.repository(TINY)
     (first, *_) = before.variants
     header = await client.read_header(TINY, before.revision, first.files[0])
     hub.clear_log()
     monkeypatch.setenv(name, "1")
-    other = Hub(hub.url + "/", lambda: None, tmp_path / "other", timeout_s=5)
+    other = HubClient(hub.url + "/", lambda: None, tmp_path / "other", timeout_s=5)
     for error in await every(other):
         assert isinstance(error, HubUnavailable)
         assert f"{name} is set" in error.message
@@ -242,7 +244,7 @@ async def test_a_token_with_a_byte_order_mark_is_sent_without_it(
     hub: DemoHub, tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_bytes(("\ufeff" + TOKEN).encode())
-    client = Hub(hub.url, lambda: stored(tmp_path, {}), tmp_path / "cache", timeout_s=5)
+    client = HubClient(hub.url, lambda: stored(tmp_path, {}), tmp_path / "cache", timeout_s=5)
     found = await client.repository("deck/gated-GGUF")
     await client.read_header(found.repo, found.revision, found.variants[0].files[0])
     (tmp_path / "token").write_bytes(("\u200b" + TOKEN).encode())
@@ -253,7 +255,7 @@ async def test_a_token_with_a_byte_order_mark_is_sent_without_it(
 
 
 async def test_a_proxy_that_is_not_spoken_is_one_clear_error(
-    client: Hub, monkeypatch: pytest.MonkeyPatch
+    client: HubClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://me:secret@127.0.0.1:9")
     for error in await every(client):
@@ -264,25 +266,25 @@ async def test_a_proxy_that_is_not_spoken_is_one_clear_error(
 
 
 async def test_parts_that_come_compressed_are_asked_for_whole(
-    client: Hub, hub: DemoHub, tmp_path: Path
+    client: HubClient, hub: DemoHub, tmp_path: Path
 ) -> None:
     plain = await read(client, TINY)
     folder = await read_mlx(client)
     hub.compressed = "f"
     hub.clear_log()
-    other = Hub(hub.url, lambda: None, tmp_path / "other", timeout_s=5)
+    other = HubClient(hub.url, lambda: None, tmp_path / "other", timeout_s=5)
     assert await read(other, TINY) == plain
     hub.compressed = ".json"
     assert await read_mlx(other) == folder
     await other.close()
 
 
-async def read(client: Hub, repo: str) -> object:
+async def read(client: HubClient, repo: str) -> object:
     found = await client.repository(repo)
     return await client.read_header(repo, found.revision, found.variants[0].files[0])
 
 
-async def read_mlx(client: Hub, repo: str = "deck/tiny-mlx") -> object:
+async def read_mlx(client: HubClient, repo: str = "deck/tiny-mlx") -> object:
     found = await client.repository(repo)
     return await client.read_folder(repo, found.revision, found.variants[0].files)
 
@@ -321,7 +323,7 @@ async def test_absurd_headers_hold_up_neither_the_loop_nor_the_memory(
     folder.mkdir()
     write(folder)
     with DemoHub.in_thread((demo_repo("deck/odd-mlx", folder, tags=("mlx",)),)) as hub:
-        client = Hub(hub.url, lambda: None, tmp_path / "cache", timeout_s=20)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=20)
         found = await client.repository("deck/odd-mlx")
         began = time.thread_time()
         (variant,) = found.variants

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldeck.core.catalog.response_cache import Answers
+from modeldeck.core.catalog.response_cache import ResponseCache
 
 if TYPE_CHECKING:
     from tests.core.conftest import SmallDisk
 
 
 def test_an_answer_is_kept_under_its_whole_key(tmp_path: Path) -> None:
-    answers = Answers(tmp_path / "new" / "folder", 100)
+    answers = ResponseCache(tmp_path / "new" / "folder", 100)
     assert answers.get("a", "b") is None
     answers.put(b"1", "a", "b")
     answers.put(b"2", "ab")
@@ -28,7 +28,7 @@ def test_an_answer_is_kept_under_its_whole_key(tmp_path: Path) -> None:
 
 
 def test_the_ones_used_longest_ago_go_first(tmp_path: Path) -> None:
-    answers = Answers(tmp_path, 10)
+    answers = ResponseCache(tmp_path, 10)
     for number, name in enumerate("abc"):
         answers.put(b"123", name)
         path = max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
@@ -43,14 +43,14 @@ def test_a_folder_that_cannot_be_written_costs_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    answers = Answers(tmp_path / "file", 10)
+    answers = ResponseCache(tmp_path / "file", 10)
     answers.put(b"1", "a")
     assert answers.get("a") is None
     assert "cannot be kept" in caplog.text
 
 
 def test_a_full_disk_is_not_littered(small_disk: SmallDisk) -> None:
-    answers = Answers(small_disk.path / "hub", 1 << 20)
+    answers = ResponseCache(small_disk.path / "hub", 1 << 20)
     answers.put(b"1", "a")
     small_disk.fill()
     for _ in range(3):

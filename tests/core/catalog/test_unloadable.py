@@ -6,16 +6,16 @@ import pytest
 
 from modeldeck.core.catalog import unloadable
 from modeldeck.core.formats import gguf
-from modeldeck.core.formats.gguf_header import Header, Tensor
+from modeldeck.core.formats.gguf_header import GgufHeader, TensorInfo
 from tests.support.adapters import write_gguf_adapter
 from tests.support.recipes import UNFIT
 
-ONE = (Tensor(name="t", shape=(1,), type=0, offset=0, size_bytes=4),)
+ONE = (TensorInfo(name="t", shape=(1,), type=0, offset=0, size_bytes=4),)
 
 
-def header(*, tensors: tuple[Tensor, ...] = ONE, **metadata: int | str) -> Header:
+def header(*, tensors: tuple[TensorInfo, ...] = ONE, **metadata: int | str) -> GgufHeader:
     told = {name.replace("__", "."): value for name, value in metadata.items()}
-    return Header(version=3, metadata=told, array_lengths={}, tensors=tensors, data_offset=0)
+    return GgufHeader(version=3, metadata=told, array_lengths={}, tensors=tensors, data_offset=0)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def header(*, tensors: tuple[Tensor, ...] = ONE, **metadata: int | str) -> Heade
         (header(general__architecture="llama", split__count=2, tensors=()), None),
     ],
 )
-def test_each_kind_is_called_what_it_is(made: Header, words: str | None) -> None:
+def test_each_kind_is_called_what_it_is(made: GgufHeader, words: str | None) -> None:
     reason = unloadable.by_header(made)
     if words is None:
         assert reason is None

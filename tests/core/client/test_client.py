@@ -15,7 +15,7 @@ import pytest
 
 from modeldeck.core.client import connection
 from modeldeck.core.client.client import Client
-from modeldeck.core.client.connection import OTHER_VERSION, Connection
+from modeldeck.core.client.connection import OTHER_VERSION, CoreConnection
 from modeldeck.core.demo.vocabulary import expected
 from modeldeck.core.errors import (
     CoreUnreachable,
@@ -261,7 +261,7 @@ async def test_embeddings_of_another_shape_are_an_error_in_words(body: bytes) ->
 def test_a_file_of_certificates_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "ca")
     with pytest.raises(InvalidRequest, match="it is no file"):
-        Connection(None, "https://127.0.0.1:1", ca_file=str(tmp_path / "ca"))
+        CoreConnection(None, "https://127.0.0.1:1", ca_file=str(tmp_path / "ca"))
 
 
 async def test_an_answer_cut_off_means_that_the_core_is_gone() -> None:
@@ -397,7 +397,7 @@ async def test_an_event_that_makes_no_sense_is_an_error_in_words(event: bytes) -
 )
 def test_a_socket_of_others_says_who_may_use_it(tmp_path: Path, mode: int, words: str) -> None:
     tmp_path.chmod(mode)
-    there = Connection(tmp_path / "core.sock", None)
+    there = CoreConnection(tmp_path / "core.sock", None)
     refused = httpx.ConnectError("[Errno 13] Permission denied")
     refused.__cause__ = PermissionError(13, "Permission denied")
     error = there.unreachable(refused)

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from modeldeck.core.config import config
-from modeldeck.core.config.config import Config, Downloads, changed, load, set_value, set_values
+from modeldeck.core.config.config import (
+    Config,
+    DownloadSettings,
+    changed,
+    load,
+    set_value,
+    set_values,
+)
 from modeldeck.core.errors import InvalidRequest, StorageFailed
 from modeldeck.core.schema import LoadOptions
 
@@ -128,14 +135,16 @@ def test_several_settings_are_changed_in_one_step(tmp_path: Path) -> None:
     assert settings.downloads.schedule == {"01:00-07:00": "none", "08:00-09:00": 5}
     assert (settings.downloads.give_way, settings.downloads.rate_limit_bytes_per_s) == (True, 7)
     set_values(path, "downloads", {"schedule": None, "rate_limit_bytes_per_s": None})
-    assert load(path, {})[0].downloads == Downloads(give_way=True)
+    assert load(path, {})[0].downloads == DownloadSettings(give_way=True)
 
 
 def test_a_change_is_checked_before_it_is_made() -> None:
-    assert changed(Downloads(), "downloads", {"jobs_at_once": 5}) == Downloads(jobs_at_once=5)
+    assert changed(DownloadSettings(), "downloads", {"jobs_at_once": 5}) == DownloadSettings(
+        jobs_at_once=5
+    )
     for bad in ({"jobs_at_once": 0}, {"schedule": {"noon": "none"}}, {"speed": 1}):
         with pytest.raises(InvalidRequest):
-            changed(Downloads(), "downloads", bad)
+            changed(DownloadSettings(), "downloads", bad)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,14 @@ from typing import Any
 import pytest
 
 from modeldeck.core.config import load_options
-from modeldeck.core.config.load_options import Traits, check, from_table, resolve, suit, to_remember
+from modeldeck.core.config.load_options import (
+    ModelTraits,
+    check,
+    from_table,
+    resolve,
+    suit,
+    to_remember,
+)
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Engine, KvCacheType, LoadOptions, Lora, OptionOrigin
 
@@ -139,7 +146,7 @@ def test_the_worked_example_holds() -> None:
     assert not result.failed
 
 
-TRAITS = Traits(context_length=2048, layers=28, key_length=64, value_length=64)
+TRAITS = ModelTraits(context_length=2048, layers=28, key_length=64, value_length=64)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +170,7 @@ def test_what_a_person_should_know_is_told(
     assert len(found) == len(words)
     for warning, part in zip(found, words, strict=True):
         assert part in warning
-    assert suit(LoadOptions(), Traits(), engine, devices, 8) == ()
+    assert suit(LoadOptions(), ModelTraits(), engine, devices, 8) == ()
 
 
 @pytest.mark.parametrize(
@@ -178,9 +185,9 @@ def test_what_the_model_cannot_have_is_refused_with_what_it_can(
 ) -> None:
     options = LoadOptions(kv_cache_type=kind)
     with pytest.raises(InvalidRequest) as caught:
-        suit(options, Traits(key_length=key), engine, (), 8)
+        suit(options, ModelTraits(key_length=key), engine, (), 8)
     assert says in str(caught.value)
-    assert suit(options, Traits(key_length=96), "llama.cpp", (), 8) == ()
+    assert suit(options, ModelTraits(key_length=96), "llama.cpp", (), 8) == ()
 
 
 @pytest.mark.parametrize(
@@ -194,7 +201,7 @@ def test_what_the_model_cannot_have_is_refused_with_what_it_can(
 def test_what_mlx_would_refuse_is_told_before_it_is_started(
     options: LoadOptions, words: str
 ) -> None:
-    traits = Traits(key_length=48)
+    traits = ModelTraits(key_length=48)
     with pytest.raises(InvalidRequest, match=words):
         suit(options, traits, "mlx", ("CPU",), 4)
-    suit(LoadOptions(kv_cache_type="q8_0"), Traits(key_length=64), "mlx", ("CPU",), 4)
+    suit(LoadOptions(kv_cache_type="q8_0"), ModelTraits(key_length=64), "mlx", ("CPU",), 4)

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, scan_cache_dir
 
-from modeldeck.core.cache.stores import Shelves
-from modeldeck.core.config.config import Downloads as Settings
+from modeldeck.core.cache.stores import CacheStores
+from modeldeck.core.config.config import DownloadSettings as Settings
 from modeldeck.core.demo.hub import DemoHub
-from modeldeck.core.downloads.http.source import Source
-from modeldeck.core.downloads.queue import Downloads
+from modeldeck.core.downloads.http.source import DownloadSource
+from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.downloads.transfer.fallocate import allocated
 from modeldeck.core.schema import Download, Model, RepoFile, model_id
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 SETTINGS = Settings(disk_floor_bytes=0, stall_s=20, retries=3, retry_wait_s=0.02)
 
@@ -35,7 +35,7 @@ class Rig:
     def __init__(self, folder: Path, hub: DemoHub) -> None:
         self.folder = folder
         self.hub = hub
-        self.shelves = Shelves(folder / "hub", folder / "files")
+        self.shelves = CacheStores(folder / "hub", folder / "files")
         self.cache = self.shelves.hub
         self.settings = SETTINGS
         self.endpoint = hub.url
@@ -48,15 +48,15 @@ class Rig:
         self.on_change: Callable[[Download], None] = lambda _: None
         self._news = asyncio.Event()
 
-    async def open(self) -> Downloads:
+    async def open(self) -> DownloadQueue:
         """Begin, as a core does when it starts."""
-        self.store = Store(self.folder / "state" / "modeldeck.sqlite3")
+        self.store = Database(self.folder / "state" / "modeldeck.sqlite3")
         await self.store.open()
-        self.downloads = Downloads(
+        self.downloads = DownloadQueue(
             store=self.store,
             cache=self.shelves,
             settings=self.settings,
-            source=Source(self.endpoint, lambda: self.token, self.settings.stall_s),
+            source=DownloadSource(self.endpoint, lambda: self.token, self.settings.stall_s),
             free_bytes=lambda _: self._free_bytes(),
             on_change=self._changed,
             check=self.check,

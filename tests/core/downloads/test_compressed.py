@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldeck.core.cache import scan
-from modeldeck.core.network.encoding import STEP_BYTES, Decoder, Undecodable
+from modeldeck.core.network.encoding import STEP_BYTES, BodyDecoder, Undecodable
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -84,7 +84,7 @@ TEXT = b"Some content that compresses well. " * 20_000
 @pytest.mark.parametrize("step", [1, 7, 1 << 20])
 def test_bodies_are_decoded_from_pieces_of_any_size(encoding: str, body: bytes, step: int) -> None:
     body = body if step > 1 or encoding else body[:5000]
-    decoder = Decoder(encoding)
+    decoder = BodyDecoder(encoding)
     pieces = [p for at in range(0, len(body), step) for p in decoder.pieces(body[at : at + step])]
     assert b"".join(pieces) == (TEXT if encoding else body)
     assert max(map(len, pieces)) <= STEP_BYTES
@@ -92,13 +92,13 @@ def test_bodies_are_decoded_from_pieces_of_any_size(encoding: str, body: bytes, 
 
 def test_a_bomb_is_decoded_no_further_than_somebody_asks() -> None:
     bomb = gzip.compress(bytes(64 << 20))
-    pieces = Decoder("gzip").pieces(bomb)
+    pieces = BodyDecoder("gzip").pieces(bomb)
     assert len(next(pieces)) == STEP_BYTES
 
 
 @pytest.mark.parametrize("body", [b"\x1f\x8b\x08broken", b"plain"])
 def test_damaged_bodies_are_refused(body: bytes) -> None:
     with pytest.raises(Undecodable):
-        list(Decoder("gzip").pieces(body))
+        list(BodyDecoder("gzip").pieces(body))
     with pytest.raises(Undecodable, match="br"):
-        Decoder("br")
+        BodyDecoder("br")

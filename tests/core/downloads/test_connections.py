@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from modeldeck.core.downloads.http.transport import Wire
+from modeldeck.core.downloads.http.transport import ConnectionPool
 from modeldeck.core.schema import Download
 
 if TYPE_CHECKING:
@@ -161,7 +161,9 @@ async def answering(answer: bytes, ask: Callable[[str], Awaitable[None]]) -> Non
 @pytest.mark.parametrize(("answer", "content"), ANSWERS)
 async def test_what_servers_say_is_read_or_refused(answer: bytes, content: bytes | None) -> None:
     async def ask(url: str) -> None:
-        async with httpx.AsyncClient(transport=Wire(ssl.create_default_context)) as client:
+        async with httpx.AsyncClient(
+            transport=ConnectionPool(ssl.create_default_context)
+        ) as client:
             if content is not None:
                 assert (await client.get(url)).content == content
             else:
@@ -172,7 +174,7 @@ async def test_what_servers_say_is_read_or_refused(answer: bytes, content: bytes
 
 
 async def test_a_connection_is_used_again_and_one_that_died_is_replaced(rig: Rig) -> None:
-    wire = Wire(ssl.create_default_context)
+    wire = ConnectionPool(ssl.create_default_context)
     async with httpx.AsyncClient(transport=wire) as client:
         for _ in range(3):
             answer = await client.get(f"{rig.hub.url}/api/models")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldeck.core.cache.stores import Shelves
+from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.downloads import journal
 from modeldeck.core.errors import NotEnoughDisk
 from modeldeck.core.schema import Download
@@ -101,12 +101,12 @@ async def test_what_is_discarded_makes_the_room_that_noting_it_takes(
 ) -> None:
     await rig.close()
     rig.folder = small_disk.path
-    rig.shelves = Shelves(small_disk.path / "hub", small_disk.path / "files")
+    rig.shelves = CacheStores(small_disk.path / "hub", small_disk.path / "files")
     rig.cache = rig.shelves.hub
     await rig.open()
     rig.downloads.set_limit(20_000)
     job = await rig.until((await rig.start(TINY)).id, moves)
-    while not (await journal.Journal(rig.store).read())[1]:  # noqa: ASYNC110  # no event tells
+    while not (await journal.DownloadJournal(rig.store).read())[1]:  # noqa: ASYNC110  # no event tells
         await asyncio.sleep(0.01)  # until something is durable, and claimed
     await rig.downloads.pause(job.id)  # which gives back the room of what did not come
     small_disk.fill()
@@ -125,7 +125,7 @@ async def test_the_journal_is_read_when_it_cannot_be_tidied(
         await rig.until(job.id, lambda j: j.state == "completed")
     monkeypatch.setattr(journal, "KEPT_COMPLETED", 1)
     full.fill()
-    jobs, _ = await journal.Journal(rig.store).read()
+    jobs, _ = await journal.DownloadJournal(rig.store).read()
     assert len(jobs) == 1
     monkeypatch.undo()
-    assert len((await journal.Journal(rig.store).read())[0]) == 2
+    assert len((await journal.DownloadJournal(rig.store).read())[0]) == 2

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from modeldeck.core.downloads import job_records
 from modeldeck.core.downloads.job_records import (
-    Claim,
-    Entry,
-    Job,
-    Pace,
-    Progress,
+    AverageRate,
+    DownloadJob,
+    DurableRanges,
+    FileProgress,
+    JournalEntry,
     check_room,
     view,
     wait_s,
 )
-from modeldeck.core.downloads.ranges import Spans, add, clip, covered, front, missing
+from modeldeck.core.downloads.ranges import ByteRanges, add, clip, covered, front, missing
 from modeldeck.core.errors import NotEnoughDisk
 from modeldeck.core.schema import DownloadState, RepoFile
 
@@ -33,8 +33,8 @@ spans_drawn = st.lists(
 )
 
 
-def union(drawn: list[tuple[int, int]]) -> Spans:
-    spans: Spans = ()
+def union(drawn: list[tuple[int, int]]) -> ByteRanges:
+    spans: ByteRanges = ()
     for span in drawn:
         spans = add(spans, span)
     return spans
@@ -64,8 +64,8 @@ def test_clipping_leaves_what_lies_before(drawn: list[tuple[int, int]], size: in
     )
 
 
-def job(state: DownloadState = "downloading", *sizes: int) -> Job:
-    return Job(
+def job(state: DownloadState = "downloading", *sizes: int) -> DownloadJob:
+    return DownloadJob(
         id="j",
         model_id="m",
         unique="a/b",
@@ -80,9 +80,9 @@ def job(state: DownloadState = "downloading", *sizes: int) -> Job:
     )
 
 
-def at(*pairs: tuple[int, int]) -> dict[str, Progress]:
+def at(*pairs: tuple[int, int]) -> dict[str, FileProgress]:
     return {
-        f"{n:064}": Progress(received_bytes=received, hashed_bytes=hashed)
+        f"{n:064}": FileProgress(received_bytes=received, hashed_bytes=hashed)
         for n, (received, hashed) in enumerate(pairs)
     }
 
@@ -101,8 +101,8 @@ VIEWS = [
 
 @pytest.mark.parametrize(("given", "progress", "state", "received", "verified", "files"), VIEWS)
 def test_what_front_ends_see(
-    given: Job,
-    progress: dict[str, Progress],
+    given: DownloadJob,
+    progress: dict[str, FileProgress],
     state: str,
     received: int,
     verified: int,
@@ -124,7 +124,7 @@ def test_one_content_under_two_names_counts_once() -> None:
 
 
 def test_a_steady_flow_is_told_as_it_is_and_a_stall_fades() -> None:
-    pace = Pace()
+    pace = AverageRate()
     for tick in range(1, 21):
         pace = pace.after(tick * 250, tick * 0.25)
     assert pace.rate == pytest.approx(1000)
@@ -139,14 +139,14 @@ def test_a_steady_flow_is_told_as_it_is_and_a_stall_fades() -> None:
 
 
 def test_a_burst_does_not_make_the_rate_jump() -> None:
-    pace = Pace(rate=1000.0, received_bytes=1000, at=1.0)
+    pace = AverageRate(rate=1000.0, received_bytes=1000, at=1.0)
     burst = pace.after(1000 + 2500, 1.25).rate
     assert burst is not None
     assert 1000 < burst < 1500
 
 
 def test_nothing_received_has_no_rate_yet() -> None:
-    assert Pace().after(0, 1.0).rate is None
+    assert AverageRate().after(0, 1.0).rate is None
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
@@ -176,11 +176,13 @@ def test_room_on_disk(need: int, free: int | None, promised: int, floor: int, fi
 
 
 ENTRIES = [
-    Entry(job=job("paused", 1, 2)),
-    Entry(claim=Claim(repo="a/b", blob="0" * 64, size_bytes=9, durable=((0, 4), (5, 9)))),
+    JournalEntry(job=job("paused", 1, 2)),
+    JournalEntry(
+        claim=DurableRanges(repo="a/b", blob="0" * 64, size_bytes=9, durable=((0, 4), (5, 9)))
+    ),
 ]
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=["job", "claim"])
-def test_journal_entries_survive_their_encoding(entry: Entry) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(entry), type=Entry) == entry
+def test_journal_entries_survive_their_encoding(entry: JournalEntry) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(entry), type=JournalEntry) == entry

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.downloads.job_records import Job, Progress
-from modeldeck.core.downloads.jobs import Book
-from modeldeck.core.downloads.journal import Journal
+from modeldeck.core.downloads.job_records import DownloadJob, FileProgress
+from modeldeck.core.downloads.jobs import JobTable
+from modeldeck.core.downloads.journal import DownloadJournal
 from modeldeck.core.schema import Download, DownloadState, RepoFile
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 SIZE = 1 << 30
 TICK_S = 0.25
@@ -20,27 +20,27 @@ class World:
     """A book whose progress and clock are the test's."""
 
     def __init__(self, folder: Path) -> None:
-        self.progress: dict[str, Progress] = {}
+        self.progress: dict[str, FileProgress] = {}
         self.told: list[Download] = []
         self.looked: list[str] = []
         self.now = 1000.0
-        self.book = Book(
-            journal=Journal(Store(folder / "x.sqlite3")),
+        self.book = JobTable(
+            journal=DownloadJournal(Database(folder / "x.sqlite3")),
             progress=self._of,
             on_change=self.told.append,
         )
 
-    def _of(self, job: Job) -> dict[str, Progress]:
+    def _of(self, job: DownloadJob) -> dict[str, FileProgress]:
         self.looked.append(job.id)
         return {file.blob: self.progress[file.blob] for file in job.files}
 
     def add(self, name: str, *, runs: bool = True) -> None:
         blob = name[0] * 64
-        self.progress[blob] = Progress()
+        self.progress[blob] = FileProgress()
         file = RepoFile(path=f"{name}.gguf", size_bytes=SIZE, blob=blob, lfs=True)
         state: DownloadState = "downloading" if runs else "queued"
         self.book.put(
-            Job(
+            DownloadJob(
                 id=name, model_id=name, unique=name, repo="o/r", revision="0" * 40, ref=None,
                 files=(file,), state=state,
             )

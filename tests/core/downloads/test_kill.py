@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from modeldeck.core.downloads.job_records import Claim, Job
-from modeldeck.core.downloads.journal import Journal
+from modeldeck.core.downloads.job_records import DownloadJob, DurableRanges
+from modeldeck.core.downloads.journal import DownloadJournal
 from modeldeck.core.downloads.ranges import covered
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -99,12 +99,12 @@ async def killed(rig: Rig, where: str = "", when: str = "", ahead: str = "") -> 
     return await asyncio.create_subprocess_exec(sys.executable, "-c", CHILD, *words)
 
 
-async def journal(rig: Rig) -> tuple[list[Job], list[Claim]]:
+async def journal(rig: Rig) -> tuple[list[DownloadJob], list[DurableRanges]]:
     """What the journal says, before anybody goes on with it."""
-    store = Store(rig.folder / "state" / "modeldeck.sqlite3")
+    store = Database(rig.folder / "state" / "modeldeck.sqlite3")
     await store.open()
     try:
-        return await Journal(store).read()
+        return await DownloadJournal(store).read()
     finally:
         await store.close()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from modeldeck.core.demo.models import write_gguf
 from modeldeck.core.errors import Corrupt, StorageFailed
 from modeldeck.core.formats import gguf
-from modeldeck.core.formats.gguf import Header, check_size, parse, read, read_remote
+from modeldeck.core.formats.gguf import GgufHeader, check_size, parse, read, read_remote
 
 U32, STRING, ARRAY, U64, F32, BOOL = 4, 8, 9, 10, 6, 7
 
@@ -52,7 +52,7 @@ def header(
 ARCH = pair("general.architecture", STRING, text("llama"))
 
 
-def whole(data: bytes) -> Header:
+def whole(data: bytes) -> GgufHeader:
     found = parse(data)
     assert found is not None
     return found

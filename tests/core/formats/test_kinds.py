@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.config.config import Config, Hub, Runtime
+from modeldeck.core.config.config import Config, HubSettings, RuntimeSettings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.models import write_mlx
@@ -17,7 +17,7 @@ from modeldeck.core.demo.repository import demo_repo
 from modeldeck.core.errors import Corrupt, DeckError, EngineFailed
 from modeldeck.core.formats import gguf, safetensors
 from modeldeck.core.runtime.engines.base import Flag
-from modeldeck.core.runtime.engines.llama.log import Log, failure
+from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.schema import ModelSeed
 from modeldeck.core.service.deck import Deck
 from tests.support.bench import PATIENCE_S
@@ -48,7 +48,7 @@ async def deck(home: Path, tmp_path: Path) -> AsyncIterator[Deck]:
         (folder / "m-F16.gguf").write_bytes(data)
     repos = (demo_repo("deck/flux-GGUF", images), demo_repo("deck/pointer-GGUF", pointers))
     with DemoHub.in_thread(repos) as hub:
-        config = Config(hub=Hub(endpoint=hub.url), runtime=Runtime(calibrate=False))
+        config = Config(hub=HubSettings(endpoint=hub.url), runtime=RuntimeSettings(calibrate=False))
         async with Deck(locate(), config) as deck:
             with deck.feed.subscribe() as news:
                 async with asyncio.timeout(PATIENCE_S):
@@ -81,7 +81,7 @@ async def test_an_image_model_on_disk_is_called_one(deck: Deck, tmp_path: Path) 
 
 
 def test_what_llama_cpp_says_of_an_image_model_is_put_into_words() -> None:
-    log = Log(Flag())
+    log = EngineLog(Flag())
     for name, told in (("flux", "makes images or video (flux)"), ("new", "architecture: 'new'")):
         log.lines[:] = [("error", f"error loading model: unknown model architecture: '{name}'")]
         error = failure("llama.cpp refused the model", log)

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import write_mlx
 from modeldeck.core.formats import gguf
-from modeldeck.core.formats.safetensors import Config, read_folder
+from modeldeck.core.formats.safetensors import MlxConfig, read_folder
 from modeldeck.core.memory import estimate
 from modeldeck.core.memory.estimate import (
     from_config,
@@ -140,7 +140,7 @@ def test_the_size_alone_gives_the_weights_and_the_process() -> None:
     assert not guess.exact
 
 
-LLAMA = Config(
+LLAMA = MlxConfig(
     layers=32,
     heads=32,
     kv_heads=8,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.config.config import Remote
+from modeldeck.core.config.config import RemoteSettings
 from modeldeck.core.errors import CoreUnreachable, DeckError, Forbidden
 from modeldeck.core.remote.ssh_command import (
     MISSING,
-    Ways,
+    SshTarget,
     asks,
     check_socket,
     command,
@@ -21,8 +21,8 @@ from modeldeck.core.remote.ssh_command import (
     is_uncompressed,
 )
 
-OWN = Ways(destination="me@gpu1", control=Path("/tmp/md-x/master"))
-THEIRS = Ways(destination="me@gpu1", control=None)
+OWN = SshTarget(destination="me@gpu1", control=Path("/tmp/md-x/master"))
+THEIRS = SshTarget(destination="me@gpu1", control=None)
 
 
 def test_a_line_of_ours_is_a_master_and_asks_only_where_it_may() -> None:
@@ -54,7 +54,7 @@ def test_every_shell_understands_the_command(shell: str, tmp_path: Path) -> None
     """As sshd does: the login shell is given all of it as one word."""
     program = tmp_path / ".local" / "bin" / "modeldeck"
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    words = [str(shutil.which(shell)), "-c", command(Remote(ssh="x"), start=True)]
+    words = [str(shutil.which(shell)), "-c", command(RemoteSettings(ssh="x"), start=True)]
     done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == (f"{MISSING}\n", 127), done
     program.parent.mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_every_shell_understands_the_command(shell: str, tmp_path: Path) -> None
 
 
 def test_a_command_of_the_configuration_is_taken_as_it_is() -> None:
-    remote = Remote(ssh="x", command="env A=1 /opt/md/bin/modeldeck")
+    remote = RemoteSettings(ssh="x", command="env A=1 /opt/md/bin/modeldeck")
     assert command(remote, start=False) == "exec env A=1 /opt/md/bin/modeldeck bridge --existing"
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from modeldeck.core.config.config import Remote
+from modeldeck.core.config.config import RemoteSettings
 from modeldeck.core.errors import CoreUnreachable, DeckError, StorageFailed
 from modeldeck.core.remote import ssh_connection as lines
 from modeldeck.core.remote import ssh_keeper
-from modeldeck.core.remote.ssh_connection import Line
+from modeldeck.core.remote.ssh_connection import SshConnection
 from modeldeck.core.remote.ssh_keeper import Keeper
 from modeldeck.tui.remote.remote_core import SshCore
 from tests.core.remote.conftest import until
@@ -29,18 +29,18 @@ WORDS = "for line in sys.stdin:\n    word = line.strip()\n    "
 """What follows answers each word."""
 
 
-def made(folder: Path, name: str = "gpu1") -> Line:
-    return Line(name, Remote(ssh="x"), folder / "line")
+def made(folder: Path, name: str = "gpu1") -> SshConnection:
+    return SshConnection(name, RemoteSettings(ssh="x"), folder / "line")
 
 
 @pytest.fixture
 def carried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is carried: these are about what is said."""
 
-    async def carry(line: Line, hello: object) -> None:
+    async def carry(line: SshConnection, hello: object) -> None:
         pass
 
-    monkeypatch.setattr(Line, "_carry", carry)
+    monkeypatch.setattr(SshConnection, "_carry", carry)
 
 
 def children() -> list[psutil.Process]:
@@ -249,4 +249,4 @@ def test_no_room_for_sockets_is_an_error_in_words(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     with pytest.raises(StorageFailed, match="TMPDIR"):
-        SshCore("gpu1", Remote(ssh="x"))
+        SshCore("gpu1", RemoteSettings(ssh="x"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from tests.support.bench import Bench
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.schema import InstanceState, LoadOptions
 from tests.support.bench import PATIENCE_S, Bench, alive, model
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import expected
 from modeldeck.core.errors import (
     Cancelled,
@@ -424,14 +424,19 @@ def zombie(pid: int) -> bool:
 async def test_the_end_of_its_input_ends_an_engine_in_the_middle_of_an_answer(
     tiny: Path,
 ) -> None:
-    from modeldeck.core.runtime.process.messages import Generate, Load, Loaded, Text
+    from modeldeck.core.runtime.process.messages import (
+        GenerateText,
+        LoadModel,
+        ModelLoaded,
+        TextPiece,
+    )
 
     engine = await EngineProcess.start("llama.cpp", lambda *line: None)
-    engine.send(Load(id=1, path=str(tiny), options=LoadOptions(), default_context=4096))
-    while not isinstance(await engine.receive(), Loaded):
+    engine.send(LoadModel(id=1, path=str(tiny), options=LoadOptions(), default_context=4096))
+    while not isinstance(await engine.receive(), ModelLoaded):
         pass
-    engine.send(Generate(id=2, request=about("loop")))
-    assert isinstance(await engine.receive(), Text)
+    engine.send(GenerateText(id=2, request=about("loop")))
+    assert isinstance(await engine.receive(), TextPiece)
     assert await engine.end()
     assert not alive(engine.pid)
     reports = iter(engine.receive, None)
@@ -440,23 +445,30 @@ async def test_the_end_of_its_input_ends_an_engine_in_the_middle_of_an_answer(
 
 
 async def test_a_command_cancelled_before_it_begins_never_runs(tiny: Path) -> None:
-    from modeldeck.core.runtime.process.messages import Cancel, Failed, Generate, Load, Loaded, Text
+    from modeldeck.core.runtime.process.messages import (
+        CancelCommand,
+        CommandFailed,
+        GenerateText,
+        LoadModel,
+        ModelLoaded,
+        TextPiece,
+    )
 
     engine = await EngineProcess.start("llama.cpp", lambda *line: None)
     try:
-        engine.send(Load(id=1, path=str(tiny), options=LoadOptions(), default_context=4096))
-        while not isinstance(await engine.receive(), Loaded):
+        engine.send(LoadModel(id=1, path=str(tiny), options=LoadOptions(), default_context=4096))
+        while not isinstance(await engine.receive(), ModelLoaded):
             pass
-        engine.send(Generate(id=2, request=about("loop")))
-        assert isinstance(await engine.receive(), Text)
-        engine.send(Generate(id=3, request=about("loop")))  # waits for the first
-        engine.send(Cancel(id=3))
-        engine.send(Cancel(id=2))
+        engine.send(GenerateText(id=2, request=about("loop")))
+        assert isinstance(await engine.receive(), TextPiece)
+        engine.send(GenerateText(id=3, request=about("loop")))  # waits for the first
+        engine.send(CancelCommand(id=3))
+        engine.send(CancelCommand(id=2))
         ended: list[tuple[int, str]] = []
         while len(ended) < 2:
             report = await engine.receive()
-            assert isinstance(report, Text | Failed)
-            if isinstance(report, Failed):
+            assert isinstance(report, TextPiece | CommandFailed)
+            if isinstance(report, CommandFailed):
                 ended.append((report.id, report.error.code))
             else:
                 assert report.id == 2

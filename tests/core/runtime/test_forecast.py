@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 import pytest_asyncio
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import EngineFailed
 from modeldeck.core.runtime.engines.llama.graph import Graph, graph_of
-from modeldeck.core.runtime.engines.llama.needs import Figures, besides_bytes, work_bytes
+from modeldeck.core.runtime.engines.llama.needs import EvaluationShape, besides_bytes, work_bytes
 from modeldeck.core.schema import LoadOptions
 from tests.support.architectures import Recipe, discover
 from tests.support.bench import Bench
@@ -121,7 +121,7 @@ async def test_what_is_no_language_model_is_told(
 
 def test_where_llama_cpp_does_not_tell_of_its_graphs_they_are_estimated() -> None:
     assert graph_of(SimpleNamespace(_lib=SimpleNamespace()), None, 1) is None
-    figures = Figures(
+    figures = EvaluationShape(
         cells=((2048, 4),),
         batch=512,
         heads=4,
@@ -144,7 +144,7 @@ def test_where_llama_cpp_does_not_tell_of_its_graphs_they_are_estimated() -> Non
 def test_the_work_buffer_is_that_of_the_largest_product(
     flash: bool, wide: bool, bits: float, mib: int
 ) -> None:
-    figures = Figures(
+    figures = EvaluationShape(
         cells=((4096, 3), (8192, 0)),
         batch=512,
         heads=16,

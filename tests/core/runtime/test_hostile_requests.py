@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import expected, write_gguf, write_mlx
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import GenerateRequest, Instance, InstanceState, Message, Tool

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import expected
 from modeldeck.core.errors import EngineFailed, InvalidRequest
 from modeldeck.core.runtime.process import engine_process

@@ -5,33 +5,37 @@ from __future__ import annotations
 import pytest
 
 from modeldeck.core.errors import Incompatible
-from modeldeck.core.schema.protocol import OLDEST, PROTOCOL, Spoken, check, ours
+from modeldeck.core.schema.protocol import OLDEST, PROTOCOL, ProtocolRange, check, ours
 
-HERE = Spoken(version="1.0", protocol=5, oldest_protocol=4)
+HERE = ProtocolRange(version="1.0", protocol=5, oldest_protocol=4)
 
 
 @pytest.mark.parametrize(
     "there",
     [
-        Spoken(version="1.0", protocol=5, oldest_protocol=4),
-        Spoken(version="0.9", protocol=4, oldest_protocol=1),
-        Spoken(version="1.1", protocol=9, oldest_protocol=5),
+        ProtocolRange(version="1.0", protocol=5, oldest_protocol=4),
+        ProtocolRange(version="0.9", protocol=4, oldest_protocol=1),
+        ProtocolRange(version="1.1", protocol=9, oldest_protocol=5),
     ],
 )
-def test_sides_that_share_a_protocol_understand_each_other(there: Spoken) -> None:
+def test_sides_that_share_a_protocol_understand_each_other(there: ProtocolRange) -> None:
     check(HERE, there, "gpu1")
 
 
 @pytest.mark.parametrize(
     ("there", "word", "remedy"),
     [
-        (Spoken(version="0.1"), "too old", "Update modeldeck on gpu1"),
-        (Spoken(version="0.8", protocol=3, oldest_protocol=1), "too old", "on gpu1"),
-        (Spoken(version="2.0", protocol=9, oldest_protocol=6), "too new", "Update modeldeck here"),
+        (ProtocolRange(version="0.1"), "too old", "Update modeldeck on gpu1"),
+        (ProtocolRange(version="0.8", protocol=3, oldest_protocol=1), "too old", "on gpu1"),
+        (
+            ProtocolRange(version="2.0", protocol=9, oldest_protocol=6),
+            "too new",
+            "Update modeldeck here",
+        ),
     ],
 )
 def test_sides_that_do_not_are_told_who_is_to_be_updated(
-    there: Spoken, word: str, remedy: str
+    there: ProtocolRange, word: str, remedy: str
 ) -> None:
     with pytest.raises(Incompatible, match=word) as caught:
         check(HERE, there, "gpu1")

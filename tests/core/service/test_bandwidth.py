@@ -13,7 +13,7 @@ from modeldeck.core.errors import InvalidRequest, StorageFailed
 from modeldeck.core.schema import Download, Host, Settings
 from modeldeck.core.schema.state import DownloadChanged, State
 from modeldeck.core.service import bandwidth
-from modeldeck.core.service.bandwidth import Throttle
+from modeldeck.core.service.bandwidth import BandwidthController
 from modeldeck.core.service.feed import Feed
 
 RATE = 8_000_000
@@ -32,13 +32,13 @@ class Rig:
         default_factory=lambda: Feed(State(host=Host(name="", version="", started_at="")))
     )
 
-    def make(self, settings: config.Downloads | None = None) -> Throttle:
+    def make(self, settings: config.DownloadSettings | None = None) -> BandwidthController:
         async def set_jobs_at_once(count: int) -> None:
             self.jobs_at_once.append(count)
 
-        return Throttle(
+        return BandwidthController(
             feed=self.feed,
-            settings=settings or config.Downloads(),
+            settings=settings or config.DownloadSettings(),
             config_file=self.config_file,
             set_limit=self.limits.append,
             set_jobs_at_once=set_jobs_at_once,
@@ -87,7 +87,7 @@ async def test_a_bad_change_changes_nothing(rig: Rig) -> None:
 
 
 async def test_the_limit_follows_the_clock_and_says_so(rig: Rig) -> None:
-    settings = config.Downloads(
+    settings = config.DownloadSettings(
         rate_limit_bytes_per_s=1000, schedule={"01:00-07:00": "none", "08:00-09:00": 10}
     )
     terms = rig.make(settings)
@@ -104,7 +104,7 @@ async def test_the_limit_follows_the_clock_and_says_so(rig: Rig) -> None:
 
 
 async def test_downloads_give_way_while_a_front_end_waits(rig: Rig) -> None:
-    terms = rig.make(config.Downloads(give_way=True, rate_limit_bytes_per_s=RATE * 10))
+    terms = rig.make(config.DownloadSettings(give_way=True, rate_limit_bytes_per_s=RATE * 10))
     rig.flow(RATE)
     assert terms.ping_s == bandwidth.ACTIVE_S
     with terms.listening() as listener, terms.listening():
@@ -124,7 +124,7 @@ async def test_downloads_give_way_while_a_front_end_waits(rig: Rig) -> None:
 
 
 async def test_who_left_is_not_waited_for(rig: Rig) -> None:
-    terms = rig.make(config.Downloads(give_way=True))
+    terms = rig.make(config.DownloadSettings(give_way=True))
     rig.flow(RATE)
     with terms.listening() as listener:
         listener.asked()

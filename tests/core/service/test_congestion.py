@@ -2,16 +2,18 @@
 
 import pytest
 
-from modeldeck.core.service.congestion import FLOOR, Peer, Yielding
+from modeldeck.core.service.congestion import FLOOR, ClientLatency, CongestionControl
 
 FREE, FULL = 0.02, 0.3
 """Seconds that a front end waits in line."""
 RATE = 8_000_000
 
 
-def run(*waits: float, rate: float = RATE, start: Yielding | None = None) -> list[int | None]:
+def run(
+    *waits: float, rate: float = RATE, start: CongestionControl | None = None
+) -> list[int | None]:
     """The limit after each second, the downloads taking all they may."""
-    state, limits = start or Yielding(), []
+    state, limits = start or CongestionControl(), []
     for wait in waits:
         state = state.after(wait, rate if state.limit is None else min(rate, state.limit))
         limits.append(state.limit)
@@ -39,8 +41,8 @@ def test_it_grows_back_by_tenths() -> None:
 
 
 def test_a_limit_that_holds_nothing_back_is_lifted() -> None:
-    assert run(*[FREE] * 30, start=Yielding(limit=RATE // 4))[-1] is None
-    assert Yielding(limit=RATE).after(FREE, 0).limit is None
+    assert run(*[FREE] * 30, start=CongestionControl(limit=RATE // 4))[-1] is None
+    assert CongestionControl(limit=RATE).after(FREE, 0).limit is None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_a_limit_that_holds_nothing_back_is_lifted() -> None:
 def test_what_counts_is_what_it_takes_more_than_at_its_best(
     answers: tuple[float, ...], waits: float
 ) -> None:
-    peer, now = Peer(), 100.0
+    peer, now = ClientLatency(), 100.0
     for took in answers:
         peer = peer.asked(now).answered(now + took)
         now += 1
@@ -58,8 +60,8 @@ def test_what_counts_is_what_it_takes_more_than_at_its_best(
 
 
 def test_an_answer_that_is_overdue_counts_before_it_comes() -> None:
-    peer = Peer().asked(0.0).answered(0.01).asked(1.0)
+    peer = ClientLatency().asked(0.0).answered(0.01).asked(1.0)
     assert peer.waits_s(1.005) == 0
     assert peer.waits_s(3.0) == pytest.approx(1.99)
-    assert Peer().asked(0.0).waits_s(5.0) == 0, "nothing is known of it yet"
-    assert Peer().answered(1.0) == Peer()
+    assert ClientLatency().asked(0.0).waits_s(5.0) == 0, "nothing is known of it yet"
+    assert ClientLatency().answered(1.0) == ClientLatency()

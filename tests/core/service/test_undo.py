@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 
 from modeldeck.core.errors import Conflict, NotFound
-from modeldeck.core.service.undo import KEPT, Undo
+from modeldeck.core.service.undo import KEPT, UndoLog
 
 
 async def test_the_newest_goes_first_and_each_once() -> None:
-    undo, done = Undo(), list[str]()
+    undo, done = UndoLog(), list[str]()
 
     async def back(name: str) -> None:
         done.append(name)
@@ -29,7 +29,7 @@ async def test_the_newest_goes_first_and_each_once() -> None:
 
 
 async def test_what_failed_may_be_tried_again() -> None:
-    undo, failures = Undo(), [Conflict("Not now.")]
+    undo, failures = UndoLog(), [Conflict("Not now.")]
 
     async def back() -> None:
         if failures:
@@ -42,7 +42,7 @@ async def test_what_failed_may_be_tried_again() -> None:
 
 
 async def test_only_so_many_are_remembered() -> None:
-    undo = Undo()
+    undo = UndoLog()
 
     async def back() -> None:
         pass

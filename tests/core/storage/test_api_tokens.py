@@ -10,26 +10,26 @@ import pytest
 
 from modeldeck.core.errors import Conflict, InvalidRequest, NotFound
 from modeldeck.core.schema import TOKEN_SECRET, Token
-from modeldeck.core.storage.api_tokens import MOST, Tokens
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.api_tokens import MOST, ApiTokens
+from modeldeck.core.storage.database import Database
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = Store(tmp_path / "db.sqlite3")
+async def store(tmp_path: Path) -> AsyncIterator[Database]:
+    store = Database(tmp_path / "db.sqlite3")
     await store.open()
     yield store
     await store.close()
 
 
 @pytest.fixture
-async def tokens(store: Store) -> Tokens:
-    tokens = Tokens(store)
+async def tokens(store: Database) -> ApiTokens:
+    tokens = ApiTokens(store)
     await tokens.open()
     return tokens
 
 
-async def test_a_token_is_found_by_its_secret_and_by_nothing_else(tokens: Tokens) -> None:
+async def test_a_token_is_found_by_its_secret_and_by_nothing_else(tokens: ApiTokens) -> None:
     assert not tokens.usable
     made = await tokens.create("laptop", ["manage", "read", "manage"])
     assert TOKEN_SECRET.fullmatch(made.secret)
@@ -42,12 +42,12 @@ async def test_a_token_is_found_by_its_secret_and_by_nothing_else(tokens: Tokens
         assert tokens.find(wrong) is None
 
 
-async def test_without_scopes_it_may_look_and_ask(tokens: Tokens) -> None:
+async def test_without_scopes_it_may_look_and_ask(tokens: ApiTokens) -> None:
     assert (await tokens.create("a", [])).token.scopes == ("read", "infer")
 
 
 async def test_they_outlast_a_restart_and_tell_when_they_were_used(
-    tokens: Tokens, store: Store
+    tokens: ApiTokens, store: Database
 ) -> None:
     made = await tokens.create("laptop", [])
     assert tokens.all()[0].last_used_at is None
@@ -55,14 +55,14 @@ async def test_they_outlast_a_restart_and_tell_when_they_were_used(
     used_at = tokens.all()[0].last_used_at
     assert used_at is not None
     await tokens.close()
-    after = Tokens(store)
+    after = ApiTokens(store)
     await after.open()
     assert [token.last_used_at for token in after.all()] == [used_at]
     assert after.find(made.secret) is not None
 
 
 async def test_the_store_never_sees_the_secret(
-    tokens: Tokens, store: Store, tmp_path: Path
+    tokens: ApiTokens, store: Database, tmp_path: Path
 ) -> None:
     secret = (await tokens.create("laptop", [])).secret
     for file in list(tmp_path.iterdir()):  # noqa: ASYNC240 (a few small files)
@@ -70,7 +70,7 @@ async def test_the_store_never_sees_the_secret(
         assert secret.removeprefix("mdk_").encode() not in file.read_bytes()
 
 
-async def test_revoking_takes_it_away_at_once_and_tells(tokens: Tokens, store: Store) -> None:
+async def test_revoking_takes_it_away_at_once_and_tells(tokens: ApiTokens, store: Database) -> None:
     told: list[Token] = []
     tokens.on_revoked(told.append)
     first = await tokens.create("first", [])
@@ -84,13 +84,13 @@ async def test_revoking_takes_it_away_at_once_and_tells(tokens: Tokens, store: S
         await tokens.revoke("first")
 
 
-async def test_an_expired_one_is_listed_and_opens_nothing(store: Store) -> None:
+async def test_an_expired_one_is_listed_and_opens_nothing(store: Database) -> None:
     late = [False]
 
     def clock() -> datetime:
         return datetime.now(UTC) + timedelta(seconds=61 if late[0] else 0)
 
-    tokens = Tokens(store, clock)
+    tokens = ApiTokens(store, clock)
     made = await tokens.create("short", [], 60)
     assert made.token.expires_at is not None
     assert tokens.find(made.secret) is not None
@@ -103,18 +103,18 @@ async def test_an_expired_one_is_listed_and_opens_nothing(store: Store) -> None:
 @pytest.mark.parametrize(
     "name", ["", " ", "-a", "a b", "a\nb", "é", "x" * 64, "../a", "a=b", "token=x who=root"]
 )
-async def test_a_name_is_fit_for_a_log(tokens: Tokens, name: str) -> None:
+async def test_a_name_is_fit_for_a_log(tokens: ApiTokens, name: str) -> None:
     with pytest.raises(InvalidRequest, match="name"):
         await tokens.create(name, [])
 
 
 @pytest.mark.parametrize("expires_s", [0.5, 1e12, float("nan")])
-async def test_a_time_that_makes_no_sense_is_refused(tokens: Tokens, expires_s: float) -> None:
+async def test_a_time_that_makes_no_sense_is_refused(tokens: ApiTokens, expires_s: float) -> None:
     with pytest.raises(InvalidRequest, match="years"):
         await tokens.create("a", [], expires_s)
 
 
-async def test_names_are_told_apart_and_there_is_an_end(tokens: Tokens) -> None:
+async def test_names_are_told_apart_and_there_is_an_end(tokens: ApiTokens) -> None:
     await tokens.create("a", [])
     with pytest.raises(Conflict, match="already"):
         await tokens.create("a", [])
@@ -124,7 +124,7 @@ async def test_names_are_told_apart_and_there_is_an_end(tokens: Tokens) -> None:
         await tokens.create("one-more", [])
 
 
-async def test_two_that_are_made_at_once_have_two_names(tokens: Tokens, store: Store) -> None:
+async def test_two_that_are_made_at_once_have_two_names(tokens: ApiTokens, store: Database) -> None:
     both = await asyncio.gather(
         tokens.create("a", []), tokens.create("a", []), return_exceptions=True
     )
@@ -134,12 +134,12 @@ async def test_two_that_are_made_at_once_have_two_names(tokens: Tokens, store: S
     assert sorted(type(one).__name__ for one in gone) == ["NotFound", "Token"]
 
 
-async def test_all_of_one_name_are_revoked(tokens: Tokens, store: Store) -> None:
+async def test_all_of_one_name_are_revoked(tokens: ApiTokens, store: Database) -> None:
     made = await tokens.create("a", [])
     (body,) = await store.documents("tokens")
     twin = made.token.id[::-1] + "x"
     await store.put("tokens", twin, body.replace(made.token.id.encode(), twin.encode()))
-    again = Tokens(store)
+    again = ApiTokens(store)
     await again.open()
     assert len(again.all()) == 2
     await again.revoke("a")
@@ -148,7 +148,7 @@ async def test_all_of_one_name_are_revoked(tokens: Tokens, store: Store) -> None
 
 
 async def test_a_caller_that_goes_away_leaves_memory_and_store_the_same(
-    tokens: Tokens, store: Store
+    tokens: ApiTokens, store: Database
 ) -> None:
     for rounds in range(4):
         call = asyncio.create_task(tokens.create(f"t{rounds}", []))
@@ -161,14 +161,14 @@ async def test_a_caller_that_goes_away_leaves_memory_and_store_the_same(
 
 
 async def test_one_that_ends_at_no_time_of_this_world_is_left_out(
-    tokens: Tokens, store: Store
+    tokens: ApiTokens, store: Database
 ) -> None:
     await tokens.create("a", [], 60)
     (body,) = await store.documents("tokens")
     for number, end in enumerate((b"soon", b"2030-01-01T00:00:00")):
         other = re.sub(rb'"expires_at":"[^"]*"', b'"expires_at":"' + end + b'"', body)
         await store.put("tokens", str(number), other)
-    again = Tokens(store)
+    again = ApiTokens(store)
     await again.open()
     assert len(again.all()) == 1
     assert again.usable

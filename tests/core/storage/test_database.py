@@ -10,18 +10,18 @@ import pytest
 
 from modeldeck.core.errors import ShuttingDown, StorageFailed
 from modeldeck.core.schema import AuditEntry
-from modeldeck.core.storage.database import AUDIT_KEPT, Store
+from modeldeck.core.storage.database import AUDIT_KEPT, Database
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = Store(tmp_path / "state" / "db.sqlite3")
+async def store(tmp_path: Path) -> AsyncIterator[Database]:
+    store = Database(tmp_path / "state" / "db.sqlite3")
     await store.open()
     yield store
     await store.close()
 
 
-async def test_documents_keep_their_order_and_are_replaced_in_place(store: Store) -> None:
+async def test_documents_keep_their_order_and_are_replaced_in_place(store: Database) -> None:
     await store.put("models", "a", b"1")
     await store.put("models", "b", b"2")
     await store.put("models", "first", b"0", position=-1)
@@ -33,17 +33,19 @@ async def test_documents_keep_their_order_and_are_replaced_in_place(store: Store
     assert await store.documents("jobs") == []
 
 
-async def test_everything_is_there_after_a_restart(store: Store, tmp_path: Path) -> None:
+async def test_everything_is_there_after_a_restart(store: Database, tmp_path: Path) -> None:
     identity = await store.installation_id()
     await store.put("jobs", "j", b"body")
-    other = Store(tmp_path / "state" / "db.sqlite3")
+    other = Database(tmp_path / "state" / "db.sqlite3")
     await other.open()
     assert await other.documents("jobs") == [b"body"]
     assert await other.installation_id() == identity
     await other.close()
 
 
-async def test_the_store_survives_power_loss_and_is_private(store: Store, tmp_path: Path) -> None:
+async def test_the_store_survives_power_loss_and_is_private(
+    store: Database, tmp_path: Path
+) -> None:
     db = sqlite3.connect(tmp_path / "state" / "db.sqlite3")
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     db.close()
@@ -53,7 +55,7 @@ async def test_the_store_survives_power_loss_and_is_private(store: Store, tmp_pa
 
 
 async def test_the_audit_trail_is_newest_first_and_bounded(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(5):
         await store.audit(f"t{n}", "unix uid=0", "load", f"m{n}", "done")
@@ -64,7 +66,7 @@ async def test_the_audit_trail_is_newest_first_and_bounded(
     assert [row[3] for row in await store.audit_trail(10)] == ["m5", "m4", "m3"]
 
 
-async def test_writers_do_not_hold_up_one_another(store: Store) -> None:
+async def test_writers_do_not_hold_up_one_another(store: Database) -> None:
     await asyncio.gather(*(store.put("jobs", str(n), b"x") for n in range(200)))
     assert len(await store.documents("jobs")) == 200
 
@@ -74,7 +76,7 @@ async def test_a_database_of_a_newer_version_is_refused_in_words(tmp_path: Path)
     db = sqlite3.connect(path)
     db.execute("PRAGMA user_version=99")
     db.close()
-    store = Store(path)
+    store = Database(path)
     with pytest.raises(StorageFailed, match="newer modeldeck"):
         await store.open()
     await store.close()
@@ -83,14 +85,14 @@ async def test_a_database_of_a_newer_version_is_refused_in_words(tmp_path: Path)
 async def test_a_file_that_is_no_database_is_an_error_that_says_where(tmp_path: Path) -> None:
     path = tmp_path / "db.sqlite3"
     path.write_text("this is not a database, and long enough to be read as one" * 20)
-    store = Store(path)
+    store = Database(path)
     with pytest.raises(StorageFailed, match=r"db\.sqlite3"):
         await store.open()
     await store.close()
 
 
 async def test_a_store_that_is_closed_says_that_the_core_ends(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db.sqlite3")
+    store = Database(tmp_path / "db.sqlite3")
     await store.open()
     await store.close()
     with pytest.raises(ShuttingDown):
@@ -102,7 +104,7 @@ async def test_a_store_that_is_closed_says_that_the_core_ends(tmp_path: Path) ->
     [b"{", b"[]", b"\xff\xfe", b'{"id":1}', b'{"at":"x"}', b"[" * 100_000, b"null", b""],
 )
 async def test_a_record_that_cannot_be_read_is_left_out_by_name_and_kept(
-    store: Store, caplog: pytest.LogCaptureFixture, body: bytes
+    store: Database, caplog: pytest.LogCaptureFixture, body: bytes
 ) -> None:
     good = msgspec.json.encode(AuditEntry(at="", origin="", action="", target="", outcome=""))
     await store.put("models", "bad", body)
@@ -116,7 +118,7 @@ async def test_a_record_that_cannot_be_read_is_left_out_by_name_and_kept(
     assert len(await store.documents("models")) == 2
 
 
-async def test_a_record_that_its_check_refuses_is_left_out_too(store: Store) -> None:
+async def test_a_record_that_its_check_refuses_is_left_out_too(store: Database) -> None:
     def check(entry: AuditEntry) -> None:
         datetime.fromisoformat(entry.at)
 

@@ -16,19 +16,19 @@ import pytest
 
 from modeldeck.core.api.http import tls
 from modeldeck.core.cache import scan, undo
-from modeldeck.core.cache.layout import Cache
+from modeldeck.core.cache.layout import HubCache
 from modeldeck.core.catalog import hub_token
 from modeldeck.core.concurrency import Detached
 from modeldeck.core.config import config
-from modeldeck.core.downloads.transfer.partial_file import Partial
+from modeldeck.core.downloads.transfer.partial_file import PartialFile
 from modeldeck.core.errors import DeckError, StorageTimeout
 from modeldeck.core.formats import gguf, safetensors
-from modeldeck.core.network.certificates import Certificates
+from modeldeck.core.network.certificates import CertificateStore
 from modeldeck.core.runtime.engines.llama import adapters, files
 from modeldeck.core.runtime.engines.mlx import engine
 from modeldeck.core.schema import ModelSeed
 from modeldeck.core.service.library import chat_templates, entries, local_files, model_cards
-from modeldeck.core.service.library.copying import Sharing
+from modeldeck.core.service.library.copying import ModelCopying
 from modeldeck.core.storage import foreign_files
 from modeldeck.core.storage.foreign_files import in_thread, open_regular, read_regular, stat_regular
 
@@ -101,9 +101,9 @@ def folder_with_pipe(tmp_path: Path, name: str) -> Path:
     return folder
 
 
-def a_cache(tmp_path: Path, pipe: Path) -> Cache:
+def a_cache(tmp_path: Path, pipe: Path) -> HubCache:
     """A cache whose ref, blob and partial are pipes."""
-    cache = Cache(tmp_path / "hub")
+    cache = HubCache(tmp_path / "hub")
     for path in (
         cache.ref("a/b", "main"),
         cache.blob("a/b", BLOB),
@@ -133,10 +133,10 @@ READERS: dict[str, Callable[[Path, Path], Any]] = {
     "card": lambda pipe, _: model_cards._start(pipe),
     "verification": lambda pipe, _: scan.digest(pipe, BLOB, lambda _: None),
     "certificate": lambda pipe, _: tls.context(str(pipe), None),
-    "content for another machine": lambda pipe, tmp: Sharing(
+    "content for another machine": lambda pipe, tmp: ModelCopying(
         library=SimpleNamespace(),  # type: ignore[arg-type] # nothing of it is asked
         downloads=SimpleNamespace(),  # type: ignore[arg-type]
-        cache=SimpleNamespace(blob=a_cache(tmp, pipe).blob, of=lambda _: Cache(tmp / "hub")),  # type: ignore[arg-type]
+        cache=SimpleNamespace(blob=a_cache(tmp, pipe).blob, of=lambda _: HubCache(tmp / "hub")),  # type: ignore[arg-type]
     ).open("a/b", BLOB),
     "settings": lambda pipe, _: config.set_values(pipe, "downloads", {"jobs_at_once": 1}),
 }
@@ -147,7 +147,7 @@ def test_certificates_of_servers_that_are_a_pipe_are_refused(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(pipe))
     with pytest.raises(DeckError, match="named pipe"):
-        Certificates().context()
+        CertificateStore().context()
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -167,7 +167,7 @@ def test_what_can_do_without_goes_on(pipe: Path, tmp_path: Path) -> None:
     assert not local_files.look_at(str(pipe))
     (snapshot,) = scan.scan(cache.root)
     assert snapshot.refs == ()
-    taken = undo.Remembered(links={}, refs={str(cache.ref("a/b", "main")): COMMIT})
+    taken = undo.RemovedLinks(links={}, refs={str(cache.ref("a/b", "main")): COMMIT})
     with pytest.raises(DeckError):
         undo.restore(taken)
     cache.set_ref("a/b", "main", COMMIT)
@@ -187,7 +187,7 @@ async def test_a_partial_that_is_a_pipe_is_refused(pipe: Path, tmp_path: Path) -
     cache = a_cache(tmp_path, pipe)
     for path, write in ((cache.partial("a/b", BLOB), True), (cache.blob("a/b", BLOB), False)):
         with pytest.raises(DeckError, match="named pipe"):
-            await Partial.open(path, write=write)
+            await PartialFile.open(path, write=write)
 
 
 # Threads

@@ -16,7 +16,7 @@ import pytest
 
 from modeldeck.core.api.ollama import models
 from modeldeck.core.cache import scan
-from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.config.config import Config, RuntimeSettings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import StorageTimeout
 from modeldeck.core.schema import CacheSelection, ModelSeed
@@ -80,7 +80,7 @@ async def probed(deck: Deck) -> None:
 
 @pytest.fixture
 async def deck(home: Path) -> AsyncIterator[Deck]:
-    async with Deck(locate(), Config(runtime=Runtime(calibrate=False))) as deck:
+    async with Deck(locate(), Config(runtime=RuntimeSettings(calibrate=False))) as deck:
         await probed(deck)
         yield deck
 
@@ -204,7 +204,7 @@ async def test_a_cache_that_hangs_holds_up_neither_the_start_nor_the_state(
     mount.is_up.clear()
     async with (
         asyncio.timeout(60),
-        Deck(locate(), Config(runtime=Runtime(calibrate=False))) as deck,
+        Deck(locate(), Config(runtime=RuntimeSettings(calibrate=False))) as deck,
     ):
         assert (await deck.refresh()).models
         assert (await deck.refresh()).disk.cache_bytes is None

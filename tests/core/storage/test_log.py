@@ -9,7 +9,7 @@ from modeldeck.core.storage.log import (
     MOST_REPEATED,
     CountingHandler,
     LineFormatter,
-    Log,
+    LogBuffer,
     LogHandler,
     Repeats,
     clean,
@@ -19,7 +19,7 @@ OURS = "mdk_" + "aB3-_" * 8 + "xyz"
 
 
 def test_lines_are_numbered_and_read_from_a_number_on() -> None:
-    log = Log()
+    log = LogBuffer()
     for n in range(5):
         log.add("core" if n % 2 else "engine:a", "info", f"line {n}")
     assert [line.text for line in log.lines(after=3)] == ["line 3", "line 4"]
@@ -28,7 +28,7 @@ def test_lines_are_numbered_and_read_from_a_number_on() -> None:
 
 
 def test_a_line_cannot_forge_another_or_grow_without_end() -> None:
-    log = Log()
+    log = LogBuffer()
     log.add("engine:a", "info", "first\nINFO core all is well\r" + "x" * 10_000)
     (line,) = log.lines()
     assert "\n" not in line.text
@@ -37,7 +37,7 @@ def test_a_line_cannot_forge_another_or_grow_without_end() -> None:
 
 
 def test_the_ring_forgets_the_oldest() -> None:
-    log = Log()
+    log = LogBuffer()
     for n in range(KEPT + 10):
         log.add("core", "info", str(n))
     assert len(log.lines(limit=KEPT * 2)) == KEPT
@@ -45,7 +45,7 @@ def test_the_ring_forgets_the_oldest() -> None:
 
 
 def test_records_of_the_core_reach_the_log_with_their_level() -> None:
-    log = Log()
+    log = LogBuffer()
     logger = logging.Logger("core.example")
     logger.addHandler(LogHandler(log))
     logger.warning("low on %s", "disk")
@@ -71,7 +71,7 @@ def test_records_of_the_core_reach_the_log_with_their_level() -> None:
 )
 def test_what_is_kept_is_one_line_and_holds_no_secret(text: str, kept: str) -> None:
     assert clean(text) == kept
-    log = Log()
+    log = LogBuffer()
     log.add("core", "info", text)
     assert log.lines()[0].text == kept
 

@@ -20,11 +20,11 @@ from textual.strip import Strip
 from textual.widgets import Static
 
 from modeldeck.tui.dashboard.diff_renderer import (
+    BaseScreen,
     Cell,
-    Changes,
-    Frame,
-    Painted,
-    Shown,
+    CellChanges,
+    DiffRenderer,
+    TerminalState,
     cells,
     pieces,
     runs,
@@ -43,8 +43,8 @@ def plain(text: str) -> list[Cell]:
     return cells(strip(text), COLORS)
 
 
-def sent(shown: Shown, y: int, x: int, line: Strip) -> str:
-    return Changes(shown.take([(y, x, line)], COLORS)).render_segments(CONSOLE)
+def sent(shown: TerminalState, y: int, x: int, line: Strip) -> str:
+    return CellChanges(shown.take([(y, x, line)], COLORS)).render_segments(CONSOLE)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_runs_cover_every_cell_that_differs(old: str, new: str) -> None:
 
 
 def test_what_is_shown_already_is_not_sent() -> None:
-    shown = Shown()
+    shown = TerminalState()
     assert sent(shown, 0, 4, strip("abcd")) == "\x1b[1;5Habcd"
     assert sent(shown, 0, 4, strip("abcd")) == ""
     assert sent(shown, 0, 4, strip("abxd")) == "\x1b[1;7Hx"
@@ -87,7 +87,7 @@ def test_what_is_shown_already_is_not_sent() -> None:
 
 
 def test_a_colour_is_a_difference_and_is_said_once() -> None:
-    shown = Shown()
+    shown = TerminalState()
     sent(shown, 0, 0, strip("abcd"))
     assert sent(shown, 0, 0, strip(("ab", RED), ("cd", BOLD))) == (
         "\x1b[1;1H\x1b[0;31mab\x1b[0;1mcd\x1b[0m"
@@ -98,7 +98,7 @@ def test_a_colour_is_a_difference_and_is_said_once() -> None:
 
 
 def test_after_all_was_forgotten_or_the_size_changed_all_is_sent() -> None:
-    shown = Shown()
+    shown = TerminalState()
     shown.fill(Size(4, 1))
     sent(shown, 0, 0, strip("abcd"))
     shown.fill(Size(4, 1))
@@ -127,7 +127,7 @@ def test_pieces_lie_where_textual_would_draw_them() -> None:
     ]
 
 
-class Canvas(Painted):
+class Canvas(DiffRenderer):
     """Keeps what it sends."""
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Canvas(Painted):
         self.sent: list[str] = []
 
     def get_default_screen(self) -> Any:
-        return Frame()
+        return BaseScreen()
 
     def compose(self) -> ComposeResult:
         yield Static("a word", id="word")

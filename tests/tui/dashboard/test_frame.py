@@ -22,7 +22,7 @@ from modeldeck.tui.dashboard import theme
 from modeldeck.tui.dashboard.app import Dashboard
 from modeldeck.tui.dashboard.ascii_filter import plain
 from modeldeck.tui.dashboard.dialogs.theme_picker import ThemePicker
-from modeldeck.tui.dashboard.widgets.status_bar import Part, fit
+from modeldeck.tui.dashboard.widgets.status_bar import StatusSegment, fit
 from modeldeck.tui.remote.core_link import LinkState, LinkStatus
 from modeldeck.tui.text.format import ASCII, UNICODE, Glyphs
 
@@ -348,8 +348,8 @@ async def test_a_broken_theme_of_ones_own_is_a_notice(tmp_path: Path) -> None:
         assert any("bad.toml" in message.text for message in app.messages)
 
 
-def part(text: str, rank: int, *, right: bool = False) -> Part:
-    return Part(text=Text(text), rank=rank, right=right)
+def part(text: str, rank: int, *, right: bool = False) -> StatusSegment:
+    return StatusSegment(text=Text(text), rank=rank, right=right)
 
 
 @pytest.mark.parametrize(

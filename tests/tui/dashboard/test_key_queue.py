@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from modeldeck.tui.dashboard.key_queue import KeysInOrder
+from modeldeck.tui.dashboard.key_queue import OrderedKeyApp
 
 
 class Field(Vertical):
@@ -22,7 +22,7 @@ class Field(Vertical):
         self.query_one("#second").focus()
 
 
-class Small(KeysInOrder):
+class Small(OrderedKeyApp):
     def compose(self) -> ComposeResult:
         yield Field()
 

@@ -27,7 +27,7 @@ from modeldeck.tui.dashboard.app import Dashboard
 from modeldeck.tui.dashboard.commands import keymap_problems
 from modeldeck.tui.dashboard.global_commands import COMMANDS
 from modeldeck.tui.dashboard.screens import VIEWS
-from modeldeck.tui.dashboard.widgets.no_core import Trouble
+from modeldeck.tui.dashboard.widgets.no_core import NoCoreNotice
 from modeldeck.tui.dashboard.widgets.prompt import Prompt
 from modeldeck.tui.remote.core_host import DemoCore, OwnCore
 from modeldeck.tui.remote.core_link import LinkState
@@ -195,7 +195,7 @@ async def test_a_core_that_cannot_be_had_is_tried_again_on_request() -> None:
     app = Dashboard(attach, glyphs=UNICODE, settings=Tui(), keymap={}, themes=theme.load(None))
     async with app.run_test() as pilot:
         await until(pilot, lambda: app.link_status.state is LinkState.FAILED)
-        trouble = app.screen.query_one(Trouble)
+        trouble = app.screen.query_one(NoCoreNotice)
         await until(pilot, lambda: trouble.display)
         shown = str(trouble.visual)
         for words in ("It did not start.", "its [last] line", "Mend it.", "ctrl+r"):

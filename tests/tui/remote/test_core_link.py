@@ -12,7 +12,7 @@ import pytest
 
 from modeldeck.core.errors import DeckError
 from modeldeck.tui.remote.core_host import DemoCore
-from modeldeck.tui.remote.core_link import Link, LinkState
+from modeldeck.tui.remote.core_link import CoreLink, LinkState
 from tests.support.process import CoreProcess
 
 
@@ -25,7 +25,7 @@ async def test_a_core_that_cannot_be_attached_to_is_a_state_and_no_crash(
         raise bug
         yield
 
-    link = Link(attach)
+    link = CoreLink(attach)
     await link.run()
     assert link.status.state is LinkState.FAILED
     assert str(bug) in str(link.status.error)
@@ -47,7 +47,7 @@ async def test_a_core_that_cannot_be_brought_back_is_told_and_looked_for(
     async def revive() -> bool:
         raise OSError(11, "Resource temporarily unavailable")
 
-    link = Link(attach, revive=revive)
+    link = CoreLink(attach, revive=revive)
     running = asyncio.create_task(link.run())
 
     async def until(words: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from modeldeck.core.config.config import Remote
+from modeldeck.core.config.config import RemoteSettings
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.tui.remote.machines import HERE, SYSTEM_SOCKET, chosen, from_command_line, machine
 
 HOSTS = {
-    "gpu1": Remote(ssh="me@gpu1.lan"),
-    "cloud": Remote(url="https://cloud.example:5323", token_file="t"),
+    "gpu1": RemoteSettings(ssh="me@gpu1.lan"),
+    "cloud": RemoteSettings(url="https://cloud.example:5323", token_file="t"),
 }
 OPTIONS = ("--on", "--url")
 
@@ -33,11 +33,11 @@ def test_names_before_the_command_are_options(words: str, read: str) -> None:
 
 
 def test_a_name_of_the_configuration_comes_before_one_that_ssh_knows() -> None:
-    assert machine("gpu1", HOSTS).remote == Remote(ssh="me@gpu1.lan")
-    assert machine("gpu2", HOSTS).remote == Remote(ssh="gpu2")
-    assert machine("me@10.0.0.7", HOSTS).remote == Remote(ssh="me@10.0.0.7")
+    assert machine("gpu1", HOSTS).remote == RemoteSettings(ssh="me@gpu1.lan")
+    assert machine("gpu2", HOSTS).remote == RemoteSettings(ssh="gpu2")
+    assert machine("me@10.0.0.7", HOSTS).remote == RemoteSettings(ssh="me@10.0.0.7")
     assert machine("local", HOSTS) == HERE
-    assert machine("system", HOSTS).remote == Remote(socket=str(SYSTEM_SOCKET))
+    assert machine("system", HOSTS).remote == RemoteSettings(socket=str(SYSTEM_SOCKET))
 
 
 def test_all_are_those_of_the_configuration_each_once() -> None:
@@ -62,5 +62,5 @@ def test_what_ssh_could_misread_is_no_destination(name: str) -> None:
 )
 def test_a_token_goes_over_no_line_that_others_can_read(url: str, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
-        machine("x", {"x": Remote(url=url)})
-    machine("x", {"x": Remote(url="http://127.0.0.1:5323")})
+        machine("x", {"x": RemoteSettings(url=url)})
+    machine("x", {"x": RemoteSettings(url="http://127.0.0.1:5323")})

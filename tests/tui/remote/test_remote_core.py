@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from modeldeck.core.client.client import Client
-from modeldeck.core.config.config import Remote
+from modeldeck.core.config.config import RemoteSettings
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.errors import CoreUnreachable, Forbidden, InvalidRequest, Unauthorized
 from modeldeck.core.schema.state import State
@@ -36,9 +36,11 @@ class Outside:
     certificate: Path
 
     @property
-    def remote(self) -> Remote:
+    def remote(self) -> RemoteSettings:
         """As the configuration names it."""
-        return Remote(url=self.url, token_file=str(self.token), ca_file=str(self.certificate))
+        return RemoteSettings(
+            url=self.url, token_file=str(self.token), ca_file=str(self.certificate)
+        )
 
     def options(self) -> list[str]:
         """As the command line names it."""
@@ -105,14 +107,14 @@ async def test_the_feed_comes_over_tls_with_the_token(outside: Outside) -> None:
 
 
 async def test_who_it_is_and_who_asks_are_both_checked(outside: Outside, tmp_path: Path) -> None:
-    unknown = Remote(url=outside.url, token_file=str(outside.token))
+    unknown = RemoteSettings(url=outside.url, token_file=str(outside.token))
     with pytest.raises(CoreUnreachable, match="certificate"):
         async with core_of(Machine(name="cloud", remote=unknown)).attach():
             pass
     other = tmp_path / "token"
     other.touch(mode=0o600)
     other.write_text("deck_" + "A" * 43)
-    wrong = Remote(url=outside.url, token_file=str(other), ca_file=str(outside.certificate))
+    wrong = RemoteSettings(url=outside.url, token_file=str(other), ca_file=str(outside.certificate))
     with pytest.raises(Unauthorized):
         async with core_of(Machine(name="cloud", remote=wrong)).attach():
             pass

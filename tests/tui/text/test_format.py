@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text.format import ASCII, UNICODE, Column
+from modeldeck.tui.text.format import ASCII, UNICODE, TextColumn
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_signs_follow_what_the_output_can_show(
 
 
 def test_a_table_is_aligned_and_gives_way_where_it_may() -> None:
-    heads = (Column(title="model", shrink=True), Column(title="size", right=True))
+    heads = (TextColumn(title="model", shrink=True), TextColumn(title="size", right=True))
     rows = [("deck/a-very-long-name-indeed", "5.0 GB"), ("日本\x1b[31m", "639 MB")]
     assert fmt.table(heads, rows, 100) == [
         "model                           size",

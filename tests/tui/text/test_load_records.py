@@ -15,7 +15,7 @@ from modeldeck.core.schema import (
     Lora,
     UnloadReceipt,
 )
-from modeldeck.tui.cli.commands.load import Context, options_of
+from modeldeck.tui.cli.commands.load import ContextParam, options_of
 from modeldeck.tui.text import load_records, records
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -145,7 +145,7 @@ def test_what_is_loaded_tells_its_own_memory_from_pages_of_files() -> None:
     ("given", "options"),
     [
         ({"context_length": 512}, LoadOptions(context_length=512)),
-        ({"context_length": Context.FIT}, LoadOptions(context_fit=True)),
+        ({"context_length": ContextParam.FIT}, LoadOptions(context_fit=True)),
         ({"loras": ()}, LoadOptions()),
         (
             {"loras": ("/a/b.gguf:0.5", "/c.gguf", "/d:e.gguf")},

@@ -14,7 +14,7 @@ from modeldeck.core.schema.errors import from_info
 from modeldeck.tui.cli.actions.models import FRAMES_HZ, PATIENCE_S, carry_out
 from modeldeck.tui.cli.output import Output
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text.format import Column
+from modeldeck.tui.text.format import TextColumn
 
 _ORPHANED = 4
 """The column of blobs that no revision needs."""
@@ -37,13 +37,13 @@ async def ls(client: Client, out: Output) -> None:
 def table(listing: CacheListing, width: int, now: float) -> list[str]:
     """A line for each repository, and one for each of its revisions."""
     heads = (
-        Column(title="repository and revisions", shrink=True),
-        Column(title="size", right=True),
-        Column(title="shared", right=True),
-        Column(title="partial", right=True),
-        Column(title="orphaned", right=True),
-        Column(title="used", right=True),
-        Column(title="at"),
+        TextColumn(title="repository and revisions", shrink=True),
+        TextColumn(title="size", right=True),
+        TextColumn(title="shared", right=True),
+        TextColumn(title="partial", right=True),
+        TextColumn(title="orphaned", right=True),
+        TextColumn(title="used", right=True),
+        TextColumn(title="at"),
     )
     cells = []
     for repo in listing.repositories:
@@ -172,7 +172,11 @@ async def undo(client: Client, out: Output, key: str | None, *, listed: bool) ->
     out.record(actions)
     if not actions:
         out.note("There is nothing to take back.")
-    heads = (Column(title="id"), Column(title="done at"), Column(title="what", shrink=True))
+    heads = (
+        TextColumn(title="id"),
+        TextColumn(title="done at"),
+        TextColumn(title="what", shrink=True),
+    )
     if actions:
         cells = [(action.id, action.at, fmt.clean(action.what)) for action in actions]
         out.lines(fmt.table(heads, cells, out.room))

@@ -22,7 +22,7 @@ from modeldeck.core.schema import Manifest
 from modeldeck.tui.cli.actions import models
 from modeldeck.tui.cli.output import Output
 from modeldeck.tui.remote.copy import copied, kept
-from modeldeck.tui.remote.core_host import OwnCore, Reached
+from modeldeck.tui.remote.core_host import OwnCore, ReachableCore
 from modeldeck.tui.remote.machines import Machine, chosen
 from modeldeck.tui.remote.remote_core import core_of, reach_all
 
@@ -42,11 +42,11 @@ async def copy(ref: str, names: Sequence[str], *, json: bool) -> None:
             raise error
         first, *others = machines
         async with AsyncExitStack() as open_:
-            source: Reached = cores.get(first.name) or own
+            source: ReachableCore = cores.get(first.name) or own
             manifest = await (await open_.enter_async_context(source.attach())).manifest(ref)
             giver = await open_.enter_async_context(source.bulk())
             for machine in others:
-                target: Reached = cores.get(machine.name) or own
+                target: ReachableCore = cores.get(machine.name) or own
                 client = await open_.enter_async_context(target.attach())
                 async with target.bulk() as taker, taker.lent(giver.here) as peer:
                     await _take(client, out, manifest, peer, first, machine)

@@ -32,7 +32,7 @@ TOPIC = "count"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class DemoStep:
     """One step: what it is for, the words a person would type, and what they do."""
 
     title: str
@@ -40,7 +40,7 @@ class Step:
     act: Callable[[Client, Output], Awaitable[Any]]
 
 
-def steps() -> tuple[Step, ...]:
+def steps() -> tuple[DemoStep, ...]:
     """The main job, in order."""
     request = GenerateRequest(messages=models.question(PROMPT, None), temperature=0.0)
     load = partial(models.load, ref=MODEL, options=LoadOptions(context_length=CONTEXT), force=False)
@@ -64,7 +64,7 @@ def steps() -> tuple[Step, ...]:
          partial(models.unload, refs=[MODEL], everything=False)),
         ("Delete its files, and see the disk come back", f"rm --yes {MODEL}", rm),
     )  # fmt: skip
-    return tuple(Step(title=title, command=command, act=act) for title, command, act in rows)
+    return tuple(DemoStep(title=title, command=command, act=act) for title, command, act in rows)
 
 
 async def _ask(client: Client, out: Output, request: GenerateRequest) -> None:

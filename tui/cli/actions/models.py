@@ -389,7 +389,7 @@ async def history(client: Client, out: Output) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ChatResult:
     """A whole answer."""
 
     text: str
@@ -401,7 +401,7 @@ class Answer:
 
 async def ask(
     client: Client, out: Output, ref: str, request: GenerateRequest, options: LoadOptions
-) -> Answer:
+) -> ChatResult:
     """Ask a model, loading it first where it is not; stream its answer, and return it whole."""
     try:
         model = await client.model(ref)
@@ -422,7 +422,7 @@ async def ask(
             text += last.text
             out.piece(fmt.clean(last.text, lines=True))
     out.line()
-    return Answer(text=text, last=last, seconds=time.monotonic() - started)
+    return ChatResult(text=text, last=last, seconds=time.monotonic() - started)
 
 
 async def run(

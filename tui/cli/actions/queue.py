@@ -13,7 +13,7 @@ from modeldeck.core.schema.state import State
 from modeldeck.tui.cli.output import Output
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records
-from modeldeck.tui.text.format import Column
+from modeldeck.tui.text.format import TextColumn
 
 
 async def downloads(client: Client, out: Output, *, at_once: int | None, clear: bool) -> None:
@@ -37,13 +37,13 @@ async def downloads(client: Client, out: Output, *, at_once: int | None, clear: 
 
 def _table(jobs: Sequence[Download], width: int) -> list[str]:
     heads = (
-        Column(title="model", shrink=True),
-        Column(title="state"),
-        Column(title="done", right=True),
-        Column(title="size", right=True),
-        Column(title="rate", right=True),
-        Column(title="left", right=True),
-        Column(title="limit", right=True),
+        TextColumn(title="model", shrink=True),
+        TextColumn(title="state"),
+        TextColumn(title="done", right=True),
+        TextColumn(title="size", right=True),
+        TextColumn(title="rate", right=True),
+        TextColumn(title="left", right=True),
+        TextColumn(title="limit", right=True),
     )
     cells = [
         (

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from modeldeck.core.client import daemon
 from modeldeck.core.client.client import Client
-from modeldeck.core.client.daemon import Ready
+from modeldeck.core.client.daemon import CoreReady
 from modeldeck.core.config import config
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import CoreUnreachable, DeckError
@@ -33,7 +33,7 @@ async def serve(port: int | None, *, json: bool, verbose: bool) -> None:
     await server.serve(paths, settings, problems, lambda ready: _announce(out, ready))
 
 
-def _announce(out: Output, ready: Ready) -> None:
+def _announce(out: Output, ready: CoreReady) -> None:
     out.record(ready)
     out.line(f"modeldeck {ready.version} answers on {ready.url}")
     if ready.socket:

@@ -14,7 +14,7 @@ from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import Conflict, DeckError, InvalidRequest, StorageFailed
 from modeldeck.tui.cli import service_units
 from modeldeck.tui.cli.output import Output
-from modeldeck.tui.cli.service_units import Plan
+from modeldeck.tui.cli.service_units import InstallPlan
 from modeldeck.tui.remote.machines import SYSTEM
 
 BOOTED = Path("/run/systemd/system")
@@ -22,7 +22,7 @@ BOOTED = Path("/run/systemd/system")
 PROGRAM = (sys.executable, "-P", "-m", "modeldeck.tui.program", "serve")
 
 
-def plan(*, system: bool) -> Plan:
+def plan(*, system: bool) -> InstallPlan:
     """What this machine's manager of services needs. Raises InvalidRequest, Conflict."""
     paths = locate()
     if sys.platform == "darwin":
@@ -110,7 +110,7 @@ async def status(*, system: bool, json: bool) -> None:
     await _tell(out, what)
 
 
-async def _tell(out: Output, what: Plan) -> None:
+async def _tell(out: Output, what: InstallPlan) -> None:
     said = await _call(what.look)
     facts = {
         "installed": True,
@@ -132,7 +132,7 @@ async def _tell(out: Output, what: Plan) -> None:
             out.line(f"  {name:<9} {value}")
 
 
-def _show(out: Output, what: Plan) -> None:
+def _show(out: Output, what: InstallPlan) -> None:
     """What installing would do."""
     out.record({"files": {str(f.path): f.text for f in what.files}, "commands": what.enable})
     for file in what.files:
@@ -142,7 +142,7 @@ def _show(out: Output, what: Plan) -> None:
         out.line(f"$ {' '.join(command)}")
 
 
-def _need_manager(what: Plan) -> None:
+def _need_manager(what: InstallPlan) -> None:
     if what.look[0] == "systemctl" and not BOOTED.is_dir():
         raise Conflict(
             "systemd does not run on this machine.",
@@ -151,7 +151,7 @@ def _need_manager(what: Plan) -> None:
         )
 
 
-def _write(what: Plan) -> None:
+def _write(what: InstallPlan) -> None:
     for file in what.files:
         try:
             file.path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ async def _call(command: tuple[str, ...]) -> str:
     return said.decode(errors="replace")
 
 
-async def _last_words(what: Plan, since: float) -> tuple[str, ...]:
+async def _last_words(what: InstallPlan, since: float) -> tuple[str, ...]:
     """What the core said before it ended, as far as it can be read."""
     try:
         said = await _call((*what.recent, f"--since=@{since:.0f}")) if what.recent else ""

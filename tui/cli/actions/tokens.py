@@ -9,7 +9,7 @@ from modeldeck.core.client.client import Client
 from modeldeck.core.schema import Scope
 from modeldeck.tui.cli.output import Output
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text.format import Column
+from modeldeck.tui.text.format import TextColumn
 
 
 async def create(
@@ -32,11 +32,11 @@ async def show(client: Client, out: Output) -> None:
         out.note("There is no token. `modeldeck token create NAME` makes one.")
         return
     heads = (
-        Column(title="name", shrink=True),
-        Column(title="scopes"),
-        Column(title="made"),
-        Column(title="until"),
-        Column(title="last used"),
+        TextColumn(title="name", shrink=True),
+        TextColumn(title="scopes"),
+        TextColumn(title="made"),
+        TextColumn(title="until"),
+        TextColumn(title="last used"),
     )
     rows = [
         (

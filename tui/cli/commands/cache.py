@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from modeldeck.tui.cli.command import Verb, with_client
+from modeldeck.tui.cli.command import ExampleCommand, with_client
 
 YES = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 DRY_RUN = click.option("--dry-run", "-n", is_flag=True, help="Show the plan, delete nothing.")
@@ -18,7 +18,7 @@ def cache() -> None:
     """
 
 
-@cache.command(cls=Verb, example="modeldeck cache ls")
+@cache.command(cls=ExampleCommand, example="modeldeck cache ls")
 def ls(json: bool) -> None:
     """List what the cache holds: size, what is shared, when it was last used."""
     from modeldeck.tui.cli.actions import cache as cache_actions
@@ -27,7 +27,8 @@ def ls(json: bool) -> None:
 
 
 @cache.command(
-    cls=Verb, example="modeldeck cache verify\nmodeldeck cache verify Qwen/Qwen3-0.6B-GGUF:Q8_0"
+    cls=ExampleCommand,
+    example="modeldeck cache verify\nmodeldeck cache verify Qwen/Qwen3-0.6B-GGUF:Q8_0",
 )
 @click.argument("targets", nargs=-1, metavar="[MODEL|OWNER/REPO[@REVISION]]...")
 def verify(targets: tuple[str, ...], json: bool) -> None:
@@ -37,7 +38,7 @@ def verify(targets: tuple[str, ...], json: bool) -> None:
     with_client(lambda client, out: cache_actions.verify(client, out, targets), json=json)
 
 
-@cache.command(cls=Verb, example="modeldeck cache prune --dry-run")
+@cache.command(cls=ExampleCommand, example="modeldeck cache prune --dry-run")
 @click.option("--partials", is_flag=True, help="Only partial files.")
 @click.option("--orphans", is_flag=True, help="Only blobs that no revision needs.")
 @click.option("--detached", is_flag=True, help="Only revisions that no branch is at any more.")
@@ -60,7 +61,7 @@ def prune(
     )
 
 
-@cache.command(cls=Verb, example="modeldeck cache rm Qwen/Qwen3-0.6B-GGUF@7c41481f")
+@cache.command(cls=ExampleCommand, example="modeldeck cache rm Qwen/Qwen3-0.6B-GGUF@7c41481f")
 @click.argument("targets", nargs=-1, required=True, metavar="OWNER/REPO[@REVISION]...")
 @YES
 @click.option("--force", is_flag=True, help="Also when a model of it is loaded.")
@@ -77,7 +78,7 @@ def rm(targets: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: bo
     )
 
 
-@click.command(cls=Verb, example="modeldeck undo")
+@click.command(cls=ExampleCommand, example="modeldeck undo")
 @click.argument("id", required=False)
 @click.option("--list", "listed", is_flag=True, help="Show what can be taken back, newest first.")
 def undo(id: str | None, listed: bool, json: bool) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from modeldeck.tui.cli.command import Verb
+from modeldeck.tui.cli.command import ExampleCommand
 
 
 @click.command(
-    cls=Verb,
+    cls=ExampleCommand,
     name="help",
     example="modeldeck help\nmodeldeck help remote\nmodeldeck help --man > modeldeck.1",
 )
@@ -45,7 +45,7 @@ def help_(context: click.Context, name: tuple[str, ...], man: bool, json: bool) 
 
 
 @click.command(
-    cls=Verb,
+    cls=ExampleCommand,
     example="modeldeck completion bash > ~/.local/share/bash-completion/completions/modeldeck",
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from modeldeck.tui.cli.command import Verb, with_client
+from modeldeck.tui.cli.command import ExampleCommand, with_client
 
 if TYPE_CHECKING:
     from modeldeck.core.schema import LoadOptions
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Context(click.ParamType[int]):
+class ContextParam(click.ParamType[int]):
     """A context length, or `fit`: the largest that has room."""
 
     name = "tokens"
@@ -33,7 +33,7 @@ class Context(click.ParamType[int]):
         return int(text)
 
 
-class Idle(click.ParamType[float]):
+class IdleTimeParam(click.ParamType[float]):
     """Seconds, or `never`."""
 
     name = "seconds"
@@ -55,7 +55,7 @@ def load_options(command: F) -> F:
     kinds = click.Choice(["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"])
     for option in reversed(
         (
-            click.option("--context", "-c", "context_length", type=Context(), metavar="TOKENS",
+            click.option("--context", "-c", "context_length", type=ContextParam(), metavar="TOKENS",
                          help="Context length; `fit`: the largest that has room."),
             click.option("--engine", type=click.Choice(["llama.cpp", "mlx"]),
                          help="Load it with this engine."),
@@ -70,7 +70,7 @@ def load_options(command: F) -> F:
                          help="Lay an adapter over the weights; several are laid in order."),
             click.option("--draft-model", metavar="MODEL", help="A small one that guesses ahead."),
             click.option("--draft-tokens", type=int, metavar="N", help="Tokens it guesses."),
-            click.option("--idle-ttl", "idle_ttl_s", type=Idle(), metavar="SECONDS",
+            click.option("--idle-ttl", "idle_ttl_s", type=IdleTimeParam(), metavar="SECONDS",
                          help="Unload after this long without a request; 0 or never: keep it."),
             click.option("--pin/--no-pin", "pinned", default=None,
                          help="Never unload it by itself."),
@@ -86,13 +86,13 @@ def options_of(given: dict[str, Any]) -> LoadOptions:
     from modeldeck.tui.text.load_options import lora
 
     loras = tuple(lora(text) for text in given.pop("loras", ()))
-    if given.get("context_length") == Context.FIT:
+    if given.get("context_length") == ContextParam.FIT:
         given = {**given, "context_length": None, "context_fit": True}
     return LoadOptions(**given, loras=loras or None)
 
 
 @click.command(
-    cls=Verb,
+    cls=ExampleCommand,
     example="modeldeck load Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 8192\n"
     "modeldeck load Qwen/Qwen3-0.6B-GGUF:Q8_0 --dry-run",
 )
@@ -127,7 +127,7 @@ def load(
     with_client(lambda client, out: act(client, out, model, options_of(given), **how), json=json)
 
 
-@click.command(cls=Verb, example="modeldeck unload --all")
+@click.command(cls=ExampleCommand, example="modeldeck unload --all")
 @click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option("--all", "everything", is_flag=True, help="Unload all that is not pinned.")
 def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
@@ -142,7 +142,7 @@ def unload(models: tuple[str, ...], everything: bool, json: bool) -> None:
     )
 
 
-@click.command(cls=Verb, example="modeldeck ps --json\nmodeldeck ps --history")
+@click.command(cls=ExampleCommand, example="modeldeck ps --json\nmodeldeck ps --history")
 @click.option("--history", is_flag=True, help="Earlier loads: forecast, peak, what was learned.")
 def ps(history: bool, json: bool) -> None:
     """List what is loaded, with the memory it was forecast and measured to take."""

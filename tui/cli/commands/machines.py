@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from modeldeck.tui.cli.command import Verb, only_here
+from modeldeck.tui.cli.command import ExampleCommand, only_here
 from modeldeck.tui.cli.runner import run
 
 
@@ -19,7 +19,7 @@ def bridge(existing: bool) -> None:
 
 
 @click.command(
-    cls=Verb,
+    cls=ExampleCommand,
     example="modeldeck copy Qwen/Qwen3-0.6B-GGUF:Q8_0 @gpu1 @gpu2\n"
     "modeldeck copy qwen3-0.6b @local @gpu1 @gpu2",
 )

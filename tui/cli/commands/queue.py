@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from modeldeck.tui.cli.command import Verb, with_client
+from modeldeck.tui.cli.command import ExampleCommand, with_client
 
 MODELS = click.argument("models", nargs=-1, metavar="MODEL...")
 
 
-@click.command(cls=Verb, example="modeldeck downloads\nmodeldeck downloads --at-once 3")
+@click.command(cls=ExampleCommand, example="modeldeck downloads\nmodeldeck downloads --at-once 3")
 @click.option("--at-once", type=click.IntRange(1, 100), help="Let so many run at once.")
 @click.option("--clear", is_flag=True, help="Forget those that have ended.")
 def downloads(at_once: int | None, clear: bool, json: bool) -> None:
@@ -22,7 +22,7 @@ def downloads(at_once: int | None, clear: bool, json: bool) -> None:
     )
 
 
-@click.command(cls=Verb, example="modeldeck pause --all")
+@click.command(cls=ExampleCommand, example="modeldeck pause --all")
 @MODELS
 @click.option("--all", "everything", is_flag=True, help="All that run or wait.")
 def pause(models: tuple[str, ...], everything: bool, json: bool) -> None:
@@ -30,7 +30,7 @@ def pause(models: tuple[str, ...], everything: bool, json: bool) -> None:
     _each("pause", models, everything, json)
 
 
-@click.command(cls=Verb, example="modeldeck resume Qwen/Qwen3-0.6B-GGUF:Q8_0")
+@click.command(cls=ExampleCommand, example="modeldeck resume Qwen/Qwen3-0.6B-GGUF:Q8_0")
 @MODELS
 @click.option("--all", "everything", is_flag=True, help="All that are held or failed.")
 def resume(models: tuple[str, ...], everything: bool, json: bool) -> None:
@@ -47,7 +47,7 @@ def _each(verb: str, models: tuple[str, ...], everything: bool, json: bool) -> N
     with_client(lambda client, out: act(client, out, models), json=json)
 
 
-@click.command(cls=Verb, example="modeldeck move Qwen/Qwen3-0.6B-GGUF:Q8_0 first")
+@click.command(cls=ExampleCommand, example="modeldeck move Qwen/Qwen3-0.6B-GGUF:Q8_0 first")
 @click.argument("model")
 @click.argument("to", type=click.Choice(["up", "down", "first", "last"]))
 def move(model: str, to: str, json: bool) -> None:
@@ -58,7 +58,7 @@ def move(model: str, to: str, json: bool) -> None:
 
 
 @click.command(
-    cls=Verb,
+    cls=ExampleCommand,
     example="modeldeck limit 5MB/s\n"
     "modeldeck limit none --schedule 08:00-18:00=2MB/s\n"
     "modeldeck limit 1MB/s --model Qwen/Qwen3-0.6B-GGUF:Q8_0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from modeldeck.tui.cli.command import Verb, only_here
+from modeldeck.tui.cli.command import ExampleCommand, only_here
 from modeldeck.tui.cli.runner import run
 
 SYSTEM = click.option(
@@ -17,7 +17,9 @@ def service() -> None:
     """Let the system start the core, and keep it up: systemd, or launchd on macOS."""
 
 
-@service.command(cls=Verb, example="modeldeck service install --show\nmodeldeck service install")
+@service.command(
+    cls=ExampleCommand, example="modeldeck service install --show\nmodeldeck service install"
+)
 @SYSTEM
 @click.option("--show", is_flag=True, help="Only show what would be written and run.")
 def install(system: bool, show: bool, json: bool) -> None:
@@ -28,7 +30,7 @@ def install(system: bool, show: bool, json: bool) -> None:
     run(service_actions.install(system=system, show=show, json=json), json=json)
 
 
-@service.command(cls=Verb, example="modeldeck service uninstall")
+@service.command(cls=ExampleCommand, example="modeldeck service uninstall")
 @SYSTEM
 def uninstall(system: bool, json: bool) -> None:
     """Stop the service and remove it; models, settings and downloads stay."""
@@ -38,7 +40,7 @@ def uninstall(system: bool, json: bool) -> None:
     run(service_actions.uninstall(system=system, json=json), json=json)
 
 
-@service.command(cls=Verb, example="modeldeck service status")
+@service.command(cls=ExampleCommand, example="modeldeck service status")
 @SYSTEM
 def status(system: bool, json: bool) -> None:
     """Say whether it is installed and runs, and where its socket and log are."""

@@ -7,12 +7,12 @@ import re
 
 import click
 
-from modeldeck.tui.cli.command import Verb, with_client
+from modeldeck.tui.cli.command import ExampleCommand, with_client
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
 
 
-class Span(click.ParamType[float]):
+class DurationParam(click.ParamType[float]):
     """A time, such as `30d`."""
 
     name = "time"
@@ -39,7 +39,7 @@ def token() -> None:
 
 
 @token.command(
-    cls=Verb,
+    cls=ExampleCommand,
     example="modeldeck token create laptop\n"
     "modeldeck token create grafana --scope read --expires 1y",
 )
@@ -51,7 +51,7 @@ def token() -> None:
     multiple=True,
     help="What it is for; may be given several times. Without: read and infer.",
 )
-@click.option("--expires", type=Span(), metavar="TIME", help="When it ends: 12h, 30d, 1y.")
+@click.option("--expires", type=DurationParam(), metavar="TIME", help="When it ends: 12h, 30d, 1y.")
 def create(name: str, scopes: tuple[str, ...], expires: float | None, json: bool) -> None:
     """Make a token called NAME, and show its secret this once."""
     from modeldeck.tui.cli.actions import tokens
@@ -59,7 +59,7 @@ def create(name: str, scopes: tuple[str, ...], expires: float | None, json: bool
     with_client(lambda client, out: tokens.create(client, out, name, scopes, expires), json=json)
 
 
-@token.command(name="list", cls=Verb, example="modeldeck token list")
+@token.command(name="list", cls=ExampleCommand, example="modeldeck token list")
 def list_(json: bool) -> None:
     """List tokens, and when each was last used."""
     from modeldeck.tui.cli.actions import tokens
@@ -67,7 +67,7 @@ def list_(json: bool) -> None:
     with_client(tokens.show, json=json)
 
 
-@token.command(cls=Verb, example="modeldeck token revoke laptop")
+@token.command(cls=ExampleCommand, example="modeldeck token revoke laptop")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def revoke(names: tuple[str, ...], json: bool) -> None:
     """Take tokens away; who uses one is cut off at once."""

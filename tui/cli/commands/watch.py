@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from modeldeck.tui.cli.command import Verb, with_client
+from modeldeck.tui.cli.command import ExampleCommand, with_client
 
 
 @click.command(
-    cls=Verb,
+    cls=ExampleCommand,
     example="modeldeck events\nmodeldeck events --only download_changed --max-hz 1 | jq .download",
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Only events of this name.")
@@ -28,7 +28,7 @@ def events(only: tuple[str, ...], max_hz: float | None, json: bool) -> None:
 
 
 @click.command(
-    cls=Verb,
+    cls=ExampleCommand,
     example="modeldeck wait Qwen/Qwen3-0.6B-GGUF:Q8_0 downloaded --timeout 3600\n"
     "modeldeck wait qwen3-0.6b loaded && notify-send ready",
 )

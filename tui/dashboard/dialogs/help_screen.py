@@ -12,17 +12,17 @@ from textual.binding import Binding
 from textual.widgets import Static
 
 from modeldeck.tui.dashboard.commands import Command, keys_of
-from modeldeck.tui.dashboard.dialogs.overlay import Sheet
-from modeldeck.tui.dashboard.theme import Ink, ink
+from modeldeck.tui.dashboard.dialogs.overlay import Overlay
+from modeldeck.tui.dashboard.theme import ThemeStyles, ink
 
 Part = tuple[str, str, Sequence[Command]]
 """A heading, the scope of its commands, and the commands."""
 
 
-class Help(Sheet):
+class HelpScreen(Overlay):
     """Made of the declarations that bind the keys, so it cannot lie."""
 
-    BINDINGS = [Binding("question_mark", "dismiss", "close")]  # noqa: RUF012 (as in `Sheet`)
+    BINDINGS = [Binding("question_mark", "dismiss", "close")]  # noqa: RUF012 (as in `Overlay`)
 
     def __init__(self, parts: Sequence[Part], keymap: Mapping[str, str]) -> None:
         super().__init__()
@@ -60,6 +60,6 @@ class Help(Sheet):
         )
 
     @property
-    def _inks(self) -> Ink:
+    def _inks(self) -> ThemeStyles:
         """The styles of the theme."""
         return ink(self.app.theme_variables)

@@ -13,9 +13,9 @@ from textual.widgets import Static
 
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import Card
-from modeldeck.tui.dashboard.dialogs.overlay import Sheet
+from modeldeck.tui.dashboard.dialogs.overlay import Overlay
 from modeldeck.tui.dashboard.theme import ink
-from modeldeck.tui.dashboard.widgets.markdown import Prose
+from modeldeck.tui.dashboard.widgets.markdown import MarkdownText
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.markdown import readable
 
@@ -28,16 +28,16 @@ PIECE = 2000
 """Characters that are laid out at a time: keys are heard in between."""
 
 
-class CardPage(Sheet):
+class ModelCardScreen(Overlay):
     """Shows the card as soon as it is there; leaving calls the question off."""
 
     DEFAULT_CSS = """
-    CardPage > VerticalScroll { width: 100; min-height: 50%; }
-    CardPage Static { height: auto; }
-    CardPage #card-about { margin: 0 0 1 0; }
+    ModelCardScreen > VerticalScroll { width: 100; min-height: 50%; }
+    ModelCardScreen Static { height: auto; }
+    ModelCardScreen #card-about { margin: 0 0 1 0; }
     """
 
-    BINDINGS = [Binding("m", "dismiss", "close")]  # noqa: RUF012 (as in `Sheet`)
+    BINDINGS = [Binding("m", "dismiss", "close")]  # noqa: RUF012 (as in `Overlay`)
 
     def __init__(self, dashboard: DashboardInterface, repo: str, revision: str | None) -> None:
         """The card of a repository; of its default branch where no revision is known."""
@@ -52,7 +52,7 @@ class CardPage(Sheet):
             yield Static(
                 f"Asking the Hub for the model card of {self._repo}", id="card-about", markup=False
             )
-            yield Prose()
+            yield MarkdownText()
 
     def on_mount(self) -> None:
         """Ask for it."""
@@ -71,7 +71,7 @@ class CardPage(Sheet):
         text = await asyncio.to_thread(readable, card.text)
         about.update(Text(_about(card, text), ink(self.app.theme_variables).muted))
         for piece in pieces(text[:SHOWN]):
-            await self.query_one(Prose).append(piece)
+            await self.query_one(MarkdownText).append(piece)
             await asyncio.sleep(0)
 
 

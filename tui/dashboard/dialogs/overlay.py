@@ -1,4 +1,4 @@
-"""`Sheet`: something to read that lies over the frame, scrolls, and goes away again."""
+"""`Overlay`: something to read that lies over the frame, scrolls, and goes away again."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
 
-class Sheet(ModalScreen[None]):
+class Overlay(ModalScreen[None]):
     """A sheet; what is read is put on `self.paper(title)`."""
 
     DEFAULT_CSS = """
-    Sheet { align: center middle; background: $background 60%; }
-    Sheet > VerticalScroll { width: 78; max-width: 100%; height: auto; max-height: 100%;
+    Overlay { align: center middle; background: $background 60%; }
+    Overlay > VerticalScroll { width: 78; max-width: 100%; height: auto; max-height: 100%;
                             background: $surface; border: round $primary; padding: 0 1;
                             border-title-color: $primary; border-subtitle-color: $text-muted;
                             scrollbar-size-vertical: 1; }
-    Sheet:ansi { background: ansi_default; }
+    Overlay:ansi { background: ansi_default; }
     """
 
     BINDINGS = [  # noqa: RUF012 (Textual reads it from the class)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LazyScreen:
     """A screen that is not imported yet."""
 
     name: str
@@ -32,18 +32,18 @@ class Place:
 
 
 VIEWS = (
-    Place("catalog", "Catalog"),
-    Place("downloads", "Downloads"),
-    Place("memory", "Memory"),
-    Place("chat", "Chat"),
-    Place("log", "Log"),
+    LazyScreen("catalog", "Catalog"),
+    LazyScreen("downloads", "Downloads"),
+    LazyScreen("memory", "Memory"),
+    LazyScreen("chat", "Chat"),
+    LazyScreen("log", "Log"),
 )
 """Of one machine."""
 
-FLEET = Place("fleet", "Fleet")
+FLEET = LazyScreen("fleet", "Fleet")
 """Of several."""
 
-DISK = Place("disk", "Disk", under="memory")
+DISK = LazyScreen("disk", "Disk", under="memory")
 """What Memory says in one line, row by row."""
 
 ALL = (*VIEWS, FLEET, DISK)

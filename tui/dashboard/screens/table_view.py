@@ -1,4 +1,4 @@
-"""`Listing`: a view whose keys belong to one table of things that verbs are done to.
+"""`TableView`: a view whose keys belong to one table of things that verbs are done to.
 
 A verb acts on the marked rows, or on the one under the cursor; on each by itself, so that what goes
 wrong with one does not stop the others, and with one receipt for all.
@@ -15,7 +15,7 @@ from textual import events, on
 
 from modeldeck.core.errors import DeckError
 from modeldeck.tui.dashboard.screens.view import View
-from modeldeck.tui.dashboard.theme import Ink, ink
+from modeldeck.tui.dashboard.theme import ThemeStyles, ink
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text import format as fmt
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
 
 
-class Thing(Protocol):
+class ListedItem(Protocol):
     """What verbs are done to: a download, an instance."""
 
     @property
@@ -40,21 +40,21 @@ class Thing(Protocol):
 
 
 RowT = TypeVar("RowT")
-ThingT = TypeVar("ThingT", bound=Thing)
+ThingT = TypeVar("ThingT", bound=ListedItem)
 A = TypeVar("A")
 
 LOW = 16
 """Lines of a view below which its table gets those that part the others."""
 
 
-class Listing(View, Generic[RowT, ThingT]):
+class TableView(View, Generic[RowT, ThingT]):
     """What Downloads and Memory have in common."""
 
     NOUN: ClassVar[str]
     """What several things are counted as."""
 
     DEFAULT_CSS = """
-    Listing { padding: 0 1; }
+    TableView { padding: 0 1; }
     """
 
     def on_mount(self) -> None:
@@ -82,7 +82,7 @@ class Listing(View, Generic[RowT, ThingT]):
     # Drawing
 
     @property
-    def inks(self) -> Ink:
+    def inks(self) -> ThemeStyles:
         """The theme's colours."""
         return ink(self.dashboard.theme_variables)
 
@@ -116,8 +116,8 @@ class Listing(View, Generic[RowT, ThingT]):
         event.stop()
         self.draw_below()
 
-    @on(Table.Chosen)
-    def _row_chosen(self, event: Table.Chosen) -> None:
+    @on(Table.RowOpened)
+    def _row_chosen(self, event: Table.RowOpened) -> None:
         event.stop()
         self.action_open_row()
 
@@ -132,7 +132,7 @@ class Listing(View, Generic[RowT, ThingT]):
             self.dashboard.say(f"{first.unique} is {first.state}: there is nothing to {verb}.")
         return fit
 
-    def named(self, things: Sequence[Thing]) -> str:
+    def named(self, things: Sequence[ListedItem]) -> str:
         """The one by its name, several by their number."""
         return things[0].unique if len(things) == 1 else fmt.number(len(things), self.NOUN)
 

@@ -1,4 +1,4 @@
-"""Bars, sparklines and lines of text, drawn by `Lines` or by a cell of a table."""
+"""Bars, sparklines and lines of text, drawn by `TextLines` or by a cell of a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.theme import ThemeStyles
 from modeldeck.tui.dashboard.widgets import cells
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import Glyphs
@@ -21,7 +21,11 @@ STRONG = Style(bold=True)
 
 
 def bar(
-    fraction: float | None, width: int, glyphs: Glyphs, inks: Ink, style: Style | None = None
+    fraction: float | None,
+    width: int,
+    glyphs: Glyphs,
+    inks: ThemeStyles,
+    style: Style | None = None,
 ) -> Text:
     """A bar of `width` cells; all of it empty where the fraction is not known."""
     shape = fmt.bar(fraction, width, glyphs)
@@ -29,7 +33,9 @@ def bar(
     return Text.assemble((shape[:full], style or inks.primary), (shape[full:], inks.muted))
 
 
-def spark(values: Sequence[float | None], ceiling: float | None, glyphs: Glyphs, inks: Ink) -> Text:
+def spark(
+    values: Sequence[float | None], ceiling: float | None, glyphs: Glyphs, inks: ThemeStyles
+) -> Text:
     """One cell a value, from 0 to `ceiling` (None for the largest value); unknown ones are said."""
     known = [value for value in values if value is not None]
     top = ceiling if ceiling is not None else max(known, default=0.0)
@@ -141,11 +147,11 @@ def _fitting(text: str, width: int) -> int:
     return max(1, count)
 
 
-class Lines(Widget):
+class TextLines(Widget):
     """Some lines of text. `show` repaints those that differ from what is shown already."""
 
     DEFAULT_CSS = """
-    Lines { height: auto; }
+    TextLines { height: auto; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:

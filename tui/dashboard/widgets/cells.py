@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.text import Text
 from textual.strip import Strip
 
-from modeldeck.tui.dashboard.widgets.columns import Slot
+from modeldeck.tui.dashboard.widgets.columns import ColumnSlot
 from modeldeck.tui.text import format as fmt
 
 Cell = str | Text | tuple[Text, ...]
@@ -19,7 +19,7 @@ Cell = str | Text | tuple[Text, ...]
 several the first that fits, or the last."""
 
 
-def text(cell: Cell, slot: Slot) -> Text:
+def text(cell: Cell, slot: ColumnSlot) -> Text:
     """A cell's text for its slot: a growing column gives way in the middle."""
     if isinstance(cell, tuple):
         return next((c for c in cell if cell_len(c.plain) <= slot.width), cell[-1])
@@ -29,7 +29,7 @@ def text(cell: Cell, slot: Slot) -> Text:
     return Text(shorten(fmt.clean(cell), slot.width))
 
 
-def row(parts: Iterable[tuple[Slot, Text]], style: Style) -> Iterator[Segment]:
+def row(parts: Iterable[tuple[ColumnSlot, Text]], style: Style) -> Iterator[Segment]:
     """The cells of a row from left to right, over the style of the row."""
     x = 0
     for slot, words in parts:

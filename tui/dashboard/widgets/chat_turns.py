@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from modeldeck.core.schema import Chunk
-from modeldeck.tui.dashboard.widgets.markdown import Prose
+from modeldeck.tui.dashboard.widgets.markdown import MarkdownText
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import Glyphs
 
@@ -20,13 +20,13 @@ PAINT_SHARE = 0.25
 """Of the time, at most, for painting: the rest is for keys, however long the answer is."""
 
 
-class Question(Vertical):
+class QuestionTurn(Vertical):
     """What the person said; shown as it was written."""
 
     DEFAULT_CSS = """
-    Question { height: auto; margin: 0 0 1 0; padding: 0 1; background: $surface; }
-    Question .who { color: $accent; text-style: bold; height: 1; }
-    Question .said { height: auto; }
+    QuestionTurn { height: auto; margin: 0 0 1 0; padding: 0 1; background: $surface; }
+    QuestionTurn .who { color: $accent; text-style: bold; height: 1; }
+    QuestionTurn .said { height: auto; }
     """
 
     def __init__(self, text: str) -> None:
@@ -39,13 +39,13 @@ class Question(Vertical):
         yield Static(Text(fmt.clean(self.text, lines=True)), classes="said")
 
 
-class Answer(Vertical):
+class AnswerTurn(Vertical):
     """An answer: painted as markdown while it comes, its figures under it."""
 
     DEFAULT_CSS = """
-    Answer { height: auto; margin: 0 0 1 0; padding: 0 1; }
-    Answer .who { color: $primary; text-style: bold; height: 1; }
-    Answer .figures { color: $text-muted; height: auto; }
+    AnswerTurn { height: auto; margin: 0 0 1 0; padding: 0 1; }
+    AnswerTurn .who { color: $primary; text-style: bold; height: 1; }
+    AnswerTurn .figures { color: $text-muted; height: auto; }
     """
 
     def __init__(self, name: str, glyphs: Glyphs) -> None:
@@ -64,7 +64,7 @@ class Answer(Vertical):
     def compose(self) -> ComposeResult:
         """Who, what, and how fast."""
         yield Static(fmt.clean(self._who), classes="who", markup=False)
-        yield Prose()
+        yield MarkdownText()
         yield Static(self._progress(""), classes="figures", markup=False)
 
     def add(self, chunk: Chunk) -> None:
@@ -88,7 +88,7 @@ class Answer(Vertical):
     async def _append(self) -> None:
         """Paint what is not painted yet."""
         new, self._painted = self.text[self._painted :], len(self.text)
-        for body in self.query(Prose):  # none, where the dashboard is being left
+        for body in self.query(MarkdownText):  # none, where the dashboard is being left
             await body.append(new)
 
     async def end(self, last: Chunk | None, why: str) -> None:

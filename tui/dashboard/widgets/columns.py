@@ -31,7 +31,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class ColumnSlot:
     """Where a column stands."""
 
     column: Column
@@ -39,7 +39,7 @@ class Slot:
     width: int
 
 
-def arrange(columns: Sequence[Column], width: int) -> tuple[Slot, ...]:
+def arrange(columns: Sequence[Column], width: int) -> tuple[ColumnSlot, ...]:
     """The columns that `width` cells have room for, from left to right.
 
     Two cells part them, one after a column of a single sign. What is left goes to the growing
@@ -52,12 +52,12 @@ def arrange(columns: Sequence[Column], width: int) -> tuple[Slot, ...]:
         last = max(i for i, column in enumerate(kept) if column.rank == highest)
         del kept[last]
     widths = _grown(kept, width - _taken(kept))
-    slots: list[Slot] = []
+    slots: list[ColumnSlot] = []
     x = 0
     for column, cells in zip(kept, widths, strict=True):
         cells = max(0, min(cells, width - x))
         if cells:
-            slots.append(Slot(column, x, cells))
+            slots.append(ColumnSlot(column, x, cells))
         x += cells + _gap(column)
     return tuple(slots)
 

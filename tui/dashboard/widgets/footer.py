@@ -29,7 +29,7 @@ _HERE = Style(bold=True, reverse=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spot:
+class ClickArea:
     """Cells that can be clicked."""
 
     start: int
@@ -57,7 +57,7 @@ class Footer(Widget):
         command: Command
 
     @dataclass
-    class Chosen(Message):
+    class ViewClicked(Message):
         """A view was clicked."""
 
         number: int
@@ -66,7 +66,7 @@ class Footer(Widget):
         super().__init__()
         self._titles = tuple(titles)
         self._keymap = keymap
-        self._spots: list[Spot] = []
+        self._spots: list[ClickArea] = []
 
     def render(self) -> Text:
         """Views, then as many keys as there is room for; help last, and longest."""
@@ -79,7 +79,7 @@ class Footer(Widget):
             word = f"{number + 1} {title}" if here or not narrow else f"{number + 1}"
             start = line.cell_len
             line.append(f" {word} ", inks.primary + _HERE if here else "")
-            self._spots.append(Spot(start=start, end=line.cell_len, target=number))
+            self._spots.append(ClickArea(start=start, end=line.cell_len, target=number))
         shown = self._fitting(self.size.width - line.cell_len - GAP)
         keys = [(entry, *_words(entry, self._keymap)) for entry in shown]
         room = sum(len(key) + 1 + len(label) for _, key, label in keys) + GAP * (len(keys) - 1)
@@ -88,7 +88,7 @@ class Footer(Widget):
             line.append(" " * GAP if i else "")
             start = line.cell_len
             line.append(key, inks.primary + _BOLD).append(f" {label}", inks.muted)
-            self._spots.append(Spot(start=start, end=line.cell_len, target=entry))
+            self._spots.append(ClickArea(start=start, end=line.cell_len, target=entry))
         return line
 
     def _fitting(self, room: int) -> list[Entry]:
@@ -112,7 +112,7 @@ class Footer(Widget):
             if at is not None and spot.start <= at.x < spot.end:
                 event.stop()
                 if isinstance(spot.target, int):
-                    self.post_message(self.Chosen(spot.target))
+                    self.post_message(self.ViewClicked(spot.target))
                 else:
                     self.post_message(self.Pressed(*spot.target))
 

@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Sparkline
 
-from modeldeck.tui.dashboard.theme import Ink
-from modeldeck.tui.dashboard.widgets.bars import Lines
+from modeldeck.tui.dashboard.theme import ThemeStyles
+from modeldeck.tui.dashboard.widgets.bars import TextLines
 from modeldeck.tui.text.format import Glyphs
 
 
-class Past(Vertical):
+class HistoryChart(Vertical):
     """Words, and below them Textual's sparkline, the newest value at the right.
 
     It is drawn from the least value to the largest, or what matters would not be seen beside all
@@ -22,7 +22,7 @@ class Past(Vertical):
     """
 
     DEFAULT_CSS = """
-    Past {
+    HistoryChart {
         height: 8; padding: 1 2 0 2;
         & > Horizontal { height: 1fr; }
         & #past-unknown { width: 1fr; height: 1; dock: bottom; }
@@ -36,17 +36,19 @@ class Past(Vertical):
 
     def compose(self) -> ComposeResult:
         """The words, the time of which nothing is known, and the rest."""
-        yield Lines(id="past-words")
+        yield TextLines(id="past-words")
         with Horizontal():
-            yield Lines(id="past-unknown")
+            yield TextLines(id="past-unknown")
             yield Sparkline([])
 
-    def show(self, values: Sequence[float | None], step: float, words: Text, inks: Ink) -> None:
+    def show(
+        self, values: Sequence[float | None], step: float, words: Text, inks: ThemeStyles
+    ) -> None:
         """Show a value for each cell; less than a `step` is no change, so that nothing twitches."""
-        self.query_one("#past-words", Lines).show([words])
+        self.query_one("#past-words", TextLines).show([words])
         known = [value for value in values if value is not None]
         unknown = self._glyphs.unknown * max(0, self.size.width - len(known))
-        self.query_one("#past-unknown", Lines).show([Text(unknown, inks.muted)])
+        self.query_one("#past-unknown", TextLines).show([Text(unknown, inks.muted)])
         line = self.query_one(Sparkline)
         line.styles.width = len(known)
         drawn = [round(value / step) * step for value in known]

@@ -16,18 +16,18 @@ def parser() -> MarkdownIt:
     return made.enable(["table", "strikethrough"]).disable(["entity", "autolink"])
 
 
-class Prose(Markdown):
+class MarkdownText(Markdown):
     """Markdown of clean text; a link is words, and opens nothing."""
 
     DEFAULT_CSS = """
-    Prose { padding: 0; margin: 0; }
-    Prose MarkdownParagraph { margin: 0 0 1 0; }
-    Prose MarkdownBulletList, Prose MarkdownOrderedList { margin: 0 0 1 0; padding: 0; }
-    Prose MarkdownBulletList MarkdownParagraph, Prose MarkdownOrderedList MarkdownParagraph {
+    MarkdownText { padding: 0; margin: 0; }
+    MarkdownText MarkdownParagraph { margin: 0 0 1 0; }
+    Prose MarkdownBulletList, MarkdownText MarkdownOrderedList { margin: 0 0 1 0; padding: 0; }
+    Prose MarkdownBulletList MarkdownParagraph, MarkdownText MarkdownOrderedList MarkdownParagraph {
         margin: 0; }
-    Prose MarkdownFence { color: $foreground; background: $surface; margin: 0 0 1 0; }
-    Prose MarkdownFence > Label { padding: 0 1; }
-    Prose MarkdownH1, Prose MarkdownH2, Prose MarkdownH3 { margin: 0 0 1 0; padding: 0;
+    MarkdownText MarkdownFence { color: $foreground; background: $surface; margin: 0 0 1 0; }
+    MarkdownText MarkdownFence > Label { padding: 0 1; }
+    Prose MarkdownH1, Prose MarkdownH2, MarkdownText MarkdownH3 { margin: 0 0 1 0; padding: 0;
         content-align: left middle; background: transparent; border: none;
         color: $primary; text-style: bold; }
     """

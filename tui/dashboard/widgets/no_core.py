@@ -10,12 +10,12 @@ from modeldeck.tui.dashboard.theme import ink
 from modeldeck.tui.text import format as fmt
 
 
-class Trouble(Static):
+class NoCoreNotice(Static):
     """Hidden until something stands in the way."""
 
     DEFAULT_CSS = """
-    Trouble { display: none; height: auto; max-height: 60%; padding: 1 2; background: $surface; }
-    Trouble.-there { display: block; }
+    NoCoreNotice { display: none; height: auto; max-height: 60%; padding: 1 2; background: $surface;
+    } NoCoreNotice.-there { display: block; }
     """
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ LEAST = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class NoticeMessage:
     """Something to say."""
 
     text: str
@@ -41,7 +41,7 @@ class Notice(Widget):
     Notice { height: auto; min-height: 1; max-height: 3; padding: 0 1; color: $foreground; }
     """
 
-    message: reactive[Message | None] = reactive(None, layout=True)
+    message: reactive[NoticeMessage | None] = reactive(None, layout=True)
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()

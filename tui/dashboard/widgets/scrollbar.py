@@ -29,7 +29,7 @@ def place(size: int, virtual_size: float, window_size: float, position: float) -
     return start, start + length
 
 
-class Rail(ScrollBarRender):
+class WholeCellScrollBar(ScrollBarRender):
     """Vertical scrollbars of whole cells; horizontal ones are Textual's."""
 
     @classmethod

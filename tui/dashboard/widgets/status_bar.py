@@ -12,9 +12,9 @@ from rich.style import Style
 from rich.text import Text
 from textual.reactive import var
 
-from modeldeck.tui.dashboard.fleet import Station, trip
-from modeldeck.tui.dashboard.theme import Ink, ink
-from modeldeck.tui.dashboard.widgets.bars import Lines
+from modeldeck.tui.dashboard.fleet import FleetMachine, trip
+from modeldeck.tui.dashboard.theme import ThemeStyles, ink
+from modeldeck.tui.dashboard.widgets.bars import TextLines
 from modeldeck.tui.remote.core_link import LinkState, LinkStatus
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import Glyphs
@@ -31,7 +31,7 @@ RUNNING = frozenset({"downloading", "verifying"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class StatusSegment:
     """Something that the line says."""
 
     text: Text
@@ -41,7 +41,7 @@ class Part:
     """Whether it stands at the right, where nothing moves when a part on the left changes."""
 
 
-def fit(parts: Sequence[Part], width: int) -> Text:
+def fit(parts: Sequence[StatusSegment], width: int) -> Text:
     """The parts that there is room for on one line."""
     kept = list(parts)
 
@@ -59,16 +59,16 @@ def fit(parts: Sequence[Part], width: int) -> Text:
     return line
 
 
-class TopLine(Lines):
+class StatusBar(TextLines):
     """One line; parts of high rank fall away where it is narrow."""
 
     DEFAULT_CSS = """
-    TopLine { height: 1; background: $panel; color: $foreground; }
+    StatusBar { height: 1; background: $panel; color: $foreground; }
     """
 
     state: var[State | None] = var(None)
     link_status: var[LinkStatus] = var(LinkStatus(state=LinkState.CONNECTING))
-    station: var[Station | None] = var(None)
+    station: var[FleetMachine | None] = var(None)
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
@@ -100,33 +100,33 @@ class TopLine(Lines):
         if not self.is_mounted:
             return
         inks = ink(self.app.theme_variables)
-        parts = [Part(text=Text("modeldeck", inks.primary + _BOLD), rank=5)]
+        parts = [StatusSegment(text=Text("modeldeck", inks.primary + _BOLD), rank=5)]
         link = self._link(inks)
         if link is not None:
-            parts.append(Part(text=link, rank=0))
+            parts.append(StatusSegment(text=link, rank=0))
         if self.state is not None:
             parts += self._known(self.state, inks, stale=link is not None)
         self.show([Text(" ").append_text(fit(parts, self.size.width - 2))])
 
-    def _known(self, state: State, inks: Ink, *, stale: bool) -> list[Part]:
+    def _known(self, state: State, inks: ThemeStyles, *, stale: bool) -> list[StatusSegment]:
         host = fmt.clean(state.host.name) + (" (ssh)" if self._over_ssh else "")
         if self.station is not None and self.station.name:
             host = fmt.clean(self.station.name)
         if self.station is not None and self.station.way:
             host += f" ({f'{self.station.way} {trip(self.link_status)}'.rstrip()})"
         parts = [
-            Part(text=Text(host), rank=4),
-            Part(text=self._engines(state, inks), rank=6),
-            Part(text=self._rate(state, inks), rank=2, right=True),
-            Part(text=self._memory(state, inks), rank=3, right=True),
-            Part(text=self._loaded(state, inks), rank=1, right=True),
+            StatusSegment(text=Text(host), rank=4),
+            StatusSegment(text=self._engines(state, inks), rank=6),
+            StatusSegment(text=self._rate(state, inks), rank=2, right=True),
+            StatusSegment(text=self._memory(state, inks), rank=3, right=True),
+            StatusSegment(text=self._loaded(state, inks), rank=1, right=True),
         ]
         if stale:
             for part in parts:
                 part.text.stylize(inks.muted)
         return [part for part in parts if part.text]
 
-    def _engines(self, state: State, inks: Ink) -> Text:
+    def _engines(self, state: State, inks: ThemeStyles) -> Text:
         names = (
             f"{r.name} {fmt.clean(r.version or '')}".strip()
             if r.available
@@ -135,14 +135,14 @@ class TopLine(Lines):
         )
         return Text(f" {self._glyphs.dot} ".join(names), inks.muted)
 
-    def _rate(self, state: State, inks: Ink) -> Text:
+    def _rate(self, state: State, inks: ThemeStyles) -> Text:
         running = [job for job in state.downloads.values() if job.state in RUNNING]
         if not running:
             return Text()
         rate = fmt.rate(sum(job.rate_bytes_per_s or 0 for job in running))
         return Text.assemble((self._glyphs.down, inks.success), f" {rate:>9} ({len(running)})")
 
-    def _memory(self, state: State, inks: Ink) -> Text:
+    def _memory(self, state: State, inks: ThemeStyles) -> Text:
         total, free = state.memory.total_bytes, state.memory.available_bytes
         if total is None or free is None:
             return Text(f"RAM {self._glyphs.unknown}")
@@ -156,7 +156,7 @@ class TopLine(Lines):
             f" {used:>{len(whole)}}/{whole} {whole_unit}",
         )
 
-    def _loaded(self, state: State, inks: Ink) -> Text:
+    def _loaded(self, state: State, inks: ThemeStyles) -> Text:
         from modeldeck.core.schema import (
             InstanceState,  # there is no State before the records are imported
         )
@@ -170,7 +170,7 @@ class TopLine(Lines):
             return Text("0 loaded", inks.muted)
         return Text.assemble((self._glyphs.loaded, inks.success), f" {count} loaded")
 
-    def _link(self, inks: Ink) -> Text | None:
+    def _link(self, inks: ThemeStyles) -> Text | None:
         match self.link_status.state:
             case LinkState.LIVE:
                 return None
@@ -187,7 +187,7 @@ class TopLine(Lines):
 _BOLD = Style(bold=True)
 
 
-def _pressure(share: float, inks: Ink) -> Style:
+def _pressure(share: float, inks: ThemeStyles) -> Style:
     """Green, amber, red; the figures beside the bar say the same."""
     if share >= 0.92:
         return inks.error

@@ -1,9 +1,9 @@
 """A table that draws lines: ten thousand rows cost as much as those in sight.
 
-The rows are items of the caller's; `draw` turns one into a `Line` when it is in sight, and `show`
-may be called as often as the state changes: a cell that is drawn as before is not drawn again
-(PERF.md: this is what keeps a live screen small over SSH). The cursor and the marks hold on to
-keys, not to places, so they stay on their rows when others come, go and move.
+The rows are items of the caller's; `draw` turns one into a `TableLine` when it is in sight, and
+`show` may be called as often as the state changes: a cell that is drawn as before is not drawn
+again (PERF.md: this is what keeps a live screen small over SSH). The cursor and the marks hold on
+to keys, not to places, so they stay on their rows when others come, go and move.
 
     table = Table(columns, draw=lambda model: Line(model.id, {"name": model.name}), glyphs=glyphs)
     table.show(models, key=lambda model: model.id)
@@ -28,12 +28,12 @@ from textual.strip import Strip
 from modeldeck.tui.dashboard.commands import bindings
 from modeldeck.tui.dashboard.widgets import cells
 from modeldeck.tui.dashboard.widgets.cells import Cell
-from modeldeck.tui.dashboard.widgets.columns import Column, Slot, arrange
+from modeldeck.tui.dashboard.widgets.columns import Column, ColumnSlot, arrange
 from modeldeck.tui.dashboard.widgets.table_commands import COMMANDS, SCOPE
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import Glyphs
 
-__all__ = ["COMMANDS", "SCOPE", "Cell", "Column", "Line", "Table"]
+__all__ = ["COMMANDS", "SCOPE", "Cell", "Column", "Table", "TableLine"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ GUTTER = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TableLine:
     """One row as it is drawn."""
 
     key: str
@@ -54,10 +54,10 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class _Painted:
+class _PaintedLine:
     """What stands on a line of the screen."""
 
-    line: Line
+    line: TableLine
     cursor: bool
     marked: bool
     focus: bool
@@ -105,7 +105,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
             return self.table
 
     @dataclass
-    class Chosen(Message):
+    class RowOpened(Message):
         """A row was opened: by `enter`, or by a double click."""
 
         table: Table[Any]
@@ -119,7 +119,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
     def __init__(
         self,
         columns: Sequence[Column],
-        draw: Callable[[T], Line],
+        draw: Callable[[T], TableLine],
         glyphs: Glyphs,
         empty: str = "",
         *,
@@ -128,7 +128,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
     ) -> None:
         super().__init__(id=id)
         self._columns = tuple(columns)
-        self._slots: tuple[Slot, ...] = ()
+        self._slots: tuple[ColumnSlot, ...] = ()
         self._draw = draw
         self._glyphs = glyphs
         self._empty = empty
@@ -137,7 +137,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self._keys: list[str] = []
         self._places: dict[str, int] = {}
         self._at = 0
-        self._painted: dict[int, _Painted | None] = {}
+        self._painted: dict[int, _PaintedLine | None] = {}
         self.cursor_key: str | None = None
         """The key of the row under the cursor; None where there are no rows."""
         self.marks: set[str] = set()
@@ -299,7 +299,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
     def action_choose(self) -> None:
         """Open the row under the cursor."""
         if self.cursor_key is not None:
-            self.post_message(self.Chosen(self, self.cursor_item))
+            self.post_message(self.RowOpened(self, self.cursor_item))
 
     def on_click(self, event: events.Click) -> None:
         """A click moves the cursor; a second one opens the row."""
@@ -321,7 +321,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         place = y - self._head + self.scroll_offset.y
         return place if self._head <= y and 0 <= place < len(self._keys) else None
 
-    def _now(self, y: int) -> _Painted | None:
+    def _now(self, y: int) -> _PaintedLine | None:
         """What belongs on a line of the screen; None where there is no row."""
         place = self._place_of(y)
         if place is None:
@@ -329,7 +329,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         key = self._keys[place]
         cursor = key == self.cursor_key
         line = self._draw(self._items[place])
-        return _Painted(line, cursor, key in self.marks, cursor and self.has_focus)
+        return _PaintedLine(line, cursor, key in self.marks, cursor and self.has_focus)
 
     def _refresh_changes(self, y: int) -> None:
         """Have a line drawn again that is no more what was drawn."""
@@ -395,7 +395,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         text = " " * GUTTER + fmt.cut(fmt.clean(words[at]), width - GUTTER)
         return cells.strip([Segment(text, style)], width, style)
 
-    def _rule(self, line: Line, width: int, ground: Style) -> Strip:
+    def _rule(self, line: TableLine, width: int, ground: Style) -> Strip:
         """A line across, with words in it."""
         style = ground + self.get_component_rich_style("table--rule")
         words = next(iter(line.cells.values()), "")

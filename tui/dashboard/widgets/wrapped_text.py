@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.text import Text
 from textual.geometry import Size
 
-from modeldeck.tui.dashboard.widgets.bars import Lines
+from modeldeck.tui.dashboard.widgets.bars import TextLines
 
 
-class Flow(Lines):
+class WrappedText(TextLines):
     """A text of any length. Textual's `Static` lays out the whole screen for every new word."""
 
     def __init__(self, *, id: str | None = None) -> None:

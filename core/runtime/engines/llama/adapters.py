@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from modeldeck.core.errors import EngineFailed
-from modeldeck.core.runtime.engines.llama.log import Log, failure
+from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.schema import Lora
 from modeldeck.core.storage.foreign_files import stat_regular
 
@@ -26,7 +26,7 @@ def adapter_bytes(path: str) -> int:
 
 
 def lay_over(
-    c: Any, model: Any, context: Any, loras: Sequence[Lora], log: Log
+    c: Any, model: Any, context: Any, loras: Sequence[Lora], log: EngineLog
 ) -> Callable[[], None]:
     """Lay adapters over a model's weights, in a context, and give what frees them.
 

@@ -30,14 +30,14 @@ from modeldeck.core.runtime.engines.chat import (
 )
 from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
 from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
-from modeldeck.core.runtime.engines.llama.draft import Draft
+from modeldeck.core.runtime.engines.llama.draft import DraftModel
 from modeldeck.core.runtime.engines.llama.loader import POOLING_LAST
-from modeldeck.core.runtime.engines.llama.log import Log, failure
-from modeldeck.core.runtime.engines.llama.sampler import Sampler
-from modeldeck.core.runtime.engines.llama.sequence import Sequence
+from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
+from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
+from modeldeck.core.runtime.engines.llama.sequence import CachedSequence
 from modeldeck.core.runtime.engines.tools import grammar_for
-from modeldeck.core.runtime.engines.writer import Writer
-from modeldeck.core.runtime.process.messages import Done, Vector
+from modeldeck.core.runtime.engines.writer import AnswerWriter
+from modeldeck.core.runtime.process.messages import AnswerDone, EmbeddingVector
 from modeldeck.core.schema import GenerateRequest
 
 
@@ -51,10 +51,10 @@ class LlamaContext:
         context: Any,
         *,
         embedding: bool,
-        sequence: Sequence,
-        draft: Draft | None,
+        sequence: CachedSequence,
+        draft: DraftModel | None,
         flag: Flag,
-        log: Log,
+        log: EngineLog,
     ) -> None:
         """Take over a context.
 
@@ -143,7 +143,7 @@ class LlamaContext:
 
     # Generation
 
-    def generate(self, request: GenerateRequest, emit: Emit) -> Done:
+    def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
         """Answer a request. Raises InvalidRequest when it does not fit the context."""
         if self.embedding:
             raise InvalidRequest("This model is loaded for embeddings and gives no text.")
@@ -155,7 +155,7 @@ class LlamaContext:
                 "Send less, or load the model with a larger context length.",
             )
         harmony = self._harmony and bool(request.messages)
-        writer = Writer(
+        writer = AnswerWriter(
             request,
             stops,
             emit,
@@ -174,16 +174,18 @@ class LlamaContext:
                 self._write_by_draft(writer, sampler, self._draft)
         return writer.done(len(prompt))
 
-    def _sampler(self, request: GenerateRequest, grammar: str | None) -> Sampler:
+    def _sampler(self, request: GenerateRequest, grammar: str | None) -> SamplerChain:
         """What chooses the tokens of an answer. Raises InvalidRequest for a grammar."""
         bounds = self._flag.bounds
         return bounds.run(
             "To read the grammar of the answer",
-            lambda: Sampler(self._c, self._context, self._vocab, request, grammar, bounds=bounds),
+            lambda: SamplerChain(
+                self._c, self._context, self._vocab, request, grammar, bounds=bounds
+            ),
             cpu_s=READ_GRAMMAR_S,
         )
 
-    def _write(self, writer: Writer, sampler: Sampler) -> None:
+    def _write(self, writer: AnswerWriter, sampler: SamplerChain) -> None:
         """Write the answer token by token."""
         while True:
             token = sampler.sample()
@@ -193,14 +195,18 @@ class LlamaContext:
         if token is None:
             writer.end()
 
-    def _say(self, token: int, writer: Writer, sampler: Sampler, place: int = -1) -> bool:
+    def _say(
+        self, token: int, writer: AnswerWriter, sampler: SamplerChain, place: int = -1
+    ) -> bool:
         """Let a token be heard; says whether the answer goes on after it."""
         if self._c.llama_vocab_is_eog(self._vocab, token):
             writer.end()
             return False
         return writer.take(self._piece(token), sampler.logprob(token, self._piece, place))
 
-    def _write_by_draft(self, writer: Writer, sampler: Sampler, draft: Draft) -> None:
+    def _write_by_draft(
+        self, writer: AnswerWriter, sampler: SamplerChain, draft: DraftModel
+    ) -> None:
         """Write the answer as `_write` does, but evaluate guessed tokens together.
 
         Each token is sampled from the same logits as without a draft; of the guesses, those are
@@ -266,7 +272,7 @@ class LlamaContext:
 
     # Embeddings
 
-    def embed(self, text: str) -> Vector:
+    def embed(self, text: str) -> EmbeddingVector:
         """Embed a text.
 
         Raises InvalidRequest when it is longer than the context, or than one batch where all of it
@@ -292,7 +298,9 @@ class LlamaContext:
             raise failure("llama.cpp gave no embedding", self._log)
         width = self._c.llama_model_n_embd_out(self._model)
         length = math.hypot(*values[:width]) or 1.0
-        return Vector(values=tuple(value / length for value in values[:width]), tokens=len(tokens))
+        return EmbeddingVector(
+            values=tuple(value / length for value in values[:width]), tokens=len(tokens)
+        )
 
     def _read(self, tokens: list[int]) -> None:
         """Evaluate tokens of a text to embed, after those before them."""

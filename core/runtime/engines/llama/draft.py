@@ -11,7 +11,7 @@ from collections.abc import Sequence as Tokens
 from typing import Any
 
 from modeldeck.core.errors import EngineFailed
-from modeldeck.core.runtime.engines.llama.sequence import Sequence
+from modeldeck.core.runtime.engines.llama.sequence import CachedSequence
 
 TOKENS = 8
 """Tokens guessed at a time, unless the options say."""
@@ -60,10 +60,12 @@ def _difference(c: Any, mine: Any, other: Any) -> str:
     return ""
 
 
-class Draft:
+class DraftModel:
     """A small model and its context, which guess. Whoever made them frees them."""
 
-    def __init__(self, c: Any, model: Any, sequence: Sequence, context: Any, tokens: int) -> None:
+    def __init__(
+        self, c: Any, model: Any, sequence: CachedSequence, context: Any, tokens: int
+    ) -> None:
         """Take over a model and its context; `tokens` are guessed at a time."""
         self._c = c
         self._vocab = c.llama_model_get_vocab(model)

@@ -26,13 +26,20 @@ from modeldeck.core.runtime.engines.heap import trim_heap
 from modeldeck.core.runtime.engines.llama.adapters import adapter_bytes, lay_over
 from modeldeck.core.runtime.engines.llama.context import LlamaContext
 from modeldeck.core.runtime.engines.llama.devices import NotKnown, has_gpu
-from modeldeck.core.runtime.engines.llama.draft import Draft, check_draft
-from modeldeck.core.runtime.engines.llama.loader import Loader, guesses
-from modeldeck.core.runtime.engines.llama.log import Log, buffers
+from modeldeck.core.runtime.engines.llama.draft import DraftModel, check_draft
+from modeldeck.core.runtime.engines.llama.loader import LlamaLoader, guesses
+from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers
 from modeldeck.core.runtime.engines.llama.needs import besides_bytes
-from modeldeck.core.runtime.engines.llama.sequence import Sequence
+from modeldeck.core.runtime.engines.llama.sequence import CachedSequence
 from modeldeck.core.runtime.engines.llama.split import Opened, Split, measure
-from modeldeck.core.runtime.process.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
+from modeldeck.core.runtime.process.messages import (
+    PROTOCOL,
+    AnswerDone,
+    EmbeddingVector,
+    EngineHello,
+    LoadPlanned,
+    ModelLoaded,
+)
 from modeldeck.core.schema import GenerateRequest, LoadOptions
 
 RECORDS_STEP = 1 << 18
@@ -43,21 +50,21 @@ PROGRESS_STEP = 0.01
 NO_ROOM_TO_PLAN = "planning it takes memory of the GPU itself, and there was too little free"
 
 
-class Llama:
+class LlamaEngine:
     """One llama.cpp, with at most one model."""
 
     patience_s = 0.0
 
     def __init__(self, flag: Flag) -> None:
         self._flag = flag
-        self._log = Log(flag)
+        self._log = EngineLog(flag)
         self._c: Any = None
         self._loaded: LlamaContext | None = None
-        self._loader = Loader(None, flag, self._log)
+        self._loader = LlamaLoader(None, flag, self._log)
         self._kept: list[object] = []
         """Callbacks that llama.cpp holds pointers to."""
 
-    def hello(self) -> Hello:
+    def hello(self) -> EngineHello:
         """Import llama-cpp-python. Raises EngineMissing with the command that installs it."""
         install = f"{sys.executable} -m pip install 'llama-cpp-python>=0.3.36'"
         try:
@@ -76,8 +83,8 @@ class Llama:
         self._kept.append(callback)
         self._c.llama_log_set(callback, None)
         self._c.llama_backend_init()
-        self._loader = Loader(self._c, self._flag, self._log)
-        return Hello(
+        self._loader = LlamaLoader(self._c, self._flag, self._log)
+        return EngineHello(
             protocol=PROTOCOL,
             version=str(package.__version__),
             devices=("CPU", "GPU") if has_gpu(self._c) else ("CPU",),
@@ -92,7 +99,7 @@ class Llama:
         default_context: int,
         show: ShowProgress,
         draft: str | None = None,
-    ) -> Loaded:
+    ) -> ModelLoaded:
         """Load a model and make its context."""
         self._log.begin()
         try:
@@ -101,7 +108,7 @@ class Llama:
             self._release()
             raise
         trim_heap()
-        return Loaded(context_length=length, embedding=self._loaded.embedding)
+        return ModelLoaded(context_length=length, embedding=self._loaded.embedding)
 
     def _release(self) -> None:
         self._loaded = None
@@ -137,7 +144,7 @@ class Llama:
             model,
             context,
             embedding=embedding,
-            sequence=Sequence(self._c, model, context, flag=self._flag, log=self._log),
+            sequence=CachedSequence(self._c, model, context, flag=self._flag, log=self._log),
             draft=guesser,
             flag=self._flag,
             log=self._log,
@@ -161,14 +168,14 @@ class Llama:
 
     def _load_draft(
         self, path: str, model: Any, options: LoadOptions, length: int, show: ShowProgress
-    ) -> Draft:
+    ) -> DraftModel:
         """Load a model that guesses for another. Raises EngineFailed when it cannot."""
         parameters = self._loader.model_parameters(options)
         parameters.progress_callback = self._on_progress("reading draft model", show)
         small, context, _ = self._open_draft(path, model, parameters, options, length)
-        sequence = Sequence(self._c, small, context, flag=self._flag, log=self._log)
+        sequence = CachedSequence(self._c, small, context, flag=self._flag, log=self._log)
         batch = self._c.llama_n_batch(context)
-        draft = Draft(self._c, small, sequence, context, guesses(options, batch))
+        draft = DraftModel(self._c, small, sequence, context, guesses(options, batch))
         self._loader.later(draft.close)
         return draft
 
@@ -189,7 +196,7 @@ class Llama:
 
     def plan(
         self, path: str, options: LoadOptions, default_context: int, draft: str | None = None
-    ) -> Planned:
+    ) -> LoadPlanned:
         """Let llama.cpp plan a load: `no_alloc` reads the header only and allocates nothing.
 
         The file may be a sparse one that holds just the header. The sizes are read from the log,
@@ -207,7 +214,7 @@ class Llama:
 
     def _plan_with_devices(
         self, path: str, options: LoadOptions, default_context: int, draft: str | None
-    ) -> Planned:
+    ) -> LoadPlanned:
         """Plan a load; where a plan needs memory that a GPU does not have, without the GPU.
 
         llama.cpp allocates the state of recurrent layers while it plans
@@ -234,7 +241,7 @@ class Llama:
         draft: str | None,
         *,
         on_devices: bool = True,
-    ) -> Planned:
+    ) -> LoadPlanned:
         loader = self._loader
         parameters = loader.plan_parameters(options)
         nowhere = (ctypes.c_void_p * 1)(None)  # llama.cpp reads it while it opens a model
@@ -257,7 +264,7 @@ class Llama:
         except NotKnown as why:
             unknown = str(why)
         weights, kv, compute = self._sums(parts, options, split)
-        return Planned(
+        return LoadPlanned(
             weights_bytes=weights,
             kv_bytes=kv,
             compute_bytes=compute,
@@ -304,11 +311,11 @@ class Llama:
 
     # Work
 
-    def generate(self, request: GenerateRequest, emit: Emit) -> Done:
+    def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
         """Answer a request."""
         return self._model_in_use().generate(request, emit)
 
-    def embed(self, text: str) -> Vector:
+    def embed(self, text: str) -> EmbeddingVector:
         """Embed a text."""
         return self._model_in_use().embed(text)
 

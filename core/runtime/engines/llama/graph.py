@@ -27,7 +27,7 @@ TABLE_BYTES = 20
 of what evaluates it (`ggml_backend_sched_new`, ggml-backend.cpp)."""
 
 
-class _Plan(ctypes.Structure):
+class _CPlan(ctypes.Structure):
     """The beginning of `struct ggml_cplan` (ggml-cpu.h), and room for more than the rest of it."""
 
     _fields_ = [("work_size", ctypes.c_size_t), ("rest", ctypes.c_void_p * 31)]
@@ -80,7 +80,7 @@ def _functions(library: Any) -> list[Any]:
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     signatures: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
         (RESERVE, pointer, (pointer, *[ctypes.c_uint32] * 3)),
-        ("ggml_graph_plan", _Plan, (pointer, ctypes.c_int, pointer)),
+        ("ggml_graph_plan", _CPlan, (pointer, ctypes.c_int, pointer)),
         ("ggml_graph_size", ctypes.c_int, (pointer,)),
         ("ggml_tensor_overhead", size, ()),
         ("ggml_graph_overhead_custom", size, (size, ctypes.c_bool)),

@@ -19,8 +19,8 @@ from modeldeck.core.runtime.engines.heap import heap_bytes
 from modeldeck.core.runtime.engines.llama.draft import TOKENS
 from modeldeck.core.runtime.engines.llama.files import check_files
 from modeldeck.core.runtime.engines.llama.graph import graph_of
-from modeldeck.core.runtime.engines.llama.log import Log, buffers, failure
-from modeldeck.core.runtime.engines.llama.needs import Figures
+from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers, failure
+from modeldeck.core.runtime.engines.llama.needs import EvaluationShape
 from modeldeck.core.schema import LoadOptions
 
 KV_TYPES = {
@@ -77,10 +77,10 @@ def guesses(options: LoadOptions, batch: int) -> int:
     return min(options.draft_tokens or TOKENS, batch - 1)
 
 
-class Loader:
+class LlamaLoader:
     """Makes models and contexts, and gives all of them back."""
 
-    def __init__(self, c: Any, flag: Flag, log: Log) -> None:
+    def __init__(self, c: Any, flag: Flag, log: EngineLog) -> None:
         """Make a loader.
 
         Args:
@@ -241,7 +241,7 @@ class Loader:
         *,
         flash: bool,
         cells: tuple[tuple[int, int], ...],
-    ) -> Figures:
+    ) -> EvaluationShape:
         """What the needs of an evaluation depend on, besides the buffers."""
         c = self._c
         architecture = self._metadata(model, "general.architecture")
@@ -263,7 +263,7 @@ class Loader:
         if self.is_embedding(model, options):
             outputs = batch
         vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
-        return Figures(
+        return EvaluationShape(
             cells=cells,
             batch=batch,
             heads=heads,

@@ -21,7 +21,7 @@ WORST = 8
 """Lines that go into an error."""
 
 
-class Log:
+class EngineLog:
     """The log of one call at a time; all of it goes to stderr as well.
 
     Work that was told to stop ends, to llama.cpp, in errors; here nothing failed, and they are told
@@ -164,7 +164,7 @@ def remedy_for(lines: Sequence[str]) -> str:
     return next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text)), "")
 
 
-def failure(what: str, log: Log) -> EngineFailed:
+def failure(what: str, log: EngineLog) -> EngineFailed:
     """The error for a call that failed: what it was, and what the log says about it."""
     worst = log.worst()
     why = reason(worst)

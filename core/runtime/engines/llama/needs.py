@@ -21,7 +21,7 @@ GRAPH_BYTES = 450_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class EvaluationShape:
     """What the needs of an evaluation on the CPU depend on."""
 
     cells: tuple[tuple[int, int], ...]
@@ -47,7 +47,7 @@ class Figures:
     """What llama.cpp itself says; None where it does not."""
 
 
-def work_bytes(figures: Figures) -> int:
+def work_bytes(figures: EvaluationShape) -> int:
     """Bytes of the CPU's work buffer, estimated: the right side of a product, as the left side is.
 
     ggml makes it once, for the largest product of the graph (`ggml_graph_plan`, ggml-cpu.c), and
@@ -71,7 +71,7 @@ def work_bytes(figures: Figures) -> int:
     return int(max(matrices, scores))
 
 
-def besides_bytes(figures: Figures) -> int:
+def besides_bytes(figures: EvaluationShape) -> int:
     """Bytes of everything that grows with the context, the batch or the model's width."""
     graph = figures.graph or Graph(work_bytes=work_bytes(figures), bytes=GRAPH_BYTES, table_bytes=0)
     cells = CELL_BYTES * sum(cells for cells, _ in figures.cells)

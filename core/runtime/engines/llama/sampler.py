@@ -20,7 +20,7 @@ GRAMMAR_S = 1.0
 token. A cancellation is not heard meanwhile; far beyond, the process is replaced."""
 
 
-class Sampler:
+class SamplerChain:
     """The samplers of one request. Use as a context manager, which frees them."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Sampler:
         for sampler in self._samplers(request):
             c.llama_sampler_chain_add(self._chain, sampler)
 
-    def __enter__(self) -> Sampler:
+    def __enter__(self) -> SamplerChain:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 
 from modeldeck.core.errors import Cancelled
 from modeldeck.core.runtime.engines.base import Flag
-from modeldeck.core.runtime.engines.llama.log import Log, failure
+from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 
 ABORTED = 2
 """What `llama_decode` returns when the abort callback said so (llama.h)."""
 
 
-class Sequence:
+class CachedSequence:
     """The tokens whose keys and values a context holds, in order."""
 
-    def __init__(self, c: Any, model: Any, context: Any, *, flag: Flag, log: Log) -> None:
+    def __init__(self, c: Any, model: Any, context: Any, *, flag: Flag, log: EngineLog) -> None:
         """Take over a context.
 
         Args:

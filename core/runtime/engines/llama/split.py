@@ -21,7 +21,7 @@ from typing import Any
 
 from modeldeck.core.runtime.engines.llama.devices import Count, Devices, NotKnown, has_gpu
 from modeldeck.core.runtime.engines.llama.log import Buffers
-from modeldeck.core.runtime.engines.llama.needs import Figures
+from modeldeck.core.runtime.engines.llama.needs import EvaluationShape
 from modeldeck.core.schema import DeviceBytes
 
 SMALL_BATCH = 32
@@ -44,7 +44,7 @@ class Opened:
     """`llama_context *`."""
     logged: Buffers
     """What the log says of both."""
-    figures: Figures
+    figures: EvaluationShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

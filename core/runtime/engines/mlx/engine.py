@@ -25,7 +25,14 @@ from modeldeck.core.formats import safetensors
 from modeldeck.core.runtime.engines.base import Emit, Flag, ShowProgress, say
 from modeldeck.core.runtime.engines.mlx.model import DRAFT_TOKENS, MlxModel, kv_bits
 from modeldeck.core.runtime.platforms import is_mlx_safe, mlx_remedy
-from modeldeck.core.runtime.process.messages import PROTOCOL, Done, Hello, Loaded, Planned, Vector
+from modeldeck.core.runtime.process.messages import (
+    PROTOCOL,
+    AnswerDone,
+    EmbeddingVector,
+    EngineHello,
+    LoadPlanned,
+    ModelLoaded,
+)
 from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora
 from modeldeck.core.storage.foreign_files import stat_regular
 
@@ -55,7 +62,7 @@ _REMEDIES = (
 _DAMAGED = "The folder is damaged or no MLX model: delete it and download it again."
 
 
-class Mlx:
+class MlxEngine:
     """One mlx-lm, with at most one model."""
 
     patience_s = 0.0
@@ -65,7 +72,7 @@ class Mlx:
         self._mx: Any = None
         self._loaded: MlxModel | None = None
 
-    def hello(self) -> Hello:
+    def hello(self) -> EngineHello:
         """Import mlx and say what it is; mlx-lm, which takes seconds, is imported by a load.
 
         Raises EngineMissing with the command that installs it.
@@ -92,7 +99,7 @@ class Mlx:
             self._mx.disable_compile()
             # What is freed goes back: the heap serves it again as fast as mlx's own cache would.
             self._mx.set_cache_limit(0)
-        return Hello(protocol=PROTOCOL, version=version, devices=(device,))
+        return EngineHello(protocol=PROTOCOL, version=version, devices=(device,))
 
     # Load
 
@@ -103,7 +110,7 @@ class Mlx:
         default_context: int,
         show: ShowProgress,
         draft: str | None = None,
-    ) -> Loaded:
+    ) -> ModelLoaded:
         """Load the model in a folder."""
         if options.embedding:
             raise EngineFailed(NO_EMBEDDINGS, NO_EMBEDDINGS_REMEDY)
@@ -142,7 +149,7 @@ class Mlx:
             flag=self._flag,
         )
         show("ready", 1.0)
-        return Loaded(context_length=length, engine_bytes=self._mx.get_active_memory())
+        return ModelLoaded(context_length=length, engine_bytes=self._mx.get_active_memory())
 
     def _load_draft(self, utils: Any, path: str, tokenizer: Any, show: ShowProgress) -> Any:
         """A model that guesses for another. Raises EngineFailed when it cannot."""
@@ -180,24 +187,24 @@ class Mlx:
 
     def plan(
         self, path: str, options: LoadOptions, default_context: int, draft: str | None = None
-    ) -> Planned:
+    ) -> LoadPlanned:
         """Refuse: mlx-lm has no plan of a load. The core has a formula and asks nobody."""
         raise InvalidRequest("mlx-lm does not plan a load.")
 
     # Work
 
-    def generate(self, request: GenerateRequest, emit: Emit) -> Done:
+    def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
         """Answer a request."""
         if self._loaded is None:
             raise InvalidRequest("No model is loaded.")
         return self._loaded.generate(request, emit)
 
-    def embed(self, text: str) -> Vector:
+    def embed(self, text: str) -> EmbeddingVector:
         """Refuse: mlx-lm has no embeddings."""
         raise InvalidRequest(NO_EMBEDDINGS, NO_EMBEDDINGS_REMEDY)
 
 
-def _checked(folder: Path) -> safetensors.Config:
+def _checked(folder: Path) -> safetensors.MlxConfig:
     """What a folder's config.json says, once it is sound and names no code to run."""
     if not folder.is_dir():
         raise EngineFailed(f"There is no folder at {folder}.", "Download the model again.")

@@ -37,7 +37,7 @@ Sample = Callable[[Any], Any]
 """A sampler as mlx-lm has them: from logarithms of probabilities to a token."""
 
 
-class Grammars:
+class GrammarVocabulary:
     """A model's vocabulary, as llguidance knows it."""
 
     def __init__(self, mx: Any, tokenizer: Any) -> None:
@@ -46,7 +46,7 @@ class Grammars:
         self._tokenizer = tokenizer
         self._vocabulary: Any = None
 
-    def follow(self, grammar: str, sample: Sample) -> Follower:
+    def follow(self, grammar: str, sample: Sample) -> GrammarSampler:
         """A sampler that chooses as `sample` does, among the tokens that a checked grammar admits.
 
         Raises InvalidRequest for a grammar that is too much, or where the model's
@@ -66,10 +66,10 @@ class Grammars:
         matcher = _with_large_stack(read)
         if matcher.is_error():
             raise _refusal(matcher)
-        return Follower(self._mx, matcher, sample, _ends(self._tokenizer))
+        return GrammarSampler(self._mx, matcher, sample, _ends(self._tokenizer))
 
 
-class Follower:
+class GrammarSampler:
     """The sampler of one answer, and how far the answer has come in its grammar."""
 
     def __init__(self, mx: Any, matcher: Any, sample: Sample, ends: list[int]) -> None:

@@ -31,11 +31,11 @@ from modeldeck.core.runtime.engines.chat import CHATML_STOP, check_tools, wants_
 from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
 from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
 from modeldeck.core.runtime.engines.mlx.chat import MlxChat
-from modeldeck.core.runtime.engines.mlx.grammar import Follower, Grammars, Sample
-from modeldeck.core.runtime.engines.mlx.text import Pieces, token_bytes
+from modeldeck.core.runtime.engines.mlx.grammar import GrammarSampler, GrammarVocabulary, Sample
+from modeldeck.core.runtime.engines.mlx.text import Detokenizer, token_bytes
 from modeldeck.core.runtime.engines.tools import grammar_for
-from modeldeck.core.runtime.engines.writer import Writer, token_text
-from modeldeck.core.runtime.process.messages import Done
+from modeldeck.core.runtime.engines.writer import AnswerWriter, token_text
+from modeldeck.core.runtime.process.messages import AnswerDone
 from modeldeck.core.schema import GenerateRequest, KvCacheType, TokenLogprob
 
 DRAFT_TOKENS = 4
@@ -125,14 +125,14 @@ class MlxModel:
         self._cache: list[Any] | None = None
         self._cached: list[int] = []
         """Tokens whose keys and values are in the cache, in order."""
-        self._grammars = Grammars(mx, tokenizer)
+        self._grammars = GrammarVocabulary(mx, tokenizer)
         self._chat = MlxChat(tokenizer, flag.bounds)
         self._silent = frozenset(tokenizer.all_special_ids)
         self._template = str(tokenizer.chat_template or "")
         """All its templates, where it has several."""
         self._known: dict[str, int] = tokenizer.get_vocab()
 
-    def generate(self, request: GenerateRequest, emit: Emit) -> Done:
+    def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
         """Answer a request. Raises ContextExceeded when it does not fit the context."""
         prompt, stops, grammar = self._prompt(request)
         room = self._context_length - len(prompt)
@@ -142,7 +142,7 @@ class MlxModel:
                 "Send less, or load the model with a larger context length.",
             )
         harmony = bool(request.messages) and is_harmony(self._template)
-        writer = Writer(
+        writer = AnswerWriter(
             request,
             stops,
             emit,
@@ -159,7 +159,7 @@ class MlxModel:
                 partial(self._grammars.follow, grammar, sample),
                 cpu_s=READ_GRAMMAR_S,
             )
-        pieces = Pieces(
+        pieces = Detokenizer(
             self._tokenizer.detokenizer,
             self._silent - spoken,
             prompt if grammar is not None or not request.messages else [],
@@ -284,7 +284,7 @@ class MlxModel:
         }
         # With a draft, mlx-lm counts tokens for penalties in another way, and lets no sampler know
         # which tokens it drops: it is not used then.
-        if self._draft is None or penalties or isinstance(sample, Follower):
+        if self._draft is None or penalties or isinstance(sample, GrammarSampler):
             yield from self._generate.generate_step(
                 self._mx.array(rest),
                 self._model,

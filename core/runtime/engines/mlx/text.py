@@ -17,7 +17,7 @@ def token_bytes(tokenizer: Any, token: int) -> bytes:
     return str(tokenizer.decode([token])).encode()
 
 
-class Pieces:
+class Detokenizer:
     """Text of tokens by mlx-lm's detokenizer, less the tokens that stand for no text."""
 
     def __init__(self, detokenizer: Any, silent: frozenset[int], before: Sequence[int]) -> None:

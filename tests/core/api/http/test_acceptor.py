@@ -14,7 +14,7 @@ import pytest
 from modeldeck.core.api.http import descriptors
 from modeldeck.core.api.http.acceptor import Acceptor
 from modeldeck.core.api.http.descriptors import connections_for
-from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.messages import Request, Response, json_response
 from modeldeck.core.api.http.router import Route
 
@@ -67,7 +67,7 @@ async def test_a_burst_does_not_get_past_the_cap(
         held = max(held, len(site.connections) + len(site.expected))
 
     monkeypatch.setattr(Acceptor, "_accept", counted)
-    served = await serve((route(who),), limits=Limits(connections=20))
+    served = await serve((route(who),), limits=ConnectionLimits(connections=20))
     site = served.listener._site
     clients = burst(served.addresses.port, 200)
     try:
@@ -88,7 +88,7 @@ async def test_when_all_are_busy_the_newcomer_is_refused(serve: Serve, until: Un
         await go.wait()
         return json_response("done")
 
-    served = await serve((route(slow),), limits=Limits(connections=5))
+    served = await serve((route(slow),), limits=ConnectionLimits(connections=5))
     site = served.listener._site
     busy = [await served.connect() for _ in range(5)]
     for client in busy:

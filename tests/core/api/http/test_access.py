@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from modeldeck.core.api.http.access import Access, Door, Need, network, remaining_s
+from modeldeck.core.api.http.access import Access, ListenAddress, Need, network, remaining_s
 from modeldeck.core.api.http.origin_checks import policy
-from modeldeck.core.api.http.rate_limit import Allowance, Limiter
-from modeldeck.core.api.http.request_head import Head, read
+from modeldeck.core.api.http.rate_limit import Allowance, RequestLimiter
+from modeldeck.core.api.http.request_head import RequestHead, read
 from modeldeck.core.errors import (
     DeckError,
     Forbidden,
@@ -17,10 +17,10 @@ from modeldeck.core.schema import Scope, Token
 
 SECRET = "mdk_" + "s" * 43
 OTHER = "mdk_" + "o" * 43
-SOCKET = Door(name="socket", policy=policy())
-LOOPBACK = Door(name="loopback", policy=policy())
-SHARED = Door(name="loopback", policy=policy(), needs_token=True)
-OUTSIDE = Door(name="outside", policy=policy(), needs_token=True)
+SOCKET = ListenAddress(name="socket", policy=policy())
+LOOPBACK = ListenAddress(name="loopback", policy=policy())
+SHARED = ListenAddress(name="loopback", policy=policy(), needs_token=True)
+OUTSIDE = ListenAddress(name="outside", policy=policy(), needs_token=True)
 PEER = "192.0.2.7:5000"
 
 
@@ -29,11 +29,11 @@ def token(*scopes: Scope, expires_at: str | None = None) -> Token:
 
 
 def access(known: Token | None = None, burst: float = 100) -> Access:
-    limiter = Limiter(Allowance(per_s=1, burst=burst, at_once=9))
+    limiter = RequestLimiter(Allowance(per_s=1, burst=burst, at_once=9))
     return Access(lambda secret: known if secret == SECRET else None, limiter)
 
 
-def head(authorization: str | None = None, target: str = "/models") -> Head:
+def head(authorization: str | None = None, target: str = "/models") -> RequestHead:
     raw = [(b"host", b"localhost")]
     if authorization is not None:
         raw.append((b"authorization", authorization.encode()))
@@ -54,7 +54,9 @@ def head(authorization: str | None = None, target: str = "/models") -> Head:
         (OUTSIDE, f"BEARER {SECRET}", f"{PEER} token=laptop", "token 1"),
     ],
 )
-def test_who_is_let_in(door: Door, authorization: str | None, name: str, key: str | None) -> None:
+def test_who_is_let_in(
+    door: ListenAddress, authorization: str | None, name: str, key: str | None
+) -> None:
     caller = access(token("read")).caller(head(authorization), door, PEER, "read")
     assert (caller.name, caller.key) == (name, key)
 
@@ -68,7 +70,7 @@ def test_who_is_let_in(door: Door, authorization: str | None, name: str, key: st
         (OUTSIDE, f"Bearer {SECRET}, Bearer {OTHER}"),
     ],
 )
-def test_who_is_not(door: Door, authorization: str | None) -> None:
+def test_who_is_not(door: ListenAddress, authorization: str | None) -> None:
     with pytest.raises(Unauthorized, match="token"):
         access(token("read")).caller(head(authorization), door, PEER, "read")
 
@@ -124,7 +126,7 @@ def test_tokens_are_managed_over_the_socket_alone() -> None:
     ],
 )
 @pytest.mark.parametrize("door", [SOCKET, LOOPBACK, OUTSIDE])
-def test_a_token_in_a_url_is_refused_even_a_good_one(target: str, door: Door) -> None:
+def test_a_token_in_a_url_is_refused_even_a_good_one(target: str, door: ListenAddress) -> None:
     with pytest.raises(InvalidRequest, match="URL"):
         access(token("manage")).caller(head(f"Bearer {SECRET}", target), door, PEER, "read")
 

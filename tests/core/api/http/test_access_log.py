@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from modeldeck.core.api.http.access_log import quoted
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response
-from modeldeck.core.api.http.meter import METHODS, Meter
+from modeldeck.core.api.http.meter import METHODS, RequestMetrics
 from modeldeck.core.api.http.router import Route
-from modeldeck.core.api.metrics import Page, exposition, get_metrics
+from modeldeck.core.api.metrics import MetricsText, exposition, get_metrics
 from modeldeck.core.errors import Conflict
 from modeldeck.core.schema import Disk, Download, Host, Instance, InstanceState, Memory, Model
 from modeldeck.core.schema.state import State
@@ -204,7 +204,7 @@ def test_the_page_tells_of_the_machine_and_the_work() -> None:
     )  # fmt: skip
     service.counters.completion_tokens = 9
     service.counters.received_bytes = 11
-    found = samples(exposition(service, Meter(), 3))
+    found = samples(exposition(service, RequestMetrics(), 3))
     assert found["info", frozenset({("version", "1.2")})] == 1
     assert found["downloads", frozenset({("state", "queued")})] == 1
     assert found["downloads", frozenset({("state", "failed")})] == 0
@@ -220,7 +220,7 @@ def test_the_page_tells_of_the_machine_and_the_work() -> None:
 
 
 def test_methods_that_somebody_made_up_are_one() -> None:
-    meter = Meter()
+    meter = RequestMetrics()
     for number in range(100):
         meter.count("/a", f"M{number}", 405, 0.1, 0)
     for method in METHODS:
@@ -230,6 +230,6 @@ def test_methods_that_somebody_made_up_are_one() -> None:
 
 
 def test_labels_are_escaped() -> None:
-    page = Page()
+    page = MetricsText()
     page.by("things", "gauge", "Things.", "name", {'a"b\\c\nd': 1})
     assert samples(page.text()) == {("things", frozenset({("name", 'a"b\\c\nd')})): 1}

@@ -4,14 +4,14 @@ import gzip
 
 import pytest
 
-from modeldeck.core.api.http.compression import COPIES, LARGE_BYTES, Content, takes_gzip
+from modeldeck.core.api.http.compression import COPIES, LARGE_BYTES, ResponseEncoder, takes_gzip
 from modeldeck.core.api.http.messages import Response
-from modeldeck.core.api.http.request_head import Head, read
+from modeldeck.core.api.http.request_head import RequestHead, read
 
 BODY = b'{"name": "a model of many"}' * 100
 
 
-def head(method: str = "GET", **headers: str) -> Head:
+def head(method: str = "GET", **headers: str) -> RequestHead:
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     return read(method, "/models", [(b"host", b"localhost"), *raw], "1.1")
 
@@ -42,7 +42,7 @@ def test_who_takes_gzip(text: str, taken: bool) -> None:
 
 
 def test_a_kept_answer_has_an_etag_that_follows_its_content() -> None:
-    content = Content()
+    content = ResponseEncoder()
     first = content.settled(Response(body=BODY, kept=True), head())
     again = content.settled(Response(body=bytes(bytearray(BODY)), kept=True), head())
     other = content.settled(Response(body=BODY + b" ", kept=True), head())
@@ -53,7 +53,7 @@ def test_a_kept_answer_has_an_etag_that_follows_its_content() -> None:
 
 @pytest.mark.parametrize("form", ["{etag}", '"x", {etag}', "*", "{strong}", ' "a" ,{etag} , "b"'])
 def test_what_the_client_has_is_not_sent_again(form: str) -> None:
-    content = Content()
+    content = ResponseEncoder()
     answer = Response(body=BODY, kept=True)
     etag = sent(content.settled(answer, head()))["etag"]
     known = form.format(etag=etag, strong=etag.removeprefix("W/"))
@@ -67,12 +67,12 @@ def test_what_the_client_has_is_not_sent_again(form: str) -> None:
 
 @pytest.mark.parametrize("known", ['"other"', "", 'W/"', "etag"])
 def test_what_it_has_not_is_sent(known: str) -> None:
-    settled = Content().settled(Response(body=BODY, kept=True), head(if_none_match=known))
+    settled = ResponseEncoder().settled(Response(body=BODY, kept=True), head(if_none_match=known))
     assert (settled.status, settled.body) == (200, BODY)
 
 
 def test_a_kept_answer_is_compressed_once() -> None:
-    content = Content()
+    content = ResponseEncoder()
     answer = Response(body=BODY, kept=True)
     one = content.settled(answer, head(accept_encoding="gzip"))
     two = content.settled(answer, head(accept_encoding="gzip"))
@@ -83,7 +83,7 @@ def test_a_kept_answer_is_compressed_once() -> None:
 
 
 def test_other_answers_are_compressed_where_it_pays() -> None:
-    content = Content()
+    content = ResponseEncoder()
     long = content.settled(Response(body=BODY), head(accept_encoding="gzip"))
     assert gzip.decompress(long.body) == BODY
     assert "etag" not in sent(long)
@@ -95,7 +95,7 @@ def test_other_answers_are_compressed_where_it_pays() -> None:
 
 
 async def test_long_bodies_are_compressed_beside_the_loop_and_then_at_hand() -> None:
-    content = Content()
+    content = ResponseEncoder()
     asked = head(accept_encoding="gzip")
     kept = Response(body=b"x" * (LARGE_BYTES + 1), kept=True)
     other = Response(body=b"x" * (LARGE_BYTES + 1))
@@ -110,7 +110,7 @@ async def test_long_bodies_are_compressed_beside_the_loop_and_then_at_hand() -> 
 
 
 def test_no_more_than_a_few_bodies_are_held() -> None:
-    content = Content()
+    content = ResponseEncoder()
     for number in range(5 * COPIES):
         body = b"%d" % number * 600
         assert content.settled(Response(body=body, kept=True), head()).body == body

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.errors import NotFound
@@ -19,7 +19,7 @@ Until = Callable[[Callable[[], bool]], Awaitable[None]]
 
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
-QUICK = Limits(head_s=0.2, body_s=0.2, idle_s=0.2, write_s=0.3, linger_s=0.2, grace_s=0.2)
+QUICK = ConnectionLimits(head_s=0.2, body_s=0.2, idle_s=0.2, write_s=0.3, linger_s=0.2, grace_s=0.2)
 
 
 def route(method: str, template: str, handler: Any, **more: Any) -> Route:
@@ -474,7 +474,7 @@ async def test_work_for_a_client_that_went_is_cancelled_where_the_route_says_so(
 
 
 async def test_at_the_limit_an_idle_connection_makes_room(serve: Serve) -> None:
-    served = await serve(ROUTES, limits=Limits(connections=2))
+    served = await serve(ROUTES, limits=ConnectionLimits(connections=2))
     first, second = await served.connect(), await served.connect()
     for client in (first, second):
         await client.send(b"GET /plain HTTP/1.1\r\n" + HOST + b"\r\n")

@@ -5,7 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from modeldeck.core.api.http.messages import JSON_DEPTH, Kept, Request, error_response, reason
+from modeldeck.core.api.http.messages import (
+    JSON_DEPTH,
+    CachedEncoding,
+    Request,
+    error_response,
+    reason,
+)
 from modeldeck.core.api.native.bodies import CancelBody, MoveBody
 from modeldeck.core.errors import Busy, InvalidRequest, NotFound, Unauthorized
 from modeldeck.core.schema import ModelSeed
@@ -75,9 +81,9 @@ def test_kept_bytes_are_made_once_per_value() -> None:
         made.append(value)
         return b"%d" % len(made)
 
-    kept, first, second = Kept(encode), object(), object()
+    kept, first, second = CachedEncoding(encode), object(), object()
     assert [kept.of(value) for value in (first, first, second, first)] == [b"1", b"1", b"2", b"3"]
-    assert Kept(encode).of(None) == b"4"
+    assert CachedEncoding(encode).of(None) == b"4"
 
 
 def test_error_styles() -> None:

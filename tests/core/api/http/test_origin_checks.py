@@ -10,14 +10,14 @@ from modeldeck.core.api.http.origin_checks import (
     policy,
     preflight_headers,
 )
-from modeldeck.core.api.http.request_head import Head, read
+from modeldeck.core.api.http.request_head import RequestHead, read
 from modeldeck.core.errors import DeckError, Forbidden
 
 DEFAULT = policy()
 WIDER = policy(["Deck.Example"], ["http://App.example:3000/"])
 
 
-def head(host: str = "localhost:1000", **headers: str) -> Head:
+def head(host: str = "localhost:1000", **headers: str) -> RequestHead:
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     return read("POST", "/", [(b"host", host.encode()), *raw], "1.1")
 

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from modeldeck.core.api.http.request_head import MAX_QUERY_FIELDS, Head, read
+from modeldeck.core.api.http.request_head import MAX_QUERY_FIELDS, RequestHead, read
 from modeldeck.core.errors import DeckError, InvalidRequest
 
 HOST = (b"Host", b"localhost:1000")
 
 
-def head(target: str = "/", *headers: tuple[bytes, bytes], method: str = "GET") -> Head:
+def head(target: str = "/", *headers: tuple[bytes, bytes], method: str = "GET") -> RequestHead:
     return read(method, target, (HOST, *headers), "1.1")
 
 

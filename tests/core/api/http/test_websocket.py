@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from modeldeck.core.api.http.limits import Limits
+from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.messages import Request, WebSocket, json_response
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.errors import Conflict, NotFound
@@ -22,7 +22,7 @@ HANDSHAKE = (
     b"GET /count HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
-QUICK = Limits(ping_s=0.2, write_s=0.3, close_s=0.2, linger_s=0.2, grace_s=0.2)
+QUICK = ConnectionLimits(ping_s=0.2, write_s=0.3, close_s=0.2, linger_s=0.2, grace_s=0.2)
 
 
 async def count(deck: Any, request: Request, socket: WebSocket) -> None:
@@ -214,7 +214,7 @@ async def test_a_protocol_error_closes_with_its_code(serve: Serve, until: Until)
 
 
 async def test_a_message_over_the_limit_closes_with_its_code(serve: Serve) -> None:
-    served = await serve(ROUTES, deck=[], limits=Limits(message_bytes=1000))
+    served = await serve(ROUTES, deck=[], limits=ConnectionLimits(message_bytes=1000))
     async with connect(ws(served, "silent")) as socket:
         await socket.send("x" * 1001)
         with pytest.raises(ConnectionClosed) as caught:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from modeldeck.core.api.http.websocket_frames import LARGE_BYTES, Assembler, Message
+from modeldeck.core.api.http.websocket_frames import LARGE_BYTES, FragmentAssembler, TextFrame
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,11 @@ from modeldeck.core.api.http.websocket_frames import LARGE_BYTES, Assembler, Mes
     ],
 )
 def test_a_length_is_written_in_as_few_bytes_as_it_needs(size: int, head: bytes) -> None:
-    assert Message(b"x" * size).plain == head + b"x" * size
+    assert TextFrame(b"x" * size).plain == head + b"x" * size
 
 
 def test_frames_are_made_once() -> None:
-    message = Message('{"a": 1}' * 100)
+    message = TextFrame('{"a": 1}' * 100)
     assert message.plain is message.plain
     assert message.deflated is message.deflated
     assert message.deflated[0] == 0xC1
@@ -35,20 +35,20 @@ def test_frames_are_made_once() -> None:
 
 @pytest.mark.parametrize("text", [b"", b"x" * 255, bytes(range(32, 127)) * 2 + b"0123456789" * 7])
 def test_what_deflating_does_not_shorten_is_sent_as_it_is(text: bytes) -> None:
-    message = Message(text)
+    message = TextFrame(text)
     assert (message.deflated is message.plain) or len(message.deflated) < len(message.plain)
 
 
 def test_a_deflated_message_needs_nothing_but_itself() -> None:
     text = b'{"event": "download_changed"}' * 40
-    frame = Message(text).deflated
+    frame = TextFrame(text).deflated
     payload = frame[4:] if frame[1] == 126 else frame[2:]
     assert zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff") == text
 
 
 def test_a_long_message_is_slow_until_it_is_deflated() -> None:
-    assert not Message(b"x" * 1000).is_slow
-    message = Message(b"x" * (LARGE_BYTES + 1))
+    assert not TextFrame(b"x" * 1000).is_slow
+    message = TextFrame(b"x" * (LARGE_BYTES + 1))
     assert message.is_slow
     assert message.deflated
     assert not message.is_slow
@@ -59,7 +59,7 @@ def test_text_is_put_together_wherever_it_was_cut(text: str, cuts: list[int]) ->
     data = text.encode()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     pieces = [data[a:b] for a, b in pairwise(edges)]
-    assembler = Assembler()
+    assembler = FragmentAssembler()
     for number, piece in enumerate(pieces):
         opcode = Opcode.CONT if number else Opcode.TEXT
         is_last = number == len(pieces) - 1
@@ -85,7 +85,7 @@ def test_text_is_put_together_wherever_it_was_cut(text: str, cuts: list[int]) ->
 def test_text_that_is_not_utf_8_is_found_with_the_piece_that_breaks_it(
     pieces: list[bytes],
 ) -> None:
-    assembler = Assembler()
+    assembler = FragmentAssembler()
 
     def feed() -> None:
         for number, piece in enumerate(pieces):

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from modeldeck.core.api.native.bodies import LoadBody
-from modeldeck.core.api.native.feed import Frames
+from modeldeck.core.api.native.feed import FeedFrames
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema import Disk, Host, LoadOptions, LoadWish
 from modeldeck.core.schema.state import DiskChanged, State, item_from_frame
@@ -275,7 +275,7 @@ def test_a_load_s_body_has_every_option_and_no_other_name_for_it() -> None:
 
 
 def test_a_frame_is_encoded_once_however_many_follow() -> None:
-    frames = Frames()
+    frames = FeedFrames()
     state = State(host=Host(name="a", version="1", started_at=""))
     event = DiskChanged(seq=1, disk=Disk(free_bytes=1))
     assert frames.of(state) is frames.of(state)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeldeck.core.api.http.websocket_frames import Message
+from modeldeck.core.api.http.websocket_frames import TextFrame
 from modeldeck.core.api.pieces.progress import (
     HANDOVER_S,
     INTERVAL_S,
-    Followers,
-    Progress,
+    ProgressSockets,
+    ProgressState,
     percentage,
     phase,
     present_frame,
@@ -78,7 +78,7 @@ class Listener:
     """A machine with a clock that goes a second further at every item."""
 
     def __init__(self, *jobs: Download, model: Model = MODEL) -> None:
-        self.progress = Progress("m")
+        self.progress = ProgressState("m")
         self.first = read(self.progress.begin(state_of(model, *jobs), NOW))
         self.seq = 1
         self.clock = 0.0
@@ -287,7 +287,7 @@ def test_a_model_that_goes_takes_its_socket_along() -> None:
     listener = Listener(JOB, model=HERE)
     assert listener.hear(ModelRemoved(seq=5, id="m")) == [CANCELED, RESET]
     assert listener.progress.gone
-    progress = Progress("m")
+    progress = ProgressState("m")
     assert progress.begin(state_of(None), NOW) == []
     assert progress.gone
 
@@ -380,11 +380,11 @@ class FakeSocket:
     async def accept(self, *, hears: bool = False) -> None:
         self.accepted = True
 
-    async def send(self, text: Message | bytes | str) -> None:
-        self.frames.append(json.loads(text.text if isinstance(text, Message) else text))
+    async def send(self, text: TextFrame | bytes | str) -> None:
+        self.frames.append(json.loads(text.text if isinstance(text, TextFrame) else text))
         await self.reads.wait()
 
-    def post(self, message: Message) -> bool:
+    def post(self, message: TextFrame) -> bool:
         return False
 
     async def receive(self) -> str | bytes:
@@ -397,12 +397,12 @@ class FakeSocket:
         self.closed = code
 
 
-async def settle(feed: Feed, followers: Followers) -> None:
+async def settle(feed: Feed, followers: ProgressSockets) -> None:
     await followers.told("m", feed.state.seq)
 
 
 async def test_what_happened_is_sent_before_an_operation_is_answered() -> None:
-    feed, followers, socket = Feed(state_of(seq=0)), Followers(), FakeSocket()
+    feed, followers, socket = Feed(state_of(seq=0)), ProgressSockets(), FakeSocket()
     with followers.join("m", socket) as follower:
         task = asyncio.ensure_future(follower.run(feed))
         feed.commit(MemoryChanged, memory=Memory())
@@ -419,7 +419,7 @@ async def test_what_happened_is_sent_before_an_operation_is_answered() -> None:
 
 
 async def test_what_happens_while_a_socket_is_accepted_is_not_missed() -> None:
-    feed, followers, socket = Feed(state_of(seq=0)), Followers(), FakeSocket()
+    feed, followers, socket = Feed(state_of(seq=0)), ProgressSockets(), FakeSocket()
 
     class Slow(FakeSocket):
         async def accept(self, *, hears: bool = False) -> None:
@@ -437,7 +437,7 @@ async def test_what_happens_while_a_socket_is_accepted_is_not_missed() -> None:
 
 async def test_a_peer_that_does_not_read_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modeldeck.core.api.pieces.progress.HANDOVER_S", HANDOVER_S / 20)
-    feed, followers, socket = Feed(state_of(seq=0)), Followers(), FakeSocket()
+    feed, followers, socket = Feed(state_of(seq=0)), ProgressSockets(), FakeSocket()
     with followers.join("m", socket) as follower:
         task = asyncio.ensure_future(follower.run(feed))
         await asyncio.sleep(0)  # so that the task has begun
@@ -455,7 +455,7 @@ async def test_a_peer_that_does_not_read_holds_nobody_up(monkeypatch: pytest.Mon
 
 
 async def test_who_waits_for_a_socket_that_leaves_is_let_go() -> None:
-    feed, followers, socket = Feed(state_of(seq=0)), Followers(), FakeSocket()
+    feed, followers, socket = Feed(state_of(seq=0)), ProgressSockets(), FakeSocket()
     with followers.join("m", socket) as follower:
         feed.commit(MemoryChanged, memory=Memory())
         waiting = asyncio.ensure_future(follower.reached(feed.state.seq))

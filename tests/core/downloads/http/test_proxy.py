@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.downloads.http.connection import Proxy
-from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import HubUnavailable
 from modeldeck.core.schema import Download, RepoFile
 
@@ -269,7 +269,7 @@ async def test_certificates_that_cannot_be_read_are_said(
 
 async def asked(rig: Rig, url: str = "") -> int:
     """Ask the Hub every kind of question; how many bytes the header of a model has."""
-    client = Hub(url or rig.hub.url, lambda: None, rig.folder / "asked", timeout_s=10)
+    client = HubClient(url or rig.hub.url, lambda: None, rig.folder / "asked", timeout_s=10)
     try:
         await client.search("tiny")
         found = await client.repository("deck/tiny-GGUF")
@@ -312,7 +312,7 @@ async def test_questions_check_certificates_as_files_do(
             await asked(rig, rig.hub.url.replace("http:", "https:"))
         assert "SSL_CERT_FILE" in refused.value.remedy
         monkeypatch.setenv("SSL_CERT_FILE", str(path))
-        client = Hub(endpoint, lambda: None, rig.folder / "asked", timeout_s=10)
+        client = HubClient(endpoint, lambda: None, rig.folder / "asked", timeout_s=10)
         assert (await client.repository(PADDED)).variants
         await client.close()
 
@@ -338,7 +338,7 @@ async def test_offline_no_file_is_fetched_either(
     assert (failed.state, failed.error.code) == ("failed", "hub_unavailable")
     assert f"{name} is set" in failed.error.message
     assert name in failed.error.remedy
-    source = Source(rig.hub.url, lambda: None, 5)
+    source = DownloadSource(rig.hub.url, lambda: None, 5)
     for question in (source.look(f"{rig.hub.url}/m.gguf"), source.read(rig.hub.url, 0, 4)):
         with pytest.raises(HubUnavailable, match=name):
             await question

@@ -11,22 +11,22 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modeldeck.core.catalog.hub import Hub
+from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.downloads.http.address_policy import next_hop, origin
 from modeldeck.core.downloads.http.responses import (
-    Place,
-    Setback,
+    FileLocation,
+    RetryableFailure,
     begins_at,
     names_blob,
     refusal,
     retry_after,
 )
-from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
 from modeldeck.core.schema import RepoFile
 
 BLOB = "a" * 64
-PLACE = Place(
+PLACE = FileLocation(
     repo="o/r",
     revision="0" * 40,
     file=RepoFile(path="dir/m #1.gguf", size_bytes=100, blob=BLOB, lfs=True),
@@ -35,7 +35,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_names_are_quoted_into_urls() -> None:
-    source = Source("https://hub.example/", lambda: None, 1)
+    source = DownloadSource("https://hub.example/", lambda: None, 1)
     assert source.url(PLACE) == f"https://hub.example/o/r/resolve/{'0' * 40}/dir/m%20%231.gguf"
 
 
@@ -50,13 +50,13 @@ REFUSALS: list[tuple[int, dict[str, str], bool, type[Exception] | None]] = [
     (401, {"x-error-code": "GatedRepo"}, True, Gated),
     (403, {"x-error-code": "GatedRepo"}, True, Gated),
     (404, {"x-error-code": "EntryNotFound"}, True, NotFound),
-    (403, {}, False, Setback),
-    (401, {}, False, Setback),
-    (404, {}, False, Setback),
-    (416, {}, True, Setback),
-    (429, {}, True, Setback),
-    (500, {}, True, Setback),
-    (503, {}, False, Setback),
+    (403, {}, False, RetryableFailure),
+    (401, {}, False, RetryableFailure),
+    (404, {}, False, RetryableFailure),
+    (416, {}, True, RetryableFailure),
+    (429, {}, True, RetryableFailure),
+    (500, {}, True, RetryableFailure),
+    (503, {}, False, RetryableFailure),
     (400, {}, True, HubUnavailable),
 ]
 
@@ -170,7 +170,7 @@ def test_where_an_answer_begins(
     status: int, headers: dict[str, str], span: tuple[int, int], start: int | None
 ) -> None:
     if start is None:
-        with pytest.raises(Setback):
+        with pytest.raises(RetryableFailure):
             begins_at(status, headers, PLACE, span)
     else:
         assert begins_at(status, headers, PLACE, span) == start
@@ -197,7 +197,7 @@ class Gathered:
         pass
 
 
-async def hops(source: Source, span: tuple[int, int], validator: str = "") -> bytes:
+async def hops(source: DownloadSource, span: tuple[int, int], validator: str = "") -> bytes:
     sink = Gathered()
     async with source.open(PLACE, span, validator) as body:
         await body.pour(sink)
@@ -219,7 +219,7 @@ async def test_the_token_and_the_conditions_of_each_hop() -> None:
                     206, headers={"content-range": "bytes 40-99/100"}, stream=Sixty()
                 )
 
-    source = Source("https://hub.example", lambda: "secret", 1, httpx.MockTransport(answer))
+    source = DownloadSource("https://hub.example", lambda: "secret", 1, httpx.MockTransport(answer))
     assert await hops(source, (40, 100), '"v1"') == bytes(60)
     await source.close()
     assert [host for host, _ in seen] == ["hub.example", "cdn.example", "hub.example.evil"]
@@ -233,7 +233,7 @@ async def test_redirects_in_a_circle_end() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(302, headers={"location": str(request.url)})
 
-    source = Source("https://hub.example", lambda: None, 1, httpx.MockTransport(answer))
+    source = DownloadSource("https://hub.example", lambda: None, 1, httpx.MockTransport(answer))
     with pytest.raises(HubUnavailable, match="circle"):
         await hops(source, (0, 100))
     await source.close()
@@ -249,8 +249,8 @@ async def test_a_header_that_cannot_be_sent_is_quoted_by_no_error(
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        source = Source(url, lambda: token, 5)
-        hub = Hub(url, lambda: token, tmp_path, timeout_s=5)
+        source = DownloadSource(url, lambda: token, 5)
+        hub = HubClient(url, lambda: token, tmp_path, timeout_s=5)
         for question in (hops(source, (0, 100)), hub.search("x"), hub.repository("a/b")):
             with pytest.raises(HubUnavailable, match="cannot be") as refused:
                 await question

@@ -15,9 +15,9 @@ import pytest
 
 from modeldeck.core.cache import scan
 from modeldeck.core.downloads.http.address_policy import check_url, is_public
-from modeldeck.core.downloads.http.connection import Inward, dial
+from modeldeck.core.downloads.http.connection import PrivateAddress, dial
 from modeldeck.core.downloads.http.responses import promised
-from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import (
     Corrupt,
     DeckError,
@@ -59,7 +59,7 @@ def named(files: FileServer, promise: str = "", name: str = "m.gguf") -> UrlName
 
 async def pull(rig: Rig, name: UrlName) -> Download:
     """Start to fetch what is at a URL."""
-    source = Source(rig.endpoint, lambda: "secret", 20)
+    source = DownloadSource(rig.endpoint, lambda: "secret", 20)
     try:
         revision, file = (await source.look(name.url)).listed(name)
     finally:
@@ -195,7 +195,7 @@ async def test_the_same_file_again_is_checked_and_not_fetched(rig: Rig, files: F
 
 
 async def looked(files: FileServer, name: str = "m.gguf") -> object:
-    source = Source("https://hub.example", lambda: "secret", 5)
+    source = DownloadSource("https://hub.example", lambda: "secret", 5)
     try:
         return await source.look(files.url(name))
     finally:
@@ -230,7 +230,7 @@ async def test_what_cannot_be_fetched_is_said_before_anything_is_begun(
 async def test_a_redirect_is_followed_and_its_promise_kept(files: FileServer) -> None:
     files.redirects["latest.gguf"] = "/m.gguf"
     files.digest = "Repr-Digest"
-    source = Source("https://hub.example", lambda: None, 5)
+    source = DownloadSource("https://hub.example", lambda: None, 5)
     offer = await source.look(files.url("latest.gguf"))
     assert (offer.size_bytes, offer.mark, offer.sha256) == (SIZE, '"v1"', SHA256)
     assert await source.read(files.url("latest.gguf"), 4, 100) == CONTENT[4:104]
@@ -238,7 +238,7 @@ async def test_a_redirect_is_followed_and_its_promise_kept(files: FileServer) ->
 
 
 async def test_a_server_that_is_not_there_says_so() -> None:
-    source = Source("https://hub.example", lambda: None, 5)
+    source = DownloadSource("https://hub.example", lambda: None, 5)
     with pytest.raises(ServerUnavailable):
         await source.look("http://127.0.0.1:9/m.gguf")
     await source.close()
@@ -314,7 +314,7 @@ def test_which_addresses_are_of_the_internet(address: str, public: bool) -> None
 async def test_a_name_that_leads_inside_is_not_connected_to(
     files: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(Inward):
+    with pytest.raises(PrivateAddress):
         await dial("localhost", 1, public=True)
     loop = asyncio.get_running_loop()
     port = int(files.url("").rsplit(":", 1)[1].strip("/"))
@@ -324,7 +324,7 @@ async def test_a_name_that_leads_inside_is_not_connected_to(
         return await real("127.0.0.1", port, **named)
 
     monkeypatch.setattr(loop, "getaddrinfo", rebound)
-    source = Source("https://hub.example", lambda: None, 5)
+    source = DownloadSource("https://hub.example", lambda: None, 5)
     with pytest.raises(Forbidden, match=r"files\.example leads to 127\.0\.0\.1"):
         await source.look("https://files.example/m.gguf")
     await source.close()
@@ -338,7 +338,7 @@ async def test_a_redirect_into_the_machine_is_not_followed() -> None:
         asked.append(str(request.url))
         return httpx.Response(302, headers={"location": "https://127.0.0.1/m.gguf"})
 
-    source = Source("https://hub.example", lambda: None, 5, httpx.MockTransport(answer))
+    source = DownloadSource("https://hub.example", lambda: None, 5, httpx.MockTransport(answer))
     with pytest.raises(HubUnavailable, match="not followed"):
         await source.look("https://files.example/m.gguf")
     assert asked == ["https://files.example/m.gguf"]
@@ -355,7 +355,7 @@ async def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("modeldeck.core.downloads.http.source.QUESTION_S", 0.2)
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        source = Source("https://hub.example", lambda: None, 60)
+        source = DownloadSource("https://hub.example", lambda: None, 60)
         secret = f"http://127.0.0.1:{port}/m.gguf?X-Amz-Signature=planted"
         for question in (source.look(secret), source.read(secret, 0, 10)):
             with pytest.raises(ServerUnavailable, match="not answered in whole") as refused:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeldeck.core.downloads.ranges import Spans, add, missing
+from modeldeck.core.downloads.ranges import ByteRanges, add, missing
 from modeldeck.core.downloads.transfer import connection_count
 from modeldeck.core.downloads.transfer.connection_count import (
     LEAST_PART_BYTES,
     LEAST_SPLIT_BYTES,
     MOST_PART_BYTES,
-    Width,
+    ConnectionCount,
     is_slow,
     next_part,
     part_bytes,
@@ -41,7 +41,7 @@ LINES: list[tuple[str, Callable[[int], float], int, int]] = [
 def test_the_width_finds_what_a_line_takes(
     name: str, rate: Callable[[int], float], least: int, most: int
 ) -> None:
-    here, now = Width(most=16), 0.0
+    here, now = ConnectionCount(most=16), 0.0
     for _ in range(60):
         now += here.window_s(0.01)
         here = here.judged(rate(here.wanted), now)
@@ -50,7 +50,7 @@ def test_the_width_finds_what_a_line_takes(
 
 
 def test_connections_that_are_held_back_are_opened_within_half_a_second() -> None:
-    here, now = Width(most=16), 0.0
+    here, now = ConnectionCount(most=16), 0.0
     while here.wanted < 16:
         now += here.window_s(0.0)
         here = here.judged(here.wanted * 20.0 * MB, now)
@@ -58,7 +58,7 @@ def test_connections_that_are_held_back_are_opened_within_half_a_second() -> Non
 
 
 def test_who_refuses_gets_fewer_and_no_more_for_a_while() -> None:
-    here = Width(most=16, wanted=16, base=16, is_opening=False)
+    here = ConnectionCount(most=16, wanted=16, base=16, is_opening=False)
     here = here.refused(5, 100.0)
     assert (here.wanted, here.limit) == (5, 5)
     for now in range(101, 160):
@@ -73,9 +73,9 @@ def test_who_refuses_gets_fewer_and_no_more_for_a_while() -> None:
 
 
 def test_what_is_held_back_by_something_else_does_not_grow() -> None:
-    here = Width(most=16)
+    here = ConnectionCount(most=16)
     assert here.held() == here
-    tried = Width(most=16, wanted=8, base=4, is_opening=False)
+    tried = ConnectionCount(most=16, wanted=8, base=4, is_opening=False)
     assert tried.held().wanted == 4
 
 
@@ -97,7 +97,7 @@ def test_sizes_of_parts(rate: float, answer_s: float, left: int, lanes: int, siz
 @given(st.integers(1, 64), st.integers(1, 40), st.integers(1, 8))
 def test_parts_cover_a_file_once_in_order(size: int, most: int, lanes: int) -> None:
     size, most = size << 18, most << 18
-    there: Spans = ()
+    there: ByteRanges = ()
     taken: list[tuple[int, int]] = []
     while missing(there, size):
         while len(taken) < lanes and (span := next_part(there, taken, size, most)) is not None:

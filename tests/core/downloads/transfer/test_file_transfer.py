@@ -10,11 +10,11 @@ import httpx
 import pytest
 
 from modeldeck.core.config import config
-from modeldeck.core.downloads.http.responses import Place
-from modeldeck.core.downloads.http.source import Source
-from modeldeck.core.downloads.job_records import Claim, Progress
-from modeldeck.core.downloads.transfer.file_transfer import Transfer, verified
-from modeldeck.core.downloads.transfer.rate_limit import Limiter
+from modeldeck.core.downloads.http.responses import FileLocation
+from modeldeck.core.downloads.http.source import DownloadSource
+from modeldeck.core.downloads.job_records import DurableRanges, FileProgress
+from modeldeck.core.downloads.transfer.file_transfer import FileTransfer, verified
+from modeldeck.core.downloads.transfer.rate_limit import RateLimiter
 from modeldeck.core.errors import Corrupt
 from modeldeck.core.schema import RepoFile
 
@@ -49,10 +49,10 @@ Answer = tuple[bytes, str, int | None]
 
 async def transferred(
     folder: Path, answers: list[Answer], *, ranges: bool = False
-) -> tuple[bytes, list[str | None], list[Claim]]:
+) -> tuple[bytes, list[str | None], list[DurableRanges]]:
     """What lies in the partial in the end, the ranges asked for, and all claims."""
     asked: list[str | None] = []
-    claims: list[Claim] = []
+    claims: list[DurableRanges] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         content, etag, stop = answers[len(asked)]
@@ -66,21 +66,21 @@ async def transferred(
         headers["content-range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         return httpx.Response(206, headers=headers, stream=Stream(content[start:], stop))
 
-    async def save(claim: Claim) -> None:
+    async def save(claim: DurableRanges) -> None:
         claims.append(claim)
 
     async def check_floor() -> None:
         pass
 
-    source = Source("https://mirror.example", lambda: None, 1, httpx.MockTransport(answer))
-    transfer = Transfer(
+    source = DownloadSource("https://mirror.example", lambda: None, 1, httpx.MockTransport(answer))
+    transfer = FileTransfer(
         source=source,
-        place=Place(repo="o/r", revision="0" * 40, file=FILE),
+        place=FileLocation(repo="o/r", revision="0" * 40, file=FILE),
         path=folder / "partial",
-        claim=Claim(repo="o/r", blob=FILE.blob, size_bytes=FILE.size_bytes),
-        progress=Progress(),
-        settings=config.Downloads(retry_wait_s=0),
-        limiter=Limiter(),
+        claim=DurableRanges(repo="o/r", blob=FILE.blob, size_bytes=FILE.size_bytes),
+        progress=FileProgress(),
+        settings=config.DownloadSettings(retry_wait_s=0),
+        limiter=RateLimiter(),
         save=save,
         check_floor=check_floor,
     )
@@ -135,7 +135,7 @@ async def test_content_that_is_wrong_twice_is_not_kept(tmp_path: Path) -> None:
 async def test_content_that_lies_there_already_is_checked(
     tmp_path: Path, change: Callable[[bytes], bytes], good: bool
 ) -> None:
-    path, progress = tmp_path / "blob", Progress()
+    path, progress = tmp_path / "blob", FileProgress()
     path.write_bytes(change(CONTENT))
     assert await verified(path, FILE, progress) is good
     assert progress.received_bytes == progress.hashed_bytes == len(CONTENT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldeck.core.downloads.transfer.rate_limit import Limiter, Limits
+from modeldeck.core.downloads.transfer.rate_limit import RateLimiter, RateLimits
 from modeldeck.core.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Clock:
         self.now = 1000.0
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
-    def received(self, limiter: Limiter, seconds: float, most: int) -> int:
+    def received(self, limiter: RateLimiter, seconds: float, most: int) -> int:
         """Bytes that a line brings in a time, in pieces of at most `most` at random."""
         chance, count, until = random.Random(1), 0, self.now + seconds
         while self.now < until:
@@ -42,13 +42,13 @@ class Clock:
 @pytest.mark.parametrize("rate", [3_000, 100_000, 5_000_000, 80_000_000])
 def test_a_limit_is_kept_within_five_percent(monkeypatch: pytest.MonkeyPatch, rate: int) -> None:
     clock = Clock(monkeypatch)
-    limiter = Limiter(rate=rate)
+    limiter = RateLimiter(rate=rate)
     assert clock.received(limiter, 10, 1 << 20) == pytest.approx(10 * rate, rel=0.05)
 
 
 def test_a_limit_that_is_changed_is_kept_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    limiter = Limiter(rate=1_000_000)
+    limiter = RateLimiter(rate=1_000_000)
     clock.received(limiter, 3, 1 << 20)
     for rate in (50_000, 20_000_000, 400_000):
         limiter.set(rate)
@@ -59,7 +59,7 @@ def test_what_was_spent_under_one_limit_is_owed_under_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Clock(monkeypatch)
-    limiter = Limiter(rate=1_000)
+    limiter = RateLimiter(rate=1_000)
     limiter.spend(10_000)
     assert limiter.wait_s() == pytest.approx(10)
     limiter.set(100_000)
@@ -70,7 +70,7 @@ def test_what_was_spent_under_one_limit_is_owed_under_the_next(
 
 def test_a_job_has_its_own_limit_and_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    limits = Limits()
+    limits = RateLimits()
     one, other = limits.of("one"), limits.of("other")
     one.set(100_000)
     assert (one.lowest_rate, other.lowest_rate) == (100_000, None)
@@ -85,12 +85,12 @@ def test_a_job_has_its_own_limit_and_that_of_all(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("rate", [0, -1])
 def test_a_limit_of_nothing_is_refused(rate: int) -> None:
     with pytest.raises(InvalidRequest, match="Pause"):
-        Limiter().set(rate)
+        RateLimiter().set(rate)
 
 
 @pytest.mark.parametrize("how", ["raised", "stopped"])
 def test_whoever_waits_is_woken(how: str) -> None:
-    limiter, stopped, admitted = Limiter(rate=1), threading.Event(), list[int]()
+    limiter, stopped, admitted = RateLimiter(rate=1), threading.Event(), list[int]()
     limiter.spend(1_000_000)
     thread = threading.Thread(target=lambda: admitted.append(limiter.admit(stopped.is_set)))
     thread.start()

@@ -16,7 +16,7 @@ import msgspec
 from modeldeck.core.errors import DeckError
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.llama.devices import Devices
-from modeldeck.core.runtime.engines.llama.engine import Llama
+from modeldeck.core.runtime.engines.llama.engine import LlamaEngine
 from modeldeck.core.schema import GenerateRequest, LoadOptions
 
 CONTEXT = 2048
@@ -55,7 +55,7 @@ def main() -> None:
         output.write(json.dumps(answer) + "\n")
         output.flush()
 
-    engine = Llama(Flag())
+    engine = LlamaEngine(Flag())
     engine.hello()
     for line in sys.stdin:
         try:

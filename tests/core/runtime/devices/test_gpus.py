@@ -19,13 +19,13 @@ import pytest
 from msgspec import to_builtins
 
 from modeldeck.core.config.config import Config
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import EngineFailed
 from modeldeck.core.formats import gguf
 from modeldeck.core.runtime.planning.planner import HeaderFile
 from modeldeck.core.runtime.process.engine_process import EngineProcess
-from modeldeck.core.runtime.process.messages import Plan, Planned
+from modeldeck.core.runtime.process.messages import LoadPlanned, PlanLoad
 from modeldeck.core.schema import LoadOptions, LoadWish, Lora, ModelSeed
 from modeldeck.core.service.deck import Deck
 from tests.core.runtime.devices.conftest import MakeDevices
@@ -281,10 +281,10 @@ async def test_a_gpu_is_one_that_is_there_not_one_that_could_be(
     make_devices(count)
     process = await EngineProcess.start("llama.cpp", lambda *_: None)
     assert process.hello.devices == (("CPU", "GPU") if count else ("CPU",))
-    process.send(Plan(id=1, path=str(tiny), options=LoadOptions(), default_context=512))
+    process.send(PlanLoad(id=1, path=str(tiny), options=LoadOptions(), default_context=512))
     planned = await process.receive()
     await process.end()
-    assert isinstance(planned, Planned)
+    assert isinstance(planned, LoadPlanned)
     assert (len(planned.devices), planned.gpu_unknown) == (count, "")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import expected
 from modeldeck.core.errors import Busy, Cancelled, Conflict, InvalidRequest, NotFound
 from modeldeck.core.schema import GenerateRequest, InstanceState, LoadOptions, Message

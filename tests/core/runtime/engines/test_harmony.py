@@ -12,7 +12,7 @@ from modeldeck.core.demo.models import expected, write_gguf, write_mlx
 from modeldeck.core.demo.vocabulary import CHAT_TEMPLATE
 from modeldeck.core.runtime.engines.chat import turns
 from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
-from modeldeck.core.runtime.engines.writer import Writer
+from modeldeck.core.runtime.engines.writer import AnswerWriter
 from modeldeck.core.schema import GenerateRequest, Message, Tool, ToolCall
 from tests.support.bench import Bench
 
@@ -80,7 +80,7 @@ def test_text_comes_out_as_it_is_written() -> None:
 def written(raw: str, **more: Any) -> tuple[str, Any]:
     said: list[str] = []
     request = GenerateRequest(messages=ASK, **more)
-    writer = Writer(
+    writer = AnswerWriter(
         request, (), lambda text, _: said.append(text), limit=10_000, form=HarmonyStream()
     )
     for byte in raw.encode():

@@ -9,7 +9,7 @@ import jsonschema  # type: ignore[import-untyped]  # it has no types
 import pytest
 import pytest_asyncio
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import expected, write_gguf
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import (

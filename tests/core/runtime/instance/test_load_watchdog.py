@@ -10,7 +10,7 @@ from modeldeck.core.errors import EngineFailed
 from modeldeck.core.runtime.instance import load_watchdog
 from modeldeck.core.runtime.instance.load_watchdog import next_report, pulse
 from modeldeck.core.runtime.process.engine_process import EngineProcess
-from modeldeck.core.runtime.process.messages import Load, Progress
+from modeldeck.core.runtime.process.messages import LoadModel, LoadProgress
 from modeldeck.core.schema import LoadOptions
 
 
@@ -57,8 +57,8 @@ async def test_a_process_that_waits_for_itself_is_told_before_the_time_is_over(
         with pytest.raises(EngineFailed, match="is stuck") as caught:
             await next_report(process, 3600)  # it was asked nothing, so it does nothing
         assert "memory" in caught.value.remedy
-        process.send(Load(id=1, path=str(tiny), options=LoadOptions(), default_context=512))
-        assert isinstance(await next_report(process, 3600), Progress), "nothing was lost"
+        process.send(LoadModel(id=1, path=str(tiny), options=LoadOptions(), default_context=512))
+        assert isinstance(await next_report(process, 3600), LoadProgress), "nothing was lost"
         os.kill(process.pid, signal.SIGSTOP)  # by a person: it may go on
         with pytest.raises(EngineFailed, match="no progress for 1 s"):
             await silence(process)

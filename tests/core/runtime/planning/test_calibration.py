@@ -14,9 +14,9 @@ from modeldeck.core.memory import probe
 from modeldeck.core.runtime.planning import calibration, tiny_models
 from modeldeck.core.runtime.planning.calibration import calibrate, overhead
 from modeldeck.core.schema import Engine, LoadOptions, Runtime
-from modeldeck.core.schema.overhead import SHIPPED, Overhead
-from modeldeck.core.service.loading.calibration import Calibrations
-from modeldeck.core.storage.database import Store
+from modeldeck.core.schema.overhead import SHIPPED, ProcessOverhead
+from modeldeck.core.service.loading.calibration import Calibrator
+from modeldeck.core.storage.database import Database
 from tests.support.bench import Bench
 
 MIB = 1 << 20
@@ -94,9 +94,9 @@ class Told:
     """Forecasts, as far as a calibration is concerned."""
 
     def __init__(self) -> None:
-        self.overheads: dict[str, Overhead] = {}
+        self.overheads: dict[str, ProcessOverhead] = {}
 
-    def set_overhead(self, engine: Engine, overhead: Overhead) -> None:
+    def set_overhead(self, engine: Engine, overhead: ProcessOverhead) -> None:
         self.overheads[engine] = overhead
 
 
@@ -104,13 +104,13 @@ async def test_it_is_measured_once_per_version_and_kept(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration, "EXTRA_TOKENS", 1000)
-    store = Store(tmp_path / "state.db")
+    store = Database(tmp_path / "state.db")
     await store.open()
     runtime = Runtime(name="llama.cpp", version="1", available=True)
     told = []
     for allowed in (False, True, False):
         forecasts = Told()
-        calibrations = Calibrations(
+        calibrations = Calibrator(
             store=store,
             engines=bench.engines,
             forecasts=forecasts,

@@ -2,14 +2,20 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.runtime.planning.placement import Bytes, Candidate, NoRoom, Room, place
+from modeldeck.core.runtime.planning.placement import (
+    Bytes,
+    DoesNotFit,
+    EvictionCandidate,
+    Placement,
+    place,
+)
 
 
 def loaded(
     name: str, idle_s: float | None, memory: int, gpu: int = 0, *, pinned: bool = False
-) -> Candidate:
+) -> EvictionCandidate:
     holds: Any = {"memory": memory, "gpu": gpu, "budget": memory + gpu}
-    return Candidate(id=name, holds=holds, idle_s=idle_s, pinned=pinned)
+    return EvictionCandidate(id=name, holds=holds, idle_s=idle_s, pinned=pinned)
 
 
 OLD = loaded("old", 100, 40)
@@ -33,7 +39,7 @@ def test_room_is_made_by_the_longest_idle_and_no_more_than_needed(
     needed: int, available: int, may_unload: bool, unload: tuple[str, ...]
 ) -> None:
     plan = place({"memory": needed}, {"memory": available}, ALL, may_unload=may_unload)
-    assert plan == Room(unload=unload)
+    assert plan == Placement(unload=unload)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +50,7 @@ def test_nothing_is_unloaded_when_it_is_not_allowed_or_not_enough(
     needed: int, may_unload: bool, would_do: tuple[str, ...]
 ) -> None:
     answer = place({"memory": needed}, {"memory": 10}, ALL, may_unload=may_unload)
-    assert answer == NoRoom(
+    assert answer == DoesNotFit(
         store="memory",
         needed_bytes=needed,
         available_bytes=10,
@@ -57,7 +63,7 @@ def test_nothing_is_unloaded_when_it_is_not_allowed_or_not_enough(
 
 def test_a_reserve_larger_than_what_is_free_counts_as_nothing_free() -> None:
     answer = place({"memory": 5}, {"memory": -100})
-    assert answer == NoRoom(store="memory", needed_bytes=5, available_bytes=0)
+    assert answer == DoesNotFit(store="memory", needed_bytes=5, available_bytes=0)
 
 
 IN_RAM = loaded("in ram", 300, 50)
@@ -86,7 +92,7 @@ BOTH = loaded("both", 100, 30, 30)
 )
 def test_memory_and_gpu_are_rooms_apart(need: Bytes, room: Bytes, unload: tuple[str, ...]) -> None:
     candidates = [BOTH, ON_GPU, IN_RAM]
-    assert place(need, room, candidates, may_unload=True) == Room(unload=unload)
+    assert place(need, room, candidates, may_unload=True) == Placement(unload=unload)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +108,6 @@ def test_a_refusal_names_the_store_where_most_is_missing(
 ) -> None:
     room: Bytes = {"memory": 10, "gpu": 20, "budget": 0}
     answer = place(need, room, [BOTH, ON_GPU, IN_RAM], may_unload=True)
-    assert isinstance(answer, NoRoom)
+    assert isinstance(answer, DoesNotFit)
     assert (answer.store, answer.available_bytes) == (store, available)
     assert answer.needed_bytes == need[answer.store]

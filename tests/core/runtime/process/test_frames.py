@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from modeldeck.core.runtime.engines.llama import loader, log, needs
 from modeldeck.core.runtime.instance import lifecycle
 from modeldeck.core.runtime.process import engine_process, frames, messages
-from modeldeck.core.runtime.process.frames import MAX_BYTES, Decoder, FrameError, encode
-from modeldeck.core.runtime.process.messages import Cancel, Failed, Generate, Hello, Load
+from modeldeck.core.runtime.process.frames import MAX_BYTES, FrameDecoder, FrameError, encode
+from modeldeck.core.runtime.process.messages import (
+    CancelCommand,
+    CommandFailed,
+    EngineHello,
+    GenerateText,
+    LoadModel,
+)
 from modeldeck.core.schema import ErrorInfo, GenerateRequest, LoadOptions, Message
 
 
@@ -26,7 +32,7 @@ def test_payloads_come_out_as_they_went_in_however_the_bytes_arrive(
     payloads: list[bytes], step: int
 ) -> None:
     stream = b"".join(encode(payload) for payload in payloads)
-    decoder = Decoder()
+    decoder = FrameDecoder()
     found = [
         payload
         for start in range(0, len(stream), step)
@@ -36,13 +42,13 @@ def test_payloads_come_out_as_they_went_in_however_the_bytes_arrive(
 
 
 def test_the_largest_payload_passes_and_one_more_byte_does_not() -> None:
-    assert list(Decoder().feed(encode(bytes(MAX_BYTES)))) == [bytes(MAX_BYTES)]
+    assert list(FrameDecoder().feed(encode(bytes(MAX_BYTES)))) == [bytes(MAX_BYTES)]
     with pytest.raises(FrameError):
         encode(bytes(MAX_BYTES + 1))
 
 
 def test_a_length_over_the_limit_is_refused_before_its_bytes_are_there() -> None:
-    decoder = Decoder()
+    decoder = FrameDecoder()
     with pytest.raises(FrameError):
         list(decoder.feed(b"\xff\xff\xff\xff"))
 
@@ -50,25 +56,25 @@ def test_a_length_over_the_limit_is_refused_before_its_bytes_are_there() -> None
 @pytest.mark.parametrize(
     "message",
     [
-        Load(id=1, path="/a/ü.gguf", options=LoadOptions(threads=2), default_context=8192),
-        Generate(id=2, request=GenerateRequest(messages=(Message(role="user", content="🦙"),))),
-        Cancel(id=2),
+        LoadModel(id=1, path="/a/ü.gguf", options=LoadOptions(threads=2), default_context=8192),
+        GenerateText(id=2, request=GenerateRequest(messages=(Message(role="user", content="🦙"),))),
+        CancelCommand(id=2),
     ],
 )
 def test_commands_survive_the_pipe(message: messages.AnyCommand) -> None:
-    (payload,) = Decoder().feed(messages.frame(message))
+    (payload,) = FrameDecoder().feed(messages.frame(message))
     assert messages.command(payload) == message
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        Hello(protocol=1, version="1", devices=("CPU",)),
-        Failed(id=3, error=ErrorInfo(code="engine_failed", message="no", details=("line",))),
+        EngineHello(protocol=1, version="1", devices=("CPU",)),
+        CommandFailed(id=3, error=ErrorInfo(code="engine_failed", message="no", details=("line",))),
     ],
 )
 def test_reports_survive_the_pipe(message: messages.AnyReport) -> None:
-    (payload,) = Decoder().feed(messages.frame(message))
+    (payload,) = FrameDecoder().feed(messages.frame(message))
     assert messages.report(payload) == message
 
 

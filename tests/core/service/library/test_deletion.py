@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.config.config import Config, RuntimeSettings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import InUse, NotDownloaded, StorageFailed
 from modeldeck.core.schema import CacheSelection, LoadOptions, LoadWish, Model, ModelSeed, RepoFile
@@ -20,7 +20,7 @@ from tests.support.bench import PATIENCE_S
 
 ME = "test"
 REPO, COMMIT = "deck/pair-GGUF", "1" * 40
-CONFIG = Config(runtime=Runtime(calibrate=False))
+CONFIG = Config(runtime=RuntimeSettings(calibrate=False))
 ONE, OTHER = f"{REPO}:Q8_0", f"{REPO}:F16"
 
 

@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.cache.layout import Cache
+from modeldeck.core.cache.layout import HubCache
 from modeldeck.core.schema import Model, RepoFile, model_id
-from modeldeck.core.service.library.local_files import Shelf
+from modeldeck.core.service.library.local_files import LocalFiles
 
 ONE, TWO = "1" * 40, "2" * 40
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
+def shelf(tmp_path: Path) -> LocalFiles:
     """A repository of which only the revision that `main` is at is here."""
-    cache, content = Cache(tmp_path), b"GGUF"
+    cache, content = HubCache(tmp_path), b"GGUF"
     blob = hashlib.sha256(content).hexdigest()
     file = RepoFile(path="m-Q8_0.gguf", size_bytes=len(content), blob=blob, lfs=True)
     cache.prepare("o/r")
     cache.partial("o/r", blob).write_bytes(content)
     cache.publish("o/r", ONE, file, fresh=True)
     cache.set_ref("o/r", "main", ONE)
-    made = Shelf([tmp_path])
+    made = LocalFiles([tmp_path])
     made.take(tmp_path, made.read(tmp_path))
     return made
 
@@ -33,7 +33,9 @@ def shelf(tmp_path: Path) -> Shelf:
     ("pinned", "here"),
     [("", True), ("@main", True), (f"@{ONE}", True), (f"@{TWO}", False), ("@v2", False)],
 )
-def test_a_name_that_pins_a_revision_means_that_one(shelf: Shelf, pinned: str, here: bool) -> None:
+def test_a_name_that_pins_a_revision_means_that_one(
+    shelf: LocalFiles, pinned: str, here: bool
+) -> None:
     unique = f"hf://o/r{pinned}/m-Q8_0.gguf"
     model = Model(id=model_id(unique), unique=unique, name="m", format="gguf", source="custom")
     assert shelf.found(model).downloaded is here

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.config.config import Config, Hub, Runtime
+from modeldeck.core.config.config import Config, HubSettings, RuntimeSettings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.errors import InvalidRequest
@@ -22,7 +22,7 @@ TINY = "deck/tiny-GGUF:Q8_0"
 
 @pytest.fixture
 async def deck(home: Path, hub: DemoHub) -> AsyncIterator[Deck]:
-    config = Config(hub=Hub(endpoint=hub.url), runtime=Runtime(calibrate=False))
+    config = Config(hub=HubSettings(endpoint=hub.url), runtime=RuntimeSettings(calibrate=False))
     async with Deck(locate(), config) as deck:
         async with asyncio.timeout(PATIENCE_S):
             while not deck.state.runtimes:  # noqa: ASYNC110  # not worth a subscription

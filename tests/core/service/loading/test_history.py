@@ -9,13 +9,13 @@ from modeldeck.core.service.loading import history
 from modeldeck.core.service.loading.history import (
     FULL,
     KEPT,
-    Ledger,
-    Lesson,
+    LoadHistory,
+    LoadStatistics,
     corrected,
     learn,
     uncorrected,
 )
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 PLAIN = Forecast(
     total_bytes=200,
@@ -82,7 +82,7 @@ def test_what_is_learned_is_no_matter_of_the_weights() -> None:
 
 
 def test_a_corrected_forecast_teaches_as_the_plain_one_would() -> None:
-    once = replace(load(210), forecast=corrected(PLAIN, Lesson(share=0.5, samples=9)))
+    once = replace(load(210), forecast=corrected(PLAIN, LoadStatistics(share=0.5, samples=9)))
     assert learn([once], "llama.cpp", "llama") == learn([load(210)], "llama.cpp", "llama")
 
 
@@ -90,20 +90,22 @@ def test_what_is_on_the_gpu_is_not_expected_in_the_memory_of_the_machine() -> No
     split = replace(load(120), forecast=replace(PLAIN, gpu_bytes=90))
     assert learn([split], "llama.cpp", "llama").share == pytest.approx(0.1)
     unknown = replace(split, forecast=replace(PLAIN, gpu_bytes=None, gpu_unknown="not told"))
-    assert learn([unknown], "llama.cpp", "llama") == Lesson(), "nothing is learned from a guess"
+    assert learn([unknown], "llama.cpp", "llama") == LoadStatistics(), (
+        "nothing is learned from a guess"
+    )
 
 
 async def test_it_is_kept_and_the_oldest_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "KEPT", 3)
-    store = Store(tmp_path / "state.db")
+    store = Database(tmp_path / "state.db")
     await store.open()
-    first = Ledger(store)
+    first = LoadHistory(store)
     await first.open()
     for peak in range(201, 206):
         await first.add(load(peak))
-    second = Ledger(store)
+    second = LoadHistory(store)
     await second.open()
     await store.close()
     assert [record.peak_bytes for record in second.records] == [203, 204, 205]

@@ -11,7 +11,7 @@ from modeldeck.core.errors import InvalidRequest, StorageFailed
 from modeldeck.core.schema import Host
 from modeldeck.core.schema.state import State
 from modeldeck.core.service.feed import Feed
-from modeldeck.core.service.loading.memory_budget import Budget
+from modeldeck.core.service.loading.memory_budget import MemoryBudget
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def test_it_holds_at_once_and_is_remembered_until_it_is_lifted(
 ) -> None:
     file = tmp_path / "config.toml"
     file.write_text("[runtime]\nqueue_length = 5  # mine\n")
-    budget = Budget(feed=feed, config_file=file)
+    budget = MemoryBudget(feed=feed, config_file=file)
     told = await budget.change(48 << 30)
     assert told == feed.state.settings
     assert (budget.limit_bytes, told.memory_budget_bytes) == (48 << 30, 48 << 30)
@@ -39,7 +39,7 @@ async def test_it_holds_at_once_and_is_remembered_until_it_is_lifted(
 async def test_what_cannot_be_taken_or_remembered_changes_nothing(
     feed: Feed, tmp_path: Path
 ) -> None:
-    budget, before = Budget(feed=feed, config_file=tmp_path), feed.state
+    budget, before = MemoryBudget(feed=feed, config_file=tmp_path), feed.state
     with pytest.raises(InvalidRequest):
         await budget.change(0)
     with pytest.raises(StorageFailed):

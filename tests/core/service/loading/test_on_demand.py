@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from modeldeck.core.concurrency import BackgroundTasks
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Conflict
 from modeldeck.core.schema import (
     Instance,
@@ -22,9 +22,9 @@ from modeldeck.core.schema import (
     Model,
     UnloadReceipt,
 )
-from modeldeck.core.service.loading.on_demand import OnDemand
-from modeldeck.core.storage.audit import Audit
-from modeldeck.core.storage.database import Store
+from modeldeck.core.service.loading.on_demand import OnDemandLoader
+from modeldeck.core.storage.audit import AuditTrail
+from modeldeck.core.storage.database import Database
 from tests.support.bench import PATIENCE_S, Bench, model
 
 S = InstanceState
@@ -33,7 +33,7 @@ S = InstanceState
 class Loads:
     """Loading without a catalog or a forecast; every action passes through the real audit."""
 
-    def __init__(self, bench: Bench, audit: Audit) -> None:
+    def __init__(self, bench: Bench, audit: AuditTrail) -> None:
         self.bench = bench
         self.audit = audit
         self.models: dict[str, Model] = {}
@@ -55,13 +55,13 @@ class Loads:
 class World:
     """Engines, and models that are loaded on demand."""
 
-    def __init__(self, bench: Bench, audit: Audit, *, allowed: bool = True) -> None:
+    def __init__(self, bench: Bench, audit: AuditTrail, *, allowed: bool = True) -> None:
         self.bench = bench
         self.audit = audit
         self.tasks = BackgroundTasks()
         self.loads = Loads(bench, audit)
         loading: Any = self.loads
-        self.on_demand = OnDemand(
+        self.on_demand = OnDemandLoader(
             loading=loading,
             engines=bench.engines,
             instance_of=self.instance_of,
@@ -90,10 +90,10 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 @pytest.fixture
-async def audit(tmp_path: Path) -> AsyncIterator[Audit]:
-    store = Store(tmp_path / "db.sqlite3")
+async def audit(tmp_path: Path) -> AsyncIterator[AuditTrail]:
+    store = Database(tmp_path / "db.sqlite3")
     await store.open()
-    yield Audit(store)
+    yield AuditTrail(store)
     await store.close()
 
 
@@ -123,7 +123,7 @@ async def held(world: World, tiny: Path) -> Instance:
 
 
 async def test_a_model_is_loaded_once_and_kept_as_long_as_was_asked(
-    bench: Bench, audit: Audit, tiny: Path
+    bench: Bench, audit: AuditTrail, tiny: Path
 ) -> None:
     world = World(bench, audit)
     first, second = await asyncio.gather(world.use(tiny), world.use(tiny, keep_alive_s=600))
@@ -138,7 +138,7 @@ async def test_a_model_is_loaded_once_and_kept_as_long_as_was_asked(
 
 
 async def test_a_load_is_called_off_when_the_last_who_waits_goes_away(
-    bench: Bench, audit: Audit, tiny: Path
+    bench: Bench, audit: AuditTrail, tiny: Path
 ) -> None:
     world = World(bench, audit)
     waiting = [asyncio.create_task(world.use(tiny)) for _ in range(2)]
@@ -158,7 +158,7 @@ async def test_a_load_is_called_off_when_the_last_who_waits_goes_away(
 
 
 async def test_a_load_that_somebody_asked_for_goes_on(
-    bench: Bench, audit: Audit, tiny: Path
+    bench: Bench, audit: AuditTrail, tiny: Path
 ) -> None:
     world = World(bench, audit)
     waiting = asyncio.create_task(world.use(tiny))
@@ -173,7 +173,7 @@ async def test_a_load_that_somebody_asked_for_goes_on(
 
 
 async def test_a_load_is_called_off_also_while_it_is_being_noted(
-    bench: Bench, audit: Audit, tiny: Path
+    bench: Bench, audit: AuditTrail, tiny: Path
 ) -> None:
     world = World(bench, audit)
     world.loads.noted = asyncio.Event()  # as by an audit trail that takes its time
@@ -187,7 +187,7 @@ async def test_a_load_is_called_off_also_while_it_is_being_noted(
 
 
 async def test_where_it_is_not_allowed_only_what_is_loaded_is_used(
-    bench: Bench, audit: Audit, tiny: Path
+    bench: Bench, audit: AuditTrail, tiny: Path
 ) -> None:
     world = World(bench, audit, allowed=False)
     with pytest.raises(Conflict, match="load_on_demand"):
@@ -197,7 +197,7 @@ async def test_where_it_is_not_allowed_only_what_is_loaded_is_used(
 
 
 async def test_a_load_is_not_called_off_by_a_core_that_ends_and_nothing_is_raised(
-    bench: Bench, audit: Audit, tiny: Path
+    bench: Bench, audit: AuditTrail, tiny: Path
 ) -> None:
     world = World(bench, audit)
     waiting = asyncio.create_task(world.use(tiny))

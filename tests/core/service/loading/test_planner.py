@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.config.config import Config, Hub, Runtime
+from modeldeck.core.config.config import Config, HubSettings, RuntimeSettings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.models import expected
@@ -33,7 +33,7 @@ from modeldeck.core.schema import (
 )
 from modeldeck.core.schema import Runtime as EngineRecord
 from modeldeck.core.service.deck import Deck
-from modeldeck.core.service.loading.planner import Planning
+from modeldeck.core.service.loading.planner import LoadPlanner
 from tests.support.adapters import write_gguf_adapter
 from tests.support.bench import PATIENCE_S, about
 
@@ -43,7 +43,7 @@ ME = "test"
 @asynccontextmanager
 async def opened(**runtime: Any) -> AsyncIterator[Deck]:
     """A deck with a setting or two of its own."""
-    async with Deck(locate(), Config(runtime=Runtime(calibrate=False, **runtime))) as deck:
+    async with Deck(locate(), Config(runtime=RuntimeSettings(calibrate=False, **runtime))) as deck:
         with deck.feed.subscribe() as news:
             async with asyncio.timeout(PATIENCE_S):
                 async for _ in news.batches():
@@ -174,7 +174,7 @@ async def test_a_length_that_was_asked_for_is_not_shortened_but_refused_with_wha
 async def test_what_not_even_a_short_context_saves_names_the_smaller_variant(
     home: Path, hub: DemoHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = Config(hub=Hub(endpoint=hub.url), runtime=Runtime(calibrate=False))
+    config = Config(hub=HubSettings(endpoint=hub.url), runtime=RuntimeSettings(calibrate=False))
     async with Deck(locate(), config) as deck:
         model = await deck.resolve("deck/tiny-GGUF:F16")
         smaller = await deck.resolve("deck/tiny-GGUF:Q8_0")
@@ -311,7 +311,7 @@ def test_an_engine_that_is_not_there_is_told_before_anything_is_fetched(
     format: Format, error: type[DeckError], says: str
 ) -> None:
     nothing: Any = None
-    planning = Planning(
+    planning = LoadPlanner(
         library=nothing,
         choices=nothing,
         forecasts=nothing,

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from modeldeck.core.catalog import builtin
-from modeldeck.core.config.config import Config, Runtime
-from modeldeck.core.config.load_options import Resolved, given
+from modeldeck.core.config.config import Config, RuntimeSettings
+from modeldeck.core.config.load_options import LayeredOptions, given
 from modeldeck.core.schema import LoadOptions, Model, OptionOrigin, model_id
 from modeldeck.core.service.loading import saved_options
-from modeldeck.core.service.loading.saved_options import Choices, settle
-from modeldeck.core.storage.database import Store
+from modeldeck.core.service.loading.saved_options import OptionResolver, settle
+from modeldeck.core.storage.database import Database
 
 UNIQUE = "Owner/Model-GGUF:Q4_K_M"
 MODEL = Model(
@@ -23,17 +23,17 @@ MODEL = Model(
 )
 
 
-async def opened(tmp_path: Path, config: Config) -> tuple[Choices, Store]:
-    store = Store(tmp_path / "state.db")
+async def opened(tmp_path: Path, config: Config) -> tuple[OptionResolver, Database]:
+    store = Database(tmp_path / "state.db")
     await store.open()
-    found = Choices(config, store)
+    found = OptionResolver(config, store)
     await found.open()
     return found, store
 
 
 async def test_every_origin_is_laid_over_the_one_before_it(tmp_path: Path) -> None:
     config = Config(
-        runtime=Runtime(context_length=4096, idle_ttl_s=60),
+        runtime=RuntimeSettings(context_length=4096, idle_ttl_s=60),
         models={
             "owner/model-gguf": LoadOptions(threads=1, mmap=False),
             "owner/model-gguf:q4_k_m": LoadOptions(threads=2),
@@ -102,8 +102,8 @@ async def test_the_catalog_says_what_suits_its_models(tmp_path: Path) -> None:
     await store.close()
 
 
-@pytest.mark.parametrize("runtime", [Runtime(context_fit=False), Runtime()])
-async def test_the_configuration_may_want_no_less(tmp_path: Path, runtime: Runtime) -> None:
+@pytest.mark.parametrize("runtime", [RuntimeSettings(context_fit=False), RuntimeSettings()])
+async def test_the_configuration_may_want_no_less(tmp_path: Path, runtime: RuntimeSettings) -> None:
     known, store = await opened(tmp_path, Config(runtime=runtime))
     found = settle(known.resolve(MODEL, LoadOptions()), 100_000).options
     assert (found.context_length, bool(found.context_fit)) == (8192, runtime.context_fit)
@@ -130,7 +130,9 @@ async def test_the_configuration_may_want_no_less(tmp_path: Path, runtime: Runti
 def test_the_context_length_is_settled(
     options: dict[str, Any], origin: OptionOrigin, trained: int | None, length: int, says: str
 ) -> None:
-    resolved = Resolved(options=LoadOptions(**options), origins=dict.fromkeys(options, origin))
+    resolved = LayeredOptions(
+        options=LoadOptions(**options), origins=dict.fromkeys(options, origin)
+    )
     found = settle(resolved, trained)
     assert found.options.context_length == length
     assert found.origins["context_length"] == says

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.errors import CoreUnreachable
 from modeldeck.core.schema import TOKEN_SECRET
-from modeldeck.tui.cli.commands.tokens import Span
+from modeldeck.tui.cli.commands.tokens import DurationParam
 from modeldeck.tui.cli.main import main
 from tests.support.process import CoreProcess
 
@@ -90,7 +90,7 @@ def test_the_first_one_can_be_made_though_the_core_would_not_start(
     ("text", "seconds"), [("90m", 5400), ("12h", 43200), ("30d", 2592000), ("1y", 31536000)]
 )
 def test_times(text: str, seconds: float) -> None:
-    assert Span().convert(text, None, None) == seconds
+    assert DurationParam().convert(text, None, None) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "1.5h", "-1d", "9999999d", "1 h"])

@@ -15,7 +15,7 @@ from modeldeck.tui.dashboard.dialogs.custom_model import (
     look_at_path,
     split_name,
 )
-from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
+from modeldeck.tui.dashboard.screens.catalog.screen import CatalogView
 
 
 def custom(at: Any, name: str) -> Model | None:
@@ -38,7 +38,7 @@ async def test_a_model_from_a_repository_is_checked_as_one_types(screen: Any) ->
         await at.press("enter")
         await at.until(lambda: custom(at, "Mine") is not None)
         await at.sees("Mine is in the list.")
-        table = at.app.query_one(Catalog).table
+        table = at.app.query_one(CatalogView).table
         await at.until(lambda: getattr(table.cursor_item, "name", "") == "Mine")
         await at.press("d")
         await at.until(lambda: bool((found := custom(at, "Mine")) and found.downloaded))
@@ -73,7 +73,7 @@ async def test_edit_and_take_off_the_list(screen: Any) -> None:
         await client.create_model(ModelSeed(unique="deck/tiny-GGUF:F16", name="Old name"))
 
     async with screen("catalog", before=add) as at:
-        table = at.app.query_one(Catalog).table
+        table = at.app.query_one(CatalogView).table
         old = custom(at, "Old name")
         assert old is not None
         assert table.move_to(old.id)

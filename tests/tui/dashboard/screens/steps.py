@@ -7,7 +7,7 @@ from typing import Any
 
 from modeldeck.core.client.client import Client
 from modeldeck.core.schema import Model
-from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
+from modeldeck.tui.dashboard.screens.catalog.screen import CatalogView
 
 TINY = "deck/tiny-GGUF:Q8_0"
 F16 = "deck/tiny-GGUF:F16"
@@ -26,8 +26,8 @@ def fetched(*names: str) -> Callable[[Client], Awaitable[object]]:
     return fetch
 
 
-def catalog(at: Any) -> Catalog:
-    found: Catalog = at.app.query_one(Catalog)
+def catalog(at: Any) -> CatalogView:
+    found: CatalogView = at.app.query_one(CatalogView)
     return found
 
 

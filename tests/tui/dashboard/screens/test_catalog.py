@@ -10,8 +10,8 @@ import pytest
 from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema import LoadOptions, Model, SearchHit
-from modeldeck.tui.dashboard.screens.catalog.rows import Show, Sort
-from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
+from modeldeck.tui.dashboard.screens.catalog.rows import CatalogSort, Show
+from modeldeck.tui.dashboard.screens.catalog.screen import CatalogView
 from tests.tui.dashboard.screens.steps import (
     F16,
     TINY,
@@ -137,7 +137,7 @@ async def test_a_verb_on_a_row_that_is_still_asked_about_waits_for_the_answer(
 async def test_words_written_before_the_core_answered_are_asked_when_it_does(screen: Any) -> None:
     held = asyncio.Event()
     async with screen("catalog", held=held) as at:
-        await at.until(lambda: bool(at.app.query(Catalog)))
+        await at.until(lambda: bool(at.app.query(CatalogView)))
         await at.press("slash")
         await at.write("tiny")
         await at.until(lambda: "No core" in str(catalog(at).known.found))
@@ -242,21 +242,21 @@ async def test_sorting_goes_round_and_keeps_the_cursor(screen: Any) -> None:
         assert "builtin" not in listed[: listed.index("builtin")]
         assert view.table.items.index(model(at)) < listed.index("builtin")
         key = view.table.cursor_key
-        for sort in [*Sort][1:]:
+        for sort in [*CatalogSort][1:]:
             await at.press("o")
             assert view.sort is sort
             assert view.table.cursor_key == key
             await at.sees(f"sort: {sort}")
             models = [m for m in view.table.items if isinstance(m, Model)]
-            if sort is Sort.SIZE:
+            if sort is CatalogSort.SIZE:
                 sizes = [m.size_bytes for m in models if m.size_bytes is not None]
                 assert sizes == sorted(sizes)
-            if sort is Sort.NAME:
+            if sort is CatalogSort.NAME:
                 assert [m.name.casefold() for m in models] == sorted(
                     m.name.casefold() for m in models
                 )
         await at.press("o")
-        assert view.sort is Sort.HERE
+        assert view.sort is CatalogSort.HERE
 
 
 async def test_the_fit_follows_the_context_length(screen: Any) -> None:

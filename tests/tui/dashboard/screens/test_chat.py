@@ -12,8 +12,8 @@ from modeldeck.core.client.client import Client
 from modeldeck.core.demo.models import expected
 from modeldeck.core.schema import Chunk, InstanceState, LoadOptions
 from modeldeck.tui.dashboard.screens.chat.messages import partners, temperature
-from modeldeck.tui.dashboard.screens.chat.screen import Chat
-from modeldeck.tui.dashboard.widgets.chat_turns import Answer, Question
+from modeldeck.tui.dashboard.screens.chat.screen import ChatView
+from modeldeck.tui.dashboard.widgets.chat_turns import AnswerTurn, QuestionTurn
 from modeldeck.tui.dashboard.widgets.markdown import parser
 from tests.support.process import CoreProcess
 
@@ -55,8 +55,8 @@ async def loaded(client: Client) -> None:
     await client.loaded(TINY, LoadOptions(context_length=ROOM))
 
 
-def chat(at: Any) -> Chat:
-    found: Chat = at.app.query_one(Chat)
+def chat(at: Any) -> ChatView:
+    found: ChatView = at.app.query_one(ChatView)
     return found
 
 
@@ -66,11 +66,11 @@ def composer(at: Any) -> TextArea:
 
 
 def answers(at: Any) -> list[str]:
-    return [answer.text for answer in chat(at).query(Answer)]
+    return [answer.text for answer in chat(at).query(AnswerTurn)]
 
 
 def figures(at: Any) -> str:
-    return str(list(chat(at).query(Answer))[-1].query_one(".figures").render())
+    return str(list(chat(at).query(AnswerTurn))[-1].query_one(".figures").render())
 
 
 def said(at: Any) -> list[str]:
@@ -86,7 +86,7 @@ async def say(at: Any, text: str) -> None:
 async def ended(at: Any, count: int = 1) -> None:
     """Wait until so many answers have ended."""
     await at.until(
-        lambda: sum(a.ended for a in chat(at).query(Answer)) == count and not chat(at).talking
+        lambda: sum(a.ended for a in chat(at).query(AnswerTurn)) == count and not chat(at).talking
     )
 
 
@@ -118,7 +118,7 @@ async def test_a_conversation_remembers_and_can_begin_anew(screen: Any) -> None:
         first, second = (chat(at)._said[:2], chat(at)._said[2:])
         assert [m.role for m in (*first, *second)] == ["user", "assistant"] * 2
         await at.press("escape", "n")
-        await at.until(lambda: not chat(at).query(Question))
+        await at.until(lambda: not chat(at).query(QuestionTurn))
         await at.sees("Nothing is said yet")
 
 
@@ -264,7 +264,7 @@ HOSTILE = (
 
 async def test_a_hostile_answer_is_only_text(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
-        answer = Answer("na\x1b[31mme\u202e [red]x[/red]", at.app.glyphs)
+        answer = AnswerTurn("na\x1b[31mme\u202e [red]x[/red]", at.app.glyphs)
         await chat(at).query_one("#turns").mount(answer)
         for piece in (HOSTILE[:3], HOSTILE[3:]):
             answer.add(Chunk(text=piece))
@@ -285,7 +285,7 @@ def test_markdown_makes_no_characters_of_its_own() -> None:
 
 async def test_markdown_is_drawn_as_markdown(screen: Any) -> None:
     async with screen("chat") as at:
-        answer = Answer("m", at.app.glyphs)
+        answer = AnswerTurn("m", at.app.glyphs)
         await chat(at).query_one("#turns").mount(answer)
         answer.add(Chunk(text="# Head\n\n- one\n- two\n\n```python\nprint(1)\n```\n\n"))
         answer.add(Chunk(text="| a | b |\n|---|---|\n| 1 | 2 |\n"))
@@ -310,7 +310,7 @@ def test_no_temperatures(text: str) -> None:
 
 async def test_painting_leaves_time_for_keys() -> None:
     """However long an answer is, painting rests for several times as long as it took."""
-    answer = Answer("m", glyphs=None)  # type: ignore[arg-type] # not drawn
+    answer = AnswerTurn("m", glyphs=None)  # type: ignore[arg-type] # not drawn
     answer._rest_until = asyncio.get_running_loop().time() + 3600
     answer.add(Chunk(text="x"))
     await answer.paint()

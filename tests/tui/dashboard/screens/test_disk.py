@@ -10,7 +10,7 @@ from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema import CacheListing, CacheRepository, CacheRevision, LoadOptions
 from modeldeck.tui.dashboard.screens.disk import rows as drawn
-from modeldeck.tui.dashboard.screens.disk.rows import Row, Sort
+from modeldeck.tui.dashboard.screens.disk.rows import DiskRow, DiskSort
 from tests.support.process import CoreProcess
 from tests.tui.dashboard.screens.steps import F16, TINY, fetched
 
@@ -153,13 +153,13 @@ LISTING = CacheListing(
 @pytest.mark.parametrize(
     ("sort", "order"),
     [
-        (Sort.SIZE, ["B/large", "c/middle", "a/small"]),
-        (Sort.USED, ["c/middle", "B/large", "a/small"]),
-        (Sort.NAME, ["a/small", "B/large", "c/middle"]),
+        (DiskSort.SIZE, ["B/large", "c/middle", "a/small"]),
+        (DiskSort.USED, ["c/middle", "B/large", "a/small"]),
+        (DiskSort.NAME, ["a/small", "B/large", "c/middle"]),
     ],
 )
 def test_rows_are_in_order_with_revisions_where_there_are_several(
-    sort: Sort, order: list[str]
+    sort: DiskSort, order: list[str]
 ) -> None:
     rows = drawn.rows(LISTING, sort)
     assert [row.id for row in rows if row.revision is None] == order
@@ -167,7 +167,7 @@ def test_rows_are_in_order_with_revisions_where_there_are_several(
 
 
 def test_a_repository_stands_for_its_revisions() -> None:
-    rows = drawn.rows(LISTING, Sort.NAME)
+    rows = drawn.rows(LISTING, DiskSort.NAME)
     assert drawn.selection(rows[:3]).revisions == ()
     assert drawn.selection(rows[:3]).repositories == ("a/small", "B/large")
     assert drawn.selection(rows[2:3]).revisions == (f"B/large@{'0' * 40}",)
@@ -183,4 +183,4 @@ def test_a_repository_stands_for_its_revisions() -> None:
 def test_age_is_told_in_its_largest_unit(ago: int, words: str) -> None:
     assert drawn.age(1e9 - ago, 1e9) == words
     assert drawn.age(0, 1e9) == "—"
-    assert Row(LISTING.repositories[0]).models == ["a/small:Q0"]
+    assert DiskRow(LISTING.repositories[0]).models == ["a/small:Q0"]

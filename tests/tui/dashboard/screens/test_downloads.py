@@ -9,7 +9,7 @@ import pytest
 from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema import Download, DownloadState
-from modeldeck.tui.dashboard.screens.downloads.rows import Row
+from modeldeck.tui.dashboard.screens.downloads.rows import DownloadRow
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text.format import ASCII
 
@@ -53,8 +53,8 @@ def state(screen: Any, name: str = PADDED) -> DownloadState:
     return job(screen, name).state
 
 
-def table(screen: Any) -> Table[Row]:
-    found: Table[Row] = screen.app.query_one("#downloads Table", Table)
+def table(screen: Any) -> Table[DownloadRow]:
+    found: Table[DownloadRow] = screen.app.query_one("#downloads Table", Table)
     return found
 
 

@@ -21,8 +21,8 @@ from modeldeck.core.schema import (
     Runtime,
 )
 from modeldeck.core.schema.state import State
-from modeldeck.tui.dashboard.screens.fleet.rows import COLUMNS, Row, about, line
-from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.screens.fleet.rows import COLUMNS, MachineRow, about, line
+from modeldeck.tui.dashboard.theme import ThemeStyles
 from modeldeck.tui.dashboard.widgets.columns import arrange
 from modeldeck.tui.remote.core_link import LinkState, LinkStatus
 from modeldeck.tui.text.format import UNICODE
@@ -44,20 +44,20 @@ STATE = State(
                       state=InstanceState.READY),
     },
 )  # fmt: skip
-ROW = Row(at=1, name="gpu1", way="ssh", status=LIVE, state=STATE)
+ROW = MachineRow(at=1, name="gpu1", way="ssh", status=LIVE, state=STATE)
 
 
 @pytest.fixture
-def inks() -> Ink:
-    return Ink(**{field.name: Style() for field in fields(Ink)})
+def inks() -> ThemeStyles:
+    return ThemeStyles(**{field.name: Style() for field in fields(ThemeStyles)})
 
 
-def cells(row: Row, inks: Ink) -> dict[str, str]:
+def cells(row: MachineRow, inks: ThemeStyles) -> dict[str, str]:
     shown = line(row, UNICODE, inks).cells.items()
     return {key: cell.plain if isinstance(cell, Text) else str(cell) for key, cell in shown}
 
 
-def test_a_machine_tells_all_on_one_line(inks: Ink) -> None:
+def test_a_machine_tells_all_on_one_line(inks: ThemeStyles) -> None:
     assert cells(ROW, inks) == {
         "sign": "✓",
         "machine": "gpu1",
@@ -71,7 +71,7 @@ def test_a_machine_tells_all_on_one_line(inks: Ink) -> None:
     }
 
 
-def test_a_machine_that_is_lost_keeps_what_was_known_and_says_why(inks: Ink) -> None:
+def test_a_machine_that_is_lost_keeps_what_was_known_and_says_why(inks: ThemeStyles) -> None:
     error = CoreUnreachable("gpu1 cannot be reached.", "Look at it.", details=("a word",))
     row = replace(ROW, status=LinkStatus(state=LinkState.LOST, error=error))
     drawn = line(row, UNICODE, inks)
@@ -83,8 +83,10 @@ def test_a_machine_that_is_lost_keeps_what_was_known_and_says_why(inks: Ink) -> 
     ]  # fmt: skip
 
 
-def test_what_was_never_there_has_nothing_but_its_name(inks: Ink) -> None:
-    row = Row(at=0, name="x", way="ssh", status=LinkStatus(state=LinkState.FAILED), state=None)
+def test_what_was_never_there_has_nothing_but_its_name(inks: ThemeStyles) -> None:
+    row = MachineRow(
+        at=0, name="x", way="ssh", status=LinkStatus(state=LinkState.FAILED), state=None
+    )
     assert cells(row, inks) == {"sign": "✗", "machine": "x", "reached": "not there", "fit": ""}
     assert about(row, inks) == []
 
@@ -104,7 +106,7 @@ FITS = Fit(verdict="fits", forecast=NEEDS, available_bytes=9 << 30, exact=True)
         (NotFound("There is no such model."), "There is no such model."),
     ],
 )
-def test_where_a_model_fits(answer: Fit | NotFound | None, words: str, inks: Ink) -> None:
+def test_where_a_model_fits(answer: Fit | NotFound | None, words: str, inks: ThemeStyles) -> None:
     assert cells(replace(ROW, asked=True, fit=answer), inks)["fit"] == words
 
 

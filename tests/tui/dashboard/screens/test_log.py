@@ -16,8 +16,8 @@ from modeldeck.tui.dashboard.screens.log.rows import (
     AUDIT,
     CORE,
     DASHBOARD,
-    Entry,
     Filters,
+    LogEntry,
     _whos,
     columns,
     drawn,
@@ -27,7 +27,7 @@ from modeldeck.tui.dashboard.screens.log.rows import (
     sources,
     titled,
 )
-from modeldeck.tui.dashboard.screens.log.screen import Log
+from modeldeck.tui.dashboard.screens.log.screen import LogView
 from modeldeck.tui.dashboard.theme import ink
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text.format import UNICODE
@@ -59,17 +59,17 @@ async def fetched(client: Client) -> None:
     await client.until(lambda s: any(j.state == "completed" for j in s.downloads.values()))
 
 
-def view(at: Any) -> Log:
-    found: Log = at.app.query_one(Log)
+def view(at: Any) -> LogView:
+    found: LogView = at.app.query_one(LogView)
     return found
 
 
-def table(at: Any) -> Table[Entry]:
-    found: Table[Entry] = at.app.query_one("#log Table", Table)
+def table(at: Any) -> Table[LogEntry]:
+    found: Table[LogEntry] = at.app.query_one("#log Table", Table)
     return found
 
 
-def shown(at: Any) -> list[Entry]:
+def shown(at: Any) -> list[LogEntry]:
     return list(table(at).items)
 
 

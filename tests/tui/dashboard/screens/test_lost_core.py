@@ -8,10 +8,10 @@ import pytest
 
 from modeldeck.core.client.client import Client
 from modeldeck.core.schema import LoadOptions
-from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
-from modeldeck.tui.dashboard.screens.chat.screen import Chat
-from modeldeck.tui.dashboard.screens.log.screen import Log
-from modeldeck.tui.dashboard.widgets.chat_turns import Answer
+from modeldeck.tui.dashboard.screens.catalog.screen import CatalogView
+from modeldeck.tui.dashboard.screens.chat.screen import ChatView
+from modeldeck.tui.dashboard.screens.log.screen import LogView
+from modeldeck.tui.dashboard.widgets.chat_turns import AnswerTurn
 from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
@@ -34,7 +34,7 @@ async def loaded(client: Client) -> None:
 
 async def test_the_list_stays_and_a_verb_says_why_it_fails(screen: Any, core: CoreProcess) -> None:
     async with screen("catalog", before=loaded) as at:
-        table = at.app.query_one(Catalog).table
+        table = at.app.query_one(CatalogView).table
         tiny = next(m.id for m in at.state.models.values() if m.unique == TINY)
         await at.until(lambda: table.move_to(tiny))
         core.kill()
@@ -48,12 +48,12 @@ async def test_the_list_stays_and_a_verb_says_why_it_fails(screen: Any, core: Co
 
 async def test_an_answer_that_breaks_off_stays_to_be_read(screen: Any, core: CoreProcess) -> None:
     async with screen("chat", before=loaded) as at:
-        chat = at.app.query_one(Chat)
+        chat = at.app.query_one(ChatView)
         at.type(*"loop", "enter")
-        await at.until(lambda: any("Tick" in answer.text for answer in chat.query(Answer)))
+        await at.until(lambda: any("Tick" in answer.text for answer in chat.query(AnswerTurn)))
         core.kill()
-        await at.until(lambda: all(answer.ended for answer in chat.query(Answer)))
-        assert "Tick" in chat.query_one(Answer).text
+        await at.until(lambda: all(answer.ended for answer in chat.query(AnswerTurn)))
+        assert "Tick" in chat.query_one(AnswerTurn).text
         await at.sees("reconnecting")
 
 
@@ -61,7 +61,7 @@ async def test_the_log_of_a_new_core_is_read_from_its_first_line(
     screen: Any, core: CoreProcess
 ) -> None:
     async with screen("log", before=loaded) as at:
-        log = at.app.query_one(Log)
+        log = at.app.query_one(LogView)
         await at.until(lambda: log._seen > 0)
         before, started = len(log._lines), at.state.host.started_at
         core.restart()

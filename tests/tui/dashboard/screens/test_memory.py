@@ -13,7 +13,7 @@ from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.vocabulary import expected
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
-from modeldeck.tui.dashboard.widgets.history_chart import Past
+from modeldeck.tui.dashboard.widgets.history_chart import HistoryChart
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text.format import ASCII
 
@@ -44,7 +44,7 @@ def table(screen: Any) -> Table[Instance]:
 async def test_what_memory_was_is_drawn(screen: Any, size: tuple[int, int]) -> None:
     async with screen("memory", size=size) as at:
         await at.sees("RAM", "No model is loaded")
-        chart = at.app.query_one(Past)
+        chart = at.app.query_one(HistoryChart)
         assert chart.display == (size[1] == 40)
         assert ("in use" in at.text) == chart.display
         if chart.display:

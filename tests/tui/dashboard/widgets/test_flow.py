@@ -6,10 +6,10 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 
-from modeldeck.tui.dashboard.widgets.wrapped_text import Flow
+from modeldeck.tui.dashboard.widgets.wrapped_text import WrappedText
 
 
-class Watched(Flow):
+class Watched(WrappedText):
     """Remembers which lines it had drawn again, and whether it asked for a layout."""
 
     def __init__(self) -> None:

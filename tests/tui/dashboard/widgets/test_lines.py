@@ -8,23 +8,23 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 
 from modeldeck.tui.dashboard.widgets import cells
-from modeldeck.tui.dashboard.widgets.bars import Lines
+from modeldeck.tui.dashboard.widgets.bars import TextLines
 
 
 class Page(App[None]):
     """Lines with room around them."""
 
-    CSS = "Lines { padding: 1 0 0 3; }"
+    CSS = "TextLines { padding: 1 0 0 3; }"
 
     def compose(self) -> ComposeResult:
         """Nothing else."""
-        yield Lines()
+        yield TextLines()
 
 
 async def test_what_changes_is_drawn_where_it_stands_whatever_is_around() -> None:
     app = Page()
     async with app.run_test(size=(20, 5)) as pilot:
-        lines = app.query_one(Lines)
+        lines = app.query_one(TextLines)
 
         async def shows(*words: str) -> list[str]:
             lines.show([Text(word) for word in words])

@@ -7,8 +7,8 @@ from rich.style import Style
 from rich.text import Text
 from textual.app import App, ComposeResult
 
-from modeldeck.tui.dashboard.theme import Ink, ink
-from modeldeck.tui.dashboard.widgets.history_chart import Past
+from modeldeck.tui.dashboard.theme import ThemeStyles, ink
+from modeldeck.tui.dashboard.widgets.history_chart import HistoryChart
 from modeldeck.tui.text.format import UNICODE
 
 WIDTH = 20
@@ -17,16 +17,16 @@ WIDTH = 20
 class Page(App[None]):
     """Nothing but the past."""
 
-    CSS = "Past { height: 4; padding: 0; }"
+    CSS = "HistoryChart { height: 4; padding: 0; }"
 
     def compose(self) -> ComposeResult:
-        yield Past(UNICODE)
+        yield HistoryChart(UNICODE)
 
     def show(self, *values: float | None) -> None:
-        self.query_one(Past).show(values, 0.5, Text("words", Style()), self.inks)
+        self.query_one(HistoryChart).show(values, 0.5, Text("words", Style()), self.inks)
 
     @property
-    def inks(self) -> Ink:
+    def inks(self) -> ThemeStyles:
         return ink(self.theme_variables)
 
     @property

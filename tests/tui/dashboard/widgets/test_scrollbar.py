@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.segment import Segment
 
 from modeldeck.tui.dashboard.ascii_filter import plain
-from modeldeck.tui.dashboard.widgets.scrollbar import Rail, place
+from modeldeck.tui.dashboard.widgets.scrollbar import WholeCellScrollBar, place
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_the_thumb_is_inside(size: int, rows: int, share: float) -> None:
 
 
 def drawn(rows: int) -> str:
-    segments = Rail.render_bar(5, rows, 5, 0).segments
+    segments = WholeCellScrollBar.render_bar(5, rows, 5, 0).segments
     return "".join(segment.text for segment in segments if isinstance(segment, Segment))
 
 

@@ -12,7 +12,7 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from modeldeck.tui.dashboard.widgets.table import Column, Line, Table
+from modeldeck.tui.dashboard.widgets.table import Column, Table, TableLine
 from modeldeck.tui.text.format import ASCII, UNICODE, Glyphs
 
 COLUMNS = (
@@ -44,11 +44,11 @@ class Watched(Table[str]):
         self.drawn = 0
         self.regions: list[Region] = []
 
-    def line(self, item: str) -> Line:
+    def line(self, item: str) -> TableLine:
         self.drawn += 1
         if item.startswith("--"):
-            return Line(item, {"name": item[2:]}, rule=True)
-        return Line(item, {"sign": "*", "name": item, "size": self.sizes.get(item, "1")})
+            return TableLine(item, {"name": item[2:]}, rule=True)
+        return TableLine(item, {"sign": "*", "name": item, "size": self.sizes.get(item, "1")})
 
     def refresh(
         self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False
@@ -76,7 +76,7 @@ class Stage(App[None]):
     def on_table_highlighted(self, event: Table.Highlighted) -> None:
         self.said.append(("highlighted", event.item))
 
-    def on_table_chosen(self, event: Table.Chosen) -> None:
+    def on_table_chosen(self, event: Table.RowOpened) -> None:
         self.said.append(("chosen", event.item))
 
     def show(self, *items: str) -> None:
@@ -309,7 +309,7 @@ async def test_text_in_colours_is_cut_and_of_several_forms_the_first_that_fits_i
         def compose(self) -> ComposeResult:
             long, short = Text("a long form of words", "red"), Text("short", "red")
             cell = Text.assemble(("left", "green"), "right" * 20)
-            draw: Callable[[str], Line] = lambda item: Line(  # noqa: E731 (a line of the test)
+            draw: Callable[[str], TableLine] = lambda item: TableLine(  # noqa: E731 (a line of the test)
                 item, {"name": cell, "size": (long, short)}
             )
             yield Table((COLUMNS[1], Column("size", "", 8, grow=True)), draw, UNICODE)

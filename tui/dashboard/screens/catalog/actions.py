@@ -14,24 +14,24 @@ from modeldeck.core.errors import DeckError, NotEnoughMemory
 from modeldeck.core.schema import CacheSelection, LoadOptions, Model, SearchHit
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.dialogs.custom_model import CustomForm
-from modeldeck.tui.dashboard.dialogs.model_card import CardPage
+from modeldeck.tui.dashboard.dialogs.model_card import ModelCardScreen
 from modeldeck.tui.dashboard.screens.catalog import messages as receipts
-from modeldeck.tui.dashboard.screens.catalog.detail import Choice, only
-from modeldeck.tui.dashboard.screens.catalog.requests import CatalogAsking
-from modeldeck.tui.dashboard.screens.chat.screen import Chat
+from modeldeck.tui.dashboard.screens.catalog.detail import DetailTarget, only
+from modeldeck.tui.dashboard.screens.catalog.requests import CatalogRequests
+from modeldeck.tui.dashboard.screens.chat.screen import ChatView
 from modeldeck.tui.dashboard.screens.delete_flow import delete
 from modeldeck.tui.text import load_options, load_records
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
 
-    Doing = Callable[[Client, Choice, State], Awaitable[str]]
+    Doing = Callable[[Client, DetailTarget, State], Awaitable[str]]
 
-Target = Choice | SearchHit
+Target = DetailTarget | SearchHit
 """What a key was pressed on; of a row of the Hub it may take a question what that means."""
 
 
-class CatalogVerbs(CatalogAsking):
+class CatalogActions(CatalogRequests):
     """The part of the catalog that acts."""
 
     def reveal(self, model_id: str) -> None:
@@ -57,12 +57,12 @@ class CatalogVerbs(CatalogAsking):
             if isinstance(row, Model | SearchHit)
         ]
 
-    async def settle(self, target: Target) -> Choice | None:
+    async def settle(self, target: Target) -> DetailTarget | None:
         """The one thing that a row of the Hub can mean; None where the person has to choose.
 
         Raises DeckError where the Hub does not tell what the repository holds.
         """
-        if isinstance(target, Choice):
+        if isinstance(target, DetailTarget):
             return target
         if not self.variants(target):
             self.dashboard.say(f"Asking the Hub what {target.repo} holds.")
@@ -79,7 +79,7 @@ class CatalogVerbs(CatalogAsking):
             self.open(True)
         return None
 
-    async def settled(self, targets: Sequence[Target]) -> list[Choice]:
+    async def settled(self, targets: Sequence[Target]) -> list[DetailTarget]:
         """What the targets mean; says of each that means nothing why."""
         found = []
         for target in targets:
@@ -195,7 +195,7 @@ class CatalogVerbs(CatalogAsking):
             return
         self.activated()
 
-    async def _agrees(self, choice: Choice, options: LoadOptions) -> bool:
+    async def _agrees(self, choice: DetailTarget, options: LoadOptions) -> bool:
         """Show what a load would do, and ask whether it is to be done."""
         try:
             plan = await self.dashboard.link.client.plan_load(choice.ref, options)
@@ -204,7 +204,7 @@ class CatalogVerbs(CatalogAsking):
             return False
         return await self.confirm(load_records.plan(plan), "loads it")
 
-    async def _load(self, choice: Choice, options: LoadOptions) -> None:
+    async def _load(self, choice: DetailTarget, options: LoadOptions) -> None:
         try:
             client = self.dashboard.link.client
             try:
@@ -229,8 +229,8 @@ class CatalogVerbs(CatalogAsking):
             if choice.model is None or not choice.model.downloaded:
                 self.dashboard.say(str(receipts.not_here(choice, self.key_of)), "error")
                 return
-            self.dashboard.query_one(Chat).talk_to(choice.model.id)
-            self.dashboard.action_show(Chat.NAME)
+            self.dashboard.query_one(ChatView).talk_to(choice.model.id)
+            self.dashboard.action_show(ChatView.NAME)
 
     def action_card(self) -> None:
         """Read the model card."""
@@ -242,7 +242,7 @@ class CatalogVerbs(CatalogAsking):
             return
         known = self.repository(subject.repo)
         self.app.push_screen(
-            CardPage(self.dashboard, subject.repo, known.revision if known else None)
+            ModelCardScreen(self.dashboard, subject.repo, known.revision if known else None)
         )
 
     # The list itself

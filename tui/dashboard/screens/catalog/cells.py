@@ -9,10 +9,10 @@ from rich.style import Style
 from rich.text import Text
 
 from modeldeck.core.schema import Download, Fit, Instance, InstanceState, Model, SearchHit
-from modeldeck.tui.dashboard.screens.catalog.rows import Heading, Row, Standing, key
+from modeldeck.tui.dashboard.screens.catalog.rows import Heading, Row, RowContext, key
 from modeldeck.tui.dashboard.theme import ink
 from modeldeck.tui.dashboard.widgets.cells import Cell
-from modeldeck.tui.dashboard.widgets.table import Line
+from modeldeck.tui.dashboard.widgets.table import TableLine
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import Glyphs
 
@@ -50,7 +50,7 @@ def needs(fit: Fit) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Painter:
+class CellPainter:
     """Draws rows in the colours of a theme, with the signs of a terminal."""
 
     glyphs: Glyphs
@@ -62,19 +62,19 @@ class Painter:
         style: Style = getattr(ink(self.variables), name)
         return style
 
-    def line(self, row: Row, now: Standing) -> Line:
+    def line(self, row: Row, now: RowContext) -> TableLine:
         """One row."""
         match row:
             case Heading():
-                return Line("heading", {"name": row.words}, rule=True)
+                return TableLine("heading", {"name": row.words}, rule=True)
             case SearchHit():
                 return self._hit(row, now)
             case Model():
                 return self._model(row, now)
 
-    def _model(self, model: Model, now: Standing) -> Line:
+    def _model(self, model: Model, now: RowContext) -> TableLine:
         sign, state = self.state(model, now)
-        return Line(
+        return TableLine(
             model.id,
             {
                 "sign": sign,
@@ -89,10 +89,10 @@ class Painter:
             },
         )
 
-    def _hit(self, hit: SearchHit, now: Standing) -> Line:
+    def _hit(self, hit: SearchHit, now: RowContext) -> TableLine:
         here = hit.repo in now.here
         words = "gated" if hit.gated else (hit.last_modified or "")[:10]
-        return Line(
+        return TableLine(
             key(hit),
             {
                 "sign": Text(self.glyphs.done if here else " ", self.ink("success")),
@@ -113,7 +113,7 @@ class Painter:
         style = self.ink(VERDICT_INK[fit.verdict])
         return {"fit": Text(verdict, style), "needs": Text(needs(fit), self.ink("muted"))}
 
-    def state(self, model: Model, now: Standing) -> tuple[Cell, Cell]:
+    def state(self, model: Model, now: RowContext) -> tuple[Cell, Cell]:
         """Where a model stands on this machine: a sign, and words."""
         instance, job = now.instances.get(model.id), now.jobs.get(model.id)
         if instance is not None and instance.state.live:
@@ -161,7 +161,7 @@ class Painter:
         return self._said(self.glyphs.down, "accent", *words)
 
 
-def _what_failed(model: Model, now: Standing) -> str:
+def _what_failed(model: Model, now: RowContext) -> str:
     if model.id in now.jobs and not model.downloaded:
         return "download failed"
     return "load failed" if model.id in now.instances else "corrupt"

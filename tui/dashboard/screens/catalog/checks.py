@@ -43,11 +43,11 @@ def line(checks: list[Verification], glyphs: Glyphs, width: int, key: str) -> tu
     return fmt.squeeze(f"checking {fmt.clean(check.what)}", width - fmt.columns(told)), told
 
 
-class Checks(Widget):
+class VerificationList(Widget):
     """Hidden while nothing is checked."""
 
     DEFAULT_CSS = """
-    Checks { height: 1; padding: 0 1; display: none;
+    VerificationList { height: 1; padding: 0 1; display: none;
              &.running { display: block; } }
     """
 

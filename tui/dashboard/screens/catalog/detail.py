@@ -21,11 +21,11 @@ from modeldeck.core.schema import (
 )
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.commands import KeyOf
-from modeldeck.tui.dashboard.screens.catalog.cells import VERDICT_INK, Painter, needs
-from modeldeck.tui.dashboard.screens.catalog.rows import Standing
+from modeldeck.tui.dashboard.screens.catalog.cells import VERDICT_INK, CellPainter, needs
+from modeldeck.tui.dashboard.screens.catalog.rows import RowContext
 from modeldeck.tui.dashboard.widgets.columns import Column
-from modeldeck.tui.dashboard.widgets.table import Line, Table
-from modeldeck.tui.dashboard.widgets.wrapped_text import Flow
+from modeldeck.tui.dashboard.widgets.table import Table, TableLine
+from modeldeck.tui.dashboard.widgets.wrapped_text import WrappedText
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records
 from modeldeck.tui.text.format import Glyphs
@@ -47,7 +47,7 @@ BAR = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DetailTarget:
     """One thing that the verbs can act on: a variant on the Hub, or a listed model without one."""
 
     unique: str
@@ -72,7 +72,7 @@ def choices(
     subject: Model | SearchHit | None,
     repository: Repository | None,
     models: Mapping[str, Model],
-) -> list[Choice]:
+) -> list[DetailTarget]:
     """What can be chosen of the row under the cursor; the listed model first in doubt."""
     if repository is not None and repository.variants:
         found = [_choice(variant, models) for variant in repository.variants]
@@ -83,8 +83,8 @@ def choices(
     return [only(subject)] if isinstance(subject, Model) else []
 
 
-def _choice(variant: Variant, models: Mapping[str, Model]) -> Choice:
-    return Choice(
+def _choice(variant: Variant, models: Mapping[str, Model]) -> DetailTarget:
+    return DetailTarget(
         variant.unique,
         variant.label or variant.quantization or variant.format,
         variant.size_bytes,
@@ -93,14 +93,14 @@ def _choice(variant: Variant, models: Mapping[str, Model]) -> Choice:
     )
 
 
-def only(model: Model) -> Choice:
+def only(model: Model) -> DetailTarget:
     """A listed model, of which nothing is to be chosen."""
     quantization = model.quantization or model.format
-    return Choice(model.unique, quantization, model.size_bytes, None, model)
+    return DetailTarget(model.unique, quantization, model.size_bytes, None, model)
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DetailFacts:
     """Everything that the pane shows."""
 
     subject: Model | SearchHit | None = None
@@ -109,28 +109,28 @@ class Facts:
     """How it stands with asking the Hub, or why it would not answer."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Why the planner would not tell of a choice, by its key."""
-    choices: Sequence[Choice] = ()
+    choices: Sequence[DetailTarget] = ()
     fits: Mapping[str, Fit] = field(default_factory=dict)
     context: int = 0
     room_bytes: int | None = None
     """What a model may take now beside the system's reserve; None where that is not known."""
     hub: str = ""
     """The Hub's address, for the page where a licence is accepted."""
-    now: Standing = field(default_factory=Standing)
+    now: RowContext = field(default_factory=RowContext)
 
 
-class Detail(Vertical):
+class DetailPane(Vertical):
     """The pane; the table of variants in it takes the focus."""
 
     DEFAULT_CSS = """
-    Detail {
+    DetailPane {
         padding: 0 1;
         & > #detail-head { height: auto; max-height: 9; padding: 0 1; }
         & > Table { height: auto; max-height: 50%; min-height: 2; margin: 1 0 0 0; }
         & > #detail-needs { height: auto; padding: 1 1 0 1; }
         & > VerticalScroll { height: 1fr; padding: 1 1 0 1; scrollbar-size-vertical: 1; }
     }
-    Catalog.low Detail {
+    CatalogView.low DetailPane {
         & > #detail-head { max-height: 2; }
         & > Table { margin: 0; }
         & > #detail-needs { padding: 0 1; }
@@ -141,25 +141,25 @@ class Detail(Vertical):
         super().__init__(id="detail")
         self._key_of = key_of
         self._glyphs = glyphs
-        self._facts = Facts()
+        self._facts = DetailFacts()
         self._drawn: dict[str, Text] = {}
-        self.painter: Painter | None = None
-        self.table: Table[Choice] = Table(COLUMNS, self._line, glyphs, id="variants")
+        self.painter: CellPainter | None = None
+        self.table: Table[DetailTarget] = Table(COLUMNS, self._line, glyphs, id="variants")
 
     def compose(self) -> ComposeResult:
         """The head, the variants, what one would take, and the words."""
-        yield Flow(id="detail-head")
+        yield WrappedText(id="detail-head")
         yield self.table
-        yield Flow(id="detail-needs")
+        yield WrappedText(id="detail-needs")
         with VerticalScroll(can_focus=False):
-            yield Flow(id="detail-words")
+            yield WrappedText(id="detail-words")
 
     @property
-    def choice(self) -> Choice | None:
+    def choice(self) -> DetailTarget | None:
         """The variant under the cursor."""
         return self.table.cursor_item
 
-    def show(self, facts: Facts, painter: Painter) -> None:
+    def show(self, facts: DetailFacts, painter: CellPainter) -> None:
         """Show these facts; draws only what changed."""
         same = _subject(self._facts.subject) == _subject(facts.subject)
         self._facts, self.painter = facts, painter
@@ -174,12 +174,12 @@ class Detail(Vertical):
     def _put(self, where: str, text: Text) -> None:
         if self._drawn.get(where) != text or self._drawn[where].spans != text.spans:
             self._drawn[where] = text
-            self.query_one(where, Flow).put(text)
+            self.query_one(where, WrappedText).put(text)
 
-    def _line(self, choice: Choice) -> Line:
+    def _line(self, choice: DetailTarget) -> TableLine:
         assert self.painter is not None
         sign, _ = self.painter.state(choice.model, self._facts.now) if choice.model else ("", "")
-        return Line(
+        return TableLine(
             choice.key,
             {
                 "sign": sign,
@@ -190,7 +190,7 @@ class Detail(Vertical):
             },
         )
 
-    def _fit(self, choice: Choice) -> Fit | None:
+    def _fit(self, choice: DetailTarget) -> Fit | None:
         """The verdict on a variant: asked for, else told from one that was (see `beside`)."""
         if (fit := self._facts.fits.get(choice.key)) is not None:
             return fit
@@ -339,7 +339,9 @@ def _subject(subject: Model | SearchHit | None) -> str | None:
     return None if subject is None else subject.id if isinstance(subject, Model) else subject.repo
 
 
-def beside(fit: Fit, asked: Choice, choice: Choice, room_bytes: int | None) -> Fit | None:
+def beside(
+    fit: Fit, asked: DetailTarget, choice: DetailTarget, room_bytes: int | None
+) -> Fit | None:
     """What a sibling of a planned variant takes, about: all but the weights is the same.
 
     No header is fetched for it (some have ten megabytes) until the cursor is on it.

@@ -12,8 +12,8 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from modeldeck.tui.dashboard.screens.catalog.cells import Painter
-from modeldeck.tui.dashboard.screens.catalog.rows import Glance, Show, Sort
+from modeldeck.tui.dashboard.screens.catalog.cells import CellPainter
+from modeldeck.tui.dashboard.screens.catalog.rows import CatalogSort, ModelCounts, Show
 
 WIDE = 120
 """Cells from which on all that can be shown is listed."""
@@ -21,11 +21,11 @@ MEDIUM = 70
 """Cells from which on the order is named."""
 
 
-class Filter(Input):
+class FilterInput(Input):
     """The words to filter by; the arrows move in the table meanwhile."""
 
     DEFAULT_CSS = """
-    Filter { width: 1fr; min-width: 8; background: $background;
+    FilterInput { width: 1fr; min-width: 8; background: $background;
              &:focus { background: $surface; } }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -47,11 +47,11 @@ class Filter(Input):
         self.post_message(self.Moved(by))
 
 
-class Bar(Horizontal):
+class FilterBar(Horizontal):
     """One line."""
 
     DEFAULT_CSS = """
-    Bar { height: 1; padding: 0 1;
+    FilterBar { height: 1; padding: 0 1;
           & > Static { width: auto; } }
     """
 
@@ -64,10 +64,12 @@ class Bar(Horizontal):
     def compose(self) -> ComposeResult:
         """What is shown, the filter, the count."""
         yield Static(id="bar-show")
-        yield Filter(self._hint)
+        yield FilterInput(self._hint)
         yield Static(id="bar-count")
 
-    def show(self, show: Show, sort: Sort, glance: Glance, count: str, painter: Painter) -> None:
+    def show(
+        self, show: Show, sort: CatalogSort, glance: ModelCounts, count: str, painter: CellPainter
+    ) -> None:
         """Say what is shown, and of all models how many are here, moving and failed."""
         text, muted = Text(), painter.ink("muted")
         if self.size.width >= WIDE:
@@ -85,7 +87,7 @@ class Bar(Horizontal):
         self._put("#bar-show", text)
         self._put("#bar-count", self._counts(glance, painter).append(f"  {count}", muted))
 
-    def _counts(self, glance: Glance, painter: Painter) -> Text:
+    def _counts(self, glance: ModelCounts, painter: CellPainter) -> Text:
         """Signs with their numbers, as far as there is something to count."""
         signs = painter.glyphs
         text = Text()

@@ -16,7 +16,7 @@ from modeldeck.core.schema import (
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.commands import KeyOf
 from modeldeck.tui.dashboard.screens.catalog.checks import running
-from modeldeck.tui.dashboard.screens.catalog.detail import Choice
+from modeldeck.tui.dashboard.screens.catalog.detail import DetailTarget
 from modeldeck.tui.dashboard.screens.catalog.rows import busy, running_job
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
 
 
-async def download(client: Client, choice: Choice, _: State) -> str:
+async def download(client: Client, choice: DetailTarget, _: State) -> str:
     """Ask for the files."""
     model, job = await client.download(choice.ref)
     if job is None:
@@ -33,7 +33,7 @@ async def download(client: Client, choice: Choice, _: State) -> str:
     return f"{model.unique} is being downloaded: {fmt.size(job.total_bytes)}"
 
 
-async def cancel(client: Client, choice: Choice, state: State, key_of: KeyOf) -> str:
+async def cancel(client: Client, choice: DetailTarget, state: State, key_of: KeyOf) -> str:
     """End the download, or call the load off."""
     if (job := running_job(state, choice.key)) is not None:
         ended = await client.cancel_download(job.id)
@@ -49,7 +49,7 @@ async def cancel(client: Client, choice: Choice, state: State, key_of: KeyOf) ->
     raise Conflict(f"{choice.unique} is not being downloaded.", remedy)
 
 
-async def verify(client: Client, choices: Sequence[Choice]) -> str:
+async def verify(client: Client, choices: Sequence[DetailTarget]) -> str:
     """Have the files of all of them checked."""
     names = tuple(choice.unique for choice in choices)
     check = await client.verify(CacheSelection(models=names))
@@ -58,7 +58,7 @@ async def verify(client: Client, choices: Sequence[Choice]) -> str:
 
 
 async def load(
-    client: Client, choice: Choice, options: LoadOptions, key_of: KeyOf, *, force: bool
+    client: Client, choice: DetailTarget, options: LoadOptions, key_of: KeyOf, *, force: bool
 ) -> str:
     """Ask for a load."""
     if choice.model is None or not choice.model.downloaded:
@@ -69,7 +69,7 @@ async def load(
     return "; ".join(words)
 
 
-async def unload(client: Client, choice: Choice, state: State, key_of: KeyOf) -> str:
+async def unload(client: Client, choice: DetailTarget, state: State, key_of: KeyOf) -> str:
     """Unload; the receipt says what came back."""
     instance = busy(state, choice.key)
     if instance is None:
@@ -77,7 +77,7 @@ async def unload(client: Client, choice: Choice, state: State, key_of: KeyOf) ->
     return records.unloaded(await client.unload(instance.id))
 
 
-def not_here(choice: Choice, key_of: KeyOf) -> DeckError:
+def not_here(choice: DetailTarget, key_of: KeyOf) -> DeckError:
     """Why a model can be neither loaded, checked nor talked to."""
     remedy = f"`{key_of('download')}` downloads it."
     return NotDownloaded(f"{choice.unique} is not downloaded.", remedy)
@@ -101,7 +101,7 @@ def no_card(model: Model | SearchHit) -> DeckError:
     return NotFound(f"{name} is from no repository, so nobody wrote a card for it.")
 
 
-def copied(target: Choice | SearchHit) -> str:
+def copied(target: DetailTarget | SearchHit) -> str:
     """What `y` copies: the path of what lies here, else the name that every command takes."""
     if isinstance(target, SearchHit):
         return target.repo

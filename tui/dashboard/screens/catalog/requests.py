@@ -18,8 +18,8 @@ from textual.worker import Worker
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import Model, Repository, SearchHit
 from modeldeck.core.schema.state import State
-from modeldeck.tui.dashboard.screens.catalog.detail import Choice, Detail, choices
-from modeldeck.tui.dashboard.screens.catalog.results import Known
+from modeldeck.tui.dashboard.screens.catalog.detail import DetailPane, DetailTarget, choices
+from modeldeck.tui.dashboard.screens.catalog.results import HubResults
 from modeldeck.tui.dashboard.screens.catalog.rows import Row
 from modeldeck.tui.dashboard.screens.view import View
 from modeldeck.tui.dashboard.widgets.table import Table
@@ -32,7 +32,7 @@ LEAST_CONTEXT, MOST_CONTEXT = 256, 1 << 20
 PARTS = ("#rows", "#variants", "#detail-words", "#bar-count", "#checks")
 
 
-class CatalogAsking(View):
+class CatalogRequests(View):
     """The part of the catalog that asks."""
 
     words = ""
@@ -44,7 +44,7 @@ class CatalogAsking(View):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.known = Known()
+        self.known = HubResults()
         self._parts: list[Widget] = []
         """What it consists of, once all of it was there."""
         self._judged: tuple[object, ...] = ()
@@ -56,9 +56,9 @@ class CatalogAsking(View):
         return self.query_one("#rows", Table)
 
     @property
-    def detail(self) -> Detail:
+    def detail(self) -> DetailPane:
         """The pane."""
-        return self.query_one(Detail)
+        return self.query_one(DetailPane)
 
     def subject(self) -> Model | SearchHit | None:
         """The row under the cursor."""
@@ -123,7 +123,7 @@ class CatalogAsking(View):
         finally:
             self.refresh_detail()
 
-    def variants(self, row: Model | SearchHit) -> Sequence[Choice]:
+    def variants(self, row: Model | SearchHit) -> Sequence[DetailTarget]:
         """What can be chosen of a row, as far as it is known."""
         state = self.state
         if state is None:
@@ -152,7 +152,7 @@ class CatalogAsking(View):
         if choice is not None and (told or (choice.model and choice.model.downloaded)):
             await self._ask_fit(choice)
 
-    async def _ask_fit(self, choice: Choice) -> None:
+    async def _ask_fit(self, choice: DetailTarget) -> None:
         """The planner's own word on one variant."""
         context = self.context
         fit = await self.known.plan(self.dashboard.link, choice, context)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import Fit, Repository, SearchResult
-from modeldeck.tui.dashboard.screens.catalog.detail import Choice
+from modeldeck.tui.dashboard.screens.catalog.detail import DetailTarget
 
 if TYPE_CHECKING:
-    from modeldeck.tui.remote.core_link import Link
+    from modeldeck.tui.remote.core_link import CoreLink
 
 
-class Known:
+class HubResults:
     """Answers, each kept until a newer one comes."""
 
     def __init__(self) -> None:
@@ -40,14 +40,14 @@ class Known:
         """There are no words to search for."""
         self.found, self.asking = None, False
 
-    async def search(self, link: Link, words: str) -> SearchResult:
+    async def search(self, link: CoreLink, words: str) -> SearchResult:
         """What the Hub has for the words; an error is part of it."""
         try:
             return await link.client.search(words)
         except DeckError as error:
             return SearchResult(query=words, hits=(), error=error.message)
 
-    async def learn(self, link: Link, repo: str) -> Repository:
+    async def learn(self, link: CoreLink, repo: str) -> Repository:
         """What a repository holds, asked once. Raises DeckError, and keeps the reason."""
         if repo not in self.repositories:
             try:
@@ -58,7 +58,7 @@ class Known:
             self.notes.pop(repo, None)
         return self.repositories[repo]
 
-    async def plan(self, link: Link, choice: Choice, context: int) -> Fit | None:
+    async def plan(self, link: CoreLink, choice: DetailTarget, context: int) -> Fit | None:
         """The planner's own word on one variant; None, with a note, where it has none."""
         try:
             fit = await link.client.fit(choice.ref, context)
@@ -68,7 +68,7 @@ class Known:
         self.notes.pop(choice.key, None)
         return fit
 
-    def planned(self, choice: Choice, fit: Fit) -> None:
+    def planned(self, choice: DetailTarget, fit: Fit) -> None:
         """Keep the planner's word."""
         self.fits = {**self.fits, choice.key: fit}
 

@@ -45,7 +45,7 @@ class Show(StrEnum):
     CUSTOM = "custom"
 
 
-class Sort(StrEnum):
+class CatalogSort(StrEnum):
     """In which order."""
 
     HERE = "here first"
@@ -79,7 +79,7 @@ def key(row: Row) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RowContext:
     """What the rows say besides what the catalog has."""
 
     instances: Mapping[str, Instance] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Standing:
         )
 
 
-def standing(state: State, fits: Mapping[str, Fit]) -> Standing:
+def standing(state: State, fits: Mapping[str, Fit]) -> RowContext:
     """What a State says of the models in it."""
     instances: dict[str, Instance] = {}
     for instance in state.instances.values():
@@ -147,7 +147,7 @@ def standing(state: State, fits: Mapping[str, Fit]) -> Standing:
             corrupt.difference_update(check.model_ids)
             corrupt.update(check.corrupt)
             sound.update(dict.fromkeys(check.model_ids, check.finished_at or ""))
-    return Standing(
+    return RowContext(
         instances=instances,
         jobs=jobs,
         here=here,
@@ -162,8 +162,8 @@ def select(
     models: Iterable[Model],
     text: str,
     show: Show,
-    sort: Sort,
-    now: Standing,
+    sort: CatalogSort,
+    now: RowContext,
     first: frozenset[str] = frozenset(),
 ) -> list[Model]:
     """The models that have all the words and belong to what is shown, in order.
@@ -179,7 +179,7 @@ def select(
     ]
     found.sort(
         key=lambda model: (
-            _order(model, sort, now) if sort is not Sort.HERE else model.id not in first,
+            _order(model, sort, now) if sort is not CatalogSort.HERE else model.id not in first,
             model.name.casefold(),
             model.unique,
         )
@@ -188,7 +188,7 @@ def select(
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class ModelCounts:
     """How many models are in which way."""
 
     here: int
@@ -196,18 +196,18 @@ class Glance:
     failed: int
 
 
-def glance_at(models: Iterable[Model], now: Standing) -> Glance:
+def glance_at(models: Iterable[Model], now: RowContext) -> ModelCounts:
     """What is here, what is moving, what failed: over all models, whatever is shown."""
     here = moving = failed = 0
     for model in models:
         here += model.downloaded
         failed += (wrong := now.failed(model))
         moving += not wrong and now.moving(model)
-    return Glance(here, moving, failed)
+    return ModelCounts(here, moving, failed)
 
 
-def firsts(models: Iterable[Model], now: Standing) -> frozenset[str]:
-    """The ids of the models that come first in the order of `Sort.HERE`, as things stand now.
+def firsts(models: Iterable[Model], now: RowContext) -> frozenset[str]:
+    """The ids of the models that come first in the order of `HERE`, as things stand now.
 
     It is asked when a person comes to the list, and not again while they look: a job that starts or
     ends must not carry its row off.
@@ -219,7 +219,7 @@ def _haystack(model: Model) -> str:
     return f"{model.unique} {model.name} {model.format} {' '.join(model.usage)}".casefold()
 
 
-def _belongs(model: Model, show: Show, now: Standing) -> bool:
+def _belongs(model: Model, show: Show, now: RowContext) -> bool:
     match show:
         case Show.ALL:
             return True
@@ -237,16 +237,16 @@ def _belongs(model: Model, show: Show, now: Standing) -> bool:
             return model.custom
 
 
-def _order(model: Model, sort: Sort, now: Standing) -> float:
+def _order(model: Model, sort: CatalogSort, now: RowContext) -> float:
     """Small is first; what is not known is last."""
     match sort:
-        case Sort.HERE | Sort.NAME:
+        case CatalogSort.HERE | CatalogSort.NAME:
             return 0
-        case Sort.SIZE:
+        case CatalogSort.SIZE:
             return _known(model.size_bytes)
-        case Sort.PARAMETERS:
+        case CatalogSort.PARAMETERS:
             return _known(model.parameters)
-        case Sort.NEEDS:
+        case CatalogSort.NEEDS:
             fit = now.fits.get(model.id)
             return _known(fit.forecast.total_bytes if fit and fit.forecast else None)
 

@@ -19,19 +19,19 @@ from textual.widgets import Input
 from modeldeck.core.schema import Model
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.commands import Command, bindings
-from modeldeck.tui.dashboard.screens.catalog.actions import CatalogVerbs
-from modeldeck.tui.dashboard.screens.catalog.cells import Painter
-from modeldeck.tui.dashboard.screens.catalog.checks import Checks
+from modeldeck.tui.dashboard.screens.catalog.actions import CatalogActions
+from modeldeck.tui.dashboard.screens.catalog.cells import CellPainter
+from modeldeck.tui.dashboard.screens.catalog.checks import VerificationList
 from modeldeck.tui.dashboard.screens.catalog.commands import COMMANDS
-from modeldeck.tui.dashboard.screens.catalog.detail import Detail, Facts, room
-from modeldeck.tui.dashboard.screens.catalog.filter_bar import Bar, Filter
+from modeldeck.tui.dashboard.screens.catalog.detail import DetailFacts, DetailPane, room
+from modeldeck.tui.dashboard.screens.catalog.filter_bar import FilterBar, FilterInput
 from modeldeck.tui.dashboard.screens.catalog.requests import LEAST_QUERY
 from modeldeck.tui.dashboard.screens.catalog.rows import (
     COLUMNS,
+    CatalogSort,
     Row,
+    RowContext,
     Show,
-    Sort,
-    Standing,
     firsts,
     glance_at,
     hub_rows,
@@ -39,7 +39,7 @@ from modeldeck.tui.dashboard.screens.catalog.rows import (
     select,
     standing,
 )
-from modeldeck.tui.dashboard.widgets.table import Line, Table
+from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records
 
@@ -53,7 +53,7 @@ FITS_S = 15.0
 """Between two judgements of all models: what is free changes with what other programs do."""
 
 
-class Catalog(CatalogVerbs):
+class CatalogView(CatalogActions):
     """The first view."""
 
     NAME = "catalog"
@@ -62,20 +62,20 @@ class Catalog(CatalogVerbs):
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
     DEFAULT_CSS = """
-    Catalog {
+    CatalogView {
         & > #body { height: 1fr; }
         & #rows { width: 1fr; }
-        & Detail { display: none; width: 1fr; }
-        &.wide Detail { display: block; width: 42%; min-width: 50; max-width: 76;
+        & DetailPane { display: none; width: 1fr; }
+        &.wide DetailPane { display: block; width: 42%; min-width: 50; max-width: 76;
                         border-left: solid $panel; }
-        &.detail Detail { display: block; }
+        &.detail DetailPane { display: block; }
         &.detail #rows { display: none; }
         &.wide.detail #rows { display: block; }
     }
     """
 
     shown: var[Show] = var(Show.ALL)
-    sort: var[Sort] = var(Sort.HERE)
+    sort: var[CatalogSort] = var(CatalogSort.HERE)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -85,17 +85,17 @@ class Catalog(CatalogVerbs):
         self._basis: tuple[object, ...] = ()
         self._wanted = ""
         """A model that the cursor shall go to once it is listed."""
-        self._now = Standing()
-        self._painter: Painter | None = None
+        self._now = RowContext()
+        self._painter: CellPainter | None = None
 
     def compose(self) -> ComposeResult:
         """The bar, and table and detail under it."""
         glyphs = self.dashboard.glyphs
-        yield Bar(f"{self.key_of('filter')} filters")
+        yield FilterBar(f"{self.key_of('filter')} filters")
         with Horizontal(id="body"):
             yield Table[Row](COLUMNS, self._line, glyphs, "Waiting for the core.", id="rows")
-            yield Detail(glyphs, self.key_of)
-        yield Checks(glyphs, self.key_of("cancel"))
+            yield DetailPane(glyphs, self.key_of)
+        yield VerificationList(glyphs, self.key_of("cancel"))
 
     def on_mount(self) -> None:
         """Judge all models again now and then."""
@@ -123,7 +123,7 @@ class Catalog(CatalogVerbs):
 
     def dismiss(self) -> bool:
         """Back: from the filter, the detail, the marks, the filter's words, what is shown."""
-        words = self.query_one(Filter)
+        words = self.query_one(FilterInput)
         if words.has_focus:
             words.value = ""
             self.table.focus()
@@ -176,7 +176,7 @@ class Catalog(CatalogVerbs):
             self._arrange()
         fits = self.known.fits
         self._now = standing(state, fits)
-        self._painter = Painter(self.dashboard.glyphs, self.dashboard.theme_variables)
+        self._painter = CellPainter(self.dashboard.glyphs, self.dashboard.theme_variables)
         live = frozenset(i.model_id for i in records.live(state))
         going = (live, state.downloads, self._now.checking, self._now.corrupt)
         moving = going if self.shown is Show.MOVING else live
@@ -198,7 +198,7 @@ class Catalog(CatalogVerbs):
             self._wanted = ""
         self._refresh_bar(state)
         self.refresh_detail()
-        self.query_one(Checks).show(state)
+        self.query_one(VerificationList).show(state)
         self.judge(state, live)
 
     def _nothing(self, state: State) -> str:
@@ -208,7 +208,7 @@ class Catalog(CatalogVerbs):
         add, find = self.key_of("new"), self.key_of("filter")
         return f"The list is empty.\n{add} adds a model, {find} and a few words search the Hub."
 
-    def _line(self, row: Row) -> Line:
+    def _line(self, row: Row) -> TableLine:
         assert self._painter is not None
         return self._painter.line(row, self._now)
 
@@ -218,7 +218,7 @@ class Catalog(CatalogVerbs):
         if marked := len(self.table.marks & {model.id for model in self._models}):
             count = f"{marked} marked of {count}"
         glance = glance_at(state.models.values(), self._now)
-        self.query_one(Bar).show(self.shown, self.sort, glance, count, self._painter)
+        self.query_one(FilterBar).show(self.shown, self.sort, glance, count, self._painter)
 
     # The filter, and the Hub
 
@@ -236,8 +236,8 @@ class Catalog(CatalogVerbs):
         event.stop()
         self.table.focus()
 
-    @on(Filter.Moved)
-    def _move_from_filter(self, event: Filter.Moved) -> None:
+    @on(FilterInput.Moved)
+    def _move_from_filter(self, event: FilterInput.Moved) -> None:
         self.table.action_move(event.by)
 
     # The detail
@@ -252,7 +252,7 @@ class Catalog(CatalogVerbs):
         self.refresh_detail()
         self.inquire()
 
-    @on(Table.Chosen, "#rows")
+    @on(Table.RowOpened, "#rows")
     def _row_chosen(self) -> None:
         self.open(True)
 
@@ -273,7 +273,7 @@ class Catalog(CatalogVerbs):
         if isinstance(subject, Model):
             subject = state.models.get(subject.id, subject)
         repo = subject.repo if subject is not None else None
-        facts = Facts(
+        facts = DetailFacts(
             subject=subject,
             repository=self.repository(repo) if repo else None,
             note=self.known.note(repo),
@@ -291,7 +291,7 @@ class Catalog(CatalogVerbs):
 
     def reveal(self, model_id: str) -> None:
         """Show a model that is about to be listed, whatever was filtered."""
-        self.query_one(Filter).value = ""
+        self.query_one(FilterInput).value = ""
         self.shown = Show.ALL
         self._wanted = model_id
         self.refresh_rows()
@@ -300,7 +300,7 @@ class Catalog(CatalogVerbs):
         """Write the filter."""
         if self.has_class("detail"):
             self.open(False)
-        self.query_one(Filter).focus()
+        self.query_one(FilterInput).focus()
 
     def action_hub(self) -> None:
         """Search the Hub now; for what, if there is no filter."""
@@ -317,5 +317,5 @@ class Catalog(CatalogVerbs):
 
     def action_sort(self) -> None:
         """Sort by the next column."""
-        orders = list(Sort)
+        orders = list(CatalogSort)
         self.sort = orders[(orders.index(self.sort) + 1) % len(orders)]

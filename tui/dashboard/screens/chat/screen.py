@@ -27,13 +27,13 @@ from modeldeck.tui.dashboard.screens.chat.messages import COMMANDS
 from modeldeck.tui.dashboard.screens.view import View
 from modeldeck.tui.dashboard.theme import ink
 from modeldeck.tui.dashboard.widgets import composer
-from modeldeck.tui.dashboard.widgets.chat_turns import PAINT_S, Answer, Question
+from modeldeck.tui.dashboard.widgets.chat_turns import PAINT_S, AnswerTurn, QuestionTurn
 from modeldeck.tui.dashboard.widgets.composer import Composer
 from modeldeck.tui.dashboard.widgets.footer import Entry
 from modeldeck.tui.text import format as fmt
 
 
-class Chat(View):
+class ChatView(View):
     """A conversation with one model."""
 
     NAME = "chat"
@@ -43,12 +43,12 @@ class Chat(View):
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
     DEFAULT_CSS = """
-    Chat #about { height: 1; padding: 0 1; }
-    Chat #turns { height: 1fr; scrollbar-size-vertical: 1; padding: 1 0 0 0; }
-    Chat #turns:focus { background-tint: $foreground 2%; }
-    Chat #turns:ansi { background-tint: transparent 0%; }
-    Chat #nothing { padding: 0 1; color: $text-muted; height: auto; }
-    Chat .talked #nothing { display: none; }
+    ChatView #about { height: 1; padding: 0 1; }
+    ChatView #turns { height: 1fr; scrollbar-size-vertical: 1; padding: 1 0 0 0; }
+    ChatView #turns:focus { background-tint: $foreground 2%; }
+    ChatView #turns:ansi { background-tint: transparent 0%; }
+    ChatView #nothing { padding: 0 1; color: $text-muted; height: auto; }
+    ChatView .talked #nothing { display: none; }
     """
 
     model_id: var[str | None] = var(None)
@@ -66,7 +66,7 @@ class Chat(View):
         """Whether the person chose whom to talk to."""
         self._about: Text | None = None
         self._hint = ""
-        self._answer: Answer | None = None
+        self._answer: AnswerTurn | None = None
         self._talk: Worker[None] | None = None
 
     def compose(self) -> ComposeResult:
@@ -179,9 +179,9 @@ class Chat(View):
         if model is None:
             return
         turns = self.query_one("#turns", VerticalScroll)
-        answer = Answer(model.name, self.dashboard.glyphs)
+        answer = AnswerTurn(model.name, self.dashboard.glyphs)
         self._describe()
-        await turns.mount(Question(text), answer)
+        await turns.mount(QuestionTurn(text), answer)
         turns.anchor()
         self._answer = answer
         self._painter.resume()
@@ -327,7 +327,7 @@ class Chat(View):
         """Forget what was said."""
         self.stop()
         self._said = []
-        for turn in self.query("Question, Answer"):
+        for turn in self.query("QuestionTurn, AnswerTurn"):
             turn.remove()
         self._describe()
         self.query_one(Composer).focus()

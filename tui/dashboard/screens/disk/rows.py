@@ -11,10 +11,10 @@ from rich.text import Text
 
 from modeldeck.core.schema import CacheListing, CacheRepository, CacheRevision, CacheSelection
 from modeldeck.core.schema.state import State
-from modeldeck.tui.dashboard.screens.catalog.rows import Standing
-from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.screens.catalog.rows import RowContext
+from modeldeck.tui.dashboard.theme import ThemeStyles
 from modeldeck.tui.dashboard.widgets.bars import STRONG, Part, fitted
-from modeldeck.tui.dashboard.widgets.table import Cell, Column, Line
+from modeldeck.tui.dashboard.widgets.table import Cell, Column, TableLine
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import Glyphs
 
@@ -35,7 +35,7 @@ COLUMNS = (
 UNITS = ((365 * 86_400, "y"), (30 * 86_400, "mo"), (86_400, "d"), (3600, "h"), (60, "min"))
 
 
-class Sort(StrEnum):
+class DiskSort(StrEnum):
     """Orders of the rows."""
 
     SIZE = "size"
@@ -44,7 +44,7 @@ class Sort(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DiskRow:
     """A repository, or one of its revisions where it has several."""
 
     repo: CacheRepository
@@ -74,27 +74,27 @@ class Row:
         return list(dict.fromkeys(name for each in self.revisions for name in each.models))
 
 
-def rows(listing: CacheListing, sort: Sort) -> list[Row]:
+def rows(listing: CacheListing, sort: DiskSort) -> list[DiskRow]:
     """A row for each repository, and below it one for each revision where it has several."""
-    found: list[Row] = []
+    found: list[DiskRow] = []
     for repo in sorted(listing.repositories, key=lambda repo: _order(repo, sort)):
-        found.append(Row(repo))
+        found.append(DiskRow(repo))
         if len(repo.revisions) > 1:
-            found += [Row(repo, revision) for revision in repo.revisions]
+            found += [DiskRow(repo, revision) for revision in repo.revisions]
     return found
 
 
-def _order(repo: CacheRepository, sort: Sort) -> tuple[float, str]:
+def _order(repo: CacheRepository, sort: DiskSort) -> tuple[float, str]:
     match sort:
-        case Sort.SIZE:
+        case DiskSort.SIZE:
             return -(repo.size_bytes + repo.partial_bytes + repo.orphan_bytes), repo.repo
-        case Sort.USED:
+        case DiskSort.USED:
             return repo.used_at, repo.repo
-        case Sort.NAME:
+        case DiskSort.NAME:
             return 0, repo.repo.casefold()
 
 
-def selection(chosen: Iterable[Row]) -> CacheSelection:
+def selection(chosen: Iterable[DiskRow]) -> CacheSelection:
     """What verbs are told; a repository stands for its revisions as well."""
     chosen = list(chosen)
     whole = [row.id for row in chosen if row.revision is None]
@@ -102,7 +102,9 @@ def selection(chosen: Iterable[Row]) -> CacheSelection:
     return CacheSelection(repositories=tuple(whole), revisions=tuple(single))
 
 
-def line(row: Row, state: State, now: Standing, at: float, glyphs: Glyphs, inks: Ink) -> Line:
+def line(
+    row: DiskRow, state: State, now: RowContext, at: float, glyphs: Glyphs, inks: ThemeStyles
+) -> TableLine:
     """One line of the table; `at` is the time when the cache was looked at."""
     sign, style = _sign(row, state, now, glyphs, inks)
     sizes = row.revision or row.repo
@@ -120,10 +122,12 @@ def line(row: Row, state: State, now: Standing, at: float, glyphs: Glyphs, inks:
         "at": _refs(row.revisions, inks),
         "models": ", ".join(name.rpartition(":")[2] for name in row.models),
     }
-    return Line(row.id, cells, dim=row.revision is not None)
+    return TableLine(row.id, cells, dim=row.revision is not None)
 
 
-def _sign(row: Row, state: State, now: Standing, glyphs: Glyphs, inks: Ink) -> tuple[str, Style]:
+def _sign(
+    row: DiskRow, state: State, now: RowContext, glyphs: Glyphs, inks: ThemeStyles
+) -> tuple[str, Style]:
     names = set(row.models)
     ids = {model.id for model in state.models.values() if model.unique in names}
     jobs = {j.repo for j in state.downloads.values() if j.state in ("queued", "downloading")}
@@ -138,7 +142,7 @@ def _sign(row: Row, state: State, now: Standing, glyphs: Glyphs, inks: Ink) -> t
     return (glyphs.done, inks.success) if ids and ids <= now.sound.keys() else ("", inks.muted)
 
 
-def _refs(revisions: Sequence[CacheRevision], inks: Ink) -> Text:
+def _refs(revisions: Sequence[CacheRevision], inks: ThemeStyles) -> Text:
     """The branches that lead there; what no branch leads to is detached."""
     names = list(dict.fromkeys(ref for each in revisions for ref in each.refs))
     if names or not revisions:
@@ -156,7 +160,7 @@ def age(moment: float, now: float) -> str:
     return "now"
 
 
-def about(row: Row, inks: Ink) -> list[Text]:
+def about(row: DiskRow, inks: ThemeStyles) -> list[Text]:
     """What a line has no room for."""
     files = sum(each.files for each in row.revisions)
     facts = {
@@ -168,7 +172,12 @@ def about(row: Row, inks: Ink) -> list[Text]:
 
 
 def head(
-    listing: CacheListing, state: State, sort: Sort, keys: tuple[str, str], width: int, inks: Ink
+    listing: CacheListing,
+    state: State,
+    sort: DiskSort,
+    keys: tuple[str, str],
+    width: int,
+    inks: ThemeStyles,
 ) -> Text:
     """What all of it takes; `keys` are those that prune and that sort."""
     prune, order = keys

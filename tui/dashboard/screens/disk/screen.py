@@ -14,14 +14,14 @@ from textual.reactive import var
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import CacheListing, CacheSelection
 from modeldeck.tui.dashboard.commands import Command, bindings
-from modeldeck.tui.dashboard.screens.catalog.checks import Checks, running
+from modeldeck.tui.dashboard.screens.catalog.checks import VerificationList, running
 from modeldeck.tui.dashboard.screens.catalog.rows import standing
 from modeldeck.tui.dashboard.screens.delete_flow import delete
 from modeldeck.tui.dashboard.screens.disk import rows as drawn
-from modeldeck.tui.dashboard.screens.disk.rows import Row, Sort
-from modeldeck.tui.dashboard.screens.table_view import Listing
-from modeldeck.tui.dashboard.widgets.bars import Lines, wrapped
-from modeldeck.tui.dashboard.widgets.table import Line, Table
+from modeldeck.tui.dashboard.screens.disk.rows import DiskRow, DiskSort
+from modeldeck.tui.dashboard.screens.table_view import TableView
+from modeldeck.tui.dashboard.widgets.bars import TextLines, wrapped
+from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.text import format as fmt
 
 REST_S = 1.0
@@ -58,14 +58,14 @@ COMMANDS = (
 """The first ones stand in the footer where there is little room."""
 
 
-class Disk(Listing[Row, Row]):
+class DiskView(TableView[DiskRow, DiskRow]):
     """The repositories of the cache, the largest first."""
 
     DEFAULT_CSS = """
-    Disk #head { padding: 0 0 1 2; }
-    Disk.low #head { padding: 0 0 0 2; }
-    Disk #about { padding: 1 0 0 2; max-height: 4; }
-    Disk.low #about { display: none; }
+    DiskView #head { padding: 0 0 1 2; }
+    DiskView.low #head { padding: 0 0 0 2; }
+    DiskView #about { padding: 1 0 0 2; max-height: 4; }
+    DiskView.low #about { display: none; }
     """
     NAME = "disk"
     TITLE = "Disk"
@@ -73,7 +73,7 @@ class Disk(Listing[Row, Row]):
     COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
-    sort: var[Sort] = var(Sort.SIZE)
+    sort: var[DiskSort] = var(DiskSort.SIZE)
     """The order of the rows."""
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -88,12 +88,12 @@ class Disk(Listing[Row, Row]):
     def compose(self) -> ComposeResult:
         """What all takes, the rows, the path of the one under the cursor, and a check."""
         glyphs = self.dashboard.glyphs
-        yield Lines(id="head")
-        yield Table[Row](drawn.COLUMNS, self._line, glyphs, "Looking at the cache.")
-        yield Lines(id="about")
-        yield Checks(glyphs, self.key_of("cancel"))
+        yield TextLines(id="head")
+        yield Table[DiskRow](drawn.COLUMNS, self._line, glyphs, "Looking at the cache.")
+        yield TextLines(id="about")
+        yield VerificationList(glyphs, self.key_of("cancel"))
 
-    def _line(self, row: Row) -> Line:
+    def _line(self, row: DiskRow) -> TableLine:
         assert self.state is not None
         return drawn.line(
             row, self.state, self._now, self._looked_at, self.dashboard.glyphs, self.inks
@@ -155,13 +155,13 @@ class Disk(Listing[Row, Row]):
 
     # Drawing
 
-    def thing(self, row: Row) -> Row:
+    def thing(self, row: DiskRow) -> DiskRow:
         """The row itself."""
         return row
 
     def draw(self) -> None:
         """The head, the rows, and a check that runs."""
-        head = self.query_one("#head", Lines)
+        head = self.query_one("#head", TextLines)
         if self.state is None:
             head.show(self.waiting)
             return
@@ -172,7 +172,7 @@ class Disk(Listing[Row, Row]):
             head.show([drawn.head(listing, self.state, self.sort, keys, width, self.inks)])
         rows = drawn.rows(listing, self.sort) if listing is not None else []
         self.table.show(rows, key=lambda row: row.id)
-        self.query_one(Checks).show(self.state)
+        self.query_one(VerificationList).show(self.state)
         self.draw_below()
 
     def draw_below(self) -> None:
@@ -181,7 +181,7 @@ class Disk(Listing[Row, Row]):
         lines = drawn.about(row, self.inks) if row is not None else []
         width = max(10, self.size.width - 4)
         about = [part for text in lines for part in wrapped(text, width, drawn.LABEL)]
-        self.query_one("#about", Lines).show(about)
+        self.query_one("#about", TextLines).show(about)
 
     def action_open_row(self) -> None:
         """There is no more to show."""
@@ -189,7 +189,7 @@ class Disk(Listing[Row, Row]):
     # Verbs
 
     @property
-    def _chosen(self) -> Sequence[Row]:
+    def _chosen(self) -> Sequence[DiskRow]:
         return self.chosen(lambda _: True, "do")
 
     @work(exclusive=True, group="delete")
@@ -232,7 +232,7 @@ class Disk(Listing[Row, Row]):
 
     def action_sort(self) -> None:
         """Sort by the next order."""
-        orders = list(Sort)
+        orders = list(DiskSort)
         self.sort = orders[(orders.index(self.sort) + 1) % len(orders)]
 
     def action_leave(self) -> None:

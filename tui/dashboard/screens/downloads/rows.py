@@ -13,9 +13,9 @@ from rich.text import Text
 from modeldeck.core.schema import Download, DownloadFile, DownloadState, Settings
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.screens.model_names import title
-from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.theme import ThemeStyles
 from modeldeck.tui.dashboard.widgets.bars import STRONG, bar
-from modeldeck.tui.dashboard.widgets.table import Cell, Column, Line
+from modeldeck.tui.dashboard.widgets.table import Cell, Column, TableLine
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import Glyphs
 
@@ -39,7 +39,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DownloadRow:
     """A job, or one of its files below it."""
 
     job: Download
@@ -53,7 +53,7 @@ class Row:
         return f"{self.job.id}/{self.file.path}" if self.file else self.job.id
 
 
-def rows(state: State, opened: Collection[str]) -> list[Row]:
+def rows(state: State, opened: Collection[str]) -> list[DownloadRow]:
     """The queue in its order, then what failed, then what is settled, the newest first."""
     jobs = sorted(state.downloads.values(), key=lambda job: (job.state in ENDED, job.position))
     settled = sorted(
@@ -61,22 +61,22 @@ def rows(state: State, opened: Collection[str]) -> list[Row]:
         key=lambda job: job.finished_at or "",
         reverse=True,
     )
-    found: list[Row] = []
+    found: list[DownloadRow] = []
     for job in [*(job for job in jobs if job.state not in SETTLED), *settled]:
         name = title(job.model_id, job.unique, state.models)
-        found.append(Row(job, name))
+        found.append(DownloadRow(job, name))
         if job.id in opened:
-            found += (Row(job, name, file) for file in job.files)
+            found += (DownloadRow(job, name, file) for file in job.files)
     return found
 
 
 # Rows
 
 
-def line(row: Row, glyphs: Glyphs, inks: Ink) -> Line:
+def line(row: DownloadRow, glyphs: Glyphs, inks: ThemeStyles) -> TableLine:
     """One line of the table."""
     if row.file is not None:
-        return Line(row.key, _file_cells(row.file, row.job.files, glyphs, inks), dim=True)
+        return TableLine(row.key, _file_cells(row.file, row.job.files, glyphs, inks), dim=True)
     job = row.job
     sign, style = _sign(job.state, glyphs, inks)
     flows = job.state == "downloading"
@@ -92,10 +92,10 @@ def line(row: Row, glyphs: Glyphs, inks: Ink) -> Line:
         fraction = _fraction(job)
         cells["bar"] = bar(fraction, BAR, glyphs, inks, None if flows else style)
         cells["percent"] = fmt.percent(fraction)
-    return Line(row.key, cells, dim=job.state == "canceled")
+    return TableLine(row.key, cells, dim=job.state == "canceled")
 
 
-def _sign(state: DownloadState, glyphs: Glyphs, inks: Ink) -> tuple[str, Style]:
+def _sign(state: DownloadState, glyphs: Glyphs, inks: ThemeStyles) -> tuple[str, Style]:
     return {
         "queued": (glyphs.dot, inks.muted),
         "downloading": (glyphs.down, inks.primary),
@@ -148,7 +148,7 @@ def file_name(file: DownloadFile, files: Sequence[DownloadFile]) -> str:
 
 
 def _file_cells(
-    file: DownloadFile, files: Sequence[DownloadFile], glyphs: Glyphs, inks: Ink
+    file: DownloadFile, files: Sequence[DownloadFile], glyphs: Glyphs, inks: ThemeStyles
 ) -> dict[str, Cell]:
     fraction = file.received_bytes / file.size_bytes if file.size_bytes else None
     cells: dict[str, Cell] = {
@@ -186,7 +186,7 @@ def rate_bytes_per_s(jobs: Iterable[Download]) -> float:
     return sum(job.rate_bytes_per_s or 0 for job in jobs if job.state == "downloading")
 
 
-def limit(settings: Settings, key: str, inks: Ink) -> tuple[Text, Text]:
+def limit(settings: Settings, key: str, inks: ThemeStyles) -> tuple[Text, Text]:
     """What all downloads may take now, why that is not what was set, and the key that sets it.
 
     And in short: only how much that is.
@@ -203,7 +203,7 @@ def queue(jobs: Iterable[Download]) -> list[Download]:
     return sorted(waiting, key=lambda job: job.position)
 
 
-def disk(state: State, inks: Ink) -> Text | tuple[Text, Text]:
+def disk(state: State, inks: ThemeStyles) -> Text | tuple[Text, Text]:
     """What will be free on the disk once everything unfinished is here; and in short."""
     free = state.disk.free_bytes
     if free is None:
@@ -222,7 +222,7 @@ def disk(state: State, inks: Ink) -> Text | tuple[Text, Text]:
 # What is said below the table
 
 
-def about(job: Download, glyphs: Glyphs, inks: Ink) -> list[Text]:
+def about(job: Download, glyphs: Glyphs, inks: ThemeStyles) -> list[Text]:
     """Everything about a job that its row has no room for."""
     done = sum(file.state == "completed" for file in job.files)
     files = fmt.number(len(job.files), "file")

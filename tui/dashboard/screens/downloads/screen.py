@@ -14,13 +14,13 @@ from modeldeck.core.schema import Download, DownloadState, Settings
 from modeldeck.tui.dashboard.commands import Command, bindings
 from modeldeck.tui.dashboard.screens.downloads import rows as drawn
 from modeldeck.tui.dashboard.screens.downloads.commands import COMMANDS
-from modeldeck.tui.dashboard.screens.downloads.rows import ACTIVE, ENDED, Row
-from modeldeck.tui.dashboard.screens.table_view import Listing
+from modeldeck.tui.dashboard.screens.downloads.rows import ACTIVE, ENDED, DownloadRow
+from modeldeck.tui.dashboard.screens.table_view import TableView
 from modeldeck.tui.dashboard.widgets.bars import (
     STRONG,
     History,
-    Lines,
     Part,
+    TextLines,
     fitted,
     spark,
     wrapped,
@@ -38,14 +38,14 @@ ABOUT_LINES = 5
 """Lines below the table at most; the Log view has the rest."""
 
 
-class Downloads(Listing[Row, Download]):
+class DownloadsView(TableView[DownloadRow, Download]):
     """The jobs, with what is to be said of the one under the cursor below them."""
 
     DEFAULT_CSS = """
-    Downloads #head { padding: 0 0 1 2; }
-    Downloads #about { padding: 1 0 0 2; max-height: 6; }
-    Downloads.low #head { padding: 0 0 0 2; }
-    Downloads.low #about { padding: 0 0 0 2; max-height: 3; }
+    DownloadsView #head { padding: 0 0 1 2; }
+    DownloadsView #about { padding: 1 0 0 2; max-height: 6; }
+    DownloadsView.low #head { padding: 0 0 0 2; }
+    DownloadsView.low #about { padding: 0 0 0 2; max-height: 3; }
     """
     NAME = "downloads"
     TITLE = "Downloads"
@@ -60,14 +60,14 @@ class Downloads(Listing[Row, Download]):
 
     def compose(self) -> ComposeResult:
         """Head, table, and words on the row under the cursor."""
-        yield Lines(id="head")
-        yield Table[Row](
+        yield TextLines(id="head")
+        yield Table[DownloadRow](
             drawn.COLUMNS,
             lambda row: drawn.line(row, self.dashboard.glyphs, self.inks),
             self.dashboard.glyphs,
             "Nothing is being downloaded.\nThe Catalog is where models are found.",
         )
-        yield Lines(id="about")
+        yield TextLines(id="about")
 
     def on_mount(self) -> None:
         """The head has a clock of its own: a rate of zero is news, too."""
@@ -92,7 +92,7 @@ class Downloads(Listing[Row, Download]):
         if self.display:
             self._draw_head()
 
-    def thing(self, row: Row) -> Download:
+    def thing(self, row: DownloadRow) -> Download:
         """The job, also of a row that shows one of its files."""
         return row.job
 
@@ -105,7 +105,7 @@ class Downloads(Listing[Row, Download]):
 
     def _draw_head(self) -> None:
         if self.state is None:
-            self.query_one("#head", Lines).show(self.waiting)
+            self.query_one("#head", TextLines).show(self.waiting)
             return
         glyphs, inks = self.dashboard.glyphs, self.inks
         shape = spark(self._rate.values(time.monotonic(), RATE_CELLS), None, glyphs, inks)
@@ -119,7 +119,7 @@ class Downloads(Listing[Row, Download]):
             (2 if limited else 4, drawn.limit(settings, self.key_of("limit"), inks)),
             (3, drawn.disk(self.state, inks)),
         ]
-        self.query_one("#head", Lines).show([fitted(parts, self.size.width - 4)])
+        self.query_one("#head", TextLines).show([fitted(parts, self.size.width - 4)])
 
     def draw_below(self) -> None:
         """Why the job under the cursor stands where it stands, and what to do about it."""
@@ -127,7 +127,7 @@ class Downloads(Listing[Row, Download]):
         lines = drawn.about(row.job, self.dashboard.glyphs, self.inks) if row else []
         width = max(10, self.size.width - 4)
         said = [part for line in lines for part in wrapped(line, width, 2)]
-        self.query_one("#about", Lines).show(said[:ABOUT_LINES])
+        self.query_one("#about", TextLines).show(said[:ABOUT_LINES])
 
     # Verbs
 

@@ -13,8 +13,8 @@ from modeldeck.core.schema import Download, Fit, Manifest
 from modeldeck.core.schema.state import State
 from modeldeck.core.schema.summary import FLOWING, LOADED
 from modeldeck.tui.dashboard.fleet import trip
-from modeldeck.tui.dashboard.theme import Ink
-from modeldeck.tui.dashboard.widgets.table import Cell, Column, Line
+from modeldeck.tui.dashboard.theme import ThemeStyles
+from modeldeck.tui.dashboard.widgets.table import Cell, Column, TableLine
 from modeldeck.tui.remote.core_link import LinkState, LinkStatus
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records
@@ -37,7 +37,7 @@ Answer = Fit | DeckError | None
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MachineRow:
     """One machine as it is known now."""
 
     at: int
@@ -50,11 +50,11 @@ class Row:
     asked: bool = False
     """Whether a model was asked about, so that an answer is due."""
     current: bool = False
-    copy: Copy | None = None
+    copy: ModelCopy | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class ModelCopy:
     """A model on its way to a machine."""
 
     source: str
@@ -63,7 +63,7 @@ class Copy:
     """Of the core that takes it, as it is known now."""
 
 
-def line(row: Row, glyphs: Glyphs, inks: Ink) -> Line:
+def line(row: MachineRow, glyphs: Glyphs, inks: ThemeStyles) -> TableLine:
     """One machine on one line."""
     live = row.status.state is LinkState.LIVE
     cells: dict[str, Cell] = {
@@ -74,10 +74,10 @@ def line(row: Row, glyphs: Glyphs, inks: Ink) -> Line:
     }
     if row.state is not None:
         cells |= _known(row.state, glyphs, inks)
-    return Line(str(row.at), cells, dim=not live and row.state is not None)
+    return TableLine(str(row.at), cells, dim=not live and row.state is not None)
 
 
-def _sign(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
+def _sign(row: MachineRow, glyphs: Glyphs, inks: ThemeStyles) -> Text:
     match row.status.state:
         case LinkState.LIVE:
             return Text(glyphs.loaded if row.current else glyphs.done, inks.success)
@@ -86,7 +86,7 @@ def _sign(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
     return Text(glyphs.failed, inks.error)
 
 
-def _reached(row: Row, inks: Ink) -> Text:
+def _reached(row: MachineRow, inks: ThemeStyles) -> Text:
     way = row.way or "here"
     if row.status.state is LinkState.LIVE:
         return Text(f"{way} {trip(row.status)}".rstrip())
@@ -94,7 +94,7 @@ def _reached(row: Row, inks: Ink) -> Text:
     return Text(words.get(row.status.state, "not there"), inks.error)
 
 
-def _known(state: State, glyphs: Glyphs, inks: Ink) -> Mapping[str, Cell]:
+def _known(state: State, glyphs: Glyphs, inks: ThemeStyles) -> Mapping[str, Cell]:
     engines = [runtime.name for runtime in state.runtimes if runtime.available]
     jobs = [job for job in state.downloads.values() if job.state in FLOWING]
     waiting = sum(job.state == "queued" for job in state.downloads.values())
@@ -114,7 +114,7 @@ def _known(state: State, glyphs: Glyphs, inks: Ink) -> Mapping[str, Cell]:
     }
 
 
-def _fit(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
+def _fit(row: MachineRow, glyphs: Glyphs, inks: ThemeStyles) -> Text:
     if row.copy is not None:
         return Text(f"{glyphs.down} copying {fmt.percent(records.portion(row.copy.job))}")
     if not row.asked:
@@ -131,7 +131,7 @@ def _fit(row: Row, glyphs: Glyphs, inks: Ink) -> Text:
     return Text(f"{answer.verdict}{figures}", style.get(answer.verdict, inks.error))
 
 
-def about(row: Row, inks: Ink) -> list[Text]:
+def about(row: MachineRow, inks: ThemeStyles) -> list[Text]:
     """What there is to say of the machine under the cursor, beside its line."""
     error = row.status.error
     if error is not None:
@@ -149,7 +149,7 @@ def about(row: Row, inks: Ink) -> list[Text]:
     return [Text(f"{fmt.clean(host.name)}  {host.platform}  modeldeck {host.version}", inks.muted)]
 
 
-def plan(manifest: Manifest, source: str, row: Row) -> list[str]:
+def plan(manifest: Manifest, source: str, row: MachineRow) -> list[str]:
     """What copying a model to a machine means, in lines."""
     total = sum(file.size_bytes or 0 for file in manifest.files)
     said = [

@@ -12,12 +12,12 @@ from textual.app import ComposeResult
 from modeldeck.core.errors import Cancelled, Conflict, CoreUnreachable, DeckError, NotDownloaded
 from modeldeck.core.schema import Download, Manifest
 from modeldeck.tui.dashboard.commands import Command, bindings
-from modeldeck.tui.dashboard.fleet import Station
+from modeldeck.tui.dashboard.fleet import FleetMachine
 from modeldeck.tui.dashboard.screens.fleet import rows as drawn
-from modeldeck.tui.dashboard.screens.fleet.rows import Answer, Copy, Row
+from modeldeck.tui.dashboard.screens.fleet.rows import Answer, MachineRow, ModelCopy
 from modeldeck.tui.dashboard.screens.view import View
 from modeldeck.tui.dashboard.theme import ink
-from modeldeck.tui.dashboard.widgets.bars import Lines, wrapped
+from modeldeck.tui.dashboard.widgets.bars import TextLines, wrapped
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.remote.core_link import LinkState
 
@@ -48,13 +48,13 @@ COMMANDS = (
 )
 
 
-class Fleet(View):
+class FleetView(View):
     """The machines of this dashboard."""
 
     DEFAULT_CSS = """
-    Fleet { padding: 0 1; }
-    Fleet #asked { margin: 0 0 1 2; }
-    Fleet #about { margin: 0 0 0 2; }
+    FleetView { padding: 0 1; }
+    FleetView #asked { margin: 0 0 1 2; }
+    FleetView #about { margin: 0 0 0 2; }
     """
     NAME = "fleet"
     TITLE = "Fleet"
@@ -66,18 +66,18 @@ class Fleet(View):
         self._model = ""
         """What was asked about last."""
         self._fits: dict[int, Answer] = {}
-        self._copies: dict[int, Copy] = {}
+        self._copies: dict[int, ModelCopy] = {}
         """What is on its way, by the machine that takes it."""
 
     def compose(self) -> ComposeResult:
         """What was asked, and the machines."""
-        yield Lines(id="asked")
-        yield Table[Row](
+        yield TextLines(id="asked")
+        yield Table[MachineRow](
             drawn.COLUMNS,
             lambda row: drawn.line(row, self.dashboard.glyphs, ink(self.dashboard.theme_variables)),
             self.dashboard.glyphs,
         )
-        yield Lines(id="about")
+        yield TextLines(id="about")
 
     def on_mount(self) -> None:
         """The other machines change without the one that is shown."""
@@ -85,11 +85,11 @@ class Fleet(View):
         self.draw()
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[MachineRow]:
         """Every machine as it is known now."""
         here = self.dashboard.station
         return [
-            Row(
+            MachineRow(
                 at=at,
                 name=station.name,
                 way=station.way,
@@ -110,17 +110,17 @@ class Fleet(View):
         self.query_one(Table).show(self.rows, key=lambda row: str(row.at))
         inks = ink(self.dashboard.theme_variables)
         words = f"where {self._model} fits now" if self._model else "every machine"
-        self.query_one("#asked", Lines).show([Text(words, inks.muted)])
+        self.query_one("#asked", TextLines).show([Text(words, inks.muted)])
         row = self._row
         said = drawn.about(row, inks) if row is not None else []
-        self.query_one("#about", Lines).show(
+        self.query_one("#about", TextLines).show(
             [part for text in said for part in wrapped(text, max(10, self.size.width - 4))]
         )
 
     @property
-    def _row(self) -> Row | None:
+    def _row(self) -> MachineRow | None:
         """The machine under the cursor, as it is known now."""
-        row: Row | None = self.query_one(Table).cursor_item
+        row: MachineRow | None = self.query_one(Table).cursor_item
         return row
 
     @on(Table.Highlighted)
@@ -133,8 +133,8 @@ class Fleet(View):
         self.draw()
         self.query_one(Table).focus()
 
-    @on(Table.Chosen)
-    def _chosen(self, event: Table.Chosen) -> None:
+    @on(Table.RowOpened)
+    def _chosen(self, event: Table.RowOpened) -> None:
         event.stop()
         self.action_enter()
 
@@ -194,7 +194,7 @@ class Fleet(View):
             self._copies.pop(row.at, None)
             self.draw()
 
-    async def _copy(self, row: Row, model: str) -> None:
+    async def _copy(self, row: MachineRow, model: str) -> None:
         from modeldeck.tui.remote.copy import copied, kept
 
         target = self.dashboard.stations[row.at]
@@ -213,12 +213,12 @@ class Fleet(View):
             if job is None:
                 self.dashboard.say(f"{entry.unique} is on {target.name} already.")
                 return
-            self._copies[row.at] = Copy(source.name, job)
+            self._copies[row.at] = ModelCopy(source.name, job)
             async with kept(client, job):
                 job = await self._arrived(row.at, job)
         self.dashboard.say(copied(job, source.name, target.name), "done")
 
-    async def _source(self, target: Station, model: str) -> tuple[Station, Manifest]:
+    async def _source(self, target: FleetMachine, model: str) -> tuple[FleetMachine, Manifest]:
         """A machine that has the model, and what it consists of. Raises Conflict."""
         others = [station for station in self.dashboard.stations if station is not target]
         here, *there = await asyncio.gather(
@@ -244,7 +244,7 @@ class Fleet(View):
             now = link.latest.downloads.get(job.id) if link.latest is not None else None
             if now is not None:
                 job, seen = now, True
-                self._copies[at] = Copy(self._copies[at].source, job)
+                self._copies[at] = ModelCopy(self._copies[at].source, job)
                 if over(job, again):
                     return job
             elif seen:
@@ -259,7 +259,7 @@ class Fleet(View):
         return f"A copy to {names} is under way, over a line of this dashboard." if names else ""
 
 
-async def _manifest(station: Station, model: str) -> Manifest | None:
+async def _manifest(station: FleetMachine, model: str) -> Manifest | None:
     """What a model consists of on a machine; None where it is not, or where nobody answers."""
     try:
         return await station.link.client.manifest(model)

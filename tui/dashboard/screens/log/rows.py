@@ -10,10 +10,10 @@ from typing import Literal
 from rich.text import Text
 
 from modeldeck.core.schema import AuditEntry, LogLine
-from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.theme import ThemeStyles
 from modeldeck.tui.dashboard.widgets.columns import Column
-from modeldeck.tui.dashboard.widgets.notice import Message
-from modeldeck.tui.dashboard.widgets.table import Line
+from modeldeck.tui.dashboard.widgets.notice import NoticeMessage
+from modeldeck.tui.dashboard.widgets.table import TableLine
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import Glyphs
 
@@ -44,7 +44,7 @@ def columns(source: str, *, wide: bool) -> tuple[Column, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """One line, wherever it comes from."""
 
     key: str
@@ -70,24 +70,24 @@ def _stamp(at: str) -> float:
         return 0.0
 
 
-def of_line(line: LogLine) -> Entry:
+def of_line(line: LogLine) -> LogEntry:
     """A line of the core's log."""
-    return Entry(f"log:{line.seq}", _stamp(line.at), line.level, line.source, line.text)
+    return LogEntry(f"log:{line.seq}", _stamp(line.at), line.level, line.source, line.text)
 
 
-def of_message(message: Message) -> Entry:
+def of_message(message: NoticeMessage) -> LogEntry:
     """A notice of this dashboard."""
     level: Level = "error" if message.severity == "error" else "info"
-    return Entry(f"said:{id(message)}", message.stamp, level, DASHBOARD, message.text)
+    return LogEntry(f"said:{id(message)}", message.stamp, level, DASHBOARD, message.text)
 
 
-def of_audit(entry: AuditEntry, names: Mapping[str, str]) -> Entry:
+def of_audit(entry: AuditEntry, names: Mapping[str, str]) -> LogEntry:
     """An action that changed something: who, what, and what came of it; ids by their names."""
     done = entry.outcome == "done"
     target = names.get(entry.target, entry.target)
     text = f"{entry.action} {target}" + ("" if done else f"  {entry.outcome}")
     key = f"audit:{entry.at}:{entry.origin}:{entry.action}:{entry.target}"
-    return Entry(key, _stamp(entry.at), "info" if done else "warning", AUDIT, text, entry.origin)
+    return LogEntry(key, _stamp(entry.at), "info" if done else "warning", AUDIT, text, entry.origin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class Filters:
     """This one and worse ones."""
     words: str = ""
 
-    def take(self, entry: Entry) -> bool:
+    def take(self, entry: LogEntry) -> bool:
         """Whether the entry is shown."""
         if entry.source != self.source and (self.source != ALL or entry.source == AUDIT):
             return False
@@ -109,13 +109,13 @@ class Filters:
         return all(word in text for word in self.words.casefold().split())
 
 
-def select(entries: Iterable[Entry], filters: Filters) -> list[Entry]:
+def select(entries: Iterable[LogEntry], filters: Filters) -> list[LogEntry]:
     """The entries that are shown, oldest first. The audit trail is shown by itself only."""
     shown = {entry.key: entry for entry in entries if filters.take(entry)}
     return sorted(shown.values(), key=lambda entry: entry.stamp)
 
 
-def sources(entries: Iterable[Entry], engines: Iterable[str]) -> tuple[str, ...]:
+def sources(entries: Iterable[LogEntry], engines: Iterable[str]) -> tuple[str, ...]:
     """What can be chosen: the sources that are always there, and every engine that said a word."""
     spoke = {entry.source for entry in entries if entry.source.startswith("engine:")}
     return (ALL, CORE, *sorted(spoke | set(engines)), DASHBOARD, AUDIT)
@@ -136,13 +136,15 @@ def _whos(origin: str) -> tuple[str, str]:
     return origin, host if colon and port.isdecimal() else word
 
 
-def drawn(entry: Entry, names: Mapping[str, str], glyphs: Glyphs, inks: Ink) -> Line:
+def drawn(
+    entry: LogEntry, names: Mapping[str, str], glyphs: Glyphs, inks: ThemeStyles
+) -> TableLine:
     """The row of an entry: its level by sign and word."""
     sign, style = {
         "error": (glyphs.failed, inks.error),
         "warning": (glyphs.warning, inks.warning),
     }.get(entry.level, (glyphs.done, inks.success) if entry.source == AUDIT else (" ", inks.muted))
-    return Line(
+    return TableLine(
         entry.key,
         {
             "at": Text(entry.clock, inks.muted),

@@ -17,12 +17,12 @@ from textual.widgets import Input, Static
 
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.tui.dashboard.commands import Command, bindings
-from modeldeck.tui.dashboard.screens.catalog.filter_bar import Filter
+from modeldeck.tui.dashboard.screens.catalog.filter_bar import FilterInput
 from modeldeck.tui.dashboard.screens.log import rows
-from modeldeck.tui.dashboard.screens.log.rows import AUDIT, COLUMNS, LEVELS, Entry, Filters
+from modeldeck.tui.dashboard.screens.log.rows import AUDIT, COLUMNS, LEVELS, Filters, LogEntry
 from modeldeck.tui.dashboard.screens.view import View
-from modeldeck.tui.dashboard.theme import Ink, ink
-from modeldeck.tui.dashboard.widgets.table import Line, Table
+from modeldeck.tui.dashboard.theme import ThemeStyles, ink
+from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.text import format as fmt
 
 ASK_S = 1.0
@@ -64,7 +64,7 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 
-class Log(View):
+class LogView(View):
     """Lines, newest at the bottom."""
 
     NAME = "log"
@@ -73,17 +73,17 @@ class Log(View):
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
     DEFAULT_CSS = """
-    Log #log-bar { height: 1; padding: 0 1; }
-    Log #log-bar Static { width: auto; }
-    Log #log-whole { height: auto; max-height: 40%; padding: 0 2; background: $surface;
+    LogView #log-bar { height: 1; padding: 0 1; }
+    LogView #log-bar Static { width: auto; }
+    LogView #log-whole { height: auto; max-height: 40%; padding: 0 2; background: $surface;
                      display: none; }
-    Log.whole #log-whole { display: block; }
+    LogView.whole #log-whole { display: block; }
     """
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._lines: deque[Entry] = deque(maxlen=KEPT)
-        self._audit: list[Entry] = []
+        self._lines: deque[LogEntry] = deque(maxlen=KEPT)
+        self._audit: list[LogEntry] = []
         self._seen = 0
         self._started_at = ""
         self._filters = Filters()
@@ -94,8 +94,8 @@ class Log(View):
         """What is shown, the lines, and one of them whole."""
         with Horizontal(id="log-bar"):
             yield Static(id="log-show")
-            yield Filter(f"{self.key_of('filter')} filters")
-        yield Table[Entry](
+            yield FilterInput(f"{self.key_of('filter')} filters")
+        yield Table[LogEntry](
             COLUMNS, self._draw, self.dashboard.glyphs, empty="Nothing was said yet."
         )
         with VerticalScroll(id="log-whole", can_focus=False):
@@ -106,11 +106,11 @@ class Log(View):
         self.set_interval(ASK_S, self._ask)
 
     @property
-    def _table(self) -> Table[Entry]:
+    def _table(self) -> Table[LogEntry]:
         return self.query_one(Table)
 
     @property
-    def _inks(self) -> Ink:
+    def _inks(self) -> ThemeStyles:
         return ink(self.app.theme_variables)
 
     @property
@@ -138,7 +138,7 @@ class Log(View):
             **{job.id: job.unique for job in state.downloads.values()},
         }
 
-    def _draw(self, entry: Entry) -> Line:
+    def _draw(self, entry: LogEntry) -> TableLine:
         return rows.drawn(entry, self._names(), self.dashboard.glyphs, self._inks)
 
     # What is there
@@ -171,7 +171,7 @@ class Log(View):
                 self._seen = 0
             self._started_at = self.state.host.started_at
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> list[LogEntry]:
         said = [rows.of_message(message) for message in self.dashboard.messages]
         return [*self._lines, *self._audit, *said]
 
@@ -213,11 +213,11 @@ class Log(View):
     @property
     def writing(self) -> bool:
         """Whether the filter has the keys."""
-        return self.query_one(Filter).has_focus
+        return self.query_one(FilterInput).has_focus
 
     def dismiss(self) -> bool:
         """Leave the filter, the whole line, the words of the filter, the marks."""
-        field = self.query_one(Filter)
+        field = self.query_one(FilterInput)
         if field.has_focus:
             self._table.focus()
         elif self.has_class("whole"):
@@ -244,7 +244,7 @@ class Log(View):
 
     def action_filter(self) -> None:
         """Write the words to filter by."""
-        self.query_one(Filter).focus()
+        self.query_one(FilterInput).focus()
 
     def action_follow(self) -> None:
         """Stay at the newest line, or do not."""
@@ -270,14 +270,14 @@ class Log(View):
         """Show the whole line, or hide it."""
         self.toggle_class("whole")
 
-    @on(Table.Chosen)
+    @on(Table.RowOpened)
     def _chosen(self) -> None:
         self.action_whole()
 
     @on(Table.Highlighted)
     def _highlighted(self, event: Table.Highlighted) -> None:
         """Show the line whole; a cursor that leaves the newest line stays where it is put."""
-        entry: Entry | None = event.item
+        entry: LogEntry | None = event.item
         words = f"{entry.who}  {entry.text}".strip() if entry else ""
         text = fmt.clean(words.replace("\\n", "\n"), lines=True)
         self.query_one("#log-text", Static).update(Text(text))
@@ -296,8 +296,8 @@ class Log(View):
     def _filter_kept(self) -> None:
         self._table.focus()
 
-    @on(Filter.Moved)
-    def _moved(self, event: Filter.Moved) -> None:
+    @on(FilterInput.Moved)
+    def _moved(self, event: FilterInput.Moved) -> None:
         self._table.action_move(event.by)
 
     def on_descendant_focus(self) -> None:

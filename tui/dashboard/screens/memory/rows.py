@@ -10,9 +10,9 @@ from rich.text import Text
 from modeldeck.core.schema import Gpu, Instance, InstanceState, LoadOptions, LogLine, Memory, Model
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.screens.model_names import title
-from modeldeck.tui.dashboard.theme import Ink
+from modeldeck.tui.dashboard.theme import ThemeStyles
 from modeldeck.tui.dashboard.widgets.bars import STRONG, bar, fitted, spark
-from modeldeck.tui.dashboard.widgets.table import Cell, Column, Line
+from modeldeck.tui.dashboard.widgets.table import Cell, Column, TableLine
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records
 from modeldeck.tui.text.format import Glyphs
@@ -46,7 +46,12 @@ COLUMNS = (
 
 
 def machine(
-    state: State, past: Sequence[float | None], width: int, key: str, glyphs: Glyphs, inks: Ink
+    state: State,
+    past: Sequence[float | None],
+    width: int,
+    key: str,
+    glyphs: Glyphs,
+    inks: ThemeStyles,
 ) -> list[Text]:
     """Memory, GPUs and what is left for models, one line each; `key` sets the budget.
 
@@ -90,7 +95,7 @@ def past_width(width: int) -> int:
 
 
 def _ram(
-    memory: Memory, past: Sequence[float | None], width: int, glyphs: Glyphs, inks: Ink
+    memory: Memory, past: Sequence[float | None], width: int, glyphs: Glyphs, inks: ThemeStyles
 ) -> Text:
     used = _used(memory)
     parts = [(0, _gauge("RAM", used, memory.total_bytes, width, glyphs, inks))]
@@ -102,7 +107,7 @@ def _ram(
     return fitted(parts, width)
 
 
-def past_words(past: Sequence[float | None], inks: Ink) -> Text:
+def past_words(past: Sequence[float | None], inks: ThemeStyles) -> Text:
     """Between which bounds memory was."""
     known = [value for value in past if value is not None]
     least, most = fmt.memory(min(known, default=None)), fmt.memory(max(known, default=None))
@@ -110,7 +115,7 @@ def past_words(past: Sequence[float | None], inks: Ink) -> Text:
     return words.append(least if least == most else f"{least} to {most}", inks.muted)
 
 
-def _gpu(gpu: Gpu, width: int, glyphs: Glyphs, inks: Ink) -> Text:
+def _gpu(gpu: Gpu, width: int, glyphs: Glyphs, inks: ThemeStyles) -> Text:
     parts = [
         (0, _gauge(f"GPU{gpu.index}", gpu.used_bytes, gpu.total_bytes, width, glyphs, inks)),
         (1, Text(fmt.clean(gpu.name), inks.muted)),
@@ -119,7 +124,7 @@ def _gpu(gpu: Gpu, width: int, glyphs: Glyphs, inks: Ink) -> Text:
 
 
 def _gauge(
-    name: str, used: int | None, total: int | None, width: int, glyphs: Glyphs, inks: Ink
+    name: str, used: int | None, total: int | None, width: int, glyphs: Glyphs, inks: ThemeStyles
 ) -> Text:
     fraction = used / total if used is not None and total else None
     style = inks.warning if fraction is not None and fraction > LITTLE else None
@@ -159,7 +164,9 @@ def _swap(memory: Memory) -> str:
     return "0" if memory.swap_used_bytes == 0 else fmt.memory(memory.swap_used_bytes)
 
 
-def disk(state: State, keys: tuple[str, str], glyphs: Glyphs, inks: Ink, width: int) -> Text:
+def disk(
+    state: State, keys: tuple[str, str], glyphs: Glyphs, inks: ThemeStyles, width: int
+) -> Text:
     """What the cache takes on the disk; of the keys one lists it, one prunes what was left."""
     listed, prune = keys
     models = sum(model.downloaded and not model.local for model in state.models.values())
@@ -182,7 +189,9 @@ def disk(state: State, keys: tuple[str, str], glyphs: Glyphs, inks: Ink, width: 
 # Instances
 
 
-def line(instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, inks: Ink) -> Line:
+def line(
+    instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, inks: ThemeStyles
+) -> TableLine:
     """One line of the table."""
     forecast = instance.forecast
     total = forecast.total_bytes if forecast else None
@@ -202,10 +211,10 @@ def line(instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, inks: 
         parts = (forecast.weights_bytes, forecast.kv_bytes, forecast.compute_bytes)
         items = fmt.memory_items(parts, forecast.total_bytes)
         cells.update(zip(("weights", "kv", "compute"), items, strict=True))
-    return Line(instance.id, cells, dim=instance.state is InstanceState.STOPPING)
+    return TableLine(instance.id, cells, dim=instance.state is InstanceState.STOPPING)
 
 
-def _sign(instance: Instance, glyphs: Glyphs, inks: Ink) -> tuple[str, Style]:
+def _sign(instance: Instance, glyphs: Glyphs, inks: ThemeStyles) -> tuple[str, Style]:
     match instance.state:
         case InstanceState.READY:
             return glyphs.loaded, inks.success
@@ -217,7 +226,7 @@ def _sign(instance: Instance, glyphs: Glyphs, inks: Ink) -> tuple[str, Style]:
             return glyphs.dot, inks.muted
 
 
-def _state(instance: Instance, glyphs: Glyphs, inks: Ink) -> Text:
+def _state(instance: Instance, glyphs: Glyphs, inks: ThemeStyles) -> Text:
     match instance.state:
         case InstanceState.STARTING if instance.progress is not None:
             shape = bar(instance.progress, BAR, glyphs, inks)
@@ -251,7 +260,7 @@ def _speed(tokens_per_s: float | None) -> str:
 
 
 def facts(
-    instance: Instance, past: Sequence[float | None], glyphs: Glyphs, inks: Ink
+    instance: Instance, past: Sequence[float | None], glyphs: Glyphs, inks: ThemeStyles
 ) -> list[Text]:
     """Options, needs and history of an instance; of a failed one, why."""
     dot = f" {glyphs.dot} "
@@ -282,7 +291,7 @@ def facts(
 
 
 def _measured(
-    instance: Instance, past: Sequence[float | None], dot: str, glyphs: Glyphs, inks: Ink
+    instance: Instance, past: Sequence[float | None], dot: str, glyphs: Glyphs, inks: ThemeStyles
 ) -> list[Text]:
     figures = [
         f"{fmt.memory(instance.measured_bytes)} now",
@@ -300,7 +309,7 @@ def _measured(
     ]
 
 
-def _row(label: str, value: str | Text, inks: Ink) -> Text:
+def _row(label: str, value: str | Text, inks: ThemeStyles) -> Text:
     return Text.assemble((f"{label:<{LABEL}}", inks.muted), value)
 
 
@@ -334,7 +343,7 @@ def _on(flag: bool | None) -> str | None:
     return None if flag is None else "on" if flag else "off"
 
 
-def log(lines: Sequence[LogLine], inks: Ink) -> list[Text]:
+def log(lines: Sequence[LogLine], inks: ThemeStyles) -> list[Text]:
     """The last lines that an engine wrote."""
     styles = {"error": inks.error, "warning": inks.warning}
     return [

@@ -23,9 +23,9 @@ from modeldeck.tui.dashboard.commands import Command, bindings
 from modeldeck.tui.dashboard.screens.delete_flow import delete
 from modeldeck.tui.dashboard.screens.memory import rows as drawn
 from modeldeck.tui.dashboard.screens.memory.commands import COMMANDS
-from modeldeck.tui.dashboard.screens.table_view import Listing
-from modeldeck.tui.dashboard.widgets.bars import History, Lines, wrapped
-from modeldeck.tui.dashboard.widgets.history_chart import Past
+from modeldeck.tui.dashboard.screens.table_view import TableView
+from modeldeck.tui.dashboard.widgets.bars import History, TextLines, wrapped
+from modeldeck.tui.dashboard.widgets.history_chart import HistoryChart
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import parse, records
@@ -47,22 +47,22 @@ LOG_KEPT = 200
 PARTIALS = CacheSelection(partials=True)
 
 
-class Memory(Listing[Instance, Instance]):
+class MemoryView(TableView[Instance, Instance]):
     """The machine on top, the instances, and the disk; below them the instance that is open."""
 
     DEFAULT_CSS = """
-    Memory #machine { padding: 0 0 1 2; }
-    Memory #disk { padding: 1 0 0 2; }
-    Memory #details { display: none; height: 1fr; margin: 1 0 0 0; padding: 0 2;
+    MemoryView #machine { padding: 0 0 1 2; }
+    MemoryView #disk { padding: 1 0 0 2; }
+    MemoryView #details { display: none; height: 1fr; margin: 1 0 0 0; padding: 0 2;
                       border-top: solid $primary; }
-    Memory.open #details { display: block; }
-    Memory.open #disk { display: none; }
-    Memory #past { display: none; }
-    Memory.tall #past { display: block; }
-    Memory.open #past { display: none; }
-    Memory.low #machine { padding: 0 0 0 2; }
-    Memory.low #disk { padding: 0 0 0 2; }
-    Memory.low #details { margin: 0; height: 2fr; }
+    MemoryView.open #details { display: block; }
+    MemoryView.open #disk { display: none; }
+    MemoryView #past { display: none; }
+    MemoryView.tall #past { display: block; }
+    MemoryView.open #past { display: none; }
+    MemoryView.low #machine { padding: 0 0 0 2; }
+    MemoryView.low #disk { padding: 0 0 0 2; }
+    MemoryView.low #details { margin: 0; height: 2fr; }
     """
     NAME = "memory"
     TITLE = "Memory"
@@ -80,7 +80,7 @@ class Memory(Listing[Instance, Instance]):
 
     def compose(self) -> ComposeResult:
         """The machine, the table, the disk, and what is open."""
-        yield Lines(id="machine")
+        yield TextLines(id="machine")
         yield Table[Instance](
             drawn.COLUMNS,
             lambda instance: drawn.line(
@@ -92,9 +92,9 @@ class Memory(Listing[Instance, Instance]):
             self.dashboard.glyphs,
             "No model is loaded.\nThe Catalog is where models are loaded.",
         )
-        yield Past(self.dashboard.glyphs, id="past")
-        yield Lines(id="disk")
-        yield Lines(id="details")
+        yield HistoryChart(self.dashboard.glyphs, id="past")
+        yield TextLines(id="disk")
+        yield TextLines(id="details")
 
     def on_mount(self) -> None:
         """The log of an open instance is looked at as long as it is open."""
@@ -132,22 +132,22 @@ class Memory(Listing[Instance, Instance]):
         """The machine, the instances, the disk, and what is open."""
         glyphs, inks, width = self.dashboard.glyphs, self.inks, self.size.width - 4
         if self.state is None:
-            self.query_one("#machine", Lines).show(self.waiting)
+            self.query_one("#machine", TextLines).show(self.waiting)
             return
         is_tall = self.has_class("tall") and not self.has_class("open")
         cells = width if is_tall else drawn.past_width(width)
         past = self.past.values(time.monotonic(), cells)
         beside = () if is_tall else past
         machine = drawn.machine(self.state, beside, width, self.key_of("budget"), glyphs, inks)
-        self.query_one("#machine", Lines).show(machine)
+        self.query_one("#machine", TextLines).show(machine)
         self.table.show(self.instances, key=lambda instance: instance.id)
         keys = (self.key_of("disk"), self.key_of("prune"))
         disk = drawn.disk(self.state, keys, glyphs, inks, width)
-        self.query_one("#disk", Lines).show([disk])
+        self.query_one("#disk", TextLines).show([disk])
         if is_tall:
             total = self.state.memory.total_bytes or 1
             words = drawn.past_words(past, inks)
-            self.query_one(Past).show(past, total / STEPS, words, inks)
+            self.query_one(HistoryChart).show(past, total / STEPS, words, inks)
         self._draw_details()
 
     def draw_below(self) -> None:
@@ -159,7 +159,7 @@ class Memory(Listing[Instance, Instance]):
     def _draw_details(self) -> None:
         if not self.has_class("open"):
             return
-        instance, pane = self.table.cursor_item, self.query_one("#details", Lines)
+        instance, pane = self.table.cursor_item, self.query_one("#details", TextLines)
         if instance is None:
             pane.show([])
             return

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import expected, write_gguf, write_mlx
 from modeldeck.core.errors import EngineFailed
 from modeldeck.core.schema import GenerateRequest, Instance, KvCacheType, LoadOptions, Lora, Message

@@ -1,7 +1,7 @@
 import pytest
 
 from modeldeck.core.runtime.engines.base import Flag, Level
-from modeldeck.core.runtime.engines.llama.log import Log, buffers, reason, remedy_for
+from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers, reason, remedy_for
 
 LOADED: list[tuple[Level, str]] = [
     ("debug", "load_tensors:   CPU_Mapped model buffer size =     2.92 MiB"),
@@ -82,7 +82,7 @@ def test_the_remedy_fits_the_reason(line: str, remedy: str) -> None:
 def test_lines_are_marked_with_their_level_and_pieces_put_together(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    log = Log(Flag())
+    log = EngineLog(Flag())
     log.take(2, b"reading ", None)
     log.take(5, b"...", None)
     log.take(5, b".\n", None)
@@ -103,7 +103,7 @@ def test_lines_are_marked_with_their_level_and_pieces_put_together(
 
 def test_errors_of_work_that_was_told_to_stop_are_none(capfd: pytest.CaptureFixture[str]) -> None:
     flag = Flag()
-    log = Log(flag)
+    log = EngineLog(flag)
     flag.set()
     log.take(4, b"llama_decode: failed to decode, ret = 2\n", None)
     flag.clear()

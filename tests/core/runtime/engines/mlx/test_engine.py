@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import expected, write_mlx
 from modeldeck.core.errors import EngineFailed, InvalidRequest
 from modeldeck.core.formats.safetensors import read_folder
@@ -76,31 +76,31 @@ async def test_what_mlx_counts_itself_is_told(bench: Bench, mlx: Path) -> None:
 async def test_cancelling_is_heard_within_a_prompt(mlx: Path) -> None:
     from modeldeck.core.errors import Cancelled
     from modeldeck.core.runtime.process.messages import (
-        Cancel,
-        Done,
-        Failed,
-        Generate,
-        Load,
-        Loaded,
-        Text,
+        AnswerDone,
+        CancelCommand,
+        CommandFailed,
+        GenerateText,
+        LoadModel,
+        ModelLoaded,
+        TextPiece,
     )
 
     engine = await engine_process.EngineProcess.start("mlx", lambda *line: None)
     try:
         options = LoadOptions(batch_size=16)
-        engine.send(Load(id=1, path=str(mlx), options=options, default_context=4096))
-        while not isinstance(await engine.receive(), Loaded):
+        engine.send(LoadModel(id=1, path=str(mlx), options=options, default_context=4096))
+        while not isinstance(await engine.receive(), ModelLoaded):
             pass
-        engine.send(Generate(id=2, request=about("bla " * 800)))  # 50 steps before a token
-        engine.send(Cancel(id=2))
+        engine.send(GenerateText(id=2, request=about("bla " * 800)))  # 50 steps before a token
+        engine.send(CancelCommand(id=2))
         report = await engine.receive()
-        assert isinstance(report, Failed), "no token came"
+        assert isinstance(report, CommandFailed), "no token came"
         assert (report.id, report.error.code) == (2, Cancelled.code)
-        engine.send(Generate(id=3, request=about("count")))
+        engine.send(GenerateText(id=3, request=about("count")))
         text = ""
-        while isinstance(report := await engine.receive(), Text):
+        while isinstance(report := await engine.receive(), TextPiece):
             text += report.text
-        assert isinstance(report, Done)
+        assert isinstance(report, AnswerDone)
         assert text == expected("count")
     finally:
         await engine.end()

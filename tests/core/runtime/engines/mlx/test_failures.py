@@ -20,7 +20,7 @@ from modeldeck.core.errors import EngineFailed, EngineMissing
 from modeldeck.core.runtime.instance import load_watchdog
 from modeldeck.core.runtime.platforms import is_apple_silicon, mlx_remedy, preferred_format
 from modeldeck.core.runtime.process import engine_process
-from modeldeck.core.runtime.process.messages import Generate, frame
+from modeldeck.core.runtime.process.messages import GenerateText, frame
 from modeldeck.core.schema import Format, InstanceState, LoadOptions, Model
 from tests.support.bench import Bench, about, model
 
@@ -333,7 +333,7 @@ def test_work_on_a_gpu_is_cancelled_and_waited_for_when_the_core_hangs_up() -> N
     )
     assert child.stdin is not None
     assert child.stdout is not None
-    child.stdin.write(frame(Generate(id=1, request=about("count"))))
+    child.stdin.write(frame(GenerateText(id=1, request=about("count"))))
     child.stdin.flush()
     said = b""
     while b"working" not in said:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from modeldeck.core.config.config import Runtime as Settings
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import expected, write_mlx
 from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
-from modeldeck.core.runtime.engines.mlx.grammar import Grammars
+from modeldeck.core.runtime.engines.mlx.grammar import GrammarVocabulary
 from modeldeck.core.schema import Chunk, GenerateRequest, Instance, LoadOptions, Message
 from tests.support.bench import Bench, about, model
 
@@ -213,7 +213,7 @@ async def test_tokenizers_that_cannot_be_held_are_refused_in_words() -> None:
         (_Odd(), EngineFailed, r"does not take this model's tokenizer"),
     ):
         with pytest.raises(error, match=words):
-            Grammars(None, tokenizer).follow('root ::= "a"', lambda likely: likely)
+            GrammarVocabulary(None, tokenizer).follow('root ::= "a"', lambda likely: likely)
 
 
 async def test_without_llguidance_a_grammar_says_what_to_install(
@@ -221,4 +221,4 @@ async def test_without_llguidance_a_grammar_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "llguidance", None)
     with pytest.raises(EngineMissing, match=r"llguidance.*not installed.*pip install"):
-        Grammars(None, _Tokenizer()).follow('root ::= "a"', lambda likely: likely)
+        GrammarVocabulary(None, _Tokenizer()).follow('root ::= "a"', lambda likely: likely)

@@ -13,7 +13,7 @@ from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema import ModelSeed, Verification
 from modeldeck.tui.dashboard.screens.catalog.checks import line
-from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
+from modeldeck.tui.dashboard.screens.catalog.screen import CatalogView
 from modeldeck.tui.text.format import ASCII, UNICODE
 from tests.tui.dashboard.screens.steps import F16, TINY, fetched, go
 
@@ -57,7 +57,7 @@ async def test_files_that_are_sound_are_said_to_be(screen: Any) -> None:
         await go(at, F16)
         await at.press("space", "v")
         await at.until(lambda: any("2 files verified" in m.text for m in at.app.messages))
-        assert not at.app.query_one(Catalog).table.marks
+        assert not at.app.query_one(CatalogView).table.marks
         await at.sees("✓ verified at ")
 
 
@@ -70,7 +70,9 @@ async def test_a_corrupt_file_is_found_mended_and_forgotten(screen: Any) -> None
         await at.until(lambda: "✗" in row(at) and "corrupt" in row(at))
         await at.sees("A file of it is corrupt", "fetches it again.", "✗ 1")
         await at.press("s", "s", "s")
-        await at.until(lambda: [r.unique for r in at.app.query_one(Catalog).table.items] == [TINY])
+        await at.until(
+            lambda: [r.unique for r in at.app.query_one(CatalogView).table.items] == [TINY]
+        )
         await at.press("x")
         await at.sees("y deletes them")
         await at.press("y")
@@ -135,7 +137,7 @@ async def test_a_card_that_cannot_be_had_says_why(screen: Any, hub: DemoHub) -> 
         await at.press("enter", "m")
         await at.sees("cannot be reached")
         await at.press("escape")
-        assert at.app.focused is at.app.query_one(Catalog).table
+        assert at.app.focused is at.app.query_one(CatalogView).table
 
 
 CHECK = Verification(

@@ -6,7 +6,7 @@ import pytest
 
 from modeldeck.core.schema import DeviceBytes, Fit, Forecast, Verdict
 from modeldeck.tui.dashboard.screens.catalog.cells import needs
-from modeldeck.tui.dashboard.screens.catalog.detail import Choice, beside
+from modeldeck.tui.dashboard.screens.catalog.detail import DetailTarget, beside
 
 GIB = 1 << 30
 GPU = DeviceBytes(name="CUDA0", weights_bytes=4 * GIB, kv_bytes=GIB, compute_bytes=0)
@@ -45,7 +45,7 @@ def test_a_sibling_is_split_as_its_planned_neighbour(
     forecast: Forecast, verdict: str, on_gpu: int | None
 ) -> None:
     planned, half = (
-        Choice(unique="a/b", quantization="Q4", size_bytes=size, files=1, model=None)
+        DetailTarget(unique="a/b", quantization="Q4", size_bytes=size, files=1, model=None)
         for size in (8 * GIB, 4 * GIB)
     )
     found = beside(fit(forecast), planned, half, 20 * GIB)

@@ -20,10 +20,10 @@ from modeldeck.core.schema import (
 )
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.screens.catalog.rows import (
-    Glance,
+    CatalogSort,
     Heading,
+    ModelCounts,
     Show,
-    Sort,
     firsts,
     glance_at,
     hub_rows,
@@ -80,7 +80,7 @@ NOW = standing(STATE, {})
 
 
 def shown(show: Show, state: State = STATE) -> list[str]:
-    found = select(state.models.values(), "", show, Sort.NAME, standing(state, {}))
+    found = select(state.models.values(), "", show, CatalogSort.NAME, standing(state, {}))
     return [model.id for model in found]
 
 
@@ -98,18 +98,20 @@ def test_what_belongs_where(show: Show, names: list[str]) -> None:
 
 
 def test_a_glance_counts_what_is_here_moving_and_failed() -> None:
-    assert glance_at(STATE.models.values(), NOW) == Glance(here=4, moving=2, failed=2)
+    assert glance_at(STATE.models.values(), NOW) == ModelCounts(here=4, moving=2, failed=2)
 
 
 def test_what_one_had_to_do_with_comes_first_and_rows_stay_while_one_looks() -> None:
     first = firsts(STATE.models.values(), NOW)
-    order = [m.id for m in select(STATE.models.values(), "", Show.ALL, Sort.HERE, NOW, first)]
+    order = [
+        m.id for m in select(STATE.models.values(), "", Show.ALL, CatalogSort.HERE, NOW, first)
+    ]
     assert order[-1] == "a-listed"
     assert order[:-1] == sorted(order[:-1])
     ended = replace(STATE, downloads={})
     now = standing(ended, {})
     assert order == [
-        m.id for m in select(ended.models.values(), "", Show.ALL, Sort.HERE, now, first)
+        m.id for m in select(ended.models.values(), "", Show.ALL, CatalogSort.HERE, now, first)
     ]
 
 

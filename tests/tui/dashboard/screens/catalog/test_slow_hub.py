@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.tui.dashboard.screens.catalog.screen import Catalog
+from modeldeck.tui.dashboard.screens.catalog.screen import CatalogView
 from tests.support.process import CoreProcess
 
 
@@ -25,7 +25,7 @@ def core(home: Path) -> Iterator[CoreProcess]:
 
 async def test_a_slow_hub_never_blocks_a_key(screen: Any) -> None:
     async with screen("catalog") as at:
-        table = at.app.query_one(Catalog).table
+        table = at.app.query_one(CatalogView).table
         await at.sees("Gemma 3 4B", "asking the Hub")
         await at.press("slash", *"gem")
         await at.sees('"gem"  asking')

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.config.config import Remote, Tui
+from modeldeck.core.config.config import RemoteSettings, Tui
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.tui.dashboard import theme
 from modeldeck.tui.dashboard.app import Dashboard
-from modeldeck.tui.dashboard.fleet import Station
-from modeldeck.tui.remote.core_link import Link
+from modeldeck.tui.dashboard.fleet import FleetMachine
+from modeldeck.tui.remote.core_link import CoreLink
 from modeldeck.tui.remote.remote_core import FixedCore
 from modeldeck.tui.text.format import UNICODE
 from tests.support.process import CoreProcess
@@ -31,12 +31,12 @@ async def fleet(*cores: CoreProcess) -> AsyncIterator[Screen]:
     """A dashboard of machines, each reached by its socket, at the Fleet."""
     stations = []
     for number, core in enumerate(cores, 1):
-        host = FixedCore(f"gpu{number}", Remote(socket=str(core.socket)))
-        stations.append(Station(host.name, Link(host.attach), "socket", host))
+        host = FixedCore(f"gpu{number}", RemoteSettings(socket=str(core.socket)))
+        stations.append(FleetMachine(host.name, CoreLink(host.attach), "socket", host))
     app = Dashboard(stations, glyphs=UNICODE, settings=Tui(), keymap={}, themes=theme.load(None))
     async with AsyncExitStack() as open_:
         client = await open_.enter_async_context(
-            FixedCore("", Remote(socket=str(cores[1].socket))).attach()
+            FixedCore("", RemoteSettings(socket=str(cores[1].socket))).attach()
         )
         pilot = await open_.enter_async_context(app.run_test(size=(120, 40)))
         screen = Screen(app=app, pilot=pilot, client=client)
@@ -54,7 +54,7 @@ def other(core: CoreProcess, hub: DemoHub, tmp_path: Path) -> Iterator[CoreProce
 
 
 async def fetched(core: CoreProcess, model: str) -> None:
-    async with FixedCore("", Remote(socket=str(core.socket))).attach() as client:
+    async with FixedCore("", RemoteSettings(socket=str(core.socket))).attach() as client:
         _, job = await client.download(model)
         assert job is not None
         await client.until(lambda state: state.downloads[job.id].state == "completed")
