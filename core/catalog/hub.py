@@ -25,11 +25,11 @@ import msgspec
 from modeldeck.core.catalog import model_card, records
 from modeldeck.core.catalog.range_reader import RangeReader
 from modeldeck.core.catalog.response_cache import ResponseCache
-from modeldeck.core.downloads.http.proxy import ProxySelector
 from modeldeck.core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
 from modeldeck.core.formats import gguf, safetensors
 from modeldeck.core.formats.gguf import GgufHeader
 from modeldeck.core.formats.hub_names import check_blob, check_repo, check_revision
+from modeldeck.core.network.proxy_selector import ProxySelector
 from modeldeck.core.schema import Card, Format, RepoFile, Repository, SearchHit, SearchResult
 
 T = TypeVar("T")

@@ -16,11 +16,11 @@ from urllib.parse import quote
 import httpx
 
 from modeldeck.core import __version__
-from modeldeck.core.downloads.http.address_policy import next_hop, origin
-from modeldeck.core.downloads.http.proxy import ProxySelector, build
 from modeldeck.core.errors import Corrupt, DeckError, HubUnavailable
 from modeldeck.core.network import failures, refusals
+from modeldeck.core.network.address_policy import next_hop, origin
 from modeldeck.core.network.encoding import BodyDecoder, Undecodable, encoding_of
+from modeldeck.core.network.proxy_selector import ProxySelector, build
 from modeldeck.core.schema import RepoFile
 
 MAX_HOPS = 5

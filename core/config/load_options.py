@@ -195,7 +195,7 @@ def _context(options: LoadOptions, traits: ModelTraits) -> str:
 
 
 def _of_mlx(options: LoadOptions, traits: ModelTraits) -> tuple[str, ...]:
-    """Raises InvalidRequest for what the engine would refuse (modeldeck.core.runtime.engines.mlx.engine)."""
+    """Raises InvalidRequest for what the engine would refuse (runtime/engines/mlx/engine.py)."""
     if options.embedding:
         raise InvalidRequest(
             "mlx-lm answers in text and makes no embeddings.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+from modeldeck.core.concurrency import unexpected
 from modeldeck.core.errors import DeckError, Forbidden
 from modeldeck.core.remote.outage import ConnectionLost
 from modeldeck.core.remote.ssh_connection import SshConnection
-from modeldeck.tui.background.unexpected import unexpected
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 20.0

@@ -24,13 +24,13 @@ from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.concurrency import BackgroundTasks
 from modeldeck.core.config.config import Config, Problem
 from modeldeck.core.config.paths import Paths
-from modeldeck.core.downloads.http.proxy import ProxySelector
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
 from modeldeck.core.formats import gguf
 from modeldeck.core.memory import probe
 from modeldeck.core.network.failures import shown
+from modeldeck.core.network.proxy_selector import ProxySelector
 from modeldeck.core.runtime.engines_manager import Engines
 from modeldeck.core.schema import (
     Download,

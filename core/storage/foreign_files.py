@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from modeldeck.core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
+from modeldeck.core.concurrency import DaemonThreadPool, TimeLimitExceeded, TooManyStuck
 from modeldeck.core.errors import StorageTimeout
 
 T = TypeVar("T")
@@ -28,9 +28,9 @@ disk that spins up, or a mount that reconnects, takes some seconds."""
 SCAN_S = 60.0
 """Time limit in seconds for work on a whole folder tree: thousands of `stat` on a slow mount."""
 
-CACHE = Detached(8, "cache files", limit_s=FILE_S)
+CACHE = DaemonThreadPool(8, "cache files", limit_s=FILE_S)
 """Threads for files in the folders of models."""
-CUSTOM = Detached(8, "files of custom models", limit_s=FILE_S)
+CUSTOM = DaemonThreadPool(8, "files of custom models", limit_s=FILE_S)
 """Threads for files at paths that people added."""
 
 _KINDS = {
@@ -136,7 +136,7 @@ async def in_thread(
         ) from None
 
 
-def _hanging(threads: Detached, path: str) -> str:
+def _hanging(threads: DaemonThreadPool, path: str) -> str:
     stuck = threads.stuck
     if path in stuck:
         return "an earlier attempt still waits for it"

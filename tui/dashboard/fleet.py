@@ -12,8 +12,8 @@ from textual import events
 
 from modeldeck.core.config.config import Tui
 from modeldeck.core.errors import DeckError, Forbidden
-from modeldeck.tui.background.failures import FailuresTold
 from modeldeck.tui.dashboard.key_queue import OrderedKeyApp
+from modeldeck.tui.dashboard.worker_failures import FailuresTold
 from modeldeck.tui.remote.core_link import FAR_S, CoreLink, LinkState, LinkStatus
 from modeldeck.tui.text.terminal_notification import sequence
 

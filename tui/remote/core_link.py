@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from modeldeck.core.concurrency import unexpected
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.core.remote.outage import ConnectionLost
-from modeldeck.tui.background.unexpected import unexpected
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client

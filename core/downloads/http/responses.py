@@ -16,8 +16,6 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from modeldeck.core.downloads.http.address_policy import inward
-from modeldeck.core.downloads.http.connection import PrivateAddress
 from modeldeck.core.downloads.ranges import ByteRange
 from modeldeck.core.errors import (
     Corrupt,
@@ -28,6 +26,8 @@ from modeldeck.core.errors import (
     ServerUnavailable,
 )
 from modeldeck.core.network import refusals
+from modeldeck.core.network.address_policy import inward
+from modeldeck.core.network.connection import PrivateAddress
 from modeldeck.core.network.encoding import encoding_of
 from modeldeck.core.network.failures import certain, reason, shown
 from modeldeck.core.schema import RepoFile

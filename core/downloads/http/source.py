@@ -20,9 +20,6 @@ import httpx
 
 from modeldeck.core import __version__
 from modeldeck.core.concurrency import in_own_thread, in_thread
-from modeldeck.core.downloads.http.address_policy import check_url, is_exempt, next_hop, origin
-from modeldeck.core.downloads.http.connection import GATHER_S
-from modeldeck.core.downloads.http.proxy import ProxySelector, build
 from modeldeck.core.downloads.http.responses import (
     REDIRECTS,
     FileLocation,
@@ -36,12 +33,15 @@ from modeldeck.core.downloads.http.responses import (
     undecodable,
     web_refusal,
 )
-from modeldeck.core.downloads.http.transport import BUFFER_BYTES, PUBLIC, BodyStream, Sink, fill
 from modeldeck.core.downloads.http.url_file import MAGIC, UrlFile, first, offered
 from modeldeck.core.downloads.ranges import ByteRange
 from modeldeck.core.errors import DeckError, HubUnavailable, ServerUnavailable
+from modeldeck.core.network.address_policy import check_url, is_exempt, next_hop, origin
+from modeldeck.core.network.connection import GATHER_S
 from modeldeck.core.network.encoding import BodyDecoder, Undecodable, encoding_of
 from modeldeck.core.network.failures import host_of, shown
+from modeldeck.core.network.proxy_selector import ProxySelector, build
+from modeldeck.core.network.transport import BUFFER_BYTES, PUBLIC, BodyStream, Sink, fill
 
 MAX_HOPS = 5
 """Redirects followed; the Hub makes one."""

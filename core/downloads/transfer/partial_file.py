@@ -11,15 +11,17 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from modeldeck.core.concurrency import T, in_thread
+from modeldeck.core.concurrency import in_thread
 from modeldeck.core.downloads.ranges import ByteRanges
 from modeldeck.core.downloads.transfer.fallocate import release, reserve
 from modeldeck.core.errors import DeckError, NotEnoughDisk, StorageFailed
 from modeldeck.core.schema import RepoFile
 from modeldeck.core.storage.atomic import is_disk_full
 from modeldeck.core.storage.foreign_files import descriptor_of_regular
+
+T = TypeVar("T")
 
 READ_BYTES = 256 << 10
 """Hashed at once: it stays in the processor's cache on its way."""

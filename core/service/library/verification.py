@@ -21,7 +21,7 @@ from modeldeck.core.cache.deletion import FileSet
 from modeldeck.core.cache.inventory import inventory
 from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.catalog.listing import from_snapshot
-from modeldeck.core.concurrency import BackgroundTasks, Detached
+from modeldeck.core.concurrency import BackgroundTasks, DaemonThreadPool
 from modeldeck.core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout
 from modeldeck.core.schema import CacheListing, CacheSelection, Model, Verification
 from modeldeck.core.schema.clock import now
@@ -44,7 +44,7 @@ STALL_S = 30.0
 LEAVE_S = 5.0
 """Seconds for the reader of a check that was called off to hear of it."""
 
-READERS = Detached(4, "checks of the cache")
+READERS = DaemonThreadPool(4, "checks of the cache")
 """Threads of checks: one at a time reads, further ones are those that hang."""
 
 KEPT = 10
@@ -65,7 +65,7 @@ class _File:
 
 
 @dataclass(slots=True)
-class _Work:
+class _CheckWork:
     """What a check's thread and the loop tell each other."""
 
     done_bytes: int = 0
@@ -106,7 +106,7 @@ class CacheVerification:
         self._choose = choose
         self._tasks = tasks
         self._turn = asyncio.Lock()
-        self._works: dict[str, _Work] = {}
+        self._works: dict[str, _CheckWork] = {}
 
     async def listing(self) -> CacheListing:
         """All that the cache holds, as it lies there now."""
@@ -157,7 +157,7 @@ class CacheVerification:
             unchecked=unchecked,
             started_at=now(),
         )
-        self._works[check.id] = _Work()
+        self._works[check.id] = _CheckWork()
         self._tell(check)
         self._forget_old()
         self._tasks.start(self._run(check, files), name=f"checking {check.what}")
@@ -236,7 +236,7 @@ class CacheVerification:
         finally:
             del self._works[check.id]
 
-    async def _read(self, check: Verification, files: list[_File], work: _Work) -> None:
+    async def _read(self, check: Verification, files: list[_File], work: _CheckWork) -> None:
         """Read all files in a thread, and tell how far it is. Cancelled, the thread ends first."""
         self._tell(check)
         began = time.monotonic()
@@ -275,7 +275,7 @@ class CacheVerification:
             )
 
 
-def _wrong(files: list[_File], work: _Work) -> list[_File]:
+def _wrong(files: list[_File], work: _CheckWork) -> list[_File]:
     """Files whose content has another hash. Raises OSError, _Stopped. Blocks."""
     wrong = []
     for file in files:
@@ -289,7 +289,7 @@ def _wrong(files: list[_File], work: _Work) -> list[_File]:
     return wrong
 
 
-def _failure(error: BaseException, work: _Work) -> StorageFailed:
+def _failure(error: BaseException, work: _CheckWork) -> StorageFailed:
     """What a person is told when a check could not read on."""
     if isinstance(error, OSError):
         return StorageFailed(

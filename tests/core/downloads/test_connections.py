@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from modeldeck.core.downloads.http.transport import ConnectionPool
+from modeldeck.core.network.transport import ConnectionPool
 from modeldeck.core.schema import Download
 
 if TYPE_CHECKING:

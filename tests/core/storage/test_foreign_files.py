@@ -18,7 +18,7 @@ from modeldeck.core.api.http import tls
 from modeldeck.core.cache import scan, undo
 from modeldeck.core.cache.layout import HubCache
 from modeldeck.core.catalog import hub_token
-from modeldeck.core.concurrency import Detached
+from modeldeck.core.concurrency import DaemonThreadPool
 from modeldeck.core.config import config
 from modeldeck.core.downloads.transfer.partial_file import PartialFile
 from modeldeck.core.errors import DeckError, StorageTimeout
@@ -220,7 +220,7 @@ async def test_what_hangs_is_given_up_in_words_and_not_tried_again(gate: threadi
 async def test_a_hung_mount_of_custom_models_leaves_the_cache_usable(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    custom = Detached(2, "custom", limit_s=0.05, most_stuck=4)
+    custom = DaemonThreadPool(2, "custom", limit_s=0.05, most_stuck=4)
     monkeypatch.setattr(foreign_files, "CUSTOM", custom)
     for number in range(4):
         path = f"/hung/{number}"

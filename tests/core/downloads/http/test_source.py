@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from modeldeck.core.catalog.hub import HubClient
-from modeldeck.core.downloads.http.address_policy import next_hop, origin
 from modeldeck.core.downloads.http.responses import (
     FileLocation,
     RetryableFailure,
@@ -23,6 +22,7 @@ from modeldeck.core.downloads.http.responses import (
 )
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
+from modeldeck.core.network.address_policy import next_hop, origin
 from modeldeck.core.schema import RepoFile
 
 BLOB = "a" * 64

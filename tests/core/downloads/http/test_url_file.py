@@ -14,8 +14,6 @@ import httpx
 import pytest
 
 from modeldeck.core.cache import scan
-from modeldeck.core.downloads.http.address_policy import check_url, is_public
-from modeldeck.core.downloads.http.connection import PrivateAddress, dial
 from modeldeck.core.downloads.http.responses import promised
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import (
@@ -29,6 +27,8 @@ from modeldeck.core.errors import (
     ServerUnavailable,
 )
 from modeldeck.core.formats.hub_names import UrlName, parse_unique
+from modeldeck.core.network.address_policy import check_url, is_public
+from modeldeck.core.network.connection import PrivateAddress, dial
 from modeldeck.core.schema import Download, Model, model_id
 from tests.support.files import FileServer
 

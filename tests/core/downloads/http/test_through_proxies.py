@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldeck.core.catalog.hub import HubClient
-from modeldeck.core.downloads.http.connection import Proxy
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import HubUnavailable
+from modeldeck.core.network.connection import Proxy
 from modeldeck.core.schema import Download, RepoFile
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.concurrency import FAILURES_KEPT, BackgroundTasks, Repeated, whole
+from modeldeck.core.concurrency import BackgroundTasks, Repeated, whole
+from modeldeck.core.concurrency.tasks import FAILURES_KEPT
 from modeldeck.core.errors import NotEnoughDisk, ShuttingDown, StorageFailed
 
 

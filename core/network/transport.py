@@ -29,7 +29,7 @@ import h11
 import httpx
 
 from modeldeck.core.concurrency import in_own_thread
-from modeldeck.core.downloads.http.connection import (
+from modeldeck.core.network.connection import (
     DownloadConnection,
     HttpResponse,
     Origin,

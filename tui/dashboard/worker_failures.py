@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual.app import App
 from textual.worker import WorkerFailed
 
+from modeldeck.core.concurrency import unexpected
 from modeldeck.core.errors import DeckError
-from modeldeck.tui.background.unexpected import unexpected
 
 
 class FailuresTold(App[None]):

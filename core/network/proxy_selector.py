@@ -12,12 +12,12 @@ from functools import partial
 import httpx
 
 from modeldeck.core.concurrency import in_thread, settled
-from modeldeck.core.downloads.http.connection import Proxy
-from modeldeck.core.downloads.http.transport import ConnectionPool
 from modeldeck.core.errors import DeckError
 from modeldeck.core.network.certificates import CertificateStore
+from modeldeck.core.network.connection import Proxy
 from modeldeck.core.network.offline import check_online
 from modeldeck.core.network.proxies import Proxies
+from modeldeck.core.network.transport import ConnectionPool
 
 _ROUTES_MOST = 256
 """Origins whose transport is remembered."""

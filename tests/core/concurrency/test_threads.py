@@ -7,9 +7,7 @@ import threading
 
 import pytest
 
-from modeldeck.core import concurrency
-from modeldeck.core import concurrency as threads
-from modeldeck.core.concurrency import in_own_thread
+from modeldeck.core.concurrency import in_own_thread, threads
 
 
 def nothing() -> None:
@@ -73,14 +71,14 @@ async def test_a_cancellation_aborts_and_waits_for_the_end() -> None:
 async def test_a_file_that_hangs_holds_the_end_up_for_a_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(concurrency, "LEAVE_S", 0.05)
+    monkeypatch.setattr(threads, "LEAVE_S", 0.05)
     began, never = threading.Event(), threading.Event()
 
     def work() -> None:
         began.set()
         never.wait(60)
 
-    task = asyncio.create_task(concurrency.in_thread(work))
+    task = asyncio.create_task(threads.in_thread(work))
     while not began.is_set():  # noqa: ASYNC110 - a thread sets it
         await asyncio.sleep(0.001)
     task.cancel()

@@ -9,14 +9,14 @@ import threading
 
 import pytest
 
-from modeldeck.core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
+from modeldeck.core.concurrency import DaemonThreadPool, TimeLimitExceeded, TooManyStuck
 
 ENDLESS = """
 import asyncio, threading
-from modeldeck.core.concurrency import Detached, TimeLimitExceeded, TooManyStuck
+from modeldeck.core.concurrency import DaemonThreadPool, TimeLimitExceeded, TooManyStuck
 
 async def main():
-    with_nobody = Detached(1, "endless").run(threading.Event().wait)
+    with_nobody = DaemonThreadPool(1, "endless").run(threading.Event().wait)
     await asyncio.wait({asyncio.ensure_future(with_nobody)}, timeout=0.1)
 
 asyncio.run(main())
@@ -25,14 +25,14 @@ print("ended")
 
 
 async def test_what_the_work_returns_or_raises_is_told() -> None:
-    threads = Detached(2, "test")
+    threads = DaemonThreadPool(2, "test")
     assert await threads.run(lambda: threading.current_thread().daemon)
     with pytest.raises(KeyError):
         await threads.run(lambda: {"a": 1}["b"])
 
 
 async def test_a_place_is_free_when_the_thread_has_ended_not_when_nobody_waits() -> None:
-    threads, go, begun = Detached(1, "test"), threading.Event(), threading.Event()
+    threads, go, begun = DaemonThreadPool(1, "test"), threading.Event(), threading.Event()
 
     def work() -> None:
         begun.set()
@@ -61,7 +61,7 @@ def test_the_program_ends_without_them() -> None:
 
 
 async def test_work_that_takes_too_long_fails_and_counts_as_stuck() -> None:
-    threads, go = Detached(1, "test", limit_s=0.05), threading.Event()
+    threads, go = DaemonThreadPool(1, "test", limit_s=0.05), threading.Event()
     with pytest.raises(TimeLimitExceeded):
         await threads.run(go.wait, key="disk")
     assert threads.stuck == ("disk",)
@@ -77,7 +77,7 @@ async def test_work_that_takes_too_long_fails_and_counts_as_stuck() -> None:
 
 
 async def test_when_too_many_are_stuck_further_work_is_refused_not_queued() -> None:
-    threads, go = Detached(2, "test", limit_s=0.05, most_stuck=3), threading.Event()
+    threads, go = DaemonThreadPool(2, "test", limit_s=0.05, most_stuck=3), threading.Event()
     for number in range(3):
         with pytest.raises(TimeLimitExceeded):
             await threads.run(go.wait, key=str(number))
@@ -93,7 +93,7 @@ async def test_when_too_many_are_stuck_further_work_is_refused_not_queued() -> N
 
 
 async def test_waiting_for_a_place_counts_as_well() -> None:
-    threads, go = Detached(1, "test"), threading.Event()
+    threads, go = DaemonThreadPool(1, "test"), threading.Event()
     first = asyncio.create_task(threads.run(go.wait))
     await asyncio.sleep(0)
     with pytest.raises(TimeLimitExceeded):
@@ -104,7 +104,7 @@ async def test_waiting_for_a_place_counts_as_well() -> None:
 
 
 async def test_places_are_neither_lost_nor_made_when_callers_give_up() -> None:
-    threads, go = Detached(2, "test", limit_s=30), threading.Event()
+    threads, go = DaemonThreadPool(2, "test", limit_s=30), threading.Event()
     together, most, lock = 0, 0, threading.Lock()
 
     def work() -> None:
@@ -127,7 +127,7 @@ async def test_places_are_neither_lost_nor_made_when_callers_give_up() -> None:
 
 
 def test_a_pool_outlives_a_loop() -> None:
-    threads, go = Detached(1, "test", limit_s=0.05), threading.Event()
+    threads, go = DaemonThreadPool(1, "test", limit_s=0.05), threading.Event()
 
     async def hang() -> None:
         with pytest.raises(TimeLimitExceeded):

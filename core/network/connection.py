@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import h11
 import httpx
 
-from modeldeck.core.downloads.http.address_policy import is_public
+from modeldeck.core.network.address_policy import is_public
 
 GATHER_S = 0.05
 """A slow line's bytes are gathered so long before they are written."""

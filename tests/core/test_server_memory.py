@@ -8,10 +8,10 @@ import sys
 
 PROGRAM = """
 import gc
-from modeldeck.core.concurrency import put_aside
+from modeldeck.core.server import freeze_loaded_modules
 import modeldeck.core.service.deck
 before = len(gc.get_objects())
-put_aside()
+freeze_loaded_modules()
 print(gc.get_freeze_count() >= before, len(gc.get_objects()) < before / 10)
 """
 

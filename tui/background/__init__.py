@@ -1,1 +1,0 @@
-"""Work beside the screen of the dashboard."""
