@@ -13,7 +13,7 @@
       Cancelled 499
       HeadTooLarge 431          RequestTimeout 408   NotImplementedHere 501
       TooManyRequests 429
-      CoreUnreachable, Incompatible, TimedOut   (only ever raised by a front end)
+      CoreUnreachable, FeedRefused, Incompatible, TimedOut   (only ever raised by a front end)
 
 The class survives the wire: `to_info` on one side, `from_info` on the other. What is not a
 `DeckError` is a bug, and is treated as one.
@@ -261,6 +261,12 @@ class CoreUnreachable(DeckError):
 
     code = "core_unreachable"
     status = 503
+
+
+class FeedRefused(CoreUnreachable):
+    """The core gives no feed now, and may give one later (HTTP 429, or 5xx)."""
+
+    code = "feed_refused"
 
 
 class Incompatible(CoreUnreachable):

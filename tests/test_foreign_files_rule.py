@@ -26,6 +26,10 @@ READS = {
     "core/runtime/instance/load_watchdog.py": "/proc, which the kernel answers",
     "core/runtime/planning/tiny_models.py": "files that it makes itself",
     "core/runtime/planning/planner.py": "files that it makes itself",
+    "core/runtime/engines/bounds.py": "/proc, which the kernel answers",
+    "core/runtime/engines/mlx/types.py": "a file of an installed package",
+    "core/storage/atomic.py": "the files it writes itself",
+    "core/storage/locking.py": "our own lock files",
     "core/cache/layout.py": "the folders it syncs, and the new ref it writes beside them",
 }
 """Modules that may open files themselves, and which ones."""
@@ -43,6 +47,7 @@ THREADS = {
     "core/service/sampler.py": "asks the kernel for memory",
     "core/runtime/planning/calibration.py": "files that it makes itself, and /proc",
     "core/runtime/planning/planner.py": "files that it makes itself",
+    "core/service/loading/forecast.py": "looks an installed package up",
     "core/runtime/registry.py": "looks an installed package up",
     "core/runtime/engines_manager.py": "asks the kernel for memory",
 }

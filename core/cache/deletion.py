@@ -410,6 +410,8 @@ def _hindrance(folder: Path) -> int:
     try:
         if os.statvfs(folder).f_flag & os.ST_RDONLY:
             return errno.EROFS
+    except FileNotFoundError:
+        return 0  # another program removed it: there is nothing left to remove
     except OSError as error:
         return error.errno or errno.EACCES
     return errno.EACCES

@@ -70,7 +70,7 @@ def restore(taken: RemovedLinks) -> None:
 def _read(ref: Path) -> str | None:
     """What a ref holds; None where there is none. Raises StorageFailed."""
     try:
-        return ref.read_text(errors="replace")
+        return read_regular(ref, REF_BYTES).decode(errors="replace")
     except FileNotFoundError:
         return None
     except OSError as error:

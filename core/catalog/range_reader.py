@@ -16,6 +16,7 @@ from urllib.parse import quote
 import httpx
 
 from modeldeck.core import __version__
+from modeldeck.core.concurrency import in_thread
 from modeldeck.core.errors import Corrupt, DeckError, HubUnavailable
 from modeldeck.core.network import failures, refusals
 from modeldeck.core.network.address_policy import next_hop, origin
@@ -138,7 +139,7 @@ class RangeReader:
     ) -> AsyncIterator[httpx.Response]:
         """The first answer that is no redirect. `check` looks at those that are."""
         first = url
-        token = await asyncio.to_thread(self._token)
+        token = await in_thread(self._token)
         try:
             async with asyncio.timeout(WHOLE_TIMES * self._timeout_s):
                 for _ in range(MAX_HOPS + 1):

@@ -18,7 +18,7 @@ import httpx
 import msgspec
 
 from modeldeck.core import errors
-from modeldeck.core.errors import CoreUnreachable, DeckError
+from modeldeck.core.errors import CoreUnreachable, DeckError, FeedRefused
 from modeldeck.core.schema import ErrorInfo
 from modeldeck.core.schema.errors import from_info
 
@@ -52,10 +52,6 @@ LONGEST_TEXT = 300
 REMEDY = "Start a core with `modeldeck serve`, or run the command again."
 OTHER_VERSION = "It may be another version of modeldeck: `modeldeck stop` ends it."
 JSON = {"Content-Type": "application/json"}
-
-
-class FeedRefused(CoreUnreachable):
-    """What answers gives no feed now, and may give one later."""
 
 
 class CoreConnection:

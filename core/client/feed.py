@@ -9,8 +9,8 @@ from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 
-from modeldeck.core.client.connection import OTHER_VERSION, REMEDY, CoreConnection, FeedRefused
-from modeldeck.core.errors import CoreUnreachable, DeckError
+from modeldeck.core.client.connection import OTHER_VERSION, REMEDY, CoreConnection
+from modeldeck.core.errors import CoreUnreachable, DeckError, FeedRefused
 from modeldeck.core.schema.state import Event, State, apply, item_from_frame
 
 FIRST_WAIT_S = 0.1

@@ -272,7 +272,9 @@ def state_from_wire(wire: Mapping[str, Any]) -> State:
         for name in _LISTS:
             parts[name] = {record["id"]: record for record in parts.get(name, ())}
     except (KeyError, TypeError, ValueError) as error:
-        raise msgspec.ValidationError(f"a list of records is not one: {error!r}") from error
+        raise msgspec.ValidationError(
+            f"a list of records is not one: {type(error).__name__}"
+        ) from error
     return msgspec.convert(parts, State)
 
 

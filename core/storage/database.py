@@ -119,7 +119,7 @@ class Database:
             if is_full(error):
                 raise NotEnoughDisk(
                     f"The disk is full: {self._path} cannot grow.",
-                    "Make room, then do it again; downloads go on by themselves.",
+                    "Make room, then do it again; what downloads wait for goes on by itself.",
                 ) from error
             raise StorageFailed(
                 f"The state in {self._path} cannot be read or written: {error}.",

@@ -77,25 +77,25 @@ http {{
 OWN = """
 import asyncio, json, os, resource, sys, time
 from pathlib import Path
-from modeldeck.core.cache.layout import Cache
-from modeldeck.core.config.config import Downloads as Settings
-from modeldeck.core.downloads.queue import Downloads
-from modeldeck.core.downloads.http.source import Source
+from modeldeck.core.cache.layout import HubCache
+from modeldeck.core.config.config import DownloadSettings as Settings
+from modeldeck.core.downloads.queue import DownloadQueue
+from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.schema import Model, RepoFile
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 folder, endpoint, repo, revision, name, size, sha256 = sys.argv[1:]
 
 async def main():
-    store = Store(Path(folder, "state.sqlite3"))
+    store = Database(Path(folder, "state.sqlite3"))
     await store.open()
     ended = asyncio.Event()
     def on_change(job):
         if job.state in ("completed", "failed", "paused"):
             ended.set()
-    downloads = Downloads(
-        store=store, cache=Cache(Path(folder, "hub")), settings=Settings(disk_floor_bytes=0),
-        source=Source(endpoint, lambda: None, 30), free_bytes=lambda repo: None,
+    downloads = DownloadQueue(
+        store=store, cache=HubCache(Path(folder, "hub")), settings=Settings(disk_floor_bytes=0),
+        source=DownloadSource(endpoint, lambda: None, 30), free_bytes=lambda repo: None,
         on_change=on_change, check=lambda path: None)
     await downloads.open()
     model = Model(id="x", unique=repo, name="x", format="gguf", source="hub", repo=repo)

@@ -262,7 +262,9 @@ class CacheVerification:
             self._tell(replace(ended, state="failed", error=to_info(failed)))
             return
         except Exception as error:  # a bug, which the owner of the task reports
-            bug = DeckError(f"modeldeck itself failed: {error!r}.", "Please report it.")
+            bug = DeckError(
+                f"modeldeck itself failed: {type(error).__name__}.", "Please report it."
+            )
             self._tell(replace(ended, state="failed", error=to_info(bug)))
             raise
         for file in wrong:

@@ -226,12 +226,12 @@ def test_processes_that_write_one_ref_do_not_take_each_others_files(shelf: Shelf
         shelf.put("o/r", commit, "m.gguf", b"weights")
     script = (
         "import pathlib, sys\n"
-        "from modeldeck.core.cache.layout import Cache\n"
+        "from modeldeck.core.cache.layout import HubCache\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
         "for _ in range(300):\n"
-        "    Cache(pathlib.Path(sys.argv[1])).ref('o/r', 'main').unlink(missing_ok=True)\n"
-        "    Cache(pathlib.Path(sys.argv[1])).set_ref('o/r', 'main', sys.argv[2])\n"
+        "    HubCache(pathlib.Path(sys.argv[1])).ref('o/r', 'main').unlink(missing_ok=True)\n"
+        "    HubCache(pathlib.Path(sys.argv[1])).set_ref('o/r', 'main', sys.argv[2])\n"
     )
     programs = [
         subprocess.Popen(

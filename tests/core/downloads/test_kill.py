@@ -30,17 +30,17 @@ CHILD = """
 import asyncio, os, pathlib, signal, sys
 import msgspec
 from modeldeck.core.cache import layout
-from modeldeck.core.config.config import Downloads as Settings
+from modeldeck.core.config.config import DownloadSettings as Settings
 from modeldeck.core.downloads.transfer import written_ranges as ledger, partial_file as partial
 from modeldeck.core.downloads import queue, journal
 from modeldeck.core.downloads.http import source
 from modeldeck.core.schema import Model, RepoFile
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 folder, endpoint, revision, files, where, when, ahead = sys.argv[1:]
 if ahead:
     ledger.UNSYNCED_BYTES = int(ahead)
-owners = {"Cache": layout.Cache, "Journal": journal.Journal, "Partial": partial.Partial, "os": os}
+owners = {"Cache": layout.HubCache, "Journal": journal.DownloadJournal, "Partial": partial.PartialFile, "os": os}
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -67,12 +67,12 @@ def arm(owner, name, count):
     setattr(owner, name, dying_async if asyncio.iscoroutinefunction(real) else dying)
 
 async def main():
-    store = Store(pathlib.Path(folder, "state", "modeldeck.sqlite3"))
+    store = Database(pathlib.Path(folder, "state", "modeldeck.sqlite3"))
     await store.open()
-    downloads = queue.Downloads(
-        store=store, cache=layout.Cache(pathlib.Path(folder, "hub")),
+    downloads = queue.DownloadQueue(
+        store=store, cache=layout.HubCache(pathlib.Path(folder, "hub")),
         settings=Settings(disk_floor_bytes=0, connections=4),
-        source=source.Source(endpoint, lambda: None, 20), free_bytes=lambda repo: None,
+        source=source.DownloadSource(endpoint, lambda: None, 20), free_bytes=lambda repo: None,
         on_change=lambda job: None, check=lambda path: None)
     await downloads.open()
     if where:

@@ -60,7 +60,7 @@ async def deck(home: Path, tmp_path: Path) -> AsyncIterator[Deck]:
 
 async def test_an_image_model_is_known_before_it_is_fetched(deck: Deck) -> None:
     fit = await deck.fit("deck/flux-GGUF:F16")
-    assert fit.verdict == "unknown"
+    assert fit.verdict == "refused"
     assert fit.reason is not None
     assert "makes images or video (flux)" in fit.reason
     assert "ComfyUI" in fit.reason

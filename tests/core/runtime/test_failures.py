@@ -362,14 +362,14 @@ def test_secrets_do_not_reach_an_engine(monkeypatch: pytest.MonkeyPatch) -> None
 ORPHANS = """
     import asyncio, sys
     from pathlib import Path
-    from modeldeck.core.config.config import Runtime
+    from modeldeck.core.config.config import RuntimeSettings
     from modeldeck.core.memory import probe
     from modeldeck.core.runtime.engines_manager import Engines
     from tests.support.bench import model
     from modeldeck.core.schema import LoadOptions
 
     async def main():
-        engines = Engines(settings=Runtime(), measure=probe.process,
+        engines = Engines(settings=RuntimeSettings(), measure=probe.process,
                           on_change=lambda i: None, on_log=lambda *line: None)
         pids = []
         for path in sys.argv[1:]:

@@ -160,7 +160,8 @@ def test_what_can_do_without_goes_on(pipe: Path, tmp_path: Path) -> None:
     cache = a_cache(tmp_path, pipe)
     assert chat_templates.read(pipe, "gguf") is None
     assert chat_templates.read(folder_with_pipe(tmp_path, "chat_template.jinja"), "mlx") is None
-    assert hub_token.stored(tmp_path, {"HF_TOKEN_PATH": str(pipe)}) is None
+    with pytest.raises(DeckError, match="named pipe"):
+        hub_token.stored(tmp_path, {"HF_TOKEN_PATH": str(pipe)})
     settings, problems = config.load(pipe, {})
     assert settings == config.Config()
     assert "named pipe" in str(problems[0])

@@ -145,7 +145,7 @@ async def test_a_check_of_the_cache_that_hangs_says_so(
 
 ENDS = """
 import asyncio, os, sys, threading
-from modeldeck.core.config.config import Config, Runtime
+from modeldeck.core.config.config import Config, RuntimeSettings
 from modeldeck.core.service.deck import Deck
 from modeldeck.core.config.paths import locate
 from modeldeck.core.schema import ModelSeed
@@ -160,7 +160,7 @@ def stat(path, *args, **more):
     return really(path, *args, **more)
 
 async def main():
-    async with Deck(locate(), Config(runtime=Runtime(calibrate=False))) as deck:
+    async with Deck(locate(), Config(runtime=RuntimeSettings(calibrate=False))) as deck:
         for path in sys.argv[1:]:
             await deck.create_model(ModelSeed(unique=path), "test")
         down.set()

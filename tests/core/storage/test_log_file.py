@@ -19,7 +19,7 @@ path = Path(sys.argv[1])
 os.dup2(2, 1)  # as a core in the background does
 log_to_stderr(logging.INFO, path)
 for number in range(1050):
-    logging.getLogger("core").info("line %d", number)
+    logging.getLogger("modeldeck.core").info("line %d", number)
 print("native", flush=True)
 """
 

@@ -14,6 +14,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from modeldeck.core.config.config import Config
 from modeldeck.core.demo.models import TOPICS, expected
 from modeldeck.core.errors import Busy, DeckError, EngineFailed
 from modeldeck.core.schema import (
@@ -198,6 +199,7 @@ class Engine:
 
     def __init__(self, *pieces: Chunk | DeckError | None) -> None:
         """None stands for waiting for ever."""
+        self.config = Config()
         self.pieces = pieces
         self.left: list[str] = []
 

@@ -27,13 +27,13 @@ BALLAST_MIB = 28
 CHILD = """
 import asyncio, hashlib, json, os, pathlib, subprocess, sys
 import msgspec
-from modeldeck.core.cache.stores import Shelves
-from modeldeck.core.config.config import Downloads as Settings
-from modeldeck.core.downloads import journal, job_records as parts, queue
+from modeldeck.core.cache.stores import CacheStores
+from modeldeck.core.config.config import DownloadSettings as Settings
+from modeldeck.core.downloads import journal, queue, ranges
 from modeldeck.core.downloads.transfer import written_ranges as ledger, partial_file as partial
 from modeldeck.core.downloads.http import source
 from modeldeck.core.schema import Model, RepoFile
-from modeldeck.core.storage.database import Store
+from modeldeck.core.storage.database import Database
 
 mount, size, ballast, endpoint, revision, files, what = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", mount], check=True)
@@ -50,13 +50,13 @@ if what == "read only":
     subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
 
 async def main():
-    store = Store(home / "modeldeck.sqlite3")
+    store = Database(home / "modeldeck.sqlite3")
     await store.open()
     seen = []
-    downloads = queue.Downloads(
-        store=store, cache=Shelves(disk / "hub", disk / "files"),
+    downloads = queue.DownloadQueue(
+        store=store, cache=CacheStores(disk / "hub", disk / "files"),
         settings=Settings(disk_floor_bytes=0, connections=4, retry_wait_s=0.05),
-        source=source.Source(endpoint, lambda: None, 20), free_bytes=lambda repo: None,
+        source=source.DownloadSource(endpoint, lambda: None, 20), free_bytes=lambda repo: None,
         on_change=seen.append, check=lambda path: None)
     await downloads.open()
     wanted = msgspec.json.decode(files, type=tuple[RepoFile, ...])
@@ -89,8 +89,8 @@ async def main():
         while not any(each.state == "paused" for each in seen):
             await asyncio.sleep(0.01)
         paused = next(each for each in seen if each.state == "paused")
-        _, claims = await journal.Journal(store).read()
-        durable = sum(parts.covered(claim.durable) for claim in claims)
+        _, claims = await journal.DownloadJournal(store).read()
+        durable = sum(ranges.covered(claim.durable) for claim in claims)
         print(json.dumps({
             "code": paused.error.code, "message": paused.error.message,
             "remedy": paused.error.remedy, "received": paused.received_bytes, "durable": durable,

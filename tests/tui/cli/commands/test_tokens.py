@@ -80,7 +80,7 @@ def test_the_first_one_can_be_made_though_the_core_would_not_start(
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     secret = told("token", "create", "first")["secret"]
     with CoreProcess(environ) as core:
-        url = httpx.get(f"{core.url}/deck/state").json()["host"]["urls"][1]
+        url = httpx.get(f"{core.url}/deck/state").json()["host"]["urls"][-1]
         assert httpx.get(f"{url}/models").status_code == 401
         bearer = {"Authorization": f"Bearer {secret}"}
         assert httpx.get(f"{url}/models", headers=bearer).status_code == 200

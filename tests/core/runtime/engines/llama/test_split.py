@@ -114,12 +114,12 @@ ON_CPU = """
 import json, os, sys
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.heap import heap_bytes
-from modeldeck.core.runtime.engines.llama.engine import Llama
+from modeldeck.core.runtime.engines.llama.engine import LlamaEngine
 from modeldeck.core.runtime.engines.llama.devices import Devices
 from modeldeck.core.runtime.engines.llama.log import buffers
 from modeldeck.core.schema import LoadOptions
 
-engine = Llama(Flag())
+engine = LlamaEngine(Flag())
 engine.hello()
 loader, c = engine._loader, engine._c
 devices = Devices(c)

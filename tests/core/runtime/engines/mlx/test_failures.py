@@ -301,7 +301,7 @@ PATIENT = """
     import os, sys, threading
     from modeldeck.core.runtime.child import Child, claim_stdout
     from modeldeck.core.runtime.engines.base import Flag
-    from modeldeck.core.runtime.process.messages import Done, Hello
+    from modeldeck.core.runtime.process.messages import AnswerDone, EngineHello
 
     class Patient:
         patience_s = 30.0
@@ -310,14 +310,14 @@ PATIENT = """
             self.flag = flag
 
         def hello(self):
-            return Hello(protocol=1)
+            return EngineHello(protocol=1)
 
         def generate(self, request, emit):
             emit("working", ())
             while not self.flag:
                 threading.Event().wait(0.001)
             os.write(2, b"<6>ended gently\\n")
-            return Done(reason="stop")
+            return AnswerDone(reason="stop")
 
     output, flag = claim_stdout(), Flag()
     Child(Patient(flag), flag, output).run()
