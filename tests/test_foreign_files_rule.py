@@ -30,7 +30,6 @@ READS = {
     "core/runtime/engines/mlx/types.py": "a file of an installed package",
     "core/storage/atomic.py": "the files it writes itself",
     "core/storage/locking.py": "our own lock files",
-    "core/cache/layout.py": "the folders it syncs, and the new ref it writes beside them",
 }
 """Modules that may open files themselves, and which ones."""
 
@@ -42,7 +41,6 @@ THREADS = {
     "core/formats/gguf.py": "parses bytes",
     "core/catalog/hub.py": "our own folder of answers of the Hub",
     "core/service/loading/saved_options.py": "a file of this package",
-    "core/client/daemon.py": "waits for a process in the front end",
     "core/service/loading/fit.py": "asks the kernel for memory",
     "core/service/sampler.py": "asks the kernel for memory",
     "core/runtime/planning/calibration.py": "files that it makes itself, and /proc",

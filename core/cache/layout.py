@@ -24,6 +24,7 @@ import os
 import stat
 from pathlib import Path
 
+import psutil
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from modeldeck.core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
@@ -186,7 +187,9 @@ class HubCache:
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
             self._check_inside(path.parent)
-            replace_file(path, revision.encode(), folder=self.repo(repo), prefix=REF_PREFIX)
+            repo_folder = self.repo(repo)
+            replace_file(path, revision.encode(), folder=repo_folder, prefix=ref_prefix())
+            _remove_left_refs(repo_folder)
             folder = path.parent.parent
             while folder != self.repo(repo).parent:
                 sync_folder(folder)
@@ -241,6 +244,19 @@ def holds(path: Path, text: str) -> bool:
         return read_regular(path, len(text)) == text.encode()
     except OSError:
         return False
+
+
+def ref_prefix() -> str:
+    """How the temporary file of a new ref is named: by the process that writes it."""
+    return f"{REF_PREFIX}{os.getpid()}-"
+
+
+def _remove_left_refs(folder: Path) -> None:
+    """Remove temporary files of refs whose process was killed. Raises OSError."""
+    for left in folder.glob(f"{REF_PREFIX}*"):
+        pid = left.name.removeprefix(REF_PREFIX).partition("-")[0]
+        if not pid.isdecimal() or not psutil.pid_exists(int(pid)):
+            left.unlink(missing_ok=True)
 
 
 def _point(pointer: Path, blob: Path) -> None:

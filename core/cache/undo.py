@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from modeldeck.core.cache.layout import REF_PREFIX, failure
+from modeldeck.core.cache.layout import failure, ref_prefix
 from modeldeck.core.cache.scan import REF_BYTES
 from modeldeck.core.errors import Conflict
 from modeldeck.core.schema import DeletionPlan
@@ -87,7 +87,7 @@ def _put_ref(path: Path, commit: str) -> None:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, commit.encode(), folder=repo, prefix=REF_PREFIX)
+        replace_file(path, commit.encode(), folder=repo, prefix=ref_prefix())
     except OSError as error:
         raise failure(path, error) from error
 

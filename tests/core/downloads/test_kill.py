@@ -40,7 +40,10 @@ from modeldeck.core.storage.database import Database
 folder, endpoint, revision, files, where, when, ahead = sys.argv[1:]
 if ahead:
     ledger.UNSYNCED_BYTES = int(ahead)
-owners = {"Cache": layout.HubCache, "Journal": journal.DownloadJournal, "Partial": partial.PartialFile, "os": os}
+owners = {
+    "Cache": layout.HubCache, "Journal": journal.DownloadJournal,
+    "Partial": partial.PartialFile, "os": os,
+}
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
