@@ -158,7 +158,11 @@ class Child:
             self._send(CommandFailed(id=message.id, error=to_info(late.error)))
         except Exception as error:  # a bug costs this command, and the core is told
             traceback.print_exc()
-            known = EngineFailed(f"The engine failed: {type(error).__name__}: {error}")
+            # Libraries in C raise SystemError, or nothing at all, where memory runs out.
+            known = EngineFailed(
+                f"The engine failed: {type(error).__name__}: {error}",
+                "Try again with more free memory; the log of the engine tells where it failed.",
+            )
             self._send(CommandFailed(id=message.id, error=to_info(known)))
 
     def _do(self, message: AnyCommand) -> None:
