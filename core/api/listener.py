@@ -1,4 +1,4 @@
-"""The listener: a Unix socket, a TCP port on loopback, where asked for one beyond this machine."""
+"""The API's listener: a Unix socket, TCP on loopback and, where set, an outside address."""
 
 from __future__ import annotations
 
@@ -40,29 +40,29 @@ LOOPBACK = "127.0.0.1"
 LOOPBACK_V6 = "::1"
 
 BACKLOG = 1024
-"""Connections that wait to be accepted: what a burst of scripts brings at once. One that finds no
-place tries again after a second (TCP's first retransmission)."""
+"""Connections that can wait to be accepted, as in a burst of scripts. One that finds the backlog
+full tries again after a second (TCP's first retransmission)."""
 FREE_PORTS_TRIED = 20
-"""How often any free port is asked for, until one is free on both addresses of loopback."""
+"""Attempts to find a port that is free on both addresses of loopback."""
 
 _REFUSED = (errno.EADDRINUSE, errno.EACCES, errno.EPERM)
 _NO_V6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT)
-"""What a machine without IPv6 answers, or one that has none on loopback."""
+"""Errors of a machine without IPv6, or without IPv6 on loopback."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """Where the API answers."""
+    """Addresses that the API answers on."""
 
     url: str
-    """Over TCP, without a slash at the end."""
+    """URL over TCP, without a slash at the end."""
     port: int
     url_v6: str | None = None
     """The same port over IPv6; None where this machine has none."""
     socket: str | None
-    """Path of the Unix socket; None where it is switched off."""
+    """Path of the Unix socket; None where it is turned off."""
     outside: str | None = None
-    """URL beyond this machine; None where there is none."""
+    """URL for other machines; None where `api.outside` is not set."""
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -82,9 +82,9 @@ class Listener:
         routes: Iterable[Route] | None = None,
         limits: ConnectionLimits | None = None,
     ) -> None:
-        """`routes` are for tests, instead of the whole table.
+        """`routes` replaces the whole table, for tests.
 
-        Without `limits` there are as many connections as the limit of open files leaves room for.
+        Without `limits`, the limit of open files decides how many connections are accepted.
         """
         self._settings = settings
         self._paths = paths
@@ -96,12 +96,12 @@ class Listener:
             )
         )
         meter = RequestMetrics()
-        self._site = ServerState(
+        self._server = ServerState(
             deck=deck,
             router=Router(ROUTES if routes is None else routes),
             access=Access(lambda secret: deck.tokens.find(secret), limiter),
             limiter=limiter,
-            journal=AccessLog(meter, logs=settings.access_log),
+            access_log=AccessLog(meter, logs=settings.access_log),
             meter=meter,
             limits=limits or ConnectionLimits(connections=connections_for(limit())),
             per_address=settings.connections_per_address,
@@ -111,10 +111,10 @@ class Listener:
         self._socket_path: Path | None = None
 
     async def start(self) -> Addresses:
-        """Bind and answer.
+        """Bind and start to accept connections.
 
         Raises Conflict when no port is free, StorageFailed for the socket or the certificate,
-        Forbidden for an address beyond this machine while there is no token.
+        Forbidden for an outside address while there is no token.
         """
         with ExitStack() as bound:
             loopback = [bound.enter_context(each) for each in _bind(self._settings.port)]
@@ -125,7 +125,7 @@ class Listener:
             url = self._serve_outside(outside) if outside is not None else None
             bound.pop_all()
         if outside is not None or self._settings.require_token:
-            self._site.deck.tokens.on_revoked(self._site.revoked)
+            self._server.deck.tokens.on_revoked(self._server.revoked)
         port = loopback[0].getsockname()[1]
         return Addresses(
             url=f"http://{LOOPBACK}:{port}",
@@ -142,22 +142,25 @@ class Listener:
     def _serve_unix(self) -> None:
         unix = _bind_unix(self._paths.socket, group=self._settings.socket_group)
         self._socket_path = self._paths.socket
-        door = ListenAddress(name="socket", policy=self._policy())
-        self._acceptors.append(Acceptor(unix, self._site, lambda: HttpConnection(self._site, door)))
+        address = ListenAddress(name="socket", policy=self._policy())
+        self._acceptors.append(
+            Acceptor(unix, self._server, lambda: HttpConnection(self._server, address))
+        )
 
     def _serve_loopback(self, bound: Iterable[socket.socket]) -> None:
-        door = ListenAddress(
+        address = ListenAddress(
             name="loopback", policy=self._policy(), needs_token=self._settings.require_token
         )
         self._acceptors += [
-            Acceptor(each, self._site, lambda: HttpConnection(self._site, door)) for each in bound
+            Acceptor(each, self._server, lambda: HttpConnection(self._server, address))
+            for each in bound
         ]
 
     async def _bind_outside(self, bound: ExitStack) -> socket.socket | None:
-        """The socket beyond this machine, where one is wanted and may be had."""
+        """The socket of `api.outside`; None where that is not set. Raises Forbidden, Conflict."""
         if not self._settings.outside:
             return None
-        if not self._site.deck.tokens.usable:
+        if not self._server.deck.tokens.usable:
             raise Forbidden(
                 f"{self._settings.outside} is beyond this machine, and there is no token yet.",
                 "Make one with `modeldeck token create NAME`, or remove api.outside.",
@@ -170,62 +173,62 @@ class Listener:
         return bound.enter_context(await asyncio.to_thread(_bind_address, self._settings.outside))
 
     def _serve_outside(self, bound: socket.socket) -> str:
-        """Answer there; its URL."""
-        secure, site = self._secure, self._site
+        """Accept connections on the outside socket; returns its URL."""
+        secure, server = self._secure, self._server
         scheme = "https" if secure is not None else "http"
         host, port = bound.getsockname()[:2]
         names = [socket.gethostname(), *(() if is_any(host) else (host,))]
-        door = ListenAddress(
+        address = ListenAddress(
             name="outside",
-            policy=replace(self._policy(names, scheme), takes_addresses=True),
+            policy=replace(self._policy(names, scheme), allows_addresses=True),
             needs_token=True,
         )
         if secure is None:
             log.warning("%s:%s has no certificate: tokens cross the network in the clear.",
                         host, port)  # fmt: skip
 
-        def guest() -> HttpConnection | TlsHandshake:
-            return (
-                HttpConnection(site, door) if secure is None else TlsHandshake(site, door, secure)
-            )
+        def protocol() -> HttpConnection | TlsHandshake:
+            if secure is None:
+                return HttpConnection(server, address)
+            return TlsHandshake(server, address, secure)
 
-        self._acceptors.append(Acceptor(bound, site, guest))
+        self._acceptors.append(Acceptor(bound, server, protocol))
         shown = names[0] if is_any(host) else f"[{host}]" if ":" in host else host
         return f"{scheme}://{shown}:{port}"
 
     async def stop(self) -> None:
-        """End in order; harmless when repeated.
+        """Stop in order; harmless when repeated.
 
-        1. Take no new connections. 2. End idle ones, close sockets with 1001, refuse new requests.
-        3. Give running requests their grace. 4. Cancel what is left. 5. Close every connection.
+        1. Accept no connections. 2. Close idle ones and WebSockets (1001), refuse new requests.
+        3. Wait `grace_s` for running requests. 4. Cancel the rest. 5. Close every connection.
         """
-        self._site.stopping = True
+        self._server.stopping = True
         acceptors, self._acceptors = self._acceptors, []
         for acceptor in acceptors:
             acceptor.close()
         for acceptor in acceptors:
             await acceptor.wait_closed()
-        for connection in list(self._site.connections):
+        for connection in list(self._server.connections):
             connection.stop()
-        if self._site.tasks:
-            await asyncio.wait(self._site.tasks, timeout=self._site.limits.grace_s)
-        for task in self._site.tasks:
+        if self._server.tasks:
+            await asyncio.wait(self._server.tasks, timeout=self._server.limits.grace_s)
+        for task in self._server.tasks:
             log.warning("A request was cut short because the core stops.")
             task.cancel()
-        if self._site.tasks:
-            await asyncio.wait(self._site.tasks)
-        await self._site.empty()
+        if self._server.tasks:
+            await asyncio.wait(self._server.tasks)
+        await self._server.empty()
         if self._socket_path is not None:
             self._socket_path.unlink(missing_ok=True)
             self._socket_path = None
 
 
 def _bind(wanted: int | None) -> tuple[socket.socket, ...]:
-    """Sockets on the wanted port, or on the first of the documented ones that can be had.
+    """Sockets on the wanted port, or on the first of the documented ports that is free.
 
     One on 127.0.0.1 and one on ::1, since `localhost` may lead to either; only the first where this
-    machine has no IPv6. A port that another program has on one of them is not taken on the other:
-    clients would meet now this program, now that.
+    machine has no IPv6. A port that another program uses on one of them is not used on the other:
+    clients would reach one program or the other.
     """
     refusals: list[str] = []
     for port in DOCUMENTED_PORTS if wanted is None else (wanted,):
@@ -304,15 +307,15 @@ def _bind_address(address: str) -> socket.socket:
 
 
 def is_any(host: str) -> bool:
-    """Whether an address stands for all of this machine's."""
+    """Whether an address stands for all addresses of this machine."""
     return host in ("0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
 def _bind_unix(path: Path, *, group: bool) -> socket.socket:
-    """A Unix socket that only its owner, or also its group, can reach, as can the folder it is in.
+    """A Unix socket that only its owner, or with `group` also its group, can reach.
 
-    What lies there is left over by a core that was killed: the lock of the state folder tells that
-    no other one runs.
+    The folder gets the same permissions. An existing socket was left by a core that was killed: the
+    lock of the state folder makes sure that no other core runs.
     """
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

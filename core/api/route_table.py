@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modeldeck.core.api.http.messages import CachedEncoding, Request, Response
+from modeldeck.core.api.http.messages import (
+    CachedEncoding,
+    Request,
+    Response,
+    SharedBody,
+    shared_response,
+)
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.api.metrics import CONTENT_TYPE, get_metrics
 from modeldeck.core.api.native import health, machines, routes, tokens, undo
@@ -24,8 +30,7 @@ if TYPE_CHECKING:
 async def get_openapi(deck: Deck, request: Request) -> Response:
     """This document: every route, made from the table that routes the requests."""
     # In a thread, because it takes some 30 ms to make.
-    body = await asyncio.to_thread(_document.of, deck.state.host.version)
-    return Response(body=body, kept=True)
+    return shared_response(await asyncio.to_thread(_document.of, deck.state.host.version))
 
 
 ROUTES: tuple[Route, ...] = (
@@ -60,4 +65,6 @@ ROUTES: tuple[Route, ...] = (
 )
 """Every route that the listener serves."""
 
-_document = CachedEncoding(lambda version: msgspec.json.encode(document(ROUTES, version)))
+_document = CachedEncoding(
+    lambda version: SharedBody(msgspec.json.encode(document(ROUTES, version)))
+)

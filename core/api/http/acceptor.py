@@ -1,9 +1,9 @@
-"""Accepting connections: no more than there is room for, and none while descriptors are short.
+"""Accepts connections, within the connection limit, and pauses while descriptors are short.
 
-asyncio's own server accepts up to a whole backlog before any protocol hears of it, so a burst gets
-past every cap; and when descriptors run out it logs a traceback for each connection that waits.
-Here each connection is counted when it is accepted: the oldest idle one makes room for it, or it is
-closed at once. When the system has no descriptor, accepting pauses and says so once.
+asyncio's own server accepts a whole backlog before any protocol is called, so a burst exceeds every
+limit; and when descriptors run out it logs a traceback for each waiting connection. Here each
+connection is counted when it is accepted: the oldest idle one is dropped for it, or it is closed at
+once. When the system has no descriptor, accepting pauses and that is logged once.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from modeldeck.core.api.http.tls import TlsHandshake
 log = logging.getLogger("modeldeck.core.api")
 
 AT_ONCE = 32
-"""Connections accepted before the loop does something else: a few milliseconds."""
+"""Connections accepted in one iteration of the event loop: a few milliseconds."""
 PAUSE_S = 0.25
-"""Seconds without accepting after the system had no descriptor or memory for a connection."""
+"""Seconds without accepting after `accept` failed for lack of descriptors or memory."""
 REPORT_S = 10.0
-"""Seconds between two lines of the log about that."""
+"""Seconds between two log lines about that."""
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""What `accept` answers when descriptors or memory are short (POSIX, accept)."""
+"""Errors of `accept` when descriptors or memory are short (POSIX, accept)."""
 
 
 class Acceptor:
-    """Accepts the connections of one listening socket, which it closes in the end."""
+    """Accepts the connections of one listening socket, and closes that socket."""
 
     def __init__(
         self,
         listening: socket.socket,
-        site: ServerState,
+        server: ServerState,
         protocol: Callable[[], HttpConnection | TlsHandshake],
     ) -> None:
-        """`protocol` makes what serves a connection; it admits itself to the site."""
+        """`protocol` makes the protocol of a connection, which calls `ServerState.admit`."""
         self._socket = listening
-        self._site = site
+        self._server = server
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -52,14 +52,14 @@ class Acceptor:
         self._loop.add_reader(listening, self._accept)
 
     def close(self) -> None:
-        """Accept no more; connections that are there go on."""
+        """Accept no more; open connections go on."""
         if self._resume is not None:
             self._resume.cancel()
         self._loop.remove_reader(self._socket)
         self._socket.close()
 
     async def wait_closed(self) -> None:
-        """Wait until every connection that was accepted is the site's, or gone."""
+        """Wait until every accepted connection is in `ServerState.connections`, or gone."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -74,29 +74,31 @@ class Acceptor:
             except OSError as error:
                 self._pause(error)
                 return
-            guest = self._protocol()
-            if not self._site.reserve(guest):
+            protocol = self._protocol()
+            if not self._server.reserve(protocol):
                 connection.close()
                 continue
             connection.setblocking(False)
-            task = self._loop.create_task(self._serve(connection, guest))
+            task = self._loop.create_task(self._serve(connection, protocol))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, connection: socket.socket, guest: HttpConnection | TlsHandshake) -> None:
+    async def _serve(
+        self, connection: socket.socket, protocol: HttpConnection | TlsHandshake
+    ) -> None:
         """Give the connection its transport and its protocol."""
         try:
-            await self._loop.connect_accepted_socket(lambda: guest, connection)
+            await self._loop.connect_accepted_socket(lambda: protocol, connection)
         except OSError as error:
             log.info("A connection was lost while it was accepted: %s", error)
             connection.close()
         finally:
-            self._site.expected.discard(guest)
+            self._server.expected.discard(protocol)
 
     def _pause(self, error: OSError) -> None:
-        """Let connections wait in the backlog for a moment."""
+        """Accept nothing for `PAUSE_S`; connections wait in the backlog."""
         self._loop.remove_reader(self._socket)
-        self._resume = self._loop.call_later(PAUSE_S, self._go_on)
+        self._resume = self._loop.call_later(PAUSE_S, self._resume_accepting)
         self._pauses += 1
         now = self._loop.time()
         if now - self._reported_at < REPORT_S:
@@ -108,6 +110,6 @@ class Acceptor:
         )  # fmt: skip
         self._reported_at, self._pauses = now, 0
 
-    def _go_on(self) -> None:
+    def _resume_accepting(self) -> None:
         self._resume = None
         self._loop.add_reader(self._socket, self._accept)

@@ -1,9 +1,8 @@
-"""Who asks, and whether they may: decided from the head alone, by the door they came through.
+"""Authentication and authorisation of a request, from its head and its listen address.
 
-A door is one of the addresses that the listener answers on. The Unix socket is open to nobody but
-its owner, and TCP on loopback to this machine, as the documented API has it; there a token is not
-needed, and what clients of other APIs send for one is passed over. From beyond this machine every
-request needs one (RFC 6750), in its head: never in a URL, which ends in logs and histories.
+The Unix socket is open to its owner only, and TCP on loopback to this machine, as the documented
+API has it; no token is needed there, and tokens of other APIs that clients send are ignored. From
+other machines every request needs a token (RFC 6750), in its head: URLs end in logs and histories.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from modeldeck.core.api.http.request_head import RequestHead
 
 Need = Scope | Literal["open", "owner"]
-"""What a route asks of its caller: `open` nothing at all, `owner` to come over the Unix socket."""
+"""What a route requires: a token's scope, `open` nothing, `owner` the Unix socket."""
 
 IN_URL = frozenset({"access_token", "token", "api_key", "apikey", "authorization"})
-"""Names of query parameters that other servers take secrets in."""
+"""Query parameters that other servers accept secrets in."""
 
 CREATE = "Make one on that machine: `modeldeck token create NAME`."
 
@@ -46,25 +45,22 @@ class ListenAddress:
 
     @property
     def is_outside(self) -> bool:
-        """Whether others than this machine may come through it."""
+        """Whether other machines can connect to it."""
         return self.name == "outside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks."""
+    """The sender of a request."""
 
     name: str
     """For the audit trail: the peer, and the name of the token."""
     key: str | None = None
-    """What its allowance is counted by; None for one that has no limit."""
+    """Key of its rate limit; None for a caller without limit."""
     token: Token | None = None
 
     def may(self, need: Need, method: str) -> bool:
-        """Whether its token, if it has one, is for that.
-
-        What is needed to ask models may be looked at by whoever may look.
-        """
+        """Whether its token, if it has one, has the scope; `read` suffices for GET and HEAD."""
         if self.token is None or need == "open" or "manage" in self.token.scopes:
             return True
         wanted = {need, "read"} if method in ("GET", "HEAD") else {need}
@@ -72,26 +68,26 @@ class Caller:
 
 
 class Access:
-    """Judges callers."""
+    """Authenticates and authorises callers."""
 
     def __init__(self, find: Callable[[str], Token | None], limiter: RequestLimiter) -> None:
-        """`find` gives the token with a secret."""
+        """`find` returns the token with a secret, or None."""
         self._find = find
         self._limiter = limiter
 
-    def caller(self, head: RequestHead, door: ListenAddress, peer: str, need: Need) -> Caller:
-        """Who sends this. Raises Unauthorized, InvalidRequest, TooManyRequests.
+    def caller(self, head: RequestHead, address: ListenAddress, peer: str, need: Need) -> Caller:
+        """The caller of a request. Raises Unauthorized, InvalidRequest, TooManyRequests.
 
-        Those whom a door lets in only with a token pay for every try to come in without.
+        Where the address requires a token, requests without a valid one count for the rate limit.
         """
         if head.query or TOKEN_PREFIX in head.path:
             _check_url(head)
-        key = network(peer) if door.is_outside else None
-        token = self._token(head, door, peer, key)
+        key = network(peer) if address.is_outside else None
+        token = self._token(head, address, peer, key)
         if token is not None:
             key = f"token {token.id}"
             peer = f"{peer} token={token.name}"
-        elif door.needs_token and need != "open":
+        elif address.needs_token and need != "open":
             self._count(key)
             raise Unauthorized("This address takes no request without a token.", CREATE)
         if key is not None:
@@ -99,14 +95,14 @@ class Access:
         return Caller(name=peer, key=key, token=token)
 
     def _token(
-        self, head: RequestHead, door: ListenAddress, peer: str, key: str | None
+        self, head: RequestHead, address: ListenAddress, peer: str, key: str | None
     ) -> Token | None:
         kind, _, secret = head.headers.get("authorization", "").partition(" ")
         secret = secret.strip()
-        if door.is_socket or kind.lower() != "bearer" or not secret:
+        if address.is_socket or kind.lower() != "bearer" or not secret:
             return None
         token = self._find(secret)
-        if token is None and (door.needs_token or TOKEN_SECRET.fullmatch(secret)):
+        if token is None and (address.needs_token or TOKEN_SECRET.fullmatch(secret)):
             self._count(key)
             raise Unauthorized("The token is unknown, revoked or expired.", CREATE)
         return token
@@ -116,10 +112,10 @@ class Access:
         if wait_s:
             raise too_many(wait_s)
 
-    def check(self, caller: Caller, need: Need, method: str, door: ListenAddress) -> None:
-        """Raises Forbidden when this caller may not do that."""
+    def check(self, caller: Caller, need: Need, method: str, address: ListenAddress) -> None:
+        """Raise Forbidden unless the caller may use a route with this need."""
         if need == "owner":
-            if not door.is_socket:
+            if not address.is_socket:
                 raise Forbidden(
                     "Tokens are managed over the Unix socket only.",
                     "Use `modeldeck token` as the user whom the core belongs to.",
@@ -140,14 +136,14 @@ def remaining_s(token: Token) -> float | None:
 
 
 def too_many(wait_s: float) -> TooManyRequests:
-    """The refusal of a caller that asks too often; it says when to come back."""
+    """The refusal of a caller over its rate limit, with the seconds to wait."""
     error = TooManyRequests("Too many requests.", "Ask less often; api.requests_per_s allows more.")
     error.retry_after_s = max(1, round(wait_s + 0.5))
     return error
 
 
 def _check_url(head: RequestHead) -> None:
-    """Raises InvalidRequest for a secret in the URL."""
+    """Raise InvalidRequest for a secret in the URL."""
     names = {part.partition("=")[0].lower() for part in head.query.split("&")}
     if TOKEN_PREFIX in head.target or names & IN_URL:
         raise InvalidRequest(
@@ -157,7 +153,7 @@ def _check_url(head: RequestHead) -> None:
 
 
 def network(peer: str) -> str:
-    """What a peer is counted by: its address; of IPv6 the network of 64 bits that one host has."""
+    """Key for counting a peer: its IPv4 address, or the IPv6 /64 network that one host has."""
     host = peer.rpartition(":")[0].strip("[]").partition("%")[0]
     try:
         address = ipaddress.ip_address(host)

@@ -1,8 +1,8 @@
-"""What is written down of every request: its id, the metrics, and the access log.
+"""Request ids, metrics and the access log.
 
-The access log is one line a request, as `key=value` pairs, on standard error or in the log file of
-a core in the background. It does not go into the log that front ends show: a poller would push
-everything else out of it.
+The access log has one line for each request, as `key=value` pairs, on standard error or in the log
+file of a background core. It is not part of the log that front ends show: a polling client would
+push everything else out of it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ access = logging.getLogger("modeldeck.access")
 
 _GIVEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _PLAIN = re.compile(r"[!#-<>-~]+")
-"""Values that need no quotes: visible ASCII but for quotes and `=`."""
+"""Values that need no quotes: visible ASCII except quotes and `=`."""
 
 
 class AccessLog:
-    """Writes down the requests of one listener."""
+    """Counts and logs the requests of one listener."""
 
     def __init__(self, meter: RequestMetrics, *, logs: bool) -> None:
         self._meter = meter
@@ -34,7 +34,7 @@ class AccessLog:
             access.setLevel(logging.INFO)
 
     def id(self, given: str | None) -> str:
-        """The id of a request: the one it came with, where that is fit for a log, or a new one."""
+        """The `X-Request-Id` that the client gave, where it is safe to log, else a new id."""
         if given is not None and _GIVEN.fullmatch(given):
             return given
         return f"{self._run}-{next(self._numbers):x}"
@@ -51,7 +51,7 @@ class AccessLog:
         request_id: str,
         who: str,
     ) -> None:
-        """An answer was sent, or given up. `began` is of `time.perf_counter`."""
+        """Record a response that was sent or abandoned. `began` is from `time.perf_counter`."""
         seconds = time.perf_counter() - began
         self._meter.count(template or UNROUTED, method, status, seconds, sent_bytes)
         if self._logs:
@@ -62,7 +62,7 @@ class AccessLog:
 
 
 def quoted(text: str) -> str:
-    """A value of the access log: as it is, or in quotes with what could break a line escaped."""
+    """A value of the access log; in quotes with escapes where it has special characters."""
     if _PLAIN.fullmatch(text):
         return text
     escaped = text.encode("unicode_escape").decode("ascii").replace('"', '\\"')

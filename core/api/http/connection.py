@@ -1,24 +1,18 @@
-"""One connection: requests are handled one after the other, and answered. HTTP/1.1 and 1.0.
+"""One HTTP/1.1 or 1.0 connection: its requests are handled and answered in order.
 
-`modeldeck.core.api.http.request_parser` reads and judges. At most one handler runs per connection;
-pipelined requests wait in order, a bounded number of them, and then reading pauses. After a refusal
-our side is closed and what still comes is thrown away for a moment, so that the answer is not lost
-to a reset.
-
-A client that polls sends the same bytes again and again. Those that came last, were judged by their
-bytes alone and are answered at once, are not read and judged a second time (`_repeat`): the parser
-and the checks are most of what such a request costs.
+`modeldeck.core.api.http.request_parser` parses and checks requests. At most one handler runs per
+connection; a bounded number of pipelined requests waits in order, then reading pauses. After a
+refusal our side is closed, and what the client still sends is read and dropped for a moment, so
+that a reset does not destroy the response.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from modeldeck.core.api.http import response_bytes
 from modeldeck.core.api.http.access import ListenAddress, remaining_s, too_many
 from modeldeck.core.api.http.limits import Deadline
 from modeldeck.core.api.http.messages import (
@@ -29,86 +23,83 @@ from modeldeck.core.api.http.messages import (
     text_response,
 )
 from modeldeck.core.api.http.request_parser import PendingRequest, RequestParser
-from modeldeck.core.api.http.responder import Responder, failed
+from modeldeck.core.api.http.responses import (
+    CONTINUE,
+    Responder,
+    failed,
+    is_slow,
+    negotiated,
+    negotiated_in_thread,
+)
 from modeldeck.core.api.http.server_state import ServerState, peer_of
-from modeldeck.core.api.http.websocket import WebSocketConnection, handshake
-from modeldeck.core.api.http.websocket_handler import talk
+from modeldeck.core.api.http.websocket import WebSocketConnection, handshake, run_handler
 from modeldeck.core.api.http.writer import SocketWriter
 from modeldeck.core.errors import RequestTimeout
 from modeldeck.core.schema import Token
 
-REPEATED_BYTES = 2 << 10
-"""Longest request that is known again by its bytes."""
-
 _INCOMING = memoryview(bytearray(64 << 10))
-"""Where all connections receive: asyncio's own way allocates 256 KiB for each read, and gives most
-of it back. What lies there is copied before the next one reads."""
+"""Receive buffer of all connections: asyncio's own way allocates 256 KiB for each read and gives
+most of it back. Data is copied out of it before another connection reads."""
 
 
 class HttpConnection(asyncio.BufferedProtocol):
-    """One client."""
+    """The connection of one client, on one address of the listener."""
 
-    def __init__(self, site: ServerState, door: ListenAddress) -> None:
-        self._site = site
-        self._door = door
-        self._fresh = True
+    def __init__(self, server: ServerState, address: ListenAddress) -> None:
+        self._server = server
+        self._address = address
+        self._is_new = True
         self._current: PendingRequest | None = None
         self._task: asyncio.Task[None] | None = None
         self._cancel_when_gone = False
         self._socket: WebSocketConnection | None = None
-        self._eof = False
-        self._last: tuple[bytes, PendingRequest, Request] | None = None
-        self._entered: str | None = None
-        self._expiry: asyncio.TimerHandle | None = None
+        self._input_ended = False
+        self._limited_key: str | None = None
+        self._token_timer: asyncio.TimerHandle | None = None
 
-    # What asyncio calls
+    # Called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is here."""
+        """Start to read requests, with the time limit for the first head."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self.peer = peer_of(transport, over_unix=self._door.is_socket)
-        self._outlet = SocketWriter(transport, self._site.limits)
-        self._input = Deadline(self._input_expired)
-        self._answers = Responder(self._site, self._door, self.peer, self._outlet)
-        self._receiver = RequestParser(self._site, self._input, self._door, self.peer)
-        self._input.set(self._site.limits.head_s)
-        self._site.admit(self)
+        self.peer = peer_of(transport, over_unix=self._address.is_socket)
+        self._writer = SocketWriter(transport, self._server.limits)
+        self._deadline = Deadline(self._handle_timeout)
+        self._responder = Responder(self._server, self._address, self.peer, self._writer)
+        self._parser = RequestParser(self._server, self._deadline, self._address, self.peer)
+        self._deadline.set(self._server.limits.head_s)
+        self._server.admit(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where bytes go."""
+        """The buffer that asyncio receives into."""
         return _INCOMING
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Bytes came."""
+        """Take the first `nbytes` of the buffer."""
         self.data_received(bytes(_INCOMING[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Take these bytes."""
-        if self._last is not None and data == self._last[0] and self._repeat(*self._last):
-            return
-        self._last = None
+        """Parse bytes of the client and handle the requests that are complete."""
         if self._socket is not None:
             self._socket.receive_data(data)
         else:
-            self._fresh = False
-            self._receiver.feed(memoryview(data))
-            if len(data) <= REPEATED_BYTES:
-                self._remember(data)
+            self._is_new = False
+            self._parser.feed(memoryview(data))
             self._advance()
-        self._regulate()
+        self._update_reading()
 
     def eof_received(self) -> bool:
-        """The client will send no more; True keeps our side open for answers that are due.
+        """The client closed its side; True keeps ours open for responses that are due.
 
-        Not for streams and sockets, nor for work that nobody else wants: one that half-closed
-        cannot be told from one that is gone, and a generation must not run on for nobody.
+        False for streams, sockets and routes that are cancelled with their client: a client that
+        half-closed cannot be told from one that is gone, and its generation must not run on.
         """
-        self._eof = True
+        self._input_ended = True
         if self._socket is not None or self._cancel_when_gone:
             return False
-        self._receiver.end()
-        queue = self._receiver.queue
+        self._parser.end()
+        queue = self._parser.queue
         last = queue[-1] if queue else self._current
         if last is None:
             return False
@@ -116,169 +107,144 @@ class HttpConnection(asyncio.BufferedProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is over."""
-        self._receiver.deaf = True
-        self._input.close()
-        self._outlet.lost()
-        self._receiver.queue.clear()
-        self._site.release(self)
-        if self._expiry is not None:
-            self._expiry.cancel()
+        """Release the connection, and cancel work that is done for this client only."""
+        self._parser.input_closed = True
+        self._deadline.close()
+        self._writer.lost()
+        self._parser.queue.clear()
+        self._server.release(self)
+        if self._token_timer is not None:
+            self._token_timer.cancel()
         if self._socket is not None:
             self._socket.lost()
         elif self._task is not None and self._cancel_when_gone:
             self._task.cancel()
 
     def pause_writing(self) -> None:
-        """The client does not take what we send."""
-        self._outlet.pause()
-        self._regulate()
+        """The send buffer is full."""
+        self._writer.pause()
+        self._update_reading()
 
     def resume_writing(self) -> None:
-        """The client takes it again."""
-        self._outlet.resume()
+        """The send buffer has room again."""
+        self._writer.resume()
         self._advance()
-        self._regulate()
+        self._update_reading()
 
-    def _regulate(self) -> None:
-        """Read on, or not: what a peer sends is not taken in while it has enough waiting here.
+    def _update_reading(self) -> None:
+        """Read on, or pause reading while enough input or output is waiting here.
 
-        One that does not read what we send could otherwise fill our memory with pongs.
+        A client that does not read what we send could otherwise fill our memory with pongs.
         """
         if self._socket is not None:
-            wants = not (self._socket.full or self._outlet.blocked)
+            reads = not (self._socket.is_full or self._writer.blocked)
         else:
-            wants = self._receiver.deaf or not self._receiver.full
-        if wants:
+            reads = self._parser.input_closed or not self._parser.is_full
+        if reads:
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
 
-    def _input_expired(self) -> None:
-        """The client was silent for too long."""
-        if self._fresh or self._receiver.amid:
-            self._fresh = False
-            self._receiver.refuse(RequestTimeout("The request did not come in time."))
+    def _handle_timeout(self) -> None:
+        """Refuse a request that did not come in time, or close an idle connection."""
+        if self._is_new or self._parser.mid_request:
+            self._is_new = False
+            self._parser.refuse(RequestTimeout("The request did not come in time."))
             self._advance()
         else:
-            self._outlet.close(self._site.limits.linger_s)
+            self._writer.close(self._server.limits.linger_s)
 
     # Answering
 
-    def _remember(self, data: bytes) -> None:
-        """Keep a request that may come again just so: one, whole, that a token has no part in."""
-        queue = self._receiver.queue
-        if self._task is None and len(queue) == 1 and (one := queue[0]).may_repeat:
-            if one.body or self._receiver.amid or self._door.is_outside:
-                return
-            self._last = data, one, self._request(one)
-
-    def _repeat(self, data: bytes, exchange: PendingRequest, request: Request) -> bool:
-        """Answer what was asked before; False where something stands in the way."""
-        outlet, site = self._outlet, self._site
-        if self._task is not None or outlet.blocked or outlet.gone or site.stopping or self._eof:
-            return False
-        exchange.began = time.perf_counter()
-        exchange.id = site.journal.id(None)
-        self._current = exchange
-        self._ask(exchange, request)
-        return True
-
     def _advance(self) -> None:
-        """Handle what is complete, in order, for as long as nothing has to be waited for."""
-        queue = self._receiver.queue
-        while self._task is None and queue and not (self._outlet.blocked or self._outlet.gone):
-            exchange = queue[0]
-            if not exchange.complete:
-                if exchange.awaits_continue:
-                    exchange.awaits_continue = False
-                    self._transport.write(response_bytes.CONTINUE)
+        """Handle complete requests in order, until one has to be waited for."""
+        queue = self._parser.queue
+        while self._task is None and queue and not (self._writer.blocked or self._writer.gone):
+            pending = queue[0]
+            if not pending.complete:
+                if pending.awaits_continue:
+                    pending.awaits_continue = False
+                    self._transport.write(CONTINUE)
                 break
             self._current = queue.popleft()
-            if exchange.failure is not None:
-                self._reply(exchange, exchange.failure)
-            elif exchange.upgrade:
-                self._converse(exchange)
+            if pending.failure is not None:
+                self._send(pending, pending.failure)
+            elif pending.upgrade:
+                self._upgrade(pending)
             else:
-                self._ask(exchange, self._request(exchange))
+                self._call_handler(pending, self._request(pending))
 
-    def _ask(self, exchange: PendingRequest, request: Request) -> None:
-        """Call the handler; one that need not wait is answered here and now."""
-        route = exchange.route
+    def _call_handler(self, pending: PendingRequest, request: Request) -> None:
+        """Call the handler. A response that is there at once is sent without a task."""
+        route = pending.route
         assert route is not None
         assert route.handler is not None
-        state = self._site.deck.state if route.of_state else None
-        if state is not None and exchange.settled is not None and exchange.settled[0] is state:
-            self._after(exchange, self._answers.whole(exchange, exchange.settled[1]))
-            return
         try:
-            answer = route.handler(self._site.deck, request)
+            answer = route.handler(self._server.deck, request)
         except Exception as error:
-            answer = failed(error, exchange)
+            answer = failed(error, pending)
         if isinstance(answer, Response):
-            if not self._site.content.is_slow(answer, exchange.head):
-                settled = self._site.content.settled(answer, exchange.head)
-                exchange.settled = (state, settled) if state is not None else None
-                self._after(exchange, self._answers.whole(exchange, settled))
+            if not is_slow(answer, pending.head):
+                self._send(pending, answer)
                 return
-            answer = _already(answer)
-        if not self._enter(exchange):
+            answer = _completed(answer)
+        if not self._count_running(pending):
             answer.close()
             return
         self._cancel_when_gone = route.cancel_when_gone
-        self._task = self._site.start(self._finish(exchange, answer))
+        self._task = self._server.start(self._finish(pending, answer))
         # A task that is cancelled before its first step never awaits its work.
         self._task.add_done_callback(lambda _: answer.close())
 
-    def _enter(self, exchange: PendingRequest) -> bool:
-        """Count one more under way for its caller; answers with a refusal where it has enough."""
-        key = exchange.caller.key if exchange.caller is not None else None
+    def _count_running(self, pending: PendingRequest) -> bool:
+        """Count a running request of its caller; sends a refusal where it has too many."""
+        key = pending.caller.key if pending.caller is not None else None
         if key is None:
             return True
-        if self._site.limiter.enter(key):
-            self._entered = key
+        if self._server.limiter.enter(key):
+            self._limited_key = key
             return True
-        style = exchange.route.error_style if exchange.route else "json"
-        self._reply(exchange, error_response(too_many(1), style, request_id=exchange.id))
+        style = pending.route.error_style if pending.route else "json"
+        self._send(pending, error_response(too_many(1), style, request_id=pending.id))
         return False
 
-    def _leave(self) -> None:
-        if self._entered is not None:
-            self._site.limiter.leave(self._entered)
-            self._entered = None
+    def _uncount_running(self) -> None:
+        if self._limited_key is not None:
+            self._server.limiter.leave(self._limited_key)
+            self._limited_key = None
 
     async def _finish(
-        self, exchange: PendingRequest, work: Coroutine[Any, Any, Response | StreamResponse]
+        self, pending: PendingRequest, work: Coroutine[Any, Any, Response | StreamResponse]
     ) -> None:
-        """Wait for the handler, then answer."""
+        """Wait for the handler, then send its response."""
         try:
             try:
                 answer = await work
                 if isinstance(answer, Response):
-                    answer = await self._site.content.settled_slowly(answer, exchange.head)
+                    answer = await negotiated_in_thread(answer, pending.head)
             except Exception as error:
-                answer = failed(error, exchange)
+                answer = failed(error, pending)
             if isinstance(answer, Response):
-                keep_alive = self._answers.whole(exchange, answer)
+                keep_alive = self._responder.send(pending, answer)
             else:
                 self._cancel_when_gone = True
-                keep_alive = await self._answers.stream(exchange, answer)
+                keep_alive = await self._responder.stream(pending, answer)
         except asyncio.CancelledError:
             self._transport.abort()
             raise
         finally:
             self._task = None
             self._cancel_when_gone = False
-            self._leave()
-        self._after(exchange, keep_alive)
+            self._uncount_running()
+        self._finish_response(pending, keep_alive)
         self._advance()
-        self._regulate()
+        self._update_reading()
 
-    def _converse(self, exchange: PendingRequest) -> None:
-        """Hand the connection to a socket handler."""
-        request = self._request(exchange)
-        assert exchange.head is not None
-        agreed = handshake(exchange.head)
+    def _upgrade(self, pending: PendingRequest) -> None:
+        """Answer the opening handshake and run the socket handler of the route."""
+        request = self._request(pending)
+        assert pending.head is not None
+        agreed = handshake(pending.head)
         opening = agreed.response
         if opening.status_code != 101:
             text = bytes(opening.body).decode() if opening.body else ""
@@ -286,132 +252,132 @@ class HttpConnection(asyncio.BufferedProtocol):
                 item for item in opening.headers.raw_items() if item[0].startswith("Sec-")
             )
             refusal = text_response(text, opening.status_code)
-            self._reply(exchange, replace(refusal, headers=wanted))
+            self._send(pending, replace(refusal, headers=wanted))
             return
-        if not self._enter(exchange):
+        if not self._count_running(pending):
             return
         self._socket = WebSocketConnection(
-            self._outlet, agreed, self._site.limits, self._socket_closing, self._regulate
+            self._writer, agreed, self._server.limits, self._socket_closing, self._update_reading
         )
-        self._input.clear()
-        self._expire_with(exchange)
-        if self._receiver.early:
-            self._socket.receive_data(self._receiver.early)
-        self._task = self._site.start(self._talk(exchange, request, self._socket))
+        self._deadline.clear()
+        self._close_with_token(pending)
+        if self._parser.early:
+            self._socket.receive_data(self._parser.early)
+        self._task = self._server.start(self._run_socket(pending, request, self._socket))
 
-    def _expire_with(self, exchange: PendingRequest) -> None:
-        """A socket lives no longer than the token it was opened with."""
-        token = exchange.caller.token if exchange.caller is not None else None
+    def _close_with_token(self, pending: PendingRequest) -> None:
+        """Close the socket when the token it was opened with expires."""
+        token = pending.caller.token if pending.caller is not None else None
         if token is not None and (left_s := remaining_s(token)) is not None:
             assert self._socket is not None
-            self._expiry = asyncio.get_running_loop().call_later(
+            self._token_timer = asyncio.get_running_loop().call_later(
                 left_s, self._socket.shut, 1008, "The token has expired."
             )
 
-    async def _talk(
-        self, exchange: PendingRequest, request: Request, socket: WebSocketConnection
+    async def _run_socket(
+        self, pending: PendingRequest, request: Request, socket: WebSocketConnection
     ) -> None:
-        """Run a socket handler to its end."""
+        """Run the socket handler to its end; send its refusal where it did not accept."""
         refusal: Response | None = None
         try:
-            refusal = await talk(self._site, exchange, request, socket)
+            refusal = await run_handler(self._server, pending, request, socket)
         except asyncio.CancelledError:
             if not socket.accepted:
                 self._transport.abort()
             raise
         finally:
             self._task = None
-            self._leave()
+            self._uncount_running()
             if refusal is None:
-                self._answers.note(exchange, 101)
+                self._responder.log(pending, 101)
         if refusal is not None:
-            self._reply(exchange, refusal)
+            self._send(pending, refusal)
 
     def _socket_closing(self) -> None:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
 
-    def _request(self, exchange: PendingRequest) -> Request:
-        head, caller = exchange.head, exchange.caller
+    def _request(self, pending: PendingRequest) -> Request:
+        head, caller = pending.head, pending.caller
         assert head is not None
         return Request(
             method=head.method,
             path=head.path,
-            params=exchange.params,
-            query=exchange.query,
+            params=pending.params,
+            query=pending.query,
             headers=head.headers,
-            body=bytes(exchange.body),
+            body=bytes(pending.body),
             origin=caller.name if caller is not None else self.peer,
-            id=exchange.id,
-            meter=self._site.meter,
+            id=pending.id,
+            meter=self._server.meter,
         )
 
-    def _reply(self, exchange: PendingRequest, answer: Response) -> None:
-        """Send an answer that is whole."""
-        settled = self._site.content.settled(answer, exchange.head)
-        self._after(exchange, self._answers.whole(exchange, settled))
+    def _send(self, pending: PendingRequest, answer: Response) -> None:
+        """Send a buffered response."""
+        sent = self._responder.send(pending, negotiated(answer, pending.head))
+        self._finish_response(pending, sent)
 
-    def _after(self, exchange: PendingRequest, keep_alive: bool | None) -> None:
-        """What follows an answer: the next request, or the end; nothing where nobody is here."""
+    def _finish_response(self, pending: PendingRequest, keep_alive: bool | None) -> None:
+        """After a response: wait for the next request or close, unless the client is gone."""
         self._current = None
         if keep_alive is None:
             return
         if keep_alive:
-            if not self._receiver.amid and not self._receiver.queue:
-                self._input.set(self._site.limits.idle_s)
+            if not self._parser.mid_request and not self._parser.queue:
+                self._deadline.set(self._server.limits.idle_s)
             return
-        self._receiver.queue.clear()
-        self._receiver.deaf = True
-        limits = self._site.limits
-        if exchange.failure is None or self._eof or not self._transport.can_write_eof():
-            self._outlet.close(limits.write_s)
+        self._parser.queue.clear()
+        self._parser.input_closed = True
+        limits = self._server.limits
+        if pending.failure is None or self._input_ended or not self._transport.can_write_eof():
+            self._writer.close(limits.write_s)
         else:
             self._transport.write_eof()
             self._transport.resume_reading()
-            self._input.set(limits.linger_s)
+            self._deadline.set(limits.linger_s)
 
-    # What the listener asks and calls
+    # ConnectionHandle: called by the listener
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being asked or answered here."""
-        return self._task is None and not self._receiver.queue and not self._receiver.amid
+        """Whether no request is read or answered now."""
+        return self._task is None and not self._parser.queue and not self._parser.mid_request
 
     @property
     def is_outside(self) -> bool:
-        """Whether it came from beyond this machine."""
-        return self._door.is_outside
+        """Whether the client is on another machine."""
+        return self._address.is_outside
 
     @property
     def held_bytes(self) -> int:
-        """Of bodies, for this client."""
-        return self._receiver.held_bytes + (len(self._current.body) if self._current else 0)
+        """Bytes of request bodies held for this client."""
+        return self._parser.held_bytes + (len(self._current.body) if self._current else 0)
 
     @property
     def token(self) -> Token | None:
-        """The token of what is being answered, if any."""
+        """Token of the request that is being answered, if any."""
         caller = self._current.caller if self._current is not None else None
         return caller.token if caller is not None else None
 
     def drop(self) -> None:
-        """End the connection without a word."""
+        """Abort the connection."""
         self._transport.abort()
 
     def end(self) -> None:
-        """End the connection when what was written is sent; at once where nobody reads it."""
-        if self._outlet.blocked:
+        """Close when everything written is sent; abort where the client does not read."""
+        if self._writer.blocked:
             self._transport.abort()
         else:
-            self._outlet.close(self._site.limits.linger_s)
+            self._writer.close(self._server.limits.linger_s)
 
     def stop(self) -> None:
-        """The listener stops: end what is idle, close sockets, let answers be finished."""
+        """Begin to stop: close if idle, close sockets with 1001, let running requests finish."""
         if self._socket is not None:
             self._socket.shut(1001, "The core is stopping.")
         elif self.idle:
             self._transport.close()
 
 
-async def _already(answer: Response) -> Response:
-    """An answer that is there, for those who wait for one."""
+async def _completed(answer: Response) -> Response:
+    """A coroutine that returns `answer`."""
     return answer

@@ -1,7 +1,7 @@
-"""File descriptors: how many this process may have, and how many connections that leaves room for.
+"""Limit of file descriptors of this process, and how many connections it leaves room for.
 
-Each connection takes one. Downloads, engines, the database and files that are read take theirs from
-the same limit and must never find it used up by clients.
+Each connection uses one. Downloads, engines, the database and open files use the same limit, and
+clients must never exhaust it.
 """
 
 from __future__ import annotations
@@ -9,24 +9,23 @@ from __future__ import annotations
 import resource
 
 MOST = 1 << 16
-"""The soft limit is raised to the hard one, but not beyond this: children inherit it, and some
-programs loop over all that they might have."""
+"""The soft limit is raised to the hard one, but not above this: child processes inherit it, and
+some programs loop over all possible descriptors."""
 DARWIN_MOST = 10_240
-"""What macOS takes at most where the hard limit is infinite (OPEN_MAX, setrlimit(2))."""
+"""Maximum on macOS where the hard limit is infinite (OPEN_MAX, setrlimit(2))."""
 RESERVED = 184
-"""Descriptors that are kept from clients, besides those of downloads: ten engines with three pipes
-each, the database (6), files of models that are read (32), copies to other machines, and what
-libraries open."""
+"""Descriptors kept for other uses than clients and downloads: ten engines with three pipes each,
+the database (6), open model files (32), copies to other machines, and libraries."""
 LEAST_FOR_DOWNLOADS = 40
-"""Descriptors that are kept for downloads at least."""
+"""Descriptors kept for downloads at least."""
 MOST_CONNECTIONS = 4000
-"""Connections at most, whatever the limit: each takes some 10 KiB."""
+"""Connections at most: each takes some 10 KiB of memory."""
 LEAST_CONNECTIONS = 16
-"""Connections at least: where the limit is absurdly low, the API stays reachable."""
+"""Connections at least, so that the API stays reachable with a very low limit."""
 
 
 def raise_limit() -> int:
-    """Raise the soft limit of open files to the hard one; gives the limit in force."""
+    """Raise the soft limit of open files to the hard one; returns the limit in force."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for wanted in (_least(hard, MOST), _least(hard, DARWIN_MOST)):
         if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -48,12 +47,12 @@ def _least(one: int, most: int) -> int:
 
 
 def for_downloads(jobs_at_once: int, connections: int) -> int:
-    """Descriptors that downloads take: of each its connections, its file and the file's lock."""
+    """Descriptors of downloads: for each its connections, its file and the file's lock."""
     return max(LEAST_FOR_DOWNLOADS, jobs_at_once * (connections + 2))
 
 
 def connections_for(descriptors: int, downloads: int = LEAST_FOR_DOWNLOADS) -> int:
-    """How many connections there may be with this limit of open files.
+    """Maximum of connections for a limit of open files.
 
     >>> [connections_for(limit) for limit in (64, 256, 1024, 4096, 65536)]
     [32, 128, 800, 3872, 4000]

@@ -1,4 +1,4 @@
-"""Limits of the listener, and the timer that holds a peer to them."""
+"""Limits of size and time for each connection, and the timer that enforces the latter."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """What one client can make us hold, and for how long. Bytes and seconds."""
+    """Limits for what one client can make us hold or wait for. In bytes and seconds."""
 
     head_bytes: int = 32 << 10
     """Request line and headers together; nginx takes 32 KiB, Apache 8 KiB a line."""
     body_bytes: int = 1 << 20
-    """A body; our largest is a model's record of a few KiB. Routes can have their own."""
+    """One body; our largest is a model's record of a few KiB. Routes can have their own limit."""
     held_bytes: int = 256 << 20
-    """Bodies that wait or are being read, of all connections together."""
+    """Bodies held by all connections together, read or being read."""
     connections: int = 800
-    """A core takes what its limit of open files leaves room for; see `api.http.descriptors`."""
+    """Open connections. A core sets it by its limit of open files; see `api.http.descriptors`."""
     pipelined: int = 16
-    """Requests read ahead of the one that is being answered."""
+    """Pipelined requests read ahead of the one that is being answered."""
     ahead_bytes: int = 1 << 20
-    """Their bodies."""
+    """Bodies of the requests read ahead."""
     message_bytes: int = 256 << 10
-    """A message on a socket; clients have little to say there."""
+    """One WebSocket message of a client; they are short."""
     head_s: float = 10
     """From the first byte of a request to the end of its head; also for a silent new connection."""
     body_s: float = 60
@@ -32,21 +32,21 @@ class ConnectionLimits:
     idle_s: float = 75
     """Between requests; nginx's default."""
     write_s: float = 60
-    """For a peer that does not take what we send."""
+    """Between checks that a client with a full send buffer still reads."""
     write_floor_bytes: int = 64 << 10
-    """What a peer has to take in that time: 1 KiB/s, a fifth of a modem's."""
+    """Bytes a client must read in `write_s`: 1 KiB/s, a fifth of a modem's speed."""
     linger_s: float = 2
     """Reading on after a refusal, so that the answer is not lost to a reset (RFC 9112, 9.6)."""
     ping_s: float = 20
-    """Between pings on a socket; a peer that was silent from one to the next is gone."""
+    """Between pings on a WebSocket; a client silent from one to the next counts as gone."""
     close_s: float = 5
-    """For the closing handshake of a socket."""
+    """For the closing handshake of a WebSocket."""
     grace_s: float = 5
-    """For requests that are running when the listener stops."""
+    """For running requests when the listener stops."""
 
 
 class Deadline:
-    """A timer that is set anew far more often than it expires, and costs little for it."""
+    """A timer that is cheap to set again: an earlier asyncio timer is kept and checked later."""
 
     def __init__(self, expired: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -55,7 +55,7 @@ class Deadline:
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, seconds: float) -> None:
-        """Expire that many seconds from now, instead of whenever it was to expire."""
+        """Expire in `seconds`; replaces an earlier time."""
         self._at = self._loop.time() + seconds
         if self._handle is not None and self._handle.when() > self._at:
             self._handle.cancel()
@@ -68,7 +68,7 @@ class Deadline:
         self._at = None
 
     def close(self) -> None:
-        """Let go of the timer."""
+        """Clear, and cancel the asyncio timer."""
         self._at = None
         if self._handle is not None:
             self._handle.cancel()

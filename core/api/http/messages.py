@@ -1,29 +1,32 @@
-"""What a handler gets and gives: requests, answers and sockets, without any I/O.
+"""Requests, responses and WebSockets as handlers use them. No I/O.
 
 A handler is `async def name(deck, request) -> Response | StreamResponse`; one that never waits may
 be a plain `def` that returns a `Response`, and is then answered without a task of its own. It
-answers with `json_response`, `text_response` or `no_content`. For an expected failure it raises
-(or lets pass) a `modeldeck.core.errors.DeckError`; the connection turns that into an answer in the
-style of the route (`Route.error_style`):
+returns `json_response`, `text_response` or `no_content`. For an expected failure it raises (or lets
+pass) a `modeldeck.core.errors.DeckError`; the connection answers with that error in the style of
+the route (`Route.error_style`):
 
 - `json`: `{"error": {"code", "message", "remedy", "details"}}` with the error's own status.
-- `text`: `text/plain`, the message and the remedy in words, as the documented API declares it. The
-  status is 500, or what `Route.statuses` gives for the error's class.
+- `text`: `text/plain`, message and remedy, as the documented API declares it. The status is 500, or
+  what `Route.statuses` gives for the error's class.
 - `openai`: `{"error": {"message", "type", "param", "code"}}` with the error's own status.
 - `ollama`: `{"error": "message and remedy"}` with the error's own status.
 
-What the listener refuses before a handler sees it (403, 404, 405, 413, 415 and the like) has the
-same style and always its own status.
+Refusals of the listener itself (403, 404, 405, 413, 415 and the like) have the same style and
+always their own status.
 
-Anything else that a handler raises is a bug: it is logged with its traceback, and the caller gets a
+Any other exception of a handler is a bug: it is logged with its traceback, and the client gets a
 500 that does not repeat it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -43,10 +46,13 @@ EVENTS = "text/event-stream; charset=utf-8"
 NDJSON = "application/x-ndjson"
 
 _FIELD = re.compile(r"at `\$\.([A-Za-z_]+)")
-"""Where msgspec says which field of a body is not as it should be."""
+"""Finds the field that a validation error of msgspec names."""
 
 JSON_DEPTH = 64
 """Levels of arrays and objects in a body. Ours need 5, a tool's JSON schema in a chat about 15."""
+
+GZIP_LEVEL = 1
+"""zlib's level: the higher ones take three times as long for a tenth less of JSON."""
 
 ErrorStyle = Literal["json", "text", "openai", "ollama"]
 T = TypeVar("T")
@@ -58,20 +64,20 @@ class Request:
 
     method: str
     path: str
-    """As it came: percent-encoded, without the query."""
+    """As sent: percent-encoded, without the query."""
     params: Mapping[str, str] = field(default_factory=dict)
-    """The `{name}` segments of the route's template, decoded. Any text at all can be in here."""
+    """The `{name}` segments of the route's template, decoded. Untrusted text."""
     query: Mapping[str, str] = field(default_factory=dict)
-    """Query parameters, decoded; of a repeated one the last."""
+    """Query parameters, decoded; the last value of a repeated one."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Names in lower case; values of a repeated one joined by a comma."""
+    """Names in lower case; values of repeated headers joined by commas."""
     body: bytes = b""
     origin: str = ""
-    """Who asks, for the audit: `unix uid=1000`, or the peer's address; and its token's name."""
+    """The caller, for the audit: `unix uid=1000` or the peer's address, and its token's name."""
     id: str = ""
-    """Of the request, as the log has it: `X-Request-Id`, given or made."""
+    """Request id of the log: `X-Request-Id`, given by the client or made here."""
     meter: RequestMetrics | None = None
-    """Counters of the listener that took it."""
+    """Counters of the listener that received it."""
 
     def json(self) -> Any:
         """The body as JSON; None where it is empty. Raises InvalidRequest."""
@@ -114,7 +120,7 @@ def convert(value: object, type_: type[T], what: str) -> T:
 
 
 def _check_depth(value: object) -> None:
-    """Refuse what is nested deeper than `JSON_DEPTH`, without recursion of our own."""
+    """Raise InvalidRequest for nesting deeper than `JSON_DEPTH`, without recursion of our own."""
     level: list[object] = [value]
     for _ in range(JSON_DEPTH):
         level = [
@@ -129,28 +135,63 @@ def _check_depth(value: object) -> None:
     raise InvalidRequest(f"The body is nested deeper than {JSON_DEPTH} levels.")
 
 
+class SharedBody:
+    """A body that many clients get: its ETag and its gzip copy, each made when first needed.
+
+    The ETag is weak (RFC 9110, section 8.8.1): the same for the body and its gzip copy. It is a
+    hash of the content, so it holds across restarts of the core.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._gzipped: bytes | None = None
+
+    @cached_property
+    def etag(self) -> str:
+        """The weak ETag, in quotes."""
+        return f'W/"{hashlib.blake2b(self.data, digest_size=12).hexdigest()}"'
+
+    @property
+    def is_gzipped(self) -> bool:
+        """Whether `gzipped` is made already."""
+        return self._gzipped is not None
+
+    @property
+    def gzipped(self) -> bytes:
+        """The gzip copy. Making it takes milliseconds for a body of hundreds of KiB."""
+        if self._gzipped is None:
+            self._gzipped = gzipped(self.data)
+        return self._gzipped
+
+
+def gzipped(data: bytes) -> bytes:
+    """`data` in the gzip format (RFC 1952)."""
+    compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """An answer whose body is whole."""
+    """A response with a complete body."""
 
     status: int = 200
     body: bytes = b""
     content_type: str | None = JSON
     """None where there is no body."""
     headers: tuple[tuple[str, str], ...] = ()
-    """Further headers. Length, date and connection are the connection's business."""
-    kept: bool = False
-    """Whether the very same bytes are given until they change: worth an ETag and a copy that is
-    compressed once."""
+    """Further headers. `Content-Length`, `Date` and `Connection` are added by the connection."""
+    shared: SharedBody | None = None
+    """Set where many clients get the same body: the response then has an ETag, and its gzip copy is
+    made once. See `shared_response`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamResponse:
-    """An answer whose body comes in pieces, each sent as soon as it is there.
+    """A response whose body is streamed: each chunk is sent as soon as it is made.
 
-    `chunks` is closed (`aclose`) when the peer goes away or the core stops, so its `finally` blocks
-    and `async with` run at once, in the task that iterates it: the one the handler ran in. A
-    handler that takes the first piece itself, to be able to fail with a status, hands it on as
+    `chunks` is closed (`aclose`) when the client goes away or the core stops, so its `finally`
+    blocks and `async with` run at once, in the task that iterates it: the one the handler ran in. A
+    handler that makes the first chunk itself, to be able to fail with a status, passes it as
     `first`.
     """
 
@@ -162,79 +203,77 @@ class StreamResponse:
 
 
 class WebSocket(Protocol):
-    """One socket, as its handler sees it.
+    """One WebSocket, as its handler uses it.
 
-    The handler runs in a task that is cancelled when the peer goes away or the core stops, so it
-    needs no watch of its own: it may simply send for ever. What the peer sends is read (pings are
-    answered) and dropped, unless the handler `hears`.
+    The handler runs in a task that is cancelled when the client goes away or the core stops, so it
+    may simply send for ever. Messages of the client are read (pings are answered) and dropped,
+    unless the handler accepts with `receives=True`.
     """
 
-    async def accept(self, *, hears: bool = False) -> None:
+    async def accept(self, *, receives: bool = False) -> None:
         """Finish the handshake. A DeckError raised before it is answered as plain HTTP.
 
-        A handler that `hears` takes what the peer sends with `receive`; a peer that sends more than
-        it takes is not read any further until it does.
+        With `receives=True` messages of the client are kept for `receive`; while too many wait,
+        reading pauses.
         """
 
     async def send(self, text: TextFrame | bytes | str) -> None:
-        """Send one text message; waits while the peer reads too slowly.
+        """Send one text message; waits while the client reads too slowly. Raises PeerGone.
 
-        What many sockets get is a `TextFrame`, which is framed and deflated once for all of them.
+        For a message to many clients use a `TextFrame`, which is framed and deflated once.
         """
 
     def post(self, message: TextFrame) -> bool:
-        """Send one at once; False where that would have to wait, and nothing is sent then."""
+        """Send without waiting; False, with nothing sent, where that is not possible now."""
 
     async def receive(self) -> str | bytes:
-        """The next message of the peer: text, or bytes where it sent those."""
+        """The next message of the client, text or binary. Raises PeerGone."""
 
     def ping(self, answered: Callable[[], None]) -> None:
-        """Send a ping; `answered` is called when the peer's answer to it comes, if ever."""
+        """Send a ping; `answered` is called when its pong arrives."""
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Start the closing handshake. A handler that returns does so by itself, with 1000."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared(Response):
-    """An answer whose head is written already, but for what differs from request to request."""
-
-    start: bytes
+        """Start the closing handshake. After the handler returns this is done with 1000."""
 
 
 class CachedEncoding(Generic[T]):
-    """What was made of an immutable value, such as its JSON, until another value is asked for.
+    """Memo of the encoding of the newest value: `of` encodes again only for another value.
 
-    Clients poll, and making the answer costs far more than sending it. The value is compared by
+    Clients poll, and encoding the State costs far more than sending it. Values are compared by
     identity: records and State are never changed in place.
     """
 
-    def __init__(self, make: Callable[[Any], T]) -> None:
-        self._make = make
+    def __init__(self, encode: Callable[[Any], T]) -> None:
+        self._encode = encode
         self._value: object = self
-        self._made: T
+        self._encoded: T
 
     def of(self, value: object) -> T:
-        """What is made of this value."""
+        """The encoding of `value`."""
         if value is not self._value:
-            self._made, self._value = self._make(value), value
-        return self._made
+            self._encoded, self._value = self._encode(value), value
+        return self._encoded
 
 
 def json_response(
     value: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()
 ) -> Response:
-    """An answer in JSON. `value` may be a record or hold records."""
+    """A JSON response. `value` may be a record or contain records."""
     return Response(status=status, body=msgspec.json.encode(value), headers=headers)
 
 
+def shared_response(shared: SharedBody) -> Response:
+    """A JSON response with a body that many clients get."""
+    return Response(body=shared.data, shared=shared)
+
+
 def text_response(text: str, status: int = 200) -> Response:
-    """An answer in plain text."""
+    """A plain text response."""
     return Response(status=status, body=text.encode(errors="replace"), content_type=TEXT)
 
 
 def no_content() -> Response:
-    """The answer 204."""
+    """Status 204 without a body."""
     return Response(status=204, content_type=None)
 
 
@@ -254,9 +293,9 @@ def line(data: bytes) -> bytes:
 def error_response(
     error: DeckError, style: ErrorStyle, status: int | None = None, request_id: str = ""
 ) -> Response:
-    """The answer to a failure, in the route's style; `status` instead of the error's own.
+    """The response to an error, in the route's style; `status` replaces the error's own.
 
-    Only our own style has a place for the id of the request; the others have it in the head.
+    Only our own style has the request id in the body; the others have it in the head.
     """
     status = status or error.status
     if style == "text":
@@ -268,12 +307,12 @@ def error_response(
     else:
         said = {"request_id": request_id} if request_id else {}
         answer = json_response({"error": {**msgspec.to_builtins(to_info(error)), **said}}, status)
-    headers = _telling(error)
+    headers = _error_headers(error)
     return replace(answer, headers=headers) if headers else answer
 
 
-def _telling(error: DeckError) -> tuple[tuple[str, str], ...]:
-    """Headers that say what to do about an error."""
+def _error_headers(error: DeckError) -> tuple[tuple[str, str], ...]:
+    """Headers for an error: when to retry, how to authenticate."""
     if isinstance(error, TooManyRequests):
         return (("Retry-After", str(error.retry_after_s)),)
     if isinstance(error, Busy):

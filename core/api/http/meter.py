@@ -7,42 +7,42 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 BUCKETS_S = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
-"""From an answer out of memory to a whole chat."""
+"""Upper bounds of the histogram's buckets, from a cached response to a whole chat."""
 
 UNROUTED = "none"
-"""The route of what was refused before one was found; a path is anybody's to choose."""
+"""Label for requests without a route; clients choose paths, so those are no labels."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 
 
 @dataclass(slots=True)
 class RouteMetrics:
-    """What came to one route with one method."""
+    """Counters of one route and method."""
 
     classes: list[int] = field(default_factory=lambda: [0] * 6)
-    """Answers, by the first digit of their status."""
+    """Responses by the first digit of their status."""
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
     seconds: float = 0.0
     sent_bytes: int = 0
 
 
 class RequestMetrics:
-    """Counts what one listener does."""
+    """Counters of one listener."""
 
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], RouteMetrics] = {}
-        """By route template and method."""
+        """Counters by route template and method."""
         self.connections = 0
-        """Connections that are open."""
+        """Open connections."""
         self.sockets = 0
-        """WebSockets that are open."""
+        """Open WebSockets."""
         self.refused: Counter[str] = Counter()
-        """Connections that were not let in, by why."""
+        """Refused connections, by reason."""
 
     def count(
         self, template: str, method: str, status: int, seconds: float, sent_bytes: int
     ) -> None:
-        """An answer was sent."""
+        """Count a response."""
         key = template, method
         tally = self.tallies.get(key)
         if tally is None:

@@ -1,16 +1,16 @@
-"""Who may ask: decided from the head alone, before any body is read; handshakes included.
+"""Checks of Host, Origin and Content-Type against requests from web pages (CSRF, DNS rebinding).
 
-Pure. What is defended against: a web page in a browser on this machine. A page can make the browser
-send requests to loopback, and by DNS rebinding can even read the answers, so:
+Pure; from the head alone, before any body is read, WebSocket handshakes included. A web page in a
+browser on this machine can send requests to loopback, and by DNS rebinding read the answers, so:
 
-- `Host` must be a name of loopback, or one a person allowed. A rebound name is not.
-- `Origin`, where present, must be this server's own or one a person allowed. Browsers send it with
+- `Host` must be a name of loopback or one from the settings. A rebound name is neither.
+- `Origin`, where present, must be this server's own or one from the settings. Browsers send it with
   every POST and every WebSocket handshake, and do not apply CORS to the latter.
-- `Sec-Fetch-Site: cross-site` is refused unless the origin is an allowed one.
+- `Sec-Fetch-Site: cross-site` is refused unless the origin is allowed.
 - A body must be `application/json`, which no HTML form can send.
 
-Programs that are not browsers send no Origin and pass. The Unix socket is exempt from the check of
-Host, which has no meaning there; no page can reach it.
+Programs that are not browsers send no Origin and pass. On the Unix socket `Host` is not
+checked: it has no meaning there, and no page can reach it.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ ALLOWED_METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS = (
     "content-type, x-application-id, application, authorization, if-none-match, x-request-id"
 )
-"""What a page may send: the documented API's clients set the second and third."""
+"""Request headers allowed to pages; clients of the documented API send the second and third."""
 SHOWN_HEADERS = "etag, retry-after, x-request-id"
-"""What a page may see of an answer's head, besides what every page may."""
+"""Response headers that pages may read, besides the CORS-safelisted ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginPolicy:
-    """The names and origins that are allowed, in lower case."""
+    """Allowed host names and origins, in lower case."""
 
     hosts: frozenset[str]
     origins: frozenset[str]
     scheme: str = "http"
-    """Of this server's own pages."""
-    takes_addresses: bool = False
-    """Whether every IP address will do as a host: a page cannot have its name rebound to one."""
+    """Scheme of this server's own origin."""
+    allows_addresses: bool = False
+    """Whether any IP address is allowed as Host: DNS rebinding needs a name."""
 
-    def takes(self, name: str | None) -> bool:
-        """Whether a host is one of ours."""
-        return name in self.hosts or (self.takes_addresses and _is_address(name))
+    def allows(self, name: str | None) -> bool:
+        """Whether a Host name is allowed."""
+        return name in self.hosts or (self.allows_addresses and _is_address(name))
 
 
 def policy(
@@ -54,7 +54,7 @@ def policy(
     *,
     scheme: str = "http",
 ) -> OriginPolicy:
-    """The policy that follows from the settings."""
+    """The policy of these settings."""
     return OriginPolicy(
         hosts=frozenset((*LOOPBACK_NAMES, *(name.lower() for name in allowed_hosts))),
         origins=frozenset(origin.lower().rstrip("/") for origin in allowed_origins),
@@ -70,9 +70,9 @@ def _is_address(name: str | None) -> bool:
 
 
 def check(head: RequestHead, policy: OriginPolicy, *, over_unix: bool) -> None:
-    """Raises Forbidden or UnsupportedMediaType when the request must not be served."""
+    """Raise Forbidden or UnsupportedMediaType where the request must not be served."""
     name = host_name(head.host)
-    if not over_unix and not policy.takes(name):
+    if not over_unix and not policy.allows(name):
         raise Forbidden(
             f"Host {head.host[:100]!r} is not a name of this server.",
             "Use 127.0.0.1 or localhost, or add the name to api.allowed_hosts.",
@@ -91,12 +91,12 @@ def check(head: RequestHead, policy: OriginPolicy, *, over_unix: bool) -> None:
 
 
 def allowed_origin(head: RequestHead, policy: OriginPolicy) -> str | None:
-    """The request's origin when it is allowed: this server's own, or one in the settings."""
+    """The request's origin where it is allowed: this server's own, or one from the settings."""
     origin = head.headers.get("origin", "").lower()
     if origin in policy.origins:
         return head.headers["origin"]
     usual = ":443" if policy.scheme == "https" else ":80"
-    own = policy.takes(host_name(head.host)) and origin in (
+    own = policy.allows(host_name(head.host)) and origin in (
         f"{policy.scheme}://{head.host.lower()}",
         f"{policy.scheme}://{head.host.lower().removesuffix(usual)}",
     )
@@ -121,7 +121,7 @@ def media_type(head: RequestHead) -> str:
 
 
 def cors_headers(head: RequestHead, policy: OriginPolicy) -> tuple[tuple[str, str], ...]:
-    """Headers that let a page of an allowed origin read the answer; none for others."""
+    """CORS headers for a page of an allowed origin; none for others."""
     origin = allowed_origin(head, policy) if "origin" in head.headers else None
     if not origin:
         return ()
@@ -133,7 +133,7 @@ def cors_headers(head: RequestHead, policy: OriginPolicy) -> tuple[tuple[str, st
 
 
 def preflight_headers(head: RequestHead) -> tuple[tuple[str, str], ...]:
-    """Headers that answer a preflight; `cors_headers` stand beside them.
+    """Headers of the response to a preflight, besides `cors_headers`.
 
     https://fetch.spec.whatwg.org/#cors-preflight-fetch
     """

@@ -1,4 +1,4 @@
-"""How often, and how much at once, one caller may ask. The clock is the only input and output."""
+"""Limits of rate (token bucket) and concurrency for each caller. Pure but for the clock."""
 
 from __future__ import annotations
 
@@ -8,73 +8,73 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 CALLERS = 4096
-"""Callers that are remembered; of more, the one that has been quiet for longest is forgotten."""
+"""Callers remembered at most; then the least recent one is forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What each caller may do."""
+    """Limits of each caller."""
 
     per_s: float
-    """Requests a second, in the long run."""
+    """Requests a second on average."""
     burst: float
     """Requests at once after a pause."""
     at_once: int
-    """Requests under way."""
+    """Requests running at once."""
 
 
 @dataclass(slots=True)
 class _TokenBucket:
-    """What one caller has left (a token bucket), and what it has under way."""
+    """Token bucket and number of running requests of one caller."""
 
     left: float
     seen_at: float
-    under_way: int = 0
+    running: int = 0
 
 
 class RequestLimiter:
-    """Keeps the accounts of all callers, each known by a key."""
+    """Rate and concurrency limits of all callers, each identified by a key."""
 
     def __init__(self, allowance: Allowance, clock: Callable[[], float] = time.monotonic) -> None:
         self._allowance = allowance
         self._clock = clock
-        self._accounts: OrderedDict[str, _TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[str, _TokenBucket] = OrderedDict()
 
     def ask(self, key: str) -> float:
-        """Count one request: 0 when it may pass, else in how many seconds the next one may."""
+        """Count one request: 0 where it is allowed, else seconds until the next one is."""
         now = self._clock()
-        account = self._account(key, now)
+        bucket = self._bucket(key, now)
         allowed = self._allowance
-        account.left = min(allowed.burst, account.left + (now - account.seen_at) * allowed.per_s)
-        account.seen_at = now
-        if account.left < 1:
-            return (1 - account.left) / allowed.per_s
-        account.left -= 1
+        bucket.left = min(allowed.burst, bucket.left + (now - bucket.seen_at) * allowed.per_s)
+        bucket.seen_at = now
+        if bucket.left < 1:
+            return (1 - bucket.left) / allowed.per_s
+        bucket.left -= 1
         return 0
 
     def enter(self, key: str) -> bool:
-        """Whether one more may be under way. If so, `leave` must follow."""
-        account = self._account(key, self._clock())
-        if account.under_way >= self._allowance.at_once:
+        """Count a running request; False at the limit. After True, `leave` must follow."""
+        bucket = self._bucket(key, self._clock())
+        if bucket.running >= self._allowance.at_once:
             return False
-        account.under_way += 1
+        bucket.running += 1
         return True
 
     def leave(self, key: str) -> None:
-        """One that entered is done."""
-        if (account := self._accounts.get(key)) is not None:
-            account.under_way -= 1
+        """A running request has ended."""
+        if (bucket := self._buckets.get(key)) is not None:
+            bucket.running -= 1
 
-    def _account(self, key: str, now: float) -> _TokenBucket:
-        account = self._accounts.get(key)
-        if account is None:
+    def _bucket(self, key: str, now: float) -> _TokenBucket:
+        bucket = self._buckets.get(key)
+        if bucket is None:
             self._make_room()
-            account = self._accounts[key] = _TokenBucket(self._allowance.burst, now)
-        self._accounts.move_to_end(key)
-        return account
+            bucket = self._buckets[key] = _TokenBucket(self._allowance.burst, now)
+        self._buckets.move_to_end(key)
+        return bucket
 
     def _make_room(self) -> None:
-        """Forget the quietest; never one with something under way, unless all have."""
-        if len(self._accounts) >= CALLERS:
-            idle = (key for key, account in self._accounts.items() if not account.under_way)
-            del self._accounts[next(idle, next(iter(self._accounts)))]
+        """Forget the least recent caller, preferably one without running requests."""
+        if len(self._buckets) >= CALLERS:
+            idle = (key for key, bucket in self._buckets.items() if not bucket.running)
+            del self._buckets[next(idle, next(iter(self._buckets)))]

@@ -1,4 +1,4 @@
-"""The head of a request: what the parser read, checked for what the parser lets through.
+"""The head of a request: built from the parser's output, with the checks the parser lacks.
 
 Pure. Sources: RFC 9112 (HTTP/1.1), RFC 9110 (semantics).
 """
@@ -20,7 +20,7 @@ MAX_HEADERS = 100
 """Apache's and nginx's defaults are 100 as well; browsers send about 20."""
 
 MAX_QUERY_FIELDS = 50
-"""Our longest query has 3."""
+"""The longest query of our own routes has 3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +29,15 @@ class RequestHead:
 
     method: str
     target: str
-    """As it came: path and query, or a whole URL when a proxy asked."""
+    """As sent: path and query, or an absolute URL from a client that takes us for a proxy."""
     path: str
     """Percent-encoded; `*` for `OPTIONS *`."""
     query: str
     """Percent-encoded."""
     host: str
-    """Host and port that the client means (RFC 9112, section 3.2.2): of the target, else `Host`."""
+    """Host and port of the target, else of the `Host` header (RFC 9112, section 3.2.2)."""
     headers: dict[str, str]
-    """Names in lower case, repeated ones joined by a comma."""
+    """Names in lower case; values of repeated headers joined by commas."""
     version: str
     """`1.0` or `1.1`."""
     content_length: int = 0
@@ -75,7 +75,7 @@ class RequestHead:
 def read(
     method: str, target: str, raw_headers: Sequence[tuple[bytes, bytes]], version: str
 ) -> RequestHead:
-    """The head that a parser read. Raises DeckError for what must be refused."""
+    """Build and check a head from the parser's output. Raises DeckError for a refusal."""
     if len(raw_headers) > MAX_HEADERS:
         raise HeadTooLarge(f"More than {MAX_HEADERS} headers.")
     headers: dict[str, str] = {}
@@ -106,7 +106,7 @@ def read(
 
 
 def _framing(headers: dict[str, str], version: str) -> tuple[int, bool]:
-    """Length and chunked. Both at once is how requests are smuggled (RFC 9112, section 6.3)."""
+    """Body length and whether it is chunked; both is smuggling (RFC 9112, section 6.3)."""
     length, coding = headers.get("content-length"), headers.get("transfer-encoding")
     if coding is not None:
         if length is not None or version == "1.0":

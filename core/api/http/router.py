@@ -1,9 +1,9 @@
-"""The table of routes: what routes the requests and what `/openapi.json` is made of.
+"""Route table and matching; `/openapi.json` is made from the same table.
 
-Each module of the API has a tuple `ROUTES`; `modeldeck.core.api.route_table` puts them together. A
-path is matched segment by segment on the percent-encoded text, so that `owner%2Frepo%3AQ8_0` is one
+Each module of the API has a tuple `ROUTES`; `modeldeck.core.api.route_table` joins them. A path is
+matched segment by segment on the percent-encoded text, so that `owner%2Frepo%3AQ8_0` is one
 segment. Empty segments are skipped: a client whose base URL ends in a slash asks for `//models`. A
-literal segment wins over a `{name}`, whatever the order of the table: `/model/update` is not
+literal segment wins over a `{name}`, in any order of the table: `/model/update` is not
 `/model/{model}`.
 
 A route has a `handler` for plain requests, a `socket` handler for WebSocket handshakes, or both:
@@ -11,9 +11,9 @@ A route has a `handler` for plain requests, a `socket` handler for WebSocket han
     async def handler(deck: Deck, request: Request) -> Response | StreamResponse
     async def socket(deck: Deck, request: Request, socket: WebSocket) -> None
 
-A socket handler first checks what it was asked for: a DeckError raised before `await
-socket.accept()` is answered as plain HTTP, in the route's error style and with its `statuses`.
-After that it sends; `modeldeck.core.api.http.messages.WebSocket` says how it ends.
+A socket handler first checks its request: a DeckError raised before `await socket.accept()` is
+answered as plain HTTP, in the route's error style and with its `statuses`. After that it sends;
+`modeldeck.core.api.http.messages.WebSocket` says how it ends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SocketHandler = Callable[["Deck", Request, WebSocket], Coroutine[Any, Any, None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A query parameter, for the document and for people."""
+    """A documented query parameter."""
 
     name: str
     type: Any
@@ -69,34 +69,32 @@ class Route:
     """Type of the body, or the name of a documented schema: `"SeededModel"`; None for none."""
     body_required: bool = False
     answer: Any = None
-    """Type of the answer, or the name of a documented schema; None for an empty or opaque one."""
+    """Type of the response, or the name of a documented schema; None for an empty or opaque one."""
     status: int = 200
-    """Of success."""
+    """Status of success."""
     content_type: str = "application/json"
-    """Of the answer."""
+    """Content type of the response."""
     query: tuple[Query, ...] = ()
     error_style: ErrorStyle = "json"
     statuses: Mapping[type[DeckError], int] = field(default_factory=dict)
     """Statuses of errors that differ from the style's: `{NotFound: 410}`. Subclasses count."""
     max_body_bytes: int | None = None
-    """Limit for the body; None for the listener's own."""
+    """Limit of the body in bytes; None for the listener's own."""
     need: Need | None = None
-    """What a token must be for; None for `read` where it is GET, `infer` for the other tools' APIs,
-    else `manage`."""
-    of_state: bool = False
-    """Whether the answer follows from State and the request alone, and may be given again."""
+    """Required scope; None for `infer` of the OpenAI and Ollama APIs, `read` of GET, else
+    `manage`."""
     raises: tuple[type[DeckError], ...] = ()
-    """What the handler itself may raise, for the document; the listener's own refusals are the same
-    for every route."""
+    """Errors that the handler itself may raise, for the document; the listener's own refusals are
+    the same for every route."""
     streams: tuple[str, Any] | None = None
-    """Content type of an answer in pieces, and the type of a piece; None where there is none."""
+    """Content type of a streamed response, and the type of a piece; None where it has none."""
     cancel_when_gone: bool = False
     """Whether the handler is cancelled when the client goes away. Streams and sockets always are;
-    an action that changes something must run to its end."""
+    an action that changes data must run to its end."""
 
     @property
     def needs(self) -> Need:
-        """What a token must be for."""
+        """Required scope, with the default applied."""
         if self.need is not None:
             return self.need
         if self.tag in ("openai", "ollama"):
@@ -104,7 +102,7 @@ class Route:
         return "read" if self.method == "GET" else "manage"
 
     def error_status(self, error: DeckError) -> int:
-        """The status that answers an error which a handler raised."""
+        """The status of the response to an error that a handler raised."""
         for cls, status in self.statuses.items():
             if isinstance(error, cls):
                 return status
@@ -113,7 +111,7 @@ class Route:
 
 @dataclass(slots=True)
 class _Node:
-    """What stands below a prefix of segments."""
+    """Routes and further segments below a prefix."""
 
     literal: dict[str, _Node] = field(default_factory=dict)
     variable: _Node | None = None
@@ -122,7 +120,7 @@ class _Node:
 
 
 class Router:
-    """Finds the route of a request. Made once of the whole table; equal rows raise ValueError."""
+    """Finds the route of a request. Raises ValueError for two routes with one path and method."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
@@ -144,10 +142,10 @@ class Router:
         node.routes[route.method] = route, tuple(names)
 
     def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
-        """The route for a path as it came, and its variable segments, decoded.
+        """The route for a percent-encoded path, and its variable segments, decoded.
 
-        HEAD takes the route of GET. Raises NotFound where no path fits, MethodNotAllowed where only
-        the method does not; `allowed` tells which do.
+        HEAD uses the route of GET. Raises NotFound where no path matches, MethodNotAllowed where
+        only the method does not; `allowed` gives the methods that do.
         """
         found = self._find(split(path))
         if not found:
@@ -164,12 +162,12 @@ class Router:
         )
 
     def allowed(self, path: str) -> tuple[str, ...]:
-        """The methods that a path takes, HEAD included; empty where there is no such path."""
+        """The methods of a path, HEAD included; empty where there is no such path."""
         methods = {method for node, _ in self._find(split(path)) for method in node.routes}
         return tuple(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
     def _find(self, segments: list[str]) -> list[tuple[_Node, tuple[str, ...]]]:
-        """Nodes with routes that fit, the one with the earliest literal first."""
+        """Matching nodes that have routes, the one with the earliest literal first."""
         found: list[tuple[_Node, tuple[str, ...]]] = [(self._root, ())]
         for segment in segments:
             below: list[tuple[_Node, tuple[str, ...]]] = []
@@ -183,5 +181,5 @@ class Router:
 
 
 def split(path: str) -> list[str]:
-    """The segments of a path, decoded, empty ones left out. What is not UTF-8 is replaced."""
+    """The non-empty segments of a path, decoded; invalid UTF-8 is replaced."""
     return [unquote(part, errors="replace") for part in path.split("/") if part]

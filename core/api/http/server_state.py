@@ -1,4 +1,4 @@
-"""What the connections of one listener share."""
+"""State shared by the connections of one listener: routes, limits, open connections, tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from modeldeck.core.api.http.access import Access, network
 from modeldeck.core.api.http.access_log import AccessLog
-from modeldeck.core.api.http.compression import ResponseEncoder
 from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.meter import RequestMetrics
 from modeldeck.core.api.http.rate_limit import RequestLimiter
@@ -30,62 +29,61 @@ log = logging.getLogger("modeldeck.core.api")
 
 
 class ConnectionHandle(Protocol):
-    """A connection, as the others' keeper sees it."""
+    """A connection, as `ServerState` uses it."""
 
     peer: str
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being asked or answered."""
+        """Whether no request is read or answered now."""
 
     @property
     def is_outside(self) -> bool:
-        """Whether it came from beyond this machine."""
+        """Whether the client is on another machine."""
 
     @property
     def held_bytes(self) -> int:
-        """Of bodies."""
+        """Bytes of request bodies held for this client."""
 
     @property
     def token(self) -> Token | None:
-        """The token of what is being answered, if any."""
+        """Token of the request that is being answered, if any."""
 
     def drop(self) -> None:
-        """End it without a word."""
+        """Abort the connection."""
 
     def end(self) -> None:
-        """End it when what was written is sent."""
+        """Close when everything written is sent."""
 
     def stop(self) -> None:
-        """Begin to end it: the listener stops."""
+        """Begin to stop: close if idle, else when the running request is done."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ServerState:
-    """The service, the table, the rules, and who is connected."""
+    """State shared by one listener's connections."""
 
     deck: Deck
     router: Router
     access: Access
     limiter: RequestLimiter
-    journal: AccessLog
+    access_log: AccessLog
     meter: RequestMetrics
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     per_address: int = 64
-    """Connections from each address beyond this machine."""
-    content: ResponseEncoder = field(default_factory=ResponseEncoder)
+    """Limit of connections from each address of another machine."""
     connections: dict[ConnectionHandle, None] = field(default_factory=dict)
-    """In the order they came."""
+    """Open connections, oldest first."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    """Every handler that runs."""
+    """Running handlers and TLS handshakes."""
     expected: set[ConnectionHandle] = field(default_factory=set)
     """Connections that were accepted and are not in `connections` yet."""
     stopping: bool = False
-    deserted: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the last connection is over."""
+    no_connections: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the last connection is closed."""
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a handler in a task that this site owns."""
+        """Run a handler in a task that is awaited when the listener stops."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self._ended)
@@ -97,14 +95,14 @@ class ServerState:
             report_failure("A connection", error)
 
     @property
-    def is_laden(self) -> bool:
-        """Whether the bodies of all connections together are as much as may be held."""
+    def is_over_held_bytes(self) -> bool:
+        """Whether the bodies of all connections together exceed `ConnectionLimits.held_bytes`."""
         return sum(each.held_bytes for each in self.connections) > self.limits.held_bytes
 
     def reserve(self, connection: ConnectionHandle) -> bool:
-        """Room for a connection that was just accepted; False where there is none.
+        """Reserve a place for an accepted connection; False where there is none.
 
-        At the limit the oldest idle one has to go.
+        At the limit the oldest idle connection is dropped.
         """
         held = len(self.connections) + len(self.expected)
         if held >= self.limits.connections and not self._make_room(self.connections, "limit"):
@@ -113,10 +111,10 @@ class ServerState:
         return True
 
     def admit(self, connection: ConnectionHandle) -> None:
-        """Take a connection in; one beyond what its address may have is dropped.
+        """Add a connection, or drop it where its address has too many.
 
-        One address beyond this machine may not take all the room there is: at its limit, its oldest
-        idle connection has to go.
+        `per_address` keeps one address of another machine from using all connections. At that limit
+        the oldest idle connection of the address is dropped.
         """
         self.expected.discard(connection)
         if connection.is_outside:
@@ -131,7 +129,8 @@ class ServerState:
     def _make_room(self, others: Iterable[ConnectionHandle], reason: str) -> bool:
         """Drop the oldest idle connection; False where none is idle.
 
-        It is over from now on: in a burst the next one must not count it, or choose it again.
+        It is released at once, so that in a burst the next connection neither counts nor chooses
+        it.
         """
         self.meter.refused[reason] += 1
         idle = next((old for old in others if old.idle), None)
@@ -142,34 +141,34 @@ class ServerState:
         return True
 
     def release(self, connection: ConnectionHandle) -> None:
-        """A connection is over."""
+        """Remove a connection that was closed."""
         self.connections.pop(connection, None)
         self.meter.connections = len(self.connections)
         if not self.connections:
-            self.deserted.set()
+            self.no_connections.set()
 
     def revoked(self, token: Token) -> None:
-        """Cut off whoever is here by a token that holds no more."""
+        """Drop the connections that use a revoked token."""
         for connection in list(self.connections):
             if connection.token is not None and connection.token.id == token.id:
                 connection.drop()
 
     async def empty(self) -> None:
-        """Close every connection, and cut those whose peers do not read."""
-        self.deserted.clear()
+        """Close every connection; after `linger_s`, drop those that are still open."""
+        self.no_connections.clear()
         for connection in list(self.connections):
             connection.end()
         if self.connections:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.limits.linger_s):
-                    await self.deserted.wait()
+                    await self.no_connections.wait()
         for connection in list(self.connections):
             connection.drop()
-        await asyncio.sleep(0)  # transports tell of their end in the next round of the loop
+        await asyncio.sleep(0)  # `connection_lost` is called in the next iteration of the loop
 
 
 def peer_of(transport: asyncio.BaseTransport, *, over_unix: bool) -> str:
-    """Who is at the other end, for the audit: `unix uid=1000 pid=77`, or address and port."""
+    """The client, for the audit: `unix uid=1000 pid=77`, or address and port."""
     if not over_unix:
         address = transport.get_extra_info("peername")
         if not address:
@@ -177,7 +176,7 @@ def peer_of(transport: asyncio.BaseTransport, *, over_unix: bool) -> str:
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         return f"{host}:{address[1]}"
     if sys.platform != "linux":
-        return f"unix uid={os.getuid()}"  # the socket's mode lets nobody else in, but root
+        return f"unix uid={os.getuid()}"  # the socket's mode keeps others out, except root
     credentials = transport.get_extra_info("socket").getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
     )

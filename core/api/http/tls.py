@@ -1,8 +1,8 @@
-"""TLS for the address beyond this machine: its certificate, and the way in.
+"""TLS for the outside address: loading the certificate, and the handshake.
 
-The handshake is done by asyncio's own `start_tls`, on connections that are counted from their first
-byte: those of `create_server(ssl=...)` are not seen until they have shaken hands, and a thousand of
-them that never do would take every open file there is.
+The handshake is asyncio's own `start_tls`, on connections that are counted from their first byte:
+`create_server(ssl=...)` shows them only after the handshake, so a thousand that never finish it
+would use up every file descriptor.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from modeldeck.core.schema import Token
 from modeldeck.core.storage.foreign_files import read_regular
 
 LONGEST = 4 << 20
-"""Bytes of a certificate with its chain, or of a key: kilobytes as a rule."""
+"""Bytes at most of a certificate with its chain, or of a key; kilobytes are usual."""
 
 REMEDY = "Check api.tls_certificate and api.tls_key: PEM files that this user can read."
 
 
 def context(certificate: str, key: str | None) -> ssl.SSLContext:
-    """What TLS needs to know. Blocks. Raises StorageFailed, naming the file and what is wrong.
+    """The TLS context. Blocks. Raises StorageFailed naming the file and what is wrong with it.
 
     TLS 1.2 and newer, with Python's choice of ciphers.
     """
@@ -55,45 +55,45 @@ def _refuse() -> str:
 
 
 class TlsHandshake(asyncio.Protocol):
-    """A connection until it has shaken hands; then a `HttpConnection` has it."""
+    """A connection during its TLS handshake; then an `HttpConnection` takes over."""
 
     idle = True
-    """At the limit they are the first that have to go."""
+    """True, so that at the connection limit unfinished handshakes are dropped first."""
     is_outside = True
     held_bytes = 0
     token: Token | None = None
 
-    def __init__(self, site: ServerState, door: ListenAddress, secure: ssl.SSLContext) -> None:
-        self._site = site
-        self._connection = HttpConnection(site, door)
+    def __init__(self, server: ServerState, address: ListenAddress, secure: ssl.SSLContext) -> None:
+        self._server = server
+        self._connection = HttpConnection(server, address)
         self._secure = secure
         self._early = b""
         self._eof = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Somebody is at the door."""
+        """Start the handshake."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self.peer = peer_of(transport, over_unix=False)
-        transport.pause_reading()  # what comes now is the handshake's
-        self._site.admit(self)
-        self._task = self._site.start(self._shake_hands())
+        transport.pause_reading()  # `start_tls` reads from now on
+        self._server.admit(self)
+        self._task = self._server.start(self._handshake())
 
     def data_received(self, data: bytes) -> None:
-        """It spoke on at once: kept for the connection, which is made in the same moment."""
+        """Keep data that came right after the handshake for the `HttpConnection`."""
         self._early += data
 
     def eof_received(self) -> bool:
-        """It will say no more."""
+        """The client closed its side."""
         self._eof = True
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It went away before anything came of it."""
-        self._site.release(self)
+        """The client went away during the handshake."""
+        self._server.release(self)
 
-    async def _shake_hands(self) -> None:
-        limits = self._site.limits
+    async def _handshake(self) -> None:
+        limits = self._server.limits
         try:
             secured = await asyncio.get_running_loop().start_tls(
                 self._transport,
@@ -103,12 +103,12 @@ class TlsHandshake(asyncio.Protocol):
                 ssl_handshake_timeout=limits.head_s,
                 ssl_shutdown_timeout=limits.linger_s,
             )
-        except (OSError, ssl.SSLError):  # no TLS, none that we speak, or nothing at all
-            self._site.meter.refused["tls"] += 1
+        except (OSError, ssl.SSLError):  # not TLS, an unsupported version, or a timeout
+            self._server.meter.refused["tls"] += 1
             self._transport.abort()
             return
         finally:
-            self._site.release(self)
+            self._server.release(self)
         if secured is None or secured.is_closing():
             return
         secured.set_protocol(self._connection)
@@ -119,13 +119,13 @@ class TlsHandshake(asyncio.Protocol):
             self._connection.eof_received()
 
     def drop(self) -> None:
-        """End it without a word."""
+        """Abort the connection."""
         self._transport.abort()
 
     def end(self) -> None:
-        """As `drop`: nothing has been said yet."""
+        """Abort the connection: no request was read yet."""
         self._transport.abort()
 
     def stop(self) -> None:
-        """As `drop`: nothing has been said yet."""
+        """Abort the connection: no request was read yet."""
         self._transport.abort()

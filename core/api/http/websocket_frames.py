@@ -1,4 +1,4 @@
-"""Messages of a socket: outgoing ones framed once for all who get them, incoming ones put together.
+"""WebSocket messages: outgoing ones framed once for all clients, incoming ones reassembled.
 
 Pure. Sources: RFC 6455, section 5 (frames), RFC 7692 (permessage-deflate).
 """
@@ -12,26 +12,26 @@ import zlib
 from websockets.frames import Frame, Opcode
 
 SMALL_BYTES = 256
-"""Messages below this are sent as they are: deflating saves less than it costs."""
+"""Smaller messages are not deflated: that saves less than it costs."""
 
 LARGE_BYTES = 256 << 10
-"""Messages above this take more than a few milliseconds to deflate: in a thread, then."""
+"""Larger messages take more than a few milliseconds to deflate, so a thread does it."""
 
 _TEXT, _DEFLATED = 0x81, 0xC1
 """First byte of a whole text message: FIN and the opcode, and RSV1 where it is deflated."""
 
 _LEVEL = 1
-"""Of zlib: the higher ones take three times as long for a tenth less of JSON."""
+"""zlib's level: the higher ones take three times as long for a tenth less of JSON."""
 
 _TAIL = b"\x00\x00\xff\xff"
-"""What RFC 7692, section 7.2.1, leaves out of every message."""
+"""End of every deflated message, which is not sent (RFC 7692, section 7.2.1)."""
 
 
 class TextFrame:
-    """A text message; its frames are made when the first socket asks, and serve all others.
+    """A text message whose frames are made once, on first use, and sent to all clients.
 
-    The deflated one needs no context of its connection (`server_no_context_takeover`), so it is the
-    same for everybody who agreed to that.
+    The deflated frame needs no context of its connection (`server_no_context_takeover`), so it is
+    the same for all clients that agreed to permessage-deflate.
     """
 
     __slots__ = ("_deflated", "_plain", "text")
@@ -50,14 +50,14 @@ class TextFrame:
 
     @property
     def deflated(self) -> bytes:
-        """The same deflated, where that is shorter."""
+        """The message as one deflated frame, or `plain` where that is not longer."""
         if self._deflated is None:
             self._deflated = self._deflate() if len(self.text) >= SMALL_BYTES else self.plain
         return self._deflated
 
     @property
     def is_slow(self) -> bool:
-        """Whether `deflated` would take its time now."""
+        """Whether `deflated` would block the event loop for more than a few milliseconds."""
         return self._deflated is None and len(self.text) > LARGE_BYTES
 
     def _deflate(self) -> bytes:
@@ -68,7 +68,7 @@ class TextFrame:
 
 
 def _framed(first: int, payload: bytes) -> bytes:
-    """One frame of a server: whole and without a mask."""
+    """One unfragmented frame; servers do not mask (RFC 6455, section 5.1)."""
     size = len(payload)
     if size < 126:
         return bytes((first, size)) + payload
@@ -78,9 +78,9 @@ def _framed(first: int, payload: bytes) -> bytes:
 
 
 class FragmentAssembler:
-    """Puts the messages of one peer together from their fragments.
+    """Reassembles the messages of one client from their fragments.
 
-    The layer below has bounded their size and checked that they follow one another.
+    `websockets` has already bounded their size and checked their order.
     """
 
     def __init__(self) -> None:
@@ -89,9 +89,9 @@ class FragmentAssembler:
         self._bytes = bytearray()
 
     def take(self, frame: Frame) -> str | bytes | None:
-        """The message that this frame completes, if it does. Raises UnicodeDecodeError.
+        """The message that this frame completes, or None. Raises UnicodeDecodeError.
 
-        Text is checked with each fragment, so that a bad one is refused before the rest of it came
+        Text is decoded with each fragment, so that invalid UTF-8 is refused before the rest arrives
         (RFC 6455, section 8.1).
         """
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):

@@ -1,4 +1,4 @@
-"""The way out of one connection: what is written, and how long a peer may take to read it."""
+"""Writing to the socket of one connection, with a time limit for clients that do not read."""
 
 from __future__ import annotations
 
@@ -8,70 +8,70 @@ from modeldeck.core.api.http.limits import ConnectionLimits, Deadline
 
 
 class PeerGone(Exception):
-    """The peer is gone, or its socket is closing: there is nobody to send to."""
+    """The client is gone, or its socket is closing: nothing can be sent."""
 
 
 class SocketWriter:
-    """Writes to a transport, and cuts a peer off that does not take what is sent.
+    """Writes to a transport, and aborts it when the client does not read.
 
-    A slow peer is waited for as long as it reads on: `ConnectionLimits.write_floor_bytes` in
-    `write_s`.
+    A slow client may go on as long as it reads at least `ConnectionLimits.write_floor_bytes` in
+    each `write_s`.
     """
 
     def __init__(self, transport: asyncio.Transport, limits: ConnectionLimits) -> None:
         self.transport = transport
         self.gone = False
         self._limits = limits
-        self._free = asyncio.Event()
-        self._free.set()
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._deadline = Deadline(self._expired)
         self._unsent = 0
         self._is_closing = False
 
     @property
     def blocked(self) -> bool:
-        """Whether the peer has more to read than is good."""
-        return not self._free.is_set()
+        """Whether the send buffer is full."""
+        return not self._writable.is_set()
 
     def write(self, data: bytes) -> None:
-        """Send, sooner or later."""
+        """Send `data`, or add it to the send buffer."""
         self.transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until the peer takes what is sent. Raises Gone."""
-        if not self._free.is_set():
-            await self._free.wait()
+        """Wait until the send buffer has room. Raises PeerGone."""
+        if not self._writable.is_set():
+            await self._writable.wait()
         if self.gone:
             raise PeerGone
 
     def close(self, within_s: float) -> None:
-        """End the connection when what was written is sent; cut it where that takes too long."""
+        """Close when the send buffer is empty; abort where that takes over `within_s` seconds."""
         self._is_closing = True
         self.transport.close()
         self._deadline.set(within_s)
 
-    # What the transport tells
+    # Called by the connection
 
     def pause(self) -> None:
-        """The peer does not take what we send."""
-        self._free.clear()
+        """The send buffer is full: start the time limit."""
+        self._writable.clear()
         self._unsent = self.transport.get_write_buffer_size()
         self._deadline.set(self._limits.write_s)
 
     def resume(self) -> None:
-        """The peer takes it again."""
-        self._free.set()
+        """The send buffer has room again."""
+        self._writable.set()
         if not self._is_closing:
             self._deadline.clear()
 
     def lost(self) -> None:
-        """The connection is over."""
+        """The connection is closed: wake `drain`."""
         self.gone = True
         self._deadline.close()
-        self._free.set()
+        self._writable.set()
 
     def _expired(self) -> None:
-        """Time is up: go on with a peer that reads, if slowly; cut off one that does not."""
+        """Abort where the client read less than `write_floor_bytes`, else start the time again."""
         unsent = self.transport.get_write_buffer_size()
         if self._unsent - unsent < self._limits.write_floor_bytes:
             self.transport.abort()

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modeldeck.core.api.http.messages import CachedEncoding, Request, Response, json_response
+from modeldeck.core.api.http.messages import (
+    CachedEncoding,
+    Request,
+    Response,
+    SharedBody,
+    json_response,
+    shared_response,
+)
 from modeldeck.core.api.http.router import Query, Route
 from modeldeck.core.api.native.bodies import (
     Accepted,
@@ -65,12 +72,12 @@ LONGEST_QUERY = 200
 
 # State
 
-_state_json = CachedEncoding(lambda state: msgspec.json.encode(state_to_wire(state)))
+_state_json = CachedEncoding(lambda state: SharedBody(msgspec.json.encode(state_to_wire(state))))
 
 
 async def get_state(deck: Deck, request: Request) -> Response:
-    """Everything, with memory no older than a second; encoded once per change."""
-    return Response(body=_state_json.of(await deck.refresh()), kept=True)
+    """The whole State, with memory figures at most a second old; encoded once per change."""
+    return shared_response(_state_json.of(await deck.refresh()))
 
 
 # Catalog

@@ -240,7 +240,7 @@ def _identifiers(came: set[str], went: set[str]) -> bytes:
 async def stream_answers(deck: Deck, request: Request, socket: WebSocket) -> None:
     """Questions, and their answers piece by piece."""
     require(deck)
-    await socket.accept(hears=True)
+    await socket.accept(receives=True)
     await answer_questions(deck, socket, request.origin)
 
 

@@ -18,10 +18,12 @@ import msgspec
 from modeldeck.core.api.http.messages import (
     Request,
     Response,
+    SharedBody,
     WebSocket,
     error_response,
     json_response,
     no_content,
+    shared_response,
 )
 from modeldeck.core.api.http.router import Handler, Route
 from modeldeck.core.api.pieces import model as pieces_model
@@ -63,20 +65,20 @@ class ModelDocuments:
         """`more` are entries that are listed besides those of the State, and last."""
         self.more = {model.id: model for model in more}
         self._parts: dict[str, tuple[Model, Status, Document, bytes]] = {}
-        self._lists: dict[Version | None, bytes] = {}
+        self._lists: dict[Version | None, SharedBody] = {}
         self._state: tuple[object, object, object] = (None, None, None)
         self._running: frozenset[str] = frozenset()
         self._instances: dict[str, Instance] = {}
 
-    def all(self, state: State, version: Version | None) -> bytes:
-        """Every model, as the JSON of a documented Models."""
+    def all(self, state: State, version: Version | None) -> SharedBody:
+        """All models, as the JSON of a documented Models."""
         self._look(state)
         if version not in self._lists:
             if len(self._lists) >= LISTS_KEPT:
                 self._lists.clear()
             models = [*state.models.values(), *self.more.values()]
             parts = [self.one(state, model, version) for model in models]
-            self._lists[version] = b'{"iterable":[' + b",".join(parts) + b"]}"
+            self._lists[version] = SharedBody(b'{"iterable":[' + b",".join(parts) + b"]}")
         return self._lists[version]
 
     def one(self, state: State, model: Model, version: Version | None) -> bytes:
@@ -175,7 +177,7 @@ def _refuse_cloud(model: Model, verb: str) -> None:
 
 def list_models(deck: Deck, request: Request) -> Response:
     """Every model, in a stable order."""
-    return Response(body=_desk(deck).catalog.all(deck.state, _sdk(request)), kept=True)
+    return shared_response(_desk(deck).catalog.all(deck.state, _sdk(request)))
 
 
 def get_model(deck: Deck, request: Request) -> Response:
@@ -382,7 +384,6 @@ def _route(method: str, path: str, operation: Mapping[str, Any]) -> Route:
         summary=operation["summary"],
         tag=operation["tags"][0],
         handler=OPERATIONS[name],
-        of_state=OPERATIONS[name] in (list_models, get_model),
         socket=progress_socket if "101" in responses else None,
         body=_schema(body) if body else None,
         answer=_schema(responses["200"]) if "200" in responses else None,

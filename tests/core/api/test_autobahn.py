@@ -34,7 +34,7 @@ GOOD = "Hello-\u00b5@\u00df\u00f6\u00e4\u00fc\u00e0\u00e1-UTF-8!!"
 
 
 async def echo(deck: Any, request: Request, socket: WebSocket) -> None:
-    await socket.accept(hears=True)
+    await socket.accept(receives=True)
     while True:
         message = await socket.receive()
         await socket.send(message if isinstance(message, str) else f"{len(message)} bytes")

@@ -146,7 +146,7 @@ async def test_subscribers_that_never_read_hold_little_and_stop_nobody(
     asyncio.get_running_loop().set_debug(False)  # it makes each of 75,000 frames four times as slow
     core = Core()
     served = await serve(ROUTES, deck=core, socket=True)
-    site = served.listener._site
+    site = served.listener._server
     await crowd.tcp(served, 500)
     deaf = await crowd.unix(served, 50, FEED, reads=False)
     readers = await crowd.unix(served, 150, FEED)
@@ -217,12 +217,12 @@ async def test_bodies_together_are_bounded(serve: Serve, until: Until, crowd: Cr
     greedy = await crowd.unix(served, 6, head + b" " * 400_000)
     await until(lambda: sum(b" 503 " in reader.tail for reader in greedy) >= 3)
     assert all(b"Retry-After: 1" in reader.tail for reader in greedy if b" 503 " in reader.tail)
-    held = sum(connection.held_bytes for connection in served.listener._site.connections)
+    held = sum(connection.held_bytes for connection in served.listener._server.connections)
     assert held < (2 << 20)
     assert (await served.ask(HEALTH)).status == 200
     for reader in greedy:
         reader.leave()
-    await until(lambda: not served.listener._site.is_laden)
+    await until(lambda: not served.listener._server.is_over_held_bytes)
     whole = await served.ask(head + b" " * 1_000_000)
     assert (whole.status, whole.body) == (200, b"1000000")
 
@@ -245,7 +245,7 @@ async def test_what_is_read_ahead_is_bounded(serve: Serve, until: Until, crowd: 
         b"Content-Length: 90000\r\n\r\n" + b" " * 90_000
     )
     sending = asyncio.create_task(client.send(one * 100))
-    (connection,) = served.listener._site.connections
+    (connection,) = served.listener._server.connections
     await until(lambda: not connection._transport.is_reading())
     assert connection.held_bytes < 1_000_000
     gate.set()
@@ -259,9 +259,9 @@ async def test_pings_of_a_peer_that_does_not_read_fill_nothing(
 ) -> None:
     served = await serve(ROUTES, deck=Core(), socket=True)
     (deaf,) = await crowd.unix(served, 1, FEED, reads=False)
-    await until(lambda: served.listener._site.meter.sockets == 1)
+    await until(lambda: served.listener._server.meter.sockets == 1)
     ping = b"\x89\xfd\0\0\0\0" + b"p" * 125
-    (connection,) = served.listener._site.connections
+    (connection,) = served.listener._server.connections
     while connection._transport.is_reading():
         deaf.transport.write(ping * 1000)
         await asyncio.sleep(0)

@@ -215,7 +215,7 @@ async def test_so_much_is_under_way_for_a_token_and_no_more(
     with_token = {"Authorization": f"Bearer {secret}"}
     async with connect(url, additional_headers=with_token):
         running = asyncio.create_task(ask(port, "GET /slow", bearer(secret)))
-        await until(lambda: len(served.listener._site.tasks) == 2)
+        await until(lambda: len(served.listener._server.tasks) == 2)
         assert (await ask(port, "GET /slow", bearer(secret)))[0] == 429
         with pytest.raises(InvalidStatus) as refused:
             await connect(url, additional_headers=with_token)
@@ -235,7 +235,7 @@ async def test_one_address_cannot_take_every_connection(serve: Serve, deck: Any)
     assert ended == [b"", b"", b""]
     for _, writer in idle:
         writer.close()
-    assert served.listener._site.meter.refused["address"] >= 3
+    assert served.listener._server.meter.refused["address"] >= 3
 
 
 async def test_tls(
@@ -282,12 +282,12 @@ async def test_whoever_does_not_speak_tls_is_let_go(
         tls_key=str(key),
         **BEYOND,
     )
-    meter = served.listener._site.meter
+    meter = served.listener._server.meter
     plain = await asyncio.open_connection("127.0.0.1", outside(served))
     plain[1].write(b"GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n")
     silent = await asyncio.open_connection("127.0.0.1", outside(served))
     await until(lambda: meter.refused["tls"] == 2)
-    assert not served.listener._site.connections
+    assert not served.listener._server.connections
     for _, writer in (plain, silent):
         writer.close()
 

@@ -158,7 +158,7 @@ async def test_what_is_sent_in_pieces_does_not_wait_for_the_client(serve: Serve)
     client = await served.connect()
     await client.send(ASK)
     await client.answer()
-    (connection,) = served.listener._site.connections
+    (connection,) = served.listener._server.connections
     at = connection._transport.get_extra_info("socket")
     assert at.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 

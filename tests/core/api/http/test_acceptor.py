@@ -68,7 +68,7 @@ async def test_a_burst_does_not_get_past_the_cap(
 
     monkeypatch.setattr(Acceptor, "_accept", counted)
     served = await serve((route(who),), limits=ConnectionLimits(connections=20))
-    site = served.listener._site
+    site = served.listener._server
     clients = burst(served.addresses.port, 200)
     try:
         await until(lambda: site.meter.refused["limit"] == 180 and not site.expected)
@@ -89,7 +89,7 @@ async def test_when_all_are_busy_the_newcomer_is_refused(serve: Serve, until: Un
         return json_response("done")
 
     served = await serve((route(slow),), limits=ConnectionLimits(connections=5))
-    site = served.listener._site
+    site = served.listener._server
     busy = [await served.connect() for _ in range(5)]
     for client in busy:
         await client.send(ASK)

@@ -54,4 +54,4 @@ def test_a_crowd_of_callers_takes_bounded_room_and_forgets_no_work() -> None:
     for number in range(2 * CALLERS):
         assert limiter.ask(f"caller {number}") == 0
     assert not limiter.enter("busy")
-    assert len(limiter._accounts) == CALLERS
+    assert len(limiter._buckets) == CALLERS

@@ -377,7 +377,7 @@ class FakeSocket:
         self.reads = asyncio.Event()
         self.reads.set()
 
-    async def accept(self, *, hears: bool = False) -> None:
+    async def accept(self, *, receives: bool = False) -> None:
         self.accepted = True
 
     async def send(self, text: TextFrame | bytes | str) -> None:
@@ -422,7 +422,7 @@ async def test_what_happens_while_a_socket_is_accepted_is_not_missed() -> None:
     feed, followers, socket = Feed(state_of(seq=0)), ProgressSockets(), FakeSocket()
 
     class Slow(FakeSocket):
-        async def accept(self, *, hears: bool = False) -> None:
+        async def accept(self, *, receives: bool = False) -> None:
             feed.commit(DownloadChanged, download=JOB)
 
     socket = Slow()

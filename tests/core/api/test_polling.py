@@ -1,4 +1,4 @@
-"""A request that comes again just so is answered as it was read anew; only sooner."""
+"""A client that polls: each request is parsed, checked and handled, with ETags and gzip."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modeldeck.core.api.http.messages import CachedEncoding, Request, Response, json_response
+from modeldeck.core.api.http.messages import (
+    CachedEncoding,
+    Request,
+    Response,
+    SharedBody,
+    json_response,
+    shared_response,
+)
 from modeldeck.core.api.http.router import Route
-from modeldeck.core.errors import NotFound
+from modeldeck.core.errors import Forbidden, NotFound
 
 Serve = Callable[..., Any]
 
 HOST = b"Host: localhost\r\n"
-_encoded = CachedEncoding(lambda state: msgspec.json.encode([state] * 500))
+_encoded = CachedEncoding(lambda state: SharedBody(msgspec.json.encode([state] * 500)))
 
 
 class Service:
-    """A State that changes when a test says so, and how often a handler was asked."""
+    """A State that changes when a test says so, and a count of handler calls."""
 
     def __init__(self) -> None:
         self.state = {"number": 0}
@@ -35,7 +42,7 @@ class Service:
 
 def listed(deck: Service, request: Request) -> Response:
     deck.asked += 1
-    return Response(body=_encoded.of(deck.state), kept=True)
+    return shared_response(_encoded.of(deck.state))
 
 
 def counted(deck: Service, request: Request) -> Response:
@@ -60,7 +67,7 @@ def route(method: str, template: str, handler: Any, **more: Any) -> Route:
 
 
 ROUTES = (
-    route("GET", "/listed", listed, of_state=True),
+    route("GET", "/listed", listed),
     route("GET", "/counted", counted),
     route("GET", "/missing", missing),
     route("GET", "/waiting", waiting),
@@ -73,7 +80,9 @@ def get(path: str, *headers: bytes) -> bytes:
     return b"GET %b HTTP/1.1\r\n%b%b\r\n" % (path.encode(), HOST, lines)
 
 
-async def test_a_handler_is_asked_again_only_when_the_state_has_changed(serve: Serve) -> None:
+async def test_a_body_changes_with_the_state_and_each_request_reaches_the_handler(
+    serve: Serve,
+) -> None:
     service = Service()
     client = await (await serve(ROUTES, deck=service)).connect()
     seen = []
@@ -84,16 +93,36 @@ async def test_a_handler_is_asked_again_only_when_the_state_has_changed(serve: S
         service.change()
     assert len(set(seen)) == 3
     assert seen[0] == seen[3] != seen[4]
-    assert service.asked == 3
+    assert service.asked == 12
 
 
-async def test_one_whose_answer_is_not_of_the_state_is_asked_each_time(serve: Serve) -> None:
+async def test_a_repeated_request_gets_an_answer_of_its_own(serve: Serve) -> None:
     service = Service()
     client = await (await serve(ROUTES, deck=service)).connect()
     for number in range(1, 5):
         await client.send(get("/counted?a=b"))
         answer = await client.answer()
         assert msgspec.json.decode(answer.body) == [number, {"a": "b"}]
+
+
+async def test_a_repeated_request_is_checked_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = await serve(ROUTES, deck=Service())
+    access, checked = served.listener._server.access, []
+
+    def caller(*given: Any) -> Any:
+        checked.append(given)
+        if len(checked) == 4:
+            raise Forbidden("No longer.")
+        return type(access).caller(access, *given)
+
+    monkeypatch.setattr(access, "caller", caller)
+    client = await served.connect()
+    for status in (200, 200, 200, 403, 200):
+        await client.send(get("/listed"))
+        assert (await client.answer()).status == status
+    assert len(checked) == 5
 
 
 async def test_what_has_not_changed_is_not_sent_and_what_is_sent_may_be_shorter(
@@ -143,8 +172,8 @@ REQUESTS = (
 )
 
 
-def judged(answers: list[Any]) -> list[tuple[int, int, str | None]]:
-    """What is the same whenever it is asked."""
+def summary(answers: list[Any]) -> list[tuple[int, int, str | None]]:
+    """The parts of the answers that do not change from one request to the next."""
     return [
         (answer.status, len(answer.headers), answer.headers.get("content-type"))
         for answer in answers
@@ -160,7 +189,7 @@ def judged(answers: list[Any]) -> list[tuple[int, int, str | None]]:
     max_examples=12, deadline=None, database=None, derandomize=True,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-async def test_whatever_came_before(
+async def test_an_answer_does_not_depend_on_earlier_requests(
     serve: Serve, parts: list[bytes], twice: bool, change: bool
 ) -> None:
     service = Service()
@@ -175,7 +204,7 @@ async def test_whatever_came_before(
     one = await served.connect()
     for part in [part for part in parts for _ in range(2 if twice else 1)]:
         fresh = await served.connect()
-        assert judged(await answers(one, part)) == judged(await answers(fresh, part))
+        assert summary(await answers(one, part)) == summary(await answers(fresh, part))
         await fresh.close()
         if change:
             service.change()

@@ -1,0 +1,305 @@
+"""Responses: what is sent (304, gzip or the plain body), as which bytes, and their access log.
+
+The first two parts are pure but for the clock: content negotiation (RFC 9110, sections 12.5.3 and
+13.1.2) and the bytes of a head (RFC 9110 and 9112). `Responder` writes them to the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from email.utils import formatdate
+from functools import lru_cache
+
+from modeldeck.core.api.http.access import ListenAddress
+from modeldeck.core.api.http.messages import (
+    Response,
+    StreamResponse,
+    error_response,
+    gzipped,
+    reason,
+)
+from modeldeck.core.api.http.origin_checks import cors_headers
+from modeldeck.core.api.http.request_head import RequestHead
+from modeldeck.core.api.http.request_parser import PendingRequest
+from modeldeck.core.api.http.server_state import ServerState, log
+from modeldeck.core.api.http.writer import PeerGone, SocketWriter
+from modeldeck.core.errors import DeckError
+
+Headers = tuple[tuple[str, str], ...]
+
+# Content negotiation
+
+SMALL_BYTES = 1 << 10
+"""Smaller bodies are not compressed: they fit into one packet."""
+
+LARGE_BYTES = 256 << 10
+"""Larger bodies take more than a few milliseconds to compress, so a thread does it."""
+
+_VARY: Headers = (("Vary", "Accept-Encoding"),)
+_GZIP: Headers = (("Content-Encoding", "gzip"),)
+
+
+def negotiated(answer: Response, head: RequestHead | None) -> Response:
+    """The response to send: 304 where the client's ETag matches, gzip where accepted, else as is.
+
+    Compresses at once, also where `is_slow`; only successful responses (200) are changed.
+    """
+    shared = answer.shared
+    if head is None or answer.status != 200:
+        return answer
+    if shared is None:
+        return _compressed(answer, gzipped(answer.body)) if _pays(answer, head) else answer
+    tagged = replace(answer, headers=(*answer.headers, ("ETag", shared.etag), *_VARY))
+    known = head.headers.get("if-none-match")
+    if known is not None and _matches(known, shared.etag):
+        return replace(tagged, status=304, body=b"", content_type=None)
+    if _pays(answer, head):
+        return replace(tagged, body=shared.gzipped, headers=(*tagged.headers, *_GZIP))
+    return tagged
+
+
+def is_slow(answer: Response, head: RequestHead | None) -> bool:
+    """Whether `negotiated` would block the event loop for more than a few milliseconds."""
+    if len(answer.body) <= LARGE_BYTES or head is None or not _pays(answer, head):
+        return False
+    return answer.shared is None or not answer.shared.is_gzipped
+
+
+async def negotiated_in_thread(answer: Response, head: RequestHead | None) -> Response:
+    """As `negotiated`; large bodies are compressed in a thread."""
+    if is_slow(answer, head):
+        if answer.shared is None:
+            return _compressed(answer, await asyncio.to_thread(gzipped, answer.body))
+        await asyncio.to_thread(getattr, answer.shared, "gzipped")
+    return negotiated(answer, head)
+
+
+def _compressed(answer: Response, body: bytes) -> Response:
+    return replace(answer, body=body, headers=(*answer.headers, *_GZIP, *_VARY))
+
+
+def _pays(answer: Response, head: RequestHead) -> bool:
+    """Whether the body is worth compressing and the client accepts gzip."""
+    accepted = head.headers.get("accept-encoding")
+    return (
+        accepted is not None
+        and len(answer.body) >= SMALL_BYTES
+        and answer.status == 200
+        and answer.content_type is not None
+        and takes_gzip(accepted)
+    )
+
+
+@lru_cache(64)
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header accepts gzip (RFC 9110, section 12.5.3)."""
+    weights = {}
+    for part in accept_encoding.lower().split(","):
+        coding, _, parameter = part.partition(";")
+        name, _, value = parameter.strip().partition("=")
+        weights[coding.strip()] = value.strip() if name == "q" else "1"
+    weight = weights.get("gzip", weights.get("x-gzip", weights.get("*", "0")))
+    return weight.strip("0.") != ""
+
+
+def _matches(if_none_match: str, etag: str) -> bool:
+    """Whether an If-None-Match header names the ETag, by weak comparison (section 13.1.2)."""
+    opaque = etag.removeprefix("W/")
+    return if_none_match.strip() == "*" or any(
+        tag.strip().removeprefix("W/") == opaque for tag in if_none_match.split(",")
+    )
+
+
+# Bytes
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+_NOSNIFF = b"X-Content-Type-Options: nosniff\r\n"
+_NO_STORE = b"Cache-Control: no-store\r\n"
+_REVALIDATE = b"Cache-Control: no-cache\r\n"
+"""For responses with an ETag: they may be stored if they are revalidated each time."""
+
+_WITHOUT_BODY = (204, 304)
+
+_date: tuple[int, bytes] = (0, b"")
+
+
+def _date_line() -> bytes:
+    """The Date header, formatted once a second."""
+    global _date
+    now = int(time.time())
+    if now != _date[0]:
+        _date = now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode()
+    return _date[1]
+
+
+def _lines(headers: Headers) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1", "replace")
+
+
+def _connection_line(*, keep_alive: bool, old: bool) -> bytes:
+    if keep_alive:
+        return b"Connection: keep-alive\r\n" if old else b""
+    return b"Connection: close\r\n"
+
+
+def _head(
+    answer: Response | StreamResponse, framing: bytes, connection: bytes, headers: Headers
+) -> bytes:
+    """A head; `framing` says how long the body is, `headers` are added to the response's own."""
+    shared = isinstance(answer, Response) and answer.shared is not None
+    return b"".join(
+        (
+            f"HTTP/1.1 {answer.status} {reason(answer.status)}\r\n".encode(),
+            f"Content-Type: {answer.content_type}\r\n".encode() if answer.content_type else b"",
+            framing,
+            _NOSNIFF,
+            _REVALIDATE if shared else _NO_STORE,
+            _lines(answer.headers + headers),
+            _date_line(),
+            connection,
+            b"\r\n",
+        )
+    )
+
+
+def buffered(
+    answer: Response, *, keep_alive: bool, old: bool, head_only: bool, headers: Headers = ()
+) -> bytes:
+    """Head and body; `old` for a client of HTTP/1.0, `head_only` for HEAD."""
+    bare = answer.status in _WITHOUT_BODY
+    framing = b"" if bare else b"Content-Length: %d\r\n" % len(answer.body)
+    head = _head(answer, framing, _connection_line(keep_alive=keep_alive, old=old), headers)
+    return head if bare or head_only else head + answer.body
+
+
+def stream_head(
+    answer: StreamResponse, *, keep_alive: bool, old: bool, headers: Headers = ()
+) -> bytes:
+    """Head of a streamed response: chunked; in HTTP/1.0 its end is the end of the connection."""
+    framing = b"" if old else b"Transfer-Encoding: chunked\r\n"
+    connection = _connection_line(keep_alive=keep_alive and not old, old=False)
+    return _head(answer, framing, connection, headers)
+
+
+def chunk(data: bytes, *, old: bool) -> bytes:
+    """One piece of a streamed body. Empty data gives no bytes: an empty chunk would end it."""
+    return data if old or not data else b"%x\r\n%b\r\n" % (len(data), data)
+
+
+# Writing
+
+
+class Responder:
+    """Writes the responses of one connection, and one access log entry for each."""
+
+    def __init__(
+        self, server: ServerState, address: ListenAddress, peer: str, writer: SocketWriter
+    ) -> None:
+        self._server = server
+        self._address = address
+        self._peer = peer
+        self._writer = writer
+
+    def send(self, pending: PendingRequest, answer: Response) -> bool | None:
+        """Send a `negotiated` response.
+
+        Returns whether another request may follow; None when the client is gone.
+        """
+        if self._writer.gone:
+            self.log(pending, 499)
+            return None
+        head = pending.head
+        keep_alive = pending.keep_alive and not self._server.stopping
+        data = buffered(
+            answer,
+            keep_alive=keep_alive,
+            old=head is not None and head.version == "1.0",
+            head_only=head is not None and head.method == "HEAD",
+            headers=self._own_headers(pending),
+        )
+        self._writer.write(data)
+        self.log(pending, answer.status, len(answer.body))
+        return keep_alive
+
+    async def stream(self, pending: PendingRequest, answer: StreamResponse) -> bool | None:
+        """Send chunks as they come; a failure in between aborts the connection.
+
+        The client then sees that the response is incomplete. Returns as `send` does; None also when
+        it was aborted.
+        """
+        head = pending.head
+        assert head is not None
+        old = head.version == "1.0"
+        keep_alive = pending.keep_alive and not old and not self._server.stopping
+        sent, status = 0, answer.status
+        try:
+            if self._writer.gone:
+                raise PeerGone
+            start = stream_head(
+                answer, keep_alive=keep_alive, old=old, headers=self._own_headers(pending)
+            )
+            if head.method == "HEAD":
+                self._writer.write(start)
+            else:
+                self._writer.write(start + chunk(answer.first, old=old))
+                sent = len(answer.first)
+                async for data in answer.chunks:
+                    self._writer.write(chunk(data, old=old))
+                    sent += len(data)
+                    await self._writer.drain()
+                self._writer.write(b"" if old else LAST_CHUNK)
+        except PeerGone:
+            status = 499
+            return None
+        except Exception as error:
+            text = f"{head.method} {head.path} failed while its response was sent ({pending.id})."
+            log.error(text, exc_info=error)
+            status = 500
+            self._writer.transport.abort()
+            return None
+        except BaseException:
+            status = 499
+            raise
+        finally:
+            self.log(pending, status, sent)
+            await answer.chunks.aclose()
+        return keep_alive
+
+    def _own_headers(self, pending: PendingRequest) -> Headers:
+        """Headers that depend on the request: its id, and CORS for a page of an allowed origin."""
+        identity: Headers = (("X-Request-Id", pending.id),) if pending.id else ()
+        if pending.head is None:
+            return identity
+        return identity + cors_headers(pending.head, self._address.policy)
+
+    def log(self, pending: PendingRequest, status: int, sent_bytes: int = 0) -> None:
+        """Count and log a request that was answered; status 499 where its client went away."""
+        head, route, caller = pending.head, pending.route, pending.caller
+        self._server.access_log.answered(
+            template=route.template if route is not None else None,
+            method=head.method if head is not None else "",
+            path=head.path if head is not None else "",
+            status=status,
+            began=pending.began,
+            sent_bytes=sent_bytes,
+            request_id=pending.id,
+            who=caller.name if caller is not None else self._peer,
+        )
+
+
+def failed(error: Exception, pending: PendingRequest) -> Response:
+    """The response to an exception of a handler; a bug is logged and its text kept from clients."""
+    route = pending.route
+    assert route is not None
+    if isinstance(error, DeckError):
+        status = route.error_status(error)
+        return error_response(error, route.error_style, status, pending.id)
+    log.error("%s %s failed (%s).", route.method, route.template, pending.id, exc_info=error)
+    unexpected = DeckError(
+        "Something went wrong inside modeldeck.", f"The log of the core has it: {pending.id}."
+    )
+    return error_response(unexpected, route.error_style, request_id=pending.id)
