@@ -1,14 +1,14 @@
-"""The listener beside aiohttp and uvicorn (httptools): a list that is polled, and the feed.
+"""Compares the listener with aiohttp and uvicorn (httptools): a polled list, and the feed.
 
     python -m tests.benchmarks.listener [--rounds 3] [--seconds 4] [--subscribers 200]
 
-Needs wrk, and `pip install -e .[bench]`. All serve the same 20 kB at `/models` and frames of one
-size on a socket: modeldeck out of a whole core, through its router, checks, metrics and log; the
-others from as little code as they let one write. Polled while nothing changes and while the state
-changes ten times a second, in which case the others encode their list anew as often. What is told
-is the median of interleaved rounds: requests a second, the 99th percentile of their time, and the
-processor's time that each costs the server. Absolute figures belong to the machine; the ratios are
-what to look at.
+Needs wrk, and `pip install -e .[bench]`. All servers send the same 20 kB at `/models` and frames of
+one size on a WebSocket: modeldeck from a whole core, through its router, checks, metrics and log;
+the others from the least code they allow. The list is polled while nothing changes, and while the
+state changes ten times a second; the others then encode their list again as often. Figures are the
+median of interleaved rounds: requests a second, the 99th percentile of their time, and processor
+time of the server for each request. Absolute figures depend on the machine; compare the ratios.
+Exits with 1 where the listener answers less than `BAR` times as many requests as the better one.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ LIST_BYTES = 20_000
 FRAME_BYTES = 900
 CHANGES_PER_S = 10
 CONNECTIONS = (16, 64)
+BAR = 1.2
+"""Requests a second of modeldeck, in times those of the better of the others, at least."""
 
-# What is served
+# Servers
 
 
 def _download(seq: int) -> Any:
-    """A record of a download, as one of those that change while it runs."""
+    """The record of a running download, different for each `seq`."""
     from modeldeck.core.schema import Download
 
     return Download(
@@ -60,7 +62,7 @@ def _download(seq: int) -> Any:
 
 
 async def serve_modeldeck(changing: bool) -> None:
-    """A whole core, with a list cut to size, and one download that moves."""
+    """A whole core, with its list cut to `LIST_BYTES`, and one download that progresses."""
     from modeldeck.core.api.listener import Listener
     from modeldeck.core.config.config import Api, Config
     from modeldeck.core.config.paths import locate
@@ -71,9 +73,9 @@ async def serve_modeldeck(changing: bool) -> None:
     async with Deck(locate(), settings) as deck:
         listener = Listener(deck, settings.api, deck.paths)
         addresses = await listener.start()
-        while not deck.state.runtimes:  # noqa: ASYNC110 (then the list is as it stays)
+        while not deck.state.runtimes:  # noqa: ASYNC110 (from then on the list does not change by itself)
             await asyncio.sleep(0.05)
-        async with _asked(addresses.port) as body:
+        async with _fetched(addresses.port) as body:
             each = len(body) / max(1, len(deck.state.models))
         for model in list(deck.state.models)[int(LIST_BYTES / each) :]:
             deck.feed.commit(ModelRemoved, id=model)
@@ -90,15 +92,15 @@ async def serve_modeldeck(changing: bool) -> None:
 
 
 @asynccontextmanager
-async def _asked(port: int) -> AsyncIterator[bytes]:
+async def _fetched(port: int) -> AsyncIterator[bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     yield (await reader.read()).partition(b"\r\n\r\n")[2]
     writer.close()
 
 
-class Stand:
-    """What the others serve: the list, encoded anew after a change, and frames for sockets."""
+class Content:
+    """Content of the other servers: a list encoded again after a change, and WebSocket frames."""
 
     def __init__(self, changing: bool) -> None:
         self._list = {"iterable": [{"id": f"{n:036}", "name": "x" * 200} for n in range(77)]}
@@ -107,14 +109,14 @@ class Stand:
         self._queues: set[asyncio.Queue[str]] = set()
 
     def body(self) -> bytes:
-        """The list."""
+        """The encoded list."""
         if not self._body:
             self._body = msgspec.json.encode(self._list)
         return self._body
 
     @contextmanager
     def subscribed(self) -> Iterator[asyncio.Queue[str]]:
-        """A queue of frames."""
+        """A queue that gets every frame."""
         queue: asyncio.Queue[str] = asyncio.Queue(100)
         self._queues.add(queue)
         try:
@@ -123,7 +125,7 @@ class Stand:
             self._queues.discard(queue)
 
     async def change(self) -> None:
-        """Change, and tell all who are subscribed; encoded once for all of them."""
+        """Change the list and queue one frame for all subscribers, encoded once."""
         seq = 0
         while True:
             await asyncio.sleep(1 / CHANGES_PER_S)
@@ -140,15 +142,15 @@ async def serve_aiohttp(changing: bool) -> None:
     """aiohttp.web, without its access log."""
     from aiohttp import web
 
-    stand = Stand(changing)
+    content = Content(changing)
 
     async def models(request: web.Request) -> web.Response:
-        return web.Response(body=stand.body(), content_type="application/json")
+        return web.Response(body=content.body(), content_type="application/json")
 
     async def feed(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        with stand.subscribed() as queue:
+        with content.subscribed() as queue:
             while True:
                 await socket.send_str(await queue.get())
 
@@ -159,23 +161,23 @@ async def serve_aiohttp(changing: bool) -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     print(runner.addresses[0][1], flush=True)
-    await stand.change()
+    await content.change()
 
 
 async def serve_uvicorn(changing: bool) -> None:
     """uvicorn with httptools and a bare ASGI application."""
     import uvicorn
 
-    stand = Stand(changing)
+    content = Content(changing)
     kind = [(b"content-type", b"application/json")]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.accept"})
-            with stand.subscribed() as queue:
+            with content.subscribed() as queue:
                 while True:
                     await send({"type": "websocket.send", "text": await queue.get()})
-        body = stand.body()
+        body = content.body()
         length = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": kind + length})
         await send({"type": "http.response.body", "body": body})
@@ -189,22 +191,22 @@ async def serve_uvicorn(changing: bool) -> None:
     while not server.started:  # noqa: ASYNC110 (it has no event for that)
         await asyncio.sleep(0.01)
     print(server.servers[0].sockets[0].getsockname()[1], flush=True)
-    await asyncio.gather(serving, stand.change())
+    await asyncio.gather(serving, content.change())
 
 
-# Measuring
+# Measurements
 
 
 @contextmanager
 def server(name: str, *, changing: bool) -> Iterator[tuple[psutil.Process, int]]:
-    """One server in a process of its own: it, and its port."""
+    """One server in its own process; gives the process and its port."""
     with tempfile.TemporaryDirectory(prefix="md-") as folder:
         environ = {
             **os.environ,
             "MODELDECK_HOME": folder,
             "HF_HOME": f"{folder}/hf",
             "HF_ENDPOINT": "http://127.0.0.1:9",
-            "MODELDECK_RUNTIME_CALIBRATE": "false",  # once on each machine, and is over by then
+            "MODELDECK_RUNTIME_CALIBRATE": "false",  # done once on each machine, before that
         }
         words = ["--serve", name, *(["--changing"] if changing else [])]
         process = subprocess.Popen(
@@ -223,27 +225,27 @@ def server(name: str, *, changing: bool) -> Iterator[tuple[psutil.Process, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """What one run came to."""
+    """Results of one run."""
 
     per_s: float
     p99_ms: float
     cpu_us: float
-    """Of the server, for each request: what a loaded machine cannot spoil."""
+    """Processor time of the server for each request: depends little on other load."""
 
 
 def wrk(process: psutil.Process, port: int, connections: int, seconds: int) -> Figure:
-    """Ask for the list as fast as it comes."""
+    """Request the list as fast as the server answers."""
     before = process.cpu_times()
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     url = f"http://127.0.0.1:{port}/models"
-    told = subprocess.run([*words, url], capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in told or "Socket errors" in told:
-        raise SystemExit(f"wrk met errors:\n{told}")
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
-    late = re.search(r"99%\s+([\d.]+)(us|ms|s)", told)
+    output = subprocess.run([*words, url], capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in output or "Socket errors" in output:
+        raise SystemExit(f"wrk met errors:\n{output}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    late = re.search(r"99%\s+([\d.]+)(us|ms|s)", output)
     assert rate is not None
     assert late is not None
-    count = re.search(r"(\d+) requests in", told)
+    count = re.search(r"(\d+) requests in", output)
     assert count is not None
     after = process.cpu_times()
     used = after.user + after.system - before.user - before.system
@@ -254,9 +256,9 @@ def wrk(process: psutil.Process, port: int, connections: int, seconds: int) -> F
 
 
 class Subscriber(asyncio.Protocol):
-    """Opens a socket, and throws away what comes."""
+    """Opens a WebSocket and counts the bytes it receives."""
 
-    ASK = (
+    HANDSHAKE = (
         b"GET /deck/feed HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
         b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -266,9 +268,9 @@ class Subscriber(asyncio.Protocol):
         self.received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the upgrade."""
+        """Send the opening handshake."""
         assert isinstance(transport, asyncio.Transport)
-        transport.write(self.ASK)
+        transport.write(self.HANDSHAKE)
 
     def data_received(self, data: bytes) -> None:
         """Count."""
@@ -295,8 +297,8 @@ def _row(label: str, cells: Sequence[str]) -> None:
     print(f"{label:<28}" + "".join(f"{cell:>26}" for cell in cells), flush=True)
 
 
-def polled(rounds: int, seconds: int, connections: int, *, changing: bool) -> None:
-    """One row: requests a second and p99 of each, and how the first compares."""
+def polled(rounds: int, seconds: int, connections: int, *, changing: bool) -> bool:
+    """Print a row: requests a second, p99 and processor time. Returns whether `BAR` is reached."""
     found: dict[str, list[Figure]] = {name: [] for name in NAMES}
     for _ in range(rounds):
         for name in NAMES:
@@ -309,11 +311,13 @@ def polled(rounds: int, seconds: int, connections: int, *, changing: bool) -> No
     best = max(rates[name] for name in NAMES[1:])
     when = "changing" if changing else "still"
     cells = [f"{rates[n]:,.0f}/s {late[n]:.1f} ms {costs[n]:.0f} us" for n in NAMES]
-    _row(f"{connections} connections, {when}", [*cells, f"{rates[NAMES[0]] / best:.2f} times"])
+    ratio = rates[NAMES[0]] / best
+    _row(f"{connections} connections, {when}", [*cells, f"{ratio:.2f} times"])
+    return ratio >= BAR
 
 
 def followed(rounds: int, seconds: float, subscribers: int) -> None:
-    """One row: processor time for each subscriber of the feed."""
+    """Print a row: processor time for each subscriber of the feed."""
     found: dict[str, list[float]] = {name: [] for name in NAMES}
     for _ in range(rounds):
         for name in NAMES:
@@ -326,7 +330,7 @@ def followed(rounds: int, seconds: float, subscribers: int) -> None:
 
 
 def main() -> None:
-    """Measure, or serve for a measurement."""
+    """Measure, or with `--serve` run one server for a measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
@@ -338,10 +342,14 @@ def main() -> None:
         asyncio.run(globals()[f"serve_{given.serve}"](given.changing))
         return
     _row("", [*NAMES, "to the better"])
-    for changing in (False, True):
-        for connections in CONNECTIONS:
-            polled(given.rounds, given.seconds, connections, changing=changing)
+    reached = [
+        polled(given.rounds, given.seconds, connections, changing=changing)
+        for changing in (False, True)
+        for connections in CONNECTIONS
+    ]
     followed(given.rounds, given.seconds, given.subscribers)
+    if not all(reached):
+        raise SystemExit(f"The listener is below {BAR} times the better of the others.")
 
 
 if __name__ == "__main__":
