@@ -1,6 +1,6 @@
-"""Examples of what routes are asked, by operation: for the OpenAPI document and for README.
+"""Example requests and responses by operation, for the OpenAPI document and README.
 
-Each is of the type that its route takes, and works on a machine that has the models it names.
+Each has the type of its route, and works on a machine that has the models it names.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MODEL = "Qwen3-0.6B-GGUF:Q8_0"
-"""A short name, which needs no escape in a path."""
+"""A short name that needs no percent-encoding in a path."""
 EMBEDDING_MODEL = "Qwen3-Embedding-0.6B-GGUF:Q8_0"
 _HUB_NAME = "hf.co/Qwen/Qwen3-0.6B-GGUF:Q8_0"
 _HELLO = [{"role": "user", "content": "Why is the sky blue?"}]
@@ -81,7 +81,7 @@ BODIES: Mapping[str, Any] = {
         },
     },
 }
-"""Of the body of each operation that takes one."""
+"""Example body of each operation that has one."""
 
 QUERIES: Mapping[str, Mapping[str, Any]] = {
     "deckFeed": {"max_hz": 4},
@@ -90,7 +90,7 @@ QUERIES: Mapping[str, Mapping[str, Any]] = {
     "deckGetLog": {"limit": 20},
     "deckGetAudit": {"limit": 20},
 }
-"""Of query parameters, where they are of use."""
+"""Example query parameters."""
 
 SEGMENTS: Mapping[str, str] = {
     "model": MODEL,
@@ -103,7 +103,7 @@ SEGMENTS: Mapping[str, str] = {
     "digest": "sha256:0",
     "blob": _DIGEST,
 }
-"""Of the parts of a path that vary."""
+"""Example values of path segments."""
 
 _CALLED = {"name": "add", "arguments": '{"a": 1, "b": 2}'}
 _USAGE = {"prompt_tokens": 14, "completion_tokens": 7, "total_tokens": 21}
@@ -236,4 +236,4 @@ ANSWERS: Mapping[str, Any] = {
         "prompt_eval_count": 6,
     },
 }
-"""Of an answer, where the type alone does not tell."""
+"""Example responses, where the type alone does not explain them."""

@@ -1,6 +1,6 @@
-"""Asking a model, as every compatible API does it: it is loaded on demand, and its answer relayed.
+"""Generation for the compatible APIs: load the model on demand, and relay its answer.
 
-A block that is left, for whatever reason, ends the answer, and the load that only it waited for.
+Leaving an `asking` block ends the generation, and a load that no other request waits for.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ RAISES = (
     *(InvalidRequest, NotFound, NotDownloaded, Ambiguous, Conflict),
     *(NotEnoughMemory, EngineMissing, EngineFailed, Busy, Cancelled),
 )
-"""What asking a model may come to."""
+"""Errors that a request to a model may raise."""
 
 LONGEST_S = 365 * 86400.0
-"""The longest that a request may keep a model loaded by a number; below 0 is for ever."""
+"""Longest keep-alive in seconds; a negative one means for ever."""
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
 
 
 def seconds(value: float | str | None) -> float | None:
-    """How long a model stays loaded after a request: seconds, or a duration as Go writes it.
+    """Seconds of a keep-alive value: a number of seconds, or a duration in Go's notation.
 
-    Source: https://pkg.go.dev/time#ParseDuration. Negative is for ever. Raises InvalidRequest.
+    Source: https://pkg.go.dev/time#ParseDuration. Negative means for ever. Raises InvalidRequest.
 
     >>> seconds(300), seconds("5m"), seconds("1h30m"), seconds("-1"), seconds("-1m"), seconds(None)
     (300.0, 300.0, 5400.0, -1.0, -60.0, None)
@@ -63,11 +63,11 @@ def seconds(value: float | str | None) -> float | None:
     if value is None:
         return None
     if isinstance(value, str):
-        value = _parsed(value.strip())
+        value = _duration(value.strip())
     return min(float(value), LONGEST_S)
 
 
-def _parsed(text: str) -> float:
+def _duration(text: str) -> float:
     sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
     if re.fullmatch(r"[0-9]{1,12}", digits):
         return float(sign * int(digits))
@@ -80,12 +80,12 @@ def _parsed(text: str) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReply:
-    """What a model answers."""
+    """The answer of a model."""
 
     chunks: AsyncIterator[Chunk]
-    """The pieces. Iterating raises what the answer came to, and ends with the last piece."""
+    """Pieces of the answer; iterating raises its error, and ends after the last piece."""
     load_s: float
-    """How long it took until the model was ready for the question."""
+    """Seconds until the model was loaded and ready."""
 
 
 @asynccontextmanager
@@ -98,7 +98,7 @@ async def asking(
     options: LoadOptions | None = None,
     keep_alive_s: float | None = None,
 ) -> AsyncIterator[ModelReply]:
-    """Ask a model. Arguments are those of `Deck.using` and `Deck.generate`."""
+    """Load the model and generate. Arguments are those of `Deck.using` and `Deck.generate`."""
     started = time.monotonic()
     async with deck.using(model, options or LoadOptions(), origin, keep_alive_s) as instance:
         load_s = time.monotonic() - started
@@ -110,7 +110,7 @@ async def asking(
 
 
 async def _checked(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
-    """The pieces; raises when the answer does not come to an end of its own."""
+    """The pieces. Raises Cancelled or EngineFailed where the answer does not finish."""
     async for chunk in chunks:
         if chunk.finish_reason == "cancelled":
             raise Cancelled("The answer was cut short: its model was unloaded.", "Ask again.")
@@ -121,7 +121,7 @@ async def _checked(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
 
 
 async def collected(chunks: AsyncIterator[Chunk]) -> Chunk:
-    """The whole answer as one piece: its text and logprobs, and what its last piece says."""
+    """The answer as one piece: joined text and logprobs, the rest from its last piece."""
     pieces = [chunk async for chunk in chunks]
     last = pieces[-1]
     return Chunk(
@@ -139,16 +139,16 @@ async def collected(chunks: AsyncIterator[Chunk]) -> Chunk:
 async def streamed(
     pieces: AsyncGenerator[bytes, None], style: Literal["openai", "ollama"]
 ) -> StreamResponse:
-    """The answer in pieces, begun: server-sent events for OpenAI, lines for Ollama.
+    """A streamed response: server-sent events for OpenAI, lines for Ollama.
 
-    What fails before the first piece fails with a status; what fails later is a piece as well.
+    Waits for the first piece: an error before it is raised, a later one is sent as a piece.
     """
-    told = _told(pieces, style)
+    chunks = _with_errors(pieces, style)
     kind = EVENTS if style == "openai" else NDJSON
-    return StreamResponse(chunks=told, first=await anext(told), content_type=kind)
+    return StreamResponse(chunks=chunks, first=await anext(chunks), content_type=kind)
 
 
-async def _told(
+async def _with_errors(
     pieces: AsyncGenerator[bytes, None], style: Literal["openai", "ollama"]
 ) -> AsyncGenerator[bytes, None]:
     begun = False
@@ -165,9 +165,9 @@ async def _told(
 
 
 def shortened(values: Sequence[float], dimensions: int | None) -> list[float]:
-    """The first numbers of a vector, made one of length 1 again; all of it where None is asked.
+    """The first `dimensions` numbers of a vector, scaled to length 1; all of them for None.
 
-    Raises InvalidRequest when it has not so many.
+    Raises InvalidRequest for more dimensions than the vector has.
 
     >>> shortened([0.6, 0.8, 0.0], 1), shortened([0.6, 0.8], None)
     ([1.0], [0.6, 0.8])

@@ -1,8 +1,8 @@
-"""Metrics in Prometheus text: what the listener did, what the machine has, what was done with it.
+"""Metrics in Prometheus text format: listener, core, machine, downloads and generation.
 
-Written by hand: a counter costs a tenth of what the client library's does, of which there would be
-six in every request. Labels take few values: routes by their template, statuses by their class,
-states by their names; only loaded models are told apart.
+Written without the client library: its counters cost ten times as much, and each request has six.
+Labels have few values: route templates, status classes and state names; only loaded models are
+labels of their own.
 
 Format: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format. Names by
 https://prometheus.io/docs/practices/naming/.
@@ -30,19 +30,19 @@ Kind = Literal["counter", "gauge", "histogram"]
 
 
 class MetricsText:
-    """Collects samples, family by family."""
+    """Builds a page of metric families and their samples."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
 
     def family(self, name: str, kind: Kind, text: str) -> None:
-        """Begin a family; its samples follow."""
+        """Start a family; its samples follow."""
         self._name = f"modeldeck_{name}"
         self._lines.append(f"# HELP {self._name} {text}")
         self._lines.append(f"# TYPE {self._name} {kind}")
 
     def sample(self, value: float | None, suffix: str = "", **labels: str) -> None:
-        """One value; None for what is not known, which is left out."""
+        """Add a value; an unknown one (None) is left out."""
         if value is None:
             return
         pairs = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
@@ -50,13 +50,13 @@ class MetricsText:
         self._lines.append(f"{self._name}{suffix}{braces} {value:.12g}")
 
     def one(self, name: str, kind: Kind, text: str, value: float | None) -> None:
-        """A family of one sample."""
+        """Add a family with one sample."""
         if value is not None:
             self.family(name, kind, text)
             self.sample(value)
 
     def by(self, name: str, kind: Kind, text: str, label: str, values: Mapping[str, float]) -> None:
-        """A family with one label."""
+        """Add a family with one label."""
         if values:
             self.family(name, kind, text)
             for key, value in values.items():
@@ -72,7 +72,7 @@ def _escaped(text: str) -> str:
 
 
 def get_metrics(deck: Deck, request: Request) -> Response:
-    """Everything that can be counted, in Prometheus text."""
+    """Metrics of the core, in Prometheus text format."""
     meter = request.meter
     assert meter is not None
     body = exposition(deck, meter, meter.connections)
@@ -131,7 +131,7 @@ def _requests(page: MetricsText, meter: RequestMetrics) -> None:
 
 
 def _counted(names: Iterable[str], found: Iterable[str]) -> dict[str, float]:
-    """How many there are of each name, zeros too: a graph needs them."""
+    """Count of each name, zeros included: graphs need them."""
     counts = Counter(found)
     return {name: counts[name] for name in names}
 

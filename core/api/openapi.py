@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table that routes the requests. Pure.
+"""The OpenAPI 3.1 document, made from the route table. Pure.
 
 Operations of the documented API are shown as its own document has them (`pieces.json`); the others
 are described from their rows: types become schemas, whose names get a prefix, because both have a
@@ -25,7 +25,7 @@ REFERENCE = "#/components/schemas/"
 TOKEN = {
     "type": "http",
     "scheme": "bearer",
-    "description": "From beyond this machine; within it none is needed.",
+    "description": "Required from other machines; not needed on this machine.",
 }
 
 TAGS = {
@@ -47,14 +47,14 @@ TAGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBody:
-    """An error, as the native API answers it."""
+    """An error of the native API."""
 
     error: ErrorInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAiError:
-    """What went wrong, in OpenAI's form."""
+    """The error object of the OpenAI API."""
 
     message: str
     type: str
@@ -64,14 +64,14 @@ class OpenAiError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAiErrorBody:
-    """An error, as the OpenAI API answers it."""
+    """An error of the OpenAI API."""
 
     error: OpenAiError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OllamaErrorBody:
-    """An error, as Ollama's API answers it."""
+    """An error of Ollama's API."""
 
     error: str
 
@@ -81,11 +81,11 @@ ERRORS: Mapping[ErrorStyle, Any] = {
     "openai": OpenAiErrorBody,
     "ollama": OllamaErrorBody,
 }
-"""The form of an error, by the route's style; `text` is words alone."""
+"""Type of an error response, by the route's style; `text` is plain text."""
 
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
-    """The document for a table of routes."""
+    """The document of a route table."""
     rows = [route for route in routes if not _is_documented(route)]
     types = [*ERRORS.values()]
     for route in rows:
@@ -123,7 +123,7 @@ def _is_documented(route: Route) -> bool:
 
 
 def _is_described(kind: Any) -> bool:
-    """Whether a row's body or answer is a type, and not the name of a schema or nothing."""
+    """Whether a body or answer is a type, rather than a schema's name or None."""
     return kind is not None and not isinstance(kind, str)
 
 
@@ -190,14 +190,14 @@ def _responses(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
         success = {"description": "The answer.", "content": content}
     if route.streams is not None:
         kind, piece = route.streams
-        # 3.1 has no word for the items of a stream; 3.2 calls it itemSchema.
+        # OpenAPI 3.1 cannot describe the items of a stream; 3.2 has itemSchema.
         item = {"schema": {"type": "string"}, "x-item-schema": schemas[_key(piece)]}
         success["content"][kind] = item
     return {str(route.status): success, **failures}
 
 
 def _failures(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
-    """What may go wrong, by status; `default` is for what may go wrong anywhere."""
+    """Error responses by status; `default` covers errors that any route may have."""
     if route.error_style == "text":
         content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
     else:
@@ -206,15 +206,15 @@ def _failures(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
     for error in route.raises:
         status = str(route.error_status(error("")))
         words.setdefault(status, []).append((error.__doc__ or "").partition("\n")[0])
-    told = {status: " ".join(texts) for status, texts in sorted(words.items())}
-    told["default"] = "What went wrong, and what to do about it."
-    return {status: {"description": text, "content": content} for status, text in told.items()}
+    descriptions = {status: " ".join(texts) for status, texts in sorted(words.items())}
+    descriptions["default"] = "What went wrong, and what to do about it."
+    return {status: {"description": text, "content": content} for status, text in descriptions.items()}
 
 
 def _content(
     kind: Any, schemas: Mapping[str, Any], examples: Mapping[str, Any], route: Route
 ) -> dict[str, Any]:
-    """The schema of a body or an answer, with an example where there is one."""
+    """The schema of a body or response, with its example if any."""
     content: dict[str, Any] = {"schema": _schema(kind, schemas)}
     if route.operation_id in examples:
         content["example"] = examples[route.operation_id]

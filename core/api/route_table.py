@@ -1,4 +1,4 @@
-"""The whole table of routes, and the document that describes it."""
+"""The complete route table, and the OpenAPI document made from it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 async def get_openapi(deck: Deck, request: Request) -> Response:
-    """This document: every route, made from the table that routes the requests."""
-    # In a thread, because it takes some 30 ms to make.
+    """This document: every route, made from the route table."""
+    # In a thread: making it takes some 30 ms.
     return shared_response(await asyncio.to_thread(_document.of, deck.state.host.version))
 
 

@@ -1,4 +1,4 @@
-"""Bodies and answers of the native API that are not records of `modeldeck.core.schema`."""
+"""Request and response bodies of the native API that are not in `modeldeck.core.schema`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from modeldeck.core.schema import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateDocument:
-    """The state, as `/deck/state` and the first frame of the feed tell it."""
+    """The state as `/deck/state` and the first message of the feed send it."""
 
     seq: int
     host: Host
@@ -55,14 +55,14 @@ class StateDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadBody:
-    """How to load a model: `LoadOptions` with their limits, and some words on the action itself.
+    """How to load a model: `LoadOptions` with their limits, and options of the action itself.
 
-    What is left out is as the last time, else as the configuration has it.
+    Options left out are as in the last load of the model, else as in the configuration.
     """
 
     context_length: ContextLength | None = None
     context_fit: bool | None = None
-    """Take the largest context that fits, up to `context_length`, else to what the model knows."""
+    """Use the largest context that fits, up to `context_length` or the model's maximum."""
     engine: Engine | None = None
     gpu_layers: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] | None = None
     kv_cache_type: KvCacheType | None = None
@@ -76,20 +76,20 @@ class LoadBody:
     draft_model: str | None = None
     draft_tokens: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
     idle_ttl_s: Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)] | None = None
-    """0 keeps it until it is unloaded."""
+    """Idle time until it is unloaded; 0 for never."""
     pinned: bool | None = None
-    """Never unloaded by itself, neither to make room nor for being idle."""
+    """Never unloaded automatically, neither to make room nor when idle."""
     fresh: bool = False
-    """Not as the last time: only what the configuration says, and these options."""
+    """Ignore the options of the last load; use the configuration and these options."""
     make_room: bool | None = None
-    """Unload idle models where there is no room, or do not; null is as the configuration says."""
+    """Whether to unload idle models to make room; null for the configured default."""
     force: bool = False
-    """Load even where it is not expected to fit."""
+    """Load even if it is not expected to fit."""
     wait: bool = False
-    """Answer when it is ready, instead of when it is accepted."""
+    """Answer when the model is loaded, instead of when the load is accepted."""
 
     def wish(self) -> LoadWish:
-        """What is asked of the load."""
+        """The body as a `LoadWish`."""
         given = {name: getattr(self, name) for name in NAMES}
         return LoadWish(
             options=LoadOptions(**given),
@@ -101,7 +101,7 @@ class LoadBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadHistoryPage:
-    """Earlier loads."""
+    """A page of earlier loads."""
 
     loads: list[LoadRecord]
     """Newest first."""
@@ -109,7 +109,7 @@ class LoadHistoryPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitList:
-    """Verdicts of every listed model."""
+    """Fits of all listed models."""
 
     fits: dict[str, Fit]
     """By the model's id."""
@@ -117,19 +117,19 @@ class FitList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A model whose files were asked for."""
+    """An accepted download or copy of a model."""
 
     model: Model
     download: Download | None
-    """The job; None when the files are here already."""
+    """The download; None if the files are here already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadBody:
-    """How to fetch a model."""
+    """How to download a model."""
 
     force: bool = False
-    """Also when its small files tell that it could not be loaded here."""
+    """Download even if its small files show that it cannot be loaded here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,19 +137,19 @@ class CancelBody:
     """How to cancel a download."""
 
     discard: bool = False
-    """Also delete what arrived so far."""
+    """Also delete the partial files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveBody:
-    """Where a download goes in the queue."""
+    """New position of a download in the queue."""
 
     to: QueueMove
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitBody:
-    """How fast a download may be."""
+    """Rate limit of a download."""
 
     bytes_per_s: Count | None
     """None for no limit of its own."""
@@ -166,27 +166,27 @@ class SettingsBody:
     """The whole schedule; empty for none."""
     give_way: bool | UnsetType = UNSET
     memory_budget_bytes: Count | UnsetType | None = UNSET
-    """What models may take together; None for what the machine has."""
+    """Memory for all models together; None for the whole memory of the machine."""
 
     def changes(self) -> dict[str, Any]:
-        """What the body says, and nothing else."""
-        return _said(self)
+        """The fields that are in the body."""
+        return _given(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceBody:
-    """What to change of an instance that runs, each by its name in `LoadOptions`."""
+    """Changes of a running instance, each by its name in `LoadOptions`."""
 
     idle_ttl_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | UnsetType = UNSET
     """0 for never; counted from now."""
     pinned: bool | UnsetType = UNSET
 
     def changes(self) -> dict[str, Any]:
-        """What the body says, and nothing else."""
-        return _said(self)
+        """The fields that are in the body."""
+        return _given(self)
 
 
-def _said(body: Any) -> dict[str, Any]:
+def _given(body: Any) -> dict[str, Any]:
     given = {f.name: getattr(body, f.name) for f in fields(body)}
     return {name: value for name, value in given.items() if value is not UNSET}
 
@@ -196,7 +196,7 @@ Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=1000)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionBody:
-    """Things in the cache: `CacheSelection` with its limits."""
+    """Items of the cache: `CacheSelection` with its limits."""
 
     models: Names = ()
     every_revision: bool = False
@@ -207,50 +207,50 @@ class SelectionBody:
     detached: bool = False
 
     def selection(self) -> CacheSelection:
-        """What it names, perhaps nothing."""
+        """The selection, which may be empty."""
         return CacheSelection(**{f.name: getattr(self, f.name) for f in fields(CacheSelection)})
 
-    def something(self) -> CacheSelection:
-        """What it names. Raises InvalidRequest for nothing."""
+    def non_empty(self) -> CacheSelection:
+        """The selection. Raises InvalidRequest if it is empty."""
         what = self.selection()
         if replace(what, every_revision=False) == CacheSelection():
             raise InvalidRequest(
-                "Nothing is named.", "Name models, revisions or repositories, or say partials."
+                "Nothing is selected.", "Name models, revisions or repositories, or set partials."
             )
         return what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteBody(SelectionBody):
-    """What is to go."""
+    """Items to delete from the cache."""
 
     force: bool = False
-    """Unload them first, where they are loaded."""
+    """Unload loaded models first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnloadReceipts:
-    """What unloading several instances gave back."""
+    """Results of unloading several instances."""
 
     receipts: list[UnloadReceipt]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPage:
-    """A part of the log."""
+    """Lines of the log."""
 
     lines: list[LogLine]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditPage:
-    """A part of the audit trail."""
+    """Entries of the audit trail."""
 
     entries: list[AuditEntry]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopAnswer:
-    """The core ends when this is answered."""
+    """The core stops after this response."""
 
     stopping: bool = True

@@ -1,4 +1,4 @@
-"""The feed under `/deck/feed`: the State, then events as they happen, over a WebSocket."""
+"""WebSocket feed under `/deck/feed`: the State, then events as they happen."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 LOOK_S = 5.0
-"""Between looks whether pings are wanted now."""
+"""Seconds between checks whether pings are needed."""
 FASTEST_HZ = 60.0
-"""Frames a second that a subscriber may ask for; no screen draws faster."""
+"""Highest `max_hz` of a subscriber; no screen draws faster."""
 
 
 class FeedFrames:
-    """Messages of the feed, each encoded, framed and deflated once, however many follow."""
+    """Messages of the feed, each encoded, framed and deflated once for all subscribers."""
 
     LIMIT = 64
-    """Events kept: subscribers that keep up are never further apart."""
+    """Events kept; subscribers that keep up are never further apart."""
 
     def __init__(self) -> None:
         self._state = CachedEncoding(lambda state: TextFrame(frame_from_item(state)))
         self._events: OrderedDict[int, tuple[Event, TextFrame]] = OrderedDict()
 
     def of(self, item: State | Event) -> TextFrame:
-        """The message that tells of this item."""
+        """The message of this item."""
         if isinstance(item, State):
             return self._state.of(item)
         kept = self._events.get(id(item))
         if kept is None:
-            # The item is kept as well, so that no other one can get its id meanwhile.
+            # The item is kept too, so that no other object can get its id meanwhile.
             kept = self._events[id(item)] = item, TextFrame(frame_from_item(item))
             if len(self._events) > self.LIMIT:
                 self._events.popitem(last=False)
@@ -50,7 +50,7 @@ _frames = FeedFrames()
 
 
 async def feed(deck: Deck, request: Request, socket: WebSocket) -> None:
-    """A State first, then events as they happen; with `max_hz` only the newest of each."""
+    """A State, then events as they happen; with `max_hz` only the newest of each."""
     max_hz = _hertz(request.query.get("max_hz"))
     await socket.accept()
     with (
@@ -69,7 +69,7 @@ async def feed(deck: Deck, request: Request, socket: WebSocket) -> None:
 
 
 async def _ping(deck: Deck, socket: WebSocket, listener: AttachedClient) -> None:
-    """Measure the line to a front end while downloads are to give way to it."""
+    """Measure round trips to a front end while downloads should leave it bandwidth."""
     pinging = Repeated("pinging a front end")
     while True:
         every_s = deck.ping_s

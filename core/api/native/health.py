@@ -1,7 +1,7 @@
-"""Small questions that programs ask before any other: is it there, and which version is it.
+"""Health and version routes.
 
-The documented API's clients scan ports with `HEAD /.well-known/health` and give each a tenth of a
-second, so these are answered without waiting for anything.
+Clients of the documented API scan ports with `HEAD /.well-known/health` and wait a tenth of a second
+for each, so these routes never wait.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def health(deck: Deck, request: Request) -> Response:
-    """That the core answers, its version, and whether what is behind it answers.
+    """Status and version of the core.
 
-    503 only where no work is possible: a supervisor that watches this would end the core, and must
-    not do so for one file on a mount that hangs.
+    503 only if no work is possible: a supervisor would restart the core for it, and must not do so
+    for one file on a mount that hangs.
     """
     found = deck.health()
     body = {"status": found.status, "version": deck.state.host.version}
@@ -30,14 +30,14 @@ def health(deck: Deck, request: Request) -> Response:
 
 
 def well_known_health(deck: Deck, request: Request) -> Response:
-    """`ok:` and the id of this installation, as the documented API's clients want it."""
+    """`ok:` and the id of this installation, as clients of the documented API expect it."""
     return text_response(f"ok:{deck.state.host.id}")
 
 
 def well_known_version(deck: Deck, request: Request) -> Response:
     """The version as plain `x.y.z`: clients split it at the dots.
 
-    With `api.pieces_clients` it is the one that the documented API's own programs ask for.
+    With `api.pieces_clients` it is the version that the documented API's own programs require.
     """
     own = deck.state.host.version.partition("+")[0]
     return text_response(SPEAKS if deck.config.api.pieces_clients else own)

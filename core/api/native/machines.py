@@ -1,4 +1,4 @@
-"""What machines ask of each other, and status bars of their machine."""
+"""Routes for copies between machines, and a summary for status bars and other machines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def get_summary(deck: Deck, request: Request) -> Response:
-    """The machine in a few numbers, with memory no older than a second."""
+    """The machine in a few numbers, with memory figures at most a second old."""
     return json_response(summary(await deck.refresh()))
 
 
@@ -31,16 +31,16 @@ class TakeBody:
 
     manifest: Manifest
     peer: str
-    """Path of a Unix socket of this machine that leads to the core which has the files."""
+    """Path of a Unix socket on this machine that is forwarded to the core with the files."""
 
 
 def get_manifest(deck: Deck, request: Request) -> Response:
-    """What a downloaded model consists of."""
+    """Files of a downloaded model, with their hashes."""
     return json_response(deck.manifest(request.params["model"]))
 
 
 async def get_blob(deck: Deck, request: Request) -> StreamResponse:
-    """A content of the cache by its hash: whole, or one range of it (RFC 9110, section 14)."""
+    """A file of the cache by its hash: whole, or one range of it (RFC 9110, section 14)."""
     repo, blob = request.params["repo"], request.params["blob"]
     content = await deck.content(repo, blob)
     span = _range(request.headers.get("range", ""), content.size_bytes)
@@ -60,9 +60,9 @@ _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
 
 
 def _range(text: str, size: int) -> tuple[int, int] | None:
-    """The bytes of a range header, from the first up to, not including, the last; None for all.
+    """Start and end (exclusive) of a Range header; None for the whole file.
 
-    A header may be ignored where it asks for anything but one range that there is.
+    Other forms than one satisfiable range are ignored, as RFC 9110, section 14.2, allows.
 
     >>> _range("bytes=2-4", 9), _range("bytes=2-40", 9), _range("bytes=-5", 9)
     ((2, 5), (2, 9), None)
@@ -74,10 +74,10 @@ def _range(text: str, size: int) -> tuple[int, int] | None:
 
 
 async def take(deck: Deck, request: Request) -> Response:
-    """Copy a model from the core that a socket of this machine leads to."""
+    """Copy a model from the core behind a Unix socket of this machine."""
     if not request.origin.startswith("unix"):
         raise Forbidden(
-            "Only a front end on this machine, or one that ssh brought here, may do this.",
+            "Only a front end on this machine, or one connected over ssh, may do this.",
             "Use `modeldeck copy`.",
         )
     body = request.parse(TakeBody)
@@ -90,7 +90,7 @@ ROUTES: tuple[Route, ...] = (
         method="GET",
         template="/deck/summary",
         operation_id="deckGetSummary",
-        summary="The machine in a few numbers, and what protocol it speaks",
+        summary="The machine in a few numbers, and its protocol version",
         tag="core",
         handler=get_summary,
         answer=Summary,
@@ -99,7 +99,7 @@ ROUTES: tuple[Route, ...] = (
         method="GET",
         template="/deck/models/{model}/manifest",
         operation_id="deckGetManifest",
-        summary="What a downloaded model consists of, for another machine",
+        summary="Files of a downloaded model, for another machine",
         tag="machines",
         handler=get_manifest,
         answer=Manifest,
@@ -108,7 +108,7 @@ ROUTES: tuple[Route, ...] = (
         method="GET",
         template="/deck/blobs/{repo}/{blob}",
         operation_id="deckGetBlob",
-        summary="A content of the cache by its hash",
+        summary="A file of the cache by its hash",
         tag="machines",
         handler=get_blob,
         content_type="application/octet-stream",
@@ -118,7 +118,7 @@ ROUTES: tuple[Route, ...] = (
         method="POST",
         template="/deck/take",
         operation_id="deckTake",
-        summary="Copy a model from another machine, over a Unix socket that leads there",
+        summary="Copy a model from another machine, over a forwarded Unix socket",
         tag="machines",
         handler=take,
         body=TakeBody,

@@ -1,7 +1,7 @@
-"""The native API under `/deck`: what the service can do, one route per verb.
+"""The native API under `/deck`: one route for each method of `Deck`.
 
-`{model}` takes an id, a unique name or an unambiguous short name, percent-encoded. Actions that
-take long answer when they are accepted; how they go on is seen in the state.
+`{model}` is an id, a unique name or an unambiguous short name, percent-encoded. Long actions are
+answered when they are accepted; their progress is in the state.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 LONGEST_LIST = 5000
-"""Log lines or audit entries in one answer: all that the log keeps."""
+"""Log lines or audit entries in one response at most: all that the log keeps."""
 MOST_HITS = 100
-"""Repositories in one answer; the Hub's own limit for a page."""
+"""Repositories in one response at most; the Hub's own limit of a page."""
 LONGEST_QUERY = 200
-"""Characters of a search; longer ones find nothing."""
+"""Characters of a search at most; longer ones find nothing."""
 
 # State
 
@@ -103,7 +103,7 @@ async def update_model(deck: Deck, request: Request) -> Response:
 
 
 async def delete_model(deck: Deck, request: Request) -> Response:
-    """Take a custom model off the list, with what was downloaded for it."""
+    """Remove a custom model and the files downloaded for it."""
     await deck.delete_model(deck.model(request.params["model"]).id, request.origin)
     return Response(status=204, content_type=None)
 
@@ -114,7 +114,7 @@ async def get_fit(deck: Deck, request: Request) -> Response:
 
 
 async def get_fits(deck: Deck, request: Request) -> Response:
-    """Whether each listed model fits this machine now, by what is known without the Hub."""
+    """Whether each listed model fits this machine now, without asking the Hub."""
     return json_response(FitList(fits=await deck.fits(_context_length(request))))
 
 
@@ -137,13 +137,13 @@ async def search(deck: Deck, request: Request) -> Response:
 
 
 async def get_repository(deck: Deck, request: Request) -> Response:
-    """What a repository on the Hub holds."""
+    """Contents of a repository on the Hub."""
     revision = request.query.get("revision") or None
     return json_response(await deck.repository(request.params["repo"], revision))
 
 
 async def get_card(deck: Deck, request: Request) -> Response:
-    """What its makers wrote about a repository."""
+    """The model card of a repository."""
     revision = request.query.get("revision") or None
     return json_response(await deck.card(request.params["repo"], revision))
 
@@ -160,65 +160,65 @@ async def download(deck: Deck, request: Request) -> Response:
 
 
 async def cancel_download(deck: Deck, request: Request) -> Response:
-    """End a download; answered when the transfer has stopped."""
+    """Cancel a download; answered when the transfer has stopped."""
     discard = request.parse(CancelBody).discard
     key = request.params["download"]
     return json_response(await deck.cancel_download(key, request.origin, discard=discard))
 
 
 async def pause_download(deck: Deck, request: Request) -> Response:
-    """Hold a download."""
+    """Pause a download."""
     return json_response(await deck.pause_download(request.params["download"], request.origin))
 
 
 async def resume_download(deck: Deck, request: Request) -> Response:
-    """Let a held download go on, or try a failed one again."""
+    """Resume a paused download, or retry a failed one."""
     return json_response(await deck.resume_download(request.params["download"], request.origin))
 
 
 async def remove_download(deck: Deck, request: Request) -> Response:
-    """Forget a download that has ended."""
+    """Remove an ended download from the list."""
     await deck.remove_download(request.params["download"], request.origin)
     return Response(status=204, content_type=None)
 
 
 async def move_download(deck: Deck, request: Request) -> Response:
-    """Let a download come sooner or later."""
+    """Move a download in the queue."""
     key, to = request.params["download"], request.parse(MoveBody).to
     return json_response(await deck.move_download(key, to, request.origin))
 
 
 async def limit_download(deck: Deck, request: Request) -> Response:
-    """Limit how fast a download is."""
+    """Limit the rate of a download."""
     key, rate = request.params["download"], request.parse(LimitBody).bytes_per_s
     return json_response(await deck.limit_download(key, rate, request.origin))
 
 
 async def plan_deletion(deck: Deck, request: Request) -> Response:
-    """What a deletion would do."""
-    return json_response(await deck.plan_deletion(request.parse(SelectionBody).something()))
+    """What a deletion would remove and free; nothing is changed."""
+    return json_response(await deck.plan_deletion(request.parse(SelectionBody).non_empty()))
 
 
 async def delete_cached(deck: Deck, request: Request) -> Response:
     """Delete from the cache."""
     body = request.parse(DeleteBody)
-    receipt = await deck.delete_cached(body.something(), request.origin, force=body.force)
+    receipt = await deck.delete_cached(body.non_empty(), request.origin, force=body.force)
     return json_response(receipt)
 
 
 async def get_cache(deck: Deck, request: Request) -> Response:
-    """What the cache holds."""
+    """Contents of the cache."""
     return json_response(await deck.cache())
 
 
 async def verify_cache(deck: Deck, request: Request) -> Response:
-    """Begin to check what the cache holds, all of it where nothing is named."""
+    """Start to verify files of the cache; all of them for an empty selection."""
     what = request.parse(SelectionBody).selection()
     return json_response(await deck.verify(what, request.origin))
 
 
 async def cancel_verification(deck: Deck, request: Request) -> Response:
-    """Call a check off."""
+    """Cancel a verification."""
     return json_response(await deck.cancel_verification(request.params["check"], request.origin))
 
 
@@ -239,7 +239,7 @@ async def plan_load(deck: Deck, request: Request) -> Response:
 
 
 def get_loads(deck: Deck, request: Request) -> Response:
-    """What earlier loads were forecast to take and what they took."""
+    """Forecast and measured memory of earlier loads."""
     return json_response(LoadHistoryPage(loads=deck.loads(_limit(request, 200))))
 
 
@@ -251,12 +251,12 @@ async def change_instance(deck: Deck, request: Request) -> Response:
 
 
 async def unload(deck: Deck, request: Request) -> Response:
-    """End an instance, or call its load off."""
+    """Unload an instance, or cancel its load."""
     return json_response(await deck.unload(request.params["instance"], request.origin))
 
 
 async def unload_all(deck: Deck, request: Request) -> Response:
-    """End every instance that is not pinned."""
+    """Unload every instance that is not pinned."""
     return json_response(UnloadReceipts(receipts=await deck.unload_all(request.origin)))
 
 
@@ -283,13 +283,13 @@ def _limit(request: Request, default: int) -> int:
 
 
 async def change_settings(deck: Deck, request: Request) -> Response:
-    """Change the settings that the body names; they are remembered."""
+    """Change the settings in the body, permanently."""
     changes = request.parse(SettingsBody).changes()
     return json_response(await deck.change_settings(changes, request.origin))
 
 
 def stop(deck: Deck, request: Request) -> Response:
-    """End the core, in order."""
+    """Stop the core, in order."""
     deck.request_stop()
     return json_response(StopAnswer())
 

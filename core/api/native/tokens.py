@@ -1,4 +1,4 @@
-"""The routes that manage tokens: for the owner of the core alone, over the Unix socket."""
+"""Token routes: for the owner of the core only, over the Unix socket."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBody:
-    """What token to make."""
+    """A token to create."""
 
     name: Annotated[str, msgspec.Meta(max_length=100)]
-    """For the audit trail."""
+    """Name in the audit trail."""
     scopes: Annotated[tuple[Scope, ...], msgspec.Meta(max_length=10)] = ()
-    """Without any: `read` and `infer`."""
+    """Empty for `read` and `infer`."""
     expires_s: Annotated[float, msgspec.Meta(gt=0, le=1e9)] | None = None
-    """Seconds from now; None for one that holds until it is revoked."""
+    """Seconds from now; None for a token that does not expire."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class TokenList:
 
 
 async def create_token(deck: Deck, request: Request) -> Response:
-    """Make a token; its secret is told this once."""
+    """Create a token; only this response has its secret."""
     body = request.parse(TokenBody)
     made = await deck.create_token(body.name, body.scopes, body.expires_s, request.origin)
     return json_response(made)
@@ -47,7 +47,7 @@ def list_tokens(deck: Deck, request: Request) -> Response:
 
 
 async def revoke_token(deck: Deck, request: Request) -> Response:
-    """Take a token away; whoever uses it is cut off at once."""
+    """Revoke a token; connections that use it are dropped at once."""
     return json_response(await deck.revoke_token(request.params["token"], request.origin))
 
 

@@ -1,4 +1,4 @@
-"""The routes that take actions back."""
+"""Undo routes."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UndoBody:
-    """What to take back."""
+    """An action to undo."""
 
     id: Annotated[str, msgspec.Meta(max_length=100)] | None = None
-    """From the list, or a receipt; None for the newest."""
+    """Id from the list or a receipt; None for the newest action."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UndoList:
-    """What can be taken back."""
+    """Actions that can be undone."""
 
     actions: list[Undoable]
     """Newest first."""
 
 
 def list_undoable(deck: Deck, request: Request) -> Response:
-    """What can be taken back at no cost."""
+    """Actions that can be undone."""
     return json_response(UndoList(actions=list(deck.undoable())))
 
 
 async def undo(deck: Deck, request: Request) -> Response:
-    """Take an action back."""
+    """Undo an action."""
     return json_response(await deck.undo(request.parse(UndoBody).id, request.origin))
 
 
@@ -46,7 +46,7 @@ ROUTES = (
         method="GET",
         template="/deck/undo",
         operation_id="deckUndoable",
-        summary="What can be taken back at no cost",
+        summary="Actions that can be undone",
         tag="core",
         handler=list_undoable,
         answer=UndoList,
@@ -55,7 +55,7 @@ ROUTES = (
         method="POST",
         template="/deck/undo",
         operation_id="deckUndo",
-        summary="Take an action back, the newest unless one is named",
+        summary="Undo an action: the newest, or the one named",
         tag="core",
         handler=undo,
         body=UndoBody,
