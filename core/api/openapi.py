@@ -208,7 +208,9 @@ def _failures(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
         words.setdefault(status, []).append((error.__doc__ or "").partition("\n")[0])
     descriptions = {status: " ".join(texts) for status, texts in sorted(words.items())}
     descriptions["default"] = "What went wrong, and what to do about it."
-    return {status: {"description": text, "content": content} for status, text in descriptions.items()}
+    return {
+        status: {"description": text, "content": content} for status, text in descriptions.items()
+    }
 
 
 def _content(

@@ -12,7 +12,6 @@ from modeldeck.core.api.http.messages import (
     Request,
     Response,
     SharedBody,
-    shared_response,
 )
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.api.metrics import CONTENT_TYPE, get_metrics
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
 async def get_openapi(deck: Deck, request: Request) -> Response:
     """This document: every route, made from the route table."""
     # In a thread: making it takes some 30 ms.
-    return shared_response(await asyncio.to_thread(_document.of, deck.state.host.version))
+    body = await asyncio.to_thread(_document.of, deck.state.host.version)
+    return body.response
 
 
 ROUTES: tuple[Route, ...] = (

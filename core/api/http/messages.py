@@ -26,7 +26,6 @@ import re
 import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -135,35 +134,6 @@ def _check_depth(value: object) -> None:
     raise InvalidRequest(f"The body is nested deeper than {JSON_DEPTH} levels.")
 
 
-class SharedBody:
-    """A body that many clients get: its ETag and its gzip copy, each made when first needed.
-
-    The ETag is weak (RFC 9110, section 8.8.1): the same for the body and its gzip copy. It is a
-    hash of the content, so it holds across restarts of the core.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self._gzipped: bytes | None = None
-
-    @cached_property
-    def etag(self) -> str:
-        """The weak ETag, in quotes."""
-        return f'W/"{hashlib.blake2b(self.data, digest_size=12).hexdigest()}"'
-
-    @property
-    def is_gzipped(self) -> bool:
-        """Whether `gzipped` is made already."""
-        return self._gzipped is not None
-
-    @property
-    def gzipped(self) -> bytes:
-        """The gzip copy. Making it takes milliseconds for a body of hundreds of KiB."""
-        if self._gzipped is None:
-            self._gzipped = gzipped(self.data)
-        return self._gzipped
-
-
 def gzipped(data: bytes) -> bytes:
     """`data` in the gzip format (RFC 1952)."""
     compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
@@ -182,7 +152,36 @@ class Response:
     """Further headers. `Content-Length`, `Date` and `Connection` are added by the connection."""
     shared: SharedBody | None = None
     """Set where many clients get the same body: the response then has an ETag, and its gzip copy is
-    made once. See `shared_response`."""
+    made once."""
+
+
+class SharedBody:
+    """A JSON body that many clients get, and the responses with it, each made when first needed.
+
+    The ETag is weak (RFC 9110, section 8.8.1): the same for the body and its gzip copy. It is a
+    hash of the content, so it holds across restarts of the core.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.etag = f'W/"{hashlib.blake2b(data, digest_size=12).hexdigest()}"'
+        headers = (("ETag", self.etag), ("Vary", "Accept-Encoding"))
+        self.response = Response(body=data, headers=headers, shared=self)
+        self.unchanged = replace(self.response, status=304, body=b"", content_type=None)
+        self._gzipped: Response | None = None
+
+    @property
+    def is_gzipped(self) -> bool:
+        """Whether `gzipped` is made already."""
+        return self._gzipped is not None
+
+    @property
+    def gzipped(self) -> Response:
+        """The response with the gzip copy. Takes milliseconds for a body of hundreds of KiB."""
+        if self._gzipped is None:
+            headers = (*self.response.headers, ("Content-Encoding", "gzip"))
+            body = gzipped(self.response.body)
+            self._gzipped = replace(self.response, body=body, headers=headers)
+        return self._gzipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,11 +259,6 @@ def json_response(
 ) -> Response:
     """A JSON response. `value` may be a record or contain records."""
     return Response(status=status, body=msgspec.json.encode(value), headers=headers)
-
-
-def shared_response(shared: SharedBody) -> Response:
-    """A JSON response with a body that many clients get."""
-    return Response(body=shared.data, shared=shared)
 
 
 def text_response(text: str, status: int = 200) -> Response:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from modeldeck.core.api.http.request_head import RequestHead
 from modeldeck.core.errors import Forbidden, UnsupportedMediaType
@@ -103,6 +104,7 @@ def allowed_origin(head: RequestHead, policy: OriginPolicy) -> str | None:
     return head.headers["origin"] if own else None
 
 
+@lru_cache(64)
 def host_name(host: str) -> str | None:
     """The name in a Host header, in lower case; None where it is malformed (RFC 3986, 3.2.2)."""
     name, colon, port = host.lower().rpartition(":")

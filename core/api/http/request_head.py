@@ -19,6 +19,9 @@ from modeldeck.core.errors import (
 MAX_HEADERS = 100
 """Apache's and nginx's defaults are 100 as well; browsers send about 20."""
 
+SINGLE = frozenset({"host", "content-length", "transfer-encoding", "origin"})
+"""Headers that may come only once: two values could be read differently by two programs."""
+
 MAX_QUERY_FIELDS = 50
 """The longest query of our own routes has 3."""
 
@@ -47,6 +50,14 @@ class RequestHead:
     def has_body(self) -> bool:
         """Whether body bytes follow."""
         return self.chunked or self.content_length > 0
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the client keeps the connection open (RFC 9112, section 9.3)."""
+        if (value := self.headers.get("connection")) is None:
+            return self.version == "1.1"
+        tokens = value.lower().replace(" ", "").split(",")
+        return "close" not in tokens and (self.version == "1.1" or "keep-alive" in tokens)
 
     @property
     def expects_continue(self) -> bool:
@@ -79,15 +90,13 @@ def read(
     if len(raw_headers) > MAX_HEADERS:
         raise HeadTooLarge(f"More than {MAX_HEADERS} headers.")
     headers: dict[str, str] = {}
-    counts = dict.fromkeys(("host", "content-length", "transfer-encoding", "origin"), 0)
     for name_bytes, value_bytes in raw_headers:
         name, value = name_bytes.decode("latin-1").lower(), value_bytes.decode("latin-1").strip()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        if name in counts:
-            counts[name] += 1
-    for name, count in counts.items():
-        if count > 1:
-            raise InvalidRequest(f"More than one {name} header.")
+        if name in headers:
+            if name in SINGLE:
+                raise InvalidRequest(f"More than one {name} header.")
+            value = f"{headers[name]}, {value}"
+        headers[name] = value
     if "host" not in headers and version != "1.0":
         raise InvalidRequest("There is no Host header.")
     length, chunked = _framing(headers, version)

@@ -153,10 +153,9 @@ class RequestParser:
         except DeckError as error:
             self._fail(pending, error)
             return pending
-        tokens = head.headers.get("connection", "").lower().replace(" ", "").split(",")
         pending.head = head
         pending.id = self._server.access_log.id(head.headers.get("x-request-id"))
-        pending.keep_alive = "close" not in tokens and (version == "1.1" or "keep-alive" in tokens)
+        pending.keep_alive = head.keeps_alive
         try:
             self._route(pending, head)
         except DeckError as error:

@@ -37,8 +37,7 @@ SMALL_BYTES = 1 << 10
 LARGE_BYTES = 256 << 10
 """Larger bodies take more than a few milliseconds to compress, so a thread does it."""
 
-_VARY: Headers = (("Vary", "Accept-Encoding"),)
-_GZIP: Headers = (("Content-Encoding", "gzip"),)
+_GZIPPED: Headers = (("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
 
 
 def negotiated(answer: Response, head: RequestHead | None) -> Response:
@@ -51,13 +50,10 @@ def negotiated(answer: Response, head: RequestHead | None) -> Response:
         return answer
     if shared is None:
         return _compressed(answer, gzipped(answer.body)) if _pays(answer, head) else answer
-    tagged = replace(answer, headers=(*answer.headers, ("ETag", shared.etag), *_VARY))
     known = head.headers.get("if-none-match")
     if known is not None and _matches(known, shared.etag):
-        return replace(tagged, status=304, body=b"", content_type=None)
-    if _pays(answer, head):
-        return replace(tagged, body=shared.gzipped, headers=(*tagged.headers, *_GZIP))
-    return tagged
+        return shared.unchanged
+    return shared.gzipped if _pays(answer, head) else answer
 
 
 def is_slow(answer: Response, head: RequestHead | None) -> bool:
@@ -77,7 +73,7 @@ async def negotiated_in_thread(answer: Response, head: RequestHead | None) -> Re
 
 
 def _compressed(answer: Response, body: bytes) -> Response:
-    return replace(answer, body=body, headers=(*answer.headers, *_GZIP, *_VARY))
+    return replace(answer, body=body, headers=(*answer.headers, *_GZIPPED))
 
 
 def _pays(answer: Response, head: RequestHead) -> bool:
@@ -146,24 +142,31 @@ def _connection_line(*, keep_alive: bool, old: bool) -> bytes:
     return b"Connection: close\r\n"
 
 
+@lru_cache(64)
+def _fixed_lines(
+    status: int, content_type: str | None, cache_control: bytes, headers: Headers
+) -> bytes:
+    """Status line and headers that are equal in every response of a kind."""
+    return b"".join(
+        (
+            f"HTTP/1.1 {status} {reason(status)}\r\n".encode(),
+            f"Content-Type: {content_type}\r\n".encode() if content_type else b"",
+            _NOSNIFF,
+            cache_control,
+            _lines(headers),
+        )
+    )
+
+
 def _head(
     answer: Response | StreamResponse, framing: bytes, connection: bytes, headers: Headers
 ) -> bytes:
     """A head; `framing` says how long the body is, `headers` are added to the response's own."""
     shared = isinstance(answer, Response) and answer.shared is not None
-    return b"".join(
-        (
-            f"HTTP/1.1 {answer.status} {reason(answer.status)}\r\n".encode(),
-            f"Content-Type: {answer.content_type}\r\n".encode() if answer.content_type else b"",
-            framing,
-            _NOSNIFF,
-            _REVALIDATE if shared else _NO_STORE,
-            _lines(answer.headers + headers),
-            _date_line(),
-            connection,
-            b"\r\n",
-        )
+    fixed = _fixed_lines(
+        answer.status, answer.content_type, _REVALIDATE if shared else _NO_STORE, answer.headers
     )
+    return b"".join((fixed, framing, _lines(headers), _date_line(), connection, b"\r\n"))
 
 
 def buffered(

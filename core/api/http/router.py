@@ -125,6 +125,8 @@ class Router:
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
         self._root = _Node()
+        self._literal = {(r.method, r.template): r for r in self.routes if "{" not in r.template}
+        """Routes without variable segments, by method and path: found without a search."""
         for route in self.routes:
             self._add(route)
 
@@ -147,6 +149,8 @@ class Router:
         HEAD uses the route of GET. Raises NotFound where no path matches, MethodNotAllowed where
         only the method does not; `allowed` gives the methods that do.
         """
+        if (literal := self._literal.get((method, path))) is not None:
+            return literal, {}
         found = self._find(split(path))
         if not found:
             raise NotFound(

@@ -1,7 +1,7 @@
 """Health and version routes.
 
-Clients of the documented API scan ports with `HEAD /.well-known/health` and wait a tenth of a second
-for each, so these routes never wait.
+Clients of the documented API scan ports with `HEAD /.well-known/health` and wait a tenth of a
+second for each, so these routes never wait.
 """
 
 from __future__ import annotations

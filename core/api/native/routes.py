@@ -16,7 +16,6 @@ from modeldeck.core.api.http.messages import (
     Response,
     SharedBody,
     json_response,
-    shared_response,
 )
 from modeldeck.core.api.http.router import Query, Route
 from modeldeck.core.api.native.bodies import (
@@ -77,7 +76,7 @@ _state_json = CachedEncoding(lambda state: SharedBody(msgspec.json.encode(state_
 
 async def get_state(deck: Deck, request: Request) -> Response:
     """The whole State, with memory figures at most a second old; encoded once per change."""
-    return shared_response(_state_json.of(await deck.refresh()))
+    return _state_json.of(await deck.refresh()).response
 
 
 # Catalog

@@ -23,7 +23,6 @@ from modeldeck.core.api.http.messages import (
     error_response,
     json_response,
     no_content,
-    shared_response,
 )
 from modeldeck.core.api.http.router import Handler, Route
 from modeldeck.core.api.pieces import model as pieces_model
@@ -104,10 +103,10 @@ class ModelDocuments:
 
     def _look(self, state: State) -> None:
         """Who downloads and who is loaded, worked out once per change."""
-        parts = state.models, state.downloads, state.instances
-        if all(now is before for now, before in zip(parts, self._state, strict=True)):
+        models, downloads, instances = self._state
+        if state.models is models and state.downloads is downloads and state.instances is instances:
             return
-        self._state = parts
+        self._state = state.models, state.downloads, state.instances
         self._lists.clear()
         jobs = [job for job in state.downloads.values() if phase(job) == "running"]
         self._running = frozenset(job.model_id for job in jobs)
@@ -177,7 +176,7 @@ def _refuse_cloud(model: Model, verb: str) -> None:
 
 def list_models(deck: Deck, request: Request) -> Response:
     """Every model, in a stable order."""
-    return shared_response(_desk(deck).catalog.all(deck.state, _sdk(request)))
+    return _desk(deck).catalog.all(deck.state, _sdk(request)).response
 
 
 def get_model(deck: Deck, request: Request) -> Response:

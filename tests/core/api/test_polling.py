@@ -18,7 +18,6 @@ from modeldeck.core.api.http.messages import (
     Response,
     SharedBody,
     json_response,
-    shared_response,
 )
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.errors import Forbidden, NotFound
@@ -42,7 +41,7 @@ class Service:
 
 def listed(deck: Service, request: Request) -> Response:
     deck.asked += 1
-    return shared_response(_encoded.of(deck.state))
+    return _encoded.of(deck.state).response
 
 
 def counted(deck: Service, request: Request) -> Response:

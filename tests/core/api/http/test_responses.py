@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from modeldeck.core.api.http import messages
-from modeldeck.core.api.http.messages import Response, SharedBody, shared_response
+from modeldeck.core.api.http.messages import Response, SharedBody
 from modeldeck.core.api.http.request_head import RequestHead, read
 from modeldeck.core.api.http.responses import (
     LARGE_BYTES,
@@ -50,9 +50,9 @@ def test_who_takes_gzip(text: str, taken: bool) -> None:
 
 
 def test_a_shared_body_has_an_etag_that_follows_its_content() -> None:
-    first = negotiated(shared_response(SharedBody(BODY)), head())
-    again = negotiated(shared_response(SharedBody(bytes(bytearray(BODY)))), head())
-    other = negotiated(shared_response(SharedBody(BODY + b" ")), head())
+    first = negotiated(SharedBody(BODY).response, head())
+    again = negotiated(SharedBody(bytes(bytearray(BODY))).response, head())
+    other = negotiated(SharedBody(BODY + b" ").response, head())
     assert sent(first)["etag"].startswith('W/"')
     assert sent(first)["etag"] == sent(again)["etag"] != sent(other)["etag"]
     assert sent(first)["vary"] == "Accept-Encoding"
@@ -60,7 +60,7 @@ def test_a_shared_body_has_an_etag_that_follows_its_content() -> None:
 
 @pytest.mark.parametrize("form", ["{etag}", '"x", {etag}', "*", "{strong}", ' "a" ,{etag} , "b"'])
 def test_what_the_client_has_is_not_sent_again(form: str) -> None:
-    answer = shared_response(SharedBody(BODY))
+    answer = SharedBody(BODY).response
     etag = sent(negotiated(answer, head()))["etag"]
     known = form.format(etag=etag, strong=etag.removeprefix("W/"))
     for method in ("GET", "HEAD"):
@@ -73,7 +73,7 @@ def test_what_the_client_has_is_not_sent_again(form: str) -> None:
 
 @pytest.mark.parametrize("known", ['"other"', "", 'W/"', "etag"])
 def test_what_it_has_not_is_sent(known: str) -> None:
-    answer = negotiated(shared_response(SharedBody(BODY)), head(if_none_match=known))
+    answer = negotiated(SharedBody(BODY).response, head(if_none_match=known))
     assert (answer.status, answer.body) == (200, BODY)
 
 
@@ -85,7 +85,7 @@ def test_a_shared_body_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -> No
         return made[-1]
 
     monkeypatch.setattr(messages, "gzipped", counting)
-    answer = shared_response(SharedBody(BODY))
+    answer = SharedBody(BODY).response
     one = negotiated(answer, head(accept_encoding="gzip"))
     two = negotiated(answer, head(accept_encoding="gzip"))
     assert made == [one.body]
@@ -108,7 +108,7 @@ def test_other_answers_are_compressed_where_it_pays() -> None:
 
 async def test_long_bodies_are_compressed_in_a_thread_and_a_shared_one_only_once() -> None:
     asked = head(accept_encoding="gzip")
-    shared = shared_response(SharedBody(b"x" * (LARGE_BYTES + 1)))
+    shared = SharedBody(b"x" * (LARGE_BYTES + 1)).response
     other = Response(body=b"x" * (LARGE_BYTES + 1))
     assert is_slow(shared, asked)
     assert not is_slow(shared, head())
@@ -123,7 +123,7 @@ async def test_long_bodies_are_compressed_in_a_thread_and_a_shared_one_only_once
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        (shared_response(SharedBody(BODY)), b"no-cache"),
+        (SharedBody(BODY).response, b"no-cache"),
         (Response(body=BODY), b"no-store"),
         (Response(body=BODY, status=500), b"no-store"),
     ],
