@@ -1,6 +1,6 @@
-"""Ollama's `/api/chat`, `/api/generate` and `/api/embed`: answers, one JSON object a line.
+"""Ollama's `/api/chat`, `/api/generate` and `/api/embed`; streamed answers are lines of JSON.
 
-A request without messages or a prompt loads the model, or unloads it where `keep_alive` is 0.
+A request without messages or prompt loads the model, or unloads it where `keep_alive` is 0.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextQuestion:
-    """A request for text, ready to be asked."""
+    """A parsed text request and its model."""
 
     body: TextOptionsBody
     model: Model
@@ -48,7 +48,7 @@ class TextQuestion:
     is_chat: bool
 
     def piece(self, chunk: Chunk, **more: Any) -> GenerateResponse:
-        """A piece of the answer, or all of it."""
+        """A piece of the answer, or the complete answer."""
         message = OllamaAnswerMessage(content=chunk.text, tool_calls=calls_of(chunk.tool_calls))
         text = {"message": message} if self.is_chat else {"response": chunk.text}
         return GenerateResponse(
@@ -85,7 +85,7 @@ async def _answer(
 
 
 async def _without_question(deck: Deck, question: TextQuestion) -> GenerateResponse:
-    """Load the model, or unload it."""
+    """Load or unload the model, for a request without messages or prompt."""
     keep_s = question.body.keep_alive_s()
     if keep_s == 0:
         instance = deck.instance_of(question.model.id)
@@ -98,7 +98,7 @@ async def _without_question(deck: Deck, question: TextQuestion) -> GenerateRespo
 
 
 async def _whole(deck: Deck, question: TextQuestion, asked: GenerateRequest) -> GenerateResponse:
-    """The answer, once it is complete."""
+    """The complete answer."""
     started = time.monotonic()
     async with asking(
         deck,
@@ -146,7 +146,7 @@ def _line(answer: GenerateResponse) -> bytes:
 
 
 async def embed(deck: Deck, request: Request) -> Response:
-    """Turn texts into vectors of length 1, with a model that was made for it."""
+    """Turn texts into vectors of length 1, with an embedding model."""
     body = request.parse(EmbedBody)
     started = time.monotonic()
     texts = [body.input] if isinstance(body.input, str) else body.input
@@ -163,7 +163,7 @@ async def embed(deck: Deck, request: Request) -> Response:
 
 
 async def embed_one(deck: Deck, request: Request) -> Response:
-    """Turn one text into a vector: the older form of `/api/embed`."""
+    """Turn one text into a vector; the older form of `/api/embed`."""
     body = request.parse(EmbeddingBody)
     texts = [body.prompt] if body.prompt else []
     vectors, _ = await _vectors(deck, body, texts, request.origin)
@@ -173,7 +173,7 @@ async def embed_one(deck: Deck, request: Request) -> Response:
 async def _vectors(
     deck: Deck, body: ModelRequest, texts: list[str], origin: str
 ) -> tuple[list[TextVector], float]:
-    """The vectors, and how long it took until the model was ready."""
+    """The vectors, and the seconds until the model was loaded."""
     model = names.find(deck, body.wanted)
     options, started = body.given().load(), time.monotonic()
     async with deck.using(model, options, origin, body.keep_alive_s()) as instance:

@@ -1,4 +1,4 @@
-"""Ollama's forms of models: listed, loaded, looked at, fetched. Pure.
+"""Bodies and responses of Ollama's model routes: tags, ps, show, pull. Pure.
 
 Source: https://github.com/ollama/ollama/blob/main/docs/api.md
 """
@@ -15,17 +15,17 @@ from modeldeck.core.api.ollama.schema import ModelNameBody
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullBody(ModelNameBody):
-    """A request to fetch a model."""
+    """A request to download a model."""
 
     stream: bool | None = None
-    """Streamed unless it is false."""
+    """Streamed unless false."""
     insecure: bool | None = None
-    """Passed over: files are fetched as the settings say."""
+    """Ignored: downloads follow the settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Details:
-    """What kind of model it is."""
+    """Kind of a model."""
 
     format: str
     family: str
@@ -38,7 +38,7 @@ class Details:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A model that is on this machine."""
+    """A downloaded model."""
 
     name: str
     model: str
@@ -51,7 +51,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tags:
-    """What is on this machine."""
+    """The downloaded models."""
 
     models: list[Listed]
 
@@ -63,25 +63,25 @@ class RunningModel:
     name: str
     model: str
     size: int
-    """What its process holds, in bytes."""
+    """Memory of its process, in bytes."""
     digest: str
     details: Details
     expires_at: str
     context_length: int
     size_vram: int | UnsetType = UNSET
-    """0 where the engine uses no GPU; left out where it may: what of it lies there is not known."""
+    """0 if the engine uses no GPU; else left out, as the amount in its memory is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """What is loaded."""
+    """The loaded models."""
 
     models: list[RunningModel]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDetails:
-    """What is known of a model."""
+    """Details of a model."""
 
     details: Details
     model_info: dict[str, Any]
@@ -89,22 +89,22 @@ class ModelDetails:
     modified_at: str
     license: str | UnsetType = UNSET
     template: str | UnsetType = UNSET
-    """Jinja, as the model brings it; Ollama's own are of another kind."""
+    """The model's own Jinja template; Ollama's are Go templates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How far a pull is."""
+    """Progress of a pull."""
 
     status: str
     digest: str | UnsetType = UNSET
-    """Of the model at its commit: all its files are one layer here."""
+    """Digest of the model at its commit: all its files are shown as one layer."""
     total: int | UnsetType = UNSET
     completed: int | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionForm:
-    """The version of Ollama's API that is spoken."""
+    """The version of Ollama's API that is served."""
 
     version: str

@@ -1,4 +1,4 @@
-"""Ollama's `/api/tags`, `ps`, `show`, `pull` and `delete`: models as its clients see them."""
+"""Ollama's model routes: `/api/tags`, `ps`, `show`, `pull` and `delete`."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ if TYPE_CHECKING:
 LOADED = (InstanceState.READY, InstanceState.BUSY)
 
 NEVER = timedelta(days=100 * 365)
-"""From now, for a model that stays: Ollama's client calls anything beyond 20 years `Forever`."""
+"""Expiry of a model that stays loaded: Ollama's client shows over 20 years as `Forever`."""
 
 LOOK_S = 1.0
-"""Seconds to wait for the date of a file; a list of models is not held up by a disk that hangs."""
+"""Seconds to wait for the date of a file, so that a disk that hangs does not block the list."""
 
 PULL_HZ = 10
-"""Lines a second of a pull at most."""
+"""Progress lines a second at most."""
 
 
-# What is there
+# Reading
 
 
 async def list_models(deck: Deck, request: Request) -> Response:
-    """The models that are on this machine."""
+    """The downloaded models."""
     here = [model for model in deck.state.models.values() if model.downloaded]
     times = await asyncio.gather(*(_modified(model) for model in here))
     return json_response(
@@ -72,7 +72,7 @@ async def list_models(deck: Deck, request: Request) -> Response:
 
 
 async def _modified(model: Model) -> str:
-    """When the model's file was written; when its entry was made where that cannot be known."""
+    """When the model's file was modified; else when its entry was created."""
     if model.path is None:
         return model.created_at
     look = partial(os.stat, model.path)
@@ -84,7 +84,7 @@ async def _modified(model: Model) -> str:
 
 
 def details(model: Model) -> Details:
-    """What kind of model it is."""
+    """Kind of a model."""
     family = model.architecture or ""
     return Details(
         format=model.format,
@@ -96,7 +96,7 @@ def details(model: Model) -> Details:
 
 
 def size(billions: float | None) -> str:
-    """A number of parameters as Ollama writes it; empty where it is unknown.
+    """A number of parameters in Ollama's notation; empty if it is unknown.
 
     >>> size(7.62), size(0.596), size(0.0000004), size(None)
     ('7.6B', '596.00M', '400', '')
@@ -141,7 +141,7 @@ def _running(state: State, instance: Instance, model: Model) -> RunningModel:
 
 
 def _expiry(instance: Instance, default_s: float | None) -> datetime:
-    """When the instance ends if nobody asks it anything."""
+    """When the instance is unloaded if it gets no request."""
     own = instance.options.idle_ttl_s
     idle_ttl_s = default_s if own is None else own
     left = timedelta(seconds=idle_ttl_s - (instance.idle_s or 0)) if idle_ttl_s else NEVER
@@ -149,7 +149,7 @@ def _expiry(instance: Instance, default_s: float | None) -> datetime:
 
 
 async def show(deck: Deck, request: Request) -> Response:
-    """What is known of a model that is on this machine."""
+    """Details of a downloaded model."""
     model = _here(deck, request.parse(ModelNameBody).wanted)
     template = await deck.chat_template(model)
     capabilities = ["embedding"] if "embedding" in model.usage else ["completion"]
@@ -181,20 +181,20 @@ def _model_info(model: Model) -> dict[str, Any]:
 
 
 def _here(deck: Deck, name: str) -> Model:
-    """The model with this name, which must be downloaded."""
+    """The downloaded model with this name. Raises NotDownloaded, NotFound or Ambiguous."""
     model = names.find(deck, name)
     if not model.downloaded:
         raise NotDownloaded(f"model {name[:200]!r} not found: it is not downloaded.", "Pull it.")
     return model
 
 
-# Fetching and deleting
+# Downloading and deleting
 
 
 async def pull(deck: Deck, request: Request) -> Response | StreamResponse:
-    """Fetch a model from the Hub, and tell how far it is.
+    """Download a model from the Hub, and report its progress.
 
-    The job is the core's own: it goes on when the client goes away, and asking again joins it.
+    The download goes on when the client goes away; a second pull joins it.
     """
     body = request.parse(PullBody)
     model = await names.look_up(deck, body.wanted)
@@ -213,18 +213,18 @@ async def _lines(deck: Deck, model: Model, job: Download | None) -> AsyncGenerat
 
 
 async def _progress(deck: Deck, model: Model, job: Download | None) -> AsyncGenerator[Status, None]:
-    """What a pull tells, to its good end. Raises what the download came to."""
+    """Progress of a pull until it is complete. Raises the error of the download."""
     yield Status(status="pulling manifest")
     if job is not None:
         digest = names.digest(model)
-        told: Status | None = None
+        sent: Status | None = None
         with deck.feed.subscribe(PULL_HZ, watching=False) as subscription:
             async for _ in subscription.batches():
                 now = deck.state.downloads.get(job.id)
                 status = _status(now, digest)
-                if status != told:
+                if status != sent:
                     yield status
-                    told = status
+                    sent = status
                 if now is not None and now.state == "completed":
                     break
     yield Status(status="writing manifest")
@@ -232,7 +232,7 @@ async def _progress(deck: Deck, model: Model, job: Download | None) -> AsyncGene
 
 
 def _status(job: Download | None, digest: str) -> Status:
-    """How far a download is. Raises what it came to, where that is no good end."""
+    """Progress of a download. Raises its error if it failed or was cancelled."""
     if job is None or job.state == "canceled":
         raise Cancelled("The download was cancelled.", "Pull again: it goes on where it was.")
     if job.error is not None and job.state in ("failed", "paused"):
@@ -249,9 +249,9 @@ def _status(job: Download | None, digest: str) -> Status:
 
 
 async def delete(deck: Deck, request: Request) -> Response:
-    """Delete a model's files; a model at a path of your own only leaves the list.
+    """Delete a model's files; for a model at a local path, only its entry in the list.
 
-    One that is loaded and idle is unloaded first; one that answers is in use.
+    An idle model is unloaded first; a busy one is refused as in use.
     """
     model = _here(deck, request.parse(ModelNameBody).wanted)
     if model.local:

@@ -1,7 +1,7 @@
-"""Models under the names that Ollama's clients know them by. Pure but for the lookup.
+"""Names of models for Ollama's clients. Pure except for the lookup.
 
-Ollama names what comes from the Hub `hf.co/owner/repo:QUANT`, and everything has a tag: `latest`
-where none is given. Source: https://github.com/ollama/ollama/blob/main/docs/import.md and
+Ollama names models from the Hub `hf.co/owner/repo:QUANT`, and each name has a tag: `latest` if none
+is given. Source: https://github.com/ollama/ollama/blob/main/docs/import.md and
 https://huggingface.co/docs/hub/ollama.
 """
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 HUB = "hf.co/"
 LATEST = ":latest"
 DEFAULT_QUANT = "Q4_K_M"
-"""What Ollama takes of a repository where the name does not say."""
+"""Ollama's default quantization of a repository."""
 
 
 def shown(model: Model) -> str:
-    """The name of a model for Ollama's clients; `spellings` leads back to it.
+    """The name of a model for Ollama's clients; `spellings` is the inverse.
 
     >>> base = {"id": "1", "name": "My Model", "source": "custom"}
     >>> shown(Model(unique="a/b-GGUF:Q8_0", repo="a/b-GGUF", format="gguf", **base))
@@ -41,7 +41,7 @@ def shown(model: Model) -> str:
 
 
 def spellings(name: str, endpoint: str = DEFAULT_ENDPOINT) -> list[str]:
-    """What a name may be here, the likeliest first.
+    """Our possible names for an Ollama name, the likeliest first.
 
     >>> spellings("hf.co/owner/repo:Q4_K_M")
     ['owner/repo:Q4_K_M']
@@ -71,9 +71,9 @@ def find(deck: Deck, name: str) -> Model:
 
 
 async def look_up(deck: Deck, name: str) -> Model:
-    """As `find`; what is not listed is asked of the Hub and added. Raises HubUnavailable as well.
+    """As `find`; a model that is not listed is looked up on the Hub and added.
 
-    Of a repository in several quantizations the usual one is taken where the name does not say.
+    A name without quantization means the usual one of its repository. Raises HubUnavailable too.
     """
     missing: NotFound | Ambiguous | None = None
     found = spellings(name, deck.config.hub.endpoint)
@@ -95,7 +95,7 @@ async def look_up(deck: Deck, name: str) -> Model:
 
 
 def usual(repository: Repository) -> str:
-    """The unique name of the variant to take where none is named. Raises NotFound for none."""
+    """The unique name of a repository's default variant. Raises NotFound if it has none."""
     names = {variant.label: variant.unique for variant in repository.variants}
     if not names:
         raise NotFound(f"{repository.repo} holds no model that can be loaded here.")
@@ -103,9 +103,8 @@ def usual(repository: Repository) -> str:
 
 
 def digest(model: Model) -> str:
-    """What tells one model at one commit from every other: 64 hexadecimal digits.
+    """Identifies a model at one commit: 64 hexadecimal digits.
 
-    Ollama's is the SHA-256 of its own manifest, which there is none of here: of the model's name
-    and commit instead.
+    Ollama's is the SHA-256 of its own manifest; this one is of the model's name and commit.
     """
     return hashlib.sha256(f"{model.unique}@{model.revision or ''}".encode()).hexdigest()

@@ -1,9 +1,9 @@
-"""Ollama's API under `/api`, the part that its clients use; the rest is refused in words.
+"""Ollama's API under `/api`, the part that its clients use; the rest is refused with 501.
 
-Models have Ollama's names here, `hf.co/owner/repo:QUANT`, and come from the Hub, not from Ollama's
-registry. Making, copying and pushing models is not what this program does.
+Models have Ollama's names, `hf.co/owner/repo:QUANT`, and come from the Hub, not from Ollama's
+registry. Creating, copying and pushing models is not supported.
 
-Source of the forms: https://github.com/ollama/ollama/blob/main/docs/api.md
+Source: https://github.com/ollama/ollama/blob/main/docs/api.md
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 VERSION = "0.12.11"
-"""The version of Ollama whose API is spoken here. Clients ask for at least one or another."""
+"""The version of Ollama whose API is served; clients require different minimum versions."""
 
 
 def running(deck: Deck, request: Request) -> Response:
-    """That somebody is there, in the very words that Ollama's clients look for."""
+    """The exact text that Ollama's clients look for."""
     return text_response("Ollama is running")
 
 
 def get_version(deck: Deck, request: Request) -> Response:
-    """The version of Ollama whose API is spoken here, not that of this program."""
+    """The version of Ollama whose API is served, not that of modeldeck."""
     return json_response(VersionForm(version=VERSION))
 
 
-def not_here(deck: Deck, request: Request) -> Response:
-    """Refused: models are neither made, copied nor pushed here."""
+def not_served(deck: Deck, request: Request) -> Response:
+    """Refuse with 501: models cannot be created, copied or pushed."""
     raise NotImplementedHere(
         f"modeldeck does not serve {request.path[:100]}: it runs models from the Hub, and neither "
         "makes, copies nor pushes them.",
@@ -124,7 +124,7 @@ ROUTES: tuple[Route, ...] = (
            body=EmbedBody, answer=Embedded, **_ASKING),
     _route("POST", "api/embeddings", generate.embed_one, "Turn one text into a vector",
            "EmbedOne", body=EmbeddingBody, answer=EmbeddedOne, **_ASKING),
-    *(_route(method, path, not_here, "Not served here: answers 501", name,
+    *(_route(method, path, not_served, "Not served here: answers 501", name,
              raises=(NotImplementedHere,))
       for method, path, name in _REFUSED),
 )  # fmt: skip

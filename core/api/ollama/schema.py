@@ -1,8 +1,8 @@
-"""Bodies and answers of Ollama's API, and how ours become them. Pure.
+"""Bodies and responses of Ollama's API, and conversions of our records. Pure.
 
 Source: https://github.com/ollama/ollama/blob/main/docs/api.md. Durations are in nanoseconds. A
-field that would change the answer and cannot be honoured is refused in words, an option that no
-engine here has is passed over, as Ollama does with those it does not know.
+field that would change the answer and is not supported is refused; unknown options are ignored, as
+Ollama does.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Ended = Literal["stop", "length", "load", "unload"]
 
 
 def moment(at: datetime | None = None) -> str:
-    """A time as Ollama writes it: ISO 8601, UTC."""
+    """A time in Ollama's notation: ISO 8601, UTC."""
     return (at or datetime.now(UTC)).isoformat().replace("+00:00", "Z")
 
 
-# What comes
+# Requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +47,11 @@ class ModelNameBody:
 
     model: str = ""
     name: str = ""
-    """The older word for `model`."""
+    """Older name of `model`."""
 
     @property
     def wanted(self) -> str:
-        """The name. Raises InvalidRequest where there is none."""
+        """The name. Raises InvalidRequest if it is missing."""
         if not (self.model or self.name).strip():
             raise InvalidRequest("model is missing.", "Name one; /api/tags lists them.")
         return self.model or self.name
@@ -59,10 +59,10 @@ class ModelNameBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to load and to sample. Unknown ones are passed over."""
+    """Options of loading and sampling. Unknown ones are ignored."""
 
     num_ctx: Annotated[int, msgspec.Meta(ge=16, le=1 << 24)] | None = None
-    """Context length, in tokens. Counts when the model is loaded, as all that begin with `num`."""
+    """Context length in tokens. Used when the model is loaded, like the other load options."""
     num_batch: Annotated[int, msgspec.Meta(ge=16, le=16384)] | None = None
     num_gpu: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] | None = None
     """Layers on the GPU."""
@@ -70,7 +70,7 @@ class Options:
     """0 leaves it to the engine."""
     use_mmap: bool | None = None
     num_predict: Annotated[int, msgspec.Meta(ge=-2, le=1 << 24)] | None = None
-    """Tokens of the answer at most; below 1 for as many as there is room for."""
+    """Tokens of the answer at most; below 1 for no limit but the context."""
     temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     top_k: Natural | None = None
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
@@ -82,7 +82,7 @@ class Options:
     stop: str | list[str] | None = None
 
     def load(self) -> LoadOptions:
-        """What counts when the model is loaded."""
+        """The options that are used when the model is loaded."""
         return LoadOptions(
             context_length=self.num_ctx,
             batch_size=self.num_batch,
@@ -92,7 +92,7 @@ class Options:
         )
 
     def sampling(self) -> dict[str, Any]:
-        """What goes into a request to an engine."""
+        """The sampling fields of a `GenerateRequest`."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         limit = self.num_predict
         return {
@@ -111,12 +111,12 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest(ModelNameBody):
-    """What every request to a model may say."""
+    """Fields of every request to a model."""
 
     options: Options | None = None
     keep_alive: float | str | None = None
     """How long the model stays loaded afterwards: seconds, or "5m"; 0 unloads it, a negative number
-    keeps it."""
+    keeps it loaded."""
 
     def given(self) -> Options:
         """The options."""
@@ -129,19 +129,19 @@ class ModelRequest(ModelNameBody):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextOptionsBody(ModelRequest):
-    """What both requests for text may say."""
+    """Fields of both text requests."""
 
     stream: bool | None = None
-    """Streamed unless it is false."""
+    """Streamed unless false."""
     format: str | dict[str, Any] | None = None
     """`json`, or the JSON Schema of the answer."""
     think: bool | str | None = None
-    """Refused but for false: what a model thinks stands in its text."""
+    """Refused unless false: reasoning is part of the text."""
     logprobs: bool | None = None
     top_logprobs: Alternatives | None = None
 
-    def taken(self) -> dict[str, Any]:
-        """What goes into a request to an engine. Raises InvalidRequest for what is not done."""
+    def request_fields(self) -> dict[str, Any]:
+        """Fields of a `GenerateRequest`. Raises InvalidRequest for unsupported ones."""
         refuse({"think, apart from the text,": self.think not in (None, False, "")})
         return {
             **self.given().sampling(),
@@ -159,7 +159,7 @@ class TextOptionsBody(ModelRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OllamaFunction:
-    """Which function is called, and with what."""
+    """A called function and its arguments."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -167,7 +167,7 @@ class OllamaFunction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OllamaCall:
-    """A call that the model asked for."""
+    """A tool call of the model."""
 
     function: OllamaFunction
     id: str = ""
@@ -183,7 +183,7 @@ class OllamaMessage:
     """Refused."""
     tool_calls: list[OllamaCall] | None = None
     tool_name: str | None = None
-    """Whose answer it is, in a message of role `tool`."""
+    """Name of the called tool, in a message of role `tool`."""
     tool_call_id: str | None = None
 
 
@@ -195,11 +195,11 @@ class OllamaChatBody(TextOptionsBody):
     tools: list[ToolForm] | None = None
 
     def request(self) -> GenerateRequest | None:
-        """What is asked of an engine; None for nothing. Raises InvalidRequest."""
-        taken, tools = self.taken(), tools_of(self.tools)
+        """The request to an engine; None without messages or prompt. Raises InvalidRequest."""
+        fields, tools = self.request_fields(), tools_of(self.tools)
         if not self.messages:
             return None
-        return GenerateRequest(messages=conversation(self.messages), tools=tools, **taken)
+        return GenerateRequest(messages=conversation(self.messages), tools=tools, **fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +209,7 @@ class GenerateBody(TextOptionsBody):
     prompt: str | None = None
     system: str | None = None
     raw: bool | None = None
-    """Take the prompt as it stands, with no chat template around it."""
+    """Use the prompt as it is, without a chat template."""
     suffix: str | None = None
     """Refused, as `template`, `context` and `images`."""
     template: str | None = None
@@ -217,25 +217,25 @@ class GenerateBody(TextOptionsBody):
     images: list[Any] | None = None
 
     def request(self) -> GenerateRequest | None:
-        """What is asked of an engine; None for nothing. Raises InvalidRequest."""
-        asked_for = ("suffix", "template", "context", "images")
-        refuse({name: bool(getattr(self, name)) for name in asked_for})
-        taken = self.taken()
+        """The request to an engine; None without messages or prompt. Raises InvalidRequest."""
+        unsupported = ("suffix", "template", "context", "images")
+        refuse({name: bool(getattr(self, name)) for name in unsupported})
+        fields = self.request_fields()
         if not self.prompt:
             return None
         if self.raw:
-            return GenerateRequest(prompt=self.prompt, **taken)
+            return GenerateRequest(prompt=self.prompt, **fields)
         before = (Message(role="system", content=self.system),) if self.system else ()
         return GenerateRequest(
-            messages=(*before, Message(role="user", content=self.prompt)), **taken
+            messages=(*before, Message(role="user", content=self.prompt)), **fields
         )
 
 
 def conversation(messages: list[OllamaMessage]) -> tuple[Message, ...]:
-    """The messages as ours. Raises InvalidRequest for images.
+    """Convert the messages. Raises InvalidRequest for images.
 
-    Calls have no id there, and an answer only names its tool: it belongs to the first call of that
-    tool which has none yet, or to the first call at all.
+    Ollama's tool calls need no id, and a tool's answer may only name its tool: it is assigned to
+    the first unanswered call of that tool, else to the first unanswered call.
     """
     refuse({"images": any(message.images for message in messages)})
     made: list[Message] = []
@@ -274,9 +274,9 @@ class EmbedBody(ModelRequest):
 
     input: str | list[str] = field(default_factory=list)
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=1 << 16)] | None = None
-    """Only the first so many numbers, made a vector of length 1 again."""
+    """Return only this many leading numbers, scaled to length 1."""
     truncate: bool | None = None
-    """Passed over: a text that is too long is refused."""
+    """Ignored: a text that is too long is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,12 +286,12 @@ class EmbeddingBody(ModelRequest):
     prompt: str = ""
 
 
-# What goes
+# Responses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OllamaAnswerMessage:
-    """The message that answers, or a piece of it."""
+    """The message of an answer, or a piece of it."""
 
     content: str
     role: Literal["assistant"] = "assistant"
@@ -303,7 +303,7 @@ class GenerateResponse:
     """An answer, or a piece of one. `message` is for a chat, `response` for a prompt."""
 
     model: str
-    """As it was named."""
+    """The name as in the request."""
     created_at: str
     message: OllamaAnswerMessage | UnsetType = UNSET
     response: str | UnsetType = UNSET
@@ -319,7 +319,7 @@ class GenerateResponse:
 
 
 def nanoseconds(duration_s: float) -> int:
-    """A duration as Ollama writes it."""
+    """A duration in Ollama's unit."""
     return max(0, round(duration_s * 1e9))
 
 
@@ -339,7 +339,7 @@ def metrics(last: Chunk, *, load_s: float, total_s: float) -> dict[str, Any]:
 
 
 def calls_of(calls: tuple[ToolCall, ...]) -> list[OllamaCall] | UnsetType:
-    """Our calls in this form; unset for none."""
+    """Convert our tool calls; unset for none."""
     return [
         OllamaCall(
             id=call.id, function=OllamaFunction(name=call.name, arguments=_object(call.arguments))
@@ -349,7 +349,7 @@ def calls_of(calls: tuple[ToolCall, ...]) -> list[OllamaCall] | UnsetType:
 
 
 def _object(text: str) -> dict[str, Any]:
-    """The arguments of a call as an object; empty where the model wrote something else."""
+    """The arguments of a call as an object; empty if the model wrote invalid JSON."""
     try:
         found = msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -358,7 +358,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def logprobs_of(tokens: tuple[TokenLogprob, ...]) -> list[TokenForm] | UnsetType:
-    """Ours in this form; unset for none."""
+    """Convert our records; unset for none."""
     return [TokenForm.of(token) for token in tokens] or UNSET
 
 

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: the next message of a conversation, whole or streamed."""
+"""`POST /v1/chat/completions`: the next message of a conversation, complete or streamed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
     """Answer a conversation.
 
-    A downloaded model that is not loaded is loaded first. A client that goes away ends its answer.
+    A downloaded model that is not loaded is loaded first. The answer ends when its client goes
+    away.
     """
     body = request.parse(ChatBody)
     asked, model = generate_request(body), deck.model(body.model)
@@ -51,7 +52,7 @@ def _key() -> str:
 async def _whole(
     deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, origin: str
 ) -> Completion:
-    """The answer, once it is complete."""
+    """The complete answer."""
     created = int(time.time())
     keep = body.keep_alive_s()
     async with asking(deck, model, asked, origin, keep_alive_s=keep) as reply:

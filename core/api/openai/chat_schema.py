@@ -1,4 +1,4 @@
-"""Bodies and answers of `/v1/chat/completions`, and how ours become them. Pure.
+"""Bodies and responses of `/v1/chat/completions`, and conversions of our records. Pure.
 
 Source: https://platform.openai.com/docs/api-reference/chat
 """
@@ -30,7 +30,7 @@ from modeldeck.core.schema import Chunk, GenerateRequest, Message, TokenLogprob,
 Role = Literal["system", "user", "assistant", "tool", "developer"]
 
 
-# What comes
+# Requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +38,14 @@ class ContentPart:
     """A part of a message."""
 
     type: str
-    """Only `text` and `refusal` are taken."""
+    """Only `text` and `refusal` are supported."""
     text: str = ""
     refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalledFunction:
-    """Which function is called, and with what."""
+    """A called function and its arguments."""
 
     name: str
     arguments: str
@@ -54,7 +54,7 @@ class CalledFunction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallForm:
-    """A call that the model asked for."""
+    """A tool call of the model."""
 
     id: str
     function: CalledFunction
@@ -62,7 +62,7 @@ class CallForm:
 
     @classmethod
     def of(cls, call: ToolCall) -> CallForm:
-        """Our call in this form."""
+        """Convert our record."""
         return cls(id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments))
 
 
@@ -85,10 +85,10 @@ class NamedFunction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenTool:
-    """The tool that must be called."""
+    """A tool that the model must call."""
 
     type: str
-    """Only `function` is taken."""
+    """Only `function` is supported."""
     function: NamedFunction | None = None
 
 
@@ -102,7 +102,7 @@ class NamedSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseFormat:
-    """What the answer must look like."""
+    """The format of the answer."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     json_schema: NamedSchema | None = None
@@ -114,17 +114,17 @@ class ChatBody(Sampling):
 
     messages: Annotated[list[ChatMessage], msgspec.Meta(min_length=1)]
     max_completion_tokens: Tokens | None = None
-    """The newer name of `max_tokens`, and wins over it."""
+    """Newer name of `max_tokens`; takes precedence over it."""
     logprobs: bool | None = None
     top_logprobs: Alternatives | None = None
     response_format: ResponseFormat | None = None
     tools: list[ToolForm] | None = None
     tool_choice: str | ChosenTool | None = None
-    """`auto`, `none`, `required`, or the function that must be called."""
+    """`auto`, `none`, `required`, or the function to call."""
     parallel_tool_calls: bool | None = None
-    """False for one call at most."""
+    """False for at most one call."""
     functions: list[Any] | None = None
-    """The older form of `tools`, refused; so are `function_call`, `audio` and a web search."""
+    """Older form of `tools`, refused; so are `function_call`, `audio` and web search."""
     function_call: Any = None
     audio: Any = None
     modalities: list[str] | None = None
@@ -132,7 +132,7 @@ class ChatBody(Sampling):
 
 
 def generate_request(body: ChatBody) -> GenerateRequest:
-    """What the body asks of an engine. Raises InvalidRequest for what is not done here."""
+    """The request to an engine. Raises InvalidRequest for unsupported fields."""
     refuse(
         {
             "functions, the older form of tools,": bool(body.functions),
@@ -141,8 +141,8 @@ def generate_request(body: ChatBody) -> GenerateRequest:
             "web_search_options": body.web_search_options is not None,
         }
     )
-    taken = body.taken()
-    taken["max_tokens"] = body.max_completion_tokens or body.max_tokens
+    sampling = body.sampling()
+    sampling["max_tokens"] = body.max_completion_tokens or body.max_tokens
     tools = tools_of(body.tools)
     return GenerateRequest(
         messages=tuple(_message(message) for message in body.messages),
@@ -150,7 +150,7 @@ def generate_request(body: ChatBody) -> GenerateRequest:
         tools=tools,
         tool_choice=_choice(body.tool_choice, {tool.name for tool in tools}),
         logprobs=_logprobs(body),
-        **taken,
+        **sampling,
     )
 
 
@@ -171,7 +171,7 @@ def _schema(form: ResponseFormat | None) -> dict[str, Any] | None:
 
 
 def _choice(choice: str | ChosenTool | None, names: set[str]) -> str | None:
-    """What the tool choice is for an engine."""
+    """The tool choice of the request to an engine. Raises InvalidRequest."""
     if choice is None:
         return None
     if isinstance(choice, str):
@@ -209,32 +209,32 @@ def _message(message: ChatMessage) -> Message:
 
 
 def calls_of(body: ChatBody, last: Chunk) -> tuple[ToolCall, ...]:
-    """The calls of an answer, as many as were wanted."""
+    """The tool calls of an answer; at most one without `parallel_tool_calls`."""
     return last.tool_calls[:1] if body.parallel_tool_calls is False else last.tool_calls
 
 
-# What goes
+# Responses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """A token that might have stood at a place."""
+    """A likely token at a position."""
 
     token: str
     logprob: float
     bytes: list[int]
-    """Of the token, in UTF-8."""
+    """The token in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenForm(Alternative):
-    """A token of the answer."""
+    """A token of the answer, with its alternatives."""
 
     top_logprobs: list[Alternative]
 
     @classmethod
     def of(cls, token: TokenLogprob) -> TokenForm:
-        """Ours in this form."""
+        """Convert our record."""
         return cls(
             token=token.token,
             logprob=token.logprob,
@@ -248,23 +248,23 @@ class TokenForm(Alternative):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatLogprobs:
-    """How likely the tokens of an answer were."""
+    """Log probabilities of the tokens of an answer."""
 
     content: list[TokenForm]
     refusal: None = None
 
     @classmethod
     def of(cls, tokens: tuple[TokenLogprob, ...]) -> ChatLogprobs | None:
-        """Ours in this form; None where there are none."""
+        """Convert our records; None for none."""
         return cls(content=[TokenForm.of(token) for token in tokens]) if tokens else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerMessage:
-    """The message that answers."""
+    """The message of the answer."""
 
     content: str | None
-    """None where it only consists of calls."""
+    """None where the message has only tool calls."""
     role: Literal["assistant"] = "assistant"
     tool_calls: list[CallForm] | UnsetType = UNSET
     refusal: None = None
@@ -272,7 +272,7 @@ class AnswerMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One answer; there is never a second."""
+    """One answer; there is always exactly one."""
 
     message: AnswerMessage
     finish_reason: Ended
@@ -282,7 +282,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A whole answer."""
+    """A complete answer."""
 
     id: str
     created: int
@@ -296,7 +296,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallDelta:
-    """A call in a stream, which comes whole."""
+    """A tool call in a stream, sent in one piece."""
 
     index: int
     id: str
@@ -306,7 +306,7 @@ class CallDelta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """What a piece adds to the message."""
+    """Addition of a chunk to the message."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
@@ -315,7 +315,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkChoice:
-    """What a piece adds to the answer."""
+    """Addition of a chunk to the answer."""
 
     delta: Delta
     finish_reason: Ended | None = None
@@ -325,7 +325,7 @@ class ChunkChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionChunk:
-    """A piece of a streamed answer."""
+    """A chunk of a streamed answer."""
 
     id: str
     created: int
@@ -337,7 +337,7 @@ class CompletionChunk:
 
 
 def answer_of(whole: Chunk, *, id: str, created: int, model: str) -> Completion:
-    """A whole answer, from its pieces as one."""
+    """The complete answer, from its joined pieces."""
     calls = [CallForm.of(call) for call in whole.tool_calls]
     message = AnswerMessage(
         content=whole.text or None if calls else whole.text, tool_calls=calls or UNSET
@@ -356,29 +356,29 @@ def answer_of(whole: Chunk, *, id: str, created: int, model: str) -> Completion:
 
 
 def opening(blank: CompletionChunk) -> CompletionChunk:
-    """The first piece of a stream: who speaks."""
+    """The first chunk of a stream, with the role."""
     return _adding(blank, Delta(role="assistant", content=""))
 
 
 def piece(blank: CompletionChunk, chunk: Chunk) -> CompletionChunk:
-    """A piece of the text."""
+    """A chunk of text."""
     return _adding(blank, Delta(content=chunk.text), logprobs=ChatLogprobs.of(chunk.logprobs))
 
 
 def calling(blank: CompletionChunk, calls: tuple[ToolCall, ...]) -> CompletionChunk:
-    """The piece with the calls."""
+    """The chunk with the tool calls."""
     forms = (CallForm.of(call) for call in calls)
     deltas = [CallDelta(index=n, id=f.id, function=f.function) for n, f in enumerate(forms)]
     return _adding(blank, Delta(tool_calls=deltas))
 
 
 def ending(blank: CompletionChunk, last: Chunk) -> CompletionChunk:
-    """The piece that says why the answer ended."""
+    """The chunk with the finish reason."""
     return _adding(blank, Delta(), finish_reason=ended(last))
 
 
 def usage(blank: CompletionChunk, last: Chunk) -> CompletionChunk:
-    """The piece after the last one, where usage was asked for."""
+    """The final chunk with the usage, where that was requested."""
     return replace(blank, usage=Usage.of(last), timings=Timings.of(last))
 
 

@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: text that goes on from a prompt, as OpenAI's older API has it.
+"""`POST /v1/completions`: continues a prompt (OpenAI's older API).
 
 Source: https://platform.openai.com/docs/api-reference/completions
 """
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 MOST_PROMPTS = 64
-"""In one request; they are answered one after the other."""
+"""Prompts in one request at most; they are answered one after the other."""
 
 DEFAULT_TOKENS = 16
-"""Of an answer, where the request says nothing: OpenAI's."""
+"""Default of `max_tokens`: OpenAI's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionBody(Sampling):
-    """A request for the text that follows."""
+    """A request to continue a prompt."""
 
     prompt: str | list[Any]
     """A text or several; token numbers are refused."""
@@ -50,10 +50,10 @@ class CompletionBody(Sampling):
     suffix: str | None = None
     """Refused."""
     best_of: int | None = None
-    """Refused but for 1."""
+    """Refused unless 1."""
 
     def requests(self) -> list[GenerateRequest]:
-        """What is asked of an engine, one request a prompt. Raises InvalidRequest."""
+        """The requests to an engine, one for each prompt. Raises InvalidRequest."""
         refuse(
             {
                 "suffix": bool(self.suffix),
@@ -61,9 +61,9 @@ class CompletionBody(Sampling):
                 "echo together with logprobs": bool(self.echo) and self.logprobs is not None,
             }
         )
-        taken = {**self.taken(), "logprobs": self.logprobs}
-        taken["max_tokens"] = self.max_tokens or DEFAULT_TOKENS
-        return [GenerateRequest(prompt=text, **taken) for text in self.prompts()]
+        sampling = {**self.sampling(), "logprobs": self.logprobs}
+        sampling["max_tokens"] = self.max_tokens or DEFAULT_TOKENS
+        return [GenerateRequest(prompt=text, **sampling) for text in self.prompts()]
 
     def prompts(self) -> list[str]:
         """The prompts. Raises InvalidRequest."""
@@ -79,17 +79,17 @@ class CompletionBody(Sampling):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextLogprobs:
-    """How likely the tokens of a text were."""
+    """Log probabilities of the tokens of a text."""
 
     tokens: list[str]
     token_logprobs: list[float]
     top_logprobs: list[dict[str, float]]
     text_offset: list[int]
-    """Where each begins in the text, in characters."""
+    """Start of each token in the text, in characters."""
 
     @classmethod
     def of(cls, tokens: tuple[TokenLogprob, ...], offset: int = 0) -> TextLogprobs | None:
-        """Ours in this form, the first at this offset; None where there are none."""
+        """Convert our records, the first token at `offset`; None for none."""
         if not tokens:
             return None
         offsets = [offset]
@@ -111,7 +111,7 @@ class TextChoice:
     index: int = 0
     logprobs: TextLogprobs | None = None
     finish_reason: Ended | None = None
-    """None in every piece of a stream but the last."""
+    """None in all pieces of a stream except the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +129,9 @@ class TextCompletion:
 
 
 async def complete(deck: Deck, request: Request) -> Response | StreamResponse:
-    """Go on from a prompt, or from each of several.
+    """Continue a prompt, or each of several.
 
-    The prompt is taken as it stands: no chat template is laid around it.
+    The prompt is used as it is, without a chat template.
     """
     body = request.parse(CompletionBody)
     asked, model = body.requests(), deck.model(body.model)
@@ -151,7 +151,7 @@ async def _whole(
     blank: TextCompletion,
     origin: str,
 ) -> TextCompletion:
-    """The answers, once all are complete."""
+    """The complete answers."""
     keep = body.keep_alive_s()
     answers: list[Chunk] = []
     for one in asked:

@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`: texts as vectors of length 1.
+"""`POST /v1/embeddings`: vectors of length 1 for texts.
 
 Source: https://platform.openai.com/docs/api-reference/embeddings
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 MOST_INPUTS = 2048
-"""In one request: OpenAI's limit."""
+"""Texts in one request at most: OpenAI's limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +34,15 @@ class EmbeddingsBody:
     input: str | list[Any]
     """A text or several; token numbers are refused."""
     encoding_format: Literal["float", "base64"] = "float"
-    """`base64` is of 32-bit floats, the least significant byte first."""
+    """`base64` encodes little-endian 32-bit floats."""
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=1 << 16)] | None = None
-    """Only the first so many numbers, made a vector of length 1 again: of use with models that
-    were trained for it (Matryoshka)."""
+    """Return only this many leading numbers, scaled to length 1; useful with models trained for it
+    (Matryoshka)."""
     keep_alive: float | str | None = None
-    """As in a request for text."""
+    """As in `Sampling`."""
 
     def texts(self) -> list[str]:
-        """What is to be embedded. Raises InvalidRequest."""
+        """The texts to embed. Raises InvalidRequest."""
         given = [self.input] if isinstance(self.input, str) else self.input
         if not 1 <= len(given) <= MOST_INPUTS:
             raise InvalidRequest(f"input must be 1 to {MOST_INPUTS} texts.")
@@ -65,7 +65,7 @@ class VectorForm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingsUsage:
-    """What a request took, in tokens."""
+    """Tokens of a request."""
 
     prompt_tokens: int
     total_tokens: int
@@ -82,7 +82,7 @@ class EmbeddingList:
 
 
 def encoded(values: Sequence[float], format: Literal["float", "base64"]) -> list[float] | str:
-    """A vector as it was asked for.
+    """A vector in the requested format.
 
     >>> encoded([1.0, -0.5], "base64")
     'AACAPwAAAL8='
@@ -93,7 +93,7 @@ def encoded(values: Sequence[float], format: Literal["float", "base64"]) -> list
 
 
 async def embed(deck: Deck, request: Request) -> Response:
-    """Turn texts into vectors, with a model that was made for it."""
+    """Turn texts into vectors, with an embedding model."""
     body = request.parse(EmbeddingsBody)
     texts, model = body.texts(), deck.model(body.model)
     keep = seconds(body.keep_alive)

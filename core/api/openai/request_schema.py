@@ -1,9 +1,8 @@
-"""What the OpenAI API's requests for text have in common, and how they become ours. Pure.
+"""Fields shared by the OpenAI API's text requests, and their conversion to ours. Pure.
 
-Field names and meanings are theirs: https://platform.openai.com/docs/api-reference. A field that
-would change the answer and cannot be honoured is refused in words; one that only concerns OpenAI's
-own service (`user`, `store`, `service_tier` ...), or that is unknown, is passed over: programs send
-many, and an answer without them is still the answer.
+Field names and meanings are OpenAI's: https://platform.openai.com/docs/api-reference. A field that
+would change the answer and is not supported is refused; one that only concerns OpenAI's own service
+(`user`, `store`, `service_tier` ...) or is unknown is ignored: programs send many of them.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ MOST_STOPS = 16
 """Stop strings in one request; OpenAI takes 4."""
 
 MODES = ("auto", "none", "required")
-"""What `tool_choice` may say instead of a tool's name; no tool may have such a name."""
+"""Values of `tool_choice` besides tool names; no tool may have such a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOptions:
-    """What a stream tells besides the text."""
+    """Options of a streamed answer."""
 
     include_usage: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """What every request for text may say."""
+    """Fields of every text request."""
 
     model: str
     """An id, a unique name, or an unambiguous short name."""
@@ -53,7 +52,7 @@ class Sampling:
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Probability | None = None
     top_k: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] | None = None
-    """Not OpenAI's, as `min_p`, `repeat_penalty`, `grammar` and `keep_alive`."""
+    """An extension, like `min_p`, `repeat_penalty`, `grammar` and `keep_alive`."""
     min_p: Probability | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
@@ -64,22 +63,22 @@ class Sampling:
     logit_bias: dict[str, float] | None = None
     """Refused unless it is empty."""
     grammar: Annotated[str, msgspec.Meta(max_length=1 << 16)] | None = None
-    """What the answer must follow, in llama.cpp's GBNF."""
+    """Grammar of the answer, in llama.cpp's GBNF."""
     keep_alive: float | str | None = None
-    """How long the model stays loaded after the answer, as Ollama's: seconds, or "5m"; 0 unloads
-    it, a negative number keeps it."""
+    """How long the model stays loaded after the answer, as in Ollama: seconds, or "5m"; 0 unloads
+    it, a negative number keeps it loaded."""
 
     @property
     def with_usage(self) -> bool:
-        """Whether a stream ends with the counts."""
+        """Whether a stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     def keep_alive_s(self) -> float | None:
         """How long the model stays loaded, in seconds. Raises InvalidRequest."""
         return seconds(self.keep_alive)
 
-    def taken(self) -> dict[str, Any]:
-        """What goes into a request to an engine. Raises InvalidRequest for what is not done."""
+    def sampling(self) -> dict[str, Any]:
+        """Fields of a `GenerateRequest`. Raises InvalidRequest for unsupported ones."""
         refuse({"n other than 1": self.n not in (None, 1), "logit_bias": bool(self.logit_bias)})
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         if len(stop) > MOST_STOPS:
@@ -100,16 +99,16 @@ class Sampling:
         }
 
 
-def refuse(asked_for: dict[str, bool]) -> None:
-    """Raise InvalidRequest for the first of these that was asked for."""
-    for what, asked in asked_for.items():
-        if asked:
-            raise InvalidRequest(f"{what} is not supported.", "Leave it out.")
+def refuse(used: dict[str, bool]) -> None:
+    """Raise InvalidRequest for the first unsupported field that is used."""
+    for name, is_used in used.items():
+        if is_used:
+            raise InvalidRequest(f"{name} is not supported.", "Leave it out.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionForm:
-    """A function that the model may ask to be called."""
+    """A function that the model can call."""
 
     name: FunctionName
     description: str | None = None
@@ -119,15 +118,15 @@ class FunctionForm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolForm:
-    """A tool, in OpenAI's and Ollama's form."""
+    """A tool, in the format of OpenAI and Ollama."""
 
     type: str = "function"
-    """Only `function` is taken."""
+    """Only `function` is supported."""
     function: FunctionForm | None = None
 
 
 def tools_of(forms: list[ToolForm] | None) -> tuple[Tool, ...]:
-    """The tools of a request. Raises InvalidRequest for one that is not a function."""
+    """The tools of a request. Raises InvalidRequest for other types than functions."""
     return tuple(_tool(form) for form in forms or ())
 
 
@@ -147,7 +146,7 @@ def _tool(form: ToolForm) -> Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a request took, in tokens."""
+    """Tokens of a request."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -155,7 +154,7 @@ class Usage:
 
     @classmethod
     def of(cls, *last: Chunk) -> Usage:
-        """The counts that the last pieces of answers have, together."""
+        """Sum of the counts in the last pieces of answers."""
         prompt = sum(chunk.prompt_tokens or 0 for chunk in last)
         completion = sum(chunk.completion_tokens or 0 for chunk in last)
         return cls(
@@ -165,19 +164,19 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """How fast an answer was; not a part of OpenAI's form."""
+    """Speed of an answer; an extension."""
 
     tokens_per_s: float | None = None
     time_to_first_token_s: float | None = None
 
     @classmethod
     def of(cls, last: Chunk) -> Timings:
-        """What the last piece of an answer says."""
+        """The timings in the last piece of an answer."""
         return cls(tokens_per_s=last.tokens_per_s, time_to_first_token_s=last.time_to_first_token_s)
 
 
 def ended(last: Chunk) -> Ended:
-    """Why an answer ended, in OpenAI's words."""
+    """OpenAI's finish reason of an answer."""
     if last.tool_calls:
         return "tool_calls"
     return "length" if last.finish_reason == "length" else "stop"
@@ -185,7 +184,7 @@ def ended(last: Chunk) -> Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenModel:
-    """A model, in OpenAI's form."""
+    """A model, in OpenAI's format."""
 
     id: str
     created: int
@@ -196,7 +195,7 @@ class OpenModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelList:
-    """Models, in OpenAI's form."""
+    """Models, in OpenAI's format."""
 
     data: list[OpenModel] = field(default_factory=list)
     object: Literal["list"] = "list"

@@ -1,9 +1,9 @@
 """The OpenAI API under `/v1`: models, chat, completions and embeddings.
 
-A downloaded model that is not loaded is loaded on demand. `model` takes an id, a unique name or a
-short name. What is not done is refused in words, never passed over in silence.
+A downloaded model that is not loaded is loaded on demand. `model` is an id, a unique name or a
+short name. Unsupported fields are refused with an error, never silently ignored.
 
-Source of the forms: https://platform.openai.com/docs/api-reference
+Source: https://platform.openai.com/docs/api-reference
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def _listed(model: Model) -> OpenModel:
 
 
 def list_models(deck: Deck, request: Request) -> Response:
-    """The models that can be asked: those that are on this machine."""
+    """The downloaded models."""
     here = [_listed(model) for model in deck.state.models.values() if model.downloaded]
     return json_response(ModelList(data=here))
 
 
 def get_model(deck: Deck, request: Request) -> Response:
-    """One model; a name with a slash in it may be written as it is."""
+    """One model; a slash in its name need not be percent-encoded."""
     model = deck.model("/".join(request.params.values()))
     if not model.downloaded:
         raise NotFound(f"{model.name} is not on this machine.", "Download it first.")
@@ -60,7 +60,7 @@ def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) 
         tag="openai",
         handler=handler,
         error_style="openai",
-        # Only what is on this machine is listed: the rest does not exist, as clients see it.
+        # Clients only see downloaded models: for them the others do not exist.
         statuses={NotDownloaded: 404},
         **more,
     )

@@ -1,9 +1,9 @@
-"""The documented API's chat over a WebSocket, in the form that its programs use.
+"""Chat over a WebSocket, in the protocol of the documented API's own programs.
 
-A client sends questions; each is answered by frames that all name their conversation: any number of
-IN-PROGRESS with a piece of text, then COMPLETED, FAILED with words, or STOPPED. Conversations are
-remembered for as long as the socket is open. Files and saved material are not read: a question that
-comes with some is refused in words.
+A client sends questions; each is answered with frames that name its conversation: any number of
+IN-PROGRESS with a piece of text, then COMPLETED, FAILED with a message, or STOPPED. Conversations
+are remembered while the socket is open. Files and saved material are not supported: a question with
+some is refused.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 CONVERSATIONS = 16
-"""That one socket remembers; the one that was used longest ago goes first."""
+"""Conversations that one socket remembers; the least recently used is dropped."""
 TURNS = 64
-"""Messages of a conversation that are remembered."""
+"""Messages remembered of each conversation."""
 AT_ONCE = 4
-"""Questions of one socket that are answered or wait."""
+"""Open questions of one socket at most."""
 
 Status = Literal["IN-PROGRESS", "COMPLETED", "FAILED", "STOPPED", "RESET"]
 
 MATERIAL = ("paths", "seeds", "assets", "messages", "anchors", "temporal", "sources", "summaries")
-"""What a question may come with, and what is not read here."""
+"""Fields of a question for files and saved material, which are not supported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PiecesQuestion:
-    """A question, in either of the two places that clients put it."""
+    """A question, from either of the two fields that clients use."""
 
     query: str
     model: str | None = None
@@ -57,7 +57,7 @@ class PiecesQuestion:
     relevant: Any = None
 
     def refuse_material(self) -> None:
-        """Raise InvalidRequest where the question leans on something that is not read here."""
+        """Raise InvalidRequest for a question with files or saved material."""
         given = [name for name in MATERIAL if _holds(getattr(self, name))]
         given += ["relevant"] if _holds(self.relevant) else []
         if given:
@@ -68,19 +68,19 @@ class PiecesQuestion:
 
 
 def _holds(part: Any) -> bool:
-    """Whether there is anything in it."""
+    """Whether a field has any content."""
     return bool(part.get("iterable", True)) if isinstance(part, dict) else bool(part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamInput:
-    """What a client sends."""
+    """A message of a client."""
 
     relevance: PiecesQuestion | None = None
     question: PiecesQuestion | None = None
     conversation: str | None = None
     request: str | None = None
-    """An id of the client's own, handed back in every frame."""
+    """The client's id of the request, returned in every frame."""
     stop: bool | None = None
     reset: bool | None = None
 
@@ -96,10 +96,10 @@ class ChatSocket:
         self._turns: OrderedDict[str, tuple[Message, ...]] = OrderedDict()
 
     async def run(self) -> None:
-        """Hear and answer until the socket is gone; then nothing is answered any more."""
+        """Receive and answer questions until the client is gone, which cancels all answers."""
         async with asyncio.TaskGroup() as group:
             while True:
-                asked = await self._hear()
+                asked = await self._receive()
                 if asked is None:
                     continue
                 if asked.stop or asked.reset:
@@ -111,8 +111,8 @@ class ChatSocket:
                     self._tasks[task] = asked
                     task.add_done_callback(self._tasks.pop)
 
-    async def _hear(self) -> StreamInput | None:
-        """The next message, with a conversation; None where it is not understood."""
+    async def _receive(self) -> StreamInput | None:
+        """The next message, with a conversation id; None for an invalid one."""
         message = await self._socket.receive()
         try:
             asked = msgspec.json.decode(message, type=StreamInput)
@@ -123,7 +123,7 @@ class ChatSocket:
         return replace(asked, conversation=asked.conversation or str(uuid.uuid4()))
 
     async def _stop(self, asked: StreamInput) -> None:
-        """End the answers of a conversation, or all where none is named by a known id."""
+        """Cancel the answers of a conversation; all answers if its id is unknown."""
         named = [t for t, of in self._tasks.items() if of.conversation == asked.conversation]
         for task in named or list(self._tasks):
             task.cancel()
@@ -138,7 +138,7 @@ class ChatSocket:
             await self._fail(asked, error)
 
     async def _relay(self, asked: StreamInput) -> None:
-        """Ask the model, and pass its answer on."""
+        """Generate the answer and send it in pieces."""
         question = asked.relevance or asked.question
         if question is None:
             raise InvalidRequest("There is no question.", "Send relevance.query.")
@@ -158,7 +158,7 @@ class ChatSocket:
         await self._send(asked, "COMPLETED")
 
     def _model(self, key: str | None) -> Model:
-        """The model that is asked. Raises NotFound."""
+        """The requested model. Raises NotFound."""
         model = self._deck.state.models.get(key or "")
         if model is None or is_cloud(model):
             raise NotFound(
@@ -188,7 +188,7 @@ def _piece(text: str) -> dict[str, Any]:
 
 
 async def answer_questions(deck: Deck, socket: WebSocket, origin: str) -> None:
-    """Answer what comes over an accepted socket, until it is gone."""
+    """Answer the questions of an accepted socket until its client is gone."""
     try:
         await ChatSocket(deck, socket, origin).run()
     except* PeerGone:

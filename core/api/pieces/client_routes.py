@@ -1,8 +1,8 @@
-"""What the documented API's own programs need besides its twelve operations.
+"""Routes that the documented API's own programs need besides its twelve operations.
 
-Served where `api.pieces_clients` is set: then `PiecesClient` and pieces-cli start, list models and
-ask one. What there is nothing of here (people who sign in, saved material, other applications) is
-answered by placeholders that say so. What each client looks for was found by running it.
+Served if `api.pieces_clients` is set: then `PiecesClient` and pieces-cli start, list models and
+chat. Accounts, saved material and other applications do not exist here; placeholders answer for
+them and say so. The requirements of each client were found by running it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 SPEAKS = "12.0.0"
-"""The version of their own server that these programs take this one for: pieces-cli 1.20 asks for
-at least 12.0.0 and less than 13, in plain numbers."""
+"""The server version shown to these programs: pieces-cli 1.20 requires at least 12.0.0 and less
+than 13, in plain numbers."""
 
 PLATFORMS = {"linux": "LINUX", "darwin": "MACOS", "win32": "WINDOWS"}
 
@@ -58,19 +58,19 @@ PLACEHOLDERS = (
     _placeholder("gemini-2.0-flash-lite-001", "Gemini Chat Model (placeholder)", "GOOGLE",
                  "GEMINI"),
 )  # fmt: skip
-"""Entries for models at remote providers, of which there are none."""
+"""Entries of remote models that clients require; there are no such models behind them."""
 
 
 def require(deck: Deck) -> None:
-    """Raise NotFound where none of this is to be served."""
+    """Raise NotFound if these routes are turned off."""
     if not deck.config.api.pieces_clients:
         raise NotFound(
-            "This is for the programs of the documented API, and switched off.",
+            "This route is for the programs of the documented API, and turned off.",
             "Set api.pieces_clients.",
         )
 
 
-# Who is there
+# Applications and users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class ConnectBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
-    """A program, as these clients want to see one."""
+    """A program, in the format of these clients."""
 
     id: str
     name: str
@@ -103,14 +103,14 @@ class Application:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerIdentity:
-    """Which server it is."""
+    """Identity of the server."""
 
     os: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PiecesContext:
-    """What a program is told when it connects."""
+    """Response to a program that connects."""
 
     os: str
     """The id of this installation."""
@@ -120,14 +120,14 @@ class PiecesContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applications:
-    """The programs that are known."""
+    """The known programs."""
 
     iterable: list[Application]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserForm:
-    """Somebody who is signed in, as these clients want it: a placeholder, for nobody signs in."""
+    """Placeholder of a signed-in user, which these clients require: there are no accounts."""
 
     id: str
     name: str = "nobody (a placeholder: there are no accounts here)"
@@ -138,13 +138,13 @@ class UserForm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
-    """Who is signed in."""
+    """The signed-in user."""
 
     user: UserForm
 
 
 def connect(deck: Deck, request: Request) -> Response:
-    """Give a program the id by which it calls itself from now on: the same one every time."""
+    """Give a program its id, which is the same each time."""
     require(deck)
     asked = request.parse(ConnectBody).application
     if max(len(asked.name), len(asked.platform), len(asked.version)) > 100:
@@ -158,13 +158,13 @@ def connect(deck: Deck, request: Request) -> Response:
 
 
 def get_user(deck: Deck, request: Request) -> Response:
-    """A placeholder: these programs do not start where nobody is signed in."""
+    """A placeholder user: these programs do not start without a signed-in user."""
     require(deck)
     return json_response(SignedIn(user=UserForm(id=deck.host_id)))
 
 
 def list_applications(deck: Deck, request: Request) -> Response:
-    """This server alone."""
+    """The list with only this server."""
     require(deck)
     platform = PLATFORMS.get(sys.platform, "UNKNOWN")
     own = Application(id=deck.host_id, name="OS_SERVER", platform=platform, version=SPEAKS)
@@ -172,7 +172,7 @@ def list_applications(deck: Deck, request: Request) -> Response:
 
 
 def increment_score(deck: Deck, request: Request) -> Response:
-    """Nothing is counted here; the clients only want to be told that they were heard."""
+    """Accept a score without counting it; clients only check the response."""
     require(deck)
     return no_content()
 
@@ -180,8 +180,8 @@ def increment_score(deck: Deck, request: Request) -> Response:
 # Streams
 
 
-async def _say_and_stay(deck: Deck, socket: WebSocket, *messages: bytes) -> None:
-    """Send what there is to say, and stay open: these clients call an end an error."""
+async def _send_and_stay(deck: Deck, socket: WebSocket, *messages: bytes) -> None:
+    """Send messages and stay open: these clients treat a close as an error."""
     require(deck)
     await socket.accept()
     for message in messages:
@@ -191,26 +191,26 @@ async def _say_and_stay(deck: Deck, socket: WebSocket, *messages: bytes) -> None
 
 async def stream_health(deck: Deck, request: Request, socket: WebSocket) -> None:
     """`ok:` and the id of this installation, once."""
-    await _say_and_stay(deck, socket, f"ok:{deck.state.host.id}".encode())
+    await _send_and_stay(deck, socket, f"ok:{deck.state.host.id}".encode())
 
 
 async def stream_user(deck: Deck, request: Request, socket: WebSocket) -> None:
-    """The placeholder of a user, once."""
-    await _say_and_stay(deck, socket, msgspec.json.encode(UserForm(id=deck.host_id)))
+    """The placeholder user, once."""
+    await _send_and_stay(deck, socket, msgspec.json.encode(UserForm(id=deck.host_id)))
 
 
 async def stream_nothing(deck: Deck, request: Request, socket: WebSocket) -> None:
     """An empty list: there is no such material here."""
-    await _say_and_stay(deck, socket, b'{"iterable":[]}')
+    await _send_and_stay(deck, socket, b'{"iterable":[]}')
 
 
 async def stream_silence(deck: Deck, request: Request, socket: WebSocket) -> None:
-    """Nothing: there is nothing here that could be told of."""
-    await _say_and_stay(deck, socket)
+    """No messages: the feature does not exist here."""
+    await _send_and_stay(deck, socket)
 
 
 async def stream_models(deck: Deck, request: Request, socket: WebSocket) -> None:
-    """The ids of all models, then those that come and go."""
+    """The ids of all models, then of those added and removed."""
     require(deck)
     await socket.accept()
     known: set[str] = set()
@@ -238,7 +238,7 @@ def _identifiers(came: set[str], went: set[str]) -> bytes:
 
 
 async def stream_answers(deck: Deck, request: Request, socket: WebSocket) -> None:
-    """Questions, and their answers piece by piece."""
+    """Chat: questions, and their answers in pieces."""
     require(deck)
     await socket.accept(receives=True)
     await answer_questions(deck, socket, request.origin)
@@ -272,18 +272,18 @@ _VISION = "workstream_pattern_engine/processors/vision/status/stream"
 ROUTES: tuple[Route, ...] = (
     _route("POST", "connect", "Connect", "Introduce a program", handler=connect,
            body=ConnectBody, answer=PiecesContext, need="read"),
-    _route("GET", "user", "User", "A placeholder for who is signed in", handler=get_user,
+    _route("GET", "user", "User", "A placeholder for the signed-in user", handler=get_user,
            answer=SignedIn),
-    _route("GET", "applications", "Applications", "The programs that are known",
+    _route("GET", "applications", "Applications", "The known programs",
            handler=list_applications, answer=Applications),
-    _route("POST", "model/{model}/scores/increment", "Score", "Taken, and not counted",
+    _route("POST", "model/{model}/scores/increment", "Score", "Accepted, but not counted",
            handler=increment_score, status=204, need="read"),
     _stream(".well-known/stream/health", "HealthStream", stream_health, "That the core answers"),
-    _stream("user/stream", "UserStream", stream_user, "The placeholder for who is signed in"),
-    _stream("models/stream/identifiers", "ModelStream", stream_models, "Models as they come"),
+    _stream("user/stream", "UserStream", stream_user, "The placeholder for the signed-in user"),
+    _stream("models/stream/identifiers", "ModelStream", stream_models, "Added and removed models"),
     *(_stream(f"{kind}/stream/identifiers", f"{kind.capitalize()}Stream", stream_nothing,
               f"An empty list: there are no {kind} here")
       for kind in ("assets", "conversations", "anchors", "ranges")),
-    _stream(_VISION, "VisionStream", stream_silence, "Silence: nothing is watched here"),
+    _stream(_VISION, "VisionStream", stream_silence, "No messages: nothing is watched here"),
     _stream("qgpt/stream", "Ask", stream_answers, "Questions to a loaded model", need="infer"),
 )  # fmt: skip

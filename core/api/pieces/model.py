@@ -1,14 +1,13 @@
-"""The documented Model made from our records, and changes of our records from its fields. Pure.
+"""Conversion between our Model records and the documented Model. Pure.
 
-A documented Model says three kinds of things: what our record holds (name, size, whether it is
-downloaded), what follows from it (family, what it is for), and what a client once told us to keep
-(`Model.documented`), which wins over what we would say ourselves. Every value that goes out is
-checked here, when the answer is made from a record: a list with one bad entry cannot be read at all
-by the published SDKs, so a field that is not as documented is left out, never sent.
+A documented Model has three kinds of fields: those of our record (name, size, whether it is
+downloaded), those derived from it (family, usage), and those that a client set
+(`Model.documented`), which take precedence. Every outgoing value is checked against its schema: the
+published SDKs cannot read a list with one invalid entry, so an invalid field is left out.
 
-Enum values. An SDK older than a value fails on it (Python up to 4.4), so what we work out ourselves
-is among the values of the oldest one, 2.7.0. What a client gave is kept, and left out only in
-answers to an SDK that is too old for it (`for_sdk`).
+Enum values: an SDK fails on values newer than itself (Python up to 4.4), so derived values are
+among those of the oldest one, 2.7.0. Values set by a client are stored, and left out only in
+responses to an SDK that is too old for them (`for_sdk`).
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Model, ModelSeed
 
 Document = dict[str, Any]
-"""A documented object, ready for JSON."""
+"""A documented object, as JSON types."""
 
 Version = tuple[int, int]
-"""Of an SDK: major and minor."""
+"""Major and minor version of an SDK."""
 
 KEPT = (
     *("type", "usage", "foundation", "provider", "parameters", "quantization"),
     *("maxTokens", "capabilities", "bytes", "ram", "cpu"),
 )
-"""Fields that a client may give and change, and that only the documented API shows."""
+"""Fields that clients may set, and that only the documented API shows."""
 
 PLAIN = ("name", "description", "version")
-"""Fields that a client may give and change, and that are our record's own."""
+"""Fields that clients may set, and that are fields of our record."""
 
 SPEED_BELOW = 5.0
 ACCURACY_FROM = 14.0
-"""Parameters in billions: below the first a model is small for its time, from the second large."""
+"""Billions of parameters: below the first a model is `SPEED`, from the second `ACCURACY`."""
 
 NOT_LANGUAGE = frozenset(
     (
@@ -47,7 +46,7 @@ NOT_LANGUAGE = frozenset(
         *("TAGIFY_CODE", "TAGIFY_COLOR_FROM_CODE", "TLP_TAG_SEARCH", "TLP_NEURAL_CODE_SEARCH"),
     )
 )
-"""Uses that are not a language model's: `delete/cache` is for language models only."""
+"""Usages of other models than language models: `delete/cache` refuses those."""
 
 SINCE: Mapping[str, Mapping[str, Version]] = {
     "foundation": dict.fromkeys(
@@ -62,7 +61,7 @@ SINCE: Mapping[str, Mapping[str, Version]] = {
     | dict.fromkeys(["MSFT_AZURE_OPEN_AI_LATEST", "AWS_BEDROCK_LATEST"], (5, 0)),
     "provider": {"MINISHLABS": (4, 4), "MSFT_AZURE_OPEN_AI": (5, 0), "AWS_BEDROCK": (5, 0)},
 }
-"""Enum values that came after 2.7.0, and the SDK version that brought each."""
+"""Enum values added after 2.7.0, and the SDK version that added each."""
 
 FAMILIES: tuple[tuple[re.Pattern[str], str | None, str | None], ...] = tuple(
     (re.compile(pattern), provider, foundation)
@@ -101,7 +100,7 @@ FAMILIES: tuple[tuple[re.Pattern[str], str | None, str | None], ...] = tuple(
         (r"(?<![a-z])jina", "JINA", None),
     )
 )
-"""Pattern in the lower-case name, who made it, family; the first that fits counts. All of 2.7.0."""
+"""Pattern of the lower-case name, provider, foundation; the first match counts. All of 2.7.0."""
 
 _PROPERTIES = SCHEMAS["Model"]["properties"]
 _AGENT = re.compile(r"OpenAPI-Generator/(\d{1,4})\.(\d{1,4})\.\d+/python")
@@ -110,13 +109,13 @@ _AGENT = re.compile(r"OpenAPI-Generator/(\d{1,4})\.(\d{1,4})\.\d+/python")
 def document(
     model: Model, *, downloading: bool = False, loaded: bool = False, ram_bytes: int | None = None
 ) -> Document:
-    """The documented Model of a record: as its schema says, whatever the record holds.
+    """The documented Model of a record; it is always valid by its schema.
 
     Args:
         model: The record.
-        downloading: Whether a download of it runs now.
+        downloading: Whether a download of it is running.
         loaded: Whether it is in memory now.
-        ram_bytes: What it takes in memory now; None when not loaded or not measured.
+        ram_bytes: Its measured memory; None when it is not loaded or not measured.
     """
     cloud = is_cloud(model)
     made: Document = {
@@ -153,7 +152,7 @@ def document(
 
 
 def _overlaid(made: Document, documented: Mapping[str, Any]) -> Document:
-    """What we would say, with what a client told us to keep where that is as its schema says."""
+    """The document with the fields that a client set, where those are valid."""
     for name in KEPT:
         value = documented.get(name, "UNKNOWN")
         if value == "UNKNOWN" or problem(value, _PROPERTIES[name]) is not None:
@@ -166,16 +165,16 @@ def _overlaid(made: Document, documented: Mapping[str, Any]) -> Document:
 
 
 def sdk_version(user_agent: str | None) -> Version | None:
-    """The SDK that asks, where it is one that fails on enum values it does not know.
+    """Version of the client's SDK, if it is one that fails on unknown enum values.
 
-    Python's names itself `OpenAPI-Generator/4.4.0/python`; TypeScript's takes any value.
+    Python's sends `OpenAPI-Generator/4.4.0/python`; TypeScript's accepts any value.
     """
     found = _AGENT.match(user_agent or "")
     return (int(found[1]), int(found[2])) if found else None
 
 
 def for_sdk(made: Document, version: Version | None) -> Document:
-    """The document without what an SDK is too old for; the same one where that is nothing."""
+    """The document without enum values that are too new for an SDK; `made` itself if none is."""
     if version is None:
         return made
     late = [
@@ -187,20 +186,20 @@ def for_sdk(made: Document, version: Version | None) -> Document:
 
 
 def is_cloud(model: Model) -> bool:
-    """Whether the entry stands for a model at a remote provider: never downloaded, never loaded."""
+    """Whether the model is at a remote provider: never downloaded, never loaded."""
     return model.documented.get("cloud") is True
 
 
 def unique_of(model: Model) -> str | None:
-    """The unique name as clients see it; None for a custom entry that was made without one."""
+    """The unique name for clients; None for a custom model without one."""
     return None if model.unique.startswith("custom:") else model.unique
 
 
-# From a client
+# From clients
 
 
 def checked(body: Any, name: str) -> Mapping[str, Any]:
-    """A body that must be there and fit the schema of this name. Raises InvalidRequest."""
+    """A body, checked against the schema of this name. Raises InvalidRequest."""
     if body is None:
         raise InvalidRequest("The body is missing.", f"Send a {name} as JSON.")
     check(body, name)
@@ -209,11 +208,11 @@ def checked(body: Any, name: str) -> Mapping[str, Any]:
 
 
 def seed(body: Mapping[str, Any]) -> ModelSeed:
-    """What a checked SeededModel asks for.
+    """The ModelSeed of a checked SeededModel.
 
-    `downloaded`, `custom`, `denied`, `organization` and `schema` are not ours to take.
+    `downloaded`, `custom`, `denied`, `organization` and `schema` are ignored.
     """
-    documented = {name: value for name in KEPT if (value := _kept(body, name)) is not None}
+    documented = {name: value for name in KEPT if (value := _stored(body, name)) is not None}
     if body["cloud"]:
         documented["cloud"] = True
     return ModelSeed(
@@ -227,12 +226,12 @@ def seed(body: Mapping[str, Any]) -> ModelSeed:
 
 
 def changes(model: Model, shown: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checked Model changes in our record; empty where it changes nothing.
+    """Changes of our record by a checked Model; empty if there are none.
 
-    Clients send back whole objects, so a field counts as changed only where it differs from what
-    the client could read before (`shown`): else every value that we work out would be frozen by the
-    first update. An absent field stays; null clears a number that may be null. State, and what is
-    not the client's to say (`created`, `cloud`, `custom`, ...), is passed over.
+    Clients send whole objects, so a field counts as changed only if it differs from the document
+    that the client has read (`shown`): else the first update would store all derived values. Absent
+    fields stay; null clears a number that may be null. State and fields that clients cannot set
+    (`created`, `cloud`, `custom`, ...) are ignored.
     """
     changed = {
         name: body[name] for name in PLAIN if body.get(name, shown.get(name)) != shown.get(name)
@@ -243,22 +242,22 @@ def changes(model: Model, shown: Mapping[str, Any], body: Mapping[str, Any]) -> 
     documented = dict(model.documented)
     for name in KEPT:
         if name == "ram" and shown.get("loaded"):
-            continue  # measured, and already another figure than the client read
+            continue  # measured, so it differs from what the client read
         if body.get(name, "") is None:
             if shown.get(name) is not None:
                 documented[name] = None
-        elif (value := _kept(body, name)) is not None and value != shown.get(name):
+        elif (value := _stored(body, name)) is not None and value != shown.get(name):
             documented[name] = value
     if documented != model.documented:
         changed["documented"] = documented
     return changed
 
 
-def _kept(body: Mapping[str, Any], name: str) -> Any:
-    """A checked field of a body as it is kept; None where it says nothing.
+def _stored(body: Mapping[str, Any], name: str) -> Any:
+    """A checked field of a body as it is stored; None for no value.
 
-    Of an object only what its schema knows is kept, without the `schema` marker, which no client
-    needs and older ones may not be able to read. `UNKNOWN` says nothing, and 3.x fails on it.
+    Of an object only the properties of its schema are stored, without the `schema` marker, which no
+    client needs and older ones may not be able to read. `UNKNOWN` is no value: 3.x fails on it.
     """
     value = body.get(name)
     if value == "UNKNOWN":
@@ -274,7 +273,7 @@ def _kept(body: Mapping[str, Any], name: str) -> Any:
     }
 
 
-# What follows from a record
+# Derived from a record
 
 
 def _type(model: Model) -> str:
@@ -292,7 +291,7 @@ def _usage(model: Model) -> str:
 
 
 def _family(model: Model) -> Document:
-    """Who made it and its family, where the oldest SDK has a word for it."""
+    """Provider and foundation, where the oldest SDK has values for them."""
     repo = (model.repo or "").split("/")[-1]
     text = f"{repo[:100]} {model.name[:100].replace(' ', '-')}".lower()
     for pattern, provider, foundation in FAMILIES:
@@ -303,12 +302,12 @@ def _family(model: Model) -> Document:
 
 
 def _text(text: str) -> str:
-    """The text without what UTF-8 cannot carry: file names on disk can hold lone surrogates."""
+    """The text with lone surrogates replaced, which file names can contain and UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _moment(text: str) -> str:
-    """A time as every SDK reads it: ISO 8601, UTC, ending in Z."""
+    """A time in a format that every SDK reads: ISO 8601, UTC, ending in Z."""
     try:
         return timestamp(text).isoformat().replace("+00:00", "Z")
     except ValueError:
@@ -322,7 +321,7 @@ def _bytes(size: int | None) -> Document | None:
 
 
 def readable(size: int) -> str:
-    """A byte count in words, by powers of 1000 as the Hub shows sizes.
+    """A byte count with a unit, by powers of 1000 like the Hub.
 
     >>> readable(105_454_432)
     '105.5 MB'

@@ -1,17 +1,17 @@
-"""The progress socket: one machine per socket that turns records into frames, and who listens.
+"""Progress sockets: download progress of one model over a WebSocket.
 
-Theory of operation. `ProgressState` is pure. It is told what the State was when the socket came
-(`begin`), then every change after that in order, and answers each with the frames to send. One run
-of a download is INITIALIZED, any number of IN-PROGRESS with a number that never falls, and exactly
-one of COMPLETED, FAILED, CANCELED. The rules come from what real clients do with the frames:
+`ProgressState` is a pure state machine. It gets the State at the time the socket was opened
+(`begin`) and then every change in order, and returns the frames to send. One run of a download is
+INITIALIZED, any number of IN-PROGRESS with a number that never falls, and exactly one of COMPLETED,
+FAILED or CANCELED. The rules follow from how real clients use the frames:
 
-- A socket that comes in the middle is told the present state and never INITIALIZED: one client ends
-  at the first frame that is not IN-PROGRESS.
-- COMPLETED waits until the model says `downloaded`: one client lists the models again as soon as it
-  sees COMPLETED, and would go round in circles.
-- RESET follows when what was downloaded is gone, whole or in part, never within a run.
+- A socket opened during a download gets the current progress and never INITIALIZED: one client
+  stops at the first frame that is not IN-PROGRESS.
+- COMPLETED waits until the model is `downloaded`: one client lists the models again as soon as it
+  gets COMPLETED, and would loop.
+- RESET follows when downloaded files are deleted, all or in part, never within a run.
 
-A paused download is still under way; one that stopped by itself (no room on disk) has failed.
+A paused download is still running; one that stopped by itself (disk full) has failed.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ from modeldeck.core.service.feed import Feed
 logger = logging.getLogger(__name__)
 
 RECENT = timedelta(seconds=30)
-"""How long a failure or a cancel is told to a socket that comes afterwards."""
+"""How long a failure or cancellation is sent to sockets that are opened afterwards."""
 
 STEP = 0.1
-"""Percent between two IN-PROGRESS frames: less cannot be seen on a bar."""
+"""Percent between two IN-PROGRESS frames at least: less is invisible on a progress bar."""
 
 INTERVAL_S = 0.2
-"""Between two IN-PROGRESS frames. Downloads tell of themselves about 4 times a second; this only
-keeps back the odd change that comes right behind another."""
+"""Seconds between two IN-PROGRESS frames at least. Downloads report about 4 times a second; this
+only skips a report that follows another at once."""
 
 HANDOVER_S = 1.0
-"""How long an operation waits for its frames to be sent: a client that does not read its socket
-must not hold up the answer to another."""
+"""Seconds an operation waits for its frames to be sent: a client that does not read its socket must
+not block the response to another."""
 
 End = Literal["COMPLETED", "FAILED", "CANCELED"]
 Phase = Literal["running", "COMPLETED", "FAILED", "CANCELED"]
@@ -62,7 +62,7 @@ RESET = b'{"status":"RESET"}'
 
 
 def phase(job: Download) -> Phase:
-    """What a download is for the documented API."""
+    """Phase of a download in the documented API."""
     match job.state:
         case "completed":
             return "COMPLETED"
@@ -83,7 +83,7 @@ def newest(state: State, model_id: str) -> Download | None:
 
 
 def percentage(job: Download) -> float:
-    """How much of all files is here, to a tenth of a percent; below 100 until it is verified."""
+    """Received percent, to a tenth; below 100 until everything is verified."""
     if job.total_bytes <= 0:
         return 0.0
     part = max(job.received_bytes, job.verified_bytes, 0) / job.total_bytes
@@ -91,19 +91,19 @@ def percentage(job: Download) -> float:
 
 
 def running_frame(percent: float) -> bytes:
-    """The frame of a download that runs."""
+    """The frame of a running download."""
     return b'{"status":"IN-PROGRESS","percentage":%.1f}' % percent
 
 
 def end_frame(end: End) -> bytes:
-    """The last frame of a run. Only a complete one has a percentage."""
+    """The last frame of a run; only COMPLETED has a percentage."""
     if end == "COMPLETED":
         return b'{"status":"COMPLETED","percentage":100}'
     return b'{"status":"%b"}' % end.encode()
 
 
 def present_frame(model: Model, job: Download | None, at: datetime) -> bytes | None:
-    """The present state, for a socket that comes now; None where there is nothing to tell."""
+    """The current progress for a new socket; None if there is none to send."""
     state = phase(job) if job is not None else None
     if job is not None and state == "running":
         return running_frame(percentage(job))
@@ -117,17 +117,17 @@ def present_frame(model: Model, job: Download | None, at: datetime) -> bytes | N
 def _recent(job: Download, at: datetime) -> bool:
     try:
         return at - timestamp(job.finished_at or "") < RECENT
-    except ValueError:  # not ended: it waits for room on disk, which is news until it goes on
+    except ValueError:  # not ended: it waits for free disk space, which is sent until it resumes
         return job.state == "paused"
 
 
 class ProgressState:
-    """What one socket has been told of one model. Pure but for what it remembers."""
+    """State machine of one socket and model: turns feed items into frames. No I/O."""
 
     def __init__(self, model_id: str) -> None:
         self.model_id = model_id
         self.gone = False
-        """Whether the model has left the list: there will be no more frames."""
+        """Whether the model was removed from the list: no more frames follow."""
         self._running: str | None = None
         self._ended: tuple[str, Phase] | None = None
         self._downloaded = False
@@ -137,7 +137,7 @@ class ProgressState:
         self._sent_at = -math.inf
 
     def begin(self, state: State, at: datetime) -> list[bytes]:
-        """The frames for a socket that comes at this State."""
+        """The first frames of a socket opened at this State."""
         model, job = state.models.get(self.model_id), newest(state, self.model_id)
         if model is None:
             self.gone = True
@@ -152,7 +152,7 @@ class ProgressState:
         return [] if frame is None else [frame]
 
     def follow(self, item: State | Event, clock: float) -> list[bytes]:
-        """The frames for the next item of the feed; `clock` counts seconds, from anywhere."""
+        """The frames for the next feed item; `clock` is a monotonic time in seconds."""
         match item:
             case DownloadChanged(download=job) if job.model_id == self.model_id:
                 return self._job(job, clock)
@@ -168,7 +168,7 @@ class ProgressState:
                 return []
 
     def _catch_up(self, state: State, clock: float) -> list[bytes]:
-        """After an overflow: how the run that was followed ended, and what is new."""
+        """The frames after a feed overflow: the end of the previous run, and later changes."""
         frames: list[bytes] = []
         model, last = state.models.get(self.model_id), newest(state, self.model_id)
         if model is not None and model.downloaded:
@@ -193,7 +193,7 @@ class ProgressState:
         if self._running is None and self._ended == (job.id, now):
             lost = partial and not self._partial and now != "COMPLETED"
             return [RESET] if lost else []
-        # One that was over before its start was seen has both told at once.
+        # A run that ended before its start was seen gets both frames at once.
         start = self._start() if self._running is None else []
         return start + self._end(job.id, now)
 
@@ -205,7 +205,7 @@ class ProgressState:
             frames += self._start()
             self._running, self._percent, self._sent_at = job.id, -1.0, -math.inf
         percent = percentage(job)
-        # Halves of a step and of a millisecond: tenths are not exact in binary.
+        # With a tolerance of half a step and half a millisecond: tenths are not exact in binary.
         if percent - self._percent > STEP / 2 and clock - self._sent_at > INTERVAL_S - 0.0005:
             self._percent, self._sent_at = percent, clock
             frames.append(running_frame(percent))
@@ -215,7 +215,7 @@ class ProgressState:
         return [*self._lost(), INITIALIZED]
 
     def _lost(self) -> list[bytes]:
-        """The end of a run that completed and whose files were gone before the model had them."""
+        """FAILED for a completed run whose files were deleted before the model had them."""
         held, self._held = self._held, False
         return [end_frame("FAILED")] if held else []
 
@@ -238,7 +238,7 @@ class ProgressState:
 
 
 class ProgressSocket:
-    """One open socket: follows the feed and sends what `ProgressState` makes of it."""
+    """One open socket: follows the feed and sends the frames of its `ProgressState`."""
 
     def __init__(self, model_id: str, socket: WebSocket) -> None:
         self.model_id = model_id
@@ -247,11 +247,11 @@ class ProgressSocket:
         self._moved = asyncio.Event()
 
     async def run(self, feed: Feed) -> None:
-        """Accept the socket and serve it until the model is gone; cancelled when the peer is."""
+        """Accept the socket and serve it until the model is removed or the client is gone."""
         progress = ProgressState(self.model_id)
         clock = asyncio.get_running_loop().time
         with feed.subscribe(watching=False) as subscription:
-            # The State of this moment, taken before anything is awaited: what comes later is news.
+            # The current State, taken before the first await: later changes come from the feed.
             state = feed.state
             subscription.take()
             frames = progress.begin(state, datetime.now(UTC))
@@ -272,12 +272,12 @@ class ProgressSocket:
         moved.set()
 
     def leave(self) -> None:
-        """Nothing more will be sent: let go of who waits for it."""
+        """Wake all waiters of `reached`: nothing more will be sent."""
         self._seen = sys.maxsize
         self._moved.set()
 
     async def reached(self, seq: int) -> None:
-        """Return once everything up to this event is sent, or the socket is gone."""
+        """Wait until everything up to this event is sent, or the socket is closed."""
         while self._seen < seq:
             await self._moved.wait()
 
@@ -290,7 +290,7 @@ class ProgressSockets:
 
     @contextmanager
     def join(self, model_id: str, socket: WebSocket) -> Iterator[ProgressSocket]:
-        """A follower of this model, known here for as long as the block runs."""
+        """A `ProgressSocket` that is registered while the block runs."""
         follower = ProgressSocket(model_id, socket)
         self._open.setdefault(model_id, set()).add(follower)
         try:
@@ -301,10 +301,11 @@ class ProgressSockets:
             if not self._open[model_id]:
                 del self._open[model_id]
 
-    async def told(self, model_id: str, seq: int) -> None:
-        """Return once the sockets of this model have what happened up to `seq`, or soon after.
+    async def wait_sent(self, model_id: str, seq: int) -> None:
+        """Wait until the sockets of this model are sent all events up to `seq`.
 
-        So that INITIALIZED is sent before the operation that started the download is answered.
+        So INITIALIZED is sent before the response of the operation that started the download. Waits
+        `HANDOVER_S` at most.
         """
         try:
             async with asyncio.timeout(HANDOVER_S):

@@ -1,8 +1,8 @@
-"""The documented API: its twelve operations, answered as its published clients expect.
+"""Handlers and routes of the documented API's twelve operations.
 
-Success is exactly 200 with JSON or exactly 204: an SDK takes 201 for nothing at all. Failure is
-text; 500, or 410 where one model is looked up. A model is named by its id. Which operations there
-are, and where, is read from `pieces.json`; `OPERATIONS` says what each does.
+Success is exactly 200 with JSON or exactly 204: an SDK reads 201 as an empty answer. Errors are
+text with status 500, or 410 where one model is looked up. Models are named by their id. The routes
+are made from `pieces.json`; `OPERATIONS` gives the handler of each operation.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 LOAD_WAIT_S = 280.0
-"""How long an answer may wait for a load: clients on Node give up after 300 s without a head."""
+"""Seconds a response may wait for a load: clients on Node give up after 300 s."""
 
 LISTS_KEPT = 8
-"""Encoded lists that are kept: one per SDK version that asks, and anybody can claim to be one."""
+"""Encoded lists kept, one for each SDK version; clients choose that value freely."""
 
 LOADED = (InstanceState.READY, InstanceState.BUSY)
 
 
 Status = tuple[bool, bool, int | None]
-"""Of a model: whether it downloads, whether it is loaded, and the memory it takes."""
+"""Whether a model is being downloaded, whether it is loaded, and its memory in bytes."""
 
 
 class ModelDocuments:
-    """Models as encoded documents, each made again only when what it says has changed."""
+    """Encoded documents of models, each encoded again only after a change."""
 
     def __init__(self, more: Sequence[Model] = ()) -> None:
-        """`more` are entries that are listed besides those of the State, and last."""
+        """`more` are models listed after those of the State."""
         self.more = {model.id: model for model in more}
         self._parts: dict[str, tuple[Model, Status, Document, bytes]] = {}
         self._lists: dict[Version | None, SharedBody] = {}
@@ -71,7 +71,7 @@ class ModelDocuments:
 
     def all(self, state: State, version: Version | None) -> SharedBody:
         """All models, as the JSON of a documented Models."""
-        self._look(state)
+        self._update(state)
         if version not in self._lists:
             if len(self._lists) >= LISTS_KEPT:
                 self._lists.clear()
@@ -87,8 +87,8 @@ class ModelDocuments:
         return text if shown is made else msgspec.json.encode(shown)
 
     def document(self, state: State, model: Model) -> tuple[Document, bytes]:
-        """One model, as an object and as JSON that any recent SDK takes."""
-        self._look(state)
+        """One model, as an object and as JSON for recent SDKs."""
+        self._update(state)
         instance = self._instances.get(model.id)
         ram = instance.measured_bytes if instance is not None else None
         status = model.id in self._running, instance is not None, ram
@@ -101,8 +101,8 @@ class ModelDocuments:
             self._parts[model.id] = part
         return part[2], part[3]
 
-    def _look(self, state: State) -> None:
-        """Who downloads and who is loaded, worked out once per change."""
+    def _update(self, state: State) -> None:
+        """Update the downloading and loaded models, once per change of the State."""
         models, downloads, instances = self._state
         if state.models is models and state.downloads is downloads and state.instances is instances:
             return
@@ -117,25 +117,25 @@ class ModelDocuments:
 
 
 class PiecesState:
-    """What the operations keep for one core."""
+    """State of the documented API for one core."""
 
     def __init__(self, deck: Deck) -> None:
         self.catalog = ModelDocuments(PLACEHOLDERS if deck.config.api.pieces_clients else ())
-        self.followers = ProgressSockets()
+        self.sockets = ProgressSockets()
 
 
-_desks: WeakKeyDictionary[Deck, PiecesState] = WeakKeyDictionary()
+_states: WeakKeyDictionary[Deck, PiecesState] = WeakKeyDictionary()
 
 
-def _desk(deck: Deck) -> PiecesState:
-    desk = _desks.get(deck)
-    if desk is None:
-        desk = _desks[deck] = PiecesState(deck)
-    return desk
+def _state(deck: Deck) -> PiecesState:
+    found = _states.get(deck)
+    if found is None:
+        found = _states[deck] = PiecesState(deck)
+    return found
 
 
 def _find(deck: Deck, key: str) -> Model:
-    model = deck.state.models.get(key) or _desk(deck).catalog.more.get(key)
+    model = deck.state.models.get(key) or _state(deck).catalog.more.get(key)
     if model is None:
         raise NotFound(f"There is no model {key[:100]!r}.", "GET /models lists them.")
     return model
@@ -150,20 +150,20 @@ def _sdk(request: Request) -> Version | None:
 
 
 def _answer(deck: Deck, request: Request, key: str) -> Response:
-    """The model as it stands now."""
+    """The response with the current document of a model."""
     model = _find(deck, key)
-    return Response(body=_desk(deck).catalog.one(deck.state, model, _sdk(request)))
+    return Response(body=_state(deck).catalog.one(deck.state, model, _sdk(request)))
 
 
 def _job(deck: Deck, model: Model) -> Download | None:
-    """The download of a model that is under way."""
+    """The running download of a model, or None."""
     job = newest(deck.state, model.id)
     return job if job is not None and phase(job) == "running" else None
 
 
-async def _told(deck: Deck, key: str) -> None:
-    """Let the progress sockets have what just happened before the operation is answered."""
-    await _desk(deck).followers.told(key, deck.state.seq)
+async def _sync_sockets(deck: Deck, key: str) -> None:
+    """Wait until the progress sockets of a model have been sent its latest events."""
+    await _state(deck).sockets.wait_sent(key, deck.state.seq)
 
 
 def _refuse_cloud(model: Model, verb: str) -> None:
@@ -176,36 +176,36 @@ def _refuse_cloud(model: Model, verb: str) -> None:
 
 def list_models(deck: Deck, request: Request) -> Response:
     """Every model, in a stable order."""
-    return _desk(deck).catalog.all(deck.state, _sdk(request)).response
+    return _state(deck).catalog.all(deck.state, _sdk(request)).response
 
 
 def get_model(deck: Deck, request: Request) -> Response:
-    """One model; clients ask for this many times a second while they wait."""
+    """One model; clients poll this many times a second while they wait."""
     return _answer(deck, request, request.params["model"])
 
 
 async def download(deck: Deck, request: Request) -> Response:
-    """Start a download, or join the one that runs; answered once it is journaled."""
+    """Start a download, or join the running one; answered once it is stored."""
     model = _named(deck, request)
     _refuse_cloud(model, "downloaded")
     job = await deck.download(model.id, request.origin)
-    await _told(deck, model.id)
+    await _sync_sockets(deck, model.id)
     found = _find(deck, model.id)
     if job is None or found.downloaded or _job(deck, found) is not None:
         return _answer(deck, request, model.id)
-    # It ended already, and not well. The client learns that from the next answer: one that polls
-    # waits for ever where neither flag was ever set.
-    started = {**_desk(deck).catalog.document(deck.state, found)[0], "downloading": True}
+    # The download has already failed. The client sees that in its next request: one that polls
+    # would wait for ever if neither flag was ever set.
+    started = {**_state(deck).catalog.document(deck.state, found)[0], "downloading": True}
     return json_response(for_sdk(started, _sdk(request)))
 
 
 async def cancel(deck: Deck, request: Request) -> Response:
-    """Stop the download that runs; nothing happens where there is none."""
+    """Cancel the running download; does nothing if there is none."""
     model = _named(deck, request)
     job = _job(deck, model)
     if job is not None:
         await _cancel(deck, request, job)
-        await _told(deck, model.id)
+        await _sync_sockets(deck, model.id)
     return _answer(deck, request, model.id)
 
 
@@ -236,7 +236,7 @@ async def load(deck: Deck, request: Request) -> Response:
 
 
 async def unload(deck: Deck, request: Request) -> Response:
-    """Free the memory of a loaded model; nothing happens where it is not loaded."""
+    """Unload a model; does nothing if it is not loaded."""
     model = _named(deck, request)
     _refuse_cloud(model, "unloaded")
     instance = deck.instance_of(model.id)
@@ -260,7 +260,7 @@ async def update(deck: Deck, request: Request) -> Response:
     model = _find(deck, body["id"])
     if not model.custom:
         raise Conflict(f"{model.name} is not a custom model.", "Only custom ones can be changed.")
-    shown, _ = _desk(deck).catalog.document(deck.state, model)
+    shown, _ = _state(deck).catalog.document(deck.state, model)
     changes = pieces_model.changes(model, shown, body)
     if "name" in changes:
         _refuse_name(deck, model, changes["name"])
@@ -270,7 +270,7 @@ async def update(deck: Deck, request: Request) -> Response:
 
 
 def _refuse_name(deck: Deck, model: Model, name: str) -> None:
-    """Clients key on the name: of two models with one name, one vanishes."""
+    """Raise Conflict for an empty or used name: clients would show only one of two models."""
     wanted = name.strip().casefold()
     if not wanted:
         raise Conflict("name is empty.", "Give the model a name.")
@@ -287,23 +287,23 @@ async def create(deck: Deck, request: Request) -> Response:
 
 
 async def delete(deck: Deck, request: Request) -> Response:
-    """Remove a custom model, with what was downloaded for it."""
+    """Remove a custom model and the files downloaded for it."""
     model = _named(deck, request)
     if not model.custom:
         raise Conflict(f"{model.name} is not a custom model.", "Only custom ones can be deleted.")
     await deck.delete_model(model.id, request.origin)
-    await _told(deck, model.id)
+    await _sync_sockets(deck, model.id)
     return no_content()
 
 
 async def delete_cache(deck: Deck, request: Request) -> Response:
-    """Remove what was downloaded for a model and keep the entry."""
+    """Remove the files downloaded for a model, and keep its entry."""
     body = request.json()
     if body is not None:
         check(body, "ModelDeleteCacheInput")
     model = _named(deck, request)
     if not is_cloud(model):
-        shown, _ = _desk(deck).catalog.document(deck.state, model)
+        shown, _ = _state(deck).catalog.document(deck.state, model)
         if shown["usage"] in pieces_model.NOT_LANGUAGE:
             raise Conflict(
                 f"{model.name} is not a language model ({shown['usage']}).",
@@ -325,11 +325,11 @@ async def _remove_files(deck: Deck, request: Request, model: Model) -> None:
     if model.downloaded or (job is not None and job.state != "completed"):
         what = CacheSelection(models=(model.id,))
         await deck.delete_cached(what, request.origin, force=True, whole=True)
-        await _told(deck, model.id)
+        await _sync_sockets(deck, model.id)
 
 
 def progress(deck: Deck, request: Request) -> Response:
-    """The present state of a download, for a client that asks instead of listening."""
+    """The current progress of a download, for clients that poll."""
     try:
         model = _named(deck, request)
     except NotFound as error:
@@ -339,10 +339,10 @@ def progress(deck: Deck, request: Request) -> Response:
 
 
 async def progress_socket(deck: Deck, request: Request, socket: WebSocket) -> None:
-    """Follow the downloads of a model, for as long as the client likes."""
+    """Send the progress of a model's downloads until the client disconnects."""
     model = _named(deck, request)
-    with _desk(deck).followers.join(model.id, socket) as follower:
-        await follower.run(deck.feed)
+    with _state(deck).sockets.join(model.id, socket) as progress_follower:
+        await progress_follower.run(deck.feed)
 
 
 # Routes
@@ -361,7 +361,7 @@ OPERATIONS: Mapping[str, Handler] = {
     "modelsDeleteSpecificModelCache": delete_cache,
     "unloadModels": unload_all,
 }
-"""Operation ids of the document, and what answers them."""
+"""Handler of each operation, by its id in the document."""
 
 
 def _routes() -> tuple[Route, ...]:

@@ -1,8 +1,8 @@
-"""The documented API as data: its operations and schemas, and a check of a value against a schema.
+"""Operations and schemas of the documented API, and validation against a schema.
 
-`pieces.json` holds the part of an OpenAPI 3.1 document that describes the twelve operations. It is
-the one place that knows their paths, names, types and enum values: the routes are made from it,
-bodies that come in and records that go out are checked against it, and `/openapi.json` shows it.
+`pieces.json` is the part of an OpenAPI 3.1 document that describes the twelve operations. It is the
+only source of their paths, names, types and enum values: routes are made from it, request bodies
+and outgoing records are validated against it, and `/openapi.json` includes it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from modeldeck.core.errors import InvalidRequest
 DOCUMENT: Mapping[str, Any] = msgspec.json.decode(
     Path(__file__).with_name("pieces.json").read_bytes()
 )
-"""`tags`, `paths` and `components` of the documented API, as OpenAPI 3.1 has them."""
+"""`tags`, `paths` and `components` of the documented API, in OpenAPI 3.1."""
 
 SCHEMAS: Mapping[str, Mapping[str, Any]] = DOCUMENT["components"]["schemas"]
 
 INT64 = range(-(1 << 63), 1 << 63)
-"""What `format: int64` can hold; C# and Dart read nothing larger."""
+"""Values of `format: int64`; C# and Dart cannot read larger ones."""
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -38,22 +38,22 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 
 
 def resolve(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema itself, where this one only refers to it."""
+    """The schema, with a `$ref` followed."""
     reference = schema.get("$ref")
     return SCHEMAS[reference.rsplit("/", 1)[1]] if reference else schema
 
 
 def check(value: object, name: str, where: str = "") -> None:
-    """Check a value decoded from JSON against the schema of this name.
+    """Validate a value decoded from JSON against the schema of this name.
 
-    Properties that the schema does not know are let pass, as the documented clients do. Raises
-    InvalidRequest whose message names the field.
+    Unknown properties are allowed, as in the documented clients. Raises InvalidRequest naming the
+    field.
     """
     _check(value, SCHEMAS[name], where)
 
 
 def problem(value: object, schema: Mapping[str, Any]) -> str | None:
-    """What is wrong with a value, by the schema; None when nothing is."""
+    """The validation error of a value; None if it is valid."""
     try:
         _check(value, schema, "it")
     except InvalidRequest as error:
@@ -62,7 +62,7 @@ def problem(value: object, schema: Mapping[str, Any]) -> str | None:
 
 
 def timestamp(text: str) -> datetime:
-    """A point in time as clients write it: ISO 8601, UTC where it has no offset.
+    """A time as clients write it: ISO 8601, UTC if it has no offset.
 
     Python's SDK sends a naive `datetime` without an offset. Raises ValueError.
     """
@@ -71,7 +71,7 @@ def timestamp(text: str) -> datetime:
         return moment.replace(tzinfo=UTC)
     try:
         return moment.astimezone(UTC)
-    except OverflowError as error:  # year 1 or 9999, and an offset that leads out of it
+    except OverflowError as error:  # year 1 or 9999, with an offset that leaves the range
         raise ValueError(str(error)) from error
 
 

@@ -398,7 +398,7 @@ class FakeSocket:
 
 
 async def settle(feed: Feed, followers: ProgressSockets) -> None:
-    await followers.told("m", feed.state.seq)
+    await followers.wait_sent("m", feed.state.seq)
 
 
 async def test_what_happened_is_sent_before_an_operation_is_answered() -> None:
