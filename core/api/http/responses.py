@@ -159,33 +159,33 @@ def _fixed_lines(
 
 
 def _head(
-    answer: Response | StreamResponse, framing: bytes, connection: bytes, headers: Headers
+    answer: Response | StreamResponse, framing: bytes, connection: bytes, lines: bytes
 ) -> bytes:
-    """A head; `framing` says how long the body is, `headers` are added to the response's own."""
+    """A head; `framing` says how long the body is, `lines` are header lines of this request."""
     shared = isinstance(answer, Response) and answer.shared is not None
     fixed = _fixed_lines(
         answer.status, answer.content_type, _REVALIDATE if shared else _NO_STORE, answer.headers
     )
-    return b"".join((fixed, framing, _lines(headers), _date_line(), connection, b"\r\n"))
+    return b"".join((fixed, framing, lines, _date_line(), connection, b"\r\n"))
 
 
 def buffered(
-    answer: Response, *, keep_alive: bool, old: bool, head_only: bool, headers: Headers = ()
+    answer: Response, *, keep_alive: bool, old: bool, head_only: bool, lines: bytes = b""
 ) -> bytes:
     """Head and body; `old` for a client of HTTP/1.0, `head_only` for HEAD."""
     bare = answer.status in _WITHOUT_BODY
     framing = b"" if bare else b"Content-Length: %d\r\n" % len(answer.body)
-    head = _head(answer, framing, _connection_line(keep_alive=keep_alive, old=old), headers)
+    head = _head(answer, framing, _connection_line(keep_alive=keep_alive, old=old), lines)
     return head if bare or head_only else head + answer.body
 
 
 def stream_head(
-    answer: StreamResponse, *, keep_alive: bool, old: bool, headers: Headers = ()
+    answer: StreamResponse, *, keep_alive: bool, old: bool, lines: bytes = b""
 ) -> bytes:
     """Head of a streamed response: chunked; in HTTP/1.0 its end is the end of the connection."""
     framing = b"" if old else b"Transfer-Encoding: chunked\r\n"
     connection = _connection_line(keep_alive=keep_alive and not old, old=False)
-    return _head(answer, framing, connection, headers)
+    return _head(answer, framing, connection, lines)
 
 
 def chunk(data: bytes, *, old: bool) -> bytes:
@@ -222,7 +222,7 @@ class Responder:
             keep_alive=keep_alive,
             old=head is not None and head.version == "1.0",
             head_only=head is not None and head.method == "HEAD",
-            headers=self._own_headers(pending),
+            lines=self._request_lines(pending),
         )
         self._writer.write(data)
         self.log(pending, answer.status, len(answer.body))
@@ -240,16 +240,8 @@ class Responder:
         keep_alive = pending.keep_alive and not old and not self._server.stopping
         sent, status = 0, answer.status
         try:
-            if self._writer.gone:
-                raise PeerGone
-            start = stream_head(
-                answer, keep_alive=keep_alive, old=old, headers=self._own_headers(pending)
-            )
-            if head.method == "HEAD":
-                self._writer.write(start)
-            else:
-                self._writer.write(start + chunk(answer.first, old=old))
-                sent = len(answer.first)
+            sent = self._start_stream(pending, answer, keep_alive=keep_alive, old=old)
+            if head.method != "HEAD":
                 async for data in answer.chunks:
                     self._writer.write(chunk(data, old=old))
                     sent += len(data)
@@ -272,12 +264,25 @@ class Responder:
             await answer.chunks.aclose()
         return keep_alive
 
-    def _own_headers(self, pending: PendingRequest) -> Headers:
-        """Headers that depend on the request: its id, and CORS for a page of an allowed origin."""
-        identity: Headers = (("X-Request-Id", pending.id),) if pending.id else ()
-        if pending.head is None:
-            return identity
-        return identity + cors_headers(pending.head, self._address.policy)
+    def _start_stream(
+        self, pending: PendingRequest, answer: StreamResponse, *, keep_alive: bool, old: bool
+    ) -> int:
+        """Write the head and the first chunk; returns that chunk's size. Raises PeerGone."""
+        if self._writer.gone:
+            raise PeerGone
+        start = stream_head(
+            answer, keep_alive=keep_alive, old=old, lines=self._request_lines(pending)
+        )
+        bare = pending.head is not None and pending.head.method == "HEAD"
+        self._writer.write(start if bare else start + chunk(answer.first, old=old))
+        return 0 if bare else len(answer.first)
+
+    def _request_lines(self, pending: PendingRequest) -> bytes:
+        """Header lines for this request: its id, and CORS for a page of an allowed origin."""
+        line = b"X-Request-Id: %b\r\n" % pending.id.encode() if pending.id else b""
+        if pending.head is None or "origin" not in pending.head.headers:
+            return line
+        return line + _lines(cors_headers(pending.head, self._address.policy))
 
     def log(self, pending: PendingRequest, status: int, sent_bytes: int = 0) -> None:
         """Count and log a request that was answered; status 499 where its client went away."""

@@ -102,7 +102,7 @@ _REFUSED = (
 )
 
 ROUTES: tuple[Route, ...] = (
-    _route("GET", "", running, "Whether somebody is there, in Ollama's words", "Running",
+    _route("GET", "", running, "That the server runs, in Ollama's words", "Running",
            answer=str, content_type="text/plain"),
     _route("GET", "api/version", get_version, "The version of Ollama's API", "Version",
            answer=VersionForm),

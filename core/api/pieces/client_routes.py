@@ -130,7 +130,7 @@ class UserForm:
     """Placeholder of a signed-in user, which these clients require: there are no accounts."""
 
     id: str
-    name: str = "nobody (a placeholder: there are no accounts here)"
+    name: str = "no user (a placeholder: there are no accounts here)"
     aesthetics: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"theme": {"dark": False}, "font": {"size": 14}}
     )

@@ -29,7 +29,7 @@ from tests.support.process import CoreProcess
 
 JSON = {"Content-Type": "application/json"}
 TOKEN = "mdk_" + "A" * 43
-CANARY = "the bytes that nobody may read"
+CANARY = "the bytes that no client may read"
 EVIL = "http://evil.example"
 
 
@@ -278,7 +278,7 @@ def test_what_is_no_url_of_the_web_is_refused(target: Target, url: str) -> None:
 
 
 class Redirecting(BaseHTTPRequestHandler):
-    """Sends everybody on to the place that its path names."""
+    """Redirects every request to the URL in its path."""
 
     def do_GET(self) -> None:
         self.send_response(302)

@@ -216,10 +216,10 @@ CASES += [
 async def talked(
     served: Any, data: bytes, expected: int, extra: bytes = b"", chop: int = 0
 ) -> list[Frame]:
-    """What the server says to a client that sends just this, and only then what ends the talk.
+    """Frames of the server for a client that sends `data`, whose last part ends the exchange.
 
-    That is its last part, from `END` or a message's echo on: what is unread when a talk ends is
-    answered by nobody.
+    That part, from `END` or the echo of a message on, is sent last: unread data is not answered when
+    the connection closes.
     """
     client = await served.connect()
     await client.send(HANDSHAKE % extra)

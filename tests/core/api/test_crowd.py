@@ -110,7 +110,7 @@ class Crowd:
     async def unix(
         self, served: Any, count: int, first: bytes = b"", *, reads: bool = True
     ) -> list[Reader]:
-        """So many on the Unix socket, whose buffers are small."""
+        """Connect this many clients to the Unix socket, whose buffers are small."""
         loop = asyncio.get_running_loop()
         made = [Reader(first, reads=reads) for _ in range(count)]
         self.readers += made
@@ -119,7 +119,7 @@ class Crowd:
         return made
 
     async def tcp(self, served: Any, count: int) -> None:
-        """So many over TCP, that say nothing."""
+        """Connect this many silent clients over TCP."""
         loop = asyncio.get_running_loop()
         made = [Reader(b"") for _ in range(count)]
         self.readers += made

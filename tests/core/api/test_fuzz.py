@@ -1,4 +1,4 @@
-"""Whatever the OpenAPI document allows, and what it does not, is answered and never a traceback."""
+"""Requests that the OpenAPI document allows or forbids are answered, never with a traceback."""
 
 from __future__ import annotations
 

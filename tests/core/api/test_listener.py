@@ -45,7 +45,7 @@ def mode(path: Path) -> int | None:
 
 
 def taken() -> socket.socket:
-    """A loopback port that somebody else listens on."""
+    """A socket of another program that listens on a loopback port."""
     other = socket.socket()
     other.bind(("127.0.0.1", 0))
     other.listen()

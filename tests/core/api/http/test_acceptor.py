@@ -25,7 +25,7 @@ ASK = b"GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def burst(port: int, count: int) -> list[socket.socket]:
-    """So many connections that are begun at once, before the loop accepts the first."""
+    """Begin this many connections at once, before the loop accepts the first."""
     clients = []
     for _ in range(count):
         client = socket.socket()

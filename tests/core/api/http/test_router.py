@@ -59,6 +59,7 @@ ROUTER = Router(
         ("GET", "/model/%00%0d%0a", "/model/{model}", {"model": "\x00\r\n"}),
         ("GET", "/model/%ff", "/model/{model}", {"model": "\ufffd"}),
         ("GET", "/model/..", "/model/{model}", {"model": ".."}),
+        ("GET", "/model/{model}", "/model/{model}", {"model": "{model}"}),
         ("POST", "/model/update/load", "/model/{model}/load", {"model": "update"}),
         ("POST", "/models/unload", "/models/unload", {}),
         ("POST", "/models/unload/delete", "/models/{model}/delete", {"model": "unload"}),
