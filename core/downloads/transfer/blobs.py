@@ -244,7 +244,7 @@ class BlobTable:
         peer = PeerSource(job.peer, self._settings.stall_s) if job.peer else None
         return FileTransfer(
             source=peer or self._source,
-            place=FileLocation(repo=job.repo, revision=job.revision, file=file, url=job.url),
+            location=FileLocation(repo=job.repo, revision=job.revision, file=file, url=job.url),
             path=self._cache.partial(*key),
             claim=claim,
             progress=progress,
