@@ -358,7 +358,7 @@ async def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         source = DownloadSource("https://hub.example", lambda: None, 60)
         secret = f"http://127.0.0.1:{port}/m.gguf?X-Amz-Signature=planted"
         for question in (source.look(secret), source.read(secret, 0, 10)):
-            with pytest.raises(ServerUnavailable, match="not answered in whole") as refused:
+            with pytest.raises(ServerUnavailable, match="did not answer in full") as refused:
                 await question
             assert "planted" not in str(refused.value)
         await source.close()
