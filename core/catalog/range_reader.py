@@ -216,7 +216,7 @@ class RangeReader:
 
 def unreachable(endpoint: str, url: str, error: Exception) -> HubUnavailable:
     """The error for a Hub that did not answer, or not in HTTP. `url` is what was asked."""
-    return failures.certain(failures.host_of(url), error) or HubUnavailable(
+    return failures.permanent_failure(failures.host_of(url), error) or HubUnavailable(
         f"{endpoint} cannot be reached: {failures.reason(error)}.",
         "Check the network; HF_ENDPOINT or `hub.endpoint` names another Hub.",
     )

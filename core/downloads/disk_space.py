@@ -1,8 +1,7 @@
-"""Room on the disk: looked at before a job begins, and waited for when it ran out.
+"""Checks free disk space before a job begins, and resumes jobs that a full disk paused.
 
-A job that met a full disk is paused, says so, and goes on by itself: it is tried again when its
-rest fits, with longer and longer pauses where the system's figures promise room that is not there,
-as under a quota.
+A paused job is tried again when its missing bytes fit. The waits between tries grow where the
+system reports space that cannot be used, as under a quota.
 """
 
 from __future__ import annotations
@@ -23,53 +22,53 @@ logger = logging.getLogger(__name__)
 
 
 class DiskSpaceGuard:
-    """Keeps jobs from filling the disk, and lets those go on that found it full."""
+    """Refuses jobs that do not fit on the disk, and retries those that a full disk paused."""
 
     def __init__(
         self,
         *,
-        book: JobTable,
-        contents: BlobTable,
+        table: JobTable,
+        blobs: BlobTable,
         free_bytes: Callable[[str], int | None],
         floor_bytes: int,
         first_wait_s: float,
         retry: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`free_bytes` is of the disk that a repository's content goes to.
+        """`free_bytes` returns the free space of a repository's disk, None for unknown.
 
-        `retry` lets a job go on; it raises what keeps it from that.
+        `retry` resumes a job; it raises DeckError when the job cannot continue.
         """
-        self._book = book
-        self._contents = contents
+        self._table = table
+        self._blobs = blobs
         self._free_bytes = free_bytes
         self._floor_bytes = floor_bytes
         self._first_wait_s = first_wait_s
         self._retry = retry
         self._full = asyncio.Event()
         self._tries: dict[str, tuple[int, int]] = {}
-        """By job: how often it was tried in vain, and what it had received then."""
+        """By job: failed tries in a row, and the bytes received at the last one."""
         self._watching: asyncio.Task[None] | None = None
 
     def open(self) -> None:
-        """Begin to watch over the jobs that wait for room."""
+        """Start to watch the jobs that wait for disk space."""
         self._full.set()
         self._watching = asyncio.create_task(self._watch(), name="waiting for room on the disk")
         self._watching.add_done_callback(report)
 
     async def close(self) -> None:
-        """End watching."""
+        """Stop watching."""
         if self._watching is not None:
             self._watching.cancel()
             await settled(self._watching)
 
     def ran_out(self) -> None:
-        """Some job met a full disk."""
+        """Tell the guard that a job was paused by a full disk."""
         self._full.set()
 
     async def check(self, job: DownloadJob, others: Sequence[DownloadJob]) -> None:
-        """Raise NotEnoughDisk unless the job fits beside what the others will still write."""
-        need = await self._contents.need([job])
-        promised = await self._contents.need([other for other in others if other.id != job.id])
+        """Raise NotEnoughDisk unless the job fits beside the missing bytes of the others."""
+        need = await self._blobs.need([job])
+        promised = await self._blobs.need([other for other in others if other.id != job.id])
         free = await in_thread(lambda: self._free_bytes(job.repo))
         check_room(need, free, promised, self._floor_bytes)
 
@@ -77,7 +76,7 @@ class DiskSpaceGuard:
         trying = Repeated("trying downloads again that wait for room")
         while True:
             await self._full.wait()
-            waiting = [job for job in self._book.jobs.values() if job.waits_for_room]
+            waiting = [job for job in self._table.jobs.values() if job.waits_for_room]
             self._tries = {job.id: self._tries.get(job.id, (0, -1)) for job in waiting}
             if not waiting:
                 self._full.clear()
@@ -90,12 +89,12 @@ class DiskSpaceGuard:
                     await self._try(job.id)
 
     async def _try(self, job_id: str) -> None:
-        job = self._book.jobs.get(job_id)
+        job = self._table.jobs.get(job_id)
         if job is None or not job.waits_for_room:
             return
         failures, received = self._tries.get(job_id, (0, -1))
-        there = self._book.views[job_id].received_bytes
-        self._tries[job_id] = (failures + 1 if there <= received else 1, there)
+        received_now = self._table.views[job_id].received_bytes
+        self._tries[job_id] = (failures + 1 if received_now <= received else 1, received_now)
         try:
             await self._retry(job_id)
         except DeckError as error:

@@ -1,10 +1,9 @@
-"""The arithmetic of downloads, without any I/O: spans of bytes, the journal's records, progress.
+"""Records and calculations of downloads: the journal's documents, progress, back-off. Pure.
 
-Theory of operation. A file is a range of bytes, and what is there of it is a set of spans. The
-journal holds two kinds of record. A `DownloadJob` says what is wanted. A `DurableRanges` says which
-spans of one partial file are durable: it is written only after the data was synced, it belongs to
-the blob and not to a job, so it outlives a cancelled job and serves every job that wants the same
-content. How many connections fill the missing spans is nobody's business here.
+The journal holds two kinds of record. A `DownloadJob` lists the files to download. A
+`DurableRanges`, called a claim, lists the ranges of one partial file that are durable. It is
+written after a sync only. It belongs to the blob and not to a job, so it outlives a cancelled job
+and serves every job with the same content.
 """
 
 from __future__ import annotations
@@ -18,47 +17,47 @@ from modeldeck.core.errors import NotEnoughDisk
 from modeldeck.core.schema import Download, DownloadFile, DownloadState, ErrorInfo, RepoFile
 
 Key = tuple[str, str]
-"""Repository and blob: what names a partial file."""
+"""Repository and blob, which identify a partial file."""
 
 ACTIVE: frozenset[DownloadState] = frozenset({"queued", "downloading", "verifying"})
-"""States of a job that goes on by itself, after a restart too."""
+"""States of a job that continues by itself, after a restart too."""
 
 RESUMABLE: frozenset[DownloadState] = frozenset({"paused", "failed", "canceled"})
-"""States of a job that goes on when it is told to."""
+"""States of a job that can be resumed."""
 
 SMOOTHING_S = 5.0
-"""Time constant of the rate shown: long enough to be read, short enough to follow a change."""
+"""Time constant of the displayed rate in seconds: steady enough to read."""
 
 LONGEST_WAIT_S = 30.0
-"""Cap of the back-off: a line that is back is noticed within this."""
+"""Upper bound of the back-off in seconds."""
 
 # The journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DurableRanges:
-    """What of one partial file is durable: it would survive a power loss at this moment."""
+    """Claim: the ranges of one partial file that would survive a power loss."""
 
     repo: str
     blob: str
     size_bytes: int
     durable: ByteRanges = ()
     verified: bool = False
-    """Whether the whole content was synced, and its hash is right."""
+    """Whether the whole content is synced and its hash was verified."""
     validator: str = ""
-    """The ETag, or the date, that the content came with, where it is not the blob's own."""
+    """ETag or date of the content for `If-Range`; empty where the blob's hash identifies it."""
     content: str = ""
-    """The SHA-256 of the whole content, where nobody had said before what it must be."""
+    """SHA-256 of the whole content where none was known before the download; else empty."""
 
     @property
     def key(self) -> Key:
-        """What it is filed under."""
+        """Repository and blob."""
         return self.repo, self.blob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadJob:
-    """A download as the journal keeps it: what is wanted, and how far the wish has come."""
+    """A download in the journal: its files, state and queue position."""
 
     id: str
     model_id: str
@@ -66,15 +65,15 @@ class DownloadJob:
     repo: str
     revision: str
     ref: str | None
-    """The branch that the commit was the head of, noted in the cache; None for a pinned commit."""
+    """Branch to record in the cache, whose head the commit was; None for a pinned commit."""
     files: tuple[RepoFile, ...]
     url: str | None = None
-    """Where its one file comes from; None for the Hub."""
+    """URL of its only file; None for the Hub."""
     peer: str | None = None
-    """Unix socket that leads to another machine which has the files; None for the Hub."""
+    """Unix socket to a machine that has the files; None for the Hub."""
     state: DownloadState = "queued"
     position: int = 0
-    """Order in the queue, the smallest first."""
+    """Order in the queue, the lowest first."""
     rate_limit_bytes_per_s: int | None = None
     error: ErrorInfo | None = None
     created_at: str = ""
@@ -83,29 +82,29 @@ class DownloadJob:
 
     @property
     def contents(self) -> tuple[RepoFile, ...]:
-        """The files without those whose content another one has already."""
+        """The files, without duplicates of the same content."""
         return tuple({file.blob: file for file in self.files}.values())
 
     @property
     def keys(self) -> frozenset[Key]:
-        """The partial files it needs."""
+        """Keys of its partial files."""
         return frozenset((self.repo, file.blob) for file in self.files)
 
     @property
     def waits_for_room(self) -> bool:
-        """Whether it met a full disk, and goes on by itself when there is room."""
+        """Whether it was paused by a full disk; it continues when there is space."""
         full = self.error is not None and self.error.code == NotEnoughDisk.code
         return self.state == "paused" and full
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all contents."""
+        """Total size of all contents."""
         return sum(file.size_bytes for file in self.contents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalEntry:
-    """One document of the journal: either kind of record."""
+    """One document of the journal: either a job or a claim."""
 
     job: DownloadJob | None = None
     claim: DurableRanges | None = None
@@ -124,26 +123,26 @@ class JournalEntry:
 
 @dataclass(slots=True, kw_only=True)
 class FileProgress:
-    """How far one file is. The one mutable record here: a transfer writes it, a view reads it."""
+    """Progress of one file. Mutable: the transfer writes it, `view` reads it."""
 
     received_bytes: int = 0
     hashed_bytes: int = 0
     trouble: ErrorInfo | None = None
-    """What it waits for to pass."""
+    """A temporary failure that the transfer is retrying; None while it works."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AverageRate:
-    """A rate that does not jump: an exponential moving average over `SMOOTHING_S`."""
+    """Exponential moving average of a rate over `SMOOTHING_S`."""
 
     rate: float | None = None
-    """Bytes per second; None until something flowed."""
+    """Bytes per second; None before the first byte."""
     received_bytes: int = 0
     at: float = 0.0
-    """When it was last brought up to date, in seconds of any steady clock."""
+    """Time of the last update, in seconds of a steady clock."""
 
     def after(self, received_bytes: int, now: float) -> AverageRate:
-        """The pace once `received_bytes` are there at `now`. Going back counts as nothing."""
+        """The average at `now`, with `received_bytes` in total. A decrease counts as 0."""
         elapsed = now - self.at
         if elapsed <= 0:
             return self
@@ -158,7 +157,7 @@ class AverageRate:
 def view(
     job: DownloadJob, progress: Mapping[str, FileProgress], rate: float | None = None
 ) -> Download:
-    """The record that front ends see. `progress` is by blob; what is not in it has not begun."""
+    """The public record of a job. `progress` is by blob; other files have not begun."""
     done = job.state == "completed"
     files, received, hashed = [], 0, 0
     trouble: ErrorInfo | None = None
@@ -215,7 +214,7 @@ def _file_state(job: DownloadState, size: int, received: int, hashed: int) -> Do
 
 
 def wait_s(failures: int, first_s: float, chance: float) -> float:
-    """How long to wait before the next try: doubling, capped, and spread by `chance` (0 to 1).
+    """Seconds before the next try: doubled per failure, capped, spread by `chance` (0 to 1).
 
     >>> wait_s(1, 1.0, 1.0), wait_s(3, 1.0, 1.0), wait_s(3, 1.0, 0.0)
     (1.0, 4.0, 2.0)
@@ -224,9 +223,9 @@ def wait_s(failures: int, first_s: float, chance: float) -> float:
 
 
 def check_room(need: int, free: int | None, promised: int, floor: int) -> None:
-    """Raise NotEnoughDisk if `need` bytes would not leave the floor.
+    """Raise NotEnoughDisk if writing `need` bytes would leave less than `floor` free.
 
-    `promised` bytes are what running jobs will still write; unknown free space refuses nothing.
+    Running jobs will still write `promised` bytes. No check where the free space is unknown.
     """
     if free is not None and need > (room := max(0, free - promised - floor)):
         kept = f" after {_gb(promised)} for other downloads" if promised else ""

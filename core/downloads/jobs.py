@@ -1,7 +1,7 @@
-"""The book of a queue: every job as the journal has it, and as front ends see it.
+"""Table of all jobs of a queue, with their public views.
 
-A change goes into the journal first and then to everybody else, so that nobody is told what a power
-loss would take back. What is told is told once: a view that is as before is no news.
+A change is written to the journal first and announced then, so no subscriber learns of a change
+that a power loss would undo. A view is announced only if it differs from the previous one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from modeldeck.core.schema import Download
 
 
 class JobTable:
-    """All jobs that are not forgotten."""
+    """All jobs of the queue that were not removed."""
 
     def __init__(
         self,
@@ -39,9 +39,9 @@ class JobTable:
         self.jobs: dict[str, DownloadJob] = {}
         """By id, the oldest first."""
         self.views: dict[str, Download] = {}
-        """The same, as they were last told."""
-        self.paces: dict[str, AverageRate] = {}
-        """How fast those are that run."""
+        """Public views by job id, as last announced."""
+        self.rates: dict[str, AverageRate] = {}
+        """Average rates of running jobs, by job id."""
 
     def job(self, job_id: str) -> DownloadJob:
         """The job with this id. Raises NotFound."""
@@ -50,13 +50,13 @@ class JobTable:
         return job
 
     def active(self) -> list[DownloadJob]:
-        """Jobs that go on by themselves, in the order of the queue."""
+        """Jobs that are queued or running, in queue order."""
         jobs = [job for job in self.jobs.values() if job.state in ACTIVE]
         return sorted(jobs, key=lambda job: job.position)
 
     @property
     def wanted(self) -> dict[Key, str]:
-        """Contents that a job goes on with, by itself or when it is resumed, and whose it is."""
+        """Contents that an unfinished job needs, with the name of its model."""
         return {
             key: job.unique
             for job in self.jobs.values()
@@ -65,43 +65,43 @@ class JobTable:
         }
 
     def put(self, job: DownloadJob) -> None:
-        """Change a job in memory alone, where the journal has it already or cannot be written."""
+        """Change a job in memory only: the journal has it already, or cannot be written."""
         self.jobs[job.id] = job
         self.announce(job.id)
 
     async def record(self, job: DownloadJob) -> None:
-        """Change a job: the journal first, then everybody else. Raises StorageFailed."""
+        """Change a job: write the journal, then announce it. Raises StorageFailed."""
         await self._journal.write(job)
         self.put(job)
 
     async def forget(self, job_id: str) -> None:
-        """Strike a job out."""
+        """Delete a job."""
         await self._journal.forget_job(job_id)
         del self.jobs[job_id], self.views[job_id]
 
     def announce(self, job_id: str) -> None:
-        """Tell how a job is now, if that is news."""
-        job, pace = self.jobs[job_id], self.paces.get(job_id)
-        new = view(job, self._progress(job), pace.rate if pace else None)
+        """Announce the view of a job if it has changed."""
+        job, average = self.jobs[job_id], self.rates.get(job_id)
+        new = view(job, self._progress(job), average.rate if average else None)
         if self.views.get(job_id) != new:
             self.views[job_id] = new
             try:
                 self._on_change(new)
-            except Exception as error:  # it must not end the run that told it
-                report_failure(f"telling how the download of {job.unique} is", error)
+            except Exception as error:  # a subscriber must not end the run of a job
+                report_failure(f"announcing the download of {job.unique}", error)
 
-    def tell(self, now: float) -> None:
-        """Tell how far those are that run, and bring their paces up to `now`."""
-        for job_id, pace in list(self.paces.items()):
+    def announce_progress(self, now: float) -> None:
+        """Announce running jobs, and update their average rates to `now`."""
+        for job_id, average in list(self.rates.items()):
             self.announce(job_id)
-            self.paces[job_id] = pace.after(self.views[job_id].received_bytes, now)
+            self.rates[job_id] = average.after(self.views[job_id].received_bytes, now)
 
-    def began(self, job_id: str, now: float) -> None:
-        """A job runs from now on."""
-        self.paces[job_id] = AverageRate(received_bytes=self.views[job_id].received_bytes, at=now)
+    def start_rate(self, job_id: str, now: float) -> None:
+        """Start the average rate of a job that begins to run."""
+        self.rates[job_id] = AverageRate(received_bytes=self.views[job_id].received_bytes, at=now)
 
-    def spent(self, job_id: str, seconds: float) -> DownloadJob:
-        """Add to the time that a job took."""
+    def add_seconds(self, job_id: str, seconds: float) -> DownloadJob:
+        """Add to the running time of a job."""
         job = self.jobs[job_id]
         self.jobs[job_id] = job = replace(job, seconds=job.seconds + seconds)
         return job

@@ -1,4 +1,4 @@
-"""The journal: what is wanted and what is durable, in the store, across every end of the core."""
+"""Persists download jobs and claims on durable ranges in the database."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from modeldeck.core.storage.database import Database
 logger = logging.getLogger(__name__)
 
 KEPT_COMPLETED = 50
-"""Completed jobs that a restart remembers: about a screen."""
+"""Completed jobs that are kept over a restart: about a screen."""
 
 
 class DownloadJournal:
-    """The documents of one download queue. What a method wrote is durable when it returns."""
+    """The documents of one download queue. Writes are durable when a method returns."""
 
     def __init__(self, store: Database) -> None:
         self._store = store
 
     async def read(self) -> tuple[list[DownloadJob], list[DurableRanges]]:
-        """All jobs in their order and all claims; the oldest completed jobs are forgotten.
+        """All jobs in queue order and all claims; the oldest completed jobs are deleted.
 
         A document that this version cannot read is left where it is, with a warning.
         """
@@ -41,7 +41,7 @@ class DownloadJournal:
         return [job for job in jobs if job.id not in old], claims
 
     async def write(self, *records: DownloadJob | DurableRanges) -> None:
-        """Put records down, all of them or none. Raises StorageFailed."""
+        """Write records in one transaction. Raises StorageFailed."""
         documents = []
         for record in records:
             if isinstance(record, DownloadJob):
@@ -52,9 +52,9 @@ class DownloadJournal:
         await self._store.put_all("jobs", documents)
 
     async def forget_job(self, job_id: str) -> None:
-        """Strike a job out."""
+        """Delete a job."""
         await self._store.remove("jobs", job_id)
 
     async def forget_claim(self, key: Key) -> None:
-        """Strike a claim out."""
+        """Delete a claim."""
         await self._store.remove("jobs", "/".join(key))

@@ -1,8 +1,8 @@
-"""The download queue: jobs that outlive the core, and can be stopped at any time.
+"""The download queue: jobs that survive a restart of the core, and can be stopped at any time.
 
-What a person can do with it, each verb whole: a job is journaled before anything else happens, and
-a client that hangs up leaves none between two states. What runs is `running`'s, what is known of
-each job is in the `book`.
+The actions of users, each atomic: a job is written to the journal first, and a client that
+disconnects leaves no job between two states. `DownloadRunner` runs the jobs, `JobTable` holds their
+states.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from modeldeck.core.concurrency import whole
 from modeldeck.core.config import config
 from modeldeck.core.downloads.disk_space import DiskSpaceGuard
-from modeldeck.core.downloads.http.peer import still_there
+from modeldeck.core.downloads.http.peer import existing_peer
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.downloads.job_records import ACTIVE, RESUMABLE, DownloadJob, Key
 from modeldeck.core.downloads.jobs import JobTable
@@ -55,16 +55,16 @@ class DownloadQueue:
         on_change: Callable[[Download], None],
         check: Check,
     ) -> None:
-        """`free_bytes` is of the disk that a repository's content goes to.
+        """`free_bytes` returns the free space of a repository's disk, None for unknown.
 
-        `check` raises Corrupt for a file that is no model; it is asked of what nobody said the hash
-        of. Blocks.
+        `check` raises Corrupt for a file that is no model; it is called for files without a known
+        hash. Blocks.
         """
         journal = DownloadJournal(store)
         self._journal = journal
         self._limits = RateLimits()
         self._source = source
-        self._contents = BlobTable(
+        self._blobs = BlobTable(
             cache=cache,
             journal=journal,
             source=source,
@@ -73,66 +73,64 @@ class DownloadQueue:
             free_bytes=free_bytes,
             check=check,
         )
-        self._book = JobTable(
-            journal=journal, progress=self._contents.progress, on_change=on_change
-        )
-        self._room = DiskSpaceGuard(
-            book=self._book,
-            contents=self._contents,
+        self._table = JobTable(journal=journal, progress=self._blobs.progress, on_change=on_change)
+        self._disk_space = DiskSpaceGuard(
+            table=self._table,
+            blobs=self._blobs,
             free_bytes=free_bytes,
             floor_bytes=settings.disk_floor_bytes,
             first_wait_s=settings.retry_wait_s,
             retry=self._retry,
         )
-        self._running = DownloadRunner(
-            book=self._book,
-            contents=self._contents,
-            check_room=self._room.check,
-            on_full=self._room.ran_out,
+        self._runner = DownloadRunner(
+            table=self._table,
+            blobs=self._blobs,
+            check_room=self._disk_space.check,
+            on_full=self._disk_space.ran_out,
             jobs_at_once=settings.jobs_at_once,
         )
         self._changing = asyncio.Lock()
 
     @property
     def jobs(self) -> Mapping[str, Download]:
-        """Every job that is not forgotten, the oldest first."""
-        return MappingProxyType(self._book.views)
+        """All jobs that were not removed, the oldest first."""
+        return MappingProxyType(self._table.views)
 
     @property
     def wanted(self) -> Mapping[Key, str]:
-        """Contents that a job goes on with, by itself or when it is resumed, and whose it is."""
-        return self._book.wanted
+        """Contents that an unfinished job needs, with the name of its model."""
+        return self._table.wanted
 
     def warm(self) -> None:
-        """Expect a `start` soon: what the first download needs takes a moment."""
+        """Prepare proxies and certificates in the background, before `start`."""
         self._source.warm()
 
     async def recount(self) -> None:
-        """Look what is left of the partials that no job works on: some were deleted."""
+        """Check again which partial files of stopped jobs exist, after a deletion."""
         async with self._changing:
-            await self._contents.recount()
-            for job_id in self._book.jobs:
-                self._book.announce(job_id)
+            await self._blobs.recount()
+            for job_id in self._table.jobs:
+                self._table.announce(job_id)
 
     async def open(self) -> None:
-        """Read the journal; jobs that were under way when the core ended go on."""
+        """Read the journal; jobs that ran when the core ended continue."""
         jobs, claims = await self._journal.read()
-        await self._contents.open(claims)
+        await self._blobs.open(claims)
         for job in jobs:
             self._limits.of(job.id).set(job.rate_limit_bytes_per_s)
-            self._book.put(replace(job, state="queued") if job.state in ACTIVE else job)
-        self._running.open()
-        self._room.open()
+            self._table.put(replace(job, state="queued") if job.state in ACTIVE else job)
+        self._runner.open()
+        self._disk_space.open()
 
     async def close(self) -> None:
-        """Stop everything, durably; the jobs go on with the next `open`."""
-        self._running.closed = True
-        await self._room.close()
+        """Stop all jobs and make their content durable; they continue after the next `open`."""
+        self._runner.closed = True
+        await self._disk_space.close()
         async with self._changing:
-            await self._running.close()
+            await self._runner.close()
         await self._source.close()
 
-    # What a person can do
+    # Actions on jobs
 
     @whole
     async def start(
@@ -146,20 +144,20 @@ class DownloadQueue:
         url: str | None = None,
         peer: str | None = None,
     ) -> Download:
-        """Download these files of a commit, journaled when this returns; or join the job that runs.
+        """Download these files of a commit; or return the job that does so already.
 
-        `ref` is the branch that the commit is the head of, None for a commit that was asked for by
-        name. `repo` says where the files go when that is not the model's repository; `url` is where
-        the one file comes from when that is not the Hub; `peer` is a socket to a machine that has
-        the files: a job that runs goes on from there. Raises NotEnoughDisk before the first byte,
-        InvalidRequest, StorageFailed.
+        The job is in the journal when this returns. `ref` is the branch whose head the commit is,
+        None for a commit given by its hash. `repo` is the cache's repository where that is not the
+        model's; `url` is the source of the only file where that is not the Hub; `peer` is a socket
+        to a machine that has the files: a running job continues from there. Raises NotEnoughDisk
+        before the first byte, InvalidRequest, StorageFailed.
         """
         async with self._changing:
-            jobs = self._book.jobs.values()
+            jobs = self._table.jobs.values()
             known = next((job for job in jobs if job.model_id == model.id), None)
             is_active = known is not None and known.state in ACTIVE
             if known is not None and is_active and (peer is None or known.peer == peer):
-                return self._book.views[known.id]
+                return self._table.views[known.id]
             job = DownloadJob(
                 id=known.id if known else str(uuid.uuid4()),
                 model_id=model.id,
@@ -183,120 +181,122 @@ class DownloadQueue:
 
     @whole
     async def cancel(self, job_id: str, discard: bool = False) -> Download:
-        """Stop a job for good; what arrived stays for the next time, unless `discard`.
+        """Stop a job for good; its partial files are kept, unless `discard`.
 
-        Returns when nothing of it moves any more. A completed job stays completed.
+        Returns when its task has ended. A completed job stays completed.
         """
         async with self._changing:
             async with self._stopped(job_id) as job:
                 if job.state != "completed":
                     if discard:
                         await self._drop(job, job.keys)
-                    await self._book.record(ended(job, "canceled"))
-            return self._book.views[job_id]
+                    await self._table.record(ended(job, "canceled"))
+            return self._table.views[job_id]
 
     @whole
     async def pause(self, job_id: str) -> Download:
-        """Stop a job until it is resumed, also one that waits for room on the disk.
+        """Stop a job until it is resumed, also one that waits for disk space.
 
-        Raises Conflict for a failed or canceled one.
+        Raises Conflict for a failed or canceled job.
         """
         async with self._changing:
             async with self._stopped(job_id) as job:
                 if job.state in ("failed", "canceled"):
                     raise Conflict(f"{job.unique} is {job.state}.", "Resume the download to go on.")
                 if job.state in ACTIVE or job.waits_for_room:
-                    await self._book.record(replace(job, state="paused", error=None))
-            return self._book.views[job_id]
+                    await self._table.record(replace(job, state="paused", error=None))
+            return self._table.views[job_id]
 
     @whole
     async def resume(self, job_id: str) -> Download:
-        """Go on with a job that is paused, failed or canceled. Raises NotEnoughDisk."""
+        """Continue a paused, failed or canceled job. Raises NotEnoughDisk."""
         async with self._changing:
-            job = self._book.job(job_id)
+            job = self._table.job(job_id)
             if job.state not in RESUMABLE:
-                return self._book.views[job_id]
-            peer = await still_there(job.peer)
+                return self._table.views[job_id]
+            peer = await existing_peer(job.peer)
             return await self._enqueue(
                 replace(job, state="queued", error=None, finished_at=None, peer=peer)
             )
 
     @whole
     async def remove(self, job_id: str) -> DownloadJob | None:
-        """Forget a job that has ended, and delete its partials. Raises Conflict while it runs.
+        """Delete a job that has ended, and its partial files. Raises Conflict while it runs.
 
-        Returns the job where nothing was lost with it, for `restore`.
+        Returns the job for `restore`, None where partial files were deleted with it.
         """
         async with self._changing:
-            job = self._book.job(job_id)
+            job = self._table.job(job_id)
             if job.state in ACTIVE:
                 raise Conflict(f"{job.unique} is being downloaded.", "Cancel the download first.")
-            lost = self._contents.holds(job)
+            lost = self._blobs.holds(job)
             await self._drop(job, job.keys)
-            await self._book.forget(job_id)
+            await self._table.forget(job_id)
             self._limits.forget(job_id)
             return None if lost else job
 
     @whole
     async def restore(self, job: DownloadJob) -> Download:
-        """Take a job back that `remove` gave. Raises Conflict when its model has another one."""
+        """Put back a job that `remove` returned. Raises Conflict when its model has a new one."""
         async with self._changing:
-            if any(other.model_id == job.model_id for other in self._book.jobs.values()):
+            if any(other.model_id == job.model_id for other in self._table.jobs.values()):
                 raise Conflict(f"There is another download of {job.unique} by now.")
-            await self._book.record(job)
+            await self._table.record(job)
             self._limits.of(job.id).set(job.rate_limit_bytes_per_s)
-            return self._book.views[job.id]
+            return self._table.views[job.id]
 
     # Order
 
     @whole
     async def move(self, job_id: str, to: QueueMove) -> Download:
-        """Let a job come sooner or later; it runs when it is among the first.
+        """Move a job in the queue; it runs when it is among the first.
 
-        Raises Conflict for a job that has ended: it stands in no queue.
+        Raises Conflict for a job that has ended.
         """
         async with self._changing:
-            job = self._book.job(job_id)
+            job = self._table.job(job_id)
             queue = {
                 other.id: other.position
-                for other in self._book.jobs.values()
+                for other in self._table.jobs.values()
                 if other.state in ACTIVE or other.state == "paused"
             }
             if job_id not in queue:
-                raise Conflict(f"{job.unique} is {job.state}.", "Only what waits can be moved.")
-            places = moved(queue, job_id, to)
-            await self._amend({key: {"position": place} for key, place in places.items()})
-            await self._running.give_places()
-            return self._book.views[job_id]
+                raise Conflict(
+                    f"{job.unique} is {job.state}.", "Only a waiting download can be moved."
+                )
+            positions = moved(queue, job_id, to)
+            await self._amend({key: {"position": position} for key, position in positions.items()})
+            await self._runner.reschedule()
+            return self._table.views[job_id]
 
     @whole
     async def set_jobs_at_once(self, count: int) -> None:
-        """Let so many jobs run at once from now on; the last of those that are too many wait."""
+        """Change how many jobs run at once; the last ones beyond `count` go back to waiting."""
         async with self._changing:
-            self._running.jobs_at_once = count
-            await self._running.give_places()
+            self._runner.jobs_at_once = count
+            await self._runner.reschedule()
 
     # Limits
 
     def set_limit(self, bytes_per_s: int | None) -> None:
-        """Let all downloads together receive no more than this; None for no limit.
+        """Limit all downloads together, in bytes per second; None for no limit.
 
-        In force at once, for transfers that run too, and kept within 5 % over a few seconds. It is
-        not journaled: whoever keeps the settings calls this after every `open`. Raises
-        InvalidRequest below 1.
+        It applies at once to running transfers, and is kept within 5 % over a few seconds. It is
+        not in the journal: the caller sets it again after every `open`. Raises InvalidRequest
+        below 1.
         """
         self._limits.all.set(bytes_per_s)
 
     @whole
     async def set_job_limit(self, job_id: str, bytes_per_s: int | None) -> Download:
-        """Let one job receive no more than this, and never more than the limit of all.
+        """Limit one job, in bytes per second, below the limit of all downloads.
 
-        As `set_limit`, for one job, and journaled: it may run, wait or have ended, and the limit
-        stands until it is removed. Content that two jobs want counts for the one that fetches it.
+        As `set_limit`, but in the journal: the job may run, wait or have ended, and the limit
+        applies until it is changed. Content of two jobs counts for the job that downloads it.
         Raises NotFound, and InvalidRequest below 1.
         """
         async with self._changing:
-            before = self._book.job(job_id).rate_limit_bytes_per_s
+            before = self._table.job(job_id).rate_limit_bytes_per_s
             limiter = self._limits.of(job_id)
             limiter.set(bytes_per_s)
             try:
@@ -304,49 +304,49 @@ class DownloadQueue:
             except StorageFailed:
                 limiter.set(before)
                 raise
-            return self._book.views[job_id]
+            return self._table.views[job_id]
 
-    # Parts of verbs
+    # Helpers
 
     @asynccontextmanager
     async def _stopped(self, job_id: str) -> AsyncIterator[DownloadJob]:
-        """The job, of which nothing moves during the block.
+        """Stop the job for the duration of the block.
 
-        When the block fails, a job that was under way goes on: what was asked of it did not happen.
+        When the block fails, a job that ran continues: the requested change did not happen.
         """
-        job = await self._running.stop(job_id)
+        job = await self._runner.stop(job_id)
         try:
             yield job
         except BaseException:
-            left = self._book.jobs.get(job_id)
+            left = self._table.jobs.get(job_id)
             if left is not None and left.state in ACTIVE:
-                self._book.put(replace(left, state="queued"))
-                await self._running.give_places()
+                self._table.put(replace(left, state="queued"))
+                await self._runner.reschedule()
             raise
 
     async def _enqueue(self, job: DownloadJob) -> Download:
-        if self._running.closed:
+        if self._runner.closed:
             raise ShuttingDown("The core is ending.", "Start it again.")
-        await self._room.check(job, self._book.active())
-        await self._book.record(job)
-        await self._running.give_places()
-        return self._book.views[job.id]
+        await self._disk_space.check(job, self._table.active())
+        await self._table.record(job)
+        await self._runner.reschedule()
+        return self._table.views[job.id]
 
     async def _retry(self, job_id: str) -> None:
-        """Let a job go on that waits for room, unless something became of it meanwhile."""
+        """Continue a job that waits for disk space, unless its state has changed."""
         async with self._changing:
-            job = self._book.jobs.get(job_id)
-            if job is not None and job.waits_for_room and not self._running.closed:
+            job = self._table.jobs.get(job_id)
+            if job is not None and job.waits_for_room and not self._runner.closed:
                 await self._enqueue(replace(job, state="queued", error=None))
 
     async def _amend(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Change fields of jobs, all of them or none, also while they run.
+        """Change fields of all given jobs or of none, also while they run.
 
-        Memory comes first here, so that a run that ends meanwhile records the change as well; it
-        is taken back when the journal cannot be written. A job's state is its run's to change.
+        Memory is changed first, so that a run that ends meanwhile records the change as well; it is
+        undone when the journal cannot be written. The state of a job is changed by its run only.
         """
-        await self._running.steady(changes)
-        jobs = self._book.jobs
+        await self._runner.wait_for_outcomes(changes)
+        jobs = self._table.jobs
         before = {key: jobs[key] for key in changes}
         jobs.update({key: replace(jobs[key], **fields) for key, fields in changes.items()})
         try:
@@ -357,16 +357,16 @@ class DownloadQueue:
                 jobs[key] = replace(jobs[key], **old)
             raise
         for key in changes:
-            self._book.announce(key)
+            self._table.announce(key)
 
     async def _drop(self, job: DownloadJob, keys: Collection[Key]) -> None:
-        """Delete partials that no other job will go on with."""
-        others = [j for j in self._book.jobs.values() if j.id != job.id and j.state != "completed"]
-        await self._contents.drop(set(keys).difference(*(other.keys for other in others)))
+        """Delete partial files that no other unfinished job needs."""
+        others = [j for j in self._table.jobs.values() if j.id != job.id and j.state != "completed"]
+        await self._blobs.drop(set(keys).difference(*(other.keys for other in others)))
 
 
 def check(job: DownloadJob) -> None:
-    """Raise InvalidRequest unless every name of the job may be used in a URL and on disk."""
+    """Raise InvalidRequest unless all names of the job are safe in URLs and paths."""
     check_repo(job.repo)
     if not is_commit(job.revision):
         raise InvalidRequest(f"{job.revision!r} is not a commit: 40 hexadecimal digits.")

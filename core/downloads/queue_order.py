@@ -1,4 +1,4 @@
-"""The order of the queue, as arithmetic: a move, and the positions that it changes."""
+"""Computes the positions of queued jobs after a move. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from modeldeck.core.schema import QueueMove
 
 
 def moved(positions: Mapping[str, int], job_id: str, to: QueueMove) -> dict[str, int]:
-    """The new positions of the jobs that a move changes; `positions` are all jobs in the queue.
+    """New positions of the jobs that a move changes; `positions` are those of all queued jobs.
 
-    Few change, because each is written to the journal. Positions that are equal, as a kill in the
-    middle of a move may leave them, are told apart on the way.
+    As few as possible change, because each is written to the journal. Equal positions, which a kill
+    during a move may leave, are made distinct.
 
     >>> moved({"a": 1, "b": 2, "c": 3}, "c", "up")
     {'c': 2, 'b': 3}

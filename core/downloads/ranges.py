@@ -6,7 +6,7 @@ ByteRange = tuple[int, int]
 """Bytes from the first offset up to, but not including, the second."""
 
 ByteRanges = tuple[ByteRange, ...]
-"""Ascending, not touching each other."""
+"""Ascending, disjoint and not adjacent."""
 
 
 def add(spans: ByteRanges, span: ByteRange) -> ByteRanges:
@@ -27,7 +27,7 @@ def add(spans: ByteRanges, span: ByteRange) -> ByteRanges:
 
 
 def missing(spans: ByteRanges, size: int) -> ByteRanges:
-    """What `spans` leave out of a file of `size` bytes.
+    """The ranges of a file of `size` bytes that are not in `spans`.
 
     >>> missing(((2, 4),), 9)
     ((0, 2), (4, 9))
@@ -38,12 +38,12 @@ def missing(spans: ByteRanges, size: int) -> ByteRanges:
 
 
 def covered(spans: ByteRanges) -> int:
-    """How many bytes there are in `spans`."""
+    """Total bytes of `spans`."""
     return sum(end - start for start, end in spans)
 
 
 def front(spans: ByteRanges) -> int:
-    """How far a file is there without a gap, from its beginning."""
+    """End of the range that begins at 0; 0 where there is none."""
     return spans[0][1] if spans and spans[0][0] == 0 else 0
 
 

@@ -1,9 +1,9 @@
-"""Where a URL may lead: pure decisions about hosts and addresses.
+"""Which hosts and addresses a URL may lead to. Pure.
 
-Whoever can name a URL must not make this machine ask what only this machine can reach (server-side
-request forgery, OWASP A10:2021). So a URL that a person gives goes to the internet, over TLS; the
-machine itself is allowed where the URL says so in plain words, and further hosts by a setting. What
-counts is the address that a connection is made to, since a name may lead anywhere.
+A URL given by a user must not make this machine send requests to hosts that only this machine can
+reach (server-side request forgery, OWASP A10:2021). So such URLs need a public address and TLS;
+loopback is allowed where the URL names it, and further hosts by a setting. The address of the
+connection is checked, since a name may resolve to any address.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from modeldeck.core.errors import Forbidden, HubUnavailable
 from modeldeck.core.network.failures import shown
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-"""IPv6 addresses that stand for IPv4 ones in their last 32 bits (RFC 6052)."""
+"""IPv6 addresses that embed an IPv4 address in their last 32 bits (RFC 6052)."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the internet, and of a single machine."""
+    """Whether an address is globally routed unicast."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour
@@ -32,7 +32,7 @@ def is_public(address: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, in plain words."""
+    """Whether a host is named `localhost` or written as a loopback address."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -42,7 +42,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_inside(host: str) -> bool:
-    """Whether a host is this machine, or written as an address that the internet does not route."""
+    """Whether a host is loopback or written as an address that is not public."""
     if is_loopback(host):
         return True
     try:
@@ -52,7 +52,7 @@ def is_inside(host: str) -> bool:
 
 
 def check_url(url: str, trusted: Collection[str]) -> None:
-    """Raise Forbidden unless a URL may be asked. What its host's name leads to is not known yet."""
+    """Raise Forbidden unless a URL may be requested. The host is not resolved yet."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if is_exempt(host, trusted):
@@ -61,18 +61,18 @@ def check_url(url: str, trusted: Collection[str]) -> None:
         raise inward(host, host)
     if parts.scheme != "https":
         raise Forbidden(
-            f"{shown(url)} is not https: anybody on the way could change what comes.",
+            f"{shown(url)} is not https: anyone on the network path could change the content.",
             f"Use https, or add {host} to downloads.trusted_hosts.",
         )
 
 
 def is_exempt(host: str, trusted: Collection[str]) -> bool:
-    """Whether a host may be asked wherever it is, and without TLS."""
+    """Whether a host needs neither a public address nor TLS."""
     return is_loopback(host) or host.casefold() in {name.casefold() for name in trusted}
 
 
 def inward(host: str, address: str) -> Forbidden:
-    """The refusal to go to an address that the internet does not route."""
+    """The error for an address that is not public."""
     where = "is" if host == address else f"leads to {address},"
     return Forbidden(
         f"{host} {where} an address inside a private network.",
@@ -81,10 +81,10 @@ def inward(host: str, address: str) -> Forbidden:
 
 
 def next_hop(url: str, location: str) -> str:
-    """Where a redirect leads. Raises HubUnavailable for a place that must not be gone to.
+    """The target of a redirect. Raises HubUnavailable for a target that is not allowed.
 
-    Never from https to http, and never into the machine or a private network from outside it: a
-    hostile server would have us ask in its place (CVE-2026-5530).
+    Never from https to http, and never from a public host to loopback or a private network, which a
+    hostile server could reach through this machine (CVE-2026-5530).
     """
     try:
         target = urljoin(url, location)
@@ -106,7 +106,7 @@ def next_hop(url: str, location: str) -> str:
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port of a URL: what a token must not leave (RFC 6454)."""
+    """Scheme, host and port of a URL (RFC 6454): a token is sent to its own origin only."""
     parts = urlsplit(url)
     default = {"https": 443, "http": 80}.get(parts.scheme)
     return parts.scheme, parts.hostname or "", parts.port or default

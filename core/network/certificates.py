@@ -1,4 +1,4 @@
-"""The certificates that servers are checked against."""
+"""Loads the certificates that verify servers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from modeldeck.core.storage.foreign_files import stat_regular
 
 
 class CertificateStore:
-    """Those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else certifi's, as with any tool on httpx.
+    """Certificates of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else certifi's, as httpx chooses them.
 
-    They are read when the first connection is secured, since that takes 0.1 s.
+    They are read on first use, since that takes 0.1 s.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class CertificateStore:
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
-        """What a connection is secured with. Blocks. Raises HubUnavailable."""
+        """The TLS context, read on first use. Blocks. Raises HubUnavailable."""
         with self._lock:
             if self._context is None:
                 self._context = _read()

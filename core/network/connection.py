@@ -1,6 +1,7 @@
-"""One connection of HTTP/1.1: made straight or through a proxy, asked, and received from.
+"""One HTTP/1.1 connection: connecting, directly or through a proxy, TLS, requests and receiving.
 
-h11 writes and reads the heads. What blocks is called in threads; `dial` alone is the loop's.
+h11 writes and parses the heads. All methods of a connection block and are called in threads; `dial`
+alone runs on the event loop.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ import httpx
 from modeldeck.core.network.address_policy import is_public
 
 GATHER_S = 0.05
-"""A slow line's bytes are gathered so long before they are written."""
+"""Seconds to collect bytes of a slow connection before they are written."""
 
 HEAD_BYTES = 100 << 10
-"""Limit of an answer's head. The Hub's, with its policies, take some 4 KiB."""
+"""Most bytes of a response head. Those of the Hub have about 4 KiB."""
 
 EACH_ADDRESS_S = 2.0
-"""For one of several addresses of a host: the next may be of the other IP version."""
+"""Seconds to connect to one of several addresses; the next may be of the other IP version."""
 
 
 class PrivateAddress(httpx.ConnectError):
-    """A host led to an address, its only argument, that is not of the internet."""
+    """A host resolved to an address, the only argument, that is not public."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class Proxy:
     host: str
     port: int
     authorization: bytes | None = None
-    """The value of `Proxy-Authorization` (RFC 9110, 11.7.2), where its URL has a name in it."""
+    """Value of `Proxy-Authorization` (RFC 9110, 11.7.2); None where the URL has no user name."""
 
     @classmethod
     def parse(cls, url: str) -> Proxy:
@@ -56,7 +57,7 @@ class Proxy:
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """What every request to it needs."""
+        """Headers that every request to the proxy needs."""
         return [(b"Proxy-Authorization", self.authorization)] if self.authorization else []
 
 
@@ -67,83 +68,85 @@ Origin = tuple[str, str, int]
 class DownloadConnection:
     """One connection. Its blocking methods are called in one thread at a time."""
 
-    def __init__(self, plug: socket.socket, origin: Origin, *, public: bool = False) -> None:
-        self._plug = plug
+    def __init__(self, sock: socket.socket, origin: Origin, *, public: bool = False) -> None:
+        self._socket = sock
         self.origin = origin
         self.public = public
-        """Whether the address at its other end was looked at, and is of the internet."""
+        """Whether the address at the other end was checked to be public."""
         self.idle_since = 0.0
 
     def secure(self, context: ssl.SSLContext, timeout_s: float | None) -> None:
-        """Speak TLS from now on."""
-        self._plug.settimeout(timeout_s)
-        # First wrapped, then shaken hands: so that `abort` finds the socket that waits.
-        self._plug = plug = context.wrap_socket(
-            self._plug, server_hostname=self.origin[1], do_handshake_on_connect=False
+        """Start TLS. Raises OSError, ssl.SSLError."""
+        self._socket.settimeout(timeout_s)
+        # Wrapped before the handshake, so that `abort` closes the socket that waits in it.
+        self._socket = sock = context.wrap_socket(
+            self._socket, server_hostname=self.origin[1], do_handshake_on_connect=False
         )
-        plug.do_handshake()
+        sock.do_handshake()
 
-    def ask(self, asked: h11.Request, timeout_s: float | None) -> HttpResponse:
-        """Send a request and read the head of its answer. Raises OSError, h11.RemoteProtocolError.
+    def request(self, head: h11.Request, timeout_s: float | None) -> HttpResponse:
+        """Send a request, read the response head. Raises OSError, h11.RemoteProtocolError.
 
-        The limit is for all of it, so a server that sends a byte now and then gains nothing.
+        The time limit covers the whole exchange: single bytes do not extend it.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
-        self._plug.settimeout(timeout_s)
-        self._plug.sendall((parser.send(asked) or b"") + (parser.send(h11.EndOfMessage()) or b""))
+        self._socket.settimeout(timeout_s)
+        self._socket.sendall((parser.send(head) or b"") + (parser.send(h11.EndOfMessage()) or b""))
         while True:
             event = parser.next_event()
             if isinstance(event, h11.Response):
-                self._plug.settimeout(timeout_s)
+                self._socket.settimeout(timeout_s)
                 return HttpResponse(event, parser)
             if event is h11.NEED_DATA:
                 if deadline is not None:
-                    self._plug.settimeout(max(0.001, deadline - time.monotonic()))
-                parser.receive_data(self._plug.recv(1 << 16))
+                    self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+                parser.receive_data(self._socket.recv(1 << 16))
 
     def tunnel(self, proxy: Proxy, timeout_s: float | None) -> None:
-        """Have the proxy at the other end pass everything on (RFC 9110, 9.3.6).
+        """Send CONNECT to the proxy at the other end (RFC 9110, 9.3.6).
 
         Raises httpx.ProxyError, OSError, h11.RemoteProtocolError.
         """
         host = f"[{self.origin[1]}]" if ":" in self.origin[1] else self.origin[1]
         target = f"{host}:{self.origin[2]}".encode()
         headers = [(b"Host", target), *proxy.headers]
-        head = self.ask(h11.Request(method="CONNECT", target=target, headers=headers), timeout_s)
-        status = head.head.status_code
+        response = self.request(
+            h11.Request(method="CONNECT", target=target, headers=headers), timeout_s
+        )
+        status = response.head.status_code
         if not 200 <= status < 300:
-            reason = head.head.reason.decode("latin-1")
+            reason = response.head.reason.decode("latin-1")
             raise httpx.ProxyError(f"{status} {reason}".rstrip())
 
     def receive(self, view: memoryview, timeout_s: float | None) -> int:
-        """Fill the buffer, or what comes of it within `GATHER_S`; 0 at the end of the connection.
+        """Receive until the buffer is full or `GATHER_S` passed; return the count, 0 at the end.
 
-        Raises OSError when nothing came at all; what came before an error is not lost.
+        Raises OSError when nothing was received; an error after that is raised by the next call.
         """
-        self._plug.settimeout(timeout_s)
-        got = self._plug.recv_into(view)
+        self._socket.settimeout(timeout_s)
+        got = self._socket.recv_into(view)
         until = time.monotonic() + GATHER_S
         while 0 < got < len(view) and (rest := until - time.monotonic()) > 0:
-            self._plug.settimeout(rest)
+            self._socket.settimeout(rest)
             try:
-                if not (more := self._plug.recv_into(view[got:])):
+                if not (more := self._socket.recv_into(view[got:])):
                     break
             except OSError:
-                break  # The next call meets it again, or the limit was only ours.
+                break  # The next call raises it again, or it was only the time limit set here.
             got += more
         return got
 
     def read(self) -> bytes:
-        """Whatever comes next, up to 64 KiB."""
-        return self._plug.recv(1 << 16)
+        """The next bytes, 64 KiB at most; empty at the end of the connection."""
+        return self._socket.recv(1 << 16)
 
     def is_quiet(self) -> bool:
-        """Whether nothing waits to be read: on an idle connection that would be its end."""
-        self._plug.settimeout(0)
+        """Whether nothing waits to be read; on an idle connection that is its end."""
+        self._socket.settimeout(0)
         try:
-            # Past TLS, which would take what is there.
-            socket.socket.recv(self._plug, 1, socket.MSG_PEEK)
+            # Below TLS, whose own recv would consume the bytes.
+            socket.socket.recv(self._socket, 1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
             return True
         except (OSError, ValueError):
@@ -153,18 +156,18 @@ class DownloadConnection:
     def abort(self) -> None:
         """Make a blocking call in another thread end now."""
         try:
-            # Not ssl.SSLSocket's: that one goes on unencrypted.
-            socket.socket.shutdown(self._plug, socket.SHUT_RDWR)
+            # Not ssl.SSLSocket.shutdown, which continues the connection unencrypted.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
         except OSError:
             pass  # It is closed already.
 
     def close(self) -> None:
         """Close the connection."""
-        self._plug.close()
+        self._socket.close()
 
 
 class HttpResponse:
-    """The head of an answer, and what the parser has of its body."""
+    """Head of a response, and the parser, which may hold first bytes of the body."""
 
     def __init__(self, head: h11.Response, parser: h11.Connection) -> None:
         self.head = head
@@ -174,15 +177,15 @@ class HttpResponse:
         self.length = int(length) if length and b"transfer-encoding" not in headers else None
         """Bytes of the body, where they are counted and nothing else marks its end."""
         tokens = headers.get(b"connection", b"").lower().split(b",")
-        self.stays = head.http_version == b"1.1" and b"close" not in map(bytes.strip, tokens)
+        self.keeps_alive = head.http_version == b"1.1" and b"close" not in map(bytes.strip, tokens)
         """Whether the connection may be used again."""
 
 
 async def dial(host: str, port: int, *, public: bool = False) -> socket.socket:
-    """A connection to the first address of a host that answers.
+    """Connect to the first address of a host that accepts.
 
-    `public` allows only hosts whose addresses are all of the internet: the check is on what is
-    connected to, not on a name that may be asked for again. Raises OSError, Inward.
+    `public` allows only hosts whose addresses are all public. The very addresses that are connected
+    to are checked, since a second look-up of the name may differ. Raises OSError, PrivateAddress.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -191,19 +194,19 @@ async def dial(host: str, port: int, *, public: bool = False) -> socket.socket:
             raise PrivateAddress(str(address[0]))
     failure: OSError = OSError("the host has no address")
     for number, (family, kind, protocol, _, address) in enumerate(found, 1):
-        plug = socket.socket(family, kind, protocol)
+        sock = socket.socket(family, kind, protocol)
         try:
-            plug.setblocking(False)
+            sock.setblocking(False)
             async with asyncio.timeout(EACH_ADDRESS_S if number < len(found) else None):
-                await loop.sock_connect(plug, address)
-            plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await loop.sock_connect(sock, address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
-            plug.close()
-            # asyncio's words are "Connect call failed" and a tuple.
+            sock.close()
+            # asyncio's message is "Connect call failed" and a tuple.
             failure = OSError(error.errno, os.strerror(error.errno)) if error.errno else error
         except BaseException:
-            plug.close()
+            sock.close()
             raise
         else:
-            return plug
+            return sock
     raise failure

@@ -1,7 +1,7 @@
-"""Bodies that came compressed (RFC 9110, 8.4), decoded piece by piece and never beyond a bound.
+"""Decodes compressed bodies (RFC 9110, 8.4) in pieces of bounded size.
 
-Content is asked for as it is (`Accept-Encoding: identity`), and some proxies and mirrors compress
-it all the same.
+Requests ask for uncompressed content (`Accept-Encoding: identity`), but some proxies and mirrors
+compress it anyway.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import zlib
 from collections.abc import Iterator, Mapping
 
 STEP_BYTES = 256 << 10
-"""Decoded at once. One byte may become a thousand, so what is held is bounded here."""
+"""Most decoded bytes of one piece. Compressed data may expand a thousandfold."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 class Undecodable(Exception):
-    """The body is damaged, or of an encoding that was not asked for and is not known."""
+    """The body is damaged, or of an unsupported encoding."""
 
 
 def encoding_of(headers: Mapping[str, str]) -> str:
@@ -34,13 +34,13 @@ class BodyDecoder:
             raise Undecodable(f"it came as {encoding[:20]!r}")
         self._encoding = encoding
         self._head = b""
-        """The first bytes of deflate, until they tell which kind of it this is."""
+        """The first bytes of deflate, until zlib's header is recognised or ruled out."""
         self._inflate = None if encoding == "deflate" else zlib.decompressobj(_GZIP)
 
     def pieces(self, data: bytes | bytearray) -> Iterator[bytes]:
-        """What the next bytes of the body stand for, in pieces of `STEP_BYTES` at most.
+        """Decode the next bytes of the body into pieces of `STEP_BYTES` at most.
 
-        Raises Undecodable for bytes that are damaged.
+        Raises Undecodable for damaged bytes.
         """
         if not self._encoding:
             yield from (bytes(data[at : at + STEP_BYTES]) for at in range(0, len(data), STEP_BYTES))

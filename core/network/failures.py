@@ -1,7 +1,7 @@
-"""What it means that a connection failed, in words for a person. Pure.
+"""Error texts for failed connections. Pure.
 
-No text of these libraries' errors is passed on unless it is known to hold no header value and no
-URL: an error about a header quotes it, the token included.
+Texts of the libraries' errors are used only where they hold no header value and no URL: an error
+about a header quotes it, which may be a token.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import httpx
 from modeldeck.core.errors import HubUnavailable
 
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
-"""What Python writes before the words of the system."""
+"""Python's prefix of the system's message."""
 
 _REASON_LIMIT = 200
-"""Characters of a reason; a proxy writes its own."""
+"""Most characters of a reason; that of a proxy is any text."""
 
 
-def certain(host: str, error: Exception) -> HubUnavailable | None:
-    """The error for a failure that trying again does not mend: a certificate, or a proxy.
+def permanent_failure(host: str, error: Exception) -> HubUnavailable | None:
+    """The error for a failure that is permanent: of a certificate or a proxy.
 
-    None for any other failure.
+    None for any other failure, which a retry may mend.
     """
     for cause in _chain(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -44,15 +44,15 @@ def certain(host: str, error: Exception) -> HubUnavailable | None:
 
 
 def reason(error: Exception) -> str:
-    """Why a connection failed, in the system's or the library's words."""
+    """Reason of a failed connection, as the system or the library states it."""
     if isinstance(error, (httpx.LocalProtocolError, UnicodeError, ValueError)):
-        # Their texts quote what was to be sent.
+        # Their texts quote the request, which may hold a token.
         return "the request cannot be sent"
     return _ERRNO.sub("", str(error))[:_REASON_LIMIT] or type(error).__name__
 
 
 def shown(url: str) -> str:
-    """A URL as it may stand in an error or a log: no user, query or fragment, which hold secrets.
+    """A URL for errors and logs: without user, query and fragment, which may hold secrets.
 
     >>> shown("https://a:b@host:8/dir/m.gguf?X-Amz-Signature=123#x")
     'https://host:8/dir/m.gguf'

@@ -1,4 +1,4 @@
-"""Whether requests may leave this machine at all."""
+"""Offline mode: whether the environment forbids requests to other machines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def forbidden_by(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def check_online(environ: Mapping[str, str] = os.environ) -> None:
-    """Raise HubUnavailable where the environment forbids requests beyond this machine."""
+    """Raise HubUnavailable where the environment forbids requests to other machines."""
     if (name := forbidden_by(environ)) is not None:
         raise HubUnavailable(
             f"modeldeck is offline: {name} is set where the core was started.",

@@ -1,8 +1,8 @@
-"""Which proxy a request goes through: the one place that reads the environment's proxies.
+"""Selects the proxy of a request from the environment's variables.
 
-The variables are `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` in either case, and what
-the system says where Python knows it (urllib). `no_proxy` lists hosts, domains, `host:port`, and,
-as curl, requests and Go take them, networks such as `10.0.0.0/8`.
+The variables are `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in upper or lower case,
+and the system's settings where urllib reads them. `no_proxy` lists hosts, domains, `host:port`,
+and, as in curl, requests and Go, networks such as `10.0.0.0/8`.
 
 An error names the variable and never its value, which may hold a password.
 """
@@ -18,20 +18,20 @@ from urllib.request import getproxies, proxy_bypass
 
 from modeldeck.core.errors import HubUnavailable
 
-_SPOKEN = frozenset({"http", "https"})
+_SUPPORTED = frozenset({"http", "https"})
 _PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The proxies in force, by the scheme of the request; `all` for those without one."""
+    """The environment's proxies by scheme; the key `all` is for other schemes."""
 
     by_scheme: Mapping[str, str]
     no_proxy: str = ""
 
     @classmethod
     def read(cls) -> Proxies:
-        """Those of this process's environment. Blocks where the system is asked."""
+        """Read the environment of this process. May block on the system's settings."""
         found = getproxies()
         named = {key: found[key] for key in ("http", "https", "all") if found.get(key)}
         return cls(named, found.get("no", ""))
@@ -39,7 +39,7 @@ class Proxies:
     def url_for(self, scheme: str, host: str, port: int | None = None) -> str | None:
         """URL of the proxy for a request; None for a straight connection.
 
-        Raises HubUnavailable for a proxy that is of another kind than HTTP, or no URL.
+        Raises HubUnavailable for a proxy other than HTTP and for a malformed URL.
         """
         key = scheme if scheme in self.by_scheme else "all"
         url = self.by_scheme.get(key)
@@ -71,7 +71,7 @@ def _checked(url: str, variable: str) -> str:
         scheme, is_whole = parts.scheme.lower(), bool(parts.hostname) and parts.port != 0
     except ValueError:
         scheme, is_whole = "", False
-    if is_whole and scheme in _SPOKEN:
+    if is_whole and scheme in _SUPPORTED:
         return url
     fault = "is of a kind that modeldeck does not speak" if is_whole else "is no URL of a proxy"
     if is_whole and scheme.startswith("socks"):

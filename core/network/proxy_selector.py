@@ -1,7 +1,7 @@
-"""The way out of this machine, one for all requests to the Hub and to URLs.
+"""Sends every request to the Hub and to URLs, through the proxy that the environment names.
 
-Whether a request may leave (`network.offline`), through which proxy (`network.proxies`), and what
-its server is checked against (`network.certificates`) is decided here for every one of them.
+For each request it checks that the process is not offline (`offline`), selects the proxy
+(`proxies`), and provides the TLS certificates (`certificates`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from modeldeck.core.network.proxies import Proxies
 from modeldeck.core.network.transport import ConnectionPool
 
 _ROUTES_MOST = 256
-"""Origins whose transport is remembered."""
+"""Most origins whose transport is cached."""
 
 
 def build(url: str, headers: dict[str, str], extensions: dict[str, object]) -> httpx.Request:
@@ -28,15 +28,15 @@ def build(url: str, headers: dict[str, str], extensions: dict[str, object]) -> h
     try:
         return httpx.Request("GET", url, headers=headers, extensions=extensions)
     except UnicodeEncodeError:
-        # It holds the header, which may be a token: it goes no further, not even as a cause.
+        # The error holds the header, which may be a token: it must not even be a cause.
         raise httpx.LocalProtocolError("a header of the request is not ASCII") from None
 
 
 class ProxySelector:
-    """Sends requests. Nothing is read, opened or connected before the first one."""
+    """Selects a connection pool per origin, and sends requests. It starts empty."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        """`transport` takes the place of all connections: for tests."""
+        """`transport` replaces all connection pools, in tests."""
         self._given = transport
         self._certificates = CertificateStore()
         self._proxies: Proxies | None = None
@@ -46,7 +46,7 @@ class ProxySelector:
         self._warming: asyncio.Task[None] | None = None
 
     def warm(self, endpoint: str) -> None:
-        """Make ready, in the background, what the first request to `endpoint` will need."""
+        """Read proxies and certificates for `endpoint` in the background."""
         if self._warming is None and self._given is None:
             self._warming = asyncio.create_task(self._warm(httpx.URL(endpoint)))
 
@@ -56,13 +56,13 @@ class ProxySelector:
             if url.scheme == "https":
                 await in_thread(self._certificates.context)
         except DeckError:
-            pass  # The request that needs it will say so.
+            pass  # The request itself raises it again.
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """The answer, its body yet to come. Closing it is up to the caller.
+        """Send a request; return the response with its body unread. The caller closes it.
 
-        Raises httpx.TransportError, and HubUnavailable where nothing may leave this machine, or
-        its proxy or certificates cannot be used.
+        Raises httpx.TransportError, and HubUnavailable where the process is offline, or its proxy
+        or certificates cannot be used.
         """
         check_online()
         transport = self._given or await self._transport(request.url)
@@ -86,7 +86,7 @@ class ProxySelector:
             return self._transports[proxy]
 
     def _through(self, proxy: str | None) -> httpx.AsyncBaseTransport:
-        """Connections through a proxy, or straight. httpx's own for one that speaks TLS itself."""
+        """A pool for a proxy, or a direct one; httpx's transport for a proxy behind TLS."""
         if proxy is None:
             return ConnectionPool(self._certificates.context)
         if proxy.lower().startswith("http://"):

@@ -1,9 +1,9 @@
-"""What the Hub means by an answer that is not a success. Pure.
+"""Maps error responses of the Hub to errors with remedies. Pure.
 
-Source: huggingface_hub, `hf_raise_for_status`. The Hub says why in `X-Error-Code` and
-`X-Error-Message`; what comes without either is often not the Hub's, but a proxy's or a login page.
-A missing repository and one that nobody without a token may know of are both 401, so that strangers
-cannot find out which private ones exist.
+Source: huggingface_hub, `hf_raise_for_status`. The Hub states the reason in `X-Error-Code` and
+`X-Error-Message`; a response without either often comes from a proxy or a login page. The Hub
+answers 401 both for a missing repository and for a private one without a token, so that the names
+of private repositories stay secret.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from modeldeck.core.errors import DeckError, Gated, HubUnavailable, NotFound
 
-_BAD_TOKEN = "invalid credentials in authorization header"  # noqa: S105 - what the Hub says
+_BAD_TOKEN = "invalid credentials in authorization header"  # noqa: S105 - a message of the Hub
 _DISABLED = "access to this resource is disabled."
 _MISSING = {
     "RepoNotFound": "there is no such repository, or it is private",
@@ -32,13 +32,13 @@ def of_hub(
     *,
     has_token: bool = False,
 ) -> DeckError:
-    """The error for an answer of the Hub that brings nothing.
+    """The error for a response of the Hub without content.
 
     Args:
         endpoint: The Hub's base URL.
-        repo: The repository that was asked about; None for a search.
+        repo: The repository that was requested; None for a search.
         status: The HTTP status.
-        headers: The answer's, with names that ignore case.
+        headers: Those of the response, with names that ignore case.
         has_token: Whether the request carried a token.
     """
     code, message = headers.get("x-error-code", ""), _message(headers)
@@ -57,7 +57,7 @@ def of_hub(
         )
     if message.lower() == _DISABLED:
         return NotFound(
-            f"{repo} is disabled on {endpoint}: nobody can fetch it.", "Take another repository."
+            f"{repo} is disabled on {endpoint} and cannot be fetched.", "Take another repository."
         )
     if code in _MISSING or status == 404 or (status == 401 and _is_from_hub(headers)):
         return NotFound(
@@ -77,7 +77,7 @@ def of_hub(
 def _by_status(
     endpoint: str, what: str, status: int, headers: Mapping[str, str], message: str
 ) -> DeckError:
-    """The error for a status that says nothing of a repository."""
+    """The error for a status without a reason that concerns the repository."""
     if status in (401, 403, 407) and not _is_from_hub(headers):
         return HubUnavailable(
             f"{endpoint} answered {status} for {what}, without saying why as the Hub does.",
@@ -102,11 +102,11 @@ def _with(what: str, message: str) -> str:
 
 
 def _is_from_hub(headers: Mapping[str, str]) -> bool:
-    """Whether the Hub itself refused: it says why, which no proxy's page does in its words."""
+    """Whether the Hub itself sent this response: a proxy's page has neither header."""
     return bool(headers.get("x-error-code") or headers.get("x-error-message"))
 
 
 def _message(headers: Mapping[str, str]) -> str:
-    """`X-Error-Message`, on one line and bounded: it is shown to people."""
+    """`X-Error-Message` on one line, printable and shortened, since it is shown to users."""
     text = " ".join(headers.get("x-error-message", "").split())
     return "".join(char for char in text if char.isprintable())[:_MESSAGE_LIMIT]

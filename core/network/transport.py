@@ -1,18 +1,17 @@
-"""HTTP/1.1 for content: an httpx transport whose bodies go from the socket straight to the disk.
+"""HTTP/1.1 connection pool: an httpx transport whose bodies can go from socket to file directly.
 
-httpx's records say what is asked and answered (URLs, headers, time limits), h11 writes and reads
-the heads. The content itself passes neither: a thread receives it into one buffer and hands that to
-a `Sink`, without a copy between the socket and the file. httpx's own path touches every 64 KiB
-several times, which costs three times as much. Threads, because both the receiving and the writing
-may block, and because Python lets go of its lock while they and the decryption work: the loop never
-waits.
+Requests and responses are httpx's records (URLs, headers, time limits); h11 writes and parses the
+heads. Content passes through neither: a thread receives it into one buffer and hands that to a
+`Sink`, without a further copy. httpx's own path copies every 64 KiB several times, which takes
+three times the processor time. Threads are used because receiving and writing block, and because
+Python releases its lock during both and during decryption: the event loop never waits.
 
     response = await transport.handle_async_request(request)
     if (body := response.extensions.get("network_stream")) is not None:
         await body.pour(sink)
 
-Connections are kept for the next part of the same origin. Who has no sink reads the answer as with
-any other transport.
+Connections are kept for the next request to the same origin. Without a sink a response is read as
+with any other transport.
 """
 
 from __future__ import annotations
@@ -38,32 +37,33 @@ from modeldeck.core.network.connection import (
 )
 
 BUFFER_BYTES = 512 << 10
-"""One buffer of a connection: more would leave the processor's cache between socket and file."""
+"""Buffer of one connection; a larger one would not stay in the processor's cache."""
 
 IDLE_S = 20.0
-"""Connections are kept unused so long. Servers close them after about a minute."""
+"""Seconds that an unused connection is kept. Servers close them after about a minute."""
 
 IDLE_MOST = 32
+"""Most unused connections that are kept."""
 
 PUBLIC = "modeldeck.public"
-"""Extension of a request that may not leave the internet."""
+"""Request extension: connect to public addresses only."""
 
 
 class Sink(Protocol):
-    """Where content goes. Its methods are called in a thread, one after the other."""
+    """Receives content. `room` and `take` are called in one thread, in turn."""
 
     def room(self) -> int:
-        """How many bytes may come next; blocks while none may. 0 when no more are wanted."""
+        """Bytes that `take` accepts next; blocks while it is none. 0 ends the transfer."""
 
     def take(self, data: memoryview) -> None:
-        """Keep these bytes: the buffer is used again afterwards."""
+        """Process received bytes; the buffer is reused afterwards."""
 
     def stop(self) -> None:
-        """Make `room` end, and say that no more is wanted. From any thread."""
+        """Make `room` return 0, also while it blocks. From any thread."""
 
 
 def fill(sink: Sink, data: bytes | bytearray) -> bool:
-    """Hand all of `data` to a sink, as it has room; whether it wants more. Blocks."""
+    """Hand `data` to a sink; return whether the sink accepts more. Blocks."""
     view = memoryview(data)
     while view:
         if not (room := sink.room()):
@@ -74,42 +74,42 @@ def fill(sink: Sink, data: bytes | bytearray) -> bool:
 
 
 class BodyStream(httpx.AsyncByteStream):
-    """The body of an answer, to be poured or read."""
+    """Body of a response: `pour` it into a sink, or iterate over it."""
 
     def __init__(
         self,
-        wire: ConnectionPool,
-        line: DownloadConnection,
-        answer: HttpResponse,
+        pool: ConnectionPool,
+        connection: DownloadConnection,
+        response: HttpResponse,
         timeout_s: float | None,
     ) -> None:
-        self._wire = wire
-        self._line = line
-        self._answer = answer
+        self._pool = pool
+        self._connection = connection
+        self._response = response
         self._timeout_s = timeout_s
-        self._left = answer.length
+        self._left = response.length
         self._closed = False
 
     @property
     def can_pour(self) -> bool:
-        """Whether the body comes as it is, with its length counted."""
+        """Whether the body has a known length, without chunked coding."""
         return self._left is not None
 
     async def pour(self, sink: Sink) -> None:
-        """Receive the body into a sink, until its end or until no more is wanted.
+        """Receive the body into a sink, until its end or until the sink ends the transfer.
 
-        Raises httpx.ReadError or ReadTimeout; whatever the sink raises is passed on.
+        Raises httpx.ReadError or ReadTimeout, and the errors of the sink.
         """
 
         def abort() -> None:
             sink.stop()
-            self._line.abort()
+            self._connection.abort()
 
         await in_own_thread(partial(self._pour, sink), abort)
 
     def _pour(self, sink: Sink) -> None:
         assert self._left is not None
-        early = self._answer.parser.trailing_data[0][: self._left]
+        early = self._response.parser.trailing_data[0][: self._left]
         if not fill(sink, early):
             return
         self._left -= len(early)
@@ -118,7 +118,7 @@ class BodyStream(httpx.AsyncByteStream):
             if not (room := sink.room()):
                 return
             try:
-                got = self._line.receive(buffer[: min(room, self._left)], self._timeout_s)
+                got = self._connection.receive(buffer[: min(room, self._left)], self._timeout_s)
             except OSError as error:
                 raise _read_error(error) from error
             if not got:
@@ -127,13 +127,15 @@ class BodyStream(httpx.AsyncByteStream):
             sink.take(buffer[:got])
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body as httpx wants it, in pieces: of answers that are no content."""
-        parser = self._answer.parser
+        """Iterate over the body as httpx does, for responses that are not poured."""
+        parser = self._response.parser
         while True:
             try:
                 event = parser.next_event()
                 if event is h11.NEED_DATA:
-                    parser.receive_data(await in_own_thread(self._line.read, self._line.abort))
+                    parser.receive_data(
+                        await in_own_thread(self._connection.read, self._connection.abort)
+                    )
                     continue
             except OSError as error:
                 raise _read_error(error) from error
@@ -145,61 +147,65 @@ class BodyStream(httpx.AsyncByteStream):
             yield bytes(event.data)
 
     async def aclose(self) -> None:
-        """Keep the connection if its body was read to the end; else close it."""
+        """Return the connection to the pool if the body was read to its end; else close it."""
         if not self._closed:
             self._closed = True
-            self._wire.give_back(self._line, keep=self._left == 0 and self._answer.stays)
+            self._pool.give_back(
+                self._connection, keep=self._left == 0 and self._response.keeps_alive
+            )
 
 
 class ConnectionPool(httpx.AsyncBaseTransport):
-    """Connections, straight or all through one proxy."""
+    """Pool of connections, either direct or all through one proxy."""
 
     def __init__(self, context: Callable[[], ssl.SSLContext], proxy: Proxy | None = None) -> None:
-        """`context` is asked for when a connection is to be secured; it may block."""
+        """`context` is called for the first TLS connection, in a thread; it may block."""
         self._context = context
         self._proxy = proxy
         self._idle: list[DownloadConnection] = []
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, on a connection that is there or a new one; the answer's body follows.
+        """Send a request on a kept or new connection; return the response with its body unread.
 
-        With `PUBLIC` among its extensions it is sent to addresses of the internet only; through a
-        proxy, where it goes is the proxy's to decide. Raises httpx.TransportError.
+        With the extension `PUBLIC` it is sent to public addresses only; behind a proxy the proxy
+        decides about addresses. Raises httpx.TransportError.
         """
         limits = request.extensions.get("timeout", {})
         read_s = limits.get("read")
         port = request.url.port or (443 if request.url.scheme == "https" else 80)
         origin = (request.url.scheme, request.url.host, port)
         public = bool(request.extensions.get(PUBLIC))
-        asked = self._asked(request)
+        head = self._request_head(request)
         while True:
-            line = self._kept(origin, public)
-            is_new = line is None
-            if line is None:
-                line = await self._connect(origin, limits.get("connect"), public=public)
+            connection = self._idle_connection(origin, public)
+            is_new = connection is None
+            if connection is None:
+                connection = await self._connect(origin, limits.get("connect"), public=public)
             try:
-                answer = await in_own_thread(partial(line.ask, asked, read_s), line.abort)
+                response = await in_own_thread(
+                    partial(connection.request, head, read_s), connection.abort
+                )
             except (OSError, h11.RemoteProtocolError) as error:
-                line.close()
-                # A kept connection may have been closed by the server just now.
+                connection.close()
+                # The server may have closed a kept connection just now: try another one.
                 if is_new:
                     raise _read_error(error) from error
             except BaseException:
-                line.close()
+                connection.close()
                 raise
             else:
                 break
-        stream = BodyStream(self, line, answer, read_s)
+        stream = BodyStream(self, connection, response, read_s)
         return httpx.Response(
-            answer.head.status_code,
-            headers=answer.head.headers.raw_items(),
+            response.head.status_code,
+            headers=response.head.headers.raw_items(),
             stream=stream,
             extensions={"http_version": b"HTTP/1.1", "network_stream": stream},
         )
 
-    def _asked(self, request: httpx.Request) -> h11.Request:
-        """The head of a request; a proxy that does not just pass bytes on wants the whole URL."""
+    def _request_head(self, request: httpx.Request) -> h11.Request:
+        """The head of a request. A proxy needs the absolute URL for http (RFC 9112, 3.2.2)."""
         target, headers = request.url.raw_path, request.headers.raw
         if self._proxy is not None and request.url.scheme == "http":
             target = b"http://" + request.url.netloc + target
@@ -207,36 +213,40 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         try:
             return h11.Request(method=request.method.encode(), target=target, headers=headers)
         except h11.LocalProtocolError:
-            # h11's text quotes the header, which may be a token: it goes no further.
+            # h11's message quotes the header, which may be a token: it must not be shown.
             raise httpx.LocalProtocolError("a header of the request cannot be sent") from None
 
     async def aclose(self) -> None:
-        """Close what is kept. Bodies that are being received end with their tasks."""
+        """Close unused connections. Bodies under way close theirs when their tasks end."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
 
-    def give_back(self, line: DownloadConnection, *, keep: bool) -> None:
-        """Take back a connection that an answer is done with."""
+    def give_back(self, connection: DownloadConnection, *, keep: bool) -> None:
+        """Take a connection back after its response: keep it for reuse, or close it."""
         if keep and not self._closed and len(self._idle) < IDLE_MOST:
-            line.idle_since = time.monotonic()
-            self._idle.append(line)
+            connection.idle_since = time.monotonic()
+            self._idle.append(connection)
         else:
-            line.close()
+            connection.close()
 
-    def _kept(self, origin: Origin, public: bool) -> DownloadConnection | None:
-        """The connection to this origin that was used last, if there is a good one."""
+    def _idle_connection(self, origin: Origin, public: bool) -> DownloadConnection | None:
+        """The most recently used open connection to this origin; None where there is none."""
         oldest = time.monotonic() - IDLE_S
-        for line in [line for line in self._idle if line.idle_since < oldest]:
-            self._idle.remove(line)
-            line.close()
-        for line in [line for line in reversed(self._idle) if line.origin == origin]:
-            if public and not line.public:
+        for connection in [
+            connection for connection in self._idle if connection.idle_since < oldest
+        ]:
+            self._idle.remove(connection)
+            connection.close()
+        for connection in [
+            connection for connection in reversed(self._idle) if connection.origin == origin
+        ]:
+            if public and not connection.public:
                 continue
-            self._idle.remove(line)
-            if line.is_quiet():
-                return line
-            line.close()
+            self._idle.remove(connection)
+            if connection.is_quiet():
+                return connection
+            connection.close()
         return None
 
     async def _connect(
@@ -245,31 +255,33 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         proxy = self._proxy
         try:
             async with asyncio.timeout(timeout_s):
-                plug = await (
-                    dial(origin[1], origin[2], public=public) if proxy is None else _reach(proxy)
+                sock = await (
+                    dial(origin[1], origin[2], public=public)
+                    if proxy is None
+                    else _connect_proxy(proxy)
                 )
-                line = DownloadConnection(plug, origin, public=public)
+                connection = DownloadConnection(sock, origin, public=public)
                 if origin[0] == "https":
-                    secure = partial(self._secure, line, timeout_s)
+                    secure = partial(self._secure, connection, timeout_s)
                     try:
-                        await in_own_thread(secure, line.abort)
+                        await in_own_thread(secure, connection.abort)
                     except BaseException:
-                        line.close()
+                        connection.close()
                         raise
-                return line
+                return connection
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"no connection within {timeout_s:g} s") from error
         except (OSError, h11.RemoteProtocolError) as error:
             raise httpx.ConnectError(str(error)) from error
 
-    def _secure(self, line: DownloadConnection, timeout_s: float | None) -> None:
+    def _secure(self, connection: DownloadConnection, timeout_s: float | None) -> None:
         if self._proxy is not None:
-            line.tunnel(self._proxy, timeout_s)
-        line.secure(self._context(), timeout_s)
+            connection.tunnel(self._proxy, timeout_s)
+        connection.secure(self._context(), timeout_s)
 
 
-async def _reach(proxy: Proxy) -> socket.socket:
-    """A connection to a proxy. Raises httpx.ProxyError."""
+async def _connect_proxy(proxy: Proxy) -> socket.socket:
+    """Connect to a proxy. Raises httpx.ProxyError."""
     try:
         return await dial(proxy.host, proxy.port)
     except OSError as error:

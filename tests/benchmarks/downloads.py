@@ -1,6 +1,7 @@
 """Downloads side by side: modeldeck, curl, aria2c and `hf download` on one nginx.
 
     python -m tests.benchmarks.downloads [--rounds 3] [--mib 1024] [case ...]
+        [--tools modeldeck "aria2c -x16" ...]
 
 Needs nginx, aria2c, curl and openssl. Everything lies in tmpfs, and rounds are interleaved; what is
 told is the median, its ratio, the processor's time and the memory. modeldeck's figures include the
@@ -78,7 +79,7 @@ OWN = """
 import asyncio, json, os, resource, sys, time
 from pathlib import Path
 from modeldeck.core.cache.layout import HubCache
-from modeldeck.core.config.config import DownloadSettings as Settings
+from modeldeck.core.config.config import DownloadSettings
 from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.schema import Model, RepoFile
@@ -94,7 +95,8 @@ async def main():
         if job.state in ("completed", "failed", "paused"):
             ended.set()
     downloads = DownloadQueue(
-        store=store, cache=HubCache(Path(folder, "hub")), settings=Settings(disk_floor_bytes=0),
+        store=store, cache=HubCache(Path(folder, "hub")),
+        settings=DownloadSettings(disk_floor_bytes=0),
         source=DownloadSource(endpoint, lambda: None, 30), free_bytes=lambda repo: None,
         on_change=on_change, check=lambda path: None)
     await downloads.open()
@@ -396,12 +398,14 @@ def served(folder: Path, mib: int) -> Iterator[World]:
         relay.wait()
 
 
-def measured(world: World, case: str, rounds: int) -> dict[str, list[Result]]:
+def measured(
+    world: World, case: str, rounds: int, tools: Sequence[str] = tuple(TOOLS)
+) -> dict[str, list[Result]]:
     """Interleaved rounds of every tool."""
     results: dict[str, list[Result]] = {}
     for _ in range(rounds):
         for name, tool in TOOLS.items():
-            if name in LEFT_OUT.get(case, ()):
+            if name not in tools or name in LEFT_OUT.get(case, ()):
                 continue
             out = world.folder / "out"
             shutil.rmtree(out, ignore_errors=True)
@@ -433,13 +437,15 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS))
     options = parser.parse_args()
     root = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(prefix="modeldeck-bench-", dir=root) as folder:
         Path(folder).chmod(0o755)  # nginx serves as another user
         with served(Path(folder), options.mib) as world:
             for case in options.cases:
-                print(table(case, measured(world, case, options.rounds), options.mib / 1024))
+                results = measured(world, case, options.rounds, options.tools)
+                print(table(case, results, options.mib / 1024))
 
 
 if __name__ == "__main__":

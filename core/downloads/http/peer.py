@@ -1,7 +1,7 @@
-"""Content that another machine has already: its core serves it by what it is, over a Unix socket.
+"""Downloads from the core of another machine, which serves content by its hash.
 
-The socket leads to that machine for as long as a front end carries it there (`ssh -R`). What comes
-is verified as if it came from the Hub; what serves it is not trusted to be right.
+The Unix socket leads to that machine while a front end forwards it (`ssh -R`). The other core is
+not trusted: content is verified as if it came from the Hub.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GO_ON = "`modeldeck copy` goes on with it; `modeldeck pull` fetches the rest fro
 
 
 class PeerSource(DownloadSource):
-    """The files of a core at the other end of a socket."""
+    """Files of the core at the other end of a Unix socket."""
 
     def __init__(self, socket: str, stall_s: float) -> None:
         super().__init__("http://peer", lambda: None, stall_s)
@@ -33,16 +33,17 @@ class PeerSource(DownloadSource):
     @asynccontextmanager
     async def open(
         self,
-        place: FileLocation,
+        location: FileLocation,
         span: ByteRange,
         validator: str = "",
         route: Redirect | None = None,
     ) -> AsyncIterator[ResponseBody]:
-        """Ask for the bytes of `span`; a content is named by its hash, so it is never another one.
+        """Request the bytes of `span` of the content with the file's hash.
 
-        Raises Setback for what may pass, NotFound for what the other machine does not have.
+        Raises RetryableFailure for temporary failures, NotFound where the other machine does not
+        have the content.
         """
-        url = f"http://peer/deck/blobs/{quote(place.repo, safe='')}/{place.file.blob}"
+        url = f"http://peer/deck/blobs/{quote(location.repo, safe='')}/{location.file.blob}"
         headers = {"Range": f"bytes={span[0]}-{span[1] - 1}"} if span[1] > span[0] else {}
         transport = httpx.AsyncHTTPTransport(uds=self._socket)
         try:
@@ -51,31 +52,31 @@ class PeerSource(DownloadSource):
                 client.stream("GET", url, headers=headers) as response,
             ):
                 if response.status_code not in (200, 206):
-                    raise refused(response.status_code, place)
-                start = begins_at(response.status_code, response.headers, place, span)
-                yield ResponseBody(response, start, confirmed=True, place=place)
+                    raise refused(response.status_code, location)
+                start = begins_at(response.status_code, response.headers, location, span)
+                yield ResponseBody(response, start, confirmed=True, location=location)
         except httpx.TransportError as error:
             raise RetryableFailure(
                 ServerUnavailable(
-                    f"The machine that {place} is copied from cannot be reached"
+                    f"The machine that {location} is copied from cannot be reached"
                     f" ({str(error) or type(error).__name__}).",
                     GO_ON,
                 )
             ) from error
 
 
-async def still_there(peer: str | None) -> str | None:
-    """The socket, if it is there; None for the Hub, which has the same contents."""
+async def existing_peer(peer: str | None) -> str | None:
+    """The peer's socket if it exists; else None, for the Hub, which has the same contents."""
     if not peer:
         return None
     is_there: bool = await in_thread(Path(peer).is_socket)
     return peer if is_there else None
 
 
-def refused(status: int, place: FileLocation) -> DeckError | RetryableFailure:
-    """What an answer without content means."""
+def refused(status: int, location: FileLocation) -> DeckError | RetryableFailure:
+    """The error for a response without content."""
     if status == 404:
-        return NotFound(f"{place} is not on the other machine any more.", GO_ON)
+        return NotFound(f"{location} is not on the other machine any more.", GO_ON)
     return RetryableFailure(
-        ServerUnavailable(f"The other machine answered {status} to {place}.", GO_ON)
+        ServerUnavailable(f"The other machine answered {status} to {location}.", GO_ON)
     )

@@ -1,7 +1,7 @@
-"""What the answers of servers mean, decided without any I/O.
+"""Checks HTTP responses to download requests, and maps failures to errors. Pure.
 
-What a server says about a file (size, ETag, range) is checked against what was promised before: by
-the Hub's listing, by the first answer of a URL, or by a person.
+Size, ETag and range of a response are compared with those expected: from the Hub's listing, from
+the first response of a URL, or from a hash that the user gave.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from modeldeck.core.network import refusals
 from modeldeck.core.network.address_policy import inward
 from modeldeck.core.network.connection import PrivateAddress
 from modeldeck.core.network.encoding import encoding_of
-from modeldeck.core.network.failures import certain, reason, shown
+from modeldeck.core.network.failures import permanent_failure, reason, shown
 from modeldeck.core.schema import RepoFile
 
 LONGEST_RETRY_AFTER_S = 300.0
-"""The Hub's rate limits are counted per five minutes."""
+"""Upper bound of `Retry-After` in seconds. The Hub counts its rate limits per five minutes."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -43,10 +43,10 @@ _DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:?([A-Za-z0-9+/]{43}=)", re.IGNOR
 
 
 class RetryableFailure(Exception):
-    """Something that may pass: to be tried again, after `wait_s` where the server said so.
+    """A failure to retry, after `wait_s` where the server gave a time.
 
-    `passes` says that it will some day, as a network that is down or a server that is busy: such a
-    thing never ends a job. An answer that makes no sense may come for ever.
+    `passes` marks an outage that ends some day, of a network or a busy server: it never fails a
+    job. Without it, as for invalid responses, the number of retries is limited.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FileLocation:
     revision: str
     file: RepoFile
     url: str | None = None
-    """Where it is when that is not the Hub."""
+    """Its URL; None for the Hub."""
 
     def __str__(self) -> str:
         return shown(self.url) if self.url else f"{self.repo}/{self.file.path}"
@@ -75,40 +75,41 @@ class FileLocation:
 def refusal(
     status: int,
     headers: Mapping[str, str],
-    place: FileLocation,
+    location: FileLocation,
     home: bool,
     *,
     endpoint: str = "the Hub",
     has_token: bool = False,
 ) -> DeckError | RetryableFailure | None:
-    """What an answer's status means; None for one that brings content or leads to it.
+    """The error for a response's status; None for content and redirects.
 
-    `home` says whether the endpoint itself answered: elsewhere, a 403 is a signature that ran out.
-    `has_token` says whether the request carried the Hub token.
+    `home` tells whether the endpoint itself responded: of another host, a 403 is an expired
+    signature. `has_token` tells whether the request carried the Hub token.
     """
     if status in (200, 206) or status in REDIRECTS:
         return None
     gone = HubUnavailable(
-        f"{place} was answered with {status}.", "Try again later; resume goes on where it stopped."
+        f"{location} was answered with {status}.",
+        "Try again later; resume continues where it stopped.",
     )
     if status in (408, 425, 429) or status >= 500:
         wait_s = retry_after(headers.get("retry-after", ""), datetime.now(UTC))
         return RetryableFailure(gone, wait_s, passes=True)
     if not home:
         return RetryableFailure(gone)
-    if place.url is not None:
-        return web_refusal(status, place.url)
+    if location.url is not None:
+        return web_refusal(status, location.url)
     if status == 416:
-        return RetryableFailure(changed(place, "it is shorter than its listing says"))
-    return refusals.of_hub(endpoint, place.repo, status, headers, has_token=has_token)
+        return RetryableFailure(changed(location, "it is shorter than its listing says"))
+    return refusals.of_hub(endpoint, location.repo, status, headers, has_token=has_token)
 
 
 def web_refusal(status: int, url: str) -> DeckError:
-    """What it means that the server of a URL has nothing for us."""
+    """The error for a status without content from the server of a URL."""
     url = shown(url)
     if status in (401, 403):
         return Gated(
-            f"{url} is not given to everybody: it was answered with {status}.",
+            f"{url} is not public: it was answered with {status}.",
             "Fetch it by yourself, and name the file's path.",
         )
     if status in (404, 410):
@@ -117,7 +118,7 @@ def web_refusal(status: int, url: str) -> DeckError:
 
 
 def retry_after(value: str, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3); None for none or nonsense."""
+    """Seconds of a `Retry-After` header (RFC 9110, 10.2.3); None where missing or invalid."""
     try:
         seconds = float(value)
     except ValueError:
@@ -128,32 +129,32 @@ def retry_after(value: str, now: datetime) -> float | None:
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
 
 
-def names_blob(headers: Mapping[str, str], place: FileLocation) -> bool:
-    """Whether the endpoint's answer names the blob that was asked for.
+def names_blob(headers: Mapping[str, str], location: FileLocation) -> bool:
+    """Whether the headers of the endpoint identify the requested blob.
 
-    A mirror may give an ETag of its own, which says nothing. Raises Corrupt when the Hub's own
-    headers name another file, or a URL's server another hash than was promised.
+    An unknown ETag of a mirror proves nothing. Raises Corrupt when the Hub's own headers identify
+    another file, or a URL's server states another hash than expected.
     """
-    if place.url is not None:
-        digest = promised(headers)
-        if digest and place.file.verifiable and digest != place.file.blob:
-            raise changed(place, f"its content is {digest[:12]} now")
-        return digest == place.file.blob
+    if location.url is not None:
+        digest = stated_sha256(headers)
+        if digest and location.file.verifiable and digest != location.file.blob:
+            raise changed(location, f"its content is {digest[:12]} now")
+        return digest == location.file.blob
     linked = headers.get("x-linked-etag")
     etag = (linked or headers.get("etag", "")).removeprefix("W/").strip('"')
-    if linked and etag != place.file.blob:
-        raise changed(place, f"its content is {etag[:12]} now")
+    if linked and etag != location.file.blob:
+        raise changed(location, f"its content is {etag[:12]} now")
     size = headers.get("x-linked-size", "")
-    if size.isdigit() and int(size) != place.file.size_bytes:
-        raise changed(place, f"it has {size} bytes now")
-    return etag == place.file.blob
+    if size.isdigit() and int(size) != location.file.size_bytes:
+        raise changed(location, f"it has {size} bytes now")
+    return etag == location.file.blob
 
 
-def promised(headers: Mapping[str, str]) -> str:
-    """The SHA-256 that an answer names for the whole file; empty where it names none.
+def stated_sha256(headers: Mapping[str, str]) -> str:
+    """The SHA-256 of the whole file that the headers state; empty for none.
 
-    The Hub's `X-Linked-Etag`, `Repr-Digest` (RFC 9530), `Digest` (RFC 3230). An ETag is none, even
-    where it looks like one: nobody says how it was made.
+    The Hub's `X-Linked-Etag`, `Repr-Digest` (RFC 9530), `Digest` (RFC 3230). An ETag does not
+    count, even where it looks like a hash, since its algorithm is unknown.
     """
     linked = headers.get("x-linked-etag", "").removeprefix("W/").strip('"').lower()
     if _SHA256.fullmatch(linked):
@@ -167,42 +168,46 @@ def promised(headers: Mapping[str, str]) -> str:
     return ""
 
 
-def begins_at(status: int, headers: Mapping[str, str], place: FileLocation, span: ByteRange) -> int:
-    """Offset of the first byte of an answer's content (RFC 9110, 14.4 and 15.3.7).
+def begins_at(
+    status: int, headers: Mapping[str, str], location: FileLocation, span: ByteRange
+) -> int:
+    """Offset of the first byte of a response's content (RFC 9110, 14.4 and 15.3.7).
 
-    Raises Setback when length, range or encoding are not what was asked for. A whole file may come
-    compressed: its length is told by its content only.
+    Raises RetryableFailure when length, range or encoding differ from the request. A whole file may
+    be compressed: then its length is known at its end only.
     """
-    size = place.file.size_bytes
+    size = location.file.size_bytes
     if encoding_of(headers):
         if status == 206:
-            raise RetryableFailure(undecodable(place, "a part of its compressed form came"))
+            raise RetryableFailure(undecodable(location, "a part of its compressed form came"))
         return 0
     if status == 206:
         match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
         if match is None or int(match[1]) != span[0] or int(match[2]) >= span[1]:
-            raise RetryableFailure(HubUnavailable(f"{place} came in another range than asked for."))
+            raise RetryableFailure(
+                HubUnavailable(f"{location} came in another range than asked for.")
+            )
         if match[3] != "*" and int(match[3]) != size:
-            raise RetryableFailure(changed(place, f"it has {match[3]} bytes, not {size}"))
+            raise RetryableFailure(changed(location, f"it has {match[3]} bytes, not {size}"))
         return span[0]
     length = headers.get("content-length", "")
     if length.isdigit() and int(length) != size:
-        raise RetryableFailure(changed(place, f"it has {length} bytes, not {size}"))
+        raise RetryableFailure(changed(location, f"it has {length} bytes, not {size}"))
     return 0
 
 
-def undecodable(place: FileLocation, how: str) -> HubUnavailable:
-    """The refusal of content that came compressed, though it was asked for as it is."""
+def undecodable(location: FileLocation, how: str) -> HubUnavailable:
+    """The error for content that was compressed, though the request ruled it out."""
     return HubUnavailable(
-        f"{place} came compressed, though that was not asked for: {how}.",
+        f"{location} came compressed, though that was not asked for: {how}.",
         "A proxy on the way may change it: name the host in no_proxy, then resume the download.",
     )
 
 
-def mark(headers: Mapping[str, str]) -> str:
-    """What tells an answer's content from other content, for `If-Range`; empty for nothing.
+def validator_of(headers: Mapping[str, str]) -> str:
+    """The validator of a response's content for `If-Range`; empty for none.
 
-    A strong ETag, else the date of the last change (RFC 9110, 13.1.5): weak ETags may not be used.
+    A strong ETag, else the date of the last change: weak ETags are not allowed (RFC 9110, 13.1.5).
     """
     etag = headers.get("etag", "")
     if len(etag) > 2 and etag.startswith('"') and etag.endswith('"'):
@@ -210,24 +215,24 @@ def mark(headers: Mapping[str, str]) -> str:
     return headers.get("last-modified", "")
 
 
-def changed(place: FileLocation, how: str) -> Corrupt:
-    """The refusal of content that is not what was promised."""
-    if place.url is not None:
+def changed(location: FileLocation, how: str) -> Corrupt:
+    """The error for content that differs from the expected."""
+    if location.url is not None:
         return Corrupt(
-            f"{place} is not what it was when the download began: {how}.", "Download it again."
+            f"{location} is not what it was when the download began: {how}.", "Download it again."
         )
     return Corrupt(
-        f"{place} is not what the Hub listed: {how}.",
+        f"{location} is not what the Hub listed: {how}.",
         "Download it again; the listing is then asked for anew.",
     )
 
 
 def lost(host: str, error: Exception) -> DeckError | RetryableFailure:
-    """What it means that a connection failed: something that passes, or that does not."""
+    """The error for a failed connection: permanent, or a RetryableFailure."""
     if isinstance(error, PrivateAddress):
         return inward(host, str(error))
-    if (told := certain(host, error)) is not None:
-        return told
+    if (permanent := permanent_failure(host, error)) is not None:
+        return permanent
     if isinstance(error, httpx.LocalProtocolError):
         return HubUnavailable(
             f"A request to {host} cannot be sent: one of its headers is malformed.",

@@ -1,8 +1,8 @@
-"""Where the bytes come from: the endpoint, or a URL, and the hosts that they send us to.
+"""Requests file content from the Hub or a URL, and follows redirects.
 
-Redirects are followed hop by hop, and the token goes to the endpoint's own origin only. A signed
-URL serves all parts of a file until it is refused; then whoever gave it is asked anew. What a
-person's own URL leads to is looked at by its address, hop by hop as well (`addresses`).
+Redirects are followed one by one, and the token is sent to the endpoint's own origin only. A signed
+URL is used for all ranges of a file until it is refused; then the endpoint is asked for a new one.
+The address of each hop from a user's URL is checked (`address_policy`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from modeldeck.core.downloads.http.responses import (
     RetryableFailure,
     begins_at,
     lost,
-    mark,
     names_blob,
-    promised,
     refusal,
+    stated_sha256,
     undecodable,
+    validator_of,
     web_refusal,
 )
-from modeldeck.core.downloads.http.url_file import MAGIC, UrlFile, first, offered
+from modeldeck.core.downloads.http.url_file import MAGIC, UrlFile, first, url_file_of
 from modeldeck.core.downloads.ranges import ByteRange
 from modeldeck.core.errors import DeckError, HubUnavailable, ServerUnavailable
 from modeldeck.core.network.address_policy import check_url, is_exempt, next_hop, origin
@@ -44,12 +44,13 @@ from modeldeck.core.network.proxy_selector import ProxySelector, build
 from modeldeck.core.network.transport import BUFFER_BYTES, PUBLIC, BodyStream, Sink, fill
 
 MAX_HOPS = 5
-"""Redirects followed; the Hub makes one."""
+"""Most redirects that are followed; the Hub sends one."""
 
 CONNECT_S = 10.0
+"""Time limit of a connection set-up, with TLS."""
 
-QUESTION_S = 120.0
-"""For one question about a URL, redirects included: 4 MiB at most."""
+LOOK_S = 120.0
+"""Time limit of `look` and `read`, with redirects; they read 4 MiB at most."""
 
 HEADERS = {
     "User-Agent": f"modeldeck/{__version__}",
@@ -61,57 +62,57 @@ HEADERS = {
 
 @dataclass(slots=True)
 class Redirect:
-    """Where the endpoint sent us for a file, shared by its connections; empty until it did."""
+    """Target of the endpoint's redirect for a file, shared by its connections; empty at first."""
 
     url: str = ""
     confirmed: bool = False
-    """Whether the endpoint named the very blob that was asked for when it did."""
+    """Whether the redirect's headers identified the requested blob."""
 
 
 class ResponseBody:
-    """An answer whose content is about to come."""
+    """A response with its content unread."""
 
     def __init__(
-        self, response: httpx.Response, start: int, confirmed: bool, place: FileLocation
+        self, response: httpx.Response, start: int, confirmed: bool, location: FileLocation
     ) -> None:
         self._response = response
-        self._place = place
+        self._place = location
         self.start = start
-        """Offset of the first byte: 0 where the server ignores ranges, whatever was asked for."""
+        """Offset of the first byte in the file: 0 where the server ignores ranges."""
         self.is_whole = response.status_code == 200
-        """Whether all of the file comes, whatever was asked for."""
+        """Whether the response is the whole file."""
         self.confirmed = confirmed
-        """Whether the endpoint named the very blob that was asked for."""
+        """Whether the endpoint's headers identified the requested blob."""
         self._encoding = encoding_of(response.headers)
-        # The mark of a compressed form is not that of the content (RFC 9110, 8.8.3.3).
-        self.validator = "" if self._encoding else mark(response.headers)
-        """The server's own ETag of the content, or its date; empty where neither is to rely on."""
+        # The ETag of a compressed form is not that of the content (RFC 9110, 8.8.3.3).
+        self.validator = "" if self._encoding else validator_of(response.headers)
+        """The server's strong ETag or date of the content; empty where it has neither."""
 
     async def pour(self, sink: Sink) -> None:
-        """Let the content flow into a sink, to its end or until the sink wants no more.
+        """Receive the content into a sink, to its end or until the sink ends the transfer.
 
-        Raises Setback when the connection breaks or stalls; what the sink raises is passed on.
+        Raises RetryableFailure when the connection breaks or stalls, and the errors of the sink.
         """
         stream = self._response.extensions.get("network_stream")
         try:
             if isinstance(stream, BodyStream) and stream.can_pour and not self._encoding:
                 await stream.pour(sink)
             else:
-                await self._hand(sink)
+                await self._pour_decoded(sink)
         except Undecodable as error:
             raise RetryableFailure(undecodable(self._place, str(error))) from error
         except httpx.TransportError as error:
             raise lost(self._response.url.host, error) from error
 
-    async def _hand(self, sink: Sink) -> None:
-        """The same, for bodies that are compressed, come through a proxy, or of unknown length."""
+    async def _pour_decoded(self, sink: Sink) -> None:
+        """`pour` for bodies that are compressed, of unknown length, or of another transport."""
         decoder = BodyDecoder(self._encoding)
 
-        def hand(data: bytearray) -> bool:
-            """Whether the sink wants more. Blocks, and never holds more than a piece."""
+        def hand_over(data: bytearray) -> bool:
+            """Decode and hand over `data`; return whether the sink accepts more. Blocks."""
             return all(fill(sink, piece) for piece in decoder.pieces(data))
 
-        # No chunk size is given: httpx would copy everything once more.
+        # Without a chunk size, which would make httpx copy the content once more.
         raw = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
         gathered, since = bytearray(), time.monotonic()
         async with aclosing(raw):
@@ -120,14 +121,14 @@ class ResponseBody:
                     gathered += chunk
                     if len(gathered) >= BUFFER_BYTES or time.monotonic() - since >= GATHER_S:
                         ready, gathered, since = gathered, bytearray(), time.monotonic()
-                        if not await in_own_thread(partial(hand, ready), sink.stop):
+                        if not await in_own_thread(partial(hand_over, ready), sink.stop):
                             return
             finally:
-                await in_own_thread(partial(hand, gathered), sink.stop)
+                await in_own_thread(partial(hand_over, gathered), sink.stop)
 
 
 class DownloadSource:
-    """Files of the Hub and of URLs, as a transfer sees them."""
+    """Opens responses with file content from the Hub or from URLs."""
 
     def __init__(
         self,
@@ -139,9 +140,9 @@ class DownloadSource:
         trusted_hosts: Collection[str] = (),
         outward: ProxySelector | None = None,
     ) -> None:
-        """`trusted_hosts` are those that a URL may lead to wherever they are.
+        """`trusted_hosts` may have private addresses and need no TLS.
 
-        `outward` is the way out where it is shared; whoever made it closes it.
+        `outward` is a shared ProxySelector, which its owner closes; else one is created.
         """
         self._endpoint = endpoint.rstrip("/")
         self._token = token
@@ -151,7 +152,7 @@ class DownloadSource:
         self._outward = outward or ProxySelector(transport)
 
     def warm(self) -> None:
-        """Make ready, in the background, what the first request will need."""
+        """Prepare proxies and certificates in the background."""
         self._outward.warm(self._endpoint)
 
     async def close(self) -> None:
@@ -159,11 +160,11 @@ class DownloadSource:
         if self._shared is None:
             await self._outward.close()
 
-    async def _ask(self, url: str, headers: dict[str, str], *, public: bool) -> httpx.Response:
-        """The answer to one request, its body yet to come. Closing it is up to the caller.
+    async def _send(self, url: str, headers: dict[str, str], *, public: bool) -> httpx.Response:
+        """Send one request; return the response with its body unread. The caller closes it.
 
-        `public` keeps it from addresses that the internet does not route. httpx's client is left
-        out: all that it would decide is decided here, and its layers cost as much as a small file.
+        `public` allows public addresses only. httpx's client is not used: redirects, cookies and
+        timeouts are handled here, and its layers take as long as a small file.
         """
         extensions = {"timeout": self._limits, PUBLIC: public}
         try:
@@ -172,16 +173,16 @@ class DownloadSource:
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise lost(host_of(url), error) from error
 
-    def url(self, place: FileLocation) -> str:
-        """Where a file is asked for first."""
-        if place.url is not None:
-            return place.url
-        revision = quote(place.revision, safe="")
-        return f"{self._endpoint}/{place.repo}/resolve/{revision}/{quote(place.file.path)}"
+    def url(self, location: FileLocation) -> str:
+        """The first URL of a file, before redirects."""
+        if location.url is not None:
+            return location.url
+        revision = quote(location.revision, safe="")
+        return f"{self._endpoint}/{location.repo}/resolve/{revision}/{quote(location.file.path)}"
 
-    def _is_public(self, url: str, place_url: str | None) -> bool:
-        """Whether a hop must stay on the internet. Raises Forbidden where it may not be made."""
-        if place_url is None:
+    def _is_public(self, url: str, user_url: str | None) -> bool:
+        """Whether a hop needs a public address. Raises Forbidden where it is not allowed."""
+        if user_url is None:
             return False
         check_url(url, self._trusted)
         return not is_exempt(urlsplit(url).hostname or "", self._trusted)
@@ -189,25 +190,25 @@ class DownloadSource:
     @asynccontextmanager
     async def open(
         self,
-        place: FileLocation,
+        location: FileLocation,
         span: ByteRange,
         validator: str = "",
         route: Redirect | None = None,
     ) -> AsyncIterator[ResponseBody]:
-        """Ask for the bytes of `span`, following redirects.
+        """Request the bytes of `span`, following redirects.
 
-        `validator` is the ETag that an earlier part came with; `route` is where an earlier one came
-        from, and is kept up to date. Raises Setback for what may pass; Gated, NotFound, Corrupt,
-        Forbidden and HubUnavailable for what will not.
+        `validator` is the ETag of earlier ranges; `route` is the redirect that served them, and is
+        updated. Raises RetryableFailure for temporary failures; Gated, NotFound, Corrupt, Forbidden
+        and HubUnavailable for others.
         """
         route = route or Redirect()
-        first = self.url(place)
+        first = self.url(location)
         url, confirmed, asked = route.url or first, route.confirmed, span
         for _ in range(MAX_HOPS + 2):
             home = origin(url) == origin(first)
-            headers = await self._headers(place, asked, home, "" if confirmed else validator)
+            headers = await self._headers(location, asked, home, "" if confirmed else validator)
             try:
-                response = await self._ask(url, headers, public=self._is_public(url, place.url))
+                response = await self._send(url, headers, public=self._is_public(url, location.url))
             except (RetryableFailure, DeckError):
                 route.url, route.confirmed = "", False
                 raise
@@ -215,7 +216,7 @@ class DownloadSource:
                 refused = refusal(
                     response.status_code,
                     response.headers,
-                    place,
+                    location,
                     home,
                     endpoint=self._endpoint,
                     has_token="Authorization" in headers,
@@ -223,53 +224,53 @@ class DownloadSource:
                 if refused is not None:
                     was_kept, route.url, route.confirmed = url == route.url, "", False
                     if was_kept and not (isinstance(refused, RetryableFailure) and refused.passes):
-                        # The signature ran out: the endpoint makes a new one.
+                        # The signature has expired: ask the endpoint for a new URL.
                         url, confirmed = first, False
                         continue
                     raise refused
-                confirmed = confirmed or (home and names_blob(response.headers, place))
+                confirmed = confirmed or (home and names_blob(response.headers, location))
                 is_part = response.status_code == 206 and "Range" in headers
                 if is_part and encoding_of(response.headers):
-                    # A part of a compressed form is of no use: the whole can be decoded.
-                    asked = (0, place.file.size_bytes)
+                    # A range of compressed content cannot be decoded: request the whole file.
+                    asked = (0, location.file.size_bytes)
                     continue
                 if response.status_code not in REDIRECTS:
-                    start = begins_at(response.status_code, response.headers, place, asked)
+                    start = begins_at(response.status_code, response.headers, location, asked)
                     if not home:
                         route.url, route.confirmed = url, confirmed
-                    yield ResponseBody(response, start, confirmed, place)
+                    yield ResponseBody(response, start, confirmed, location)
                     return
                 url = next_hop(url, response.headers.get("location", ""))
             finally:
                 await response.aclose()
-        raise HubUnavailable(f"{place} is redirected in a circle.", "Check the address.")
+        raise HubUnavailable(f"{location} is redirected in a circle.", "Check the address.")
 
     async def _headers(
-        self, place: FileLocation, span: ByteRange, home: bool, validator: str
+        self, location: FileLocation, span: ByteRange, home: bool, validator: str
     ) -> dict[str, str]:
         headers = {}
-        if home and place.url is None and (token := await in_thread(self._token)):
+        if home and location.url is None and (token := await in_thread(self._token)):
             headers["Authorization"] = f"Bearer {token}"
-        if span != (0, place.file.size_bytes):
+        if span != (0, location.file.size_bytes):
             headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
-            # The ETag that came before. None is sent once the endpoint has named the blob: storage
-            # may change its ETags as it likes. Nor is the blob's name: mirrors have ETags of their
-            # own, and would send the whole file for one that they do not know.
+            # No ETag is sent once the endpoint has identified the blob: the storage behind it may
+            # change its ETags. Nor is the blob's hash sent: mirrors have ETags of their own, and
+            # send the whole file for an unknown one.
             if validator:
                 headers["If-Range"] = validator
         return headers
 
     async def look(self, url: str) -> UrlFile:
-        """What there is at a URL, by asking for its first bytes alone.
+        """Size, validator and hash of the file at a URL, from a request for its first bytes.
 
-        Raises Forbidden, Gated, NotFound, ServerUnavailable, and InvalidRequest for what is no GGUF
-        file or has no size.
+        Raises Forbidden, Gated, NotFound, ServerUnavailable, and InvalidRequest where it is no GGUF
+        file or its size is unknown.
         """
         async with self._in_time(url), self._follow(url, 0, len(MAGIC)) as (response, sha256):
-            return await offered(url, response, sha256)
+            return await url_file_of(url, response, sha256)
 
     async def read(self, url: str, start: int, size: int) -> bytes:
-        """Some bytes of what is at a URL. Raises as `look`; fewer come where the file ends."""
+        """Bytes of the file at a URL, fewer at its end. Raises as `look`."""
         async with self._in_time(url), self._follow(url, start, size) as (response, _):
             if response.status_code != 206 and (start or response.status_code != 200):
                 raise web_refusal(response.status_code, url)
@@ -277,13 +278,13 @@ class DownloadSource:
 
     @asynccontextmanager
     async def _in_time(self, url: str) -> AsyncIterator[None]:
-        """A bound for one question: a server that sends a byte now and then ends as well."""
+        """Time limit for `look` and `read`, also for a server that sends single bytes."""
         try:
-            async with asyncio.timeout(QUESTION_S):
+            async with asyncio.timeout(LOOK_S):
                 yield
         except TimeoutError as error:
             raise ServerUnavailable(
-                f"{shown(url)} was not answered in whole within {QUESTION_S:g} s.",
+                f"{shown(url)} did not answer in full within {LOOK_S:g} s.",
                 "Try again later.",
             ) from error
 
@@ -291,17 +292,17 @@ class DownloadSource:
     async def _follow(
         self, url: str, start: int, size: int
     ) -> AsyncIterator[tuple[httpx.Response, str]]:
-        """The last answer to a question for some bytes, and the SHA-256 that any hop promised."""
+        """Request bytes of a URL; yield the final response and the SHA-256 that a hop stated."""
         asked, sha256 = url, ""
         for _ in range(MAX_HOPS + 1):
             headers = {"Range": f"bytes={start}-{start + size - 1}"}
             try:
-                response = await self._ask(asked, headers, public=self._is_public(asked, url))
-            except RetryableFailure as setback:
-                error = setback.error
+                response = await self._send(asked, headers, public=self._is_public(asked, url))
+            except RetryableFailure as failure:
+                error = failure.error
                 raise ServerUnavailable(error.message, "Check the network, or try later.") from None
             try:
-                sha256 = sha256 or promised(response.headers)
+                sha256 = sha256 or stated_sha256(response.headers)
                 if response.status_code not in REDIRECTS:
                     yield response, sha256
                     return

@@ -1,4 +1,4 @@
-"""What a URL offers that is not the Hub's: how much, in which state, and of which hash."""
+"""Size, validator and hash of a file at a URL outside the Hub, from its first response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import cast
 
 import httpx
 
-from modeldeck.core.downloads.http.responses import mark, web_refusal
+from modeldeck.core.downloads.http.responses import validator_of, web_refusal
 from modeldeck.core.errors import Corrupt, InvalidRequest, ServerUnavailable
 from modeldeck.core.formats.hub_names import UrlName
 from modeldeck.core.network.encoding import encoding_of
@@ -23,27 +23,27 @@ MAGIC = b"GGUF"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlFile:
-    """One file at a URL, as its server tells of it."""
+    """One file at a URL, as its server describes it."""
 
     size_bytes: int
-    mark: str = ""
-    """Its ETag, or when it was last changed; empty where the server says neither."""
+    validator: str = ""
+    """Its strong ETag or last change; empty where the server states neither."""
     sha256: str = ""
-    """The hash that the server promises; empty where it gives none."""
+    """The hash that the server states; empty for none."""
 
     def listed(self, name: UrlName) -> tuple[str, RepoFile]:
-        """What stands for the commit, and the file.
+        """A substitute for a commit hash, and the file's record.
 
-        Raises Corrupt when the name and the server promise different content. Where nobody promises
-        a hash, one of the URL and of what tells this state of the file from others stands for it.
+        Raises Corrupt when name and server state different hashes. Without any hash, a hash of URL,
+        size and validator identifies the blob.
         """
         if name.sha256 and self.sha256 and name.sha256 != self.sha256:
             raise Corrupt(
                 f"{shown(name.url)} has another hash now than was asked for: {self.sha256[:12]}.",
-                "Check the hash with whoever gave it.",
+                "Check the hash with its source.",
             )
         sha256 = name.sha256 or self.sha256
-        state = f"{name.url}\n{self.size_bytes}\n{self.mark}\n{sha256}".encode()
+        state = f"{name.url}\n{self.size_bytes}\n{self.validator}\n{sha256}".encode()
         file = RepoFile(
             path=name.file,
             size_bytes=self.size_bytes,
@@ -54,8 +54,8 @@ class UrlFile:
         return hashlib.sha1(state, usedforsecurity=False).hexdigest(), file
 
 
-async def offered(url: str, response: httpx.Response, sha256: str) -> UrlFile:
-    """The offer that an answer to a question for the first bytes makes.
+async def url_file_of(url: str, response: httpx.Response, sha256: str) -> UrlFile:
+    """The file's description from the response to a request for its first bytes.
 
     Raises Gated, NotFound, ServerUnavailable, InvalidRequest.
     """
@@ -73,11 +73,11 @@ async def offered(url: str, response: httpx.Response, sha256: str) -> UrlFile:
             f"{shown(url)} is not a GGUF file: it does not begin as one.",
             "Give the URL of the file itself, not that of a page about it.",
         )
-    return UrlFile(size_bytes=size, mark=mark(response.headers), sha256=sha256)
+    return UrlFile(size_bytes=size, validator=validator_of(response.headers), sha256=sha256)
 
 
 def _size(response: httpx.Response) -> int | None:
-    """Bytes of the whole file: a part's answer says it behind the slash (RFC 9110, 14.4)."""
+    """Size of the whole file; of a partial response, from Content-Range (RFC 9110, 14.4)."""
     text = response.headers.get("content-length", "")
     if response.status_code == 206:
         text = response.headers.get("content-range", "").rpartition("/")[2]

@@ -1,7 +1,7 @@
-"""Contents on their way into the cache: who works on which, what is durable, and what is verified.
+"""Table of the blobs that jobs download: locks, claims, progress, verification, publishing.
 
-A content is one blob of one repository. However many jobs want it, it has one partial, one claim,
-one progress and one transfer at a time: whoever comes second waits, and finds it there.
+A content is one blob of one repository. It has one partial file, one claim, one progress and one
+transfer at a time, shared by all jobs that need it: a second job waits for the first one's result.
 """
 
 from __future__ import annotations
@@ -38,54 +38,54 @@ Check = Callable[[Path], None]
 """Raises Corrupt for a file that is no model. Blocks."""
 
 LOCK_POLL_S = 0.5
-"""How often a lock that another program holds is tried again."""
+"""Seconds between two tries of a lock that another program holds."""
 
 
 class ProcessLock(Protocol):
     """A lock between processes."""
 
     def try_acquire(self) -> bool:
-        """Take it if nobody has it."""
+        """Take the lock if it is free; return whether it was."""
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
 
 
 class Target(Protocol):
-    """Where verified files go: what downloads need of a cache. All of it blocks."""
+    """The operations of a cache that downloads need. All of them block."""
 
     def partial(self, repo: str, blob: str) -> Path:
-        """Where content is gathered until it is verified."""
+        """Path of the partial file of a blob."""
 
     def blob(self, repo: str, blob: str) -> Path:
-        """Where content lies once it is published."""
+        """Path of a published blob."""
 
     def present(self, repo: str, revision: str, file: RepoFile) -> Path | None:
-        """Where the content lies already, of the right size; not looked into."""
+        """Path of the published file if its size is right; its content is not checked."""
 
     def lock(self, repo: str, blob: str) -> ProcessLock:
-        """The lock that every tool takes while it writes this content."""
+        """The lock that every tool takes to write this blob."""
 
     def prepare(self, repo: str) -> None:
-        """Make the folders that a partial needs."""
+        """Create the folders of a partial file."""
 
     def publish(
         self, repo: str, revision: str, file: RepoFile, *, fresh: bool, content: str = ""
     ) -> Path:
-        """Show a verified file to every tool; `fresh`: it is the partial.
+        """Make a verified file visible to every tool; `fresh`: move the partial file.
 
-        `content` is the hash of one that is not `verifiable`.
+        `content` is the hash of a file that is not `verifiable`.
         """
 
     def set_ref(self, repo: str, ref: str, revision: str) -> None:
-        """Note which commit a branch is at."""
+        """Record the commit of a branch."""
 
     def discard(self, repo: str, blob: str) -> None:
-        """Delete a partial and the folders that held nothing else."""
+        """Delete a partial file, and its folders if they are empty then."""
 
 
 class BlobTable:
-    """All contents that are wanted, or were left half-way."""
+    """All blobs that jobs need, or that have a partial file."""
 
     def __init__(
         self,
@@ -108,52 +108,52 @@ class BlobTable:
         self._claims: dict[Key, DurableRanges] = {}
         self._progress: dict[Key, FileProgress] = {}
         self._proved: dict[Key, str] = {}
-        """Contents that lie in the cache and are right, and their hashes."""
+        """Verified contents in the cache, with their hashes."""
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self, claims: Iterable[DurableRanges]) -> None:
-        """Take over what the journal claims, where the partial is still there."""
+        """Load the journal's claims whose partial files still exist."""
         for claim in claims:
             if await self._may_be_there(claim):
                 self._claims[claim.key] = claim
             else:
-                await self._lost(claim.key)
+                await self._forget_missing_claim(claim.key)
 
     async def _may_be_there(self, claim: DurableRanges) -> bool:
-        """Whether a claim holds; it does as well while the disk does not answer."""
+        """Whether the file of a claim exists; True as well while the disk does not respond."""
         path = self._cache.partial(*claim.key)
         try:
             return await foreign_files.in_thread(partial(self._is_there, claim), path)
         except StorageTimeout as error:
-            logger.warning("What a download left is not looked at: %s", error)
+            logger.warning("A partial file cannot be checked: %s", error)
             return True
 
     def _is_there(self, claim: DurableRanges) -> bool:
-        """Whether what a claim speaks of is on disk: the partial, or the blob it just became."""
+        """Whether the partial file of a claim exists, or the blob that it was moved to."""
         if self._cache.partial(*claim.key).is_file():
             return True
         return bool(claim.content) and self._cache.blob(claim.repo, claim.content).is_file()
 
     async def recount(self) -> None:
-        """Forget the claims of partials that somebody deleted."""
+        """Delete the claims of partial files that were deleted."""
         for key in [key for key in self._claims if key not in self._progress]:
             if not await self._may_be_there(self._claims[key]):
                 self._claims.pop(key, None)
-                await self._lost(key)
+                await self._forget_missing_claim(key)
 
-    async def _lost(self, key: Key) -> None:
-        """Strike out the claim of a partial that is gone; `open` does it where that fails here."""
+    async def _forget_missing_claim(self, key: Key) -> None:
+        """Delete the claim of a missing partial file; the next `open` does so if that fails."""
         try:
             await self._journal.forget_claim(key)
         except StorageFailed as error:
             logger.warning("The claim of a partial file that is gone stays for now: %s", error)
 
     def holds(self, job: DownloadJob) -> bool:
-        """Whether there are partials of a job."""
+        """Whether a job has partial files."""
         return any(key in self._claims for key in job.keys)
 
     def progress(self, job: DownloadJob) -> dict[str, FileProgress]:
-        """How far the contents of a job are, by blob."""
+        """Progress of the contents of a job, by blob."""
         progress = {}
         for file in job.contents:
             key = (job.repo, file.blob)
@@ -167,12 +167,12 @@ class BlobTable:
         return progress
 
     def end(self, keys: Iterable[Key]) -> None:
-        """Nobody works on these any more: their claims say how far they are."""
+        """Drop the progress of contents that no job works on; their claims remain."""
         for key in keys:
             self._progress.pop(key, None)
 
     async def need(self, jobs: Iterable[DownloadJob]) -> int:
-        """Room on disk that jobs would still take: what is missing, and not reserved yet."""
+        """Disk space that jobs still need: missing bytes that are not reserved yet."""
 
         def action() -> int:
             need = 0
@@ -186,14 +186,14 @@ class BlobTable:
         return await in_thread(action)
 
     async def prepare(self, job: DownloadJob) -> None:
-        """Make the folders of a job's repository."""
+        """Create the folders of a job's repository."""
         await in_thread(lambda: self._cache.prepare(job.repo))
 
     async def obtain(self, job: DownloadJob, file: RepoFile) -> None:
-        """Return when the content is there and verified: in the cache, or as a partial.
+        """Return when the content is verified, in the cache or in its partial file.
 
-        It must be held (`alone`). Raises what `FileTransfer.run` raises. Corrupt content is not
-        kept.
+        The caller holds its lock (`alone`). Raises the errors of `FileTransfer.run`. Corrupt
+        content is deleted.
         """
         key = (job.repo, file.blob)
         progress = self._progress.setdefault(key, FileProgress())
@@ -214,22 +214,22 @@ class BlobTable:
             raise
 
     async def _is_published(self, job: DownloadJob, file: RepoFile, progress: FileProgress) -> bool:
-        """Whether the content lies in the cache already, and is right.
+        """Whether the cache has the content already, with the right hash.
 
-        Other tools do not check what they download, so what they left is checked here.
+        It is hashed here, because other tools do not verify their downloads.
         """
         key = (job.repo, file.blob)
         claim = self._claims.get(key)
-        named = claim.content if claim is not None else ""
-        at = replace(file, blob=named) if named else file
+        content = claim.content if claim is not None else ""
+        at = replace(file, blob=content) if content else file
         path = await in_thread(lambda: self._cache.present(job.repo, job.revision, at))
         if path is None:
             return False
         if not file.verifiable:
-            # Its blob is named by what it was when it came.
+            # Its blob has the hash of its content as name.
             at = replace(file, blob=(await in_thread(path.resolve)).name)
         if not await verified(path, at, progress):
-            logger.warning("%s is corrupt, and is fetched again.", path)
+            logger.warning("%s is corrupt, and is downloaded again.", path)
             return False
         self._proved[key] = at.blob
         return True
@@ -238,13 +238,12 @@ class BlobTable:
         key = (job.repo, file.blob)
         claim = new = DurableRanges(repo=job.repo, blob=file.blob, size_bytes=file.size_bytes)
         if (known := self._claims.get(key)) is not None:
-            # Where neither a hash nor the server tells whether the file changed meanwhile, what
-            # came before cannot be gone on with.
+            # Without a hash or a validator a change of the file would go unnoticed: start over.
             claim = known if file.verifiable or known.validator else new
         peer = PeerSource(job.peer, self._settings.stall_s) if job.peer else None
         return FileTransfer(
             source=peer or self._source,
-            place=FileLocation(repo=job.repo, revision=job.revision, file=file, url=job.url),
+            location=FileLocation(repo=job.repo, revision=job.revision, file=file, url=job.url),
             path=self._cache.partial(*key),
             claim=claim,
             progress=progress,
@@ -263,12 +262,12 @@ class BlobTable:
         if free is not None and free < self._settings.disk_floor_bytes:
             raise NotEnoughDisk(
                 f"Only {free / 1e9:.2f} GB are free on the disk of the cache.",
-                "Make room: it goes on by itself, and what arrived is kept."
+                "Free disk space: the download then continues by itself, and keeps its data."
                 " downloads.disk_floor_bytes says how much stays free.",
             )
 
     async def _is_ready(self, key: Key, file: RepoFile) -> bool:
-        """Whether a verified partial waits to be published."""
+        """Whether a verified partial file waits to be published."""
         claim, path = self._claims.get(key), self._cache.partial(*key)
         if claim is None or not claim.verified:
             return False
@@ -280,7 +279,7 @@ class BlobTable:
             raise disk_failure(path, error) from error
 
     async def publish(self, job: DownloadJob, file: RepoFile) -> None:
-        """Show a file that `obtain` got to every tool; its content must still be held."""
+        """Publish a file after `obtain`; the caller still holds its lock."""
         key = (job.repo, file.blob)
         fresh = await self._is_ready(key, file)
         if not fresh and key not in self._proved:
@@ -301,21 +300,21 @@ class BlobTable:
             self._claims.pop(key, None)
 
     async def publish_ref(self, job: DownloadJob) -> None:
-        """Note where the job's branch is, now that the commit's files are there."""
+        """Record the commit of the job's branch, after all its files are published."""
         if (ref := job.ref) is not None:
             await in_thread(lambda: self._cache.set_ref(job.repo, ref, job.revision))
 
     async def drop(self, keys: Collection[Key]) -> None:
-        """Delete the partials of contents that nobody wants any more."""
+        """Delete partial files that no job needs; those that are locked stay."""
         for key in keys:
-            async with self.alone(key, wait=False) as mine:
-                if mine:
+            async with self.alone(key, wait=False) as is_held:
+                if is_held:
                     await self._forget(key)
 
     async def _forget(self, key: Key) -> None:
-        """Delete a partial and its claim: the claim first, it must never name what is gone.
+        """Delete a claim, then its partial file, so that a claim never names a missing file.
 
-        Where the disk is too full even for that, the partial goes first and makes room.
+        Where the disk is too full for that, the partial file is deleted first.
         """
         if key in self._claims:
             try:
@@ -323,17 +322,17 @@ class BlobTable:
             except NotEnoughDisk:
                 await in_thread(lambda: self._cache.discard(*key))
                 self._claims.pop(key, None)
-                await self._lost(key)
+                await self._forget_missing_claim(key)
                 return
             self._claims.pop(key, None)
         await in_thread(lambda: self._cache.discard(*key))
 
     @asynccontextmanager
     async def alone(self, key: Key, *, wait: bool = True) -> AsyncIterator[bool]:
-        """Hold a content against all other jobs and programs.
+        """Hold the lock of a content against other jobs and programs.
 
-        Without `wait`, False where another program holds it. Who holds several must have taken
-        them in the order of their keys, so that nobody waits in a circle.
+        Without `wait`, yields False where another program holds it. Several locks must be taken in
+        the order of their keys, which rules out deadlocks.
         """
         own = self._locks.setdefault(key, asyncio.Lock())
         async with own:
@@ -346,7 +345,7 @@ class BlobTable:
             try:
                 taken = await in_thread(lock.try_acquire, give_back)
                 while wait and not taken:
-                    # Another program cannot wake us: its lock is asked for now and then.
+                    # Another program sends no signal on release: poll its lock.
                     await asyncio.sleep(LOCK_POLL_S)
                     taken = await in_thread(lock.try_acquire, give_back)
             except OSError as error:

@@ -1,7 +1,7 @@
-"""Room for a file before its bytes come, and room given back when they will not: fallocate(2).
+"""Reserves disk space for a file before it is written, and releases it: fallocate(2).
 
-Python's own `posix_fallocate` writes zeros where the file system cannot reserve: for a model that
-would take minutes. Here such file systems just reserve nothing.
+Python's `os.posix_fallocate` writes zeros where the file system cannot reserve, which takes minutes
+for a model. Here nothing is reserved on such file systems.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV,
 
 
 def reserve(descriptor: int, size: int) -> None:
-    """Make room for the first `size` bytes of a file, which seems as long as before.
+    """Reserve space for the first `size` bytes of a file, without changing its size.
 
-    Raises OSError with ENOSPC or EDQUOT when there is none.
+    Raises OSError with ENOSPC or EDQUOT when there is not enough.
     """
     _fallocate(descriptor, KEEP_SIZE, 0, size)
 
 
 def release(descriptor: int, start: int, end: int) -> None:
-    """Give back the room of these bytes, which were never written."""
+    """Release the space of a range that was never written."""
     _fallocate(descriptor, KEEP_SIZE | PUNCH_HOLE, start, end - start)
 
 
 def allocated(path: Path) -> int:
-    """Bytes of disk that a file takes, with what is reserved for it; 0 where there is no file."""
+    """Disk space of a file in bytes, with reserved space; 0 where there is no file."""
     try:
         found = os.stat(path, follow_symlinks=False)
     except OSError:
         return 0
-    # stat(2) counts in 512 bytes whatever the file system does.
+    # stat(2) counts blocks of 512 bytes on every file system.
     return found.st_blocks * 512
 
 

@@ -1,9 +1,10 @@
-"""One file: from the endpoint into its partial, until all of it is there and its hash is right.
+"""Downloads one file into its partial file until it is complete and its hash is right.
 
-Three things go on at once. Connections receive parts, each in a thread, and write them where they
-belong (`receiver`). The hash follows the front of the file, in a thread too. And what was written
-is synced in steps, and claimed in the journal after each sync, so the claim never says more than
-the disk has. Connections wait when they are too far ahead: a kill costs one part of each at most.
+Three activities run side by side. Connections receive ranges, each in a thread, and write them at
+their offsets (`connections`). The verifier hashes the front of the file, in a thread too. Written
+data is synced step by step, and the journal records a claim after each sync, so a claim never names
+bytes that are not durable. Connections wait when too much is unsynced, which bounds the loss by a
+kill.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ from modeldeck.core.schema import RepoFile
 logger = logging.getLogger(__name__)
 
 PART_BYTES = UNSYNCED_BYTES
-"""The most that each connection fetches again after a kill."""
+"""Bytes that each connection may have to fetch again after a kill."""
 
 STEP_S = 1.0
-"""On a slow line what came is synced after this long, however little it is."""
+"""Most seconds between two syncs: a slow line takes long to fill a step."""
 
 
 class FileTransfer:
-    """Fetches one file. Its claim is the only thing it leaves beside the partial."""
+    """Downloads one file. It leaves the partial file and a claim in the journal."""
 
     def __init__(
         self,
         *,
         source: DownloadSource,
-        place: FileLocation,
+        location: FileLocation,
         path: Path,
         claim: DurableRanges,
         progress: FileProgress,
@@ -53,7 +54,7 @@ class FileTransfer:
         check_floor: Callable[[], Awaitable[None]],
     ) -> None:
         self._source = source
-        self._place = place
+        self._location = location
         self._path = path
         self._progress = progress
         self._settings = settings
@@ -65,30 +66,31 @@ class FileTransfer:
 
     @property
     def _size(self) -> int:
-        return self._place.file.size_bytes
+        return self._location.file.size_bytes
 
     async def run(self) -> None:
-        """Return when the partial is complete, synced, verified, and so claimed.
+        """Return when the partial file is complete, synced, verified, and claimed.
 
-        Cancelled or failed, all that was received is durable and claimed. Raises Corrupt when the
-        content is wrong twice; NotEnoughDisk, StorageFailed, Gated, NotFound, HubUnavailable.
+        When cancelled or failed, all bytes received so far are durable and claimed. Raises Corrupt
+        when the content is wrong twice; NotEnoughDisk, StorageFailed, Gated, NotFound,
+        HubUnavailable.
         """
         partial = await PartialFile.open(self._path)
         try:
-            there = await self._take_over(partial)
+            received = await self._resumable_ranges(partial)
             for _ in range(2):
                 try:
-                    digest = await self._gather(partial, there)
+                    digest = await self._receive(partial, received)
                     if self._is_right(digest):
                         await self._complete(digest)
                         return
-                    logger.warning("%s arrived corrupt.", self._place)
+                    logger.warning("%s arrived corrupt.", self._location)
                 except ContentChanged:
-                    logger.warning("%s changed under way.", self._place)
-                there = ()
+                    logger.warning("%s changed during the download.", self._location)
+                received = ()
                 await self._start_over(partial)
             raise Corrupt(
-                f"{self._place} arrived corrupt twice: its hash is not what was promised.",
+                f"{self._location} arrived corrupt twice: its hash is not what was promised.",
                 "Nothing was kept of it. Try again later, or report it to whoever published it.",
             )
         finally:
@@ -97,38 +99,38 @@ class FileTransfer:
             end.result()
 
     def _is_right(self, digest: str) -> bool:
-        """Whether the content has the hash that was promised, where one was."""
-        return digest == self._place.file.blob or not self._place.file.verifiable
+        """Whether the content has the hash that it should have; True where none is known."""
+        return digest == self._location.file.blob or not self._location.file.verifiable
 
     async def _complete(self, digest: str) -> None:
-        """Claim all of it; also what its hash is, where nobody had said so before."""
+        """Claim the whole file as verified, with its hash where none was known before."""
         durable = ((0, self._size),) if self._size else ()
-        content = "" if self._place.file.verifiable else digest
-        await self._claimed(durable, verified=True, content=content)
+        content = "" if self._location.file.verifiable else digest
+        await self._record_claim(durable, verified=True, content=content)
 
     async def _close(self, partial: PartialFile) -> None:
-        """Give back the room of what is missing, and close the file."""
+        """Release the disk space of missing ranges, and close the file."""
         try:
             if gaps := missing(self._claim.durable, self._size):
                 await partial.release(gaps)
         finally:
             await partial.close()
 
-    async def _take_over(self, partial: PartialFile) -> ByteRanges:
-        """Begin with what an earlier run left: no more than it claimed, no more than is on disk."""
+    async def _resumable_ranges(self, partial: PartialFile) -> ByteRanges:
+        """Ranges of an earlier run to go on from: those that are claimed and on disk."""
         on_disk = await partial.size()
         if on_disk > self._size:
             await partial.truncate(self._size)
         return clip(self._claim.durable, min(on_disk, self._size))
 
     async def _start_over(self, partial: PartialFile) -> None:
-        """Forget what is there. The journal forgets first: it must never claim what is gone."""
+        """Drop all content; first its claim, which must never name bytes that are gone."""
         self._validator = ""
-        await self._claimed(())
+        await self._record_claim(())
         await partial.truncate(0)
         self._progress.received_bytes = self._progress.hashed_bytes = 0
 
-    async def _claimed(
+    async def _record_claim(
         self, durable: ByteRanges, *, verified: bool = False, content: str = ""
     ) -> None:
         claim = replace(
@@ -141,38 +143,40 @@ class FileTransfer:
         await self._save(claim)
         self._claim = claim
 
-    async def _gather(self, partial: PartialFile, there: ByteRanges) -> str:
-        """Receive what is missing; the hash of it all. Raises Changed."""
+    async def _receive(self, partial: PartialFile, received: ByteRanges) -> str:
+        """Receive the missing ranges; return the hash of the file. Raises ContentChanged."""
         await partial.reserve(self._size)
         loop, step = asyncio.get_running_loop(), asyncio.Event()
 
         def on_step() -> None:
             loop.call_soon_threadsafe(step.set)
 
-        ledger = WrittenRanges(there, self._progress, on_step)
-        digest = digest_of(self._place.file)
-        follower = Verifier(partial, ledger, digest, self._size, self._progress)
-        receiver = FileConnections(
+        written = WrittenRanges(received, self._progress, on_step)
+        digest = digest_of(self._location.file)
+        verifier = Verifier(partial, written, digest, self._size, self._progress)
+        connections = FileConnections(
             source=self._source,
-            place=self._place,
+            location=self._location,
             partial=partial,
-            ledger=ledger,
+            written=written,
             limiter=self._limiter,
             progress=self._progress,
             settings=self._settings,
             validator=self._validator,
         )
-        hashing = asyncio.create_task(in_own_thread(follower.run, follower.stop))
-        keeping = asyncio.create_task(self._keep(partial, ledger, receiver, step))
-        receiving = asyncio.create_task(receiver.run())
+        hashing = asyncio.create_task(in_own_thread(verifier.run, verifier.stop))
+        syncing = asyncio.create_task(self._sync_repeatedly(partial, written, connections, step))
+        receiving = asyncio.create_task(connections.run())
         try:
-            await asyncio.wait([receiving, keeping], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([receiving, syncing], return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
             hashing.cancel()
             raise
         finally:
-            # All that came is made durable first, also when this is being cancelled.
-            end = asyncio.create_task(self._settle(partial, ledger, receiver, receiving, keeping))
+            # Received bytes are made durable first, also during a cancellation.
+            end = asyncio.create_task(
+                self._finish(partial, written, connections, receiving, syncing)
+            )
             await settled(end)
         try:
             end.result()
@@ -181,32 +185,32 @@ class FileTransfer:
             hashing.cancel()
             await settled(hashing)
 
-    async def _settle(
+    async def _finish(
         self,
         partial: PartialFile,
-        ledger: WrittenRanges,
-        receiver: FileConnections,
+        written: WrittenRanges,
+        connections: FileConnections,
         receiving: asyncio.Task[None],
-        keeping: asyncio.Task[None],
+        syncing: asyncio.Task[None],
     ) -> None:
-        """Stop what still runs, claim what is there, and raise what went wrong."""
-        for task in (receiving, keeping):
+        """Stop both tasks, sync and claim what is written, then raise a task's error."""
+        for task in (receiving, syncing):
             if not task.done():
                 task.cancel()
             await settled(task)
-        await self._step(partial, ledger, receiver)
-        for task in (keeping, receiving):
+        await self._sync(partial, written, connections)
+        for task in (syncing, receiving):
             if not task.cancelled():
                 task.result()
 
-    async def _keep(
+    async def _sync_repeatedly(
         self,
         partial: PartialFile,
-        ledger: WrittenRanges,
-        receiver: FileConnections,
+        written: WrittenRanges,
+        connections: FileConnections,
         step: asyncio.Event,
     ) -> None:
-        """Sync and claim what came, again and again."""
+        """Sync and claim after every step of bytes or time, until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(STEP_S):
@@ -214,29 +218,29 @@ class FileTransfer:
             except TimeoutError:
                 pass
             step.clear()
-            await self._step(partial, ledger, receiver)
+            await self._sync(partial, written, connections)
             await self._check_floor()
 
-    async def _step(
-        self, partial: PartialFile, ledger: WrittenRanges, receiver: FileConnections
+    async def _sync(
+        self, partial: PartialFile, written: WrittenRanges, connections: FileConnections
     ) -> None:
-        there, ahead = ledger.snapshot()
-        if ahead:
+        ranges, unsynced = written.snapshot()
+        if unsynced:
             await partial.sync()
-            self._validator = receiver.validator
-            await self._claimed(there)
-            ledger.synced(ahead)
+            self._validator = connections.validator
+            await self._record_claim(ranges)
+            written.synced(unsynced)
 
 
 async def verified(path: Path, file: RepoFile, progress: FileProgress) -> bool:
-    """Whether the content that lies at `path` already is what `file` should be.
+    """Whether the content at `path` has the hash of `file`.
 
     Raises StorageFailed when it cannot be read.
     """
     existing = await PartialFile.open(path, write=False)
     try:
-        ledger = WrittenRanges(((0, file.size_bytes),), progress, lambda: None)
-        follower = Verifier(existing, ledger, digest_of(file), file.size_bytes, progress)
-        return await in_own_thread(follower.run, follower.stop) == file.blob
+        written = WrittenRanges(((0, file.size_bytes),), progress, lambda: None)
+        verifier = Verifier(existing, written, digest_of(file), file.size_bytes, progress)
+        return await in_own_thread(verifier.run, verifier.stop) == file.blob
     finally:
         await existing.close()

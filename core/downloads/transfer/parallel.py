@@ -1,7 +1,7 @@
-"""Several files of one job at a time: small ones side by side, large ones one after the other.
+"""Limits how many files of one job are downloaded at once: small ones in parallel, large ones not.
 
-A small file is mostly waiting for its answer. A large one fills the line with its own connections,
-and two of them would only follow each other's hashes less closely.
+The time of a small file is mostly the wait for its answer. A large one fills the line with its own
+connections; a second one beside it would only delay the hash of the first.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Self
 from modeldeck.core.concurrency import settled
 
 SMALL_BYTES = 4 << 20
-"""A file of one part."""
+"""Largest size of a small file: one range."""
 
 SMALL_AT_ONCE = 8
+"""Small files at once."""
 
 
 class ParallelTasks:
-    """Work on files. Leaving the block waits for it; the first failure ends all of it."""
+    """Task group for files. Leaving the block waits for all; the first failure cancels the rest."""
 
     def __init__(self) -> None:
         self._small = asyncio.Semaphore(SMALL_AT_ONCE)
@@ -31,24 +32,24 @@ class ParallelTasks:
         return self
 
     async def start(self, size_bytes: int, action: Callable[[], Awaitable[None]]) -> None:
-        """Begin work on a file once there is a place for one of its size.
+        """Start `action` for a file when its size class has a free slot.
 
-        Raises what went wrong with an earlier one.
+        Raises the error of an earlier file.
         """
-        places = self._small if size_bytes <= SMALL_BYTES else self._large
-        await self._or_failure(places.acquire())
+        slots = self._small if size_bytes <= SMALL_BYTES else self._large
+        await self._wait_for_slot(slots.acquire())
 
         async def work() -> None:
             try:
                 await action()
             finally:
-                places.release()
+                slots.release()
 
         self._tasks.add(asyncio.create_task(work()))
 
-    async def _or_failure(self, place: Awaitable[bool]) -> None:
-        """Wait for a place, unless something fails meanwhile."""
-        waiting = asyncio.ensure_future(place)
+    async def _wait_for_slot(self, slot: Awaitable[bool]) -> None:
+        """Wait for a slot, or raise the error of a file that fails meanwhile."""
+        waiting = asyncio.ensure_future(slot)
         try:
             while not waiting.done():
                 await asyncio.wait({waiting, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -58,7 +59,7 @@ class ParallelTasks:
                 waiting.cancel()
 
     def _reap(self) -> None:
-        """Forget what has ended; raise what it met."""
+        """Remove finished tasks; raise their error."""
         for task in [task for task in self._tasks if task.done()]:
             self._tasks.remove(task)
             task.result()

@@ -1,7 +1,7 @@
-"""One partial file on disk. The loop never waits for it: what blocks is called in threads.
+"""One partial file on disk. Coroutines run their system calls in threads.
 
-What is hashed is read back from where it was written: so the hash covers what an earlier run left,
-and it sees what is really on disk.
+The hash reads the file back instead of hashing received bytes, so it covers ranges of earlier runs
+and checks what was really written.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from modeldeck.core.storage.foreign_files import descriptor_of_regular
 T = TypeVar("T")
 
 READ_BYTES = 256 << 10
-"""Hashed at once: it stays in the processor's cache on its way."""
+"""Bytes hashed at once; they stay in the processor's cache."""
 
 
 def disk_failure(path: Path, error: OSError) -> DeckError:
-    """What to tell a person when this file could not be written or read."""
+    """The error for a file that could not be written or read."""
     if is_disk_full(error):
         return NotEnoughDisk(
             f"The disk is full: {path} cannot grow.",
-            "Make room: it goes on by itself, and what arrived is kept.",
+            "Free disk space: the download then continues by itself, and keeps its data.",
         )
     return StorageFailed(
         f"{path} cannot be written or read: {error.strerror or error}.",
@@ -41,10 +41,10 @@ def disk_failure(path: Path, error: OSError) -> DeckError:
 
 
 class Digest(Protocol):
-    """A hash in the making, as hashlib has them."""
+    """A hash object of hashlib."""
 
     def update(self, data: bytes | memoryview, /) -> None:
-        """Take in more content."""
+        """Add content."""
 
     def hexdigest(self) -> str:
         """The hash so far, in lower-case hexadecimal digits."""
@@ -62,7 +62,7 @@ def digest_of(file: RepoFile) -> Digest:
 
 
 class PartialFile:
-    """An open file that is being filled, or a complete one that is being checked."""
+    """An open file: a partial one to write, or a complete one to verify."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -70,8 +70,8 @@ class PartialFile:
 
     @classmethod
     async def open(cls, path: Path, *, write: bool = True) -> PartialFile:
-        """Open the file, made if it was missing when `write`. Raises StorageFailed."""
-        # Not through a link: the partial is ours alone. A blob may be a link to a shared payload.
+        """Open the file; with `write` it is created if missing. Raises StorageFailed."""
+        # A partial file is never a link; a blob may be a link to a shared payload.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW if write else os.O_RDONLY
         try:
             descriptor = await in_thread(lambda: descriptor_of_regular(path, flags), undo=os.close)
@@ -86,7 +86,7 @@ class PartialFile:
             raise disk_failure(self.path, error) from error
 
     async def size(self) -> int:
-        """Bytes the file has now."""
+        """Present size in bytes."""
         return (await self._do(lambda: os.fstat(self._descriptor))).st_size
 
     async def truncate(self, size: int) -> None:
@@ -94,16 +94,16 @@ class PartialFile:
         await self._do(lambda: os.ftruncate(self._descriptor, size))
 
     async def reserve(self, size: int) -> None:
-        """Make room for all of it, where the file system can. Raises NotEnoughDisk."""
+        """Reserve disk space for `size` bytes where supported. Raises NotEnoughDisk."""
         await self._do(lambda: reserve(self._descriptor, size))
 
     async def release(self, gaps: ByteRanges) -> None:
-        """Give back the room of what did not come, and is not about to."""
+        """Release the disk space reserved for ranges that were not received."""
 
         def action() -> None:
             for start, end in gaps:
                 release(self._descriptor, start, end)
-            # Room behind the last byte that was written is given back by saying that it ends there.
+            # Truncating to the present size releases the space reserved behind it.
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size)
 
         await self._do(action)
@@ -118,13 +118,13 @@ class PartialFile:
             raise disk_failure(self.path, error) from error
 
     async def sync(self) -> None:
-        """Make what was written durable."""
+        """Make written bytes durable (fsync)."""
         await self._do(lambda: os.fsync(self._descriptor))
 
     def hash(self, digest: Digest, start: int, end: int, stopped: Callable[[], bool]) -> int:
-        """Take bytes from `start` to `end` into the hash; where it got to. Blocks until `stopped`.
+        """Hash bytes from `start` to `end`; return the offset reached. Blocks; ends if `stopped`.
 
-        Raises StorageFailed when the file ends before: it was cut by somebody else.
+        Raises StorageFailed when the file ends before `end`: another program truncated it.
         """
         buffer, at = memoryview(bytearray(READ_BYTES)), start
         try:
@@ -139,5 +139,5 @@ class PartialFile:
         return at
 
     async def close(self) -> None:
-        """Close the file; nothing works on it any more."""
+        """Close the file; no other call may be under way."""
         await in_thread(lambda: os.close(self._descriptor))

@@ -1,10 +1,9 @@
-"""How many bytes a second may come: for all downloads together, and for each job by itself.
+"""Limits on bytes per second: one for all downloads, and one for each job.
 
-Theory of operation. Whoever receives asks first (`admit`), takes what is there, and says how much
-it was (`spend`). What was spent must be paid off in time before anybody is admitted again, so the
-average is exact however many connections there are and however much each of them brings. A job's
-limiter has the one of all downloads as its parent: both must admit. Connections receive in threads,
-so all of this is safe between threads.
+Theory of operation. A connection calls `admit` before it receives and `spend` with the count after.
+Spent bytes must be paid off in time before the next is admitted, so the average is exact for any
+number of connections and any size of their reads. A job's limiter has that of all downloads as its
+parent: both must admit. Connections receive in threads, so limiters are thread-safe.
 """
 
 from __future__ import annotations
@@ -16,23 +15,23 @@ from collections.abc import Callable
 from modeldeck.core.errors import InvalidRequest
 
 BURST_S = 0.1
-"""Time that was not used may be made up for this far back: threads are woken late now and then."""
+"""Seconds of unused time that may be made up for: threads are woken late now and then."""
 
 STEP_S = 0.02
-"""A limited connection takes what this time allows, so that the flow is even."""
+"""Seconds of the limit that one read may take, so that the flow is even."""
 
 LEAST_BYTES = 2048
-"""Taken at once under the smallest limit: below it the system calls would be the cost."""
+"""Least bytes of one read under any limit: smaller reads cost too many system calls."""
 
 MOST_BYTES = 1 << 20
-"""Taken at once without a limit."""
+"""Most bytes of one read without a limit."""
 
 _LONGEST_WAIT_S = 1.0
-"""Whoever waits looks this often whether it was stopped."""
+"""Most seconds until a waiting thread checks again whether it is stopped."""
 
 
 class RateLimiter:
-    """One limit, under that of its parent."""
+    """Limit on bytes per second, under that of its parent."""
 
     def __init__(self, parent: RateLimiter | None = None, rate: int | None = None) -> None:
         self._parent = parent
@@ -48,14 +47,14 @@ class RateLimiter:
 
     @property
     def lowest_rate(self) -> int | None:
-        """Bytes per second that it and its parents allow; None without any limit."""
+        """The lowest limit of it and its parents, in bytes per second; None without any."""
         above = self._parent.lowest_rate if self._parent is not None else None
         if self._rate is None or above is None:
             return above if self._rate is None else self._rate
         return min(self._rate, above)
 
     def set(self, rate: int | None) -> None:
-        """Change the limit; whoever waits goes by the new one at once. Raises InvalidRequest."""
+        """Change the limit, for waiting threads as well. Raises InvalidRequest below 1."""
         if rate is not None and rate <= 0:
             raise InvalidRequest(
                 "A limit is at least 1 byte per second.", "Pause the download to stop it."
@@ -68,12 +67,12 @@ class RateLimiter:
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Let everybody who waits look whether they were stopped."""
+        """Let waiting threads check whether they are stopped."""
         with self._changed:
             self._changed.notify_all()
 
     def admit(self, stopped: Callable[[], bool]) -> int:
-        """Wait until something may be taken; how many bytes at most. 0 when `stopped`. Blocks."""
+        """Block until bytes may be received; return how many at most. 0 when `stopped`."""
         with self._changed:
             while not stopped():
                 if (wait := self.wait_s()) <= 0:
@@ -82,7 +81,7 @@ class RateLimiter:
         return 0
 
     def spend(self, count: int) -> None:
-        """Note that so many bytes were taken, here and above."""
+        """Charge received bytes to this limit and its parents."""
         with self._changed:
             if self._rate is not None:
                 earliest = time.monotonic() - BURST_S
@@ -91,12 +90,12 @@ class RateLimiter:
                 self._parent.spend(count)
 
     def wait_s(self) -> float:
-        """Seconds until something may be taken; 0 or less for now."""
+        """Seconds until bytes may be received; 0 or less for now."""
         own = self._free_at - time.monotonic() if self._rate is not None else 0.0
         return max(own, self._parent.wait_s()) if self._parent is not None else own
 
     def most_bytes(self) -> int:
-        """How much may be taken at once."""
+        """Most bytes of one read."""
         most = MOST_BYTES if self._parent is None else self._parent.most_bytes()
         if self._rate is None:
             return most
@@ -104,18 +103,18 @@ class RateLimiter:
 
 
 class RateLimits:
-    """The limit of all downloads, and one for each job under it."""
+    """The limiter of all downloads, and those of the jobs under it."""
 
     def __init__(self) -> None:
         self.all = RateLimiter()
         self._jobs: dict[str, RateLimiter] = {}
 
     def of(self, job_id: str) -> RateLimiter:
-        """The limiter of one job, without a limit of its own until it is given one."""
+        """The limiter of a job; it has no limit of its own at first."""
         if (limiter := self._jobs.get(job_id)) is None:
             limiter = self._jobs[job_id] = RateLimiter(self.all)
         return limiter
 
     def forget(self, job_id: str) -> None:
-        """Drop the limit of a job that is no more."""
+        """Remove the limiter of a job that was removed."""
         self._jobs.pop(job_id, None)

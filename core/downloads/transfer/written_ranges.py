@@ -1,7 +1,7 @@
-"""What is there of one file while several threads fill it and one hashes it.
+"""Which ranges of one file are written, shared by the threads that write, hash and sync it.
 
-Connections write their parts, in threads; the hash follows the contiguous front, in another; the
-loop syncs and claims. What they must know of each other stands here, behind one lock.
+Connections write their ranges, each in a thread; the verifier hashes the contiguous front, in
+another thread; the event loop syncs and records claims. They share this state under one lock.
 """
 
 from __future__ import annotations
@@ -15,161 +15,161 @@ from modeldeck.core.downloads.transfer.partial_file import Digest, PartialFile
 from modeldeck.core.downloads.transfer.rate_limit import RateLimiter
 
 UNSYNCED_BYTES = 32 << 20
-"""The most that each connection may be ahead of what is synced: what a kill costs."""
+"""Bytes that each connection may write before a sync: the most that a kill loses."""
 
 
 class WrittenRanges:
-    """The spans of a file that were written, and how many bytes of them are synced."""
+    """The ranges of a file that are written, and how many bytes of them are not synced yet."""
 
     def __init__(
-        self, there: ByteRanges, progress: FileProgress, on_step: Callable[[], None]
+        self, ranges: ByteRanges, progress: FileProgress, on_step: Callable[[], None]
     ) -> None:
         self._changed = threading.Condition()
-        self._there = there
+        self._ranges = ranges
         self._progress = progress
         self._on_step = on_step
-        self._ahead_bytes = 0
+        self._unsynced_bytes = 0
         self._step_bytes = UNSYNCED_BYTES // 4
-        self._most_ahead_bytes = UNSYNCED_BYTES
-        progress.received_bytes = covered(there)
+        self._most_unsynced_bytes = UNSYNCED_BYTES
+        progress.received_bytes = covered(ranges)
 
     @property
-    def there(self) -> ByteRanges:
-        """What was written."""
-        return self._there
+    def ranges(self) -> ByteRanges:
+        """All ranges that are written."""
+        return self._ranges
 
     def snapshot(self) -> tuple[ByteRanges, int]:
-        """What was written, and how many bytes of it are not synced yet."""
+        """All written ranges, and how many bytes of them are not synced yet."""
         with self._changed:
-            return self._there, self._ahead_bytes
+            return self._ranges, self._unsynced_bytes
 
-    def set_width(self, connections: int) -> None:
-        """Let so many connections be ahead of what is synced."""
+    def set_connections(self, connections: int) -> None:
+        """Scale the bound on unsynced bytes to the number of connections."""
         with self._changed:
-            self._most_ahead_bytes = UNSYNCED_BYTES * connections
+            self._most_unsynced_bytes = UNSYNCED_BYTES * connections
             self._changed.notify_all()
 
     def wrote(self, start: int, end: int) -> None:
-        """Note what a connection has written."""
+        """Record a range that a connection has written."""
         with self._changed:
-            self._there = add(self._there, (start, end))
-            self._progress.received_bytes = covered(self._there)
-            before = self._ahead_bytes
-            self._ahead_bytes += end - start
-            is_step = before < self._step_bytes <= self._ahead_bytes
+            self._ranges = add(self._ranges, (start, end))
+            self._progress.received_bytes = covered(self._ranges)
+            before = self._unsynced_bytes
+            self._unsynced_bytes += end - start
+            is_step = before < self._step_bytes <= self._unsynced_bytes
             self._changed.notify_all()
         if is_step:
             self._on_step()
 
     def synced(self, count: int) -> None:
-        """Note that so many of the bytes that were ahead are safe now."""
+        """Record that `count` of the unsynced bytes are durable now."""
         with self._changed:
-            self._ahead_bytes -= count
+            self._unsynced_bytes -= count
             self._changed.notify_all()
-            is_step = self._ahead_bytes >= self._step_bytes
+            is_step = self._unsynced_bytes >= self._step_bytes
         if is_step:
             self._on_step()
 
     def wait_for_sync(self, stopped: Callable[[], bool]) -> None:
-        """Block while too much is not synced yet, unless `stopped`."""
+        """Block while too many bytes are unsynced, unless `stopped`."""
         with self._changed:
-            while self._ahead_bytes >= self._most_ahead_bytes and not stopped():
+            while self._unsynced_bytes >= self._most_unsynced_bytes and not stopped():
                 self._changed.wait()
 
     def wait_beyond(self, at: int, stopped: Callable[[], bool]) -> int:
-        """Block until more than `at` bytes are there from the beginning; how many. Or `stopped`."""
+        """Block until the front is beyond `at`, or `stopped`; return the front."""
         with self._changed:
-            while (end := front(self._there)) <= at and not stopped():
+            while (end := front(self._ranges)) <= at and not stopped():
                 self._changed.wait()
         return end
 
     def wake(self) -> None:
-        """Let everybody who waits look whether they were stopped."""
+        """Let waiting threads check whether they are stopped."""
         with self._changed:
             self._changed.notify_all()
 
 
 class RangeWriter:
-    """What one connection is to bring: a sink that writes into its place in the partial.
+    """Sink for one range: writes what a connection receives at its offset in the partial file.
 
-    A thread fills it; the loop may meanwhile bring its end forward, or stop it.
+    A thread writes; the event loop may meanwhile move the end forward, or stop it.
     """
 
     def __init__(
-        self, partial: PartialFile, ledger: WrittenRanges, limiter: RateLimiter, span: ByteRange
+        self, partial: PartialFile, written: WrittenRanges, limiter: RateLimiter, span: ByteRange
     ) -> None:
         self._partial = partial
-        self._ledger = ledger
+        self._written = written
         self._limiter = limiter
         self.begin, self.end = span
         self.at = self.begin
-        """Up to where it is written."""
+        """Offset up to which it is written."""
         self.skip = 0
-        """Bytes that come before it: a server without ranges sends the file from its beginning."""
+        """Bytes to drop first: a server without ranges sends the file from its beginning."""
         self._stopped = False
 
     @property
     def is_full(self) -> bool:
-        """Whether all of it is written."""
+        """Whether the whole range is written."""
         return self.at >= self.end
 
     def stop(self) -> None:
-        """Want no more."""
+        """End the transfer of this range. From any thread."""
         self._stopped = True
         self._limiter.wake()
-        self._ledger.wake()
+        self._written.wake()
 
     def _is_over(self) -> bool:
         return self._stopped or self.is_full
 
     def room(self) -> int:
-        """How many bytes may come next: as the limits, and the disk, allow."""
-        self._ledger.wait_for_sync(self._is_over)
+        """Bytes that may be received next; blocks while rate limit or sync allow none."""
+        self._written.wait_for_sync(self._is_over)
         allowed = self._limiter.admit(self._is_over)
         return min(allowed, self.skip or self.end - self.at)
 
     def take(self, data: memoryview) -> None:
-        """Write what came. Raises NotEnoughDisk, StorageFailed."""
+        """Write received bytes. Raises NotEnoughDisk, StorageFailed."""
         self._limiter.spend(len(data))
         if self.skip:
             self.skip -= len(data)
             return
-        # The end may have come forward meanwhile.
+        # The event loop may have moved the end forward meanwhile.
         data = data[: max(0, self.end - self.at)]
         if data:
             self._partial.write(self.at, data)
             self.at += len(data)
-            self._ledger.wrote(self.at - len(data), self.at)
+            self._written.wrote(self.at - len(data), self.at)
 
 
 class Verifier:
-    """Hashes a file from its beginning as far as it is there, until it is complete."""
+    """Hashes a file from its beginning while it is being written, until it is complete."""
 
     def __init__(
         self,
         partial: PartialFile,
-        ledger: WrittenRanges,
+        written: WrittenRanges,
         digest: Digest,
         size: int,
         progress: FileProgress,
     ) -> None:
         self._partial = partial
-        self._ledger = ledger
+        self._written = written
         self._digest = digest
         self._size = size
         self._progress = progress
         self._stopped = False
 
     def stop(self) -> None:
-        """End soon."""
+        """Make `run` return soon. From any thread."""
         self._stopped = True
-        self._ledger.wake()
+        self._written.wake()
 
     def run(self) -> str:
-        """The hash of it all; blocks until it is there. Of no meaning once stopped."""
+        """The hash of the whole file; blocks until it is written. Meaningless once stopped."""
         at = self._progress.hashed_bytes = 0
         while at < self._size and not self._stopped:
-            end = self._ledger.wait_beyond(at, lambda: self._stopped)
+            end = self._written.wait_beyond(at, lambda: self._stopped)
             at = self._partial.hash(self._digest, at, end, lambda: self._stopped)
             self._progress.hashed_bytes = at
         return self._digest.hexdigest()

@@ -174,12 +174,12 @@ async def test_what_servers_say_is_read_or_refused(answer: bytes, content: bytes
 
 
 async def test_a_connection_is_used_again_and_one_that_died_is_replaced(rig: Rig) -> None:
-    wire = ConnectionPool(ssl.create_default_context)
-    async with httpx.AsyncClient(transport=wire) as client:
+    pool = ConnectionPool(ssl.create_default_context)
+    async with httpx.AsyncClient(transport=pool) as client:
         for _ in range(3):
             answer = await client.get(f"{rig.hub.url}/api/models")
             assert answer.status_code == 200
-        assert len(wire._idle) == 1
+        assert len(pool._idle) == 1
         rig.hub.online = False
         rig.hub.online = True
         assert (await client.get(f"{rig.hub.url}/api/models")).status_code == 200

@@ -17,14 +17,14 @@ TICK_S = 0.25
 
 
 class World:
-    """A book whose progress and clock are the test's."""
+    """A table whose progress and clock are the test's."""
 
     def __init__(self, folder: Path) -> None:
         self.progress: dict[str, FileProgress] = {}
         self.told: list[Download] = []
         self.looked: list[str] = []
         self.now = 1000.0
-        self.book = JobTable(
+        self.table = JobTable(
             journal=DownloadJournal(Database(folder / "x.sqlite3")),
             progress=self._of,
             on_change=self.told.append,
@@ -39,14 +39,14 @@ class World:
         self.progress[blob] = FileProgress()
         file = RepoFile(path=f"{name}.gguf", size_bytes=SIZE, blob=blob, lfs=True)
         state: DownloadState = "downloading" if runs else "queued"
-        self.book.put(
+        self.table.put(
             DownloadJob(
                 id=name, model_id=name, unique=name, repo="o/r", revision="0" * 40, ref=None,
                 files=(file,), state=state,
             )
         )  # fmt: skip
         if runs:
-            self.book.began(name, self.now)
+            self.table.start_rate(name, self.now)
 
     def flow(self, seconds: float, **rates: float) -> list[float]:
         """Let bytes come; what all jobs together were told to be fast, tick by tick."""
@@ -55,8 +55,8 @@ class World:
             self.now += TICK_S
             for name, rate in rates.items():
                 self.progress[name[0] * 64].received_bytes += int(rate * TICK_S)
-            self.book.tell(self.now)
-            views = self.book.views.values()
+            self.table.announce_progress(self.now)
+            views = self.table.views.values()
             totals.append(sum(view.rate_bytes_per_s or 0 for view in views))
         return totals
 
@@ -72,7 +72,7 @@ def test_the_rates_of_all_jobs_add_up(world: World) -> None:
     world.add("c", runs=False)
     totals = world.flow(10, a=3e6, b=1e6)
     assert totals[-1] == pytest.approx(4e6, rel=0.01)
-    assert world.book.views["c"].rate_bytes_per_s is None
+    assert world.table.views["c"].rate_bytes_per_s is None
 
 
 def test_a_rate_does_not_jump_and_a_stall_fades(world: World) -> None:
@@ -88,7 +88,7 @@ def test_a_rate_does_not_jump_and_a_stall_fades(world: World) -> None:
 def test_the_time_left_is_what_the_rate_makes_of_the_rest(world: World) -> None:
     world.add("a")
     world.flow(20, a=4e6)
-    view = world.book.views["a"]
+    view = world.table.views["a"]
     assert view.rate_bytes_per_s is not None
     assert view.eta_s == pytest.approx((SIZE - view.received_bytes) / view.rate_bytes_per_s)
     assert view.eta_s == pytest.approx((SIZE - 80e6) / 4e6, rel=0.05)
@@ -105,5 +105,5 @@ def test_only_what_runs_is_looked_at_and_only_what_changed_is_told(world: World)
     assert set(world.looked) == {"a"}
     assert {view.id for view in world.told} == {"a"}
     world.told.clear()
-    world.book.announce("q7")
+    world.table.announce("q7")
     assert world.told == []

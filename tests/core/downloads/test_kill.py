@@ -31,7 +31,7 @@ import asyncio, os, pathlib, signal, sys
 import msgspec
 from modeldeck.core.cache import layout
 from modeldeck.core.config.config import DownloadSettings as Settings
-from modeldeck.core.downloads.transfer import written_ranges as ledger, partial_file as partial
+from modeldeck.core.downloads.transfer import written_ranges, partial_file as partial
 from modeldeck.core.downloads import queue, journal
 from modeldeck.core.downloads.http import source
 from modeldeck.core.schema import Model, RepoFile
@@ -39,7 +39,7 @@ from modeldeck.core.storage.database import Database
 
 folder, endpoint, revision, files, where, when, ahead = sys.argv[1:]
 if ahead:
-    ledger.UNSYNCED_BYTES = int(ahead)
+    written_ranges.UNSYNCED_BYTES = int(ahead)
 owners = {
     "Cache": layout.HubCache, "Journal": journal.DownloadJournal,
     "Partial": partial.PartialFile, "os": os,

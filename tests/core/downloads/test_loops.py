@@ -29,15 +29,15 @@ async def bugs() -> list[dict[str, Any]]:
 async def test_progress_is_told_on(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, bugs: list[dict[str, Any]]
 ) -> None:
-    book, errors = rig.downloads._book, list(ERRORS)
-    tell = book.tell
+    table, errors = rig.downloads._table, list(ERRORS)
+    tell = table.announce_progress
 
     def failing(now: float) -> None:
         if errors:
             raise errors.pop()
         tell(now)
 
-    monkeypatch.setattr(book, "tell", failing)
+    monkeypatch.setattr(table, "announce_progress", failing)
     rig.downloads.set_limit(5_000_000)
     job = await rig.start(PADDED)
     await rig.until(job.id, lambda j: j.rate_bytes_per_s is not None)
@@ -50,20 +50,20 @@ async def test_progress_is_told_on(
 async def test_a_job_that_waits_for_room_is_tried_again_after_any_failure(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, bugs: list[dict[str, Any]]
 ) -> None:
-    room, errors = rig.downloads._room, list(ERRORS)
-    retry: Callable[[str], Awaitable[None]] = room._retry
+    guard, errors = rig.downloads._disk_space, list(ERRORS)
+    retry: Callable[[str], Awaitable[None]] = guard._retry
 
     async def failing(job_id: str) -> None:
         if errors:
             raise errors.pop()
         await retry(job_id)
 
-    monkeypatch.setattr(room, "_retry", failing)
+    monkeypatch.setattr(guard, "_retry", failing)
     rig.free = 100 << 20
     rig.downloads.set_limit(5_000_000)
     job = await rig.until((await rig.start(PADDED)).id, lambda j: j.received_bytes > 0)
     await rig.reopen(disk_floor_bytes=rig.free + 1)
-    monkeypatch.setattr(rig.downloads._room, "_retry", failing)
+    monkeypatch.setattr(rig.downloads._disk_space, "_retry", failing)
     paused = await rig.until(job.id, lambda j: j.state == "paused")
     assert paused.error is not None
     retry = rig.downloads._retry

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from modeldeck.core.cache import scan
-from modeldeck.core.downloads.http.responses import promised
+from modeldeck.core.downloads.http.responses import stated_sha256
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import (
     Corrupt,
@@ -232,7 +232,7 @@ async def test_a_redirect_is_followed_and_its_promise_kept(files: FileServer) ->
     files.digest = "Repr-Digest"
     source = DownloadSource("https://hub.example", lambda: None, 5)
     offer = await source.look(files.url("latest.gguf"))
-    assert (offer.size_bytes, offer.mark, offer.sha256) == (SIZE, '"v1"', SHA256)
+    assert (offer.size_bytes, offer.validator, offer.sha256) == (SIZE, '"v1"', SHA256)
     assert await source.read(files.url("latest.gguf"), 4, 100) == CONTENT[4:104]
     await source.close()
 
@@ -257,7 +257,7 @@ async def test_a_server_that_is_not_there_says_so() -> None:
     ],
 )
 def test_what_a_server_promises(headers: dict[str, str], digest: str) -> None:
-    assert promised(headers) == digest
+    assert stated_sha256(headers) == digest
 
 
 # Where a URL may lead
@@ -352,13 +352,13 @@ async def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         await reader.read()
         writer.close()
 
-    monkeypatch.setattr("modeldeck.core.downloads.http.source.QUESTION_S", 0.2)
+    monkeypatch.setattr("modeldeck.core.downloads.http.source.LOOK_S", 0.2)
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         source = DownloadSource("https://hub.example", lambda: None, 60)
         secret = f"http://127.0.0.1:{port}/m.gguf?X-Amz-Signature=planted"
         for question in (source.look(secret), source.read(secret, 0, 10)):
-            with pytest.raises(ServerUnavailable, match="not answered in whole") as refused:
+            with pytest.raises(ServerUnavailable, match="did not answer in full") as refused:
                 await question
             assert "planted" not in str(refused.value)
         await source.close()

@@ -30,7 +30,7 @@ import msgspec
 from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.config.config import DownloadSettings as Settings
 from modeldeck.core.downloads import journal, queue, ranges
-from modeldeck.core.downloads.transfer import written_ranges as ledger, partial_file as partial
+from modeldeck.core.downloads.transfer import written_ranges, partial_file as partial
 from modeldeck.core.downloads.http import source
 from modeldeck.core.schema import Model, RepoFile
 from modeldeck.core.storage.database import Database
@@ -41,7 +41,7 @@ disk = pathlib.Path(mount)
 filler = disk / "filler"
 if what != "read only":
     filler.write_bytes(bytes(int(ballast) << 20))
-ledger.UNSYNCED_BYTES = 1 << 20
+written_ranges.UNSYNCED_BYTES = 1 << 20
 if what == "write":
     partial.reserve = lambda descriptor, size: None  # as on file systems that cannot
 home = disk / "state"

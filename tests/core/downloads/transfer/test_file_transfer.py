@@ -75,7 +75,7 @@ async def transferred(
     source = DownloadSource("https://mirror.example", lambda: None, 1, httpx.MockTransport(answer))
     transfer = FileTransfer(
         source=source,
-        place=FileLocation(repo="o/r", revision="0" * 40, file=FILE),
+        location=FileLocation(repo="o/r", revision="0" * 40, file=FILE),
         path=folder / "partial",
         claim=DurableRanges(repo="o/r", blob=FILE.blob, size_bytes=FILE.size_bytes),
         progress=FileProgress(),
