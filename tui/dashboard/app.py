@@ -70,7 +70,10 @@ class Dashboard(DiffRenderer, FleetApp):
     ContentSwitcher { height: 1fr; }
     Screen.stale ContentSwitcher { opacity: 70%; }
     Screen.stale ContentSwitcher:ansi { opacity: 100%; text-style: dim; }
-    Screen.-one-line { ContentSwitcher { height: 0; } Notice, Footer, Trouble { display: none; } }
+    Screen.-one-line {
+        ContentSwitcher { height: 0; }
+        Notice, Footer, NoCoreNotice { display: none; }
+    }
     """
     VERTICAL_BREAKPOINTS = [(0, "-one-line"), (ONE_LINE, "-lines")]  # noqa: RUF012 (Textual's)
     BINDINGS = bindings("app", (*COMMANDS, *FLEET))  # type: ignore[assignment] # a list of one kind of what Textual takes
