@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import walk_packages
+from typing import Any
 
 import pytest
-import textual.widgets
 from textual.widget import Widget
 
+from modeldeck.tui import dashboard
 from modeldeck.tui.dashboard import screens
 from modeldeck.tui.dashboard.app import Dashboard
 
@@ -16,9 +19,10 @@ SELECTOR = re.compile(r"(?<![\w.#$:-])[A-Z]\w+")
 """A type selector: a capitalized word that is no class, id, variable or pseudo-class."""
 
 
-def loaded(kind: type) -> Iterator[type]:
+def loaded(kind: type[Any]) -> Iterator[type[Any]]:
     """A class and all its subclasses that are imported."""
     yield kind
+    below: type[Any]
     for below in kind.__subclasses__():
         yield from loaded(below)
 
@@ -30,10 +34,8 @@ def test_a_screen_is_found_by_its_name(screen: screens.LazyScreen) -> None:
 
 
 def test_css_selects_classes_that_exist() -> None:
-    for screen in screens.ALL:
-        screen.load()
-    for name in textual.widgets.__all__:
-        getattr(textual.widgets, name)  # imported on access
+    for module in walk_packages(dashboard.__path__, f"{dashboard.__name__}."):
+        import_module(module.name)
     widgets = set(loaded(Widget))
     known = {kind.__name__ for kind in widgets}
     ours = {kind for kind in widgets if kind.__module__.startswith("modeldeck.")}
