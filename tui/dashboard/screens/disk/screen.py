@@ -76,7 +76,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
     """The order of the rows."""
 
     def __init__(self, *, id: str | None = None) -> None:
-        parts = TableParts[DiskRow, DiskRow](
+        parts: TableParts[DiskRow, DiskRow] = TableParts(
             noun="entry",
             item_of=lambda row: row,
             draw=self.draw,
@@ -197,7 +197,9 @@ class DiskView(TableView[DiskRow, DiskRow]):
             return
         names = ", ".join(row.unique for row in rows)
         title = f"Delete {names} from the cache."
-        if await delete(self, drawn.selection(rows), title, f"Nothing is left of {names}."):
+        if await delete(
+            self.dashboard, drawn.selection(rows), title, f"Nothing is left of {names}."
+        ):
             self.table.unmark()
             self.undone()
 
@@ -205,7 +207,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
     async def action_prune(self) -> None:
         """Delete what nobody needs, after showing what that is."""
         title = "Prune partial files and blobs that nothing needs, and detached revisions."
-        if await delete(self, USELESS, title, "There is nothing that nobody needs."):
+        if await delete(self.dashboard, USELESS, title, "There is nothing that nobody needs."):
             self.undone()
 
     def action_verify(self) -> None:

@@ -53,7 +53,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
     def __init__(self, *, id: str | None = None) -> None:
-        parts = TableParts[DownloadRow, Download](
+        parts: TableParts[DownloadRow, Download] = TableParts(
             noun="download",
             item_of=lambda row: row.job,
             draw=self.draw,

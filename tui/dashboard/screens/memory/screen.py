@@ -70,7 +70,7 @@ class MemoryView(TableView[Instance, Instance]):
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
     def __init__(self, *, id: str | None = None) -> None:
-        parts = TableParts[Instance, Instance](
+        parts: TableParts[Instance, Instance] = TableParts(
             noun="model",
             item_of=lambda instance: instance,
             draw=self.draw,
@@ -274,7 +274,7 @@ class MemoryView(TableView[Instance, Instance]):
     async def action_prune(self) -> None:
         """Delete the partial files that nobody goes on with, after showing which."""
         words = "partial files that no download goes on with"
-        await delete(self, PARTIALS, f"Prune {words}.", f"There are no {words}.")
+        await delete(self.dashboard, PARTIALS, f"Prune {words}.", f"There are no {words}.")
 
     def _toggle_details(self) -> None:
         """Show everything about the instance under the cursor, or hide it."""
