@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -64,26 +63,40 @@ def is_private(name: str) -> bool:
 
 
 @cache
+def classes(path: str) -> Mapping[str, ast.ClassDef]:
+    """Definitions of the classes at the top of a file, by name."""
+    tree = ast.parse(Path(path).read_text())
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+def definition(kind: type) -> ast.ClassDef | None:
+    """Source of a class; None where it has none in Python."""
+    path = getattr(importlib.import_module(kind.__module__), "__file__", None) or ""
+    return classes(path).get(kind.__name__) if path.endswith(".py") else None
+
+
+@cache
 def members(kind: type) -> frozenset[str]:
     """Private members that a class defines in its body, or sets on `self`."""
     found = {name for name in vars(kind) if is_private(name)}
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
-    except (OSError, TypeError):  # a class without Python source
-        return frozenset(found)
+    tree = definition(kind)
+    return frozenset(found | set_on_self(tree) if tree is not None else found)
+
+
+def set_on_self(tree: ast.ClassDef) -> set[str]:
+    found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            found |= {node.attr} if _is_self(node.value) else set()
-    return frozenset(filter(is_private, found))
+            found |= {node.attr} if _is_self(node.value) and is_private(node.attr) else set()
+    return found
 
 
 def mentioned(kind: type) -> set[str]:
     """Private members that a class of the house defines, or reads of `self` or `super()`."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
-    definition = tree.body[0]
-    assert isinstance(definition, ast.ClassDef)
+    tree = definition(kind)
+    assert tree is not None
     found = set()
-    for node in definition.body:
+    for node in tree.body:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 found.add(node.name)
@@ -102,6 +115,13 @@ def _is_self(node: ast.expr) -> bool:
         case ast.Name(id="self" | "cls") | ast.Call(func=ast.Name(id="super")):
             return True
     return False
+
+
+@cache
+def trees() -> list[ast.Module]:
+    """The source files of the house."""
+    paths = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+    return [ast.parse(path.read_text()) for path in paths]
 
 
 def modules() -> Iterator[ModuleType]:
@@ -136,8 +156,7 @@ def test_private_members_that_are_inherited_are_listed() -> None:
 
 def test_private_members_of_other_objects_are_listed() -> None:
     found = set()
-    for path in (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
-        tree = ast.parse(path.read_text())
+    for tree in trees():
         read, own = set(), set()
         for node in ast.walk(tree):
             match node:
@@ -157,8 +176,8 @@ def test_private_members_of_other_objects_are_listed() -> None:
 
 def test_private_modules_are_listed() -> None:
     found = set()
-    for path in (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for tree in trees():
+        for node in ast.walk(tree):
             match node:
                 case ast.ImportFrom(module=str(module), names=aliases, level=0):
                     names = [f"{module}.{alias.name}" for alias in aliases]
