@@ -70,7 +70,10 @@ class Dashboard(DiffRenderer, FleetApp):
     ContentSwitcher { height: 1fr; }
     Screen.stale ContentSwitcher { opacity: 70%; }
     Screen.stale ContentSwitcher:ansi { opacity: 100%; text-style: dim; }
-    Screen.-one-line { ContentSwitcher { height: 0; } Notice, Footer, Trouble { display: none; } }
+    Screen.-one-line {
+        ContentSwitcher { height: 0; }
+        Notice, Footer, NoCoreNotice { display: none; }
+    }
     """
     VERTICAL_BREAKPOINTS = [(0, "-one-line"), (ONE_LINE, "-lines")]  # noqa: RUF012 (Textual's)
     BINDINGS = bindings("app", (*COMMANDS, *FLEET))  # type: ignore[assignment] # a list of one kind of what Textual takes
@@ -100,7 +103,12 @@ class Dashboard(DiffRenderer, FleetApp):
         stands alone, None for all.
         """
         stations = (FleetMachine("", CoreLink(cores)),) if callable(cores) else tuple(cores)
-        super().__init__(stations, settings, "NO_COLOR" in os.environ)
+        super().__init__(
+            stations,
+            settings,
+            machine_changed=self._rebuild_screens,
+            no_color="NO_COLOR" in os.environ,
+        )
         self._looks = 0
         several = len(self.stations) > 1
         self.views = tuple(view for view in screens.VIEWS if only in (None, view.name))
@@ -163,7 +171,7 @@ class Dashboard(DiffRenderer, FleetApp):
             self.say(self._welcome(self.key_of))
         self.reach(*range(len(self.stations)))
         self.release_keys()
-        self.goes_on = True
+        self.report_failure = self._report_failure
 
     async def _furnish(self) -> None:
         """Make the views that are not there."""
@@ -218,8 +226,8 @@ class Dashboard(DiffRenderer, FleetApp):
         elif before.state is LinkState.LOST:
             self.say("The core answers again.", "done")
 
-    async def moved(self) -> None:
-        """Another machine is shown: what the views know of the one before goes with them."""
+    async def _rebuild_screens(self) -> None:
+        """Replace the screens, which hold data of the machine shown before."""
         self._frame.query_one(Prompt).call_off()
         switcher = self._frame.query_one(ContentSwitcher)
         if self.current == screens.FLEET.name:
@@ -389,8 +397,7 @@ class Dashboard(DiffRenderer, FleetApp):
         if self._standing:
             self._frame.query_one(Notice).message = message
 
-    def tell_failure(self, error: DeckError) -> None:
-        """Show what went wrong beside the screen."""
+    def _report_failure(self, error: DeckError) -> None:
         self.say(str(error), "error")
 
     async def confirm(self, lines: Sequence[str], verb: str) -> bool:

@@ -1,9 +1,10 @@
-"""The screen of the dashboard: only cells that differ from what the terminal shows are sent.
+"""Sends only the cells that differ from what the terminal shows.
 
-Textual 8.2 sends every widget that asked for it, from its left edge and whole where the layout
-changed, and nothing where a terminal was small for a moment and has its size again, though it has
-lost cells. Here what was sent is kept, cell by cell, and compared. What is overridden is private to
-Textual, so tests hold it in place.
+Textual 8.2 sends each widget that was refreshed from its left edge, all of it after a change of
+layout, and nothing when a terminal was made small and large again, although the terminal dropped
+cells. `DiffRenderer` keeps what was sent, cell by cell, and compares.
+
+It stands on private members of Textual: `modeldeck.tui.dashboard.textual_private` lists them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.color import ColorSystem
-from rich.console import Console
+from rich.console import COLOR_SYSTEMS, Console
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.app import App
 from textual.geometry import Size
@@ -23,26 +24,24 @@ from textual.strip import Strip
 
 from modeldeck.tui.dashboard.widgets.scrollbar import WholeCellScrollBar
 
-ScrollBar.renderer = (
-    WholeCellScrollBar  # the class holds it: every scrollbar of the program is drawn so
-)
+ScrollBar.renderer = WholeCellScrollBar  # a class attribute: applies to all scrollbars
 
 NEAR = 6
-"""Equal cells between two that differ that are sent along: moving the cursor costs as much."""
+"""Most equal cells between two changes that are sent anyway: moving the cursor costs as much."""
 
 Cell = tuple[str, str]
-"""What stands in a cell, and the parameters of its SGR sequence; a wide character is followed by a
-cell of nothing."""
+"""Character of a cell, and the parameters of its SGR sequence; a wide character is followed by an
+empty cell."""
 
 Piece = tuple[int, int, Strip]
-"""A part of a line to be drawn: its line, its first cell, and what stands there."""
+"""Part of a line to be drawn: line, first cell, content."""
 
 Run = tuple[int, int, Sequence[Cell]]
-"""Cells to be sent: their line, the first of them, and what they show."""
+"""Cells to be sent: line, first cell, content."""
 
 
 def cells(strip: Strip, colors: ColorSystem) -> list[Cell]:
-    """What a strip shows, cell by cell.
+    """The cells of a strip.
 
     >>> cells(Strip([Segment("a猫", Style(bold=True))]), ColorSystem.STANDARD)
     [('a', '1'), ('猫', '1'), ('', '1')]
@@ -64,10 +63,9 @@ def cells(strip: Strip, colors: ColorSystem) -> list[Cell]:
 
 
 def runs(old: Sequence[Cell | None], new: Sequence[Cell]) -> Iterator[tuple[int, int]]:
-    """Where cells differ, as start and end; runs that lie close together are one.
+    """Ranges (start, end) of cells that differ; ranges that lie close together are joined.
 
-    Where a character may be wider or narrower on the terminal than is known here, all that follows
-    it is sent with it.
+    Where the width of a character on the terminal is uncertain, the rest of the line is sent too.
 
     >>> list(runs([("a", ""), ("b", ""), None], [("a", ""), ("c", ""), ("d", "")]))
     [(1, 3)]
@@ -93,7 +91,7 @@ def _is_uncertain(cell: Cell) -> bool:
 
 
 def pieces(update: LayoutUpdate | ChopsUpdate) -> Iterator[Piece]:
-    """What Textual would send."""
+    """The parts of lines that Textual would send."""
     if isinstance(update, LayoutUpdate):
         for y, strips in enumerate(update.strips, update.region.y):
             x = update.region.x
@@ -110,24 +108,24 @@ def pieces(update: LayoutUpdate | ChopsUpdate) -> Iterator[Piece]:
 
 
 class TerminalState:
-    """What the terminal shows, as far as it was sent."""
+    """The cells that the terminal shows, as far as they were sent."""
 
     def __init__(self) -> None:
         self._size = Size()
         self._lines: dict[int, list[Cell | None]] = {}
 
     def forget(self) -> None:
-        """The terminal may show anything."""
+        """Assume nothing about the cells on the terminal."""
         self._lines.clear()
 
     def fill(self, size: Size) -> None:
-        """All of the screen is drawn; what a terminal of another size shows is not known."""
+        """Prepare for drawing the whole screen; forgets the cells if the size changed."""
         if size != self._size:
             self._size = size
             self.forget()
 
     def take(self, drawn: Iterable[Piece], colors: ColorSystem) -> list[Run]:
-        """What has to be sent for these pieces to be shown; from now on it counts as sent."""
+        """Cells to send so that these pieces are shown; they count as sent from now on."""
         sent: list[Run] = []
         for y, x, strip in drawn:
             new = cells(strip, colors)
@@ -140,13 +138,13 @@ class TerminalState:
 
 
 class CellChanges(CompositorUpdate):
-    """Runs of cells on their way to the terminal."""
+    """An update of the screen that consists of runs of cells."""
 
     def __init__(self, sent: Sequence[Run]) -> None:
         self._sent = sent
 
     def render_segments(self, console: Console) -> str:
-        """What the terminal is sent: each run from its first cell to its last."""
+        """The text for the terminal: cursor position, then cells, of each run."""
         words: list[str] = []
         styled = ""
         for y, x, run in self._sent:
@@ -160,21 +158,21 @@ class CellChanges(CompositorUpdate):
 
 
 class DiffRenderer(App[None]):
-    """An app that sends what changed, and whose screen is whole whatever the terminal lost."""
+    """An app that sends changed cells only, and redraws all after the terminal lost some."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._shown = TerminalState()
 
     def action_redraw(self) -> None:
-        """Draw all of it again, whatever another program wrote over it."""
+        """Draw the whole screen again, in case another program wrote over it."""
         self._shown.forget()
         self.screen.refresh()
 
     def _check_resize(self) -> None:
-        is_told = self._resize_event is not None
+        had_event = self._resize_event is not None
         super()._check_resize()
-        if is_told and self._resize_event is None:
+        if had_event and self._resize_event is None:
             self.action_redraw()
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
@@ -182,7 +180,7 @@ class DiffRenderer(App[None]):
         if is_sent and isinstance(renderable, LayoutUpdate | ChopsUpdate):
             if isinstance(renderable, LayoutUpdate):
                 self._shown.fill(renderable.region.size)
-            colors = self.console._color_system or ColorSystem.TRUECOLOR
+            colors = COLOR_SYSTEMS.get(self.console.color_system or "", ColorSystem.TRUECOLOR)
             sent = self._shown.take(pieces(renderable), colors)
             if not sent and self.cursor_position == self._previous_cursor_position:
                 return
@@ -191,13 +189,13 @@ class DiffRenderer(App[None]):
 
 
 class BaseScreen(Screen[None], inherit_bindings=False):
-    """The screen that everything else lies on.
+    """The screen under all dialogs.
 
-    Textual's own screen has `tab` for the focus; here it goes round the views.
+    Without Textual's key bindings: there `tab` moves the focus, here it shows the next view.
     """
 
     AUTO_FOCUS = ""
-    """The view in front says where the keys go, also those that are pressed before it stands."""
+    """Nothing: the view in front sets the focus."""
 
     def __init__(self) -> None:
         super().__init__(id="_default")

@@ -1,10 +1,11 @@
-"""The machines of a dashboard: each with the link to its core, and how it is reached."""
+"""The machines of a dashboard: the link to the core of each, and switching between them."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from textual import events
 from modeldeck.core.config.config import Tui
 from modeldeck.core.errors import DeckError, Forbidden
 from modeldeck.tui.dashboard.key_queue import OrderedKeyApp
-from modeldeck.tui.dashboard.worker_failures import FailuresTold
+from modeldeck.tui.dashboard.worker_failures import WorkerFailureApp
 from modeldeck.tui.remote.core_link import FAR_S, CoreLink, LinkState, LinkStatus
 from modeldeck.tui.text.terminal_notification import sequence
 
@@ -23,25 +24,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FleetMachine:
-    """One machine, as a dashboard sees it."""
+    """One machine of a dashboard."""
 
     name: str
-    """Empty for this machine, where it is the only one: its core tells its name."""
+    """Empty for a single local machine: its core sends its name."""
     link: CoreLink
     way: str = ""
-    """How it is reached, in a word: `ssh`, `https`; empty for this machine."""
+    """Protocol it is reached by, such as `ssh` or `https`; empty for the local machine."""
     host: ReachableCore | None = None
-    """What it is reached by, for what passes between machines; None where it is the only one."""
+    """Connection for copies between machines; None for a single machine."""
 
 
 def trip(status: LinkStatus) -> str:
-    """The round trip, in a step that a person feels; empty where it is none."""
+    """The round-trip time as text; empty below 10 ms."""
     seconds = status.round_trip_s or 0.0
     return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else ""
 
 
 def low_bandwidth(wanted: bool | None, *, over_ssh: bool, round_trip_s: float | None) -> bool:
-    """Whether to draw seldom and without animation: as set, else where the line is slow.
+    """Whether to draw less often and without animation: the setting, else for a slow link.
 
     >>> low_bandwidth(None, over_ssh=False, round_trip_s=0.3)
     True
@@ -53,16 +54,25 @@ def low_bandwidth(wanted: bool | None, *, over_ssh: bool, round_trip_s: float | 
     return over_ssh or (round_trip_s or 0.0) >= FAR_S
 
 
-class FleetApp(FailuresTold, OrderedKeyApp):
-    """An app that looks at one of several machines, and keeps the links to all of them."""
+class FleetApp(WorkerFailureApp, OrderedKeyApp):
+    """An app that shows one of several machines and keeps the links to all of them."""
 
-    def __init__(self, stations: tuple[FleetMachine, ...], settings: Tui, no_color: bool) -> None:
+    def __init__(
+        self,
+        stations: tuple[FleetMachine, ...],
+        settings: Tui,
+        *,
+        machine_changed: Callable[[], Coroutine[None, None, None]],
+        no_color: bool,
+    ) -> None:
+        """`machine_changed` rebuilds the screens after another machine was chosen."""
         super().__init__(ansi_color=True if no_color else None)
+        self._machine_changed = machine_changed
         self.stations = stations
         self.settings = settings
         self._at = 0
         self.asks = False
-        """Whether the terminal is given to `ssh` now, and with it ctrl+c."""
+        """Whether `ssh` has the terminal, and gets ctrl+c."""
 
     @property
     def station(self) -> FleetMachine:
@@ -71,12 +81,12 @@ class FleetApp(FailuresTold, OrderedKeyApp):
 
     @property
     def link(self) -> CoreLink:
-        """The link to its core."""
+        """The link to the core of the machine that is shown."""
         return self.station.link
 
     @property
     def low_bandwidth(self) -> bool:
-        """Whether to draw seldom and without animation."""
+        """Whether to draw less often and without animation."""
         return low_bandwidth(
             self.settings.low_bandwidth,
             over_ssh=bool(os.environ.get("SSH_CONNECTION")),
@@ -84,17 +94,17 @@ class FleetApp(FailuresTold, OrderedKeyApp):
         )
 
     def reach(self, *stations: int) -> None:
-        """Attach to cores. Not before the frame is drawn: what that needs takes a while."""
+        """Attach to the cores of these machines; slow, so called after the first frame."""
         for at in stations:
             link = self.stations[at].link
             self.run_worker(link.run(), name="link", group=f"link {at}", exclusive=True)
 
     def action_retry(self) -> None:
-        """Look for a core anew, unless one answers."""
+        """Reconnect to the core that is shown, unless it answers."""
         self.again(self._at)
 
     def again(self, at: int) -> None:
-        """Look for a core anew, unless one answers; let `ssh` ask where it has to."""
+        """Reconnect to a core unless it answers; `ssh` may ask for a password."""
         station = self.stations[at]
         if station.link.status.state not in (LinkState.LOST, LinkState.FAILED):
             return
@@ -104,17 +114,17 @@ class FleetApp(FailuresTold, OrderedKeyApp):
             self.reach(at)
 
     async def _ask(self, at: int, host: ReachableCore) -> None:
-        """Give the terminal to `ssh` for as long as it asks; nothing is drawn meanwhile."""
+        """Give the terminal to `ssh` for its questions; the app draws nothing meanwhile."""
         self.asks = True
         with self.batch_update(), self.suspend():
             print(f"Reaching {host.name}.", file=sys.stderr)
-            # Textual does not take the terminal back where something is raised.
+            # Textual does not take the terminal back after an exception.
             (failed,) = await asyncio.gather(host.ask(), return_exceptions=True)
         self.asks = False
         await self.run_action("redraw")
         if failed is None:
             self.reach(at)
-        elif not isinstance(failed, DeckError):  # what ssh said still holds
+        elif not isinstance(failed, DeckError):  # after a DeckError the status stays
             raise failed
 
     def action_machine(self) -> None:
@@ -124,24 +134,20 @@ class FleetApp(FailuresTold, OrderedKeyApp):
     def go(self, at: int) -> None:
         """Show another machine."""
         self._at = at
-        self.run_worker(self.moved(), group="machine", exclusive=True)
-
-    async def moved(self) -> None:
-        """Another machine is shown now."""
-        raise NotImplementedError
+        self.run_worker(self._machine_changed(), group="machine", exclusive=True)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What is about several machines is no key where there is one."""
+        """Disable the keys for several machines where there is one."""
         several = len(self.stations) > 1
         return several or (action, *parameters) not in {("machine",), ("show", "fleet")}
 
     def notify_outside(self, words: str) -> None:
-        """Tell whoever looks elsewhere, as the setting has it."""
+        """Send a terminal notification, as the setting says."""
         if self._driver is not None and (sent := sequence(words, self.settings.notify, os.environ)):
             self._driver.write(sent)
             self._driver.flush()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """A cursor that blinks sends bytes for as long as it stands there."""
+        """Stop the cursor from blinking on a slow link: each blink is sent."""
         if self.low_bandwidth and hasattr(event.widget, "cursor_blink"):
             event.widget.cursor_blink = False

@@ -1,6 +1,8 @@
-"""An app that goes on when work beside its screen fails."""
+"""An app that reports the errors of its workers and keeps running."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from textual.app import App
 from textual.worker import WorkerFailed
@@ -9,29 +11,25 @@ from modeldeck.core.concurrency import unexpected
 from modeldeck.core.errors import DeckError
 
 
-class FailuresTold(App[None]):
-    """An app whose workers may fail: that is told, and the app goes on.
+class WorkerFailureApp(App[None]):
+    """Reports an unexpected error of a worker instead of ending, as Textual does.
 
-    Textual ends the app. What is overridden is private to it, so tests hold it in place.
+    Overrides private members of Textual: see `modeldeck.tui.dashboard.textual_private`.
     """
 
-    goes_on = False
-    """Whether a worker may fail: not before the app stands, when nothing could be told."""
-
-    def tell_failure(self, error: DeckError) -> None:
-        """Show what went wrong."""
-        raise NotImplementedError
+    report_failure: Callable[[DeckError], None] | None = None
+    """Shows the error; None while the app cannot show one yet, and an error ends it."""
 
     def _handle_exception(self, error: Exception) -> None:
-        if not isinstance(error, WorkerFailed) or not self.goes_on:
+        if not isinstance(error, WorkerFailed) or self.report_failure is None:
             super()._handle_exception(error)
             return
-        if self._exception is None:  # `run_test` raises it in the end: to a test it is a failure
+        if self._exception is None:  # `run_test` raises it at the end, so that a test fails
             self._exception = error
-        self.tell_failure(unexpected(error.error))
+        self.report_failure(unexpected(error.error))
 
     def _fatal_error(self) -> None:
-        """End the app with a traceback, without the values of variables: some are secret."""
+        """End the app with a traceback without the values of variables, as some are secret."""
         from rich.segment import Segments
         from rich.traceback import Traceback
 

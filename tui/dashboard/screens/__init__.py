@@ -27,7 +27,8 @@ class LazyScreen:
 
     def load(self) -> type[View]:
         """The screen itself."""
-        kind: type[View] = getattr(import_module(f"{__name__}.{self.name}.screen"), self.title)
+        module = import_module(f"{__name__}.{self.name}.screen")
+        kind: type[View] = getattr(module, f"{self.title}View")
         return kind
 
 

@@ -1,4 +1,4 @@
-"""Deleting from the cache, wherever a key begins it: the plan, the question, the receipt."""
+"""Deleting from the cache, for all screens: show the plan, ask, delete, show the receipt."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ from dataclasses import replace
 
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import CacheSelection, DeletionPlan
-from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.dashboard.interface import DashboardInterface
 from modeldeck.tui.text import records
 
 
-async def delete(view: View, what: CacheSelection, title: str, nothing: str) -> bool:
-    """Show what a deletion would do, ask, and do it; whether it was done. Call from a worker.
+async def delete(
+    dashboard: DashboardInterface, what: CacheSelection, title: str, nothing: str
+) -> bool:
+    """Show the plan of a deletion, ask, and delete; whether it was done. Call from a worker.
 
-    `title` says what is to go; `nothing` what is said where there is nothing to delete.
+    Args:
+        dashboard: Shows the plan, the receipt, and errors.
+        what: The part of the cache to delete.
+        title: First line of the plan.
+        nothing: Notice where there is nothing to delete.
     """
-    dashboard = view.dashboard
     client = dashboard.link.client
     try:
         plan = await client.plan_deletion(what)
         if not plan.delete:
             dashboard.say(nothing)
             return False
-        if not await view.confirm(lines(plan, title), "deletes them"):
+        if not await dashboard.confirm(lines(plan, title), "deletes them"):
             return False
         receipt = await client.delete_cached(what, force=bool(plan.blocked))
     except DeckError as error:
@@ -36,6 +41,6 @@ async def delete(view: View, what: CacheSelection, title: str, nothing: str) -> 
 
 
 def lines(plan: DeletionPlan, title: str) -> list[str]:
-    """A plan for the prompt, what stands against it first."""
+    """Lines of a deletion plan for the prompt; reasons against it come first."""
     against = [f"In use: {reason}" for reason in plan.blocked]
     return [title, *against, *records.plan(replace(plan, blocked=()))]

@@ -1,14 +1,15 @@
-"""`TableView`: a view whose keys belong to one table of things that verbs are done to.
+"""`TableView`: a screen with one table whose keys act on its rows.
 
-A verb acts on the marked rows, or on the one under the cursor; on each by itself, so that what goes
-wrong with one does not stop the others, and with one receipt for all.
+An action applies to the marked rows, or to the row under the cursor. It runs on each item on its
+own, so that an error on one does not stop the others, and reports all of them in one receipt.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from rich.text import Text
 from textual import events, on
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class ListedItem(Protocol):
-    """What verbs are done to: a download, an instance."""
+    """An item that actions apply to: a download, an instance, a cache entry."""
 
     @property
     def id(self) -> str:
-        """What the core knows it by."""
+        """Identifier in the core."""
 
     @property
     def unique(self) -> str:
@@ -36,135 +37,146 @@ class ListedItem(Protocol):
 
     @property
     def state(self) -> str:
-        """A word for how it stands."""
+        """Its state, in one word."""
 
 
 RowT = TypeVar("RowT")
-ThingT = TypeVar("ThingT", bound=ListedItem)
+ItemT = TypeVar("ItemT", bound=ListedItem)
 A = TypeVar("A")
 
 LOW = 16
-"""Lines of a view below which its table gets those that part the others."""
+"""Height in lines below which a view drops its blank lines in favour of the table."""
 
 
-class TableView(View, Generic[RowT, ThingT]):
-    """What Downloads and Memory have in common."""
+@dataclass(frozen=True, slots=True)
+class TableParts(Generic[RowT, ItemT]):
+    """What a screen supplies to `TableView`."""
 
-    NOUN: ClassVar[str]
-    """What several things are counted as."""
+    noun: str
+    """Singular noun that several items are counted in."""
+    item_of: Callable[[RowT], ItemT]
+    """The item of a row; several rows may belong to one item."""
+    draw: Callable[[], None]
+    """Bring the whole screen up to date; called only while the screen is visible."""
+    draw_cursor_row: Callable[[], None]
+    """Draw the details of the row under the cursor."""
+    open_row: Callable[[], None] | None = None
+    """Show more about the row under the cursor, or hide it again; None: there is no more."""
+
+
+class TableView(View, Generic[RowT, ItemT]):
+    """Base of the screens Downloads, Memory and Disk."""
 
     DEFAULT_CSS = """
     TableView { padding: 0 1; }
     """
 
+    def __init__(self, parts: TableParts[RowT, ItemT], *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._table_parts = parts
+
     def on_mount(self) -> None:
-        """Lines are drawn in the colours of the theme."""
+        """Redraw when the theme changes."""
         self.dashboard.theme_changed_signal.subscribe(self, lambda _: self.redraw())
-
-    # What a view of this kind says
-
-    def draw(self) -> None:
-        """Bring everything on the screen up to date; what stays as it is is not drawn again."""
-        raise NotImplementedError
-
-    def draw_below(self) -> None:
-        """Draw what is said of the row under the cursor."""
-        raise NotImplementedError
-
-    def action_open_row(self) -> None:
-        """Show more of the row under the cursor, or hide it again."""
-        raise NotImplementedError
-
-    def thing(self, row: RowT) -> ThingT:
-        """What a row stands for."""
-        raise NotImplementedError
 
     # Drawing
 
     @property
     def inks(self) -> ThemeStyles:
-        """The theme's colours."""
+        """Text styles of the theme."""
         return ink(self.dashboard.theme_variables)
 
     @property
     def table(self) -> Table[RowT]:
-        """The rows."""
+        """The table widget."""
         return self.query_one(Table)
 
     @property
     def waiting(self) -> list[Text]:
-        """What is said before the first State."""
+        """Text shown before the first State."""
         return [Text("waiting for the core", self.inks.muted)]
 
     def redraw(self) -> None:
-        """Draw, where the view is seen."""
+        """Draw, if the screen is visible."""
         if self.display:
-            self.draw()
+            self._table_parts.draw()
 
     def activated(self) -> None:
-        """The keys belong to the table."""
+        """Give the focus to the table."""
         self.redraw()
         self.table.focus()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Where it is low, the table gets the lines."""
+        """Drop blank lines on a low terminal."""
         self.set_class(event.size.height < LOW, "low")
         self.redraw()
 
     @on(Table.Highlighted)
-    def _highlighted(self, event: Table.Highlighted) -> None:
+    def _row_highlighted(self, event: Table.Highlighted) -> None:
         event.stop()
-        self.draw_below()
+        self._table_parts.draw_cursor_row()
 
     @on(Table.RowOpened)
-    def _row_chosen(self, event: Table.RowOpened) -> None:
+    def _row_opened(self, event: Table.RowOpened) -> None:
         event.stop()
         self.action_open_row()
 
-    # Verbs
+    # Actions
 
-    def chosen(self, fitting: Callable[[ThingT], bool], verb: str) -> list[ThingT]:
-        """What is marked or under the cursor, as far as the verb means something; else says so."""
-        things = list({(thing := self.thing(row)).id: thing for row in self.table.marked}.values())
-        fit = [thing for thing in things if fitting(thing)]
-        if things and not fit:
-            first = things[0]
+    def selected(self, applies: Callable[[ItemT], bool], verb: str) -> list[ItemT]:
+        """Selected items (marked, or under the cursor) that the action applies to.
+
+        Shows a notice where items are selected and the action applies to none of them.
+        """
+        row_items = map(self._table_parts.item_of, self.table.marked)
+        items = list({item.id: item for item in row_items}.values())
+        found = [item for item in items if applies(item)]
+        if items and not found:
+            first = items[0]
             self.dashboard.say(f"{first.unique} is {first.state}: there is nothing to {verb}.")
-        return fit
+        return found
 
-    def named(self, things: Sequence[ListedItem]) -> str:
-        """The one by its name, several by their number."""
-        return things[0].unique if len(things) == 1 else fmt.number(len(things), self.NOUN)
+    def named(self, items: Sequence[ListedItem]) -> str:
+        """One item by its name, several by their count."""
+        if len(items) == 1:
+            return items[0].unique
+        return fmt.number(len(items), self._table_parts.noun)
 
     def each(
         self,
-        things: Sequence[ThingT],
-        act: Callable[[Client, ThingT], Awaitable[A]],
-        words: Callable[[Sequence[A]], str],
+        items: Sequence[ItemT],
+        act: Callable[[Client, ItemT], Awaitable[A]],
+        receipt: Callable[[Sequence[A]], str],
     ) -> None:
-        """Do it to each; `words` makes the receipt of what was done, errors are said besides."""
+        """Run `act` on every item at once; show one receipt, and each distinct error."""
 
-        async def one(client: Client, thing: ThingT) -> A | DeckError:
+        async def one(client: Client, item: ItemT) -> A | DeckError:
             try:
-                return await act(client, thing)
+                return await act(client, item)
             except DeckError as error:
                 return error
 
-        async def all_of_them(client: Client) -> None:
-            answers = await asyncio.gather(*(one(client, thing) for thing in things))
-            done = [answer for answer in answers if not isinstance(answer, DeckError)]
+        async def all_items(client: Client) -> None:
+            results = await asyncio.gather(*(one(client, item) for item in items))
+            done = [result for result in results if not isinstance(result, DeckError)]
             if done:
-                self.dashboard.say(words(done), "done")
-            for problem in dict.fromkeys(str(a) for a in answers if isinstance(a, DeckError)):
-                self.dashboard.say(problem, "error")
+                self.dashboard.say(receipt(done), "done")
+            errors = (str(result) for result in results if isinstance(result, DeckError))
+            for error in dict.fromkeys(errors):
+                self.dashboard.say(error, "error")
 
-        if things:
+        if items:
             self.table.unmark()
-            self.perform(all_of_them)
+            self.perform(all_items)
 
     def action_copy(self) -> None:
-        """Copy the name of the model to the clipboard of the terminal."""
+        """Copy the model's name to the terminal's clipboard."""
         if (row := self.table.cursor_item) is not None:
-            name = self.thing(row).unique
+            name = self._table_parts.item_of(row).unique
             self.app.copy_to_clipboard(name)
             self.dashboard.say(f"{name} copied", "done")
+
+    def action_open_row(self) -> None:
+        """Show more about the row under the cursor, or hide it again."""
+        if self._table_parts.open_row is not None:
+            self._table_parts.open_row()

@@ -22,12 +22,14 @@ class MarkdownText(Markdown):
     DEFAULT_CSS = """
     MarkdownText { padding: 0; margin: 0; }
     MarkdownText MarkdownParagraph { margin: 0 0 1 0; }
-    Prose MarkdownBulletList, MarkdownText MarkdownOrderedList { margin: 0 0 1 0; padding: 0; }
-    Prose MarkdownBulletList MarkdownParagraph, MarkdownText MarkdownOrderedList MarkdownParagraph {
-        margin: 0; }
+    MarkdownText MarkdownBulletList, MarkdownText MarkdownOrderedList {
+        margin: 0 0 1 0; padding: 0; }
+    MarkdownText MarkdownBulletList MarkdownParagraph,
+    MarkdownText MarkdownOrderedList MarkdownParagraph { margin: 0; }
     MarkdownText MarkdownFence { color: $foreground; background: $surface; margin: 0 0 1 0; }
     MarkdownText MarkdownFence > Label { padding: 0 1; }
-    Prose MarkdownH1, Prose MarkdownH2, MarkdownText MarkdownH3 { margin: 0 0 1 0; padding: 0;
+    MarkdownText MarkdownH1, MarkdownText MarkdownH2, MarkdownText MarkdownH3 {
+        margin: 0 0 1 0; padding: 0;
         content-align: left middle; background: transparent; border: none;
         color: $primary; text-style: bold; }
     """

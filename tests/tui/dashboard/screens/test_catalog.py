@@ -140,7 +140,7 @@ async def test_words_written_before_the_core_answered_are_asked_when_it_does(scr
         await at.until(lambda: bool(at.app.query(CatalogView)))
         await at.press("slash")
         await at.write("tiny")
-        await at.until(lambda: "No core" in str(catalog(at).known.found))
+        await at.until(lambda: "No core" in str(catalog(at).requests.results.found))
         held.set()
         await at.sees('Hugging Face: "tiny"', "deck/tiny-GGUF")
 
@@ -221,7 +221,7 @@ async def test_esc_goes_back_one_step_at_a_time(screen: Any) -> None:
 async def test_what_is_shown_goes_round(screen: Any) -> None:
     async with screen("catalog", before=fetched(TINY)) as at:
         view = catalog(at)
-        await at.until(lambda: bool(view.known.fits))
+        await at.until(lambda: bool(view.requests.results.fits))
         seen = {}
         for _ in Show:
             seen[view.shown] = len(view.table.items)
@@ -237,7 +237,7 @@ async def test_what_is_shown_goes_round(screen: Any) -> None:
 async def test_sorting_goes_round_and_keeps_the_cursor(screen: Any) -> None:
     async with screen("catalog", before=fetched(TINY)) as at:
         view = catalog(at)
-        await at.until(lambda: bool(view.known.fits))
+        await at.until(lambda: bool(view.requests.results.fits))
         listed = [m.source for m in view.table.items if isinstance(m, Model)]
         assert "builtin" not in listed[: listed.index("builtin")]
         assert view.table.items.index(model(at)) < listed.index("builtin")
@@ -265,7 +265,7 @@ async def test_the_fit_follows_the_context_length(screen: Any) -> None:
         await at.sees("[ 8192 ]", "planned by the engine itself", "KV cache")
 
         def kv_bytes() -> int:
-            fit = catalog(at).known.fits.get(catalog(at).table.cursor_key or "")
+            fit = catalog(at).requests.results.fits.get(catalog(at).table.cursor_key or "")
             return fit.forecast.kv_bytes if fit and fit.forecast and fit.exact else 0
 
         before = kv_bytes()
@@ -338,7 +338,7 @@ async def test_a_gated_repository_says_where_and_how(screen: Any, hub: DemoHub) 
         await search(at, "gated", "deck/gated-GGUF")
         await at.sees("gated", f"{hub.url}/deck/gated-GGUF"[:30], "hf auth login")
         await at.sees("deck/gated-GGUF is gated: its")  # the planner's word on it
-        catalog(at).judge_again()
+        catalog(at).requests.repeat_fits()
         await at.until(lambda: not [w for w in at.app.workers if w.group == "fits"])
         assert "deck/gated-GGUF is gated: its" in at.text
         await at.press("enter", "d")

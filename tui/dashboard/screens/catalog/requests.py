@@ -1,131 +1,76 @@
-"""The questions of the catalog: to the Hub about words and repositories, to the planner about fits.
+"""Requests of the catalog: Hub searches, repository contents, and memory fits.
 
-Each waits until the cursor or the typing rests, runs beside the screen, and is called off by the
-next one, so none holds up a key.
+Each waits until typing or the cursor pauses, runs in a worker, and is cancelled by the next one of
+its group, so none delays a key.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
-
-from textual.reactive import var
-from textual.widget import Widget
-from textual.worker import Worker
 
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import Model, Repository, SearchHit
 from modeldeck.core.schema.state import State
-from modeldeck.tui.dashboard.screens.catalog.detail import DetailPane, DetailTarget, choices
+from modeldeck.tui.dashboard.screens.catalog.detail import DetailTarget, choices
+from modeldeck.tui.dashboard.screens.catalog.interface import CatalogInterface
 from modeldeck.tui.dashboard.screens.catalog.results import HubResults
-from modeldeck.tui.dashboard.screens.catalog.rows import Row
-from modeldeck.tui.dashboard.screens.view import View
-from modeldeck.tui.dashboard.widgets.table import Table
 
 REST_S = 0.15
-"""A cursor that rests this long is asked about; one that runs past is not."""
+"""Seconds that the cursor has to rest on a row before the row's details are requested."""
 LEAST_QUERY = 2
-"""Letters that the Hub is asked for; one finds everything."""
+"""Minimum length of a Hub search in characters; a single one matches everything."""
 LEAST_CONTEXT, MOST_CONTEXT = 256, 1 << 20
-PARTS = ("#rows", "#variants", "#detail-words", "#bar-count", "#checks")
+"""Bounds of the context length in tokens."""
 
 
-class CatalogRequests(View):
-    """The part of the catalog that asks."""
+class CatalogRequests:
+    """Asks the Hub and the core, and keeps the answers in `results`."""
 
-    words = ""
-    """What is written in the filter."""
-    context: var[int] = var(0)
-    """The context length that fits are told for; 0 before the first State."""
-    chosen_context: int | None = None
-    """The context length that the person chose; None where it is the setting's."""
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.known = HubResults()
-        self._parts: list[Widget] = []
-        """What it consists of, once all of it was there."""
-        self._judged: tuple[object, ...] = ()
-        """What the last judgement of all models depended on."""
-
-    @property
-    def table(self) -> Table[Row]:
-        """The rows."""
-        return self.query_one("#rows", Table)
-
-    @property
-    def detail(self) -> DetailPane:
-        """The pane."""
-        return self.query_one(DetailPane)
-
-    def subject(self) -> Model | SearchHit | None:
-        """The row under the cursor."""
-        row = self.table.cursor_item
-        return row if isinstance(row, Model | SearchHit) else None
-
-    def beside(
-        self, work: Callable[[], Coroutine[Any, Any, None]], *, group: str, exclusive: bool = False
-    ) -> Worker[None]:
-        """Run something beside the screen; where it is exclusive, the newest of a group wins.
-
-        It takes a function, not a coroutine: one that is called off before it began leaves nothing.
-        """
-        return self.run_worker(work, group=group, exclusive=exclusive)
-
-    @property
-    def stands(self) -> bool:
-        """Whether all of it is there: a question may be answered while it is taken down."""
-        if len(self._parts) < len(PARTS):
-            self._parts = [part for name in PARTS for part in self.query(name)]
-        return (
-            self.is_mounted
-            and len(self._parts) == len(PARTS)
-            and all(part.is_attached for part in self._parts)
-        )
-
-    def refresh_rows(self) -> None:
-        """Bring everything on the screen up to date."""
-        raise NotImplementedError
-
-    def refresh_detail(self) -> None:
-        """Bring the pane up to date."""
-        raise NotImplementedError
+    def __init__(self, view: CatalogInterface) -> None:
+        self.results = HubResults()
+        self.context = 0
+        """Context length in tokens that fits are calculated for; 0 before the first State."""
+        self.chosen_context: int | None = None
+        """Context length that the user chose; None where it is the setting's."""
+        self._view = view
+        self._fit_basis: tuple[object, ...] = ()
+        """What the fits of all models were last calculated from."""
 
     # The Hub
 
     def search(self, after_s: float) -> None:
-        """Ask the Hub for the words of the filter; the newest question wins."""
-        words = self.words
+        """Search the Hub for the words of the filter after a pause of `after_s` seconds."""
+        words = self._view.words
         if len(words) < LEAST_QUERY:
-            self.workers.cancel_group(self, "hub")
+            self._view.cancel("hub")
             return
-        self.beside(partial(self._ask_hub, words, after_s), group="hub", exclusive=True)
+        self._view.background(partial(self._search, words, after_s), group="hub", exclusive=True)
 
-    async def _ask_hub(self, words: str, after_s: float) -> None:
+    async def _search(self, words: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
-        self.known.asking = True
-        self.refresh_rows()
-        found = await self.known.search(self.dashboard.link, words)
-        if words == self.words:
-            self.known.found, self.known.asking = found, False
-            self.refresh_rows()
+        self.results.searching = True
+        self._view.refresh_rows()
+        found = await self.results.search(self._view.dashboard.link, words)
+        if words == self._view.words:
+            self.results.found, self.results.searching = found, False
+            self._view.refresh_rows()
 
     def repository(self, repo: str) -> Repository | None:
-        """What a repository holds; None while that is not known."""
-        return self.known.repositories.get(repo)
+        """Contents of a repository; None until they are known."""
+        return self.results.repositories.get(repo)
 
-    async def learn(self, repo: str) -> Repository:
-        """What a repository holds; asks the Hub where that is not known. Raises DeckError."""
+    async def fetch_repository(self, repo: str) -> Repository:
+        """Contents of a repository, from the Hub if they are not known. Raises DeckError."""
         try:
-            return await self.known.learn(self.dashboard.link, repo)
+            return await self.results.repository(self._view.dashboard.link, repo)
         finally:
-            self.refresh_detail()
+            self._view.refresh_detail()
 
     def variants(self, row: Model | SearchHit) -> Sequence[DetailTarget]:
-        """What can be chosen of a row, as far as it is known."""
-        state = self.state
+        """Variants of a row that can be chosen, as far as they are known."""
+        state = self._view.state
         if state is None:
             return ()
         known = self.repository(row.repo) if row.repo else None
@@ -134,64 +79,66 @@ class CatalogRequests(View):
 
     # The row under the cursor
 
-    def inquire(self) -> None:
-        """Ask about the row and the variant under the cursor, once it rests."""
-        self.beside(partial(self._ask_about, self.subject()), group="detail", exclusive=True)
+    def fetch_details(self) -> None:
+        """Request what is missing of the row and the variant under the cursor."""
+        fetch = partial(self._fetch_details, self._view.subject())
+        self._view.background(fetch, group="detail", exclusive=True)
 
-    async def _ask_about(self, subject: Model | SearchHit | None) -> None:
+    async def _fetch_details(self, subject: Model | SearchHit | None) -> None:
         await asyncio.sleep(REST_S)
         if subject is None:
             return
-        repo, told = subject.repo, True
+        repo, is_known = subject.repo, True
         if repo and self.repository(repo) is None:
             try:
-                await self.learn(repo)
+                await self.fetch_repository(repo)
             except DeckError:
-                told = False  # why, stands in the pane
-        choice = self.detail.choice if self.stands else None
-        if choice is not None and (told or (choice.model and choice.model.downloaded)):
-            await self._ask_fit(choice)
+                is_known = False  # the detail shows the reason
+        choice = self._view.detail.choice if self._view.complete else None
+        if choice is not None and (is_known or (choice.model and choice.model.downloaded)):
+            await self._plan(choice)
 
-    async def _ask_fit(self, choice: DetailTarget) -> None:
-        """The planner's own word on one variant."""
+    async def _plan(self, choice: DetailTarget) -> None:
+        """Request the planner's fit of one variant."""
         context = self.context
-        fit = await self.known.plan(self.dashboard.link, choice, context)
+        fit = await self.results.plan(self._view.dashboard.link, choice, context)
         if fit is None:
-            self.refresh_detail()
+            self._view.refresh_detail()
         elif context == self.context:
-            self.known.planned(choice, fit)
-            self.refresh_rows()
+            self.results.add_fits({choice.key: fit})
+            self._view.refresh_rows()
 
-    # Fits
+    # Fits of all models
 
-    def action_context(self, factor: float) -> None:
-        """Halve or double the context length; fits follow."""
+    def scale_context(self, factor: float) -> None:
+        """Multiply the context length, within its bounds, and calculate all fits again."""
         context = int(self.context * factor)
         if self.context and LEAST_CONTEXT <= context <= MOST_CONTEXT:
             self.context = self.chosen_context = context
-            self.known.fits = {}
-            self.refresh_rows()
-            self.inquire()
+            self.results.fits = {}
+            self._view.refresh_rows()
+            self.fetch_details()
 
-    def judge(self, state: State, live: frozenset[str]) -> None:
-        """Have all models judged, where something changed that fits depend on."""
-        depends = (self.context, live, id(state.models))  # a changed mapping is another one
-        if depends != self._judged:
-            self._judged = depends
-            self.beside(self._ask_fits, group="fits", exclusive=True)
+    def update_fits(self, state: State, live: frozenset[str]) -> None:
+        """Request the fits of all models if their basis changed."""
+        basis = (self.context, live, id(state.models))  # a changed mapping is another object
+        if basis != self._fit_basis:
+            self._fit_basis = basis
+            self._view.background(self._fetch_fits, group="fits", exclusive=True)
 
-    def judge_again(self) -> None:
-        """Have all models judged, where they are seen: what is free changes by itself."""
-        if self.dashboard.current == self.NAME and self.state is not None:
-            self.beside(self._ask_fits, group="fits", exclusive=True)
+    def repeat_fits(self) -> None:
+        """Request the fits again while the catalog is in front: free memory changes on its own."""
+        view = self._view
+        if view.dashboard.current == view.NAME and view.state is not None:
+            view.background(self._fetch_fits, group="fits", exclusive=True)
 
-    async def _ask_fits(self) -> None:
+    async def _fetch_fits(self) -> None:
         context = self.context
         await asyncio.sleep(REST_S)
         try:
-            fits = await self.dashboard.link.client.fits(context)
+            fits = await self._view.dashboard.link.client.fits(context)
         except DeckError:
-            return  # the line on top says that the core is away; the verdicts stay as they were
+            return  # the status bar shows that the core is away; the fits stay as they were
         if context == self.context:
-            self.known.judged(fits)
-            self.refresh_rows()
+            self.results.add_fits(fits)
+            self._view.refresh_rows()

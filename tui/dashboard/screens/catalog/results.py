@@ -1,6 +1,6 @@
-"""What the catalog was told besides State: repositories, verdicts, and what the Hub found.
+"""Answers that the catalog keeps besides State: repositories, fits, and the Hub search. No widgets.
 
-Each question is asked by the view, beside the screen; here stands what became of it. No widgets.
+`modeldeck.tui.dashboard.screens.catalog.requests` decides when to ask.
 """
 
 from __future__ import annotations
@@ -17,38 +17,39 @@ if TYPE_CHECKING:
 
 
 class HubResults:
-    """Answers, each kept until a newer one comes."""
+    """Answers, each kept until a newer one replaces it."""
 
     def __init__(self) -> None:
         self.found: SearchResult | None = None
-        """What the Hub has for the words of the filter; None before it was asked."""
-        self.asking = False
-        """Whether the Hub is being asked for them."""
+        """Hub results for the words of the filter; None before the first answer."""
+        self.searching = False
+        """Whether a Hub search is under way."""
         self.repositories: dict[str, Repository] = {}
+        """Contents of repositories, by repository name."""
         self.notes: dict[str, str] = {}
-        """Why the Hub would not tell of a repository, or the planner of a variant, by its key."""
+        """Error of a repository (by name) or of a variant's plan (by `DetailTarget.key`)."""
         self.fits: Mapping[str, Fit] = {}
-        """Verdicts at the context length on the screen, by the id of the model."""
+        """Fits at the context length on the screen, by model id or `DetailTarget.key`."""
 
     def note(self, repo: str | None) -> str:
-        """How it stands with asking for a repository; empty where it is known, or none."""
+        """Why a repository's contents are not known; empty where they are, or without a name."""
         if repo is None or repo in self.repositories:
             return ""
         return self.notes.get(repo, "asking the Hub")
 
     def stop_searching(self) -> None:
-        """There are no words to search for."""
-        self.found, self.asking = None, False
+        """Drop the results: the filter is empty."""
+        self.found, self.searching = None, False
 
     async def search(self, link: CoreLink, words: str) -> SearchResult:
-        """What the Hub has for the words; an error is part of it."""
+        """Search the Hub; an error becomes part of the result."""
         try:
             return await link.client.search(words)
         except DeckError as error:
             return SearchResult(query=words, hits=(), error=error.message)
 
-    async def learn(self, link: CoreLink, repo: str) -> Repository:
-        """What a repository holds, asked once. Raises DeckError, and keeps the reason."""
+    async def repository(self, link: CoreLink, repo: str) -> Repository:
+        """Contents of a repository, requested once. Keeps the reason of a DeckError it raises."""
         if repo not in self.repositories:
             try:
                 self.repositories[repo] = await link.client.repository(repo)
@@ -59,7 +60,7 @@ class HubResults:
         return self.repositories[repo]
 
     async def plan(self, link: CoreLink, choice: DetailTarget, context: int) -> Fit | None:
-        """The planner's own word on one variant; None, with a note, where it has none."""
+        """The planner's fit of one variant; None, with a note, on an error."""
         try:
             fit = await link.client.fit(choice.ref, context)
         except DeckError as error:
@@ -68,10 +69,6 @@ class HubResults:
         self.notes.pop(choice.key, None)
         return fit
 
-    def planned(self, choice: DetailTarget, fit: Fit) -> None:
-        """Keep the planner's word."""
-        self.fits = {**self.fits, choice.key: fit}
-
-    def judged(self, fits: Mapping[str, Fit]) -> None:
-        """Keep new verdicts on what is listed; those on variants that are not listed stay."""
+    def add_fits(self, fits: Mapping[str, Fit]) -> None:
+        """Replace the fits given; those of other models and variants stay."""
         self.fits = {**self.fits, **fits}

@@ -19,7 +19,7 @@ from modeldeck.tui.dashboard.screens.catalog.rows import standing
 from modeldeck.tui.dashboard.screens.delete_flow import delete
 from modeldeck.tui.dashboard.screens.disk import rows as drawn
 from modeldeck.tui.dashboard.screens.disk.rows import DiskRow, DiskSort
-from modeldeck.tui.dashboard.screens.table_view import TableView
+from modeldeck.tui.dashboard.screens.table_view import TableParts, TableView
 from modeldeck.tui.dashboard.widgets.bars import TextLines, wrapped
 from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.text import format as fmt
@@ -69,7 +69,6 @@ class DiskView(TableView[DiskRow, DiskRow]):
     """
     NAME = "disk"
     TITLE = "Disk"
-    NOUN = "entry"
     COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
@@ -77,7 +76,13 @@ class DiskView(TableView[DiskRow, DiskRow]):
     """The order of the rows."""
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+        parts: TableParts[DiskRow, DiskRow] = TableParts(
+            noun="entry",
+            item_of=lambda row: row,
+            draw=self.draw,
+            draw_cursor_row=self._draw_about,
+        )
+        super().__init__(parts, id=id)
         self._listing: CacheListing | None = None
         self._looked_at = 0.0
         self._basis: tuple[object, ...] = ()
@@ -155,10 +160,6 @@ class DiskView(TableView[DiskRow, DiskRow]):
 
     # Drawing
 
-    def thing(self, row: DiskRow) -> DiskRow:
-        """The row itself."""
-        return row
-
     def draw(self) -> None:
         """The head, the rows, and a check that runs."""
         head = self.query_one("#head", TextLines)
@@ -173,9 +174,9 @@ class DiskView(TableView[DiskRow, DiskRow]):
         rows = drawn.rows(listing, self.sort) if listing is not None else []
         self.table.show(rows, key=lambda row: row.id)
         self.query_one(VerificationList).show(self.state)
-        self.draw_below()
+        self._draw_about()
 
-    def draw_below(self) -> None:
+    def _draw_about(self) -> None:
         """The models that the row under the cursor holds."""
         row = self.table.cursor_item
         lines = drawn.about(row, self.inks) if row is not None else []
@@ -183,14 +184,11 @@ class DiskView(TableView[DiskRow, DiskRow]):
         about = [part for text in lines for part in wrapped(text, width, drawn.LABEL)]
         self.query_one("#about", TextLines).show(about)
 
-    def action_open_row(self) -> None:
-        """There is no more to show."""
-
     # Verbs
 
     @property
     def _chosen(self) -> Sequence[DiskRow]:
-        return self.chosen(lambda _: True, "do")
+        return self.selected(lambda _: True, "do")
 
     @work(exclusive=True, group="delete")
     async def action_delete(self) -> None:
@@ -199,7 +197,9 @@ class DiskView(TableView[DiskRow, DiskRow]):
             return
         names = ", ".join(row.unique for row in rows)
         title = f"Delete {names} from the cache."
-        if await delete(self, drawn.selection(rows), title, f"Nothing is left of {names}."):
+        if await delete(
+            self.dashboard, drawn.selection(rows), title, f"Nothing is left of {names}."
+        ):
             self.table.unmark()
             self.undone()
 
@@ -207,7 +207,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
     async def action_prune(self) -> None:
         """Delete what nobody needs, after showing what that is."""
         title = "Prune partial files and blobs that nothing needs, and detached revisions."
-        if await delete(self, USELESS, title, "There is nothing that nobody needs."):
+        if await delete(self.dashboard, USELESS, title, "There is nothing that nobody needs."):
             self.undone()
 
     def action_verify(self) -> None:

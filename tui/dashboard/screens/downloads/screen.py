@@ -15,7 +15,7 @@ from modeldeck.tui.dashboard.commands import Command, bindings
 from modeldeck.tui.dashboard.screens.downloads import rows as drawn
 from modeldeck.tui.dashboard.screens.downloads.commands import COMMANDS
 from modeldeck.tui.dashboard.screens.downloads.rows import ACTIVE, ENDED, DownloadRow
-from modeldeck.tui.dashboard.screens.table_view import TableView
+from modeldeck.tui.dashboard.screens.table_view import TableParts, TableView
 from modeldeck.tui.dashboard.widgets.bars import (
     STRONG,
     History,
@@ -49,12 +49,18 @@ class DownloadsView(TableView[DownloadRow, Download]):
     """
     NAME = "downloads"
     TITLE = "Downloads"
-    NOUN = "download"
     COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+        parts: TableParts[DownloadRow, Download] = TableParts(
+            noun="download",
+            item_of=lambda row: row.job,
+            draw=self.draw,
+            draw_cursor_row=self._draw_about,
+            open_row=self._toggle_files,
+        )
+        super().__init__(parts, id=id)
         self._rate = History(RATE_S, RATE_SLOTS)
         self._opened: set[str] = set()
 
@@ -92,16 +98,12 @@ class DownloadsView(TableView[DownloadRow, Download]):
         if self.display:
             self._draw_head()
 
-    def thing(self, row: DownloadRow) -> Download:
-        """The job, also of a row that shows one of its files."""
-        return row.job
-
     def draw(self) -> None:
         """The head, the jobs, and what is said of one of them."""
         self._draw_head()
         rows = drawn.rows(self.state, self._opened) if self.state else []
         self.table.show(rows, key=lambda row: row.key)
-        self.draw_below()
+        self._draw_about()
 
     def _draw_head(self) -> None:
         if self.state is None:
@@ -121,7 +123,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
         ]
         self.query_one("#head", TextLines).show([fitted(parts, self.size.width - 4)])
 
-    def draw_below(self) -> None:
+    def _draw_about(self) -> None:
         """Why the job under the cursor stands where it stands, and what to do about it."""
         row = self.table.cursor_item
         lines = drawn.about(row.job, self.dashboard.glyphs, self.inks) if row else []
@@ -132,7 +134,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
     # Verbs
 
     def _in(self, states: Sequence[DownloadState], verb: str) -> list[Download]:
-        return self.chosen(lambda job: job.state in states, verb)
+        return self.selected(lambda job: job.state in states, verb)
 
     def action_cancel(self) -> None:
         """Cancel; the partial files stay."""
@@ -252,7 +254,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
             lambda done: f"{fmt.number(len(done), 'download')} cleared",
         )
 
-    def action_open_row(self) -> None:
+    def _toggle_files(self) -> None:
         """Show the files of the job under the cursor, or hide them."""
         row = self.table.cursor_item
         if row is None:

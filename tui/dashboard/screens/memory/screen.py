@@ -23,7 +23,7 @@ from modeldeck.tui.dashboard.commands import Command, bindings
 from modeldeck.tui.dashboard.screens.delete_flow import delete
 from modeldeck.tui.dashboard.screens.memory import rows as drawn
 from modeldeck.tui.dashboard.screens.memory.commands import COMMANDS
-from modeldeck.tui.dashboard.screens.table_view import TableView
+from modeldeck.tui.dashboard.screens.table_view import TableParts, TableView
 from modeldeck.tui.dashboard.widgets.bars import History, TextLines, wrapped
 from modeldeck.tui.dashboard.widgets.history_chart import HistoryChart
 from modeldeck.tui.dashboard.widgets.table import Table
@@ -66,12 +66,18 @@ class MemoryView(TableView[Instance, Instance]):
     """
     NAME = "memory"
     TITLE = "Memory"
-    NOUN = "model"
     COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+        parts: TableParts[Instance, Instance] = TableParts(
+            noun="model",
+            item_of=lambda instance: instance,
+            draw=self.draw,
+            draw_cursor_row=self._other_instance,
+            open_row=self._toggle_details,
+        )
+        super().__init__(parts, id=id)
         self.past = History(PAST_S, PAST_SLOTS)
         """What was in use of the machine's memory."""
         self._pasts: dict[str, History] = {}
@@ -124,10 +130,6 @@ class MemoryView(TableView[Instance, Instance]):
             del self._pasts[gone]
         self.redraw()
 
-    def thing(self, row: Instance) -> Instance:
-        """The instance itself."""
-        return row
-
     def draw(self) -> None:
         """The machine, the instances, the disk, and what is open."""
         glyphs, inks, width = self.dashboard.glyphs, self.inks, self.size.width - 4
@@ -150,7 +152,7 @@ class MemoryView(TableView[Instance, Instance]):
             self.query_one(HistoryChart).show(past, total / STEPS, words, inks)
         self._draw_details()
 
-    def draw_below(self) -> None:
+    def _other_instance(self) -> None:
         """Another instance is under the cursor: all of it is shown, where that is open."""
         self._log = ()
         self._draw_details()
@@ -197,7 +199,7 @@ class MemoryView(TableView[Instance, Instance]):
 
     def action_unload(self) -> None:
         """Unload the marked instances, or the one under the cursor; failed ones are taken off."""
-        wanted = self.chosen(lambda i: i.state is not InstanceState.STOPPING, "unload")
+        wanted = self.selected(lambda i: i.state is not InstanceState.STOPPING, "unload")
         failed = [instance for instance in wanted if instance.state is InstanceState.FAILED]
         live = [instance for instance in wanted if instance not in failed]
         for instances, words in ((failed, _taken_off), (live, _unloaded)):
@@ -222,7 +224,7 @@ class MemoryView(TableView[Instance, Instance]):
 
     def action_pin(self) -> None:
         """Pin the marked instances, or the one under the cursor; where all are, let them loose."""
-        wanted = self.chosen(_live, "pin")
+        wanted = self.selected(_live, "pin")
         pinned = not all(instance.options.pinned for instance in wanted)
         self._change(
             wanted, "pinned, only you unload it" if pinned else "pinned no more", pinned=pinned
@@ -231,7 +233,7 @@ class MemoryView(TableView[Instance, Instance]):
     @work
     async def action_idle_time(self) -> None:
         """Ask after how long without a request they are unloaded."""
-        wanted = self.chosen(_live, "unload")
+        wanted = self.selected(_live, "unload")
         if not wanted:
             return
 
@@ -272,9 +274,9 @@ class MemoryView(TableView[Instance, Instance]):
     async def action_prune(self) -> None:
         """Delete the partial files that nobody goes on with, after showing which."""
         words = "partial files that no download goes on with"
-        await delete(self, PARTIALS, f"Prune {words}.", f"There are no {words}.")
+        await delete(self.dashboard, PARTIALS, f"Prune {words}.", f"There are no {words}.")
 
-    def action_open_row(self) -> None:
+    def _toggle_details(self) -> None:
         """Show everything about the instance under the cursor, or hide it."""
         if self.table.cursor_item is None and not self.has_class("open"):
             return
