@@ -59,7 +59,7 @@ TRANSITIONS: Mapping[tuple[InstanceState, LifecycleEvent], InstanceState] = {
 def after(state: InstanceState, signal: LifecycleEvent) -> InstanceState:
     """The state that follows. Raises ValueError where the table has none: that is a bug.
 
-    >>> after(InstanceState.STARTING, Signal.LOADED)
+    >>> after(InstanceState.STARTING, LifecycleEvent.LOADED)
     <InstanceState.READY: 'ready'>
     """
     try:

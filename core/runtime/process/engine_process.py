@@ -20,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from modeldeck.core.concurrency import settled, whole
 from modeldeck.core.errors import EngineFailed, InvalidRequest
 from modeldeck.core.runtime.process.frames import FrameDecoder, FrameError
 from modeldeck.core.runtime.process.messages import (
@@ -226,27 +227,11 @@ class EngineProcess:
         """Start a process and wait for its hello.
 
         Must be called on the thread that lives as long as the core: Linux ends the child when the
-        *thread* that started it ends. Raises EngineMissing, or EngineFailed when it does not start.
+        *thread* that started it ends. When this is cancelled, the process is ended first.
+
+        Raises EngineMissing, or EngineFailed when it does not start.
         """
-        loop = asyncio.get_running_loop()
-        command = (
-            sys.executable,
-            "-P",
-            "-m",
-            "modeldeck.core.runtime.child",
-            engine,
-            str(os.getpid()),
-        )
-        try:
-            transport, pipes = await loop.subprocess_exec(
-                lambda: _Pipes(take_line), *command, env=environment(), start_new_session=True
-            )
-        except (OSError, RuntimeError) as error:  # no process, or no thread to watch over it
-            raise EngineFailed(
-                f"No engine process could be started: {error}.",
-                "The system is short of memory, processes or threads: end something first.",
-            ) from error
-        process = cls(transport, pipes, engine)
+        process = await cls._create(engine, take_line)
         try:
             async with asyncio.timeout(HELLO_S):
                 hello = await process.receive()
@@ -265,6 +250,44 @@ class EngineProcess:
         except BaseException:
             await process.end()
             raise
+        return process
+
+    @classmethod
+    async def _create(cls, engine: Engine, take_line: TakeLine) -> EngineProcess:
+        """Create the process with its pipes.
+
+        asyncio leaves pipes or the process behind when `subprocess_exec` is cancelled half way, so
+        a cancellation waits until the process exists, and ends it.
+        """
+        command = (sys.executable, "-P", "-m", "modeldeck.core.runtime.child", engine)
+        loop = asyncio.get_running_loop()
+        creation = loop.create_task(
+            loop.subprocess_exec(
+                lambda: _Pipes(take_line),
+                *command,
+                str(os.getpid()),
+                env=environment(),
+                start_new_session=True,
+            )
+        )
+        cancelled = False
+        try:
+            await settled(creation)
+        except asyncio.CancelledError:
+            cancelled = True
+        try:
+            transport, pipes = creation.result()
+        except (OSError, RuntimeError) as error:  # no process, or no thread to watch over it
+            raise EngineFailed(
+                f"No engine process could be started: {error}.",
+                "The system is short of memory, processes or threads: end something first.",
+            ) from error
+        process = cls(transport, pipes, engine)
+        if cancelled:
+            with contextlib.suppress(ProcessLookupError):
+                transport.kill()
+            await process.end()
+            raise asyncio.CancelledError
         return process
 
     @property
@@ -341,10 +364,12 @@ class EngineProcess:
         """Wait until the process is gone and everything it wrote has been read."""
         await self._pipes.over.wait()
 
+    @whole
     async def end(self) -> bool:
-        """End the process: hang up, then terminate, then kill. Says whether it is gone.
+        """End the process: close its input, then terminate, then kill. Says whether it is gone.
 
-        Returns False only for a process that the system cannot end (stuck in a system call).
+        Runs to its end even when its caller is cancelled. Returns False only for a process that the
+        system cannot end (stuck in a system call).
         """
         if pipe := self._transport.get_pipe_transport(0):
             pipe.close()
