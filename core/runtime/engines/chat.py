@@ -12,7 +12,7 @@ import msgspec
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.base import say
 from modeldeck.core.runtime.engines.harmony import apart, is_harmony
-from modeldeck.core.runtime.engines.template_takes import Takes, as_taken, find_out, placings
+from modeldeck.core.runtime.engines.template_probe import Takes, as_taken, find_out, placings
 from modeldeck.core.schema import GenerateRequest, Message, Tool
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 An answer is a row of messages, each with a head that says for whom it is: the channel `analysis` is
 what the model thinks, `final` and `commentary` are text, and `to=functions.add` is a call. Source:
 docs/format.md of github.com/openai/harmony. Thoughts come out between `<think>` and `</think>`, and
-calls as Hermes has them, which `modeldeck.core.runtime.engines.tools` understands.
+calls as Hermes has them, which `modeldeck.core.runtime.engines.tool_calls` understands.
 """
 
 from __future__ import annotations

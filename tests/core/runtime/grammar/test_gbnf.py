@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import modeldeck.core.runtime.engines.answer_writer
 import modeldeck.core.runtime.engines.chat
 import modeldeck.core.runtime.engines.text
-import modeldeck.core.runtime.engines.writer
 import modeldeck.core.runtime.grammar.gbnf
 import modeldeck.core.runtime.grammar.json_schema
 import modeldeck.core.runtime.grammar.number_ranges
@@ -30,7 +30,7 @@ from modeldeck.core.runtime.grammar.regex import pattern_rule
     [
         modeldeck.core.runtime.engines.chat,
         modeldeck.core.runtime.engines.text,
-        modeldeck.core.runtime.engines.writer,
+        modeldeck.core.runtime.engines.answer_writer,
         modeldeck.core.runtime.grammar.gbnf,
         modeldeck.core.runtime.grammar.json_schema,
         modeldeck.core.runtime.grammar.number_ranges,

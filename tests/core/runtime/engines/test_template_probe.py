@@ -7,7 +7,7 @@ import pytest
 
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.chat import CHATML, ChatTemplate
-from modeldeck.core.runtime.engines.template_takes import Takes, placings
+from modeldeck.core.runtime.engines.template_probe import Takes, placings
 from modeldeck.core.schema import GenerateRequest, Message, ToolCall
 
 Role = Literal["system", "user", "assistant", "tool", "developer"]

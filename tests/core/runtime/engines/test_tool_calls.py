@@ -9,7 +9,7 @@ import pytest
 
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.chat import ChatTemplate, check_tools, knows_tools, turns
-from modeldeck.core.runtime.engines.tools import ToolStream, forced_grammar, marker_of
+from modeldeck.core.runtime.engines.tool_calls import ToolStream, forced_grammar, marker_of
 from modeldeck.core.runtime.grammar.gbnf import check_grammar
 from modeldeck.core.runtime.grammar.json_schema import literal
 from modeldeck.core.schema import GenerateRequest, Message, Tool, ToolCall
