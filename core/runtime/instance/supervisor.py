@@ -399,9 +399,7 @@ class Supervisor:
             ended |= {"error": to_info(known), "measured_bytes": None}
             self._log("error", f"failed: {known}")
             self._queue.refuse(known)
-            self._transition(
-                LifecycleEvent.FAIL, error=to_info(known), measured_bytes=None, **ended
-            )
+            self._transition(LifecycleEvent.FAIL, **ended)
 
     async def _end_process(self) -> tuple[ProcessMemory | None, ProcessMemory | None, bool]:
         """End the process; return its memory before and after, and whether it is gone."""
