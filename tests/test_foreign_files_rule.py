@@ -24,7 +24,7 @@ READS = {
     "core/storage/log_file.py": "our own log",
     "core/memory/probe.py": "/proc and /sys, which the kernel answers",
     "core/runtime/instance/load_watchdog.py": "/proc, which the kernel answers",
-    "core/runtime/planning/tiny_models.py": "files that it makes itself",
+    "core/runtime/planning/calibration_models.py": "files that it makes itself",
     "core/runtime/planning/planner.py": "files that it makes itself",
     "core/runtime/engines/bounds.py": "/proc, which the kernel answers",
     "core/runtime/engines/mlx/types.py": "a file of an installed package",

@@ -1,13 +1,13 @@
 """The engine process: `python -m modeldeck.core.runtime.child ENGINE PARENT_PID`.
 
-Native code runs here and nowhere else. Commands come on stdin, reports go to a private copy of
+Native code of engines runs only here. Commands come on stdin, reports go to a private copy of
 stdout, and everything that prints, in Python or in C, goes to stderr, where it breaks no frame. A
-second thread reads commands, so that `CancelCommand` is heard while native code runs (ctypes gives
-up the interpreter lock around every call). A third one tells the core every second that the process
-lives, and looks after native code that goes on far beyond its bounds.
+second thread reads commands, so that `CancelCommand` takes effect while native code runs (ctypes
+releases the interpreter lock around every call). A third thread sends `Alive` every second, and
+reports native code that runs far beyond its bounds.
 
-The process never outlives the core: the end of stdin ends it at once, in the middle of anything
-(but a GPU's work is cancelled first, and may end), and on Linux the kernel ends it with the core.
+The process never outlives the core: the end of stdin ends it at once, whatever it does (but work on
+a GPU is cancelled first, and has time to end), and on Linux the kernel ends it with the core.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ from modeldeck.core.schema import TokenLogprob
 from modeldeck.core.schema.errors import to_info
 
 PR_SET_PDEATHSIG = 1
-"""prctl(2): the signal that comes when the thread that started this process ends."""
-BEAT_S = 1.0
-"""Between two signs of life while something is worked on, in seconds."""
+"""prctl(2): sets the signal sent when the thread that started this process ends."""
+HEARTBEAT_S = 1.0
+"""Seconds between two `Alive` reports while a command runs."""
 COMMANDS_WAITING = 16
-"""The core sends one command at a time and its cancellation; more would be a bug."""
+"""Size of the queue. The core sends one command at a time; more would be a bug."""
 
 
 class Child:
-    """One engine, its commands and its reports."""
+    """Runs the commands of the core on one engine, and sends its reports."""
 
     def __init__(self, engine: Engine, flag: Flag, output: BinaryIO) -> None:
         self._engine = engine
@@ -66,61 +66,61 @@ class Child:
         self._output = output
         self._commands: queue.Queue[AnyCommand] = queue.Queue(COMMANDS_WAITING)
         self._lock = threading.Lock()
-        self._writing = threading.Lock()
+        self._write_lock = threading.Lock()
         self._current = 0
         self._cancelled: set[int] = set()
-        self._free = threading.Event()
-        """Set while nothing is worked on."""
+        self._idle = threading.Event()
+        """Set while no command runs."""
         self._busy = threading.Event()
-        """The opposite."""
+        """Set while a command runs."""
 
     def run(self) -> None:
-        """Say hello and work until stdin ends; never returns."""
+        """Send the hello and run commands until stdin ends; never returns."""
         try:
             self._send(self._engine.hello())
         except DeckError as error:
             self._send(EngineHello(protocol=PROTOCOL, error=to_info(error)))
-        threading.Thread(target=self._read, daemon=True).start()
-        threading.Thread(target=self._show_life, daemon=True).start()
+        threading.Thread(target=self._read_commands, daemon=True).start()
+        threading.Thread(target=self._send_heartbeats, daemon=True).start()
         while True:
             self._busy.clear()
-            self._free.set()
+            self._idle.set()
             message = self._commands.get()
-            self._free.clear()
+            self._idle.clear()
             self._begin(message.id)
             self._busy.set()
-            self._work(message)
+            self._handle(message)
 
-    def _show_life(self) -> None:
-        """Tell that the process lives, and when its work does not come to an end by itself."""
+    def _send_heartbeats(self) -> None:
+        """Send `Alive` while a command runs, and `CommandFailed` for one that is stuck."""
         watched: Bounded | None = None
-        beats, told = 0, False
+        beats, reported = 0, False
         while True:
             self._busy.wait()
-            time.sleep(BEAT_S)
+            time.sleep(HEARTBEAT_S)
             if not self._busy.is_set():
                 continue
             self._send(Alive())
             bounded = self._flag.bounds.current
             if bounded is not watched:
-                watched, beats, told = bounded, 0, False
+                watched, beats, reported = bounded, 0, False
             beats += 1
-            # Beats and not the clock: a process that was stopped for a while is not stuck.
-            if bounded is not None and not told and bounded.is_stuck(beats * BEAT_S):
-                told = True
+            # Counted, not read from the clock: a process that was suspended is not stuck.
+            if bounded is not None and not reported and bounded.is_stuck(beats * HEARTBEAT_S):
+                reported = True
                 self._send(
                     CommandFailed(id=self._current, error=to_info(bounded.too_long), stuck=True)
                 )
 
-    def _read(self) -> None:
-        """Hear commands until there are no more, then end the process whatever it is doing."""
+    def _read_commands(self) -> None:
+        """Read commands until stdin ends, then end the process, whatever it is doing."""
         try:
-            self._hear()
-        except BaseException:  # whatever it is (no memory, as a rule), nobody would hear any more
+            self._queue_commands()
+        except BaseException:  # no memory, as a rule: commands can no longer be read
             traceback.print_exc()
             os._exit(1)
 
-    def _hear(self) -> None:
+    def _queue_commands(self) -> None:
         decoder = FrameDecoder()
         while data := os.read(0, 1 << 16):
             for payload in decoder.feed(data):
@@ -129,9 +129,9 @@ class Child:
                     self._cancel(message.id)
                 else:
                     self._commands.put(message)
-        if self._engine.patience_s:
+        if self._engine.cancel_limit_s:
             self._flag.set()
-            self._free.wait(self._engine.patience_s)
+            self._idle.wait(self._engine.cancel_limit_s)
         os._exit(0)
 
     def _cancel(self, number: int) -> None:
@@ -149,14 +149,14 @@ class Child:
                 self._cancelled.discard(number)
                 self._flag.set()
 
-    def _work(self, message: AnyCommand) -> None:
+    def _handle(self, message: AnyCommand) -> None:
         try:
-            self._do(message)
+            self._run_command(message)
         except DeckError as error:
             self._send(CommandFailed(id=message.id, error=to_info(error)))
-        except Interrupted as late:  # the signal came when its work was just over
+        except Interrupted as late:  # the signal came just after the work had ended
             self._send(CommandFailed(id=message.id, error=to_info(late.error)))
-        except Exception as error:  # a bug costs this command, and the core is told
+        except Exception as error:  # a bug fails this command only
             traceback.print_exc()
             # Libraries in C raise SystemError, or nothing at all, where memory runs out.
             known = EngineFailed(
@@ -165,7 +165,7 @@ class Child:
             )
             self._send(CommandFailed(id=message.id, error=to_info(known)))
 
-    def _do(self, message: AnyCommand) -> None:
+    def _run_command(self, message: AnyCommand) -> None:
         number = message.id
         if self._flag:
             raise Cancelled("The request was cancelled before it began.")
@@ -199,15 +199,16 @@ class Child:
 
     def _send(self, message: EngineReport) -> None:
         data = frame(message)
-        with self._writing:
+        with self._write_lock:
             self._output.write(data)
             self._output.flush()
 
 
 def claim_stdout() -> BinaryIO:
-    """Keep stdout for reports: a private copy of it; what prints to it goes to stderr from now.
+    """Return a private copy of stdout for reports; what prints to stdout goes to stderr from now.
 
-    Whoever would ask a person something finds nobody: stdin is for commands, read by its number.
+    `sys.stdin` becomes empty, so that no library waits for input: commands are read from file
+    descriptor 0.
     """
     sys.stdin = io.StringIO()
     private = os.dup(1)
@@ -219,7 +220,7 @@ def die_with(parent: int) -> None:
     """Let the kernel end this process when the one that started it ends (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before we asked
+    if os.getppid() != parent:  # it ended before the call above
         os._exit(0)
 
 
@@ -246,6 +247,6 @@ def main(engine: str, parent: str) -> None:
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
-    except BaseException:  # threads of an engine could keep a process that is no use any more
+    except BaseException:  # threads of an engine would keep the process alive
         traceback.print_exc()
         os._exit(1)

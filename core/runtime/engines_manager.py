@@ -1,7 +1,7 @@
-"""`Engines`: all instances of this core, and the planner beside them.
+"""`Engines`: the instances of this core by id, and the planner of loads.
 
-It knows which instances there are and hands wishes to their owners (`instance.Supervisor`); it
-never touches a process. Nothing here waits while it decides, so two callers cannot both start a
+It keeps the list of instances and passes calls to their `Supervisor`s; it never handles a process
+itself. There is no await between a decision and its action, so two callers cannot both start a
 model.
 """
 
@@ -54,40 +54,41 @@ class Engines:
         on_change: Callable[[Instance], None],
         on_log: Callable[[str, LogLevel, str], None],
     ) -> None:
-        """Wire it up.
+        """Make an empty list of instances.
 
         Args:
             settings: The settings in force.
-            measure: Memory of a process; called in a thread.
-            on_change: Told every new record. An instance in state `stopped` has left the list.
-            on_log: Told every line of an engine's log: source, level, text.
+            measure: Returns the memory of a process; called in a thread.
+            on_change: Called with every new record. An instance in state `stopped` has left the
+                list.
+            on_log: Called with every line of an engine's log: source, level, text.
         """
         self._settings = settings
-        self._measure_now = measure
+        self._measure_process = measure
         self._on_change = on_change
         self._on_log = on_log
         self._planner = Planner()
         self._supervisors: dict[str, Supervisor] = {}
-        self._owners: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
     async def open(self) -> None:
-        """Take work."""
+        """Accept loads and requests."""
         self._closing = False
 
     async def close(self) -> None:
-        """Take no new work, and end every engine; running answers are cancelled."""
+        """Refuse new loads, and end every engine; running answers are cancelled."""
         self._closing = True
         ends = [self._stop(s, 0.0) for s in list(self._supervisors.values())]
         for outcome in await asyncio.gather(*ends, return_exceptions=True):
             if isinstance(outcome, Exception):
                 report_failure("ending an engine", outcome)
         await self._planner.close()
-        if self._owners:
-            await asyncio.wait(self._owners)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def set_overhead(self, overhead: ProcessOverhead) -> None:
-        """Say what a llama.cpp process of this machine takes besides the plan."""
+        """Set what a llama.cpp process takes on this machine besides the plan."""
         self._planner.overhead = overhead
 
     @property
@@ -100,13 +101,13 @@ class Engines:
         return self._find(instance_id).lines
 
     async def probe(self) -> tuple[Runtime, ...]:
-        """The engines of this machine, and why one cannot be used."""
+        """The engines of this machine; one that cannot be used has the reason."""
         return await registry.probe(self._planner)
 
     async def plan(
         self, source: Source, options: LoadOptions, draft: str | None = None
     ) -> Forecast:
-        """What a load would take, asked of llama.cpp itself; `draft` is the path of a draft model.
+        """Forecast a load of a GGUF model by llama.cpp; `draft` is the path of a draft model.
 
         Raises InvalidRequest for impossible options, EngineMissing, or EngineFailed with the last
         lines of the engine's log.
@@ -129,11 +130,11 @@ class Engines:
         """Begin to load a model; `ready` waits for it. A model that is loaded is not loaded again.
 
         Args:
-            model: Which; it must be downloaded.
-            options: How, in full.
-            forecast: What it is expected to take, for the record.
-            draft: Where the model lies that `options.draft_model` names.
-            warnings: What a person should know of how it is loaded; goes into its log too.
+            model: The model; it must be downloaded.
+            options: All load options.
+            forecast: The expected memory, for the record.
+            draft: Path of the model that `options.draft_model` names.
+            warnings: Warnings about this load, for the record and its log.
 
         Raises InvalidRequest, NotDownloaded, EngineMissing or ShuttingDown.
         """
@@ -176,34 +177,34 @@ class Engines:
             on_log=self._on_log,
         )
         self._supervisors[record.id] = supervisor
-        self._tell(record)
-        owner = supervisor.start()
-        self._owners.add(owner)
-        owner.add_done_callback(self._owner_ended)
+        self._report(record)
+        task = supervisor.start()
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
         return record
 
     def _changed(self, record: Instance) -> None:
         if record.state is InstanceState.STOPPED:
             self._supervisors.pop(record.id, None)
-        self._tell(record)
+        self._report(record)
 
-    def _tell(self, record: Instance) -> None:
-        """Tell of a new record; what fails there must not end the engine's owner half-way."""
+    def _report(self, record: Instance) -> None:
+        """Call `on_change`; a failure there must not stop the supervisor half way."""
         try:
             self._on_change(record)
         except Exception as error:
-            report_failure(f"telling how {record.unique} is", error)
+            report_failure(f"reporting the state of {record.unique}", error)
 
-    def _owner_ended(self, owner: asyncio.Task[None]) -> None:
-        self._owners.discard(owner)
-        if not owner.cancelled() and (bug := owner.exception()) is not None:
-            report_bug(owner.get_name(), bug)
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            report_bug(task.get_name(), bug)
 
     async def ready(self, instance_id: str) -> Instance:
         """Wait until an instance is loaded.
 
-        Raises what became of it: EngineFailed or EngineMissing, Cancelled when it was unloaded
-        before, NotFound.
+        Raises EngineFailed or EngineMissing when the load failed, Cancelled when it was unloaded
+        before, and NotFound.
         """
         return await self._find(instance_id).ready()
 
@@ -222,10 +223,10 @@ class Engines:
         return supervisor.record
 
     async def unload(self, instance_id: str) -> UnloadReceipt:
-        """Unload an instance, or cancel its load, and say what came back. Raises NotFound.
+        """Unload an instance, or cancel its load, and return the receipt. Raises NotFound.
 
-        A running answer has `unload_grace_s` to end, then it is cancelled. It goes on when the
-        caller does not wait. A failed instance is removed.
+        A running answer has `unload_grace_s` to end, then it is cancelled. The unload goes on when
+        the caller is cancelled. A failed instance is removed.
         """
         return await self._stop(self._find(instance_id), self._settings.unload_grace_s)
 
@@ -237,7 +238,7 @@ class Engines:
         return await supervisor.ended()
 
     async def remove(self, instance_id: str) -> None:
-        """Take a failed instance off the list. Raises NotFound, and Conflict for a live one."""
+        """Remove a failed instance from the list. Raises NotFound, and Conflict for a live one."""
         supervisor = self._find(instance_id)
         if supervisor.record.state is not InstanceState.FAILED:
             raise Conflict(f"{supervisor.record.unique} is loaded.", "Unload it.")
@@ -246,11 +247,11 @@ class Engines:
     def generate(
         self, instance_id: str, request: GenerateRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
-        """Ask for text. Requests wait for each other; leaving the block cancels.
+        """Queue a request for text; leaving the block cancels it.
 
         Entering raises InvalidRequest, NotFound, Conflict when the instance is being unloaded or
         has failed, and Busy when too many wait. Iterating raises InvalidRequest for what only the
-        engine can judge, EngineFailed when it ends, and Cancelled or Conflict on unloading.
+        engine can check, EngineFailed when it ends, and Cancelled or Conflict on unloading.
         """
         return self._generate(instance_id, request)
 
@@ -260,33 +261,33 @@ class Engines:
     ) -> AsyncIterator[AsyncIterator[Chunk]]:
         check_request(request)
         answer = TextRequest(lambda number: GenerateText(id=number, request=request))
-        with self._find(instance_id).asking(answer):
+        with self._find(instance_id).entered(answer):
             yield answer
 
     async def embed(self, instance_id: str, texts: Sequence[str]) -> list[TextVector]:
-        """The vectors of texts, each of length 1, in their order. Raises as `generate` does."""
+        """Embed texts: a vector of length 1 for each, in order. Raises as `generate` does."""
         supervisor = self._find(instance_id)
         vectors: list[TextVector] = []
         for text in texts:
             check_text(text)
-            job = EmbeddingRequest(_embed(text))
-            with supervisor.asking(job):
-                vectors += [vector async for vector in job]
+            request = EmbeddingRequest(_embed(text))
+            with supervisor.entered(request):
+                vectors += [vector async for vector in request]
         return vectors
 
     # Memory
 
     async def sample(self) -> None:
-        """Measure every engine process and tell the new records."""
+        """Measure every engine process and report the new records."""
         running = [s for s in self._supervisors.values() if s.record.pid is not None]
         pids = [cast(int, s.record.pid) for s in running]
-        found = await asyncio.to_thread(lambda: [self._measure_now(pid) for pid in pids])
+        found = await asyncio.to_thread(lambda: [self._measure_process(pid) for pid in pids])
         for supervisor, pid, memory in zip(running, pids, found, strict=True):
             if supervisor.record.pid == pid:
                 supervisor.measured(memory)
 
     async def _measure(self, pid: int) -> ProcessMemory | None:
-        return await asyncio.to_thread(self._measure_now, pid)
+        return await asyncio.to_thread(self._measure_process, pid)
 
     # Helpers
 

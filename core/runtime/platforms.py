@@ -1,4 +1,4 @@
-"""Which engine can be had on which machine, and how. Pure: the machine is an argument."""
+"""Which engines run on which machines, and how to install them. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_apple_silicon(system: str, machine: str) -> bool:
 
 
 def preferred_format(system: str, machine: str, engines: Collection[Format]) -> Format:
-    """The format to take of a model that there is in several, given those that can be loaded.
+    """Return the format to prefer for a model that exists in several, of those that can be loaded.
 
     On Apple Silicon MLX is faster and shares the memory of the GPU; elsewhere it is not.
 
@@ -32,7 +32,7 @@ def preferred_format(system: str, machine: str, engines: Collection[Format]) -> 
 
 
 def mlx_remedy(system: str, machine: str) -> str:
-    """How to get MLX on a machine: the extra of modeldeck that brings it, or why there is none.
+    """Return how to install MLX on a machine, or why that is not possible.
 
     >>> mlx_remedy("linux", "x86_64")
     "Install it: pip install 'modeldeck[mlx]'"
@@ -45,7 +45,7 @@ def mlx_remedy(system: str, machine: str) -> str:
 
 
 def is_mlx_safe(version: str) -> bool:
-    """Whether this version of mlx-lm is new enough to be given a model.
+    """Whether this version of mlx-lm is new enough to load models safely.
 
     >>> is_mlx_safe("0.31.3"), is_mlx_safe("0.32.2"), is_mlx_safe("1.0")
     (False, True, True)

@@ -1,4 +1,4 @@
-"""Which engines this machine has. Nothing is imported here: each is asked in a child."""
+"""The engines and the formats they read; probes engines in child processes, without imports."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ READS: dict[Engine, tuple[Format, ...]] = {"llama.cpp": ("gguf",), "mlx": ("mlx"
 
 
 def choose(format: Format, wanted: Engine | None = None) -> Engine:
-    """The engine that loads a format: the one that is wanted, where it can.
+    """Return the engine that loads a format: `wanted` if it reads it, else the default one.
 
-    Raises InvalidRequest naming those that can.
+    Raises InvalidRequest, naming the engines that read the format.
 
     >>> choose("gguf")
     'llama.cpp'
@@ -36,7 +36,7 @@ def choose(format: Format, wanted: Engine | None = None) -> Engine:
 
 
 async def probe(planner: Planner) -> tuple[Runtime, ...]:
-    """Ask every engine; one that does not answer says why."""
+    """Start every engine for its version and devices; one that fails has the reason."""
     return tuple(await asyncio.gather(_llama(planner), _mlx()))
 
 
@@ -57,7 +57,7 @@ async def _llama(planner: Planner) -> Runtime:
 async def _mlx() -> Runtime:
     version = await asyncio.to_thread(_installed, "mlx-lm")
     try:
-        if version is None:  # no need to start a process for that
+        if version is None:  # no process is needed to find that out
             remedy = mlx_remedy(sys.platform, platform.machine())
             raise EngineMissing("MLX is not installed.", remedy)
         process = await EngineProcess.start("mlx", lambda _level, _text: None)
@@ -76,7 +76,7 @@ async def _mlx() -> Runtime:
 
 def _installed(package: str) -> str | None:
     """The version of an installed package; None when it is not installed."""
-    from importlib import metadata  # takes 10 ms, and is asked for once
+    from importlib import metadata  # takes 10 ms, and is needed once
 
     try:
         return metadata.version(package)

@@ -1,8 +1,7 @@
-"""What may be asked of an engine: every number is checked before it gets there.
+"""Limits of requests: every number is checked before it reaches an engine. Pure.
 
 llama.cpp trusts its caller: an unknown KV cache type aborts it, 100,000 threads crash it, and NaN
-in a sampler gives nonsense. Pure functions over the records; they raise InvalidRequest. How a model
-may be loaded is in `modeldeck.core.config.load_options`.
+in a sampler gives nonsense. Limits of load options are in `modeldeck.core.config.load_options`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ GENERATE: Mapping[str, tuple[float, float]] = {
 STOPS = 16
 """Stop strings in one request; OpenAI's API takes 4."""
 STOP_LENGTH = 1024
-"""Characters in one stop string: so much text may be held back while it could still begin one."""
+"""Characters in one stop string, which is also how much text may be held back for it."""
 
 
 def check_request(request: GenerateRequest) -> None:

@@ -7,9 +7,9 @@ from urllib.parse import quote
 import pytest
 
 from modeldeck.core.demo.hub import DemoHub
-from modeldeck.core.demo.odd_repositories import build_odd
 from modeldeck.core.demo.repository import DemoRepo
 from modeldeck.core.demo.vocabulary import expected
+from tests.support.odd_repositories import build_odd
 
 REFUSED = [
     ("deck/code-mlx", "names Python code to run (auto_map)", 403),

@@ -1,4 +1,4 @@
-"""What the child process asks of an engine."""
+"""The interface of an engine in its child process, and the limits that all engines share."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ Emit = Callable[[str, tuple[TokenLogprob, ...]], None]
 Level = Literal["debug", "info", "warning", "error"]
 
 MARKS: dict[Level, bytes] = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}
-"""How a line on stderr tells its level to the core: the prefixes of sd-daemon(3)."""
+"""Prefixes of lines on stderr that give their level to the core, as in sd-daemon(3)."""
 
 TEMPLATE_S = 5.0
-"""Processor time for a conversation to be written by a chat template: milliseconds as a rule."""
+"""Processor seconds for rendering a conversation by a chat template: normally milliseconds."""
 TEMPLATE_BYTES = 512 << 20
-"""Memory that a template may take meanwhile: some megabytes as a rule."""
+"""Memory that a template may take meanwhile: normally some megabytes."""
 GRAMMAR_S = 5.0
-"""Processor time for a grammar to be made of a schema, and checked: under a second for the largest
-that are taken."""
+"""Processor seconds for making a grammar of a schema and checking it: less than one for the largest
+that are accepted."""
 READ_GRAMMAR_S = 30.0
-"""Processor time for an engine to read a grammar, and the vocabulary with it where it has to."""
+"""Processor seconds for an engine to parse a grammar, and the vocabulary where it has to."""
 TOKENS_S = 30.0
-"""Processor time for a text to be cut into tokens: a second or so for a megabyte."""
+"""Processor seconds for tokenizing a text: about one for a megabyte."""
 
 PENALTY_WINDOW = 64
 """Tokens that the penalties look back at: llama.cpp's default."""
@@ -60,14 +60,14 @@ class Flag:
     def __init__(self) -> None:
         self._text = ctypes.create_string_buffer(2)
         self.bounds = Bounds(self.__bool__)
-        """Bounds of what is done before the first token; it is given up when this flag is set."""
+        """Bounds of the work before the first token, which this flag cancels as well."""
 
     def set(self) -> None:
-        """Ask the work in hand to be given up."""
+        """Ask for the running work to be cancelled."""
         self._text[0] = b"\x01"
 
     def clear(self) -> None:
-        """Begin new work."""
+        """Reset it for new work."""
         self._text[0] = b"\x00"
 
     def __bool__(self) -> bool:
@@ -75,7 +75,7 @@ class Flag:
 
     @property
     def address(self) -> int:
-        """Where the C string lies, for as long as this object lives."""
+        """Address of the C string, valid as long as this object exists."""
         return ctypes.addressof(self._text)
 
 
@@ -87,11 +87,11 @@ class Engine(Protocol):
     failure.
     """
 
-    patience_s: float
-    """How long work in hand may take to end, once it was cancelled, when the core hangs up."""
+    cancel_limit_s: float
+    """Seconds that running work may take to end, once cancelled, when the core is gone."""
 
     def hello(self) -> EngineHello:
-        """Import the engine and say what it is. Raises EngineMissing when it is not installed."""
+        """Import the engine; return version and devices. Raises EngineMissing if not installed."""
 
     def load(
         self,
@@ -101,12 +101,12 @@ class Engine(Protocol):
         show: ShowProgress,
         draft: str | None = None,
     ) -> ModelLoaded:
-        """Load a model, and the one at `draft` to guess for it."""
+        """Load a model, and the draft model at `draft`."""
 
     def plan(
         self, path: str, options: LoadOptions, default_context: int, draft: str | None = None
     ) -> LoadPlanned:
-        """Say what a load would take, without taking it."""
+        """Forecast the memory of a load, without loading."""
 
     def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
         """Answer a request, piece by piece."""

@@ -1,13 +1,13 @@
 """Bounds of time and memory for what an engine does before the first token of an answer.
 
-A chat template is a program of somebody else, a JSON schema or a grammar may be made to take for
-ever, and a tokenizer may be slow on a text that it was not made for. Each of them runs under a
-bound of processor time, and is given up when the request is cancelled meanwhile.
+A chat template is a foreign program, a hostile JSON schema or grammar may take for ever, and a
+tokenizer may be slow on unusual text. Each of them runs under a limit of processor time, and stops
+when the request is cancelled meanwhile.
 
-Python code is interrupted by a signal (SIGPROF), whose handler raises an exception: a timer sends
-it after some processor time of this process, so that a busy machine costs nobody his request.
-Native code does not hear it; the child process looks at `Bounds.current` from another thread, and
-has the core replace the process when native code goes on far beyond its bound.
+Python code is interrupted by a signal (SIGPROF), whose handler raises an exception. A timer sends
+it by processor time of this process, so that a busy machine fails no request. Native code is not
+interrupted by it; another thread of the child checks `Bounds.current`, and has the core replace the
+process when native code runs far beyond its limit.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import TypeVar
 from modeldeck.core.errors import Cancelled, InvalidRequest
 
 TICK_S = 0.25
-"""Processor time between two looks at the bounds, and at the cancel flag."""
+"""Processor seconds between two checks of the bounds and the cancel flag."""
 HARD_FACTOR, HARD_EXTRA_S = 2.0, 5.0
-"""Native code may take this many times its bound, and this many seconds more."""
+"""Native code may take its bound times this factor, and this many seconds more."""
 HARD_WALL_FACTOR = 20.0
-"""The same in seconds on the clock, for work that waits and uses no processor."""
+"""The same factor for seconds on the clock, for work that waits and uses no processor."""
 
 T = TypeVar("T")
 
@@ -39,15 +39,15 @@ class Bounded:
     what: str
     """Its name, as the beginning of a sentence."""
     cpu_s: float
-    """Processor time that it may take."""
+    """Processor seconds that it may take."""
     memory_bytes: int | None = None
-    """How much the process may grow over it; None for no bound."""
+    """Bytes that the process may grow meanwhile; None for no bound."""
     started_cpu_s: float = field(default_factory=time.process_time)
     started_bytes: int = 0
 
     @property
     def used_s(self) -> float:
-        """Processor time that this process has used since it began."""
+        """Processor seconds that this process has used since the work began."""
         return time.process_time() - self.started_cpu_s
 
     @property
@@ -72,7 +72,7 @@ class Bounded:
 class Interrupted(BaseException):
     """Raised by the signal's handler in bounded work.
 
-    No `Exception`, so that no `except Exception` in somebody else's code keeps it.
+    Not an `Exception`, so that no `except Exception` in foreign code swallows it.
     """
 
     def __init__(self, error: InvalidRequest | Cancelled) -> None:
@@ -84,28 +84,28 @@ class Bounds:
     """Runs one piece of work at a time within its bounds."""
 
     def __init__(self, is_cancelled: Callable[[], bool]) -> None:
-        """Take what tells whether the request was cancelled."""
+        """`is_cancelled` returns whether the request was cancelled."""
         self._is_cancelled = is_cancelled
         self.current: Bounded | None = None
-        """What runs within bounds now. Other threads may read it."""
+        """The work that runs within bounds now. Other threads may read it."""
         self._as_before: tuple[int, int] | None = None
-        """The limit of address space to go back to (getrlimit(2))."""
+        """The limit of address space to restore (getrlimit(2))."""
 
     def run(
         self, what: str, work: Callable[[], T], *, cpu_s: float, memory_bytes: int | None = None
     ) -> T:
-        """The result of work.
+        """Run work within bounds and return its result.
 
-        On another thread than the main one no signal is heard: only `watch` is done there.
+        Signals reach only the main thread: on another one this does what `watch` does.
 
         Args:
-            what: Its name, as the beginning of a sentence.
-            work: What to do. It may be interrupted anywhere.
-            cpu_s: Processor time that it may take.
-            memory_bytes: How much the process may grow. On Linux the system keeps to it.
+            what: Name of the work, as the beginning of a sentence.
+            work: The work. It may be interrupted anywhere.
+            cpu_s: Processor seconds that it may take.
+            memory_bytes: Bytes that the process may grow. On Linux the system enforces it.
 
         Raises:
-            InvalidRequest: It took too much.
+            InvalidRequest: It took too much time or memory.
             Cancelled: The request was cancelled meanwhile.
         """
         if threading.current_thread() is not threading.main_thread():
@@ -128,7 +128,7 @@ class Bounds:
             self._disarm()
 
     def watch(self, what: str, work: Callable[[], T], *, cpu_s: float) -> T:
-        """The result of work that is not interrupted: the child's other thread looks after it."""
+        """Run work without interrupting it, for the child's heartbeat thread to watch."""
         self.current = Bounded(what, cpu_s)
         try:
             return work()
@@ -143,7 +143,7 @@ class Bounds:
         signal.setitimer(signal.ITIMER_PROF, TICK_S, TICK_S)
 
     def _disarm(self) -> None:
-        # The handler stays: a signal that is under way would end the process without it.
+        # The handler stays installed: a pending signal would end the process without it.
         self.current = None
         signal.setitimer(signal.ITIMER_PROF, 0)
         if self._as_before is not None:
@@ -165,14 +165,14 @@ class Bounds:
 
 
 def _resident_bytes() -> int:
-    """Memory that this process holds; 0 where the system does not tell."""
+    """Resident bytes of this process; 0 where not known."""
     if sys.platform == "linux":
         try:
             with open("/proc/self/statm", "rb") as file:
                 return int(file.read().split()[1]) * _page_bytes()
         except (OSError, ValueError, IndexError):
             return 0
-    import psutil  # an engine needs it here only
+    import psutil  # needed outside Linux only
 
     return int(psutil.Process().memory_info().rss)
 
@@ -184,9 +184,9 @@ def _page_bytes() -> int:
 
 
 def _limit_growth(size: int) -> tuple[int, int] | None:
-    """Let this process take `size` bytes more and not over; the limit before, to go back to.
+    """Limit the growth of this process to `size` bytes; return the limit before, to restore.
 
-    Linux only: macOS takes the limit and does not keep to it.
+    Linux only: macOS accepts the limit and does not enforce it.
     """
     if sys.platform != "linux":
         return None
@@ -201,7 +201,7 @@ def _limit_growth(size: int) -> tuple[int, int] | None:
             wanted = min(wanted, soft)
         resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
     except (OSError, ValueError, IndexError):
-        return None  # what ticks is left
+        return None  # the timer still checks the memory
     return before
 
 

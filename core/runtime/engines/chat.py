@@ -1,4 +1,4 @@
-"""Conversations as a model's own chat template writes them: Jinja, in a sandbox."""
+"""Renders conversations by a model's own chat template: Jinja, in a sandbox."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import msgspec
 
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.base import say
-from modeldeck.core.runtime.engines.harmony import apart, is_harmony
-from modeldeck.core.runtime.engines.template_takes import Takes, as_taken, find_out, placings
+from modeldeck.core.runtime.engines.harmony import is_harmony, split_thoughts
+from modeldeck.core.runtime.engines.template_probe import (
+    TemplateSupport,
+    probe,
+    variants,
+    with_parts,
+)
 from modeldeck.core.schema import GenerateRequest, Message, Tool
 
 if TYPE_CHECKING:
@@ -22,7 +27,7 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""Used for a model that brings no chat template, as llama.cpp's own server does."""
+"""Used for a model without a chat template, as llama.cpp's own server does."""
 CHATML_STOP = "<|im_end|>"
 
 
@@ -30,14 +35,14 @@ _OPENS, _CLOSES, _TOOLS = re.compile(r"\{[%{]"), re.compile(r"[%}]\}"), re.compi
 
 
 def knows_tools(template: str) -> bool:
-    """Whether a template has a place for tools.
+    """Whether a template uses `tools`.
 
     >>> knows_tools("{% for tool in tools %}{{ tool | tojson }}{% endfor %}")
     True
     >>> knows_tools("{% for m in messages %}{{ m.content }}{% endfor %}")
     False
     """
-    at = 0  # one pass: a template comes with a model and may be made to take long
+    at = 0  # one pass: a template comes with a model and may be hostile
     while opens := _OPENS.search(template, at):
         closes = _CLOSES.search(template, opens.end())
         if closes is None:
@@ -49,12 +54,12 @@ def knows_tools(template: str) -> bool:
 
 
 def wants_tools(request: GenerateRequest) -> bool:
-    """Whether the model is to be told of tools."""
+    """Whether the model gets the tools of a request."""
     return bool(request.tools) and request.tool_choice != "none"
 
 
 def check_tools(request: GenerateRequest, template: str) -> None:
-    """Raise InvalidRequest for tools that the model or the request has no place for."""
+    """Raise InvalidRequest for tools without messages, or with a template that has no tools."""
     if not wants_tools(request):
         return
     if not request.messages:
@@ -74,7 +79,7 @@ def tool_records(tools: Sequence[Tool]) -> list[dict[str, Any]]:
 def turns(
     messages: Sequence[Message], *, as_text: bool = False, template: str = ""
 ) -> list[dict[str, Any]]:
-    """Messages in the form that templates expect; `as_text` leaves arguments of calls as text."""
+    """Messages in the form that templates expect; `as_text` leaves call arguments as JSON text."""
     names = {call.id: call.name for message in messages for call in message.tool_calls}
     found: list[dict[str, Any]] = []
     for message in messages:
@@ -95,12 +100,12 @@ def turns(
             turn["tool_call_id"] = message.tool_call_id
             if message.tool_call_id in names:
                 turn["name"] = names[message.tool_call_id]
-        found.append(apart(turn) if is_harmony(template) else turn)
+        found.append(split_thoughts(turn) if is_harmony(template) else turn)
     return found
 
 
 def _arguments(text: str) -> Any:
-    """Arguments as most templates want them: an object that they print themselves."""
+    """Arguments as most templates expect them: an object, not JSON text."""
     try:
         found = json.loads(text or "{}")
     except ValueError:
@@ -109,7 +114,7 @@ def _arguments(text: str) -> Any:
 
 
 def refused(error: Exception) -> InvalidRequest:
-    """The error for a template that fails: it is a program, and may do so in any way."""
+    """The error for a template that raised an exception."""
     return InvalidRequest(
         f"The model's chat template refuses this conversation: {error}",
         "Change the roles or their order, or send a plain prompt.",
@@ -117,7 +122,7 @@ def refused(error: Exception) -> InvalidRequest:
 
 
 def nothing_written() -> InvalidRequest:
-    """The error for a conversation that comes to no text, which no engine can go on from."""
+    """The error for a conversation that renders to no text, which no engine can continue."""
     return InvalidRequest(
         "The model's chat template writes nothing of this conversation.",
         "Change the roles of its messages, or send a plain prompt.",
@@ -125,55 +130,58 @@ def nothing_written() -> InvalidRequest:
 
 
 class ChatTemplate:
-    """A template, compiled once."""
+    """A chat template, compiled once."""
 
     def __init__(self, source: str, values: Mapping[str, Any]) -> None:
-        """Take a template and what it is given besides a conversation, such as `bos_token`."""
+        """`values` are variables besides the conversation, such as `bos_token`."""
         self.source = source
         self._values = values
         self._compiled: jinja2.Template | None = None
-        self._takes: Takes | None = None
+        self._support: TemplateSupport | None = None
 
     def render(self, request: GenerateRequest) -> str:
-        """The conversation as text. Raises InvalidRequest when the template does not take it.
+        """Render a conversation. Raises InvalidRequest when the template refuses it.
 
-        A template may take for ever: this is to be run within bounds.
+        A template may run for ever: call this within bounds.
         """
         tools = tool_records(request.tools) if wants_tools(request) else None
         try:
-            takes = self._find_out()
+            support = self._probe()
             first: Exception | None = None
-            for messages in placings(request.messages, takes):
+            for messages in variants(request.messages, support):
                 try:
-                    return self._write(messages, takes, tools)
+                    return self._write(messages, support, tools)
                 except MemoryError:
                     raise
-                except Exception as error:  # another placing may do
+                except Exception as error:  # another variant may work
                     first = first or error
             assert first is not None
             raise first
         except MemoryError:
-            raise  # the bounds tell it
+            raise  # the bounds report it
         except Exception as error:
             raise refused(error) from error
 
-    def _find_out(self) -> Takes:
-        """What the template takes: it is asked once, and the finding is kept."""
-        if self._takes is None:
-            self._takes = find_out(self.source, lambda turns: self._render(turns, None))
-            if not self._takes.shows_user:
+    def _probe(self) -> TemplateSupport:
+        """What the template supports; probed once and cached."""
+        if self._support is None:
+            self._support = probe(self.source, lambda turns: self._render(turns, None))
+            if not self._support.shows_user:
                 say("warning", "the chat template does not write what the user says")
-        return self._takes
+        return self._support
 
     def _write(
-        self, messages: Sequence[Message], takes: Takes, tools: list[dict[str, Any]] | None
+        self,
+        messages: Sequence[Message],
+        support: TemplateSupport,
+        tools: list[dict[str, Any]] | None,
     ) -> str:
         try:
-            told = turns(messages, template=self.source)
-            return self._render(as_taken(told, takes), tools)
-        except TypeError:  # some put the arguments of calls together as text
-            told = turns(messages, as_text=True, template=self.source)
-            return self._render(as_taken(told, takes), tools)
+            converted = turns(messages, template=self.source)
+            return self._render(with_parts(converted, support), tools)
+        except TypeError:  # some concatenate the call arguments as text
+            converted = turns(messages, as_text=True, template=self.source)
+            return self._render(with_parts(converted, support), tools)
 
     def _render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
         from modeldeck.core.runtime.engines import (

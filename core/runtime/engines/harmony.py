@@ -1,9 +1,9 @@
-"""Answers in harmony, which gpt-oss writes, as the text that other models write. Pure.
+"""Converts answers in OpenAI's harmony format, which gpt-oss writes, to plain text. Pure.
 
-An answer is a row of messages, each with a head that says for whom it is: the channel `analysis` is
-what the model thinks, `final` and `commentary` are text, and `to=functions.add` is a call. Source:
-docs/format.md of github.com/openai/harmony. Thoughts come out between `<think>` and `</think>`, and
-calls as Hermes has them, which `modeldeck.core.runtime.engines.tools` understands.
+An answer is a sequence of messages, each with a header that names its purpose: the channel
+`analysis` is reasoning, `final` and `commentary` are text, and `to=functions.add` is a tool call.
+Source: docs/format.md of github.com/openai/harmony. Reasoning is written between `<think>` and
+`</think>`, and calls in Hermes's format, which `modeldeck.core.runtime.engines.tool_calls` parses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from modeldeck.core.runtime.engines.text import overlap
 
 ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
 SIGNS = (*ENDS, "<|channel|>", "<|message|>", "<|constrain|>")
-"""Tokens that stand for no text by themselves, and say what the text is."""
+"""Special tokens: they are no text, and mark the parts of an answer."""
 _BODY = "<|message|>"
 _BEGINNINGS = ("<|channel|>", "<|start|>", "<|constrain|>", " to=", "to=", _BODY)
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
@@ -26,7 +26,7 @@ _ROLE = re.compile(r"<\|start\|>\s*(\w+)")
 
 
 def is_harmony(template: str) -> bool:
-    """Whether a template teaches harmony.
+    """Whether a template uses the harmony format.
 
     >>> is_harmony("{{ '<|start|>assistant<|channel|>final<|message|>' + m.content }}")
     True
@@ -36,34 +36,34 @@ def is_harmony(template: str) -> bool:
     return "<|start|>assistant<|channel|>" in template
 
 
-def apart(turn: dict[str, Any]) -> dict[str, Any]:
-    r"""A message of the past as a template of harmony expects it: thoughts apart from the text.
+def split_thoughts(turn: dict[str, Any]) -> dict[str, Any]:
+    r"""Return an earlier message as a harmony template expects it: reasoning apart from the text.
 
-    >>> apart({"role": "assistant", "content": "<think>Hm.</think>\n\nYes."})
+    >>> split_thoughts({"role": "assistant", "content": "<think>Hm.</think>\n\nYes."})
     {'role': 'assistant', 'content': 'Yes.', 'thinking': 'Hm.'}
     """
     found = _THOUGHTS.match(turn["content"]) if turn["role"] == "assistant" else None
     if found is None:
         return turn
     text = turn["content"][found.end() :]
-    # Templates refuse a call of a tool that has both.
+    # Templates refuse a tool call that has both.
     thoughts = {} if text and "tool_calls" in turn else {"thinking": found[1]}
     return {**turn, "content": text, **thoughts}
 
 
 class HarmonyStream:
-    """An answer in harmony as it may be shown."""
+    """Stream filter: takes an answer in harmony and returns plain text."""
 
     def __init__(self) -> None:
         self._held = ""
         self._closes: str | None = None
-        """What ends the message that is being written; None in a head."""
+        """Text to write at the end of the current message; None within a header."""
         self._shown = True
         self._first = True
-        """Whether nothing has come: an answer that follows a grammar has no head at all."""
+        """Whether no header has come: an answer that follows a grammar has none at all."""
 
     def feed(self, text: str) -> str:
-        """Take a piece of the answer and give what is certain of its text; it may be empty."""
+        """Take a piece of the answer and return the text that is certain; it may be empty."""
         self._held += text
         out = ""
         while True:
@@ -73,16 +73,16 @@ class HarmonyStream:
                 return out
 
     def finish(self) -> str:
-        """The answer is over: give what was held back."""
+        """End the answer: return the text that was held back."""
         held, self._held = self._held, ""
         if self._closes is None:
             return held if self._first else ""
-        # The token that ends a call ends the answer as well, and is not seen.
+        # The token that ends a call also ends the answer, and is not in the text.
         ending = self._closes if self._closes != _THOUGHT[1] else ""
         return held + ending if self._shown else ""
 
     def _head(self) -> str:
-        """Pass a head, once it is whole."""
+        """Consume a header, once it is complete."""
         if self._first and not any(
             sign.startswith(self._held) or self._held.startswith(sign) for sign in _BEGINNINGS
         ):
@@ -102,7 +102,7 @@ class HarmonyStream:
         return opens if self._shown else ""
 
     def _body(self) -> str:
-        """Let the text of a message out, up to its end or to where one may begin."""
+        """Return the text of a message, up to its end or to where an end token may begin."""
         assert self._closes is not None
         found = [(at, sign) for sign in ENDS if (at := self._held.find(sign)) >= 0]
         if not found:
@@ -111,7 +111,7 @@ class HarmonyStream:
             return passed if self._shown else ""
         at, sign = min(found)
         passed = self._held[:at] + self._closes
-        # What begins the next message is a part of its head.
+        # `<|start|>` belongs to the next header.
         self._held = self._held[at if sign == "<|start|>" else at + len(sign) :]
         self._closes = None
         return passed if self._shown else ""

@@ -1,11 +1,11 @@
-"""Jinja for chat templates: sandboxed, and bounded in what one operation and all output may take.
+"""Jinja sandbox for chat templates, with limits on the size of one operation and of the output.
 
-A template is a program that comes with a model. Jinja's sandbox keeps it from the system, and not
-from the memory: `'x' * 10**9`, a filter that pads to a billion characters, a replacement of each
-character by a whole text. Whatever multiplies is checked before it is done; what only adds up is
+A template is a program that comes with a model. Jinja's sandbox protects the system, but not the
+memory: `'x' * 10**9`, a filter that pads to a billion characters, a replacement of each character
+by a long text. Operations that multiply sizes are checked before they run; those that only add are
 left to the bounds of `modeldeck.core.runtime.engines.bounds`.
 
-jinja2 comes with the engines, so this module is imported where a template is compiled only.
+jinja2 comes with the engines, so this module is imported only when a template is compiled.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 LONGEST = 64 << 20
-"""Characters or items that one operation may make: a megabyte of text in which a sign of some 30
-characters is replaced is still far below."""
+"""Characters or items that one operation may make: far above a megabyte of text in which a marker
+of 30 characters is replaced."""
 ARGUMENT = 100_000
 """The largest number that a function, method or filter may be given, as Jinja's own for `range`."""
 BITS = 4096
-"""Bits of a number."""
+"""Bits of the largest number."""
 OUTPUT = 4 << 20
 """Characters of a conversation: four times the largest request."""
 
@@ -55,11 +55,11 @@ _REPEATS = frozenset(
 
 
 class TooMuch(jinja2.exceptions.SecurityError):
-    """The template would make something too large."""
+    """The template would make a value or an output that is too large."""
 
 
 def compile_template(source: str) -> jinja2.Template:
-    """A template with what transformers gives to one (utils/chat_template_utils.py)."""
+    """Compile a template with the extras of transformers (utils/chat_template_utils.py)."""
     environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
@@ -76,7 +76,7 @@ def compile_template(source: str) -> jinja2.Template:
 
 
 def render(template: jinja2.Template, values: dict[str, Any]) -> str:
-    """What a template writes. Raises TooMuch, and whatever the template raises."""
+    """Render a template. Raises TooMuch, and the errors of the template."""
     pieces: list[str] = []
     length = 0
     for piece in template.generate(**values):
@@ -88,12 +88,12 @@ def render(template: jinja2.Template, values: dict[str, Any]) -> str:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, with what multiplies checked."""
+    """Jinja's sandbox, with checks of operations that multiply sizes."""
 
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Calculate, unless that makes too much."""
+        """Apply an operator, unless the result is too large."""
         match operator:
             case "*":
                 _check_product(left, right)
@@ -114,7 +114,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Call a function or method, unless that makes too much."""
+        """Call a function or method, unless the result is too large."""
         name = getattr(__obj, "__name__", "")
         bound = getattr(__obj, "__self__", None)
         given = [*args, *kwargs.values()]
@@ -132,12 +132,12 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}`, which marks what a model is trained on: what it holds is kept."""
+    """`{% generation %}`, which marks text for training: its content is rendered as it is."""
 
     tags = {"generation"}  # noqa: RUF012 (as Jinja's extensions have it)
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """What stands between the tags."""
+        """Parse the content between the tags."""
         parser.stream.skip(1)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
@@ -155,7 +155,7 @@ class _Dict:
 
 
 class _Namespace(Namespace):
-    """`namespace` without names of Python's own (transformers has the same)."""
+    """`namespace` without names that begin with an underscore (as in transformers)."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
         self, args = args[0], args[1:]
@@ -175,9 +175,9 @@ def _check_name(name: object) -> None:
 
 
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter whose arguments are looked at; Jinja's marks on it are kept."""
+    """Wrap a filter with checks of its arguments; Jinja's marks on it are kept."""
     begins = int(hasattr(function, "jinja_pass_arg"))
-    """Where the value is: after the environment, where that is handed over."""
+    """Index of the value: after the environment, for filters that get it."""
     # Jinja's own have another name where there is one for asyncio as well.
     name = getattr(function, "__name__", "").removeprefix("sync_")
 
@@ -201,7 +201,7 @@ def _check_numbers(arguments: Sequence[Any]) -> None:
 
 
 def _check_arguments(name: str, value: Any, arguments: Sequence[Any]) -> None:
-    """Refuse what would be written for each part of a value, where that is too much."""
+    """Refuse an argument that is repeated for each part of a value, where that is too long."""
     size = len(value) if isinstance(value, Sized) else 0
     for argument in arguments:
         if isinstance(argument, int) and name in _BY_LINE:

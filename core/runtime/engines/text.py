@@ -1,4 +1,4 @@
-"""From the bytes of tokens to pieces of text: UTF-8 put together, stop strings cut off. Pure."""
+"""Turns the bytes of tokens into text: decodes UTF-8 and stops at stop strings. Pure."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def bytes_of(token: str) -> bytes:
 
 
 class TextStream:
-    """Text of one answer, as it may be shown.
+    """Stream filter: takes the bytes of one answer and returns its text.
 
-    A character that is spread over several tokens comes out whole. Text that could be the beginning
-    of a stop string is held back until it is known; the stop string itself never comes out.
+    A character that is spread over several tokens is returned whole. Text that could be the
+    beginning of a stop string is held back until that is known; the stop string is never returned.
     """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
@@ -42,14 +42,14 @@ class TextStream:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self.stopped = False
-        """Whether a stop string was met; nothing comes out after it."""
+        """Whether a stop string was found; no text is returned after it."""
 
     def feed(self, data: bytes) -> str:
-        """Take the bytes of a token and give the text that is certain now; it may be empty."""
+        """Take the bytes of a token and return the text that is certain now; it may be empty."""
         return self._take(self._utf8.decode(data))
 
     def finish(self) -> str:
-        """Give what was held back: the answer is over, so it begins no stop string any more."""
+        """End the answer: return the text that was held back."""
         text = self._take(self._utf8.decode(b"", final=True))
         held, self._held = self._held, ""
         return text if self.stopped else text + held

@@ -20,10 +20,14 @@ from modeldeck.core.runtime.grammar.regex import pattern_rule
 from modeldeck.core.runtime.grammar.schema_keywords import (
     ANNOTATIONS,
     FOR_TYPE,
+    FORMATS,
     cannot,
     check_keywords,
+    fixed_values,
     resolve,
+    same,
     short,
+    types_of,
 )
 
 DEPTH = 32
@@ -52,13 +56,6 @@ _BASE = {
     "object": '"{" ws (member ws ("," ws member ws)*)? "}"',
     "array": '"[" ws (value ws ("," ws value ws)*)? "]"',
 }
-_FORMATS = {
-    "date": '[0-9]{4} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | [12] [0-9] | "3" [01])',
-    "time": '([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})?'
-    ' ("Z" | [+-] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])',
-    "uuid": '[0-9a-f]{8} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{12}',
-}
-_FORMATS["date-time"] = f'{_FORMATS["date"]} "T" {_FORMATS["time"]}'
 
 
 def literal(text: str) -> str:
@@ -132,13 +129,11 @@ class _RuleBuilder:
             return "value"
         if "$ref" in keys:
             return self._reference(schema, depth)
-        if "const" in keys:
-            return self.rule(literal(_json(schema["const"])))
-        if "enum" in keys:
-            return self._one_of_values(schema["enum"])
         for word in ("anyOf", "oneOf", "allOf"):
             if word in keys:
                 return self._combined(schema, word, depth)
+        if keys & {"const", "enum"}:
+            return self.rule(" | ".join(literal(_json(value)) for value in fixed_values(schema)))
         return self._typed(schema, keys, depth)
 
     def _look_at(self, schema: Mapping[str, Any], depth: int = 0) -> None:
@@ -166,9 +161,6 @@ class _RuleBuilder:
             self._rules[name] = self.visit(target, depth + 1)
         return self._references[reference]
 
-    def _one_of_values(self, values: Sequence[Any]) -> str:
-        return self.rule(" | ".join(literal(_json(value)) for value in values))
-
     def _combined(self, schema: Mapping[str, Any], word: str, depth: int) -> str:
         parts = schema[word]
         rest = {k: v for k, v in schema.items() if k != word and k not in ANNOTATIONS}
@@ -191,7 +183,7 @@ class _RuleBuilder:
             for key, value in part.items():
                 if key in ANNOTATIONS:
                     continue
-                if key not in whole or whole[key] is value or whole[key] == value:
+                if key not in whole or same(whole[key], value):
                     whole[key] = value
                 elif key == "properties" and not set(whole[key]) & set(value):
                     whole[key] = {**whole[key], **value}
@@ -221,20 +213,12 @@ class _RuleBuilder:
         return part
 
     def _typed(self, schema: Mapping[str, Any], keys: set[str], depth: int) -> str:
-        kind = schema.get("type")
-        if isinstance(kind, list):
-            kinds = kind
-        elif kind is None:
+        kinds = types_of(schema)
+        if not kinds:
             kinds = [name for name, words in FOR_TYPE.items() if keys & words - {"format"}][:1]
             if not kinds:
                 raise cannot(sorted(keys)[0])
-        else:
-            kinds = [kind]
-        found = []
-        for name in kinds:
-            if name not in FOR_TYPE:
-                raise InvalidRequest(f"The JSON schema has a type {short(name)}.")
-            found.append(self._of_type(name, schema, depth))
+        found = [self._of_type(name, schema, depth) for name in kinds]
         known = frozenset({"type"}).union(*(FOR_TYPE[name] for name in kinds))
         if unknown := sorted(keys - known):
             raise cannot(unknown[0])
@@ -347,10 +331,10 @@ class _RuleBuilder:
             if sized:
                 raise cannot("pattern together with minLength or maxLength")
             return self.rule(rf'"\"" {pattern_rule(pattern)} "\""')
-        if kind in _FORMATS:
+        if kind in FORMATS:
             if sized:
                 raise cannot("format together with minLength or maxLength")
-            return self.rule(rf'"\"" {_FORMATS[kind]} "\""')
+            return self.rule(rf'"\"" {FORMATS[kind]} "\""')
         if not sized:
             return "string"
         times = f"{{{least},{'' if most is None else most}}}" if most != 0 else ""

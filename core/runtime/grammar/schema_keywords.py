@@ -46,6 +46,15 @@ FOR_TYPE: Mapping[str, frozenset[str]] = {
 }
 """Types, and the keywords that have a meaning for each."""
 
+FORMATS = {
+    "date": '[0-9]{4} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | [12] [0-9] | "3" [01])',
+    "time": '([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})?'
+    ' ("Z" | [+-] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])',
+    "uuid": '[0-9a-f]{8} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{12}',
+}
+FORMATS["date-time"] = f'{FORMATS["date"]} "T" {FORMATS["time"]}'
+"""Grammars of the formats of strings that are followed; others only describe."""
+
 
 def _is_schema(value: Any) -> bool:
     return isinstance(value, (Mapping, bool))
@@ -126,6 +135,102 @@ def check_keywords(schema: Mapping[str, Any]) -> int:
         if isinstance(value, (Mapping, list)):
             entries += len(value)
     return entries
+
+
+def types_of(schema: Mapping[str, Any]) -> list[str]:
+    """The names in a schema's `type`; none without it. Raises InvalidRequest for an unknown one."""
+    kind = schema.get("type", [])
+    kinds = kind if isinstance(kind, list) else [kind]
+    for name in kinds:
+        if name not in FOR_TYPE:
+            raise InvalidRequest(f"The JSON schema has a type {short(name)}.")
+    return kinds
+
+
+def fixed_values(schema: Mapping[str, Any]) -> list[Any]:
+    """The values that a schema with `const` or `enum` admits, in their order.
+
+    Beside them only `type` is followed, and formats that only describe are passed over. Raises
+    InvalidRequest for any other keyword, which would be ignored, and where no value is left.
+    """
+    word = "const" if "const" in schema else "enum"
+    others = schema.keys() - ANNOTATIONS - {"const", "enum", "type"}
+    if schema.get("format") not in FORMATS:
+        others -= {"format"}
+    if others:
+        raise cannot(f"{min(others)} beside {word}")
+    kinds = types_of(schema)
+    values = [schema["const"]] if "const" in schema else schema["enum"]
+    if word == "const" and "enum" in schema:
+        values = [v for v in values if any(same(v, other) for other in schema["enum"])]
+    if kinds:
+        values = [value for value in values if any(_is_of_type(value, kind) for kind in kinds)]
+    if not values:
+        raise InvalidRequest(f"The JSON schema's {word} leaves no value that fits its other parts.")
+    return values
+
+
+def _is_of_type(value: Any, kind: str) -> bool:
+    """Whether a JSON value is of a type (JSON Schema validation, section 6.1.1)."""
+    match value:
+        case None | bool():
+            return kind == ("null" if value is None else "boolean")
+        case int() | float():
+            return kind == "number" or (kind == "integer" and value == value // 1)
+        case str():
+            return kind == "string"
+        case list():
+            return kind == "array"
+    return kind == "object"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal (JSON Schema core, section 4.2.2): 1 is 1.0 and not true.
+
+    Raises RecursionError for equal values that are nested deeply.
+    """
+    if one is other or isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return bool(one == other)
+
+
+_MAPS_OF_SCHEMAS = frozenset({"properties", "$defs", "definitions"})
+_VALUES = frozenset({"const", "enum", "default", "examples"})
+
+
+def rebase(schema: Any, place: str) -> Any:
+    """Return a schema whose references still hold where it stands within another.
+
+    Values of `const`, `enum`, `default` and `examples` are data and stay as they are.
+
+    Args:
+        schema: A schema, or a list of schemas.
+        place: Where it stands in the whole, as a JSON pointer in a URI fragment: `#/anyOf/0`.
+
+    Raises RecursionError for one that is nested deeply.
+
+    >>> rebase({"items": {"$ref": "#/$defs/a"}, "const": {"$ref": "#/b"}}, "#/anyOf/0")
+    {'items': {'$ref': '#/anyOf/0/$defs/a'}, 'const': {'$ref': '#/b'}}
+    """
+    if isinstance(schema, list):
+        return [rebase(part, place) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    moved: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _VALUES:
+            moved[key] = value
+        elif key in _MAPS_OF_SCHEMAS and isinstance(value, Mapping):
+            moved[key] = {name: rebase(part, place) for name, part in value.items()}
+        elif key == "$ref" and isinstance(value, str) and value.startswith("#"):
+            moved[key] = place + value[1:]
+        else:
+            moved[key] = rebase(value, place)
+    return moved
 
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")

@@ -1,14 +1,14 @@
-"""The life of an instance, as one table.
+"""State machine of an instance, as one table.
 
 Theory of operation. An instance is an engine process and the task that owns it; only that task
-sends signals. It starts, and is ready once the engine has the model. While it answers it is busy;
-with nothing left to answer it is ready again. When its process dies over an answer it is started
-anew, and is ready again or fails like any other load. Being told to stop is heard in every state in
-which there is something to stop, and only the end of the process makes it stopped. A load that
-fails, or a process that ends unasked, makes it failed; it stays to be read until it is removed.
-What happens to a process that is already being stopped is no failure: it was to end anyway.
+raises events. An instance starts, and is ready once the engine has loaded the model. It is busy
+while it answers requests, and ready again when none is left. When its process fails during an
+answer it is started again, and gets ready or fails like any other load. A stop is accepted in every
+state with a running process, and only the end of the process makes the instance stopped. A load
+that fails, or a process that ends by itself, makes it failed; it stays in the list, with its error,
+until it is removed. A failure of a process that is already being stopped is ignored.
 
-`STOPPED` is final: the instance leaves the list when it gets there.
+`STOPPED` is final: the instance leaves the list.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from modeldeck.core.schema import InstanceState
 
 
 class LifecycleEvent(StrEnum):
-    """What happens to an instance."""
+    """An event in the life of an instance."""
 
     LOADED = "loaded"
-    """The engine has the model."""
+    """The engine has loaded the model."""
     WORK = "work"
-    """A request is taken up."""
+    """A request is taken from the queue."""
     REST = "rest"
     """No request is left."""
     STOP = "stop"
-    """Somebody, or the idle time, wants it unloaded."""
+    """It is to be unloaded: by a request, or after the idle time."""
     GONE = "gone"
-    """Its process is gone as it should be."""
+    """Its process has ended after a stop."""
     RESTART = "restart"
-    """Its process died over an answer and is started again."""
+    """Its process failed during an answer and is started again."""
     FAIL = "fail"
-    """The load failed, or the process ended unasked."""
+    """The load failed, or the process ended by itself."""
     REMOVE = "remove"
-    """A failed instance is taken off the list."""
+    """A failed instance is removed from the list."""
 
 
 TRANSITIONS: Mapping[tuple[InstanceState, LifecycleEvent], InstanceState] = {
@@ -56,13 +56,13 @@ TRANSITIONS: Mapping[tuple[InstanceState, LifecycleEvent], InstanceState] = {
 }
 
 
-def after(state: InstanceState, signal: LifecycleEvent) -> InstanceState:
-    """The state that follows. Raises ValueError where the table has none: that is a bug.
+def after(state: InstanceState, event: LifecycleEvent) -> InstanceState:
+    """Return the next state. Raises ValueError where the table has none, which is a bug.
 
-    >>> after(InstanceState.STARTING, Signal.LOADED)
+    >>> after(InstanceState.STARTING, LifecycleEvent.LOADED)
     <InstanceState.READY: 'ready'>
     """
     try:
-        return TRANSITIONS[state, signal]
+        return TRANSITIONS[state, event]
     except KeyError:
-        raise ValueError(f"nothing follows {signal} in state {state}") from None
+        raise ValueError(f"nothing follows {event} in state {state}") from None

@@ -1,8 +1,9 @@
-"""How long to wait for an engine that loads: as long as there is progress, or a hope of it.
+"""Load watchdog: ends the wait for a load that makes no progress or is stuck.
 
-A slow disk can keep a load silent for long, so the limit of silence is generous. But a process
-whose threads all sleep, none of them for a disk, and that uses no processor, waits for itself: mlx
-was seen to lose a task when a thread could not be made for want of memory. That is told early.
+A slow disk can keep a load silent for long, so the time limit without progress is generous. But a
+process whose threads all sleep, none of them waiting for a disk, and that uses no processor, is
+deadlocked: mlx was seen to lose a task when it could not start a thread for lack of memory. That is
+detected early, from /proc on Linux.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.runtime.process.messages import AnyReport
 
 STUCK_S = 20.0
-"""A process that does nothing at all for so long will not do anything any more."""
+"""Seconds without any activity after which a process counts as stuck."""
 LOOK_S = 1.0
-"""Between two looks at what a silent process does."""
+"""Seconds between two checks of a silent process."""
 
 _REMEDY = "Check the disk and the free memory, or raise runtime.load_stall_s."
 
 
-def pulse(pid: int, proc: Path = Path("/proc")) -> int | None:
-    """Processor time that a process has used, in ticks, while all its threads sleep (proc(5)).
+def idle_ticks(pid: int, proc: Path = Path("/proc")) -> int | None:
+    """Processor time that a process has used, in ticks, if all its threads sleep (proc(5)).
 
-    None while one runs, waits for a disk or is stopped by a person, and where that is not told.
+    None while a thread runs, waits for a disk or is stopped, and without /proc.
     """
     ticks = 0
     try:
@@ -41,10 +42,10 @@ def pulse(pid: int, proc: Path = Path("/proc")) -> int | None:
 
 
 async def next_report(process: EngineProcess, stall_s: float) -> AnyReport:
-    """The next report of a process that loads.
+    """Wait for the next report of a process that loads a model.
 
-    Raises EngineFailed when it ended, when it made no progress for `stall_s` (0 is for ever), and
-    when it is stuck.
+    Raises EngineFailed when the process ended, when it made no progress for `stall_s` seconds (0:
+    no limit), and when it is stuck.
     """
     started = quiet_since = time.monotonic()
     before: int | None = None
@@ -55,9 +56,9 @@ async def next_report(process: EngineProcess, stall_s: float) -> AnyReport:
             done, _ = await asyncio.wait({report}, timeout=max(0.0, min(LOOK_S, left)))
             if done:
                 return report.result()
-            now, beat = time.monotonic(), pulse(process.pid)
-            if beat is None or beat != before:
-                quiet_since, before = now, beat
+            now, ticks = time.monotonic(), idle_ticks(process.pid)
+            if ticks is None or ticks != before:
+                quiet_since, before = now, ticks
             silent_s = now - started
             if stall_s and silent_s >= stall_s:
                 raise EngineFailed(

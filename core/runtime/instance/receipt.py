@@ -1,16 +1,18 @@
-"""What unloading gave back, and what did not come back. Pure: measurements in, a receipt out."""
+"""Receipt of an unload: memory freed and memory that stays taken. Pure."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from modeldeck.core.schema import Instance, ProcessMemory, UnloadReceipt
 
 SHARED_BYTES = 16 << 20
-"""Shared pages that are not worth a word: those of Python and the C library."""
+"""Shared pages below this are those of Python and the C library, and are not reported."""
 MIB = 1 << 20
 
 
 def held(memory: ProcessMemory | None) -> int | None:
-    """What a process holds: its share of shared pages, or its footprint, else all its pages."""
+    """Bytes that a process holds: the first known of PSS, footprint and RSS."""
     if memory is None:
         return None
     known = (memory.pss_bytes, memory.footprint_bytes, memory.rss_bytes)
@@ -18,9 +20,9 @@ def held(memory: ProcessMemory | None) -> int | None:
 
 
 def shared(memory: ProcessMemory | None) -> int:
-    """Of what a process holds, pages that others map as well, such as the weights of a model.
+    """Bytes of a process that other processes map as well, such as the weights of a model.
 
-    0 where it is no more than what every process shares.
+    0 where they are no more than the libraries that all processes share.
     """
     if memory is None or memory.pss_bytes is None or memory.private_bytes is None:
         return 0
@@ -36,20 +38,20 @@ def receipt(
     seconds: float,
     gone: bool,
 ) -> UnloadReceipt:
-    """The receipt for an instance whose process was told to end.
+    """Return the receipt for an instance whose process was ended.
 
     Args:
         record: The instance.
-        before: What its process held when it was told; None when that is not known.
-        after: What it holds now, where it is still there.
-        seconds: How long it took.
+        before: Memory of its process before the end; None when that is not known.
+        after: Memory of its process now, if it still runs.
+        seconds: Time that ending it took.
         gone: Whether the process is gone.
     """
     before_bytes, after_bytes = held(before), 0 if gone else held(after)
-    stays = shared(before)
+    shared_bytes = shared(before)
     freed = None
     if before_bytes is not None and after_bytes is not None:
-        freed = max(0, before_bytes - max(after_bytes, stays))
+        freed = max(0, before_bytes - max(after_bytes, shared_bytes))
     return UnloadReceipt(
         instance_id=record.id,
         model_id=record.model_id,
@@ -61,27 +63,41 @@ def receipt(
         process_gone=gone,
         mapped_bytes=None if before is None else before.mapped_bytes,
         gpu_bytes=None if before is None else before.gpu_bytes,
-        not_freed=_holder(record, after_bytes, stays, gone=gone),
+        not_freed=_reason_not_freed(record, after_bytes, shared_bytes, gone=gone),
     )
 
 
-def _holder(record: Instance, after: int | None, stays: int, *, gone: bool) -> str | None:
+def _reason_not_freed(
+    record: Instance, after: int | None, shared_bytes: int, *, gone: bool
+) -> str | None:
+    """Why memory stays taken, as the end of a sentence; None where it does not."""
     if not gone:
         amount = "its memory" if after is None else f"{after / MIB:.0f} MiB"
         return (
             f"{amount} is still held by process {record.pid}, which does not end although it was"
-            " killed: the system is busy for it, as with a disk that does not answer"
+            " killed: it waits in the system, as for a disk that does not answer"
         )
-    if stays:
+    if shared_bytes:
         return (
-            f"{stays / MIB:.0f} MiB are pages of files that another process maps as well: they"
-            " come back when that ends"
+            f"{shared_bytes / MIB:.0f} MiB are pages of files that another process maps as well:"
+            " they come back when that ends"
         )
     return None
 
 
+def unknown_receipt(record: Instance, *, gone: bool) -> UnloadReceipt:
+    """Return the receipt for an end that failed before the memory could be measured."""
+    return replace(
+        nothing_held(record),
+        before_bytes=None,
+        after_bytes=None,
+        freed_bytes=None,
+        process_gone=gone,
+    )
+
+
 def nothing_held(record: Instance) -> UnloadReceipt:
-    """The receipt for an instance whose process had ended already."""
+    """Return the receipt for an instance whose process had ended before."""
     return UnloadReceipt(
         instance_id=record.id,
         model_id=record.model_id,

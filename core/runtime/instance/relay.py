@@ -1,4 +1,4 @@
-"""What an engine says about a request, on its way to whoever asked."""
+"""Passes the reports of an engine on to the request that they answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from modeldeck.core.schema.errors import from_info
 
 
 def figures(report: AnyReport) -> dict[str, Any]:
-    """What a report tells of the instance itself, by the names of its record. Pure."""
+    """Fields of the instance's record that a report changes, by name. Pure."""
     if not isinstance(report, AnswerDone):
         return {}
     return {
@@ -31,7 +31,7 @@ def figures(report: AnyReport) -> dict[str, Any]:
 
 
 def tokens(report: AnyReport) -> int:
-    """Tokens that were in the context, as far as a report tells: question and answer. Pure."""
+    """Tokens in the context, of prompt and answer, that a report counts; else 0. Pure."""
     match report:
         case AnswerDone(prompt_tokens=prompt, completion_tokens=answer):
             return (prompt or 0) + (answer or 0)
@@ -40,43 +40,49 @@ def tokens(report: AnyReport) -> int:
     return 0
 
 
-async def pass_on(report: AnyReport, job: RequestStream[Any]) -> bool:
-    """Pass one report on, waiting for room; says whether the request is over.
+async def pass_on(report: AnyReport, request: RequestStream[Any]) -> bool:
+    """Pass one report on, waiting for room; return whether the request is complete.
 
-    Raises EngineFailed for a report that answers nothing.
+    Raises EngineFailed for a report that is no answer to a request.
     """
     match report:
         case TextPiece(text=text, logprobs=logprobs):
-            await job.put(Chunk(text=text, logprobs=logprobs))
+            await request.put(Chunk(text=text, logprobs=logprobs))
             return False
         case EmbeddingVector():
-            await job.put(TextVector(values=report.values, tokens=report.tokens))
-            await job.finish()
+            await request.put(TextVector(values=report.values, tokens=report.tokens))
+            await request.finish()
         case AnswerDone():
-            await job.put(_last_chunk(report))
-            await job.finish()
-        case CommandFailed(error=ErrorInfo(code=Cancelled.code)) if isinstance(job, TextRequest):
-            # Cut short by unloading: what came so far is still an answer.
-            await job.put(Chunk(finish_reason="cancelled"))
-            await job.finish()
+            await request.put(_last_chunk(report))
+            await request.finish()
+        case CommandFailed(error=ErrorInfo(code=Cancelled.code)) if isinstance(
+            request, TextRequest
+        ):
+            # Cut short by unloading: the text so far is still an answer.
+            await request.put(Chunk(finish_reason="cancelled"))
+            await request.finish()
         case CommandFailed(error=error):
-            await job.finish(from_info(error))
+            await request.finish(from_info(error))
         case _:
             raise EngineFailed(f"The engine answered a request with {type(report).__name__}.")
     return True
 
 
-def give_up(
-    job: RequestStream[Any], error: NoAnswer, *, again: bool, lines: tuple[str, ...]
+def fail_stuck(
+    request: RequestStream[Any], error: NoAnswer, *, restarts: bool, lines: tuple[str, ...]
 ) -> EngineFailed:
-    """Fail a job whose process is of no use any more; returns what came of the process.
+    """Fail a request whose process cannot be used any more; return the error of the process.
 
-    `again` where the model is loaded again by itself; `lines` are the last ones of the log.
+    Args:
+        request: The request in work.
+        error: Why the process cannot be used.
+        restarts: Whether the model is loaded again automatically.
+        lines: The last lines of the log.
     """
     done = "Its process is ended"
-    done += ", and the model is loaded again." if again else ". Load the model again."
+    done += ", and the model is loaded again." if restarts else ". Load the model again."
     failed = EngineFailed(str(error), done, details=lines)
-    job.fail(InvalidRequest(str(error), done) if error.asked else failed)
+    request.fail(InvalidRequest(str(error), done) if error.by_request else failed)
     return failed
 
 

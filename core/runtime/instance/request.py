@@ -13,42 +13,42 @@ from modeldeck.core.schema import Chunk, TextVector
 T = TypeVar("T")
 
 CHUNKS_WAITING = 64
-"""Chunks that may wait for a slow reader; then the engine waits as well."""
+"""Chunks buffered for a slow reader; beyond that the engine waits."""
 
 
 class RequestStream(Generic[T], AsyncIterator[T]):
-    """What one request is answered, in the order it comes. Iterated by the one who asked.
+    """The answer to one request, chunk by chunk, iterated by the requester.
 
-    It ends like an iterator, or raises the error the request came to.
+    The iteration ends with the answer, or raises the error that the request failed with.
     """
 
     def __init__(self, command: Callable[[int], EngineCommand]) -> None:
         self.command = command
-        """Makes the command, given the id that the owner chose."""
+        """Makes the command, given the id that the supervisor chose."""
         self.id = 0
-        """The id of its command; 0 while it waits."""
+        """The id of its command; 0 while it waits in the queue."""
         self.abandoned = False
-        """Whether nobody wants the answer any more."""
+        """Whether the requester has left."""
         self._queue: asyncio.Queue[T | DeckError | None] = asyncio.Queue(CHUNKS_WAITING)
-        self._over = False
+        self._exhausted = False
 
     async def put(self, item: T) -> None:
-        """Hand over a part of the answer, waiting for room. Dropped when nobody wants it."""
+        """Add a part of the answer, waiting for room. Dropped when the requester has left."""
         if not self.abandoned:
             await self._queue.put(item)
 
     async def finish(self, error: DeckError | None = None) -> None:
-        """End the answer, well or with an error, waiting for room."""
+        """End the answer, with or without an error, waiting for room."""
         if not self.abandoned:
             await self._queue.put(error)
 
     def fail(self, error: DeckError) -> None:
-        """End the answer with an error now; what the reader did not take yet is lost."""
+        """End the answer with an error at once; chunks that were not read yet are lost."""
         self._clear()
         self._queue.put_nowait(error)
 
     def abandon(self) -> None:
-        """Nobody reads any more: what waits is dropped, and whoever waits for room goes on."""
+        """Note that the requester has left: buffered chunks are dropped, waiting writers go on."""
         self.abandoned = True
         self._clear()
 
@@ -60,11 +60,11 @@ class RequestStream(Generic[T], AsyncIterator[T]):
         return self
 
     async def __anext__(self) -> T:
-        if self._over:
+        if self._exhausted:
             raise StopAsyncIteration
         item = await self._queue.get()
         if item is None or isinstance(item, DeckError):
-            self._over = True
+            self._exhausted = True
             if item is not None:
                 raise item
             raise StopAsyncIteration
@@ -76,4 +76,4 @@ class TextRequest(RequestStream[Chunk]):
 
 
 class EmbeddingRequest(RequestStream[TextVector]):
-    """A request for the vector of one text."""
+    """A request for the embedding of one text."""

@@ -1,4 +1,4 @@
-"""The requests to one instance: the one that is answered, and those that wait for their turn."""
+"""Bounded queue of the requests to one instance, with the request that is being answered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modeldeck.core.runtime.instance.request import RequestStream
 
 
 class RequestQueue:
-    """A bounded line. Whoever gives a request up leaves it, wherever it stands."""
+    """First in, first out. A requester that leaves takes its request out, at any position."""
 
     def __init__(
         self,
@@ -23,71 +23,71 @@ class RequestQueue:
         cancel: Callable[[RequestStream[Any]], None],
         wake: Callable[[], None],
     ) -> None:
-        """Make an empty line.
+        """Make an empty queue.
 
         Args:
-            name: Of the model, for a person.
-            length: How many may wait.
-            on_count: Told how many wait or are answered, whenever that may have changed.
-            cancel: Asks the engine to give up the request that is answered.
-            wake: Told that there is something to do.
+            name: Name of the model, for error messages.
+            length: Most requests that may wait.
+            on_count: Called with the number of waiting and answered requests after each change.
+            cancel: Asks the engine to cancel the request that is being answered.
+            wake: Called when a request was added.
         """
         self._name = name
         self._length = length
         self._on_count = on_count
         self._cancel = cancel
         self._wake = wake
-        self._jobs: deque[RequestStream[Any]] = deque()
+        self._requests: deque[RequestStream[Any]] = deque()
         self._current: RequestStream[Any] | None = None
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._requests)
 
     @contextmanager
-    def asking(self, job: RequestStream[Any]) -> Iterator[None]:
-        """Put a request at the end; leaving the block gives it up. Raises Busy."""
-        if len(self._jobs) >= self._length:
+    def entered(self, request: RequestStream[Any]) -> Iterator[None]:
+        """Hold a request in the queue during the block; leaving it cancels it. Raises Busy."""
+        if len(self._requests) >= self._length:
             raise Busy(
-                f"{len(self._jobs)} requests wait for {self._name} already.",
+                f"{len(self._requests)} requests wait for {self._name} already.",
                 "Try again later, or raise runtime.queue_length.",
             )
-        self._jobs.append(job)
+        self._requests.append(request)
         self._count()
         self._wake()
         try:
             yield
         finally:
-            self._give_up(job)
+            self._leave(request)
 
-    def _give_up(self, job: RequestStream[Any]) -> None:
-        job.abandon()
-        if job is self._current:
-            self._cancel(job)
-        elif job in self._jobs:
-            self._jobs.remove(job)
+    def _leave(self, request: RequestStream[Any]) -> None:
+        request.abandon()
+        if request is self._current:
+            self._cancel(request)
+        elif request in self._requests:
+            self._requests.remove(request)
             self._count()
 
     @contextmanager
     def next(self, number: int) -> Iterator[RequestStream[Any]]:
-        """The first of the line, which is being answered, under this number, during the block."""
-        job = self._current = self._jobs.popleft()
-        job.id = number
+        """Take the first request out and give it this id; it is being answered during the block."""
+        request = self._current = self._requests.popleft()
+        request.id = number
         try:
-            yield job
+            yield request
         finally:
             self._current = None
             self._count()
 
     def cancel(self) -> None:
-        """Ask the engine to give up what it answers."""
+        """Ask the engine to cancel the request that is being answered."""
         if self._current is not None:
             self._cancel(self._current)
 
     def refuse(self, error: DeckError) -> None:
-        """Send all who wait away with this error."""
-        while self._jobs:
-            self._jobs.popleft().fail(error)
+        """Fail all waiting requests with this error."""
+        while self._requests:
+            self._requests.popleft().fail(error)
         self._count()
 
     def _count(self) -> None:
-        self._on_count(len(self._jobs) + (self._current is not None))
+        self._on_count(len(self._requests) + (self._current is not None))

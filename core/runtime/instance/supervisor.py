@@ -1,15 +1,17 @@
-"""The owner of one instance: the only one who talks to its process and changes its state.
+"""Supervisor of one instance: owns its process, its request queue and its state.
 
-Theory of operation. `Supervisor` has one task. It starts the process and loads the model, takes
-requests one at a time (an engine's context serves one), and ends the process. Everybody else leaves
-a wish: a job in the queue, a job given up, or the wish to stop. Stopping while it loads, or while
-nothing runs, is at once: the task's work is cancelled, wherever it waits. A running answer has
-`grace_s` to come to its end, then it is cancelled, and when even that is not heard, the work is.
+Theory of operation. `Supervisor` has one task, which alone sends to the process and changes the
+state. It starts the process and loads the model, answers requests one at a time (an engine's
+context serves one), and ends the process. Callers only leave work for that task: a request in the
+queue, a cancelled request, or a stop. A stop takes effect at once while the model loads or nothing
+runs: the task's work is cancelled, wherever it waits. A running answer has `grace_s` to end; then
+it is cancelled, and `CANCEL_S` later the work is.
 
-A process that dies over an answer costs that answer. The model is loaded again by itself, once, and
-whoever waits goes on waiting; dying again soon after is a failure, since there is a pattern in it.
+When the process fails during an answer, that answer is lost. The model is loaded again
+automatically, once, and waiting requests stay in the queue; a second failure within `RESTART_GAP_S`
+makes the instance failed, since it would most likely repeat.
 
-The record is the truth for everybody: it is replaced, never changed, and told at every change.
+The record is immutable: each change replaces it and is reported to `on_change`.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Cancelled, Conflict, DeckError, EngineFailed, InvalidRequest
 from modeldeck.core.runtime.instance.lifecycle import LifecycleEvent, after
 from modeldeck.core.runtime.instance.load_watchdog import next_report
-from modeldeck.core.runtime.instance.receipt import held, nothing_held, receipt
-from modeldeck.core.runtime.instance.relay import figures, give_up, pass_on, tokens
+from modeldeck.core.runtime.instance.receipt import held, receipt, unknown_receipt
+from modeldeck.core.runtime.instance.relay import fail_stuck, figures, pass_on, tokens
 from modeldeck.core.runtime.instance.request import RequestStream
 from modeldeck.core.runtime.instance.request_queue import RequestQueue
 from modeldeck.core.runtime.process.engine_process import EngineProcess, LogLevel, NoAnswer
@@ -49,10 +51,10 @@ from modeldeck.core.schema import (
 from modeldeck.core.schema.errors import from_info, to_info
 
 CANCEL_S = 5.0
-"""How long a cancelled answer may take to end. On a CPU it needs milliseconds; a GPU is heard
-between batches. After that the process is ended."""
-DIES_AGAIN_S = 600.0
-"""A process that dies over an answer is not started again within so long of the last time."""
+"""Seconds that a cancelled answer may take to end; then the process is ended. A CPU needs
+milliseconds; a GPU checks the cancel flag between batches."""
+RESTART_GAP_S = 600.0
+"""Seconds after a restart in which another failure is not followed by a restart."""
 
 Measure = Callable[[int], Awaitable[ProcessMemory | None]]
 
@@ -82,34 +84,34 @@ class Supervisor:
         self._lines: tuple[str, ...] = ()
         self._last_id = 0
         self._wake = asyncio.Event()
-        self._waiting = RequestQueue(
+        self._queue = RequestQueue(
             record.unique,
             settings.queue_length,
             on_count=lambda count: self._update(requests=count),
             cancel=self._send_cancel,
             wake=self._wake.set,
         )
-        self._settled = asyncio.Event()
+        self._load_done = asyncio.Event()
         self._ended = asyncio.Event()
         self._receipt: UnloadReceipt | None = None
         self._idle_since: float | None = None
-        self._over_answer = False
-        """Whether an answer was under way when the process was last heard of."""
+        self._answering = False
+        """Whether an answer is in work, or was when the process failed."""
         self._restarted_at = float("-inf")
         self._work: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
 
-    # Wishes, from anybody
+    # Called by others
 
     def start(self) -> asyncio.Task[None]:
         """Start the owner task. The caller keeps it, and waits for it in the end."""
         self._work = asyncio.create_task(self._load_and_serve())
         name = f"running {self.record.unique}"
-        return asyncio.create_task(self._own(self._work), name=name)
+        return asyncio.create_task(self._supervise(self._work), name=name)
 
     @property
     def live(self) -> bool:
-        """Whether it takes requests, or will when it is loaded."""
+        """Whether it takes requests, now or once it is loaded."""
         return self.record.state.live
 
     @property
@@ -118,8 +120,8 @@ class Supervisor:
         return self._process.lines if self._process else self._lines
 
     async def ready(self) -> Instance:
-        """Wait until it is loaded. Raises what the load came to: EngineFailed, Cancelled ..."""
-        await self._settled.wait()
+        """Wait until it is loaded. Raises why the load failed: EngineFailed, Cancelled ..."""
+        await self._load_done.wait()
         if self.record.error is not None:
             raise from_info(self.record.error)
         if self.record.state in (InstanceState.STOPPING, InstanceState.STOPPED):
@@ -127,56 +129,56 @@ class Supervisor:
         return self.record
 
     async def ended(self) -> UnloadReceipt:
-        """Wait until its process is gone, and give the receipt."""
+        """Wait until its process is gone, and return the receipt."""
         await self._ended.wait()
         assert self._receipt is not None
         return self._receipt
 
     def stop(self, grace_s: float) -> None:
-        """Wish it unloaded; a running answer may go on for `grace_s`, waiting ones are refused."""
+        """Begin to unload it; a running answer has `grace_s` to end, waiting ones are refused."""
         if not self.live:
             return
         state = self.record.state
-        self._signal(LifecycleEvent.STOP)
-        self._waiting.refuse(Conflict(f"{self.record.unique} is being unloaded."))
+        self._transition(LifecycleEvent.STOP)
+        self._queue.refuse(Conflict(f"{self.record.unique} is being unloaded."))
         if state is InstanceState.BUSY:
             loop = asyncio.get_running_loop()
             self._timers += [
-                loop.call_later(grace_s, self._waiting.cancel),
+                loop.call_later(grace_s, self._queue.cancel),
                 loop.call_later(grace_s + CANCEL_S, self._cancel_work),
             ]
         else:
             self._cancel_work()
 
     def change(self, options: LoadOptions) -> None:
-        """Take other options as far as they are ours and not the engine's: pin and idle time."""
+        """Take new options that the engine does not depend on: pin and idle time."""
         before = self.record.options
         self._update(options=options)
         if (options.idle_ttl_s, options.pinned) != (before.idle_ttl_s, before.pinned):
-            self._wake.set()  # the new time counts from now
+            self._wake.set()  # the idle time starts again
 
     @contextmanager
-    def asking(self, job: RequestStream[Any]) -> Iterator[None]:
-        """Put a job in the queue; leaving the block gives it up. Raises Busy, or Conflict."""
+    def entered(self, request: RequestStream[Any]) -> Iterator[None]:
+        """Queue a request; leaving the block cancels it. Raises Busy, or Conflict."""
         if not self.live:
             raise Conflict(f"{self.record.unique} is {self.record.state}.", "Load the model again.")
-        with self._waiting.asking(job):
+        with self._queue.entered(request):
             yield
 
-    def _send_cancel(self, job: RequestStream[Any]) -> None:
+    def _send_cancel(self, request: RequestStream[Any]) -> None:
         if self._process is not None:
-            self._process.send(CancelCommand(id=job.id))
+            self._process.send(CancelCommand(id=request.id))
 
     def _cancel_work(self) -> None:
         if self._work is not None:
             self._work.cancel()
 
     def remove(self) -> None:
-        """Take a failed instance off the list."""
-        self._signal(LifecycleEvent.REMOVE)
+        """Remove a failed instance from the list."""
+        self._transition(LifecycleEvent.REMOVE)
 
     def measured(self, memory: ProcessMemory | None) -> None:
-        """Note a measurement of its process, and how long it has been idle."""
+        """Record a measurement of its process, and its idle time."""
         now = time.monotonic()
         idle = now - self._idle_since if self._idle_since is not None else None
         changes: dict[str, object] = {"idle_s": idle}
@@ -198,12 +200,12 @@ class Supervisor:
             self.record = record
             self._on_change(record)
 
-    def _signal(self, signal: LifecycleEvent, **changes: Any) -> None:
-        self._update(state=after(self.record.state, signal), **changes)
+    def _transition(self, event: LifecycleEvent, **changes: Any) -> None:
+        self._update(state=after(self.record.state, event), **changes)
 
-    # The owner task
+    # The task
 
-    async def _own(self, work: asyncio.Task[None]) -> None:
+    async def _supervise(self, work: asyncio.Task[None]) -> None:
         try:
             await asyncio.wait({work})
         finally:
@@ -216,26 +218,26 @@ class Supervisor:
 
     async def _load_and_serve(self) -> None:
         while True:
-            process = await self._loaded()
+            process = await self._start_and_load()
             try:
                 await self._serve(process)
                 return
             except EngineFailed as error:
                 if not self._may_restart():
                     raise
-                await self._begin_again(process, error)
+                await self._clear_for_restart(process, error)
 
     def _may_restart(self) -> bool:
-        """Whether the process died over an answer, and not for the second time within a while."""
-        recent = time.monotonic() - self._restarted_at < DIES_AGAIN_S
-        return self._over_answer and self.record.state is InstanceState.BUSY and not recent
+        """Whether the process failed during an answer, and was not restarted shortly before."""
+        recent = time.monotonic() - self._restarted_at < RESTART_GAP_S
+        return self._answering and self.record.state is InstanceState.BUSY and not recent
 
-    async def _begin_again(self, process: EngineProcess, error: EngineFailed) -> None:
-        """Clear away what is left of a process, before the next one is started."""
+    async def _clear_for_restart(self, process: EngineProcess, error: EngineFailed) -> None:
+        """End what is left of a failed process, before the next one is started."""
         self._restarted_at = time.monotonic()
-        self._settled.clear()
+        self._load_done.clear()
         self._log("error", f"the model is loaded again, since its engine failed: {error}")
-        self._signal(
+        self._transition(
             LifecycleEvent.RESTART,
             stage="starting again",
             progress=None,
@@ -244,16 +246,16 @@ class Supervisor:
         await process.end()
         self._update(pid=None, measured_bytes=None, private_bytes=None, mapped_bytes=None)
 
-    async def _loaded(self) -> EngineProcess:
-        """A process that has the model."""
-        self._over_answer = False
+    async def _start_and_load(self) -> EngineProcess:
+        """Start a process and load the model in it."""
+        self._answering = False
         started = time.monotonic()
         process = await EngineProcess.start(self.record.engine, self._log)
         self._process = process
         self._update(pid=process.pid, stage="loading")
         loaded = await self._load(process)
         self._idle_since = time.monotonic()
-        self._signal(
+        self._transition(
             LifecycleEvent.LOADED,
             stage="",
             progress=1.0,
@@ -262,7 +264,7 @@ class Supervisor:
             engine_bytes=loaded.engine_bytes,
             idle_s=0.0,
         )
-        self._settled.set()
+        self._load_done.set()
         return process
 
     def _log(self, level: LogLevel, text: str) -> None:
@@ -292,25 +294,25 @@ class Supervisor:
                     raise EngineFailed(f"The engine answered a load with {type(report).__name__}.")
 
     async def _serve(self, process: EngineProcess) -> None:
-        """Answer requests until there is a reason to stop."""
+        """Answer requests until the instance stops. Raises EngineFailed when the process ends."""
         gone = asyncio.create_task(process.wait())
         gone.add_done_callback(lambda _: self._wake.set())
         try:
             while self.live:
-                if self._waiting:
+                if self._queue:
                     await self._answer(process)
                 elif process.gone:
-                    await process.receive()  # raises why
+                    await process.receive()  # raises why it ended
                 else:
-                    await self._rest()
+                    await self._wait_for_work()
         finally:
             gone.cancel()
 
-    async def _rest(self) -> None:
-        """Wait for something to do; after the idle time, wish to stop."""
+    async def _wait_for_work(self) -> None:
+        """Wait for a request; after the idle time, stop."""
         if self.record.state is InstanceState.BUSY:
             self._idle_since = time.monotonic()
-            self._signal(LifecycleEvent.REST, idle_s=0.0)
+            self._transition(LifecycleEvent.REST, idle_s=0.0)
         ttl = self.record.options.idle_ttl_s
         ttl = self._settings.idle_ttl_s if ttl is None else ttl
         if self.record.options.pinned:
@@ -324,41 +326,42 @@ class Supervisor:
             self.stop(0)
 
     async def _answer(self, process: EngineProcess) -> None:
-        """Have the first job answered. Raises EngineFailed when the process ends over it."""
+        """Answer the first request. Raises EngineFailed when the process ends meanwhile."""
         self._last_id += 1
-        with self._waiting.next(self._last_id) as job:
-            self._idle_since, self._over_answer = None, True
+        with self._queue.next(self._last_id) as request:
+            self._idle_since, self._answering = None, True
             if self.record.state is InstanceState.READY:
-                self._signal(LifecycleEvent.WORK, idle_s=None)
+                self._transition(LifecycleEvent.WORK, idle_s=None)
             try:
-                process.send(job.command(job.id))
-            except InvalidRequest as error:  # too long: the engine never saw it
-                job.fail(error)
+                process.send(request.command(request.id))
+            except InvalidRequest as error:  # too long: nothing was sent
+                request.fail(error)
             else:
-                await self._relay(process, job)
-        self._over_answer = False
+                await self._relay(process, request)
+        self._answering = False
 
-    async def _relay(self, process: EngineProcess, job: RequestStream[Any]) -> None:
-        """Pass on what the engine says until the job is over."""
+    async def _relay(self, process: EngineProcess, request: RequestStream[Any]) -> None:
+        """Pass the engine's reports on until the request is complete."""
         try:
-            over = False
-            while not over:
+            complete = False
+            while not complete:
                 report = await process.receive(self._settings.silence_s)
                 if isinstance(report, CommandFailed) and report.stuck:
-                    raise NoAnswer(report.error.message, asked=True)
-                self._note(report)
-                over = await pass_on(report, job)
+                    raise NoAnswer(report.error.message, by_request=True)
+                self._record_figures(report)
+                complete = await pass_on(report, request)
         except asyncio.CancelledError:
-            job.fail(Cancelled(f"{self.record.unique} was unloaded."))
+            request.fail(Cancelled(f"{self.record.unique} was unloaded."))
             raise
         except NoAnswer as error:
-            raise give_up(job, error, again=self._may_restart(), lines=process.last_lines) from None
-        except DeckError as error:  # the process ended over it
-            job.fail(error)
+            restarts, lines = self._may_restart(), process.last_lines
+            raise fail_stuck(request, error, restarts=restarts, lines=lines) from None
+        except DeckError as error:  # the process ended
+            request.fail(error)
             raise
 
-    def _note(self, report: AnyReport) -> None:
-        """Keep what a report tells of the instance, before anybody can hear it."""
+    def _record_figures(self, report: AnyReport) -> None:
+        """Put a report's figures into the record, before the requester gets the report."""
         if count := tokens(report):
             most = max(self.record.context_used or 0, count)
             self._update(context_used=most, **figures(report))
@@ -366,17 +369,18 @@ class Supervisor:
     # The end
 
     async def _finish(self, work: asyncio.Task[None]) -> None:
-        """End the process, say what came back, and tell everybody who waits.
+        """End the process, make the receipt, and wake those who wait for the end.
 
-        Those who wait are told even when something here fails: a core that ends waits for it.
+        They are woken even when a step here fails: a core that ends waits for it.
         """
         for timer in self._timers:
             timer.cancel()
         try:
             await self._end(work)
         finally:
-            self._receipt = self._receipt or self._unknown_receipt()
-            self._settled.set()
+            gone = self._process is None or self._process.gone
+            self._receipt = self._receipt or unknown_receipt(self.record, gone=gone)
+            self._load_done.set()
             self._ended.set()
 
     async def _end(self, work: asyncio.Task[None]) -> None:
@@ -389,35 +393,28 @@ class Supervisor:
         )
         ended: dict[str, Any] = {"pid": None, "requests": 0, "idle_s": None, "stage": ""}
         if stopping:
-            self._signal(LifecycleEvent.GONE, measured_bytes=self._receipt.after_bytes, **ended)
+            self._transition(LifecycleEvent.GONE, measured_bytes=self._receipt.after_bytes, **ended)
         else:
-            known = _known(error)
+            known = _as_deck_error(error)
+            ended |= {"error": to_info(known), "measured_bytes": None}
             self._log("error", f"failed: {known}")
-            self._waiting.refuse(known)
-            self._signal(LifecycleEvent.FAIL, error=to_info(known), measured_bytes=None, **ended)
-
-    def _unknown_receipt(self) -> UnloadReceipt:
-        """The receipt of an end that failed before anything could be measured."""
-        gone = self._process is None or self._process.gone
-        nothing = nothing_held(self.record)
-        return replace(
-            nothing, before_bytes=None, after_bytes=None, freed_bytes=None, process_gone=gone
-        )
+            self._queue.refuse(known)
+            self._transition(LifecycleEvent.FAIL, **ended)
 
     async def _end_process(self) -> tuple[ProcessMemory | None, ProcessMemory | None, bool]:
-        """End the process: its memory before, its memory after, and whether it is gone."""
+        """End the process; return its memory before and after, and whether it is gone."""
         process = self._process
         if process is None:
             return None, None, True
         before = None if process.gone else await self._memory(process.pid)
-        self.measured(before)  # the peak that the ledger keeps
+        self.measured(before)  # the peak goes into the load history
         gone = await process.end()
         after_ = None if gone else await self._memory(process.pid)
         self._lines, self._process = process.lines, None
         return before, after_, gone
 
     async def _memory(self, pid: int) -> ProcessMemory | None:
-        """What the process holds; None also where that cannot be measured: it is ended anyway."""
+        """Memory of the process; None when measuring fails, since it is ended anyway."""
         try:
             return await self._measure(pid)
         except Exception as error:
@@ -425,11 +422,11 @@ class Supervisor:
             return None
 
 
-def _known(error: BaseException | None) -> DeckError:
-    """The error to show: what was expected, or that something was not."""
+def _as_deck_error(error: BaseException | None) -> DeckError:
+    """The error to show: an expected one as it is, a bug by its type."""
     if isinstance(error, DeckError):
         return error
-    # Its type alone: the text of an error may quote anything.
+    # Only its type: the text of an error may quote a secret.
     return EngineFailed(
         f"The instance ended by a fault of modeldeck ({type(error).__name__}).",
         "Please report it; the log has the details.",

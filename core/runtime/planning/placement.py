@@ -1,7 +1,7 @@
-"""Whether a load has room, and what would have to go first. Pure, since it is asked on a guess.
+"""Decides whether a load fits, and which models would have to be unloaded first. Pure.
 
-Room is counted in stores that do not stand in for each other: the machine's memory, the memory of
-its GPUs where that is apart, and the budget that a person set.
+Room is counted in stores that cannot replace each other: the machine's memory, the GPUs' own
+memory, and the memory budget of the settings.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Literal
 
 Store = Literal["memory", "gpu", "budget"]
 Bytes = Mapping[Store, int]
-"""Bytes by store. A store that a need does not name is not needed; one that is not in the room is
-not known, and so never short."""
+"""Bytes by store. A store missing in a need is not needed; one missing in the room is unknown, and
+never counts as short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class EvictionCandidate:
 
     id: str
     holds: Bytes
-    """What comes back when it is unloaded."""
+    """Bytes that unloading it gives back."""
     idle_s: float | None
     """None while it is busy or not ready: then it is never unloaded for another."""
     pinned: bool = False
@@ -30,28 +30,26 @@ class EvictionCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """There is room, once these are unloaded."""
+    """The load fits, once these instances are unloaded."""
 
     unload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoesNotFit:
-    """There is not."""
+    """The load does not fit."""
 
     store: Store
-    """Where most is missing."""
+    """The store that lacks most."""
     needed_bytes: int
     available_bytes: int
-    """Free there now."""
+    """Bytes free in that store now."""
     idle: tuple[str, ...] = ()
-    """Unpinned models that do nothing and hold some of it, the longest idle first."""
-    idle_bytes: int = 0
-    """What they hold there."""
+    """Unpinned idle models that hold some of that store, the longest idle first."""
     would_do: tuple[str, ...] = ()
-    """Those of them whose unloading would be enough; none where all of them would not."""
+    """Those of `idle` whose unloading would be enough; empty when not even all would be."""
     kept: Mapping[str, int] = field(default_factory=dict)
-    """What pinned and busy models hold there, by id: those stay."""
+    """Bytes of that store that pinned and busy models hold, by id; those stay loaded."""
 
 
 def place(
@@ -61,9 +59,9 @@ def place(
     *,
     may_unload: bool = False,
 ) -> Placement | DoesNotFit:
-    """Room for `need`, unloading the longest idle first if allowed.
+    """Find room for `need`, unloading the longest idle models first if allowed.
 
-    No more is unloaded than is needed, and nothing at all when it would not be enough.
+    Unloads no more than needed, and nothing when that would not be enough.
     """
     short = {store: need[store] - room[store] for store in need if store in room}
     short = {store: count for store, count in short.items() if count > 0}
@@ -81,7 +79,6 @@ def place(
         needed_bytes=need[store],
         available_bytes=max(0, room[store]),
         idle=tuple(c.id for c in holding),
-        idle_bytes=sum(c.holds[store] for c in holding),
         would_do=tuple(c.id for c in enough),
         kept={
             c.id: c.holds[store] for c in candidates if c not in idle and c.holds.get(store, 0) > 0
@@ -90,7 +87,7 @@ def place(
 
 
 def _enough(short: Bytes, idle: Sequence[EvictionCandidate]) -> list[EvictionCandidate]:
-    """The fewest of the longest idle that hold what is short; none where all would not do."""
+    """The fewest of the longest idle that hold what is short; empty if all are not enough."""
 
     def covers(chosen: Sequence[EvictionCandidate]) -> bool:
         return all(

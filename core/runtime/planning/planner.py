@@ -1,9 +1,9 @@
-"""What a load would take: asked of llama.cpp itself, in a child, before anything is loaded.
+"""Forecasts the memory of a load by asking llama.cpp, in a child process, without loading.
 
 llama.cpp plans a load from the header of the file alone and allocates nothing, so a model that is
-not downloaded yet is planned from its first bytes: they are put at the beginning of a sparse file
-of the full size. A header can make llama.cpp abort, so the planner is a process of its own. It
-stays for a while after a plan, since plans come in crowds: a catalog asks for all its models.
+not downloaded yet is planned from its first bytes, at the beginning of a sparse file of the full
+size. A header can make llama.cpp abort, so the planner is its own process. The process is kept for
+a while after a plan, since the catalog asks for the plans of many models in a row.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from modeldeck.core.schema.errors import from_info
 from modeldeck.core.schema.overhead import SHIPPED
 
 PLAN_S = 30.0
-"""How long one plan may take: the largest models take 0.4 s, absurd headers for ever."""
+"""Seconds that one plan may take: the largest models take 0.4 s, a hostile header never ends."""
 WARM_S = 30.0
-"""How long the child is kept after its last plan; it holds about 60 MiB."""
+"""Seconds that the child is kept after its last plan; it holds about 60 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +38,13 @@ class HeaderFile:
     """The beginning of a GGUF file that is not on this machine."""
 
     name: str
-    """Its name, for a person."""
+    """The file name, to show."""
     key: str
-    """What tells it from other files, such as its hash; for the caller's memory of plans."""
+    """Identifies the file, such as by its hash; a key for the caller's cache of plans."""
     data: bytes
     """At least the whole header."""
     size: int
-    """Of the whole file, in bytes."""
+    """Bytes of the whole file."""
 
 
 Source = Path | tuple[HeaderFile, ...]
@@ -62,7 +62,7 @@ class Planner:
         self._idle: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[bool]] = set()
         self.overhead = SHIPPED["llama.cpp"]
-        """What the process takes besides the plan."""
+        """Bytes that a process takes besides the plan."""
 
     async def close(self) -> None:
         """End the child."""
@@ -74,7 +74,7 @@ class Planner:
             await asyncio.wait(self._ending)
 
     async def hello(self) -> EngineHello:
-        """What llama.cpp says about itself. Raises EngineMissing, or EngineFailed."""
+        """Return llama.cpp's version and devices. Raises EngineMissing, or EngineFailed."""
         async with self._child() as process:
             return process.hello
 
@@ -130,7 +130,7 @@ class Planner:
 
     @asynccontextmanager
     async def _child(self) -> AsyncIterator[EngineProcess]:
-        """The child, for one use. One that failed, or was left in the middle, is not used again."""
+        """Hold the child for one command. After an error or a cancellation it is replaced."""
         async with self._turn:
             if self._closed:
                 raise ShuttingDown("The core is about to end.")
@@ -161,7 +161,7 @@ class Planner:
 
 
 def _ignore(_level: LogLevel, _text: str) -> None:
-    """Take a log line of the planner: what matters of them comes with its errors."""
+    """Drop a log line of the planner; the last lines come with its errors."""
 
 
 def _forecast(planned: LoadPlanned, overhead_bytes: int) -> Forecast:
@@ -184,12 +184,12 @@ def _forecast(planned: LoadPlanned, overhead_bytes: int) -> Forecast:
 
 
 def _part(folder: Path, index: int, count: int) -> Path:
-    """The path of a part: llama.cpp finds the others of a split model by the first one's name."""
+    """Path of a part, named so that llama.cpp finds the other parts of a split model."""
     return folder / (f"model-{index + 1:05d}-of-{count:05d}.gguf" if count > 1 else "model.gguf")
 
 
 def _make_sparse(parts: tuple[HeaderFile, ...]) -> tempfile.TemporaryDirectory[str]:
-    """Files that hold the headers and are as long as the real ones, and take no room on disk."""
+    """Write the headers into sparse files as long as the real ones, which take no disk space."""
     folder = tempfile.TemporaryDirectory(prefix="modeldeck-plan-")
     for index, part in enumerate(parts):
         with _part(Path(folder.name), index, len(parts)).open("wb") as file:

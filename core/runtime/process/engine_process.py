@@ -1,9 +1,9 @@
-"""One engine process: started, spoken to, listened to, ended.
+"""Starts one engine process, exchanges messages with it, and ends it.
 
-It knows pipes and frames, and nothing of instances. Reports wait in a bounded line: when nobody
-takes them the pipe is not read any more, and in the end the engine waits. Its stderr is the log.
-The child ends when its input does, so hanging up is the gentle way to end it at any time; who does
-not listen is terminated, and then killed.
+It handles pipes and frames, and knows nothing of instances. Reports are kept in a bounded queue:
+when it is full the pipe is no longer read, and in the end the engine blocks. The process's stderr
+is its log. The child ends when its input ends, so closing the input is the gentle way to end it at
+any time; a child that does not react is terminated, and then killed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from modeldeck.core.concurrency import settled, whole
 from modeldeck.core.errors import EngineFailed, InvalidRequest
 from modeldeck.core.runtime.process.frames import FrameDecoder, FrameError
 from modeldeck.core.runtime.process.messages import (
@@ -39,19 +40,19 @@ TakeLine = Callable[[LogLevel, str], None]
 """Called with the level and the text of each line of the engine's log."""
 
 HELLO_S = 60.0
-"""How long an engine may take to start: Python and its libraries, from a cold and slow disk."""
+"""Seconds that an engine may take to start: Python and its libraries, from a slow disk."""
 END_S = 3.0
-"""How long a process may take to end when told, before the next and rougher way. The child needs
+"""Seconds to wait for the end after each of closing the input, SIGTERM and SIGKILL. The child needs
 milliseconds; a process in the middle of a page fault on a slow disk needs longer."""
-GENTLE = 5
-"""On macOS an MLX process gets this many times longer: to kill one can leave the memory that it
-wired for the GPU taken until the machine starts anew (seen in jundot/omlx#2184)."""
+WIRED_FACTOR = 5
+"""On macOS an MLX process gets this many times longer: killing one can leave the memory that it
+wired for the GPU taken until the machine restarts (seen in jundot/omlx#2184)."""
 PIPES_S = 1.0
-"""How long pipes may stay open after the process: somebody it started may hold them."""
+"""Seconds that pipes may stay open after the process: a process that it started may hold them."""
 LOOK_S = 1.0
-"""Between two looks at whether a process has said anything, in seconds."""
+"""Seconds between two checks whether a process has sent anything."""
 REPORTS_WAITING = 64
-"""Reports that may wait before the pipe is left alone; each is a token or so."""
+"""Reports in the queue at which the pipe is no longer read; each is about a token."""
 LOG_LINES = 400
 """Lines kept of a process: a load writes about 200."""
 LINE_LENGTH = 2000
@@ -64,7 +65,7 @@ _LEVELS: dict[str, LogLevel] = {"7": "debug", "6": "info", "4": "warning", "3": 
 
 
 def log_line(text: str) -> tuple[LogLevel, str]:
-    """Level and text of a line on stderr. What bears no mark was printed by something that failed.
+    """Level and text of a line on stderr. A line without a mark comes from a failing library.
 
     >>> log_line("<4>no chat template")
     ('warning', 'no chat template')
@@ -76,14 +77,14 @@ def log_line(text: str) -> tuple[LogLevel, str]:
 
 
 def last_lines(lines: Sequence[tuple[LogLevel, str]]) -> tuple[str, ...]:
-    """The lines to show for a failure: warnings and errors, else whatever came last."""
+    """The lines to show for a failure: the last warnings and errors, else the last lines."""
     bad = [text for level, text in lines if level in ("warning", "error") and text.strip()]
     return tuple((bad or [text for _, text in lines if text.strip()])[-LAST_LINES:])
 
 
 _DEATHS = {
     signal.SIGKILL: (
-        "was killed; if nobody did that, the system ran out of memory",
+        "was killed, most likely because the system ran out of memory",
         "Take a smaller context length or a smaller quantization, or unload another model.",
     ),
     signal.SIGABRT: (
@@ -106,7 +107,7 @@ _NO_MEMORY = re.compile(r"alloc|MemoryError|out of memory|Resource temporarily",
 
 
 def death(code: int | None, lines: Sequence[tuple[LogLevel, str]]) -> EngineFailed:
-    """The error for a process that ended unasked, by its exit code as asyncio gives it."""
+    """The error for a process that ended by itself, from its exit code as asyncio gives it."""
     what, remedy = f"ended with code {code}", "See the last lines of its log."
     if any(_NO_MEMORY.search(text) for text in last_lines(lines)):
         what, remedy = f"got no memory and {what}", _DEATHS[signal.SIGKILL][1]
@@ -121,30 +122,30 @@ def death(code: int | None, lines: Sequence[tuple[LogLevel, str]]) -> EngineFail
 
 
 class NoAnswer(Exception):
-    """The process is of no use any more, and has not ended.
+    """The process still runs but cannot be used any more.
 
-    It gave no sign of life for too long (it is stopped, or its interpreter is stuck), or said
-    itself that its work does not come to an end.
+    It gave no sign of life for too long (it is stopped, or its interpreter is stuck), or reported
+    itself that its command does not end.
     """
 
-    def __init__(self, message: str, *, asked: bool = False) -> None:
+    def __init__(self, message: str, *, by_request: bool = False) -> None:
         super().__init__(message)
-        self.asked = asked
-        """Whether what was asked is to blame."""
+        self.by_request = by_request
+        """Whether the request caused it."""
 
 
 class _Pipes(asyncio.SubprocessProtocol):
-    """What asyncio calls; all of it runs on the event loop."""
+    """The callbacks of asyncio for the process; all of them run on the event loop."""
 
     def __init__(self, take_line: TakeLine) -> None:
         self.reports: deque[AnyReport] = deque()
         self.lines: deque[tuple[LogLevel, str]] = deque(maxlen=LOG_LINES)
-        self.news = asyncio.Event()
-        """Set when there is a report, and when there will be none any more."""
-        self.over = asyncio.Event()
-        """Set when the process is gone and everything it wrote has been read."""
+        self.activity = asyncio.Event()
+        """Set when data comes, and when no more can come."""
+        self.finished = asyncio.Event()
+        """Set when the process is gone and all its output has been read."""
         self.broken: str | None = None
-        """Why what it says cannot be understood any more."""
+        """Why its output can no longer be decoded; None while it can."""
         self.take_line = take_line
         self._decoder = FrameDecoder()
         self._partial = b""
@@ -156,37 +157,37 @@ class _Pipes(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 2:
-            self._hear(data)
+            self._read_log(data)
             return
         try:
             found = [report(payload) for payload in self._decoder.feed(data)]
-            # A sign of life tells nothing but that something came, which `news` tells.
+            # `Alive` has no content: setting `activity` is all that it is for.
             self.reports.extend(item for item in found if not isinstance(item, Alive))
         except (FrameError, msgspec.DecodeError) as error:
             self.broken = str(error)
             self.pause()
         if len(self.reports) >= REPORTS_WAITING:
             self.pause()
-        self.news.set()
+        self.activity.set()
 
-    def _hear(self, data: bytes) -> None:
+    def _read_log(self, data: bytes) -> None:
         *whole, self._partial = (self._partial + data).split(b"\n")
         self._partial = self._partial[:LINE_LENGTH]
         for line in whole:
-            self._keep(line)
+            self._add_line(line)
 
-    def _keep(self, line: bytes) -> None:
+    def _add_line(self, line: bytes) -> None:
         level, text = log_line(line.decode("utf-8", "replace").rstrip("\r")[:LINE_LENGTH])
         self.lines.append((level, text))
         self.take_line(level, text)
 
     def pause(self) -> None:
-        """Leave what comes in the pipe."""
+        """Stop reading reports from the pipe."""
         if isinstance(pipe := self._pipe(1), asyncio.ReadTransport) and pipe.is_reading():
             pipe.pause_reading()
 
     def resume(self) -> None:
-        """Read the pipe again."""
+        """Read reports from the pipe again."""
         if self.broken is None and isinstance(pipe := self._pipe(1), asyncio.ReadTransport):
             pipe.resume_reading()
 
@@ -195,17 +196,17 @@ class _Pipes(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         self.resume()  # the end of a pipe is only seen by reading it
-        asyncio.get_running_loop().call_later(PIPES_S, self._let_go)
+        asyncio.get_running_loop().call_later(PIPES_S, self._close_transport)
 
-    def _let_go(self) -> None:
-        if self._transport and not self.over.is_set():
+    def _close_transport(self) -> None:
+        if self._transport and not self.finished.is_set():
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._partial:
-            self._keep(self._partial)
-        self.over.set()
-        self.news.set()
+            self._add_line(self._partial)
+        self.finished.set()
+        self.activity.set()
 
 
 class EngineProcess:
@@ -219,34 +220,18 @@ class EngineProcess:
         self._pipes = pipes
         self.pid = transport.get_pid()
         self.hello = EngineHello(protocol=PROTOCOL)
-        """What it said about its engine."""
+        """The first report: version and devices of the engine."""
 
     @classmethod
     async def start(cls, engine: Engine, take_line: TakeLine) -> EngineProcess:
         """Start a process and wait for its hello.
 
         Must be called on the thread that lives as long as the core: Linux ends the child when the
-        *thread* that started it ends. Raises EngineMissing, or EngineFailed when it does not start.
+        *thread* that started it ends. When this is cancelled, the process is ended first.
+
+        Raises EngineMissing, or EngineFailed when it does not start.
         """
-        loop = asyncio.get_running_loop()
-        command = (
-            sys.executable,
-            "-P",
-            "-m",
-            "modeldeck.core.runtime.child",
-            engine,
-            str(os.getpid()),
-        )
-        try:
-            transport, pipes = await loop.subprocess_exec(
-                lambda: _Pipes(take_line), *command, env=environment(), start_new_session=True
-            )
-        except (OSError, RuntimeError) as error:  # no process, or no thread to watch over it
-            raise EngineFailed(
-                f"No engine process could be started: {error}.",
-                "The system is short of memory, processes or threads: end something first.",
-            ) from error
-        process = cls(transport, pipes, engine)
+        process = await cls._create(engine, take_line)
         try:
             async with asyncio.timeout(HELLO_S):
                 hello = await process.receive()
@@ -267,6 +252,44 @@ class EngineProcess:
             raise
         return process
 
+    @classmethod
+    async def _create(cls, engine: Engine, take_line: TakeLine) -> EngineProcess:
+        """Create the process with its pipes.
+
+        asyncio leaves pipes or the process behind when `subprocess_exec` is cancelled half way, so
+        a cancellation waits until the process exists, and ends it.
+        """
+        command = (sys.executable, "-P", "-m", "modeldeck.core.runtime.child", engine)
+        loop = asyncio.get_running_loop()
+        creation = loop.create_task(
+            loop.subprocess_exec(
+                lambda: _Pipes(take_line),
+                *command,
+                str(os.getpid()),
+                env=environment(),
+                start_new_session=True,
+            )
+        )
+        cancelled = False
+        try:
+            await settled(creation)
+        except asyncio.CancelledError:
+            cancelled = True
+        try:
+            transport, pipes = creation.result()
+        except (OSError, RuntimeError) as error:  # no process, or no thread to watch over it
+            raise EngineFailed(
+                f"No engine process could be started: {error}.",
+                "The system is short of memory, processes or threads: end something first.",
+            ) from error
+        process = cls(transport, pipes, engine)
+        if cancelled:
+            with contextlib.suppress(ProcessLookupError):
+                transport.kill()
+            await process.end()
+            raise asyncio.CancelledError
+        return process
+
     @property
     def gone(self) -> bool:
         """Whether the process has ended."""
@@ -274,16 +297,16 @@ class EngineProcess:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Its log: the last lines."""
+        """The last lines of its log."""
         return tuple(text for _, text in self._pipes.lines)
 
     @property
     def last_lines(self) -> tuple[str, ...]:
-        """The lines of its log to show for a failure."""
+        """The log lines to show for a failure."""
         return last_lines(tuple(self._pipes.lines))
 
     def send(self, command: EngineCommand) -> None:
-        """Send a command; one that is sent to a process that is gone is dropped.
+        """Send a command; it is dropped when the process is gone.
 
         Raises InvalidRequest when it is too long for a frame, or nested too deeply.
         """
@@ -298,10 +321,10 @@ class EngineProcess:
             pipe.write(data)
 
     async def receive(self, silence_s: float = 0.0) -> AnyReport:
-        """The next report.
+        """Wait for the next report.
 
-        Raises EngineFailed when the process ended or speaks nonsense, and NoAnswer when it gave no
-        sign of life for `silence_s` seconds (0 is for ever) while it was waited for.
+        Raises EngineFailed when the process ended or its output cannot be decoded, and NoAnswer
+        when it gave no sign of life for `silence_s` seconds of waiting (0: no limit).
         """
         pipes = self._pipes
         while not pipes.reports:
@@ -310,56 +333,58 @@ class EngineProcess:
                     f"The engine process cannot be understood: {pipes.broken}.",
                     details=self.last_lines,
                 )
-            if pipes.over.is_set():
+            if pipes.finished.is_set():
                 raise death(self._transport.get_returncode(), tuple(pipes.lines))
-            pipes.news.clear()
-            await self._hear(silence_s)
+            pipes.activity.clear()
+            await self._wait_for_data(silence_s)
         found = pipes.reports.popleft()
         if len(pipes.reports) < REPORTS_WAITING // 2:
             pipes.resume()
         return found
 
-    async def _hear(self, silence_s: float) -> None:
-        """Wait until something comes from the process. Raises NoAnswer."""
-        news = self._pipes.news
+    async def _wait_for_data(self, silence_s: float) -> None:
+        """Wait until the process sends data or ends. Raises NoAnswer."""
+        activity = self._pipes.activity
         if not silence_s:
-            await news.wait()
+            await activity.wait()
         quiet_s, step_s = 0.0, min(LOOK_S, silence_s / 4)
-        # In steps, each of which counts once: when this process stood still as well, as on a
-        # machine that slept, the time on the clock says nothing about the other.
-        while not news.is_set():
+        # In steps, each of which counts once: when the core was suspended too, as on a machine that
+        # slept, the clock says nothing about the child.
+        while not activity.is_set():
             if quiet_s >= silence_s:
                 raise NoAnswer(
                     f"The engine does not answer: it gave no sign of life for {silence_s:g} s."
                 )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(step_s):
-                    await news.wait()
+                    await activity.wait()
             quiet_s += step_s
 
     async def wait(self) -> None:
-        """Wait until the process is gone and everything it wrote has been read."""
-        await self._pipes.over.wait()
+        """Wait until the process is gone and all its output has been read."""
+        await self._pipes.finished.wait()
 
+    @whole
     async def end(self) -> bool:
-        """End the process: hang up, then terminate, then kill. Says whether it is gone.
+        """End the process: close its input, then terminate, then kill. Says whether it is gone.
 
-        Returns False only for a process that the system cannot end (stuck in a system call).
+        Runs to its end even when its caller is cancelled. Returns False only for a process that the
+        system cannot end (stuck in a system call).
         """
         if pipe := self._transport.get_pipe_transport(0):
             pipe.close()
         self._pipes.reports.clear()
-        self._pipes.resume()  # so that a process that waits to be read can go on
-        patience_s = END_S * (GENTLE if self._wired else 1)
+        self._pipes.resume()  # so that a process that blocks on a full pipe can go on
+        limit_s = END_S * (WIRED_FACTOR if self._wired else 1)
         for name in ("", "terminate", "kill"):
             if name and not self.gone:
-                risk = "; memory of the GPU may stay taken until the machine starts anew"
-                told = risk if name == "kill" and self._wired else ""
-                self._pipes.take_line("warning", f"it does not end by itself: {name}{told}")
+                risk = "; memory of the GPU may stay taken until the machine restarts"
+                note = risk if name == "kill" and self._wired else ""
+                self._pipes.take_line("warning", f"it does not end by itself: {name}{note}")
                 with contextlib.suppress(ProcessLookupError):
                     getattr(self._transport, name)()
             try:
-                async with asyncio.timeout(patience_s):
+                async with asyncio.timeout(limit_s):
                     await self.wait()
                 break
             except TimeoutError:
@@ -378,7 +403,7 @@ def wires_memory(engine: Engine, system: str) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """The environment of an engine process: ours, without secrets it has no use for."""
+    """The environment of an engine process: that of the core, without tokens and API keys."""
     ours = {k: v for k, v in os.environ.items() if "TOKEN" not in k and "API_KEY" not in k}
-    # An abort would start a debugger for a backtrace where there is one: a second, and no use.
+    # On abort ggml would start a debugger for a backtrace, which takes a second.
     return {**ours, "GGML_NO_BACKTRACE": "1"}

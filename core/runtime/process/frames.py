@@ -1,8 +1,8 @@
 """Frames between the core and an engine process: a length, then that many bytes of JSON.
 
 Sans-I/O: bytes go in, payloads come out. A frame is a 4-byte big-endian length and its payload.
-The pipe is local and both ends are ours, so a bad length means a bug or a stray write, and there is
-no way to find the next frame: the connection is over.
+The pipe is local and both ends are ours, so a bad length means a bug or a stray write. The next
+frame cannot be found then, and the connection ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ token by token, and an embedding of 16,384 numbers takes about 400 kB: a larger 
 
 
 class FrameError(Exception):
-    """A frame that is too large to be one of ours."""
+    """A frame is longer than `MAX_BYTES`."""
 
 
 def encode(payload: bytes) -> bytes:
@@ -31,13 +31,13 @@ def encode(payload: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Cuts a stream of bytes into payloads, however it arrives."""
+    """Splits a stream of bytes into payloads, whatever the sizes in which it arrives."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take what arrived and give the payloads that are complete.
+        """Take received bytes and yield the payloads that are complete.
 
         The caller must exhaust the iterator before the next call. Raises FrameError on a length
         over `MAX_BYTES`; nothing can be decoded after that.

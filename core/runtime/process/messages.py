@@ -1,9 +1,9 @@
-"""What the core and an engine process say to each other: one JSON object per frame.
+"""Messages between the core and an engine process: one JSON object per frame.
 
 The core sends commands, the child sends reports. Every command has an id that its reports repeat.
-The child says `EngineHello` first; after that it works on one command at a time, says every second
-that it is `Alive` meanwhile, and only `CancelCommand` is heard in between. The end of the child's
-input means that the core is gone, and ends the child.
+The child sends `EngineHello` first; after that it works on one command at a time, sends `Alive`
+every second meanwhile, and reads only `CancelCommand` in between. The end of the child's input
+means that the core is gone, and ends the child.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from modeldeck.core.schema import (
 )
 
 PROTOCOL = 3
-"""Goes up with every change that an older child would misread."""
+"""Version of these messages: raised with every change that an older child would misread."""
 
 
 class EngineCommand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="do"):
-    """What the core asks of an engine process."""
+    """A command from the core to an engine process."""
 
     id: int
 
@@ -38,9 +38,9 @@ class LoadModel(EngineCommand, tag="load", frozen=True, kw_only=True):
     """The (first) GGUF file, or the MLX folder."""
     options: LoadOptions
     default_context: int
-    """Context length, in tokens, where the options name none; lowered to what the model knows."""
+    """Context length in tokens where the options have none; at most what the model supports."""
     draft: str | None = None
-    """Where the model lies that `options.draft_model` names."""
+    """Path of the model that `options.draft_model` names."""
 
 
 class PlanLoad(EngineCommand, tag="plan", frozen=True, kw_only=True):
@@ -65,17 +65,17 @@ class EmbedText(EngineCommand, tag="embed", frozen=True, kw_only=True):
 
 
 class CancelCommand(EngineCommand, tag="cancel", frozen=True, kw_only=True):
-    """Give up the command with this id, whether it runs or waits."""
+    """Cancel the command with this id, whether it runs or waits."""
 
 
 class EngineReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="is"):
-    """What an engine process tells the core."""
+    """A report from an engine process to the core."""
 
     id: int = 0
 
 
 class EngineHello(EngineReport, tag="hello", frozen=True, kw_only=True):
-    """The first report: who is there, or why the engine cannot be had."""
+    """The first report: the engine's version and devices, or why it cannot be used."""
 
     protocol: int
     version: str | None = None
@@ -84,7 +84,7 @@ class EngineHello(EngineReport, tag="hello", frozen=True, kw_only=True):
 
 
 class LoadProgress(EngineReport, tag="progress", frozen=True, kw_only=True):
-    """How far a load is."""
+    """Progress of a load."""
 
     stage: str
     fraction: float | None = None
@@ -96,11 +96,11 @@ class ModelLoaded(EngineReport, tag="loaded", frozen=True, kw_only=True):
     context_length: int
     embedding: bool = False
     engine_bytes: int | None = None
-    """What the engine itself counts as taken; None where it does not tell."""
+    """Bytes in use as the engine itself counts them; None where it does not count."""
 
 
 class LoadPlanned(EngineReport, tag="planned", frozen=True, kw_only=True):
-    """What a load would take, in bytes; `vocabulary` in tokens."""
+    """Forecast of a load, in bytes; `vocabulary` in tokens."""
 
     weights_bytes: int
     kv_bytes: int
@@ -108,13 +108,13 @@ class LoadPlanned(EngineReport, tag="planned", frozen=True, kw_only=True):
     context_length: int
     vocabulary: int
     devices: tuple[DeviceBytes, ...] = ()
-    """Of all of it, what goes into each GPU with memory of its own."""
+    """The part that goes into each GPU with its own memory."""
     gpu_unknown: str = ""
-    """Why that is not known, as the end of a sentence; empty where it is."""
+    """Why `devices` is not known, as the end of a sentence; empty where it is known."""
     exact: bool = True
-    """Whether all of it is planned to the byte."""
+    """Whether all of it is exact to the byte."""
     records_bytes: int | None = None
-    """What the model's own records take, the vocabulary above all; None where it is not known."""
+    """Bytes of the model's metadata in memory, mostly the vocabulary; None where not known."""
 
 
 class TextPiece(EngineReport, tag="text", frozen=True, kw_only=True):
@@ -122,11 +122,11 @@ class TextPiece(EngineReport, tag="text", frozen=True, kw_only=True):
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
-    """Of the tokens it is made of, where they were asked for."""
+    """Log probabilities of its tokens, where the request asks for them."""
 
 
 class AnswerDone(EngineReport, tag="done", frozen=True, kw_only=True):
-    """The answer is over."""
+    """The answer is complete."""
 
     reason: FinishReason
     tool_calls: tuple[ToolCall, ...] = ()
@@ -135,9 +135,9 @@ class AnswerDone(EngineReport, tag="done", frozen=True, kw_only=True):
     tokens_per_s: float | None = None
     time_to_first_token_s: float | None = None
     engine_bytes: int | None = None
-    """What the engine itself counts as taken; None where it does not tell."""
+    """Bytes in use as the engine itself counts them; None where it does not count."""
     engine_peak_bytes: int | None = None
-    """The most that it counted meanwhile."""
+    """The peak of that count during the answer."""
 
 
 class EmbeddingVector(EngineReport, tag="vector", frozen=True, kw_only=True):
@@ -145,19 +145,19 @@ class EmbeddingVector(EngineReport, tag="vector", frozen=True, kw_only=True):
 
     values: tuple[float, ...]
     tokens: int
-    """How many the text has."""
+    """Tokens of the text."""
 
 
 class CommandFailed(EngineReport, tag="failed", frozen=True, kw_only=True):
-    """The command came to nothing; the process goes on, unless it is stuck."""
+    """The command failed; the process goes on, unless it is stuck."""
 
     error: ErrorInfo
     stuck: bool = False
-    """Whether the command still runs and does not end: the process is of no use any more."""
+    """Whether the command still runs and does not end: the process must be replaced."""
 
 
 class Alive(EngineReport, tag="alive", frozen=True, kw_only=True):
-    """Nothing new: the process works, and says so every second meanwhile."""
+    """Sign of life, sent every second while a command runs."""
 
 
 AnyCommand = LoadModel | PlanLoad | GenerateText | EmbedText | CancelCommand
@@ -183,10 +183,10 @@ def frame(message: EngineCommand | EngineReport) -> bytes:
 
 
 def command(payload: bytes) -> AnyCommand:
-    """The command in a frame. Raises msgspec.DecodeError when it is none of ours."""
+    """The command in a frame. Raises msgspec.DecodeError for any other payload."""
     return _commands.decode(payload)
 
 
 def report(payload: bytes) -> AnyReport:
-    """The report in a frame. Raises msgspec.DecodeError when it is none of ours."""
+    """The report in a frame. Raises msgspec.DecodeError for any other payload."""
     return _reports.decode(payload)

@@ -47,7 +47,7 @@ async def test_a_process_that_cannot_be_measured_is_ended_all_the_same(
 
     instance = await bench.loaded(tiny)
     assert instance.pid is not None
-    bench.engines._measure_now = broken
+    bench.engines._measure_process = broken
     async with asyncio.timeout(PATIENCE_S):
         receipt = await bench.engines.unload(instance.id)
     assert receipt.process_gone

@@ -201,7 +201,7 @@ async def test_a_process_that_dies_over_an_answer_is_started_again_once(
 async def test_a_process_that_dies_again_after_a_while_is_started_again(
     bench: Bench, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modeldeck.core.runtime.instance.supervisor.DIES_AGAIN_S", 0)
+    monkeypatch.setattr("modeldeck.core.runtime.instance.supervisor.RESTART_GAP_S", 0)
     instance = await bench.loaded(tiny)
     for _ in range(2):
         waiting = await killed_over_an_answer(bench, instance, signal.SIGTERM)

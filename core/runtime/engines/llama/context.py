@@ -10,6 +10,7 @@ from typing import Any
 
 from modeldeck.core.errors import Cancelled, ContextExceeded, EngineFailed, InvalidRequest
 from modeldeck.core.runtime.engines import tool_formats
+from modeldeck.core.runtime.engines.answer_writer import AnswerWriter
 from modeldeck.core.runtime.engines.base import (
     GRAMMAR_S,
     READ_GRAMMAR_S,
@@ -35,8 +36,7 @@ from modeldeck.core.runtime.engines.llama.loader import POOLING_LAST
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
 from modeldeck.core.runtime.engines.llama.sequence import CachedSequence
-from modeldeck.core.runtime.engines.tools import grammar_for
-from modeldeck.core.runtime.engines.writer import AnswerWriter
+from modeldeck.core.runtime.engines.tool_calls import grammar_for
 from modeldeck.core.runtime.process.messages import AnswerDone, EmbeddingVector
 from modeldeck.core.schema import GenerateRequest
 

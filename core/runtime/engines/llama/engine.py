@@ -53,7 +53,7 @@ NO_ROOM_TO_PLAN = "planning it takes memory of the GPU itself, and there was too
 class LlamaEngine:
     """One llama.cpp, with at most one model."""
 
-    patience_s = 0.0
+    cancel_limit_s = 0.0
 
     def __init__(self, flag: Flag) -> None:
         self._flag = flag

@@ -55,7 +55,7 @@ def work_bytes(figures: EvaluationShape) -> int:
     attention that is the scores of all heads: with 16 heads, batches of 512 tokens and 4096 of
     context, 64 MiB.
 
-    >>> work_bytes(Figures(cells=((4096, 32),), batch=512, heads=16, outputs=0,
+    >>> work_bytes(EvaluationShape(cells=((4096, 32),), batch=512, heads=16, outputs=0,
     ...                    output_width=4096, widest=4096, weight_bits=16, flash=False,
     ...                    cache_wide=False)) >> 20
     64

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.engines.answer_writer import token_text
 from modeldeck.core.runtime.engines.base import PENALTY_WINDOW
 from modeldeck.core.runtime.engines.bounds import Bounds
-from modeldeck.core.runtime.engines.writer import token_text
 from modeldeck.core.schema import GenerateRequest, TokenLogprob
 
 GRAMMAR_S = 1.0

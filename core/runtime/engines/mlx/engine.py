@@ -65,7 +65,7 @@ _DAMAGED = "The folder is damaged or no MLX model: delete it and download it aga
 class MlxEngine:
     """One mlx-lm, with at most one model."""
 
-    patience_s = 0.0
+    cancel_limit_s = 0.0
 
     def __init__(self, flag: Flag) -> None:
         self._flag = flag
@@ -92,7 +92,7 @@ class MlxEngine:
             raise EngineMissing(f"MLX is installed but does not start: {error}.", remedy) from error
         device = "CPU" if self._mx.default_device() == self._mx.cpu else "GPU"
         if device == "GPU":
-            self.patience_s = GPU_PATIENCE_S
+            self.cancel_limit_s = GPU_PATIENCE_S
         else:
             # Else mlx runs a compiler, and loads what it made from a folder that anybody may have
             # written to. It takes a second at first and gains nothing that is felt.

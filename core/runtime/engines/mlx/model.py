@@ -19,6 +19,7 @@ from modeldeck.core.errors import (
     InvalidRequest,
 )
 from modeldeck.core.runtime.engines import tool_formats
+from modeldeck.core.runtime.engines.answer_writer import AnswerWriter, token_text
 from modeldeck.core.runtime.engines.base import (
     GRAMMAR_S,
     PENALTY_WINDOW,
@@ -33,8 +34,7 @@ from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
 from modeldeck.core.runtime.engines.mlx.chat import MlxChat
 from modeldeck.core.runtime.engines.mlx.grammar import GrammarSampler, GrammarVocabulary, Sample
 from modeldeck.core.runtime.engines.mlx.text import Detokenizer, token_bytes
-from modeldeck.core.runtime.engines.tools import grammar_for
-from modeldeck.core.runtime.engines.writer import AnswerWriter, token_text
+from modeldeck.core.runtime.engines.tool_calls import grammar_for
 from modeldeck.core.runtime.process.messages import AnswerDone
 from modeldeck.core.schema import GenerateRequest, KvCacheType, TokenLogprob
 

@@ -10,9 +10,9 @@ import pytest
 import modeldeck.core.runtime.engines.harmony
 from modeldeck.core.demo.models import expected, write_gguf, write_mlx
 from modeldeck.core.demo.vocabulary import CHAT_TEMPLATE
+from modeldeck.core.runtime.engines.answer_writer import AnswerWriter
 from modeldeck.core.runtime.engines.chat import turns
 from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
-from modeldeck.core.runtime.engines.writer import AnswerWriter
 from modeldeck.core.schema import GenerateRequest, Message, Tool, ToolCall
 from tests.support.bench import Bench
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from modeldeck.core.runtime.engines.tool_calls import ToolStream, forced_grammar, marker_of
 from modeldeck.core.runtime.engines.tool_formats import MARKERS, calls_in
-from modeldeck.core.runtime.engines.tools import ToolStream, forced_grammar, marker_of
 from modeldeck.core.runtime.grammar.gbnf import check_grammar
 from modeldeck.core.schema import GenerateRequest, Message, Tool
 

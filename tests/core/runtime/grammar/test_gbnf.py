@@ -1,6 +1,7 @@
 """Grammars and JSON schemas, judged and made without an engine."""
 
 import doctest
+import json
 import re
 import time
 from typing import Any
@@ -9,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import modeldeck.core.runtime.engines.answer_writer
 import modeldeck.core.runtime.engines.chat
 import modeldeck.core.runtime.engines.text
-import modeldeck.core.runtime.engines.writer
 import modeldeck.core.runtime.grammar.gbnf
 import modeldeck.core.runtime.grammar.json_schema
 import modeldeck.core.runtime.grammar.number_ranges
 import modeldeck.core.runtime.grammar.regex
+import modeldeck.core.runtime.grammar.schema_keywords
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.grammar.gbnf import check_grammar
-from modeldeck.core.runtime.grammar.json_schema import grammar_of
+from modeldeck.core.runtime.grammar.json_schema import grammar_of, literal
 from modeldeck.core.runtime.grammar.number_ranges import integer_between, number_between
 from modeldeck.core.runtime.grammar.regex import pattern_rule
 
@@ -28,11 +30,12 @@ from modeldeck.core.runtime.grammar.regex import pattern_rule
     [
         modeldeck.core.runtime.engines.chat,
         modeldeck.core.runtime.engines.text,
-        modeldeck.core.runtime.engines.writer,
+        modeldeck.core.runtime.engines.answer_writer,
         modeldeck.core.runtime.grammar.gbnf,
         modeldeck.core.runtime.grammar.json_schema,
         modeldeck.core.runtime.grammar.number_ranges,
         modeldeck.core.runtime.grammar.regex,
+        modeldeck.core.runtime.grammar.schema_keywords,
     ],
     ids=lambda module: str(module.__name__),
 )
@@ -170,6 +173,15 @@ def test_any_text_is_judged(text: str) -> None:
         ({"type": "number", "minimum": 0.5}, "not whole"),
         ({"type": "number", "exclusiveMinimum": 0}, "exclusiveMinimum"),
         ({"enum": []}, "list of values"),
+        ({"enum": ["a", "bc"], "maxLength": 1}, "maxLength beside enum"),
+        ({"const": 5, "minimum": 6}, "minimum beside const"),
+        ({"const": {}, "required": ["a"]}, "required beside const"),
+        ({"enum": ["today"], "format": "date"}, "format beside enum"),
+        ({"type": "string", "enum": [1, None]}, "leaves no value"),
+        ({"const": 1, "enum": [True]}, "leaves no value"),
+        ({"enum": ["a"], "type": "word"}, "has a type"),
+        ({"allOf": [{"const": 1}, {"const": True}]}, "two different values of const"),
+        ({"enum": [1], "anyOf": [{"type": "string"}, {"type": "null"}]}, "leaves no value"),
         ({"anyOf": []}, "list of schemas"),
         ({"anyOf": [3]}, "anyOf must be a list of schemas"),
         ({"allOf": [{"type": "string"}, {"type": "null"}]}, "two different values of type"),
@@ -188,6 +200,27 @@ def test_what_cannot_be_held_is_refused_by_name(schema: dict[str, Any], why: str
     with pytest.raises(InvalidRequest) as caught:
         grammar_of(schema)
     assert why in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("schema", "admitted"),
+    [
+        ({"type": "string", "enum": ["a", 1, None, "b"]}, ["a", "b"]),
+        ({"type": ["integer", "null"], "enum": [1, 1.5, True, None, 2.0]}, [1, None, 2.0]),
+        ({"type": "number", "enum": [1, 1.5, True]}, [1, 1.5]),
+        ({"type": "object", "enum": [[], {"a": 1}]}, [{"a": 1}]),
+        ({"type": "array", "enum": [[], {"a": 1}]}, [[]]),
+        ({"const": "a", "enum": ["b", "a"], "type": "string"}, ["a"]),
+        ({"enum": ["a", "b"], "format": "color", "title": "Colour"}, ["a", "b"]),
+        ({"allOf": [{"enum": ["a", None]}, {"type": "string"}]}, ["a"]),
+        ({"enum": ["a", 1], "anyOf": [{"type": "string"}]}, ["a"]),
+    ],
+)
+def test_fixed_values_follow_the_keywords_beside_them(
+    schema: dict[str, Any], admitted: list[Any]
+) -> None:
+    rule = next(rule for rule in grammar_of(schema).splitlines() if rule.startswith("r0 ::= "))
+    assert rule == "r0 ::= " + " | ".join(literal(json.dumps(value)) for value in admitted)
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -250,10 +283,8 @@ def test_schemas_of_all_kinds_have_sound_grammars(schema: dict[str, Any]) -> Non
 def as_expression(rule: str) -> str:
     """A rule without names as a regular expression of Python."""
     found = ""
-    for literal, charset, rest in re.findall(
-        r'"((?:\\.|[^"\\])*)"|(\[(?:\\.|[^\]\\])*\])|(\S)', rule
-    ):
-        found += re.escape(re.sub(r"\\(.)", r"\1", literal)) if literal else charset or rest
+    for text, charset, rest in re.findall(r'"((?:\\.|[^"\\])*)"|(\[(?:\\.|[^\]\\])*\])|(\S)', rule):
+        found += re.escape(re.sub(r"\\(.)", r"\1", text)) if text else charset or rest
     return found
 
 

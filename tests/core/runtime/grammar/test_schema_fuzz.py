@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.runtime.engines.tools import forced_grammar
+from modeldeck.core.runtime.engines.tool_calls import forced_grammar
 from modeldeck.core.runtime.grammar.json_schema import grammar_of
 from modeldeck.core.schema import GenerateRequest, Message, Tool
 

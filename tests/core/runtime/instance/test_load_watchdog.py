@@ -8,7 +8,7 @@ import pytest
 
 from modeldeck.core.errors import EngineFailed
 from modeldeck.core.runtime.instance import load_watchdog
-from modeldeck.core.runtime.instance.load_watchdog import next_report, pulse
+from modeldeck.core.runtime.instance.load_watchdog import idle_ticks, next_report
 from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.runtime.process.messages import LoadModel, LoadProgress
 from modeldeck.core.schema import LoadOptions
@@ -42,8 +42,8 @@ def write(proc: Path, *threads: str) -> Path:
 def test_a_process_is_quiet_only_when_all_of_it_sleeps(
     tmp_path: Path, threads: list[str], found: int | None
 ) -> None:
-    assert pulse(7, write(tmp_path, *threads)) == found
-    assert pulse(8, tmp_path) is None
+    assert idle_ticks(7, write(tmp_path, *threads)) == found
+    assert idle_ticks(8, tmp_path) is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")

@@ -11,7 +11,7 @@ from modeldeck.core.errors import EngineFailed
 from modeldeck.core.formats import gguf
 from modeldeck.core.formats.safetensors import read_folder
 from modeldeck.core.memory import probe
-from modeldeck.core.runtime.planning import calibration, tiny_models
+from modeldeck.core.runtime.planning import calibration, calibration_models
 from modeldeck.core.runtime.planning.calibration import calibrate, overhead
 from modeldeck.core.schema import Engine, LoadOptions, Runtime
 from modeldeck.core.schema.overhead import SHIPPED, ProcessOverhead
@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 
 def test_the_worked_examples_hold() -> None:
-    for module in (calibration, tiny_models):
+    for module in (calibration, calibration_models):
         result = doctest.testmod(module)
         assert result.attempted
         assert not result.failed
@@ -45,14 +45,14 @@ def test_two_measurements_tell_base_and_slope(
     assert (found.base_bytes, found.per_token_bytes, found.measured) == (base, slope, True)
 
 
-def test_the_yardsticks_are_what_they_say(tmp_path: Path) -> None:
+def test_the_calibration_models_have_the_sizes_they_claim(tmp_path: Path) -> None:
     path = tmp_path / "a.gguf"
-    tiny_models.write_gguf(path, 1000)
+    calibration_models.write_gguf(path, 1000)
     header = gguf.read(path)
     assert (header.architecture, header.vocab_size) == ("llama", 1257)
     assert header.file_size == path.stat().st_size
     assert path.stat().st_blocks * 512 < path.stat().st_size, "the weights are a hole"
-    tiny_models.write_mlx(tmp_path / "b", 1000)
+    calibration_models.write_mlx(tmp_path / "b", 1000)
     assert read_folder(tmp_path / "b").config.vocab_size == 1257
 
 
@@ -81,7 +81,7 @@ async def test_an_engine_that_cannot_be_measured_says_why(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(tiny_models, "write_gguf", lambda path, _: path.write_bytes(b"no model"))
+    monkeypatch.setattr(calibration, "write_gguf", lambda path, _: path.write_bytes(b"no model"))
     with pytest.raises(EngineFailed, match="refused the model"):
         await calibrate("llama.cpp", bench.engines.plan, probe.process)
     assert os.listdir(tmp_path) == []

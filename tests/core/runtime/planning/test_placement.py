@@ -55,7 +55,6 @@ def test_nothing_is_unloaded_when_it_is_not_allowed_or_not_enough(
         needed_bytes=needed,
         available_bytes=10,
         idle=("old", "new"),
-        idle_bytes=70,
         would_do=would_do,
         kept={"busy": 500, "pinned": 500},
     )

@@ -268,7 +268,7 @@ def facts(
     if instance.pid is not None:
         about.append(f"pid {instance.pid}")
     if instance.restarts:
-        about.append(f"started again {fmt.number(instance.restarts, 'time')} after it died")
+        about.append(f"started again {fmt.number(instance.restarts, 'time')} after it failed")
     if instance.load_s is not None:
         about.append(f"loaded in {fmt.duration(instance.load_s)}")
     if instance.time_to_first_token_s is not None:

@@ -304,7 +304,7 @@ PATIENT = """
     from modeldeck.core.runtime.process.messages import AnswerDone, EngineHello
 
     class Patient:
-        patience_s = 30.0
+        cancel_limit_s = 30.0
 
         def __init__(self, flag):
             self.flag = flag

@@ -7,7 +7,7 @@ import pytest
 
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.chat import CHATML, ChatTemplate
-from modeldeck.core.runtime.engines.template_takes import Takes, placings
+from modeldeck.core.runtime.engines.template_probe import TemplateSupport, variants
 from modeldeck.core.schema import GenerateRequest, Message, ToolCall
 
 Role = Literal["system", "user", "assistant", "tool", "developer"]
@@ -153,7 +153,7 @@ def test_a_refusal_of_the_template_stays_one() -> None:
 
 def test_a_conversation_without_such_roles_is_as_it_was() -> None:
     messages = said(("system", "S"), ("user", "U")).messages
-    assert placings(messages, Takes()) == [messages]
+    assert variants(messages, TemplateSupport()) == [messages]
 
 
 def test_a_template_that_writes_no_question_is_told_in_the_log(

@@ -9,7 +9,7 @@ from modeldeck.core.runtime.engines.base import Emit
 from modeldeck.core.runtime.engines.chat import wants_tools
 from modeldeck.core.runtime.engines.harmony import HarmonyStream
 from modeldeck.core.runtime.engines.text import TextStream
-from modeldeck.core.runtime.engines.tools import ToolStream
+from modeldeck.core.runtime.engines.tool_calls import ToolStream
 from modeldeck.core.runtime.process.messages import AnswerDone
 from modeldeck.core.schema import FinishReason, GenerateRequest, TokenLogprob, ToolCall
 

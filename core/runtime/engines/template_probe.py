@@ -1,10 +1,10 @@
-"""What a chat template takes: found out by having it write short conversations. Pure.
+"""Finds out what a chat template supports, by rendering short conversations with it. Pure.
 
-Templates differ in ways that their text does not tell for certain. Some want a message's content as
-text, others as a list of parts (`[{"type": "text", "text": ...}]`), and one that walks a list of
-parts writes nothing of a text, without an error. Many know no role `developer`, OpenAI's newer word
-for `system`; some refuse `system` too, or leave it out. So each is asked: does a word of a message
-come back?
+Templates differ in ways that their source does not show for certain. Some expect a message's
+content as text, others as a list of parts (`[{"type": "text", "text": ...}]`), and a template that
+loops over parts writes nothing of a text, without an error. Many do not know the role `developer`,
+OpenAI's newer name for `system`; some refuse `system` too, or leave it out. So each template
+renders messages with a known word: is the word in the output?
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from typing import Any, Literal
 from modeldeck.core.schema import Message
 
 WORD = "qzxjvword"
-"""What is looked for in the output: no word of a template, and all letters, since a template may
-change their case."""
+"""The word to look for in the output: in no template, and only letters, whose case may change."""
 
-Fate = Literal["written", "left out", "refused"]
-"""What becomes of a message."""
+Outcome = Literal["written", "left out", "refused"]
+"""What a template does with a message."""
 Turn = dict[str, Any]
 Render = Callable[[list[Turn]], str]
-"""Writes a conversation; raises whatever the template does."""
+"""Renders a conversation; raises the errors of the template."""
 
 _NAMES_DEVELOPER = re.compile(r"""["']developer["']""")
 _CALL = {
@@ -36,50 +35,50 @@ _CALL = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Takes:
-    """What a template takes."""
+class TemplateSupport:
+    """What a template supports."""
 
     parts: frozenset[str] = frozenset()
-    """Roles whose content it takes as a list of parts only."""
-    system: Fate = "written"
-    """What becomes of a message of role `system` at the beginning."""
-    later: Fate = "written"
-    """What becomes of one that comes later."""
+    """Roles whose content must be a list of parts."""
+    system: Outcome = "written"
+    """What it does with a `system` message at the beginning."""
+    later: Outcome = "written"
+    """What it does with a later `system` message."""
     developer: bool = False
     """Whether it names the role `developer`."""
     shows_user: bool = True
-    """Whether what a user says is written at all."""
+    """Whether it writes `user` messages at all."""
 
 
-def find_out(source: str, render: Render) -> Takes:
-    """Ask a template what it takes. Lets pass what is no `Exception`, such as the end of its time.
+def probe(source: str, render: Render) -> TemplateSupport:
+    """Find out what a template supports. Does not catch BaseException, such as its time limit.
 
     Args:
         source: Its text.
-        render: Writes a conversation by it.
+        render: Renders a conversation with it.
     """
     parts: set[str] = set()
-    fates: dict[str, Fate] = {}
+    outcomes: dict[str, Outcome] = {}
     for name, conversation in _conversations().items():
-        fates[name] = _fate(render, _in_parts(conversation, parts))
-        if fates[name] != "written":
+        outcomes[name] = _outcome(render, _in_parts(conversation, parts))
+        if outcomes[name] != "written":
             role = next(turn["role"] for turn in conversation if turn["content"] == WORD)
-            # A list that is written as it stands is not what the template was made for.
+            # A list that is written literally is not what the template is made for.
             unless = ("'type'", '"type"')
-            if _fate(render, _in_parts(conversation, {*parts, role}), unless) == "written":
+            if _outcome(render, _in_parts(conversation, {*parts, role}), unless) == "written":
                 parts.add(role)
-                fates[name] = "written"
-    return Takes(
+                outcomes[name] = "written"
+    return TemplateSupport(
         parts=frozenset(parts),
-        system=fates["system"],
-        later=fates["later"],
+        system=outcomes["system"],
+        later=outcomes["later"],
         developer=bool(_NAMES_DEVELOPER.search(source)),
-        shows_user=fates["user"] != "left out",
+        shows_user=outcomes["user"] != "left out",
     )
 
 
 def _conversations() -> dict[str, list[Turn]]:
-    """By what is asked: a short conversation in which one message is the word."""
+    """Short conversations in which one message is the word, by what they test."""
     user, assistant = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
     system = {"role": "system", "content": WORD}
     called = {"role": "assistant", "content": "", "tool_calls": [_CALL]}
@@ -93,8 +92,8 @@ def _conversations() -> dict[str, list[Turn]]:
     }
 
 
-def _fate(render: Render, turns: list[Turn], unless: Sequence[str] = ()) -> Fate:
-    """What becomes of the word; to be written beside one of `unless` does not count."""
+def _outcome(render: Render, turns: list[Turn], unless: Sequence[str] = ()) -> Outcome:
+    """What a template does with the word; an output with one of `unless` counts as left out."""
     try:
         text = render(turns)
     except MemoryError:
@@ -106,9 +105,9 @@ def _fate(render: Render, turns: list[Turn], unless: Sequence[str] = ()) -> Fate
     return "left out"
 
 
-def as_taken(turns: Sequence[Turn], takes: Takes) -> list[Turn]:
-    """Messages with their contents as the template takes them."""
-    return _in_parts(turns, takes.parts)
+def with_parts(turns: Sequence[Turn], support: TemplateSupport) -> list[Turn]:
+    """Return messages with contents as lists of parts for the roles that need them."""
+    return _in_parts(turns, support.parts)
 
 
 def _in_parts(turns: Sequence[Turn], roles: Collection[str]) -> list[Turn]:
@@ -120,32 +119,32 @@ def _in_parts(turns: Sequence[Turn], roles: Collection[str]) -> list[Turn]:
     ]
 
 
-def placings(messages: Sequence[Message], takes: Takes) -> Sequence[Sequence[Message]]:
-    """Ways to write a conversation, the best first: all say the same.
+def variants(messages: Sequence[Message], support: TemplateSupport) -> Sequence[Sequence[Message]]:
+    """Return equivalent forms of a conversation to try, the best first.
 
-    They differ where a message is of role `developer` and the template does not name it, and where
-    the template leaves messages of role `system` out. Such a message becomes one of role `system`;
-    where that does not do, a part of the first one; where the template takes no such role, a part
-    of what the user says next. A `system` message that the template refuses stays refused.
+    They differ where a message has the role `developer` and the template does not name it, and
+    where the template leaves `system` messages out. Such a message becomes a `system` message; else
+    a part of the first one; where the template does not write that role, a part of the next `user`
+    message. A `system` message that the template refuses stays refused.
     """
-    roles = set() if takes.developer else {"developer"}
-    if takes.system == "left out":
+    roles = set() if support.developer else {"developer"}
+    if support.system == "left out":
         roles.add("system")
     late = any(
         message.role == "system" and before.role not in ("system", "developer")
         for before, message in pairwise(messages)
     )
-    if not (any(m.role in roles for m in messages) or (late and takes.later == "left out")):
+    if not (any(m.role in roles for m in messages) or (late and support.later == "left out")):
         return [messages]
-    if takes.system != "written":
+    if support.system != "written":
         return [_with_user(messages, roles)]
-    if takes.later != "written":
+    if support.later != "written":
         return [_at_front(messages)]
     return [_as_system(messages), _at_front(messages)]
 
 
 def _as_system(messages: Sequence[Message]) -> list[Message]:
-    """Instructions where they stand; those that follow each other are one message."""
+    """Instructions as `system` messages in place; adjacent ones become one message."""
     found: list[Message] = []
     for message in messages:
         if message.role not in ("system", "developer"):
@@ -160,13 +159,13 @@ def _as_system(messages: Sequence[Message]) -> list[Message]:
 def _at_front(messages: Sequence[Message]) -> list[Message]:
     """All instructions in one message at the beginning."""
     roles = ("system", "developer")
-    told = _joined(*(message.content for message in messages if message.role in roles))
+    instructions = _joined(*(message.content for message in messages if message.role in roles))
     others = [message for message in messages if message.role not in roles]
-    return [Message(role="system", content=told), *others]
+    return [Message(role="system", content=instructions), *others]
 
 
 def _with_user(messages: Sequence[Message], roles: set[str]) -> list[Message]:
-    """Instructions of these roles before what the user says next, or after what was said last."""
+    """Instructions of these roles inside the next `user` message, or the last one."""
     found: list[Message] = []
     waiting: list[str] = []
     for message in messages:

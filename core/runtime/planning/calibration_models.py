@@ -1,7 +1,7 @@
-"""The smallest models that engines load: what an engine's process takes is measured with them.
+"""Writes the smallest models that the engines load, for measuring the overhead of a process.
 
-They say nothing of sense: all weights are zero, and are holes in the files. What counts is that
-their tokenizer is as a real one, since it takes memory for each token.
+All weights are zero, and are holes in the files. The tokenizer is a complete one, since it takes
+memory for each token.
 
 Sources: the GGUF specification (ggml, docs/gguf.md) and the tensors of llama.cpp's `llama`
 architecture (llama-arch.cpp); the safetensors format, and the `tokenizer.json` of the tokenizers
@@ -17,10 +17,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from modeldeck.core.runtime.engines.text import byte_characters
+
 WIDTH, FEED_FORWARD, HEADS, CONTEXT = 64, 64, 2, 512
 END = "<|end|>"
 BASE_TOKENS = 257
-"""Bytes, and the token that ends an answer."""
+"""One token for each byte, and the token that ends an answer."""
 
 _ALIGNMENT = 32
 _UINT32, _INT32, _FLOAT32, _STRING, _ARRAY = 4, 5, 6, 8, 9
@@ -31,31 +33,20 @@ _NORMAL, _CONTROL = 1, 3
 """Types of tokens (`llama_token_type`)."""
 
 
-def alphabet() -> list[str]:
-    """A printable sign for each byte, as GPT-2's tokenizer has them (openai/gpt-2, encoder.py).
-
-    >>> alphabet()[65], alphabet()[32], len(set(alphabet()))
-    ('A', 'Ġ', 256)
-    """
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = iter(range(256, 512))
-    return [chr(byte if byte in shown else next(others)) for byte in range(256)]
-
-
 def vocabulary(extra: int) -> tuple[list[str], list[tuple[str, str]]]:
-    """The tokens, and the pairs that are put together into one: `extra` of them.
+    """Return the tokens, and the merges of two tokens into one, of which there are `extra`.
 
     >>> tokens, merges = vocabulary(300)
     >>> len(tokens), tokens[300], merges[0]
     (557, 'Ā,', ('Ā', 'Ā'))
     """
-    signs = alphabet()
+    signs = byte_characters()
     merges = [(signs[i // 256], signs[i % 256]) for i in range(extra)]
     return [*signs, *(a + b for a, b in merges), END], merges
 
 
 def _shapes(tokens: int) -> dict[str, tuple[int, ...]]:
-    """The tensors of one layer and what stands around it, by their names in a safetensors file."""
+    """Shapes of all tensors of a model of one layer, by their names in a safetensors file."""
     square, up, down = (WIDTH, WIDTH), (FEED_FORWARD, WIDTH), (WIDTH, FEED_FORWARD)
     return {
         "model.embed_tokens.weight": (tokens, WIDTH),
@@ -88,7 +79,7 @@ _GGUF_NAMES = {
 
 
 def write_gguf(path: Path, extra_tokens: int) -> None:
-    """Write a GGUF model of one layer, with so many tokens besides the bytes."""
+    """Write a GGUF model of one layer, with `extra_tokens` besides the `BASE_TOKENS`."""
     tokens, merges = vocabulary(extra_tokens)
     keys = b"".join(_keys(tokens, merges))
     table, offset = b"", 0
@@ -145,7 +136,7 @@ def _array(name: str, kind: int, items: Sequence[bytes]) -> bytes:
 
 
 def write_mlx(folder: Path, extra_tokens: int) -> None:
-    """Write the folder of an MLX model of one layer, with so many tokens besides the bytes."""
+    """Write an MLX folder with a model of one layer and `extra_tokens` besides `BASE_TOKENS`."""
     tokens, merges = vocabulary(extra_tokens)
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", _mlx_config(len(tokens)))

@@ -1,9 +1,9 @@
-"""Repositories as people really publish them, which the demo does not show: for the tests.
+"""Repositories with the oddities of published ones, which the demo does not show.
 
 deck/quant-mlx        quantized into one file, with the index of the original beside it
 deck/code-mlx         its configuration names Python code to run (auto_map)
 deck/newer-mlx        of a kind that mlx-lm does not know
-deck/heads-GGUF       a model, and a head that predicts several tokens: no model by itself
+deck/heads-GGUF       a model, and a multi-token prediction head, which is no model by itself
 deck/newer-GGUF       of an architecture that llama.cpp does not know
 deck/lora-GGUF        an adapter, and nothing else
 """
@@ -31,7 +31,7 @@ def build_odd(folder: Path) -> tuple[DemoRepo, ...]:
     return (
         _stale_index(folder / "quant-mlx"),
         _configured(folder / "code-mlx", auto_map={"AutoModelForCausalLM": "run.Model"}),
-        _configured(folder / "newer-mlx", model_type="nobody_knows"),
+        _configured(folder / "newer-mlx", model_type="unknown_kind"),
         _heads(folder / "heads-GGUF"),
         _of_architecture(folder / "newer-GGUF", "llamb"),
         _adapter(folder / "lora-GGUF"),
@@ -48,7 +48,7 @@ def _stale_index(folder: Path) -> DemoRepo:
 
 
 def _configured(folder: Path, **keys: Any) -> DemoRepo:
-    """With other values in its config.json."""
+    """A repository with other values in its config.json."""
     write_mlx(folder)
     config = folder / "config.json"
     write_json(config, {**json.loads(config.read_text(encoding="utf-8")), **keys})
@@ -62,7 +62,7 @@ def _heads(folder: Path) -> DemoRepo:
 
 
 def _of_architecture(folder: Path, name: str) -> DemoRepo:
-    """With another name of its architecture, of as many letters as `llama`."""
+    """A repository whose GGUF names an architecture with as many letters as `llama`."""
     path = folder / f"{folder.name}-F16.gguf"
     write_gguf(path, "F16", extra_tokens=7)
     data = path.read_bytes()

@@ -20,6 +20,7 @@ from modeldeck.core.runtime.engines.text import overlap
 from modeldeck.core.runtime.engines.tool_formats import LLAMA, MARKERS, CallFormat, calls_in
 from modeldeck.core.runtime.grammar.gbnf import check_grammar
 from modeldeck.core.runtime.grammar.json_schema import grammar_of, literal
+from modeldeck.core.runtime.grammar.schema_keywords import rebase
 from modeldeck.core.schema import GenerateRequest, Tool, ToolCall
 
 ID_LENGTH = 9
@@ -84,7 +85,7 @@ def forced_grammar(request: GenerateRequest, template: str) -> str | None:
 
 def _call_schema(tool: Tool, marker: CallFormat, place: str) -> dict[str, Any]:
     """The schema of a call; `place` is where it stands in the whole, as a JSON pointer."""
-    parameters = _rebased(tool.parameters, f"{place}/properties/{marker.arguments}")
+    parameters = rebase(tool.parameters, f"{place}/properties/{marker.arguments}")
     return {
         "type": "object",
         "properties": {
@@ -93,20 +94,6 @@ def _call_schema(tool: Tool, marker: CallFormat, place: str) -> dict[str, Any]:
         },
         "required": [marker.name, marker.arguments],
         "additionalProperties": False,
-    }
-
-
-def _rebased(schema: Any, place: str) -> Any:
-    """A schema whose references still hold where it stands within another."""
-    if isinstance(schema, list):
-        return [_rebased(part, place) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: value.replace("#", place, 1)
-        if key == "$ref" and isinstance(value, str) and value.startswith("#")
-        else _rebased(value, place)
-        for key, value in schema.items()
     }
 
 

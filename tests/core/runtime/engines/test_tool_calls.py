@@ -9,8 +9,9 @@ import pytest
 
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.chat import ChatTemplate, check_tools, knows_tools, turns
-from modeldeck.core.runtime.engines.tools import ToolStream, forced_grammar, marker_of
+from modeldeck.core.runtime.engines.tool_calls import ToolStream, forced_grammar, marker_of
 from modeldeck.core.runtime.grammar.gbnf import check_grammar
+from modeldeck.core.runtime.grammar.json_schema import literal
 from modeldeck.core.schema import GenerateRequest, Message, Tool, ToolCall
 
 TOOLS = (
@@ -126,6 +127,28 @@ def test_references_in_parameters_stay_within_them() -> None:
     assert grammar is not None
     assert '\\"mon\\"' in grammar
     assert '\\"add\\"' not in grammar
+
+
+def test_values_that_look_like_references_stay_as_they_are() -> None:
+    value = {"$ref": "#/$defs/day"}
+    parameters = {
+        "$defs": {"day": {"enum": ["mon", "tue"]}},
+        "type": "object",
+        "properties": {
+            "enum": {"$ref": "#/$defs/day"},
+            "one": {"const": value},
+            "many": {"enum": [value, [value]]},
+        },
+    }
+    request = GenerateRequest(
+        messages=USER, tools=(Tool(name="plan", parameters=parameters),), tool_choice="plan"
+    )
+    grammar = forced_grammar(request, HERMES_TEMPLATE)
+    assert grammar is not None
+    assert '\\"mon\\"' in grammar  # a property that is named like a keyword is a schema
+    written = literal(json.dumps(value))
+    assert f"::= {written}\n" in grammar
+    assert f"::= {written} | {literal(json.dumps([value]))}\n" in grammar
 
 
 @pytest.mark.parametrize(
