@@ -218,8 +218,8 @@ async def talked(
 ) -> list[Frame]:
     """Frames of the server for a client that sends `data`, whose last part ends the exchange.
 
-    That part, from `END` or the echo of a message on, is sent last: unread data is not answered when
-    the connection closes.
+    That part, from `END` or the echo of a message on, is sent last: unread data is not answered
+    when the connection closes.
     """
     client = await served.connect()
     await client.send(HANDSHAKE % extra)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import psutil
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from modeldeck.core.errors import EngineFailed
 from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.runtime.process.engine_process import EngineProcess, LogLevel
+from modeldeck.core.runtime.process.messages import PROTOCOL
 from modeldeck.core.schema import Engine
 
 PATIENCE_S = 60.0
@@ -26,7 +27,7 @@ def children() -> set[int]:
 
 
 @pytest.fixture(autouse=True)
-async def nothing_left() -> Iterator[None]:
+async def nothing_left() -> AsyncIterator[None]:
     """No process and no task may be left behind."""
     before = children()
     yield
@@ -61,7 +62,7 @@ async def test_a_process_is_ended_when_the_wait_for_it_is_cancelled() -> None:
 
 
 async def test_a_child_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_process, "PROTOCOL", engine_process.PROTOCOL + 1)
+    monkeypatch.setattr(engine_process, "PROTOCOL", PROTOCOL + 1)
     with pytest.raises(EngineFailed, match="another version") as caught:
         await EngineProcess.start("llama.cpp", ignore)
     assert "Start modeldeck again" in caught.value.remedy
