@@ -34,7 +34,7 @@ READS = {
 """Modules that may open files themselves, and which ones."""
 
 THREADS = {
-    "core/api/http/compression.py": "compresses answers",
+    "core/api/http/responses.py": "compresses responses",
     "core/api/http/websocket.py": "compresses messages",
     "core/api/route_table.py": "makes the OpenAPI document",
     "core/api/listener.py": "looks a host name up, before anything is served",
