@@ -29,18 +29,18 @@ TOKEN = {
 }
 
 TAGS = {
-    "state": "Everything this machine has and does.",
+    "state": "The state of this machine: models, downloads, instances, memory.",
     "feed": "The state as it changes.",
     "models": "The catalog.",
     "fits": "Whether models fit this machine.",
-    "hub": "What the Hub has.",
-    "downloads": "Jobs that fetch files.",
+    "hub": "Search and repositories of the Hub.",
+    "downloads": "Downloads of model files.",
     "instances": "Models that are loaded.",
-    "cache": "Files on disk, and how they go.",
+    "cache": "Files on disk, and their deletion.",
     "openai": "The OpenAI API.",
-    "ollama": "Ollama's API, the part that its clients use.",
-    "pieces clients": "What the documented API's own programs need, where it is switched on.",
-    "machines": "What machines ask of each other.",
+    "ollama": "The part of Ollama's API that its clients use.",
+    "pieces clients": "Routes for the documented API's own programs, if turned on.",
+    "machines": "Copies between machines.",
     "core": "The core itself.",
 }
 
