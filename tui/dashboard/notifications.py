@@ -26,9 +26,7 @@ def news(before: State | None, now: State, key_of: KeyOf) -> list[News]:
     if before.downloads is not now.downloads:
         for job in now.downloads.values():
             was = before.downloads.get(job.id)
-            if (
-                was is None or was.state != job.state
-            ):  # may be too short to be seen
+            if was is None or was.state != job.state:  # may be too short to be seen
                 said += _download(job)
     if before.instances is not now.instances:
         for instance in now.instances.values():
