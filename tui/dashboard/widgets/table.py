@@ -266,11 +266,11 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self._reveal()
 
     def action_move(self, by: int) -> None:
-        """Move the cursor by so many rows."""
+        """Move the cursor by a number of rows."""
         self._go(self._at + by, by)
 
     def action_turn(self, pages: float) -> None:
-        """Move the cursor by so many pages."""
+        """Move the cursor by a number of pages."""
         self.action_move(round(pages * max(2, self.size.height - self._head)))
 
     def action_first(self) -> None:

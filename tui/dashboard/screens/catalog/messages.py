@@ -98,7 +98,7 @@ def nothing_in(repo: str) -> DeckError:
 def no_card(model: Model | SearchHit) -> DeckError:
     """Error of a model without a model card."""
     name = model.name if isinstance(model, Model) else model.repo
-    return NotFound(f"{name} is from no repository, so nobody wrote a card for it.")
+    return NotFound(f"{name} belongs to no repository, so it has no model card.")
 
 
 def copied(target: DetailTarget | SearchHit) -> str:
