@@ -1,8 +1,8 @@
-"""The dashboard: one frame, five views, one link to one core.
+"""The dashboard: status bar, screens, notices and footer, and the link to a core.
 
-The frame stands before its views are imported, and before the core has answered. The app alone
-owns the link; every quarter of a second it hands the newest State down to the views, which redraw
-what changed. Work that a verb starts runs in workers of the app; what comes of it becomes a notice.
+The frame is drawn before the screens are imported and before the core has answered. Only the app
+uses the link; every quarter of a second it hands the newest State to the screens, which redraw what
+changed. Actions run in workers of the app; their results and errors become notices.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REFRESH_S = 0.25
-"""Between two looks at the newest State: what a person still calls live."""
+"""Seconds between two updates of the screens from the newest State."""
 SLOW = 4
-"""On a slow line only every so many looks are drawn."""
+"""On a slow link only every fourth update is drawn."""
 
 MESSAGES_KEPT = 500
-"""Notices that the Log view can still show."""
+"""Number of notices kept for the Log screen."""
 
 ONE_LINE = 6
-"""Rows. Below, only the line on top is shown; the place in the view is kept meanwhile."""
+"""Height in lines below which only the status bar is shown."""
 
 
 class Dashboard(DiffRenderer, FleetApp):
-    """The face of modeldeck."""
+    """The app: shows one core, or several machines with a core each."""
 
     CSS = """
     Screen { layers: base; }
@@ -95,12 +95,18 @@ class Dashboard(DiffRenderer, FleetApp):
         welcome: Callable[[KeyOf], str] | None = None,
         only: str | None = None,
     ) -> None:
-        """`cores` are the machines to look at, or how the core of the only one is attached to.
+        """Create the app; nothing is connected before it runs.
 
-        `keep_theme` writes the name of a chosen theme down; it may raise DeckError.
-
-        `problems` and `welcome` are said once the frame stands. `only` is the name of a view that
-        stands alone, None for all.
+        Args:
+            cores: The machines, or how to attach to the core of the only one.
+            glyphs: Characters that the terminal can show.
+            settings: The `[tui]` table of the configuration.
+            keymap: Keys by full command name, from the configuration.
+            themes: Themes to choose from.
+            keep_theme: Saves the name of a chosen theme; may raise DeckError.
+            problems: Errors to show once the frame is drawn.
+            welcome: Makes the first notice.
+            only: Name of the only screen to show; None for all.
         """
         stations = (FleetMachine("", CoreLink(cores)),) if callable(cores) else tuple(cores)
         super().__init__(
@@ -124,7 +130,7 @@ class Dashboard(DiffRenderer, FleetApp):
         self.keymap = keymap
         self._scopes: Mapping[str, Sequence[Command]] = {}
         self.messages: deque[NoticeMessage] = deque(maxlen=MESSAGES_KEPT)
-        """What was said so far, for the Log view."""
+        """Notices so far, for the Log screen."""
         self._themes = themes
         self._keep_theme = keep_theme
         for theme in themes.themes:
@@ -137,11 +143,11 @@ class Dashboard(DiffRenderer, FleetApp):
             self._problems.append(f"there is no theme {settings.theme!r}")
 
     def get_default_screen(self) -> BaseScreen:
-        """The screen under whatever lies on it."""
+        """The screen under all dialogs."""
         return BaseScreen()
 
     def compose(self) -> ComposeResult:
-        """What the first picture shows."""
+        """The widgets of the first frame."""
         top = StatusBar(self.glyphs).data_bind(Dashboard.state, Dashboard.link_status)
         top.station = self.station
         yield top
@@ -150,12 +156,12 @@ class Dashboard(DiffRenderer, FleetApp):
         yield Footer([view.title for view in self.views], self.keymap)
 
     def on_mount(self) -> None:
-        """The frame stands: draw that, then see to the rest. Keys wait until it is there."""
+        """Draw the first frame, then create the rest; keys are queued until it is there."""
         self.hold_keys()
         self.call_after_refresh(self.run_worker, self._open)
 
     async def _open(self) -> None:
-        """Make what the first picture lacks, then look for the cores."""
+        """Create the screens, then attach to the cores."""
         kinds = await asyncio.to_thread(lambda: [view.load() for view in screens.ALL])
         self._scopes = {view.NAME: view.COMMANDS for view in kinds} | {"app": (*COMMANDS, *FLEET)}
         self._problems += keymap_problems(self._scopes, self.keymap)
@@ -174,7 +180,7 @@ class Dashboard(DiffRenderer, FleetApp):
         self.report_failure = self._report_failure
 
     async def _furnish(self) -> None:
-        """Make the views that are not there."""
+        """Create the screens that do not exist yet."""
         switcher = self._frame.query_one(ContentSwitcher)
         there = {view.id for view in switcher.query(View)}
         made = [
@@ -189,7 +195,7 @@ class Dashboard(DiffRenderer, FleetApp):
             self.watch_current()
 
     def _look(self) -> None:
-        """Hand the newest State down; equal values change nothing."""
+        """Hand the newest State to the screens; an unchanged one draws nothing."""
         self._looks += 1
         slow = self.low_bandwidth
         self.animation_level = "none" if slow else "full"
@@ -211,13 +217,13 @@ class Dashboard(DiffRenderer, FleetApp):
             self._frame.query_one(StatusBar).draw()
 
     def key_of(self, name: str) -> str:
-        """The key of a command of any view, such as `catalog.download`, as the person has it."""
+        """The key of a command such as `catalog.download`, as the user has it."""
         return first_key(name, self._scopes, self.keymap)
 
     def watch_link_status(self, before: LinkStatus, now: LinkStatus) -> None:
-        """Say what a person would otherwise have to guess."""
+        """Show a change of the connection to the core."""
         self._frame.set_class(now.state is LinkState.LOST, "stale")
-        for trouble in self._frame.query(NoCoreNotice):  # not in the first picture
+        for trouble in self._frame.query(NoCoreNotice):  # created after the first frame
             trouble.show(now.error if now.is_blocked else None, self.key_of("app.retry"))
         if before.state is now.state:
             return
@@ -237,7 +243,7 @@ class Dashboard(DiffRenderer, FleetApp):
             self._frame.query_one(StatusBar).station = self.station
             for view in [view for view in switcher.query(View) if view.id != screens.FLEET.name]:
                 await view.remove()
-            switcher.current = None  # else the new view of this name is not brought to the front
+            switcher.current = None  # so that the new view of this name comes to the front
             self.state = self.link.latest
             await self._furnish()
 
@@ -252,7 +258,7 @@ class Dashboard(DiffRenderer, FleetApp):
     def watch_current(self) -> None:
         """Bring the view to the front."""
         if not self._standing or not self._frame.query(f"#{self.current}"):
-            return  # it is gone to as soon as it is made
+            return  # `_furnish` calls this again once the screen exists
         self._frame.query_one(ContentSwitcher).current = self.current
         footer = self._frame.query_one(Footer)
         footer.current = self._front
@@ -260,7 +266,7 @@ class Dashboard(DiffRenderer, FleetApp):
         self.keys_changed()
 
     def keys_changed(self) -> None:
-        """The view in front has other keys now: show them."""
+        """Show the keys of the view in front."""
         if not self._standing:
             return
         view = self.view
@@ -270,18 +276,18 @@ class Dashboard(DiffRenderer, FleetApp):
 
     @property
     def _standing(self) -> bool:
-        """Whether the frame is there: timers and workers still run while it is taken down."""
+        """Whether the frame is mounted; timers and workers still run while it is removed."""
         return bool(self.screen_stack) and any(
             isinstance(part, Footer) for part in self._frame.children
         )
 
     @property
     def _frame(self) -> Screen[Any]:
-        """The screen with the frame, under whatever lies on it."""
+        """The screen with the frame, under all dialogs."""
         return self.screen_stack[0]
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """As Textual has them, and ASCII alone where the terminal knows no more."""
+        """Textual's filters, and one for ASCII where the terminal can show no more."""
         filters = super().get_line_filters()
         return [*filters, AsciiOnly()] if self.glyphs is ASCII else filters
 
@@ -313,7 +319,7 @@ class Dashboard(DiffRenderer, FleetApp):
 
     @property
     def _front(self) -> int:
-        """The number of the view in front, or of the one that it was reached from."""
+        """Index of the view in front, or of the view it belongs to."""
         above = {view.name: view.under for view in self._unnumbered}
         return [view.name for view in self.views].index(above.get(self.current, self.current))
 
@@ -335,13 +341,13 @@ class Dashboard(DiffRenderer, FleetApp):
         self.push_screen(HelpScreen(parts, self.keymap))
 
     def _fitting(self, name: str) -> str:
-        """The theme to show where `name` is wanted: terminals differ in what colours they know."""
+        """The theme to show for the wanted one, by the colours of the terminal."""
         theme = self.available_themes[name]
         return fitting(theme, self.console.color_system, no_color=self.no_color)
 
     @work(exclusive=True, group="theme")
     async def action_theme(self) -> None:
-        """Choose a theme, seeing each."""
+        """Choose a theme with a preview."""
         from modeldeck.tui.dashboard.dialogs.theme_picker import ThemePicker
 
         picker = ThemePicker(
@@ -359,13 +365,13 @@ class Dashboard(DiffRenderer, FleetApp):
                 self.say(f"The theme is {chosen} from now on.", "done")
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: the commands of the view in front, and those that hold everywhere."""
+        """Commands of the palette: those of the view in front, and the global ones."""
         for scope, commands in ((self.view, self.view.COMMANDS), (self, self.commands)):
             for command in commands:
                 run = partial(self.run_action, command.action or command.name, scope)
                 yield SystemCommand(command.label, command.help, run)
 
-    # Verbs
+    # Actions and notices
 
     def perform(
         self,
@@ -374,7 +380,7 @@ class Dashboard(DiffRenderer, FleetApp):
         *,
         group: str = "",
     ) -> Worker[None]:
-        """Run a verb beside the screen; its receipt, or what went wrong, becomes a notice."""
+        """Run an action in a worker; its receipt or error becomes a notice."""
 
         async def work() -> None:
             try:
@@ -388,7 +394,7 @@ class Dashboard(DiffRenderer, FleetApp):
         return self.run_worker(work, group=group or "verbs", exclusive=bool(group))
 
     def say(self, text: str, severity: Severity = "note") -> None:
-        """Show a notice, and keep it for the Log view."""
+        """Show a notice, and keep it for the Log screen."""
         now = datetime.now()
         message = NoticeMessage(
             text=text, severity=severity, at=now.strftime("%H:%M:%S"), stamp=now.timestamp()
@@ -401,39 +407,39 @@ class Dashboard(DiffRenderer, FleetApp):
         self.say(str(error), "error")
 
     async def confirm(self, lines: Sequence[str], verb: str) -> bool:
-        """Show a plan and ask for it."""
+        """Show a plan and ask; True when the user confirms it."""
         return await self._frame.query_one(Prompt).confirm(lines, verb)
 
     async def ask(self, label: str, value: str = "", hint: str = "") -> str | None:
-        """One line of text; None when there is none."""
+        """Ask for one line of text; None when cancelled."""
         return await self._frame.query_one(Prompt).line(label, value, hint)
 
     # Leaving
 
     @work(exclusive=True, group="leave")
     async def action_leave(self) -> None:
-        """Leave; ask only when something would be lost."""
+        """Leave; ask first when something would be lost."""
         stakes = [words for view in self._frame.query(View) if (words := view.at_stake())]
         if not stakes or await self.confirm(stakes, "leave anyway"):
             self.exit()
 
     async def action_quit(self) -> None:
-        """Textual's own way out is ours."""
+        """Leave the way `ctrl+c` does, also from Textual's own command."""
         self.action_interrupt()
 
     def action_interrupt(self) -> None:
-        """What `ctrl+c` means: copy what is selected, else call the question off, else leave."""
+        """Handle `ctrl+c`: copy the selection, else cancel the question, else leave."""
         if selected := self.screen.get_selected_text():
             self.copy_to_clipboard(selected)
             self.screen.clear_selection()
             self.say("Copied.", "done")
         elif self.screen is not self._frame:
-            self.post_message(events.Key("escape", None))  # whatever lies on the frame
+            self.post_message(events.Key("escape", None))  # closes the dialog
         elif not self._frame.query_one(Prompt).call_off():
             self.action_leave()
 
     def action_undo(self) -> None:
-        """Take back what was done last, where that costs nothing."""
+        """Undo the last removal or cancel that deleted no files."""
 
         def receipt(done: Undoable) -> str:
             self.view.undone()

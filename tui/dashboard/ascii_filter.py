@@ -1,8 +1,7 @@
-"""What is drawn where only ASCII can be: every other character becomes one that looks like it.
+"""Replaces characters outside ASCII by similar ones, for terminals that show only ASCII.
 
-The signs of our own have an ASCII form (`modeldeck.tui.text.format.Glyphs`); this is for the rest:
-borders and scrollbars of Textual's, bullets of markdown, and text from outside. Widths stay as they
-are, so no column moves.
+modeldeck's own glyphs have an ASCII form (`modeldeck.tui.text.format.Glyphs`); this is for
+Textual's borders and scrollbars, markdown bullets, and foreign text. Widths are kept.
 """
 
 # ruff: noqa: RUF001  (what looks alike is the point of the table)

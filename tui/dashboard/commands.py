@@ -1,8 +1,8 @@
-"""One declaration per command: from it come key, footer, palette entry, help row and keymap name.
+"""Declarations of commands: the source of keys, footer, palette, help and keymap names.
 
-A view lists its commands once, in `COMMANDS`. `bindings` makes what Textual wants of them; footer,
-help and palette read the same declarations, so no key is written twice and help cannot lie. A
-person re-maps a key in the configuration's `[keys]` by the command's full name:
+A view lists its commands once, in `COMMANDS`. `bindings` makes Textual's bindings of them; footer,
+help and palette read the same declarations. Users change a key in the `[keys]` table of the
+configuration by the full name of the command:
 
     [keys]
     "catalog.download" = "D,ctrl+d"
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from textual.binding import Binding
 
 KeyOf = Callable[[str], str]
-"""Gives the key that a person has for a command, by its full name: `catalog.download`."""
+"""Returns the user's key for a command, by its full name: `catalog.download`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """Something a key does."""
+    """A command that a key runs."""
 
     name: str
     """Unique inside its view; `download` of `catalog` is re-mapped as `catalog.download`."""
@@ -38,7 +38,7 @@ class Command:
     action: str = ""
     """Textual's action; empty for the method `action_<name>` of the view."""
     priority: bool = False
-    """Whether it is heard before the focused widget, such as `ctrl+c` while a text is written."""
+    """Whether it takes the key before the focused widget, such as `ctrl+c` in a text field."""
 
 
 def bindings(scope: str, commands: Iterable[Command]) -> list[Binding]:
@@ -60,9 +60,9 @@ def bindings(scope: str, commands: Iterable[Command]) -> list[Binding]:
 def keymap_problems(
     scopes: Mapping[str, Sequence[Command]], keymap: Mapping[str, str]
 ) -> list[str]:
-    """What of a person's keymap cannot be: names of no command, keys that two commands want.
+    """Errors of a user's keymap: unknown commands, and keys that two commands share.
 
-    `scopes` are the commands by the name of their view; those of `app` hold in every view.
+    `scopes` are the commands by the name of their view; those of `app` apply in every view.
     """
     known = {f"{scope}.{c.name}": c.keys for scope, commands in scopes.items() for c in commands}
     problems = [f"[keys]: there is no command {name!r}" for name in keymap if name not in known]
@@ -101,20 +101,20 @@ _SHOWN = {
 
 
 def shown(key: str) -> str:
-    """A key as a person reads it: `?` for `question_mark`, `ctrl+p` as it is."""
+    """A key as it is displayed: `?` for `question_mark`, `ctrl+p` unchanged."""
     return "+".join(_SHOWN.get(part, part) for part in key.strip().split("+"))
 
 
 def keys_of(command: Command, scope: str, keymap: Mapping[str, str]) -> tuple[str, ...]:
-    """The keys of a command as a person reads them, with the person's own choice in force."""
+    """The keys of a command as they are displayed, from the user's keymap if it has them."""
     keys = keymap.get(f"{scope}.{command.name}", command.keys)
     return tuple(shown(key) for key in keys.split(",") if key.strip())
 
 
 def first_key(name: str, scopes: Mapping[str, Sequence[Command]], keymap: Mapping[str, str]) -> str:
-    """How a sentence names the key of a command, whose full name is `name`.
+    """The key of a command to show in a sentence; `name` is its full name.
 
-    The palette where the person took its keys away. Raises KeyError for what is no command.
+    Names the palette where the user removed its keys. Raises KeyError for an unknown command.
     """
     scope, _, own = name.partition(".")
     command = {command.name: command for command in scopes[scope]}[own]

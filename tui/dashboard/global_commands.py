@@ -1,4 +1,4 @@
-"""What keys do on every screen."""
+"""Commands that apply on every screen."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ COMMANDS = (
     ),
     Command(name="leave", keys="q", label="quit", help="Leave; what runs goes on in the core."),
 )
-"""What holds on every screen."""
+"""Commands on every screen."""
 
 FLEET = (
     Command(
@@ -80,9 +80,9 @@ FLEET = (
     ),
     Command(name="machine", keys="ctrl+o", label="next machine", help="Go to the next machine."),
 )
-"""What holds besides, where there are several machines."""
+"""Additional commands where there are several machines."""
 
 
 def turns(command: Command) -> bool:
-    """Whether it goes to another view."""
+    """Whether the command shows another view."""
     return command.name in ("next", "previous") or command.action.startswith("show(")

@@ -1,4 +1,8 @@
-"""What screens and dialogs use of the dashboard: they know this protocol, not the app."""
+"""`DashboardInterface`: what screens and dialogs may use of the app.
+
+Screens import this protocol, never the app: so imports run in one direction, and each use of the
+app by a screen is listed here.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ WidgetT = TypeVar("WidgetT")
 
 
 class DashboardInterface(Protocol):
-    """The dashboard around a screen."""
+    """The app as its screens and dialogs see it."""
 
     glyphs: Glyphs
     """Characters that this terminal can show."""
@@ -31,6 +35,7 @@ class DashboardInterface(Protocol):
     stations: tuple[FleetMachine, ...]
     """The machines of this dashboard."""
     theme_changed_signal: Signal[Theme]
+    """Published after another theme was chosen."""
 
     @property
     def current(self) -> str:
@@ -49,13 +54,13 @@ class DashboardInterface(Protocol):
 
     @property
     def theme_variables(self) -> dict[str, str]:
-        """Colours of the theme."""
+        """Colours of the theme, by variable name."""
 
     def key_of(self, name: str) -> str:
         """The key of a command such as `catalog.download`, as the user has it."""
 
     def keys_changed(self) -> None:
-        """Draw the footer again: the keys that hold now are others."""
+        """Draw the footer again, with the keys that apply now."""
 
     def perform(
         self,
@@ -64,7 +69,10 @@ class DashboardInterface(Protocol):
         *,
         group: str = "",
     ) -> Worker[None]:
-        """Run an action beside the screen; `done` words its receipt. In a group the newest wins."""
+        """Run `doing` in a worker; an error becomes a notice, and so does the receipt from `done`.
+
+        Within a `group`, a new worker cancels the one before.
+        """
 
     def say(self, text: str, severity: Severity = "note") -> None:
         """Show a notice."""
@@ -73,7 +81,7 @@ class DashboardInterface(Protocol):
         """Show a plan and ask; True when the user says `verb`. Call from a worker."""
 
     async def ask(self, label: str, value: str = "", hint: str = "") -> str | None:
-        """One line of text from the user; None when it was called off."""
+        """Ask for one line of text; None when cancelled. Call from a worker."""
 
     def action_show(self, name: str) -> None:
         """Bring a screen to the front."""
@@ -85,4 +93,4 @@ class DashboardInterface(Protocol):
         """Show another machine, by its place in `stations`."""
 
     def again(self, at: int) -> None:
-        """Look for the core of a machine again, unless one answers."""
+        """Reconnect to the core of a machine, unless it answers."""

@@ -1,4 +1,4 @@
-"""Keys one after the other: each is heard when the one before has done what it does.
+"""Handles keys one after the other: each after the effect of the one before.
 
 Textual hands a key to the widget that has the focus when the key arrives. Keys that arrive together
 (a fast typist, a slow line, a script) then all go to the same widget, though the first of them may
@@ -19,18 +19,18 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 LOOK_S = 0.1
-"""Between two looks whether the widget that had the key is still there to pass it on."""
+"""Seconds between two checks that the widget that got the key still exists."""
 PATIENCE_S = 5.0
-"""For a key to pass at all; what a key starts is done beside the screen and takes no time here."""
+"""Longest wait for a key in seconds; not for the work it starts, which runs in workers."""
 WAITING = 4096
-"""Keys that may wait, for example while a long text is pasted as keys."""
+"""Most keys in the queue, for example while a long text is pasted as keys."""
 
 
 class KeyProcessed(Message):
-    """Travels behind a key: when it arrives, whoever wanted the key has had it."""
+    """Follows a key through the same queues: when it arrives, the key has been handled."""
 
     def __init__(self, number: int, behind: MessagePump, *, again: bool) -> None:
-        """`again`: it is to go the way a second time, behind what the key gave rise to."""
+        """`again`: post it a second time, behind the messages that the key caused."""
         super().__init__()
         self.number = number
         self.behind = behind
@@ -38,7 +38,7 @@ class KeyProcessed(Message):
 
 
 class OrderedKeyApp(App[None]):
-    """An app that hears keys one after the other."""
+    """An app that handles keys one after the other."""
 
     def __init__(self, *, ansi_color: bool | None = None) -> None:
         super().__init__(ansi_color=ansi_color)
@@ -47,15 +47,15 @@ class OrderedKeyApp(App[None]):
         self._under_way = False
 
     def hold_keys(self) -> None:
-        """Let keys wait, until `release_keys`, for what will hear them."""
+        """Queue all keys until `release_keys`."""
         self._under_way = True
 
     def release_keys(self) -> None:
-        """What hears keys is there."""
+        """Handle the queued keys, and the following ones."""
         self.call_later(self._next)
 
     async def on_event(self, event: events.Event) -> None:
-        """Hold a key while another is under way."""
+        """Queue a key while another one is being handled."""
         if not isinstance(event, events.Key | events.Paste) or event.is_forwarded:
             await super().on_event(event)
         elif self._under_way:
@@ -72,24 +72,24 @@ class OrderedKeyApp(App[None]):
         self._watch(self._number, behind, PATIENCE_S)
 
     def _watch(self, number: int, behind: MessagePump, left_s: float) -> None:
-        """Wait no longer where the widget is gone, and the message behind the key with it."""
+        """Stop waiting for a key whose widget is gone, and its message with it."""
         if number == self._number and self._under_way:
             if not behind.is_running or left_s <= 0:
-                self._settled(number)
+                self._finish(number)
             else:
                 look = partial(self._watch, number, behind, left_s - LOOK_S)
                 asyncio.get_running_loop().call_later(LOOK_S, look)
 
     @on(KeyProcessed)
     def _passed(self, message: KeyProcessed) -> None:
-        """What heard the key may have told of it (a line was sent) and so move the focus."""
+        """Post the message again: handling the key may have posted one that moves the focus."""
         behind = message.behind
         again = KeyProcessed(message.number, behind, again=False)
         if not (message.again and behind.is_running and behind.post_message(again)):
-            self._settled(message.number)
+            self._finish(message.number)
 
-    def _settled(self, number: int) -> None:
-        """The key is done with. A focus that it moved is on its way to this queue already."""
+    def _finish(self, number: int) -> None:
+        """Go on to the next key; a change of focus is in this queue already."""
         if number == self._number and self._under_way:
             self._number += 1
             self.call_later(self._next)

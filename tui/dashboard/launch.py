@@ -1,8 +1,8 @@
-"""Opening the dashboard on a terminal, and leaving it.
+"""Opens the dashboard on a terminal, and disconnects from its cores at the end.
 
-The dashboard is drawn first and finds its core afterwards. What becomes of the core is settled when
-the terminal is the shell's again, so that a core which takes its time to end does not hold up the
-screen. A hang-up (SSH gone) leaves a person's core alone.
+The dashboard is drawn before it attaches to a core. Cores are left after the terminal is restored,
+so that a core that ends slowly does not block the terminal. A hang-up (a lost SSH session) leaves
+the user's core running.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from modeldeck.tui.remote.core_host import CoreHost, ReachableCore
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Signals that end the dashboard without a question."""
+"""Signals that end the dashboard without asking."""
 
 
 def welcome(key_of: KeyOf) -> str:
-    """What the demo greets with."""
+    """First notice of the demo."""
     find, fetch = key_of("catalog.filter"), key_of("catalog.download")
     return f"The demo's hub has tiny real models: {find} deck finds them, enter {fetch} downloads."
 
@@ -51,10 +51,10 @@ def possible() -> bool:
 def open_on(
     machines: Sequence[Machine] = (HERE,), *, ascii_only: bool = False, only: str | None = None
 ) -> int:
-    """The dashboard on the cores of these machines, until it is left: the exit code.
+    """Show the dashboard on the cores of these machines; return the exit code.
 
-    `only` is the name of a view that stands alone. Raises DeckError where the only machine cannot
-    be reached; of several each says so for itself.
+    `only` is the name of the only view to show. Raises DeckError where a single machine cannot be
+    reached; of several, each shows its own error.
     """
     paths = locate()
     settings, problems = config.load(paths.config_file)
@@ -64,9 +64,9 @@ def open_on(
 
 
 async def _ended_by_signals(work: Callable[[list[int]], Awaitable[int]]) -> int:
-    """Do the work; each signal that ends the program cancels it. The exit code.
+    """Run `work`, which signals that end the program cancel; return the exit code.
 
-    The work is given the list in which the signals that came are noted.
+    `work` gets the list that received signals are appended to.
     """
     signals: list[int] = []
     _cancel_by_signals(signals)
@@ -79,7 +79,7 @@ async def _ended_by_signals(work: Callable[[list[int]], Awaitable[int]]) -> int:
 
 
 def _cancel_by_signals(signals: list[int]) -> None:
-    """From now on a signal that ends the program cancels this task, as often as one comes."""
+    """Cancel this task on every signal that ends the program."""
     task = asyncio.current_task()
     assert task is not None
 
@@ -97,7 +97,7 @@ async def _on(
     show: Callable[[Sequence[FleetMachine]], Dashboard],
     signals: list[int],
 ) -> int:
-    """Reach the machines, with the questions that `ssh` has, then show the dashboard."""
+    """Connect to the machines, while `ssh` may ask for passwords, then show the dashboard."""
     if list(machines) == [HERE]:
         own = OwnCore(paths)
         link = CoreLink(own.attach, revive=own.revive)
@@ -133,7 +133,7 @@ def _way(machine: Machine) -> str:
 
 
 def open_demo(rate_bytes_per_s: int, port: int, *, ascii_only: bool = False) -> int:
-    """The dashboard on a core and hub of its own, in the person's colours: the exit code."""
+    """Show the dashboard on a demo core and hub, in the user's theme; return the exit code."""
     paths = locate()
     settings, _ = config.load(paths.config_file)
     host = DemoCore(rate_bytes_per_s, port)
@@ -152,7 +152,7 @@ def _dashboard(
     welcome: Callable[[KeyOf], str] | None = None,
 ) -> Dashboard:
     tui = replace(settings.tui, ascii=True) if ascii_only else settings.tui
-    for name in ("COLUMNS", "LINES"):  # of a shell that exported them: how large it was once
+    for name in ("COLUMNS", "LINES"):  # exported by some shells, and outdated after a resize
         os.environ.pop(name, None)
     signs = ASCII if tui.ascii else glyphs("utf-8" if tui.ascii is False else sys.stdout.encoding)
     app = Dashboard(
@@ -171,19 +171,19 @@ def _dashboard(
 
 
 async def _until_left(app: Dashboard, hosts: Sequence[CoreHost], signals: list[int]) -> int:
-    """Run the app, then part from the cores; the exit code."""
+    """Run the app, then leave the cores; return the exit code."""
     loop = asyncio.get_running_loop()
 
     def end(number: int) -> None:
         if number == signal.SIGINT and app.asks:
-            return  # it ends the question
+            return  # ctrl+c cancels the question of ssh
         signals.append(number)
         app.exit()
 
     for number in ENDING:
         loop.add_signal_handler(number, end, number)
     await app.run_async()
-    _cancel_by_signals(signals)  # a core takes its time to end, and one may not answer
+    _cancel_by_signals(signals)  # leaving a core may take long, or hang
     hung_up = signal.SIGHUP in signals
     for host in hosts:
         if not hung_up or isinstance(host, DemoCore):

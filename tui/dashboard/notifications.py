@@ -1,6 +1,6 @@
-"""What happened between two States that a person who looks elsewhere would miss. Pure.
+"""Notices about changes between two States: finished downloads, loads, verifications. Pure.
 
-Notices come of comparing States, not of events, so an overflow or a reconnect loses none.
+They come from comparing States, not from events, so an overflow or a reconnect loses none.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ News = tuple[str, Severity]
 
 
 def news(before: State | None, now: State, key_of: KeyOf) -> list[News]:
-    """What to say; nothing of the first State, which is how things were found."""
+    """Notices to show; none for the first State of a core."""
     if before is None or before.host.started_at != now.host.started_at:
         return []
     said: list[News] = []
     if before.downloads is not now.downloads:
         for job in now.downloads.values():
             was = before.downloads.get(job.id)
-            if was is None or was.state != job.state:  # a short one was never seen under way
+            if was is None or was.state != job.state:  # may be too short to be seen
                 said += _download(job)
     if before.instances is not now.instances:
         for instance in now.instances.values():
@@ -64,7 +64,7 @@ _PATH = re.compile(r"(?:/[^\s/:'\"]+){3,}(?=/)")
 
 
 def brief(text: str) -> str:
-    """The text with only the ends of long paths: engines name files in full, and a line is short.
+    """Shorten long paths to their last part: errors of engines name files in full.
 
     >>> brief("cannot read /home/me/.cache/hub/a.gguf: denied")
     'cannot read …/a.gguf: denied'

@@ -1,17 +1,17 @@
-"""The terminal that the dashboard is drawn on, which may go away at any time.
+"""Textual's driver for a terminal that may be lost at any time.
 
-Textual 8.2 writes in a thread that dies with the terminal (EIO), and what is written afterwards
-fills a queue that nobody empties: leaving then waits for ever. It reads in a thread that finds the
-end of input again and again, which takes a whole processor. Here what cannot be written is dropped,
-reading ends, and the loss is told by the signal that a terminal's programs get for it, where no
-kernel sends it. A program that has not ended a while after that is ended.
+Textual 8.2 writes in a thread that dies with the terminal (EIO); later output fills a queue that no
+thread empties, and leaving the app blocks forever. Its reading thread finds the end of input again
+and again, and takes a whole processor. This driver drops output that cannot be written, ends
+reading, and sends SIGHUP to the process where the kernel does not. `ProgramDriver` ends a process
+that is still running a while after that.
 
-A kernel that hangs a terminal up sends SIGHUP and SIGCONT. Textual takes SIGCONT for the end of a
-suspension and starts reading again, also while the app is being left: that thread is then never
-ended. Here only a suspension that there was is ended by it.
+A kernel that hangs up a terminal sends SIGHUP and SIGCONT. Textual takes SIGCONT for the end of a
+suspension and starts reading again, even while the app ends; that thread then never ends. Here
+SIGCONT only ends a real suspension.
 
-It also takes the terminal's size in a signal handler that the next signal interrupts: of two sizes
-in quick succession the older one may be told last, and stays. Here the loop takes it, in order.
+Textual also reads the terminal's size in a signal handler, which the next signal interrupts: of two
+sizes in quick succession the older one may win. Here the event loop reads it, in order.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
 
 
 def hang_up() -> None:
-    """Tell this process that its terminal is gone."""
+    """Send SIGHUP to this process: its terminal is gone."""
     os.kill(os.getpid(), signal.SIGHUP)
 
 
 END_S = 20.0
-"""For the program to end after its terminal is gone: it parts from machines and ends the demo."""
+"""Seconds for the program to end after its terminal is gone: it leaves cores, or ends the demo."""
 
 
 def watch(terminal: int, lost: Callable[[], object] = lambda: None) -> None:
-    """Return when the terminal behind this file descriptor is gone; call `lost`, send SIGHUP."""
+    """Wait until the terminal of this file descriptor is gone; then send SIGHUP and call `lost`."""
     poll = select.poll()
-    poll.register(terminal, 0)  # asks for nothing: a hang-up is told all the same
+    poll.register(terminal, 0)  # no events: a hang-up is always reported
     if any(event & select.POLLHUP for _, event in poll.poll()):
         hang_up()
         lost()
 
 
 class _SafeOutput:
-    """A terminal's output, which never fails."""
+    """Output stream of a terminal that drops output after an error instead of raising it."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
@@ -90,15 +90,15 @@ class TerminalDriver(LinuxDriver):
         self._is_lost = False
 
     def write(self, data: str) -> None:
-        """Send to the terminal; nothing where it is lent to another program, or given back.
+        """Send to the terminal; drops the data while another program has the terminal.
 
-        Nobody empties the queue then: once it is full, the loop would stand still for ever.
+        No thread empties the queue then, and a full queue would block the event loop forever.
         """
         if self._writer_thread is not None and self._writer_thread.is_alive():
             super().write(data)
 
     def start_application_mode(self) -> None:
-        """Take the terminal, and watch that it stays."""
+        """Take over the terminal, and watch for its loss."""
         super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual leaves it untyped
         if self._watching is None:
             self._watching = threading.Thread(
@@ -110,18 +110,18 @@ class TerminalDriver(LinuxDriver):
         asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, self._resized)
 
     def lost(self) -> None:
-        """The terminal is gone: the thread that reads ends. Called in a thread."""
+        """End the reading thread: the terminal is gone. Called in a thread."""
         self._is_lost = True
         self.exit_event.set()
 
     def disable_input(self) -> None:
-        """Read no more. The thread has ended on return, also where the terminal is gone."""
+        """Stop reading, and wait for the reading thread, also where the terminal is gone."""
         super().disable_input()
         if self._key_thread is not None:
             self._key_thread.join()
 
     def _sigcont_application(self, *_: object) -> None:
-        """End a suspension by SIGTSTP. SIGCONT also comes with a hang-up, and from anybody."""
+        """End a suspension by SIGTSTP; other SIGCONT signals, as of a hang-up, are ignored."""
         if self._must_signal_resume:
             super()._sigcont_application()
 
@@ -132,13 +132,13 @@ class TerminalDriver(LinuxDriver):
 
 
 class ProgramDriver(TerminalDriver):
-    """The driver of a process that is nothing without its terminal, and ends with it."""
+    """Driver of a process that ends when its terminal is lost."""
 
     def lost(self) -> None:
-        """Give the program time to end, then end it.
+        """Give the program END_S seconds to end, then end the process without cleaning up.
 
-        What hangs may be the event loop itself, or a thread that the end of Python waits for, so
-        nothing is cleaned up then. Processes that were started here end with their standard input.
+        The event loop may hang, or a thread that Python waits for at its end. Child processes end
+        with their standard input.
         """
         super().lost()
         time.sleep(END_S)

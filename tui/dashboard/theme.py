@@ -1,7 +1,7 @@
-"""Themes: TOML files in `themes/` and in the person's configuration folder.
+"""Themes: TOML files in `themes/` and in the user's configuration folder.
 
-A theme is data; one that cannot be read is a notice, never a crash. `ink` turns the theme in force
-into styles for what is drawn line by line, and `fitting` says which theme a terminal can show.
+A theme that cannot be read becomes a notice. `ink` makes Rich styles of the current theme for
+widgets that draw lines themselves; `fitting` returns a theme that the terminal can show.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from textual.theme import Theme
 
 DEFAULT = "deck-dark"
 SIXTEEN = "terminal"
-"""The theme for terminals that know 16 colours only: it uses their own."""
+"""Theme for terminals with 16 colours: it uses the terminal's own."""
 PLAIN = "plain"
-"""The theme without any colour, for NO_COLOR and terminals that know none."""
+"""Theme without colours, for NO_COLOR and terminals without colours."""
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-"""Names of themes: they become classes of the style sheet, and are typed by people."""
+"""Pattern of theme names, which become CSS classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThemeFile:
-    """What a theme's file says. Colours as CSS has them, or `ansi_red` for the terminal's own."""
+    """Content of a theme's file. Colours as in CSS, or `ansi_red` for the terminal's own."""
 
     name: str
     dark: bool = True
@@ -54,7 +54,7 @@ class ThemeFile:
 
 
 def parse(text: str) -> Theme:
-    """The theme that a file describes. Raises ValueError saying what is wrong with it."""
+    """Parse a theme file. Raises ValueError with the reason."""
     try:
         table = tomllib.loads(text)
         document = msgspec.convert(table, ThemeFile)
@@ -75,7 +75,7 @@ def parse(text: str) -> Theme:
 
 
 def _completed(theme: Theme) -> dict[str, str]:
-    """The theme's variables, and those that Textual leaves to chance."""
+    """The theme's variables, completed by those that suit line-drawn widgets."""
     if theme.ansi:
         return _OWN_COLOURS | theme.variables
     foreground, background = theme.foreground, theme.background
@@ -83,7 +83,7 @@ def _completed(theme: Theme) -> dict[str, str]:
         made = theme.to_color_system().generate()
         foreground, background = made["foreground"], made["background"]
     muted = _muted(Color.parse(foreground), Color.parse(background)).color
-    # As a colour, not as `auto 60%`: lines that are drawn by hand do not know what lies behind.
+    # A colour, not `auto 60%`: line-drawn widgets do not know the background.
     name = muted.name if muted else "gray"
     scrollbars = dict.fromkeys(("scrollbar", "scrollbar-corner-color"), name)
     scrollbars |= dict.fromkeys(("scrollbar-hover", "scrollbar-active"), theme.primary)
@@ -100,7 +100,7 @@ _OWN_COLOURS = {
     "foreground-disabled": "ansi_default",
     "surface-active": "ansi_default",
 }
-"""Variables that Textual's widgets ask for, and that it does not make for a theme of 16 colours."""
+"""Variables that Textual's widgets need and that it does not set for 16-colour themes."""
 
 
 def _check_colour(name: str, value: str) -> None:
@@ -113,17 +113,17 @@ def _check_colour(name: str, value: str) -> None:
 
 _SHARE = re.compile(r"(?P<colour>\S+)\s+\d{1,3}%")
 _AUTO = re.compile(r"auto(\s+\d{1,3}%)?")
-"""Black or white, whichever reads better on what lies behind."""
+"""Black or white, by contrast with the background."""
 
 
 @cache
 def _variables() -> Mapping[str, str]:
-    """The variables that there are, as Textual makes them."""
+    """All variables that Textual generates for a theme."""
     return Theme(name="any", primary="white").to_color_system().generate()
 
 
 def _check_variable(name: str, value: str) -> None:
-    """Raise ValueError where the style sheet would stumble over a variable."""
+    """Raise ValueError for an unknown variable or an invalid value."""
     known = _variables()
     if name not in known:
         raise ValueError(f"there is no variable {name!r}")
@@ -137,14 +137,14 @@ def _check_variable(name: str, value: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Themes:
-    """All themes that could be read, and what could not."""
+    """Themes that could be read, and errors of the others."""
 
     themes: tuple[Theme, ...]
     problems: tuple[str, ...]
 
 
 def load(own: Path | None) -> Themes:
-    """The themes that come with modeldeck, and the person's own from a folder; their names win."""
+    """Load the shipped themes and the user's from a folder; the user's replace shipped ones."""
     found: dict[str, Theme] = {}
     problems: list[str] = []
     shipped = [
@@ -163,10 +163,10 @@ def load(own: Path | None) -> Themes:
 
 
 def fitting(theme: Theme, colour_system: str | None, *, no_color: bool) -> str:
-    """The name of the theme to show where `theme` is wanted.
+    """Name of the theme to show when `theme` is wanted.
 
-    `colour_system` is what the terminal knows, as Rich names it: `truecolor`, `256`, `standard` for
-    16, None for none. Themes of one's own colours need 256; the terminal's own 16 go everywhere.
+    `colour_system` is Rich's name for the colours of the terminal: `truecolor`, `256`, `standard`
+    for 16, None for none. Themes with own colours need 256; `ansi` themes need 16.
     """
     if no_color or colour_system is None:
         return PLAIN
@@ -175,12 +175,12 @@ def fitting(theme: Theme, colour_system: str | None, *, no_color: bool) -> str:
     return theme.name
 
 
-# Styles for what is drawn line by line
+# Styles for line-drawn widgets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThemeStyles:
-    """The theme's foreground colours as Rich styles. Each goes beside a glyph or a word."""
+    """The theme's foreground colours as Rich styles; never the only carrier of a meaning."""
 
     primary: Style
     secondary: Style
@@ -189,11 +189,11 @@ class ThemeStyles:
     warning: Style
     error: Style
     muted: Style
-    """For what matters less; still readable."""
+    """For less important text; still readable."""
 
 
 def ink(variables: Mapping[str, str]) -> ThemeStyles:
-    """The inks of a theme, from `App.theme_variables`."""
+    """Styles of a theme, from `App.theme_variables`."""
     return _mixed(*(variables[name] for name in _MIXED))
 
 
@@ -205,7 +205,7 @@ _MIXED = (
 
 @lru_cache(32)
 def _mixed(*colours: str) -> ThemeStyles:
-    """The inks of these colours, in the order of `_MIXED`."""
+    """Styles of these colours, in the order of `_MIXED`."""
     *inks, foreground, background = map(Color.parse, colours)
     styles = [Style.from_color(colour.rich_color) for colour in inks]
     named = dict(zip(_MIXED, styles, strict=False))
@@ -213,7 +213,7 @@ def _mixed(*colours: str) -> ThemeStyles:
 
 
 MUTED_SHARE = 0.72
-"""Of the foreground in muted text: fainter is below 4.5 to 1 on a panel in some theme."""
+"""Share of the foreground in muted text; less is below a contrast of 4.5:1 in some theme."""
 
 
 def _muted(foreground: Color, background: Color) -> Style:

@@ -1,7 +1,7 @@
-"""The form for a custom model: from a repository, a file on the Hub, or a path on the machine.
+"""Form for a custom model: from a repository, a file on the Hub, or a local path.
 
-What is written is looked at as one types; the core has the last word when the form is sent, and
-what it says against it stays in the form.
+The name is checked while typing; the core validates the form when it is sent, and its error is
+shown in the form.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORMS = (
     "owner/repo:VARIANT, owner/repo, hf://owner/repo/file.gguf, or a path such as /models/x.gguf"
 )
 TYPING_S = 0.3
-"""A pause in typing after which what is written is looked at."""
+"""Seconds without typing after which the name is checked."""
 
 FIELDS = (
     ("unique", "from", FORMS),
@@ -44,7 +44,7 @@ FIELDS = (
 
 
 class CustomForm(ModalScreen[Model | None]):
-    """Gives the model that was made or changed; None when it was left."""
+    """Form that returns the created or changed model; None if cancelled."""
 
     DEFAULT_CSS = """
     CustomForm {
@@ -72,7 +72,7 @@ class CustomForm(ModalScreen[Model | None]):
         self._model = model
 
     def compose(self) -> ComposeResult:
-        """The fields, and what is to be said about them."""
+        """The fields, and the result of the check."""
         model = self._model
         title = f"Edit {fmt.clean(model.name)}" if model else "New custom model"
         with Vertical():
@@ -88,7 +88,7 @@ class CustomForm(ModalScreen[Model | None]):
             )
 
     def on_mount(self) -> None:
-        """Start where it matters."""
+        """Put the focus on the name."""
         self.query_one("#custom-unique", Input).focus()
         self._say("muted", f"Write {FORMS}.")
 
@@ -102,7 +102,7 @@ class CustomForm(ModalScreen[Model | None]):
         text = Text.assemble((f"{sign} ", style), fmt.clean(words))
         self.query_one("#custom-check", Static).update(text)
 
-    # Checks as one types
+    # Checks while typing
 
     @on(Input.Changed, "#custom-unique")
     def _typed(self) -> None:
@@ -136,7 +136,7 @@ class CustomForm(ModalScreen[Model | None]):
 
     @on(Input.Submitted)
     def action_send(self) -> None:
-        """Save; what the core says against it is shown, and the form stays."""
+        """Save; on an error the form stays and shows it."""
         _: Worker[None] = self.run_worker(self._send, group="send", exclusive=True)
 
     async def _send(self) -> None:
@@ -165,14 +165,14 @@ class CustomForm(ModalScreen[Model | None]):
         return {name: text for name, text in values.items() if text != getattr(model, name)}
 
     def action_leave(self) -> None:
-        """Leave everything as it is."""
+        """Close without saving."""
         self.dismiss(None)
 
 
 def split_name(unique: str) -> tuple[str, str]:
-    """Repository and variant, or file, of a name on the Hub; the name itself where it is neither.
+    """Split a name into repository, and variant or file (empty if there is none).
 
-    The core's own grammar is stricter; this only finds out whom to ask.
+    The core's grammar is stricter; this only finds the repository to ask for.
     """
     name = unique.removeprefix("hf://")
     if name != unique or "://" in name:
@@ -184,7 +184,7 @@ def split_name(unique: str) -> tuple[str, str]:
 
 
 def judge_repository(repository: Repository, label: str) -> tuple[str, str]:
-    """What to say of a repository and the variant that was written: a colour's name, and words."""
+    """Check the variant against the repository; return the name of a style, and a message."""
     variants = {v.label or v.unique: v for v in repository.variants}
     if not variants:
         return "error", f"{repository.repo} holds neither GGUF files nor an MLX model."
@@ -204,7 +204,7 @@ def judge_repository(repository: Repository, label: str) -> tuple[str, str]:
 
 
 def look_at_path(path: Path) -> tuple[str, str]:
-    """What to say of a path on this machine. Blocks."""
+    """Check a local path; return the name of a style, and a message. Blocks."""
     try:
         if path.is_dir():
             if (path / "config.json").exists():

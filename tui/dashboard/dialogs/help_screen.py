@@ -1,4 +1,4 @@
-"""The help screen: every key of the view in front, and those that hold everywhere."""
+"""The help screen: keys of the view in front, and global keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Part = tuple[str, str, Sequence[Command]]
 
 
 class HelpScreen(Overlay):
-    """Made of the declarations that bind the keys, so it cannot lie."""
+    """List of keys, made from the declarations of the commands."""
 
     BINDINGS = [Binding("question_mark", "dismiss", "close")]  # noqa: RUF012 (as in `Overlay`)
 
@@ -30,7 +30,7 @@ class HelpScreen(Overlay):
         self._keymap = keymap
 
     def compose(self) -> ComposeResult:
-        """One row a command, under its heading."""
+        """One row per command, under headings."""
         with self.paper("Keys"):
             for number, (heading, scope, commands) in enumerate(self._parts):
                 yield Static(self._heading(heading, first=number == 0))
@@ -49,7 +49,7 @@ class HelpScreen(Overlay):
         return grid
 
     def _keys_width(self) -> int:
-        """The widest keys of all, so that every heading's sentences stand in one column."""
+        """Width of the widest keys, so that all help texts are aligned."""
         return 1 + max(
             (
                 len(" ".join(keys_of(command, scope, self._keymap)))

@@ -1,4 +1,4 @@
-"""The model card: what the makers of a repository wrote about it."""
+"""Shows the model card of a repository."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from modeldeck.tui.dashboard.interface import DashboardInterface
 
 SHOWN = 64 << 10
-"""Characters of a card that are laid out."""
+"""Most characters of a card that are shown."""
 PIECE = 2000
-"""Characters that are laid out at a time: keys are heard in between."""
+"""Characters laid out at a time; keys are handled in between."""
 
 
 class ModelCardScreen(Overlay):
-    """Shows the card as soon as it is there; leaving calls the question off."""
+    """Shows the card after loading it; closing cancels the request."""
 
     DEFAULT_CSS = """
     ModelCardScreen > VerticalScroll { width: 100; min-height: 50%; }
@@ -40,14 +40,14 @@ class ModelCardScreen(Overlay):
     BINDINGS = [Binding("m", "dismiss", "close")]  # noqa: RUF012 (as in `Overlay`)
 
     def __init__(self, dashboard: DashboardInterface, repo: str, revision: str | None) -> None:
-        """The card of a repository; of its default branch where no revision is known."""
+        """Show the card of a revision; None: of the default branch."""
         super().__init__()
         self._dashboard = dashboard
         self._repo = repo
         self._revision = revision
 
     def compose(self) -> ComposeResult:
-        """How it stands with the card, and the card."""
+        """Status of the request, and the card."""
         with self.paper(fmt.clean(self._repo)):
             yield Static(
                 f"Asking the Hub for the model card of {self._repo}", id="card-about", markup=False
@@ -55,7 +55,7 @@ class ModelCardScreen(Overlay):
             yield MarkdownText()
 
     def on_mount(self) -> None:
-        """Ask for it."""
+        """Request the card."""
         super().on_mount()
         self._fetch()
 
@@ -76,7 +76,7 @@ class ModelCardScreen(Overlay):
 
 
 def pieces(text: str) -> list[str]:
-    """The text in pieces that end where a line does."""
+    """Split a text into pieces at line ends."""
     found = [""]
     for line in text.splitlines(keepends=True):
         if len(found[-1]) > PIECE:

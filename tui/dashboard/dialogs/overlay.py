@@ -1,4 +1,4 @@
-"""`Overlay`: something to read that lies over the frame, scrolls, and goes away again."""
+"""`Overlay`: base class of modal texts that scroll, such as the help."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from textual.screen import ModalScreen
 
 
 class Overlay(ModalScreen[None]):
-    """A sheet; what is read is put on `self.paper(title)`."""
+    """Modal screen with a scrolling text; subclasses mount it with `self.paper(title)`."""
 
     DEFAULT_CSS = """
     Overlay { align: center middle; background: $background 60%; }
@@ -30,22 +30,22 @@ class Overlay(ModalScreen[None]):
     ]
 
     def paper(self, title: str) -> VerticalScroll:
-        """What is read is put on it."""
+        """Container for the text."""
         paper = VerticalScroll()
         paper.border_title = title
         paper.border_subtitle = "j k scroll, esc closes"
         return paper
 
     def on_mount(self) -> None:
-        """The sheet has the keys."""
+        """Give the focus to the text."""
         self.query_one(VerticalScroll).focus()
 
     def action_scroll(self, lines: int) -> None:
-        """Scroll by so many lines."""
+        """Scroll by a number of lines."""
         self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
 
     def action_turn(self, pages: int) -> None:
-        """Scroll by so many pages."""
+        """Scroll by a number of pages."""
         paper = self.query_one(VerticalScroll)
         paper.scroll_relative(y=pages * max(1, paper.size.height - 1), animate=False)
 

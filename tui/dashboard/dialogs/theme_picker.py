@@ -1,4 +1,4 @@
-"""The theme picker: what the cursor is on is shown at once; `esc` brings the old theme back."""
+"""The theme picker: previews the theme under the cursor; `esc` restores the old one."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class ThemePicker(ModalScreen[str | None]):
         self._before = ""
 
     def compose(self) -> ComposeResult:
-        """The themes, each with its colours; then what the keys do."""
+        """The themes with their colours, and the keys."""
         with Vertical(id="themes"):
             yield OptionList(*(Option(self._row(theme), theme.name) for theme in self._themes))
             yield Static(self._words(), id="keys", markup=False)
 
     def on_mount(self) -> None:
-        """Start at the theme in force."""
+        """Put the cursor on the current theme."""
         self._before = self.app.theme
         names = [theme.name for theme in self._themes]
         options = self.query_one(OptionList)
@@ -68,7 +68,7 @@ class ThemePicker(ModalScreen[str | None]):
         options.focus()
 
     def _row(self, theme: Theme) -> Text:
-        """Name, kind, and the six inks as blocks."""
+        """Name, kind, and six colours of a theme."""
         block = cast("DashboardInterface", self.app).glyphs.full
         inks = ink(theme.to_color_system().generate())
         row = Text(f"{theme.name:<16}")
@@ -86,20 +86,20 @@ class ThemePicker(ModalScreen[str | None]):
         return "\n".join(words)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        """Show it at once."""
+        """Preview the theme."""
         if event.option.id is not None:
             self.app.theme = event.option.id
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Keep it."""
+        """Close with the chosen theme."""
         self.dismiss(event.option.id)
 
     def action_leave(self) -> None:
-        """Bring the old one back."""
+        """Restore the old theme."""
         self.app.theme = self._before
         self.dismiss(None)
 
     def action_move(self, where: str) -> None:
-        """Move the cursor as everywhere."""
+        """Move the cursor."""
         options = self.query_one(OptionList)
         getattr(options, f"action_{'cursor_' if where in ('up', 'down') else ''}{where}")()

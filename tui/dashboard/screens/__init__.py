@@ -1,7 +1,6 @@
-"""The screens, in the order of their keys; each is imported when it is made.
+"""The screens, in the order of their keys; each is imported when it is created.
 
-The frame is drawn without them: what they need of Textual and of the records takes longer to import
-than all the rest together.
+The first frame is drawn without them, as importing them takes longer than all the rest.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ class LazyScreen:
     name: str
     """Folder of its module `screen`, and scope of its commands."""
     title: str
-    """Of its class, and in the footer."""
+    """Name in the footer; its class is called `<title>View`."""
     under: str = ""
-    """The screen that it is reached from, where it has no number of its own."""
+    """Name of the screen it is opened from, where it has no number of its own."""
 
     def load(self) -> type[View]:
-        """The screen itself."""
+        """Import the class of the screen."""
         module = import_module(f"{__name__}.{self.name}.screen")
         kind: type[View] = getattr(module, f"{self.title}View")
         return kind
@@ -39,12 +38,12 @@ VIEWS = (
     LazyScreen("chat", "Chat"),
     LazyScreen("log", "Log"),
 )
-"""Of one machine."""
+"""Screens of one machine."""
 
 FLEET = LazyScreen("fleet", "Fleet")
-"""Of several."""
+"""Screen for several machines."""
 
 DISK = LazyScreen("disk", "Disk", under="memory")
-"""What Memory says in one line, row by row."""
+"""The cache, row by row; Memory shows it as one line."""
 
 ALL = (*VIEWS, FLEET, DISK)

@@ -1,4 +1,4 @@
-"""What a model is called where its unique name is too long or too precise. Pure."""
+"""Short display names of models. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from modeldeck.core.schema import Model
 
 
 def title(model_id: str, unique: str, models: Mapping[str, Model]) -> str:
-    """The name of a model with its quantization; `unique` where the list does not know it."""
+    """Name of a model with its quantization; `unique` where it is not in `models`."""
     model = models.get(model_id)
     if model is None or not model.name:
         return unique

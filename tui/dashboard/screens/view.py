@@ -1,8 +1,8 @@
-"""`View`: what the five screens have in common.
+"""`View`: base class of all screens.
 
-The state comes down by `data_bind`; a view never asks for it. A verb is an `action_<name>` method
-that hands its work to `perform`, which runs it beside the screen, and turns what comes of it into a
-notice: the receipt, or the error with what to do about it.
+The app sets `state` through `data_bind`; a view never requests it. An action is a method
+`action_<name>` that hands its work to `perform`, which runs it in a worker and shows the receipt or
+the error as a notice.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ T = TypeVar("T")
 
 
 class View(Vertical, can_focus=False):
-    """One of the screens, inside the frame of top line, notice and footer."""
+    """A screen between the status bar and the footer."""
 
     NAME: ClassVar[str]
-    """Its id, and the scope of its commands."""
+    """Its id, and the scope of its commands in the keymap."""
     TITLE: ClassVar[str]
-    """Its word in the footer."""
+    """Its name in the footer."""
     COMMANDS: ClassVar[tuple[Command, ...]] = ()
     MORE: ClassVar[tuple[Part, ...]] = ()
-    """Further keys for the help: such as those that hold while one writes."""
+    """Further keys for the help, such as those while writing."""
 
     state: var[State | None] = var(None)
     """The newest State of the core; None before the first."""
 
     @property
     def dashboard(self) -> DashboardInterface:
-        """The app, typed."""
+        """The app, as screens may use it."""
         return cast("DashboardInterface", self.app)
 
     def key_of(self, name: str) -> str:
-        """The key of one of its commands, as the person has it."""
+        """The key of one of its commands, as the user has it."""
         return self.dashboard.key_of(f"{self.NAME}.{name}")
 
     def perform(
@@ -56,52 +56,53 @@ class View(Vertical, can_focus=False):
         *,
         group: str = "",
     ) -> None:
-        """Run a verb beside the screen; `done` words its receipt. In a group the newest wins."""
+        """Run an action in a worker: see `DashboardInterface.perform`."""
         self.dashboard.perform(doing, done, group=group)
 
     async def confirm(self, lines: Sequence[str], verb: str) -> bool:
-        """Show a plan and ask; True when the person says `verb`. Call from a worker."""
+        """Show a plan and ask; True when the user confirms. Call from a worker."""
         return await self.dashboard.confirm(lines, verb)
 
     async def ask(self, label: str, value: str = "", hint: str = "") -> str | None:
-        """One line of text from the person; None when they thought better of it."""
+        """Ask for one line of text; None when cancelled. Call from a worker."""
         return await self.dashboard.ask(label, value, hint)
 
     async def enter(
         self, label: str, value: str, hint: str, read: Callable[[str], T], act: Callable[[T], None]
     ) -> None:
-        """Ask for a line until `read` makes something of it, and do that; call from a worker.
+        """Ask for a line until `read` can parse it, then call `act`; call from a worker.
 
-        Nothing is done where the person thought better of it, or left what stood there.
+        `read` raises InvalidRequest, which becomes the new hint. `act` is not called when the user
+        cancels or leaves the value unchanged.
         """
         text = value
         while (answer := await self.ask(label, text, hint)) is not None and answer != value:
             try:
-                meant = read(answer)
+                parsed = read(answer)
             except InvalidRequest as error:
                 text, hint = answer, str(error)
             else:
-                act(meant)
+                act(parsed)
                 return
 
     def at_stake(self) -> str:
-        """What would be lost if the person left now, as a sentence; empty for nothing."""
+        """What leaving now would lose, as a sentence; empty for nothing."""
         return ""
 
     def keys_shown(self) -> Sequence[Entry]:
-        """What the footer shows of this view now; the app is told of a change by `keys_changed`."""
+        """Keys of this view in the footer; call `dashboard.keys_changed` after a change."""
         return [(self.NAME, command) for command in self.COMMANDS if command.footer]
 
     @property
     def writing(self) -> bool:
-        """Whether letters are text now, so that no single letter is a key."""
+        """Whether a text field has the focus, so that letters are no keys."""
         return False
 
     def activated(self) -> None:
-        """The view came to the front: give the focus to where the keys belong."""
+        """Set the focus, after the view came to the front."""
 
     def undone(self) -> None:
-        """An action was taken back: look again at what the State does not tell."""
+        """Reload data that is not part of State, after an action was undone."""
 
     def dismiss(self) -> bool:
         """Go back one step (`esc`); False when there is no step to go back."""

@@ -27,7 +27,7 @@ def bar(
     inks: ThemeStyles,
     style: Style | None = None,
 ) -> Text:
-    """A bar of `width` cells; all of it empty where the fraction is not known."""
+    """A bar of `width` cells; empty where the fraction is unknown."""
     shape = fmt.bar(fraction, width, glyphs)
     full = shape.count(glyphs.full)
     return Text.assemble((shape[:full], style or inks.primary), (shape[full:], inks.muted))
@@ -36,7 +36,10 @@ def bar(
 def spark(
     values: Sequence[float | None], ceiling: float | None, glyphs: Glyphs, inks: ThemeStyles
 ) -> Text:
-    """One cell a value, from 0 to `ceiling` (None for the largest value); unknown ones are said."""
+    """Sparkline with one cell per value, from 0 to `ceiling` (None: the largest value).
+
+    Unknown values (None) have a sign of their own.
+    """
     known = [value for value in values if value is not None]
     top = ceiling if ceiling is not None else max(known, default=0.0)
     text = Text()
@@ -49,27 +52,27 @@ def spark(
 
 
 def _level(value: float, top: float, levels: int) -> int:
-    """Rounded up, so that the lowest level is nothing at all and little can be told from it."""
+    """Level of a value, rounded up, so that only zero gets the lowest level."""
     if top <= 0 or value <= 0:
         return 0
     return max(1, min(levels - 1, math.ceil(value / top * (levels - 1))))
 
 
 class History:
-    """What a figure was over the last while, in slots of equal time, each with its largest value.
+    """Recent values of a figure: the largest value of each of a number of equal time slots.
 
-    Slots are counted from the clock's zero, so that a drawn cell moves without changing.
+    Slots start at multiples of their length, so that a drawn cell moves without changing.
     """
 
     def __init__(self, span_s: float, slots: int) -> None:
         self.span_s = span_s
         self._slot_s = span_s / slots
         self._slots: deque[tuple[int, float]] = deque(maxlen=slots)
-        """Number and largest value of each slot that has one, in order."""
+        """Number and largest value of each slot with values, in order."""
         self._length = slots
 
     def add(self, at: float, value: float | None) -> None:
-        """Note a value at a time in seconds, never before that of the last one."""
+        """Add a value at a time in seconds, which never decreases."""
         if value is None:
             return
         number = int(at // self._slot_s)
@@ -78,7 +81,7 @@ class History:
         self._slots.append((number, value))
 
     def values(self, now: float, cells: int) -> list[float | None]:
-        """The last while in at most `cells` values, the newest last; None where it is unknown."""
+        """Recent values reduced to at most `cells`, the newest last; None where unknown."""
         each = -(-self._length // max(1, cells))
         count = self._length // each
         last = int(now // self._slot_s) // each
@@ -90,11 +93,11 @@ class History:
 
 
 Part = tuple[int, Text | tuple[Text, Text]]
-"""Something on a line, with its rank; of two texts the second is the shorter one."""
+"""Part of a line: its rank, and its text, optionally with a shorter text."""
 
 
 def fitted(parts: Sequence[Part], width: int, gap: int = 3) -> Text:
-    """Parts side by side; where it is narrow, the highest ranks are shortened, then dropped."""
+    """Join parts to a line; if too wide, the highest ranks are shortened, then dropped."""
     kept = {place: text for place, (_, text) in enumerate(parts)}
     by_rank = sorted(kept, key=lambda place: parts[place][0], reverse=True)
 
@@ -120,7 +123,7 @@ def _first(text: Text | tuple[Text, Text]) -> Text:
 
 
 def wrapped(text: Text, width: int, indent: int = 0) -> list[Text]:
-    """The text on lines of at most `width` cells, all but the first of them indented."""
+    """Wrap a text to lines of at most `width` cells; all but the first are indented."""
     plain, room, start = text.plain, max(1, width), 0
     breaks: list[int] = []
     while fmt.columns(plain[start:]) > room:
@@ -138,7 +141,7 @@ def wrapped(text: Text, width: int, indent: int = 0) -> list[Text]:
 
 
 def _fitting(text: str, width: int) -> int:
-    """How many characters fit into `width` cells; one at least."""
+    """Number of characters that fit into `width` cells; at least one."""
     count = 0
     for char in text:
         if (width := width - fmt.columns(char)) < 0:
@@ -148,7 +151,7 @@ def _fitting(text: str, width: int) -> int:
 
 
 class TextLines(Widget):
-    """Some lines of text. `show` repaints those that differ from what is shown already."""
+    """Widget of text lines; `show` repaints only lines that changed."""
 
     DEFAULT_CSS = """
     TextLines { height: auto; }
@@ -160,11 +163,11 @@ class TextLines(Widget):
 
     @property
     def plain(self) -> str:
-        """What is shown, without colours."""
+        """The text shown, without styles."""
         return "\n".join(line.plain for line in self._lines)
 
     def show(self, lines: Sequence[Text]) -> None:
-        """Show these lines from now on."""
+        """Show these lines."""
         before, self._lines = self._lines, tuple(lines)
         if len(before) != len(self._lines):
             self.refresh(layout=True)
@@ -178,11 +181,11 @@ class TextLines(Widget):
             self.refresh(*regions)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many as there are lines."""
+        """Number of lines."""
         return len(self._lines)
 
     def render_line(self, y: int) -> Strip:
-        """One line over the whole width."""
+        """One line in the full width."""
         base = self.rich_style
         line = self._lines[y] if y < len(self._lines) else Text()
         return Strip(cells.segments(line, base)).crop_extend(0, self.size.width, base)

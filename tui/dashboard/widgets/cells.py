@@ -15,12 +15,12 @@ from modeldeck.tui.dashboard.widgets.columns import ColumnSlot
 from modeldeck.tui.text import format as fmt
 
 Cell = str | Text | tuple[Text, ...]
-"""What stands in a cell: plain text, cleaned and cut here, or text in colours, already clean; of
-several the first that fits, or the last."""
+"""Content of a cell: plain text, which is cleaned and cut here, or styled text that is clean; or
+alternatives, of which the first one that fits is shown, else the last."""
 
 
 def text(cell: Cell, slot: ColumnSlot) -> Text:
-    """A cell's text for its slot: a growing column gives way in the middle."""
+    """Text of a cell for its slot; a growing column is shortened in the middle."""
     if isinstance(cell, tuple):
         return next((c for c in cell if cell_len(c.plain) <= slot.width), cell[-1])
     if isinstance(cell, Text):
@@ -30,7 +30,7 @@ def text(cell: Cell, slot: ColumnSlot) -> Text:
 
 
 def row(parts: Iterable[tuple[ColumnSlot, Text]], style: Style) -> Iterator[Segment]:
-    """The cells of a row from left to right, over the style of the row."""
+    """Segments of a row from left to right, over the style of the row."""
     x = 0
     for slot, words in parts:
         if cell_len(words.plain) > slot.width:
@@ -47,9 +47,9 @@ def row(parts: Iterable[tuple[ColumnSlot, Text]], style: Style) -> Iterator[Segm
 
 
 def segments(words: Text, style: Style) -> Iterator[Segment]:
-    """The text in its own colours, over those of the row.
+    """Segments of a text with its own colours, over those of the row.
 
-    None of its own on a reversed row: there they would be patches, and pale words unreadable.
+    A reversed row drops the text's colours, which would be hard to read there.
     """
     if style.reverse:
         yield Segment(words.plain, style)
@@ -67,7 +67,7 @@ def segments(words: Text, style: Style) -> Iterator[Segment]:
 
 
 def strip(parts: Sequence[Segment], width: int, style: Style) -> Strip:
-    """A line of exactly `width` cells."""
+    """A line cut or filled to exactly `width` cells."""
     return Strip(parts).adjust_cell_length(width, style)
 
 

@@ -1,4 +1,4 @@
-"""The turns of a conversation: what was asked, and the answer as it comes."""
+"""Widgets for the turns of a conversation: questions, and answers while they are generated."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import Glyphs
 
 PAINT_S = 0.1
-"""Between two paintings of an answer that comes: as fast as a person reads along."""
+"""Seconds between two paints of an answer that is generated."""
 PAINT_SHARE = 0.25
-"""Of the time, at most, for painting: the rest is for keys, however long the answer is."""
+"""Largest share of time for painting; the rest is left for keys, even for long answers."""
 
 
 class QuestionTurn(Vertical):
-    """What the person said; shown as it was written."""
+    """A message of the user, shown as plain text."""
 
     DEFAULT_CSS = """
     QuestionTurn { height: auto; margin: 0 0 1 0; padding: 0 1; background: $surface; }
@@ -34,13 +34,13 @@ class QuestionTurn(Vertical):
         self.text = text
 
     def compose(self) -> ComposeResult:
-        """Who, and what."""
+        """Heading and text."""
         yield Static("you", classes="who", markup=False)
         yield Static(Text(fmt.clean(self.text, lines=True)), classes="said")
 
 
 class AnswerTurn(Vertical):
-    """An answer: painted as markdown while it comes, its figures under it."""
+    """An answer, shown as markdown while it is generated, with its figures below."""
 
     DEFAULT_CSS = """
     AnswerTurn { height: auto; margin: 0 0 1 0; padding: 0 1; }
@@ -51,7 +51,7 @@ class AnswerTurn(Vertical):
     def __init__(self, name: str, glyphs: Glyphs) -> None:
         super().__init__()
         self.text = ""
-        """All of it so far, as it came, without what could steer a terminal."""
+        """The text so far, without terminal control characters."""
         self._who = name
         self._glyphs = glyphs
         self._painted = 0
@@ -62,13 +62,13 @@ class AnswerTurn(Vertical):
         self.ended = False
 
     def compose(self) -> ComposeResult:
-        """Who, what, and how fast."""
+        """Heading, text and figures."""
         yield Static(fmt.clean(self._who), classes="who", markup=False)
         yield MarkdownText()
         yield Static(self._progress(""), classes="figures", markup=False)
 
     def add(self, chunk: Chunk) -> None:
-        """Take a piece; it is painted by the next `paint`."""
+        """Append a chunk; the next `paint` shows it."""
         if chunk.text:
             self._pieces += 1
             if self._first_s is None:
@@ -76,7 +76,7 @@ class AnswerTurn(Vertical):
             self.text += fmt.clean(chunk.text, lines=True)
 
     async def paint(self, waiting_for: str = "") -> None:
-        """Show what came since; called as often as one likes."""
+        """Show new text, unless painting takes more than its share of time."""
         now = time.monotonic()
         if now < self._rest_until or self.ended:
             return
@@ -86,13 +86,13 @@ class AnswerTurn(Vertical):
         self._rest_until = now + max(PAINT_S, took / PAINT_SHARE)
 
     async def _append(self) -> None:
-        """Paint what is not painted yet."""
+        """Paint the text that is not shown yet."""
         new, self._painted = self.text[self._painted :], len(self.text)
-        for body in self.query(MarkdownText):  # none, where the dashboard is being left
+        for body in self.query(MarkdownText):  # none while the dashboard ends
             await body.append(new)
 
     async def end(self, last: Chunk | None, why: str) -> None:
-        """Paint the rest, and the figures: of the core where it said them, else as seen here."""
+        """Paint the rest, and the figures: the core's if it sent any, else those measured here."""
         self.ended = True
         await self._append()
         for figures in self.query(".figures").results(Static):

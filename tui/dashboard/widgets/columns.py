@@ -1,4 +1,4 @@
-"""Columns of a table: which of them a width has room for, and where they stand. Pure."""
+"""Layout of table columns: which of them fit a width, and where. Pure."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from dataclasses import dataclass
 UNBOUND = 1 << 16
 
 LEAST = 10
-"""Cells that a growing column keeps where others can be dropped for it."""
+"""Least width in cells of a growing column while other columns can be dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column."""
+    """One column of a table."""
 
     key: str
-    """Names its cell in a `Line`."""
+    """Key of its cell in `TableLine.cells`."""
     title: str
     width: int
-    """Cells; of a growing column, the fewest before others are dropped for it."""
+    """Width in cells; for a growing column the width below which others are dropped."""
     right: bool = False
-    """Whether its cells stand at the right, as numbers do."""
+    """Whether its cells are aligned right, as numbers are."""
     grow: bool = False
-    """Whether it takes what room is left."""
+    """Whether it takes the remaining width."""
     most: int = UNBOUND
-    """Cells at which a growing column has enough for the next one to grow."""
+    """Width in cells of a growing column after which the next one grows."""
     rank: int = 0
     """Dropped first where the rank is highest, the last of equals before the first; 0 is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnSlot:
-    """Where a column stands."""
+    """Position of a column."""
 
     column: Column
     x: int
@@ -40,11 +40,11 @@ class ColumnSlot:
 
 
 def arrange(columns: Sequence[Column], width: int) -> tuple[ColumnSlot, ...]:
-    """The columns that `width` cells have room for, from left to right.
+    """Columns that fit into `width` cells, from left to right.
 
-    Two cells part them, one after a column of a single sign. What is left goes to the growing
-    columns in equal parts; where some say what is enough, to one after the other up to that, and
-    the rest to the first. Where even those of rank 0 are too wide, the growing ones give way.
+    Two cells separate them, one after a column of width 1. The remaining width goes to the growing
+    columns in equal parts; if some have `enough`, to one after the other up to that, and the rest
+    to the first. If even the columns of rank 0 are too wide, the growing ones shrink.
     """
     kept = list(columns)
     while _taken(kept) > width and any(column.rank for column in kept):
@@ -63,7 +63,7 @@ def arrange(columns: Sequence[Column], width: int) -> tuple[ColumnSlot, ...]:
 
 
 def _grown(columns: Sequence[Column], spare: int) -> list[int]:
-    """The widths when the growing columns have shared what is left, or what is too little."""
+    """Widths after the growing columns shared the remaining, or missing, cells."""
     widths = [column.width for column in columns]
     growing = [i for i, column in enumerate(columns) if column.grow]
     if spare < 0:
@@ -84,7 +84,7 @@ def _grown(columns: Sequence[Column], spare: int) -> list[int]:
 
 
 def _taken(columns: Sequence[Column]) -> int:
-    """Cells of the columns with what parts them."""
+    """Width of the columns in cells, with the gaps between them."""
     return sum(c.width for c in columns) + sum(_gap(c) for c in columns[:-1])
 
 

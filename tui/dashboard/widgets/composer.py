@@ -1,4 +1,4 @@
-"""The composer: where one writes to a model."""
+"""The composer: text field for messages to a model."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ COMMANDS = (
         priority=True,
     ),
 )
-"""What holds while one writes."""
+"""Commands while the composer has the focus."""
 
 _LEAVE = Command(name="stop", keys="escape", label="keys", help="", action="app.back")
-"""What the key that stops an answer does while none comes."""
+"""Label of the key that stops an answer, while none is generated."""
 
 
 def keys_shown(*, talking: bool) -> Sequence[Entry]:
-    """What the footer shows while one writes."""
+    """Keys in the footer while the composer has the focus."""
     shown = [command for command in COMMANDS if command.footer]
     return [
         (SCOPE, _LEAVE if command.name == "stop" and not talking else command) for command in shown
@@ -63,7 +63,7 @@ def keys_shown(*, talking: bool) -> Sequence[Entry]:
 
 
 class Composer(TextArea):
-    """Text of a few lines; it grows with what is written."""
+    """Text field that grows with its lines."""
 
     DEFAULT_CSS = """
     Composer { height: auto; max-height: 6; border: none; padding: 0 1; background: $panel;
@@ -76,11 +76,11 @@ class Composer(TextArea):
     BINDINGS = bindings(SCOPE, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
     class Sent(Message):
-        """The text is to be said."""
+        """The user sent the text."""
 
     @dataclass
     class Turned(Message):
-        """The conversation is to be scrolled by so many pages."""
+        """The user scrolls the conversation, by a number of pages."""
 
         pages: float
 
@@ -88,7 +88,7 @@ class Composer(TextArea):
         super().__init__(compact=True, placeholder="Ask something")
 
     def action_send(self) -> None:
-        """Send what is written."""
+        """Send the text."""
         self.post_message(self.Sent())
 
     def action_line(self) -> None:

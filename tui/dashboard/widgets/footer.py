@@ -1,4 +1,4 @@
-"""The footer: the five views on the left, the keys of the one in front on the right."""
+"""The footer: the views on the left, the keys of the one in front on the right."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Entry = tuple[str, Command]
 """Scope and command."""
 
 NARROW = 100
-"""Cells. Below, only the view in front has its name: the keys of its verbs tell more."""
+"""Width in cells below which only the view in front is named, to leave room for keys."""
 
 GAP = 2
-"""Cells between two parts."""
+"""Gap between two parts in cells."""
 
 _BOLD = Style(bold=True)
 _HERE = Style(bold=True, reverse=True)
@@ -30,7 +30,7 @@ _HERE = Style(bold=True, reverse=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClickArea:
-    """Cells that can be clicked."""
+    """Range of cells that can be clicked."""
 
     start: int
     end: int
@@ -39,7 +39,7 @@ class ClickArea:
 
 
 class Footer(Widget):
-    """One line, made of the declarations that bind the keys."""
+    """Footer line, made from the declarations of the commands."""
 
     DEFAULT_CSS = """
     Footer { height: 1; background: $panel; color: $foreground; padding: 0 1; }
@@ -47,7 +47,7 @@ class Footer(Widget):
 
     current: reactive[int] = reactive(0)
     entries: reactive[tuple[Entry, ...]] = reactive(())
-    """The commands in order of weight; those of the app itself (scope `app`) stand at the end."""
+    """Commands in order of importance; those of the app (scope `app`) are last."""
 
     @dataclass
     class Pressed(Message):
@@ -69,7 +69,7 @@ class Footer(Widget):
         self._spots: list[ClickArea] = []
 
     def render(self) -> Text:
-        """Views, then as many keys as there is room for; help last, and longest."""
+        """Draw the views, then as many keys as fit; the help key is always shown."""
         inks = ink(self.app.theme_variables)
         self._spots = []
         line = Text()
@@ -92,7 +92,7 @@ class Footer(Widget):
         return line
 
     def _fitting(self, room: int) -> list[Entry]:
-        """The entries that there is room for: the app's first one always, then in their order."""
+        """Entries that fit: the first of the app always, then in their order."""
         everywhere = [entry for entry in self.entries if entry[0] == "app"]
         here = [entry for entry in self.entries if entry[0] != "app"]
         chosen: set[str] = set()
@@ -106,7 +106,7 @@ class Footer(Widget):
         return [e for e in [*here, *everywhere] if f"{e[0]}.{e[1].name}" in chosen]
 
     def on_click(self, event: events.Click) -> None:
-        """What was clicked is what its key does."""
+        """Run the command that was clicked."""
         at = event.get_content_offset(self)
         for spot in self._spots:
             if at is not None and spot.start <= at.x < spot.end:

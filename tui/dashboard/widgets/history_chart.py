@@ -1,4 +1,4 @@
-"""What a figure was over the last while, drawn as high as there is room."""
+"""Chart of recent values of a figure, as high as there is room."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from modeldeck.tui.text.format import Glyphs
 
 
 class HistoryChart(Vertical):
-    """Words, and below them Textual's sparkline, the newest value at the right.
+    """A caption, and below it Textual's sparkline with the newest value at the right.
 
-    It is drawn from the least value to the largest, or what matters would not be seen beside all
-    that is taken anyway; the words tell which these are.
+    It spans from the smallest to the largest value, which the caption names, so that changes are
+    visible beside a large constant part.
     """
 
     DEFAULT_CSS = """
@@ -35,7 +35,7 @@ class HistoryChart(Vertical):
         self._glyphs = glyphs
 
     def compose(self) -> ComposeResult:
-        """The words, the time of which nothing is known, and the rest."""
+        """The caption, the part without values, and the sparkline."""
         yield TextLines(id="past-words")
         with Horizontal():
             yield TextLines(id="past-unknown")
@@ -44,7 +44,7 @@ class HistoryChart(Vertical):
     def show(
         self, values: Sequence[float | None], step: float, words: Text, inks: ThemeStyles
     ) -> None:
-        """Show a value for each cell; less than a `step` is no change, so that nothing twitches."""
+        """Show one value per cell; values are rounded to `step`, so that noise draws nothing."""
         self.query_one("#past-words", TextLines).show([words])
         known = [value for value in values if value is not None]
         unknown = self._glyphs.unknown * max(0, self.size.width - len(known))
@@ -53,6 +53,6 @@ class HistoryChart(Vertical):
         line.styles.width = len(known)
         drawn = [round(value / step) * step for value in known]
         if len(drawn) == 1:
-            drawn *= 2  # of a single value it would draw all there is
+            drawn *= 2  # a single value would fill the whole chart
         if drawn != line.data:
             line.data = drawn

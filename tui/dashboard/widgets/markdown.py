@@ -1,4 +1,4 @@
-"""Markdown that others wrote, drawn so that nothing in it can steer the terminal."""
+"""Untrusted markdown, drawn so that it cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from textual.widgets import Markdown
 
 
 def parser() -> MarkdownIt:
-    """Markdown as models and their makers write it.
+    """Parser for markdown of models and model cards.
 
-    Tags are shown as text, not swallowed. Links are not made of addresses, and `&#8238;` stays as
-    it is: both would bring back characters that were stripped from the text.
+    HTML tags are shown as text. Addresses do not become links, and entities such as `&#8238;` are
+    not decoded: both would bring back characters that were stripped from the text.
     """
     made = MarkdownIt("commonmark", {"html": False})
     return made.enable(["table", "strikethrough"]).disable(["entity", "autolink"])
 
 
 class MarkdownText(Markdown):
-    """Markdown of clean text; a link is words, and opens nothing."""
+    """Markdown of clean text; links are shown as text and cannot be opened."""
 
     DEFAULT_CSS = """
     MarkdownText { padding: 0; margin: 0; }

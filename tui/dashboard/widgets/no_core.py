@@ -1,4 +1,4 @@
-"""Why no core can be had: what happened, what to do, and the last lines of its log."""
+"""Notice in place of the screens when no core can be reached: error, remedy, log lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modeldeck.tui.text import format as fmt
 
 
 class NoCoreNotice(Static):
-    """Hidden until something stands in the way."""
+    """Shows why no core can be reached; hidden otherwise."""
 
     DEFAULT_CSS = """
     NoCoreNotice { display: none; height: auto; max-height: 60%; padding: 1 2; background: $surface;

@@ -1,4 +1,4 @@
-"""The notice: one line above the footer that says what came of the last verb."""
+"""The notice above the footer: result of the last action."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from modeldeck.tui.text.format import Glyphs
 Severity = Literal["done", "note", "error"]
 
 ROWS = 3
-"""Lines that an error may take where it is too long for one."""
+"""Most lines of an error that is too long for one."""
 LEAST = 4
-"""Cells below which nothing is said."""
+"""Width in cells below which no notice is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeMessage:
-    """Something to say."""
+    """A message to the user."""
 
     text: str
     severity: Severity = "note"
     at: str = ""
-    """When, as a clock shows it here."""
+    """Local time as HH:MM:SS."""
     stamp: float = 0.0
-    """When, in seconds since the epoch."""
+    """Time in seconds since the epoch."""
 
 
 class Notice(Widget):
-    """The newest message; the others stay readable in the Log view."""
+    """Shows the newest message; older ones stay in the Log screen."""
 
     DEFAULT_CSS = """
     Notice { height: auto; min-height: 1; max-height: 3; padding: 0 1; color: $foreground; }
@@ -48,11 +48,11 @@ class Notice(Widget):
         self._glyphs = glyphs
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """The lines that the message takes at this width."""
+        """Number of lines of the message at this width."""
         return len(self._lines(width))
 
     def render(self) -> Text:
-        """The message; an error on more lines where it needs them, all else cut."""
+        """The message; an error may take several lines, others are cut to one."""
         return Text("\n").join(self._lines(self.size.width))
 
     def _lines(self, width: int) -> list[Text]:
@@ -68,7 +68,7 @@ class Notice(Widget):
         if self.message.severity != "error":
             text = fmt.cut(text, width - 2)
         first, *more = Text(text).wrap(self.app.console, width - 2)
-        if len(more) >= ROWS:  # what to do stands at the end
+        if len(more) >= ROWS:  # the remedy is at the end
             first.truncate(width - 4)
             first.append(" …")
         line = Text.assemble((sign, style), " ", first)

@@ -1,4 +1,4 @@
-"""The prompt: a plan with a question, or one line of text, above the footer. Never a modal."""
+"""The prompt above the footer: a plan to confirm, or one line of text. Not modal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from textual.widgets import Input, Static
 from modeldeck.tui.text import format as fmt
 
 LINES = 10
-"""Lines of a plan that are shown; the rest is counted."""
+"""Most lines of a plan that are shown; the others are counted."""
 
 
 class Prompt(Vertical):
-    """Hidden until it asks; then it has the keys until it is answered."""
+    """Prompt widget: hidden without a question; takes all keys until it is answered."""
 
     DEFAULT_CSS = """
     Prompt { height: auto; max-height: 14; display: none; padding: 0 1; background: $surface;
@@ -37,10 +37,10 @@ class Prompt(Vertical):
         self._verb = ""
         self._turn = asyncio.Lock()
         self._before: Widget | None = None
-        """What had the focus."""
+        """Widget that had the focus before the question."""
 
     def compose(self) -> ComposeResult:
-        """The words, and the line to write on."""
+        """The text of the question, and the input."""
         yield Static(id="words", markup=False)
         yield Input(compact=True)
 
@@ -53,7 +53,7 @@ class Prompt(Vertical):
         return await self._ask("\n".join(shown), writing=False) is not None
 
     async def line(self, label: str, value: str, hint: str) -> str | None:
-        """One line of text; None when `esc` was pressed."""
+        """Ask for one line of text; None when `esc` was pressed."""
         self.query_one(Input).value = value
         words = f"{label}   {hint}" if hint else label
         return await self._ask(fmt.clean(words), writing=True)
@@ -82,13 +82,13 @@ class Prompt(Vertical):
             self._answer.set_result(answer)
 
     def call_off(self) -> bool:
-        """End the question as `esc` does; False when there is none."""
+        """Cancel the question, as `esc` does; False when there is none."""
         asking = self._answer is not None
         self._settle(None)
         return asking
 
     def on_key(self, event: events.Key) -> None:
-        """Every key is the prompt's while it asks."""
+        """Take every key while a question is open."""
         if self._answer is None:
             return
         writing = self.has_class("writing")
@@ -102,6 +102,6 @@ class Prompt(Vertical):
         event.prevent_default()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """The line is written."""
+        """Answer with the line."""
         event.stop()
         self._settle(event.value)

@@ -1,4 +1,4 @@
-"""A scrollbar that is seen without any colour: a heavy line on a light one."""
+"""A scrollbar that is visible without colours: a heavy line on a light one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WHITE = Color.parse("white")
 
 
 def place(size: int, virtual_size: float, window_size: float, position: float) -> tuple[int, int]:
-    """The first cell of the thumb and the one after its last; none where all is in sight.
+    """First cell of the thumb, and the cell after its last; (0, 0) where everything is visible.
 
     >>> place(10, 100, 10, 0), place(10, 100, 10, 90), place(10, 8, 10, 0)
     ((0, 1), (9, 10), (0, 0))
@@ -44,7 +44,7 @@ class WholeCellScrollBar(ScrollBarRender):
         back_color: Color = _GREY,
         bar_color: Color = _WHITE,
     ) -> Segments:
-        """The cells of the bar, each with what a click on it does."""
+        """The cells of the bar, each with the action of a click on it."""
         if not vertical:
             return super().render_bar(
                 size,

@@ -1,4 +1,4 @@
-"""The line on top: which machine, how it is reached, engines, memory, downloads, what is loaded."""
+"""The status bar: machine and connection, engines, memory, downloads, loaded models."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from modeldeck.core.schema.state import State
 
 BAR = 8
-"""Cells of the memory bar."""
+"""Width of the memory bar in cells."""
 GAP = 3
-"""Cells between two parts."""
+"""Gap between two parts in cells."""
 
 RUNNING = frozenset({"downloading", "verifying"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusSegment:
-    """Something that the line says."""
+    """One part of the status bar."""
 
     text: Text
     rank: int
-    """The highest falls away first where it is narrow; 0 stays to the end."""
+    """Parts with the highest rank are dropped first on a narrow terminal; 0 is always shown."""
     right: bool = False
-    """Whether it stands at the right, where nothing moves when a part on the left changes."""
+    """Whether it is aligned right, so that it does not move when parts on the left change."""
 
 
 def fit(parts: Sequence[StatusSegment], width: int) -> Text:
-    """The parts that there is room for on one line."""
+    """The parts that fit on one line."""
     kept = list(parts)
 
     def needed() -> int:
@@ -60,7 +60,7 @@ def fit(parts: Sequence[StatusSegment], width: int) -> Text:
 
 
 class StatusBar(TextLines):
-    """One line; parts of high rank fall away where it is narrow."""
+    """Status bar; parts with a high rank are dropped on a narrow terminal."""
 
     DEFAULT_CSS = """
     StatusBar { height: 1; background: $panel; color: $foreground; }
@@ -76,27 +76,27 @@ class StatusBar(TextLines):
         self._over_ssh = bool(os.environ.get("SSH_CONNECTION"))
 
     def on_mount(self) -> None:
-        """Drawn in the colours of the theme."""
+        """Redraw when the theme changes."""
         self.app.theme_changed_signal.subscribe(self, lambda _: self.draw())
 
     def on_resize(self) -> None:
-        """There is room for more, or for less."""
+        """Redraw for the new width."""
         self.draw()
 
     def watch_state(self) -> None:
-        """The core has news."""
+        """Redraw for the new State."""
         self.draw()
 
     def watch_link_status(self) -> None:
-        """The link has news."""
+        """Redraw for the new status of the link."""
         self.draw()
 
     def watch_station(self) -> None:
-        """Another machine is shown."""
+        """Redraw for another machine."""
         self.draw()
 
     def draw(self) -> None:
-        """What holds now; what is not known to hold any more is dimmed."""
+        """Draw the current parts; outdated ones are dimmed."""
         if not self.is_mounted:
             return
         inks = ink(self.app.theme_variables)
@@ -158,7 +158,7 @@ class StatusBar(TextLines):
 
     def _loaded(self, state: State, inks: ThemeStyles) -> Text:
         from modeldeck.core.schema import (
-            InstanceState,  # there is no State before the records are imported
+            InstanceState,  # imported late: State exists only after it is imported
         )
 
         ready = (InstanceState.READY, InstanceState.BUSY)
@@ -188,7 +188,7 @@ _BOLD = Style(bold=True)
 
 
 def _pressure(share: float, inks: ThemeStyles) -> Style:
-    """Green, amber, red; the figures beside the bar say the same."""
+    """Colour of the memory bar by its fill; the figures beside it say the same."""
     if share >= 0.92:
         return inks.error
     return inks.warning if share >= 0.8 else inks.success

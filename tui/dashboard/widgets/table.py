@@ -1,11 +1,10 @@
-"""A table that draws lines: ten thousand rows cost as much as those in sight.
+"""A table that draws only visible rows, so that ten thousand rows are as cheap as one screen.
 
-The rows are items of the caller's; `draw` turns one into a `TableLine` when it is in sight, and
-`show` may be called as often as the state changes: a cell that is drawn as before is not drawn
-again (PERF.md: this is what keeps a live screen small over SSH). The cursor and the marks hold on
-to keys, not to places, so they stay on their rows when others come, go and move.
+Rows are items of the caller; `draw` turns a visible one into a `TableLine`. `show` may be called on
+every change of state: unchanged rows are not drawn again, which keeps updates small over SSH. The
+cursor and the marks belong to keys, not positions, so they stay on their rows when others move.
 
-    table = Table(columns, draw=lambda model: Line(model.id, {"name": model.name}), glyphs=glyphs)
+    table = Table(columns, draw=lambda m: TableLine(m.id, {"name": m.name}), glyphs=glyphs)
     table.show(models, key=lambda model: model.id)
 """
 
@@ -38,7 +37,7 @@ __all__ = ["COMMANDS", "SCOPE", "Cell", "Column", "Table", "TableLine"]
 T = TypeVar("T")
 
 GUTTER = 2
-"""Cells at the left: the sign of the cursor or of a mark, and a space."""
+"""Width in cells of the left edge: sign of the cursor or of a mark, and a space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +48,13 @@ class TableLine:
     cells: Mapping[str, Cell]
     """By the keys of the columns; the only cell of a rule holds its words."""
     rule: bool = False
-    """Whether it parts rows, and is no row itself: the cursor passes over it."""
+    """Whether it is a rule between rows, which the cursor skips."""
     dim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _PaintedLine:
-    """What stands on a line of the screen."""
+    """State of a line of the screen when it was drawn last."""
 
     line: TableLine
     cursor: bool
@@ -64,7 +63,7 @@ class _PaintedLine:
 
 
 class Table(ScrollView, Generic[T], can_focus=True):
-    """Rows under a head, with a cursor and marks."""
+    """Table with a head, a cursor and marks."""
 
     DEFAULT_CSS = """
     Table {
@@ -141,12 +140,12 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self.cursor_key: str | None = None
         """The key of the row under the cursor; None where there are no rows."""
         self.marks: set[str] = set()
-        """The keys of the marked rows, those that are not shown at the moment included."""
+        """Keys of the marked rows, including those not shown at the moment."""
 
     # Rows
 
     def show(self, items: Sequence[T], key: Callable[[T], str]) -> None:
-        """Show these items; draws only what is in sight and changed."""
+        """Show these items; draws only visible rows that changed."""
         keys = [key(item) for item in items]
         self._items = items
         if keys != self._keys:
@@ -156,13 +155,13 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self.redraw()
 
     def redraw(self) -> None:
-        """Look again at every row in sight, for a `draw` whose answers may have changed."""
+        """Draw visible rows again where the result of `draw` changed."""
         for y in range(self._head, self.size.height):
             self._refresh_changes(y)
 
     @property
     def items(self) -> Sequence[T]:
-        """What is shown."""
+        """The items shown."""
         return self._items
 
     @property
@@ -182,7 +181,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
 
     @property
     def empty(self) -> str:
-        """What is said where there are no rows; may have several lines."""
+        """Text shown without rows; may have several lines."""
         return self._empty
 
     @empty.setter
@@ -194,7 +193,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
 
     @property
     def columns(self) -> Sequence[Column]:
-        """What the rows are told in."""
+        """The columns, in order of position."""
         return self._columns
 
     @columns.setter
@@ -204,7 +203,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
             self._arrange()
 
     def _follow(self) -> None:
-        """After the rows changed: the cursor stays on its key, and that on its line."""
+        """After the rows changed, keep the cursor on its key, and that key on its line."""
         before, line = self._at, self._at - self.scroll_offset.y
         self.virtual_size = Size(0, len(self._keys) + self._head)
         if self.cursor_key in self._places:
@@ -243,7 +242,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         return None
 
     def _put(self, place: int | None) -> None:
-        """Put the cursor on a place, draw what that changes, and tell."""
+        """Put the cursor on a row, draw the change, and post Highlighted."""
         before, self._at = self._at, place or 0
         key = None if place is None else self._keys[place]
         if key == self.cursor_key:
@@ -254,7 +253,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self.post_message(self.Highlighted(self, self.cursor_item))
 
     def _reveal(self) -> None:
-        """Scroll until the cursor is in sight, and no further."""
+        """Scroll as far as needed to show the cursor."""
         top, rows = self.scroll_offset.y, max(1, self.size.height - self._head)
         if self._at < top:
             # A rule above the first row comes into sight with it.
@@ -267,11 +266,11 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self._reveal()
 
     def action_move(self, by: int) -> None:
-        """Move the cursor by so many rows."""
+        """Move the cursor by a number of rows."""
         self._go(self._at + by, by)
 
     def action_turn(self, pages: float) -> None:
-        """Move the cursor by so many pages."""
+        """Move the cursor by a number of pages."""
         self.action_move(round(pages * max(2, self.size.height - self._head)))
 
     def action_first(self) -> None:
@@ -339,7 +338,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
             self.refresh(Region(0, y, self.size.width, 1))
 
     def on_resize(self) -> None:
-        """Choose the columns anew, and keep the cursor in sight."""
+        """Lay out the columns again, and keep the cursor visible."""
         self._arrange()
         self._reveal()
 
@@ -350,15 +349,15 @@ class Table(ScrollView, Generic[T], can_focus=True):
         self.refresh()
 
     def on_focus(self) -> None:
-        """The cursor shows that the keys belong here."""
+        """Draw the cursor as focused."""
         self._refresh_changes(self._line_of(self._at))
 
     def on_blur(self) -> None:
-        """The cursor shows that the keys belong elsewhere."""
+        """Draw the cursor as not focused."""
         self._refresh_changes(self._line_of(self._at))
 
     def render_line(self, y: int) -> Strip:
-        """One line of the screen: the head, a row, or nothing."""
+        """One line of the screen: the head, a row, or an empty line."""
         width = self.size.width
         ground = self.rich_style
         if y < self._head:
@@ -386,7 +385,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         return cells.strip([*signs, *cells.row(parts, style)], width, style)
 
     def _nothing(self, y: int, width: int, ground: Style) -> Strip:
-        """A line under the last row; the first ones say why there is none at all."""
+        """A line below the last row; without rows, a line of the `empty` text."""
         words = self._empty.split("\n") if not self._items else []
         at = y - self._head - 1
         if not 0 <= at < len(words):
@@ -396,7 +395,7 @@ class Table(ScrollView, Generic[T], can_focus=True):
         return cells.strip([Segment(text, style)], width, style)
 
     def _rule(self, line: TableLine, width: int, ground: Style) -> Strip:
-        """A line across, with words in it."""
+        """A horizontal rule with a text in it."""
         style = ground + self.get_component_rich_style("table--rule")
         words = next(iter(line.cells.values()), "")
         text = words.plain if isinstance(words, Text) else fmt.clean(str(words))

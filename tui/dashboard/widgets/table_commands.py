@@ -1,4 +1,4 @@
-"""The keys of every table."""
+"""Commands of all tables."""
 
 from __future__ import annotations
 

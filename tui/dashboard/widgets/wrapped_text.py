@@ -1,4 +1,4 @@
-"""Text that flows: wrapped to its width, of which only lines that changed are drawn again."""
+"""Wrapped text of which only changed lines are drawn again."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from modeldeck.tui.dashboard.widgets.bars import TextLines
 
 
 class WrappedText(TextLines):
-    """A text of any length. Textual's `Static` lays out the whole screen for every new word."""
+    """Text of any length; Textual's `Static` would lay out the whole screen on every change."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._text = Text()
 
     def put(self, text: Text) -> None:
-        """Show this text from now on."""
+        """Show this text."""
         self._text = text
         self.show(self._wrapped(self.size.width))
 
     def on_resize(self) -> None:
-        """It breaks elsewhere."""
+        """Wrap the text to the new width."""
         self.show(self._wrapped(self.size.width))
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many lines as it takes at that width."""
+        """Number of lines at this width."""
         return len(self._wrapped(width))
 
     def _wrapped(self, width: int) -> list[Text]:

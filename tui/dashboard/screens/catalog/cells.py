@@ -1,4 +1,4 @@
-"""How the rows of the catalog are drawn. Pure."""
+"""Cells of the rows of the catalog. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import Glyphs
 
 BAR = 5
-"""Cells of a bar in the column of states: with a percentage it fills the narrowest one."""
+"""Width in cells of a progress bar: with a percentage it fills the narrowest state column."""
 
 
 def plain_name(model: Model) -> str:
@@ -37,7 +37,7 @@ VERDICT_INK = {
 
 
 def needs(fit: Fit) -> str:
-    """The one number of a verdict, in GiB: what is needed of what is free, or what is missing."""
+    """The number of a fit in GiB: needed of free memory, or missing memory."""
     forecast, free = fit.forecast, fit.available_bytes
     if forecast is None:
         return ""
@@ -51,19 +51,19 @@ def needs(fit: Fit) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CellPainter:
-    """Draws rows in the colours of a theme, with the signs of a terminal."""
+    """Draws rows with the colours of a theme and the glyphs of a terminal."""
 
     glyphs: Glyphs
     variables: Mapping[str, str]
-    """Of the theme."""
+    """Styles of the theme."""
 
     def ink(self, name: str) -> Style:
-        """A colour of the theme."""
+        """A variable of the theme."""
         style: Style = getattr(ink(self.variables), name)
         return style
 
     def line(self, row: Row, now: RowContext) -> TableLine:
-        """One row."""
+        """The line of a row."""
         match row:
             case Heading():
                 return TableLine("heading", {"name": row.words}, rule=True)
@@ -106,7 +106,7 @@ class CellPainter:
         )
 
     def fit_cells(self, fit: Fit | None) -> dict[str, Cell]:
-        """The verdict, and its number."""
+        """The fit, and its number."""
         if fit is None:
             return {"fit": fmt.UNKNOWN, "needs": ""}
         verdict = fmt.UNKNOWN if fit.verdict == "unknown" else fit.verdict
@@ -114,7 +114,7 @@ class CellPainter:
         return {"fit": Text(verdict, style), "needs": Text(needs(fit), self.ink("muted"))}
 
     def state(self, model: Model, now: RowContext) -> tuple[Cell, Cell]:
-        """Where a model stands on this machine: a sign, and words."""
+        """State of a model on this machine: a sign, and words."""
         instance, job = now.instances.get(model.id), now.jobs.get(model.id)
         if instance is not None and instance.state.live:
             return self._loaded(instance)

@@ -1,4 +1,4 @@
-"""The line of the catalog that tells of a check of files while it runs. Words are pure."""
+"""The line for a running verification of files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from modeldeck.tui.text.format import Glyphs
 
 BAR = 12
 LEAST = 12
-"""Cells that the name of what is checked keeps."""
+"""Least width in cells of the name."""
 
 
 def running(state: State) -> list[Verification]:
-    """The checks that run or wait, the one that runs first."""
+    """Verifications that run or wait; the running one is first."""
     checks = [v for v in state.verifications.values() if v.state in ("queued", "verifying")]
     return sorted(checks, key=lambda check: check.state == "queued")
 
 
 def line(checks: list[Verification], glyphs: Glyphs, width: int, key: str) -> tuple[str, str]:
-    """What is said of the first of them: its name, and what follows it; empty for none."""
+    """Name and progress of the first verification; empty texts for none."""
     if not checks:
         return "", ""
     check, *others = checks
@@ -44,7 +44,7 @@ def line(checks: list[Verification], glyphs: Glyphs, width: int, key: str) -> tu
 
 
 class VerificationList(Widget):
-    """Hidden while nothing is checked."""
+    """Line of the running verification; hidden without one."""
 
     DEFAULT_CSS = """
     VerificationList { height: 1; padding: 0 1; display: none;
@@ -52,14 +52,14 @@ class VerificationList(Widget):
     """
 
     def __init__(self, glyphs: Glyphs, key: str) -> None:
-        """`key` calls a check off."""
+        """`key` cancels a verification."""
         super().__init__(id="checks")
         self._glyphs = glyphs
         self._key = key
         self._checks: list[Verification] = []
 
     def show(self, state: State) -> None:
-        """Show how it goes; draws only what changed."""
+        """Show the progress; draws only a change."""
         checks = running(state)
         if checks != self._checks:
             self._checks = checks
@@ -67,7 +67,7 @@ class VerificationList(Widget):
             self.refresh()
 
     def render(self) -> Text:
-        """The line."""
+        """Draw the line."""
         inks = ink(self.app.theme_variables)
         width = self.size.width - 2
         name, told = line(self._checks, self._glyphs, width, self._key)

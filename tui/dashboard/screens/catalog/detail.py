@@ -1,4 +1,4 @@
-"""The detail of the row under the cursor: variants, what one would take, and what it is."""
+"""The detail of the row under the cursor: variants, memory needs, and facts."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ COLUMNS = (
 )
 
 ONE_LINE = 74
-"""Cells that a forecast needs to stand on one line."""
+"""Width in cells that a forecast on one line needs."""
 TALL = 30
-"""Rows from which on it may stand on several, where it has to."""
+"""Height in lines from which on a forecast may take several lines."""
 BAR = 16
 
 
 @dataclass(frozen=True, slots=True)
 class DetailTarget:
-    """One thing that the verbs can act on: a variant on the Hub, or a listed model without one."""
+    """A target of actions: a variant on the Hub, or a listed model without one."""
 
     unique: str
     quantization: str
     size_bytes: int | None
     files: int | None
     model: Model | None
-    """The entry of the catalog, where it is listed."""
+    """Its catalog entry, if it is listed."""
 
     @property
     def ref(self) -> str:
-        """What the core calls it."""
+        """Its reference in requests to the core."""
         return self.model.id if self.model else self.unique
 
     @property
@@ -73,7 +73,7 @@ def choices(
     repository: Repository | None,
     models: Mapping[str, Model],
 ) -> list[DetailTarget]:
-    """What can be chosen of the row under the cursor; the listed model first in doubt."""
+    """Variants to choose from, of a row; includes the listed model."""
     if repository is not None and repository.variants:
         found = [_choice(variant, models) for variant in repository.variants]
         own = subject if isinstance(subject, Model) else None
@@ -94,33 +94,33 @@ def _choice(variant: Variant, models: Mapping[str, Model]) -> DetailTarget:
 
 
 def only(model: Model) -> DetailTarget:
-    """A listed model, of which nothing is to be chosen."""
+    """The target for a listed model."""
     quantization = model.quantization or model.format
     return DetailTarget(model.unique, quantization, model.size_bytes, None, model)
 
 
 @dataclass(frozen=True, slots=True)
 class DetailFacts:
-    """Everything that the pane shows."""
+    """All data that the pane shows."""
 
     subject: Model | SearchHit | None = None
     repository: Repository | None = None
     note: str = ""
-    """How it stands with asking the Hub, or why it would not answer."""
+    """Status of the request for the repository, or its error."""
     notes: Mapping[str, str] = field(default_factory=dict)
-    """Why the planner would not tell of a choice, by its key."""
+    """Errors of plans, by the key of the target."""
     choices: Sequence[DetailTarget] = ()
     fits: Mapping[str, Fit] = field(default_factory=dict)
     context: int = 0
     room_bytes: int | None = None
-    """What a model may take now beside the system's reserve; None where that is not known."""
+    """Free bytes of the budget for models; None where unknown."""
     hub: str = ""
-    """The Hub's address, for the page where a licence is accepted."""
+    """Base URL of the Hub, for the page where a licence is accepted."""
     now: RowContext = field(default_factory=RowContext)
 
 
 class DetailPane(Vertical):
-    """The pane; the table of variants in it takes the focus."""
+    """Pane with the detail; its table of variants takes the focus."""
 
     DEFAULT_CSS = """
     DetailPane {
@@ -147,7 +147,7 @@ class DetailPane(Vertical):
         self.table: Table[DetailTarget] = Table(COLUMNS, self._line, glyphs, id="variants")
 
     def compose(self) -> ComposeResult:
-        """The head, the variants, what one would take, and the words."""
+        """The head, the variants, memory needs, and facts."""
         yield WrappedText(id="detail-head")
         yield self.table
         yield WrappedText(id="detail-needs")
@@ -191,7 +191,7 @@ class DetailPane(Vertical):
         )
 
     def _fit(self, choice: DetailTarget) -> Fit | None:
-        """The verdict on a variant: asked for, else told from one that was (see `beside`)."""
+        """The fit of a variant: requested, else estimated (see `beside`)."""
         if (fit := self._facts.fits.get(choice.key)) is not None:
             return fit
         known = ((self._facts.fits.get(c.key), c) for c in self._facts.choices)
@@ -254,7 +254,7 @@ class DetailPane(Vertical):
         return text.append(records.on_gpu(fit.forecast) or source, muted)
 
     def _items(self, text: Text, forecast: Forecast, *, tall: bool) -> None:
-        """What is needed, item by item: one below the other with bars, or as a sum."""
+        """Memory needs: one line per item with a bar, or as a sum on one line."""
         assert self.painter is not None
         muted, total = self.painter.ink("muted"), forecast.total_bytes
         if not tall:
@@ -323,7 +323,7 @@ class DetailPane(Vertical):
             text.append(f"\n{fmt.clean(model.description, lines=True)}\n")
 
     def _check_words(self, text: Text, model: Model) -> None:
-        """What the last check of its files found."""
+        """Result of the last verification."""
         assert self.painter is not None
         now, glyphs = self._facts.now, self._glyphs
         if model.id in now.corrupt:
@@ -342,9 +342,9 @@ def _subject(subject: Model | SearchHit | None) -> str | None:
 def beside(
     fit: Fit, asked: DetailTarget, choice: DetailTarget, room_bytes: int | None
 ) -> Fit | None:
-    """What a sibling of a planned variant takes, about: all but the weights is the same.
+    """Estimate the fit of a variant from a planned one: only the weights differ.
 
-    No header is fetched for it (some have ten megabytes) until the cursor is on it.
+    Its header, which may have ten megabytes, is only fetched when the cursor is on it.
     """
     forecast, free = fit.forecast, fit.available_bytes
     if forecast is None or not asked.size_bytes or choice.size_bytes is None:
@@ -353,7 +353,7 @@ def beside(
     total = other.total_bytes
     verdict: Verdict = "unknown"
     if forecast.gpu_bytes != 0:
-        pass  # what is free on the GPU is not known here
+        pass  # free GPU memory is unknown here
     elif free is not None and total > free:
         verdict = "too large"
     elif room_bytes is not None:
@@ -367,7 +367,7 @@ def beside(
 
 
 def room(state: State) -> int | None:
-    """Bytes that are left of the budget for models; None where it is not known."""
+    """Free bytes of the budget for models; None where unknown."""
     budget = state.memory.budget_bytes
     held = sum(i.measured_bytes or 0 for i in records.live(state))
     return None if budget is None else budget - held

@@ -1,4 +1,4 @@
-"""The line above the catalog: what is shown, in which order, the filter, and how many."""
+"""The bar above the catalog: kind shown, order, filter, and counts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from modeldeck.tui.dashboard.screens.catalog.cells import CellPainter
 from modeldeck.tui.dashboard.screens.catalog.rows import CatalogSort, ModelCounts, Show
 
 WIDE = 120
-"""Cells from which on all that can be shown is listed."""
+"""Width in cells from which on all kinds are listed."""
 MEDIUM = 70
-"""Cells from which on the order is named."""
+"""Width in cells from which on the order is shown."""
 
 
 class FilterInput(Input):
-    """The words to filter by; the arrows move in the table meanwhile."""
+    """Input of the filter; its arrow keys move the cursor of the table."""
 
     DEFAULT_CSS = """
     FilterInput { width: 1fr; min-width: 8; background: $background;
@@ -35,7 +35,7 @@ class FilterInput(Input):
 
     @dataclass
     class Moved(Message):
-        """The cursor of the table shall move."""
+        """The cursor of the table has to move."""
 
         by: int
 
@@ -43,12 +43,12 @@ class FilterInput(Input):
         super().__init__(compact=True, select_on_focus=False, placeholder=hint, id="filter")
 
     def action_move(self, by: int) -> None:
-        """Move in the table."""
+        """Move the cursor of the table."""
         self.post_message(self.Moved(by))
 
 
 class FilterBar(Horizontal):
-    """One line."""
+    """Bar with the filter."""
 
     DEFAULT_CSS = """
     FilterBar { height: 1; padding: 0 1;
@@ -56,13 +56,13 @@ class FilterBar(Horizontal):
     """
 
     def __init__(self, hint: str) -> None:
-        """`hint` stands where the filter is empty."""
+        """`hint` is shown while the filter is empty."""
         super().__init__(id="bar")
         self._hint = hint
         self._drawn: dict[str, Text] = {}
 
     def compose(self) -> ComposeResult:
-        """What is shown, the filter, the count."""
+        """Kind shown, filter, count."""
         yield Static(id="bar-show")
         yield FilterInput(self._hint)
         yield Static(id="bar-count")
@@ -70,7 +70,7 @@ class FilterBar(Horizontal):
     def show(
         self, show: Show, sort: CatalogSort, glance: ModelCounts, count: str, painter: CellPainter
     ) -> None:
-        """Say what is shown, and of all models how many are here, moving and failed."""
+        """Show kind and order, and the numbers of local, moving and failed models."""
         text, muted = Text(), painter.ink("muted")
         if self.size.width >= WIDE:
             text.append("Show: ", muted)
@@ -88,7 +88,7 @@ class FilterBar(Horizontal):
         self._put("#bar-count", self._counts(glance, painter).append(f"  {count}", muted))
 
     def _counts(self, glance: ModelCounts, painter: CellPainter) -> Text:
-        """Signs with their numbers, as far as there is something to count."""
+        """Signs with their numbers, without zeros."""
         signs = painter.glyphs
         text = Text()
         for sign, number, ink in (

@@ -1,4 +1,4 @@
-"""What the verbs of the catalog ask of the core, and how the receipts are worded. No widgets."""
+"""Requests of the catalog's actions to the core, and their receipts. No widgets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 async def download(client: Client, choice: DetailTarget, _: State) -> str:
-    """Ask for the files."""
+    """Start the download."""
     model, job = await client.download(choice.ref)
     if job is None:
         return f"{model.unique} is downloaded already: {fmt.size(model.size_bytes)}"
@@ -34,7 +34,7 @@ async def download(client: Client, choice: DetailTarget, _: State) -> str:
 
 
 async def cancel(client: Client, choice: DetailTarget, state: State, key_of: KeyOf) -> str:
-    """End the download, or call the load off."""
+    """Cancel the download or the load."""
     if (job := running_job(state, choice.key)) is not None:
         ended = await client.cancel_download(job.id)
         return f"{ended.unique} cancelled; {fmt.size(ended.received_bytes)} are kept for next time"
@@ -50,7 +50,7 @@ async def cancel(client: Client, choice: DetailTarget, state: State, key_of: Key
 
 
 async def verify(client: Client, choices: Sequence[DetailTarget]) -> str:
-    """Have the files of all of them checked."""
+    """Verify the files of all targets."""
     names = tuple(choice.unique for choice in choices)
     check = await client.verify(CacheSelection(models=names))
     files = fmt.number(check.files, "file")
@@ -60,7 +60,7 @@ async def verify(client: Client, choices: Sequence[DetailTarget]) -> str:
 async def load(
     client: Client, choice: DetailTarget, options: LoadOptions, key_of: KeyOf, *, force: bool
 ) -> str:
-    """Ask for a load."""
+    """Load a model."""
     if choice.model is None or not choice.model.downloaded:
         raise not_here(choice, key_of)
     instance = await client.load(choice.ref, options, force=force)
@@ -70,7 +70,7 @@ async def load(
 
 
 async def unload(client: Client, choice: DetailTarget, state: State, key_of: KeyOf) -> str:
-    """Unload; the receipt says what came back."""
+    """Unload a model; the receipt names the freed memory."""
     instance = busy(state, choice.key)
     if instance is None:
         raise Conflict(f"{choice.unique} is not loaded.", f"`{key_of('load')}` loads it.")
@@ -78,31 +78,31 @@ async def unload(client: Client, choice: DetailTarget, state: State, key_of: Key
 
 
 def not_here(choice: DetailTarget, key_of: KeyOf) -> DeckError:
-    """Why a model can be neither loaded, checked nor talked to."""
+    """Error of an action on a model that is not downloaded."""
     remedy = f"`{key_of('download')}` downloads it."
     return NotDownloaded(f"{choice.unique} is not downloaded.", remedy)
 
 
 def not_custom(row: Model | SearchHit | None, key_of: KeyOf) -> DeckError:
-    """Why a row can be neither edited nor taken off the list."""
+    """Error of editing or removing a row that is no custom model."""
     name = row.name if isinstance(row, Model) else row.repo if row else "This"
     remedy = f"`{key_of('new')}` makes one; `{key_of('delete')}` deletes files."
     return Conflict(f"{name} is not a custom model.", remedy)
 
 
 def nothing_in(repo: str) -> DeckError:
-    """Why nothing can be done with a repository."""
+    """Error of an action on a repository without models."""
     return NotFound(f"{repo} holds neither GGUF files nor an MLX model.", "Take another one.")
 
 
 def no_card(model: Model | SearchHit) -> DeckError:
-    """Why there is nothing to read about a model."""
+    """Error of a model without a model card."""
     name = model.name if isinstance(model, Model) else model.repo
-    return NotFound(f"{name} is from no repository, so nobody wrote a card for it.")
+    return NotFound(f"{name} belongs to no repository, so it has no model card.")
 
 
 def copied(target: DetailTarget | SearchHit) -> str:
-    """What `y` copies: the path of what lies here, else the name that every command takes."""
+    """Text to copy: the path of a downloaded model, else its unique name."""
     if isinstance(target, SearchHit):
         return target.repo
     return (target.model.path if target.model else None) or target.unique

@@ -1,4 +1,4 @@
-"""The rows of the catalog: which are shown, in which order, and how each stands. Pure."""
+"""Rows of the catalog: selection, order, and state of each. Pure."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ COLUMNS = (
 
 
 class Show(StrEnum):
-    """Which models are shown."""
+    """Which kind of models is shown."""
 
     ALL = "all"
     DOWNLOADED = "downloaded"
     LOADED = "loaded"
     MOVING = "moving"
-    """What is on its way, or failed."""
+    """Being downloaded, loaded or verified, or failed."""
     FITS = "fits"
     CUSTOM = "custom"
 
 
 class CatalogSort(StrEnum):
-    """In which order."""
+    """Order of the models."""
 
     HERE = "here first"
     NAME = "name"
@@ -57,7 +57,7 @@ class CatalogSort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """The rule above what the Hub has."""
+    """The rule above the Hub results."""
 
     words: str
 
@@ -68,7 +68,7 @@ MOVING_INSTANCES = (InstanceState.STARTING, InstanceState.STOPPING)
 
 
 def key(row: Row) -> str:
-    """What tells rows apart."""
+    """Unique key of a row."""
     match row:
         case Model():
             return row.id
@@ -80,7 +80,7 @@ def key(row: Row) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RowContext:
-    """What the rows say besides what the catalog has."""
+    """State of models that the catalog entries do not contain."""
 
     instances: Mapping[str, Instance] = field(default_factory=dict)
     """The live instance of a model, else the one that failed, by the model's id."""
@@ -89,7 +89,7 @@ class RowContext:
     here: frozenset[str] = frozenset()
     """Repositories of which a model is downloaded."""
     fits: Mapping[str, Fit] = field(default_factory=dict)
-    """By the model's id, at the context length on the screen."""
+    """Fits by the model's id, at the context length on the screen."""
     checking: frozenset[str] = frozenset()
     """Models whose files are being checked, by id."""
     corrupt: frozenset[str] = frozenset()
@@ -98,7 +98,7 @@ class RowContext:
     """When the last check of a model found nothing wrong, by its id."""
 
     def failed(self, model: Model) -> bool:
-        """Whether something went wrong that the person may want to mend."""
+        """Whether its download, load or verification failed."""
         job, instance = self.jobs.get(model.id), self.instances.get(model.id)
         return (
             (job is not None and job.state == "failed" and not model.downloaded)
@@ -107,7 +107,7 @@ class RowContext:
         )
 
     def moving(self, model: Model) -> bool:
-        """Whether it is being fetched, loaded, unloaded or checked, or waits for that."""
+        """Whether it is being downloaded, loaded, unloaded or verified, or waits for that."""
         job, instance = self.jobs.get(model.id), self.instances.get(model.id)
         return (
             (job is not None and job.state != "failed")
@@ -116,7 +116,7 @@ class RowContext:
         )
 
     def yours(self, model: Model) -> bool:
-        """Whether a person or program of this machine had to do with it."""
+        """Whether it is used on this machine: downloaded, loaded, or not built in."""
         return (
             model.downloaded
             or model.source != "builtin"
@@ -126,7 +126,7 @@ class RowContext:
 
 
 def standing(state: State, fits: Mapping[str, Fit]) -> RowContext:
-    """What a State says of the models in it."""
+    """Collect the state of all models from State."""
     instances: dict[str, Instance] = {}
     for instance in state.instances.values():
         if instance.state.live or instance.model_id not in instances:
@@ -166,9 +166,9 @@ def select(
     now: RowContext,
     first: frozenset[str] = frozenset(),
 ) -> list[Model]:
-    """The models that have all the words and belong to what is shown, in order.
+    """Models that contain all words and are of the kind shown, in order.
 
-    `first` are the ids of those that come first where that is the order.
+    `first` are the ids of those at the top in the order HERE.
     """
     words = text.casefold().split()
     found = [
@@ -189,7 +189,7 @@ def select(
 
 @dataclass(frozen=True, slots=True)
 class ModelCounts:
-    """How many models are in which way."""
+    """Numbers of models by state."""
 
     here: int
     moving: int
@@ -197,7 +197,7 @@ class ModelCounts:
 
 
 def glance_at(models: Iterable[Model], now: RowContext) -> ModelCounts:
-    """What is here, what is moving, what failed: over all models, whatever is shown."""
+    """Count local, moving and failed models, over all models."""
     here = moving = failed = 0
     for model in models:
         here += model.downloaded
@@ -207,10 +207,10 @@ def glance_at(models: Iterable[Model], now: RowContext) -> ModelCounts:
 
 
 def firsts(models: Iterable[Model], now: RowContext) -> frozenset[str]:
-    """The ids of the models that come first in the order of `HERE`, as things stand now.
+    """Ids of the models at the top in the order HERE.
 
-    It is asked when a person comes to the list, and not again while they look: a job that starts or
-    ends must not carry its row off.
+    Called when the user comes to the list, and not while they look at it: a download that starts or
+    ends must not move its row.
     """
     return frozenset(model.id for model in models if now.yours(model))
 
@@ -238,7 +238,7 @@ def _belongs(model: Model, show: Show, now: RowContext) -> bool:
 
 
 def _order(model: Model, sort: CatalogSort, now: RowContext) -> float:
-    """Small is first; what is not known is last."""
+    """Sort key: small values first, unknown ones last."""
     match sort:
         case CatalogSort.HERE | CatalogSort.NAME:
             return 0
@@ -256,10 +256,7 @@ def _known(value: float | None) -> float:
 
 
 def hub_rows(result: SearchResult | None, text: str, *, asking: bool, key: str) -> list[Row]:
-    """What the Hub has for the words, under a rule that says how it stands with asking.
-
-    `key` is the one that asks.
-    """
+    """Hub results, under a rule with the status of the search; `key` is the search key."""
     if not text and result is None:
         return []
     words = f'Hugging Face: "{text}"'
@@ -277,11 +274,11 @@ def hub_rows(result: SearchResult | None, text: str, *, asking: bool, key: str) 
 
 
 def busy(state: State, model_id: str) -> Instance | None:
-    """The instance of a model that holds memory, or is about to; None where there is none."""
+    """The live instance of a model, if any."""
     return next((i for i in records.live(state) if i.model_id == model_id), None)
 
 
 def running_job(state: State, model_id: str) -> Download | None:
-    """The download of a model that can be called off; None where there is none."""
+    """The download of a model that can be cancelled, if any."""
     jobs = (j for j in state.downloads.values() if j.model_id == model_id)
     return next((j for j in jobs if j.state not in records.ENDED_JOBS), None)

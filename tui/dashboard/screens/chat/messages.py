@@ -1,4 +1,4 @@
-"""Keys and words of the chat: what is said of a model, an answer and its end."""
+"""Commands and texts of the Chat screen. Pure."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ COMMANDS: tuple[Command, ...] = (
 
 
 def partners(state: State) -> list[Model]:
-    """The models that can be talked to: loaded ones, the newest first, then those on the disk."""
+    """Models for a conversation: loaded ones, the newest first, then downloaded ones."""
     live = [i.model_id for i in state.instances.values() if i.state.live]
     loaded = [state.models[id] for id in reversed(live) if id in state.models]
     others = [m for m in state.models.values() if m.downloaded and m.id not in live]
@@ -89,7 +89,7 @@ def partners(state: State) -> list[Model]:
 
 
 def temperature(text: str) -> float | None:
-    """The temperature that was written; None for nothing. Raises ValueError."""
+    """Parse a temperature; None for an empty text. Raises ValueError."""
     if not text.strip():
         return None
     value = float(text.replace(",", "."))
@@ -99,7 +99,7 @@ def temperature(text: str) -> float | None:
 
 
 def standing(instance: Instance | None, glyphs: Glyphs) -> tuple[str, str]:
-    """Sign and words for where a model stands."""
+    """Sign and words for the state of a model."""
     if instance is None:
         return glyphs.dot, "not loaded; is loaded first"
     if instance.state is InstanceState.STARTING:
@@ -110,7 +110,7 @@ def standing(instance: Instance | None, glyphs: Glyphs) -> tuple[str, str]:
 
 
 def waiting(instance: Instance | None) -> str:
-    """What an answer waits for before its first piece."""
+    """Text shown before the first chunk of an answer."""
     if instance is None:
         return "loading the model"
     if instance.state is InstanceState.STARTING:
@@ -119,6 +119,6 @@ def waiting(instance: Instance | None) -> str:
 
 
 def why(last: Chunk | None) -> str:
-    """Why an answer ended, where that is worth a word."""
+    """Why an answer ended, if not normally."""
     reason = last.finish_reason if last else None
     return {"length": "cut off: the context is full", "cancelled": "stopped"}.get(reason or "", "")

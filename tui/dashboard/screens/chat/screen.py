@@ -1,7 +1,7 @@
-"""Chat: a conversation with a loaded model, to see that it works.
+"""Chat screen: a conversation with a model, to see that it works.
 
-Words go to the composer at the bottom; `esc` stops an answer at once, then leaves the composer, and
-then every key of the view is a single letter.
+Text goes to the composer at the bottom; `esc` stops an answer, then leaves the composer, so that
+letters are keys.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class ChatView(View):
     """
 
     model_id: var[str | None] = var(None)
-    """The model that is talked to; None while there is none to talk to."""
+    """Model of the conversation; None without a model."""
     temperature: var[float | None] = var(None)
-    """None: the engine's own."""
+    """Sampling temperature; None: the default of the engine."""
     system: var[str] = var("")
 
     def __init__(self, id: str | None = None) -> None:
@@ -63,14 +63,14 @@ class ChatView(View):
         self._asked = ""
         """The last question."""
         self._chosen = False
-        """Whether the person chose whom to talk to."""
+        """Whether the user chose the model."""
         self._about: Text | None = None
         self._hint = ""
         self._answer: AnswerTurn | None = None
         self._talk: Worker[None] | None = None
 
     def compose(self) -> ComposeResult:
-        """Whom one talks to, what was said, and where one writes."""
+        """The model, the turns, and the composer."""
         yield Static(id="about", markup=False)
         with VerticalScroll(id="turns") as turns:
             turns.can_focus = True
@@ -78,15 +78,15 @@ class ChatView(View):
         yield Composer()
 
     def on_mount(self) -> None:
-        """Answers are painted at a beat of their own, apart from the pieces that come."""
+        """Paint answers at a fixed interval, not with every chunk."""
         self.query_one("#turns", VerticalScroll).anchor()
         self._painter = self.set_interval(PAINT_S, self._paint, pause=True)
         self._describe()
 
-    # What is there
+    # Model and settings
 
     def watch_state(self, state: State | None) -> None:
-        """Talk to the model that was loaded last, until a person chooses."""
+        """Use the model that was loaded last, until the user chooses one."""
         if state is None:
             return
         free = not self._chosen and not self._said
@@ -96,13 +96,13 @@ class ChatView(View):
         self._describe()
 
     def watch_model_id(self) -> None:
-        """Say whom."""
+        """Show the model."""
         self._describe()
 
     watch_temperature = watch_system = watch_model_id
 
     def _live(self, model_id: str | None) -> Instance | None:
-        """The instance of a model, where it is loaded or being loaded."""
+        """The live instance of a model, if any."""
         found = self.state.instances.values() if self.state else ()
         return next((i for i in found if i.model_id == model_id and i.state.live), None)
 
@@ -111,13 +111,13 @@ class ChatView(View):
         return self.state.models.get(self.model_id or "") if self.state else None
 
     def talk_to(self, model_id: str) -> None:
-        """Talk to this model from now on (the Catalog's `t`)."""
+        """Use this model (key `t` of the Catalog)."""
         if model_id != self.model_id and self._said:
             self.action_new()
         self.model_id, self._chosen = model_id, True
 
     def _describe(self) -> None:
-        """Show whom one talks to, and how; nothing is drawn while it stays the same."""
+        """Show the model and the settings; draws only a change."""
         line, hint = self._words()
         if self.is_mounted and (line != self._about or hint != self._hint):
             self._about, self._hint = line, hint
@@ -144,11 +144,11 @@ class ChatView(View):
         line.no_wrap, line.overflow = True, "ellipsis"
         return line, hint
 
-    # Talking
+    # Conversation
 
     @on(Composer.Sent)
     def _sent(self) -> None:
-        """Say what was written; while an answer comes, it stays where it is."""
+        """Send the text; it stays in the composer while an answer is generated."""
         composer = self.query_one(Composer)
         if not composer.text.strip():
             return
@@ -164,7 +164,7 @@ class ChatView(View):
 
     @property
     def talking(self) -> bool:
-        """Whether an answer is coming."""
+        """Whether an answer is being generated."""
         return self._talk is not None and self._talk.is_running
 
     def _ask(self, text: str) -> None:
@@ -174,7 +174,7 @@ class ChatView(View):
 
     @work(group="chat", exclusive=True)
     async def _talk_now(self, text: str) -> None:
-        """Ask, and take the answer piece by piece until it ends or is stopped."""
+        """Send the conversation, and show the answer until it ends or is stopped."""
         model = self._model
         if model is None:
             return
@@ -204,7 +204,7 @@ class ChatView(View):
             self.dashboard.keys_changed()
 
     def _remember(self, answer: str) -> None:
-        """Keep what was answered; a question without an answer is not part of the conversation."""
+        """Keep the answer; a question without an answer is dropped from the conversation."""
         if answer:
             self._said.append(Message(role="assistant", content=answer))
         elif self._said and self._said[-1].role == "user":
@@ -220,28 +220,28 @@ class ChatView(View):
             await self._answer.paint(words.waiting(instance))
 
     def stop(self) -> bool:
-        """Stop the answer that comes; False when there is none."""
+        """Stop the answer; False when there is none."""
         if self._talk is None or not self._talk.is_running:
             return False
-        if not self._talk.is_cancelled:  # a second cancel would cut the tidying up short
+        if not self._talk.is_cancelled:  # a second cancel would interrupt the cleanup
             self._talk.cancel()
         return True
 
-    # Verbs
+    # Actions
 
     @property
     def writing(self) -> bool:
-        """Whether the composer has the keys."""
+        """Whether the composer has the focus."""
         return self.query_one(Composer).has_focus
 
     def keys_shown(self) -> Sequence[Entry]:
-        """Those of the composer while one writes, else the view's own."""
+        """Keys of the composer while it has the focus, else those of the view."""
         if not self.writing:
             return super().keys_shown()
         return composer.keys_shown(talking=self._answer is not None)
 
     def on_descendant_focus(self) -> None:
-        """Other keys hold now."""
+        """Update the footer: other keys apply."""
         self.dashboard.keys_changed()
 
     on_descendant_blur = on_descendant_focus
@@ -251,7 +251,7 @@ class ChatView(View):
         self.action_turn(event.pages)
 
     def at_stake(self) -> str:
-        """The answer that comes, and what was written and not sent."""
+        """A running answer, or unsent text."""
         if self.talking:
             return "An answer is still coming; leaving ends it."
         if self.query_one(Composer).text.strip():
@@ -259,11 +259,11 @@ class ChatView(View):
         return ""
 
     def activated(self) -> None:
-        """Ready to write."""
+        """Give the focus to the composer."""
         self.query_one(Composer).focus()
 
     def dismiss(self) -> bool:
-        """Stop the answer; else leave the composer, so that letters are keys."""
+        """Stop the answer, else leave the composer."""
         if self.stop():
             return True
         turns, composer = self.query_one("#turns"), self.query_one(Composer)
@@ -273,7 +273,7 @@ class ChatView(View):
         return False
 
     def action_write(self) -> None:
-        """Give the keys to the composer."""
+        """Move the focus to the composer."""
         self.query_one(Composer).focus()
 
     def action_model(self) -> None:
@@ -293,7 +293,7 @@ class ChatView(View):
         self._copy(answers[-1:], "The answer is in the clipboard.")
 
     def action_copy_all(self) -> None:
-        """Copy everything that was said."""
+        """Copy the conversation."""
         lines = [f"{message.role}: {message.content}" for message in self._said]
         self._copy(lines, "The conversation is in the clipboard.")
 
@@ -324,7 +324,7 @@ class ChatView(View):
             self.dashboard.say(f"{text!r} is not a temperature: say a number from 0 to 2.", "error")
 
     def action_new(self) -> None:
-        """Forget what was said."""
+        """Start a new conversation."""
         self.stop()
         self._said = []
         for turn in self.query("QuestionTurn, AnswerTurn"):
@@ -333,7 +333,7 @@ class ChatView(View):
         self.query_one(Composer).focus()
 
     def action_again(self) -> None:
-        """Ask the last question again, without what came of it."""
+        """Ask the last question again, without its answer."""
         if self.talking or not self._asked or self._model is None:
             return
         if self._said and self._said[-1].role == "assistant":
@@ -341,11 +341,11 @@ class ChatView(View):
         self._ask(self._asked)
 
     def action_scroll(self, lines: int) -> None:
-        """Scroll by so many lines."""
+        """Scroll by a number of lines."""
         self._scroll(lines)
 
     def action_turn(self, pages: float) -> None:
-        """Scroll by so many pages."""
+        """Scroll by a number of pages."""
         self._scroll(round(pages * self.query_one("#turns").size.height))
 
     def _scroll(self, lines: int) -> None:
@@ -360,5 +360,5 @@ class ChatView(View):
         turns.scroll_home(animate=False)
 
     def action_last(self) -> None:
-        """Go to the bottom, and stay there while more comes."""
+        """Go to the bottom, and follow new text."""
         self.query_one("#turns", VerticalScroll).anchor()

@@ -1,4 +1,4 @@
-"""What the Disk view says of the cache: pure, records in, rows and cells out."""
+"""Rows and texts of the Disk screen. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import Glyphs
 
 LABEL = 8
-"""Cells of the labels of what is said of a row."""
+"""Width in cells of the labels of details."""
 
 COLUMNS = (
     Column("sign", "", 1),
@@ -50,32 +50,32 @@ class DiskRow:
     repo: CacheRepository
     revision: CacheRevision | None = None
     state: str = "in the cache"
-    """How it stands, where a verb means nothing."""
+    """State for the notice where an action does not apply."""
 
     @property
     def id(self) -> str:
-        """How the core is told of it: `owner/repo`, or `owner/repo@commit`."""
+        """Name for the core: `owner/repo`, or `owner/repo@commit`."""
         return f"{self.repo.repo}@{self.revision.revision}" if self.revision else self.repo.repo
 
     @property
     def unique(self) -> str:
-        """As `id`, with as much of the commit as one reads."""
+        """Like `id`, with a shortened commit."""
         name = self.repo.url or self.repo.repo
         return f"{name}@{self.revision.revision[:8]}" if self.revision else name
 
     @property
     def revisions(self) -> tuple[CacheRevision, ...]:
-        """Those that the row stands for."""
+        """Revisions that the row includes."""
         return self.repo.revisions if self.revision is None else (self.revision,)
 
     @property
     def models(self) -> list[str]:
-        """Unique names of the models that it holds complete."""
+        """Unique names of its complete models."""
         return list(dict.fromkeys(name for each in self.revisions for name in each.models))
 
 
 def rows(listing: CacheListing, sort: DiskSort) -> list[DiskRow]:
-    """A row for each repository, and below it one for each revision where it has several."""
+    """One row per repository, and below it one per revision if it has several."""
     found: list[DiskRow] = []
     for repo in sorted(listing.repositories, key=lambda repo: _order(repo, sort)):
         found.append(DiskRow(repo))
@@ -95,7 +95,7 @@ def _order(repo: CacheRepository, sort: DiskSort) -> tuple[float, str]:
 
 
 def selection(chosen: Iterable[DiskRow]) -> CacheSelection:
-    """What verbs are told; a repository stands for its revisions as well."""
+    """The part of the cache that actions apply to; a repository includes its revisions."""
     chosen = list(chosen)
     whole = [row.id for row in chosen if row.revision is None]
     single = [row.id for row in chosen if row.revision is not None and row.repo.repo not in whole]
@@ -105,7 +105,7 @@ def selection(chosen: Iterable[DiskRow]) -> CacheSelection:
 def line(
     row: DiskRow, state: State, now: RowContext, at: float, glyphs: Glyphs, inks: ThemeStyles
 ) -> TableLine:
-    """One line of the table; `at` is the time when the cache was looked at."""
+    """One line of the table; `at` is the time of the listing."""
     sign, style = _sign(row, state, now, glyphs, inks)
     sizes = row.revision or row.repo
     partial = 0 if row.revision else row.repo.partial_bytes
@@ -143,7 +143,7 @@ def _sign(
 
 
 def _refs(revisions: Sequence[CacheRevision], inks: ThemeStyles) -> Text:
-    """The branches that lead there; what no branch leads to is detached."""
+    """Branches that point to the revision; without any it is detached."""
     names = list(dict.fromkeys(ref for each in revisions for ref in each.refs))
     if names or not revisions:
         return Text(fmt.clean(" ".join(names)))
@@ -151,7 +151,7 @@ def _refs(revisions: Sequence[CacheRevision], inks: ThemeStyles) -> Text:
 
 
 def age(moment: float, now: float) -> str:
-    """How long ago that was, in its largest unit; a figure that does not tick."""
+    """Age in its largest unit only, so that it rarely changes."""
     if not moment:
         return fmt.UNKNOWN
     for seconds, unit in UNITS:
@@ -161,7 +161,7 @@ def age(moment: float, now: float) -> str:
 
 
 def about(row: DiskRow, inks: ThemeStyles) -> list[Text]:
-    """What a line has no room for."""
+    """Details of a row that do not fit on its line."""
     files = sum(each.files for each in row.revisions)
     facts = {
         "models": ", ".join(map(fmt.clean, row.models)) or "none that is complete",
@@ -179,7 +179,7 @@ def head(
     width: int,
     inks: ThemeStyles,
 ) -> Text:
-    """What all of it takes; `keys` are those that prune and that sort."""
+    """Size of the whole cache; `keys` are those for pruning and sorting."""
     prune, order = keys
     repos = listing.repositories
     held = sum(repo.size_bytes for repo in repos)

@@ -1,4 +1,4 @@
-"""Disk: what the cache holds, whether it is right, and what can go."""
+"""Disk screen: content of the cache, verification, and deleting."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.text import format as fmt
 
 REST_S = 1.0
-"""Between two looks at the cache while it changes: a look reads every folder of it."""
+"""Seconds between two listings while the cache changes; a listing reads all its folders."""
 
-USELESS = CacheSelection(partials=True, orphans=True, detached=True)
+UNNEEDED = CacheSelection(partials=True, orphans=True, detached=True)
 
 COMMANDS = (
     Command(
@@ -55,11 +55,11 @@ COMMANDS = (
     Command(name="cancel", keys="c", label="call off", help="Call the check off.", footer=False),
     Command(name="copy", keys="y", label="copy", help="Copy the repository's name.", footer=False),
 )
-"""The first ones stand in the footer where there is little room."""
+"""In order of importance for the footer."""
 
 
 class DiskView(TableView[DiskRow, DiskRow]):
-    """The repositories of the cache, the largest first."""
+    """Table of the repositories in the cache."""
 
     DEFAULT_CSS = """
     DiskView #head { padding: 0 0 1 2; }
@@ -86,12 +86,12 @@ class DiskView(TableView[DiskRow, DiskRow]):
         self._listing: CacheListing | None = None
         self._looked_at = 0.0
         self._basis: tuple[object, ...] = ()
-        """What the cache holds follows from these parts of the State."""
+        """Parts of State that the last listing belongs to."""
         self._stale = True
         self._looking = False
 
     def compose(self) -> ComposeResult:
-        """What all takes, the rows, the path of the one under the cursor, and a check."""
+        """The head, the table, details of the row under the cursor, and verifications."""
         glyphs = self.dashboard.glyphs
         yield TextLines(id="head")
         yield Table[DiskRow](drawn.COLUMNS, self._line, glyphs, "Looking at the cache.")
@@ -104,10 +104,10 @@ class DiskView(TableView[DiskRow, DiskRow]):
             row, self.state, self._now, self._looked_at, self.dashboard.glyphs, self.inks
         )
 
-    # What the cache holds
+    # Listing the cache
 
     def watch_state(self) -> None:
-        """Draw what changed; look again where the cache may have changed."""
+        """Draw the new State; list the cache again if it may have changed."""
         if not self.is_mounted or self.state is None:
             return
         basis = (self.state.models, self.state.disk)
@@ -120,12 +120,12 @@ class DiskView(TableView[DiskRow, DiskRow]):
         self._look()
 
     def activated(self) -> None:
-        """Look at the cache, which other tools change as well."""
+        """List the cache, which other programs may have changed."""
         super().activated()
         self.undone()
 
     def undone(self) -> None:
-        """Links came or went: of these the State tells nothing."""
+        """List the cache again: its links are not part of State."""
         self._stale = True
         self._look()
 
@@ -136,7 +136,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
 
     @work(group="look")
     async def _looks(self) -> None:
-        """Look until nothing has changed meanwhile."""
+        """List the cache, again if it changed meanwhile."""
         try:
             while self._stale and self.display:
                 self._stale = False
@@ -153,7 +153,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
             self._looking = False
 
     def watch_sort(self) -> None:
-        """In another order, from the top."""
+        """Show the new order from the top."""
         if self.is_mounted:
             self.redraw()
             self.table.action_first()
@@ -161,7 +161,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
     # Drawing
 
     def draw(self) -> None:
-        """The head, the rows, and a check that runs."""
+        """Draw the head, the table, and running verifications."""
         head = self.query_one("#head", TextLines)
         if self.state is None:
             head.show(self.waiting)
@@ -177,14 +177,14 @@ class DiskView(TableView[DiskRow, DiskRow]):
         self._draw_about()
 
     def _draw_about(self) -> None:
-        """The models that the row under the cursor holds."""
+        """Draw the models of the row under the cursor."""
         row = self.table.cursor_item
         lines = drawn.about(row, self.inks) if row is not None else []
         width = max(10, self.size.width - 4)
         about = [part for text in lines for part in wrapped(text, width, drawn.LABEL)]
         self.query_one("#about", TextLines).show(about)
 
-    # Verbs
+    # Actions
 
     @property
     def _chosen(self) -> Sequence[DiskRow]:
@@ -192,7 +192,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
 
     @work(exclusive=True, group="delete")
     async def action_delete(self) -> None:
-        """Show what deleting would do, and ask."""
+        """Delete the selected rows, after showing the plan and asking."""
         if not (rows := self._chosen):
             return
         names = ", ".join(row.unique for row in rows)
@@ -205,13 +205,13 @@ class DiskView(TableView[DiskRow, DiskRow]):
 
     @work(exclusive=True, group="delete")
     async def action_prune(self) -> None:
-        """Delete what nobody needs, after showing what that is."""
+        """Delete unneeded files, after showing the plan and asking."""
         title = "Prune partial files and blobs that nothing needs, and detached revisions."
-        if await delete(self.dashboard, USELESS, title, "There is nothing that nobody needs."):
+        if await delete(self.dashboard, UNNEEDED, title, "There are no unneeded files."):
             self.undone()
 
     def action_verify(self) -> None:
-        """Have files checked."""
+        """Verify the files of the selected rows."""
         if rows := self._chosen:
             self.table.unmark()
             self.perform(
@@ -223,7 +223,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
             )
 
     def action_cancel(self) -> None:
-        """Call off the check that runs."""
+        """Cancel the running verification."""
         checks = running(self.state) if self.state is not None else []
         if checks:
             self.perform(lambda client: client.cancel_verification(checks[0].id))
@@ -240,7 +240,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
         self.dashboard.current = "memory"
 
     def dismiss(self) -> bool:
-        """Take the marks away, then go back to Memory."""
+        """Clear the marks, else go back to Memory."""
         if not self.table.unmark():
             self.action_leave()
         return True

@@ -1,4 +1,4 @@
-"""What the Downloads view says of a job: pure, a record in, cells and lines out."""
+"""Rows and texts of the Downloads screen. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from modeldeck.tui.text.format import Glyphs
 ACTIVE: tuple[DownloadState, ...] = ("queued", "downloading", "verifying")
 ENDED: tuple[DownloadState, ...] = ("completed", "failed", "canceled")
 SETTLED: tuple[DownloadState, ...] = ("completed", "canceled")
-"""Nothing more is to be done or decided about these."""
+"""States of downloads that have ended."""
 
 BAR = 12
 
@@ -40,21 +40,21 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class DownloadRow:
-    """A job, or one of its files below it."""
+    """A download, or one of its files below it."""
 
     job: Download
     title: str
-    """What the model is called."""
+    """Display name of the model."""
     file: DownloadFile | None = None
 
     @property
     def key(self) -> str:
-        """The same as long as the job lives."""
+        """Key that stays the same for the life of the download."""
         return f"{self.job.id}/{self.file.path}" if self.file else self.job.id
 
 
 def rows(state: State, opened: Collection[str]) -> list[DownloadRow]:
-    """The queue in its order, then what failed, then what is settled, the newest first."""
+    """Rows: the queue in order, then failed downloads, then ended ones, the newest first."""
     jobs = sorted(state.downloads.values(), key=lambda job: (job.state in ENDED, job.position))
     settled = sorted(
         (job for job in jobs if job.state in SETTLED),
@@ -108,7 +108,7 @@ def _sign(state: DownloadState, glyphs: Glyphs, inks: ThemeStyles) -> tuple[str,
 
 
 def what(job: Download) -> str:
-    """How much of it is here, or what became of it, in a few words."""
+    """Progress, or the result, in a few words."""
     match job.state:
         case "completed":
             verified = "verified" if job.verifiable else "not verified"
@@ -129,14 +129,14 @@ def _fraction(job: Download) -> float | None:
 
 
 def _average(job: Download) -> str:
-    """The rate over all runs of a job that is complete."""
+    """Average rate of a completed download over all its runs."""
     if job.state != "completed" or job.seconds <= 0:
         return ""
     return fmt.rate(job.total_bytes / job.seconds)
 
 
 def file_name(file: DownloadFile, files: Sequence[DownloadFile]) -> str:
-    """The path of a file, without what the paths of all its job's files begin with."""
+    """Path of a file without the prefix that all files of the download share."""
     if len(files) < 2:
         return file.path
     letters = takewhile(
@@ -169,7 +169,7 @@ def _file_cells(
 
 
 def counts(jobs: Iterable[Download], glyphs: Glyphs) -> str:
-    """How many there are of each kind; kinds of which there are none are left out."""
+    """Number of downloads in each state, without states that have none."""
     words: dict[DownloadState, str] = {
         "downloading": "active",
         "verifying": "active",
@@ -182,14 +182,14 @@ def counts(jobs: Iterable[Download], glyphs: Glyphs) -> str:
 
 
 def rate_bytes_per_s(jobs: Iterable[Download]) -> float:
-    """What flows now, over all jobs."""
+    """Current rate of all downloads together, in bytes per second."""
     return sum(job.rate_bytes_per_s or 0 for job in jobs if job.state == "downloading")
 
 
 def limit(settings: Settings, key: str, inks: ThemeStyles) -> tuple[Text, Text]:
-    """What all downloads may take now, why that is not what was set, and the key that sets it.
+    """The rate limit in force, the reason if it differs from the setting, and its key.
 
-    And in short: only how much that is.
+    The second text is short: only the limit.
     """
     rate = settings.rate_in_force_bytes_per_s
     why = f" ({settings.rate_reason})" if settings.rate_reason else ""
@@ -198,13 +198,13 @@ def limit(settings: Settings, key: str, inks: ThemeStyles) -> tuple[Text, Text]:
 
 
 def queue(jobs: Iterable[Download]) -> list[Download]:
-    """The jobs that wait for their turn or have it, in their order."""
+    """Downloads that run or wait, in order."""
     waiting = [job for job in jobs if job.state in ACTIVE or job.state == "paused"]
     return sorted(waiting, key=lambda job: job.position)
 
 
 def disk(state: State, inks: ThemeStyles) -> Text | tuple[Text, Text]:
-    """What will be free on the disk once everything unfinished is here; and in short."""
+    """Free disk space after all unfinished downloads; a long and a short text."""
     free = state.disk.free_bytes
     if free is None:
         return Text(f"disk {fmt.UNKNOWN}", inks.muted)
@@ -223,7 +223,7 @@ def disk(state: State, inks: ThemeStyles) -> Text | tuple[Text, Text]:
 
 
 def about(job: Download, glyphs: Glyphs, inks: ThemeStyles) -> list[Text]:
-    """Everything about a job that its row has no room for."""
+    """Details of a download for which its row has no room."""
     done = sum(file.state == "completed" for file in job.files)
     files = fmt.number(len(job.files), "file")
     if len(job.files) > 1:
@@ -246,7 +246,7 @@ def about(job: Download, glyphs: Glyphs, inks: ThemeStyles) -> list[Text]:
 
 
 def discarding(jobs: Sequence[Download]) -> list[str]:
-    """The plan of a cancel that deletes what arrived."""
+    """Plan of cancelling downloads and deleting their partial files."""
     total = sum(job.received_bytes for job in jobs)
     lines = [
         f"Cancel {fmt.number(len(jobs), 'download')} and delete what arrived: {fmt.size(total)}."
@@ -255,7 +255,7 @@ def discarding(jobs: Sequence[Download]) -> list[str]:
 
 
 def clearing(jobs: Sequence[Download]) -> list[str]:
-    """The plan of a clearing that deletes partial files; nothing where it deletes none."""
+    """Plan of clearing ended downloads; empty where no partial files are deleted."""
     partial = [job for job in jobs if job.state != "completed" and job.received_bytes]
     if not partial:
         return []

@@ -1,4 +1,4 @@
-"""Downloads: what is fetched, how fast, and what became of it."""
+"""Downloads screen: queue, rates and results of downloads."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import parse
 
 RATE_S = 60.0
-"""How far back the rate is drawn."""
+"""Seconds of rate history in the head."""
 RATE_SLOTS = 30
 RATE_CELLS = 15
 
 ABOUT_LINES = 5
-"""Lines below the table at most; the Log view has the rest."""
+"""Most lines of details below the table; the Log screen has the rest."""
 
 
 class DownloadsView(TableView[DownloadRow, Download]):
-    """The jobs, with what is to be said of the one under the cursor below them."""
+    """Table of downloads, with details of the one under the cursor below."""
 
     DEFAULT_CSS = """
     DownloadsView #head { padding: 0 0 1 2; }
@@ -65,7 +65,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
         self._opened: set[str] = set()
 
     def compose(self) -> ComposeResult:
-        """Head, table, and words on the row under the cursor."""
+        """The head, the table, and details of the row under the cursor."""
         yield TextLines(id="head")
         yield Table[DownloadRow](
             drawn.COLUMNS,
@@ -76,18 +76,18 @@ class DownloadsView(TableView[DownloadRow, Download]):
         yield TextLines(id="about")
 
     def on_mount(self) -> None:
-        """The head has a clock of its own: a rate of zero is news, too."""
+        """Redraw the head regularly, as the rate may drop without a new State."""
         self.set_interval(RATE_S / RATE_SLOTS, self._tick)
 
     # Drawing
 
     @property
     def jobs(self) -> list[Download]:
-        """All jobs of the core."""
+        """All downloads of the core."""
         return list(self.state.downloads.values()) if self.state else []
 
     def watch_state(self) -> None:
-        """Draw what changed."""
+        """Draw the new State."""
         if self.is_mounted:
             self._tick()
             self.redraw()
@@ -99,7 +99,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
             self._draw_head()
 
     def draw(self) -> None:
-        """The head, the jobs, and what is said of one of them."""
+        """Draw the head, the table, and the details."""
         self._draw_head()
         rows = drawn.rows(self.state, self._opened) if self.state else []
         self.table.show(rows, key=lambda row: row.key)
@@ -124,30 +124,30 @@ class DownloadsView(TableView[DownloadRow, Download]):
         self.query_one("#head", TextLines).show([fitted(parts, self.size.width - 4)])
 
     def _draw_about(self) -> None:
-        """Why the job under the cursor stands where it stands, and what to do about it."""
+        """Draw the details of the download under the cursor."""
         row = self.table.cursor_item
         lines = drawn.about(row.job, self.dashboard.glyphs, self.inks) if row else []
         width = max(10, self.size.width - 4)
         said = [part for line in lines for part in wrapped(line, width, 2)]
         self.query_one("#about", TextLines).show(said[:ABOUT_LINES])
 
-    # Verbs
+    # Actions
 
     def _in(self, states: Sequence[DownloadState], verb: str) -> list[Download]:
         return self.selected(lambda job: job.state in states, verb)
 
     def action_cancel(self) -> None:
-        """Cancel; the partial files stay."""
+        """Cancel downloads; partial files stay."""
         jobs = self._in((*ACTIVE, "paused", "failed"), "cancel")
-        self.each(jobs, lambda client, job: client.cancel_download(job.id), self._kept)
+        self.each(jobs, lambda client, job: client.cancel_download(job.id), self._canceled)
 
-    def _kept(self, jobs: Sequence[Download]) -> str:
+    def _canceled(self, jobs: Sequence[Download]) -> str:
         kept = fmt.size(sum(job.received_bytes for job in jobs))
         return f"{self.named(jobs)} canceled: {kept} kept, {self.key_of('retry')} fetches the rest"
 
     @work
     async def action_discard(self) -> None:
-        """Cancel and delete what arrived, after showing how much that is."""
+        """Cancel downloads and delete partial files, after showing the plan and asking."""
         states: tuple[DownloadState, ...] = (*ACTIVE, "paused", "failed", "canceled")
         jobs = self._in(states, "cancel")
         if jobs and await self.confirm(drawn.discarding(jobs), "deletes it"):
@@ -159,7 +159,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
             )
 
     def action_pause(self) -> None:
-        """Pause what runs; where nothing does, let what is paused go on."""
+        """Pause running downloads; if none runs, resume paused ones."""
         jobs = self._in((*ACTIVE, "paused"), "pause")
         running = [job for job in jobs if job.state in ACTIVE]
         if running:
@@ -172,7 +172,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
             self._resume(jobs, "goes on")
 
     def action_retry(self) -> None:
-        """Try again what failed, or was canceled or paused."""
+        """Resume failed, canceled and paused downloads."""
         self._resume(self._in(("failed", "canceled", "paused"), "retry"), "is fetched again")
 
     def _resume(self, jobs: Sequence[Download], words: str) -> None:
@@ -183,11 +183,11 @@ class DownloadsView(TableView[DownloadRow, Download]):
         )
 
     def action_earlier(self) -> None:
-        """Move the job under the cursor up; the cursor goes with it."""
+        """Move the download under the cursor, and the cursor, up the queue."""
         self._move("up")
 
     def action_later(self) -> None:
-        """Move the job under the cursor down; the cursor goes with it."""
+        """Move the download under the cursor, and the cursor, down the queue."""
         self._move("down")
 
     def _move(self, to: Literal["up", "down"]) -> None:
@@ -205,7 +205,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
 
     @work
     async def action_limit(self) -> None:
-        """Ask how fast all downloads together may be."""
+        """Ask for the rate limit of all downloads together."""
         if self.state is None:
             return
         now = self.state.settings.rate_limit_bytes_per_s
@@ -221,7 +221,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
 
     @work
     async def action_limit_one(self) -> None:
-        """Ask how fast the marked jobs, or the one under the cursor, may be; each by itself."""
+        """Ask for the rate limit of each selected download."""
         jobs = self._in((*ACTIVE, "paused", "failed", "canceled"), "limit")
         if not jobs:
             return
@@ -240,7 +240,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
 
     @work
     async def action_clear(self) -> None:
-        """Take what ended off the list; asks where partial files go with it."""
+        """Remove ended downloads from the list; asks if that deletes partial files."""
         jobs = [job for job in self.jobs if job.state in ENDED]
         if not jobs:
             self.dashboard.say("Nothing has ended yet.")
@@ -255,7 +255,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
         )
 
     def _toggle_files(self) -> None:
-        """Show the files of the job under the cursor, or hide them."""
+        """Show or hide the files of the download under the cursor."""
         row = self.table.cursor_item
         if row is None:
             return
@@ -264,7 +264,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
         self.table.move_to(row.job.id)
 
     def dismiss(self) -> bool:
-        """Take the marks away, then hide the files."""
+        """Clear the marks, else hide the files."""
         if self.table.unmark():
             return True
         had = bool(self._opened)
@@ -274,7 +274,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
 
 
 def _rate(bytes_per_s: int | None) -> str:
-    """A limit as it stands on the line to write on: empty for none."""
+    """A limit as text in the prompt; empty for none."""
     return "" if bytes_per_s is None else fmt.rate(bytes_per_s)
 
 

@@ -1,4 +1,4 @@
-"""What the Fleet view says of a machine: pure, what is known of it in, cells out."""
+"""Rows and texts of the Fleet screen. Pure."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ COLUMNS = (
 )
 
 Answer = Fit | DeckError | None
-"""Whether a model fits a machine: an answer, why there is none, or not answered yet."""
+"""Fit of a model on a machine: an answer, an error, or None before the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineRow:
-    """One machine as it is known now."""
+    """One machine and its current state."""
 
     at: int
-    """Its place among the machines."""
+    """Its index among the machines."""
     name: str
     way: str
     status: LinkStatus
     state: State | None
     fit: Answer = None
     asked: bool = False
-    """Whether a model was asked about, so that an answer is due."""
+    """Whether the fit of a model was requested."""
     current: bool = False
     copy: ModelCopy | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCopy:
-    """A model on its way to a machine."""
+    """A model that is being copied to a machine."""
 
     source: str
-    """The machine that it comes from."""
+    """Name of the machine it comes from."""
     job: Download
-    """Of the core that takes it, as it is known now."""
+    """The download in the receiving core."""
 
 
 def line(row: MachineRow, glyphs: Glyphs, inks: ThemeStyles) -> TableLine:
-    """One machine on one line."""
+    """The line of a machine."""
     live = row.status.state is LinkState.LIVE
     cells: dict[str, Cell] = {
         "sign": _sign(row, glyphs, inks),
@@ -132,7 +132,7 @@ def _fit(row: MachineRow, glyphs: Glyphs, inks: ThemeStyles) -> Text:
 
 
 def about(row: MachineRow, inks: ThemeStyles) -> list[Text]:
-    """What there is to say of the machine under the cursor, beside its line."""
+    """Details of the machine under the cursor."""
     error = row.status.error
     if error is not None:
         said = [Text(fmt.clean(error.message), inks.error)]
@@ -150,7 +150,7 @@ def about(row: MachineRow, inks: ThemeStyles) -> list[Text]:
 
 
 def plan(manifest: Manifest, source: str, row: MachineRow) -> list[str]:
-    """What copying a model to a machine means, in lines."""
+    """Plan of copying a model to a machine."""
     total = sum(file.size_bytes or 0 for file in manifest.files)
     said = [
         f"Copy {manifest.model.unique} from {source} to {row.name}: {fmt.size(total)} over ssh."

@@ -1,4 +1,4 @@
-"""Fleet: every machine on one line, going into one, and where a model fits now."""
+"""Fleet screen: all machines, where a model fits, and copying models between them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.remote.core_link import LinkState
 
 LOOK_S = 0.5
-"""Between two looks at the machines."""
+"""Seconds between two updates."""
 MODEL = "a name, or owner/repo:QUANT"
 
 COMMANDS = (
@@ -49,7 +49,7 @@ COMMANDS = (
 
 
 class FleetView(View):
-    """The machines of this dashboard."""
+    """Table of the machines of this dashboard."""
 
     DEFAULT_CSS = """
     FleetView { padding: 0 1; }
@@ -64,13 +64,13 @@ class FleetView(View):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._model = ""
-        """What was asked about last."""
+        """The model that was asked about last."""
         self._fits: dict[int, Answer] = {}
         self._copies: dict[int, ModelCopy] = {}
-        """What is on its way, by the machine that takes it."""
+        """Running copies, by the index of the receiving machine."""
 
     def compose(self) -> ComposeResult:
-        """What was asked, and the machines."""
+        """The model asked about, the table, and details."""
         yield TextLines(id="asked")
         yield Table[MachineRow](
             drawn.COLUMNS,
@@ -80,13 +80,13 @@ class FleetView(View):
         yield TextLines(id="about")
 
     def on_mount(self) -> None:
-        """The other machines change without the one that is shown."""
+        """Update regularly, as other machines change without a new State."""
         self.set_interval(LOOK_S, self.draw)
         self.draw()
 
     @property
     def rows(self) -> list[MachineRow]:
-        """Every machine as it is known now."""
+        """A row per machine with its current state."""
         here = self.dashboard.station
         return [
             MachineRow(
@@ -104,7 +104,7 @@ class FleetView(View):
         ]
 
     def draw(self) -> None:
-        """Bring the lines up to date; what stays as it is is not drawn again."""
+        """Bring the screen up to date; draws only what changed."""
         if not self.display:
             return
         self.query_one(Table).show(self.rows, key=lambda row: str(row.at))
@@ -119,7 +119,7 @@ class FleetView(View):
 
     @property
     def _row(self) -> MachineRow | None:
-        """The machine under the cursor, as it is known now."""
+        """The row of the machine under the cursor."""
         row: MachineRow | None = self.query_one(Table).cursor_item
         return row
 
@@ -129,7 +129,7 @@ class FleetView(View):
         self.draw()
 
     def activated(self) -> None:
-        """The keys belong to the table."""
+        """Give the focus to the table."""
         self.draw()
         self.query_one(Table).focus()
 
@@ -144,15 +144,15 @@ class FleetView(View):
             self.dashboard.go(row.at)
 
     def action_reach(self) -> None:
-        """Look for the core of the machine under the cursor again, unless it answers."""
+        """Reconnect to the machine under the cursor, unless it answers."""
         if (row := self._row) is not None:
             self.dashboard.again(row.at)
 
-    # Where does a model fit?
+    # Fits
 
     @work(exclusive=True, group="fit")
     async def action_fit(self) -> None:
-        """Ask for a model, and every machine whether it fits there now."""
+        """Ask for a model, then ask every machine whether it fits."""
         model = await self.ask("Where does it fit now?", self._model, MODEL)
         if model is None:
             return
@@ -167,7 +167,7 @@ class FleetView(View):
         try:
             self._fits[at] = await link.client.fit(model)
         except CoreUnreachable:
-            return  # the line says so already
+            return  # its row shows that
         except DeckError as error:
             self._fits[at] = error
         self.draw()
@@ -176,7 +176,7 @@ class FleetView(View):
 
     @work(group="copy")
     async def action_copy(self) -> None:
-        """Copy a model to the machine under the cursor: the plan first."""
+        """Copy a model to the machine under the cursor, after showing the plan."""
         row = self._row
         if row is None:
             return
@@ -219,7 +219,7 @@ class FleetView(View):
         self.dashboard.say(copied(job, source.name, target.name), "done")
 
     async def _source(self, target: FleetMachine, model: str) -> tuple[FleetMachine, Manifest]:
-        """A machine that has the model, and what it consists of. Raises Conflict."""
+        """A machine that has the model, and the manifest. Raises Conflict or NotDownloaded."""
         others = [station for station in self.dashboard.stations if station is not target]
         here, *there = await asyncio.gather(
             *(_manifest(station, model) for station in (target, *others))
@@ -235,7 +235,7 @@ class FleetView(View):
         )
 
     async def _arrived(self, at: int, job: Download) -> Download:
-        """The job once it is complete; raises what ended it."""
+        """Wait for the download; raises DeckError if it did not complete."""
         from modeldeck.tui.remote.copy import over
 
         again = f"{self.key_of('copy')} goes on from what is there."
@@ -254,13 +254,13 @@ class FleetView(View):
             await asyncio.sleep(LOOK_S)
 
     def at_stake(self) -> str:
-        """Copies end with the lines that this dashboard keeps."""
+        """Running copies, which end with the connections of this dashboard."""
         names = ", ".join(self.dashboard.stations[at].name for at in self._copies)
         return f"A copy to {names} is under way, over a line of this dashboard." if names else ""
 
 
 async def _manifest(station: FleetMachine, model: str) -> Manifest | None:
-    """What a model consists of on a machine; None where it is not, or where nobody answers."""
+    """Manifest of a model on a machine; None if it is not there, or the core is away."""
     try:
         return await station.link.client.manifest(model)
     except DeckError:

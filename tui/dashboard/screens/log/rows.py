@@ -1,4 +1,4 @@
-"""The lines of the Log view as data: where each comes from, and which are shown. Pure."""
+"""Entries of the Log screen: sources, filters and rows. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Level = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 
 ALL, CORE, DASHBOARD, AUDIT = "all", "core", "dashboard", "audit"
-"""Sources that are always there; engines are named by `engine:` and the id of their instance."""
+"""Sources that always exist; an engine is `engine:` and the id of its instance."""
 
 COLUMNS = (
     Column("at", "time", 8, rank=1),
@@ -34,7 +34,7 @@ COLUMNS = (
 
 
 def columns(source: str, *, wide: bool) -> tuple[Column, ...]:
-    """Those that tell something: of one source alone not its name, of the audit trail who acted."""
+    """Columns for a source; the source's name only for all, the client only in the audit trail."""
     if source == ALL:
         return COLUMNS
     if source == AUDIT:
@@ -45,25 +45,25 @@ def columns(source: str, *, wide: bool) -> tuple[Column, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One line, wherever it comes from."""
+    """One line of the Log screen, of any source."""
 
     key: str
     stamp: float
-    """When, in seconds since the epoch."""
+    """Time in seconds since the epoch."""
     level: Level
     source: str
     text: str
     who: str = ""
-    """Who asked for it, in the audit trail."""
+    """The user or client of an action in the audit trail."""
 
     @property
     def clock(self) -> str:
-        """When, as a clock shows it here."""
+        """Local time as HH:MM:SS."""
         return datetime.fromtimestamp(self.stamp).strftime("%H:%M:%S")
 
 
 def _stamp(at: str) -> float:
-    """A time of the core's; 0 for one that is not understood."""
+    """Parse a time of the core; 0 if it is malformed."""
     try:
         return datetime.fromisoformat(at).timestamp()
     except ValueError:
@@ -71,18 +71,18 @@ def _stamp(at: str) -> float:
 
 
 def of_line(line: LogLine) -> LogEntry:
-    """A line of the core's log."""
+    """Entry of a line of the core's log."""
     return LogEntry(f"log:{line.seq}", _stamp(line.at), line.level, line.source, line.text)
 
 
 def of_message(message: NoticeMessage) -> LogEntry:
-    """A notice of this dashboard."""
+    """Entry of a notice of this dashboard."""
     level: Level = "error" if message.severity == "error" else "info"
     return LogEntry(f"said:{id(message)}", message.stamp, level, DASHBOARD, message.text)
 
 
 def of_audit(entry: AuditEntry, names: Mapping[str, str]) -> LogEntry:
-    """An action that changed something: who, what, and what came of it; ids by their names."""
+    """Entry of the audit trail: user, action and result, with names in place of ids."""
     done = entry.outcome == "done"
     target = names.get(entry.target, entry.target)
     text = f"{entry.action} {target}" + ("" if done else f"  {entry.outcome}")
@@ -92,15 +92,15 @@ def of_audit(entry: AuditEntry, names: Mapping[str, str]) -> LogEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What a person wants to see."""
+    """Filters that the user chose."""
 
     source: str = ALL
     level: Level = "info"
-    """This one and worse ones."""
+    """The least severe level shown."""
     words: str = ""
 
     def take(self, entry: LogEntry) -> bool:
-        """Whether the entry is shown."""
+        """Whether an entry passes the filters."""
         if entry.source != self.source and (self.source != ALL or entry.source == AUDIT):
             return False
         if LEVELS.index(entry.level) < LEVELS.index(self.level):
@@ -110,19 +110,19 @@ class Filters:
 
 
 def select(entries: Iterable[LogEntry], filters: Filters) -> list[LogEntry]:
-    """The entries that are shown, oldest first. The audit trail is shown by itself only."""
+    """Entries that pass the filters, oldest first. The audit trail is only shown on its own."""
     shown = {entry.key: entry for entry in entries if filters.take(entry)}
     return sorted(shown.values(), key=lambda entry: entry.stamp)
 
 
 def sources(entries: Iterable[LogEntry], engines: Iterable[str]) -> tuple[str, ...]:
-    """What can be chosen: the sources that are always there, and every engine that said a word."""
+    """Sources to choose from: the constant ones, and each engine with lines."""
     spoke = {entry.source for entry in entries if entry.source.startswith("engine:")}
     return (ALL, CORE, *sorted(spoke | set(engines)), DASHBOARD, AUDIT)
 
 
 def titled(source: str, names: Mapping[str, str]) -> str:
-    """A source as a person reads it: an engine by the name of its model."""
+    """Display name of a source; an engine has the name of its model."""
     if not source.startswith("engine:"):
         return source
     instance = source.removeprefix("engine:")
@@ -130,7 +130,7 @@ def titled(source: str, names: Mapping[str, str]) -> str:
 
 
 def _whos(origin: str) -> tuple[str, str]:
-    """Who asked, whole, and in a word: `unix`, or an address without its port."""
+    """The client in full, and short: `unix`, or an address without its port."""
     word = origin.partition(" ")[0]
     host, colon, port = word.rpartition(":")
     return origin, host if colon and port.isdecimal() else word
@@ -139,7 +139,7 @@ def _whos(origin: str) -> tuple[str, str]:
 def drawn(
     entry: LogEntry, names: Mapping[str, str], glyphs: Glyphs, inks: ThemeStyles
 ) -> TableLine:
-    """The row of an entry: its level by sign and word."""
+    """The row of an entry."""
     sign, style = {
         "error": (glyphs.failed, inks.error),
         "warning": (glyphs.warning, inks.warning),

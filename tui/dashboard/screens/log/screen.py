@@ -1,6 +1,6 @@
-"""Log: what the core and each engine say, what was done by whom, and every notice that was shown.
+"""Log screen: lines of the core and the engines, the audit trail, and all notices.
 
-Lines are not part of the State: the view asks for those that are new while it is in front.
+Log lines are not part of State: the screen requests new ones while it is in front.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.text import format as fmt
 
 ASK_S = 1.0
-"""Between two questions for new lines while the view is in front."""
+"""Seconds between two requests for new lines while the screen is in front."""
 AT_ONCE = 1000
-"""Lines of one answer; more than that at once is nothing a person reads."""
+"""Most lines of one answer."""
 KEPT = 5000
-"""Lines kept here: as many as the core keeps (`modeldeck.core.storage.log.KEPT`)."""
+"""Lines kept here, as many as in the core (`modeldeck.core.storage.log.KEPT`)."""
 AUDITED = 500
 WIDE = 100
-"""Cells from which on all sources are named, and who asked for what is told whole."""
+"""Width in cells from which on all sources, and clients in full, are shown."""
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -65,7 +65,7 @@ COMMANDS: tuple[Command, ...] = (
 
 
 class LogView(View):
-    """Lines, newest at the bottom."""
+    """Table of log lines, the newest at the bottom."""
 
     NAME = "log"
     TITLE = "Log"
@@ -91,7 +91,7 @@ class LogView(View):
         self._barred: Text | None = None
 
     def compose(self) -> ComposeResult:
-        """What is shown, the lines, and one of them whole."""
+        """The filter bar, the lines, and the whole text of one line."""
         with Horizontal(id="log-bar"):
             yield Static(id="log-show")
             yield FilterInput(f"{self.key_of('filter')} filters")
@@ -102,7 +102,7 @@ class LogView(View):
             yield Static(id="log-text", markup=False)
 
     def on_mount(self) -> None:
-        """Ask now and then; nothing is asked while another view is in front."""
+        """Request new lines regularly while the screen is in front."""
         self.set_interval(ASK_S, self._ask)
 
     @property
@@ -128,7 +128,7 @@ class LogView(View):
         }
 
     def _targets(self) -> dict[str, str]:
-        """What ids in the audit trail stand for."""
+        """Names by the ids in the audit trail."""
         if self.state is None:
             return {}
         state = self.state
@@ -141,7 +141,7 @@ class LogView(View):
     def _draw(self, entry: LogEntry) -> TableLine:
         return rows.drawn(entry, self._names(), self.dashboard.glyphs, self._inks)
 
-    # What is there
+    # Entries
 
     def _ask(self) -> None:
         if self.dashboard.current == self.NAME:
@@ -149,7 +149,7 @@ class LogView(View):
 
     @work(group="log", exclusive=True)
     async def _fetch(self) -> None:
-        """Ask for what is new; a core that is away says so on the line on top already."""
+        """Request new lines; the status bar shows it if the core is away."""
         try:
             client = self.dashboard.link.client
             new = await client.log(after=self._seen, limit=AT_ONCE)
@@ -165,7 +165,7 @@ class LogView(View):
         self._show()
 
     def watch_state(self) -> None:
-        """A core that was started anew counts its lines from one again."""
+        """Start again at the first line after the core was restarted."""
         if self.state is not None and self.state.host.started_at != self._started_at:
             if self._started_at:
                 self._seen = 0
@@ -176,7 +176,7 @@ class LogView(View):
         return [*self._lines, *self._audit, *said]
 
     def _show(self) -> None:
-        """Draw what the filters let through."""
+        """Draw the entries that pass the filters."""
         table = self._table
         table.columns = rows.columns(self._filters.source, wide=self._wide)
         table.show(rows.select(self._entries(), self._filters), key=lambda entry: entry.key)
@@ -206,17 +206,17 @@ class LogView(View):
     # Keys
 
     def activated(self) -> None:
-        """The lines have the keys; what is new is asked for at once."""
+        """Give the focus to the lines, and request new ones."""
         self._table.focus()
         self._fetch()
 
     @property
     def writing(self) -> bool:
-        """Whether the filter has the keys."""
+        """Whether the filter has the focus."""
         return self.query_one(FilterInput).has_focus
 
     def dismiss(self) -> bool:
-        """Leave the filter, the whole line, the words of the filter, the marks."""
+        """Leave the filter, else the whole line; else clear the words, the marks."""
         field = self.query_one(FilterInput)
         if field.has_focus:
             self._table.focus()
@@ -229,7 +229,7 @@ class LogView(View):
         return True
 
     def action_source(self, by: int) -> None:
-        """Show another source."""
+        """Show the next or previous source."""
         choices = self._sources()
         at = choices.index(self._filters.source) if self._filters.source in choices else 0
         self._filters = replace(self._filters, source=choices[(at + by) % len(choices)])
@@ -237,13 +237,13 @@ class LogView(View):
         self._fetch()
 
     def action_level(self) -> None:
-        """Show fewer, or all."""
+        """Show the next level."""
         at = LEVELS.index(self._filters.level)
         self._filters = replace(self._filters, level=LEVELS[(at + 1) % len(LEVELS)])
         self._show()
 
     def action_filter(self) -> None:
-        """Write the words to filter by."""
+        """Give the focus to the filter."""
         self.query_one(FilterInput).focus()
 
     def action_follow(self) -> None:
@@ -276,7 +276,7 @@ class LogView(View):
 
     @on(Table.Highlighted)
     def _highlighted(self, event: Table.Highlighted) -> None:
-        """Show the line whole; a cursor that leaves the newest line stays where it is put."""
+        """Show the whole line; a cursor that leaves the newest line turns `follow` off."""
         entry: LogEntry | None = event.item
         words = f"{entry.who}  {entry.text}".strip() if entry else ""
         text = fmt.clean(words.replace("\\n", "\n"), lines=True)
@@ -301,7 +301,7 @@ class LogView(View):
         self._table.action_move(event.by)
 
     def on_descendant_focus(self) -> None:
-        """Other keys hold while one writes."""
+        """Update the footer: other keys apply while writing."""
         self.dashboard.keys_changed()
 
     on_descendant_blur = on_descendant_focus

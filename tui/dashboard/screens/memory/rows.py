@@ -1,4 +1,4 @@
-"""What the Memory view says of the machine and of an instance: pure, records in, cells out."""
+"""Rows and texts of the Memory screen. Pure."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from modeldeck.tui.text import records
 from modeldeck.tui.text.format import Glyphs
 
 BAR = 8
-"""Cells of a load's bar."""
+"""Width in cells of the progress bar of a load."""
 
 LABEL = 10
-"""Cells of the labels of an instance's facts."""
+"""Width in cells of the labels of details."""
 
 LITTLE = 0.9
-"""A store that is fuller than this is drawn as a warning; the figures stand beside it."""
+"""Fill from which on a bar is drawn as a warning."""
 
 COLUMNS = (
     Column("sign", "", 1),
@@ -53,9 +53,9 @@ def machine(
     glyphs: Glyphs,
     inks: ThemeStyles,
 ) -> list[Text]:
-    """Memory, GPUs and what is left for models, one line each; `key` sets the budget.
+    """Memory, GPUs and the budget for models, one line each; `key` sets the budget.
 
-    `past` is drawn beside the memory; empty where it is drawn elsewhere.
+    `past` is drawn beside the memory; empty where a chart shows it.
     """
     memory = state.memory
     lines = [_ram(memory, past, width, glyphs, inks)]
@@ -77,7 +77,7 @@ def machine(
 
 
 def _set_budget(state: State) -> str:
-    """What a person set, where one did: it may be more than there is."""
+    """The budget that the user set, which may exceed the memory of the machine."""
     wanted = state.settings.memory_budget_bytes
     if wanted is None:
         return ""
@@ -85,12 +85,12 @@ def _set_budget(state: State) -> str:
 
 
 def bar_width(width: int) -> int:
-    """Cells of the bars of the machine."""
+    """Width in cells of the bars."""
     return 30 if width >= 100 else 16 if width >= 70 else 10
 
 
 def past_width(width: int) -> int:
-    """Cells of the sparkline beside them."""
+    """Width in cells of the sparkline beside them."""
     return 24 if width >= 100 else 20 if width >= 70 else 12
 
 
@@ -108,7 +108,7 @@ def _ram(
 
 
 def past_words(past: Sequence[float | None], inks: ThemeStyles) -> Text:
-    """Between which bounds memory was."""
+    """Range of past memory use."""
     known = [value for value in past if value is not None]
     least, most = fmt.memory(min(known, default=None)), fmt.memory(max(known, default=None))
     words = Text.assemble(("last 10 min", STRONG), "  in use ")
@@ -142,12 +142,12 @@ def _used(memory: Memory) -> int | None:
 
 
 def used(memory: Memory) -> float | None:
-    """Memory that is taken, by models and everything else; None where it is not known."""
+    """Memory in use by models and other programs, in bytes; None where unknown."""
     return _used(memory)
 
 
 def _others(state: State) -> int | None:
-    """What everything but the models takes."""
+    """Memory in use by other programs."""
     taken = _used(state.memory)
     if taken is None:
         return None
@@ -167,7 +167,7 @@ def _swap(memory: Memory) -> str:
 def disk(
     state: State, keys: tuple[str, str], glyphs: Glyphs, inks: ThemeStyles, width: int
 ) -> Text:
-    """What the cache takes on the disk; of the keys one lists it, one prunes what was left."""
+    """Disk use of the cache; `keys` are those for listing and pruning it."""
     listed, prune = keys
     models = sum(model.downloaded and not model.local for model in state.models.values())
     cache = f"cache {fmt.size(state.disk.cache_bytes)} in {fmt.number(models, 'model')}"
@@ -262,7 +262,7 @@ def _speed(tokens_per_s: float | None) -> str:
 def facts(
     instance: Instance, past: Sequence[float | None], glyphs: Glyphs, inks: ThemeStyles
 ) -> list[Text]:
-    """Options, needs and history of an instance; of a failed one, why."""
+    """Details of an instance: options, memory and history, or its error."""
     dot = f" {glyphs.dot} "
     about = [instance.engine, f"{fmt.tokens(instance.context_length)} context"]
     if instance.pid is not None:
@@ -319,7 +319,7 @@ def _ceiling(instance: Instance) -> float | None:
 
 
 def options(given: LoadOptions) -> list[str]:
-    """What was asked for when it was loaded; what was left to the engine is left out."""
+    """Load options that were set explicitly."""
     words: list[tuple[str, object]] = [
         ("GPU layers", "all" if given.gpu_layers == -1 else given.gpu_layers),
         ("KV cache", given.kv_cache_type),
@@ -344,7 +344,7 @@ def _on(flag: bool | None) -> str | None:
 
 
 def log(lines: Sequence[LogLine], inks: ThemeStyles) -> list[Text]:
-    """The last lines that an engine wrote."""
+    """The last log lines of an engine."""
     styles = {"error": inks.error, "warning": inks.warning}
     return [
         Text.assemble(

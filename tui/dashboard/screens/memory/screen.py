@@ -1,4 +1,4 @@
-"""Memory: what the machine has, what each loaded model takes, and giving it back."""
+"""Memory screen: memory of the machine, loaded models, and unloading."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import parse, records
 
 PAST_S = 600.0
-"""How far back memory is drawn."""
+"""Seconds of memory history."""
 PAST_SLOTS = 600
 TALL = 26
-"""Lines from which on there is room for a drawing of what memory was."""
+"""Height in lines from which on a chart of the history is shown."""
 
 STEPS = 512
-"""Of the machine's memory: less than one of them is no change."""
+"""Steps of the chart; smaller changes of the machine's memory are not drawn."""
 
 LOG_S = 1.0
-"""Between two looks at the log of the instance that is open."""
+"""Seconds between two requests for the log of the open instance."""
 LOG_KEPT = 200
-"""Lines of it that are asked for; the Log view has them all."""
+"""Most log lines requested; the Log screen has all."""
 
 PARTIALS = CacheSelection(partials=True)
 
 
 class MemoryView(TableView[Instance, Instance]):
-    """The machine on top, the instances, and the disk; below them the instance that is open."""
+    """The machine, the table of instances, the disk, and details of the open instance."""
 
     DEFAULT_CSS = """
     MemoryView #machine { padding: 0 0 1 2; }
@@ -79,13 +79,13 @@ class MemoryView(TableView[Instance, Instance]):
         )
         super().__init__(parts, id=id)
         self.past = History(PAST_S, PAST_SLOTS)
-        """What was in use of the machine's memory."""
+        """History of the machine's memory in use."""
         self._pasts: dict[str, History] = {}
-        """By the id of the instance."""
+        """Histories of instances, by id."""
         self._log: tuple[LogLine, ...] = ()
 
     def compose(self) -> ComposeResult:
-        """The machine, the table, the disk, and what is open."""
+        """The machine, the table, the chart, the disk, and the details."""
         yield TextLines(id="machine")
         yield Table[Instance](
             drawn.COLUMNS,
@@ -103,13 +103,13 @@ class MemoryView(TableView[Instance, Instance]):
         yield TextLines(id="details")
 
     def on_mount(self) -> None:
-        """The log of an open instance is looked at as long as it is open."""
+        """Request the log of an open instance regularly."""
         self.set_interval(LOG_S, self._look_at_log)
 
     # Drawing
 
     def on_resize(self, event: events.Resize) -> None:
-        """Where it is tall, what memory was has lines of its own."""
+        """Show the chart on a tall terminal."""
         self.set_class(event.size.height >= TALL, "tall")
 
     @property
@@ -118,7 +118,7 @@ class MemoryView(TableView[Instance, Instance]):
         return list(self.state.instances.values()) if self.state else []
 
     def watch_state(self) -> None:
-        """Note what is to be remembered, and draw what changed."""
+        """Record the histories, and draw the new State."""
         if not self.is_mounted or self.state is None:
             return
         now = time.monotonic()
@@ -131,7 +131,7 @@ class MemoryView(TableView[Instance, Instance]):
         self.redraw()
 
     def draw(self) -> None:
-        """The machine, the instances, the disk, and what is open."""
+        """Draw the machine, the table, the disk, and the details."""
         glyphs, inks, width = self.dashboard.glyphs, self.inks, self.size.width - 4
         if self.state is None:
             self.query_one("#machine", TextLines).show(self.waiting)
@@ -153,7 +153,7 @@ class MemoryView(TableView[Instance, Instance]):
         self._draw_details()
 
     def _other_instance(self) -> None:
-        """Another instance is under the cursor: all of it is shown, where that is open."""
+        """Show the details of another instance, if they are open."""
         self._log = ()
         self._draw_details()
         self._look_at_log()
@@ -190,15 +190,15 @@ class MemoryView(TableView[Instance, Instance]):
                 after, LOG_KEPT, source=f"engine:{instance_id}"
             )
         except DeckError:
-            return  # the line on top says that the core does not answer
+            return  # the status bar shows that the core does not answer
         if lines:
             self._log = (*self._log, *lines)[-LOG_KEPT:]
             self._draw_details()
 
-    # Verbs
+    # Actions
 
     def action_unload(self) -> None:
-        """Unload the marked instances, or the one under the cursor; failed ones are taken off."""
+        """Unload the selected instances; failed ones are removed from the list."""
         wanted = self.selected(lambda i: i.state is not InstanceState.STOPPING, "unload")
         failed = [instance for instance in wanted if instance.state is InstanceState.FAILED]
         live = [instance for instance in wanted if instance not in failed]
@@ -223,7 +223,7 @@ class MemoryView(TableView[Instance, Instance]):
         )
 
     def action_pin(self) -> None:
-        """Pin the marked instances, or the one under the cursor; where all are, let them loose."""
+        """Pin the selected instances, or unpin them if all are pinned."""
         wanted = self.selected(_live, "pin")
         pinned = not all(instance.options.pinned for instance in wanted)
         self._change(
@@ -232,7 +232,7 @@ class MemoryView(TableView[Instance, Instance]):
 
     @work
     async def action_idle_time(self) -> None:
-        """Ask after how long without a request they are unloaded."""
+        """Ask for the idle time after which the selected instances are unloaded."""
         wanted = self.selected(_live, "unload")
         if not wanted:
             return
@@ -252,7 +252,7 @@ class MemoryView(TableView[Instance, Instance]):
 
     @work
     async def action_budget(self) -> None:
-        """Ask what models may take together."""
+        """Ask for the memory budget of all models together."""
         if self.state is None:
             return
         now = self.state.settings.memory_budget_bytes
@@ -272,12 +272,12 @@ class MemoryView(TableView[Instance, Instance]):
 
     @work(exclusive=True, group="delete")
     async def action_prune(self) -> None:
-        """Delete the partial files that nobody goes on with, after showing which."""
+        """Delete partial files that no download needs, after showing the plan and asking."""
         words = "partial files that no download goes on with"
         await delete(self.dashboard, PARTIALS, f"Prune {words}.", f"There are no {words}.")
 
     def _toggle_details(self) -> None:
-        """Show everything about the instance under the cursor, or hide it."""
+        """Show or hide the details of the instance under the cursor."""
         if self.table.cursor_item is None and not self.has_class("open"):
             return
         self.toggle_class("open")
@@ -286,7 +286,7 @@ class MemoryView(TableView[Instance, Instance]):
         self._look_at_log()
 
     def dismiss(self) -> bool:
-        """Hide the details, then take the marks away."""
+        """Hide the details, else clear the marks."""
         if self.has_class("open"):
             self.remove_class("open")
             return True
