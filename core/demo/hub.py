@@ -301,7 +301,7 @@ class DemoHub:
         self, body: FileBody, exchange: LoggedExchange, connection: HubConnection
     ) -> None:
         text = f"{exchange.path} {exchange.file}"
-        patience, cuts = self.faults.round, self.faults.cuts
+        fault_round, cuts = self.faults.round, self.faults.cuts
         fault = self.faults.take(text, body.start, body.stop)
         exchange.fault = fault.kind if fault else None
         halt = body.stop
@@ -311,12 +311,12 @@ class DemoHub:
         if halt == body.stop or fault is None:
             return
         if fault.kind == "stall":
-            if await self._stall(patience, cuts, connection):
+            if await self._stall(fault_round, cuts, connection):
                 await self._send(replace(body, start=halt), None, exchange, connection)
             else:
                 connection.reset()
         elif fault.kind == "trickle":
-            rest = await self._trickle(replace(body, start=halt), patience, exchange, connection)
+            rest = await self._trickle(replace(body, start=halt), fault_round, exchange, connection)
             await self._send(rest, None, exchange, connection)
         elif fault.kind == "reset":
             connection.reset()
@@ -357,24 +357,24 @@ class DemoHub:
                 return
 
     async def _trickle(
-        self, body: FileBody, patience: int, exchange: LoggedExchange, connection: HubConnection
+        self, body: FileBody, fault_round: int, exchange: LoggedExchange, connection: HubConnection
     ) -> FileBody:
         """Send single bytes until the faults are cleared; what is left."""
-        while self.faults.round == patience and body.start < body.stop:
+        while self.faults.round == fault_round and body.start < body.stop:
             data = await asyncio.to_thread(body.file.read, body.start, 1)
             await _write(data, exchange, connection)
             body = replace(body, start=body.start + 1)
             await asyncio.sleep(_TRICKLE_S)
         return body
 
-    async def _stall(self, patience: int, cuts: int, connection: HubConnection) -> bool:
+    async def _stall(self, fault_round: int, cuts: int, connection: HubConnection) -> bool:
         """Wait until the faults are cleared; False when the connection is to be cut instead.
 
         Raises ConnectionError when the client leaves.
         """
         gone = asyncio.create_task(connection.gone())
         try:
-            while self.faults.round == patience:
+            while self.faults.round == fault_round:
                 if self.faults.cuts != cuts:
                     return False
                 changed = asyncio.create_task(self._changed.wait())
