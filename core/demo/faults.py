@@ -1,6 +1,6 @@
-"""What can go wrong between a client and the hub, made to happen on purpose.
+"""Faults between a client and the hub, injected on purpose.
 
-A fault is armed once and strikes the next requests that fit it. All of this may be called from any
+A fault is armed once and hits the next matching requests. All methods may be called from any
 thread.
 """
 
@@ -19,7 +19,7 @@ _INSTEAD: frozenset[Kind] = frozenset({"status", "answer"})
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong, as often as `times` says."""
+    """One fault, which hits `times` requests."""
 
     kind: Kind
     times: int = 1
@@ -33,7 +33,7 @@ class Fault:
     body: bytes = b""
 
     def fits(self, text: str, start: int, stop: int) -> bool:
-        """Whether it strikes the request that `text` describes, with this range as its body."""
+        """Whether it matches the request that `text` describes, with this range as its body."""
         if self.times <= 0 or self.path not in text:
             return False
         if self.kind in _INSTEAD:
@@ -70,26 +70,26 @@ class Faults:
         times: int = 1,
         path: str = "",
     ) -> None:
-        """Answer the next requests with this, whatever they ask for."""
-        said = tuple((headers or {}).items())
+        """Answer the next requests with this response, for any path."""
+        given = tuple((headers or {}).items())
         self._arm(
-            Fault(kind="answer", status=status, body=body, headers=said, times=times, path=path)
+            Fault(kind="answer", status=status, body=body, headers=given, times=times, path=path)
         )
 
     def reset(self, after_bytes: int = 0, *, times: int = 1, path: str = "") -> None:
-        """Reset the connection of the next files after so many bytes of the body."""
+        """Reset the connection of the next files after `after_bytes` of the body."""
         self._arm(Fault(kind="reset", at=after_bytes, times=times, path=path))
 
     def truncate(self, after_bytes: int = 0, *, times: int = 1, path: str = "") -> None:
-        """Close the connection of the next files in good order, but too early."""
+        """Close the connection of the next files properly, but too early."""
         self._arm(Fault(kind="truncate", at=after_bytes, times=times, path=path))
 
     def stall(self, after_bytes: int = 0, *, times: int = 1, path: str = "") -> None:
-        """Go silent in the next files after so many bytes, until the client leaves or `clear`."""
+        """Stop sending the next files after `after_bytes`, until the client leaves or `clear`."""
         self._arm(Fault(kind="stall", at=after_bytes, times=times, path=path))
 
     def trickle(self, after_bytes: int = 0, *, times: int = 1, path: str = "") -> None:
-        """Send a byte now and then in the next files after so many bytes, until `clear`."""
+        """Send single bytes slowly in the next files after `after_bytes`, until `clear`."""
         self._arm(Fault(kind="trickle", at=after_bytes, times=times, path=path))
 
     def flip(self, offset: int, *, times: int = 1, path: str = "") -> None:
@@ -114,7 +114,7 @@ class Faults:
             self._armed.append(fault)
 
     def take(self, text: str, start: int = 0, stop: int = 0) -> Fault | None:
-        """The first armed fault that fits, one time of it used up.
+        """Return the first armed fault that matches, and count one hit.
 
         Args:
             text: The request's path and the name of the file it asks for.

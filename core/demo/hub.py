@@ -45,12 +45,12 @@ LOG_LIMIT = 10_000
 _TRICKLE_S = 0.02
 
 _STEPS_PER_SECOND = 20
-"""How often a second a limited transfer sends something."""
+"""Sends per second of a rate-limited transfer."""
 
 
 @dataclass(slots=True, kw_only=True)
 class LoggedExchange:
-    """One request and what was answered, as the log keeps it."""
+    """One request and its answer, as the log keeps it."""
 
     origin: Literal["hub", "storage"]
     method: str
@@ -64,11 +64,11 @@ class LoggedExchange:
     file: str = ""
     """`owner/name/path` of the file that was asked for."""
     size_bytes: int = 0
-    """Bytes of the body that were promised; 0 for HEAD."""
+    """Announced bytes of the body; 0 for HEAD."""
     bytes_sent: int = 0
     """Bytes of the body that the kernel took, or is being given."""
     fault: str | None = None
-    """What was made to go wrong."""
+    """The fault that was injected."""
 
     @property
     def finished(self) -> bool:
@@ -102,15 +102,15 @@ class DemoHub:
         self.storage_url = ""
         """The origin of signed URLs."""
         self.faults = Faults(self._notify)
-        """What goes wrong."""
+        """The faults to inject."""
         self.link_lifetime_s = 3600.0
-        """How long a signed URL is good for."""
+        """Seconds that a signed URL is valid."""
         self.latency_s = 0.0
-        """How long every answer is held back."""
+        """Seconds that every answer is delayed."""
         self.ranges = True
         """Whether parts of files are served."""
         self.compressed = ""
-        """How the names of files end that are sent gzipped, though `identity` was asked for."""
+        """Suffixes of files that are sent gzipped, though the client accepts only `identity`."""
         for repo in repositories:
             self.publish(repo)
 
@@ -160,7 +160,7 @@ class DemoHub:
 
     @property
     def rate_bytes_per_s(self) -> int | None:
-        """How fast each connection is served; None for as fast as it goes."""
+        """Bytes per second of each connection; None for no limit."""
         return self._rate
 
     @rate_bytes_per_s.setter
@@ -170,7 +170,7 @@ class DemoHub:
 
     @property
     def online(self) -> bool:
-        """Whether anybody is answered; setting it to False resets every connection."""
+        """Whether requests are answered; setting it to False resets every connection."""
         return self._hub.online
 
     @online.setter
@@ -196,7 +196,7 @@ class DemoHub:
             self._repos[repo.repo] = (*kept, repo)
 
     def withdraw(self, repo: str) -> None:
-        """Serve a repository no more. Raises KeyError when it was not served."""
+        """Stop serving a repository. Raises KeyError when it was not served."""
         with self._lock:
             del self._repos[repo]
 
@@ -301,7 +301,7 @@ class DemoHub:
         self, body: FileBody, exchange: LoggedExchange, connection: HubConnection
     ) -> None:
         text = f"{exchange.path} {exchange.file}"
-        patience, cuts = self.faults.round, self.faults.cuts
+        fault_round, cuts = self.faults.round, self.faults.cuts
         fault = self.faults.take(text, body.start, body.stop)
         exchange.fault = fault.kind if fault else None
         halt = body.stop
@@ -311,12 +311,12 @@ class DemoHub:
         if halt == body.stop or fault is None:
             return
         if fault.kind == "stall":
-            if await self._stall(patience, cuts, connection):
+            if await self._stall(fault_round, cuts, connection):
                 await self._send(replace(body, start=halt), None, exchange, connection)
             else:
                 connection.reset()
         elif fault.kind == "trickle":
-            rest = await self._trickle(replace(body, start=halt), patience, exchange, connection)
+            rest = await self._trickle(replace(body, start=halt), fault_round, exchange, connection)
             await self._send(rest, None, exchange, connection)
         elif fault.kind == "reset":
             connection.reset()
@@ -357,24 +357,24 @@ class DemoHub:
                 return
 
     async def _trickle(
-        self, body: FileBody, patience: int, exchange: LoggedExchange, connection: HubConnection
+        self, body: FileBody, fault_round: int, exchange: LoggedExchange, connection: HubConnection
     ) -> FileBody:
         """Send single bytes until the faults are cleared; what is left."""
-        while self.faults.round == patience and body.start < body.stop:
+        while self.faults.round == fault_round and body.start < body.stop:
             data = await asyncio.to_thread(body.file.read, body.start, 1)
             await _write(data, exchange, connection)
             body = replace(body, start=body.start + 1)
             await asyncio.sleep(_TRICKLE_S)
         return body
 
-    async def _stall(self, patience: int, cuts: int, connection: HubConnection) -> bool:
+    async def _stall(self, fault_round: int, cuts: int, connection: HubConnection) -> bool:
         """Wait until the faults are cleared; False when the connection is to be cut instead.
 
         Raises ConnectionError when the client leaves.
         """
         gone = asyncio.create_task(connection.gone())
         try:
-            while self.faults.round == patience:
+            while self.faults.round == fault_round:
                 if self.faults.cuts != cuts:
                     return False
                 changed = asyncio.create_task(self._changed.wait())
@@ -391,7 +391,7 @@ class DemoHub:
 
 
 async def _write(data: bytes, exchange: LoggedExchange, connection: HubConnection) -> None:
-    # Counted first: whoever has received all of it finds it in the log.
+    # Counted first, so that a client that has all bytes finds them in the log.
     exchange.bytes_sent += len(data)
     try:
         await connection.write(data)
@@ -401,7 +401,7 @@ async def _write(data: bytes, exchange: LoggedExchange, connection: HubConnectio
 
 
 def _gzipped(found: HubResponse) -> HubResponse:
-    """The answer as a proxy that compresses everything sends it on; parts of files as well."""
+    """The answer as a proxy that compresses every body sends it on; partial ones as well."""
     if not isinstance(found.body, FileBody):
         return found
     body = found.body.file.read(found.body.start, found.body.stop - found.body.start)

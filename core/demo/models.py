@@ -1,6 +1,6 @@
 """Writes tiny real models: GGUF for llama.cpp, and safetensors folders for MLX.
 
-What they answer is known to the letter (`expected`), whatever engine and precision runs them, so a
+Their answers are known to the letter (`expected`), for every engine and precision, so a
 test or a demo can tell a right answer from a plausible one. Needs numpy and gguf, which the `demo`
 extra brings and nothing else does: they are imported when a model is written.
 """

@@ -31,7 +31,7 @@ class DemoFile:
     sha256: str | None
     """SHA-256 of the content of an LFS file; None for the others."""
     flips: tuple[int, ...] = ()
-    """Offsets of bytes that are served inverted, whatever the ids promise."""
+    """Offsets of bytes that are served inverted, though the ids are those of the right content."""
 
     @property
     def etag(self) -> str:

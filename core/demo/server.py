@@ -144,7 +144,7 @@ class HubConnection:
         await self._writer.drain()
 
     def close(self) -> None:
-        """Close in good order, whatever was promised."""
+        """Close the connection properly, even with a shorter body than announced."""
         self._writer.close()
 
     def reset(self) -> None:
@@ -168,7 +168,7 @@ class Server:
         self._server: asyncio.Server | None = None
         self._serving: dict[asyncio.Task[None], HubConnection] = {}
         self.online = True
-        """While False, whoever connects is dropped at once."""
+        """While False, new connections are closed at once."""
 
     async def start(self, port: int = 0) -> int:
         """Listen, and return the port. Raises OSError when `port` is taken."""

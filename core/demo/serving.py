@@ -1,7 +1,7 @@
 """The demo as a process of its own: `python -P -m modeldeck.core.demo.serving [rate [port]]`.
 
-It answers one line of JSON, the ready record or why it cannot start, and lasts until its standard
-input ends, which is when whoever started it is gone. A core that ends by itself is started again.
+It writes one line of JSON, the ready record or why it cannot start, and runs until its standard
+input ends, when the process that started it is gone. A core that ends by itself is started again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ async def serve(rate_bytes_per_s: int | None, port: int) -> None:
 
 
 async def _again(running: Session, left: asyncio.Event) -> asyncio.Event:
-    """Run another core in the place of one that ended; returns when it is over, too."""
+    """Run another core in place of one that ended, until that ends, too."""
     inside = environment(running.folder, running.hub.url, 0, os.environ)
     async with daemon.child(inside) as (_, ended):
         await _first(left, ended)
@@ -52,11 +52,11 @@ async def _first(*events: asyncio.Event) -> asyncio.Event:
 
 def _announce(ready: CoreReady) -> None:
     print(line(ready), flush=True)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the pipe closes: all is said
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # closes the pipe: nothing more is written
 
 
 def main() -> None:
-    """Run the demo for whoever started this."""
+    """Run the demo until standard input ends."""
     rate, port = (*map(int, sys.argv[1:]), 0, 0)[:2]
     try:
         asyncio.run(serve(rate or None, port))

@@ -1,7 +1,7 @@
 """One run of the demo: a hub, a core that knows no other, and folders that vanish afterwards.
 
-The hub runs in this process, the core in one of its own, which ends with this one whatever happens
-to it. Nothing of the person's is read or written: not their cache, settings, token or proxy.
+The hub runs in this process, the core in a process of its own, which ends with this one in any
+case. The user's cache, settings, token and proxy are neither read nor written.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ No training and no download. How it works:
 
 - The embedding of a token is a one-hot vector, so the hidden size is at least the vocabulary's.
 - A padding block has norm weights of zero: attention and feed-forward then see a zero vector and
-  add nothing, whatever random weights they carry. Those are real bytes: any size is possible.
+  add nothing, for any random weights. Those are real bytes: any size is possible.
 - The final RMSNorm turns the one-hot vector into sqrt(hidden) times it, so the output matrix is a
   table of bigrams: the next token follows from the last one.
 - Block 0 has one real attention head. The token `<|assistant|>` looks for the latest keyword in the

@@ -6,7 +6,7 @@ second thread reads commands, so that `CancelCommand` takes effect while native 
 releases the interpreter lock around every call). A third thread sends `Alive` every second, and
 reports native code that runs far beyond its bounds.
 
-The process never outlives the core: the end of stdin ends it at once, whatever it does (but work on
+The process never outlives the core: the end of stdin ends it at once, in any state (but work on
 a GPU is cancelled first, and has time to end), and on Linux the kernel ends it with the core.
 """
 
@@ -113,7 +113,7 @@ class Child:
                 )
 
     def _read_commands(self) -> None:
-        """Read commands until stdin ends, then end the process, whatever it is doing."""
+        """Read commands until stdin ends, then end the process, in any state."""
         try:
             self._queue_commands()
         except BaseException:  # no memory, as a rule: commands can no longer be read

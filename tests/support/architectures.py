@@ -1,6 +1,6 @@
 """Writes small models of any architecture that llama.cpp knows, with random weights.
 
-Nobody says here what tensors an architecture has: llama.cpp is asked. It is shown a header, says
+The tensors of an architecture are not listed here: llama.cpp is asked. It is given a header, says
 which key or tensor is missing or which shape was expected, and is shown a better one, until it
 plans a load. What it cannot be asked is in `tests.support.recipes`.
 

@@ -1,4 +1,4 @@
-"""The answer to one request, from the bytes of its tokens to what the core is told."""
+"""Assembles the answer to one request from the bytes of its tokens, for the core."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modeldeck.core.schema import FinishReason, GenerateRequest, TokenLogprob, T
 
 
 def token_text(data: bytes) -> str:
-    r"""The text of one token; a part of a character is written as OpenAI's API does.
+    r"""Return the text of one token; part of a character is written as in OpenAI's API.
 
     >>> token_text(b" two"), token_text(b"\xf0\x9f")
     (' two', 'bytes:\\xf0\\x9f')
@@ -27,7 +27,7 @@ def token_text(data: bytes) -> str:
 
 
 class AnswerWriter:
-    """Puts an answer together: what is shown of it, how it ends, and how fast it was."""
+    """Filters the text of an answer, emits it, and counts tokens and time."""
 
     def __init__(
         self,
@@ -36,79 +36,79 @@ class AnswerWriter:
         emit: Emit,
         *,
         limit: int,
-        form: HarmonyStream | None = None,
+        harmony: HarmonyStream | None = None,
     ) -> None:
         """Begin an answer now.
 
         Args:
-            request: What was asked.
-            stops: Strings that end it.
-            emit: Takes its text.
-            limit: Most tokens it may have.
-            form: How the model writes its answer, where that is not plain text.
+            request: The request.
+            stops: Stop strings.
+            emit: Called with each piece of text.
+            limit: Largest number of tokens.
+            harmony: Decoder of the answer, for models that write harmony.
         """
         self._started = time.perf_counter()
         self._first: float | None = None
         self._text = TextStream(stops)
-        self._form = form
+        self._harmony = harmony
         self._tools = ToolStream(request.tools) if wants_tools(request) else None
         self._emit = emit
         self._limit = limit
         self._pending: list[TokenLogprob] = []
-        """Of tokens whose text is held back."""
+        """Log probabilities of tokens whose text is held back."""
         self._reason: FinishReason = "length"
         self.count = 0
         """Tokens so far."""
 
     @property
     def room(self) -> int:
-        """Tokens that it may still have."""
+        """Tokens left until the limit."""
         return self._limit - self.count
 
     def end(self) -> None:
-        """The model has said that the answer is over."""
+        """Note that the model has ended the answer."""
         self._first = self._first or time.perf_counter()
         self._reason = "stop"
 
     def take(self, data: bytes, logprob: TokenLogprob | None = None) -> bool:
-        """Take a token; says whether the answer goes on after it."""
+        """Add a token; return whether the answer goes on after it."""
         self._first = self._first or time.perf_counter()
         self.count += 1
         if logprob is not None:
             self._pending.append(logprob)
-        self._pass(self._text.feed(data))
+        self._decode(self._text.feed(data))
         if self._text.stopped:
             self._reason = "stop"
             return False
         return self.count < self._limit
 
     def rest(self, data: bytes) -> None:
-        """Take text that its tokens had left out so far."""
-        self._pass(self._text.feed(data))
+        """Add text that the detokenizer had held back."""
+        self._decode(self._text.feed(data))
 
-    def _pass(self, text: str) -> None:
-        self._show(self._form.feed(text) if self._form is not None and text else text)
+    def _decode(self, text: str) -> None:
+        self._filter_calls(self._harmony.feed(text) if self._harmony is not None and text else text)
 
-    def _show(self, text: str) -> None:
+    def _filter_calls(self, text: str) -> None:
         if self._tools is not None and text:
             text = self._tools.feed(text)
         if text:
-            self._say(text)
+            self._send(text)
 
-    def _say(self, text: str) -> None:
+    def _send(self, text: str) -> None:
         found = tuple(self._pending)
         self._pending.clear()
         self._emit(text, found)
 
     def done(self, prompt_tokens: int) -> AnswerDone:
-        """Show what was held back, and give the counts."""
-        self._pass(self._text.finish())
-        if self._form is not None:
-            self._show(self._form.finish())
+        """Emit the text that was held back, and return the counts."""
+        self._decode(self._text.finish())
+        if self._harmony is not None:
+            self._filter_calls(self._harmony.finish())
         calls: tuple[ToolCall, ...] = ()
         if self._tools is not None:
             if rest := self._tools.finish():
-                self._say(rest)
+                self._send(rest)
             calls = self._tools.calls
         ended = time.perf_counter()
         first = self._first or ended
@@ -117,7 +117,7 @@ class AnswerWriter:
             tool_calls=calls,
             prompt_tokens=prompt_tokens,
             completion_tokens=self.count,
-            # The first token belongs to the prompt: what follows shows the speed.
+            # The first token counts for the prompt; the others show the speed.
             tokens_per_s=(self.count - 1) / (ended - first)
             if self.count > 1 and ended > first
             else None,

@@ -1,4 +1,4 @@
-"""What this process has taken from its heap."""
+"""Size of this process's heap, and returning free pages (glibc)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class _MallInfo(ctypes.Structure):
 
 
 def trim_heap() -> None:
-    """Give pages back that the heap holds and does not use: a load leaves some (malloc_trim(3))."""
+    """Return free pages of the heap to the system: a load leaves some (malloc_trim(3))."""
     if function := getattr(ctypes.CDLL(None), "malloc_trim", None):
         function(0)
 
 
 def heap_bytes() -> int | None:
-    """Bytes in use, as the C library counts them; None where it does not (not glibc)."""
+    """Bytes in use, as the C library counts them; None without glibc."""
     function = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if function is None:
         return None

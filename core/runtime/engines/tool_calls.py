@@ -1,8 +1,7 @@
-"""Calls of tools in what a model writes: found in the stream of its answer, or forced upon it.
+"""Tool calls in answers: parsed from the stream of an answer, or forced by a grammar. Pure.
 
-Models write calls in a few ways, which their templates teach them. All of them are understood
-whatever the model: a marker and what follows, or an answer that is nothing but the JSON of a call.
-Pure.
+Models write calls in a few formats, which their templates show them. All formats are parsed for all
+models: a marker followed by the call, or an answer that is only the JSON of a call.
 """
 
 from __future__ import annotations
@@ -32,22 +31,22 @@ PLAIN = CallFormat(opens="", closes=None)
 PLAIN_LLAMA = CallFormat(opens="", closes=None, arguments="parameters")
 
 _BEGINNING = re.compile(r'\s*(\{|\[\s*\{)\s*"(name|type|function|id|arguments|parameters)"')
-"""How an answer begins that may be nothing but the JSON of a call."""
+"""The beginning of an answer that may be only the JSON of a call."""
 
 
 def marker_of(template: str) -> CallFormat:
-    """How a template teaches to write a call."""
+    """The format in which a template shows a call."""
     for marker in MARKERS:
-        # Llama's templates name the tag for code only; a call of a function is plain JSON.
+        # Llama's templates use the tag for code only; a function call is plain JSON.
         if marker.opens in template and marker is not LLAMA and not marker.bare:
             return marker
     return PLAIN_LLAMA if '"parameters"' in template else PLAIN
 
 
 def grammar_for(request: GenerateRequest, template: str) -> str | None:
-    """The grammar that an answer must follow, checked; None for a free one.
+    """Return the checked grammar of a request's answer; None for an unconstrained one.
 
-    Raises InvalidRequest for a schema, a grammar or a choice of tools that is wrong or too much.
+    Raises InvalidRequest for a schema, grammar or tool choice that is wrong or too large.
     """
     grammar = forced_grammar(request, template) if wants_tools(request) else None
     if grammar is None and request.json_schema is not None:
@@ -59,9 +58,9 @@ def grammar_for(request: GenerateRequest, template: str) -> str | None:
 
 
 def forced_grammar(request: GenerateRequest, template: str) -> str | None:
-    """The grammar of an answer that must be a call; None where the model may choose.
+    """Return the grammar of an answer that must be a call; None where the model may choose.
 
-    Raises InvalidRequest for a tool that is not there, or whose schema has no grammar.
+    Raises InvalidRequest for an unknown tool, or a schema without a grammar.
     """
     choice = request.tool_choice
     if choice in (None, "auto", "none"):
@@ -84,7 +83,7 @@ def forced_grammar(request: GenerateRequest, template: str) -> str | None:
 
 
 def _call_schema(tool: Tool, marker: CallFormat, place: str) -> dict[str, Any]:
-    """The schema of a call; `place` is where it stands in the whole, as a JSON pointer."""
+    """The schema of a call; `place` is the JSON pointer to it in the whole schema."""
     parameters = rebase(tool.parameters, f"{place}/properties/{marker.arguments}")
     return {
         "type": "object",
@@ -98,15 +97,15 @@ def _call_schema(tool: Tool, marker: CallFormat, place: str) -> dict[str, Any]:
 
 
 def new_id() -> str:
-    """An id for a call."""
+    """Make a random id for a call."""
     letters = string.ascii_letters + string.digits
     return "".join(letters[byte % len(letters)] for byte in os.urandom(ID_LENGTH))
 
 
 class ToolStream:
-    """An answer as it may be shown: without the calls in it, which are kept.
+    """Stream filter: takes an answer, returns its text without tool calls, and collects these.
 
-    Text is held back only while it may be a call. What turns out to be none comes out after all.
+    Text is held back only while it may be a call; if it turns out to be none, it is returned.
     """
 
     def __init__(self, tools: Sequence[Tool], *, make_id: Callable[[], str] = new_id) -> None:
@@ -114,13 +113,13 @@ class ToolStream:
         self._make_id = make_id
         self._held = ""
         self._marker: CallFormat | None = None
-        """Of the call that is being written."""
+        """Format of the call that is being written; None outside a call."""
         self._fresh = True
-        """Whether nothing but space has come so far: the whole answer may still be a call."""
+        """Whether only whitespace has come so far: the whole answer may still be a call."""
         self.calls: tuple[ToolCall, ...] = ()
 
     def feed(self, text: str) -> str:
-        """Take a piece of the answer and give what is certainly no call; it may be empty."""
+        """Take a piece of the answer and return the text that is certainly no call, maybe empty."""
         self._held += text
         out = ""
         while True:
@@ -137,7 +136,7 @@ class ToolStream:
                 return out
 
     def finish(self) -> str:
-        """The answer is over: give what was held back and is no call."""
+        """End the answer: return the text that was held back and is no call."""
         marker, self._marker = self._marker, None
         held, self._held = self._held, ""
         if marker is not None:
@@ -148,7 +147,7 @@ class ToolStream:
         return "" if self.calls and not held.strip() else held
 
     def _may_be_plain(self) -> bool:
-        """Whether what came so far may be the beginning of a call without a marker."""
+        """Whether the text so far may be the beginning of a call without a marker."""
         text = self._held.lstrip()
         if not text:
             return True
@@ -162,27 +161,27 @@ class ToolStream:
         )
 
     def _pass(self) -> tuple[str, bool]:
-        """Let text out up to a marker, or to where one may begin; says whether one was met."""
+        """Return text up to a marker, or to where one may begin, and whether there was one."""
         found = [(at, m) for m in MARKERS if (at := self._held.find(m.opens)) >= 0]
         if found:
             at, self._marker = min(found, key=lambda pair: pair[0])
             passed, self._held = self._held[:at], self._held[at + len(self._marker.opens) :]
             only_space = not passed.strip() and (self._fresh or bool(self.calls))
-            self._note(passed)
+            self._note_text(passed)
             return "" if only_space else passed, True
         end = len(self._held) - max(overlap(self._held, marker.opens) for marker in MARKERS)
         if (self._fresh or self.calls) and not self._held[:end].strip():
-            end = 0  # space before, between and after calls is no text
+            end = 0  # whitespace before, between and after calls is no text
         passed, self._held = self._held[:end], self._held[end:]
-        self._note(passed)
+        self._note_text(passed)
         return passed, False
 
-    def _note(self, passed: str) -> None:
+    def _note_text(self, passed: str) -> None:
         if passed.strip():
             self._fresh = False
 
     def _close(self, marker: CallFormat) -> str | None:
-        """Take the call if it is whole: what must come out instead, or None to wait."""
+        """Parse the call if it is complete: the text to return instead, or None to wait."""
         if marker.closes is None or (end := self._held.find(marker.closes)) < 0:
             return None
         body, self._held = self._held[:end], self._held[end + len(marker.closes) :]
@@ -191,7 +190,7 @@ class ToolStream:
         return "" if self._take(whole if marker.bare else body) else whole
 
     def _take(self, body: str) -> bool:
-        """Keep the calls that a text consists of; False where it is something else."""
+        """Collect the calls that a text consists of; False where it is no call."""
         found = calls_in(body, self._texts)
         if not found or any(name not in self._texts for name, _ in found):
             return False
@@ -205,7 +204,7 @@ class ToolStream:
 
 
 def _text_parameters(tool: Tool) -> frozenset[str]:
-    """Names of the parameters that are text, whatever it looks like."""
+    """Names of the parameters of type string, which are never parsed as JSON."""
     properties = tool.parameters.get("properties")
     if not isinstance(properties, dict):
         return frozenset()

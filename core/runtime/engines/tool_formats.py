@@ -1,10 +1,10 @@
-"""How families of models write calls of tools, as their public chat templates teach them. Pure.
+"""Parses the tool-call formats of model families, from their public chat templates. Pure.
 
-A format is a pair of signs and what stands between them. What stands there is told by its look, not
-by the signs: models mix the ways they have met.
+A format is a pair of markers with a body in between. The syntax of the body is detected from its
+text, not from the markers: models mix the formats they were trained on.
 """
 
-# DeepSeek writes its signs with bars of full width.
+# DeepSeek's markers have full-width bars.
 # ruff: noqa: RUF001, RUF002
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Call = tuple[str, Mapping[str, Any]]
 """Name and arguments of a call."""
 
 Texts = Mapping[str, frozenset[str]]
-"""The tools by name, and the parameters of each that are text, whatever they look like."""
+"""The tools by name, each with its parameters of type string, which are never parsed as JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,25 +29,25 @@ class CallFormat:
 
     opens: str
     closes: str | None
-    """None where the call goes to the end of the answer."""
+    """None where the call extends to the end of the answer."""
     name: str = "name"
     arguments: str = "arguments"
-    """Keys of the JSON that the template teaches."""
+    """Key of the arguments in the JSON; `name` is that of the tool's name."""
     around: tuple[str, str] = ("", "")
-    """What stands around the JSON when a call is forced."""
+    """Text around the JSON when a call is forced."""
     bare: bool = False
-    """Whether the signs are themselves a part of the call."""
+    """Whether the markers are themselves part of the call's syntax."""
 
 
 LLAMA = CallFormat(opens="<|python_tag|>", closes=None, arguments="parameters")
 MARKERS: tuple[CallFormat, ...] = (
-    # Hermes, Qwen and many others; Qwen3-Coder and GLM write XML between the same marks.
+    # Hermes, Qwen and many others; Qwen3-Coder and GLM write XML between the same markers.
     CallFormat(opens="<tool_call>", closes="</tool_call>", around=("\n", "\n")),
     CallFormat(opens="[TOOL_CALLS]", closes=None, around=("[", "]")),  # Mistral
     LLAMA,
     CallFormat(opens="<function_call>", closes="</function_call>"),
     CallFormat(opens="<|tool_call_start|>", closes="<|tool_call_end|>", around=("[", "]")),  # LFM2
-    # DeepSeek R1, V3 and V3.1; some of its answers lack the outer signs.
+    # DeepSeek R1, V3 and V3.1; some of its answers lack the outer markers.
     CallFormat(opens="<｜tool▁calls▁begin｜>", closes="<｜tool▁calls▁end｜>"),
     CallFormat(opens="<｜tool▁call▁begin｜>", closes="<｜tool▁call▁end｜>"),
     # DeepSeek V3.2 and V4.
@@ -72,7 +72,7 @@ MARKERS: tuple[CallFormat, ...] = (
         arguments="parameters",
         around=("[", "]"),
     ),
-    # Functionary, and Qwen3-Coder where it forgets the marks around.
+    # Functionary, and Qwen3-Coder where it forgets the markers around.
     CallFormat(opens="<function=", closes="</function>", bare=True),
 )
 SIGNS: frozenset[str] = frozenset(
@@ -86,7 +86,7 @@ SIGNS: frozenset[str] = frozenset(
     )
     if sign
 )
-"""Everything that may be a token of its own: one that stands for no text would be missed."""
+"""Markers that may be special tokens: without text they would be missing in the answer."""
 
 _XML = re.compile(r"\s*<function=([^>\s]+)>(.*?)</function>\s*$", re.S)
 _INVOKE = re.compile(r'\s*<(?:｜DSML｜)?invoke name="([^"]+)">(.*?)</(?:｜DSML｜)?invoke>\s*', re.S)
@@ -111,18 +111,18 @@ SOURCE_LENGTH = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class _Parameters:
-    """How parameters are written one after the other.
+    """Syntax of a sequence of parameters.
 
-    What a model writes may be anything, of any length: it is parted at the ends, and each part is
-    looked at once. A pattern that looks for the ends itself can take hours over one answer.
+    An answer may have any content and length: it is split at the end markers, and each part is
+    matched once. A pattern that searches the end markers itself can take hours for one answer.
     """
 
     opens: re.Pattern[str]
-    """The beginning of one: its name, then whether it is text where that is told."""
+    """The beginning of a parameter: its name, then whether it is a string, where given."""
     closes: re.Pattern[str]
 
     def read(self, body: str) -> list[tuple[str, bool, str]] | None:
-        """Name, whether it says that it is text, and value of each; None for anything else."""
+        """Name, whether it is marked as a string, and value of each; None for another syntax."""
         *parts, rest = self.closes.split(body)
         heads = [self.opens.match(part) for part in parts]
         if rest.strip() or not all(heads):
@@ -147,7 +147,7 @@ _PAIR = _Parameters(
 
 
 def calls_in(body: str, texts: Texts) -> list[Call]:
-    """The calls that a text is, which stood between two signs; none when it is something else."""
+    """Parse the calls between two markers; empty when the text is no call."""
     body = body.removesuffix("<|/tool_call|>")
     try:
         return _from_json(json.loads(body))
@@ -185,7 +185,7 @@ def _from_json(content: Any) -> list[Call]:
 
 
 def _several(body: str) -> list[Call]:
-    """Objects with semicolons or lines between them, as Llama 3 writes several calls."""
+    """Objects separated by semicolons or newlines, as Llama 3 writes several calls."""
     rest, calls = body.strip(), list[Call]()
     while rest:
         content, end = _json_at(rest, 0)
@@ -197,7 +197,7 @@ def _several(body: str) -> list[Call]:
 
 
 def _headed(body: str) -> list[Call]:
-    """Names, each with its arguments as JSON: Mistral's newer way, DeepSeek's and Kimi's.
+    """Names, each with its arguments as JSON: Mistral's newer format, DeepSeek's and Kimi's.
 
     `add[ARGS]{...}`, `function<｜tool▁sep｜>add` and a block of JSON, `functions.add:0` and so on.
     """
@@ -245,7 +245,7 @@ def _pairs(body: str, texts: Texts) -> list[Call]:
 
 
 def _gemma(body: str) -> list[Call]:
-    """`call:add{a:1,b:<|"|>text<|"|>}`: JSON whose keys are bare, with a sign for quotes."""
+    """`call:add{a:1,b:<|"|>text<|"|>}`: JSON with bare keys, and a marker for quotes."""
     if not (found := _GEMMA.match(body)):
         return []
     parts = _GEMMA_TEXT.split(found[2])
@@ -256,7 +256,7 @@ def _gemma(body: str) -> list[Call]:
 
 
 def _python(body: str) -> list[Call]:
-    """`[add(a=1), clock()]`, as LFM2 writes it. It is read, never run."""
+    """`[add(a=1), clock()]`, as LFM2 writes it. It is parsed, never run."""
     if len(body) > SOURCE_LENGTH or not body.strip().startswith("["):
         return []
     try:
@@ -268,7 +268,7 @@ def _python(body: str) -> list[Call]:
 
 
 def _python_call(node: ast.expr) -> Call:
-    """One call. Raises ValueError for anything else."""
+    """Parse one call. Raises ValueError for other expressions."""
     if not isinstance(node, ast.Call) or node.args:
         raise ValueError("it is no call with names for its arguments")
     arguments: dict[str, Any] = {}
@@ -283,21 +283,22 @@ def _python_call(node: ast.expr) -> Call:
 
 
 def _literal(value: Any) -> Any:
-    """A name that JSON has a value for, as that value."""
+    """Replace a name such as `true` by the value it has in JSON."""
     if isinstance(value, ast.Name) and value.id in _PYTHON_WORDS:
         return ast.Constant(_PYTHON_WORDS[value.id])
     return value
 
 
 def _typed(given: Sequence[tuple[str, bool, str]], texts: frozenset[str] | None) -> dict[str, Any]:
-    """Values of parameters: as JSON, but for those that are text."""
+    """Values of parameters: parsed as JSON, except strings."""
     return {
-        key: value if told or key in (texts or ()) else _value(value) for key, told, value in given
+        key: value if marked or key in (texts or ()) else _value(value)
+        for key, marked, value in given
     }
 
 
 def _json_at(text: str, at: int) -> tuple[Any, int]:
-    """What JSON stands at a place, and where it ends; None for none."""
+    """Parse JSON at a position; return the value, None for none, and its end."""
     try:
         return json.JSONDecoder().raw_decode(text, at)
     except (ValueError, RecursionError):
@@ -305,7 +306,7 @@ def _json_at(text: str, at: int) -> tuple[Any, int]:
 
 
 def _value(text: str) -> Any:
-    """What a text is as JSON; else the text itself."""
+    """Parse a text as JSON; return the text itself where it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,14 +1,13 @@
-"""Grammars of answers, in llama.cpp's GBNF: read and judged before llama.cpp sees them. Pure.
+"""Checks grammars of answers, in llama.cpp's GBNF, before llama.cpp gets them. Pure.
 
-llama.cpp follows a grammar in native code that trusts it: brackets nested deeply overflow its
-stack, a rule that comes back to itself without having read anything fills the memory, and a rule
-that begins in very many ways holds the engine for minutes, deaf to its cancel flag. All of that can
-be told from the grammar, and is refused here. What is left are grammars so ambiguous that they only
-explode with the text; the engine watches the time for those.
+llama.cpp follows a grammar in native code that trusts it: deeply nested brackets overflow its
+stack, left recursion fills the memory, and a rule that can begin in very many ways blocks the
+engine for minutes, without a check of its cancel flag. All of that shows in the grammar, and is
+refused here. Some ambiguous grammars only get slow with the text; the engine limits their time.
 
 The syntax is that of llama.cpp's grammars/README.md, as src/llama-grammar.cpp reads it; its symbols
 are counted in the same way, since its limit of repetitions depends on them. Single tokens (`<[7]>`)
-are not taken: a grammar is about text, and what it accepts must not depend on the model.
+are not supported: a grammar is about text, and must not depend on the model's vocabulary.
 """
 
 from __future__ import annotations
@@ -19,16 +18,15 @@ from dataclasses import dataclass
 from modeldeck.core.errors import InvalidRequest
 
 LENGTH = 1 << 18
-"""Characters of a grammar; the schemas that real clients send come to a tenth of it."""
+"""Characters of a grammar; those of real clients' schemas have a tenth of it."""
 DEPTH = 64
-"""Brackets within brackets; llama.cpp goes into each by recursion."""
+"""Nested brackets; llama.cpp recurses into each."""
 REPETITIONS = 2000
-"""llama.cpp's own limit (MAX_REPETITION_THRESHOLD), which it applies to the product of what is
-repeated and how often."""
+"""llama.cpp's own limit (MAX_REPETITION_THRESHOLD) on repeated symbols times repetitions."""
 ELEMENTS = 200_000
-"""Elements of all rules, once repetitions are written out; each takes 8 bytes, several times."""
+"""Elements of all rules, with repetitions expanded; each takes several times 8 bytes."""
 WAYS = 5_000
-"""Ways in which a rule may begin: llama.cpp keeps a stack for each."""
+"""Ways in which a rule can begin: llama.cpp keeps a stack for each."""
 NAME_LENGTH = 200
 
 _SPACE = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
@@ -41,25 +39,25 @@ _PLAIN_ESCAPES = frozenset('trn\\"[]-')
 
 @dataclass(frozen=True, slots=True)
 class _RepeatedItem:
-    """A thing in a sequence, repeated as often as it says."""
+    """An item of a sequence, with its repetition."""
 
-    what: str | _Alternatives | None
+    content: str | _Alternatives | None
     """The name of a rule, a group, or None for characters."""
     elements: int
-    """Of the characters."""
+    """Elements of the characters."""
     least: int = 1
     most: int | None = 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Alternatives:
-    """Sequences of which one is taken."""
+    """Alternative sequences."""
 
     sequences: tuple[tuple[_RepeatedItem, ...], ...]
 
 
 def check_grammar(text: str) -> None:
-    """Raise InvalidRequest, with the line and what is wrong, for a grammar no engine must be given.
+    """Raise InvalidRequest, with the line and the reason, for a grammar that is not safe.
 
     >>> check_grammar('root ::= "yes" | "no"')
     >>> check_grammar('root ::= root "a"')
@@ -83,17 +81,17 @@ def check_grammar(text: str) -> None:
 
 
 class _GbnfReader:
-    """Reads a grammar from its first character to its last."""
+    """Recursive-descent parser of a grammar."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
         self._symbols: set[str] = set()
         self._made = 0
-        """Symbols that llama.cpp makes up for groups and repetitions."""
+        """Symbols that llama.cpp generates for groups and repetitions."""
 
     def rules(self) -> dict[str, _Alternatives]:
-        """All rules by name. A name that is given twice means what was said last."""
+        """Parse all rules, by name. The last definition of a name counts."""
         if "\0" in self._text:
             raise InvalidRequest("The grammar has a null character.")
         found: dict[str, _Alternatives] = {}
@@ -156,7 +154,7 @@ class _GbnfReader:
         return tuple(items)
 
     def _item(self, depth: int) -> _RepeatedItem | None:
-        """The next item, without what says how often; None where there is none."""
+        """The next item, without its repetition; None where there is none."""
         match self._text[self._at]:
             case '"':
                 return _RepeatedItem(None, self._literal())
@@ -235,7 +233,7 @@ class _GbnfReader:
         self._at += digits
 
     def _repeated(self, item: _RepeatedItem, weight: int, *, lines: bool) -> _RepeatedItem:
-        """The item with all that says how often; `weight` is how many symbols it stands for."""
+        """The item with its repetitions; `weight` is how many symbols it has."""
         while (times := self._times()) is not None:
             least, most = times
             if not item.elements or (item.least, item.most) != (1, 1):
@@ -244,12 +242,12 @@ class _GbnfReader:
             if max(weight, least, most or 0) > REPETITIONS:
                 raise self._wrong(f"this repeats more than {REPETITIONS} items")
             self._made += 1 if most is None else most - least
-            item = _RepeatedItem(item.what, item.elements, least, most)
+            item = _RepeatedItem(item.content, item.elements, least, most)
             self._skip(lines=lines)
         return item
 
     def _times(self) -> tuple[int, int | None] | None:
-        """What is written here about how often; None for nothing."""
+        """The repetition at this place; None for none."""
         simple: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
         mark = self._text[self._at : self._at + 1]
         if mark in simple:
@@ -269,32 +267,32 @@ class _GbnfReader:
 
 
 def _is_group(item: _RepeatedItem) -> bool:
-    return isinstance(item.what, _Alternatives)
+    return isinstance(item.content, _Alternatives)
 
 
 def _check_names(choice: _Alternatives, rules: dict[str, _Alternatives]) -> None:
     for sequence in choice.sequences:
         for item in sequence:
-            if isinstance(item.what, _Alternatives):
-                _check_names(item.what, rules)
-            elif item.what is not None and item.what not in rules:
-                raise InvalidRequest(f"The grammar has no rule named {item.what}.")
+            if isinstance(item.content, _Alternatives):
+                _check_names(item.content, rules)
+            elif item.content is not None and item.content not in rules:
+                raise InvalidRequest(f"The grammar has no rule named {item.content}.")
 
 
 def _elements(choice: _Alternatives) -> int:
-    """How many elements llama.cpp makes of it, about."""
+    """About how many elements llama.cpp makes of it."""
     total = 1
     for sequence in choice.sequences:
         total += 1
         for item in sequence:
-            inner = _elements(item.what) if isinstance(item.what, _Alternatives) else 0
+            inner = _elements(item.content) if isinstance(item.content, _Alternatives) else 0
             optional = 1 if item.most is None else item.most - item.least
             total += inner + item.elements * max(1, item.least) + optional * (item.elements + 3)
     return total
 
 
 class _StartCounter:
-    """In how many ways each rule can begin; none may begin with itself."""
+    """Counts the ways in which each rule can begin, and refuses left recursion."""
 
     def __init__(self, rules: dict[str, _Alternatives]) -> None:
         self._rules = rules
@@ -304,7 +302,7 @@ class _StartCounter:
     def check(self) -> None:
         """Raise InvalidRequest for a rule that begins with itself, or in too many ways.
 
-        Rules are gone through with a stack of our own: a chain of them may be long.
+        Uses an explicit stack, since chains of rules may be long.
         """
         for name in self._rules:
             entered: set[str] = set()
@@ -332,14 +330,14 @@ class _StartCounter:
             )
 
     def _firsts(self, choice: _Alternatives) -> set[str]:
-        """Names of the rules it can begin with."""
+        """Names of the rules that it can begin with."""
         found: set[str] = set()
         for sequence in choice.sequences:
             for item in sequence:
-                if isinstance(item.what, _Alternatives):
-                    found |= self._firsts(item.what)
-                elif item.what is not None:
-                    found.add(item.what)
+                if isinstance(item.content, _Alternatives):
+                    found |= self._firsts(item.content)
+                elif item.content is not None:
+                    found.add(item.content)
                 if not self._may_be_empty(item):
                     break
         return found
@@ -349,11 +347,11 @@ class _StartCounter:
         for sequence in choice.sequences:
             for item in sequence:
                 ways = 1
-                if isinstance(item.what, _Alternatives):
-                    ways = self._count(item.what)
-                elif item.what is not None:
-                    ways = self._ways[item.what]
-                if self._thing_may_be_empty(item) and (item.most is None or item.most > 1):
+                if isinstance(item.content, _Alternatives):
+                    ways = self._count(item.content)
+                elif item.content is not None:
+                    ways = self._ways[item.content]
+                if self._content_may_be_empty(item) and (item.most is None or item.most > 1):
                     if item.most is None:
                         raise InvalidRequest(
                             "The grammar repeats without limit what may be empty.",
@@ -367,24 +365,24 @@ class _StartCounter:
                 total += 1
         return total
 
-    def _thing_may_be_empty(self, item: _RepeatedItem) -> bool:
-        """Whether what an item repeats can be no text at all."""
-        return _key(item.what) in self._empty if item.what is not None else item.elements == 0
+    def _content_may_be_empty(self, item: _RepeatedItem) -> bool:
+        """Whether the content of an item can be empty."""
+        return _key(item.content) in self._empty if item.content is not None else item.elements == 0
 
     def _may_be_empty(self, item: _RepeatedItem) -> bool:
-        return item.least == 0 or self._thing_may_be_empty(item)
+        return item.least == 0 or self._content_may_be_empty(item)
 
 
-def _key(what: str | _Alternatives) -> str | int:
-    """What a rule, by its name, or a group is known by."""
-    return id(what) if isinstance(what, _Alternatives) else what
+def _key(content: str | _Alternatives) -> str | int:
+    """Key of a rule, its name, or of a group, its identity."""
+    return id(content) if isinstance(content, _Alternatives) else content
 
 
 def _nullable(rules: dict[str, _Alternatives]) -> set[str | int]:
-    """Keys of the rules and groups that can be no text at all.
+    """Keys of the rules and groups that can be empty.
 
-    Takes time in proportion to the grammar: each sequence counts its items that are not known to be
-    empty, and is looked at again only when one of them becomes so.
+    Linear in the size of the grammar: each sequence counts its items that are not known to be
+    empty, and is visited again only when one of them becomes so.
     """
     empty: set[str | int] = set()
     todo: list[str | int] = []
@@ -394,13 +392,13 @@ def _nullable(rules: dict[str, _Alternatives]) -> set[str | int]:
         for items in choice.sequences:
             sequence = _Sequence(owner)
             for item in items:
-                if isinstance(item.what, _Alternatives):
-                    enter(item.what, _key(item.what))
-                if item.least == 0 or (item.what is None and item.elements == 0):
+                if isinstance(item.content, _Alternatives):
+                    enter(item.content, _key(item.content))
+                if item.least == 0 or (item.content is None and item.elements == 0):
                     continue
                 sequence.left += 1
-                if item.what is not None:
-                    waiting.setdefault(_key(item.what), []).append(sequence)
+                if item.content is not None:
+                    waiting.setdefault(_key(item.content), []).append(sequence)
             if not sequence.left:
                 todo.append(owner)
 
@@ -424,4 +422,4 @@ class _Sequence:
 
     owner: str | int
     left: int = 0
-    """Items that are not known to be empty; characters stay for ever."""
+    """Items that are not known to be empty; characters never are."""

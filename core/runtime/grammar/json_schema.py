@@ -1,9 +1,9 @@
-"""JSON Schema as a grammar: what a model must write so that the answer fits the schema. Pure.
+"""Translates a JSON schema into a grammar of the answers that fit it. Pure.
 
 Every answer that the grammar admits fits the schema; the grammar may admit less (an order of keys,
 one way to write a number). A keyword that would narrow the answer and cannot be put into a grammar
 is refused by name: an answer that silently breaks the schema is worse than none. Keywords that only
-describe are passed over. Keywords: JSON Schema 2020-12, and `definitions` of older drafts.
+describe are ignored. Keywords: JSON Schema 2020-12, and `definitions` of older drafts.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from modeldeck.core.runtime.grammar.schema_keywords import (
 DEPTH = 32
 """Schemas within schemas."""
 SCHEMAS = 2000
-"""Schemas in one, references followed once, and parts of allOf that are put together."""
+"""Schemas within one schema, counting references once, and merged parts of allOf."""
 ENTRIES = 100_000
-"""Keywords, properties and items of lists that are looked at: what is combined by anyOf or allOf
-is looked at again for each combination."""
+"""Keywords, properties and list items that are visited: those combined by anyOf or allOf count for
+each combination."""
 NAME = 200
-"""Characters of a property's name beside additionalProperties: other names are told apart from it
+"""Characters of a property's name beside additionalProperties, whose grammar must exclude the name
 character by character."""
 ITEMS = 500
-"""The largest minItems and maxItems, minLength and maxLength: a grammar spells each one out."""
+"""The largest minItems and maxItems, minLength and maxLength: a grammar expands each one."""
 
 _BASE = {
     "ws": '| " " | "\\n" [ \\t]{0,20}',
@@ -69,10 +69,10 @@ def literal(text: str) -> str:
 
 
 def grammar_of(schema: Mapping[str, Any]) -> str:
-    """The grammar of a schema's answers; `{}` gives that of any JSON object.
+    """Return the grammar of a schema's answers; that of `{}` admits any JSON object.
 
-    Raises InvalidRequest for a schema that is wrong, has no grammar, or is too large. The time that
-    it takes is bounded by the limits above, whatever the schema.
+    Raises InvalidRequest for a schema that is wrong, has no grammar, or is too large. The time is
+    bounded by the limits above, for any schema.
     """
     maker = _RuleBuilder(schema)
     try:
@@ -82,7 +82,7 @@ def grammar_of(schema: Mapping[str, Any]) -> str:
 
 
 class _RuleBuilder:
-    """Makes rules of schemas."""
+    """Builds the rules of a schema's grammar."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema
@@ -93,8 +93,8 @@ class _RuleBuilder:
         self._length = 0
 
     def text(self, root: str) -> str:
-        """The whole grammar. Raises InvalidRequest where it is not sound."""
-        # In this order: llama.cpp counts names that it has not met against its limits.
+        """The whole grammar. Raises InvalidRequest where it is not safe for an engine."""
+        # In this order: names used before their definition count against llama.cpp's limits.
         rules = {**_BASE, **self._rules, "root": root}
         text = "".join(f"{name} ::= {rule}\n" for name, rule in rules.items())
         try:
@@ -107,7 +107,7 @@ class _RuleBuilder:
         return text
 
     def rule(self, content: str) -> str:
-        """A name for a rule. Raises InvalidRequest when all rules together become too long."""
+        """Add a rule; return its name. Raises InvalidRequest when all rules are too long."""
         self._length += len(content)
         if self._length > LENGTH:
             raise InvalidRequest(
@@ -118,12 +118,12 @@ class _RuleBuilder:
         return name
 
     def visit(self, schema: Any, depth: int) -> str:
-        """What a schema admits, as the name of a rule or a short expression."""
+        """Translate a schema; return the name of a rule or a short expression."""
         if schema is True:
             return "value"
         if not isinstance(schema, Mapping):
             raise cannot(f"{short(schema)}, which no answer fits")
-        self._look_at(schema, depth)
+        self._check(schema, depth)
         keys = set(schema) - ANNOTATIONS
         if not keys:
             return "value"
@@ -136,7 +136,7 @@ class _RuleBuilder:
             return self.rule(" | ".join(literal(_json(value)) for value in fixed_values(schema)))
         return self._typed(schema, keys, depth)
 
-    def _look_at(self, schema: Mapping[str, Any], depth: int = 0) -> None:
+    def _check(self, schema: Mapping[str, Any], depth: int = 0) -> None:
         """Check a schema's keywords. Raises InvalidRequest for a wrong one, or one schema more."""
         self._count += 1
         if depth > DEPTH or self._count > SCHEMAS:
@@ -150,7 +150,7 @@ class _RuleBuilder:
             )
 
     def _reference(self, schema: Mapping[str, Any], depth: int) -> str:
-        """A rule of its own for what is referred to, made once: it may refer to itself."""
+        """The rule of a reference's target, made once, since it may refer to itself."""
         reference = schema["$ref"]
         if set(schema) - ANNOTATIONS != {"$ref"}:
             raise cannot("keywords beside $ref")
@@ -172,10 +172,10 @@ class _RuleBuilder:
         return self.rule(" | ".join(names))
 
     def _merged(self, parts: Iterable[Any]) -> dict[str, Any]:
-        """One schema that asks all that several ask, where that is a matter of adding up."""
+        """Merge schemas that must all hold into one, where their keywords can be added up."""
         whole: dict[str, Any] = {}
         for part in parts:
-            part = self._referred(part)
+            part = self._dereferenced(part)
             if part is True:
                 continue
             if not isinstance(part, Mapping):
@@ -193,14 +193,14 @@ class _RuleBuilder:
                     raise cannot(f"two different values of {key} that must both hold")
         return whole
 
-    def _referred(self, part: Any) -> Any:
-        """A part of allOf, or what it refers to, its keywords checked.
+    def _dereferenced(self, part: Any) -> Any:
+        """A part of allOf, or the target of its reference, with checked keywords.
 
-        Raises InvalidRequest where references lead round in a circle.
+        Raises InvalidRequest for circular references.
         """
         passed: set[str] = set()
         while isinstance(part, Mapping):
-            self._look_at(part)
+            self._check(part)
             if set(part) - ANNOTATIONS != {"$ref"}:
                 break
             reference = part["$ref"]
@@ -262,7 +262,7 @@ class _RuleBuilder:
         return self.rule(f'"{{" ws {self._members(first, rest, other)} "}}"')
 
     def _members(self, first: Sequence[str], rest: Sequence[str], other: str | None) -> str:
-        """Members that must be there, those that may be, and any number of others."""
+        """Required members, then optional ones, then any number of others."""
         tail = f'("," ws {other})*' if other else ""
         after = [tail]
         for name in reversed(rest):
@@ -275,7 +275,7 @@ class _RuleBuilder:
         return f"({' | '.join(beginnings)})?" if beginnings else ""
 
     def _other_than(self, names: Sequence[str]) -> str:
-        """A JSON string that is none of these: as a tree, letter by letter."""
+        """A JSON string that is none of these names: as a tree of letters."""
         if max(map(len, names)) > NAME:
             raise cannot(f"additionalProperties beside a property of over {NAME} characters")
         if not all(re.fullmatch(r"[\w $.:/@-]+", name) for name in names):

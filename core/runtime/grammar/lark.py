@@ -1,9 +1,9 @@
-"""Grammars of answers as llguidance takes them: its Lark, made of our GBNF. Pure.
+"""Translates checked GBNF grammars into llguidance's dialect of Lark. Pure.
 
 llguidance splits a text into lexemes before it parses, and takes the longest at each place; GBNF
-knows no lexemes. So every character is a lexeme of its own here, which makes the two the same: the
-grammar admits what it admits in llama.cpp. llguidance brings a converter, which joins characters to
-longer lexemes: `[a-z]+ "x"` could then never end. Syntax: llguidance's docs/syntax.md; its regular
+has no lexemes. So each character is its own lexeme here, and the grammar admits the same texts as
+in llama.cpp. llguidance's own converter joins characters to longer lexemes, with which
+`[a-z]+ "x"` could never end. Syntax: llguidance's docs/syntax.md; its regular
 expressions are those of Rust's regex-syntax.
 """
 
@@ -30,7 +30,7 @@ _CHARACTER = re.compile(
 )
 _CONTROLS = {"t": "\t", "r": "\r", "n": "\n"}
 _CHARACTERS = ((1, 0xD7FF), (0xE000, 0x10FFFF))
-"""What a text can hold: a grammar may name other numbers, which never match. llama.cpp admits no
+"""Characters of a text: a grammar may contain other numbers, which never match. llama.cpp admits no
 token that begins with a null character either."""
 _ANY = r"[\x{1}-\x{10ffff}]"
 _NONE = r"[^\x{0}-\x{10ffff}]"
@@ -38,7 +38,7 @@ _EMPTY = '""'
 
 
 def lark_of(grammar: str) -> str:
-    r"""A grammar that `core.runtime.grammar.gbnf.check_grammar` let through, in llguidance's Lark.
+    r"""Translate a grammar that `gbnf.check_grammar` has accepted into llguidance's Lark.
 
     >>> print(lark_of('root ::= "a"* [^b] | root2\nroot2 ::= .'))
     start: c0 * c1 | r1
@@ -52,7 +52,7 @@ def lark_of(grammar: str) -> str:
 
 
 class _LarkWriter:
-    """Writes a grammar anew, piece by piece."""
+    """Translates a grammar token by token."""
 
     def __init__(self, grammar: str) -> None:
         self._rules: dict[str, list[str]] = {}
@@ -61,14 +61,14 @@ class _LarkWriter:
         self._grammar = grammar
 
     def text(self) -> str:
-        """The whole of it."""
+        """The whole translation."""
         open_: list[list[str]] = []
         for piece in _PIECE.finditer(self._grammar):
             if piece["rule"] is not None:
-                # A rule that is given twice means what was said last.
+                # The last definition of a rule counts.
                 open_ = [self._begin(self._name(piece["rule"]))]
             elif piece["mark"] == "(":
-                # A rule of its own: llguidance takes few brackets within each other.
+                # Its own rule: llguidance limits nested brackets.
                 name = f"g{len(self._rules)}"
                 open_[-1].append(name)
                 open_.append(self._begin(name))

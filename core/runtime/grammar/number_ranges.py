@@ -1,15 +1,15 @@
-"""Ranges of numbers as grammars, digit by digit. Pure."""
+"""Translates ranges of numbers into grammars, digit by digit. Pure."""
 
 from __future__ import annotations
 
 from modeldeck.core.errors import InvalidRequest
 
 DIGITS = 16
-"""Digits of the largest number where there is no bound: more than a double tells apart."""
+"""Digits of the largest number without a bound: more than the precision of a double."""
 
 
 def integer_between(low: float | None, high: float | None) -> str:
-    """The grammar of whole numbers from `low` to `high`, either of which may be missing.
+    """Return the grammar of integers from `low` to `high`; None is no bound.
 
     >>> integer_between(0, 255)
     '(([0-9] | [1-9] [0-9] | "1" [0-9] [0-9] | "2" [0-4] [0-9] | "25" [0-5]))'
@@ -23,7 +23,7 @@ def integer_between(low: float | None, high: float | None) -> str:
 
 
 def number_between(low: float | None, high: float | None) -> str:
-    """The grammar of decimal numbers from `low` to `high`; bounds must be whole numbers.
+    """Return the grammar of decimal numbers from `low` to `high`; bounds must be integers.
 
     >>> number_between(5, 9)
     '(([5-8]) ("." [0-9]{1,16})? | "5" ("." "0"{1,16})? | "9" ("." "0"{1,16})?)'
@@ -50,7 +50,7 @@ def number_between(low: float | None, high: float | None) -> str:
 
 
 def _positive(low: float | None, high: float | None, after: str) -> list[str]:
-    """Whole numbers that are not negative, with what may follow each."""
+    """Non-negative integers, each followed by `after`."""
     first = max(0, _up(low)) if low is not None else 0
     if high is not None and high < first:
         return []
@@ -59,7 +59,7 @@ def _positive(low: float | None, high: float | None, after: str) -> list[str]:
 
 
 def _negative(low: float | None, high: float | None, after: str) -> list[str]:
-    """Whole numbers below zero, with what may follow each."""
+    """Negative integers, each followed by `after`."""
     first = max(1, _up(-high)) if high is not None and high < 0 else 1
     last = None if low is None else _down(-low)
     if last is not None and last < first:
@@ -92,7 +92,7 @@ def _from_to(first: int, last: int | None) -> str:
 
 
 def _same_length(low: str, high: str) -> list[str]:
-    """Numbers of as many digits each, from `low` to `high`."""
+    """Numbers from `low` to `high`, which have the same number of digits."""
     if low == high:
         return [f'"{low}"']
     same = next(i for i, (a, b) in enumerate(zip(low, high, strict=True)) if a != b)
@@ -119,5 +119,5 @@ def _digit(low: str, high: str) -> str:
 
 
 def _prefixed(prefix: str, way: str) -> str:
-    """A way with digits before it, in one literal with those it begins with."""
+    """An alternative with digits before it, joined with the literal that it begins with."""
     return f'"{prefix}{way[1:]}' if way.startswith('"') else f'"{prefix}" {way}'

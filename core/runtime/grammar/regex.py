@@ -1,4 +1,4 @@
-"""Regular expressions of JSON Schema as grammars: the part of them that is plain. Pure.
+"""Translates the regular subset of JSON Schema's patterns into grammars. Pure.
 
 Sequences, alternatives, groups, character classes and repetitions, as JSON Schema recommends
 (2020-12, core, section 6.4). An expression that is not anchored may have text around it.
@@ -13,7 +13,7 @@ from modeldeck.core.errors import InvalidRequest
 LENGTH = 1000
 """Characters of an expression."""
 DEPTH = 32
-"""Groups within groups."""
+"""Nested groups."""
 
 _CLASSES = {"d": "0-9", "w": "A-Za-z0-9_", "s": " "}
 _CONTROLS = {"t": "\\t", "n": "\\n", "r": "\\r", "f": "\\f"}
@@ -21,9 +21,9 @@ _TIMES = re.compile(r"[*+?]|\{\d{1,4}(?:,\d{0,4})?\}")
 
 
 def pattern_rule(pattern: str) -> str:
-    r"""The grammar of a string that an expression matches, as it stands within JSON's quotes.
+    r"""Return the grammar of the strings that a pattern matches, without JSON's quotes.
 
-    Raises InvalidRequest for an expression that is wrong, or more than plain.
+    Raises InvalidRequest for a pattern that is wrong or not supported.
 
     >>> print(pattern_rule("^[a-z]{2,3}-\\d+$"))
     ([a-z]{2,3} "-" [0-9]+)
@@ -37,7 +37,7 @@ def pattern_rule(pattern: str) -> str:
 
 
 class _RegexReader:
-    """Reads an expression from its first character to its last."""
+    """Recursive-descent parser of a pattern."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern

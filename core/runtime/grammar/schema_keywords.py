@@ -1,7 +1,7 @@
-"""The keywords of JSON Schema: which are known, and what their values must look like. Pure.
+"""The supported keywords of JSON Schema, and the shapes of their values. Pure.
 
-Every schema is checked here before it is made into a grammar, so that what makes the grammar may
-trust the types of what it reads. Keywords: JSON Schema 2020-12, and `definitions` of older drafts.
+Every schema is checked here before it is translated, so that the translation may rely on the types
+of values. Keywords: JSON Schema 2020-12, and `definitions` of older drafts.
 """
 
 from __future__ import annotations
@@ -114,14 +114,14 @@ _SHAPES: Mapping[str, _Shape] = {
     "exclusiveMinimum": _NUMBER,
     "exclusiveMaximum": _NUMBER,
 }
-"""Keywords that a grammar can follow, and what their values must be."""
+"""Keywords with a grammar, and the shapes of their values."""
 
 
 def check_keywords(schema: Mapping[str, Any]) -> int:
     """Check the keywords of one schema, not those of the schemas within it.
 
-    Returns how many entries were looked at. Raises InvalidRequest, naming the keyword, for a value
-    of the wrong shape and for a keyword that narrows the answer and has no grammar.
+    Returns the number of entries. Raises InvalidRequest, naming the keyword, for a value of the
+    wrong shape and for a keyword that narrows the answer and has no grammar.
     """
     entries = len(schema)
     if unknown := sorted(schema.keys() - _SHAPES.keys() - ANNOTATIONS):
@@ -238,7 +238,7 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def resolve(whole: Mapping[str, Any], reference: Any) -> Any:
-    """What a reference within the schema points to (RFC 6901). Others are never followed."""
+    """Return the target of a reference within the schema (RFC 6901); others are refused."""
     if not isinstance(reference, str) or not re.match(r"#(/|$)", reference):
         raise InvalidRequest(
             f"The JSON schema refers to {short(reference)}.",

@@ -31,7 +31,7 @@ def encode(payload: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Splits a stream of bytes into payloads, whatever the sizes in which it arrives."""
+    """Splits a stream of bytes into payloads; it may arrive in pieces of any size."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()

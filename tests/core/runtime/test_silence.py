@@ -33,9 +33,9 @@ HOOK = """
         def find_spec(self, name, path, target=None):
             if name == "modeldeck.core.runtime.engines.llama.context":
                 sys.meta_path.remove(self)
-                from modeldeck.core.runtime.engines import bounds, tools
+                from modeldeck.core.runtime.engines import bounds, tool_calls
 
-                whole = tools.grammar_for
+                whole = tool_calls.grammar_for
                 bounds.HARD_FACTOR, bounds.HARD_EXTRA_S = 0.0, 2.0
 
                 def grammar_for(request, template):
@@ -47,7 +47,7 @@ HOOK = """
                         ctypes.CDLL(None).poll(None, 0, {slow_ms})
                     return whole(request, template)
 
-                tools.grammar_for = grammar_for
+                tool_calls.grammar_for = grammar_for
             return None
 
     if "modeldeck.core.runtime.child" in " ".join(sys.orig_argv):

@@ -1,4 +1,4 @@
-"""LoRA adapters in GGUF files, laid over a model that llama.cpp has loaded."""
+"""Applies LoRA adapters in GGUF files to a model that llama.cpp has loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WRONG = "Take an adapter that was made for this very model, as a GGUF file."
 
 
 def adapter_bytes(path: str) -> int:
-    """What an adapter takes in memory: its file is all weights. Raises EngineFailed without one."""
+    """Bytes of an adapter in memory: those of its file. Raises EngineFailed if it is missing."""
     try:
         return stat_regular(path).st_size
     except OSError as error:
@@ -25,10 +25,10 @@ def adapter_bytes(path: str) -> int:
         ) from error
 
 
-def lay_over(
+def apply_adapters(
     c: Any, model: Any, context: Any, loras: Sequence[Lora], log: EngineLog
 ) -> Callable[[], None]:
-    """Lay adapters over a model's weights, in a context, and give what frees them.
+    """Apply adapters to a model in a context; return a function that frees them.
 
     Raises EngineFailed for a file that is no adapter, or one of another model.
     """

@@ -1,4 +1,4 @@
-"""A model that llama.cpp has loaded: conversations to tokens, tokens to text, texts to vectors."""
+"""Answers and embeds with a model that llama.cpp has loaded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from modeldeck.core.schema import GenerateRequest
 
 
 class LlamaContext:
-    """A model and its context. Whoever made them frees them."""
+    """A model and its context, which the caller frees."""
 
     def __init__(
         self,
@@ -56,17 +56,17 @@ class LlamaContext:
         flag: Flag,
         log: EngineLog,
     ) -> None:
-        """Take over a context.
+        """Use a model and a context.
 
         Args:
             c: llama.h, as llama-cpp-python binds it.
             model: `llama_model *`.
             context: `llama_context *`.
             embedding: Whether the context was made for embeddings.
-            sequence: The text that the context holds.
-            draft: What guesses ahead.
-            flag: Gives up what runs.
-            log: What llama.cpp says.
+            sequence: The tokens in the context.
+            draft: The draft model, if any.
+            flag: Cancels running work.
+            log: The log of llama.cpp.
         """
         self._c = c
         self._model = model
@@ -81,14 +81,14 @@ class LlamaContext:
         self._templates = self._read_templates()
         self._markers = self._sign_tokens(tool_formats.SIGNS)
         self._harmony = is_harmony(self._templates[0].source)
-        self._spoken: dict[int, bytes] = {}
-        """Special tokens that are shown in this answer."""
-        self._bare = not c.llama_model_chat_template(model, None)
-        if not embedding and self._bare:
+        self._visible: dict[int, bytes] = {}
+        """Special tokens that count as text in this answer."""
+        self._has_no_template = not c.llama_model_chat_template(model, None)
+        if not embedding and self._has_no_template:
             log.say("warning", "the model brings no chat template; using ChatML")
 
     def _read_templates(self) -> tuple[ChatTemplate, ...]:
-        """The model's own template, and the one it has for tools where that is another."""
+        """The model's chat template, and its template for tools where that is another one."""
         found: list[str] = []
         for name in (None, b"tool_use"):
             text = self._c.llama_model_chat_template(self._model, name)
@@ -100,7 +100,7 @@ class LlamaContext:
         return tuple(ChatTemplate(source, values) for source in found or [CHATML])
 
     def _template_for(self, request: GenerateRequest) -> ChatTemplate:
-        """The template that this request is written with."""
+        """The template for this request."""
         fitting = [t for t in self._templates if knows_tools(t.source)]
         chosen = fitting[0] if wants_tools(request) and fitting else self._templates[0]
         return chosen
@@ -110,12 +110,12 @@ class LlamaContext:
         return text.decode("utf-8", "replace") if text else ""
 
     def _tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Tokens of a text. `special` adds what the model wants around a text (BOS).
+        """Tokenize a text. `special` adds the tokens that the model expects around it (BOS).
 
-        Else the names of special tokens in it are those tokens.
+        Otherwise the names of special tokens in the text become those tokens.
         """
         data = text.encode()
-        room = len(data) + 8  # no token is shorter than a byte, and a few are added around
+        room = len(data) + 8  # a token is at least a byte, and a few are added
         tokens = (self._c.llama_token * room)()
         count = self._c.llama_tokenize(
             self._vocab, data, len(data), tokens, room, special, not special
@@ -125,14 +125,14 @@ class LlamaContext:
         return list(tokens[:count])
 
     def _sign_tokens(self, signs: Iterable[str]) -> dict[int, bytes]:
-        """Tokens that are signs, where each is one: else they stand for no text."""
+        """The signs that are single tokens, by token: they have no text otherwise."""
         found = ((sign, self._tokenize(sign, special=False)) for sign in signs)
         return {tokens[0]: text.encode() for text, tokens in found if len(tokens) == 1}
 
     def _piece(self, token: int) -> bytes:
-        """The text of a token; special ones have none."""
-        if token in self._spoken:
-            return self._spoken[token]
+        """The text of a token; special tokens have none, unless they are visible."""
+        if token in self._visible:
+            return self._visible[token]
         room = 64
         while True:
             text = ctypes.create_string_buffer(room)
@@ -160,25 +160,25 @@ class LlamaContext:
             stops,
             emit,
             limit=min(room, request.max_tokens or room),
-            form=HarmonyStream() if harmony else None,
+            harmony=HarmonyStream() if harmony else None,
         )
-        self._spoken = self._markers if wants_tools(request) else {}
+        self._visible = self._markers if wants_tools(request) else {}
         if harmony:
-            self._spoken = self._spoken | self._sign_tokens(HARMONY_SIGNS)
+            self._visible = self._visible | self._sign_tokens(HARMONY_SIGNS)
         with self._sampler(request, grammar) as sampler:
             sampler.accept_prompt(prompt)
             self._sequence.read(prompt)
             if self._draft is None:
                 self._write(writer, sampler)
             else:
-                self._write_by_draft(writer, sampler, self._draft)
+                self._write_with_draft(writer, sampler, self._draft)
         return writer.done(len(prompt))
 
     def _sampler(self, request: GenerateRequest, grammar: str | None) -> SamplerChain:
-        """What chooses the tokens of an answer. Raises InvalidRequest for a grammar."""
+        """The sampler of an answer. Raises InvalidRequest for an unusable grammar."""
         bounds = self._flag.bounds
         return bounds.run(
-            "To read the grammar of the answer",
+            "Reading the grammar of the answer",
             lambda: SamplerChain(
                 self._c, self._context, self._vocab, request, grammar, bounds=bounds
             ),
@@ -186,53 +186,53 @@ class LlamaContext:
         )
 
     def _write(self, writer: AnswerWriter, sampler: SamplerChain) -> None:
-        """Write the answer token by token."""
+        """Generate the answer token by token."""
         while True:
             token = sampler.sample()
-            if token is None or not self._say(token, writer, sampler):
+            if token is None or not self._accept(token, writer, sampler):
                 break
             self._sequence.add([token])
         if token is None:
             writer.end()
 
-    def _say(
+    def _accept(
         self, token: int, writer: AnswerWriter, sampler: SamplerChain, place: int = -1
     ) -> bool:
-        """Let a token be heard; says whether the answer goes on after it."""
+        """Add a token to the answer; return whether the answer goes on after it."""
         if self._c.llama_vocab_is_eog(self._vocab, token):
             writer.end()
             return False
         return writer.take(self._piece(token), sampler.logprob(token, self._piece, place))
 
-    def _write_by_draft(
+    def _write_with_draft(
         self, writer: AnswerWriter, sampler: SamplerChain, draft: DraftModel
     ) -> None:
-        """Write the answer as `_write` does, but evaluate guessed tokens together.
+        """Generate the answer as `_write` does, but evaluate guessed tokens in one batch.
 
-        Each token is sampled from the same logits as without a draft; of the guesses, those are
-        kept that were sampled as well.
+        Each token is sampled from the same logits as without a draft; guesses are kept as long as
+        they agree with the sampled tokens.
         """
         draft.begin()
         sequence = self._sequence
         token, place = sampler.sample(), -1
-        while token is not None and self._say(token, writer, sampler, place):
+        while token is not None and self._accept(token, writer, sampler, place):
             guesses = draft.guess([*sequence.tokens, token], writer.room - 1)
             sequence.add([token, *guesses], every=True)
-            sure = len(sequence.tokens) - len(guesses)
+            verified = len(sequence.tokens) - len(guesses)
             for place, guess in enumerate([*guesses, None]):
                 token = sampler.sample(place)
                 if token is None or token != guess:
                     break
-                if not self._say(token, writer, sampler, place):
-                    sequence.cut(sure)
+                if not self._accept(token, writer, sampler, place):
+                    sequence.cut(verified)
                     return
-                sure += 1
-            sequence.cut(sure)
+                verified += 1
+            sequence.cut(verified)
         if token is None:
             writer.end()
 
     def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
-        """The tokens to continue, the strings that end the answer, and what it must follow."""
+        """The prompt's tokens, the stop strings, and the grammar of the answer."""
         bounds = self._flag.bounds
         template = self._template_for(request) if request.messages else None
         source = template.source if template else ""
@@ -242,30 +242,30 @@ class LlamaContext:
         )
         if template is None:
             tokens = self._tokens_of(request.prompt or "", special=True)
-            return self._begun(tokens), request.stop, grammar
+            return self._or_bos(tokens), request.stop, grammar
         text = bounds.run(
             "The model's chat template",
             partial(template.render, request),
             cpu_s=TEMPLATE_S,
             memory_bytes=TEMPLATE_BYTES,
         )
-        stops = (*request.stop, CHATML_STOP) if self._bare else request.stop
+        stops = (*request.stop, CHATML_STOP) if self._has_no_template else request.stop
         tokens = self._tokens_of(text, special=False)
         if not tokens:
             raise nothing_written()
         return tokens, stops, grammar
 
-    def _begun(self, tokens: list[int]) -> list[int]:
-        """The tokens of a prompt; where there are none, that which begins a text."""
+    def _or_bos(self, tokens: list[int]) -> list[int]:
+        """The tokens of a prompt; for an empty one, the token that begins a text."""
         begin = self._c.llama_vocab_bos(self._vocab)
         if not tokens and begin < 0:
             raise InvalidRequest("There is nothing to continue.", "Send a prompt.")
         return tokens or [begin]
 
     def _tokens_of(self, text: str, *, special: bool) -> list[int]:
-        """As `_tokenize`, within bounds."""
+        """Tokenize as `_tokenize` does, within bounds."""
         return self._flag.bounds.run(
-            "To cut the text into tokens",
+            "Turning the text into tokens",
             partial(self._tokenize, text, special=special),
             cpu_s=TOKENS_S,
         )
@@ -275,8 +275,8 @@ class LlamaContext:
     def embed(self, text: str) -> EmbeddingVector:
         """Embed a text.
 
-        Raises InvalidRequest when it is longer than the context, or than one batch where all of it
-        has to be seen at once.
+        Raises InvalidRequest when it is longer than the context, or than one batch for models that
+        need the whole text in one.
         """
         if not self.embedding:
             raise InvalidRequest(
@@ -303,7 +303,7 @@ class LlamaContext:
         )
 
     def _read(self, tokens: list[int]) -> None:
-        """Evaluate tokens of a text to embed, after those before them."""
+        """Evaluate a batch of tokens of a text to embed."""
         array = (self._c.llama_token * len(tokens))(*tokens)
         batch = self._c.llama_batch_get_one(array, len(tokens))
         outputs = (ctypes.c_int8 * len(tokens))(*[1] * len(tokens))  # pooling needs every token

@@ -1,11 +1,11 @@
-"""What a model and its context take of each device, as llama.cpp counts it.
+"""Memory that a model and its context take on each device, as llama.cpp counts it.
 
-llama.cpp's log does not tell: in a plan, its lines about weights and caches say 0.00 MiB for every
-device. The counts come from `llama_get_memory_breakdown` (llama-ext.h; in llama-context.cpp as
-`llama_context::memory_breakdown`), which returns bytes by buffer type in a C++ `std::map`, for a
+llama.cpp's log does not show it: in a plan, its lines about weights and caches say 0.00 MiB for
+every device. The counts come from `llama_get_memory_breakdown` (llama-ext.h; in llama-context.cpp
+as `llama_context::memory_breakdown`), which returns bytes by buffer type in a C++ `std::map`, for a
 plan as for a load. There is no function for C, so the map is read as libstdc++ lays it out in
-memory (`_Rb_tree_node_base`, stl_tree.h). Everything that is read is checked; where anything is not
-as expected, or llama.cpp is linked with another C++ library, nothing is known.
+memory (`_Rb_tree_node_base`, stl_tree.h). Everything that is read is checked; where it is not as
+expected, or llama.cpp is linked with another C++ library, `NotKnown` is raised.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _SHARED = {"MTL"}
 
 
 class NotKnown(Exception):
-    """The bytes of each device cannot be told; the message says why, as the end of a sentence."""
+    """The bytes of each device are not known; the message says why, as the end of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What llama.cpp takes of one buffer type, in bytes (`llama_memory_breakdown_data`)."""
+    """Bytes that llama.cpp takes of one buffer type (`llama_memory_breakdown_data`)."""
 
     buffer_type: int
     """`ggml_backend_buffer_type_t`, an address."""
@@ -117,7 +117,7 @@ def read_map(words: Sequence[int]) -> tuple[list[Count], list[int]]:
 
 
 class Devices:
-    """The devices that ggml has in this process, and what is taken of them."""
+    """The devices of ggml in this process, and the memory taken on them."""
 
     def __init__(self, c: Any) -> None:
         """Bind the functions. Raises NotKnown where this llama.cpp does not have them.
@@ -140,7 +140,7 @@ class Devices:
             raise NotKnown("this llama.cpp does not tell its devices") from error
 
     def _bind(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-        function = self._library[name]  # a new one each time: nobody else's signatures are changed
+        function = self._library[name]  # a new object: other users' signatures stay as they are
         function.restype, function.argtypes = result, arguments
         return function  # type: ignore[no-any-return]  # ctypes knows no signatures
 
@@ -157,9 +157,9 @@ class Devices:
         return found
 
     def counts(self, context: Any) -> list[Count]:
-        """What a context and its model take, or would take, by buffer type.
+        """Bytes that a context and its model take, or would take, by buffer type.
 
-        Raises NotKnown where this llama.cpp does not tell, or tells in another way.
+        Raises NotKnown where this llama.cpp has no such function, or another data layout.
         """
         if ctypes.sizeof(ctypes.c_void_p) != 8:
             raise NotKnown("this llama.cpp has 32 bits")

@@ -1,8 +1,7 @@
-"""Speculative decoding: a small model guesses ahead, and the large one checks many guesses at once.
+"""Speculative decoding: a draft model guesses tokens, which the model verifies in one batch.
 
-The large model samples every token itself, from the logits it would have had anyway, so a guess
-changes nothing but the speed (Leviathan et al. 2023, arXiv:2211.17192, with guesses that are always
-the likeliest token).
+The model samples every token itself, from the same logits as without a draft, so guesses change
+only the speed (Leviathan et al. 2023, arXiv:2211.17192, with the likeliest token as the guess).
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ from modeldeck.core.errors import EngineFailed
 from modeldeck.core.runtime.engines.llama.sequence import CachedSequence
 
 TOKENS = 8
-"""Tokens guessed at a time, unless the options say."""
+"""Tokens guessed at a time by default."""
 SIZE_DIFFERENCE = 128
-"""How many tokens two vocabularies may differ by in size: some are padded (as in llama.cpp)."""
+"""Largest difference in size of two vocabularies: some are padded (as in llama.cpp)."""
 FIRST_COMPARED = 5
-"""The first tokens may bear other names in models that otherwise agree (as in llama.cpp)."""
+"""Earlier tokens may differ in models that otherwise agree (as in llama.cpp)."""
 
 
 def check_draft(c: Any, model: Any, draft: Any) -> None:
-    """Raise EngineFailed where a model cannot guess for another.
+    """Raise EngineFailed where `draft` cannot be a draft model for `model`.
 
     The rules are those of llama.cpp's own programs (common/speculative.cpp).
     """
@@ -35,59 +34,59 @@ def check_draft(c: Any, model: Any, draft: Any) -> None:
         raise EngineFailed(
             "The draft model has recurrent layers, which cannot go back.", "Take another draft."
         )
-    mine, other = c.llama_model_get_vocab(model), c.llama_model_get_vocab(draft)
-    if why := _difference(c, mine, other):
+    own, other = c.llama_model_get_vocab(model), c.llama_model_get_vocab(draft)
+    if why := _difference(c, own, other):
         raise EngineFailed(
             f"The draft model has another vocabulary: {why}.",
             "Take a small model of the same family as draft_model.",
         )
 
 
-def _difference(c: Any, mine: Any, other: Any) -> str:
-    """In what two vocabularies differ; empty when they agree."""
-    if c.llama_vocab_type(mine) != c.llama_vocab_type(other):
+def _difference(c: Any, own: Any, other: Any) -> str:
+    """The first difference of two vocabularies; empty when they agree."""
+    if c.llama_vocab_type(own) != c.llama_vocab_type(other):
         return "it cuts text in another way"
     for name, adds in (("bos", c.llama_vocab_get_add_bos), ("eos", c.llama_vocab_get_add_eos)):
         token = getattr(c, f"llama_vocab_{name}")
-        if adds(mine) != adds(other) or (adds(mine) and token(mine) != token(other)):
+        if adds(own) != adds(other) or (adds(own) and token(own) != token(other)):
             return f"its {name} token is another"
-    sizes = c.llama_vocab_n_tokens(mine), c.llama_vocab_n_tokens(other)
+    sizes = c.llama_vocab_n_tokens(own), c.llama_vocab_n_tokens(other)
     if abs(sizes[0] - sizes[1]) > SIZE_DIFFERENCE:
         return f"it has {sizes[1]} tokens, the model {sizes[0]}"
     for token in range(FIRST_COMPARED, min(sizes)):
-        if c.llama_vocab_get_text(mine, token) != c.llama_vocab_get_text(other, token):
+        if c.llama_vocab_get_text(own, token) != c.llama_vocab_get_text(other, token):
             return f"its token {token} is another"
     return ""
 
 
 class DraftModel:
-    """A small model and its context, which guess. Whoever made them frees them."""
+    """A draft model and its context, which the caller frees."""
 
     def __init__(
         self, c: Any, model: Any, sequence: CachedSequence, context: Any, tokens: int
     ) -> None:
-        """Take over a model and its context; `tokens` are guessed at a time."""
+        """`tokens` is how many are guessed at a time."""
         self._c = c
         self._vocab = c.llama_model_get_vocab(model)
         self._context = context
         self._sequence = sequence
         self._tokens = tokens
         self._known = 0
-        """Tokens at the beginning of the text that the context holds for certain."""
+        """Tokens at the beginning of the text that need no comparison with the context."""
         self._greedy = c.llama_sampler_init_greedy()
 
     def close(self) -> None:
-        """Free what it made itself."""
+        """Free the sampler."""
         self._c.llama_sampler_free(self._greedy)
 
     def begin(self) -> None:
-        """Another text comes now: what is held of the last one is compared with it anew."""
+        """Begin a new text, to be compared with the tokens in the context."""
         self._known = 0
 
     def guess(self, text: Tokens[int], most: int) -> list[int]:
-        """What may come after a text, up to so many tokens. Raises Cancelled.
+        """Guess the next tokens after a text, at most `most`. Raises Cancelled.
 
-        Since `begin`, every text must be the one before and more.
+        Since `begin`, every text must continue the one before.
         """
         count = min(self._tokens, most)
         guesses: list[int] = []

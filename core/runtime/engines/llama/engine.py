@@ -1,13 +1,13 @@
 """llama.cpp, through the C functions that llama-cpp-python binds.
 
 The functions are used directly, not through `llama_cpp.Llama`: that class has no way to show
-progress, to cancel, or to plan a load; it keeps the logits of a whole batch, and turns the whole
-answer into text again for every token. A plan and a load share their parameters here, so that what
+progress, to cancel, or to plan a load; it keeps the logits of a whole batch, and decodes the whole
+answer again for every token. A plan and a load share their parameters here, so that what
 is planned is what is loaded.
 
-llama.cpp trusts its caller and its file, and may abort or crash on a bad one. That costs this
-process only. What it says goes to stderr, which the core keeps; the worst lines of a call that
-failed go into its error as well.
+llama.cpp trusts its caller and its file, and may abort or crash on a bad one, which ends only this
+process. Its log goes to stderr, which the core keeps; warnings and errors of a call that failed go
+into its error as well.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import msgspec
 from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
 from modeldeck.core.runtime.engines.base import Emit, Flag, ShowProgress
 from modeldeck.core.runtime.engines.heap import trim_heap
-from modeldeck.core.runtime.engines.llama.adapters import adapter_bytes, lay_over
+from modeldeck.core.runtime.engines.llama.adapters import adapter_bytes, apply_adapters
 from modeldeck.core.runtime.engines.llama.context import LlamaContext
 from modeldeck.core.runtime.engines.llama.devices import NotKnown, has_gpu
 from modeldeck.core.runtime.engines.llama.draft import DraftModel, check_draft
-from modeldeck.core.runtime.engines.llama.loader import LlamaLoader, guesses
+from modeldeck.core.runtime.engines.llama.loader import LlamaLoader, draft_tokens
 from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers
 from modeldeck.core.runtime.engines.llama.needs import besides_bytes
 from modeldeck.core.runtime.engines.llama.sequence import CachedSequence
@@ -42,16 +42,16 @@ from modeldeck.core.runtime.process.messages import (
 )
 from modeldeck.core.schema import GenerateRequest, LoadOptions
 
-RECORDS_STEP = 1 << 18
-"""What a model's records take is told in multiples of this."""
+METADATA_STEP = 1 << 18
+"""`records_bytes` is rounded to multiples of this."""
 PROGRESS_STEP = 0.01
-"""Progress is told in steps of this fraction: a model has hundreds of tensors."""
+"""Progress is reported in steps of this fraction: a model has hundreds of tensors."""
 
 NO_ROOM_TO_PLAN = "planning it takes memory of the GPU itself, and there was too little free"
 
 
 class LlamaEngine:
-    """One llama.cpp, with at most one model."""
+    """The llama.cpp of this process, with at most one model."""
 
     cancel_limit_s = 0.0
 
@@ -61,8 +61,8 @@ class LlamaEngine:
         self._c: Any = None
         self._loaded: LlamaContext | None = None
         self._loader = LlamaLoader(None, flag, self._log)
-        self._kept: list[object] = []
-        """Callbacks that llama.cpp holds pointers to."""
+        self._callbacks: list[object] = []
+        """Callbacks that llama.cpp has pointers to: they must not be freed."""
 
     def hello(self) -> EngineHello:
         """Import llama-cpp-python. Raises EngineMissing with the command that installs it."""
@@ -80,7 +80,7 @@ class LlamaEngine:
                 f"Build it again for this machine: {install} --force-reinstall --no-cache-dir",
             ) from error
         callback = self._c.llama_log_callback(self._log.take)
-        self._kept.append(callback)
+        self._callbacks.append(callback)
         self._c.llama_log_set(callback, None)
         self._c.llama_backend_init()
         self._loader = LlamaLoader(self._c, self._flag, self._log)
@@ -124,7 +124,7 @@ class LlamaEngine:
     ) -> tuple[LlamaContext, int]:
         loader = self._loader
         show("reading header", None)
-        options = loader.reading(path, options)
+        options = loader.choose_mmap(path, options)
         parameters = loader.model_parameters(options)
         parameters.progress_callback = self._on_progress("reading weights", show)
         model = loader.open(path, parameters)
@@ -134,55 +134,55 @@ class LlamaEngine:
         context, _ = loader.make_context(model, options, wanted)
         if options.loras:
             show("reading adapters", None)
-            loader.later(lay_over(self._c, model, context, options.loras, self._log))
+            loader.on_release(apply_adapters(self._c, model, context, options.loras, self._log))
         length = self._c.llama_n_ctx(context)
-        guesser = None
+        draft_model = None
         if draft is not None and not embedding:
-            guesser = self._load_draft(draft, model, options, length, show)
+            draft_model = self._load_draft(draft, model, options, length, show)
         loaded = LlamaContext(
             self._c,
             model,
             context,
             embedding=embedding,
             sequence=CachedSequence(self._c, model, context, flag=self._flag, log=self._log),
-            draft=guesser,
+            draft=draft_model,
             flag=self._flag,
             log=self._log,
         )
         return loaded, length
 
     def _on_progress(self, stage: str, show: ShowProgress) -> Any:
-        """A callback for llama.cpp that shows how far a load is, and gives it up."""
-        told = -1.0
+        """A callback for llama.cpp that reports the progress of a load, and cancels it."""
+        reported = -1.0
 
         def on_progress(fraction: float, _data: object) -> bool:
-            nonlocal told
-            if fraction - told >= PROGRESS_STEP or fraction >= 1:
-                told = fraction
+            nonlocal reported
+            if fraction - reported >= PROGRESS_STEP or fraction >= 1:
+                reported = fraction
                 show(stage, min(fraction, 1.0))
             return not self._flag
 
         callback = self._c.llama_progress_callback(on_progress)
-        self._kept.append(callback)
+        self._callbacks.append(callback)
         return callback
 
     def _load_draft(
         self, path: str, model: Any, options: LoadOptions, length: int, show: ShowProgress
     ) -> DraftModel:
-        """Load a model that guesses for another. Raises EngineFailed when it cannot."""
+        """Load a draft model. Raises EngineFailed when it does not fit the model."""
         parameters = self._loader.model_parameters(options)
         parameters.progress_callback = self._on_progress("reading draft model", show)
         small, context, _ = self._open_draft(path, model, parameters, options, length)
         sequence = CachedSequence(self._c, small, context, flag=self._flag, log=self._log)
         batch = self._c.llama_n_batch(context)
-        draft = DraftModel(self._c, small, sequence, context, guesses(options, batch))
-        self._loader.later(draft.close)
+        draft = DraftModel(self._c, small, sequence, context, draft_tokens(options, batch))
+        self._loader.on_release(draft.close)
         return draft
 
     def _open_draft(
         self, path: str, model: Any, parameters: Any, options: LoadOptions, length: int
     ) -> tuple[Any, Any, bool]:
-        """A draft model and its context, as long as the one it guesses for; and its flash."""
+        """Open a draft model with a context of `length`; also returns whether it has flash."""
         try:
             small = self._loader.open(path, parameters)
         except EngineFailed as error:
@@ -208,14 +208,14 @@ class LlamaEngine:
             self._release()
         records = self._loader.records_bytes
         if records is not None:
-            # The count wavers by some hundred bytes, and the same file is to have the same plan.
-            records = round(records / RECORDS_STEP) * RECORDS_STEP
+            # The count varies by some hundred bytes; the same file must get the same plan.
+            records = round(records / METADATA_STEP) * METADATA_STEP
         return msgspec.structs.replace(planned, records_bytes=records)
 
     def _plan_with_devices(
         self, path: str, options: LoadOptions, default_context: int, draft: str | None
     ) -> LoadPlanned:
-        """Plan a load; where a plan needs memory that a GPU does not have, without the GPU.
+        """Plan a load; without the GPU where planning needs more memory than it has free.
 
         llama.cpp allocates the state of recurrent layers while it plans
         (`llama_memory_recurrent`, llama-memory-recurrent.cpp).
@@ -244,9 +244,9 @@ class LlamaEngine:
     ) -> LoadPlanned:
         loader = self._loader
         parameters = loader.plan_parameters(options)
-        nowhere = (ctypes.c_void_p * 1)(None)  # llama.cpp reads it while it opens a model
+        no_devices = (ctypes.c_void_p * 1)(None)  # read while llama.cpp opens the model
         if not on_devices:
-            parameters.devices = ctypes.cast(nowhere, ctypes.c_void_p)
+            parameters.devices = ctypes.cast(no_devices, ctypes.c_void_p)
         model = loader.open(path, parameters)
         embedding = loader.is_embedding(model, options)
         wanted = loader.context_parameters(model, options, default_context, embedding=embedding)
@@ -281,15 +281,17 @@ class LlamaEngine:
     def _opened(
         self, model: Any, context: Any, options: LoadOptions, *, flash: bool, begun: int = 0
     ) -> Opened:
-        """A planned model; what the log says of it begins with the line of number `begun`."""
+        """A planned model; its log begins at line number `begun`."""
         logged = buffers(self._log.lines[begun:])
-        figures = self._loader.figures(model, context, options, flash=flash, cells=logged.cells)
+        figures = self._loader.evaluation_shape(
+            model, context, options, flash=flash, cells=logged.cells
+        )
         return Opened(model=model, context=context, logged=logged, figures=figures)
 
     def _sums(
         self, parts: list[Opened], options: LoadOptions, split: Split | None
     ) -> tuple[int, int, int]:
-        """Bytes of weights, KV cache and everything else, in the machine and in GPUs."""
+        """Bytes of weights, KV cache and the rest, in the machine's memory and the GPUs'."""
         weights = sum(self._c.llama_model_size(part.model) for part in parts)
         kv = sum(part.logged.kv_bytes for part in parts)
         compute = sum(part.logged.compute_bytes for part in parts)

@@ -1,4 +1,4 @@
-"""The files of a GGUF model, looked at before llama.cpp opens them: it would wait for a pipe."""
+"""Checks the files of a GGUF model before llama.cpp opens them: it would block on a pipe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from modeldeck.core.errors import EngineFailed
 from modeldeck.core.storage.foreign_files import stat_regular
 
 MOST_PARTS = 1000
-"""Parts that are looked at; the largest models met have some fifty."""
+"""Parts that are checked; the largest known models have about fifty."""
 
 _FIRST = re.compile(r"(?P<stem>.+)-00001-of-(?P<total>\d{5})\.gguf", re.DOTALL)
 

@@ -1,13 +1,13 @@
-"""What the processor takes to evaluate a batch, as llama.cpp's own graph tells.
+"""Memory that evaluating a batch takes on the CPU, from llama.cpp's own compute graph.
 
-Two things are no part of what llama.cpp says it takes: the CPU's work buffer, which is made at the
-first evaluation, as large as the largest step of the graph needs (`ggml_graph_plan`, ggml-cpu.c),
-and the room for the graphs themselves, which some architectures have very large ones of
-(`llama_context::graph_max_nodes`). So the graph of a full batch over a full cache is asked for.
-Nothing is evaluated, and what the graph reserves is never touched.
+llama.cpp's log leaves two things out: the CPU's work buffer, which is allocated at the first
+evaluation, as large as the largest step of the graph needs (`ggml_graph_plan`, ggml-cpu.c), and the
+graphs themselves, which are very large for some architectures (`llama_context::graph_max_nodes`).
+So llama.cpp builds the graph of a full batch over a full cache here. Nothing is evaluated, and the
+memory that the graph reserves is never touched.
 
-The function that gives the graph is one that llama.cpp only tries out (llama-ext.h); where it is
-not, or is another, `modeldeck.core.runtime.engines.llama.needs` estimates.
+The function for that is experimental in llama.cpp (llama-ext.h); where it is missing or has another
+signature, `modeldeck.core.runtime.engines.llama.needs` estimates.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ class _CPlan(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """What a graph takes besides the buffers of its tensors."""
+    """Bytes of a graph besides the buffers of its tensors."""
 
     work_bytes: int
-    """The buffer that the CPU evaluates it with."""
+    """The CPU's work buffer."""
     bytes: int
-    """The graph itself, without the numbers in it."""
+    """The graph itself, without the data of its tensors."""
     table_bytes: int
-    """Where llama.cpp looks up what evaluates which tensor."""
+    """The table of the backend that evaluates each tensor."""
 
 
 def graph_of(c: Any, context: Any, outputs: int) -> Graph | None:
-    """What evaluating a full batch takes besides its buffers.
+    """Return what evaluating a full batch takes besides its buffers.
 
-    None where this llama.cpp does not tell, or evaluates on GPUs: there the graph would reserve
-    their memory.
+    None where this llama.cpp lacks the function, or evaluates on GPUs: there the graph would
+    reserve their memory.
 
     Args:
         c: llama.h, as llama-cpp-python binds it.
-        context: Made to plan with, nothing allocated.
-        outputs: Tokens of a batch that something is read out for, at least one.
+        context: A context for planning, with nothing allocated.
+        outputs: Tokens of a batch with an output, at least one.
     """
     library = getattr(c, "_lib", None)
     if not hasattr(library, RESERVE) or has_gpu(c):
         return None
     try:
         reserve, plan, steps_of, tensor_bytes, graph_bytes = _functions(library)
-    except AttributeError:  # built otherwise: ggml's functions are not to be had by this name
+    except AttributeError:  # built otherwise: ggml's functions are not exported
         return None
     tokens = min(c.llama_n_ctx(context), c.llama_n_ubatch(context))
     graph = reserve(context, tokens, 1, min(outputs, tokens))
-    if not graph:  # there is no room to reserve it
+    if not graph:  # no memory to reserve it
         return None
     steps = steps_of(graph)
     return Graph(
@@ -87,7 +87,7 @@ def _functions(library: Any) -> list[Any]:
     )
     found = []
     for name, result, arguments in signatures:
-        function = library[name]  # a new one each time: nobody else's signatures are changed
+        function = library[name]  # a new object: other users' signatures stay as they are
         function.restype, function.argtypes = result, arguments
         found.append(function)
     return found

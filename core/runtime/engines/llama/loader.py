@@ -1,4 +1,4 @@
-"""Models and contexts of llama.cpp: made with our parameters, and given back.
+"""Creates models and contexts of llama.cpp with modeldeck's parameters, and frees them.
 
 A plan and a load share their parameters here, so that what is planned is what is loaded.
 """
@@ -33,20 +33,20 @@ KV_TYPES = {
     "q8_0": 8,
     "bf16": 30,
 }
-"""KV cache types as ggml numbers them (`enum ggml_type`, ggml.h)."""
+"""KV cache types by ggml's numbers (`enum ggml_type`, ggml.h)."""
 
 BATCH = 512
-"""Tokens evaluated at once, unless the options say: llama.cpp's own physical batch."""
+"""Tokens evaluated at once by default: llama.cpp's own physical batch."""
 EMBEDDING_BATCH = 2048
-"""The longest text that is embedded, in tokens, unless the options say: it must fit one batch.
-Not so where the last token stands for the text, as in the embedding models made of decoders: what
-came before it may be evaluated before. Theirs are the large vocabularies, too, and llama.cpp has
-room for the scores of all tokens of a batch: 1.2 GB for 150,000 of them and this batch."""
+"""The longest text to embed by default, in tokens: it must fit one batch. An exception are models
+that pool by the last token, such as embedding models made of decoders: earlier tokens may be in
+earlier batches. Those models also have large vocabularies, and llama.cpp allocates the scores of
+all tokens of a batch: 1.2 GB for a vocabulary of 150,000 and this batch."""
 READERS = {"gemma-embedding", "llama-embed"}
-"""Architectures that read texts and write none, besides those of BERT."""
+"""Architectures that only embed texts, besides those of BERT."""
 NO_FLASH = {"plm"}
-"""Architectures that llama.cpp aborts for with flash attention: their values have two dimensions
-instead of the three that its cache takes apart then (plm.cpp; cpy_v in llama-kv-cache.cpp)."""
+"""Architectures with which flash attention makes llama.cpp abort: their values have two dimensions
+where its cache expects three (plm.cpp; cpy_v in llama-kv-cache.cpp)."""
 POOLING_NONE, POOLING_MEAN, POOLING_LAST, POOLING_RANK = 0, 1, 3, 4
 """`enum llama_pooling_type`, llama.h: no pooling, the mean, the last token, a reranker's score."""
 
@@ -59,12 +59,12 @@ def usable_cpus() -> int:
 
 
 def threads_for(cpus: int) -> tuple[int, int]:
-    """Threads to answer with, and to read a prompt with.
+    """Threads for generating, and for reading a prompt.
 
-    Never all: llama.cpp's threads wait for each other at every step, spinning, so one that has to
-    share its processor, if only with the core that passes the tokens on, holds up all of them. On
-    two processors with other work, two threads were 10 times slower than one. An answer is bound by
-    memory rather than by arithmetic; half the processors is llama-cpp-python's own choice.
+    Never all processors: llama.cpp's threads wait for each other at every step, spinning, so one
+    that shares its processor, if only with the core, holds up all of them. On two processors with
+    other work, two threads were 10 times slower than one. Generating is bound by memory bandwidth
+    rather than by arithmetic; half the processors is llama-cpp-python's default too.
 
     >>> threads_for(1), threads_for(2), threads_for(16)
     ((1, 1), (1, 1), (8, 15))
@@ -72,35 +72,35 @@ def threads_for(cpus: int) -> tuple[int, int]:
     return max(1, cpus // 2), max(1, cpus - 1)
 
 
-def guesses(options: LoadOptions, batch: int) -> int:
+def draft_tokens(options: LoadOptions, batch: int) -> int:
     """Tokens that a draft model guesses at a time: they and one more must fit a batch."""
     return min(options.draft_tokens or TOKENS, batch - 1)
 
 
 class LlamaLoader:
-    """Makes models and contexts, and gives all of them back."""
+    """Creates models and contexts, and frees all of them with `release`."""
 
     def __init__(self, c: Any, flag: Flag, log: EngineLog) -> None:
         """Make a loader.
 
         Args:
             c: llama.h, as llama-cpp-python binds it.
-            flag: Gives up a load.
-            log: What llama.cpp says.
+            flag: Cancels a load.
+            log: The log of llama.cpp.
         """
         self._c = c
         self._flag = flag
         self._log = log
         self._frees: list[Callable[[], None]] = []
         self.records_bytes: int | None = None
-        """What the records of models took in the heap that were given back; None if not known."""
+        """Heap bytes of the metadata of the models freed last; None if not known."""
 
-    def later(self, free: Callable[[], None]) -> None:
-        """Have something given back by `release`, before what was there earlier."""
+    def on_release(self, free: Callable[[], None]) -> None:
+        """Call `free` in `release`, before those added earlier."""
         self._frees.append(free)
 
     def release(self) -> None:
-        """Give everything back, the last first."""
+        """Free everything, the newest first."""
         self.records_bytes = None
         while self._frees:
             self._frees.pop()()
@@ -113,7 +113,7 @@ class LlamaLoader:
             self.records_bytes = (self.records_bytes or 0) + before - after
 
     def model_parameters(self, options: LoadOptions) -> Any:
-        """What a model is loaded with."""
+        """Parameters for loading a model."""
         parameters = self._c.llama_model_default_params()
         if options.gpu_layers is not None:
             parameters.n_gpu_layers = options.gpu_layers
@@ -127,17 +127,17 @@ class LlamaLoader:
         return parameters
 
     def plan_parameters(self, options: LoadOptions) -> Any:
-        """What a model is opened with whose header only is read."""
+        """Parameters for opening a model by its header alone."""
         parameters = self.model_parameters(options)
         parameters.no_alloc = True
         parameters.load_mode = self._c.LLAMA_LOAD_MODE_NONE  # no_alloc with mmap aborts
         return parameters
 
-    def reading(self, path: str, options: LoadOptions) -> LoadOptions:
-        """The options with the better way to read the weights, where nobody chose.
+    def choose_mmap(self, path: str, options: LoadOptions) -> LoadOptions:
+        """Return the options with `mmap` set, where it is not set yet.
 
-        Weights that are put in another order for this processor are copied from the file, so
-        mapping it would hold them twice. Whether they are, llama.cpp decides tensor by tensor.
+        llama.cpp repacks the weights of some tensors for this processor, which copies them, so
+        mapping the file would hold them twice. A plan shows whether it will.
         """
         if options.mmap is not None:
             return options
@@ -152,7 +152,7 @@ class LlamaLoader:
     def context_parameters(
         self, model: Any, options: LoadOptions, default_context: int, *, embedding: bool
     ) -> Any:
-        """What a context is made with."""
+        """Parameters for making a context."""
         parameters = self._c.llama_context_default_params()
         trained = max(1, self._c.llama_model_n_ctx_train(model))
         length = options.context_length or min(default_context, trained)
@@ -161,10 +161,10 @@ class LlamaLoader:
         parameters.n_ctx = length
         parameters.n_batch = parameters.n_ubatch = batch
         parameters.n_seq_max = 1
-        # A layer with a sliding window keeps what the window shows, not the whole context.
+        # A layer with a sliding window keeps the window only, not the whole context.
         parameters.swa_full = False
-        answering, reading = threads_for(usable_cpus())
-        parameters.n_threads = options.threads or answering
+        generating, reading = threads_for(usable_cpus())
+        parameters.n_threads = options.threads or generating
         parameters.n_threads_batch = options.threads or reading
         parameters.type_k = parameters.type_v = KV_TYPES[options.kv_cache_type or "f16"]
         parameters.embeddings = embedding
@@ -174,29 +174,31 @@ class LlamaLoader:
             # Room for the logits of one token instead of a batch of them: with a vocabulary of
             # 150,000 tokens the compute buffer is 29 MiB instead of 298. Guesses are checked
             # together, and need one more each.
-            parameters.n_outputs_max = 1 + (guesses(options, batch) if options.draft_model else 0)
+            parameters.n_outputs_max = 1 + (
+                draft_tokens(options, batch) if options.draft_model else 0
+            )
         return parameters
 
     def open(self, path: str, parameters: Any) -> Any:
-        """A model. It is freed by `release`."""
+        """Open a model, which `release` frees. Raises EngineFailed, and Cancelled."""
         check_files(path)
         model = self._c.llama_model_load_from_file(os.fsencode(path), parameters)
         if not model:
             if self._flag:
                 raise Cancelled("The load was cancelled.")
             raise failure("llama.cpp refused the model", self._log)
-        self.later(partial(self._free_model, model))
+        self.on_release(partial(self._free_model, model))
         return model
 
     def make_context(self, model: Any, options: LoadOptions, parameters: Any) -> tuple[Any, bool]:
-        """A context, and whether it has flash attention, which is left out where it cannot be.
+        """Make a context; return it and whether it has flash attention, used where possible.
 
-        It is freed by `release`.
+        `release` frees it.
         """
-        wishes = (True, False) if options.flash_attention is None else (options.flash_attention,)
+        choices = (True, False) if options.flash_attention is None else (options.flash_attention,)
         if self._metadata(model, "general.architecture") in NO_FLASH:
-            wishes = (False,)
-        for flash in wishes:
+            choices = (False,)
+        for flash in choices:
             parameters.flash_attn_type = (
                 self._c.LLAMA_FLASH_ATTN_TYPE_ENABLED
                 if flash
@@ -204,7 +206,7 @@ class LlamaLoader:
             )
             context = self._c.llama_init_from_model(model, parameters)
             if context:
-                self.later(partial(self._c.llama_free, context))
+                self.on_release(partial(self._c.llama_free, context))
                 return context, flash
         raise failure("llama.cpp could not prepare the context", self._log)
 
@@ -228,12 +230,12 @@ class LlamaLoader:
         return able if options.embedding is None else options.embedding or not has_decoder
 
     def _reads_only(self, model: Any) -> bool:
-        """Whether a model reads texts and writes none."""
+        """Whether a model only embeds texts."""
         architecture = self._metadata(model, "general.architecture")
         causal = self._metadata(model, f"{architecture}.attention.causal")
         return causal == "false" or "bert" in architecture or architecture in READERS
 
-    def figures(
+    def evaluation_shape(
         self,
         model: Any,
         context: Any,
@@ -242,7 +244,7 @@ class LlamaLoader:
         flash: bool,
         cells: tuple[tuple[int, int], ...],
     ) -> EvaluationShape:
-        """What the needs of an evaluation depend on, besides the buffers."""
+        """Return the sizes that the memory of an evaluation depends on."""
         c = self._c
         architecture = self._metadata(model, "general.architecture")
 
@@ -259,7 +261,7 @@ class LlamaLoader:
             heads * number("attention.value_length"),
         )
         batch = c.llama_n_ubatch(context)
-        outputs = guesses(options, batch) if options.draft_model else 0
+        outputs = draft_tokens(options, batch) if options.draft_model else 0
         if self.is_embedding(model, options):
             outputs = batch
         vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
@@ -268,7 +270,7 @@ class LlamaLoader:
             batch=batch,
             heads=heads,
             outputs=outputs,
-            # An embedding model has no scores, but the room for them is made, and zeroed, all the
+            # An embedding model has no scores, but the buffer for them is made and zeroed all the
             # same (llama_context::output_reserve).
             output_width=c.llama_model_n_embd_out(model) + vocabulary,
             widest=max(widths),
@@ -280,7 +282,7 @@ class LlamaLoader:
         )
 
     def _pooling(self, model: Any) -> int | None:
-        """The pooling type that the file names; None when it names none."""
+        """The pooling type in the file; None when it has none."""
         architecture = self._metadata(model, "general.architecture")
         text = self._metadata(model, f"{architecture}.pooling_type")
         return int(text) if text.isdigit() and int(text) != POOLING_NONE else None

@@ -1,4 +1,4 @@
-"""What llama.cpp writes to its log: kept, passed on, and read. Reading is pure."""
+"""Keeps llama.cpp's log, passes it on to stderr, and parses it. Parsing is pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from modeldeck.core.formats import imaging
 from modeldeck.core.runtime.engines.base import MARKS, Flag, Level
 
 LEVELS: dict[int, Level] = {2: "debug", 3: "warning", 4: "error"}
-"""`enum ggml_log_level`, ggml.h: info, warning, error. What a load tells in passing is debugging
-to us. Level 1, llama.cpp's own debugging, is dropped; 5 continues the line before."""
+"""`enum ggml_log_level`, ggml.h: info, warning, error. The details of a load (info) count as
+debugging. Level 1, llama.cpp's own debugging, is dropped; 5 continues the line before."""
 CONTINUED = 5
 LINES = 2000
 """Lines kept of one call. A load writes about 200, and one more per tensor of a bad file."""
@@ -24,19 +24,18 @@ WORST = 8
 class EngineLog:
     """The log of one call at a time; all of it goes to stderr as well.
 
-    Work that was told to stop ends, to llama.cpp, in errors; here nothing failed, and they are told
-    as debugging.
+    llama.cpp logs errors when work is cancelled; they are logged as debugging.
     """
 
     def __init__(self, flag: Flag) -> None:
-        """Make a log; `flag` is set while work is being given up."""
+        """`flag` is set while work is being cancelled."""
         self._flag = flag
         self.lines: list[tuple[Level, str]] = []
         self._open = False
         self._level: Level = "debug"
 
     def begin(self) -> None:
-        """Forget the call before."""
+        """Clear the log for a new call."""
         self.lines.clear()
 
     def take(self, level: int, text: bytes, _data: object) -> None:
@@ -49,16 +48,16 @@ class EngineLog:
         for part in text.splitlines(keepends=True):
             start = b"" if self._open else MARKS[self._level]
             os.write(2, start + part)
-            self._keep(part.decode("utf-8", "replace").rstrip("\r\n"))
+            self._add(part.decode("utf-8", "replace").rstrip("\r\n"))
             self._open = not part.endswith((b"\n", b"\r"))
 
     def say(self, level: Level, text: str) -> None:
-        """Write a line of our own."""
+        """Log a line of modeldeck."""
         self._level, self._open = level, False
         os.write(2, MARKS[level] + text.encode() + b"\n")
-        self._keep(text)
+        self._add(text)
 
-    def _keep(self, text: str) -> None:
+    def _add(self, text: str) -> None:
         if self._open and self.lines:
             level, before = self.lines[-1]
             self.lines[-1] = (level, before + text)
@@ -72,21 +71,21 @@ class EngineLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buffers:
-    """Sizes that llama.cpp says it takes, in bytes."""
+    """Buffer sizes in llama.cpp's log, in bytes."""
 
     kv_bytes: int
     compute_bytes: int
     output_bytes: int
     all_offloaded: bool = False
-    """Whether the layers that were put on devices are all of them, the output among them."""
+    """Whether all layers are on devices, the output layer included."""
     pipelined: bool = False
     """Whether several devices work on several batches at the same time."""
     unused_bytes: int = 0
-    """Of tensors in the file that are not loaded."""
+    """Bytes of tensors in the file that are not loaded."""
     cells: tuple[tuple[int, int], ...] = ()
-    """Tokens that each KV cache has room for, and its layers; with sliding windows they are few."""
+    """Tokens and layers of each KV cache; those of sliding windows hold few tokens."""
     repacked: bool = False
-    """Whether weights are kept in another order than in the file, as this processor likes them."""
+    """Whether weights are repacked for this processor, in another order than in the file."""
 
 
 _MIB = 1 << 20
@@ -102,7 +101,7 @@ _UNUSED = re.compile(r"unused tensor .* \(size = (\d+) bytes\)")
 
 
 def buffers(lines: Sequence[tuple[Level, str]]) -> Buffers:
-    """What the log of a context's creation says it takes.
+    """Parse the buffer sizes in the log of a context's creation.
 
     Format: `llama_kv_cache: size = 1.00 MiB (...)`, `... compute buffer size = 72.01 MiB` and
     `... output buffer size = 0.12 MiB`, per device (llama-kv-cache.cpp, llama-context.cpp).
@@ -129,7 +128,7 @@ def buffers(lines: Sequence[tuple[Level, str]]) -> Buffers:
 
 
 def reason(lines: Sequence[str]) -> str:
-    """The line that says why, without the names of functions; empty when there is none.
+    """The line with the reason, without names of functions; empty when there is none.
 
     >>> reason(["llama_model_load: error loading model: unknown model architecture: 'x'",
     ...         "llama_model_load_from_file_impl: failed to load model"])
@@ -159,16 +158,16 @@ _REMEDIES = (
 
 
 def remedy_for(lines: Sequence[str]) -> str:
-    """What to do about it; empty when the lines do not tell."""
+    """The remedy for logged errors; empty where none is known."""
     text = "\n".join(lines).lower()
     return next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text)), "")
 
 
 def failure(what: str, log: EngineLog) -> EngineFailed:
-    """The error for a call that failed: what it was, and what the log says about it."""
+    """The error for a failed call, with the reason that the log has."""
     worst = log.worst()
     why = reason(worst)
     unknown = re.search(r"unknown model architecture: '(\w+)'", why)
-    if unknown and (told := imaging.refusal(unknown[1])) is not None:
-        return EngineFailed(told.message, told.remedy, details=worst)
+    if unknown and (refusal := imaging.refusal(unknown[1])) is not None:
+        return EngineFailed(refusal.message, refusal.remedy, details=worst)
     return EngineFailed(f"{what}: {why}." if why else f"{what}.", remedy_for(worst), details=worst)

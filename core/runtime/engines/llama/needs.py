@@ -1,4 +1,4 @@
-"""What llama.cpp takes besides the buffers that it plans: from the model's own figures. Pure.
+"""Estimates the memory that llama.cpp takes besides its planned buffers. Pure.
 
 Measured as the peak of the process less its plan, with 142 architectures, 512 to 32,768 tokens, and
 caches of every type; `tests/benchmarks/forecast.py` measures again and prints what is left.
@@ -15,28 +15,28 @@ CELL_BYTES = 150
 find it (88), and our own list of tokens."""
 
 GRAPHS = 2
-"""That a context keeps: the one that its buffers were reserved with, and the last evaluated."""
+"""Graphs that a context keeps: the one it reserved its buffers with, and the last evaluated."""
 GRAPH_BYTES = 450_000
-"""Of each, unless llama.cpp tells: those of 1024 steps, which most architectures have."""
+"""Bytes of each where not known: one of 1024 steps, as most architectures have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationShape:
-    """What the needs of an evaluation on the CPU depend on."""
+    """The sizes that the memory of an evaluation on the CPU depends on."""
 
     cells: tuple[tuple[int, int], ...]
-    """Tokens that each KV cache has room for, and the layers it has."""
+    """Tokens and layers of each KV cache."""
     batch: int
     """Tokens evaluated at once."""
     heads: int
     outputs: int
-    """Tokens of a batch that vectors are read out for, beyond one."""
+    """Tokens of a batch with an output, beyond one."""
     output_width: int
-    """Elements of what is read out for each: its vector, and room for the scores of all tokens."""
+    """Elements of each output: its vector, and the scores of all tokens."""
     widest: int
     """Elements of the widest vector that is multiplied with a matrix."""
     weight_bits: float
-    """Of a weight, on average."""
+    """Bits of a weight, on average."""
     flash: bool
     cache_wide: bool
     """Whether the KV cache has 32 bits."""
@@ -44,16 +44,16 @@ class EvaluationShape:
     """Whether tokens are hidden by their position as well as by their cell (MiniMax M3): llama.cpp
     plans with an empty cache, that is without positions (minimax-m3.cpp)."""
     graph: Graph | None = None
-    """What llama.cpp itself says; None where it does not."""
+    """llama.cpp's own graph; None where it is not known."""
 
 
 def work_bytes(figures: EvaluationShape) -> int:
-    """Bytes of the CPU's work buffer, estimated: the right side of a product, as the left side is.
+    """Estimated bytes of the CPU's work buffer: the right operand of a product, converted.
 
-    ggml makes it once, for the largest product of the graph (`ggml_graph_plan`, ggml-cpu.c), and
-    mostly says how large it is (`modeldeck.core.runtime.engines.llama.graph`). Without flash
-    attention that is the scores of all heads: with 16 heads, batches of 512 tokens and 4096 of
-    context, 64 MiB.
+    ggml allocates it once, for the largest product of the graph (`ggml_graph_plan`, ggml-cpu.c);
+    mostly its size is known from the graph (`modeldeck.core.runtime.engines.llama.graph`). Without
+    flash attention that is the scores of all heads: with 16 heads, batches of 512 tokens and 4096
+    of context, 64 MiB.
 
     >>> work_bytes(EvaluationShape(cells=((4096, 32),), batch=512, heads=16, outputs=0,
     ...                    output_width=4096, widest=4096, weight_bits=16, flash=False,

@@ -1,4 +1,4 @@
-"""How llama.cpp chooses the next token: its samplers, a grammar, and what it held likely."""
+"""Samples tokens with llama.cpp: its sampler chain, a grammar, and log probabilities."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from modeldeck.core.runtime.engines.bounds import Bounds
 from modeldeck.core.schema import GenerateRequest, TokenLogprob
 
 GRAMMAR_S = 1.0
-"""Processor time that a grammar may take over one token: one that is ambiguous takes more with each
-token. A cancellation is not heard meanwhile; far beyond, the process is replaced."""
+"""Processor seconds that a grammar may take for one token: an ambiguous one takes more with each
+token. It cannot be cancelled meanwhile; far beyond this, the process is replaced."""
 
 
 class SamplerChain:
@@ -39,9 +39,9 @@ class SamplerChain:
             c: llama.h, as llama-cpp-python binds it.
             context: `llama_context *`, whose logits are sampled.
             vocab: `llama_vocab *`.
-            request: What was asked.
-            grammar: What the answer must follow; it was checked.
-            bounds: Watch over the grammar.
+            request: The request.
+            grammar: The grammar of the answer; it was checked.
+            bounds: Watches the time that the grammar takes.
 
         Raises:
             InvalidRequest: llama.cpp does not take the grammar.
@@ -92,7 +92,7 @@ class SamplerChain:
         yield c.llama_sampler_init_dist(seed)  # the default seed means: a random one
 
     def accept_prompt(self, prompt: Sequence[int]) -> None:
-        """Let the penalties see the end of the prompt."""
+        """Give the end of the prompt to the penalties."""
         for token in prompt[-PENALTY_WINDOW:]:
             self._c.llama_sampler_accept(self._chain, token)
 
@@ -110,15 +110,15 @@ class SamplerChain:
         if time.thread_time() - started > GRAMMAR_S:
             raise InvalidRequest(
                 f"The grammar is too ambiguous: one token took it over {GRAMMAR_S:g} s.",
-                "Make it say in one way only what may come next.",
+                "Let it describe each continuation in one way only.",
             )
         return token
 
     def _sample_by_grammar(self, place: int) -> int | None:
-        """Sample freely, and among what the grammar admits where that does not fit.
+        """Sample freely; if the grammar does not admit the token, sample among those it admits.
 
-        The grammar looks at every token of the vocabulary, which takes long; mostly it agrees with
-        the model. llama.cpp's own programs do the same (common/sampling.cpp).
+        Checking every token of the vocabulary is slow, and mostly the first choice is admitted.
+        llama.cpp's own programs do the same (common/sampling.cpp).
         """
         c = self._c
         token = self._choose(self._candidates(place))
@@ -153,9 +153,9 @@ class SamplerChain:
     def logprob(
         self, token: int, piece: Callable[[int], bytes], place: int = -1
     ) -> TokenLogprob | None:
-        """How likely the model held a token, and others; None when nobody asked.
+        """Log probabilities of a token and of the likeliest ones; None where not requested.
 
-        As the model gives them, before temperature and the like.
+        They are those of the model, before temperature and other samplers.
         """
         if self._top is None:
             return None

@@ -1,4 +1,4 @@
-"""The text that a llama.cpp context holds: read on, gone back in, and kept for the next request."""
+"""The tokens in a llama.cpp context: extended, cut, and reused for the next request."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class CachedSequence:
     """The tokens whose keys and values a context holds, in order."""
 
     def __init__(self, c: Any, model: Any, context: Any, *, flag: Flag, log: EngineLog) -> None:
-        """Take over a context.
+        """Manage the tokens of a context.
 
         Args:
             c: llama.h, as llama-cpp-python binds it.
             model: `llama_model *`.
             context: `llama_context *`.
-            flag: Gives up what runs.
-            log: What llama.cpp says.
+            flag: Cancels an evaluation.
+            log: The log of llama.cpp.
         """
         self._c = c
         self._context = context
@@ -34,15 +34,16 @@ class CachedSequence:
         self._flag = flag
         self._log = log
         self.tokens: list[int] = []
-        # The flag stops an evaluation. CPU only: on a GPU it is heard between batches.
+        # The flag stops an evaluation on a CPU; on a GPU it is checked between batches.
         strlen = ctypes.cast(ctypes.CDLL(None).strlen, c.ggml_abort_callback)
         c.llama_set_abort_callback(context, strlen, flag.address)
-        self._strlen = strlen  # llama.cpp holds a pointer to it
+        self._strlen = strlen  # llama.cpp has a pointer to it
 
     def read(self, tokens: Tokens[int], known: int = 0) -> None:
-        """Hold exactly these tokens, with the logits of the last; what is held already is kept.
+        """Bring exactly these tokens into the context, with the logits of the last one.
 
-        `known` of them, at the beginning, are known to be held. Raises Cancelled.
+        A common beginning with the tokens in the context is reused; the first `known` tokens are
+        not compared. Raises Cancelled.
         """
         held, common = self.tokens, min(known, len(self.tokens))
         # The last token is always evaluated: sampling needs its logits.
@@ -56,7 +57,7 @@ class CachedSequence:
             self.add(tokens[start : start + size])
 
     def cut(self, length: int) -> None:
-        """Hold only so many tokens of those that are held, without the logits of the last.
+        """Shorten the context to `length` tokens; the logits of the last are not available.
 
         Raises Cancelled.
         """
@@ -66,9 +67,9 @@ class CachedSequence:
             self.read(tokens)
 
     def _cut(self, length: int) -> bool:
-        """As `cut`; False, and nothing is changed, when the context cannot go back so far.
+        """As `cut`; returns False, and changes nothing, where the context cannot be shortened.
 
-        Recurrent layers have no way back, and a sliding window only one that is in its cells.
+        Recurrent layers cannot, and a sliding window only within its cells.
         """
         if length >= len(self.tokens):
             return True
@@ -82,12 +83,12 @@ class CachedSequence:
         return True
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all tokens."""
         self.tokens.clear()
         self._c.llama_memory_clear(self._memory, True)
 
     def add(self, tokens: Tokens[int], *, every: bool = False) -> None:
-        """Evaluate tokens after those that are held, for the logits of the last or of every one.
+        """Evaluate further tokens, for the logits of the last one or of every one.
 
         Raises Cancelled when the flag is set, and EngineFailed.
         """
@@ -102,7 +103,7 @@ class CachedSequence:
             if result == 0:
                 self.tokens += tokens
                 return
-        # Part of the batch may be held: forget it all, so that the next answer is right.
+        # Part of the batch may be in the context: clear it, so that the next answer is right.
         self.clear()
         if self._flag:
             raise Cancelled("The request was cancelled.")

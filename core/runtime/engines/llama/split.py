@@ -1,11 +1,11 @@
-"""How a planned model is split over the machine's memory and that of its GPUs. Mostly pure.
+"""Splits the plan of a model into the machine's memory and that of each GPU. Mostly pure.
 
-What llama.cpp counts (`modeldeck.core.runtime.engines.llama.devices`) is held against what it says
-in its log and against the size of the model, and against what is known of its planning: a plan asks
-`ggml_backend_sched_reserve_size` (ggml-backend.cpp), which forgets on which device llama.cpp wants
+llama.cpp's counts (`modeldeck.core.runtime.engines.llama.devices`) are compared with its log and
+with the size of the model, and corrected for known differences of plan and load: a plan uses
+`ggml_backend_sched_reserve_size` (ggml-backend.cpp), which ignores on which device llama.cpp puts
 the norms of a layer (`llama_context::graph_get_cb`, llama-context.cpp), and a load does not. With
-llama.cpp of llama-cpp-python 0.3.36 a plan was what its devices were asked for in all loads, with
-these exceptions:
+llama.cpp of llama-cpp-python 0.3.36 the plan equalled the allocations of all loads, with these
+exceptions:
 
 - a KV cache that is not where its layers are (`offload_kqv` off), which modeldeck never asks for;
 - batches of fewer than 32 tokens, with some layers on the GPU: not known here;
@@ -52,7 +52,7 @@ class Part:
     """A model and its context, as llama.cpp plans them."""
 
     counts: tuple[tuple[str | None, Count], ...]
-    """What is taken, with the name of the GPU; None is the machine."""
+    """Counts, each with the name of the GPU; None is the machine."""
     order: tuple[str, ...]
     """GPUs with memory of their own, in llama.cpp's order."""
     logged: Buffers
@@ -66,12 +66,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """What goes where."""
+    """A plan, split by device."""
 
     machine: DeviceBytes
-    """What stays in the machine's memory."""
+    """The part in the machine's memory."""
     devices: tuple[DeviceBytes, ...] = ()
-    """What goes into the memory of each GPU that has its own; never without a byte."""
+    """The part in each GPU that has its own memory; without GPUs that take nothing."""
     exact: bool = True
 
 
@@ -83,7 +83,7 @@ def measure(c: Any, parts: Sequence[Opened], *, adapters: bool) -> Split | None:
         parts: The models that will be in the process.
         adapters: Whether LoRA adapters will be laid over them, which are not planned.
 
-    Raises NotKnown where it cannot be told.
+    Raises NotKnown where the split is not known.
     """
     if not has_gpu(c):
         return None
@@ -101,7 +101,7 @@ def _part(c: Any, devices: Devices, gpus: tuple[str, ...], opened: Opened) -> Pa
     counts = []
     for count in devices.counts(opened.context):
         if not (count.weights or count.kv or count.compute):
-            continue  # wherever it is
+            continue  # without a byte
         device = devices.device_of(count.buffer_type)
         counts.append((None if device is None else device.name, count))
     return Part(
@@ -115,10 +115,10 @@ def _part(c: Any, devices: Devices, gpus: tuple[str, ...], opened: Opened) -> Pa
 
 
 def split(part: Part) -> Split:
-    """What a plan takes of the machine and of each GPU. Pure.
+    """Split a plan into the machine and each GPU. Pure.
 
-    Raises NotKnown where the counts contradict what llama.cpp says otherwise, or where it is known
-    to plan something else than it loads.
+    Raises NotKnown where the counts contradict the log, or where llama.cpp is known to plan
+    differently than it loads.
     """
     _check(part)
     found = [device for name in part.order if (device := _sum(part, name)).total_bytes]
@@ -160,7 +160,7 @@ def _check(part: Part) -> None:
 
 
 def together(parts: Sequence[Split]) -> Split:
-    """What several models in one process take. Pure."""
+    """Add up the splits of several models in one process. Pure."""
     sums: dict[str, DeviceBytes] = {}
     for part in parts:
         for device in (part.machine, *part.devices):

@@ -1,4 +1,4 @@
-"""Conversations to tokens, by the chat template that a model's tokenizer brings."""
+"""Tokenizes conversations by the chat template of a model's tokenizer."""
 
 from __future__ import annotations
 
@@ -23,24 +23,23 @@ from modeldeck.core.schema import GenerateRequest
 class MlxChat:
     """A tokenizer's chat templates.
 
-    Jinja is rendered as llama.cpp's templates are, with the same bounds. A few models have a
-    renderer in Python that comes with mlx-lm or transformers, never with the model: those are
-    called.
+    Jinja templates are rendered as llama.cpp's are, with the same bounds. A few models have a
+    renderer in Python that comes with mlx-lm or transformers, never with the model; it is called.
     """
 
     def __init__(self, tokenizer: Any, bounds: Bounds) -> None:
-        """Take `mlx_lm.tokenizer_utils.TokenizerWrapper`."""
+        """`tokenizer` is a `mlx_lm.tokenizer_utils.TokenizerWrapper`."""
         self._tokenizer = tokenizer
         self._bounds = bounds
         self._templates: dict[str, ChatTemplate] = {}
-        """By their source: a tokenizer may have another one for tools."""
-        self.bare = not tokenizer.has_chat_template
-        """Whether the model brings no template."""
-        if self.bare:
+        """Templates by source: a tokenizer may have another one for tools."""
+        self.has_no_template = not tokenizer.has_chat_template
+        """Whether the model has no chat template."""
+        if self.has_no_template:
             say("warning", "the model brings no chat template; using ChatML")
 
     def tokens(self, request: GenerateRequest) -> list[int]:
-        """The tokens of a conversation. Raises InvalidRequest, and Cancelled."""
+        """Tokenize a conversation. Raises InvalidRequest, and Cancelled."""
         source = self._source(request)
         if source is None:
             found = self._bounds.run(
@@ -54,7 +53,7 @@ class MlxChat:
                 memory_bytes=TEMPLATE_BYTES,
             )
             found = self._bounds.run(
-                "To cut the text into tokens",
+                "Turning the text into tokens",
                 lambda: list(self._tokenizer.encode(text, add_special_tokens=False)),
                 cpu_s=TOKENS_S,
             )
@@ -63,8 +62,8 @@ class MlxChat:
         return found
 
     def _source(self, request: GenerateRequest) -> str | None:
-        """The template that a request is written with; None where there is a renderer instead."""
-        if self.bare:
+        """The template for a request; None where the model has a renderer instead."""
+        if self.has_no_template:
             return CHATML
         if self._has_renderer():
             return None
@@ -77,7 +76,7 @@ class MlxChat:
         return None
 
     def _has_renderer(self) -> bool:
-        """Whether a conversation is written by Python of mlx-lm or of transformers."""
+        """Whether conversations are rendered by Python code of mlx-lm or transformers."""
         if getattr(self._tokenizer, "_chat_template", None) is not None:
             return True
         base: Any = importlib.import_module("transformers").PreTrainedTokenizerBase
@@ -87,7 +86,7 @@ class MlxChat:
     def _template(self, source: str) -> ChatTemplate:
         if source not in self._templates:
             tokenizer = self._tokenizer
-            # What transformers and mlx-lm give to templates besides (apply_chat_template).
+            # Variables that transformers and mlx-lm add (apply_chat_template).
             thinking = getattr(tokenizer, "_thinking_kwarg", "enable_thinking")
             values = {**tokenizer.special_tokens_map, thinking: tokenizer.has_thinking}
             self._templates[source] = ChatTemplate(source, values)
@@ -101,7 +100,7 @@ class MlxChat:
             )
             try:
                 return list(render(turns(request.messages)))
-            except TypeError:  # some put the arguments of calls together as text
+            except TypeError:  # some concatenate the call arguments as text
                 return list(render(turns(request.messages, as_text=True)))
         except Exception as error:
             raise refused(error) from error

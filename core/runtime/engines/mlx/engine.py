@@ -1,11 +1,11 @@
 """MLX, through mlx-lm: on Apple Silicon's GPU, and on Linux with mlx's CPU build.
 
-A folder is looked through before mlx-lm and transformers are even imported: both can be told by a
-model's configuration to run Python of the model, and that is refused here, whatever they would do
-themselves. The headers of the weights are checked as well, since mlx reads where they point.
+A folder is checked before mlx-lm and transformers are imported: a model's configuration can make
+both run Python code of the model, which is refused here, independently of their own checks. The
+headers of the weights are checked as well, since mlx reads at the offsets in them.
 
-The weights are read piece by piece, so that a load shows how far it is and can be given up. mlx has
-no plan of what it will take; `modeldeck.core.memory.estimate` has a formula.
+The weights are read piece by piece, so that a load shows its progress and can be cancelled. mlx
+cannot forecast its memory; `modeldeck.core.memory.estimate` has a formula.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora
 from modeldeck.core.storage.foreign_files import stat_regular
 
 PIECE_BYTES = 64 << 20
-"""Weights that are read between two looks at the cancel flag."""
-GPU_PATIENCE_S = 2.0
-"""Work on a GPU may take so long to end when the core hangs up: a process that ends in the middle
-of it can leave memory wired on macOS until the machine starts anew."""
+"""Bytes of weights that are read between two checks of the cancel flag."""
+GPU_CANCEL_LIMIT_S = 2.0
+"""Seconds that work on a GPU may take to end when the core is gone: a process that ends in the
+middle of it can leave memory wired on macOS until the machine restarts."""
 REASON_LENGTH = 400
 """Characters of an error of mlx-lm that are shown: it may list every tensor of a model."""
 NO_EMBEDDINGS = "mlx-lm answers in text and makes no embeddings."
 NO_EMBEDDINGS_REMEDY = "Take a GGUF version of an embedding model."
 
 _IGNORED = ("gpu_layers", "flash_attention", "threads", "mmap", "mlock")
-"""Load options that mlx-lm has no word for: it decides these itself."""
+"""Load options that mlx-lm does not have: it decides these itself."""
 _REMEDIES = (
     (
         r"alloc|out of memory|metal.*memory|resource temporarily unavailable",
@@ -63,7 +63,7 @@ _DAMAGED = "The folder is damaged or no MLX model: delete it and download it aga
 
 
 class MlxEngine:
-    """One mlx-lm, with at most one model."""
+    """The mlx-lm of this process, with at most one model."""
 
     cancel_limit_s = 0.0
 
@@ -73,7 +73,7 @@ class MlxEngine:
         self._loaded: MlxModel | None = None
 
     def hello(self) -> EngineHello:
-        """Import mlx and say what it is; mlx-lm, which takes seconds, is imported by a load.
+        """Import mlx and return its version; mlx-lm, which takes seconds, is imported by a load.
 
         Raises EngineMissing with the command that installs it.
         """
@@ -92,12 +92,12 @@ class MlxEngine:
             raise EngineMissing(f"MLX is installed but does not start: {error}.", remedy) from error
         device = "CPU" if self._mx.default_device() == self._mx.cpu else "GPU"
         if device == "GPU":
-            self.cancel_limit_s = GPU_PATIENCE_S
+            self.cancel_limit_s = GPU_CANCEL_LIMIT_S
         else:
-            # Else mlx runs a compiler, and loads what it made from a folder that anybody may have
-            # written to. It takes a second at first and gains nothing that is felt.
+            # Otherwise mlx runs a C++ compiler and loads the result from a folder that other users
+            # may write to. That takes a second at first, and is hardly faster.
             self._mx.disable_compile()
-            # What is freed goes back: the heap serves it again as fast as mlx's own cache would.
+            # Free memory at once: the heap is as fast as mlx's own cache.
             self._mx.set_cache_limit(0)
         return EngineHello(protocol=PROTOCOL, version=version, devices=(device,))
 
@@ -124,17 +124,17 @@ class MlxEngine:
                 say("warning", f"mlx-lm has no option {name}: it is left out")
         show("starting mlx-lm", None)
         utils = _mlx_lm()
-        self._heed()
+        self._check_cancelled()
         try:
             show("reading tokenizer", None)
             tokenizer = _tokenizer(utils, Path(path))
             show("reading weights", 0.0)
             model, _ = utils.load_model(Path(path), lazy=True)
-            _lay_over(model, options.loras or ())
+            _apply_adapter(model, options.loras or ())
             self._read_weights(model, "reading weights", show)
         except DeckError:
             raise
-        except Exception as error:  # mlx-lm and transformers raise whatever they meet
+        except Exception as error:  # mlx-lm and transformers raise any kind
             raise refusal("mlx-lm refused the model", error) from error
         self._loaded = MlxModel(
             self._mx,
@@ -152,7 +152,7 @@ class MlxEngine:
         return ModelLoaded(context_length=length, engine_bytes=self._mx.get_active_memory())
 
     def _load_draft(self, utils: Any, path: str, tokenizer: Any, show: ShowProgress) -> Any:
-        """A model that guesses for another. Raises EngineFailed when it cannot."""
+        """Load a draft model. Raises EngineFailed when it does not fit the model."""
         try:
             _checked(Path(path))
             other = _tokenizer(utils, Path(path))
@@ -169,26 +169,26 @@ class MlxEngine:
         return model
 
     def _read_weights(self, model: Any, stage: str, show: ShowProgress) -> None:
-        """Bring the weights into memory, telling the fraction of their bytes that is there."""
+        """Read the weights into memory, showing the fraction of bytes that is done."""
         flatten = importlib.import_module("mlx.utils").tree_flatten
         arrays = [array for _, array in flatten(model.parameters())]
         total = sum(array.nbytes for array in arrays) or 1
         done = 0
         for piece in _pieces(arrays):
-            self._heed()
+            self._check_cancelled()
             self._mx.eval(piece)
             done += sum(array.nbytes for array in piece)
             show(stage, min(1.0, done / total))
-        self._mx.clear_cache()  # what was read to be put together otherwise is not needed any more
+        self._mx.clear_cache()  # free what was read only to be rearranged
 
-    def _heed(self) -> None:
+    def _check_cancelled(self) -> None:
         if self._flag:
             raise Cancelled("The load was cancelled.")
 
     def plan(
         self, path: str, options: LoadOptions, default_context: int, draft: str | None = None
     ) -> LoadPlanned:
-        """Refuse: mlx-lm has no plan of a load. The core has a formula and asks nobody."""
+        """Refuse: mlx-lm has no forecast of a load. The core uses its own formula."""
         raise InvalidRequest("mlx-lm does not plan a load.")
 
     # Work
@@ -205,7 +205,7 @@ class MlxEngine:
 
 
 def _checked(folder: Path) -> safetensors.MlxConfig:
-    """What a folder's config.json says, once it is sound and names no code to run."""
+    """Return a folder's config.json, checked to be valid and to name no code to run."""
     if not folder.is_dir():
         raise EngineFailed(f"There is no folder at {folder}.", "Download the model again.")
     try:
@@ -219,19 +219,19 @@ def _checked(folder: Path) -> safetensors.MlxConfig:
 
 
 def _refuse_irregular(folder: Path) -> None:
-    """Raise EngineFailed for a folder with a pipe or the like: mlx-lm would wait for it."""
+    """Raise EngineFailed for a folder with a pipe or device: mlx-lm would block on it."""
     for path in folder.iterdir():
         try:
             if not path.is_dir():
                 stat_regular(path)
         except FileNotFoundError:
-            continue  # a link that leads nowhere: mlx-lm says what it misses
+            continue  # a dangling link: mlx-lm reports the missing file
         except OSError as error:
             raise EngineFailed(f"{path} cannot be read: {error.strerror}.", _DAMAGED) from error
 
 
 def _mlx_lm() -> Any:
-    """`mlx_lm.utils`, told to reach for no network. Raises EngineMissing when it does not start."""
+    """Import `mlx_lm.utils` without network. Raises EngineMissing when that fails."""
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", USE_TORCH="0")
     os.environ.pop("MLXLM_USE_MODELSCOPE", None)
     try:
@@ -249,8 +249,8 @@ def _tokenizer(utils: Any, folder: Path) -> Any:
     return utils.load_tokenizer(folder, eos_token_ids=written.get("eos_token_id", None))
 
 
-def _lay_over(model: Any, loras: Sequence[Lora]) -> None:
-    """Lay an adapter over a model's weights; mlx-lm takes one.
+def _apply_adapter(model: Any, loras: Sequence[Lora]) -> None:
+    """Apply an adapter to a model; mlx-lm supports one.
 
     Raises EngineFailed for a folder that holds no adapter, or one of another model.
     """
@@ -270,7 +270,7 @@ def _lay_over(model: Any, loras: Sequence[Lora]) -> None:
     try:
         safetensors.read_weights(folder / "adapters.safetensors")
         tuner.load_adapters(model, str(folder))
-    except Exception as error:  # whatever it meets
+    except Exception as error:  # mlx-lm raises any kind
         found = refusal(f"mlx-lm refused the adapter {folder}", error)
         raise EngineFailed(found.message, "Take an adapter made for this very model.") from error
     if lora.scale != 1.0:
@@ -294,7 +294,7 @@ def _pieces(arrays: list[Any]) -> Iterator[list[Any]]:
 
 
 def refusal(what: str, error: Exception) -> EngineFailed:
-    """The error for something that mlx-lm or transformers raised: its words, on one line."""
+    """The error for an exception of mlx-lm or transformers, with its text on one line."""
     text = " ".join(str(error).split())[:REASON_LENGTH].rstrip(".")
     if not text or isinstance(error, (KeyError, AttributeError, TypeError, ZeroDivisionError)):
         text = f"{type(error).__name__}: {text}"

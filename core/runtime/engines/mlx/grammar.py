@@ -1,8 +1,8 @@
-"""Answers of mlx-lm held to a grammar, by llguidance: it says which tokens may come next.
+"""Constrains answers of mlx-lm to a grammar by llguidance, which computes the allowed next tokens.
 
-llguidance is imported when the first grammar is asked for. It counts what a grammar costs and gives
-one up that costs too much; what it would not survive is told from the grammar before it gets there,
-or kept from mattering.
+llguidance is imported with the first grammar. It has limits on the cost of a grammar; grammars that
+would crash it are refused before by `modeldeck.core.runtime.grammar.gbnf`, or parsed with a large
+stack.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from modeldeck.core.runtime.grammar.lark import lark_of
 from modeldeck.core.runtime.platforms import mlx_remedy
 
 GRAMMAR_S = 1.0
-"""Processor time that a grammar may take over one token. A cancellation is not heard meanwhile."""
+"""Processor seconds that a grammar may take for one token; it cannot be cancelled meanwhile."""
 ITEMS_IN_ROW = 20_000
-"""Ways to go on that llguidance keeps for one character. Its own limit of 2,000 is met by sound
-schemas with many optional properties."""
+"""Parser items that llguidance keeps for one character. Valid schemas with many optional properties
+exceed its own limit of 2,000."""
 ITEMS = 1_000_000
-"""The same for all tokens that it looks at, one after the other: some 50 ms."""
+"""Parser items for all tokens of one step: about 50 ms."""
 STACK_BYTES = 512 << 20
-"""For reading a grammar: llguidance goes from rule to rule and into groups by recursion, 2.7 kB for
-each, and `check_grammar` lets 65,000 through. Only what is used of it takes memory."""
-AMBIGUOUS = "Make it say in one way only what may come next."
+"""Stack for parsing a grammar: llguidance recurses into rules and groups, 2.7 kB for each, and
+`check_grammar` admits 65,000. Only the used part takes memory."""
+AMBIGUOUS = "Let it describe each continuation in one way only."
 
 Sample = Callable[[Any], Any]
-"""A sampler as mlx-lm has them: from logarithms of probabilities to a token."""
+"""A sampler of mlx-lm: from log probabilities to a token."""
 
 
 class GrammarVocabulary:
-    """A model's vocabulary, as llguidance knows it."""
+    """Makes samplers for grammars; holds a model's vocabulary for llguidance."""
 
     def __init__(self, mx: Any, tokenizer: Any) -> None:
-        """Take `mlx.core` and mlx-lm's tokenizer; nothing is done before a grammar is asked for."""
+        """`mx` is `mlx.core`, `tokenizer` mlx-lm's; the vocabulary is made by the first grammar."""
         self._mx = mx
         self._tokenizer = tokenizer
         self._vocabulary: Any = None
 
     def follow(self, grammar: str, sample: Sample) -> GrammarSampler:
-        """A sampler that chooses as `sample` does, among the tokens that a checked grammar admits.
+        """Return a sampler that samples with `sample` among the tokens that a grammar admits.
 
         Raises InvalidRequest for a grammar that is too much, or where the model's
         tokenizer does not let its answers be held to one, and EngineMissing without llguidance.
@@ -70,23 +70,23 @@ class GrammarVocabulary:
 
 
 class GrammarSampler:
-    """The sampler of one answer, and how far the answer has come in its grammar."""
+    """The sampler of one answer, with its position in the grammar."""
 
     def __init__(self, mx: Any, matcher: Any, sample: Sample, ends: list[int]) -> None:
-        """Take llguidance's matcher, and the tokens that end an answer: it may end with any."""
+        """`matcher` is llguidance's; `ends` are all tokens that end an answer."""
         self._mx = mx
         self._matcher = matcher
         self._sample = sample
         self._ends = ends
-        self._over = False
+        self._ended = False
 
     def __call__(self, likely: Any) -> Any:
-        """The next token; one that ends the answer where the vocabulary cannot go on.
+        """Sample the next token; one that ends the answer where no token can follow.
 
-        Raises InvalidRequest where the grammar takes too much time or room.
+        Raises InvalidRequest where the grammar takes too much time or memory.
         """
-        # mlx-lm asks one token ahead, also after the last one.
-        if self._over or self._matcher.is_stopped():
+        # mlx-lm samples one token ahead, also after the last one.
+        if self._ended or self._matcher.is_stopped():
             return self._end()
         started = time.thread_time()
         token = self._choose(likely)
@@ -102,14 +102,14 @@ class GrammarSampler:
         return self._mx.array([token], dtype=self._mx.uint32)
 
     def _end(self, token: int | None = None) -> Any:
-        self._over = True
+        self._ended = True
         return self._mx.array([self._ends[0] if token is None else token], dtype=self._mx.uint32)
 
     def _choose(self, likely: Any) -> int:
-        """Sample freely, and among what the grammar admits where that does not fit.
+        """Sample freely; if the grammar does not admit the token, sample among those it admits.
 
-        To ask for one token takes microseconds, to look at a vocabulary milliseconds; mostly the
-        grammar agrees with the model.
+        Checking one token takes microseconds, the vocabulary milliseconds, and mostly the first
+        choice is admitted.
         """
         token = int(self._sample(likely).item())
         if self._admits(token):
@@ -119,7 +119,7 @@ class GrammarSampler:
         total = self._mx.logsumexp(likely)
         if total.item() == -self._mx.inf:
             return self._ends[0]
-        # Samplers that add probabilities up (top_p) want them to come to one.
+        # Samplers that add up probabilities (top_p) need them normalized.
         return int(self._sample(likely - total).item())
 
     def _admits(self, token: int) -> bool:
@@ -128,7 +128,7 @@ class GrammarSampler:
         return bool(self._matcher.validate_tokens([token]))
 
     def _admitted(self, width: int) -> Any:
-        """Which of the model's tokens the grammar admits; it may have more than the vocabulary."""
+        """Mask of the tokens that the grammar admits; `width` may exceed the vocabulary."""
         mask = bytearray(self._matcher.compute_logit_bias()[:width].ljust(width, b"\0"))
         self._check()
         for end in self._ends:
@@ -137,13 +137,13 @@ class GrammarSampler:
         return self._mx.array(memoryview(mask)) != 0
 
     def _check(self) -> None:
-        """Raise InvalidRequest where llguidance gave up; that nothing can follow is an end."""
+        """Raise InvalidRequest where llguidance failed; "NoExtension" is only the end."""
         if self._matcher.is_error() and not self._matcher.get_error().startswith("NoExtension"):
             raise _refusal(self._matcher)
 
 
 def _llguidance() -> Any:
-    """The library. Raises EngineMissing with the command that installs it."""
+    """Import llguidance. Raises EngineMissing with the command that installs it."""
     remedy = mlx_remedy(sys.platform, platform.machine())
     try:
         return importlib.import_module("llguidance")
@@ -156,23 +156,23 @@ def _llguidance() -> Any:
 
 
 def _vocabulary(guide: Any, tokenizer: Any) -> Any:
-    """The bytes of every token: 150,000 take a second, once, and 80 MiB as long as it is loaded."""
+    """Llguidance's form of the vocabulary: 150,000 tokens take a second, once, and 80 MiB."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not _ends(tokenizer):
         raise InvalidRequest(
-            "This model's tokenizer cannot hold an answer to a grammar or JSON schema: it has no "
+            "This model's tokenizer does not support a grammar or JSON schema: it has no "
             + ("tokenizer.json." if backend is None else "token that ends an answer."),
             "Take the GGUF version of the model, or ask for JSON in the prompt.",
         )
     try:
-        # Slices speed up lexemes that are longer than the one character ours have.
+        # Slices speed up lexemes of several characters; here each has one.
         found = guide.LLTokenizer(backend.to_str(), eos_token=_ends(tokenizer), slices=[])
     except (ValueError, RuntimeError) as error:
         raise EngineFailed(
             f"llguidance does not take this model's tokenizer: {error}.",
             "Take the GGUF version of the model, or ask for JSON in the prompt.",
         ) from error
-    trim_heap()  # it took twice as much to make
+    trim_heap()  # making it took twice the memory
     return found
 
 
@@ -181,7 +181,7 @@ def _ends(tokenizer: Any) -> list[int]:
 
 
 def _with_large_stack(work: Callable[[], Any]) -> Any:
-    """The result of work that goes deep."""
+    """Run deeply recursive work on a thread with a large stack."""
     before = threading.stack_size(STACK_BYTES)
     try:
         with ThreadPoolExecutor(1) as pool:
@@ -195,9 +195,9 @@ def _with_large_stack(work: Callable[[], Any]) -> Any:
 
 
 def _refusal(matcher: Any) -> InvalidRequest:
-    """The error for a grammar that llguidance gave up: it tells what went on after the first line.
+    """The error for a grammar that llguidance failed on, with the first line of its text.
 
-    Most often that is one with too many ways to go on.
+    Most often the grammar is too ambiguous.
     """
     words = (matcher.get_error().splitlines() or [""])[0][:200].strip(". ")
     return InvalidRequest(f"llguidance could not follow this grammar: {words}.", AMBIGUOUS)

@@ -1,4 +1,4 @@
-"""A model that mlx-lm has loaded: conversations to tokens, tokens to text."""
+"""Answers with a model that mlx-lm has loaded."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from modeldeck.core.runtime.process.messages import AnswerDone
 from modeldeck.core.schema import GenerateRequest, KvCacheType, TokenLogprob
 
 DRAFT_TOKENS = 4
-"""Tokens that a draft model guesses at a time, unless the options say."""
+"""Tokens that a draft model guesses at a time by default."""
 STEP = 512
-"""Tokens of a prompt that are read at once, unless the options say: cancelling is heard between."""
+"""Tokens of a prompt that are read at once by default; cancelling takes effect in between."""
 COLDEST = 1e-3
-"""Below this temperature the likeliest token is taken: its inverse would leave 16-bit numbers."""
+"""Below this temperature sampling is greedy: its inverse would overflow 16-bit floats."""
 
 
 def kv_bits(kind: KvCacheType | None, head_length: int | None) -> tuple[int, int] | None:
-    """Bits and group size of a quantized KV cache; None for one that is not.
+    """Return bits and group size of a quantized KV cache; None for one that is not quantized.
 
     mlx-lm keeps keys and values as the model computes them, or quantizes them in groups that must
     fill a head (`mlx_lm.models.cache.QuantizedKVCache`). Raises InvalidRequest for other kinds.
@@ -69,7 +69,7 @@ def kv_bits(kind: KvCacheType | None, head_length: int | None) -> tuple[int, int
 
 
 class MlxModel:
-    """A model, its tokenizer, and the cache of the last conversation."""
+    """A model, its tokenizer, and the prompt cache of the last conversation."""
 
     def __init__(
         self,
@@ -85,19 +85,19 @@ class MlxModel:
         kv_bits: tuple[int, int] | None,
         flag: Flag,
     ) -> None:
-        """Take over a model.
+        """Use a loaded model.
 
         Args:
             mx: `mlx.core`.
-            model: What `mlx_lm.utils.load_model` made.
+            model: Made by `mlx_lm.utils.load_model`.
             tokenizer: `mlx_lm.tokenizer_utils.TokenizerWrapper`.
-            draft: A model of the same vocabulary that guesses ahead; None for none.
+            draft: A draft model of the same vocabulary; None for none.
             draft_tokens: Tokens that it guesses at a time.
-            context_length: Tokens of question and answer together; mlx-lm itself has no limit.
-            vocabulary: Tokens the model tells apart; 0 when not known.
+            context_length: Tokens of prompt and answer together; mlx-lm itself has no limit.
+            vocabulary: Tokens of the vocabulary; 0 when not known.
             step: Tokens of a prompt read at once.
             kv_bits: Bits and group size of a quantized KV cache.
-            flag: Gives up what runs.
+            flag: Cancels running work.
         """
         self._mx = mx
         self._model = model
@@ -113,13 +113,13 @@ class MlxModel:
         self._caches: Any = importlib.import_module("mlx_lm.models.cache")
         self._samples: Any = importlib.import_module("mlx_lm.sample_utils")
         self._layers = len(self._caches.make_prompt_cache(model))
-        """Layers whose caches are the model's own; those of the draft follow."""
+        """Layers of the model: their caches come first, those of the draft follow."""
         if draft is not None and not all(
             self._caches.can_trim_prompt_cache(self._caches.make_prompt_cache(m))
             for m in (model, draft)
         ):
             raise EngineFailed(
-                "This model cannot take this draft model: a cache of theirs cannot go back.",
+                "This model does not work with this draft: one of their caches cannot be cut.",
                 "Load it without draft_model.",
             )
         self._cache: list[Any] | None = None
@@ -127,7 +127,7 @@ class MlxModel:
         """Tokens whose keys and values are in the cache, in order."""
         self._grammars = GrammarVocabulary(mx, tokenizer)
         self._chat = MlxChat(tokenizer, flag.bounds)
-        self._silent = frozenset(tokenizer.all_special_ids)
+        self._special = frozenset(tokenizer.all_special_ids)
         self._template = str(tokenizer.chat_template or "")
         """All its templates, where it has several."""
         self._known: dict[str, int] = tokenizer.get_vocab()
@@ -147,21 +147,21 @@ class MlxModel:
             stops,
             emit,
             limit=min(room, request.max_tokens or room),
-            form=HarmonyStream() if harmony else None,
+            harmony=HarmonyStream() if harmony else None,
         )
-        spoken = self._ids(tool_formats.SIGNS) if wants_tools(request) else frozenset()
+        visible = self._ids(tool_formats.SIGNS) if wants_tools(request) else frozenset()
         if harmony:
-            spoken |= self._ids(HARMONY_SIGNS)
+            visible |= self._ids(HARMONY_SIGNS)
         sample = self._sampler(request)
         if grammar is not None:
             sample = self._flag.bounds.run(
-                "To read the grammar of the answer",
+                "Reading the grammar of the answer",
                 partial(self._grammars.follow, grammar, sample),
                 cpu_s=READ_GRAMMAR_S,
             )
         pieces = Detokenizer(
             self._tokenizer.detokenizer,
-            self._silent - spoken,
+            self._special - visible,
             prompt if grammar is not None or not request.messages else [],
         )
         self._mx.reset_peak_memory()
@@ -174,7 +174,7 @@ class MlxModel:
                     if not writer.take(pieces.add(token), self._logprob(request, token, likely)):
                         break
         finally:
-            held, peak = self._tidy()
+            held, peak = self._free_buffers()
         writer.rest(pieces.finish())
         return msgspec.structs.replace(
             writer.done(len(prompt)), engine_bytes=held, engine_peak_bytes=peak
@@ -185,10 +185,10 @@ class MlxModel:
         return frozenset(self._known[sign] for sign in signs if sign in self._known)
 
     def _logprob(self, request: GenerateRequest, token: int, likely: Any) -> TokenLogprob | None:
-        """How likely the model held a token, and others; None when nobody asked."""
+        """Log probabilities of a token and of the likeliest ones; None where not requested."""
         if request.logprobs is None:
             return None
-        # In 16 bits, as most models answer, they do not add up to one.
+        # In 16 bits, as of most models, probabilities do not add up to one.
         likely = likely.reshape(-1).astype(self._mx.float32)
         likely = likely - self._mx.logsumexp(likely)
         count = min(request.logprobs, likely.shape[-1])
@@ -204,8 +204,8 @@ class MlxModel:
             ),
         )
 
-    def _tidy(self) -> tuple[int, int]:
-        """Give buffers back that mlx keeps for the next array; what it holds, and held at most."""
+    def _free_buffers(self) -> tuple[int, int]:
+        """Free mlx's buffer cache; return its bytes in use and their peak."""
         peak = self._mx.get_peak_memory()
         self._mx.clear_cache()
         return self._mx.get_active_memory(), peak
@@ -213,7 +213,7 @@ class MlxModel:
     # Text to tokens, and back
 
     def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
-        """The tokens to continue, the strings that end the answer, and what it must follow."""
+        """The prompt's tokens, the stop strings, and the grammar of the answer."""
         check_tools(request, self._template)
         bounds = self._flag.bounds
         grammar = bounds.run(
@@ -222,10 +222,10 @@ class MlxModel:
             cpu_s=GRAMMAR_S,
         )
         if request.messages:
-            stops = (*request.stop, CHATML_STOP) if self._chat.bare else request.stop
+            stops = (*request.stop, CHATML_STOP) if self._chat.has_no_template else request.stop
             return self._chat.tokens(request), stops, grammar
         tokens = bounds.run(
-            "To cut the text into tokens",
+            "Turning the text into tokens",
             lambda: list(self._tokenizer.encode(request.prompt or "")),
             cpu_s=TOKENS_S,
         )
@@ -240,20 +240,20 @@ class MlxModel:
     def _tokens(
         self, request: GenerateRequest, prompt: list[int], sample: Sample, limit: int
     ) -> Generator[tuple[int, Any]]:
-        """The answer's tokens, each with the logarithms of all probabilities.
+        """Generate the answer's tokens, each with the log probabilities of all tokens.
 
-        Raises Cancelled when the flag is set, in a prompt or after it.
+        Raises Cancelled when the flag is set, during the prompt or after it.
         """
         seed = request.seed
         self._mx.random.seed(int.from_bytes(os.urandom(8)) if seed is None else seed % (1 << 64))
         cache = self._reuse(prompt)
-        said = list(prompt)
+        text = list(prompt)
         steps = self._steps(request, prompt[len(self._cached) :], cache, sample, limit)
         try:
             with self._generate.wired_limit(self._model, [self._generate.generation_stream]):
                 for token, likely, *_ in steps:
-                    self._heed()
-                    said.append(token)
+                    self._check_cancelled()
+                    text.append(token)
                     yield token, likely
         except (DeckError, GeneratorExit):
             raise
@@ -264,7 +264,7 @@ class MlxModel:
             ) from error
         finally:
             steps.close()
-            self._keep(cache, said)
+            self._keep(cache, text)
 
     def _steps(
         self,
@@ -274,7 +274,7 @@ class MlxModel:
         sample: Sample,
         limit: int,
     ) -> Generator[Any]:
-        """Tokens of mlx-lm, one at a time or by a draft, after `rest` of the prompt is read."""
+        """Tokens of mlx-lm, with or without a draft, after reading `rest` of the prompt."""
         own, drafted = cache[: self._layers], cache[self._layers :]
         penalties = self._penalties(request)
         options = {
@@ -282,19 +282,19 @@ class MlxModel:
             "sampler": sample,
             "prefill_step_size": self._step,
         }
-        # With a draft, mlx-lm counts tokens for penalties in another way, and lets no sampler know
-        # which tokens it drops: it is not used then.
+        # With a draft, mlx-lm counts tokens for penalties differently, and does not tell samplers
+        # which tokens it drops, so the draft is not used then.
         if self._draft is None or penalties or isinstance(sample, GrammarSampler):
             yield from self._generate.generate_step(
                 self._mx.array(rest),
                 self._model,
                 logits_processors=penalties,
                 prompt_cache=own,
-                prompt_progress_callback=lambda _done, _total: self._heed(),
+                prompt_progress_callback=lambda _done, _total: self._check_cancelled(),
                 **options,
             )
             return
-        # mlx-lm would read the prompt in one go, deaf to the flag.
+        # mlx-lm would read the prompt at once, without checking the flag.
         self._read(self._model, own, rest[:-1])
         self._read(self._draft, drafted, rest[:-1])
         yield from self._generate.speculative_generate_step(
@@ -307,20 +307,21 @@ class MlxModel:
         )
 
     def _read(self, model: Any, cache: list[Any], tokens: list[int]) -> None:
-        """Bring tokens into a cache. Raises Cancelled."""
+        """Evaluate tokens into a cache. Raises Cancelled."""
         for start in range(0, len(tokens), self._step):
-            self._heed()
+            self._check_cancelled()
             model(self._mx.array(tokens[start : start + self._step])[None], cache=cache)
             self._mx.eval([layer.state for layer in cache])
 
-    def _heed(self) -> None:
+    def _check_cancelled(self) -> None:
         if self._flag:
             raise Cancelled("The request was cancelled.")
 
     def _reuse(self, prompt: list[int]) -> list[Any]:
-        """A cache that holds the beginning of the prompt, as much as the last request left of it.
+        """Return a cache with the longest beginning of the prompt that the last request left.
 
-        Afterwards `_cached` are the tokens it holds. It is not kept here: whoever uses it may fail.
+        Afterwards `_cached` are its tokens. `_cache` is None until `_keep`, since the request may
+        fail.
         """
         cache, self._cache = self._cache, None
         common = 0
@@ -342,30 +343,30 @@ class MlxModel:
             return []
         caches = list(self._caches.make_prompt_cache(model))
         if self._kv_bits is not None:
-            # From the beginning: mlx-lm would put others in their place later.
+            # From the beginning: mlx-lm would replace them only later.
             bits, group = self._kv_bits
             for place, layer in enumerate(caches):
                 if hasattr(layer, "to_quantized"):
                     caches[place] = layer.to_quantized(group_size=group, bits=bits)
         return caches
 
-    def _keep(self, cache: list[Any], said: list[int]) -> None:
-        """Keep the cache for the next request, if it can forget a part and tells what it holds."""
+    def _keep(self, cache: list[Any], text: list[int]) -> None:
+        """Keep the cache for the next request, if it can be shortened and its length is known."""
         self._cache, self._cached = None, []
         held = [getattr(layer, "offset", None) for layer in cache]
         sizes = [size for size in held if isinstance(size, int)]
-        # A draft's cache may be shorter than the model's: both go back to what both hold.
+        # A draft's cache may be shorter than the model's: both are cut to the common length.
         size = min(sizes, default=0)
         whole = len(sizes) == len(cache) and len(set(sizes[: self._layers])) == 1
-        if self._flag or not whole or not 0 < size <= len(said):
+        if self._flag or not whole or not 0 < size <= len(text):
             return
         if self._caches.can_trim_prompt_cache(cache):
             for layer, offset in zip(cache, sizes, strict=True):
                 layer.trim(offset - size)
-            self._cache, self._cached = cache, said[:size]
+            self._cache, self._cached = cache, text[:size]
 
     def _sampler(self, request: GenerateRequest) -> Sample:
-        """A sampler with the defaults of our llama.cpp, so that an engine changes no answer."""
+        """A sampler with the same defaults as for llama.cpp, so that engines answer alike."""
         make: Callable[..., Sample] = self._samples.make_sampler
         temperature = 0.8 if request.temperature is None else request.temperature
         if temperature < COLDEST:
@@ -373,7 +374,7 @@ class MlxModel:
         top_k = 40 if request.top_k is None else request.top_k
         return make(
             temp=temperature,
-            # mlx-lm takes 0 for "no limit"; here it leaves the likeliest token.
+            # 0 means "no limit" to mlx-lm; here it leaves the likeliest token only.
             top_p=max(0.95 if request.top_p is None else request.top_p, 1e-6),
             min_p=0.05 if request.min_p is None else request.min_p,
             top_k=top_k if top_k < self._vocabulary else 0,

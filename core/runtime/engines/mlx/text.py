@@ -1,4 +1,4 @@
-"""The text of tokens, by mlx-lm's tokenizers."""
+"""Text of tokens, by mlx-lm's tokenizers."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ def token_bytes(tokenizer: Any, token: int) -> bytes:
 
 
 class Detokenizer:
-    """Text of tokens by mlx-lm's detokenizer, less the tokens that stand for no text."""
+    """mlx-lm's detokenizer, which leaves out tokens without text."""
 
     def __init__(self, detokenizer: Any, silent: frozenset[int], before: Sequence[int]) -> None:
         """Begin an answer.
 
         Args:
             detokenizer: mlx-lm's, new.
-            silent: Tokens that stand for no text.
-            before: The text that the answer goes on; none where the answer has a beginning of its
-                own, whose first space is dropped.
+            silent: Tokens without text.
+            before: Tokens of the text that the answer continues; empty for an answer that is its
+                own text, whose first space is dropped.
         """
         self._detokenizer = detokenizer
         self._silent = silent
         for token in before[-1:]:
-            # Else it takes the answer for the beginning of a text, and drops its first space.
+            # Otherwise it takes the answer for a new text, and drops its first space.
             detokenizer.add_token(token)
             _ = detokenizer.last_segment
 
     def add(self, token: int) -> bytes:
-        """Take a token and give the text that is complete with it, as UTF-8."""
+        """Take a token and return the text that it completes, as UTF-8."""
         if token not in self._silent:
             self._detokenizer.add_token(token)
         return self._segment()
 
     def finish(self) -> bytes:
-        """Give what was held back."""
+        """Return the text that was held back."""
         self._detokenizer.finalize()
         return self._segment()
 

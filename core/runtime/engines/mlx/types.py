@@ -1,7 +1,7 @@
-"""Which kinds of model the installed mlx-lm knows, without importing it: that takes seconds.
+"""The model types that the installed mlx-lm supports, without importing it, which takes seconds.
 
-mlx-lm has a module for each kind (`mlx_lm/models`), and two tables of names that stand for another
-one (`MODEL_REMAPPING` and `MODEL_ARCHITECTURE_REMAPPING` in `mlx_lm/utils.py`, `_get_classes`).
+mlx-lm has a module for each type (`mlx_lm/models`), and two tables of aliases (
+`MODEL_REMAPPING` and `MODEL_ARCHITECTURE_REMAPPING` in `mlx_lm/utils.py`, `_get_classes`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _TABLES = ("MODEL_REMAPPING", "MODEL_ARCHITECTURE_REMAPPING")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Types:
-    """The kinds of model that one mlx-lm knows."""
+    """The model types that an mlx-lm supports."""
 
     modules: frozenset[str]
     names: Mapping[str, frozenset[str]]
-    """Modules that a name may stand for, by the name."""
+    """Modules that an alias may mean, by alias."""
 
     def knows(self, model_type: str) -> bool:
         """Whether there is a module for this `model_type`."""
@@ -35,20 +35,20 @@ class Types:
 
 @lru_cache(1)
 def installed() -> Types | None:
-    """What the installed mlx-lm knows; None where there is none, or it cannot be told. Blocks."""
+    """The types of the installed mlx-lm; None without one, or where unreadable. Blocks."""
     try:
         spec = find_spec("mlx_lm")
         places = list(spec.submodule_search_locations or ()) if spec is not None else []
         return read(Path(places[0])) if places else None
     except (OSError, ImportError, ValueError, SyntaxError) as error:
-        logger.info("what mlx-lm knows cannot be told: %s", error)
+        logger.info("the model types of mlx-lm are not known: %s", error)
         return None
 
 
 def read(package: Path) -> Types | None:
-    """What the mlx-lm in this folder knows; None where it is laid out in another way.
+    """Read the types of the mlx-lm in this folder; None where its layout is another one.
 
-    Raises OSError, SyntaxError and ValueError for what cannot be read.
+    Raises OSError, SyntaxError and ValueError for unreadable files.
     """
     modules = frozenset(path.stem for path in (package / "models").glob("*.py"))
     tables = _tables((package / "utils.py").read_text(encoding="utf-8"))
@@ -64,7 +64,7 @@ def read(package: Path) -> Types | None:
 
 
 def _tables(source: str) -> dict[str, dict[Any, Any]]:
-    """The tables of names in the text of `utils.py`."""
+    """The tables of aliases in the source of `utils.py`."""
     found = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):

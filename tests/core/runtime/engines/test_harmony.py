@@ -81,7 +81,7 @@ def written(raw: str, **more: Any) -> tuple[str, Any]:
     said: list[str] = []
     request = GenerateRequest(messages=ASK, **more)
     writer = AnswerWriter(
-        request, (), lambda text, _: said.append(text), limit=10_000, form=HarmonyStream()
+        request, (), lambda text, _: said.append(text), limit=10_000, harmony=HarmonyStream()
     )
     for byte in raw.encode():
         writer.take(bytes([byte]))
