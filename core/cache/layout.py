@@ -36,7 +36,7 @@ from modeldeck.core.formats.hub_names import (
     is_commit,
 )
 from modeldeck.core.schema import RepoFile
-from modeldeck.core.storage.atomic import is_disk_full, replace_file, sync_folder
+from modeldeck.core.storage.files import is_disk_full, replace_file, sync_folder
 from modeldeck.core.storage.foreign_files import read_regular
 
 PARTIAL_SUFFIX = ".modeldeck.incomplete"

@@ -15,7 +15,7 @@ from modeldeck.core.cache.layout import failure, ref_prefix
 from modeldeck.core.cache.scan import REF_BYTES
 from modeldeck.core.errors import Conflict
 from modeldeck.core.schema import DeletionPlan
-from modeldeck.core.storage.atomic import replace_file, sync_folder
+from modeldeck.core.storage.files import replace_file, sync_folder
 from modeldeck.core.storage.foreign_files import read_regular
 
 _FREE = frozenset({"link", "ref", "snapshot"})

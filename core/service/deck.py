@@ -64,6 +64,7 @@ from modeldeck.core.schema.state import (
 from modeldeck.core.service.bandwidth import AttachedClient
 from modeldeck.core.service.counters import Counters
 from modeldeck.core.service.feed import Feed
+from modeldeck.core.service.health import Health, judge, waits
 from modeldeck.core.service.library import chat_templates, model_cards
 from modeldeck.core.service.library.chat_templates import Template
 from modeldeck.core.service.library.copying import OpenBlob
@@ -72,7 +73,6 @@ from modeldeck.core.service.loading import memory_budget
 from modeldeck.core.service.wiring import ServiceParts
 from modeldeck.core.storage.api_tokens import ApiTokens
 from modeldeck.core.storage.foreign_files import in_thread
-from modeldeck.core.storage.health import Health, judge, waits
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from modeldeck.core.errors import DeckError, NotEnoughDisk, ShuttingDown, StorageFailed
-from modeldeck.core.storage.atomic import is_disk_full
-from modeldeck.core.storage.files import make_private
+from modeldeck.core.storage.files import is_disk_full, make_private
 
 logger = logging.getLogger(__name__)
 
