@@ -41,7 +41,7 @@ THREADS = {
     "core/api/listener.py": "looks a host name up, before anything is served",
     "core/formats/gguf.py": "parses bytes",
     "core/catalog/hub.py": "our own folder of answers of the Hub",
-    "core/service/loading/saved_options.py": "a file of this package",
+    "core/service/loading/options.py": "a file of this package",
     "core/service/loading/fit.py": "asks the kernel for memory",
     "core/service/sampler.py": "asks the kernel for memory",
     "core/runtime/planning/calibration.py": "files that it makes itself, and /proc",

@@ -69,7 +69,7 @@ from modeldeck.core.service.library import chat_templates, model_cards
 from modeldeck.core.service.library.chat_templates import Template
 from modeldeck.core.service.library.copying import OpenBlob
 from modeldeck.core.service.library.deletion import stayed
-from modeldeck.core.service.loading import memory_budget
+from modeldeck.core.service.loading.fit import BUDGET_KEY, check_budget
 from modeldeck.core.service.wiring import ServiceParts
 from modeldeck.core.storage.api_tokens import ApiTokens
 from modeldeck.core.storage.foreign_files import in_thread
@@ -147,7 +147,7 @@ class Deck:
 
     async def refresh(self) -> State:
         """The State, with memory no older than a second."""
-        await self._parts.vitals.look()
+        await self._parts.sampler.look()
         return self.state
 
     def model(self, ref: str) -> Model:
@@ -160,7 +160,7 @@ class Deck:
 
     def download_of(self, model_id: str) -> Download | None:
         """The newest download of a model."""
-        return self._parts.fetching.of(model_id)
+        return self._parts.model_downloads.of(model_id)
 
     def instance_of(self, model_id: str) -> Instance | None:
         """The instance of a model that is loaded or being loaded."""
@@ -181,7 +181,7 @@ class Deck:
         """
         repo = self._parts.library.repository_of(repo)
         found = await self._parts.ask_hub(self._parts.hub.repository(repo, revision))
-        return await self._parts.forecasts.judged(found)
+        return await self._parts.forecaster.judged(found)
 
     async def card(self, repo: str, revision: str | None = None) -> Card:
         """The model card of a repository. Raises NotFound, Gated, HubUnavailable."""
@@ -201,7 +201,7 @@ class Deck:
     async def fit(self, ref: str, context_length: int | None = None) -> Fit:
         """Whether a model would fit the memory that is free now, listed or on the Hub."""
         model = await self._parts.ask_hub(self._parts.library.look_up(ref))
-        return await self._parts.fitting.fit(model, context_length)
+        return await self._parts.fit_checker.fit(model, context_length)
 
     async def fits(self, context_length: int | None = None) -> dict[str, Fit]:
         """Whether each listed model would fit, by id, without asking the Hub.
@@ -209,7 +209,7 @@ class Deck:
         Of what is not downloaded only the size is known, so those are estimates until `fit` was
         asked of them.
         """
-        return await self._parts.fitting.fits(list(self.state.models.values()), context_length)
+        return await self._parts.fit_checker.fits(list(self.state.models.values()), context_length)
 
     def log(self, after: int = 0, limit: int = 500, source: str | None = None) -> list[LogLine]:
         """Lines of the log with a number above `after`, oldest first."""
@@ -262,7 +262,7 @@ class Deck:
             await self._parts.release([model])
             if not model.local:
                 what = CacheSelection(models=(model.id,), every_revision=True)
-                receipt = await self._parts.removal.delete(what, force=True)
+                receipt = await self._parts.deletion.delete(what, force=True)
                 if receipt.failed:
                     raise stayed(receipt)
             entry = await self._parts.library.delete(model_id)
@@ -279,15 +279,15 @@ class Deck:
         and NotEnoughDisk as well.
         """
         async with self._parts.audit.action(origin, "download", ref):
-            return await self._parts.fetching.start(await self.resolve(ref), force=force)
+            return await self._parts.model_downloads.start(await self.resolve(ref), force=force)
 
     def manifest(self, ref: str) -> Manifest:
         """What a downloaded model consists of, for another machine. Raises NotDownloaded."""
-        return self._parts.sharing.manifest(self.model(ref))
+        return self._parts.copying.manifest(self.model(ref))
 
     async def content(self, repo: str, blob: str) -> OpenBlob:
         """A content of the cache by its hash, to be read and closed. Raises NotFound."""
-        return await in_thread(partial(self._parts.sharing.open, repo, blob), f"{repo} {blob}")
+        return await in_thread(partial(self._parts.copying.open, repo, blob), f"{repo} {blob}")
 
     async def take(
         self, manifest: Manifest, peer: str, origin: str
@@ -297,7 +297,7 @@ class Deck:
         Journaled when it returns; None when it is here already. Raises Forbidden, NotEnoughDisk.
         """
         async with self._parts.audit.action(origin, "copy", manifest.model.unique):
-            return await self._parts.sharing.take(manifest, peer)
+            return await self._parts.copying.take(manifest, peer)
 
     async def cancel_download(
         self, download_id: str, origin: str, *, discard: bool = False
@@ -326,7 +326,7 @@ class Deck:
     async def remove_download(self, download_id: str, origin: str) -> None:
         """Take an ended download off the list."""
         async with self._parts.audit.action(origin, "forget", download_id):
-            job = await self._parts.fetching.forget(download_id)
+            job = await self._parts.model_downloads.forget(download_id)
             if job is not None:
                 back = partial(self._parts.downloads.restore, job)
                 self._parts.undo.offer(f"cleared the download of {job.unique}", back)
@@ -348,46 +348,46 @@ class Deck:
 
         Raises InvalidRequest for a bad value, StorageFailed when it cannot be remembered.
         """
-        terms = {key: value for key, value in changes.items() if key != memory_budget.KEY}
+        terms = {key: value for key, value in changes.items() if key != BUDGET_KEY}
         async with self._parts.audit.action(origin, "settings", ", ".join(changes)):
-            if memory_budget.KEY in changes:  # all is checked before any of it is changed
-                memory_budget.check(changes[memory_budget.KEY])
+            if BUDGET_KEY in changes:  # all is checked before any of it is changed
+                check_budget(changes[BUDGET_KEY])
             if terms:
-                await self._parts.throttle.change(terms)
-            if memory_budget.KEY in changes:
-                await self._parts.budget.change(changes[memory_budget.KEY])
+                await self._parts.bandwidth.change(terms)
+            if BUDGET_KEY in changes:
+                await self._parts.budget.change(changes[BUDGET_KEY])
                 with contained("sampling memory"):
-                    await self._parts.vitals.sample()
+                    await self._parts.sampler.sample()
             return self.state.settings
 
     def listening(self) -> AbstractContextManager[AttachedClient]:
         """A front end that is attached for as long as the block runs: how long it waits counts."""
-        return self._parts.throttle.listening()
+        return self._parts.bandwidth.listening()
 
     @property
     def ping_s(self) -> float | None:
         """Seconds between pings to attached front ends; None while nobody needs the answers."""
-        return self._parts.throttle.ping_s
+        return self._parts.bandwidth.ping_s
 
     # Cache
 
     async def cache(self) -> CacheListing:
         """All that the cache holds: sizes, what is shared, when it was last used."""
-        return await self._parts.upkeep.listing()
+        return await self._parts.verification.listing()
 
     async def verify(self, what: CacheSelection, origin: str) -> Verification:
         """Begin to check what lies in the cache, all of it where nothing is named."""
         async with self._parts.audit.action(origin, "verify", _names(what)):
-            return await self._parts.upkeep.verify(what)
+            return await self._parts.verification.verify(what)
 
     async def cancel_verification(self, key: str, origin: str) -> Verification:
         """Call a check of the cache off."""
         async with self._parts.audit.action(origin, "cancel", key):
-            return await self._parts.upkeep.cancel(key)
+            return await self._parts.verification.cancel(key)
 
     async def plan_deletion(self, what: CacheSelection) -> DeletionPlan:
         """What deleting this would remove, keep and give back."""
-        return await self._parts.removal.plan(what)
+        return await self._parts.deletion.plan(what)
 
     async def delete_cached(
         self, what: CacheSelection, origin: str, *, force: bool = False, whole: bool = False
@@ -399,10 +399,10 @@ class Deck:
         several things stayed is in the receipt, or raised as well where it is to go `whole`.
         """
         async with self._parts.audit.action(origin, "delete files", _names(what)):
-            receipt = await self._parts.removal.delete(what, force=force)
-            await self._parts.upkeep.forget(receipt.model_ids)
+            receipt = await self._parts.deletion.delete(what, force=force)
+            await self._parts.verification.forget(receipt.model_ids)
             with contained("counting the disk"):
-                await self._parts.vitals.count_disk()
+                await self._parts.sampler.count_disk()
             if whole and receipt.failed:
                 raise stayed(receipt)
             return receipt
@@ -420,7 +420,7 @@ class Deck:
 
     async def plan_load(self, ref: str, wish: LoadWish) -> LoadPlan:
         """What a load would do now: options, forecast, room, what would go first, or why not."""
-        return await self._parts.loading.plan(ref, wish)
+        return await self._parts.loader.plan(ref, wish)
 
     async def load(self, ref: str, wish: LoadWish, origin: str) -> Instance:
         """Begin to load a model; a loaded one is returned as it is.
@@ -429,7 +429,7 @@ class Deck:
         """
         model = await self.resolve(ref)
         with self._parts.on_demand.waiting(model.id):
-            instance = await self._parts.loading.load(model.id, wish, origin)
+            instance = await self._parts.loader.load(model.id, wish, origin)
             self._parts.on_demand.keep(instance.id)
         return instance
 
@@ -440,7 +440,7 @@ class Deck:
 
     def loads(self, limit: int = 200) -> list[LoadRecord]:
         """What earlier loads were forecast to take and what they took, newest first."""
-        return list(reversed(self._parts.ledger.records))[:limit]
+        return list(reversed(self._parts.history.records))[:limit]
 
     def using(
         self,
@@ -470,7 +470,7 @@ class Deck:
 
     async def unload(self, instance_id: str, origin: str) -> UnloadReceipt:
         """End an instance, or call off its load. The receipt says what came back."""
-        return await self._parts.loading.unload(instance_id, origin)
+        return await self._parts.loader.unload(instance_id, origin)
 
     async def unload_all(self, origin: str) -> list[UnloadReceipt]:
         """End every instance that is not pinned."""

@@ -58,15 +58,12 @@ from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.service.library.pulling import ModelDownloads
 from modeldeck.core.service.library.verification import CacheVerification
 from modeldeck.core.service.loading.alternatives import AlternativeFinder
-from modeldeck.core.service.loading.calibration import Calibrator
-from modeldeck.core.service.loading.fit import FitChecker
+from modeldeck.core.service.loading.fit import FitChecker, MemoryBudget
 from modeldeck.core.service.loading.forecast import Forecaster
-from modeldeck.core.service.loading.history import LoadHistory
-from modeldeck.core.service.loading.loader import Loader, has_ended
-from modeldeck.core.service.loading.memory_budget import MemoryBudget
-from modeldeck.core.service.loading.on_demand import OnDemandLoader
+from modeldeck.core.service.loading.loader import Loader, OnDemandLoader, has_ended
+from modeldeck.core.service.loading.measurements import Calibrator, LoadHistory
+from modeldeck.core.service.loading.options import OptionResolver
 from modeldeck.core.service.loading.planner import LoadPlanner
-from modeldeck.core.service.loading.saved_options import OptionResolver
 from modeldeck.core.service.sampler import ResourceSampler
 from modeldeck.core.service.undo import UndoLog
 from modeldeck.core.storage.api_tokens import ApiTokens
@@ -89,7 +86,7 @@ class ServiceParts:
         self.undo = UndoLog()
         self.tokens = ApiTokens(self.store)
         self.counters = Counters()
-        self._turn = asyncio.Lock()
+        self._load_lock = asyncio.Lock()
         """Held while a load is decided, and while files of models are deleted."""
         self.tasks = BackgroundTasks()
         self.notices = Notices([str(problem) for problem in problems])
@@ -112,15 +109,15 @@ class ServiceParts:
         # Before the store closes: what ends with the engines is still written down.
         stack.push_async_callback(self.tasks.close)
         await self._open_parts(stack)
-        self.throttle.decide()
+        self.bandwidth.decide()
         await self.downloads.open()
         stack.push_async_callback(self.downloads.close)
-        await self.vitals.look()
+        await self.sampler.look()
         for text in self.store.unreadable:
             self.notices.add(text)
         stack.callback(self.tasks.cancel)
-        self.tasks.start(self.vitals.watch(), name="watching memory and the cache")
-        self.tasks.start(self.throttle.watch(), name="watching the schedule of downloads")
+        self.tasks.start(self.sampler.watch(), name="watching memory and the cache")
+        self.tasks.start(self.bandwidth.watch(), name="watching the schedule of downloads")
         self.tasks.start(self._probe_engines(), name="probing the engines")
 
     def _show_bugs(self, stack: AsyncExitStack) -> None:
@@ -136,7 +133,7 @@ class ServiceParts:
         self._open_library(stack)
         await self._open_runtime(stack)
         self._make_downloads()
-        self._make_upkeep()
+        self._make_cache_actions()
         await self.library.open()
 
     def _read_token(self) -> str | None:
@@ -145,21 +142,21 @@ class ServiceParts:
     def _open_library(self, stack: AsyncExitStack) -> None:
         config = self.config
         self.cache = CacheStores(self.paths.hf_cache, self.paths.files)
-        self.outward = ProxySelector()
-        stack.push_async_callback(self.outward.close)
+        self.proxy_selector = ProxySelector()
+        stack.push_async_callback(self.proxy_selector.close)
         self.source = DownloadSource(
             config.hub.endpoint,
             self._read_token,
             config.downloads.stall_s,
             trusted_hosts=config.downloads.trusted_hosts,
-            outward=self.outward,
+            outward=self.proxy_selector,
         )
         self.hub = HubClient(
             config.hub.endpoint,
             self._read_token,
             self.paths.cache / "hub",
             config.hub.timeout_s,
-            self.outward,
+            self.proxy_selector,
         )
         stack.push_async_callback(self.hub.close)
         self.library = ModelLibrary(
@@ -181,62 +178,62 @@ class ServiceParts:
         await self.engines.open()
         stack.push_async_callback(self.engines.close)
         self.budget = MemoryBudget(feed=self.feed, config_file=self.paths.config_file)
-        self.choices = OptionResolver(config, self.store)
-        self.ledger = LoadHistory(self.store)
-        await self.choices.open()
-        await self.ledger.open()
-        self._make_loading()
-        await self.calibrations.open()
+        self.option_resolver = OptionResolver(config, self.store)
+        self.history = LoadHistory(self.store)
+        await self.option_resolver.open()
+        await self.history.open()
+        self._make_loader()
+        await self.calibrator.open()
         self.on_demand = OnDemandLoader(
-            loading=self.loading,
+            loader=self.loader,
             engines=self.engines,
             instance_of=self.instance_of,
             tasks=self.tasks,
             allowed=config.api.load_on_demand,
         )
 
-    def _make_loading(self) -> None:
+    def _make_loader(self) -> None:
         config = self.config
-        self.forecasts = Forecaster(
-            hub=self.hub, library=self.library, engines=self.engines, ledger=self.ledger
+        self.forecaster = Forecaster(
+            hub=self.hub, library=self.library, engines=self.engines, history=self.history
         )
-        self.calibrations = Calibrator(
+        self.calibrator = Calibrator(
             store=self.store,
             engines=self.engines,
-            forecasts=self.forecasts,
+            forecaster=self.forecaster,
             measure=probe.process,
             allowed=config.runtime.calibrate,
         )
-        self.fitting = FitChecker(
-            config=config,
+        self.fit_checker = FitChecker(
+            reserve_bytes=config.runtime.memory_reserve_bytes,
             budget=self.budget,
-            choices=self.choices,
-            forecasts=self.forecasts,
+            option_resolver=self.option_resolver,
+            forecaster=self.forecaster,
             engines=self.engines,
             memory=probe.system,
         )
-        self.planning = LoadPlanner(
+        self.planner = LoadPlanner(
             library=self.library,
-            choices=self.choices,
-            forecasts=self.forecasts,
-            fitting=self.fitting,
+            option_resolver=self.option_resolver,
+            forecaster=self.forecaster,
+            fit_checker=self.fit_checker,
             alternatives=AlternativeFinder(self.library),
             instances=lambda: tuple(self.feed.state.instances.values()),
             runtimes=lambda: self.feed.state.runtimes,
             may_unload=config.runtime.when_full == "unload_idle",
         )
-        self.loading = Loader(
+        self.loader = Loader(
             library=self.library,
             engines=self.engines,
-            planning=self.planning,
-            choices=self.choices,
-            ledger=self.ledger,
+            planner=self.planner,
+            option_resolver=self.option_resolver,
+            history=self.history,
             audit=self.audit,
             ask_hub=self.ask_hub,
             instance_of=self.instance_of,
             version_of=self._version_of,
-            sample=lambda: self.vitals.sample(),
-            turn=self._turn,
+            sample=lambda: self.sampler.sample(),
+            load_lock=self._load_lock,
         )
 
     def _make_downloads(self) -> None:
@@ -250,14 +247,14 @@ class ServiceParts:
             on_change=self._download_changed,
             check=_check_gguf,
         )
-        self.fetching = ModelDownloads(
+        self.model_downloads = ModelDownloads(
             feed=self.feed,
             library=self.library,
             downloads=self.downloads,
             ask_hub=self.ask_hub,
-            refusal=self.forecasts.refusal,
+            refusal=self.forecaster.refusal,
         )
-        self.throttle = BandwidthController(
+        self.bandwidth = BandwidthController(
             feed=self.feed,
             settings=config.downloads,
             config_file=self.paths.config_file,
@@ -265,28 +262,28 @@ class ServiceParts:
             set_jobs_at_once=self.downloads.set_jobs_at_once,
         )
 
-    def _make_upkeep(self) -> None:
-        self.removal = ModelDeletion(
+    def _make_cache_actions(self) -> None:
+        self.deletion = ModelDeletion(
             feed=self.feed,
             library=self.library,
             downloads=self.downloads,
             cache=self.cache,
             release=self.release,
             users=self.users,
-            turn=self._turn,
+            load_lock=self._load_lock,
             undo=self.undo,
         )
-        self.upkeep = CacheVerification(
+        self.verification = CacheVerification(
             feed=self.feed,
             library=self.library,
             cache=self.cache,
-            choose=self.removal.choose,
+            choose=self.deletion.choose,
             tasks=self.tasks,
         )
-        self.sharing = ModelCopying(
+        self.copying = ModelCopying(
             library=self.library, downloads=self.downloads, cache=self.cache
         )
-        self.vitals = ResourceSampler(
+        self.sampler = ResourceSampler(
             feed=self.feed,
             roots=self.cache.roots,
             reserve_bytes=self.config.runtime.memory_reserve_bytes,
@@ -323,10 +320,10 @@ class ServiceParts:
 
     async def _probe_engines(self) -> None:
         found = await self.engines.probe()
-        runtimes = tuple(self.calibrations.known(runtime) for runtime in found)
+        runtimes = tuple(self.calibrator.known(runtime) for runtime in found)
         self.feed.commit(RuntimesChanged, runtimes=runtimes)
         self.library.set_engines({f: r.name for r in runtimes if r.available for f in r.formats})
-        measured = tuple([await self.calibrations.measured(runtime) for runtime in runtimes])
+        measured = tuple([await self.calibrator.measured(runtime) for runtime in runtimes])
         if measured != runtimes:
             self.feed.commit(RuntimesChanged, runtimes=measured)
 
@@ -334,7 +331,7 @@ class ServiceParts:
 
     def _instance_changed(self, instance: Instance) -> None:
         if has_ended(instance):
-            self.tasks.start(self.loading.ended(instance), name="recording what a load took")
+            self.tasks.start(self.loader.ended(instance), name="recording what a load took")
         if instance.state is InstanceState.STOPPED:
             self.feed.commit(InstanceRemoved, id=instance.id)
             return
@@ -342,7 +339,7 @@ class ServiceParts:
         self.feed.commit(InstanceChanged, instance=instance)
         was_starting = before is not None and before.state is InstanceState.STARTING
         if was_starting and instance.state is InstanceState.READY:
-            self.tasks.start(self.loading.ready(instance), name="remembering the load options")
+            self.tasks.start(self.loader.ready(instance), name="remembering the load options")
             # Whoever loaded it wants to see what it takes.
             self.tasks.start(self.engines.sample(), name="measuring the engines")
 
@@ -359,7 +356,7 @@ class ServiceParts:
             await self.library.look(force=True)
         finally:
             self.feed.commit(DownloadChanged, download=job)
-        await self.vitals.count_disk()
+        await self.sampler.count_disk()
 
     # What parts ask of each other
 
@@ -389,7 +386,7 @@ class ServiceParts:
     async def release(self, models: Sequence[Model]) -> None:
         """Let go of the files: downloads are cancelled, instances unloaded."""
         for model in models:
-            await self.fetching.drop(model)
+            await self.model_downloads.drop(model)
             for instance in self.users(model):
                 with suppress(NotFound):  # it ended while another one was unloaded
                     await self.engines.unload(instance.id)

@@ -81,7 +81,7 @@ class ModelDeletion:
         cache: CacheStores,
         release: Callable[[Sequence[Model]], Awaitable[None]],
         users: Callable[[Model], Sequence[Instance]],
-        turn: asyncio.Lock,
+        load_lock: asyncio.Lock,
         undo: UndoLog,
     ) -> None:
         """Wire it up.
@@ -93,7 +93,7 @@ class ModelDeletion:
             cache: The folders of models.
             release: Lets go of models' files: downloads are cancelled, instances unloaded.
             users: Live instances that have a model's files open.
-            turn: Held while files are deleted, and by loads while they are decided.
+            load_lock: Held while files are deleted, and by loads while they are decided.
             undo: What can be taken back.
         """
         self._feed = feed
@@ -102,7 +102,7 @@ class ModelDeletion:
         self._cache = cache
         self._release = release
         self._users = users
-        self._turn = turn
+        self._load_lock = load_lock
         self._undo = undo
 
     async def choose(self, what: CacheSelection) -> ResolvedSelection:
@@ -275,7 +275,7 @@ class ModelDeletion:
 
         Raises InUse when a model of it is loaded, unless `force`, and as `choose`.
         """
-        async with self._turn:  # no load begins until the files are gone
+        async with self._load_lock:  # no load begins until the files are gone
             return await self._delete(await self.choose(what), force=force)
 
     async def _delete(self, chosen: ResolvedSelection, *, force: bool) -> DeletionReceipt:
@@ -344,7 +344,7 @@ class ModelDeletion:
 
     @whole
     async def _restore(self, taken: cache_undo.RemovedLinks) -> None:
-        async with self._turn:  # no deletion takes the content between a look and a link
+        async with self._load_lock:  # no deletion takes the content between a look and a link
             await self._in_thread(partial(cache_undo.restore, taken))
             await self._library.look(force=True)
 

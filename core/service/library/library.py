@@ -121,7 +121,7 @@ class ModelLibrary:
         self._store = store
         self._hub = hub
         self._source = source
-        self._shelf = LocalFiles(roots)
+        self._local_files = LocalFiles(roots)
         self._builtin = builtin.load()
         self._added: dict[str, Model] = {}
         self._former: dict[str, Renamed] = {}
@@ -147,7 +147,7 @@ class ModelLibrary:
         async with self._looking:
             customs = {m.path for m in self._added.values() if m.local and m.path}
             news = await asyncio.gather(
-                *(self._look_into(root, force, limit_s) for root in self._shelf.roots),
+                *(self._look_into(root, force, limit_s) for root in self._local_files.roots),
                 *(self._look_at_custom(path) for path in customs),
             )
             if any(news):
@@ -159,12 +159,12 @@ class ModelLibrary:
             now = await in_thread(partial(signature, root), root, limit_s=limit_s)
             if not force and now == self._signatures.get(root):
                 return False
-            held = await in_thread(partial(self._shelf.read, root), root, limit_s=limit_s)
+            held = await in_thread(partial(self._local_files.read, root), root, limit_s=limit_s)
         except StorageTimeout as error:
             logger.warning("The models in %s are not looked at: %s", root, error)
             return False
         self._signatures[root] = now
-        self._shelf.take(root, held)
+        self._local_files.take(root, held)
         return True
 
     async def _look_at_custom(self, path: str) -> bool:
@@ -177,12 +177,12 @@ class ModelLibrary:
         except StorageTimeout as error:
             logger.warning("A custom model is not looked at: %s", error)
             return False
-        return self._shelf.saw(path, is_there)
+        return self._local_files.saw(path, is_there)
 
     @property
     def snapshots(self) -> tuple[CachedSnapshot, ...]:
         """What is on disk, as of the last look: of each repository the newest first."""
-        return self._shelf.snapshots
+        return self._local_files.snapshots
 
     def set_engines(self, engines: Mapping[Format, Engine]) -> None:
         """Say which engine loads which format on this machine."""
@@ -191,8 +191,8 @@ class ModelLibrary:
 
     def _publish(self) -> None:
         """Commit every difference between what is known and what State says."""
-        added = [self._shelf.found(model) for model in self._added.values()]
-        wanted = listing.merge(self._builtin, added, self._shelf.models())
+        added = [self._local_files.found(model) for model in self._added.values()]
+        wanted = listing.merge(self._builtin, added, self._local_files.models())
         for key in [key for key in self._feed.state.models if key not in wanted]:
             self._feed.commit(ModelRemoved, id=key)
         for key, entry in wanted.items():

@@ -105,7 +105,7 @@ class CacheVerification:
         self._cache = cache
         self._choose = choose
         self._tasks = tasks
-        self._turn = asyncio.Lock()
+        self._check_lock = asyncio.Lock()
         self._works: dict[str, _CheckWork] = {}
 
     async def listing(self) -> CacheListing:
@@ -230,7 +230,7 @@ class CacheVerification:
     async def _run(self, check: Verification, files: list[_File]) -> None:
         work = self._works[check.id]
         try:
-            async with self._turn:
+            async with self._check_lock:
                 if not work.stopped:
                     await self._read(replace(check, state="verifying"), files, work)
         finally:

@@ -11,9 +11,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from modeldeck.core.catalog import unloadable
-from modeldeck.core.config.config import Config
+from modeldeck.core.concurrency import whole
+from modeldeck.core.config import config
 from modeldeck.core.config.load_options import ModelTraits
 from modeldeck.core.errors import DeckError, EngineFailed
 from modeldeck.core.memory import estimate
@@ -27,12 +30,54 @@ from modeldeck.core.schema import (
     LoadOptions,
     Memory,
     Model,
+    Settings,
     Verdict,
 )
+from modeldeck.core.schema.state import SettingsChanged
 from modeldeck.core.schema.units import gib
+from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.loading.forecast import KEPT, REFUSALS, Forecaster
-from modeldeck.core.service.loading.memory_budget import MemoryBudget
-from modeldeck.core.service.loading.saved_options import OptionResolver, settle
+from modeldeck.core.service.loading.options import OptionResolver, settle
+from modeldeck.core.storage.foreign_files import in_thread
+
+BUDGET_KEY = "memory_budget_bytes"
+"""Name of the memory budget, in `[runtime]` of the configuration as in `Settings`."""
+
+
+def check_budget(limit_bytes: int | None) -> None:
+    """Raise InvalidRequest for a value that cannot be the memory budget."""
+    config.changed(config.RuntimeSettings(), "runtime", {BUDGET_KEY: limit_bytes})
+
+
+class MemoryBudget:
+    """Changes `Settings.memory_budget_bytes`: the most memory that all models may take together."""
+
+    def __init__(self, *, feed: Feed, config_file: Path) -> None:
+        self._feed = feed
+        self._config_file = config_file
+        self._change_lock = asyncio.Lock()
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """The budget in force; None for all memory of the machine."""
+        return self._feed.state.settings.memory_budget_bytes
+
+    @whole
+    async def change(self, limit_bytes: int | None) -> Settings:
+        """Set the budget, or remove it with None; saved, and in force at once.
+
+        Loaded models that take more stay. Raises InvalidRequest for a bad value, StorageFailed when
+        it cannot be saved; then nothing has changed.
+        """
+        check_budget(limit_bytes)
+        values = {BUDGET_KEY: limit_bytes}
+        write = partial(config.set_values, self._config_file, "runtime", values)
+        async with self._change_lock:
+            await in_thread(write, self._config_file, custom=True)
+            settings = replace(self._feed.state.settings, memory_budget_bytes=limit_bytes)
+            if settings != self._feed.state.settings:
+                self._feed.commit(SettingsChanged, settings=settings)
+            return settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +97,17 @@ class FitChecker:
     def __init__(
         self,
         *,
-        config: Config,
+        reserve_bytes: int,
         budget: MemoryBudget,
-        choices: OptionResolver,
-        forecasts: Forecaster,
+        option_resolver: OptionResolver,
+        forecaster: Forecaster,
         engines: Engines,
         memory: Callable[[], Memory],
     ) -> None:
-        self.reserve_bytes = config.runtime.memory_reserve_bytes
+        self.reserve_bytes = reserve_bytes
         self._budget = budget
-        self._choices = choices
-        self._forecasts = forecasts
+        self._option_resolver = option_resolver
+        self._forecaster = forecaster
         self._engines = engines
         self._memory = memory
         self._known: OrderedDict[tuple[str, int | None], Forecast] = OrderedDict()
@@ -100,16 +145,18 @@ class FitChecker:
             traits = await self._traits(model)
             if traits.unfit is not None:
                 raise EngineFailed(*traits.unfit)
-            resolved = self._choices.resolve(model, LoadOptions(context_length=context_length))
+            resolved = self._option_resolver.resolve(
+                model, LoadOptions(context_length=context_length)
+            )
             options = settle(resolved, traits.context_length).options
             length = options.context_length
-            forecast = await self._forecasts.forecast(model, options, traits.architecture)
+            forecast = await self._forecaster.forecast(model, options, traits.architecture)
         except REFUSALS as error:
-            self._forecasts.note_refusal(model.id, str(error))
+            self._forecaster.note_refusal(model.id, str(error))
             return self._without(free, length, "refused", str(error))
         except DeckError as error:
             return self._without(free, length, "unknown", str(error))
-        self._forecasts.note_refusal(model.id, None)
+        self._forecaster.note_refusal(model.id, None)
         self._known[model.id, context_length] = forecast
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
@@ -129,10 +176,10 @@ class FitChecker:
     async def _quick_fit(self, model: Model, context_length: int | None, free: _FreeMemory) -> Fit:
         if model.downloaded:
             return await self._fit(model, context_length, free)
-        if (why := self._forecasts.refused(model.id)) is not None:
+        if (why := self._forecaster.refused(model.id)) is not None:
             return self._without(free, self._length(model, context_length), "refused", why)
         known = self._known.get((model.id, context_length))
-        fit = self._judge(known or self._forecasts.from_size(model), free)
+        fit = self._judge(known or self._forecaster.from_size(model), free)
         return replace(fit, context_length=self._length(model, context_length))
 
     async def _traits(self, model: Model) -> ModelTraits:
@@ -143,11 +190,11 @@ class FitChecker:
                 context_length=model.context_length,
                 unfit=unloadable.by_architecture(model.architecture),
             )
-        return await self._forecasts.traits(model)
+        return await self._forecaster.traits(model)
 
     def _length(self, model: Model, asked: int | None) -> int | None:
         """The context length that would be taken, as far as it is known without the header."""
-        resolved = self._choices.resolve(model, LoadOptions(context_length=asked))
+        resolved = self._option_resolver.resolve(model, LoadOptions(context_length=asked))
         return settle(resolved, model.context_length).options.context_length
 
     def _judge(self, forecast: Forecast | None, free: _FreeMemory) -> Fit:

@@ -45,7 +45,7 @@ from modeldeck.core.schema import (
 )
 from modeldeck.core.schema.overhead import SHIPPED, ProcessOverhead
 from modeldeck.core.service.library.library import FileSelection, ModelLibrary
-from modeldeck.core.service.loading.history import LoadHistory
+from modeldeck.core.service.loading.measurements import LoadHistory
 from modeldeck.core.storage.foreign_files import in_thread, stat_regular
 
 logger = logging.getLogger(__name__)
@@ -71,12 +71,12 @@ class Forecaster:
     """Forecasts loads, of models that are here and of those that are not."""
 
     def __init__(
-        self, *, hub: HubClient, library: ModelLibrary, engines: Engines, ledger: LoadHistory
+        self, *, hub: HubClient, library: ModelLibrary, engines: Engines, history: LoadHistory
     ) -> None:
         self._hub = hub
         self._library = library
         self._engines = engines
-        self._ledger = ledger
+        self._history = history
         self._overheads: dict[Engine, ProcessOverhead] = dict(SHIPPED)
         self._plans: OrderedDict[Hashable, Forecast] = OrderedDict()
         self._headers: OrderedDict[Hashable, GgufHeader] = OrderedDict()
@@ -203,7 +203,7 @@ class Forecaster:
         else:
             found = await self._of_gguf(model, options, None if draft is None else draft.path)
         engine: Engine = "mlx" if model.format == "mlx" else "llama.cpp"
-        return self._ledger.correct(found, engine, architecture or model.architecture)
+        return self._history.correct(found, engine, architecture or model.architecture)
 
     def from_size(self, model: Model) -> Forecast | None:
         """A forecast from the size alone; None where that is not known either."""

@@ -46,7 +46,7 @@ from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.service.loading.alternatives import AlternativeFinder, Need, largest, remedy
 from modeldeck.core.service.loading.fit import FitChecker, needs
 from modeldeck.core.service.loading.forecast import REFUSALS, Forecaster
-from modeldeck.core.service.loading.saved_options import OptionResolver, settle
+from modeldeck.core.service.loading.options import OptionResolver, settle
 
 logger = logging.getLogger(__name__)
 
@@ -85,18 +85,18 @@ class LoadPlanner:
         self,
         *,
         library: ModelLibrary,
-        choices: OptionResolver,
-        forecasts: Forecaster,
-        fitting: FitChecker,
+        option_resolver: OptionResolver,
+        forecaster: Forecaster,
+        fit_checker: FitChecker,
         alternatives: AlternativeFinder,
         instances: Callable[[], Sequence[Instance]],
         runtimes: Callable[[], Sequence[Runtime]],
         may_unload: bool,
     ) -> None:
         self._library = library
-        self._choices = choices
-        self._forecasts = forecasts
-        self._fitting = fitting
+        self._option_resolver = option_resolver
+        self._forecaster = forecaster
+        self._fit_checker = fit_checker
         self._alternatives = alternatives
         self._instances = instances
         self._runtimes = runtimes
@@ -120,10 +120,10 @@ class LoadPlanner:
             origins=asked.origins,
             verdict="unknown",
             forecast=None,
-            available_bytes=self._fitting.available(),
-            reserve_bytes=self._fitting.reserve_bytes,
-            budget_left_bytes=self._fitting.budget_left(),
-            gpu_available_bytes=self._fitting.gpu_available(),
+            available_bytes=self._fit_checker.available(),
+            reserve_bytes=self._fit_checker.reserve_bytes,
+            budget_left_bytes=self._fit_checker.budget_left(),
+            gpu_available_bytes=self._fit_checker.gpu_available(),
         )
         refusal: DeckError | None = None
         if asked.traits.unfit is not None:
@@ -167,10 +167,10 @@ class LoadPlanner:
         """The options in full; and why the model's header cannot be read, where it cannot."""
         unreadable: DeckError | None = None
         try:
-            traits = await self._forecasts.traits(model)
+            traits = await self._forecaster.traits(model)
         except REFUSALS as error:
             traits, unreadable = ModelTraits(context_length=model.context_length), error
-        resolved = self._choices.resolve(model, wish.options, fresh=wish.fresh)
+        resolved = self._option_resolver.resolve(model, wish.options, fresh=wish.fresh)
         settled = settle(resolved, traits.context_length)
         may_unload = self._may_unload if wish.make_room is None else wish.make_room
         asked = _LoadQuery(
@@ -245,15 +245,15 @@ class LoadPlanner:
         return replace(plan, alternatives=alternatives), error
 
     async def _forecast(self, asked: _LoadQuery, options: LoadOptions) -> Forecast:
-        return await self._forecasts.forecast(
+        return await self._forecaster.forecast(
             asked.model, options, asked.traits.architecture, asked.draft
         )
 
     def _place(self, forecast: Forecast, *, may_unload: bool) -> Placement | DoesNotFit:
         return place(
             needs(forecast),
-            self._fitting.room(),
-            self._fitting.candidates(),
+            self._fit_checker.room(),
+            self._fit_checker.candidates(),
             may_unload=may_unload,
         )
 
@@ -286,7 +286,7 @@ class LoadPlanner:
 
     def _evictions(self, ids: Sequence[str]) -> tuple[Eviction, ...]:
         known = {instance.id: instance for instance in self._instances()}
-        holds = {c.id: c for c in self._fitting.candidates()}
+        holds = {c.id: c for c in self._fit_checker.candidates()}
         return tuple(
             Eviction(
                 instance_id=key,
@@ -301,7 +301,7 @@ class LoadPlanner:
     def _refused(self, model: Model, answer: DoesNotFit, options: LoadOptions) -> str:
         free = gib(answer.available_bytes)
         where = {
-            "memory": f"{free} are free besides the {gib(self._fitting.reserve_bytes)} kept for"
+            "memory": f"{free} are free besides the {gib(self._fit_checker.reserve_bytes)} kept for"
             " the system",
             "gpu": f"{free} are free on the GPU",
             "budget": f"{free} are left of what models may take together",

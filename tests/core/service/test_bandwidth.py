@@ -21,7 +21,7 @@ RATE = 8_000_000
 
 @dataclass
 class Rig:
-    """A throttle with a clock and a queue of a test's own."""
+    """A bandwidth controller with a clock and a queue of a test's own."""
 
     config_file: Path
     clock: datetime = datetime(2026, 1, 1, 12, 0)

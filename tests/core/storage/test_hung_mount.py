@@ -212,6 +212,6 @@ async def test_a_cache_that_hangs_holds_up_neither_the_start_nor_the_state(
             await deck.cache()
         mount.is_up.set()
         while deck.state.disk.cache_bytes is None:
-            await deck._parts.vitals.count_disk()
+            await deck._parts.sampler.count_disk()
         await probed(deck)
     assert deck.health().status in ("ok", "degraded")

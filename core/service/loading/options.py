@@ -35,7 +35,7 @@ class ResolvedOptions:
 def settle(resolved: LayeredOptions, trained: int | None) -> ResolvedOptions:
     """The options with a context length, for a model that was trained for so many tokens. Pure.
 
-    >>> settle(Resolved(options=LoadOptions(context_fit=True), origins={}), 40960).options
+    >>> settle(LayeredOptions(options=LoadOptions(context_fit=True), origins={}), 40960).options
     ... # doctest: +ELLIPSIS
     LoadOptions(context_length=40960, context_fit=True, ...)
     """

@@ -11,14 +11,18 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Protocol
 
 import msgspec
 
-from modeldeck.core.errors import StorageFailed
-from modeldeck.core.schema import Engine, Forecast, LoadRecord
+from modeldeck.core.errors import DeckError, StorageFailed
+from modeldeck.core.runtime.engines_manager import Engines
+from modeldeck.core.runtime.planning.calibration import calibrate
+from modeldeck.core.schema import Engine, Forecast, LoadRecord, ProcessMemory, Runtime
+from modeldeck.core.schema.overhead import ProcessOverhead
 from modeldeck.core.storage.database import Database
 
 logger = logging.getLogger(__name__)
@@ -54,7 +58,7 @@ def corrected(forecast: Forecast, lesson: LoadStatistics) -> Forecast:
 
     >>> plain = Forecast(total_bytes=150, weights_bytes=100, kv_bytes=20, compute_bytes=20,
     ...                  overhead_bytes=10, exact=True)
-    >>> corrected(plain, Lesson(share=0.1, samples=3)).total_bytes
+    >>> corrected(plain, LoadStatistics(share=0.1, samples=3)).total_bytes
     155
     """
     correction = round(lesson.share * _movable(forecast))
@@ -141,3 +145,69 @@ class LoadHistory:
         while len(self._keys) > KEPT:
             await self._store.remove("measurements", self._keys[0])
             self._keys.popleft()
+
+
+class OverheadUser(Protocol):
+    """Whoever wants to know what an engine takes: the forecasts."""
+
+    def set_overhead(self, engine: Engine, overhead: ProcessOverhead) -> None:
+        """An engine's process takes so much besides the plan."""
+
+
+class Calibrator:
+    """Measures engines that are new, and tells the forecasts what they take."""
+
+    def __init__(
+        self,
+        *,
+        store: Database,
+        engines: Engines,
+        forecaster: OverheadUser,
+        measure: Callable[[int], ProcessMemory | None],
+        allowed: bool,
+    ) -> None:
+        """Wire it up; where measuring is not `allowed`, what was measured before still counts."""
+        self._store = store
+        self._engines = engines
+        self._forecaster = forecaster
+        self._measure = measure
+        self._allowed = allowed
+        self._known: dict[str, ProcessOverhead] = {}
+
+    async def open(self) -> None:
+        """Read what was measured."""
+        self._known.update(await self._store.records("calibrations", ProcessOverhead))
+
+    def known(self, runtime: Runtime) -> Runtime:
+        """An engine with what it takes, where that was measured; forecasts know it from now on."""
+        overhead = self._known.get(_key(runtime))
+        if overhead is None or not runtime.available:
+            return runtime
+        self._forecaster.set_overhead(runtime.name, overhead)
+        return replace(runtime, overhead_bytes=overhead.base_bytes)
+
+    async def measured(self, runtime: Runtime) -> Runtime:
+        """As `known`; an engine that is new is measured, for some seconds."""
+        key = _key(runtime)
+        if self._allowed and runtime.available and key not in self._known:
+            try:
+                overhead = await calibrate(runtime.name, self._engines.plan, self._measure)
+            except (DeckError, OSError) as error:
+                logger.info("what %s takes could not be measured: %s", key, error)
+                return runtime
+            self._known[key] = overhead
+            logger.info(
+                "%s takes %.1f MiB besides a model, and %.0f bytes a token",
+                key,
+                overhead.base_bytes / (1 << 20),
+                overhead.per_token_bytes,
+            )
+            try:
+                await self._store.put("calibrations", key, msgspec.json.encode(overhead))
+            except DeckError as error:
+                logger.warning("%s", error)
+        return self.known(runtime)
+
+
+def _key(runtime: Runtime) -> str:
+    return f"{runtime.name} {runtime.version}"
