@@ -248,25 +248,25 @@ class Deck:
     async def create_model(self, seed: ModelSeed, origin: str) -> Model:
         """Add a custom model. Raises Conflict for a duplicate, InvalidRequest for a bad name."""
         async with self._parts.audit.action(origin, "create", seed.unique or seed.name or ""):
-            return await self._parts.library.create(seed)
+            return await self._parts.library.added.create(seed)
 
     async def update_model(self, model_id: str, changes: Mapping[str, Any], origin: str) -> Model:
         """Change a custom model. Raises NotFound, Conflict, InvalidRequest."""
         async with self._parts.audit.action(origin, "update", model_id):
-            return await self._parts.library.update(model_id, changes)
+            return await self._parts.library.added.update(model_id, changes)
 
     async def delete_model(self, model_id: str, origin: str) -> None:
         """Unload a custom model, delete its files from the cache, and take it off the list."""
         async with self._parts.audit.action(origin, "delete", model_id):
-            model = self._parts.library.custom(model_id)
+            model = self._parts.library.added.custom(model_id)
             await self._parts.release([model])
             if not model.local:
                 what = CacheSelection(models=(model.id,), every_revision=True)
                 receipt = await self._parts.deletion.delete(what, force=True)
                 if receipt.failed:
                     raise stayed(receipt)
-            entry = await self._parts.library.delete(model_id)
-            back = partial(self._parts.library.restore, entry)
+            entry = await self._parts.library.added.delete(model_id)
+            back = partial(self._parts.library.added.restore, entry)
             self._parts.undo.offer(f"took {entry.name} off the list", back)
 
     # Downloads

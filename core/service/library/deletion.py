@@ -305,7 +305,7 @@ class ModelDeletion:
         Deleting goes on without it: on a full disk it is what makes room.
         """
         try:
-            await self._library.keep(model)
+            await self._library.added.keep(model)
         except StorageFailed as error:
             logger.warning("%s leaves the list with its files: %s", model.unique, error)
             return False

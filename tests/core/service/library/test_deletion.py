@@ -152,7 +152,7 @@ async def test_a_draft_model_is_in_use_as_well(
 async def test_entries_that_cannot_be_kept_do_not_hold_up_the_deletion(
     deck: Deck, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = deck._parts.library
+    library = deck._parts.library.added
     keep, refusals = library.keep, [StorageFailed("not now")]
 
     async def once(model: Model) -> None:
