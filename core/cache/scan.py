@@ -234,22 +234,6 @@ def _size(entry: os.DirEntry[str] | Path) -> int | None:
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
-def verify(
-    snapshot: CachedSnapshot, on_bytes: Callable[[int], None] = lambda _: None
-) -> tuple[str, ...]:
-    """Paths of a snapshot whose content is not what its etag says; `on_bytes` gets what was read.
-
-    An etag of 64 digits is a SHA-256, one of 40 a git blob SHA-1. A file without an etag (where
-    links cannot be made) cannot be checked, and is not named. Raises OSError.
-    """
-    wrong = []
-    for file in snapshot.files:
-        path = Path(snapshot.folder).joinpath(*file.path.split("/"))
-        if file.blob and digest(path, file.blob, on_bytes) != file.blob:
-            wrong.append(file.path)
-    return tuple(wrong)
-
-
 def digest(path: Path, blob: str, on_bytes: Callable[[int], None]) -> str:
     """The hash of a file, of the kind that its etag is. Raises OSError, and what `on_bytes` does.
 

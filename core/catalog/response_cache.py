@@ -51,13 +51,6 @@ class ResponseCache:
         except OSError as error:
             logger.warning("An answer of the Hub cannot be kept in %s: %s", self._folder, error)
 
-    def forget(self, *key: str) -> None:
-        """Drop the answer under this key."""
-        try:
-            self._path(key).unlink(missing_ok=True)
-        except OSError as error:
-            logger.warning("An answer of the Hub cannot be dropped: %s", error)
-
     def _path(self, key: tuple[str, ...]) -> Path:
         # Hashed, since keys hold what people typed.
         return self._folder / hashlib.sha256("\0".join(key).encode("utf-8", "replace")).hexdigest()

@@ -120,11 +120,6 @@ class GgufHeader:
         return sum(prod(tensor.shape) for tensor in self.tensors)
 
     @property
-    def has_chat_template(self) -> bool:
-        """Whether the model comes with a template for conversations."""
-        return "tokenizer.chat_template" in self.metadata
-
-    @property
     def pooling(self) -> str | None:
         """How an embedding model makes one vector of many; None for a model that writes text."""
         number = self.number("pooling_type")

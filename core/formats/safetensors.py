@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from modeldeck.core.errors import Corrupt, DeckError, Forbidden, StorageFailed
+from modeldeck.core.errors import Corrupt, Forbidden, StorageFailed
 from modeldeck.core.formats.hub_names import check_path
 from modeldeck.core.formats.lfs import refuse_pointer
 from modeldeck.core.storage.foreign_files import open_regular
@@ -104,8 +104,6 @@ class TensorSizes:
     packed_elements: int
     """Those of `elements` that are of type U32, which is how MLX packs quantized weights."""
     tensors: int
-    header_bytes: int
-    """Where the data begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,15 +184,6 @@ def refuse_code(data: bytes, name: str) -> dict[str, Any]:
     return document
 
 
-def is_mlx(data: bytes) -> bool:
-    """Whether a `config.json` is of a model that MLX quantized, going by the form of its key."""
-    try:
-        scheme = _json(data, "config.json", MAX_CONFIG).get("quantization")
-    except DeckError:
-        return False
-    return isinstance(scheme, dict) and "group_size" in scheme and "bits" in scheme
-
-
 def header_end(data: bytes) -> int:
     """Where the header of a safetensors file ends that begins with `data`, in bytes."""
     return _LENGTH.size + (int(_LENGTH.unpack_from(data)[0]) if len(data) >= _LENGTH.size else 0)
@@ -237,7 +226,6 @@ def read_header(data: bytes, size: int) -> TensorSizes | None:
         elements=elements,
         packed_elements=packed,
         tensors=len(spans),
-        header_bytes=start,
     )
 
 

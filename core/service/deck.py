@@ -156,11 +156,7 @@ class Deck:
 
     async def resolve(self, ref: str) -> Model:
         """As `model`; a Hub name that is not listed is looked up and added to the list."""
-        return await self._parts.ask_hub(self._parts.library.resolve(ref))
-
-    def download_of(self, model_id: str) -> Download | None:
-        """The newest download of a model."""
-        return self._parts.model_downloads.of(model_id)
+        return await self._parts.hub_status.ask(self._parts.library.resolve(ref))
 
     def instance_of(self, model_id: str) -> Instance | None:
         """The instance of a model that is loaded or being loaded."""
@@ -171,7 +167,7 @@ class Deck:
         if is_address(query):  # a person pasted where it is
             query = self._parts.library.repository_of(query)
         result = await self._parts.hub.search(query, limit or self.config.hub.search_limit)
-        self._parts.note_hub(result.error)
+        self._parts.hub_status.note(result.error)
         return result
 
     async def repository(self, repo: str, revision: str | None = None) -> Repository:
@@ -180,14 +176,14 @@ class Deck:
         Raises NotFound, Gated, HubUnavailable.
         """
         repo = self._parts.library.repository_of(repo)
-        found = await self._parts.ask_hub(self._parts.hub.repository(repo, revision))
+        found = await self._parts.hub_status.ask(self._parts.hub.repository(repo, revision))
         return await self._parts.forecaster.judged(found)
 
     async def card(self, repo: str, revision: str | None = None) -> Card:
         """The model card of a repository. Raises NotFound, Gated, HubUnavailable."""
         snapshots = self._parts.library.snapshots
         repo = self._parts.library.repository_of(repo)
-        return await self._parts.ask_hub(
+        return await self._parts.hub_status.ask(
             model_cards.find(self._parts.hub, snapshots, repo, revision)
         )
 
@@ -200,7 +196,7 @@ class Deck:
 
     async def fit(self, ref: str, context_length: int | None = None) -> Fit:
         """Whether a model would fit the memory that is free now, listed or on the Hub."""
-        model = await self._parts.ask_hub(self._parts.library.look_up(ref))
+        model = await self._parts.hub_status.ask(self._parts.library.look_up(ref))
         return await self._parts.fit_checker.fit(model, context_length)
 
     async def fits(self, context_length: int | None = None) -> dict[str, Fit]:
@@ -259,7 +255,7 @@ class Deck:
         """Unload a custom model, delete its files from the cache, and take it off the list."""
         async with self._parts.audit.action(origin, "delete", model_id):
             model = self._parts.library.added.custom(model_id)
-            await self._parts.release([model])
+            await self._parts.users.release([model])
             if not model.local:
                 what = CacheSelection(models=(model.id,), every_revision=True)
                 receipt = await self._parts.deletion.delete(what, force=True)

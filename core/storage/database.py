@@ -167,13 +167,6 @@ class Database:
         """Remove one document; nothing happens when there is none."""
         await self._execute(f"DELETE FROM {table} WHERE id = ?", key)  # noqa: S608 (Table is closed)
 
-    async def documents(self, table: Table) -> list[bytes]:
-        """All documents of a table, by position and then by age."""
-        rows = await self._execute(
-            f"SELECT body FROM {table} ORDER BY position, rowid"  # noqa: S608 (Table is closed)
-        )
-        return [body for (body,) in rows if isinstance(body, bytes)]
-
     async def keyed(self, table: Table) -> list[tuple[str, bytes]]:
         """All documents of a table with their keys, by position and then by age."""
         rows = await self._execute(
@@ -209,10 +202,6 @@ class Database:
         )
         rows = await self._execute("SELECT value FROM meta WHERE name = 'installation_id'")
         return str(rows[0][0])
-
-    async def audit(self, at: str, origin: str, action: str, target: str, outcome: str) -> None:
-        """Add an entry to the audit trail."""
-        await self.audit_all([(at, origin, action, target, outcome)])
 
     async def audit_all(self, entries: Sequence[AuditRow]) -> None:
         """Add entries to the audit trail, all of them or none, and drop those that are too old."""

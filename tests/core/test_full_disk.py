@@ -72,7 +72,7 @@ async def test_a_full_disk_is_a_storage_failure(store: Database, small_disk: Sma
         await store.remove("models", "a")
     small_disk.make_room()
     await store.remove("models", "a")
-    assert await store.documents("models") == []
+    assert await store.keyed("models") == []
 
 
 async def test_several_documents_are_written_all_or_none(
@@ -83,7 +83,7 @@ async def test_several_documents_are_written_all_or_none(
     with pytest.raises(NotEnoughDisk):
         await store.put_all("models", [("a", b"2", 0), ("b", b"2" * 5000, 1)])
     small_disk.make_room()
-    assert await store.documents("models") == [b"1", b"1"]
+    assert [body for _, body in await store.keyed("models")] == [b"1", b"1"]
 
 
 async def test_a_token_that_cannot_be_revoked_is_not_said_to_be(
@@ -141,7 +141,7 @@ async def test_old_measurements_that_cannot_be_dropped_keep_no_core_from_startin
     again = LoadHistory(store)
     await again.open()
     assert [record.peak_bytes for record in again.records] == [3, 4]
-    assert len(await store.documents("measurements")) == 4
+    assert len(await store.keyed("measurements")) == 4
 
 
 async def test_an_action_that_was_done_is_not_failed_by_its_audit_entry(

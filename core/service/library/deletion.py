@@ -14,8 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from modeldeck.core.cache import deletion, orphans, scan
+from modeldeck.core.cache import orphans, scan
 from modeldeck.core.cache import undo as cache_undo
+from modeldeck.core.cache.deletion import execute
+from modeldeck.core.cache.deletion_plan import FileSet
+from modeldeck.core.cache.deletion_plan import plan as plan_deletion
 from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.concurrency import contained, whole
 from modeldeck.core.downloads.queue import DownloadQueue
@@ -61,7 +64,7 @@ class ResolvedSelection:
 
     models: tuple[Model, ...]
     """Whose files go: those that were named, and those that a named revision holds."""
-    wanted: tuple[deletion.FileSet, ...]
+    wanted: tuple[FileSet, ...]
     revisions: frozenset[Revision]
     """Revisions that go whole."""
     partials: tuple[DeletionItem, ...] = ()
@@ -129,9 +132,7 @@ class ModelDeletion:
         ]
         wanted = [want for model in named for want in self._files(model, what.every_revision)]
         wanted += [
-            deletion.FileSet(
-                repo=s.repo, revision=s.revision, paths=tuple(file.path for file in s.files)
-            )
+            FileSet(repo=s.repo, revision=s.revision, paths=tuple(file.path for file in s.files))
             for s in snapshots
         ]
         return ResolvedSelection(
@@ -243,7 +244,9 @@ class ModelDeletion:
         needed = set(self._downloads.wanted)
         plans = [
             await in_thread(
-                partial(deletion.plan, root, chosen.wanted, others, needed), root, limit_s=SCAN_S
+                partial(plan_deletion, root, chosen.wanted, others, needed),
+                root,
+                limit_s=SCAN_S,
             )
             for root in self._cache.roots
         ]
@@ -257,10 +260,10 @@ class ModelDeletion:
             blocked=self._blocked(chosen.models),
         )
 
-    def _files(self, model: Model, every_revision: bool) -> list[deletion.FileSet]:
+    def _files(self, model: Model, every_revision: bool) -> list[FileSet]:
         name = url_name(model.unique)
         return [
-            deletion.FileSet(
+            FileSet(
                 repo=name.repo if name else model.repo or "",
                 revision=revision,
                 paths=tuple(paths),
@@ -327,7 +330,7 @@ class ModelDeletion:
         for root in self._cache.roots:
             mine = tuple(item for item in plan.delete if Path(item.path).is_relative_to(root))
             if mine or root == self._cache.hub.root:
-                receipts.append(deletion.execute(root, replace(plan, delete=mine)))
+                receipts.append(execute(root, replace(plan, delete=mine)))
         disk = receipts[-1]  # where a URL's file was
         return DeletionReceipt(
             model_ids=plan.model_ids,

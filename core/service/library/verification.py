@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from modeldeck.core.cache import orphans, scan
-from modeldeck.core.cache.deletion import FileSet
+from modeldeck.core.cache.deletion_plan import FileSet
 from modeldeck.core.cache.inventory import inventory
 from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.catalog.listing import from_snapshot

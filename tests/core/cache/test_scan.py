@@ -15,8 +15,9 @@ from huggingface_hub import hf_hub_download, scan_cache_dir
 from huggingface_hub.utils import _shared_blobs
 
 from modeldeck.core.cache import scan as scanning
-from modeldeck.core.cache.scan import partials, scan, strangers, usage, verify
+from modeldeck.core.cache.scan import partials, scan, strangers, usage
 from modeldeck.core.demo.hub import DemoHub
+from tests.support.hashes import verify
 
 if TYPE_CHECKING:
     from tests.core.cache.conftest import Shelf
