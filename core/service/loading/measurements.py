@@ -1,9 +1,10 @@
-"""The ledger: what loads were forecast to take and what they took, and what that teaches.
+"""Measurements on this machine that correct memory forecasts, kept in the database.
 
-A forecast knows weights, cache and buffers to the byte; what it can miss is what the engine's
-process does besides. So what is learned is a share of the part that is not weights: the median of
-what earlier loads took beyond their forecast, of the same engine and architecture where there are
-any, else of the same engine. A median, because one strange load must teach nothing.
+- Overhead: memory that an engine's process takes besides models, measured once per engine version.
+- Load history: forecast and measured memory of past loads. A forecast knows weights, cache and
+  buffers to the byte; it can miss what the process allocates besides. So the correction is a share
+  of the part that is not weights: the median excess of earlier loads of the same engine and
+  architecture, else of the same engine. A median, because one outlier must not change it.
 """
 
 from __future__ import annotations
@@ -28,74 +29,74 @@ from modeldeck.core.storage.database import Database
 logger = logging.getLogger(__name__)
 
 KEPT = 500
-"""Loads that are kept."""
+"""Number of loads that are kept."""
 LEARNED_FROM = 15
-"""The newest loads of a kind that count: engines change."""
+"""Number of newest loads of a kind that count: engines change."""
 FULL = 0.9
-"""From this fraction of its context on, a load took about all that it can. One that was used less
-tells something only where it took more than was forecast even so."""
+"""Fraction of its context from which a load has taken nearly all of its memory. A load that used
+less counts only if it exceeded its forecast even so."""
 LEAST, MOST = -0.5, 2.0
-"""Shares beyond these are no lesson but an accident."""
+"""Corrections outside this range are ignored as outliers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadStatistics:
-    """What earlier loads teach."""
+    """Correction derived from earlier loads."""
 
     share: float = 0.0
-    """To be added, as a share of all that is not weights."""
+    """To be added to a forecast, as a share of its part that is not weights."""
     samples: int = 0
 
 
 def uncorrected(forecast: Forecast) -> Forecast:
-    """The forecast without what was learned. Pure."""
+    """Return a forecast without its correction. Pure."""
     total = forecast.total_bytes - forecast.correction_bytes
     return replace(forecast, total_bytes=total, correction_bytes=0, samples=0)
 
 
-def corrected(forecast: Forecast, lesson: LoadStatistics) -> Forecast:
-    """A forecast with what was learned. Pure.
+def corrected(forecast: Forecast, statistics: LoadStatistics) -> Forecast:
+    """Return a forecast with a correction. Pure.
 
     >>> plain = Forecast(total_bytes=150, weights_bytes=100, kv_bytes=20, compute_bytes=20,
     ...                  overhead_bytes=10, exact=True)
     >>> corrected(plain, LoadStatistics(share=0.1, samples=3)).total_bytes
     155
     """
-    correction = round(lesson.share * _movable(forecast))
+    correction = round(statistics.share * _not_weights(forecast))
     return replace(
         forecast,
         total_bytes=forecast.total_bytes + correction,
         correction_bytes=correction,
-        samples=lesson.samples,
+        samples=statistics.samples,
     )
 
 
-def _movable(forecast: Forecast) -> int:
+def _not_weights(forecast: Forecast) -> int:
     return forecast.kv_bytes + forecast.compute_bytes + forecast.overhead_bytes
 
 
 def share(record: LoadRecord) -> float | None:
-    """What one load took beyond its forecast, as a share of all that is not weights. Pure.
+    """Return what one load took beyond its forecast, as a share of all that is not weights. Pure.
 
-    None where it teaches nothing: it was used too little to tell, it is an accident, or its share
-    of a GPU was not known.
+    None for a load that must not count: it was used too little, it is an outlier, or its memory on
+    a GPU was not known.
     """
     forecast = uncorrected(record.forecast)
-    movable = _movable(forecast)
+    not_weights = _not_weights(forecast)
     if forecast.machine_bytes is None:
         return None
-    beyond = record.peak_bytes - forecast.machine_bytes
+    excess = record.peak_bytes - forecast.machine_bytes
     used, length = record.used_tokens or 0, record.context_length or 0
-    if movable <= 0 or (beyond < 0 and used < FULL * max(1, length)):
+    if not_weights <= 0 or (excess < 0 and used < FULL * max(1, length)):
         return None
-    found = beyond / movable
+    found = excess / not_weights
     return found if LEAST <= found <= MOST else None
 
 
 def learn(
     records: Iterable[LoadRecord], engine: Engine, architecture: str | None
 ) -> LoadStatistics:
-    """What loads, the oldest first, teach about the next one of this kind. Pure."""
+    """Derive the correction for the next load of this kind from loads, oldest first. Pure."""
     of_engine = [record for record in records if record.engine == engine]
     same = [record for record in of_engine if record.architecture == architecture]
     for kind in (same if architecture else [], of_engine):
@@ -107,7 +108,7 @@ def learn(
 
 
 class LoadHistory:
-    """The loads of this machine, kept in the store."""
+    """Records of the loads of this machine, kept in the database."""
 
     def __init__(self, store: Database) -> None:
         self._store = store
@@ -115,7 +116,7 @@ class LoadHistory:
         self._keys: deque[str] = deque()
 
     async def open(self) -> None:
-        """Read what was kept."""
+        """Read the database."""
         for key, record in await self._store.records("measurements", LoadRecord):
             self._keys.append(key)
             self._records.append(record)
@@ -126,15 +127,15 @@ class LoadHistory:
 
     @property
     def records(self) -> Sequence[LoadRecord]:
-        """What is kept, the oldest first."""
+        """The kept records, oldest first."""
         return tuple(self._records)
 
     def correct(self, forecast: Forecast, engine: Engine, architecture: str | None) -> Forecast:
-        """A forecast with what this machine has learned about such loads."""
+        """Return a forecast corrected by earlier loads of this kind."""
         return corrected(forecast, learn(self._records, engine, architecture))
 
     async def add(self, record: LoadRecord) -> None:
-        """Keep what a load came to. Raises StorageFailed."""
+        """Store the record of a load. Raises StorageFailed."""
         key = str(uuid.uuid4())
         await self._store.put("measurements", key, msgspec.json.encode(record))
         self._records.append(record)
@@ -148,14 +149,14 @@ class LoadHistory:
 
 
 class OverheadUser(Protocol):
-    """Whoever wants to know what an engine takes: the forecasts."""
+    """Receives the measured overhead of an engine; implemented by the Forecaster."""
 
     def set_overhead(self, engine: Engine, overhead: ProcessOverhead) -> None:
-        """An engine's process takes so much besides the plan."""
+        """Set the memory that an engine's process takes besides the planned memory."""
 
 
 class Calibrator:
-    """Measures engines that are new, and tells the forecasts what they take."""
+    """Measures the overhead of new engine versions, and gives it to the forecaster."""
 
     def __init__(
         self,
@@ -166,7 +167,7 @@ class Calibrator:
         measure: Callable[[int], ProcessMemory | None],
         allowed: bool,
     ) -> None:
-        """Wire it up; where measuring is not `allowed`, what was measured before still counts."""
+        """Without `allowed` nothing is measured; stored measurements still count."""
         self._store = store
         self._engines = engines
         self._forecaster = forecaster
@@ -175,11 +176,11 @@ class Calibrator:
         self._known: dict[str, ProcessOverhead] = {}
 
     async def open(self) -> None:
-        """Read what was measured."""
+        """Read the stored measurements."""
         self._known.update(await self._store.records("calibrations", ProcessOverhead))
 
     def known(self, runtime: Runtime) -> Runtime:
-        """An engine with what it takes, where that was measured; forecasts know it from now on."""
+        """Return an engine with its measured overhead, if any, and give it to the forecaster."""
         overhead = self._known.get(_key(runtime))
         if overhead is None or not runtime.available:
             return runtime
@@ -187,13 +188,13 @@ class Calibrator:
         return replace(runtime, overhead_bytes=overhead.base_bytes)
 
     async def measured(self, runtime: Runtime) -> Runtime:
-        """As `known`; an engine that is new is measured, for some seconds."""
+        """Measure a new engine version, which takes some seconds. Returns it as `known` does."""
         key = _key(runtime)
         if self._allowed and runtime.available and key not in self._known:
             try:
                 overhead = await calibrate(runtime.name, self._engines.plan, self._measure)
             except (DeckError, OSError) as error:
-                logger.info("what %s takes could not be measured: %s", key, error)
+                logger.info("the overhead of %s could not be measured: %s", key, error)
                 return runtime
             self._known[key] = overhead
             logger.info(
