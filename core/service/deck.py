@@ -147,7 +147,7 @@ class Deck:
 
     async def refresh(self) -> State:
         """The State, with memory no older than a second."""
-        await self._parts.sampler.look()
+        await self._parts.sampler.refresh()
         return self.state
 
     def model(self, ref: str) -> Model:

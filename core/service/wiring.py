@@ -107,10 +107,10 @@ class ServiceParts:
         # Closed before the database: tasks still write records when the engines end.
         stack.push_async_callback(self.tasks.close)
         await self._open_parts(stack)
-        self.bandwidth.decide()
+        self.bandwidth.update()
         await self.downloads.open()
         stack.push_async_callback(self.downloads.close)
-        await self.sampler.look()
+        await self.sampler.refresh()
         for text in self.store.unreadable:
             self.notices.add(text)
         stack.callback(self.tasks.cancel)

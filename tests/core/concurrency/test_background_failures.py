@@ -42,10 +42,10 @@ async def until(condition: Callable[[], bool]) -> None:
 async def deck(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Deck]:
     """A deck whose loops turn fast, and that has probed its engines."""
     for module, name in (
-        *((sampler, "SAMPLE_S"), (sampler, "CACHE_S"), (sampler, "LOOKING_S")),
+        *((sampler, "SAMPLE_S"), (sampler, "CACHE_S"), (sampler, "REQUESTED_S")),
         *((bandwidth, "ACTIVE_S"), (bandwidth, "CALM_S")),
     ):
-        monkeypatch.setattr(module, name, 0.01 if name != "LOOKING_S" else 1e9)
+        monkeypatch.setattr(module, name, 0.01 if name != "REQUESTED_S" else 1e9)
     async with Deck(locate(), Config(runtime=RuntimeSettings(calibrate=False))) as deck:
         await until(lambda: bool(deck.state.runtimes))
         yield deck

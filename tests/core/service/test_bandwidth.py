@@ -94,7 +94,7 @@ async def test_the_limit_follows_the_clock_and_says_so(rig: Rig) -> None:
     seen = []
     for hour in (0, 1, 7, 8, 9):
         rig.clock = rig.clock.replace(hour=hour)
-        terms.decide()
+        terms.update()
         seen.append((rig.settings.rate_in_force_bytes_per_s, rig.settings.rate_reason))
     assert seen == [
         (1000, ""), (None, "schedule"), (1000, ""), (10, "schedule"), (1000, ""),

@@ -56,12 +56,12 @@ def test_what_counts_is_what_it_takes_more_than_at_its_best(
     for took in answers:
         peer = peer.asked(now).answered(now + took)
         now += 1
-    assert peer.waits_s(now) == pytest.approx(waits, abs=0.002)
+    assert peer.current_delay_s(now) == pytest.approx(waits, abs=0.002)
 
 
 def test_an_answer_that_is_overdue_counts_before_it_comes() -> None:
     peer = ClientLatency().asked(0.0).answered(0.01).asked(1.0)
-    assert peer.waits_s(1.005) == 0
-    assert peer.waits_s(3.0) == pytest.approx(1.99)
-    assert ClientLatency().asked(0.0).waits_s(5.0) == 0, "nothing is known of it yet"
+    assert peer.current_delay_s(1.005) == 0
+    assert peer.current_delay_s(3.0) == pytest.approx(1.99)
+    assert ClientLatency().asked(0.0).current_delay_s(5.0) == 0, "nothing is known of it yet"
     assert ClientLatency().answered(1.0) == ClientLatency()
