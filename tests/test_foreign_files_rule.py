@@ -29,8 +29,6 @@ READS = {
     "core/runtime/planning/planner.py": "files that it makes itself",
     "core/runtime/engines/bounds.py": "/proc, which the kernel answers",
     "core/runtime/engines/mlx/types.py": "a file of an installed package",
-    "core/storage/atomic.py": "the files it writes itself",
-    "core/storage/locking.py": "our own lock files",
 }
 """Modules that may open files themselves, and which ones."""
 
