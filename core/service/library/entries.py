@@ -1,4 +1,4 @@
-"""Catalog entries, made of what a person, a repository or a file on disk says."""
+"""Model entries, made from a seed, a repository of the Hub, a URL, or a file on disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from modeldeck.core.storage.foreign_files import refuse_irregular
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderFacts:
-    """What a header tells beyond the file's name."""
+    """Facts from a model's header."""
 
     context_length: int | None = None
     architecture: str | None = None
@@ -35,7 +35,7 @@ class HeaderFacts:
 
 
 def choose(repository: Repository, name: HubName) -> Variant:
-    """The variant that a Hub name means. Raises NotFound or Ambiguous-like NotFound naming them."""
+    """Return the variant that a Hub name selects. Raises NotFound, listing the variants."""
     variants = repository.variants
     if name.file is not None:
         for variant in variants:
@@ -61,7 +61,7 @@ def choose(repository: Repository, name: HubName) -> Variant:
 
 
 def is_of(variant: Variant, model: Model) -> bool:
-    """Whether the variant is the one that the model names, by label or by file."""
+    """Whether a model's unique name selects this variant, by label or by file."""
     if variant.unique.casefold() == model.unique.casefold():
         return True
     name = hub_name(model.unique)
@@ -69,7 +69,7 @@ def is_of(variant: Variant, model: Model) -> bool:
 
 
 def hub_name(ref: str, endpoint: str = DEFAULT_ENDPOINT) -> HubName | None:
-    """What a unique name means on the Hub; None for anything else."""
+    """Parse a unique name of the Hub; None for any other name."""
     try:
         name = parse_unique(ref, endpoint)
     except InvalidRequest:
@@ -78,7 +78,7 @@ def hub_name(ref: str, endpoint: str = DEFAULT_ENDPOINT) -> HubName | None:
 
 
 def url_name(ref: str, endpoint: str = DEFAULT_ENDPOINT) -> UrlName | None:
-    """What a unique name means outside the Hub; None for anything else."""
+    """Parse the URL of a file outside the Hub; None for any other name."""
     if not ref.strip().lower().startswith(("https://", "http://")):
         return None
     try:
@@ -89,7 +89,7 @@ def url_name(ref: str, endpoint: str = DEFAULT_ENDPOINT) -> UrlName | None:
 
 
 def url_variant(name: UrlName, file: RepoFile) -> Variant:
-    """The one choice there is at a URL."""
+    """Return the only variant at a URL."""
     found = variants(name.repo, [file])
     return Variant(
         unique=name.unique,
@@ -102,7 +102,7 @@ def url_variant(name: UrlName, file: RepoFile) -> Variant:
 
 
 def from_url(at: UrlName, size_bytes: int | None = None, **base: Any) -> Model:
-    """The entry of a file at a URL."""
+    """Return the entry of a file at a URL; `base` overrides fields."""
     file = RepoFile(path=at.file, size_bytes=size_bytes or 0, blob="0" * 64, lfs=True)
     return Model(
         id=model_id(at.unique),
@@ -122,7 +122,7 @@ def from_url(at: UrlName, size_bytes: int | None = None, **base: Any) -> Model:
 
 
 def from_variant(repository: Repository, variant: Variant, name: HubName) -> Model:
-    """The entry of a variant that was asked for by name; of a pinned revision it keeps that."""
+    """Return the entry of a variant that was requested by name; a pinned revision stays."""
     unique = name.unique if name.revision is not None else variant.unique
     return Model(
         id=model_id(unique),
@@ -141,9 +141,9 @@ def from_variant(repository: Repository, variant: Variant, name: HubName) -> Mod
 
 
 def from_seed(seed: ModelSeed, endpoint: str) -> Model:
-    """The model that a seed describes. Raises InvalidRequest for a name that leads nowhere.
+    """Return the model that a seed describes. Raises InvalidRequest for an unusable name.
 
-    Blocks: it looks at what lies at a path.
+    Blocks: it reads the file at a path.
     """
     base: dict[str, Any] = {
         "version": seed.version or "",
@@ -180,7 +180,7 @@ def from_seed(seed: ModelSeed, endpoint: str) -> Model:
 
 def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model:
     path = Path(place.path)
-    is_folder, size = _looked_at(path)
+    is_folder, size = _kind_and_size(path)
     facts = read_facts(path, "mlx" if is_folder else "gguf")
     return Model(
         id=model_id(str(path)),
@@ -200,8 +200,8 @@ def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model
     )
 
 
-def _looked_at(path: Path) -> tuple[bool, int]:
-    """Whether a folder is at a path, and the bytes of its files, or of the file.
+def _kind_and_size(path: Path) -> tuple[bool, int]:
+    """Return whether a path is a folder, and the size of its files, or of the file, in bytes.
 
     Raises InvalidRequest for anything else.
     """
@@ -223,7 +223,7 @@ def _looked_at(path: Path) -> tuple[bool, int]:
 
 
 def read_facts(path: Path, format: Format) -> HeaderFacts:
-    """What a model on disk says of itself. Raises InvalidRequest or Corrupt for what is none."""
+    """Read facts from the header of a model on disk. Raises InvalidRequest or Corrupt."""
     if format == "mlx":
         folder = safetensors.read_folder(path)
         return HeaderFacts(

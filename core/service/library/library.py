@@ -49,7 +49,7 @@ from modeldeck.core.service.library.entries import (
     url_name,
     url_variant,
 )
-from modeldeck.core.service.library.local_files import LocalFiles, look_at, signature
+from modeldeck.core.service.library.local_files import LocalFiles, is_model_path, signature
 from modeldeck.core.storage.database import Database
 from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 
@@ -59,7 +59,7 @@ OPEN_S = 10.0
 """Time limit in seconds for the first scan of a folder of models: a start must not wait longer for
 a mount that hangs. Its models are listed when it answers."""
 
-LOOK_S = 5.0
+CHECK_S = 5.0
 """Time limit in seconds for checking whether a custom model still exists."""
 
 
@@ -151,12 +151,12 @@ class ModelLibrary:
             found = await in_thread(partial(signature, root), root, limit_s=limit_s)
             if not force and found == self._signatures.get(root):
                 return False
-            held = await in_thread(partial(self._local_files.read, root), root, limit_s=limit_s)
+            scan = await in_thread(partial(self._local_files.read, root), root, limit_s=limit_s)
         except StorageTimeout as error:
             logger.warning("The models in %s are not read: %s", root, error)
             return False
         self._signatures[root] = found
-        self._local_files.take(root, held)
+        self._local_files.set_scan(root, scan)
         return True
 
     async def _check_custom(self, path: str) -> bool:
@@ -165,11 +165,13 @@ class ModelLibrary:
         One that does not answer stays as it was; loading it reports the error.
         """
         try:
-            is_there = await in_thread(partial(look_at, path), path, custom=True, limit_s=LOOK_S)
+            exists = await in_thread(
+                partial(is_model_path, path), path, custom=True, limit_s=CHECK_S
+            )
         except StorageTimeout as error:
             logger.warning("A custom model is not checked: %s", error)
             return False
-        return self._local_files.saw(path, is_there)
+        return self._local_files.set_exists(path, exists)
 
     @property
     def snapshots(self) -> tuple[CachedSnapshot, ...]:
@@ -183,7 +185,7 @@ class ModelLibrary:
 
     def _publish(self) -> None:
         """Commit every difference between the known models and State."""
-        added = [self._local_files.found(model) for model in self.added.models]
+        added = [self._local_files.with_files(model) for model in self.added.models]
         wanted = listing.merge(self._builtin, added, self._local_files.models())
         for key in [key for key in self._feed.state.models if key not in wanted]:
             self._feed.commit(ModelRemoved, id=key)

@@ -28,10 +28,10 @@ from modeldeck.core.storage import foreign_files
 
 @pytest.fixture(autouse=True)
 def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "LOOK_S", 0.1)
+    monkeypatch.setattr(library, "CHECK_S", 0.1)
     monkeypatch.setattr(library, "SCAN_S", 10.0)
     monkeypatch.setattr(sampler, "SCAN_S", 10.0)
-    monkeypatch.setattr(models, "LOOK_S", 0.1)
+    monkeypatch.setattr(models, "CHECK_S", 0.1)
     monkeypatch.setattr(verification, "STALL_S", 0.2)
     monkeypatch.setattr(verification, "LEAVE_S", 0.1)
     monkeypatch.setattr(verification, "TICK_S", 0.02)
@@ -151,7 +151,7 @@ from modeldeck.core.config.paths import locate
 from modeldeck.core.schema import ModelSeed
 from modeldeck.core.service.library import library
 
-library.LOOK_S = 0.1
+library.CHECK_S = 0.1
 never, down, really = threading.Event(), threading.Event(), os.stat
 
 def stat(path, *args, **more):

@@ -38,4 +38,4 @@ def test_a_name_that_pins_a_revision_means_that_one(
 ) -> None:
     unique = f"hf://o/r{pinned}/m-Q8_0.gguf"
     model = Model(id=model_id(unique), unique=unique, name="m", format="gguf", source="custom")
-    assert local_files.found(model).downloaded is here
+    assert local_files.with_files(model).downloaded is here
