@@ -68,7 +68,7 @@ from modeldeck.core.service.health import Health, judge, waits
 from modeldeck.core.service.library import chat_templates, model_cards
 from modeldeck.core.service.library.chat_templates import Template
 from modeldeck.core.service.library.copying import OpenBlob
-from modeldeck.core.service.library.deletion import stayed
+from modeldeck.core.service.library.deletion import deletion_error
 from modeldeck.core.service.loading.fit import BUDGET_KEY, check_budget
 from modeldeck.core.service.wiring import ServiceParts
 from modeldeck.core.storage.api_tokens import ApiTokens
@@ -260,7 +260,7 @@ class Deck:
                 what = CacheSelection(models=(model.id,), every_revision=True)
                 receipt = await self._parts.deletion.delete(what, force=True)
                 if receipt.failed:
-                    raise stayed(receipt)
+                    raise deletion_error(receipt)
             entry = await self._parts.library.added.delete(model_id)
             back = partial(self._parts.library.added.restore, entry)
             self._parts.undo.offer(f"took {entry.name} off the list", back)
@@ -392,7 +392,7 @@ class Deck:
 
         Raises InUse when a model of it is loaded, unless `force`: then it is unloaded first. A
         download of one is cancelled. Raises StorageFailed where nothing could be deleted; what of
-        several things stayed is in the receipt, or raised as well where it is to go `whole`.
+        several things deletion_error is in the receipt, or raised as well where it is to go `whole`.
         """
         async with self._parts.audit.action(origin, "delete files", _names(what)):
             receipt = await self._parts.deletion.delete(what, force=force)
@@ -400,7 +400,7 @@ class Deck:
             with contained("counting the disk"):
                 await self._parts.sampler.count_disk()
             if whole and receipt.failed:
-                raise stayed(receipt)
+                raise deletion_error(receipt)
             return receipt
 
     def undoable(self) -> tuple[Undoable, ...]:

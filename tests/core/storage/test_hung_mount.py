@@ -31,7 +31,7 @@ def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "CHECK_S", 0.1)
     monkeypatch.setattr(library, "SCAN_S", 10.0)
     monkeypatch.setattr(sampler, "SCAN_S", 10.0)
-    monkeypatch.setattr(models, "CHECK_S", 0.1)
+    monkeypatch.setattr(models, "LOOK_S", 0.1)
     monkeypatch.setattr(verification, "STALL_S", 0.2)
     monkeypatch.setattr(verification, "LEAVE_S", 0.1)
     monkeypatch.setattr(verification, "TICK_S", 0.02)

@@ -25,7 +25,7 @@ def local_files(tmp_path: Path) -> LocalFiles:
     cache.publish("o/r", ONE, file, fresh=True)
     cache.set_ref("o/r", "main", ONE)
     made = LocalFiles([tmp_path])
-    made.take(tmp_path, made.read(tmp_path))
+    made.set_scan(tmp_path, made.read(tmp_path))
     return made
 
 
