@@ -23,28 +23,28 @@ from modeldeck.core.schema import DeletionItem, DeletionPlan, DeletionReceipt
 
 
 def execute(root: Path, plan: DeletionPlan) -> DeletionReceipt:
-    """Delete what the plan names, and tell what really went.
+    """Delete the items of a plan, and return what was really deleted.
 
-    What cannot be removed is named in the receipt with its reason; the rest goes on.
+    Items that cannot be deleted are in the receipt with the reason; the others are deleted.
     """
-    work = _Deleter(root)
+    deleter = _Deleter(root)
     before = _free(root)
-    work.look_ahead(plan.delete)
+    deleter.find_undeletable(plan.delete)
     for item in plan.delete:
-        if work.is_held(item):
+        if deleter.is_kept(item):
             continue
         try:
-            work.remove(item)
+            deleter.remove(item)
         except FileNotFoundError:
             continue  # another program was faster
         except OSError as error:
-            work.fail(item, error)
-    work.tidy(plan.delete)
+            deleter.fail(item, error)
+    deleter.tidy(plan.delete)
     return DeletionReceipt(
         model_ids=plan.model_ids,
-        freed_bytes=work.freed_bytes,
-        deleted=work.deleted,
-        failed=tuple(work.failed),
+        freed_bytes=deleter.freed_bytes,
+        deleted=deleter.deleted,
+        failed=tuple(deleter.failed),
         free_before_bytes=before,
         free_after_bytes=_free(root),
     )
@@ -52,61 +52,61 @@ def execute(root: Path, plan: DeletionPlan) -> DeletionReceipt:
 
 @dataclass(slots=True)
 class _Deleter:
-    """What was done so far."""
+    """Deletes items, and counts what was deleted."""
 
     root: Path
     freed_bytes: int = 0
     deleted: int = 0
     failed: list[str] = field(default_factory=list)
-    _stuck: set[Path] = field(default_factory=set)
-    """Paths that cannot be removed."""
-    _holding: set[Path] = field(default_factory=set)
-    """The folders that they are in."""
-    _linked: set[str] = field(default_factory=set)
-    """Names of the blobs that such paths lead to."""
+    _undeletable: set[Path] = field(default_factory=set)
+    """Paths that cannot be deleted."""
+    _kept_folders: set[Path] = field(default_factory=set)
+    """Folders that contain them."""
+    _kept_blobs: set[str] = field(default_factory=set)
+    """Names of the blobs that they link to."""
 
-    def look_ahead(self, items: Sequence[DeletionItem]) -> None:
-        """Note what cannot be removed because its folder may not be changed.
+    def find_undeletable(self, items: Sequence[DeletionItem]) -> None:
+        """Record the items that cannot be deleted because their folder is not writable.
 
-        So a reference does not go whose files stay: that would leave a revision without a name.
+        So no ref is deleted whose files stay: that would leave a revision without a name.
         """
         folders: dict[Path, int] = {}
         for item in items:
             folder = Path(item.path).parent
             is_content = item.kind in ("link", "blob", "partial")
-            if is_content and not self.is_held(item) and os.path.lexists(item.path):
+            if is_content and not self.is_kept(item) and os.path.lexists(item.path):
                 if folder not in folders:
-                    folders[folder] = _hindrance(folder)
+                    folders[folder] = _deletion_error(folder)
                 if code := folders[folder]:
                     self.fail(item, OSError(code, os.strerror(code)))
 
     def fail(self, item: DeletionItem, error: OSError) -> None:
-        """Note what stays, and why."""
+        """Record an item that could not be deleted, with the reason."""
         path = Path(item.path)
-        self._stuck.add(path)
-        self._holding.update(path.parents)
+        self._undeletable.add(path)
+        self._kept_folders.update(path.parents)
         with suppress(OSError):
-            self._linked.add(os.path.basename(os.readlink(path)))
+            self._kept_blobs.add(os.path.basename(os.readlink(path)))
         self.failed.append(f"{item.path}: {error.strerror or error}")
 
-    def is_held(self, item: DeletionItem) -> bool:
-        """Whether something stays because of what cannot be removed: its failure is told already.
+    def is_kept(self, item: DeletionItem) -> bool:
+        """Whether an item stays because of an undeletable one, whose failure is recorded already.
 
-        That is the thing itself, a folder with such a thing in it, a blob that such a link leads
-        to, and the references of a repository in which such a file is.
+        That is the undeletable item itself, a folder that contains it, a blob that it links to, and
+        the refs of its repository.
         """
         path = Path(item.path)
         if item.kind == "ref" and path.is_relative_to(self.root):
             repo = self.root / path.relative_to(self.root).parts[0]
-            return repo / "snapshots" in self._holding
-        if item.kind in ("snapshot", "repository") and path in self._holding:
+            return repo / "snapshots" in self._kept_folders
+        if item.kind in ("snapshot", "repository") and path in self._kept_folders:
             return True
-        if item.kind == "blob" and path.parent.name == "blobs" and path.name in self._linked:
+        if item.kind == "blob" and path.parent.name == "blobs" and path.name in self._kept_blobs:
             return True
-        return path in self._stuck
+        return path in self._undeletable
 
     def tidy(self, items: Sequence[DeletionItem]) -> None:
-        """Remove the folders of repositories whose last blob went, where that was all they held."""
+        """Remove the folders of repositories that became empty."""
         for item in items:
             path = Path(item.path)
             if item.kind in ("blob", "partial") and path.parent.name == "blobs":
@@ -114,7 +114,7 @@ class _Deleter:
                     HubCache(self.root).tidy(_repo_of(path.parent.parent))
 
     def remove(self, item: DeletionItem) -> None:
-        """Remove one thing; what is gone already is no failure. Raises OSError."""
+        """Delete one item; one that is gone already is no failure. Raises OSError."""
         path = Path(item.path)
         if not path.parent.resolve().is_relative_to(self.root.resolve()) or path == self.root:
             raise OSError(f"leads out of the cache, to {path.parent.resolve()}")
@@ -134,7 +134,7 @@ class _Deleter:
                 self.deleted += 1
 
     def _unlink(self, path: Path) -> None:
-        """Remove content, or a link to it; bytes count when nothing else names them."""
+        """Delete a file or a link; bytes count as freed if it was the last hard link."""
         found = path.lstat()
         path.unlink()
         self.deleted += 1
@@ -142,7 +142,7 @@ class _Deleter:
             self.freed_bytes += found.st_size
 
     def _remove_snapshot(self, folder: Path) -> None:
-        """Remove the folder of a revision and what `hf` noted of it. Links to nothing go too."""
+        """Delete the folder of a revision, its broken links, and the metadata that `hf` keeps."""
         for parent, folders, files in os.walk(folder, topdown=False):
             for name in (*files, *folders):
                 path = Path(parent, name)
@@ -165,7 +165,7 @@ class _Deleter:
         self.deleted += not folder.exists()
 
     def _remove_blob(self, path: Path) -> None:
-        """Remove a blob or a partial, under the Hub's lock, if no revision links to it."""
+        """Delete a blob or a partial file, under the Hub's lock, if no revision links to it."""
         folder = path.parent.parent
         repo = _repo_of(folder)
         blob = path.name.partition(".")[0]
@@ -183,9 +183,9 @@ class _Deleter:
             lock.release()
 
     def _remove_shared(self, blob: Path) -> None:
-        """Remove a link into the shared store; its payload goes when no repository uses it.
+        """Delete a link into the shared store, and its payload if no other repository uses it.
 
-        The Hub's own code decides that: it alone knows the manifests and their locks.
+        huggingface_hub decides that: only it knows the manifests and their locks.
         """
         from huggingface_hub import DeleteCacheStrategy
 
@@ -208,14 +208,14 @@ class _Deleter:
 
 
 def _repo_of(folder: Path) -> str:
-    """The repository whose folder in a cache this is."""
+    """Return the repository of a folder in the cache."""
     return folder.name.removeprefix("models--").replace("--", "/", 1)
 
 
-def _hindrance(folder: Path) -> int:
-    """The error number that removing something from a folder would end with; 0 for none.
+def _deletion_error(folder: Path) -> int:
+    """Return the error number that deleting from a folder would fail with; 0 for none.
 
-    Asked of the system beforehand, as far as it tells: mount options and permissions.
+    Checked beforehand by mount options and permissions, as far as the system tells.
     """
     if os.access(folder, os.W_OK | os.X_OK):
         return 0
@@ -223,14 +223,14 @@ def _hindrance(folder: Path) -> int:
         if os.statvfs(folder).f_flag & os.ST_RDONLY:
             return errno.EROFS
     except FileNotFoundError:
-        return 0  # another program removed it: there is nothing left to remove
+        return 0  # another program removed it
     except OSError as error:
         return error.errno or errno.EACCES
     return errno.EACCES
 
 
 def _is_linked(snapshots: Path, blob: Path) -> bool:
-    """Whether any revision still links to this blob."""
+    """Whether any revision links to this blob."""
     for parent, _, files in os.walk(snapshots):
         for name in files:
             path = Path(parent, name)

@@ -25,17 +25,17 @@ from modeldeck.core.schema import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSet:
-    """Files of one repository: what is to go, or what somebody needs."""
+    """Files of one repository: to be deleted, or needed by a model."""
 
     repo: str
     revision: str | None = None
-    """A commit; None for every one in the cache."""
+    """A commit; None for all cached commits."""
     paths: tuple[str, ...] = ()
     """Paths inside the repository."""
     blobs: tuple[str, ...] = ()
-    """Etags whose partial files go as well."""
+    """Etags whose partial files are deleted as well."""
     reason: str = ""
-    """Who needs them, where they are to stay: a model's unique name."""
+    """Unique name of the model that needs them, for files that stay."""
 
 
 def plan(
@@ -44,10 +44,10 @@ def plan(
     others: Sequence[FileSet] = (),
     needed: Collection[orphans.Blob] = (),
 ) -> DeletionPlan:
-    """What deleting `wanted` would do to the cache as it lies there now; `others` stay as they are.
+    """Scan the cache and plan the deletion of `wanted`; the files of `others` stay.
 
-    `needed` are blobs that stay although no revision links to them: a download goes on with them.
-    `model_ids` and `blocked` are left to the caller, who knows the models.
+    `needed` are blobs that stay although no revision links to them: downloads go on with them.
+    `model_ids` and `blocked` are left empty for the caller.
     """
     alone = orphans.find(root)
     return decide(root, scan(root), partials(root), wanted, others, alone, needed)
@@ -62,27 +62,27 @@ def decide(
     alone: Mapping[orphans.Blob, int] = MappingProxyType({}),
     needed: Collection[orphans.Blob] = (),
 ) -> DeletionPlan:
-    """The plan, from what a scan found; `alone` are blobs that no revision needs. Pure."""
-    draft = _PlanBuilder(HubCache(root), snapshots, wanted, others)
-    draft.add_partials(partial_bytes, wanted)
-    orphaned = list(draft.orphaned({key: alone[key] for key in alone if key not in needed}))
+    """Make the plan from the results of a scan; `alone` are the orphaned blobs. Pure."""
+    builder = _PlanBuilder(HubCache(root), snapshots, wanted, others)
+    builder.add_partials(partial_bytes, wanted)
+    orphaned = list(builder.orphaned({key: alone[key] for key in alone if key not in needed}))
     delete = [
-        *draft.pointing(),
-        *draft.blobs(),
+        *builder.references(),
+        *builder.blobs(),
         *orphaned,
-        *draft.partials,
-        *draft.repositories(partial_bytes, alone, {item.path for item in orphaned}),
+        *builder.partials,
+        *builder.repositories(partial_bytes, alone, {item.path for item in orphaned}),
     ]
     return DeletionPlan(
         model_ids=(),
         delete=tuple(delete),
-        keep=tuple(draft.keep),
+        keep=tuple(builder.keep),
         freed_bytes=sum(item.size_bytes for item in delete),
     )
 
 
 class _PlanBuilder:
-    """A plan in the making: which files of which revision go, and what follows from that."""
+    """Builds a plan: which files of which revisions are deleted, and what follows from that."""
 
     def __init__(
         self,
@@ -95,33 +95,33 @@ class _PlanBuilder:
         self._snapshots = snapshots
         self.keep: list[KeptItem] = []
         self.partials: list[DeletionItem] = []
-        self._going: list[tuple[CachedSnapshot, CachedFile]] = []
-        self._staying: list[tuple[CachedSnapshot, CachedFile]] = []
+        self._deleted: list[tuple[CachedSnapshot, CachedFile]] = []
+        self._kept: list[tuple[CachedSnapshot, CachedFile]] = []
         for snapshot in snapshots:
-            asked, needed = _paths(snapshot, wanted), _paths(snapshot, others)
+            selected, needed = _paths(snapshot, wanted), _paths(snapshot, others)
             for file in snapshot.files:
-                goes = file.path in asked and file.path not in needed
-                (self._going if goes else self._staying).append((snapshot, file))
-                if file.path in asked and not goes:
-                    self._keep(_place(snapshot, file), file, f"{needed[file.path]} needs it")
+                is_deleted = file.path in selected and file.path not in needed
+                (self._deleted if is_deleted else self._kept).append((snapshot, file))
+                if file.path in selected and not is_deleted:
+                    self._keep(_file_path(snapshot, file), file, f"{needed[file.path]} needs it")
 
     def _keep(self, path: str, file: CachedFile, reason: str) -> None:
         self.keep.append(KeptItem(path=path, size_bytes=file.size_bytes, reason=reason))
 
     def _emptied(self) -> list[CachedSnapshot]:
-        """Revisions that lose all their files, in the order of the scan."""
-        losing = {(s.repo, s.revision) for s, _ in self._going}
-        left = {(s.repo, s.revision) for s, _ in self._staying}
+        """Return the revisions that lose all their files, in the order of the scan."""
+        losing = {(s.repo, s.revision) for s, _ in self._deleted}
+        left = {(s.repo, s.revision) for s, _ in self._kept}
         return [s for s in self._snapshots if (s.repo, s.revision) in losing - left]
 
-    def pointing(self) -> Iterator[DeletionItem]:
-        """Refs, then links, then folders of revisions."""
+    def references(self) -> Iterator[DeletionItem]:
+        """Yield refs, then links, then folders of revisions."""
         for snapshot in self._emptied():
             for ref in snapshot.refs:
                 path = str(self._cache.ref(snapshot.repo, ref))
                 yield DeletionItem(path=path, size_bytes=0, kind="ref")
-        for snapshot, file in self._going:
-            path = _place(snapshot, file)
+        for snapshot, file in self._deleted:
+            path = _file_path(snapshot, file)
             if file.blob:
                 yield DeletionItem(path=path, size_bytes=0, kind="link")
             else:
@@ -131,12 +131,12 @@ class _PlanBuilder:
             yield DeletionItem(path=snapshot.folder, size_bytes=0, kind="snapshot")
 
     def blobs(self) -> Iterator[DeletionItem]:
-        """Blobs that nothing points to any more; the others are noted as kept."""
-        users = {(s.repo, f.blob): s for s, f in self._staying}
-        sharers = {f.shared: s for s, f in self._staying if f.shared}
+        """Yield blobs that no file needs any more; record the others as kept."""
+        users = {(s.repo, f.blob): s for s, f in self._kept}
+        sharers = {f.shared: s for s, f in self._kept if f.shared}
         seen: set[tuple[str, str]] = set()
         counted: set[str] = set()
-        for snapshot, file in self._going:
+        for snapshot, file in self._deleted:
             key = (snapshot.repo, file.blob)
             if not file.blob or key in seen:
                 continue
@@ -158,15 +158,15 @@ class _PlanBuilder:
     def add_partials(
         self, partial_bytes: Mapping[tuple[str, str], int], wanted: Sequence[FileSet]
     ) -> None:
-        """Partial files that were asked for and are there."""
+        """Add the selected partial files that exist."""
         for repo, blob in dict.fromkeys((w.repo, blob) for w in wanted for blob in w.blobs):
             if (size := partial_bytes.get((repo, blob))) is not None:
                 path = str(self._cache.partial(repo, blob))
                 self.partials.append(DeletionItem(path=path, size_bytes=size, kind="partial"))
 
     def orphaned(self, alone: Mapping[orphans.Blob, int]) -> Iterator[DeletionItem]:
-        """Blobs that no revision needed before, and that are of the same files as what goes."""
-        return orphans.going(self._cache, alone, self._going, self._staying)
+        """Yield the orphaned blobs that belong to the deleted files."""
+        return orphans.deleted_with(self._cache, alone, self._deleted, self._kept)
 
     def repositories(
         self,
@@ -174,10 +174,10 @@ class _PlanBuilder:
         alone: Mapping[orphans.Blob, int],
         orphaned: Collection[str],
     ) -> Iterator[DeletionItem]:
-        """Folders of repositories that nothing is left in."""
-        going = {item.path for item in self.partials}
-        left = {snapshot.repo for snapshot, _ in self._staying}
-        left |= {r for r, b in partial_bytes if str(self._cache.partial(r, b)) not in going}
+        """Yield the folders of repositories that become empty."""
+        deleted = {item.path for item in self.partials}
+        left = {snapshot.repo for snapshot, _ in self._kept}
+        left |= {r for r, b in partial_bytes if str(self._cache.partial(r, b)) not in deleted}
         left |= {r for r, b in alone if str(self._cache.blob(r, b)) not in orphaned}
         for repo in dict.fromkeys(snapshot.repo for snapshot in self._emptied()):
             if repo not in left:
@@ -185,12 +185,12 @@ class _PlanBuilder:
                 yield DeletionItem(path=path, size_bytes=0, kind="repository")
 
 
-def _place(snapshot: CachedSnapshot, file: CachedFile) -> str:
+def _file_path(snapshot: CachedSnapshot, file: CachedFile) -> str:
     return os.path.join(snapshot.folder, *file.path.split("/"))
 
 
 def _paths(snapshot: CachedSnapshot, wanted: Sequence[FileSet]) -> dict[str, str]:
-    """Paths of this revision that are wanted, and by whom."""
+    """Return the selected paths of a revision, each with the reason or repository."""
     return {
         path: item.reason or item.repo
         for item in wanted
