@@ -220,7 +220,7 @@ class HubClient:
     ) -> safetensors.MlxFolder:
         """Read an MLX model as `_read_folder`. Raises Corrupt if mlx-lm cannot load it."""
         folder = await self._read_folder(repo, revision, files)
-        if why := safetensors.fault(folder, (file.path for file in files)):
+        if why := safetensors.load_error(folder, (file.path for file in files)):
             raise Corrupt(f"{repo}: {why}", "Take another repository, or a GGUF version.")
         return folder
 
