@@ -78,7 +78,7 @@ class MlxConfig:
     head_length: int | None = None
     """Elements of a key or value, per head."""
     latent_length: int | None = None
-    """Elements that a layer caches per token with multi-head latent attention, where keys and values
+    """Elements cached per layer and token with multi-head latent attention, where keys and values
     are compressed into one vector; `kv_heads` and `head_length` are not used then."""
     window: int | None = None
     """Tokens that a layer with a sliding window sees."""
