@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar
 from modeldeck.core.concurrency import contained
 from modeldeck.core.config.config import Config, Problem
 from modeldeck.core.config.paths import Paths
-from modeldeck.core.formats.hub_names import is_address
+from modeldeck.core.formats.unique_names import is_address
 from modeldeck.core.schema import (
     AuditEntry,
     CacheListing,

@@ -143,7 +143,7 @@ class ApiTokens:
                 f"Choose another name, or `modeldeck token revoke {name}` first.",
             )
         if len(self._stored) >= MOST:
-            raise Conflict(f"There are {MOST} tokens already.", "Revoke those that nobody uses.")
+            raise Conflict(f"There are {MOST} tokens already.", "Revoke unused ones.")
 
     @whole
     async def revoke(self, ref: str) -> Token:

@@ -21,7 +21,7 @@ LOCK_POLL_S = 0.01
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF})
-"""What flock(2) answers on file systems without locks, or without locks on folders (old NFS)."""
+"""Error numbers of flock(2) on file systems without locks, or without locks on folders."""
 
 
 def make_private(folder: Path, *, group: bool = False) -> Path:

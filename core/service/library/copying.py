@@ -18,8 +18,8 @@ from typing import BinaryIO
 from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.errors import Conflict, Forbidden, InvalidRequest, NotDownloaded, NotFound
+from modeldeck.core.formats.unique_names import hub_name
 from modeldeck.core.schema import Download, Manifest, Model, RepoFile, model_id
-from modeldeck.core.service.library.entries import hub_name
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.storage.foreign_files import in_thread, open_regular
 

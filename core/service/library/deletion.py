@@ -30,6 +30,7 @@ from modeldeck.core.errors import (
     NotFound,
     StorageFailed,
 )
+from modeldeck.core.formats.unique_names import hub_name, url_name
 from modeldeck.core.schema import (
     CachedSnapshot,
     CacheSelection,
@@ -41,7 +42,6 @@ from modeldeck.core.schema import (
     Model,
 )
 from modeldeck.core.service.feed import Feed
-from modeldeck.core.service.library.entries import hub_name, url_name
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.service.undo import UndoLog
 from modeldeck.core.storage.foreign_files import SCAN_S, in_thread

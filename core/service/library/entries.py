@@ -12,11 +12,11 @@ from modeldeck.core.catalog.variants import find as find_variant
 from modeldeck.core.catalog.variants import variants
 from modeldeck.core.errors import InvalidRequest, NotFound
 from modeldeck.core.formats import gguf, safetensors
-from modeldeck.core.formats.hub_names import (
-    DEFAULT_ENDPOINT,
+from modeldeck.core.formats.unique_names import (
     HubName,
     LocalPath,
     UrlName,
+    hub_name,
     parse_unique,
 )
 from modeldeck.core.schema import Format, Model, ModelSeed, RepoFile, Repository, Variant, model_id
@@ -66,26 +66,6 @@ def is_of(variant: Variant, model: Model) -> bool:
         return True
     name = hub_name(model.unique)
     return name is not None and any(f.path == name.file for f in variant.files)
-
-
-def hub_name(ref: str, endpoint: str = DEFAULT_ENDPOINT) -> HubName | None:
-    """Parse a unique name of the Hub; None for any other name."""
-    try:
-        name = parse_unique(ref, endpoint)
-    except InvalidRequest:
-        return None
-    return name if isinstance(name, HubName) else None
-
-
-def url_name(ref: str, endpoint: str = DEFAULT_ENDPOINT) -> UrlName | None:
-    """Parse the URL of a file outside the Hub; None for any other name."""
-    if not ref.strip().lower().startswith(("https://", "http://")):
-        return None
-    try:
-        name = parse_unique(ref, endpoint)
-    except InvalidRequest:
-        return None
-    return name if isinstance(name, UrlName) else None
 
 
 def url_variant(name: UrlName, file: RepoFile) -> Variant:

@@ -25,7 +25,14 @@ from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import DeckError, NotFound, StorageTimeout
 from modeldeck.core.formats import gguf
 from modeldeck.core.formats.gguf_header import GgufHeader
-from modeldeck.core.formats.hub_names import canonical, is_commit, repository, whole_repository
+from modeldeck.core.formats.hub_names import is_commit
+from modeldeck.core.formats.unique_names import (
+    canonical,
+    hub_name,
+    repository,
+    url_name,
+    whole_repository,
+)
 from modeldeck.core.runtime.platforms import preferred_format
 from modeldeck.core.schema import (
     CachedSnapshot,
@@ -44,9 +51,7 @@ from modeldeck.core.service.library.entries import (
     choose,
     from_url,
     from_variant,
-    hub_name,
     is_of,
-    url_name,
     url_variant,
 )
 from modeldeck.core.service.library.local_files import LocalFiles, is_model_path, signature

@@ -15,9 +15,10 @@ from pathlib import Path
 from modeldeck.core.cache.scan import scan
 from modeldeck.core.catalog import listing
 from modeldeck.core.errors import DeckError
-from modeldeck.core.formats.hub_names import UrlName, is_web
+from modeldeck.core.formats.hub_names import is_web
+from modeldeck.core.formats.unique_names import UrlName, hub_name, url_name
 from modeldeck.core.schema import CachedSnapshot, Format, Model
-from modeldeck.core.service.library.entries import HeaderFacts, hub_name, read_facts, url_name
+from modeldeck.core.service.library.entries import HeaderFacts, read_facts
 
 logger = logging.getLogger(__name__)
 

@@ -23,13 +23,13 @@ from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.catalog.listing import from_snapshot
 from modeldeck.core.concurrency import BackgroundTasks, DaemonThreadPool
 from modeldeck.core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout
+from modeldeck.core.formats.unique_names import url_name
 from modeldeck.core.schema import CacheListing, CacheSelection, Model, Verification
 from modeldeck.core.schema.clock import now
 from modeldeck.core.schema.errors import to_info
 from modeldeck.core.schema.state import VerificationChanged, VerificationRemoved
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library.deletion import ResolvedSelection
-from modeldeck.core.service.library.entries import url_name
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 

@@ -26,7 +26,7 @@ from modeldeck.core.errors import (
     NotFound,
     ServerUnavailable,
 )
-from modeldeck.core.formats.hub_names import UrlName, parse_unique
+from modeldeck.core.formats.unique_names import UrlName, parse_unique
 from modeldeck.core.network.address_policy import check_url, is_public
 from modeldeck.core.network.connection import PrivateAddress, dial
 from modeldeck.core.schema import Download, Model, model_id
