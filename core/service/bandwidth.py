@@ -43,15 +43,15 @@ class AttachedClient:
     @property
     def waits(self) -> bool:
         """Whether a ping to it is unanswered."""
-        return self.latency.asked_at is not None
+        return self.latency.ping_sent_at is not None
 
     def asked(self) -> None:
         """Record that a ping was sent."""
-        self.latency = self.latency.asked(self.clock())
+        self.latency = self.latency.ping_sent(self.clock())
 
     def answered(self) -> None:
         """Record that the ping was answered."""
-        self.latency = self.latency.answered(self.clock())
+        self.latency = self.latency.ping_answered(self.clock())
 
 
 class BandwidthController:

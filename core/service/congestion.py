@@ -36,26 +36,26 @@ class ClientLatency:
     """Shortest recent round trip in seconds: the link without queueing."""
     delay_s: float = 0.0
     """Queueing delay of the last round trip in seconds."""
-    asked_at: float | None = None
+    ping_sent_at: float | None = None
     """When the unanswered ping was sent; None if there is none."""
 
-    def asked(self, now: float) -> ClientLatency:
+    def ping_sent(self, now: float) -> ClientLatency:
         """Record that a ping was sent."""
-        return replace(self, asked_at=now)
+        return replace(self, ping_sent_at=now)
 
-    def answered(self, now: float) -> ClientLatency:
+    def ping_answered(self, now: float) -> ClientLatency:
         """Record that the ping was answered."""
-        if self.asked_at is None:
+        if self.ping_sent_at is None:
             return self
-        took = now - self.asked_at
+        took = now - self.ping_sent_at
         best = took if self.best_s is None else min(took, self.best_s * FORGETTING)
         return ClientLatency(best_s=best, delay_s=took - best)
 
     def current_delay_s(self, now: float) -> float:
         """Return the queueing delay now in seconds; an overdue answer counts as well."""
-        if self.asked_at is None or self.best_s is None:
+        if self.ping_sent_at is None or self.best_s is None:
             return self.delay_s
-        return max(self.delay_s, now - self.asked_at - self.best_s)
+        return max(self.delay_s, now - self.ping_sent_at - self.best_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -192,9 +192,9 @@ class FitChecker:
             )
         return await self._forecaster.traits(model)
 
-    def _length(self, model: Model, asked: int | None) -> int | None:
+    def _length(self, model: Model, requested: int | None) -> int | None:
         """Return the context length of a load, as far as it is known without the header."""
-        resolved = self._option_resolver.resolve(model, LoadOptions(context_length=asked))
+        resolved = self._option_resolver.resolve(model, LoadOptions(context_length=requested))
         return settle(resolved, model.context_length).options.context_length
 
     def _judge(self, forecast: Forecast | None, free: _FreeMemory) -> Fit:

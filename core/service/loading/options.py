@@ -72,7 +72,9 @@ class OptionResolver:
         self._catalog = await asyncio.to_thread(builtin.load_options)
         self._last.update(await self._store.records("options", LoadOptions, load_options.check))
 
-    def resolve(self, model: Model, asked: LoadOptions, *, fresh: bool = False) -> LayeredOptions:
+    def resolve(
+        self, model: Model, requested: LoadOptions, *, fresh: bool = False
+    ) -> LayeredOptions:
         """Return a model's options with their origins; `fresh` ignores those of the last use."""
         default, config = self._layers
         own = LoadOptions(embedding=True if "embedding" in model.usage else None)
@@ -85,16 +87,16 @@ class OptionResolver:
         layers += (("model config", self._models[key]) for key in names if key in self._models)
         if not fresh and (last := self._last.get(model.id)) is not None:
             layers.append(("last use", last))
-        return load_options.resolve([*layers, ("request", asked)])
+        return load_options.resolve([*layers, ("request", requested)])
 
-    async def remember(self, key: str, asked: LoadOptions, *, fresh: bool = False) -> None:
+    async def remember(self, key: str, requested: LoadOptions, *, fresh: bool = False) -> None:
         """Store requested options of a model, added to the stored ones unless `fresh`.
 
         Nothing is written when nothing changed. Raises StorageFailed.
         """
         async with self._remembering:
             last = self._last.get(key, LoadOptions())
-            layers: list[tuple[OptionOrigin, LoadOptions]] = [("request", asked)]
+            layers: list[tuple[OptionOrigin, LoadOptions]] = [("request", requested)]
             if not fresh:
                 layers.insert(0, ("last use", last))
             kept = load_options.to_remember(load_options.resolve(layers).options)
