@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,6 @@ from modeldeck.core.catalog import listing
 from modeldeck.core.catalog.variants import find as find_variant
 from modeldeck.core.catalog.variants import variants
 from modeldeck.core.errors import InvalidRequest, NotFound
-from modeldeck.core.formats import gguf, safetensors
 from modeldeck.core.formats.unique_names import (
     HubName,
     LocalPath,
@@ -19,19 +16,9 @@ from modeldeck.core.formats.unique_names import (
     hub_name,
     parse_unique,
 )
-from modeldeck.core.schema import Format, Model, ModelSeed, RepoFile, Repository, Variant, model_id
+from modeldeck.core.schema import Model, ModelSeed, RepoFile, Repository, Variant, model_id
 from modeldeck.core.schema.clock import now
-from modeldeck.core.storage.foreign_files import refuse_irregular
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeaderFacts:
-    """Facts from a model's header."""
-
-    context_length: int | None = None
-    architecture: str | None = None
-    parameters: float | None = None
-    embedding: bool = False
+from modeldeck.core.service.library.local_files import kind_and_size, read_facts
 
 
 def choose(repository: Repository, name: HubName) -> Variant:
@@ -160,7 +147,7 @@ def from_seed(seed: ModelSeed, endpoint: str) -> Model:
 
 def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model:
     path = Path(place.path)
-    is_folder, size = _kind_and_size(path)
+    is_folder, size = kind_and_size(path)
     facts = read_facts(path, "mlx" if is_folder else "gguf")
     return Model(
         id=model_id(str(path)),
@@ -177,44 +164,4 @@ def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model
         parameters=facts.parameters,
         usage=("embedding",) if facts.embedding else ("chat",),
         **base,
-    )
-
-
-def _kind_and_size(path: Path) -> tuple[bool, int]:
-    """Return whether a path is a folder, and the size of its files, or of the file, in bytes.
-
-    Raises InvalidRequest for anything else.
-    """
-    try:
-        found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
-            return True, sum(each.stat().st_size for each in path.iterdir())
-        refuse_irregular(found.st_mode, path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InvalidRequest(
-            f"There is nothing at {path}.", "Give the path of a model on the server."
-        ) from error
-    except OSError as error:
-        raise InvalidRequest(
-            f"{path} cannot be a model: {error.strerror}.",
-            "Give the path of a GGUF file, or of an MLX folder, that the server may read.",
-        ) from error
-    return False, found.st_size
-
-
-def read_facts(path: Path, format: Format) -> HeaderFacts:
-    """Read facts from the header of a model on disk. Raises InvalidRequest or Corrupt."""
-    if format == "mlx":
-        folder = safetensors.read_folder(path)
-        return HeaderFacts(
-            context_length=folder.context_length,
-            architecture=folder.architecture,
-            parameters=folder.parameters,
-        )
-    header = gguf.read(path)
-    return HeaderFacts(
-        context_length=header.context_length,
-        architecture=header.architecture,
-        parameters=header.parameters / 1e9 if header.parameters else None,
-        embedding=header.pooling is not None,
     )

@@ -14,16 +14,27 @@ from pathlib import Path
 
 from modeldeck.core.cache.scan import scan
 from modeldeck.core.catalog import listing
-from modeldeck.core.errors import DeckError
+from modeldeck.core.errors import DeckError, InvalidRequest
+from modeldeck.core.formats import gguf, safetensors
 from modeldeck.core.formats.hub_names import is_web
 from modeldeck.core.formats.unique_names import UrlName, hub_name, url_name
 from modeldeck.core.schema import CachedSnapshot, Format, Model
-from modeldeck.core.service.library.entries import HeaderFacts, read_facts
+from modeldeck.core.storage.foreign_files import refuse_irregular
 
 logger = logging.getLogger(__name__)
 
 FileKey = tuple[str, int, int]
 """Path, size in bytes, and time of the last change in nanoseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderFacts:
+    """Facts from a model's header."""
+
+    context_length: int | None = None
+    architecture: str | None = None
+    parameters: float | None = None
+    embedding: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +146,46 @@ class LocalFiles:
             parameters=model.parameters or facts.parameters,
             usage=model.usage or (("embedding",) if facts.embedding else ("chat",)),
         )
+
+
+def kind_and_size(path: Path) -> tuple[bool, int]:
+    """Return whether a path is a folder, and the size of its files, or of the file, in bytes.
+
+    Raises InvalidRequest for anything else.
+    """
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            return True, sum(each.stat().st_size for each in path.iterdir())
+        refuse_irregular(found.st_mode, path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InvalidRequest(
+            f"There is nothing at {path}.", "Give the path of a model on the server."
+        ) from error
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be a model: {error.strerror}.",
+            "Give the path of a GGUF file, or of an MLX folder, that the server may read.",
+        ) from error
+    return False, found.st_size
+
+
+def read_facts(path: Path, format: Format) -> HeaderFacts:
+    """Read facts from the header of a model on disk. Raises InvalidRequest or Corrupt."""
+    if format == "mlx":
+        folder = safetensors.read_folder(path)
+        return HeaderFacts(
+            context_length=folder.context_length,
+            architecture=folder.architecture,
+            parameters=folder.parameters,
+        )
+    header = gguf.read(path)
+    return HeaderFacts(
+        context_length=header.context_length,
+        architecture=header.architecture,
+        parameters=header.parameters / 1e9 if header.parameters else None,
+        embedding=header.pooling is not None,
+    )
 
 
 def signature(root: Path) -> object:
