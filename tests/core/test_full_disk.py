@@ -94,7 +94,7 @@ async def test_a_token_that_cannot_be_revoked_is_not_said_to_be(
     tokens.on_revoked(lambda token: told.append(token.name))
     made = await tokens.create("laptop", [])
     small_disk.fill()
-    with pytest.raises(NotEnoughDisk, match="still lets in"):
+    with pytest.raises(NotEnoughDisk, match="is still valid"):
         await tokens.revoke("laptop")
     with pytest.raises(NotEnoughDisk):
         await tokens.create("phone", [])
