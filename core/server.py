@@ -32,8 +32,7 @@ from modeldeck.core.errors import AlreadyRunning, DeckError, NotEnoughDisk, Stor
 from modeldeck.core.network.failures import shown
 from modeldeck.core.schema.errors import to_info
 from modeldeck.core.schema.protocol import OLDEST, PROTOCOL
-from modeldeck.core.storage.atomic import is_disk_full, replace_file
-from modeldeck.core.storage.files import make_private
+from modeldeck.core.storage.files import is_disk_full, make_private, replace_file
 from modeldeck.core.storage.log import CountingHandler, LineFormatter
 from modeldeck.core.storage.log_file import rotate
 

@@ -21,6 +21,7 @@ READS = {
     "core/api/pieces/schema.py": "a file of this package",
     "core/client/daemon.py": "our own log and ready file",
     "core/storage/foreign_files.py": "the one way",
+    "core/storage/files.py": "our own files, replaced in one step, and locks on folders",
     "core/storage/log_file.py": "our own log",
     "core/memory/probe.py": "/proc and /sys, which the kernel answers",
     "core/runtime/instance/load_watchdog.py": "/proc, which the kernel answers",
@@ -28,8 +29,6 @@ READS = {
     "core/runtime/planning/planner.py": "files that it makes itself",
     "core/runtime/engines/bounds.py": "/proc, which the kernel answers",
     "core/runtime/engines/mlx/types.py": "a file of an installed package",
-    "core/storage/atomic.py": "the files it writes itself",
-    "core/storage/locking.py": "our own lock files",
 }
 """Modules that may open files themselves, and which ones."""
 
@@ -40,7 +39,7 @@ THREADS = {
     "core/api/listener.py": "looks a host name up, before anything is served",
     "core/formats/gguf.py": "parses bytes",
     "core/catalog/hub.py": "our own folder of answers of the Hub",
-    "core/service/loading/saved_options.py": "a file of this package",
+    "core/service/loading/options.py": "a file of this package",
     "core/service/loading/fit.py": "asks the kernel for memory",
     "core/service/sampler.py": "asks the kernel for memory",
     "core/runtime/planning/calibration.py": "files that it makes itself, and /proc",

@@ -1,1 +1,1 @@
-"""The Hugging Face cache: its layout, what it holds, and how things are deleted from it."""
+"""The Hugging Face cache: layout, scanning, and deleting."""

@@ -1,4 +1,4 @@
-"""What the cache holds, repository by repository, as a list for people: pure, over a scan."""
+"""List the repositories and revisions of the cache with their sizes. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def inventory(
     models: Callable[[CachedSnapshot], Sequence[str]] = lambda _: (),
     orphan_bytes: Mapping[tuple[str, str], int] = MappingProxyType({}),
 ) -> tuple[CacheRepository, ...]:
-    """Every repository with its revisions; `models` tells what a revision holds."""
+    """Return all repositories with their revisions; `models` names the models of a revision."""
     users = _users(snapshots)
     partials, orphans = _by_repository(partial_bytes), _by_repository(orphan_bytes)
     found: dict[str, list[CachedSnapshot]] = {repo: [] for repo in (*partials, *orphans)}
@@ -41,7 +41,7 @@ def inventory(
 
 
 def _by_repository(sizes: Mapping[tuple[str, str], int]) -> defaultdict[str, int]:
-    """Bytes of contents, by the repository that they are of."""
+    """Return the total bytes of each repository."""
     total: defaultdict[str, int] = defaultdict(int)
     for (repo, _), size in sizes.items():
         total[repo] += size
@@ -69,7 +69,7 @@ def _revision(
 def _users(
     snapshots: Sequence[CachedSnapshot],
 ) -> dict[tuple[str, ...], set[tuple[str, str]]]:
-    """Which revisions of which repositories use each content."""
+    """Return, for each content, the revisions that use it."""
     users: dict[tuple[str, ...], set[tuple[str, str]]] = defaultdict(set)
     for snapshot in snapshots:
         for file in snapshot.files:
@@ -78,7 +78,7 @@ def _users(
 
 
 def _content(snapshot: CachedSnapshot, file: CachedFile) -> tuple[str, ...]:
-    """What makes two files the same bytes on disk: a payload, a blob, else their own place."""
+    """Return the identity of a file's content on disk: shared payload, blob, else its own path."""
     if file.shared:
         return (file.shared,)
     if file.blob:

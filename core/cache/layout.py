@@ -1,4 +1,4 @@
-"""The Hugging Face cache on disk: where everything lies, and how a verified file gets there.
+"""Layout of the Hugging Face cache on disk: paths, locks, and publishing a verified file.
 
 The layout is huggingface_hub's (its `file_download.py` and `utils/_shared_blobs.py`, 2.4), so that
 every tool that uses the Hub sees the same files:
@@ -8,13 +8,13 @@ every tool that uses the Hub sees the same files:
     <root>/blobs/<2 hex>/<xet hash>                     payloads that repositories share (2.x)
     <root>/models--<owner>--<repo>/
         blobs/<etag>                                    content, or a link to a shared payload
-        blobs/<etag>.modeldeck.incomplete               ours, until it is verified
+        blobs/<etag>.modeldeck.incomplete               our partial file, until it is verified
         snapshots/<commit>/<path> -> ../../blobs/<etag>
         refs/<name>                                         a file that holds a commit
 
-An etag is the SHA-256 of an LFS file, else the git blob SHA-1. Where links cannot be made, the file
-itself lies in the snapshot. All of this blocks: call it in a thread. Names are checked here, at the
-point of writing, whatever was checked before; nothing is written outside the root.
+An etag is the SHA-256 of an LFS file, else the git blob SHA-1. On file systems without links, the
+file itself is in the snapshot. All of this blocks: call it in a thread. Names are checked again
+here, when writing; nothing is written outside the root.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from modeldeck.core.formats.hub_names import (
     is_commit,
 )
 from modeldeck.core.schema import RepoFile
-from modeldeck.core.storage.atomic import is_disk_full, replace_file, sync_folder
+from modeldeck.core.storage.files import is_disk_full, replace_file, sync_folder
 from modeldeck.core.storage.foreign_files import read_regular
 
 PARTIAL_SUFFIX = ".modeldeck.incomplete"
-"""Ends in `.incomplete`, so that `hf cache prune` finds what we left as well."""
+"""Suffix of our partial files; it ends in `.incomplete`, so that `hf cache prune` finds them."""
 
 CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n"
 """First line of the tag file (https://bford.info/cachedir/) that makes back-ups skip a cache."""
 
 NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
-"""What `symlink` answers on file systems without links (FAT, some network mounts)."""
+"""Error numbers of `symlink` on file systems without links (FAT, some network mounts)."""
 
 REF_PREFIX = ".modeldeck-ref"
-"""How names of refs in the making begin, in the folder of a repository."""
+"""Prefix of temporary files of new refs, in the folder of a repository."""
 
 
 class BlobLock:
-    """The lock that huggingface_hub takes while it writes one blob: same path, same kind.
+    """The lock that huggingface_hub holds while it writes a blob: same path, same kind.
 
-    It is `flock` on a file that stays; where the file system has none, a lock by existence.
+    It is `flock` on a file that is not removed; a lock by existence where `flock` is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,7 +63,7 @@ class BlobLock:
         self._lock: BaseFileLock = FileLock(path, mode=0o664, thread_local=False)
 
     def try_acquire(self) -> bool:
-        """Take the lock if nobody holds it. Raises OSError where no lock file can be made."""
+        """Take the lock if it is free. Raises OSError if the lock file cannot be created."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(blocking=False)
@@ -75,52 +75,52 @@ class BlobLock:
         return True
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         self._lock.release()
 
 
 class HubCache:
-    """One cache folder. Nothing of it need exist: what is missing is made when it is needed."""
+    """One cache folder. It need not exist: missing folders are created when needed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def repo(self, repo: str) -> Path:
-        """Folder of a repository. Raises InvalidRequest for a name that is not one."""
+        """Return the folder of a repository. Raises InvalidRequest for an invalid name."""
         return self.root / f"models--{check_repo(repo).replace('/', '--')}"
 
     def blob(self, repo: str, blob: str) -> Path:
-        """Where the content with this etag lies, or will."""
+        """Return the path of the content with this etag."""
         return self.repo(repo) / "blobs" / check_blob(blob)
 
     def partial(self, repo: str, blob: str) -> Path:
-        """Where the content with this etag is gathered until it is verified."""
+        """Return the path of the partial file with this etag, until it is verified."""
         return self.repo(repo) / "blobs" / (check_blob(blob) + PARTIAL_SUFFIX)
 
     def snapshot(self, repo: str, revision: str) -> Path:
-        """Folder of one commit."""
+        """Return the folder of a commit."""
         if not is_commit(revision):
             raise InvalidRequest(f"{revision!r} is not a commit: 40 hexadecimal digits.")
         return self.repo(repo) / "snapshots" / revision
 
     def pointer(self, repo: str, revision: str, path: str) -> Path:
-        """Where a commit's file is found by those who read it."""
+        """Return the path of a commit's file, usually a link to a blob."""
         return self.snapshot(repo, revision).joinpath(*check_path(path).split("/"))
 
     def ref(self, repo: str, ref: str) -> Path:
-        """The file that says which commit a branch or tag was."""
+        """Return the file that holds the commit of a branch or tag."""
         return self.repo(repo).joinpath("refs", *check_revision(ref).split("/"))
 
     def lock(self, repo: str, blob: str) -> BlobLock:
-        """The Hub's lock of this blob, not taken yet."""
+        """Return the Hub's lock of a blob, not taken yet."""
         return BlobLock(self.root / ".locks" / self.repo(repo).name / f"{check_blob(blob)}.lock")
 
     def present(self, repo: str, revision: str, file: RepoFile) -> Path | None:
-        """Where a file's content lies already, of the right size; None when it does not.
+        """Return the path of a file's content if it is there with the right size, else None.
 
-        Whether it is the right content is not looked at.
+        Its hash is not checked.
         """
-        # Where links cannot be made, the content lies in the snapshot.
+        # On file systems without links, the content is in the snapshot.
         for path in (self.blob(repo, file.blob), self.pointer(repo, revision, file.path)):
             try:
                 found = path.stat()
@@ -131,9 +131,9 @@ class HubCache:
         return None
 
     def prepare(self, repo: str) -> None:
-        """Make the folders that a partial needs. Raises StorageFailed.
+        """Create the folders for a partial file. Raises StorageFailed.
 
-        `snapshots` is made as well: `hf` calls a repository without it corrupt.
+        That includes `snapshots`: `hf` reports a repository without it as corrupt.
         """
         folder = self.repo(repo)
         try:
@@ -149,12 +149,18 @@ class HubCache:
     def publish(
         self, repo: str, revision: str, file: RepoFile, *, fresh: bool, content: str = ""
     ) -> Path:
-        """Make a file visible to every tool: `fresh`, its partial becomes the blob; then a link.
+        """Make a downloaded file visible to every tool: rename its partial to a blob, then link it.
 
-        The blob is named as the file says, or by its `content`'s hash where that was not known.
-        A fresh partial must be complete, verified and synced; else the blob must be there. Its lock
-        must be held. Doing it again does no harm. Durable when it returns: blob first, then the
-        link, so that no link ever points to nothing. Raises StorageFailed.
+        Args:
+            repo: The repository.
+            revision: The commit.
+            file: The file; its etag names the blob, unless `content` does.
+            fresh: Whether there is a partial file, complete, verified and synced; else the blob
+                must exist.
+            content: The hash of the content, if it was not known before the download.
+
+        The blob's lock must be held. Idempotent. Durable when it returns: blob first, then the
+        link, so that no link is ever broken. Raises StorageFailed.
         """
         partial, blob = self.partial(repo, file.blob), self.blob(repo, content or file.blob)
         pointer = self.pointer(repo, revision, file.path)
@@ -165,7 +171,7 @@ class HubCache:
                 sync_folder(blob.parent)
             pointer.parent.mkdir(parents=True, exist_ok=True)
             self._check_inside(pointer.parent)
-            _point(pointer, blob)
+            _link(pointer, blob)
             folder = pointer.parent
             while folder != blob.parent.parent:
                 sync_folder(folder)
@@ -175,10 +181,10 @@ class HubCache:
         return pointer
 
     def set_ref(self, repo: str, ref: str, revision: str) -> None:
-        """Note that a branch or tag was at this commit. Raises StorageFailed.
+        """Write the commit of a branch or tag. Raises StorageFailed.
 
-        The new file is made beside `refs`, never inside: whatever lies there is a ref to `hf`. It
-        has a name of its own, so several processes may note the same ref; the last one counts.
+        The temporary file is beside `refs`, not inside: `hf` takes every file there for a ref. It
+        has a unique name, so several processes may write the same ref; the last one counts.
         """
         path = self.ref(repo, ref)
         self.snapshot(repo, revision)
@@ -198,7 +204,7 @@ class HubCache:
             raise failure(path, error) from error
 
     def discard(self, repo: str, blob: str) -> None:
-        """Delete a partial, and the folders that held nothing else. Raises StorageFailed."""
+        """Delete a partial file, and the folders that are empty then. Raises StorageFailed."""
         try:
             self._check_inside(self.repo(repo))
             self.partial(repo, blob).unlink(missing_ok=True)
@@ -207,17 +213,17 @@ class HubCache:
             raise failure(self.partial(repo, blob), error) from error
 
     def tidy(self, repo: str) -> None:
-        """Remove the folders of a repository that are empty, itself last. Raises OSError."""
+        """Remove the empty folders of a repository, finally its own. Raises OSError."""
         folder = self.repo(repo)
         if _remove_empty(folder / "blobs"):
             for name in ("snapshots", "refs"):
                 _remove_empty(folder / name)
-            for left in folder.glob(f"{REF_PREFIX}*"):  # by a core that was killed
+            for left in folder.glob(f"{REF_PREFIX}*"):  # left by a core that was killed
                 left.unlink(missing_ok=True)
             _remove_empty(folder)
 
     def _check_inside(self, folder: Path) -> None:
-        """Raise StorageFailed if a link leads out of the cache."""
+        """Raise StorageFailed if a folder is a link out of the cache."""
         if not folder.resolve().is_relative_to(self.root.resolve()):
             raise StorageFailed(
                 f"{folder} leads out of the cache, to {folder.resolve()}.",
@@ -226,7 +232,7 @@ class HubCache:
 
 
 def failure(path: Path, error: OSError) -> StorageFailed:
-    """What to tell a person when the system refused to touch this path."""
+    """Return the error for a path that could not be written."""
     if is_disk_full(error):
         return NotEnoughDisk(
             f"The disk is full: {path} cannot be written.",
@@ -239,7 +245,7 @@ def failure(path: Path, error: OSError) -> StorageFailed:
 
 
 def holds(path: Path, text: str) -> bool:
-    """Whether a file holds exactly this text; False for what is no file."""
+    """Whether a file has exactly this content; False if it cannot be read."""
     try:
         return read_regular(path, len(text)) == text.encode()
     except OSError:
@@ -247,7 +253,7 @@ def holds(path: Path, text: str) -> bool:
 
 
 def ref_prefix() -> str:
-    """How the temporary file of a new ref is named: by the process that writes it."""
+    """Return the prefix of a temporary file of a ref, with the id of the writing process."""
     return f"{REF_PREFIX}{os.getpid()}-"
 
 
@@ -259,8 +265,8 @@ def _remove_left_refs(folder: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-def _point(pointer: Path, blob: Path) -> None:
-    """Make `pointer` a relative link to `blob`; where there are no links, move the blob there."""
+def _link(pointer: Path, blob: Path) -> None:
+    """Make `pointer` a relative link to `blob`, or move the blob there if links are impossible."""
     target = os.path.relpath(blob, pointer.parent)
     if not os.path.lexists(blob):
         if pointer.is_file() and not pointer.is_symlink():
@@ -278,7 +284,7 @@ def _point(pointer: Path, blob: Path) -> None:
 
 
 def _remove_empty(folder: Path) -> bool:
-    """Remove a folder if it is there and empty; whether it is gone."""
+    """Remove a folder if it is empty. Returns whether it does not exist any more."""
     try:
         folder.rmdir()
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Blobs that no revision needs: what stays behind in caches without links. Blocks: use a thread.
+"""Orphaned blobs: blobs that no revision links to. Blocks: use a thread.
 
-Where links cannot be made, or were followed by what copied the cache (`rsync -L`, some NAS and
-back-up programs), the revisions hold plain files. A blob that lies beside them is a copy that no
-reader ever opens, and no deletion of a revision removes it.
+On file systems without links, or after a copy that followed them (`rsync -L`, some NAS and back-up
+programs), revisions hold plain files. A blob beside them is an unused copy that is not removed with
+a revision.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Blob = tuple[str, str]
 
 
 def find(root: Path) -> dict[Blob, int]:
-    """Blobs that no link of their repository leads to: bytes on disk, 0 for a shared payload.
+    """Return the blobs that no link leads to: bytes on disk, 0 for a shared payload.
 
-    A blob that is being linked right now may be among them: whoever deletes one looks again, under
-    the Hub's lock.
+    A blob that is just being linked may be among them: check again, under the Hub's lock, before
+    deleting one.
     """
     found = {}
     for repo, folder, held in blobs(root):
@@ -37,36 +37,37 @@ def find(root: Path) -> dict[Blob, int]:
 
 
 def _linked(snapshots: Path) -> Iterator[str]:
-    """Names of the blobs that links in these revisions lead to."""
+    """Yield the names of the blobs that links in these revisions lead to."""
     for parent, _, files in os.walk(snapshots):
         for name in files:
             try:
                 yield os.path.basename(os.readlink(os.path.join(parent, name)))
-            except OSError:  # a plain file, or one that is gone by now
+            except OSError:  # a plain file, or deleted meanwhile
                 continue
 
 
-def going(
+def deleted_with(
     cache: HubCache,
     orphans: Mapping[Blob, int],
-    gone: Sequence[tuple[CachedSnapshot, CachedFile]],
-    left: Sequence[tuple[CachedSnapshot, CachedFile]],
+    deleted: Sequence[tuple[CachedSnapshot, CachedFile]],
+    kept: Sequence[tuple[CachedSnapshot, CachedFile]],
 ) -> Iterator[DeletionItem]:
-    """Orphans that go with the files that are deleted. Pure.
+    """Yield the orphans to delete together with these files. Pure.
 
-    All of a repository that loses all its files; of another one those that are as large as a plain
-    file that goes, and as none that stays: a plain file does not tell which blob it is a copy of.
+    These are all orphans of a repository that loses all its files. Of another repository they are
+    those with the size of a deleted plain file and of no kept one: a plain file does not tell which
+    blob it is a copy of.
 
     Args:
-        cache: Where they lie.
-        orphans: As `find` found them.
-        gone: Files that go, with their revisions.
-        left: Files that stay.
+        cache: The cache.
+        orphans: The result of `find`.
+        deleted: Files to delete, with their revisions.
+        kept: Files that stay.
     """
-    sizes_gone, sizes_left = _plain_sizes(gone), _plain_sizes(left)
-    losing, keeping = {s.repo for s, _ in gone}, {s.repo for s, _ in left}
+    sizes_deleted, sizes_kept = _plain_sizes(deleted), _plain_sizes(kept)
+    losing, keeping = {s.repo for s, _ in deleted}, {s.repo for s, _ in kept}
     for (repo, blob), size in orphans.items():
-        copied = size in sizes_gone[repo] and size not in sizes_left[repo]
+        copied = size in sizes_deleted[repo] and size not in sizes_kept[repo]
         if (repo in losing and repo not in keeping) or copied:
             path = str(cache.blob(check_repo(repo), blob))
             yield DeletionItem(path=path, size_bytes=size, kind="blob")
@@ -75,7 +76,7 @@ def going(
 def _plain_sizes(
     files: Sequence[tuple[CachedSnapshot, CachedFile]],
 ) -> defaultdict[str, set[int]]:
-    """Sizes of the files that are no links, by repository."""
+    """Return the sizes of plain files, by repository."""
     sizes: defaultdict[str, set[int]] = defaultdict(set)
     for snapshot, file in files:
         if not file.blob:

@@ -1,8 +1,8 @@
-"""What the cache holds, as it lies on disk, and whether it is what it should be.
+"""Scan the cache on disk, and compute hashes of its files.
 
-A scan never fails for what it finds: an entry that makes no sense is left out with a warning, one
-that another program removes meanwhile is left out in silence, and the rest is told. Only model
-repositories are listed; sizes count everything. All of this blocks: call it in a thread.
+A scan never fails because of an entry: an invalid one is left out with a warning, one that another
+program removes meanwhile is left out silently. Only model repositories are listed; sizes count
+everything. All of this blocks: call it in a thread.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ logger = logging.getLogger(__name__)
 READ_BYTES = 1 << 20
 
 REF_BYTES = 255
-"""Longest ref that is read; a commit has 40 digits."""
+"""Maximum bytes of a ref; a commit has 40 digits."""
 
 _REPO_FOLDER = re.compile(r"(?:models|datasets|spaces|kernels)--.+")
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHARED = re.compile(r"\.\./\.\./blobs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
-"""A blob that is a link into the store shared by all repositories (`_shared_blobs.py`, 2.4)."""
+"""Target of a blob that is a link into the shared store (`_shared_blobs.py`, 2.4)."""
 _IGNORED = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
 def scan(root: Path) -> tuple[CachedSnapshot, ...]:
-    """Every revision of every model repository in the cache, by repository and commit."""
+    """Return all revisions of all model repositories in the cache, by repository and commit."""
     found: list[CachedSnapshot] = []
     for entry in sorted(_entries(root), key=lambda entry: entry.name):
         if not entry.name.startswith("models--"):
@@ -70,9 +70,9 @@ def _repository(folder: Path, repo: str) -> Iterator[CachedSnapshot]:
 
 
 def _file(path: Path, snapshot: Path, repo: Path) -> tuple[CachedFile, float] | None:
-    """One entry of a snapshot and when its content was written.
+    """Return one file of a snapshot and the modification time of its content.
 
-    None for one that leads nowhere, or out of its own repository.
+    None for a broken link, or one that leads out of its repository.
     """
     name = path.relative_to(snapshot).as_posix()
     try:
@@ -113,10 +113,10 @@ def _file(path: Path, snapshot: Path, repo: Path) -> tuple[CachedFile, float] | 
 
 
 def _is_folder_of(path: Path, folder: Path) -> bool:
-    """Whether a path lies in this folder itself, also where it is written in another way.
+    """Whether the parent of a path is this folder, also when written differently.
 
-    The links of a cache may be absolute, and the cache be reached through a link (an `HF_HOME` that
-    is one).
+    The links of a cache may be absolute, and the cache may be reached through a symbolic link, such
+    as an `HF_HOME` that is one.
     """
     if path.parent == Path(os.path.abspath(folder)):
         return True
@@ -138,7 +138,7 @@ def _refs(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Everything below a folder that is not a folder, in the order of names; links not followed."""
+    """Yield all files below a folder, ordered by name; links are not followed."""
     for entry in sorted(_entries(folder), key=lambda entry: entry.name):
         if _is_folder(entry):
             yield from _files(Path(entry.path))
@@ -158,7 +158,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder itself; not one that cannot be looked at."""
+    """Whether an entry is a folder and not a link to one; False if `stat` fails."""
     try:
         return entry.is_dir(follow_symlinks=False)
     except OSError:
@@ -166,7 +166,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def partials(root: Path) -> dict[tuple[str, str], int]:
-    """Our partial files: bytes on disk by repository and blob."""
+    """Return modeldeck's partial files: bytes on disk by repository and blob."""
     found = {}
     for folder in _entries(root):
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
@@ -178,7 +178,7 @@ def partials(root: Path) -> dict[tuple[str, str], int]:
 
 
 def blobs(root: Path) -> Iterator[tuple[str, str, dict[str, int]]]:
-    """Every model repository: its name, its folder, and its whole blobs with their bytes.
+    """Yield each model repository: its name, its folder, and its complete blobs with their sizes.
 
     A blob that is a link into the shared store counts as 0 bytes.
     """
@@ -190,24 +190,24 @@ def blobs(root: Path) -> Iterator[tuple[str, str, dict[str, int]]]:
             yield repo, folder.path, {k: v for k, v in sizes.items() if v is not None}
 
 
-def strangers(root: Path) -> dict[str, int]:
-    """Partial files that other tools left beside ours: bytes on disk by path."""
+def foreign_partials(root: Path) -> dict[str, int]:
+    """Return partial files of other tools: bytes on disk by path."""
     found = {}
     for folder in _entries(root):
         for entry in _entries(Path(folder.path, "blobs")):
-            if folder.name.startswith("models--") and _is_strange(entry.name):
+            if folder.name.startswith("models--") and _is_foreign_partial(entry.name):
                 found[entry.path] = _size(entry) or 0
     return found
 
 
-def _is_strange(name: str) -> bool:
+def _is_foreign_partial(name: str) -> bool:
     blob, _, rest = name.partition(".")
     ours = name.endswith(PARTIAL_SUFFIX)
     return bool(_BLOB.fullmatch(blob)) and rest.endswith("incomplete") and not ours
 
 
 def usage(root: Path) -> tuple[int, int]:
-    """Bytes of all content in the cache, and how many of them are partial files, anybody's."""
+    """Return the bytes of all content in the cache, and of all partial files, of any tool."""
     total = partial = 0
     for folder in _entries(root):
         path = Path(folder.path)
@@ -226,7 +226,7 @@ def usage(root: Path) -> tuple[int, int]:
 
 
 def _size(entry: os.DirEntry[str] | Path) -> int | None:
-    """Bytes of a regular file; None for what is not one, has just gone, or cannot be looked at."""
+    """Return the size of a regular file; None for anything else, or if `stat` fails."""
     try:
         found = entry.stat(follow_symlinks=False)
     except OSError:
@@ -234,26 +234,11 @@ def _size(entry: os.DirEntry[str] | Path) -> int | None:
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
-def verify(
-    snapshot: CachedSnapshot, on_bytes: Callable[[int], None] = lambda _: None
-) -> tuple[str, ...]:
-    """Paths of a snapshot whose content is not what its etag says; `on_bytes` gets what was read.
-
-    An etag of 64 digits is a SHA-256, one of 40 a git blob SHA-1. A file without an etag (where
-    links cannot be made) cannot be checked, and is not named. Raises OSError.
-    """
-    wrong = []
-    for file in snapshot.files:
-        path = Path(snapshot.folder).joinpath(*file.path.split("/"))
-        if file.blob and digest(path, file.blob, on_bytes) != file.blob:
-            wrong.append(file.path)
-    return tuple(wrong)
-
-
 def digest(path: Path, blob: str, on_bytes: Callable[[int], None]) -> str:
-    """The hash of a file, of the kind that its etag is. Raises OSError, and what `on_bytes` does.
+    """Compute the hash of a file, SHA-256 or git blob SHA-1 according to its etag `blob`.
 
-    Reading leaves no trace where the system allows that: being checked is not being used.
+    The access time of the file is kept where the system allows that: a check is not a use. Raises
+    OSError, and the errors of `on_bytes`.
     """
     with open_regular(path, noatime=True) as stream:
         if len(blob) == 64:

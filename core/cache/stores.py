@@ -1,7 +1,7 @@
-"""Where content goes: into the Hub's cache, or beside it what came from a URL.
+"""The two caches: that of the Hub, and one for files from URLs.
 
-Both are laid out the same, so that whatever lists, checks or deletes works on either. What a URL
-gave does not belong into the cache that all tools share: `hf` would take it for a repository.
+Both have the same layout, so listing, verifying and deleting work on either. Files from URLs are
+not in the Hub's cache, which all tools share: `hf` would take them for a repository.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from modeldeck.core.schema import RepoFile
 
 
 class CacheStores:
-    """Two caches as one: which of them is meant is in the repository's name."""
+    """Routes each repository, by its name, to the Hub's cache or to the one for URLs."""
 
     def __init__(self, hub: Path, web: Path) -> None:
         self.hub = HubCache(hub)
@@ -22,11 +22,11 @@ class CacheStores:
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """The folders of both."""
+        """The root folders of both caches."""
         return self.hub.root, self.web.root
 
     def of(self, repo: str) -> HubCache:
-        """The cache that content of this repository belongs to."""
+        """Return the cache of a repository."""
         return self.web if is_web(repo) else self.hub
 
     def partial(self, repo: str, blob: str) -> Path:

@@ -1,7 +1,7 @@
-"""Taking a deletion back that removed no content: links, refs, and the folders that held them.
+"""Undo a deletion that removed no content: only links, refs, and the folders that held them.
 
-What such a deletion takes costs a few hundred bytes, so it is remembered; content that went is not
-kept anywhere, because what a receipt says came back is to be free at once. All of this blocks.
+Links and refs take a few hundred bytes, so they are kept in memory. Deleted content is not kept
+anywhere: its disk space must be free at once. All of this blocks.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from modeldeck.core.cache.layout import failure, ref_prefix
 from modeldeck.core.cache.scan import REF_BYTES
 from modeldeck.core.errors import Conflict
 from modeldeck.core.schema import DeletionPlan
-from modeldeck.core.storage.atomic import replace_file, sync_folder
+from modeldeck.core.storage.files import replace_file, sync_folder
 from modeldeck.core.storage.foreign_files import read_regular
 
-_FREE = frozenset({"link", "ref", "snapshot"})
+_WITHOUT_CONTENT = frozenset({"link", "ref", "snapshot"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedLinks:
-    """What a deletion is about to take."""
+    """Links and refs that a deletion removes."""
 
     links: Mapping[str, str]
-    """Where they lead, by path."""
+    """Targets by path."""
     refs: Mapping[str, str]
-    """The commits they hold, by path."""
+    """Commits by path."""
 
 
 def remember(plan: DeletionPlan) -> RemovedLinks | None:
-    """What executing the plan will take, for `restore`; None where content goes with it."""
-    if not plan.delete or any(item.kind not in _FREE for item in plan.delete):
+    """Read the links and refs that a plan removes, for `restore`; None if it removes content."""
+    if not plan.delete or any(item.kind not in _WITHOUT_CONTENT for item in plan.delete):
         return None
     links, refs = {}, {}
     try:
@@ -43,32 +43,32 @@ def remember(plan: DeletionPlan) -> RemovedLinks | None:
             elif item.kind == "ref":
                 refs[item.path] = read_regular(item.path, REF_BYTES).decode()
     except (OSError, UnicodeDecodeError):
-        return None  # it is not as it was planned: executing tells
+        return None  # changed since it was planned: executing reports it
     return RemovedLinks(links=links, refs=refs)
 
 
-def restore(taken: RemovedLinks) -> None:
-    """Put links and refs back, content first looked for.
+def restore(removed: RemovedLinks) -> None:
+    """Create links and refs again, after checking that their content still exists.
 
-    Raises Conflict when content is gone, or something else is in a place by now; StorageFailed.
+    Raises Conflict if the content is gone, or a path is in use by now; and StorageFailed.
     """
-    for path, target in taken.links.items():
-        # By the text alone: the folder that the link was in may be gone.
+    for path, target in removed.links.items():
+        # Computed from the text: the folder of the link may be gone.
         if not os.path.exists(os.path.normpath(os.path.join(os.path.dirname(path), target))):
             raise Conflict(f"The content of {path} is gone by now.", "Download the model again.")
         if os.path.lexists(path) and not (os.path.islink(path) and os.readlink(path) == target):
-            raise Conflict(f"There is something else at {path} by now.")
-    for path, commit in taken.refs.items():
+            raise Conflict(f"{path} is in use by now.")
+    for path, commit in removed.refs.items():
         if _read(Path(path)) not in (None, commit):
             raise Conflict(f"{path} points to another revision by now.")
-    for path, target in taken.links.items():
-        _put(Path(path), target)
-    for path, commit in taken.refs.items():
-        _put_ref(Path(path), commit)
+    for path, target in removed.links.items():
+        _restore_link(Path(path), target)
+    for path, commit in removed.refs.items():
+        _restore_ref(Path(path), commit)
 
 
 def _read(ref: Path) -> str | None:
-    """What a ref holds; None where there is none. Raises StorageFailed."""
+    """Return the content of a ref; None if there is none. Raises StorageFailed."""
     try:
         return read_regular(ref, REF_BYTES).decode(errors="replace")
     except FileNotFoundError:
@@ -77,9 +77,9 @@ def _read(ref: Path) -> str | None:
         raise failure(ref, error) from error
 
 
-def _put_ref(path: Path, commit: str) -> None:
-    """Write a ref in one step; as with `Cache.set_ref` the temporary file lies outside `refs`."""
-    # A ref may be called `refs/pr/1`, so the folder `refs` that counts is the outermost one.
+def _restore_ref(path: Path, commit: str) -> None:
+    """Write a ref in one step; as in `HubCache.set_ref` the temporary file is outside `refs`."""
+    # A ref may be named `refs/pr/1`, so the outermost folder `refs` counts.
     repo = next(
         parent
         for parent in path.parents
@@ -92,7 +92,7 @@ def _put_ref(path: Path, commit: str) -> None:
         raise failure(path, error) from error
 
 
-def _put(link: Path, target: str) -> None:
+def _restore_link(link: Path, target: str) -> None:
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():

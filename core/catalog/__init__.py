@@ -1,1 +1,1 @@
-"""What models there are: the built-in list, the Hub, and what files say about themselves."""
+"""The model catalog: the built-in list, the Hub, and variants of repositories."""

@@ -1,4 +1,4 @@
-"""The built-in catalog: `builtin.toml`, as records and as models."""
+"""The built-in catalog, read from `builtin.toml`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from modeldeck.core.schema import LoadOptions, Model, model_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufSource:
-    """Where the GGUF version of a model is."""
+    """Repository and file of a model in GGUF."""
 
     repo: str
     file: str
-    """The file that is preferred; its quantization is what counts, since files get renamed."""
+    """The preferred file; only its quantization counts, since files get renamed."""
     size_bytes: int | None = None
     """Of the file, as last seen."""
     sha256: str | None = None
@@ -30,12 +30,12 @@ class GgufSource:
     """The vision projector's file."""
     projector_bytes: int | None = None
     alternates: tuple[str, ...] = ()
-    """Repositories with the same model, should this one be gone."""
+    """Other repositories with the same model, if this one is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlxSource:
-    """Where the MLX version of a model is."""
+    """Repository of a model for MLX."""
 
     repo: str
     size_bytes: int | None = None
@@ -44,7 +44,7 @@ class MlxSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltinModel:
-    """One model of the catalog, in every version that it has."""
+    """One model of the catalog with its versions."""
 
     id: str
     name: str
@@ -59,31 +59,31 @@ class BuiltinModel:
     gguf: GgufSource
     mlx: MlxSource | None = None
     active_parameters_b: float | None = None
-    """Of a mixture of experts: what works on each token, in billions."""
+    """Parameters active per token of a mixture of experts, in billions."""
     context_length: int | None = None
     source_gated: str | None = None
-    """How access to the original is granted; None where it is open or not known."""
+    """How access to the original is granted; None if it is open or not known."""
     unverified: tuple[str, ...] = ()
     """Fields that were inferred."""
     load: LoadOptions = field(default_factory=LoadOptions)
-    """How it is best loaded, where that differs from other models."""
+    """Recommended load options, where they differ from the defaults."""
 
 
 def rows() -> tuple[BuiltinModel, ...]:
-    """The catalog as it is written, checked. Takes a few milliseconds."""
+    """Read and validate the catalog. Takes a few milliseconds."""
     text = files("modeldeck.core.catalog").joinpath("builtin.toml").read_text(encoding="utf-8")
     return msgspec.convert(tomllib.loads(text)["model"], tuple[BuiltinModel, ...])
 
 
 def load() -> tuple[Model, ...]:
-    """The catalog as models, in its own order: of each first the GGUF, then the MLX version."""
+    """Return the catalog as models in its own order, GGUF before MLX."""
     return tuple(model for row in rows() for model in _models(row))
 
 
 def load_options() -> dict[str, LoadOptions]:
-    """How models of the catalog are best loaded, by id; a model for embeddings is loaded for them.
+    """Return recommended load options by model id; embedding models are loaded for embeddings.
 
-    Models that need nothing special are left out.
+    Models without special options are left out.
     """
     found = {}
     for row in rows():

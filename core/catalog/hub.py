@@ -1,13 +1,12 @@
-"""The Hub: search, repositories, and headers of files that nobody downloaded yet.
+"""Client of the Hub: search, repositories, model cards, and headers of remote files.
 
-Theory of operation. Every good answer is kept on disk; when the Hub cannot be reached, what it said
-earlier is given instead, marked as such. A refusal (gated, not found) is an answer too and is never
-papered over with an older one.
+Theory of operation. Every successful response is cached on disk; when the Hub cannot be reached,
+the cached response is returned, marked as such. A refusal (gated, not found) is never replaced by a
+cached response.
 
-What comes from the Hub has a bound of bytes, entries and time, and is read in threads; it is
-checked where it could do harm (ids, commits, hashes, sizes). huggingface_hub is not used for this:
-it reads answers of any size, decides by itself about proxies and certificates, and takes a second
-to import.
+Responses have limits of bytes, entries and time, and are parsed in threads; ids, commits, hashes
+and sizes are validated. huggingface_hub is not used here: it reads responses of any size, has its
+own rules for proxies and certificates, and takes a second to import.
 """
 
 from __future__ import annotations
@@ -35,23 +34,23 @@ from modeldeck.core.schema import Card, Format, RepoFile, Repository, SearchHit,
 T = TypeVar("T")
 
 ANSWERS_LIMIT = 64 << 20
-"""Bytes of answers kept: a few thousand repositories."""
+"""Bytes of cached responses: a few thousand repositories."""
 HEADERS_LIMIT = 256 << 20
-"""Bytes of headers kept: about fifty models of 5 MB each."""
-READ_AT_ONCE = 4
-"""Headers of files that are read at once: each may take `gguf.MAX_HEADER` of memory."""
+"""Bytes of cached headers: about fifty models of 5 MB each."""
+PARALLEL_HEADERS = 4
+"""Headers that are read at once: each may take `gguf.MAX_HEADER` of memory."""
 FOLDER_LIMIT = 256 << 20
-"""Bytes that are read of the headers of one MLX model's files; real ones take some 10 MB."""
+"""Maximum bytes of the headers of one MLX model's files; real ones take some 10 MB."""
 FIRST_BYTES = 256 << 10
-"""Read of a file of weights at first: room for the names of about 2,000 tensors."""
+"""Bytes of the first read of a weights file: enough for about 2,000 tensors."""
 QUERY_LIMIT = 200
-"""Characters of a search."""
+"""Maximum characters of a search."""
 
 _EXPAND = ["downloads", "likes", "lastModified", "gated", "tags"]
 
 
 class HubClient:
-    """One Hub, asked with one person's token."""
+    """Client of one Hub with one user's token."""
 
     def __init__(
         self,
@@ -61,30 +60,30 @@ class HubClient:
         timeout_s: float = 10,
         outward: ProxySelector | None = None,
     ) -> None:
-        """Nothing is asked, opened or imported yet.
+        """Create the client; it connects on the first request.
 
         Args:
             endpoint: Base URL.
-            token: Called anew for every question, so that a login takes effect at once.
-            cache: Folder for what can be asked again.
-            timeout_s: For each phase of one question.
-            outward: The way out where it is shared; whoever made it closes it.
+            token: Called for every request, so that a login takes effect at once.
+            cache: Folder of cached responses.
+            timeout_s: Timeout of each phase of a request.
+            outward: A shared HTTP client, closed by its owner; None to create one.
         """
         self.endpoint = endpoint.rstrip("/")
         """Base URL, without a slash at the end."""
-        self._answers = ResponseCache(cache / "answers", ANSWERS_LIMIT)
+        self._responses = ResponseCache(cache / "answers", ANSWERS_LIMIT)
         self._headers = ResponseCache(cache / "headers", HEADERS_LIMIT)
         self._remote = RangeReader(self.endpoint, token, timeout_s, outward)
-        self._reading = asyncio.Semaphore(READ_AT_ONCE)
+        self._header_slots = asyncio.Semaphore(PARALLEL_HEADERS)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._remote.close()
 
     async def search(self, query: str, limit: int = 30) -> SearchResult:
-        """Repositories with models that modeldeck can load, the most downloaded first.
+        """Search repositories with models that modeldeck can load, most downloaded first.
 
-        Raises HubUnavailable when the Hub cannot be asked and never answered this query before.
+        Raises HubUnavailable if the Hub cannot be reached and the query is not cached.
         """
         query = query.strip()
         if len(query) > QUERY_LIMIT:
@@ -95,19 +94,19 @@ class HubClient:
                 *(self._list(query, limit, format) for format in records.FORMATS)
             )
         except HubUnavailable as error:
-            kept = await self._kept(key, SearchResult)
+            kept = await self._cached(key, SearchResult)
             if kept is None:
                 raise
             return replace(kept, from_cache=True, error=error.message)
         hits = records.merged([hit for part in found for hit in part])[:limit]
         result = SearchResult(query=query, hits=tuple(hits))
-        await self._keep(key, result)
+        await self._store(key, result)
         return result
 
     async def repository(self, repo: str, revision: str | None = None) -> Repository:
-        """A repository with its variants, at a revision (`main` if none is named).
+        """Return a repository with its variants at a revision (`main` for None).
 
-        Raises NotFound and Gated; HubUnavailable when the Hub cannot be asked and never told.
+        Raises NotFound, Gated; HubUnavailable if the Hub cannot be reached and it is not cached.
         """
         check_repo(repo)
         if revision is not None:
@@ -116,24 +115,24 @@ class HubClient:
         try:
             found = await self._inspect(repo, revision)
         except HubUnavailable:
-            kept = await self._kept((*key, revision or "main"), Repository)
+            kept = await self._cached((*key, revision or "main"), Repository)
             if kept is None:
                 raise
             return replace(kept, from_cache=True)
         for name in {revision or "main", found.revision}:
-            await self._keep((*key, name), found)
+            await self._store((*key, name), found)
         return found
 
     async def card(self, repo: str, commit: str) -> Card:
-        """The model card of a repository at a commit, kept on disk once it was read.
+        """Return the model card of a repository at a commit, cached once it was read.
 
-        Raises NotFound where there is none, Gated, and HubUnavailable when the Hub cannot be asked
-        and never told.
+        Raises NotFound if there is none, Gated, and HubUnavailable if the Hub cannot be reached and
+        the card is not cached.
         """
         check_repo(repo)
         check_revision(commit)
         key = ("card", self.endpoint, repo.casefold(), commit)
-        kept = await asyncio.to_thread(self._answers.get, *key)
+        kept = await asyncio.to_thread(self._responses.get, *key)
         data = kept
         if data is None:
             try:
@@ -142,28 +141,31 @@ class HubClient:
                 )
             except NotFound as error:
                 raise NotFound(f"{repo} has no model card.") from error
-            await asyncio.to_thread(self._answers.put, data, *key)
+            await asyncio.to_thread(self._responses.put, data, *key)
         return model_card.read(repo, commit, data, from_cache=kept is not None)
 
     async def read_header(
         self, repo: str, revision: str, file: RepoFile
     ) -> tuple[GgufHeader, bytes]:
-        """The header of a GGUF file on the Hub, and its bytes; a few ranges are fetched at most.
+        """Read the header of a GGUF file on the Hub in a few ranges; return it and its bytes.
 
-        Raises Corrupt for a file that is not sound, and HubUnavailable, Gated or NotFound.
+        Raises Corrupt for an invalid file, and HubUnavailable, Gated or NotFound.
         """
         check_repo(repo)
         check_revision(revision)
         check_blob(file.blob)
         key = (file.blob, str(file.size_bytes))
         kept = await asyncio.to_thread(self._headers.get, *key)
-        if kept is not None and (header := await asyncio.to_thread(_sound, kept)) is not None:
+        if (
+            kept is not None
+            and (header := await asyncio.to_thread(_parse_cached, kept)) is not None
+        ):
             return header, kept
 
         async def fetch(offset: int, length: int) -> bytes:
             return await self._remote.read(repo, revision, file, offset, length)
 
-        async with self._reading:
+        async with self._header_slots:
             header, data = await gguf.read_remote(fetch, file.size_bytes)
         await asyncio.to_thread(self._headers.put, data, *key)
         return header, data
@@ -171,11 +173,11 @@ class HubClient:
     async def _read_folder(
         self, repo: str, revision: str, files: Sequence[RepoFile]
     ) -> safetensors.MlxFolder:
-        """What an MLX model on the Hub says of itself: configuration, and headers or index.
+        """Read the configuration, and the index or headers, of an MLX model on the Hub.
 
-        The index of split weights tells their size; where there is none, or it is that of other
-        weights, the header of every file of weights is read. Raises as `read_header`, and Forbidden
-        for a configuration that names code to run.
+        The index of split weights has their size; without one, or if it is that of other weights,
+        the header of each weights file is read. Raises as `read_header`, and Forbidden for a
+        configuration that names code to run.
         """
         check_repo(repo)
         check_revision(revision)
@@ -191,18 +193,18 @@ class HubClient:
             await asyncio.to_thread(safetensors.refuse_code, data, safetensors.TOKENIZER_CONFIG)
         if (index := by_path.get(safetensors.INDEX)) is not None:
             data = await read(index, safetensors.MAX_INDEX)
-            told = await asyncio.to_thread(safetensors.read_index, data)
+            parsed = await asyncio.to_thread(safetensors.read_index, data)
             paths = {file.path for file in weights}
-            safetensors.check_complete(told.files, paths)
-            size, total = sum(file.size_bytes for file in weights), told.total_bytes
-            # The files are a header larger than their tensors, and it is small.
-            if told.files == paths and total is not None and 0.9 * size <= total <= size:
+            safetensors.check_complete(parsed.files, paths)
+            size, total = sum(file.size_bytes for file in weights), parsed.total_bytes
+            # A file is larger than its tensors by a small header.
+            if parsed.files == paths and total is not None and 0.9 * size <= total <= size:
                 return safetensors.MlxFolder(
-                    config=config, weights_bytes=total, tensors=told.tensors, parameters=None
+                    config=config, weights_bytes=total, tensors=parsed.tensors, parameters=None
                 )
         parts, left = [], FOLDER_LIMIT
         for file in weights:
-            async with self._reading:
+            async with self._header_slots:
                 part, taken = await self._weights(read, file)
             parts.append(part)
             left -= taken
@@ -216,16 +218,16 @@ class HubClient:
     async def read_folder(
         self, repo: str, revision: str, files: Sequence[RepoFile]
     ) -> safetensors.MlxFolder:
-        """As `_read_folder`, checked as its engine will: Corrupt too where it would not load."""
+        """Read an MLX model as `_read_folder`. Raises Corrupt if mlx-lm cannot load it."""
         folder = await self._read_folder(repo, revision, files)
-        if why := safetensors.fault(folder, (file.path for file in files)):
+        if why := safetensors.load_error(folder, (file.path for file in files)):
             raise Corrupt(f"{repo}: {why}", "Take another repository, or a GGUF version.")
         return folder
 
     async def _weights(
         self, read: Callable[[RepoFile, int], Awaitable[bytes]], file: RepoFile
     ) -> tuple[safetensors.TensorSizes, int]:
-        """What a file's header says, and how many bytes were read for it."""
+        """Read the header of a weights file; return it and the number of bytes read."""
         length, taken = FIRST_BYTES, 0
         while True:
             data = await read(file, length)
@@ -239,7 +241,7 @@ class HubClient:
             length = wanted
 
     async def _read_start(self, repo: str, revision: str, file: RepoFile, length: int) -> bytes:
-        """The first bytes of a file, kept on disk by its hash."""
+        """Return the first bytes of a file, cached by its hash."""
         check_blob(file.blob)
         length = min(length, file.size_bytes)
         key = (file.blob, str(file.size_bytes), f"first {length}")
@@ -249,15 +251,15 @@ class HubClient:
             await asyncio.to_thread(self._headers.put, kept, *key)
         return kept
 
-    async def _kept(self, key: tuple[str, ...], kind: type[T]) -> T | None:
-        data = await asyncio.to_thread(self._answers.get, *key)
+    async def _cached(self, key: tuple[str, ...], kind: type[T]) -> T | None:
+        data = await asyncio.to_thread(self._responses.get, *key)
         try:
             return None if data is None else msgspec.json.decode(data, type=kind)
-        except msgspec.DecodeError:  # written by another version, or damaged: as good as none
+        except msgspec.DecodeError:  # written by another version, or damaged
             return None
 
-    async def _keep(self, key: tuple[str, ...], answer: object) -> None:
-        await asyncio.to_thread(self._answers.put, msgspec.json.encode(answer), *key)
+    async def _store(self, key: tuple[str, ...], answer: object) -> None:
+        await asyncio.to_thread(self._responses.put, msgspec.json.encode(answer), *key)
 
     async def _list(self, query: str, limit: int, format: Format) -> list[SearchHit]:
         params: dict[str, str | int | list[str]] = {
@@ -277,8 +279,8 @@ class HubClient:
         return await asyncio.to_thread(records.repository, self.endpoint, data)
 
 
-def _sound(data: bytes) -> GgufHeader | None:
-    """The header of kept bytes; None for what does not read as one, and so is fetched anew."""
+def _parse_cached(data: bytes) -> GgufHeader | None:
+    """Parse a cached header; None if it is damaged, so that it is read again."""
     try:
         return gguf.parse(data)
     except Corrupt:

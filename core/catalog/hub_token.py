@@ -1,4 +1,4 @@
-"""The person's Hub token, where every tool of the Hub keeps it."""
+"""The user's token for the Hub, from where all tools of the Hub store it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from modeldeck.core.storage.foreign_files import read_regular
 
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _LENGTH_LIMIT = 8192
-"""Bytes. The Hub's own tokens have 37; those of other identity providers a few thousand."""
+"""Maximum bytes. The Hub's tokens have 37; those of other identity providers a few thousand."""
 
 
 def stored(hf_home: Path, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The token in force, or None: `HF_TOKEN`, else the file that `hf auth login` writes.
+    """Return the token from `HF_TOKEN`, else from the file that `hf auth login` writes, or None.
 
     Read anew each time, so that a login takes effect at once. Source: huggingface_hub's
     `get_token` and its constants `HF_TOKEN_PATH`, `HF_HOME`.
 
-    A byte order mark at the beginning of the file is left out: editors and PowerShell write it
-    unasked, and it is never part of a token. Raises HubUnavailable, naming the variable or the file
-    and never what is in it, for anything else that is not one line of printable ASCII.
+    A byte order mark at the start of the file is ignored: some editors and PowerShell write one.
+    Raises HubUnavailable, naming the variable or file but never its content, for anything else than
+    one line of printable ASCII.
     """
     for name in _VARIABLES:
         if value := environ.get(name, "").strip():
@@ -36,13 +36,13 @@ def stored(hf_home: Path, environ: Mapping[str, str] = os.environ) -> str | None
     except OSError as error:
         raise _refused(str(path), f"cannot be read: {error.strerror or 'it is no file'}") from error
     except UnicodeDecodeError:
-        # Not as the cause: this error holds the content.
+        # Without a cause: this exception holds the content.
         raise _refused(str(path), "is not text") from None
     return _checked(text, str(path)) if text else None
 
 
 def _decoded(data: bytes) -> str:
-    """The text of the file, without the byte order mark. Raises UnicodeDecodeError."""
+    """Decode the file, without a byte order mark. Raises UnicodeDecodeError."""
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return data.decode("utf-16" if wide else "utf-8-sig").strip()
 

@@ -1,6 +1,6 @@
-"""One list of models out of three: the built-in catalog, what was added, and what the cache holds.
+"""The list of models, merged from built-in catalog, added models and cached models; find by name.
 
-Pure: what is on disk comes in as scan results, and the list goes out.
+Pure: the cache comes in as the result of a scan.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from modeldeck.core.errors import Ambiguous, NotFound
 from modeldeck.core.schema import CachedSnapshot, Format, Model, RepoFile, Variant, model_id
 
 _NEAR_MISSES = 3
-"""Names offered when nothing has the name that was asked for."""
+"""Number of similar names that are suggested when no model has the requested name."""
 
 
 def from_snapshot(snapshot: CachedSnapshot, *, mlx: bool | None = None) -> tuple[Model, ...]:
-    """The models that a cached revision holds; those with a file missing are left out.
+    """Return the models of a cached revision, without those that miss a file.
 
     Args:
         snapshot: One revision in the cache.
-        mlx: Whether safetensors files are MLX's; None to tell from the repository's name.
+        mlx: Whether safetensors files are for MLX; None to decide by the repository's name.
     """
     files = [
         RepoFile(path=file.path, size_bytes=file.size_bytes, blob=file.blob)
@@ -54,14 +54,14 @@ def _cached(snapshot: CachedSnapshot, variant: Variant) -> Model:
 
 
 def display_name(variant: Variant) -> str:
-    """A name for people: the repository's own, less what the format adds to it, and the label."""
+    """Return the display name: the repository's name without a format suffix, and the label."""
     short = variant.unique.rsplit("/", 1)[-1].partition(":")[0]
     plain = re.sub(r"[-_.]gguf$", "", short, flags=re.IGNORECASE) or short
     return f"{plain} {variant.label}" if variant.label else plain
 
 
 def newest_first(snapshots: Iterable[CachedSnapshot]) -> list[CachedSnapshot]:
-    """Revisions in the order in which they stand for their repository.
+    """Sort revisions by preference within their repository.
 
     First the one that `main` points to, then the one that was written last.
     """
@@ -71,18 +71,18 @@ def newest_first(snapshots: Iterable[CachedSnapshot]) -> list[CachedSnapshot]:
 def merge(
     builtin: Iterable[Model], added: Iterable[Model], cached: Iterable[Model]
 ) -> dict[str, Model]:
-    """All models by id, in an order that a download does not change.
+    """Merge all models, by id, in an order that a download does not change.
 
-    First the catalog in its own order, then what only the cache holds by name, then what was added
-    by the time it was. An entry whose files are in the cache keeps its own words and takes over
-    where they are. Of several cached revisions of one model, the first given counts.
+    First the built-in catalog in its own order, then models that only the cache has, by name, then
+    added models, by time. An entry whose files are cached keeps its own texts and gets their paths.
+    Of several cached revisions of a model, the first one counts.
     """
     present: dict[str, Model] = {}
     for model in cached:
         present.setdefault(model.id, model)
     ours = {model.id: model for model in builtin}
     customs = {m.id: m for m in sorted(added, key=lambda m: m.created_at) if m.id not in ours}
-    # By the unique name: a custom entry that was given another one kept its id.
+    # By unique name: a custom entry keeps its id when its unique name changes.
     taken = {model_id(model.unique) for model in (*ours.values(), *customs.values())}
     alone = [model for model in present.values() if model.id not in taken]
     alone.sort(key=lambda m: (m.unique.casefold(), m.unique))
@@ -91,7 +91,7 @@ def merge(
 
 
 def _with_files(model: Model, cached: Model | None) -> Model:
-    """The entry with the facts that only the files tell."""
+    """Return an entry with the facts of its cached files."""
     if cached is None or cached is model:
         return model
     return replace(
@@ -112,9 +112,9 @@ def _with_files(model: Model, cached: Model | None) -> Model:
 
 
 def preferred(versions: Sequence[Model], format: Format) -> Model | None:
-    """The version to take of one model that there is in several; None where that is not clear.
+    """Choose among several versions of one model; None if there is no clear choice.
 
-    One that is downloaded goes before one that is not, then the format decides.
+    A downloaded version is preferred, then the one in this format.
     """
     if len({_folded(_plain_name(model)) for model in versions}) != 1:
         return None
@@ -124,12 +124,12 @@ def preferred(versions: Sequence[Model], format: Format) -> Model | None:
 
 
 def find(models: Mapping[str, Model], text: str, prefer: Format = "gguf") -> Model:
-    """The model with this id, unique name, or short name that no other has.
+    """Return the model with this id, unique name, or unambiguous short name.
 
-    Short are: its name, its repository with or without the owner, and the unique name without the
-    owner; of a local one the file's name with or without its extension. Case does not count, and
-    spaces may be written as dashes. What names one model in several formats means the one in the
-    format to `prefer`. Raises NotFound, or Ambiguous naming the candidates.
+    Short names are: its name, its repository with or without the owner, and the unique name without
+    the owner; of a local model the file's name with or without extension. Case does not count, and
+    spaces may be written as dashes. If several formats of one model have the name, the one in the
+    format `prefer` is returned. Raises NotFound, or Ambiguous naming the candidates.
     """
     if (model := known(models, text, prefer)) is not None:
         return model
@@ -137,7 +137,7 @@ def find(models: Mapping[str, Model], text: str, prefer: Format = "gguf") -> Mod
 
 
 def known(models: Mapping[str, Model], text: str, prefer: Format = "gguf") -> Model | None:
-    """As `find`, and None for what is not listed: without the search for what was meant."""
+    """Find a model as `find` does; return None, without suggestions, if there is none."""
     wanted = text.strip()
     if (model := models.get(wanted) or models.get(model_id(wanted))) is not None:
         return model
@@ -174,7 +174,7 @@ def _short_names(model: Model) -> Iterable[str]:
 
 
 def _plain_name(model: Model) -> str:
-    """Its name less format and quantization, as all versions of a model of the catalog have it."""
+    """Return the name without format and quantization, equal for all versions of a model."""
     if not model.quantization or not model.name.endswith(f" {model.quantization}"):
         return model.name
     return model.name.removesuffix(f" {model.quantization}").removesuffix(" MLX")
@@ -192,7 +192,7 @@ def _ambiguous(text: str, found: Sequence[Model]) -> Ambiguous:
 def _unknown(text: str, models: Mapping[str, Model]) -> NotFound:
     key = _folded(text)
     every = (name for model in models.values() for name in (model.unique, model.name))
-    # The first letter is seldom mistyped, and comparing with all of a long list takes too long.
+    # The first letter is seldom mistyped, and comparing with a long list takes too long.
     names = {_folded(name): name for name in every if _folded(name)[:1] == key[:1]}
     near = difflib.get_close_matches(key, names, _NEAR_MISSES, 0.6)
     offer = f"Did you mean {' or '.join(names[name] for name in near)}? " if near else ""

@@ -1,17 +1,17 @@
-"""Model cards: what the makers of a repository wrote about it. Pure."""
+"""Model cards: the README of a repository. Pure."""
 
 from __future__ import annotations
 
 from modeldeck.core.schema import Card
 
 FILE = "README.md"
-"""Where the Hub looks for a card."""
+"""File name of a model card on the Hub."""
 LIMIT = 256 << 10
-"""Bytes of a card that are read: a book of 40,000 words."""
+"""Maximum bytes of a card that are read: about 40,000 words."""
 
 
 def read(repo: str, commit: str, data: bytes, *, from_cache: bool) -> Card:
-    """A card of the bytes of its file; of one that is too long, the beginning."""
+    """Decode a card from the bytes of its file; a long one is truncated."""
     return Card(
         repo=repo,
         revision=commit,

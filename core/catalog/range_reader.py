@@ -1,8 +1,8 @@
-"""Asking the Hub: its API, and pieces of its files by HTTP range (RFC 9110, section 14).
+"""HTTP requests to the Hub: its API, and parts of files by range (RFC 9110, section 14).
 
-The Hub answers with a redirect to a signed URL on another host. Redirects are followed here hop by
-hop: the token goes to the endpoint's own host and to no other, and a redirect never leads from
-https to http. Every answer has a bound: of bytes, after they were decompressed too, and of time.
+The Hub redirects file requests to a signed URL on another host. Redirects are followed here hop by
+hop: the token is sent only to the endpoint's own host, and a redirect from https to http is
+refused. Every response has a limit of bytes, also after decompression, and of time.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from modeldeck.core.network.proxy_selector import ProxySelector, build
 from modeldeck.core.schema import RepoFile
 
 MAX_HOPS = 5
-"""Redirects of one request; the Hub needs one or two."""
+"""Maximum redirects of a request; the Hub needs one or two."""
 WHOLE_TIMES = 12
-"""A whole answer may take this many times the limit of one wait, so that a server that sends a byte
-now and then ends as well."""
+"""Time limit of a whole response, as a multiple of the timeout of one wait: it ends a server that
+sends a byte now and then."""
 WHOLE_LIMIT = 8 << 20
-"""Bytes of a file that is asked for whole, where a server compresses parts of it."""
+"""Maximum bytes of a file that is requested whole, when a server compresses ranges."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class RangeReader:
-    """Asks one Hub."""
+    """Sends requests to one Hub."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class RangeReader:
         timeout_s: float = 10,
         outward: ProxySelector | None = None,
     ) -> None:
-        """`outward` is the way out where it is shared; whoever made it closes it."""
+        """`outward` is a shared HTTP client, closed by its owner; None to create one."""
         self._base = endpoint.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
@@ -60,13 +60,13 @@ class RangeReader:
     async def ask(
         self, path: str, params: Mapping[str, str | int | list[str]], repo: str | None, limit: int
     ) -> bytes:
-        """The answer of the API to a question, as it came.
+        """Send a request to the API; return the body of the response.
 
         Args:
-            path: Behind `/api/`, quoted.
-            params: The query.
-            repo: The repository that is asked about; None for a search.
-            limit: Bytes of the answer.
+            path: The part after `/api/`, quoted.
+            params: Query parameters.
+            repo: The repository, for errors; None for a search.
+            limit: Maximum bytes of the response.
 
         Raises HubUnavailable, Gated or NotFound.
         """
@@ -86,9 +86,9 @@ class RangeReader:
     async def read(
         self, repo: str, revision: str, file: RepoFile, offset: int, length: int
     ) -> bytes:
-        """Up to `length` bytes of a file from `offset`; fewer at its end.
+        """Read up to `length` bytes of a file from `offset`; fewer at its end.
 
-        Raises HubUnavailable, Gated or NotFound, and Corrupt when the Hub has another file there.
+        Raises HubUnavailable, Gated or NotFound, and Corrupt if the Hub has another file there.
         """
         sha256 = file.blob if file.lfs else None
         return await self.read_path(repo, revision, file.path, offset, length, sha256=sha256)
@@ -103,7 +103,7 @@ class RangeReader:
         *,
         sha256: str | None = None,
     ) -> bytes:
-        """As `read`, of a file whose hash need not be known."""
+        """Read as `read` does; the hash of the file need not be known."""
         url = f"{self._base}/{repo}/resolve/{quote(revision, safe='')}/{quote(path)}"
 
         def check(response: httpx.Response) -> None:
@@ -117,8 +117,8 @@ class RangeReader:
             if response.status_code not in (200, 206):
                 raise self._refusal(response, repo)
             if response.status_code == 200 or not encoding_of(response.headers):
-                return await self._piece(response, offset, length)
-        # A part of a compressed form is of no use: the whole is asked for, where that is little.
+                return await self._requested_range(response, offset, length)
+        # A range of compressed bytes is useless: request the whole file, if it is small.
         if offset + length > WHOLE_LIMIT:
             raise HubUnavailable(
                 f"{self._base} sent a part of {path} in compressed form.",
@@ -127,7 +127,7 @@ class RangeReader:
         async with self._follow(url, headers, repo, check) as response:
             if response.status_code != 200:
                 raise self._refusal(response, repo)
-            return await self._piece(response, offset, length)
+            return await self._requested_range(response, offset, length)
 
     @asynccontextmanager
     async def _follow(
@@ -137,14 +137,14 @@ class RangeReader:
         repo: str | None,
         check: Callable[[httpx.Response], None] = lambda _: None,
     ) -> AsyncIterator[httpx.Response]:
-        """The first answer that is no redirect. `check` looks at those that are."""
+        """Yield the first response that is not a redirect; `check` is called with redirects."""
         first = url
         token = await in_thread(self._token)
         try:
             async with asyncio.timeout(WHOLE_TIMES * self._timeout_s):
                 for _ in range(MAX_HOPS + 1):
-                    at_home = origin(url) == origin(first)
-                    bearer = {"Authorization": f"Bearer {token}"} if token and at_home else {}
+                    same_origin = origin(url) == origin(first)
+                    bearer = {"Authorization": f"Bearer {token}"} if token and same_origin else {}
                     response = await self._send(url, headers | bearer)
                     try:
                         if response.status_code not in _REDIRECTS:
@@ -171,7 +171,7 @@ class RangeReader:
         return await self._outward.send(request)
 
     def _refusal(self, response: httpx.Response, repo: str | None) -> DeckError:
-        """The error for an answer without bytes. Only the endpoint knows who may read what."""
+        """Return the error for a response status. Only the endpoint decides about access."""
         request = response.request
         if origin(str(request.url)) != origin(self._base):
             return HubUnavailable(
@@ -183,8 +183,8 @@ class RangeReader:
             self._base, repo, response.status_code, response.headers, has_token=has_token
         )
 
-    async def _piece(self, response: httpx.Response, offset: int, length: int) -> bytes:
-        """The bytes that were asked for, also from a server that ignored the range."""
+    async def _requested_range(self, response: httpx.Response, offset: int, length: int) -> bytes:
+        """Return the requested bytes, also if the server ignored the range."""
         start = _start(response) if response.status_code == 206 else 0
         if start > offset:
             raise HubUnavailable(
@@ -194,7 +194,7 @@ class RangeReader:
         return (await self._body(response, wanted))[offset - start : wanted]
 
     async def _body(self, response: httpx.Response, limit: int) -> bytes:
-        """The body, decompressed, up to a limit in bytes; the rest is left alone."""
+        """Read the decompressed body up to a limit in bytes; the rest is not read."""
         body = bytearray()
         raw = cast(AsyncGenerator[bytes, None], response.aiter_raw())
         try:
@@ -205,7 +205,7 @@ class RangeReader:
                         body += piece
                         if len(body) >= limit:
                             return bytes(body[:limit])
-                        await asyncio.sleep(0)  # a piece is decoded in a millisecond
+                        await asyncio.sleep(0)  # decoding a piece takes a millisecond
         except Undecodable as error:
             raise HubUnavailable(
                 f"The answer of {self._base} cannot be decompressed: {error}.",
@@ -215,7 +215,7 @@ class RangeReader:
 
 
 def unreachable(endpoint: str, url: str, error: Exception) -> HubUnavailable:
-    """The error for a Hub that did not answer, or not in HTTP. `url` is what was asked."""
+    """Return the error for a Hub that did not answer in HTTP. `url` is the requested one."""
     return failures.permanent_failure(failures.host_of(url), error) or HubUnavailable(
         f"{endpoint} cannot be reached: {failures.reason(error)}.",
         "Check the network; HF_ENDPOINT or `hub.endpoint` names another Hub.",
@@ -223,7 +223,7 @@ def unreachable(endpoint: str, url: str, error: Exception) -> HubUnavailable:
 
 
 def _check_hash(response: httpx.Response, path: str, sha256: str | None) -> None:
-    """The redirect names the file that it leads to: it must be the one that the tree named."""
+    """Raise Corrupt if the redirect's file has another hash than the listed one."""
     tag = response.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"')
     if tag and sha256 and tag.lower() != sha256:
         raise Corrupt(
@@ -233,7 +233,7 @@ def _check_hash(response: httpx.Response, path: str, sha256: str | None) -> None
 
 
 def _start(response: httpx.Response) -> int:
-    """Where a 206 begins: `Content-Range: bytes START-END/SIZE` (RFC 9110, section 14.4)."""
+    """Return the start of a 206 response (`Content-Range`, RFC 9110, section 14.4)."""
     unit, _, span = response.headers.get("Content-Range", "").partition(" ")
     first = span.split("-", 1)[0]
     if unit.lower() != "bytes" or not first.isdecimal() or len(first) > 18:

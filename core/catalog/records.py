@@ -1,7 +1,7 @@
-"""Reading what the Hub's API answers, within bounds. Pure; call it in a thread.
+"""Parse responses of the Hub's API, within limits. Pure; call it in a thread.
 
-Each hit of a search and each file of a repository is decoded by itself, so that one that is not as
-the API describes it costs no other. Source: the Hub's OpenAPI description, `GET /api/models` and
+Each search hit and each file of a repository is decoded separately, so that an invalid one does not
+affect the others. Source: the Hub's OpenAPI description, `GET /api/models` and
 `GET /api/models/{repo}/revision/{rev}`, as huggingface_hub's `ModelInfo` reads them.
 """
 
@@ -23,25 +23,25 @@ from modeldeck.core.schema import Format, RepoFile, Repository, SearchHit
 T = TypeVar("T")
 
 MAX_SEARCH = 4 << 20
-"""Bytes of the answer to a search; a hundred hits take 200 KB."""
+"""Maximum bytes of a search response; a hundred hits take 200 KB."""
 MAX_REPOSITORY = 8 << 20
-"""Bytes of the record of a repository; one with a thousand files takes 300 KB."""
+"""Maximum bytes of a repository response; a thousand files take 300 KB."""
 MAX_ENTRIES = 500_000
-"""Commas in an answer, which bound its values: decoding them holds the interpreter's lock."""
+"""Maximum commas in a response, which limits its values: decoding holds the GIL."""
 MAX_FILES = 20_000
-"""Files of a repository."""
+"""Maximum files of a repository."""
 MAX_TAGS = 500
 MAX_TEXT = 200
-"""Characters of a tag, a licence or a date."""
+"""Maximum characters of a tag, a licence or a date."""
 MAX_COUNT = 1 << 53
-"""The largest number that every reader of JSON keeps exactly."""
+"""The largest integer that every JSON parser represents exactly."""
 
 FORMATS: tuple[Format, ...] = ("gguf", "mlx")
 _PARAMETERS = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([BM])(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 class _Record(msgspec.Struct, rename="camel"):
-    """What is read of a model's record. What is odd about the raw ones is not the record's end."""
+    """The used fields of a model's record. A raw field may be invalid; it is decoded separately."""
 
     id: str
     sha: str | None = None
@@ -71,13 +71,13 @@ class _CardDocument(msgspec.Struct):
 
 
 def hits(endpoint: str, data: bytes, limit: int) -> list[SearchHit]:
-    """The hits of a search, at most `limit`. Raises HubUnavailable for what is no list of them."""
+    """Parse search hits, at most `limit`. Raises HubUnavailable for an invalid response."""
     items = _decoded(endpoint, data, list[msgspec.Raw])
     return list(filter(None, map(_hit, items[:limit])))
 
 
 def repository(endpoint: str, data: bytes) -> Repository:
-    """A repository with its variants. Raises HubUnavailable for what is no record of one."""
+    """Parse a repository with its variants. Raises HubUnavailable for an invalid response."""
     record = _decoded(endpoint, data, _Record)
     siblings = record.siblings or []
     if len(siblings) > MAX_FILES:
@@ -89,7 +89,7 @@ def repository(endpoint: str, data: bytes) -> Repository:
     try:
         repo = check_repo(record.id)
     except InvalidRequest as error:
-        raise _no_hub(endpoint, "its repository has no proper name") from error
+        raise _no_hub(endpoint, "its repository has an invalid name") from error
     if not is_commit(record.sha or ""):
         raise _no_hub(endpoint, f"it did not say which commit {repo} is at")
     files = [file for file in map(_file, siblings) if file is not None]
@@ -108,7 +108,7 @@ def repository(endpoint: str, data: bytes) -> Repository:
 
 
 def merged(found: Iterable[SearchHit]) -> list[SearchHit]:
-    """Each repository once, with the formats of all its hits, the most downloaded first."""
+    """Merge the hits of each repository with all its formats, most downloaded first."""
     by_repo: dict[str, SearchHit] = {}
     for hit in found:
         other = by_repo.get(hit.repo, hit)
@@ -118,7 +118,7 @@ def merged(found: Iterable[SearchHit]) -> list[SearchHit]:
 
 
 def parameters(repo: str) -> float | None:
-    """Billions of parameters, where the repository's name tells; the first number that it has."""
+    """Return billions of parameters from the repository's name, or None."""
     found = _PARAMETERS.search(repo.rsplit("/", 1)[-1].replace("_", "-"))
     if found is None:
         return None
@@ -146,7 +146,7 @@ def _no_hub(endpoint: str, how: str) -> HubUnavailable:
 
 
 def _hit(item: msgspec.Raw) -> SearchHit | None:
-    """One hit; None for what is none."""
+    """Parse a hit; None if it is invalid."""
     record = _part(item, _Record)
     try:
         repo = check_repo(record.id) if record is not None else ""
@@ -168,7 +168,7 @@ def _hit(item: msgspec.Raw) -> SearchHit | None:
 
 
 def _file(item: msgspec.Raw) -> RepoFile | None:
-    """A file of a repository; None where the Hub did not tell what is needed to fetch it."""
+    """Parse a file of a repository; None if it lacks hash or size."""
     sibling = _part(item, _Sibling)
     if sibling is None:
         return None
@@ -184,7 +184,7 @@ def _file(item: msgspec.Raw) -> RepoFile | None:
 
 
 def _part(raw: msgspec.Raw, kind: type[T]) -> T | None:
-    """A part of an answer; None where it is of another kind."""
+    """Decode a part of a response; None if it has another type."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

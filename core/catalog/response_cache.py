@@ -1,7 +1,8 @@
-"""What the Hub answered, kept on disk, so that the catalog still works when it cannot be asked.
+"""Disk cache of responses of the Hub, so that the catalog works while it cannot be reached.
 
-Each answer is one file, replaced in one step, so a reader sees a whole one or none. Everything here
-can be deleted at any time. Nothing here ever fails: an answer that cannot be kept is asked again.
+Each response is one file, replaced atomically, so a reader sees a complete one or none. The folder
+can be deleted at any time. Errors are logged, never raised: an uncached response is requested
+again.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ logger = logging.getLogger(__name__)
 
 
 class ResponseCache:
-    """A folder of answers that never grows beyond a limit; the ones used longest ago go first.
+    """A folder of responses with a size limit; the least recently used are deleted first.
 
-    Every method touches the disk: call them in a thread.
+    Every method blocks on the disk: call it in a thread.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -26,7 +27,7 @@ class ResponseCache:
         self._limit = limit_bytes
 
     def get(self, *key: str) -> bytes | None:
-        """The answer kept under this key; None when there is none."""
+        """Return the response with this key; None if there is none."""
         path = self._path(key)
         try:
             data = path.read_bytes()
@@ -36,7 +37,7 @@ class ResponseCache:
         return data
 
     def put(self, data: bytes, *key: str) -> None:
-        """Keep an answer, replacing the one under the same key."""
+        """Store a response, replacing one with the same key."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as new:
@@ -49,21 +50,14 @@ class ResponseCache:
                     raise
             self._trim()
         except OSError as error:
-            logger.warning("An answer of the Hub cannot be kept in %s: %s", self._folder, error)
-
-    def forget(self, *key: str) -> None:
-        """Drop the answer under this key."""
-        try:
-            self._path(key).unlink(missing_ok=True)
-        except OSError as error:
-            logger.warning("An answer of the Hub cannot be dropped: %s", error)
+            logger.warning("A response of the Hub cannot be cached in %s: %s", self._folder, error)
 
     def _path(self, key: tuple[str, ...]) -> Path:
-        # Hashed, since keys hold what people typed.
+        # Hashed, since keys contain user input.
         return self._folder / hashlib.sha256("\0".join(key).encode("utf-8", "replace")).hexdigest()
 
     def _trim(self) -> None:
-        """Delete the oldest until the rest is within the limit; a crash's leftovers age out too."""
+        """Delete the oldest files until the rest is within the limit, also temporary ones."""
         with os.scandir(self._folder) as entries:
             found = [
                 (entry.stat().st_mtime_ns, entry.stat().st_size, entry.path) for entry in entries

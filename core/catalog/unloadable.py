@@ -1,8 +1,8 @@
-"""GGUF files that llama.cpp cannot answer from by themselves, told by their headers. Pure.
+"""Detect GGUF files that are not a model of their own, by their headers. Pure.
 
-llama.cpp either refuses these with words about a missing tensor, or reads them and then can neither
-answer nor embed. Sources: `general.type` of the GGUF specification (ggml, docs/gguf.md; gguf-py,
-`GGUFType`), and the names of architectures in llama.cpp (src/llama-arch.cpp).
+llama.cpp either refuses these with an error about a missing tensor, or loads them and then can
+neither generate nor embed. Sources: `general.type` of the GGUF specification (ggml, docs/gguf.md;
+gguf-py, `GGUFType`), and the names of architectures in llama.cpp (src/llama-arch.cpp).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from modeldeck.core.formats.gguf_header import GgufHeader
 
 Reason = tuple[str, str]
-"""What it is, as a sentence, and what to do about it."""
+"""What the file is, as a sentence, and the remedy."""
 
 _MODEL = "Take the model itself: a file without this word in its name, or another repository."
 _KINDS: dict[str, Reason] = {
@@ -38,12 +38,12 @@ _ARCHITECTURES: dict[str, Reason] = {
 
 
 def by_architecture(architecture: str | None) -> Reason | None:
-    """Why a model of this architecture answers nothing by itself; None where nothing is known."""
+    """Return why this architecture is not a model of its own; None if it is one."""
     return _ARCHITECTURES.get(architecture or "")
 
 
 def by_header(header: GgufHeader) -> Reason | None:
-    """Why a file answers nothing by itself; None where its header tells of nothing against it."""
+    """Return why a file is not a model of its own; None if it is one by its header."""
     if (reason := _KINDS.get(header.text("general.type") or "")) is not None:
         return reason
     if (reason := by_architecture(header.architecture)) is not None:

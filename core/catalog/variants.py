@@ -1,14 +1,14 @@
-"""What can be loaded from a repository: its files, grouped into variants.
+"""Group the files of a repository into variants, which can be loaded.
 
 A GGUF variant is one quantization: one file, or all parts of a split one, with the vision projector
-of its repository. An MLX repository is one variant. Names are all there is to go by before a file
-was fetched, so the rules here read file names as the tools that write them spell them:
+of its repository. An MLX repository is one variant. Only names are known before a file
+is downloaded, so the rules read file names as the tools that write them spell them:
 
 - a quantization is a word of the file name (`model-Q4_K_M.gguf`, `model.q8_0.gguf`), else of the
   folder's (`Q8_0/model.gguf`); words are set off by anything that is not a letter or digit
 - parts are `name-00001-of-00003.gguf` (llama.cpp, `llama_split_path`)
 - projectors have `mmproj` in their names (llama.cpp, docs/multimodal.md)
-- files that only work together with a model say so in their names, and are no variants: importance
+- files that only work together with a model are recognised by name and are no variants: importance
   matrices (`imatrix`), heads that predict several tokens (`mtp-` in front), other draft heads,
   adapters, vocabularies without weights. A small model to draft with is a variant, but never gets
   the plain label of its quantization: `owner/repo:Q8_0` always is the model itself.
@@ -48,8 +48,8 @@ _MLX_FILES = re.compile(
     r"[^/]*\.json|model[^/]*\.safetensors|[^/]*\.jinja|[^/]*\.tiktoken|[^/]*\.model"
     r"|(?:merges|vocab)\.txt",
 )
-"""What mlx-lm reads of a repository. Python files are left out: never fetched, so never run; and so
-are other files of weights (adapters, the makers' own form), which it does not read."""
+"""Files that mlx-lm reads. Python files are left out: never downloaded, so never run; and so
+are other weights files (adapters, other formats), which it does not read."""
 _UNUSABLE_LABEL = re.compile(r"[^A-Za-z0-9._+-]+")
 
 _HELPERS = tuple(
@@ -61,24 +61,24 @@ convert_lora_to_gguf.py, its models/ggml-vocab-*.gguf, and its draft heads of th
 _ALWAYS_HELPERS = re.compile(r"imatrix|^mtp[-_.]", re.IGNORECASE)
 """Importance matrices (llama.cpp, tools/imatrix), and heads that predict several tokens."""
 _MERGED = re.compile(r"(?<![a-z0-9])merged(?![a-z0-9])", re.IGNORECASE)
-"""An adapter that was merged into its model is no adapter any more."""
+"""A model with a merged adapter is not an adapter."""
 _DRAFT = re.compile(r"(?<![a-z0-9])draft(?![a-z0-9])", re.IGNORECASE)
 
 _PROJECTOR_ORDER = ("F16", "BF16", "Q8_0", "F32")
-"""Which projector goes with a model, where there are several: F16 is what tools take by default."""
+"""Preference among several projectors: F16 is the default of other tools."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ModelFiles:
-    """The files of one model in GGUF, in order, before they have a label."""
+    """The files of one GGUF model in order, before it has a label."""
 
     stem: str
-    """Path without the extension and the number of the part."""
+    """Path without extension and part number."""
     files: tuple[RepoFile, ...]
 
 
 def quantization(path: str) -> str | None:
-    """The quantization that a file's name tells, as it is spelled there; None if it tells none."""
+    """Return the quantization in a file's name, as spelled there; None if there is none."""
     *folders, name = path.split("/")
     for text in (name, *reversed(folders)):
         if found := _QUANTIZATION.findall(text):
@@ -87,28 +87,28 @@ def quantization(path: str) -> str | None:
 
 
 def mlx_quantization(repo: str) -> str | None:
-    """How an MLX repository is quantized, where its name tells, such as `4bit`."""
+    """Return the quantization in the name of an MLX repository, such as `4bit`, or None."""
     found = _MLX_QUANTIZATION.search(repo.rsplit("/", 1)[-1])
     return found[0] if found else None
 
 
 def canonical(label: str) -> str:
-    """A quantization as llama.cpp spells it: upper case, and F16 for fp16."""
+    """Return a quantization as llama.cpp spells it: upper case, and F16 for fp16."""
     return re.sub(r"\bFP(?=16|32)", "F", label.upper())
 
 
 def variants(
     repo: str, files: Sequence[RepoFile], *, mlx: bool | None = None
 ) -> tuple[Variant, ...]:
-    """Everything in a repository that an engine could load, smallest first.
+    """Return the variants in a repository that an engine could load, smallest first.
 
-    Split models whose parts are not all there are left out, and so are files whose names cannot be
-    written on every platform. No two labels are the same, whatever their case.
+    Incomplete split models are left out, and so are files whose names are invalid on some platform.
+    Labels are unique, ignoring case.
 
     Args:
         repo: The repository's id.
         files: Its files at one commit.
-        mlx: Whether safetensors files are MLX's; None to tell from the repository's name.
+        mlx: Whether safetensors files are for MLX; None to decide by the repository's name.
     """
     usable = [file for file in files if is_path(file.path)]
     found = sorted(_gguf(repo, usable), key=lambda variant: variant.size_bytes)
@@ -118,7 +118,7 @@ def variants(
 
 
 def find(found: Iterable[Variant], label: str) -> Variant | None:
-    """The variant with this label, whatever its case; else the one that this file belongs to."""
+    """Return the variant with this label, ignoring case, else the one with this file."""
     wanted = label.casefold()
     for variant in found:
         if variant.label is not None and variant.label.casefold() == wanted:
@@ -160,10 +160,10 @@ def _is_projector(file: RepoFile) -> bool:
 
 
 def _is_helper(repo: str, name: str) -> bool:
-    """Whether a GGUF file only works together with a model, going by its name.
+    """Whether a GGUF file only works together with a model, judged by its name.
 
-    A word that the repository has in its own name too tells its files from nothing: those of a
-    repository of adapters are what it offers, and their headers tell what they are.
+    A word that is also in the repository's name does not count: a repository of adapters offers
+    adapters, and their headers tell what they are.
     """
     if _ALWAYS_HELPERS.search(name):
         return True
@@ -173,12 +173,12 @@ def _is_helper(repo: str, name: str) -> bool:
 
 
 def _is_draft(repo: str, stem: str) -> bool:
-    """Whether a file is a small model to draft with, beside the models of its repository."""
+    """Whether a file is a draft model beside the other models of its repository."""
     return bool(_DRAFT.search(stem.rsplit("/", 1)[-1])) and not _DRAFT.search(repo)
 
 
 def _groups(files: Iterable[RepoFile]) -> list[_ModelFiles]:
-    """Single files, and split models of which every part is there."""
+    """Return single files and complete split models."""
     groups = []
     parts: dict[tuple[str, int], dict[int, RepoFile]] = {}
     for file in files:
@@ -195,22 +195,22 @@ def _groups(files: Iterable[RepoFile]) -> list[_ModelFiles]:
 
 
 def _plainest_first(group: _ModelFiles) -> tuple[int, int, str]:
-    """Of several with one quantization, the one with the shortest name gets the plain label."""
+    """Sort key: of several with one quantization, the shortest name gets the plain label."""
     return group.stem.count("/"), len(group.stem), group.stem
 
 
 class _Labels:
-    """Gives each variant a label that no other has, whatever their case."""
+    """Gives each variant a unique label, ignoring case."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
         self._numbers: dict[str, int] = {}
-        """The last number that was put behind a label."""
+        """The last number that was appended to a label."""
 
     def take(self, stem: str, *, plain: bool) -> str:
-        """The quantization, else the file's name, else its path, else one of these and a number.
+        """Return the quantization, else the file's name, else its path, else one with a number.
 
-        The quantization alone is left out unless `plain`.
+        The quantization alone is used only if `plain`.
         """
         name = stem.rsplit("/", 1)[-1]
         wordings = [quantization(stem) if plain else None, name, stem]
@@ -234,7 +234,7 @@ class _Labels:
 
 
 def _best_projectors(projectors: Iterable[RepoFile]) -> dict[str | None, RepoFile]:
-    """The projector to take, for each folder that has one; under None the one for all others."""
+    """Return the best projector of each folder; under None the one for all other folders."""
 
     def rank(file: RepoFile) -> tuple[int, str]:
         told = canonical(quantization(_name(file)) or "")
@@ -249,7 +249,7 @@ def _best_projectors(projectors: Iterable[RepoFile]) -> dict[str | None, RepoFil
 
 
 def _with_projector(variant: Variant, best: Mapping[str | None, RepoFile]) -> Variant:
-    """The variant with the projector of its folder, else with the best of the repository."""
+    """Return the variant with the projector of its folder, else the best of the repository."""
     projector = best.get(variant.files[0].path.rpartition("/")[0]) or best.get(None)
     if projector is None:
         return variant
@@ -262,13 +262,13 @@ def _with_projector(variant: Variant, best: Mapping[str | None, RepoFile]) -> Va
 
 
 def _mlx(repo: str, files: Sequence[RepoFile]) -> Variant | None:
-    """The repository as one MLX model, if its configuration and every shard are there."""
+    """Return the repository as one MLX variant, if its configuration and all shards exist."""
     wanted = [file for file in files if _MLX_FILES.fullmatch(file.path)]
     names = {file.path for file in wanted}
     weights = [name for name in names if name.endswith(".safetensors")]
     if "config.json" not in names or not weights or not _shards_complete(weights):
         return None
-    # Weights come last, so that what looks complete (every shard is there) is complete.
+    # Weights come last: when every shard is downloaded, all other files are too.
     wanted.sort(key=lambda f: (f.path in weights, f.path != "config.json", f.path))
     return Variant(
         unique=repo,
@@ -281,7 +281,7 @@ def _mlx(repo: str, files: Sequence[RepoFile]) -> Variant | None:
 
 
 def _shards_complete(names: Iterable[str]) -> bool:
-    """Whether of `model-00001-of-00002.safetensors` and the like none is missing."""
+    """Whether no shard like `model-00001-of-00002.safetensors` is missing."""
     totals: dict[int, set[int]] = {}
     for name in names:
         if shard := _SHARD.fullmatch(name):

@@ -31,9 +31,8 @@ import msgspec
 
 from modeldeck.core.config.schedule import Rate, Window
 from modeldeck.core.errors import InvalidRequest, NotEnoughDisk, StorageFailed
-from modeldeck.core.storage.atomic import OWNER_ONLY, is_disk_full, replace_file
+from modeldeck.core.storage.files import OWNER_ONLY, is_disk_full, locked_folder, replace_file
 from modeldeck.core.storage.foreign_files import read_regular
-from modeldeck.core.storage.locking import locked_folder
 
 if TYPE_CHECKING:
     from modeldeck.core.schema import LoadOptions

@@ -1,1 +1,1 @@
-"""What files of models have in common, whatever their format."""
+"""File formats of models, and names on the Hub."""

@@ -1,13 +1,13 @@
-"""Reading the header of a GGUF file: metadata and the table of tensors, without the weights.
+"""Read the header of a GGUF file: metadata and the table of tensors, without the weights.
 
-Source: the GGUF specification (ggml, docs/gguf.md), and for the limits what llama.cpp itself checks
-(ggml/src/gguf.cpp). A header is hostile until shown otherwise: every count and length is checked
-against a limit and against the bytes that are there before anything is allocated for it, and every
-tensor must lie inside the file (CVE-2026-7482: an offset beyond the end read foreign memory).
+Sources: the GGUF specification (ggml, docs/gguf.md), and llama.cpp for the limits
+(ggml/src/gguf.cpp). A header is untrusted: each count and length is checked against a limit and the
+available bytes before memory is allocated for it, and every tensor must be inside the file
+(CVE-2026-7482: an offset beyond the end read foreign memory).
 
-Long arrays, such as a vocabulary of 150,000 tokens, are stepped over and only their length is kept;
-so a header is read in milliseconds where building every string takes seconds. What is kept has a
-bound in total, and bytes that come in pieces are read once: `Parser` goes on where it stopped.
+Long arrays, such as a vocabulary of 150,000 tokens, are skipped and only their length is kept, so a
+header is read in milliseconds; building all strings would take seconds. The kept values have a
+total limit. `Parser` takes the bytes in pieces and continues where it stopped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from modeldeck.core.storage.foreign_files import open_regular
 __all__ = ["GgufHeader", "Parser", "TensorInfo", "check_size", "parse", "read", "read_remote"]
 
 MAX_HEADER = 64 << 20
-"""Bytes. The largest headers met (vocabulary of 260,000 with merges) are about 12 MB."""
+"""Maximum bytes. The largest known headers (vocabulary of 260,000 with merges) have 12 MB."""
 FIRST_READ = 1 << 20
 """Bytes of the first range: a vocabulary of 30,000 fits (measured: 150,000 tokens take 3.3 MB)."""
 NEXT_READ = 4 << 20
@@ -36,22 +36,22 @@ NEXT_READ = 4 << 20
 
 _MAX_STRING = 8 << 20
 _MAX_VALUES = 1 << 22
-"""Values of all arrays; the longest met is a list of merges with half a million."""
+"""Maximum values of all arrays; the longest known one is a list of half a million merges."""
 _KEPT_ARRAY = 1024
 """Longest array whose values are kept: one per layer, never one per token."""
 _MAX_KEPT = 1 << 17
-"""Values of arrays that are kept, in total; models have a few lists of one value per layer."""
+"""Maximum kept array values in total; models have a few lists of one value per layer."""
 _MAX_TEXT = 32 << 20
-"""Bytes of strings that are kept, in total; a chat template has some 10 KB."""
+"""Maximum bytes of kept strings in total; a chat template has some 10 KB."""
 _MAX_PAIRS = 1 << 14
-"""Entries of metadata; models have some fifty."""
+"""Maximum metadata entries; models have some fifty."""
 _MAX_TENSORS = 1 << 16
-"""Tensors; the largest models have some 2,000 a file."""
+"""Maximum tensors; the largest models have some 2,000 per file."""
 _MAX_DIMENSIONS = 4
 """GGML_MAX_DIMS."""
 _MAX_BYTES = (1 << 63) - 1
 _MAX_KEY = 65535
-"""Bytes of a key, by the specification."""
+"""Maximum bytes of a key, by the specification."""
 
 _SCALARS = {
     code: struct.Struct("<" + letter)
@@ -80,25 +80,25 @@ _RANGES = {
     "attention.key_length": (1, 1 << 16),
     "attention.value_length": (1, 1 << 16),
 }
-"""What a number may be; far wider than any model. Outside, llama.cpp aborts or fills memory."""
+"""Allowed ranges, wider than any model's; outside, llama.cpp aborts or exhausts memory."""
 
 _REMEDY = "Download it again, or take another file; the publisher may have a newer one."
 
 
 class _NeedMore(Exception):
-    """The bytes end before the header does."""
+    """The header is longer than the bytes so far."""
 
 
 def parse(data: bytes | bytearray | memoryview) -> GgufHeader | None:
-    """The header that `data` begins with; None when the header goes on beyond its end.
+    """Parse the header at the start of `data`; None if it is longer than `data`.
 
-    Raises Corrupt for what is not a GGUF file, or has values that no sound file has.
+    Raises Corrupt for an invalid header.
     """
     return Parser().feed(data)
 
 
 def read(path: Path) -> GgufHeader:
-    """The header of a file. Raises StorageFailed, or Corrupt (also for a file that is cut off)."""
+    """Read the header of a file. Raises StorageFailed, and Corrupt, also for a truncated file."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -118,13 +118,13 @@ def read(path: Path) -> GgufHeader:
 async def read_remote(
     fetch: Callable[[int, int], Awaitable[bytes]], size: int
 ) -> tuple[GgufHeader, bytes]:
-    """The header of a file that is elsewhere, and its bytes.
+    """Read the header of a remote file; return it and its bytes.
 
     Args:
-        fetch: Brings bytes; called with an offset and a length.
-        size: Bytes of the whole file.
+        fetch: Returns bytes; called with offset and length.
+        size: Size of the file in bytes.
 
-    Raises Corrupt as `read` does, and what `fetch` raises.
+    Raises Corrupt as `read`, and the errors of `fetch`.
     """
     parser = Parser()
     while True:
@@ -140,7 +140,7 @@ async def read_remote(
 
 
 def check_size(header: GgufHeader, size: int) -> GgufHeader:
-    """The header, if a file of `size` bytes can hold its tensors. Raises Corrupt otherwise."""
+    """Return the header if its tensors fit into `size` bytes. Raises Corrupt otherwise."""
     if header.file_size > size:
         raise _corrupt(f"it has {size} bytes, and its header describes {header.file_size}")
     return header
@@ -151,11 +151,10 @@ def _corrupt(what: str) -> Corrupt:
 
 
 class Parser:
-    """Reads a header from bytes that come in pieces. Each is looked at once.
+    """Incremental parser of a header from pieces of bytes.
 
-    What it has read is behind it for good: one entry of the metadata, one tensor, and, within an
-    array that is stepped over, every whole string. Only the entry that a piece ends in is begun
-    anew with the next.
+    Complete metadata entries, tensors, and strings of a skipped array are not parsed again. Only
+    the entry at the end of a piece is parsed again with the next piece.
     """
 
     def __init__(self) -> None:
@@ -164,18 +163,18 @@ class Parser:
         self._at = 0
         self._version = 0
         self._counts = (0, 0)
-        """Of tensors and of entries of metadata."""
+        """Number of tensors and of metadata entries."""
         self._metadata: dict[str, Value] = {}
         self._array_lengths: dict[str, int] = {}
         self._keys: set[str] = set()
         self._tensors: dict[str, TensorInfo] = {}
         self._skipping = 0
-        """Strings of a long array that are still to be stepped over."""
+        """Strings of a long array that are still to be skipped."""
         self._values = self._kept = self._text = 0
         self._alignment = 0
 
     def feed(self, piece: bytes | bytearray | memoryview) -> GgufHeader | None:
-        """The header, once all of it is there; None while it goes on beyond the bytes so far.
+        """Add bytes; return the header once it is complete, else None.
 
         Raises Corrupt, as `parse`.
         """
@@ -187,20 +186,20 @@ class Parser:
         return self._header()
 
     def _advance(self) -> None:
-        """Go on to the end of the table of tensors. Raises _NeedMore where the bytes end."""
+        """Parse up to the end of the table of tensors. Raises _NeedMore at the end of the bytes."""
         if not self._version:
-            self._begin()
+            self._read_start()
         tensors, pairs = self._counts
         while len(self._keys) < pairs or self._skipping:
-            self._whole(self._pair)
+            self._read_item(self._pair)
         if not self._alignment:
             _check_ranges(self._metadata)
             self._alignment = _alignment(self._metadata)
         while len(self._tensors) < tensors:
-            self._whole(self._tensor)
+            self._read_item(self._tensor)
 
-    def _whole(self, read: Callable[[], None]) -> None:
-        """Read one thing; begin it anew later where the bytes end within it."""
+    def _read_item(self, read: Callable[[], None]) -> None:
+        """Read one item; go back to its start if the bytes end within it."""
         start, kept = self._at, (self._values, self._kept, self._text)
         try:
             read()
@@ -209,8 +208,8 @@ class Parser:
                 self._at, (self._values, self._kept, self._text) = start, kept
             raise
 
-    def _begin(self) -> None:
-        """The magic, the version and the counts."""
+    def _read_start(self) -> None:
+        """Read magic, version and counts."""
         refuse_pointer(self.data, "This file")
         if self.data[:4] != b"GGUF"[: len(self.data)]:
             raise _corrupt("it does not begin with GGUF")
@@ -243,7 +242,7 @@ class Parser:
         )
 
     def _take(self, count: int) -> int:
-        """Step over `count` bytes; gives where they begin."""
+        """Advance by `count` bytes; return where they start."""
         start, self._at = self._at, self._at + count
         if self._at > len(self.data):
             raise _NeedMore
@@ -296,7 +295,7 @@ class Parser:
         return value
 
     def _array(self, key: str) -> Value | None:
-        """The values of a short array; None for a long one, which is only counted."""
+        """Read the values of a short array; None for a long one, which is only counted."""
         kind = self._type()
         length = self._count(_MAX_VALUES, "values in one array")
         if kind != _STRING and kind not in _SCALARS:
@@ -320,7 +319,7 @@ class Parser:
         return values
 
     def _skip_strings(self) -> None:
-        """Step over strings. Plain and local, since a vocabulary makes it the whole cost."""
+        """Skip strings. With local variables only, since a vocabulary dominates the time."""
         data, at, unpack, end = self.data, self._at, _COUNT.unpack_from, len(self.data)
         left = self._skipping
         try:

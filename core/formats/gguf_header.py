@@ -1,4 +1,4 @@
-"""What the header of a GGUF file says, as a record: the metadata, and what is read out of it.
+"""The header of a GGUF file as a record, with properties for the metadata in use.
 
 Names of keys are those of the GGUF specification (ggml, docs/gguf.md).
 """
@@ -17,7 +17,7 @@ _POOLING = ("none", "mean", "cls", "last", "rank")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
-    """One row of the table of tensors."""
+    """An entry of the table of tensors."""
 
     name: str
     shape: tuple[int, ...]
@@ -30,15 +30,15 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufHeader:
-    """What a GGUF file says about itself."""
+    """The header of a GGUF file."""
 
     version: int
     metadata: Mapping[str, Value]
-    """All values but long arrays, of which `array_lengths` tells the length."""
+    """All values but long arrays, whose lengths are in `array_lengths`."""
     array_lengths: Mapping[str, int]
     tensors: tuple[TensorInfo, ...]
     data_offset: int
-    """Where the weights begin: the length of the header, in bytes."""
+    """Start of the weights: the length of the header in bytes."""
 
     @property
     def architecture(self) -> str | None:
@@ -77,7 +77,7 @@ class GgufHeader:
 
     @property
     def kv_heads(self) -> tuple[int, ...] | None:
-        """Key and value heads of each layer; 0 for a layer that keeps no such cache."""
+        """Key and value heads of each layer; 0 for a layer without a KV cache."""
         layers = self.layers
         value = self._own("attention.head_count_kv")
         if value is None:
@@ -110,7 +110,7 @@ class GgufHeader:
 
     @property
     def file_size(self) -> int:
-        """The least number of bytes that a file with these tensors has."""
+        """Minimum size in bytes of a file with these tensors."""
         ends = (tensor.offset + tensor.size_bytes for tensor in self.tensors)
         return self.data_offset + max(ends, default=0)
 
@@ -120,13 +120,8 @@ class GgufHeader:
         return sum(prod(tensor.shape) for tensor in self.tensors)
 
     @property
-    def has_chat_template(self) -> bool:
-        """Whether the model comes with a template for conversations."""
-        return "tokenizer.chat_template" in self.metadata
-
-    @property
     def pooling(self) -> str | None:
-        """How an embedding model makes one vector of many; None for a model that writes text."""
+        """Pooling of an embedding model; None for a model that generates text."""
         number = self.number("pooling_type")
         return _POOLING[number] if number is not None and 0 < number < len(_POOLING) else None
 
@@ -137,12 +132,12 @@ class GgufHeader:
         return max(1, value) if isinstance(value, int) else 1
 
     def text(self, key: str) -> str | None:
-        """A string of the metadata; None where it is missing or something else."""
+        """Return a string of the metadata; None if it is missing or has another type."""
         value = self.metadata.get(key)
         return value if isinstance(value, str) else None
 
     def number(self, key: str) -> int | None:
-        """A whole number that stands under the architecture's own prefix; the largest of a list."""
+        """Return an integer under the architecture's prefix; the largest of a list."""
         value = self._own(key)
         if isinstance(value, tuple):
             return max((v for v in value if isinstance(v, int)), default=None)

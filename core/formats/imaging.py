@@ -1,7 +1,7 @@
-"""GGUF files of models that make images or video: sound files, but no language models.
+"""GGUF files of models that generate images or video: valid files, but not language models.
 
-They carry the names that ComfyUI-GGUF and stable-diffusion.cpp write as `general.architecture`
-(ComfyUI-GGUF, loader.py, `IMG_ARCH_LIST`). None of them is a name of llama.cpp's (llama-arch.cpp).
+Their `general.architecture` is a name that ComfyUI-GGUF and stable-diffusion.cpp write
+(ComfyUI-GGUF, loader.py, `IMG_ARCH_LIST`); none is an architecture of llama.cpp (llama-arch.cpp).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ARCHITECTURES = frozenset(
 
 
 def refusal(architecture: str | None) -> EngineFailed | None:
-    """The error for a model of this architecture, if it makes images or video; else None."""
+    """Return the error for an architecture that generates images or video; else None."""
     if architecture not in ARCHITECTURES:
         return None
     return EngineFailed(

@@ -1,6 +1,6 @@
-"""Git LFS pointers: the small text that git keeps in place of a large file.
+"""Git LFS pointers: small text files that git stores instead of large files.
 
-They are found where a repository was cloned without git-lfs, or a pointer was uploaded as the file.
+A model file is one if its repository was cloned without git-lfs, or the pointer was uploaded.
 Source: git-lfs, docs/spec.md.
 """
 
@@ -12,7 +12,7 @@ _START = b"version https://git-lfs.github.com/spec/"
 
 
 def refuse_pointer(data: bytes | bytearray, what: str = "This") -> None:
-    """Raise Corrupt where the bytes that a file begins with are those of a pointer."""
+    """Raise Corrupt if the start of a file is that of an LFS pointer."""
     if data[: len(_START)] == _START:
         raise Corrupt(
             f"{what} is a Git LFS pointer and not the model itself.",

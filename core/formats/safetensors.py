@@ -1,8 +1,8 @@
-"""Reading an MLX model's folder, or its small files, without the weights.
+"""Read the folder of an MLX model, or its small files, without the weights.
 
 Sources: the safetensors format (huggingface/safetensors, README "Format"), the index that
 transformers writes beside split weights, and the `config.json` that mlx-lm reads. A configuration
-that names Python code to run is refused: mlx-lm before 0.32.2 ran `model_file` unasked
+that names Python code to run is refused: mlx-lm before 0.32.2 ran `model_file` without asking
 (CVE-2026-5843), and transformers has run `auto_map` and `_attn_implementation_internal`.
 """
 
@@ -20,36 +20,36 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from modeldeck.core.errors import Corrupt, DeckError, Forbidden, StorageFailed
+from modeldeck.core.errors import Corrupt, Forbidden, StorageFailed
 from modeldeck.core.formats.hub_names import check_path
 from modeldeck.core.formats.lfs import refuse_pointer
 from modeldeck.core.storage.foreign_files import open_regular
 
 MAX_HEADER = 32 << 20
-"""Bytes of the JSON in a safetensors file. The reference implementation takes 100 MB; the largest
-met have some 7 MB, and decoding holds the interpreter's lock."""
+"""Maximum bytes of the JSON in a safetensors file. The reference implementation allows 100 MB; the
+largest known have some 7 MB, and decoding holds the GIL."""
 MAX_TENSORS = 1 << 16
-"""Tensors of one file; the largest models have some 100,000 over all their 160 files."""
+"""Maximum tensors per file; the largest models have some 100,000 in 160 files."""
 MAX_ENTRIES = 1 << 19
-"""Commas and colons in a configuration or an index, which bound its values."""
+"""Maximum commas and colons in a configuration or an index, which limits its values."""
 MAX_DIMENSIONS = 32
 MAX_CONFIG = 4 << 20
-"""Bytes of `config.json`; large ones hold per-layer quantization and are well below 1 MB."""
+"""Maximum bytes of `config.json`; large ones (per-layer quantization) are well below 1 MB."""
 MAX_INDEX = 32 << 20
-"""Bytes of `model.safetensors.index.json`; about 100 a tensor."""
+"""Maximum bytes of `model.safetensors.index.json`; about 100 per tensor."""
 
 _MAX_ROW = 4096
-"""Bytes of one row of a header."""
+"""Maximum bytes of one entry of a header."""
 
 MAX_LAYERS = 10_000
-"""Layers whose kinds are listed; the deepest models have some hundred."""
+"""Maximum layers whose types are listed; the deepest models have some hundred."""
 
 INDEX = "model.safetensors.index.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 WEIGHTS = "model*.safetensors"
-"""The files of weights that mlx-lm reads (`mlx_lm.utils.load_model`), whatever an index says."""
+"""Weights files that mlx-lm reads (`mlx_lm.utils.load_model`), regardless of the index."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
-"""Files that hold a tokenizer: one of them is needed."""
+"""Tokenizer files: one of them is needed."""
 
 _LENGTH = struct.Struct("<Q")
 _DTYPE_BITS = {
@@ -60,17 +60,17 @@ _DTYPE_BITS = {
 _CODE_KEYS = frozenset(
     {"auto_map", "model_file", "_attn_implementation_internal", "custom_pipelines"}
 )
-"""Keys of a configuration that make some loader import a file of the repository."""
+"""Keys of a configuration that make some program import a file of the repository."""
 
 _REMEDY = "Download it again, or take another repository."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlxConfig:
-    """What `config.json` says of an MLX model. None where it is silent."""
+    """Values of an MLX model's `config.json`; None if missing."""
 
     architecture: str | None = None
-    """`model_type`: which of mlx-lm's model files reads the weights."""
+    """`model_type`: the mlx-lm model class that reads the weights."""
     context_length: int | None = None
     layers: int | None = None
     heads: int | None = None
@@ -78,34 +78,32 @@ class MlxConfig:
     head_length: int | None = None
     """Elements of a key or value, per head."""
     latent_length: int | None = None
-    """Elements that a layer caches per token where keys and values are compressed into one vector
-    (multi-head latent attention); `kv_heads` and `head_length` do not count then."""
+    """Elements cached per layer and token with multi-head latent attention, where keys and values
+    are compressed into one vector; `kv_heads` and `head_length` are not used then."""
     window: int | None = None
     """Tokens that a layer with a sliding window sees."""
     layer_types: tuple[str, ...] = ()
-    """Kind of attention of each layer, such as `sliding_attention`; empty where all are alike."""
+    """Attention type of each layer, such as `sliding_attention`; empty if all are equal."""
     value_bytes: int = 2
-    """Bytes of a number that is not quantized, and so of one in the KV cache."""
+    """Bytes of an unquantized number, also in the KV cache."""
     embedding_length: int | None = None
     feed_forward_length: int | None = None
     vocab_size: int | None = None
     quantization_bits: int | None = None
-    """Bits of a weight; None where the weights are not quantized."""
+    """Bits of a weight; None if the weights are not quantized."""
     group_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSizes:
-    """What the header of a safetensors file says."""
+    """Sizes from the header of a safetensors file."""
 
     tensor_bytes: int
     elements: int
-    """Stored numbers; a packed one of 32 bits holds several weights."""
+    """Stored numbers; a packed number of 32 bits contains several weights."""
     packed_elements: int
-    """Those of `elements` that are of type U32, which is how MLX packs quantized weights."""
+    """Elements of type U32, in which MLX packs quantized weights."""
     tensors: int
-    header_bytes: int
-    """Where the data begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +113,7 @@ class MlxFolder:
     config: MlxConfig
     weights_bytes: int
     tensors: int
-    """How many tensors its files hold."""
+    """Number of tensors in its files."""
     parameters: float | None
     """In billions."""
 
@@ -131,7 +129,7 @@ class MlxFolder:
 
 
 def read_config(data: bytes) -> MlxConfig:
-    """What a `config.json` says. Raises Forbidden when it names code to run, Corrupt otherwise."""
+    """Parse a `config.json`. Raises Forbidden if it names code to run, Corrupt if invalid."""
     document = refuse_code(data, "config.json")
     nested = document.get("text_config")
     text: Mapping[str, Any] = {**document, **nested} if isinstance(nested, dict) else document
@@ -160,7 +158,7 @@ def read_config(data: bytes) -> MlxConfig:
 
 
 def _layer_types(text: Mapping[str, Any]) -> tuple[str, ...]:
-    """The kind of each layer: as listed, or by the rule that every n-th sees the whole text."""
+    """Return the type of each layer: as listed, or every n-th with full attention."""
     layers = min(_number(text, "num_hidden_layers") or 0, MAX_LAYERS)
     kinds = text.get("layer_types")
     if isinstance(kinds, list):
@@ -175,7 +173,7 @@ def _layer_types(text: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def refuse_code(data: bytes, name: str) -> dict[str, Any]:
-    """A configuration as it is written. Raises Forbidden when it names Python code to run."""
+    """Parse a configuration. Raises Forbidden if it names Python code to run."""
     document = _json(data, name, MAX_CONFIG)
     named = next((key for key, value in _pairs(document) if key in _CODE_KEYS and value), None)
     if named:
@@ -186,24 +184,15 @@ def refuse_code(data: bytes, name: str) -> dict[str, Any]:
     return document
 
 
-def is_mlx(data: bytes) -> bool:
-    """Whether a `config.json` is of a model that MLX quantized, going by the form of its key."""
-    try:
-        scheme = _json(data, "config.json", MAX_CONFIG).get("quantization")
-    except DeckError:
-        return False
-    return isinstance(scheme, dict) and "group_size" in scheme and "bits" in scheme
-
-
 def header_end(data: bytes) -> int:
-    """Where the header of a safetensors file ends that begins with `data`, in bytes."""
+    """Return the end of the header, in bytes, of the safetensors file that starts with `data`."""
     return _LENGTH.size + (int(_LENGTH.unpack_from(data)[0]) if len(data) >= _LENGTH.size else 0)
 
 
 def read_header(data: bytes, size: int) -> TensorSizes | None:
-    """What the safetensors file of `size` bytes that begins with `data` says; None: needs more.
+    """Parse the header of a safetensors file of `size` bytes; None if `data` is too short.
 
-    Raises Corrupt when the tensors do not fill the file exactly, which the format demands.
+    Raises Corrupt if the tensors do not fill the file exactly, as the format requires.
     """
     refuse_pointer(data, "This safetensors file")
     if len(data) < _LENGTH.size:
@@ -237,22 +226,21 @@ def read_header(data: bytes, size: int) -> TensorSizes | None:
         elements=elements,
         packed_elements=packed,
         tensors=len(spans),
-        header_bytes=start,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """What an index says of split weights."""
+    """Parse the index of split weights."""
 
     files: frozenset[str]
     total_bytes: int | None
-    """Of all tensors; None where it does not tell."""
+    """Bytes of all tensors; None if missing."""
     tensors: int
 
 
 def read_index(data: bytes) -> Index:
-    """The index of split weights.
+    """Parse the index of split weights.
 
     Raises Corrupt, and InvalidRequest for a file name that leaves the folder.
     """
@@ -266,7 +254,7 @@ def read_index(data: bytes) -> Index:
 
 
 def is_weights(path: str) -> bool:
-    """Whether mlx-lm reads weights from the file at this path inside a repository.
+    """Whether mlx-lm reads weights from this path of a repository.
 
     >>> is_weights("model-00001-of-00002.safetensors"), is_weights("adapters.safetensors")
     (True, False)
@@ -275,12 +263,11 @@ def is_weights(path: str) -> bool:
 
 
 def missing_weights(named: Collection[str], present: Collection[str]) -> tuple[str, ...]:
-    """Files that an index names and that are not there; none for an index of another model.
+    """Return the files in an index that are missing; none for an index of another model.
 
-    mlx-lm writes a quantized model into files of its own, and some publishers leave the index of
-    the original beside them, which names files that were never part of the repository. So an index
-    counts only where at least one of its files is present; of its files only those count that
-    mlx-lm reads.
+    mlx-lm writes a quantized model into new files, and some publishers keep the index of the
+    original, whose files were never part of the repository. So an index counts only if at least one
+    of its files is present; of its files only those count that mlx-lm reads.
 
     >>> missing_weights({"model-00001-of-00002.safetensors"}, {"model.safetensors"})
     ()
@@ -291,15 +278,15 @@ def missing_weights(named: Collection[str], present: Collection[str]) -> tuple[s
 
 
 def check_complete(named: Collection[str], present: Collection[str]) -> None:
-    """Raise Corrupt where files are missing that the index of these weights names."""
+    """Raise Corrupt if files named in the index are missing."""
     if missing := missing_weights(named, present):
         _corrupt(INDEX, f"it names {missing[0]}, which is not there")
 
 
 def read_folder(folder: Path) -> MlxFolder:
-    """What an MLX folder on disk says. Raises StorageFailed, Corrupt or Forbidden.
+    """Read an MLX folder on disk. Raises StorageFailed, Corrupt or Forbidden.
 
-    The configuration of its tokenizer is looked through for code as well.
+    The tokenizer's configuration is checked for code as well.
     """
     try:
         config = read_config(_bounded(folder / "config.json", MAX_CONFIG))
@@ -321,16 +308,16 @@ def read_folder(folder: Path) -> MlxFolder:
     return folder_of(config, weights)
 
 
-def fault(folder: MlxFolder, files: Iterable[str]) -> str | None:
-    """Why mlx-lm will not load a model, as its small files tell; None where they tell of nothing.
+def load_error(folder: MlxFolder, files: Iterable[str]) -> str | None:
+    """Return why mlx-lm will not load a model, judged by its small files; None if it will.
 
     Args:
-        folder: What they say.
-        files: Names of the files beside them.
+        folder: The content of its small files.
+        files: Names of all files in the folder.
     """
     layers, kind = folder.config.layers, folder.config.architecture
     if layers is not None and layers > folder.tensors:
-        # mlx-lm would build them all, for hours, before it misses their weights.
+        # mlx-lm would build all layers, for hours, before it fails for missing weights.
         return f"config.json tells of {layers} layers, and there are {folder.tensors} tensors."
     if kind is None:
         return "config.json does not say which model it is (model_type)."
@@ -342,7 +329,7 @@ def fault(folder: MlxFolder, files: Iterable[str]) -> str | None:
 
 
 def folder_of(config: MlxConfig, weights: list[TensorSizes]) -> MlxFolder:
-    """What a folder says, from what its files say."""
+    """Combine the configuration and the weights files of a folder."""
     return MlxFolder(
         config=config,
         weights_bytes=sum(part.tensor_bytes for part in weights),
@@ -352,20 +339,20 @@ def folder_of(config: MlxConfig, weights: list[TensorSizes]) -> MlxFolder:
 
 
 def _parameters(config: MlxConfig, weights: list[TensorSizes]) -> int:
-    """Number of weights: a packed element of 32 bits holds 32 / bits of them."""
+    """Return the number of weights: a packed element of 32 bits holds 32 / bits of them."""
     packed = sum(part.packed_elements for part in weights)
     plain = sum(part.elements for part in weights) - packed
     bits = config.quantization_bits
     if not bits or not packed:
         return plain + packed
     unpacked = packed * 32 // bits
-    # Each group has a scale and a bias of its own, which are not weights of the model.
+    # Each group has a scale and a bias, which are not weights of the model.
     overhead = 2 * unpacked // config.group_size if config.group_size else 0
     return max(0, plain - overhead) + unpacked
 
 
 def read_weights(path: Path) -> TensorSizes:
-    """What the header of one file says. Raises Corrupt, and OSError."""
+    """Read the header of a weights file. Raises Corrupt and OSError."""
     with open_regular(path) as file:
         first = file.read(_LENGTH.size)
         length = int(_LENGTH.unpack(first)[0]) if len(first) == _LENGTH.size else 0
@@ -385,8 +372,8 @@ def _bounded(path: Path, limit: int) -> bytes:
 
 
 def _table(data: bytes) -> dict[str, msgspec.Raw]:
-    """The rows of a header, each still as it is written: one call decodes nothing but names."""
-    # A row has four colons: its name's, `dtype`, `shape` and `data_offsets`.
+    """Split a header into its entries, which stay undecoded; only names are decoded."""
+    # An entry has four colons: after its name, `dtype`, `shape` and `data_offsets`.
     if data.count(b":") > 4 * MAX_TENSORS:
         _corrupt("a safetensors header", f"it describes more than {MAX_TENSORS} tensors")
     try:
@@ -408,7 +395,7 @@ def _json(data: bytes, what: str, limit: int) -> dict[str, Any]:
 
 
 def _row(name: str, row: msgspec.Raw) -> tuple[str, list[int], int, int]:
-    """Type, shape, begin and end of one tensor."""
+    """Decode an entry: type, shape, begin and end of a tensor."""
     if len(memoryview(row)) > _MAX_ROW:
         _corrupt("a safetensors file", f"the entry of {name[:80]!r} is far too long")
     try:
@@ -437,7 +424,7 @@ def _number(document: Mapping[str, Any], key: str) -> int | None:
 
 
 def _pairs(document: object) -> Iterator[tuple[str, object]]:
-    """Every key of a document, nested ones included, with its value."""
+    """Yield all keys of a document with their values, also nested ones."""
     waiting = [document]
     while waiting:
         item = waiting.pop()

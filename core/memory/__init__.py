@@ -1,1 +1,1 @@
-"""What memory there is, what a process holds, and whether a model fits."""
+"""Memory: measuring the machine and processes, and estimating models."""

@@ -1,7 +1,7 @@
-"""macOS: what a process takes, and what the GPU may. By ctypes; not tried on a Mac yet.
+"""macOS: memory of a process, and the GPU's limit. Uses ctypes; not tested on a Mac yet.
 
-`ps` and psutil tell the resident size, which misses memory that a process took through Metal. The
-kernel charges all of it to `phys_footprint`, which is what Activity Monitor shows as "Memory".
+`ps` and psutil report the resident size, which misses memory allocated through Metal. The kernel
+counts all of it in `phys_footprint`, which Activity Monitor shows as "Memory".
 Sources: `struct rusage_info_v4` and `proc_pid_rusage` (xnu, bsd/sys/resource.h and libproc.h), the
 `iogpu.wired_limit_mb` of sysctl(8).
 """
@@ -18,14 +18,14 @@ RUSAGE_INFO_V4 = 4
 _LAYOUT = struct.Struct("<16s35Q")
 """A UUID and 35 numbers of 64 bits: 296 bytes."""
 _RESIDENT, _FOOTPRINT, _PEAK = 7, 8, 29
-"""Where in it are `ri_resident_size`, `ri_phys_footprint`, `ri_lifetime_max_phys_footprint`."""
+"""Indexes of `ri_resident_size`, `ri_phys_footprint`, `ri_lifetime_max_phys_footprint`."""
 MIB = 1 << 20
 
 
 def from_rusage(data: bytes) -> ProcessMemory:
-    """What a `struct rusage_info_v4` says.
+    """Read a `struct rusage_info_v4`.
 
-    The footprint counts what nobody else would give back, so it stands for the private memory too.
+    The footprint is memory of this process alone, so it is also used as the private memory.
     """
     fields = _LAYOUT.unpack(data)
     return ProcessMemory(
@@ -37,7 +37,7 @@ def from_rusage(data: bytes) -> ProcessMemory:
 
 
 def process(pid: int) -> ProcessMemory | None:
-    """What a process takes; None when it is gone, belongs to somebody else, or this is no Mac."""
+    """Measure a process; None if it has ended, belongs to another user, or this is not a Mac."""
     if sys.platform != "darwin":
         return None
     data = ctypes.create_string_buffer(_LAYOUT.size)
@@ -48,22 +48,22 @@ def process(pid: int) -> ProcessMemory | None:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The GPU of an Apple Silicon Mac, with the limit of memory that may be wired for it.
+    """Return the GPU of an Apple Silicon Mac, with the limit of its wired memory.
 
-    The limit is known only where a person set it; else the system chooses, about two thirds to
-    three quarters of the memory, and does not tell.
+    The limit is known only if it was set; else the system chooses two thirds to three quarters of
+    the memory, and does not report it.
     """
     if sys.platform != "darwin":
         return ()
     limit = _sysctl("iogpu.wired_limit_mb")
     name = _sysctl("machdep.cpu.brand_string")
-    if limit is None or name is None:  # no Apple Silicon
+    if limit is None or name is None:  # not Apple Silicon
         return ()
     return (gpu(name, limit),)
 
 
 def gpu(name: bytes, limit: bytes) -> Gpu:
-    """The record of the GPU, from the name of the processor and the limit as sysctl tells them.
+    """Return the record of the GPU, from processor name and limit as sysctl returns them.
 
     >>> gpu(b"Apple M3" + bytes(1), (24576).to_bytes(4, "little")).total_bytes >> 30
     24
@@ -79,7 +79,7 @@ def gpu(name: bytes, limit: bytes) -> Gpu:
 
 
 def _sysctl(name: str) -> bytes | None:
-    """The bytes of a value of sysctl; None where there is none of this name."""
+    """Return the bytes of a sysctl value; None if there is none of this name."""
     library = ctypes.CDLL(None)
     size = ctypes.c_size_t(0)
     if library.sysctlbyname(name.encode(), None, ctypes.byref(size), None, 0) != 0:

@@ -1,8 +1,8 @@
-"""Will it fit: a formula for where no engine can plan the load, and the verdict. Pure.
+"""Estimate a model's memory by formulas, and judge whether a forecast fits. Pure.
 
-The engine's own plan (`modeldeck.core.runtime.planning.planner`) is exact and comes first. The
-formula serves models that no engine of this machine plans, and everything it gives is marked as an
-estimate.
+The engine's own plan (`modeldeck.core.runtime.planning.planner`) is exact and preferred. The
+formulas serve models that no engine of this machine can plan; their forecasts are marked as not
+exact.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from modeldeck.core.schema.overhead import SHIPPED, ProcessOverhead
 CONTEXT_STEP = 256
 """llama.cpp rounds the cells of its KV cache up to a multiple of this."""
 BATCH = 512
-"""Tokens evaluated at once, unless the options say."""
+"""Default batch size in tokens."""
 DEFAULT_CONTEXT = 8192
-"""Tokens, where neither the options nor the model name a length."""
+"""Default context length in tokens, if neither the options nor the model have one."""
 MLX_STEP = 512
-"""Tokens of a prompt that our MLX engine reads at once, unless the options say."""
+"""Default number of prompt tokens that our MLX engine processes at once."""
 
 BITS_PER_VALUE = {
     "f32": 32.0,
@@ -37,7 +37,7 @@ BITS_PER_VALUE = {
 
 
 class ModelShape(Protocol):
-    """What the formula needs of a model's header; None where the header does not tell."""
+    """The values of a model's header that the formula uses; None if the header lacks one."""
 
     @property
     def context_length(self) -> int | None:
@@ -64,13 +64,13 @@ class ModelShape(Protocol):
         """Tokens of the vocabulary."""
 
     def number(self, key: str) -> int | None:
-        """A whole number that stands under the architecture's own prefix."""
+        """Return an integer under the architecture's prefix."""
 
 
 def kv_cache_bytes(
     kv_heads: tuple[int, ...], key_length: int, value_length: int, context: int, type_: str = "f16"
 ) -> int:
-    """Bytes of the KV cache of plain attention (llama-kv-cache.cpp).
+    """Return the bytes of the KV cache of plain attention (llama-kv-cache.cpp).
 
     Models with sliding windows, recurrent layers or compressed keys take less. Worked number: 32
     layers of 8 heads, keys and values of 128, context 8192, f16: exactly 1 GiB.
@@ -84,11 +84,12 @@ def kv_cache_bytes(
 
 
 def compute_bytes(width: int, feed_forward: int, context: int, batch: int = BATCH) -> int:
-    """Bytes of llama.cpp's work buffers with flash attention, within 10 % for dense models.
+    """Return the bytes of llama.cpp's compute buffers, within 10 % for dense models.
 
-    A batch of 32-bit values, about four as wide as the hidden state and three as wide as the
-    feed-forward layer at once, and a 16-bit mask of batch by context. Fitted to llama.cpp's plans
-    of synthetic models: width 640 to 2048, feed-forward 64 to 8384, context 512 to 32,768.
+    With flash attention these are 32-bit values for each token of a batch, about four times the
+    width of the hidden state and three times that of the feed-forward layer, and a 16-bit mask of
+    batch by context. Fitted to llama.cpp's plans of synthetic models: width 640 to 2048,
+    feed-forward 64 to 8384, context 512 to 32,768.
 
     >>> compute_bytes(2048, 5632, 4096) >> 20
     53
@@ -102,9 +103,9 @@ def from_header(
     size_bytes: int,
     overhead: ProcessOverhead = SHIPPED["llama.cpp"],
 ) -> Forecast:
-    """A forecast from a GGUF header and the size of the model's files, which is almost all weights.
+    """Estimate from a GGUF header and the size of the model's files, which is nearly all weights.
 
-    What the header does not tell counts as nothing, so the forecast is then too small.
+    Values missing in the header count as 0, so the forecast is then too small.
     """
     trained = header.context_length or DEFAULT_CONTEXT
     context = options.context_length or min(DEFAULT_CONTEXT, trained)
@@ -124,19 +125,19 @@ def from_header(
 
 
 _WITHOUT_CACHE = ("linear", "recurrent", "mamba", "conv")
-"""Words in the names of kinds of layers whose state does not grow with the text."""
+"""Words in the names of layer types whose state does not grow with the text."""
 
 
 def mlx_kv_bytes(config: MlxConfig, context: int, type_: str | None = None) -> int:
-    """Bytes of mlx-lm's KV cache, which grows in steps of 256 tokens (mlx_lm/models/cache.py).
+    """Return the bytes of mlx-lm's KV cache, in steps of 256 tokens (mlx_lm/models/cache.py).
 
-    What `config` does not tell counts as nothing, but a layer of an unknown kind as one of plain
-    attention. A quantized cache has 8 or 4 bits, and a scale and a bias of 16 bits for every 64.
+    Values missing in `config` count as 0, a layer of an unknown type as plain attention. A
+    quantized cache has 8 or 4 bits per value, and a scale and a bias of 16 bits for every 64.
     Worked number: 32 layers of 8 heads of 128, 8192 tokens, 16 bits: exactly 1 GiB.
 
-    >>> mlx_kv_bytes(Config(layers=32, kv_heads=8, head_length=128), 8192)
+    >>> mlx_kv_bytes(MlxConfig(layers=32, kv_heads=8, head_length=128), 8192)
     1073741824
-    >>> mlx_kv_bytes(Config(layers=32, kv_heads=8, head_length=128), 8192, "q8_0")
+    >>> mlx_kv_bytes(MlxConfig(layers=32, kv_heads=8, head_length=128), 8192, "q8_0")
     570425344
     """
     per_token = config.latent_length or 2 * (config.kv_heads or 0) * (config.head_length or 0)
@@ -145,23 +146,24 @@ def mlx_kv_bytes(config: MlxConfig, context: int, type_: str | None = None) -> i
     for kind in kinds:
         if any(word in kind for word in _WITHOUT_CACHE):
             continue
-        seen = context
+        length = context
         if config.window and ("sliding" in kind or "chunked" in kind):
-            seen = min(context, config.window + MLX_STEP)  # a step is added before it is cut
-        tokens += -(-seen // CONTEXT_STEP) * CONTEXT_STEP
+            length = min(context, config.window + MLX_STEP)  # a step is added before it is cut
+        tokens += -(-length // CONTEXT_STEP) * CONTEXT_STEP
     bits = {"q8_0": 8.5, "q4_0": 4.5}.get(type_ or "", 8.0 * config.value_bytes)
     return int(tokens * per_token * bits / 8)
 
 
 def mlx_compute_bytes(config: MlxConfig, context: int, step: int = MLX_STEP) -> int:
-    """Bytes of mlx's temporary arrays at most, while a prompt is read.
+    """Return the peak bytes of mlx's temporary arrays while a prompt is processed.
 
     About 17 arrays as wide as the hidden state and 3 as wide as the feed-forward layer, for each
     token of a step, and the attention's scores, which are kept by the CPU's kernels; a GPU's fused
     ones need less. Fitted on the CPU to mlx's own count of the peak less weights and KV cache: 3.9
     to 22 MiB for widths of 640, steps of 128 and 512, contexts of 512 and 2048; within 7 %.
 
-    >>> mlx_compute_bytes(Config(embedding_length=640, feed_forward_length=64, heads=2), 2048) >> 20
+    >>> config = MlxConfig(embedding_length=640, feed_forward_length=64, heads=2)
+    >>> mlx_compute_bytes(config, 2048) >> 20
     15
     """
     width = config.embedding_length or 0
@@ -176,7 +178,7 @@ def from_config(
     options: LoadOptions,
     overhead: ProcessOverhead = SHIPPED["mlx"],
 ) -> Forecast:
-    """A forecast of an MLX model: mlx reads all weights into memory of its own."""
+    """Estimate an MLX model: mlx reads all weights into memory."""
     trained = config.context_length or DEFAULT_CONTEXT
     context = options.context_length or min(DEFAULT_CONTEXT, trained)
     return _estimate(
@@ -188,12 +190,12 @@ def from_config(
 
 
 def from_size(size_bytes: int, overhead: ProcessOverhead = SHIPPED["mlx"]) -> Forecast:
-    """A forecast from the size of the weights alone: a model whose files were not read."""
+    """Estimate from the size of the weights alone, without reading files."""
     return _estimate(size_bytes, 0, 0, overhead.base_bytes)
 
 
 def together(model: Forecast, draft: Forecast) -> Forecast:
-    """A model and the one that guesses ahead for it, in one process."""
+    """Add the forecasts of a model and its draft model in one process."""
     return _estimate(
         model.weights_bytes + draft.weights_bytes,
         model.kv_bytes + draft.kv_bytes,
@@ -202,13 +204,13 @@ def together(model: Forecast, draft: Forecast) -> Forecast:
     )
 
 
-def _estimate(weights: int, kv: int, compute: int, besides: int) -> Forecast:
+def _estimate(weights: int, kv: int, compute: int, overhead: int) -> Forecast:
     return Forecast(
-        total_bytes=weights + kv + compute + besides,
+        total_bytes=weights + kv + compute + overhead,
         weights_bytes=weights,
         kv_bytes=kv,
         compute_bytes=compute,
-        overhead_bytes=besides,
+        overhead_bytes=overhead,
         exact=False,
     )
 
@@ -219,9 +221,9 @@ def judge(
     reserve_bytes: int,
     gpu_available_bytes: int | None = None,
 ) -> Fit:
-    """The verdict: it fits beside the reserve, only into it (`tight`), or not at all.
+    """Judge a forecast: it fits beside the reserve, only with it (`tight`), or not at all.
 
-    `unknown` where the forecast, its share of a GPU's own memory, or the free memory is not known.
+    `unknown` if the forecast, its share on a GPU, or the free memory is not known.
     """
     found = Fit(
         verdict="fits",
@@ -252,11 +254,11 @@ def judge(
 
 
 def gpu_unknown(forecast: Forecast, gpu_available_bytes: int | None) -> str:
-    """Why it is not known whether a GPU's own memory has room; empty where it is known.
+    """Return why it is not known whether a forecast fits the GPU's memory; empty if it is.
 
     Args:
-        forecast: Of the load.
-        gpu_available_bytes: Free memory of the GPUs; None where it is not known.
+        forecast: The forecast of the load.
+        gpu_available_bytes: Free memory of the GPUs; None if it is not known.
     """
     if forecast.gpu_bytes is None:
         return f"How much of it goes to the GPU is not known: {forecast.gpu_unknown}."

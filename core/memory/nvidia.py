@@ -1,8 +1,7 @@
-"""Memory of NVIDIA processors, through the management library that comes with their driver (NVML).
+"""Memory of NVIDIA GPUs, through the management library of their driver (NVML).
 
-No package is needed and nothing is started: the library is looked for once, and where it is missing
-there are no processors to tell of. What it does not tell (processors that share the system's memory
-do not) is None.
+No package is needed and no process is started: the library is looked up once; without it there are
+no GPUs. Values that it does not report are None (GPUs that share the system's memory report none).
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ SUCCESS = 0
 NAME_LENGTH = 96
 """`NVML_DEVICE_NAME_V2_BUFFER_SIZE`."""
 PROCESSES = 256
-"""Processes on one processor that are listed; more are told as an error, and none is known then."""
+"""Maximum processes listed per GPU; with more, NVML returns an error and none is known."""
 NOT_KNOWN = (1 << 64) - 1
-"""`NVML_VALUE_NOT_AVAILABLE`: the driver does not tell what a process holds."""
+"""`NVML_VALUE_NOT_AVAILABLE`: the driver does not report the memory of a process."""
 
 
 class _NvmlMemory(ctypes.Structure):
@@ -48,7 +47,7 @@ class _Process(ctypes.Structure):
 
 @functools.cache
 def _library() -> Any:
-    """The library, ready to be asked; None where there is none, or it has no driver."""
+    """Load and initialise the library; None if there is none, or it has no driver."""
     for name in NAMES:
         try:
             library = ctypes.CDLL(name)
@@ -59,7 +58,7 @@ def _library() -> Any:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The NVIDIA processors of this machine, in the driver's order."""
+    """Return the NVIDIA GPUs of this machine, in the driver's order."""
     library = _library()
     count = ctypes.c_uint(0)
     if library is None or library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != SUCCESS:
@@ -86,9 +85,9 @@ def _gpu(library: Any, index: int) -> Gpu | None:
 
 
 def held_by(pid: int) -> int | None:
-    """Bytes that a process holds on all NVIDIA processors; None where it is not told.
+    """Return the bytes that a process holds on all NVIDIA GPUs; None if not reported.
 
-    A container with process ids of its own is told the ids outside, so nothing is found there.
+    In a container with its own process ids NVML reports the outer ids, so the result is None.
     """
     library = _library()
     count = ctypes.c_uint(0)
@@ -98,7 +97,7 @@ def held_by(pid: int) -> int | None:
 
 
 def total(pid: int, rows: Sequence[tuple[int, int]]) -> int | None:
-    """The bytes of one process among rows of process and bytes; None where it is not told.
+    """Return the bytes of one process from rows of (pid, bytes); None if not reported.
 
     >>> total(7, [(7, 1000), (8, 1), (7, 24)]), total(9, [(7, 1)]), total(7, [(7, NOT_KNOWN)])
     (1024, None, None)
@@ -112,7 +111,7 @@ def _processes(library: Any, index: int) -> list[tuple[int, int]]:
     if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)) != SUCCESS:
         return []
     count, rows = ctypes.c_uint(PROCESSES), (_Process * PROCESSES)()
-    for version in ("_v3", "_v2"):  # the first one has shorter rows
+    for version in ("_v3", "_v2"):  # version 1 has shorter rows
         ask = getattr(library, f"nvmlDeviceGetComputeRunningProcesses{version}", None)
         if ask is not None and ask(device, ctypes.byref(count), rows) == SUCCESS:
             return [(row.pid, row.used) for row in rows[: count.value]]

@@ -1,9 +1,8 @@
-"""What memory and disk there is, as the system tells it. Unknown is None; nothing is guessed.
+"""Measure memory and disk as the system reports them. An unknown value is None, never a guess.
 
-Linux is read from /proc and the control groups, other systems through psutil, processes on macOS
-from its kernel, NVIDIA's processors through their own library where it is installed. All of it
-blocks for some milliseconds (`smaps_rollup` walks the pages of a process: 2.4 ms for 1 GB): call it
-in a thread.
+Sources: /proc and control groups on Linux, psutil on other systems, the kernel for processes on
+macOS, NVML for NVIDIA GPUs. All of it blocks for some milliseconds (`smaps_rollup` walks the pages
+of a process: 2.4 ms for 1 GB): call it in a thread.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ KIB = 1024
 
 
 def system() -> Memory:
-    """Memory of the machine, or of the container that this process lives in."""
+    """Measure the memory of the machine, or of the container of this process."""
     memory = linux_system() if sys.platform == "linux" else _psutil_system()
     return Memory(
         total_bytes=memory.total_bytes,
@@ -36,7 +35,7 @@ def system() -> Memory:
 
 
 def process(pid: int) -> ProcessMemory | None:
-    """What a process holds; None when it is gone, or belongs to somebody else."""
+    """Measure a process; None if it has ended or belongs to another user."""
     if sys.platform == "linux":
         memory = linux_process(pid)
     else:
@@ -46,7 +45,7 @@ def process(pid: int) -> ProcessMemory | None:
 
 
 def free_disk(path: Path) -> int | None:
-    """Bytes that may still be written where `path` is, or will be; None when it is not known."""
+    """Return the free bytes on the disk of `path`, which need not exist; None if not known."""
     for folder in (path, *path.parents):
         try:
             return shutil.disk_usage(folder).free
@@ -61,7 +60,7 @@ def free_disk(path: Path) -> int | None:
 
 
 def kilobytes(text: str) -> dict[str, int]:
-    """The lines `Name:   123 kB` of a file in /proc, in bytes; other lines are left out (proc(5)).
+    """Parse the lines `Name:   123 kB` of a file in /proc to bytes, ignoring others (proc(5)).
 
     >>> kilobytes("MemFree:  2 kB")
     {'MemFree': 2048}
@@ -76,7 +75,7 @@ def kilobytes(text: str) -> dict[str, int]:
 
 
 def linux_system(proc: Path = PROC, cgroups: Path = CGROUPS) -> Memory:
-    """Memory by /proc/meminfo, within what the control groups of this process allow."""
+    """Measure memory by /proc/meminfo and the limits of this process's control groups."""
     try:
         values = kilobytes((proc / "meminfo").read_text())
     except OSError:
@@ -92,9 +91,9 @@ def linux_system(proc: Path = PROC, cgroups: Path = CGROUPS) -> Memory:
 
 
 def _limits(proc: Path, cgroups: Path) -> Iterable[tuple[int, int]]:
-    """Limit and what is left of it, for every control group above this process (version 2, then 1).
+    """Yield limit and free memory of each control group above this process (version 2, then 1).
 
-    Pages of files count as used but are given back when memory is needed, as `MemAvailable` has it
+    File pages count as used there but can be reclaimed, as in `MemAvailable`
     (kernel: Documentation/admin-guide/cgroup-v2.rst, memory.stat).
     """
     for folder in _groups(proc, cgroups):
@@ -103,7 +102,7 @@ def _limits(proc: Path, cgroups: Path) -> Iterable[tuple[int, int]]:
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
         ):
             limit, used = _number(folder / limit_name), _number(folder / used_name)
-            if limit is None or used is None or limit >= 1 << 60:  # version 1 has no word for "max"
+            if limit is None or used is None or limit >= 1 << 60:  # version 1 has a huge number
                 continue
             stat = _pairs(folder / "memory.stat")
             files = stat.get(f"{prefix}inactive_file", 0) + stat.get(f"{prefix}active_file", 0)
@@ -111,7 +110,7 @@ def _limits(proc: Path, cgroups: Path) -> Iterable[tuple[int, int]]:
 
 
 def _groups(proc: Path, cgroups: Path) -> list[Path]:
-    """The folders of this process's control groups, up to the root."""
+    """Return the folders of this process's control groups, up to the root."""
     found: list[Path] = [cgroups, cgroups / "memory"]  # in a container its own group is the root
     try:
         lines = (proc / "self" / "cgroup").read_text().splitlines()
@@ -143,16 +142,16 @@ def _pairs(path: Path) -> Mapping[str, int]:
 
 
 def linux_process(pid: int, proc: Path = PROC) -> ProcessMemory | None:
-    """What a process holds, by smaps_rollup and status (proc(5)).
+    """Measure a process by smaps_rollup and status (proc(5)).
 
-    Where smaps_rollup may not be read, only RSS and peak are known.
+    Without permission to read smaps_rollup only RSS and peak are known.
     """
     folder = proc / str(pid)
     try:
         status = kilobytes((folder / "status").read_text())
     except OSError:
         return None
-    if "VmRSS" not in status:  # it has ended, and waits for its parent to take note
+    if "VmRSS" not in status:  # a zombie
         return None
     try:
         pages = kilobytes((folder / "smaps_rollup").read_text())

@@ -1,1 +1,1 @@
-"""What must never be shown or written: tokens, passwords and signatures."""
+"""Hiding secrets: tokens, passwords and signatures are never shown or written."""

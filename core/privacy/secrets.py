@@ -1,15 +1,15 @@
-"""Hides secrets in texts that people and files get to see. Pure.
+"""Remove secrets from texts that are shown or written to files. Pure.
 
 Errors and log lines are built from names and reasons, never from header values; this is the second
-line of defence, for a text that came from a server or a library.
+line of defence, for texts from a server or a library.
 """
 
 from __future__ import annotations
 
 import re
 
-TOKEN_PREFIX = "mdk_"  # noqa: S105 (how every one begins, and no more)
-"""Begins every secret of modeldeck's, so that one in a log is known for what it is."""
+TOKEN_PREFIX = "mdk_"  # noqa: S105 (only the prefix)
+"""Prefix of all API tokens of modeldeck, so that one in a log can be recognised."""
 
 TOKEN_SECRET = re.compile(rf"{TOKEN_PREFIX}[A-Za-z0-9_-]{{43}}")
 
@@ -29,7 +29,7 @@ _SECRETS = re.compile(
 
 
 def hidden(text: str) -> str:
-    """The text with every known kind of secret replaced by `...`, less the prefix of a token's.
+    """Replace every known kind of secret by `...`, keeping a token's prefix.
 
     >>> hidden("https://a:b@host/x?X-Amz-Signature=12ab&x=1 with hf_abcdefgh1234")
     'https://...@host/x?X-Amz-Signature=...&x=1 with hf_...'

@@ -1,8 +1,8 @@
-"""On what terms downloads run: how many at once and how fast, by will, clock and good neighbour.
+"""Number of simultaneous downloads and their rate limit: by settings, schedule and congestion.
 
-The terms are settings like any other: a change is written to the configuration first, then holds,
-then stands in `State.settings`. What holds at a moment is decided once a second, while somebody
-could notice, and once a minute else.
+A change of a setting is written to the configuration first, then applied, then shown in
+`State.settings`. The limit in force is recomputed every second while downloads may have to yield to
+other traffic, and every five seconds otherwise.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from modeldeck.core.service.feed import Feed
 from modeldeck.core.storage.foreign_files import in_thread
 
 ACTIVE_S = 1.0
-"""Between decisions while downloads may have to give way."""
+"""Seconds between updates while downloads may have to yield to other traffic."""
 
 CALM_S = 5.0
-"""Between decisions else: a window of the schedule begins this late at most."""
+"""Seconds between updates otherwise: a window of the schedule begins at most this late."""
 
 
 @dataclass(slots=True)
 class AttachedClient:
-    """One attached front end, as far as the line to it is concerned."""
+    """The measured latency of one attached front end."""
 
     clock: Callable[[], float]
-    peer: ClientLatency = field(default_factory=ClientLatency)
+    latency: ClientLatency = field(default_factory=ClientLatency)
 
     @property
     def waits(self) -> bool:
-        """Whether it has still to answer."""
-        return self.peer.asked_at is not None
+        """Whether a ping to it is unanswered."""
+        return self.latency.ping_sent_at is not None
 
     def asked(self) -> None:
-        """A ping was sent to it."""
-        self.peer = self.peer.asked(self.clock())
+        """Record that a ping was sent."""
+        self.latency = self.latency.ping_sent(self.clock())
 
     def answered(self) -> None:
-        """It answered."""
-        self.peer = self.peer.answered(self.clock())
+        """Record that the ping was answered."""
+        self.latency = self.latency.ping_answered(self.clock())
 
 
 class BandwidthController:
-    """Keeps the limit of all downloads, and their number at once, as they are to be."""
+    """Sets the rate limit of all downloads, and the number that run at once."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class BandwidthController:
         now: Callable[[], datetime] = datetime.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`now` is the time of the day, `clock` a steady one."""
+        """`now` is the time of day, `clock` a monotonic clock in seconds."""
         self._feed = feed
         self._settings = settings
         self._config_file = config_file
@@ -76,88 +76,88 @@ class BandwidthController:
         self._set_jobs_at_once = set_jobs_at_once
         self._now = now
         self._clock = clock
-        self._yielding = CongestionControl()
-        self._listeners: list[AttachedClient] = []
-        self._changing = asyncio.Lock()
+        self._congestion = CongestionControl()
+        self._clients: list[AttachedClient] = []
+        self._change_lock = asyncio.Lock()
 
     @whole
     async def change(self, changes: Mapping[str, Any]) -> Settings:
-        """Change terms by the names of their settings; remembered, and in force at once.
+        """Change settings by name; saved, and in force at once.
 
-        Raises InvalidRequest for a bad value, StorageFailed when it cannot be remembered; then
-        nothing has changed.
+        Raises InvalidRequest for a bad value, StorageFailed when it cannot be saved; then nothing
+        has changed.
         """
-        async with self._changing:
+        async with self._change_lock:
             wanted = config.changed(self._settings, "downloads", changes)
             write = partial(config.set_values, self._config_file, "downloads", changes)
             await in_thread(write, self._config_file, custom=True)
             self._settings = wanted
             if not wanted.give_way:
-                self._yielding = CongestionControl()
+                self._congestion = CongestionControl()
             await self._set_jobs_at_once(wanted.jobs_at_once)
-            self.decide()
+            self.update()
             return self._feed.state.settings
 
-    def decide(self) -> None:
-        """Bring the limit and `State.settings` to what holds now."""
-        terms, clock = self._settings, self._now()
+    def update(self) -> None:
+        """Compute the limit in force now; apply it and show it in `State.settings`."""
+        configured, clock = self._settings, self._now()
         minute = clock.hour * 60 + clock.minute
-        limit = limit_at(terms.schedule, terms.rate_limit_bytes_per_s, minute)
-        in_window = window_at(terms.schedule, minute) is not None
-        lower, gives_way = self._yielding.limit, False
+        limit = limit_at(configured.schedule, configured.rate_limit_bytes_per_s, minute)
+        in_window = window_at(configured.schedule, minute) is not None
+        lower, gives_way = self._congestion.limit, False
         if lower is not None and (limit is None or lower < limit):
             limit, gives_way = lower, True
         settings = replace(
             self._feed.state.settings,
-            jobs_at_once=terms.jobs_at_once,
-            rate_limit_bytes_per_s=terms.rate_limit_bytes_per_s,
+            jobs_at_once=configured.jobs_at_once,
+            rate_limit_bytes_per_s=configured.rate_limit_bytes_per_s,
             rate_in_force_bytes_per_s=limit,
             rate_reason="give way" if gives_way else "schedule" if in_window else "",
-            schedule=dict(terms.schedule),
-            give_way=terms.give_way,
+            schedule=dict(configured.schedule),
+            give_way=configured.give_way,
         )
         self._set_limit(limit)
         if settings != self._feed.state.settings:
             self._feed.commit(SettingsChanged, settings=settings)
 
     async def watch(self) -> None:
-        """Decide again and again. Ends only by cancellation: a decision that fails is repeated."""
-        deciding = Repeated("deciding the limits of downloads")
+        """Update the limit periodically. Ends only by cancellation: errors are logged."""
+        updating = Repeated("updating the limits of downloads")
         while True:
-            await asyncio.sleep(ACTIVE_S if self._may_yield else CALM_S)
-            with deciding.turn():
+            await asyncio.sleep(ACTIVE_S if self._yields_now else CALM_S)
+            with updating.turn():
                 self.tick()
 
     def tick(self) -> None:
-        """Look at the front ends and at the clock, and decide anew."""
-        if self._may_yield or self._yielding.limit is not None:
+        """Evaluate latency and schedule, and update the limit."""
+        if self._yields_now or self._congestion.limit is not None:
             clock = self._clock()
-            waits = max((each.peer.waits_s(clock) for each in self._listeners), default=0.0)
-            self._yielding = self._yielding.after(waits, self._rate)
-        self.decide()
+            delay_s = max((c.latency.current_delay_s(clock) for c in self._clients), default=0.0)
+            self._congestion = self._congestion.after(delay_s, self._rate)
+        self.update()
 
     @property
     def _rate(self) -> float:
-        """What all downloads take together."""
+        """Bytes per second of all downloads together."""
         return sum(job.rate_bytes_per_s or 0 for job in self._feed.state.downloads.values())
 
     @property
-    def _may_yield(self) -> bool:
+    def _yields_now(self) -> bool:
         return self._settings.give_way and self._rate > 0
 
     @property
     def ping_s(self) -> float | None:
-        """Seconds between pings to a front end; None while their answers are of no use."""
+        """Seconds between pings to a front end; None while their answers are not needed."""
         if not self._settings.give_way:
             return None
         return ACTIVE_S if self._rate > 0 else CALM_S
 
     @contextmanager
     def listening(self) -> Iterator[AttachedClient]:
-        """A front end that is attached for as long as the block runs."""
-        listener = AttachedClient(self._clock)
-        self._listeners.append(listener)
+        """Measure the latency of a front end while the block runs."""
+        client = AttachedClient(self._clock)
+        self._clients.append(client)
         try:
-            yield listener
+            yield client
         finally:
-            self._listeners.remove(listener)
+            self._clients.remove(client)

@@ -1,11 +1,11 @@
-"""The good neighbour: downloads that give way when somebody else suffers on the same line.
+"""Congestion control: a rate limit that makes downloads yield to other traffic on the same link.
 
-Theory of operation. A line that is full makes everything on it wait. The core measures how long
-each attached front end takes to answer a ping; what that takes more than at its best is time spent
-waiting in line. Above the target the limit is halved, below it the limit grows by a tenth a second,
-until it holds nothing back any more and is lifted. The target is that of LEDBAT (RFC 6817, section
-2.5), the way of going is TCP's (RFC 5681). It sees only lines that a front end shares with the
-downloads: one on the machine itself hardly ever waits. Pure: whoever has a clock calls this.
+Theory of operation. A saturated link delays every packet. The core measures the round-trip time of
+pings to each attached front end; the excess over the shortest one is queueing delay. Above the
+target the limit is halved; below it the limit grows by a tenth every second, until it no longer
+slows the downloads and is removed. The target is LEDBAT's (RFC 6817, section 2.5), the increase and
+decrease are TCP's (RFC 5681). It sees only links that a front end shares with the downloads: a
+front end on the same machine measures hardly any delay. Pure: the caller has the clock.
 """
 
 from __future__ import annotations
@@ -13,65 +13,65 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 TARGET_S = 0.1
-"""Waiting that is still good: RFC 6817 allows no more."""
+"""Largest acceptable queueing delay in seconds: RFC 6817 allows no more."""
 
-STRIKES = 2
-"""So often in a row it must have been bad: one late answer says nothing about the line."""
+SLOW_PINGS = 2
+"""Consecutive slow pings before the limit is lowered: a single one may have other causes."""
 
 FLOOR = 64 << 10
-"""Bytes per second that are left to the downloads, however bad it is: they must end some day."""
+"""Lowest limit in bytes per second, so that downloads always make progress."""
 
 GROWTH = 1.1
-"""Each second that all is well."""
+"""Factor by which the limit grows each second without congestion."""
 
 FORGETTING = 1.002
-"""The best round trip counts less with each answer: routes change, in minutes and not seconds."""
+"""Factor by which the shortest round trip ages with each ping: routes change within minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientLatency:
-    """What one front end's answers say of the line."""
+    """Round-trip times of one front end."""
 
     best_s: float | None = None
-    """The shortest round trip lately: the line when nothing waits in it."""
-    waiting_s: float = 0.0
-    """What the last one took more."""
-    asked_at: float | None = None
-    """When it was asked what it has not answered yet."""
+    """Shortest recent round trip in seconds: the link without queueing."""
+    delay_s: float = 0.0
+    """Queueing delay of the last round trip in seconds."""
+    ping_sent_at: float | None = None
+    """When the unanswered ping was sent; None if there is none."""
 
-    def asked(self, now: float) -> ClientLatency:
-        """A ping was sent."""
-        return replace(self, asked_at=now)
+    def ping_sent(self, now: float) -> ClientLatency:
+        """Record that a ping was sent."""
+        return replace(self, ping_sent_at=now)
 
-    def answered(self, now: float) -> ClientLatency:
-        """The ping came back."""
-        if self.asked_at is None:
+    def ping_answered(self, now: float) -> ClientLatency:
+        """Record that the ping was answered."""
+        if self.ping_sent_at is None:
             return self
-        took = now - self.asked_at
+        took = now - self.ping_sent_at
         best = took if self.best_s is None else min(took, self.best_s * FORGETTING)
-        return ClientLatency(best_s=best, waiting_s=took - best)
+        return ClientLatency(best_s=best, delay_s=took - best)
 
-    def waits_s(self, now: float) -> float:
-        """How long it waits in line now; an answer that is overdue counts as well."""
-        if self.asked_at is None or self.best_s is None:
-            return self.waiting_s
-        return max(self.waiting_s, now - self.asked_at - self.best_s)
+    def current_delay_s(self, now: float) -> float:
+        """Return the queueing delay now in seconds; an overdue answer counts as well."""
+        if self.ping_sent_at is None or self.best_s is None:
+            return self.delay_s
+        return max(self.delay_s, now - self.ping_sent_at - self.best_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CongestionControl:
-    """How far the downloads give way."""
+    """The rate limit of downloads, and the recent slow pings."""
 
     limit: int | None = None
-    """Bytes per second; None while there is no need."""
-    strikes: int = 0
+    """Bytes per second; None without congestion."""
+    slow_pings: int = 0
 
-    def after(self, waits_s: float, rate: float) -> CongestionControl:
-        """A second later: the longest wait of any front end, and what the downloads take."""
-        if waits_s > TARGET_S:
-            strikes = self.strikes + 1
-            if strikes < STRIKES:
-                return replace(self, strikes=strikes)
+    def after(self, delay_s: float, rate: float) -> CongestionControl:
+        """Return the state a second later, by the longest delay of any front end and the rate."""
+        if delay_s > TARGET_S:
+            slow_pings = self.slow_pings + 1
+            if slow_pings < SLOW_PINGS:
+                return replace(self, slow_pings=slow_pings)
             now = rate if self.limit is None else min(rate, self.limit)
             return CongestionControl(limit=max(FLOOR, int(now / 2)))
         if self.limit is None or self.limit > 2 * max(rate, FLOOR):

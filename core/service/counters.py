@@ -1,4 +1,4 @@
-"""Counters of what was done since the core started: for metrics, which other tools make sums of."""
+"""Counters since the start of the core, for the Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ ENDED: tuple[DownloadState, ...] = ("completed", "failed", "canceled")
 
 
 class Counters:
-    """They only ever rise."""
+    """Monotonic counters of downloads and inference."""
 
     def __init__(self) -> None:
         self.received_bytes = 0
-        """By downloads; what lay on the disk already does not count."""
+        """Bytes received by downloads, without those that were on disk already."""
         self.downloads: Counter[str] = Counter()
-        """Those that came to an end, by how."""
+        """Ended downloads by final state."""
         self.answers: Counter[str] = Counter()
-        """Of models, by how they ended."""
+        """Answers of models by finish reason; `abandoned` when the client went away."""
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self._jobs: dict[str, Download] = {}
 
     def download(self, job: Download) -> None:
-        """Take the newest record of a job."""
+        """Count from the newest record of a download."""
         before = self._jobs.get(job.id)
         if before is not None:
             self.received_bytes += max(0, job.received_bytes - before.received_bytes)
@@ -39,7 +39,7 @@ class Counters:
     async def answer(
         self, work: AbstractAsyncContextManager[AsyncIterator[Chunk]]
     ) -> AsyncIterator[AsyncIterator[Chunk]]:
-        """The pieces of an answer, counted while they pass."""
+        """Count an answer while its chunks pass through."""
         async with work as chunks, aclosing(self._counted(chunks)) as counted:
             yield counted
 

@@ -1,7 +1,7 @@
 """The State of the core, and bounded subscriptions to it: a State first, then events.
 
 Each subscriber owns a queue of at most `LIMIT` items. When it would overflow, all of it is replaced
-by one State, so a slow reader costs a bounded amount of memory and still ends up right. A
+by one State, so a slow reader costs a bounded amount of memory and still gets the true State. A
 subscriber may ask for a rate; it then gets at most that many batches a second, each with the newest
 record per subject.
 """
@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from modeldeck.core.schema.state import Event, State, apply, subject
 
 LIMIT = 256
-"""Events a subscriber may lag behind: at 10 events a second, half a minute."""
+"""Events a subscriber may lag behind: half a minute at 10 events a second."""
 
 
 class Subscription:
-    """One reader's view of the feed. Iterate over `batches()`."""
+    """The queue of one subscriber. Iterate over `batches()`."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Subscription:
         self._wake.set()
 
     def offer(self, event: Event) -> None:
-        """Take an event in; never waits."""
+        """Queue an event; never waits."""
         if (
             self._take_now is not None
             and self._is_waiting
@@ -60,7 +60,7 @@ class Subscription:
         self._wake.set()
 
     def take(self) -> list[State | Event]:
-        """All that is waiting, oldest first; a State alone after an overflow or at the start."""
+        """Return all queued events, oldest first; a State alone at the start or after overflow."""
         self._wake.clear()
         if self._resync:
             self._resync = False
@@ -71,7 +71,7 @@ class Subscription:
         return batch
 
     async def batches(self) -> AsyncGenerator[list[State | Event], None]:
-        """Batches as they come; the first is one State. Ends only by cancellation."""
+        """Yield batches as they come; the first is one State. Ends only by cancellation."""
         loop = asyncio.get_running_loop()
         while True:
             self._is_waiting = True
@@ -84,26 +84,26 @@ class Subscription:
 
 
 class Feed:
-    """Holds the State, folds events into it, and hands each to every subscriber."""
+    """Holds the State, applies events to it, and passes each to every subscriber."""
 
     def __init__(self, state: State) -> None:
         self._current = state
         self._subscriptions: set[Subscription] = set()
         self.watchers = 0
-        """How many subscribers look at the machine, and not only at what is done on it."""
+        """Number of subscribers that need memory and disk sampled."""
 
     @property
     def state(self) -> State:
-        """The State now."""
+        """The current State."""
         return self._current
 
     @property
     def subscribers(self) -> int:
-        """How many are subscribed."""
+        """Number of subscribers."""
         return len(self._subscriptions)
 
     def commit(self, kind: Callable[..., Event], **record: object) -> None:
-        """Make the next event of this kind, fold it in, and give it to every subscriber."""
+        """Create the next event of this kind, apply it, and pass it to every subscriber."""
         event = kind(seq=self._current.seq + 1, **record)
         self._current = apply(self._current, event)
         for subscription in self._subscriptions:
@@ -117,13 +117,14 @@ class Feed:
         watching: bool = True,
         take_now: Callable[[Event], bool] | None = None,
     ) -> Iterator[Subscription]:
-        """A subscription for as long as the block runs.
+        """Subscribe while the block runs.
 
         Args:
-            max_hz: Limits its batches a second.
+            max_hz: Maximum number of batches a second; None for no limit.
             watching: Whether it needs memory and disk sampled.
-            take_now: Offered each event while nothing else waits, without a rate only; what it
-                takes does not come in a batch. Waking a task costs as much as sending does.
+            take_now: Called with each event while the queue is empty, without `max_hz` only; an
+                event that it accepts is not in a batch. It saves waking a task, which costs as much
+                as sending the event.
         """
         subscription = Subscription(lambda: self._current, max_hz, take_now)
         self._subscriptions.add(subscription)

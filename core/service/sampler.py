@@ -1,7 +1,7 @@
-"""The watch: samples memory and disk while somebody looks, and the cache always.
+"""Periodic sampling: memory and disk while a client needs them, changes of the cache always.
 
-Somebody looks while a feed is open, or for a few seconds after the state was asked for. Nobody
-looking, nothing is sampled, so an idle core costs next to nothing.
+A client needs them while it has a feed open, and for a few seconds after it requested the State.
+Otherwise memory and disk are not sampled, so an idle core uses hardly any CPU.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 logger = logging.getLogger(__name__)
 
 SAMPLE_S = 1.0
-"""Between samples of memory while somebody looks."""
-LOOKING_S = 5.0
-"""Somebody who asked for the state counts as looking for this long."""
+"""Seconds between samples of memory while a client needs them."""
+REQUESTED_S = 5.0
+"""Seconds of sampling after a request for the State."""
 CACHE_S = 3.0
-"""Between looks at the cache for what other tools put there; a look is a few `stat` calls."""
+"""Seconds between checks of the cache for changes by other tools: a few `stat` calls each."""
 COUNT_S = 1.0
-"""How long a sample waits for such a count; it takes milliseconds where the disk answers."""
+"""Seconds a sample waits for the disk usage; it takes milliseconds unless the disk hangs."""
 DISK_S = 10.0
-"""Between counts of what the cache holds, while somebody looks."""
+"""Seconds between measurements of the disk usage, while a client needs them."""
 
 
 class ResourceSampler:
-    """Keeps `State.memory`, `State.disk` and what engines hold up to date."""
+    """Keeps `State.memory`, `State.disk` and the memory of instances up to date."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class ResourceSampler:
         self._sample_engines = sample_engines
         self._look_at_cache = look_at_cache
         self._sampling = Repeated("sampling memory and disk")
-        self._looked_at = self._sampled_at = self._counted_at = float("-inf")
+        self._requested_at = self._sampled_at = self._counted_at = float("-inf")
         self._counting: asyncio.Task[None] | None = None
 
     async def watch(self) -> None:
-        """Look again and again. Ends only by cancellation: a look that fails is repeated."""
+        """Sample periodically. Ends only by cancellation: errors are logged, and it goes on."""
         try:
             await self._watch()
         finally:
@@ -68,36 +68,36 @@ class ResourceSampler:
 
     async def _watch(self) -> None:
         cache_at = time.monotonic()
-        looking = Repeated("looking at the cache")
+        checking = Repeated("checking the cache")
         while True:
             await asyncio.sleep(SAMPLE_S)
             clock = time.monotonic()
-            if self._feed.watchers or clock - self._looked_at < LOOKING_S:
+            if self._feed.watchers or clock - self._requested_at < REQUESTED_S:
                 with self._sampling.turn():
                     await self.sample()
             if clock - cache_at >= CACHE_S:
                 cache_at = clock
-                with looking.turn():
+                with checking.turn():
                     await self._look_at_cache()
 
-    async def look(self) -> None:
-        """Somebody looks: sample now, unless that was done within the last second.
+    async def refresh(self) -> None:
+        """Sample for a request of the State, unless that was done within the last second.
 
-        What cannot be sampled stays as it was: the rest of the State is worth an answer.
+        What cannot be sampled stays as it was: the rest of the State is still useful.
         """
-        self._looked_at = time.monotonic()
-        if self._looked_at - self._sampled_at >= SAMPLE_S:
+        self._requested_at = time.monotonic()
+        if self._requested_at - self._sampled_at >= SAMPLE_S:
             with self._sampling.turn():
                 await self.sample()
 
     async def sample(self) -> None:
-        """Sample memory and engines now, and the disk when its turn has come."""
+        """Sample memory and engines now, and the disk when its interval is over."""
         self._sampled_at = time.monotonic()
         memory = await asyncio.to_thread(probe.system)
         await self._sample_engines()
         if memory.available_bytes is not None:
             instances = self._feed.state.instances.values()
-            # Pages of files that models map are available as the system has it, and held as well.
+            # The system counts pages of mapped files as available, so they are not added again.
             held = sum(
                 max(0, (i.measured_bytes or 0) - (i.mapped_bytes or 0))
                 for i in instances
@@ -112,10 +112,10 @@ class ResourceSampler:
         if memory != self._feed.state.memory:
             self._feed.commit(MemoryChanged, memory=memory)
         if self._sampled_at - self._counted_at >= DISK_S:
-            await self._count_soon()
+            await self._start_disk_count()
 
-    async def _count_soon(self) -> None:
-        """Count the disk; who samples waits a moment for it, not for a disk that hangs."""
+    async def _start_disk_count(self) -> None:
+        """Measure the disk usage; wait for it `COUNT_S` at most, since a disk may hang."""
         if self._counting is None or self._counting.done():
             self._counting = asyncio.create_task(self.count_disk())
         await asyncio.wait({self._counting}, timeout=COUNT_S)
@@ -123,7 +123,7 @@ class ResourceSampler:
             self._counting.result()
 
     async def count_disk(self) -> None:
-        """Count what the folders of models hold, and what is free where the first of them is."""
+        """Measure what the folders of models hold, and the free space of the first one's disk."""
         self._counted_at = time.monotonic()
         first = self._roots[0]
         try:
@@ -133,7 +133,7 @@ class ResourceSampler:
             ]
             free = await in_thread(partial(probe.free_disk, first), first)
         except StorageTimeout as error:
-            logger.warning("The disk is not counted: %s", error)
+            logger.warning("The disk usage is not measured: %s", error)
             return
         disk = Disk(
             path=str(first),

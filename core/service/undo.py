@@ -1,8 +1,8 @@
-"""What can be taken back, newest first, for as long as the core runs.
+"""Actions that can be undone, newest first, kept while the core runs.
 
-Only what costs nothing to keep is offered: links to content that others use as well, entries of the
-list, downloads that were cleared or called off with what arrived kept. Content that was deleted is
-not among it: its disk came back at once, and fetching it again is a download.
+Only actions whose undo costs no disk space are kept: deleted links to shared content, removed
+entries, and downloads that were cleared, or canceled without discarding their data. Deleted content
+is not restored: its disk space was freed at once, and downloading it again is a download.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from modeldeck.core.schema import Undoable
 from modeldeck.core.schema.clock import now
 
 KEPT = 50
-"""Actions remembered: more than anybody goes back."""
+"""Maximum number of actions that are kept."""
 
 
 class UndoLog:
-    """Remembers how to take actions back, each of them once."""
+    """Keeps how to undo recent actions; each can be undone once."""
 
     def __init__(self) -> None:
         self._steps: OrderedDict[str, tuple[Undoable, Callable[[], Awaitable[object]]]] = (
@@ -30,7 +30,7 @@ class UndoLog:
         self._undoing = asyncio.Lock()
 
     def offer(self, what: str, back: Callable[[], Awaitable[object]]) -> str:
-        """Remember that `back` takes an action back; the key to it. `what` says what was done."""
+        """Keep an action that `back` undoes; `what` describes it. Returns its key."""
         step = Undoable(id=str(uuid.uuid4()), what=what, at=now())
         self._steps[step.id] = step, back
         while len(self._steps) > KEPT:
@@ -39,13 +39,13 @@ class UndoLog:
 
     @property
     def steps(self) -> tuple[Undoable, ...]:
-        """What can be taken back, newest first."""
+        """The actions that can be undone, newest first."""
         return tuple(step for step, _ in reversed(self._steps.values()))
 
     async def undo(self, key: str | None) -> Undoable:
-        """Take an action back, the newest without a key.
+        """Undo the action with this key, or the newest one for None.
 
-        Raises NotFound, and what keeps it from that, as Conflict; then it may be tried again.
+        Raises NotFound, and the error of `back`, such as Conflict; then it can be tried again.
         """
         async with self._undoing:
             if key is None and self._steps:

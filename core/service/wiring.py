@@ -1,7 +1,7 @@
-"""The parts of a core, wired to each other, and the tasks that keep them going.
+"""Creates the parts of the service, connects them, and runs their background tasks.
 
-Each part is told what it needs and nothing else; what it says goes into State here. Order of the
-end: no new work, downloads (all durable), engines, store.
+Each part gets only the collaborators that it uses; their state changes are committed to State here.
+Closing order: no new work, downloads (all durable), engines, database.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import logging
 import os
 import platform
 import socket
-from collections.abc import Awaitable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from modeldeck.core import __version__
 from modeldeck.core.cache.stores import CacheStores
@@ -26,7 +25,6 @@ from modeldeck.core.config.config import Config, Problem
 from modeldeck.core.config.paths import Paths
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.downloads.queue import DownloadQueue
-from modeldeck.core.errors import DeckError, HubUnavailable, NotFound, ServerUnavailable
 from modeldeck.core.formats import gguf
 from modeldeck.core.memory import probe
 from modeldeck.core.network.failures import shown
@@ -37,7 +35,6 @@ from modeldeck.core.schema import (
     Host,
     Instance,
     InstanceState,
-    Model,
     Settings,
 )
 from modeldeck.core.schema.clock import now
@@ -52,21 +49,20 @@ from modeldeck.core.schema.state import (
 from modeldeck.core.service.bandwidth import BandwidthController
 from modeldeck.core.service.counters import Counters
 from modeldeck.core.service.feed import Feed
+from modeldeck.core.service.hub_status import HubStatus
 from modeldeck.core.service.library.copying import ModelCopying
 from modeldeck.core.service.library.deletion import ModelDeletion
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.service.library.pulling import ModelDownloads
 from modeldeck.core.service.library.verification import CacheVerification
 from modeldeck.core.service.loading.alternatives import AlternativeFinder
-from modeldeck.core.service.loading.calibration import Calibrator
-from modeldeck.core.service.loading.fit import FitChecker
+from modeldeck.core.service.loading.fit import FitChecker, MemoryBudget
 from modeldeck.core.service.loading.forecast import Forecaster
-from modeldeck.core.service.loading.history import LoadHistory
-from modeldeck.core.service.loading.loader import Loader, has_ended
-from modeldeck.core.service.loading.memory_budget import MemoryBudget
-from modeldeck.core.service.loading.on_demand import OnDemandLoader
+from modeldeck.core.service.loading.loader import Loader, OnDemandLoader, has_ended
+from modeldeck.core.service.loading.measurements import Calibrator, LoadHistory
+from modeldeck.core.service.loading.options import OptionResolver
 from modeldeck.core.service.loading.planner import LoadPlanner
-from modeldeck.core.service.loading.saved_options import OptionResolver
+from modeldeck.core.service.model_users import ModelUsers
 from modeldeck.core.service.sampler import ResourceSampler
 from modeldeck.core.service.undo import UndoLog
 from modeldeck.core.storage.api_tokens import ApiTokens
@@ -74,11 +70,9 @@ from modeldeck.core.storage.audit import AuditTrail
 from modeldeck.core.storage.database import Database
 from modeldeck.core.storage.log import CountingHandler, LogBuffer, LogHandler, Notices
 
-T = TypeVar("T")
-
 
 class ServiceParts:
-    """What a deck is made of. `open` first; the exit stack it is given closes everything."""
+    """The parts of a `Deck`. Call `open` first; its exit stack closes everything."""
 
     def __init__(self, paths: Paths, config: Config, problems: Sequence[Problem]) -> None:
         self.paths = paths
@@ -89,18 +83,18 @@ class ServiceParts:
         self.undo = UndoLog()
         self.tokens = ApiTokens(self.store)
         self.counters = Counters()
-        self._turn = asyncio.Lock()
+        self._load_lock = asyncio.Lock()
         """Held while a load is decided, and while files of models are deleted."""
         self.tasks = BackgroundTasks()
         self.notices = Notices([str(problem) for problem in problems])
 
     async def open(self, stack: AsyncExitStack) -> None:
-        """Open them in order; what was open is closed by the stack, in the other order."""
+        """Open all parts in order; the stack closes the open ones in reverse order."""
         handler = CountingHandler(LogHandler(self.log))
         logging.getLogger("modeldeck.core").addHandler(handler)
         stack.callback(handler.close)
         stack.callback(logging.getLogger("modeldeck.core").removeHandler, handler)
-        self._show_bugs(stack)
+        self._report_unhandled(stack)
         stack.push_async_callback(self.store.close)
         await self.store.open()
         stack.push_async_callback(self.audit.flush)
@@ -108,35 +102,36 @@ class ServiceParts:
         stack.push_async_callback(self.tokens.close)
         self.host_id = await self.store.installation_id()
         self.feed = Feed(State(host=self._host(), settings=self._settings()))
-        self.notices.on_change = self._noticed
-        # Before the store closes: what ends with the engines is still written down.
+        self.hub_status = HubStatus(self.feed)
+        self.notices.on_change = self._notices_changed
+        # Closed before the database: tasks still write records when the engines end.
         stack.push_async_callback(self.tasks.close)
         await self._open_parts(stack)
-        self.throttle.decide()
+        self.bandwidth.update()
         await self.downloads.open()
         stack.push_async_callback(self.downloads.close)
-        await self.vitals.look()
+        await self.sampler.refresh()
         for text in self.store.unreadable:
             self.notices.add(text)
         stack.callback(self.tasks.cancel)
-        self.tasks.start(self.vitals.watch(), name="watching memory and the cache")
-        self.tasks.start(self.throttle.watch(), name="watching the schedule of downloads")
+        self.tasks.start(self.sampler.watch(), name="watching memory and the cache")
+        self.tasks.start(self.bandwidth.watch(), name="watching the schedule of downloads")
         self.tasks.start(self._probe_engines(), name="probing the engines")
 
-    def _show_bugs(self, stack: AsyncExitStack) -> None:
-        """Have bugs that no task handles logged, and shown in State, while the stack is open."""
+    def _report_unhandled(self, stack: AsyncExitStack) -> None:
+        """Log exceptions that no task handles, and show them in State, while the stack is open."""
         loop = asyncio.get_running_loop()
         stack.callback(loop.set_exception_handler, loop.get_exception_handler())
         loop.set_exception_handler(self.notices.unhandled)
 
-    def _noticed(self, notices: tuple[str, ...]) -> None:
+    def _notices_changed(self, notices: tuple[str, ...]) -> None:
         self.feed.commit(HostChanged, host=replace(self.feed.state.host, notices=notices))
 
     async def _open_parts(self, stack: AsyncExitStack) -> None:
         self._open_library(stack)
         await self._open_runtime(stack)
         self._make_downloads()
-        self._make_upkeep()
+        self._make_cache_actions()
         await self.library.open()
 
     def _read_token(self) -> str | None:
@@ -145,21 +140,21 @@ class ServiceParts:
     def _open_library(self, stack: AsyncExitStack) -> None:
         config = self.config
         self.cache = CacheStores(self.paths.hf_cache, self.paths.files)
-        self.outward = ProxySelector()
-        stack.push_async_callback(self.outward.close)
+        self.proxy_selector = ProxySelector()
+        stack.push_async_callback(self.proxy_selector.close)
         self.source = DownloadSource(
             config.hub.endpoint,
             self._read_token,
             config.downloads.stall_s,
             trusted_hosts=config.downloads.trusted_hosts,
-            outward=self.outward,
+            outward=self.proxy_selector,
         )
         self.hub = HubClient(
             config.hub.endpoint,
             self._read_token,
             self.paths.cache / "hub",
             config.hub.timeout_s,
-            self.outward,
+            self.proxy_selector,
         )
         stack.push_async_callback(self.hub.close)
         self.library = ModelLibrary(
@@ -181,62 +176,62 @@ class ServiceParts:
         await self.engines.open()
         stack.push_async_callback(self.engines.close)
         self.budget = MemoryBudget(feed=self.feed, config_file=self.paths.config_file)
-        self.choices = OptionResolver(config, self.store)
-        self.ledger = LoadHistory(self.store)
-        await self.choices.open()
-        await self.ledger.open()
-        self._make_loading()
-        await self.calibrations.open()
+        self.option_resolver = OptionResolver(config, self.store)
+        self.history = LoadHistory(self.store)
+        await self.option_resolver.open()
+        await self.history.open()
+        self._make_loader()
+        await self.calibrator.open()
         self.on_demand = OnDemandLoader(
-            loading=self.loading,
+            loader=self.loader,
             engines=self.engines,
             instance_of=self.instance_of,
             tasks=self.tasks,
             allowed=config.api.load_on_demand,
         )
 
-    def _make_loading(self) -> None:
+    def _make_loader(self) -> None:
         config = self.config
-        self.forecasts = Forecaster(
-            hub=self.hub, library=self.library, engines=self.engines, ledger=self.ledger
+        self.forecaster = Forecaster(
+            hub=self.hub, library=self.library, engines=self.engines, history=self.history
         )
-        self.calibrations = Calibrator(
+        self.calibrator = Calibrator(
             store=self.store,
             engines=self.engines,
-            forecasts=self.forecasts,
+            forecaster=self.forecaster,
             measure=probe.process,
             allowed=config.runtime.calibrate,
         )
-        self.fitting = FitChecker(
-            config=config,
+        self.fit_checker = FitChecker(
+            reserve_bytes=config.runtime.memory_reserve_bytes,
             budget=self.budget,
-            choices=self.choices,
-            forecasts=self.forecasts,
+            option_resolver=self.option_resolver,
+            forecaster=self.forecaster,
             engines=self.engines,
             memory=probe.system,
         )
-        self.planning = LoadPlanner(
+        self.planner = LoadPlanner(
             library=self.library,
-            choices=self.choices,
-            forecasts=self.forecasts,
-            fitting=self.fitting,
+            option_resolver=self.option_resolver,
+            forecaster=self.forecaster,
+            fit_checker=self.fit_checker,
             alternatives=AlternativeFinder(self.library),
             instances=lambda: tuple(self.feed.state.instances.values()),
             runtimes=lambda: self.feed.state.runtimes,
             may_unload=config.runtime.when_full == "unload_idle",
         )
-        self.loading = Loader(
+        self.loader = Loader(
             library=self.library,
             engines=self.engines,
-            planning=self.planning,
-            choices=self.choices,
-            ledger=self.ledger,
+            planner=self.planner,
+            option_resolver=self.option_resolver,
+            history=self.history,
             audit=self.audit,
-            ask_hub=self.ask_hub,
+            ask_hub=self.hub_status.ask,
             instance_of=self.instance_of,
             version_of=self._version_of,
-            sample=lambda: self.vitals.sample(),
-            turn=self._turn,
+            sample=lambda: self.sampler.sample(),
+            load_lock=self._load_lock,
         )
 
     def _make_downloads(self) -> None:
@@ -250,14 +245,20 @@ class ServiceParts:
             on_change=self._download_changed,
             check=_check_gguf,
         )
-        self.fetching = ModelDownloads(
+        self.model_downloads = ModelDownloads(
             feed=self.feed,
             library=self.library,
             downloads=self.downloads,
-            ask_hub=self.ask_hub,
-            refusal=self.forecasts.refusal,
+            ask_hub=self.hub_status.ask,
+            refusal=self.forecaster.refusal,
         )
-        self.throttle = BandwidthController(
+        self.users = ModelUsers(
+            feed=self.feed,
+            library=self.library,
+            engines=self.engines,
+            downloads=self.model_downloads,
+        )
+        self.bandwidth = BandwidthController(
             feed=self.feed,
             settings=config.downloads,
             config_file=self.paths.config_file,
@@ -265,28 +266,28 @@ class ServiceParts:
             set_jobs_at_once=self.downloads.set_jobs_at_once,
         )
 
-    def _make_upkeep(self) -> None:
-        self.removal = ModelDeletion(
+    def _make_cache_actions(self) -> None:
+        self.deletion = ModelDeletion(
             feed=self.feed,
             library=self.library,
             downloads=self.downloads,
             cache=self.cache,
-            release=self.release,
-            users=self.users,
-            turn=self._turn,
+            release=self.users.release,
+            users=self.users.instances,
+            load_lock=self._load_lock,
             undo=self.undo,
         )
-        self.upkeep = CacheVerification(
+        self.verification = CacheVerification(
             feed=self.feed,
             library=self.library,
             cache=self.cache,
-            choose=self.removal.choose,
+            choose=self.deletion.choose,
             tasks=self.tasks,
         )
-        self.sharing = ModelCopying(
+        self.copying = ModelCopying(
             library=self.library, downloads=self.downloads, cache=self.cache
         )
-        self.vitals = ResourceSampler(
+        self.sampler = ResourceSampler(
             feed=self.feed,
             roots=self.cache.roots,
             reserve_bytes=self.config.runtime.memory_reserve_bytes,
@@ -318,23 +319,23 @@ class ServiceParts:
         )
 
     def _version_of(self, engine: str) -> str | None:
-        """The version of an engine, as it was probed."""
+        """Return the version of an engine as probed, or None."""
         return next((r.version for r in self.feed.state.runtimes if r.name == engine), None)
 
     async def _probe_engines(self) -> None:
         found = await self.engines.probe()
-        runtimes = tuple(self.calibrations.known(runtime) for runtime in found)
+        runtimes = tuple(self.calibrator.known(runtime) for runtime in found)
         self.feed.commit(RuntimesChanged, runtimes=runtimes)
         self.library.set_engines({f: r.name for r in runtimes if r.available for f in r.formats})
-        measured = tuple([await self.calibrations.measured(runtime) for runtime in runtimes])
+        measured = tuple([await self.calibrator.measured(runtime) for runtime in runtimes])
         if measured != runtimes:
             self.feed.commit(RuntimesChanged, runtimes=measured)
 
-    # What changes State: called by the parts
+    # Callbacks of the parts: they commit to State
 
     def _instance_changed(self, instance: Instance) -> None:
         if has_ended(instance):
-            self.tasks.start(self.loading.ended(instance), name="recording what a load took")
+            self.tasks.start(self.loader.ended(instance), name="recording what a load took")
         if instance.state is InstanceState.STOPPED:
             self.feed.commit(InstanceRemoved, id=instance.id)
             return
@@ -342,77 +343,36 @@ class ServiceParts:
         self.feed.commit(InstanceChanged, instance=instance)
         was_starting = before is not None and before.state is InstanceState.STARTING
         if was_starting and instance.state is InstanceState.READY:
-            self.tasks.start(self.loading.ready(instance), name="remembering the load options")
-            # Whoever loaded it wants to see what it takes.
+            self.tasks.start(self.loader.ready(instance), name="remembering the load options")
+            # Measured at once: the client that loaded it wants to see what it takes.
             self.tasks.start(self.engines.sample(), name="measuring the engines")
 
     def _download_changed(self, job: Download) -> None:
-        """A completed job is told only when State says `downloaded`: clients list models on it."""
+        """Commit a job; a completed one only after its model is `downloaded` in State.
+
+        Clients list the models again when a download completes.
+        """
         self.counters.download(job)
         if job.state == "completed":
-            self.tasks.start(self._completed(job), name=f"listing {job.unique}")
+            self.tasks.start(self._list_completed(job), name=f"listing {job.unique}")
         else:
             self.feed.commit(DownloadChanged, download=job)
 
-    async def _completed(self, job: Download) -> None:
+    async def _list_completed(self, job: Download) -> None:
         try:
             await self.library.look(force=True)
         finally:
             self.feed.commit(DownloadChanged, download=job)
-        await self.vitals.count_disk()
-
-    # What parts ask of each other
+        await self.sampler.count_disk()
 
     def instance_of(self, model_id: str) -> Instance | None:
-        """The instance of a model that is loaded or being loaded."""
+        """Return the instance of a model that is loaded or being loaded, or None."""
         for instance in self.feed.state.instances.values():
             if instance.model_id == model_id and instance.state.live:
                 return instance
         return None
 
-    async def ask_hub(self, question: Awaitable[T]) -> T:
-        """The answer to a question to the Hub; that it could not be asked is told in State."""
-        try:
-            return await question
-        except ServerUnavailable:
-            raise  # it says nothing of the Hub
-        except HubUnavailable as error:
-            self.note_hub(error.message)
-            raise
-
-    def note_hub(self, error: str | None) -> None:
-        """Tell in State why the Hub could not be asked, or that it answered."""
-        host = self.feed.state.host
-        if error != host.hub_error:
-            self.feed.commit(HostChanged, host=replace(host, hub_error=error))
-
-    async def release(self, models: Sequence[Model]) -> None:
-        """Let go of the files: downloads are cancelled, instances unloaded."""
-        for model in models:
-            await self.fetching.drop(model)
-            for instance in self.users(model):
-                with suppress(NotFound):  # it ended while another one was unloaded
-                    await self.engines.unload(instance.id)
-
-    def users(self, model: Model) -> tuple[Instance, ...]:
-        """Live instances that have a model's files open, as their own or as their draft model."""
-        found = []
-        for instance in self.feed.state.instances.values():
-            draft = instance.options.draft_model
-            if instance.state.live and (
-                instance.model_id == model.id
-                or (draft is not None and self._is_named(draft, model))
-            ):
-                found.append(instance)
-        return tuple(found)
-
-    def _is_named(self, ref: str, model: Model) -> bool:
-        try:
-            return self.library.find(ref).id == model.id
-        except DeckError:
-            return False
-
 
 def _check_gguf(path: Path) -> None:
-    """Raise Corrupt for a file that is not GGUF, or has less than its header says. Blocks."""
+    """Raise Corrupt for a file that is not GGUF, or is shorter than its header says. Blocks."""
     gguf.check_size(gguf.read(path), path.stat().st_size)

@@ -1,1 +1,1 @@
-"""Files: written in one step and durable, and those of others opened without blocking."""
+"""Storage: the database, the log, own files written atomically, foreign files opened safely."""

@@ -1,7 +1,7 @@
-"""The tokens of this installation: made, found by their secret, revoked.
+"""API tokens of this installation: create, find by secret, revoke.
 
-A secret has 256 random bits, so its plain SHA-256 cannot be guessed back, and that is all that is
-kept. Which tokens there are is held in memory: a request is judged without the disk.
+Only the SHA-256 of a secret is stored; a secret has 256 random bits, so it cannot be guessed from
+its hash. All tokens are in memory, so a request is checked without the disk.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from modeldeck.core.storage.database import Database
 logger = logging.getLogger(__name__)
 
 MOST = 100
-"""Tokens. Each request that brings one is compared with all of them."""
+"""Maximum number of tokens; each request with a token is compared with all of them."""
 
 LONGEST_S = 10 * 365 * 86400.0
 
@@ -36,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _StoredToken:
-    """A token as the store has it."""
+    """A token as it is stored."""
 
     token: Token
     sha256: str
@@ -47,71 +47,71 @@ def _clock() -> datetime:
 
 
 class ApiTokens:
-    """All tokens. `open` first; `close` writes down when each was last used."""
+    """All tokens. Call `open` first; `close` stores the times of last use."""
 
     def __init__(self, store: Database, clock: Callable[[], datetime] = _clock) -> None:
         self._store = store
         self._clock = clock
-        self._kept: dict[str, _StoredToken] = {}
-        self._used: dict[str, str] = {}
-        self._changing = asyncio.Lock()
+        self._stored: dict[str, _StoredToken] = {}
+        self._last_used: dict[str, str] = {}
+        self._change_lock = asyncio.Lock()
         self._watchers: list[Callable[[Token], None]] = []
 
     async def open(self) -> None:
-        """Read them from the store."""
+        """Read the tokens from the database."""
         for _, kept in await self._store.records(
             "tokens", _StoredToken, lambda k: self._expired(k.token)
         ):
-            self._kept[kept.token.id] = kept
+            self._stored[kept.token.id] = kept
 
     async def close(self) -> None:
-        """Write down when each was last used; where that cannot be written, the log says so."""
-        async with self._changing:
-            used = [self._kept[key] for key in self._used.keys() & self._kept.keys()]
-            seen = [replace(kept, token=self._seen(kept.token)) for kept in used]
+        """Store the times of last use; a storage error is logged."""
+        async with self._change_lock:
+            used = [self._stored[key] for key in self._last_used.keys() & self._stored.keys()]
+            updated = [replace(kept, token=self._with_last_use(kept.token)) for kept in used]
             try:
                 await self._store.put_all(
-                    "tokens", [(kept.token.id, msgspec.json.encode(kept), 0) for kept in seen]
+                    "tokens", [(kept.token.id, msgspec.json.encode(kept), 0) for kept in updated]
                 )
             except StorageFailed as error:
-                logger.warning("When tokens were last used is not written down: %s", error)
+                logger.warning("The times when tokens were last used are not stored: %s", error)
 
     def all(self) -> list[Token]:
-        """Every token, oldest first, expired ones too."""
-        return [self._seen(kept.token) for kept in self._kept.values()]
+        """Return all tokens, oldest first, including expired ones."""
+        return [self._with_last_use(kept.token) for kept in self._stored.values()]
 
     @property
     def usable(self) -> bool:
-        """Whether there is one that has not expired."""
-        return any(not self._expired(kept.token) for kept in self._kept.values())
+        """Whether there is a token that has not expired."""
+        return any(not self._expired(kept.token) for kept in self._stored.values())
 
     def find(self, secret: str) -> Token | None:
-        """The token with this secret; None for a wrong, revoked or expired one.
+        """Return the token with this secret; None for a wrong, revoked or expired one.
 
         Every hash is compared, each in constant time.
         """
         digest = hashlib.sha256(secret.encode(errors="replace")).hexdigest()
         found: Token | None = None
-        for kept in self._kept.values():
+        for kept in self._stored.values():
             if hmac.compare_digest(kept.sha256, digest):
                 found = kept.token
         if found is None or self._expired(found):
             return None
-        self._used[found.id] = now()
+        self._last_used[found.id] = now()
         return found
 
     @whole
     async def create(
         self, name: str, scopes: Sequence[Scope], expires_s: float | None = None
     ) -> NewToken:
-        """Make one; durable when it returns. Raises InvalidRequest, or Conflict for a taken name.
+        """Create a token; durable when it returns. Raises InvalidRequest, Conflict for a used name.
 
         Args:
-            name: What the audit trail will say.
-            scopes: What it is for; without any, `read` and `infer`.
-            expires_s: Seconds from now, or None for a token that holds until it is revoked.
+            name: Its name in the audit trail.
+            scopes: What it permits; none means `read` and `infer`.
+            expires_s: Seconds from now; None for a token that does not expire.
         """
-        async with self._changing:
+        async with self._change_lock:
             self._check(name, expires_s)
             end = self._clock() + timedelta(seconds=expires_s) if expires_s else None
             token = Token(
@@ -126,7 +126,7 @@ class ApiTokens:
             secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
             kept = _StoredToken(token=token, sha256=hashlib.sha256(secret.encode()).hexdigest())
             await self._store.put("tokens", token.id, msgspec.json.encode(kept))
-            self._kept[token.id] = kept
+            self._stored[token.id] = kept
             return NewToken(token=token, secret=secret)
 
     def _check(self, name: str, expires_s: float | None) -> None:
@@ -136,43 +136,43 @@ class ApiTokens:
                 "Use up to 63 letters, digits, dots, dashes, underscores and @.",
             )
         if expires_s is not None and not 1 <= expires_s <= LONGEST_S:
-            raise InvalidRequest("A token holds for a second at least, and ten years at most.")
-        if any(kept.token.name == name for kept in self._kept.values()):
+            raise InvalidRequest("A token is valid for at least a second and at most ten years.")
+        if any(kept.token.name == name for kept in self._stored.values()):
             raise Conflict(
                 f"There is a token {name!r} already.",
                 f"Choose another name, or `modeldeck token revoke {name}` first.",
             )
-        if len(self._kept) >= MOST:
-            raise Conflict(f"There are {MOST} tokens already.", "Revoke those that nobody uses.")
+        if len(self._stored) >= MOST:
+            raise Conflict(f"There are {MOST} tokens already.", "Revoke unused ones.")
 
     @whole
     async def revoke(self, ref: str) -> Token:
-        """Take the tokens with this name or id away, for good when it returns.
+        """Revoke the tokens with this name or id; durable when it returns.
 
-        Raises NotFound, and StorageFailed when that cannot be written down: the token holds on,
-        as it would after the next start.
+        Raises NotFound, and StorageFailed when that cannot be stored: then the token stays valid,
+        as it would be after a restart.
         """
-        async with self._changing:
-            # Several of one name may be left by an earlier version: all of them are meant.
-            kept = [k for k in self._kept.values() if ref in (k.token.name, k.token.id)]
+        async with self._change_lock:
+            # An earlier version could create several tokens with one name: all are revoked.
+            kept = [k for k in self._stored.values() if ref in (k.token.name, k.token.id)]
             if not kept:
                 raise NotFound(
                     f"There is no token {ref[:80]!r}.", "`modeldeck token list` shows them."
                 )
             for each in kept:
                 await self._remove(each.token)
-                del self._kept[each.token.id]
+                del self._stored[each.token.id]
                 for watcher in self._watchers:
                     watcher(each.token)
-            return self._seen(kept[0].token)
+            return self._with_last_use(kept[0].token)
 
     async def _remove(self, token: Token) -> None:
         try:
             await self._store.remove("tokens", token.id)
         except StorageFailed as error:
             raise type(error)(
-                f"The token {token.name} could not be revoked and still lets in. {error.message}",
-                "Make room for the state folder, or mend its permissions, and revoke it again.",
+                f"The token {token.name} could not be revoked and is still valid. {error.message}",
+                "Free space for the state folder, or correct its permissions, and revoke it again.",
             ) from error
 
     def on_revoked(self, watcher: Callable[[Token], None]) -> None:
@@ -183,5 +183,5 @@ class ApiTokens:
         end = token.expires_at
         return end is not None and datetime.fromisoformat(end) <= self._clock()
 
-    def _seen(self, token: Token) -> Token:
-        return replace(token, last_used_at=self._used.get(token.id, token.last_used_at))
+    def _with_last_use(self, token: Token) -> Token:
+        return replace(token, last_used_at=self._last_used.get(token.id, token.last_used_at))

@@ -1,4 +1,4 @@
-"""The audit trail: who changed what, and what came of it."""
+"""The audit trail: each action that changes state, with its origin and outcome."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from modeldeck.core.storage.database import AuditRow, Database
 logger = logging.getLogger(__name__)
 
 PENDING = 1000
-"""Entries that are kept in memory while the disk takes none; of more the oldest are lost."""
+"""Entries kept in memory while the disk cannot be written; the oldest are dropped."""
 
 
 class AuditTrail:
-    """Every action that changes something passes through here, and none once `close` was called."""
+    """Records actions in the database; refuses new actions once `close` was called."""
 
     def __init__(self, store: Database) -> None:
         self._store = store
@@ -31,12 +31,12 @@ class AuditTrail:
         self._is_failing = False
 
     def close(self) -> None:
-        """Let no new action in."""
+        """Refuse new actions from now on."""
         self._is_closed = True
 
     @asynccontextmanager
     async def action(self, origin: str, action: str, target: str) -> AsyncIterator[None]:
-        """Write down what the block does, with its outcome. Raises ShuttingDown once closed."""
+        """Record the action of the block with its outcome. Raises ShuttingDown once closed."""
         if self._is_closed:
             raise ShuttingDown(
                 "The core is about to end.", "Start it again with `modeldeck serve`."
@@ -57,10 +57,10 @@ class AuditTrail:
 
     @whole
     async def flush(self) -> None:
-        """Write down what is not written yet; what cannot be written is tried with the next entry.
+        """Write the pending entries; after a failure they are written with the next entry.
 
-        It raises nothing: an action that was done must not be answered as failed because it could
-        not be noted.
+        Raises nothing: an action that succeeded must not be reported as failed because it could not
+        be recorded.
         """
         async with self._writing:
             entries, self._pending = self._pending, deque(maxlen=PENDING)
@@ -77,7 +77,7 @@ class AuditTrail:
                 self._is_failing = False
 
     async def trail(self, limit: int) -> list[AuditEntry]:
-        """The newest entries, newest first."""
+        """Return the newest entries, newest first, pending ones included."""
         async with self._writing:
             waiting = list(reversed(self._pending))[:limit]
             written = await self._store.audit_trail(limit - len(waiting))

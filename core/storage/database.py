@@ -1,8 +1,8 @@
-"""SQLite (WAL): custom models, the download journal, measurements, the audit trail.
+"""The SQLite database (WAL) of a core: models, download journal, measurements, audit trail.
 
-Records are kept as JSON documents with the columns that are asked for beside them. All access goes
-through one thread, so the event loop never waits for the disk, and writes are in order. With
-`synchronous=FULL` a write that returned survives a power loss, which the download journal needs.
+Records are JSON documents with a key and a position. All access goes through one thread, so the
+event loop never waits for the disk, and writes stay in order. With `synchronous=FULL` a write that
+returned survives a power loss, which the download journal needs.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ from typing import Literal, TypeVar
 import msgspec
 
 from modeldeck.core.errors import DeckError, NotEnoughDisk, ShuttingDown, StorageFailed
-from modeldeck.core.storage.atomic import is_disk_full
-from modeldeck.core.storage.files import make_private
+from modeldeck.core.storage.files import is_disk_full, make_private
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 Table = Literal["models", "jobs", "measurements", "tokens", "options", "calibrations", "renamed"]
-"""Tables of documents: entries that a person or the Hub added, the journal, the memory ledger, who
-may use the API, how each model was last loaded, what engines take besides their models, what
-repositories of the Hub were called before they were renamed."""
+"""Tables of documents: added models, the download journal, the load history, API tokens, last load
+options of each model, memory overhead of engines, former names of repositories of the Hub."""
 
 AuditRow = tuple[str, str, str, str, str]
 """Time, origin, action, target and outcome."""
@@ -59,17 +57,17 @@ SCHEMA = (
         (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     """,
 )
-"""One script per version of the schema; `PRAGMA user_version` counts those that ran."""
+"""One script per version of the schema; `PRAGMA user_version` is the number of those that ran."""
 
 UNREADABLE = (msgspec.MsgspecError, DeckError, ValueError, TypeError, RecursionError)
-"""What decoding and checking a record that makes no sense may raise."""
+"""Exceptions of decoding and checking an invalid record."""
 
 AUDIT_KEPT = 10_000
-"""Entries of the audit trail; older ones are dropped."""
+"""Number of entries of the audit trail; older ones are deleted."""
 
 
 class Database:
-    """The database of one core. Every method runs in the store's own thread."""
+    """The database of one core. Every method runs in its own thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -77,11 +75,11 @@ class Database:
         self._db: sqlite3.Connection | None = None
         self._closed = False
         self.unreadable: list[str] = []
-        """Records that `records` left out, in words for a person."""
+        """Messages about records that `records` left out."""
         self._pending: dict[object, float] = {}
 
     async def open(self) -> None:
-        """Open the database, making or migrating it. Raises StorageFailed, saying what to do."""
+        """Open the database, creating or migrating it. Raises StorageFailed."""
         await self._run(self._open)
 
     def _open(self) -> None:
@@ -98,7 +96,7 @@ class Database:
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version={number}; COMMIT;")
 
     async def close(self) -> None:
-        """Close the database once everything before is written; nothing is taken any more."""
+        """Close the database after all earlier writes; later calls raise ShuttingDown."""
         await self._run(self._close)
         self._closed = True
         self._thread.shutdown()
@@ -130,7 +128,7 @@ class Database:
 
     @property
     def waiting_s(self) -> float:
-        """Seconds since the oldest action that has no answer yet; 0 when there is none."""
+        """Age in seconds of the oldest unfinished action; 0 when there is none."""
         oldest = next(iter(self._pending.values()), None)
         return 0.0 if oldest is None else time.monotonic() - oldest
 
@@ -146,11 +144,11 @@ class Database:
         return self._db
 
     async def put(self, table: Table, key: str, body: bytes, position: int = 0) -> None:
-        """Write one document, replacing the one with this key. Durable when it returns."""
+        """Write a document, replacing one with the same key. Durable when it returns."""
         await self.put_all(table, [(key, body, position)])
 
     async def put_all(self, table: Table, documents: Sequence[tuple[str, bytes, int]]) -> None:
-        """Write documents, each with its key and position: all of them, or none when it raises."""
+        """Write documents, each with key and position: all of them, or none if it raises."""
 
         def action() -> None:
             with self._connection as db:
@@ -165,18 +163,11 @@ class Database:
         await self._run(action)
 
     async def remove(self, table: Table, key: str) -> None:
-        """Remove one document; nothing happens when there is none."""
+        """Remove a document, if it exists."""
         await self._execute(f"DELETE FROM {table} WHERE id = ?", key)  # noqa: S608 (Table is closed)
 
-    async def documents(self, table: Table) -> list[bytes]:
-        """All documents of a table, by position and then by age."""
-        rows = await self._execute(
-            f"SELECT body FROM {table} ORDER BY position, rowid"  # noqa: S608 (Table is closed)
-        )
-        return [body for (body,) in rows if isinstance(body, bytes)]
-
     async def keyed(self, table: Table) -> list[tuple[str, bytes]]:
-        """All documents of a table with their keys, by position and then by age."""
+        """Return all documents of a table with their keys, by position, then by age."""
         rows = await self._execute(
             f"SELECT id, body FROM {table} ORDER BY position, rowid"  # noqa: S608 (Table is closed)
         )
@@ -185,9 +176,9 @@ class Database:
     async def records(
         self, table: Table, kind: type[T], check: Callable[[T], object] = lambda _: None
     ) -> list[tuple[str, T]]:
-        """All documents of a table with their keys, decoded as `kind`, in the order of `keyed`.
+        """Return all documents of a table as in `keyed`, decoded as `kind`.
 
-        One that cannot be decoded, or that `check` refuses, is left out and stays in
+        A document that cannot be decoded, or that `check` rejects, is left out and stays in
         the database: it is logged, and named in `unreadable`.
         """
         found = []
@@ -204,19 +195,15 @@ class Database:
         return found
 
     async def installation_id(self) -> str:
-        """A UUID of this installation, made the first time it is asked for."""
+        """Return the UUID of this installation, which is created on the first call."""
         await self._execute(
             "INSERT OR IGNORE INTO meta VALUES ('installation_id', ?)", str(uuid.uuid4())
         )
         rows = await self._execute("SELECT value FROM meta WHERE name = 'installation_id'")
         return str(rows[0][0])
 
-    async def audit(self, at: str, origin: str, action: str, target: str, outcome: str) -> None:
-        """Add an entry to the audit trail."""
-        await self.audit_all([(at, origin, action, target, outcome)])
-
     async def audit_all(self, entries: Sequence[AuditRow]) -> None:
-        """Add entries to the audit trail, all of them or none, and drop those that are too old."""
+        """Add entries to the audit trail, all of them or none, and delete the oldest."""
 
         def action() -> None:
             with self._connection as db:
@@ -234,7 +221,7 @@ class Database:
         await self._run(action)
 
     async def audit_trail(self, limit: int) -> list[AuditRow]:
-        """The newest entries, newest first: time, origin, action, target, outcome."""
+        """Return the newest entries, newest first: time, origin, action, target, outcome."""
         rows = await self._execute(
             "SELECT at, origin, action, target, outcome FROM audit ORDER BY seq DESC LIMIT ?", limit
         )
@@ -242,5 +229,5 @@ class Database:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether the disk was full (`SQLITE_FULL`, or as the system says it)."""
+    """Whether the disk was full, by SQLite's or the system's error code."""
     return is_disk_full(error) or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

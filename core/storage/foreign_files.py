@@ -1,11 +1,11 @@
-"""The one way to open and to wait for a file that a person, a cache or another tool chose.
+"""Access to foreign files: files whose path was chosen by a person, the cache or another tool.
 
 Such a path may lead to anything: a named pipe blocks `open` until a writer comes, a terminal or a
 device blocks `read`, and a network mount whose server is gone blocks every call, `stat` included,
-for ever. So these files are opened without blocking and must be regular files (`open_regular`),
-and whatever touches them runs in daemon threads with a time limit (`in_thread`). Work on models at
-paths that people added (`CUSTOM`) has threads of its own, so that a hung mount there leaves the
-cache usable.
+for ever. So these files are opened without blocking and must be regular files (`open_regular`), and
+all work on them runs in daemon threads with a time limit (`in_thread`). Work on custom models
+outside the cache (`CUSTOM`) has separate threads, so that a hung mount there leaves the cache
+usable.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from modeldeck.core.errors import StorageTimeout
 T = TypeVar("T")
 
 FILE_S = 10.0
-"""Time limit in seconds for work on one file, such as reading a header: milliseconds as a rule; a
+"""Time limit in seconds for work on one file, such as reading a header: usually milliseconds; a
 disk that spins up, or a mount that reconnects, takes some seconds."""
 SCAN_S = 60.0
 """Time limit in seconds for work on a whole folder tree: thousands of `stat` on a slow mount."""
@@ -31,7 +31,7 @@ SCAN_S = 60.0
 CACHE = DaemonThreadPool(8, "cache files", limit_s=FILE_S)
 """Threads for files in the folders of models."""
 CUSTOM = DaemonThreadPool(8, "files of custom models", limit_s=FILE_S)
-"""Threads for files at paths that people added."""
+"""Threads for custom models outside the cache."""
 
 _KINDS = {
     stat.S_IFIFO: "it is a named pipe, not a file",
@@ -42,7 +42,7 @@ _KINDS = {
 
 
 def refuse_irregular(mode: int, path: str | os.PathLike[str]) -> None:
-    """Raise OSError, with words, unless `mode` (of `stat`) is a regular file's."""
+    """Raise OSError, naming the kind of file, unless `mode` (of `stat`) is a regular file's."""
     if stat.S_ISREG(mode):
         return
     if stat.S_ISDIR(mode):
@@ -52,22 +52,22 @@ def refuse_irregular(mode: int, path: str | os.PathLike[str]) -> None:
 
 
 def stat_regular(path: str | os.PathLike[str]) -> os.stat_result:
-    """`stat` of a regular file; links are followed. Blocks. Raises OSError for anything else."""
+    """Return `stat` of a regular file, following links. Blocks. Raises OSError for other kinds."""
     found = os.stat(path)
     refuse_irregular(found.st_mode, path)
     return found
 
 
 def descriptor_of_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
-    """A descriptor of a regular file. Blocks no longer than the file system does. Raises OSError.
+    """Open a regular file; return its descriptor. Blocks only on the disk. Raises OSError.
 
-    With `O_NONBLOCK` a named pipe opens at once (POSIX, open), and what was opened is looked at
-    before it is read: a look before opening could be outdated.
+    With `O_NONBLOCK` a named pipe opens at once (POSIX, open). The kind of file is checked after
+    opening: a check before could be outdated.
     """
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket, or a pipe to write to that nobody reads
+        if error.errno == errno.ENXIO:  # a socket, or a pipe without a reader
             refuse_irregular(os.stat(path).st_mode, path)
         raise
     try:
@@ -79,9 +79,9 @@ def descriptor_of_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY
 
 
 def open_regular(path: str | os.PathLike[str], *, noatime: bool = False) -> BinaryIO:
-    """A regular file, opened for reading bytes. Blocks. Raises OSError for anything else.
+    """Open a regular file for reading bytes. Blocks. Raises OSError for other kinds of files.
 
-    With `noatime` reading leaves the time of access alone where the system allows that (Linux, own
+    With `noatime` reading does not change the access time where the system allows that (Linux, own
     files only).
     """
     descriptor = -1
@@ -96,7 +96,7 @@ def open_regular(path: str | os.PathLike[str], *, noatime: bool = False) -> Bina
 
 
 def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
-    """The bytes of a regular file, at most `limit`. Blocks. Raises OSError, EFBIG for more."""
+    """Return the content of a regular file. Blocks. Raises OSError; EFBIG above `limit` bytes."""
     with open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -111,15 +111,15 @@ async def in_thread(
     custom: bool = False,
     limit_s: float = FILE_S,
 ) -> T:
-    """What `work` on this path returns or raises; it runs in a thread that may be left behind.
+    """Run `work` on a path in a thread that is abandoned if it hangs; return its result.
 
     Args:
-        work: Reads or looks at the file or folder.
-        path: For the error; a path that hung once gets no further thread until it answers.
-        custom: Whether it is one that a person added, outside the folders of models.
+        work: Reads or checks the file or folder.
+        path: For the error; a path that hangs gets no further thread until it answers.
+        custom: Whether it is a custom model's, outside the folders of models.
         limit_s: Time limit in seconds.
 
-    Raises StorageTimeout when the time is up, or when too much hangs already.
+    Raises the errors of `work`, and StorageTimeout at the time limit, or if too many threads hang.
     """
     threads = CUSTOM if custom else CACHE
     try:

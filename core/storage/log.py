@@ -1,4 +1,4 @@
-"""The log: the last lines of the core and of every engine, kept in memory and read by number."""
+"""The log in memory: the last lines of the core and of all engines, with handlers and notices."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from modeldeck.core.schema.clock import now
 Level = Literal["debug", "info", "warning", "error"]
 
 KEPT = 5000
-"""Lines: some hours of a busy core; about a megabyte."""
+"""Number of lines: some hours of a busy core, about a megabyte."""
 
 logger = logging.getLogger(__name__)
 
 NOTICES = 10
-"""Notices of what went wrong that are kept, besides those of the configuration."""
+"""Number of notices about bugs and unreadable records, besides those of the configuration."""
 
 NOTICE_LIMIT = 500
-"""Characters of one notice."""
+"""Maximum characters of a notice."""
 
 LINE_LIMIT = 4000
-"""Characters of one line; an engine can print a whole prompt."""
+"""Maximum characters of a line; an engine can print a whole prompt."""
 
 REPEAT_S = 60.0
-"""Seconds within which the same message is told once."""
+"""Seconds within which the same message is logged once."""
 
 MOST_REPEATED = 1000
-"""Messages that are remembered for that; further ones are told each time."""
+"""Number of messages tracked for that; further ones are logged each time."""
 
 _LEVELS: dict[str, Level] = {
     "DEBUG": "debug",
@@ -47,24 +47,24 @@ _LEVELS: dict[str, Level] = {
 }
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-"""What could begin a line, or speak to a terminal; a tab does neither."""
+"""Line breaks and terminal control characters; a tab is harmless."""
 
 
 def clean(text: str) -> str:
-    """A line as it may be kept: on one line, and without secrets."""
+    """Return a text on one line, without control characters and secrets."""
     flat = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
     return hidden(flat)
 
 
 class LogBuffer:
-    """A ring of lines with rising numbers; the oldest fall out."""
+    """Ring buffer of numbered lines; the oldest are dropped."""
 
     def __init__(self) -> None:
         self._lines: deque[LogLine] = deque(maxlen=KEPT)
         self._seq = 0
 
     def add(self, source: str, level: Level, text: str) -> None:
-        """Add one line. Line breaks inside it are made visible, so that a line stays a line."""
+        """Add one line; line breaks inside it are escaped."""
         self._seq += 1
         flat = clean(text.rstrip("\n")[: 2 * LINE_LIMIT])[:LINE_LIMIT]
         self._lines.append(LogLine(seq=self._seq, at=now(), level=level, source=source, text=flat))
@@ -72,7 +72,7 @@ class LogBuffer:
     def lines(
         self, after: int = 0, limit: int = 500, source: str | None = None
     ) -> tuple[LogLine, ...]:
-        """The newest lines with a number above `after`, at most `limit`, oldest first."""
+        """Return the newest lines with a number above `after`, at most `limit`, oldest first."""
         found = (
             line
             for line in reversed(self._lines)
@@ -82,32 +82,32 @@ class LogBuffer:
 
 
 class Repeats:
-    """Which messages were told within the last minute, so that they are counted, not repeated."""
+    """Counts messages that repeat within a minute, so that they are not logged again."""
 
     def __init__(self, window_s: float = REPEAT_S) -> None:
         self._window_s = window_s
-        self._told: dict[Hashable, tuple[float, int]] = {}
+        self._logged: dict[Hashable, tuple[float, int]] = {}
 
     def is_new(self, key: Hashable, clock: float) -> bool:
-        """Whether to tell this message now; if not, it is counted."""
-        if (found := self._told.get(key)) is not None:
-            self._told[key] = found[0], found[1] + 1
+        """Whether to log this message now; if not, it is counted."""
+        if (found := self._logged.get(key)) is not None:
+            self._logged[key] = found[0], found[1] + 1
             return False
-        if len(self._told) < MOST_REPEATED:
-            self._told[key] = clock, 0
+        if len(self._logged) < MOST_REPEATED:
+            self._logged[key] = clock, 0
         return True
 
     def ended(self, clock: float) -> list[tuple[Hashable, int]]:
-        """Messages whose minute is over, and how often each was not told; forgets them."""
-        over = [key for key, (since, _) in self._told.items() if clock - since >= self._window_s]
-        counts = [(key, self._told.pop(key)[1]) for key in over]
+        """Remove and return messages whose minute is over, with the number of repeats."""
+        over = [key for key, (since, _) in self._logged.items() if clock - since >= self._window_s]
+        counts = [(key, self._logged.pop(key)[1]) for key in over]
         return [(key, count) for key, count in counts if count]
 
 
 class CountingHandler(logging.Handler):
-    """Hands records on to another handler; the same message again within a minute is counted.
+    """Passes records to another handler; repeats of a message within a minute are counted.
 
-    The count is told when the minute is over and anything is logged, or when this is closed.
+    The count is logged with the first record after the minute, or when this handler is closed.
     """
 
     def __init__(
@@ -119,20 +119,20 @@ class CountingHandler(logging.Handler):
         self._repeats = Repeats()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand one record on, or count it."""
+        """Pass a record on, or count it."""
         now = self._clock()
-        self._tell(self._repeats.ended(now))
+        self._log_counts(self._repeats.ended(now))
         error = repr(record.exc_info[1]) if record.exc_info else ""
         key = (record.name, record.levelno, record.getMessage(), error)
         if self._repeats.is_new(key, now):
             self._target.handle(record)
 
     def close(self) -> None:
-        """Tell what was counted and not told yet."""
-        self._tell(self._repeats.ended(float("inf")))
+        """Log the counts that are not logged yet."""
+        self._log_counts(self._repeats.ended(float("inf")))
         super().close()
 
-    def _tell(self, counts: list[tuple[Hashable, int]]) -> None:
+    def _log_counts(self, counts: list[tuple[Hashable, int]]) -> None:
         for key, count in counts:
             assert isinstance(key, tuple)
             name, level, message, _ = key
@@ -142,19 +142,19 @@ class CountingHandler(logging.Handler):
 
 
 class LogHandler(logging.Handler):
-    """Sends the core's own log records into a `LogBuffer`."""
+    """Adds the core's own log records to a `LogBuffer`."""
 
     def __init__(self, log: LogBuffer) -> None:
         super().__init__(logging.INFO)
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Add one record, its traceback included."""
+        """Add a record with its traceback."""
         self._log.add("core", _LEVELS.get(record.levelname, "info"), self.format(record))
 
 
 class Notices:
-    """What a person should know: faults of the configuration, and what went wrong since the start.
+    """Notices for users: faults of the configuration, and problems since the start.
 
     Those of the configuration stay; of the others the newest are kept.
     """
@@ -163,22 +163,22 @@ class Notices:
         self._fixed = tuple(fixed)
         self._later: deque[str] = deque(maxlen=NOTICES)
         self.on_change: Callable[[tuple[str, ...]], None] = lambda _: None
-        """Called with all of them when one was added."""
+        """Called with all notices after one was added."""
 
     @property
     def all(self) -> tuple[str, ...]:
-        """The fixed ones, then the later ones, the oldest first."""
+        """The notices of the configuration, then the others, oldest first."""
         return (*self._fixed, *self._later)
 
     def add(self, text: str) -> None:
-        """Add one, unless it is there already."""
+        """Add a notice, unless it is there already."""
         text = clean(text)[:NOTICE_LIMIT]
         if text not in self._later:
             self._later.append(text)
             self.on_change(self.all)
 
     def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """The exception handler of an event loop: log what no task handled, and show bugs."""
+        """Exception handler of an event loop: log unhandled exceptions, and add notices of bugs."""
         error = context.get("exception")
         is_bug = "bug" in context or not isinstance(error, EXPECTED)
         if not isinstance(error, Exception) or not is_bug:
@@ -193,13 +193,13 @@ class Notices:
 
 
 class LineFormatter(logging.Formatter):
-    """One line for each record, without secrets; a traceback is as it is, but for those."""
+    """Formats each record as one line without secrets; a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line of one record."""
+        """Return the line of a record."""
         record.message = clean(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """The traceback of one."""
+        """Return the traceback of a record."""
         return hidden(super().formatException(ei))

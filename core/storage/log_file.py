@@ -1,4 +1,4 @@
-"""The log file of a core in the background: put aside when it is long, while the core runs too."""
+"""Rotation of the log file of a background core, also while it runs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 LOG_LIMIT = 4 << 20
-"""Bytes at which the log file is put aside; one older file is kept beside it."""
+"""Bytes at which the log file is rotated; one older file is kept."""
 
 
 def put_aside(path: Path, limit: int | None = None) -> bool:
-    """Rename a log that is longer than `limit` bytes; whether it was. Raises OSError."""
+    """Rename a log that is longer than `limit` bytes. Returns whether it was. Raises OSError."""
     try:
         if path.stat().st_size <= (LOG_LIMIT if limit is None else limit):
             return False
@@ -21,13 +21,13 @@ def put_aside(path: Path, limit: int | None = None) -> bool:
 
 
 def rotate(path: Path, descriptors: tuple[int, ...]) -> bool:
-    """Put the log aside if it is long and is what the descriptors write to; whether it was.
+    """Rotate the log if it is long and the descriptors write to it. Returns whether it was rotated.
 
-    The descriptors (standard output and error) write to a new file from then on, so that what
-    native code prints goes there as well. Nothing happens when they lead elsewhere, such as to a
-    terminal or to a file of the person's own. Raises OSError; then they are as they were.
+    The descriptors (standard output and error) write to a new file from then on, so the output of
+    native code goes there as well. Descriptors that write elsewhere, such as to a terminal or
+    another file, are not changed. Raises OSError; then all descriptors are unchanged.
     """
-    ours = [each for each in descriptors if _leads_to(each, path)]
+    ours = [each for each in descriptors if _writes_to(each, path)]
     if not ours or not put_aside(path):
         return False
     new = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -39,7 +39,7 @@ def rotate(path: Path, descriptors: tuple[int, ...]) -> bool:
     return True
 
 
-def _leads_to(descriptor: int, path: Path) -> bool:
+def _writes_to(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:

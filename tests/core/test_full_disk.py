@@ -15,9 +15,9 @@ from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import NotEnoughDisk, StorageFailed
 from modeldeck.core.schema import Forecast, LoadOptions, LoadRecord, Model, ModelSeed
 from modeldeck.core.service.deck import Deck
-from modeldeck.core.service.loading import history
-from modeldeck.core.service.loading.history import LoadHistory
-from modeldeck.core.service.loading.saved_options import OptionResolver
+from modeldeck.core.service.loading import measurements
+from modeldeck.core.service.loading.measurements import LoadHistory
+from modeldeck.core.service.loading.options import OptionResolver
 from modeldeck.core.storage.api_tokens import ApiTokens
 from modeldeck.core.storage.audit import AuditTrail
 from modeldeck.core.storage.database import Database
@@ -72,7 +72,7 @@ async def test_a_full_disk_is_a_storage_failure(store: Database, small_disk: Sma
         await store.remove("models", "a")
     small_disk.make_room()
     await store.remove("models", "a")
-    assert await store.documents("models") == []
+    assert await store.keyed("models") == []
 
 
 async def test_several_documents_are_written_all_or_none(
@@ -83,7 +83,7 @@ async def test_several_documents_are_written_all_or_none(
     with pytest.raises(NotEnoughDisk):
         await store.put_all("models", [("a", b"2", 0), ("b", b"2" * 5000, 1)])
     small_disk.make_room()
-    assert await store.documents("models") == [b"1", b"1"]
+    assert [body for _, body in await store.keyed("models")] == [b"1", b"1"]
 
 
 async def test_a_token_that_cannot_be_revoked_is_not_said_to_be(
@@ -94,7 +94,7 @@ async def test_a_token_that_cannot_be_revoked_is_not_said_to_be(
     tokens.on_revoked(lambda token: told.append(token.name))
     made = await tokens.create("laptop", [])
     small_disk.fill()
-    with pytest.raises(NotEnoughDisk, match="still lets in"):
+    with pytest.raises(NotEnoughDisk, match="is still valid"):
         await tokens.revoke("laptop")
     with pytest.raises(NotEnoughDisk):
         await tokens.create("phone", [])
@@ -112,36 +112,36 @@ async def test_a_token_that_cannot_be_revoked_is_not_said_to_be(
 async def test_what_is_learned_of_loads_is_in_memory_when_it_is_on_disk(
     store: Database, small_disk: SmallDisk
 ) -> None:
-    book, choices = LoadHistory(store), OptionResolver(Config(), store)
-    await choices.open()
+    history, options = LoadHistory(store), OptionResolver(Config(), store)
+    await options.open()
     asked = LoadOptions(context_length=512)
     small_disk.fill()
     with pytest.raises(NotEnoughDisk):
-        await book.add(RECORD)
+        await history.add(RECORD)
     with pytest.raises(NotEnoughDisk):
-        await choices.remember("m", asked)
-    assert book.records == ()
-    assert choices.resolve(MODEL, LoadOptions()).options.context_length != 512
+        await options.remember("m", asked)
+    assert history.records == ()
+    assert options.resolve(MODEL, LoadOptions()).options.context_length != 512
     small_disk.make_room()
-    await choices.remember("m", asked)
+    await options.remember("m", asked)
     small_disk.fill()
     with pytest.raises(NotEnoughDisk):
-        await choices.remember("m", LoadOptions(), fresh=True)
-    assert choices.resolve(MODEL, LoadOptions()).options.context_length == 512
+        await options.remember("m", LoadOptions(), fresh=True)
+    assert options.resolve(MODEL, LoadOptions()).options.context_length == 512
 
 
 async def test_old_measurements_that_cannot_be_dropped_keep_no_core_from_starting(
     store: Database, small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    book = LoadHistory(store)
+    history = LoadHistory(store)
     for peak in range(1, 5):
-        await book.add(replace(RECORD, peak_bytes=peak))
-    monkeypatch.setattr(history, "KEPT", 2)
+        await history.add(replace(RECORD, peak_bytes=peak))
+    monkeypatch.setattr(measurements, "KEPT", 2)
     small_disk.fill()
     again = LoadHistory(store)
     await again.open()
     assert [record.peak_bytes for record in again.records] == [3, 4]
-    assert len(await store.documents("measurements")) == 4
+    assert len(await store.keyed("measurements")) == 4
 
 
 async def test_an_action_that_was_done_is_not_failed_by_its_audit_entry(

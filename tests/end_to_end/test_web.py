@@ -106,7 +106,7 @@ def test_what_costs_nothing_is_taken_back(api: Any, files: FileServer) -> None:
     api.call("DELETE", f"/deck/models/{key}", status=204)
     assert api.model(url) is None
     (entry,) = api.get("/deck/undo")["actions"]
-    assert entry["what"] == "took tiny-Q8_0 off the list"
+    assert entry["what"] == "removed tiny-Q8_0 from the list"
     api.post("/deck/undo", {"id": entry["id"]})
     assert api.model(url)["id"] == key
     assert not api.model(url)["downloaded"]  # its bytes came back to the disk at once

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from modeldeck.core.errors import Ambiguous, NotFound
-from modeldeck.core.formats.hub_names import DEFAULT_ENDPOINT, canonical
+from modeldeck.core.formats.unique_names import DEFAULT_ENDPOINT, canonical
 from modeldeck.core.schema import Model, Repository
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import httpx
 
 from modeldeck.core.downloads.http.responses import validator_of, web_refusal
 from modeldeck.core.errors import Corrupt, InvalidRequest, ServerUnavailable
-from modeldeck.core.formats.hub_names import UrlName
+from modeldeck.core.formats.unique_names import UrlName
 from modeldeck.core.network.encoding import encoding_of
 from modeldeck.core.network.failures import reason, shown
 from modeldeck.core.schema import RepoFile

@@ -18,7 +18,7 @@ from modeldeck.core.downloads.ranges import ByteRanges
 from modeldeck.core.downloads.transfer.fallocate import release, reserve
 from modeldeck.core.errors import DeckError, NotEnoughDisk, StorageFailed
 from modeldeck.core.schema import RepoFile
-from modeldeck.core.storage.atomic import is_disk_full
+from modeldeck.core.storage.files import is_disk_full
 from modeldeck.core.storage.foreign_files import descriptor_of_regular
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""The chat template that a model on disk brings, and what can be read from it without an engine."""
+"""Chat templates of models on disk, and what can be told from them without an engine."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from modeldeck.core.schema import Format
 from modeldeck.core.storage.foreign_files import read_regular
 
 LONGEST = 1 << 20
-"""Bytes of a template, or of the file that holds it; the longest met are some 10 kB."""
+"""Maximum bytes of a template, or of its file; the longest known have some 10 kB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """How a model wants a conversation written: Jinja."""
+    """A model's chat template in Jinja."""
 
     text: str
 
     @property
     def takes_tools(self) -> bool:
-        """Whether it has a place for tools."""
+        """Whether the template can render tools."""
         return knows_tools(self.text)
 
 
 def read(path: Path, format: Format) -> Template | None:
-    """The template of a model; None where it brings none, or what lies there cannot be read.
+    """Read the template of a model; None if it has none, or its files cannot be read.
 
-    Blocks. GGUF keeps it in the header; Hub folders in `chat_template.jinja`, older ones in
+    Blocks. GGUF has it in the header; Hub folders in `chat_template.jinja`, older ones in
     `tokenizer_config.json` (transformers, `PreTrainedTokenizerBase.save_chat_templates`).
     """
     try:
-        text = _in_folder(path) if format == "mlx" else _in_header(path)
+        text = _from_folder(path) if format == "mlx" else _from_header(path)
     except (Corrupt, StorageFailed, OSError):
-        return None  # loading it tells what is wrong with it
+        return None  # loading reports the error
     return Template(text=text) if text else None
 
 
-def _in_header(path: Path) -> str | None:
+def _from_header(path: Path) -> str | None:
     return gguf.read(path).text("tokenizer.chat_template")
 
 
-def _in_folder(folder: Path) -> str | None:
+def _from_folder(folder: Path) -> str | None:
     for name in ("chat_template.jinja", "tokenizer_config.json"):
         try:
             text = read_regular(folder / name, LONGEST).decode("utf-8", "replace")
-        except OSError:  # not there, too long, or not a file
+        except OSError:  # missing, too long, or not a regular file
             continue
-        return text if name.endswith(".jinja") else _configured(text)
+        return text if name.endswith(".jinja") else _from_tokenizer_config(text)
     return None
 
 
-def _configured(text: str) -> str | None:
-    """The template in a tokenizer's configuration: one, or several by name."""
+def _from_tokenizer_config(text: str) -> str | None:
+    """Return the template in a tokenizer's configuration, which has one, or several by name."""
     try:
         found = msgspec.json.decode(text, type=_TokenizerConfig).chat_template
     except msgspec.DecodeError:

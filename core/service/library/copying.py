@@ -1,8 +1,8 @@
-"""Copying models between machines: what one gives, and what the other takes over.
+"""Copy models from one machine to another.
 
-The one that gives lists a model's files by their hashes, and serves their contents by the same. The
-one that takes queues a download of exactly these, whose bytes come over a socket that leads to the
-other machine; journal, resumption, verification and publishing are those of every download.
+The source lists a model's files with their hashes, and serves each file by its hash. The target
+queues a download of exactly these files over a socket that is forwarded to the source; journal,
+resumption, verification and publishing are those of every download.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from typing import BinaryIO
 from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.errors import Conflict, Forbidden, InvalidRequest, NotDownloaded, NotFound
+from modeldeck.core.formats.unique_names import hub_name
 from modeldeck.core.schema import Download, Manifest, Model, RepoFile, model_id
-from modeldeck.core.service.library.entries import hub_name
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.storage.foreign_files import in_thread, open_regular
 
-PIECE_BYTES = 128 << 10
-"""Of a content, sent at a time: little enough that the slowest line takes one within a minute."""
+BLOCK_BYTES = 128 << 10
+"""Bytes of a blob that are sent at a time: the slowest connection takes a block in a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenBlob:
-    """One content of the cache, opened."""
+    """A blob of the cache, opened for reading."""
 
     file: BinaryIO
     path: str
     size_bytes: int
 
     async def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """The bytes from `start` up to `end`; closes the file when it is done, or left."""
+        """Yield the bytes from `start` up to `end`, then close the file."""
         try:
             while start < end:
-                count = min(PIECE_BYTES, end - start)
+                count = min(BLOCK_BYTES, end - start)
                 read = partial(os.pread, self.file.fileno(), count, start)
                 piece = await in_thread(read, self.path)
                 if not piece:
-                    return  # cut short under our hands: the other side sees that it ended early
+                    return  # truncated meanwhile: the receiver notices the early end
                 start += len(piece)
                 yield piece
         finally:
@@ -51,7 +51,7 @@ class OpenBlob:
 
 
 class ModelCopying:
-    """Gives models to other machines, and takes them over."""
+    """Serves models to other machines, and copies models from them."""
 
     def __init__(
         self, *, library: ModelLibrary, downloads: DownloadQueue, cache: CacheStores
@@ -61,14 +61,14 @@ class ModelCopying:
         self._cache = cache
 
     def manifest(self, model: Model) -> Manifest:
-        """What a downloaded model consists of. Raises NotDownloaded, Conflict."""
+        """Return the files of a downloaded model. Raises NotDownloaded, Conflict."""
         if not model.downloaded or model.local:
             raise NotDownloaded(
                 f"{model.unique} is not in the cache of this machine.", "See `modeldeck ls -d`."
             )
         if hub_name(model.unique) is None or model.repo is None:
             raise Conflict(
-                f"{model.unique} is not from the Hub, so its hashes are nobody's word.",
+                f"{model.unique} is not from the Hub, so its hashes cannot be trusted.",
                 "Copy its file by scp, and add it there by its path.",
             )
         for revision, paths in self._library.files(model, every_revision=False):
@@ -80,8 +80,8 @@ class ModelCopying:
                 continue
             if any(not file.blob for file in files):
                 raise Conflict(
-                    f"The cache holds {model.unique} without the names of its contents.",
-                    "Its disk has no links; download it on the other machine instead.",
+                    f"The cache holds {model.unique} without the hashes of its files.",
+                    "Its disk has no symbolic links; download it on the other machine instead.",
                 )
             return Manifest(
                 model=model,
@@ -101,22 +101,22 @@ class ModelCopying:
         raise NotDownloaded(f"The files of {model.unique} are gone.", "See `modeldeck ls -d`.")
 
     def open(self, repo: str, blob: str) -> OpenBlob:
-        """One content, by its hash. Blocks. Raises NotFound, InvalidRequest."""
+        """Open a blob by its hash. Blocks. Raises NotFound, InvalidRequest."""
         path = self._cache.blob(repo, blob)
         try:
             if not path.resolve().is_relative_to(self._cache.of(repo).root.resolve()):
                 raise FileNotFoundError
             file = open_regular(path)
         except OSError as error:
-            raise NotFound(f"There is no content {blob[:12]} of {repo} here.") from error
+            raise NotFound(f"There is no blob {blob[:12]} of {repo} here.") from error
         size = os.fstat(file.fileno()).st_size
         return OpenBlob(file=file, path=str(path), size_bytes=size)
 
     async def take(self, manifest: Manifest, peer: str) -> tuple[Model, Download | None]:
-        """Begin to take a model over; `peer` is the socket that leads to who has it.
+        """Begin to copy a model; `peer` is the socket that is forwarded to its machine.
 
-        None when it is here already. What is downloading from elsewhere goes on from there. Raises
-        InvalidRequest for a manifest that makes no sense, Forbidden, NotEnoughDisk.
+        The download is None if the model is here already. A download that already runs goes on from
+        its own source. Raises InvalidRequest for an invalid manifest, Forbidden, NotEnoughDisk.
         """
         given = manifest.model
         if hub_name(given.unique) is None or given.id != model_id(given.unique):
@@ -137,7 +137,7 @@ class ModelCopying:
 
 
 def check_own(path: str) -> None:
-    """Raise Forbidden unless this is a socket of this user's own: nobody else may feed the core."""
+    """Raise Forbidden unless this is a socket of this user: others may not supply files."""
     try:
         found = Path(path).stat(follow_symlinks=False)
     except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""Removal from the cache: what is meant, what would go, what stays because others need it.
+"""Delete models from the cache: resolve a selection, plan, execute, and offer to undo.
 
-A selection names models, revisions, repositories, or what nobody needs: partial files and detached
-revisions. All of them become one plan, and one receipt.
+A selection names models, revisions, repositories, or unused data: partial files, orphaned blobs and
+detached revisions. All of it becomes one plan and one receipt.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from modeldeck.core.cache import deletion, orphans, scan
+from modeldeck.core.cache import orphans, scan
 from modeldeck.core.cache import undo as cache_undo
+from modeldeck.core.cache.deletion import execute
+from modeldeck.core.cache.deletion_plan import FileSet
+from modeldeck.core.cache.deletion_plan import plan as plan_deletion
 from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.concurrency import contained, whole
 from modeldeck.core.downloads.queue import DownloadQueue
@@ -27,6 +30,7 @@ from modeldeck.core.errors import (
     NotFound,
     StorageFailed,
 )
+from modeldeck.core.formats.unique_names import hub_name, url_name
 from modeldeck.core.schema import (
     CachedSnapshot,
     CacheSelection,
@@ -38,7 +42,6 @@ from modeldeck.core.schema import (
     Model,
 )
 from modeldeck.core.service.feed import Feed
-from modeldeck.core.service.library.entries import hub_name, url_name
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.service.undo import UndoLog
 from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
@@ -47,9 +50,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 EXECUTE_S = 600.0
-"""Time limit in seconds for deleting: what was begun goes on behind it, so it is generous."""
+"""Time limit in seconds for deleting; generous, since the thread goes on after it anyway."""
 MOST_TOLD = 20
-"""Things that stayed which an error names; more are no help."""
+"""Number of items that an error lists."""
 
 Revision = tuple[str, str]
 """Repository and commit."""
@@ -57,13 +60,13 @@ Revision = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedSelection:
-    """What a selection means in the cache as it lies there now."""
+    """A selection, resolved to the present content of the cache."""
 
     models: tuple[Model, ...]
-    """Whose files go: those that were named, and those that a named revision holds."""
-    wanted: tuple[deletion.FileSet, ...]
+    """Models that lose files: the named ones, and those in a selected revision."""
+    wanted: tuple[FileSet, ...]
     revisions: frozenset[Revision]
-    """Revisions that go whole."""
+    """Revisions that are deleted completely."""
     partials: tuple[DeletionItem, ...] = ()
     """Partial files, and blobs that no revision needs."""
     kept: tuple[KeptItem, ...] = ()
@@ -81,20 +84,20 @@ class ModelDeletion:
         cache: CacheStores,
         release: Callable[[Sequence[Model]], Awaitable[None]],
         users: Callable[[Model], Sequence[Instance]],
-        turn: asyncio.Lock,
+        load_lock: asyncio.Lock,
         undo: UndoLog,
     ) -> None:
-        """Wire it up.
+        """Create it without side effects.
 
         Args:
             feed: The State.
-            library: What is listed, and where its files are.
-            downloads: What is being fetched.
+            library: Finds models and their files.
+            downloads: The download queue.
             cache: The folders of models.
-            release: Lets go of models' files: downloads are cancelled, instances unloaded.
-            users: Live instances that have a model's files open.
-            turn: Held while files are deleted, and by loads while they are decided.
-            undo: What can be taken back.
+            release: Cancels the downloads of models and unloads their instances.
+            users: Returns the live instances that have a model's files open.
+            load_lock: Held while files are deleted, and while a load is decided.
+            undo: Keeps the actions that can be undone.
         """
         self._feed = feed
         self._library = library
@@ -102,21 +105,21 @@ class ModelDeletion:
         self._cache = cache
         self._release = release
         self._users = users
-        self._turn = turn
+        self._load_lock = load_lock
         self._undo = undo
 
     async def choose(self, what: CacheSelection) -> ResolvedSelection:
-        """What a selection means. Raises NotFound, Ambiguous, InvalidRequest.
+        """Resolve a selection. Raises NotFound, Ambiguous, InvalidRequest.
 
-        Raises Conflict for a model at a path of the person's own: that is never deleted.
+        Raises Conflict for a custom model outside the cache, which is never deleted.
         """
-        what = self._named(what)
+        what = self._normalised(what)
         named = [self._library.find(ref) for ref in what.models]
         for model in named:
             if model.local:
                 raise Conflict(
-                    f"{model.name} lies at {model.path}: that is yours, never deleted from here.",
-                    "Delete the file yourself, or take the entry off the list.",
+                    f"{model.name} is your own file, never deleted by modeldeck: {model.path}.",
+                    "Delete the file yourself, or remove the entry from the list.",
                 )
         await self._library.look(force=True)
         partials, kept = await self._in_thread(partial(self._leftovers, what))
@@ -129,9 +132,7 @@ class ModelDeletion:
         ]
         wanted = [want for model in named for want in self._files(model, what.every_revision)]
         wanted += [
-            deletion.FileSet(
-                repo=s.repo, revision=s.revision, paths=tuple(file.path for file in s.files)
-            )
+            FileSet(repo=s.repo, revision=s.revision, paths=tuple(file.path for file in s.files))
             for s in snapshots
         ]
         return ResolvedSelection(
@@ -142,8 +143,8 @@ class ModelDeletion:
             kept=tuple(kept),
         )
 
-    def _named(self, what: CacheSelection) -> CacheSelection:
-        """A selection with its repositories in the form that the cache has them in."""
+    def _normalised(self, what: CacheSelection) -> CacheSelection:
+        """Return the selection with its repositories as `owner/repo`."""
         return replace(
             what,
             repositories=tuple(self._library.whole_repository(text) for text in what.repositories),
@@ -151,15 +152,15 @@ class ModelDeletion:
         )
 
     def _repos(self, leftovers: Sequence[DeletionItem]) -> set[str]:
-        """The repositories in whose folders these lie."""
+        """Return the repositories of these items."""
         folders = {Path(item.path).parent.parent.name for item in leftovers}
         return {name.removeprefix("models--").replace("--", "/", 1) for name in folders}
 
     def _snapshots(self, what: CacheSelection, others: Collection[str]) -> list[CachedSnapshot]:
-        """Revisions that are meant whole, each once.
+        """Return the revisions that are selected completely, each once.
 
-        Raises NotFound for a repository of which nothing is there; `others` have no revision, but
-        something else (in lower case).
+        `others` are repositories (in lower case) with partial files or blobs but no revision.
+        Raises NotFound for a repository of which the cache has nothing.
         """
         held = self._library.snapshots
         found = []
@@ -176,7 +177,7 @@ class ModelDeletion:
         return list({(s.repo, s.revision): s for s in found}.values())
 
     def _needed_revisions(self) -> set[Revision]:
-        """Revisions without a branch that somebody asked for by their commit, or fetches now."""
+        """Return the revisions that a model pins by its commit, or that are being downloaded."""
         state = self._feed.state
         needed = {
             (job.repo, job.revision)
@@ -194,13 +195,13 @@ class ModelDeletion:
         return needed
 
     def _leftovers(self, what: CacheSelection) -> tuple[list[DeletionItem], list[KeptItem]]:
-        """Partial files, and blobs that no revision needs, as far as they are meant. Blocks.
+        """Return the selected partial files and orphaned blobs, and those that are kept. Blocks.
 
         Those of downloads that go on are kept.
         """
         repos = {repo.casefold() for repo in what.repositories}
         owners = self._downloads.wanted
-        going: list[DeletionItem] = []
+        deleted: list[DeletionItem] = []
         kept: list[KeptItem] = []
 
         def sort(found: Mapping[orphans.Blob, int], kind: Literal["partial", "blob"]) -> None:
@@ -214,21 +215,21 @@ class ModelDeletion:
                     reason = f"the download of {owner} goes on with it"
                     kept.append(KeptItem(path=path, size_bytes=size, reason=reason))
                 else:
-                    going.append(DeletionItem(path=path, size_bytes=size, kind=kind))
+                    deleted.append(DeletionItem(path=path, size_bytes=size, kind=kind))
 
         for root in self._cache.roots:
             sort(scan.partials(root), "partial")
             if what.orphans or repos:
                 sort(orphans.find(root), "blob")
         if what.partials:
-            going += [
+            deleted += [
                 DeletionItem(path=path, size_bytes=size, kind="partial")
-                for path, size in scan.strangers(self._cache.hub.root).items()
+                for path, size in scan.foreign_partials(self._cache.hub.root).items()
             ]
-        return going, kept
+        return deleted, kept
 
     async def plan(self, what: CacheSelection) -> DeletionPlan:
-        """What deleting this would do to the cache as it lies there now. Raises as `choose`."""
+        """Plan a deletion on the present content of the cache. Raises as `choose`."""
         return await self._plan(await self.choose(what))
 
     async def _plan(self, chosen: ResolvedSelection) -> DeletionPlan:
@@ -243,7 +244,9 @@ class ModelDeletion:
         needed = set(self._downloads.wanted)
         plans = [
             await in_thread(
-                partial(deletion.plan, root, chosen.wanted, others, needed), root, limit_s=SCAN_S
+                partial(plan_deletion, root, chosen.wanted, others, needed),
+                root,
+                limit_s=SCAN_S,
             )
             for root in self._cache.roots
         ]
@@ -257,10 +260,10 @@ class ModelDeletion:
             blocked=self._blocked(chosen.models),
         )
 
-    def _files(self, model: Model, every_revision: bool) -> list[deletion.FileSet]:
+    def _files(self, model: Model, every_revision: bool) -> list[FileSet]:
         name = url_name(model.unique)
         return [
-            deletion.FileSet(
+            FileSet(
                 repo=name.repo if name else model.repo or "",
                 revision=revision,
                 paths=tuple(paths),
@@ -271,11 +274,11 @@ class ModelDeletion:
 
     @whole
     async def delete(self, what: CacheSelection, *, force: bool) -> DeletionReceipt:
-        """Delete what is meant; the entries of models stay.
+        """Delete a selection; the entries of models stay.
 
-        Raises InUse when a model of it is loaded, unless `force`, and as `choose`.
+        Raises InUse if one of its models is loaded, unless `force`, and as `choose`.
         """
-        async with self._turn:  # no load begins until the files are gone
+        async with self._load_lock:  # no load begins until the files are gone
             return await self._delete(await self.choose(what), force=force)
 
     async def _delete(self, chosen: ResolvedSelection, *, force: bool) -> DeletionReceipt:
@@ -283,36 +286,36 @@ class ModelDeletion:
         if blocked and not force:
             raise InUse(f"{'; '.join(blocked)}.", "Unload it first, or say force.")
         await self._release(chosen.models)
-        plan = await self._plan(chosen)  # only now: what was released changed what lies there
+        plan = await self._plan(chosen)  # only now: releasing changed the content of the cache
         unkept = [model for model in chosen.models if not await self._keep(model)]
-        taken = await self._in_thread(partial(cache_undo.remember, plan))
+        removed = await self._in_thread(partial(cache_undo.remember, plan))
         receipt = await self._in_thread(partial(self._execute, plan), limit_s=EXECUTE_S)
-        for model in unkept:  # there may be room now
+        for model in unkept:  # the disk may have space now
             await self._keep(model)
-        with contained("looking what the deletion left"):  # it is done all the same
+        with contained("scanning the cache after a deletion"):  # it is done all the same
             await self._downloads.recount()
             await self._library.look(force=True)
         if receipt.failed and not receipt.deleted:
-            raise stayed(receipt)
-        if taken is None or receipt.failed:
+            raise deletion_error(receipt)
+        if removed is None or receipt.failed:
             return receipt
-        done = f"removed {len(taken.links)} links to content that others use"
-        return replace(receipt, undo=self._undo.offer(done, lambda: self._restore(taken)))
+        done = f"removed {len(removed.links)} links to shared files"
+        return replace(receipt, undo=self._undo.offer(done, lambda: self._restore(removed)))
 
     async def _keep(self, model: Model) -> bool:
-        """Keep the entry of a model; whether that could be written down.
+        """Store the entry of a model. Returns whether that succeeded.
 
-        Deleting goes on without it: on a full disk it is what makes room.
+        Deleting goes on if it fails: on a full disk, deleting is what frees space.
         """
         try:
-            await self._library.keep(model)
+            await self._library.added.keep(model)
         except StorageFailed as error:
             logger.warning("%s leaves the list with its files: %s", model.unique, error)
             return False
         return True
 
     def _blocked(self, models: Sequence[Model]) -> tuple[str, ...]:
-        """Why models must not lose their files now, in words."""
+        """Return in words why the files of models must not be deleted now."""
         return tuple(
             f"{model.unique} is loaded"
             if user.model_id == model.id
@@ -322,13 +325,13 @@ class ModelDeletion:
         )
 
     def _execute(self, plan: DeletionPlan) -> DeletionReceipt:
-        """Execute what of the plan is in each folder. Blocks."""
+        """Execute the parts of the plan in each folder. Blocks."""
         receipts = []
         for root in self._cache.roots:
             mine = tuple(item for item in plan.delete if Path(item.path).is_relative_to(root))
             if mine or root == self._cache.hub.root:
-                receipts.append(deletion.execute(root, replace(plan, delete=mine)))
-        disk = receipts[-1]  # where a URL's file was
+                receipts.append(execute(root, replace(plan, delete=mine)))
+        disk = receipts[-1]  # the disk of files from URLs
         return DeletionReceipt(
             model_ids=plan.model_ids,
             freed_bytes=sum(receipt.freed_bytes for receipt in receipts),
@@ -339,23 +342,23 @@ class ModelDeletion:
         )
 
     async def _in_thread(self, work: Callable[[], T], limit_s: float = SCAN_S) -> T:
-        """Work on the cache in a thread. Raises StorageTimeout."""
+        """Run blocking work on the cache in a thread. Raises StorageTimeout."""
         return await in_thread(work, self._cache.hub.root, limit_s=limit_s)
 
     @whole
-    async def _restore(self, taken: cache_undo.RemovedLinks) -> None:
-        async with self._turn:  # no deletion takes the content between a look and a link
-            await self._in_thread(partial(cache_undo.restore, taken))
+    async def _restore(self, removed: cache_undo.RemovedLinks) -> None:
+        async with self._load_lock:  # no deletion may remove the content meanwhile
+            await self._in_thread(partial(cache_undo.restore, removed))
             await self._library.look(force=True)
 
 
-def stayed(receipt: DeletionReceipt) -> StorageFailed:
-    """The error for a deletion that left something, naming what stayed and why."""
+def deletion_error(receipt: DeletionReceipt) -> StorageFailed:
+    """Return the error for a deletion that failed for some items, listing them with reasons."""
     count = len(receipt.failed)
     things = "1 thing" if count == 1 else f"{count} things"
     message = f"Nothing was deleted: {receipt.failed[0]}."
     if receipt.deleted:
-        message = f"{things} could not be deleted; {receipt.deleted} went."
+        message = f"{things} could not be deleted; {receipt.deleted} were."
     return StorageFailed(
         message,
         "Check the permissions there, and whether its disk is mounted for reading only.",
@@ -364,7 +367,7 @@ def stayed(receipt: DeletionReceipt) -> StorageFailed:
 
 
 def _revision(snapshots: Sequence[CachedSnapshot], text: str) -> CachedSnapshot:
-    """The one revision that `owner/repo@name` means; a branch counts before a commit."""
+    """Return the revision that `owner/repo@name` selects; a branch goes before a commit."""
     repo, _, name = text.partition("@")
     if not name:
         raise InvalidRequest(f"{text!r} names no revision.", "Write it as owner/repo@1a2b3c4.")

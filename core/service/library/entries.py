@@ -1,9 +1,7 @@
-"""Catalog entries, made of what a person, a repository or a file on disk says."""
+"""Model entries, made from a seed, a repository of the Hub, a URL, or a file on disk."""
 
 from __future__ import annotations
 
-import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +9,20 @@ from modeldeck.core.catalog import listing
 from modeldeck.core.catalog.variants import find as find_variant
 from modeldeck.core.catalog.variants import variants
 from modeldeck.core.errors import InvalidRequest, NotFound
-from modeldeck.core.formats import gguf, safetensors
-from modeldeck.core.formats.hub_names import (
-    DEFAULT_ENDPOINT,
+from modeldeck.core.formats.unique_names import (
     HubName,
     LocalPath,
     UrlName,
+    hub_name,
     parse_unique,
 )
-from modeldeck.core.schema import Format, Model, ModelSeed, RepoFile, Repository, Variant, model_id
+from modeldeck.core.schema import Model, ModelSeed, RepoFile, Repository, Variant, model_id
 from modeldeck.core.schema.clock import now
-from modeldeck.core.storage.foreign_files import refuse_irregular
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeaderFacts:
-    """What a header tells beyond the file's name."""
-
-    context_length: int | None = None
-    architecture: str | None = None
-    parameters: float | None = None
-    embedding: bool = False
+from modeldeck.core.service.library.local_files import kind_and_size, read_facts
 
 
 def choose(repository: Repository, name: HubName) -> Variant:
-    """The variant that a Hub name means. Raises NotFound or Ambiguous-like NotFound naming them."""
+    """Return the variant that a Hub name selects. Raises NotFound, listing the variants."""
     variants = repository.variants
     if name.file is not None:
         for variant in variants:
@@ -61,35 +48,15 @@ def choose(repository: Repository, name: HubName) -> Variant:
 
 
 def is_of(variant: Variant, model: Model) -> bool:
-    """Whether the variant is the one that the model names, by label or by file."""
+    """Whether a model's unique name selects this variant, by label or by file."""
     if variant.unique.casefold() == model.unique.casefold():
         return True
     name = hub_name(model.unique)
     return name is not None and any(f.path == name.file for f in variant.files)
 
 
-def hub_name(ref: str, endpoint: str = DEFAULT_ENDPOINT) -> HubName | None:
-    """What a unique name means on the Hub; None for anything else."""
-    try:
-        name = parse_unique(ref, endpoint)
-    except InvalidRequest:
-        return None
-    return name if isinstance(name, HubName) else None
-
-
-def url_name(ref: str, endpoint: str = DEFAULT_ENDPOINT) -> UrlName | None:
-    """What a unique name means outside the Hub; None for anything else."""
-    if not ref.strip().lower().startswith(("https://", "http://")):
-        return None
-    try:
-        name = parse_unique(ref, endpoint)
-    except InvalidRequest:
-        return None
-    return name if isinstance(name, UrlName) else None
-
-
 def url_variant(name: UrlName, file: RepoFile) -> Variant:
-    """The one choice there is at a URL."""
+    """Return the only variant at a URL."""
     found = variants(name.repo, [file])
     return Variant(
         unique=name.unique,
@@ -102,7 +69,7 @@ def url_variant(name: UrlName, file: RepoFile) -> Variant:
 
 
 def from_url(at: UrlName, size_bytes: int | None = None, **base: Any) -> Model:
-    """The entry of a file at a URL."""
+    """Return the entry of a file at a URL; `base` overrides fields."""
     file = RepoFile(path=at.file, size_bytes=size_bytes or 0, blob="0" * 64, lfs=True)
     return Model(
         id=model_id(at.unique),
@@ -122,7 +89,7 @@ def from_url(at: UrlName, size_bytes: int | None = None, **base: Any) -> Model:
 
 
 def from_variant(repository: Repository, variant: Variant, name: HubName) -> Model:
-    """The entry of a variant that was asked for by name; of a pinned revision it keeps that."""
+    """Return the entry of a variant that was requested by name; a pinned revision stays."""
     unique = name.unique if name.revision is not None else variant.unique
     return Model(
         id=model_id(unique),
@@ -141,9 +108,9 @@ def from_variant(repository: Repository, variant: Variant, name: HubName) -> Mod
 
 
 def from_seed(seed: ModelSeed, endpoint: str) -> Model:
-    """The model that a seed describes. Raises InvalidRequest for a name that leads nowhere.
+    """Return the model that a seed describes. Raises InvalidRequest for an unusable name.
 
-    Blocks: it looks at what lies at a path.
+    Blocks: it reads the file at a path.
     """
     base: dict[str, Any] = {
         "version": seed.version or "",
@@ -180,7 +147,7 @@ def from_seed(seed: ModelSeed, endpoint: str) -> Model:
 
 def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model:
     path = Path(place.path)
-    is_folder, size = _looked_at(path)
+    is_folder, size = kind_and_size(path)
     facts = read_facts(path, "mlx" if is_folder else "gguf")
     return Model(
         id=model_id(str(path)),
@@ -197,44 +164,4 @@ def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model
         parameters=facts.parameters,
         usage=("embedding",) if facts.embedding else ("chat",),
         **base,
-    )
-
-
-def _looked_at(path: Path) -> tuple[bool, int]:
-    """Whether a folder is at a path, and the bytes of its files, or of the file.
-
-    Raises InvalidRequest for anything else.
-    """
-    try:
-        found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
-            return True, sum(each.stat().st_size for each in path.iterdir())
-        refuse_irregular(found.st_mode, path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InvalidRequest(
-            f"There is nothing at {path}.", "Give the path of a model on the server."
-        ) from error
-    except OSError as error:
-        raise InvalidRequest(
-            f"{path} cannot be a model: {error.strerror}.",
-            "Give the path of a GGUF file, or of an MLX folder, that the server may read.",
-        ) from error
-    return False, found.st_size
-
-
-def read_facts(path: Path, format: Format) -> HeaderFacts:
-    """What a model on disk says of itself. Raises InvalidRequest or Corrupt for what is none."""
-    if format == "mlx":
-        folder = safetensors.read_folder(path)
-        return HeaderFacts(
-            context_length=folder.context_length,
-            architecture=folder.architecture,
-            parameters=folder.parameters,
-        )
-    header = gguf.read(path)
-    return HeaderFacts(
-        context_length=header.context_length,
-        architecture=header.architecture,
-        parameters=header.parameters / 1e9 if header.parameters else None,
-        embedding=header.pooling is not None,
     )

@@ -1,7 +1,7 @@
-"""The models of this machine: the built-in catalog, what the cache holds, and what people added.
+"""The models of this machine: built-in catalog, cached files and added models, in one list.
 
-The library alone writes `State.models`. It looks at the cache when something in it changed, by
-whatever tool, and asks the Hub only when a repository is named that it does not know.
+Only the library writes `State.models`. It reads the cache when a file in it changed, by any tool,
+and asks the Hub only about a repository that it does not know.
 """
 
 from __future__ import annotations
@@ -11,22 +11,28 @@ import logging
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from modeldeck.core.catalog import builtin, listing
 from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.catalog.variants import variants
-from modeldeck.core.concurrency import whole
 from modeldeck.core.downloads.http.source import DownloadSource
-from modeldeck.core.errors import Conflict, DeckError, InvalidRequest, NotFound, StorageTimeout
+from modeldeck.core.errors import DeckError, NotFound, StorageTimeout
 from modeldeck.core.formats import gguf
 from modeldeck.core.formats.gguf_header import GgufHeader
-from modeldeck.core.formats.hub_names import canonical, is_commit, repository, whole_repository
+from modeldeck.core.formats.hub_names import is_commit
+from modeldeck.core.formats.unique_names import (
+    canonical,
+    hub_name,
+    repository,
+    url_name,
+    whole_repository,
+)
 from modeldeck.core.runtime.platforms import preferred_format
 from modeldeck.core.schema import (
     CachedSnapshot,
@@ -40,34 +46,26 @@ from modeldeck.core.schema import (
 )
 from modeldeck.core.schema.state import ModelChanged, ModelRemoved
 from modeldeck.core.service.feed import Feed
+from modeldeck.core.service.library.added_models import AddedModels
 from modeldeck.core.service.library.entries import (
     choose,
-    from_seed,
     from_url,
     from_variant,
-    hub_name,
     is_of,
-    url_name,
     url_variant,
 )
-from modeldeck.core.service.library.local_files import LocalFiles, look_at, signature
+from modeldeck.core.service.library.local_files import LocalFiles, is_model_path, signature
 from modeldeck.core.storage.database import Database
 from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)
 
 OPEN_S = 10.0
-"""Time limit in seconds for the first look into a folder of models: a start must not wait longer
-for a mount that hangs. What is there is listed when it answers."""
+"""Time limit in seconds for the first scan of a folder of models: a start must not wait longer for
+a mount that hangs. Its models are listed when it answers."""
 
-LOOK_S = 5.0
-"""Time limit in seconds for a look whether a custom model is still there."""
-
-CHANGEABLE = frozenset(
-    {"name", "description", "version", "parameters", "quantization", "context_length", "size_bytes"}
-    | {"usage", "documented", "unique"}
-)
-"""Fields of a custom model that a person may change."""
+CHECK_S = 5.0
+"""Time limit in seconds for checking whether a custom model still exists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,34 +76,34 @@ class FileSelection:
     revision: str
     """The commit."""
     ref: str | None
-    """The branch or tag that led to it; None where a commit was named."""
+    """Branch or tag of the commit; None when the commit itself was named."""
     variant: Variant
     url: str | None = None
-    """Where its one file is, when that is not on the Hub."""
+    """URL of its one file, when that is not on the Hub."""
 
     @property
     def files(self) -> tuple[RepoFile, ...]:
-        """What is fetched, the file that an engine is given first."""
+        """Files to download; the first is the one that an engine opens."""
         return self.variant.files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renamed:
-    """A repository of the Hub under a name that it had before."""
+    """A former name of a repository of the Hub."""
 
     name: str
     repo: str
-    """What the Hub calls it now."""
+    """Its name now."""
 
 
 def _variants(snapshot: CachedSnapshot) -> tuple[Variant, ...]:
-    """The models that a cached revision holds."""
+    """Return the models that a cached revision holds."""
     files = [RepoFile(path=f.path, size_bytes=f.size_bytes, blob=f.blob) for f in snapshot.files]
     return variants(snapshot.repo, files)
 
 
 class ModelLibrary:
-    """Everything that can be named, and where its files are."""
+    """Finds models by name, lists them in State, and tells where their files are."""
 
     def __init__(
         self,
@@ -121,78 +119,79 @@ class ModelLibrary:
         self._store = store
         self._hub = hub
         self._source = source
-        self._shelf = LocalFiles(roots)
+        self._local_files = LocalFiles(roots)
         self._builtin = builtin.load()
-        self._added: dict[str, Model] = {}
-        self._former: dict[str, Renamed] = {}
-        """Repositories that the Hub calls otherwise now, by what they were called (lower case)."""
+        self.added = AddedModels(
+            feed=feed, store=store, endpoint=hub.endpoint, publish=self._publish
+        )
+        self._renamed: dict[str, Renamed] = {}
+        """Renamed repositories of the Hub, by their former names in lower case."""
         self._signatures: dict[Path, object] = {}
-        self._looking = asyncio.Lock()
-        self._changing = asyncio.Lock()
-        """Held while what people added is changed: looked at, written down, then held in memory."""
+        self._scan_lock = asyncio.Lock()
         self._engines: dict[Format, Engine] = {}
 
     async def open(self) -> None:
-        """Read what people added, and look at the cache once."""
-        for _, model in await self._store.records("models", Model):
-            self._added[model.id] = model
-        self._former.update(await self._store.records("renamed", Renamed))
+        """Read the database, and scan the cache once."""
+        await self.added.open()
+        self._renamed.update(await self._store.records("renamed", Renamed))
         await self.look(limit_s=OPEN_S)
 
     async def look(self, *, force: bool = False, limit_s: float = SCAN_S) -> None:
-        """Bring `State.models` up to what is on disk, if anything there changed.
+        """Scan the disk, and bring `State.models` up to date if anything there changed.
 
-        A folder that does not answer within `limit_s` seconds keeps what was known of it.
+        A folder that does not answer within `limit_s` seconds keeps its models as last seen.
         """
-        async with self._looking:
-            customs = {m.path for m in self._added.values() if m.local and m.path}
-            news = await asyncio.gather(
-                *(self._look_into(root, force, limit_s) for root in self._shelf.roots),
-                *(self._look_at_custom(path) for path in customs),
+        async with self._scan_lock:
+            customs = {m.path for m in self.added.models if m.local and m.path}
+            changed = await asyncio.gather(
+                *(self._scan_folder(root, force, limit_s) for root in self._local_files.roots),
+                *(self._check_custom(path) for path in customs),
             )
-            if any(news):
+            if any(changed):
                 self._publish()
 
-    async def _look_into(self, root: Path, force: bool, limit_s: float) -> bool:
-        """Read a folder of models if anything there changed; whether it was read."""
+    async def _scan_folder(self, root: Path, force: bool, limit_s: float) -> bool:
+        """Read a folder of models if its signature changed. Returns whether it was read."""
         try:
-            now = await in_thread(partial(signature, root), root, limit_s=limit_s)
-            if not force and now == self._signatures.get(root):
+            found = await in_thread(partial(signature, root), root, limit_s=limit_s)
+            if not force and found == self._signatures.get(root):
                 return False
-            held = await in_thread(partial(self._shelf.read, root), root, limit_s=limit_s)
+            scan = await in_thread(partial(self._local_files.read, root), root, limit_s=limit_s)
         except StorageTimeout as error:
-            logger.warning("The models in %s are not looked at: %s", root, error)
+            logger.warning("The models in %s are not read: %s", root, error)
             return False
-        self._signatures[root] = now
-        self._shelf.take(root, held)
+        self._signatures[root] = found
+        self._local_files.set_scan(root, scan)
         return True
 
-    async def _look_at_custom(self, path: str) -> bool:
-        """Look whether a model of a person's own is there; whether that is something new.
+    async def _check_custom(self, path: str) -> bool:
+        """Check whether a custom model exists. Returns whether that changed.
 
-        One that does not answer stays as it was: loading it tells.
+        One that does not answer stays as it was; loading it reports the error.
         """
         try:
-            is_there = await in_thread(partial(look_at, path), path, custom=True, limit_s=LOOK_S)
+            exists = await in_thread(
+                partial(is_model_path, path), path, custom=True, limit_s=CHECK_S
+            )
         except StorageTimeout as error:
-            logger.warning("A custom model is not looked at: %s", error)
+            logger.warning("A custom model is not checked: %s", error)
             return False
-        return self._shelf.saw(path, is_there)
+        return self._local_files.set_exists(path, exists)
 
     @property
     def snapshots(self) -> tuple[CachedSnapshot, ...]:
-        """What is on disk, as of the last look: of each repository the newest first."""
-        return self._shelf.snapshots
+        """Cached revisions as of the last scan, the newest of each repository first."""
+        return self._local_files.snapshots
 
     def set_engines(self, engines: Mapping[Format, Engine]) -> None:
-        """Say which engine loads which format on this machine."""
+        """Set which engine loads which format on this machine."""
         self._engines = dict(engines)
         self._publish()
 
     def _publish(self) -> None:
-        """Commit every difference between what is known and what State says."""
-        added = [self._shelf.found(model) for model in self._added.values()]
-        wanted = listing.merge(self._builtin, added, self._shelf.models())
+        """Commit every difference between the known models and State."""
+        added = [self._local_files.with_files(model) for model in self.added.models]
+        wanted = listing.merge(self._builtin, added, self._local_files.models())
         for key in [key for key in self._feed.state.models if key not in wanted]:
             self._feed.commit(ModelRemoved, id=key)
         for key, entry in wanted.items():
@@ -202,7 +201,7 @@ class ModelLibrary:
                 self._feed.commit(ModelChanged, model=model)
 
     def find(self, ref: str) -> Model:
-        """The model with this id, short name, or unique name in any of its forms.
+        """Return the model with this id, short name, or unique name in any of its forms.
 
         Raises NotFound or Ambiguous, and InvalidRequest for an address that names no model.
         """
@@ -212,14 +211,14 @@ class ModelLibrary:
         return listing.find(self._feed.state.models, name, self._preferred)
 
     def _known(self, name: str) -> Model | None:
-        """The listed model with this name, in its shortest form. Raises Ambiguous."""
+        """Return the listed model with this canonical name, or None. Raises Ambiguous."""
         models = self._feed.state.models
         if (model := listing.known(models, name, self._preferred)) is not None:
             return model
         at = hub_name(name)
         if at is None or at.file is None or at.revision is not None:
             return None
-        renamed = self._former.get(at.repo.casefold())
+        renamed = self._renamed.get(at.repo.casefold())
         repos = {at.repo.casefold(), renamed.repo.casefold() if renamed else ""}
         for snapshot in self.snapshots:
             for variant in _variants(snapshot) if snapshot.repo.casefold() in repos else ():
@@ -228,7 +227,7 @@ class ModelLibrary:
         return None
 
     def repository_of(self, ref: str) -> str:
-        """The repository that a name on the Hub is of, in whatever form it is given."""
+        """Return `owner/repo` of a Hub name or address in any form."""
         return repository(ref, self._hub.endpoint)
 
     def whole_repository(self, ref: str) -> str:
@@ -236,36 +235,36 @@ class ModelLibrary:
         return whole_repository(ref, self._hub.endpoint)
 
     def revision_name(self, ref: str) -> str:
-        """`owner/repo@revision`, of a repository in whatever form it is given."""
+        """Return `owner/repo@revision`; the repository may be given in any form."""
         repo, at, revision = ref.rpartition("@")
         return f"{self.whole_repository(repo)}@{revision}" if at else ref
 
     def _aliases(self, model: Model) -> tuple[str, ...]:
-        """What a model was called before its repository was renamed."""
+        """Return the unique names of a model before its repository was renamed."""
         repo = model.repo or ""
         if not repo or model.unique.partition(":")[0].casefold() != repo.casefold():
             return ()
         return tuple(
             was.name + model.unique[len(repo) :]
-            for was in self._former.values()
+            for was in self._renamed.values()
             if was.repo.casefold() == repo.casefold()
         )
 
-    async def _note_name(self, asked: str, answered: str) -> None:
-        """Remember that the Hub calls a repository otherwise than it was asked for, or no more."""
+    async def _record_rename(self, asked: str, answered: str) -> None:
+        """Store that the Hub has a repository under another name, or that it no longer has."""
         key, renamed = asked.casefold(), Renamed(name=asked, repo=answered)
         is_renamed = key != answered.casefold()
-        if self._former.get(key) == (renamed if is_renamed else None):
+        if self._renamed.get(key) == (renamed if is_renamed else None):
             return
         try:
             if is_renamed:
                 await self._store.put("renamed", key, msgspec.json.encode(renamed))
-                self._former[key] = renamed
-            else:  # it is the name of another repository by now
+                self._renamed[key] = renamed
+            else:  # the name belongs to another repository now
                 await self._store.remove("renamed", key)
-                self._former.pop(key, None)
-        except DeckError as error:  # it costs another question to the Hub
-            logger.warning("what %s is called now cannot be kept: %s", asked, error)
+                self._renamed.pop(key, None)
+        except DeckError as error:  # the Hub will be asked again
+            logger.warning("the new name of %s cannot be stored: %s", asked, error)
         self._publish()
 
     @property
@@ -273,22 +272,22 @@ class ModelLibrary:
         return preferred_format(sys.platform, platform.machine(), self._engines)
 
     async def resolve(self, ref: str) -> Model:
-        """As `look_up`; what is not listed is added to the list.
+        """Find a model as `look_up` does, and add it to the list if it is missing there.
 
-        For a path raises what reading the file there may: InvalidRequest, Corrupt, StorageFailed.
+        For a path also raises the errors of reading it: InvalidRequest, Corrupt, StorageFailed.
         """
         name = canonical(ref, self._hub.endpoint)
         if name.startswith("/") and self._known(name) is None:
             model = await self._at_path(name)
         else:
             model = await self.look_up(name)
-        return await self._listed(model)
+        return await self.added.add_missing(model)
 
     async def look_up(self, ref: str) -> Model:
-        """As `find`; a path, Hub name or URL that is not listed is looked at, and not added.
+        """Find a model as `find` does; also one that is not listed, by path, Hub name or URL.
 
-        Of a path nothing is told but whether a model is there: who may ask this may not learn what
-        else lies on the machine.
+        Nothing is added to the list. For a path the error tells only that there is no model: a
+        client that may read must not learn which other files exist.
         """
         ref = canonical(ref, self._hub.endpoint)
         if (model := self._known(ref)) is not None:
@@ -307,25 +306,25 @@ class ModelLibrary:
             return replace(from_url(at, file.size_bytes), engine=self._engines.get("gguf"))
         name = hub_name(ref, self._hub.endpoint)
         if name is None:
-            return self.find(ref)  # which says what was meant
+            return self.find(ref)  # raises, with suggestions
         repository = await self._hub.repository(name.repo, name.revision)
         if not repository.from_cache:
-            await self._note_name(name.repo, repository.repo)
+            await self._record_rename(name.repo, repository.repo)
         model = from_variant(repository, choose(repository, name), name)
         if known := self._feed.state.models.get(model.id):
             return known
         return replace(model, engine=self._engines.get(model.format))
 
     async def _at_path(self, path: str) -> Model:
-        """The entry of a file or folder of this machine, as `create` makes it."""
+        """Return the entry of a file or folder of this machine. Adds nothing."""
         seed = ModelSeed(unique=path)
-        model = await self._from_seed(seed)
+        model = await self.added.from_seed(seed)
         return replace(model, engine=self._engines.get(model.format))
 
     async def selection(self, model: Model) -> FileSelection:
-        """The files of a model as the Hub, or its URL, has them now.
+        """Return the files of a model as the Hub, or its URL, has them now.
 
-        Raises NotFound, Gated, HubUnavailable; for a URL Forbidden, InvalidRequest, Corrupt too.
+        Raises NotFound, Gated, HubUnavailable; for a URL also Forbidden, InvalidRequest, Corrupt.
         """
         if (at := url_name(model.unique)) is not None:
             revision, file = (await self._source.look(at.url)).listed(at)
@@ -353,7 +352,7 @@ class ModelLibrary:
         )
 
     async def siblings(self, model: Model) -> tuple[Variant, ...]:
-        """All variants of the model's repository; none where it has no such. Raises as the Hub."""
+        """Return all variants of the model's repository, if it has one. Raises the Hub's errors."""
         if model.repo is None or hub_name(model.unique) is None:
             return ()
         return (await self._hub.repository(model.repo)).variants
@@ -361,13 +360,13 @@ class ModelLibrary:
     async def read_header(
         self, selection: FileSelection, file: RepoFile
     ) -> tuple[GgufHeader, bytes]:
-        """The header of a GGUF file that is not here, and its bytes. Raises as `selection`."""
+        """Read the header of a remote GGUF file; return it and its bytes. Raises as `selection`."""
         if (url := selection.url) is None:
             return await self._hub.read_header(selection.repo, selection.revision, file)
         return await gguf.read_remote(partial(self._source.read, url), file.size_bytes)
 
     def files(self, model: Model, *, every_revision: bool) -> Iterator[tuple[str, list[str]]]:
-        """Where a downloaded model's files are in the cache: revisions, each with their paths."""
+        """Yield the cached revisions of a downloaded model, each with the paths of its files."""
         at = url_name(model.unique)
         for snapshot in self.snapshots:
             if at is not None and snapshot.repo == at.repo:
@@ -381,163 +380,11 @@ class ModelLibrary:
                         yield snapshot.revision, [f.path for f in variant.files]
 
     async def adopt(self, model: Model) -> Model:
-        """The entry of a model that another machine has, added where it is not listed here."""
+        """Add a model that another machine has, unless it is listed. Returns the entry."""
         source: Literal["hub", "custom"] = "custom" if model.custom else "hub"
-        return await self._listed(
+        return await self.added.add_missing(
             replace(
                 model, source=source, downloaded=False, local=False, path=None,
                 projector=None, revision=None, engine=self._engines.get(model.format),
             )
         )  # fmt: skip
-
-    @whole
-    async def keep(self, model: Model) -> None:
-        """Keep the entry of a model that was only known from its files. Raises StorageFailed."""
-        async with self._changing:
-            if model.source == "cache" and model.id not in self._added:
-                kept = replace(
-                    model, source="hub", downloaded=False, path=None, projector=None, revision=None
-                )
-                await self._store.put("models", model.id, msgspec.json.encode(kept))
-                self._added[model.id] = kept
-
-    async def create(self, seed: ModelSeed) -> Model:
-        """Add a custom model. Raises Conflict for a duplicate, InvalidRequest for a bad name."""
-        # What looks at a person's files holds no lock, and ends with its caller.
-        model = await self._from_seed(seed)
-        return await self._create(model, seed.unique)
-
-    @whole
-    async def _create(self, model: Model, unique: str | None) -> Model:
-        async with self._changing:
-            self._refuse_duplicate(model, unique)
-            return await self._add(model)
-
-    async def _from_seed(self, seed: ModelSeed) -> Model:
-        """The model that a seed describes; what lies at a path is looked at in a thread."""
-        make = partial(from_seed, seed, self._hub.endpoint)
-        return await in_thread(make, seed.unique or seed.name or "", custom=True)
-
-    def _refuse_duplicate(
-        self, model: Model, unique: str | None, own_id: str | None = None
-    ) -> None:
-        """Same unique name, or without one the same name and version (CONTRACT, Q9)."""
-
-        def same(a: str | None, b: str | None) -> bool:
-            return (a or "").strip().casefold() == (b or "").strip().casefold()
-
-        for other in self._feed.state.models.values():
-            if other.id == own_id:
-                continue
-            if (
-                (unique and same(other.unique, unique))
-                or other.id == model.id
-                or (
-                    not unique
-                    and same(other.name, model.name)
-                    and same(other.version, model.version)
-                )
-            ):
-                raise Conflict(
-                    f"There is such a model already: {other.name}, id {other.id}.",
-                    "Use that one, or choose another name.",
-                )
-
-    async def update(self, key: str, changes: Mapping[str, Any]) -> Model:
-        """Change the named fields of a custom model. Raises NotFound, Conflict, InvalidRequest."""
-        model = self.custom(key)
-        if unknown := set(changes) - CHANGEABLE:
-            raise InvalidRequest(f"These fields cannot be changed: {', '.join(sorted(unknown))}.")
-        fresh = None
-        unique = changes.get("unique", model.unique)
-        if unique != model.unique:
-            self._refuse_rename(model)
-            seed = ModelSeed(unique=unique, name=model.name, created_at=model.created_at)
-            fresh = await self._from_seed(seed)
-        return await self._update(key, changes, fresh)
-
-    @whole
-    async def _update(self, key: str, changes: Mapping[str, Any], fresh: Model | None) -> Model:
-        async with self._changing:
-            changed, named = self._changed(key, changes, fresh)
-            self._refuse_duplicate(changed, named, own_id=key)
-            return await self._add(changed)
-
-    def _changed(
-        self, key: str, changes: Mapping[str, Any], fresh: Model | None
-    ) -> tuple[Model, str | None]:
-        """A custom model with changes, and its unique name where that leads somewhere."""
-        listed = self.custom(key)
-        model = self._added[key]  # as it was added: what State knows of its files is not kept
-        if fresh is not None:
-            self._refuse_rename(listed)
-            model = _renamed(model, fresh)
-        try:
-            rest = {name: value for name, value in changes.items() if name != "unique"}
-            known = {f.name: getattr(model, f.name) for f in fields(model)}
-            changed = msgspec.convert({**msgspec.to_builtins(known), **rest}, Model)
-        except msgspec.ValidationError as error:
-            raise InvalidRequest(f"The change is not valid: {error}.") from error
-        unique = changes.get("unique", model.unique)
-        return changed, None if unique.startswith("custom:") else unique
-
-    def _refuse_rename(self, listed: Model) -> None:
-        """Raise Conflict where the unique name of a model has to stay."""
-        if listed.downloaded:
-            raise Conflict(
-                f"{listed.name} is downloaded, so its unique name stays.", "Delete its files first."
-            )
-
-    @whole
-    async def delete(self, key: str) -> Model:
-        """Take a custom model off the list; its files are not touched. Returns it as it was added.
-
-        `restore` puts it back. Raises NotFound, Conflict, StorageFailed.
-        """
-        async with self._changing:
-            model = self._added[self.custom(key).id]
-            await self._store.remove("models", model.id)
-            del self._added[model.id]
-            self._publish()
-            return model
-
-    @whole
-    async def restore(self, model: Model) -> None:
-        """Put a model back on the list that `delete` took off. Raises Conflict for a duplicate."""
-        named = model.unique if not model.unique.startswith("custom:") else None
-        async with self._changing:
-            self._refuse_duplicate(model, named)
-            await self._add(model)
-
-    def custom(self, key: str) -> Model:
-        """The custom model with this id. Raises NotFound, or Conflict for any other."""
-        model = self._feed.state.models.get(key)
-        if model is None:
-            raise NotFound(f"There is no model {key}.", "GET /deck/state lists them.")
-        if not model.custom or key not in self._added:
-            raise Conflict(
-                f"{model.name} is not a custom model.",
-                "Only custom ones can be changed or removed.",
-            )
-        return model
-
-    @whole
-    async def _listed(self, model: Model) -> Model:
-        """The entry of a model as it is listed; added where it is not listed yet."""
-        async with self._changing:
-            if model.id not in self._feed.state.models:
-                return await self._add(model)
-            return self._feed.state.models[model.id]
-
-    async def _add(self, model: Model) -> Model:
-        """Write an entry down, then list it. `_changing` must be held. Raises StorageFailed."""
-        await self._store.put("models", model.id, msgspec.json.encode(model))
-        self._added[model.id] = model
-        self._publish()
-        return self._feed.state.models[model.id]
-
-
-def _renamed(model: Model, fresh: Model) -> Model:
-    """The model at another place and with its old id: who holds the id keeps the model."""
-    place = ("unique", "format", "repo", "path", "local", "downloaded", "quantization")
-    return replace(model, **{name: getattr(fresh, name) for name in place})

@@ -1,6 +1,6 @@
-"""Files of models on this machine: which there are, what they say of themselves, whose they are.
+"""Model files on this machine: which there are, the facts in their headers, and their models.
 
-Reading blocks and is done in a thread; what was read answers at once.
+Scanning blocks and runs in a thread; its results are kept in memory.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from pathlib import Path
 
 from modeldeck.core.cache.scan import scan
 from modeldeck.core.catalog import listing
-from modeldeck.core.errors import DeckError
-from modeldeck.core.formats.hub_names import UrlName, is_web
+from modeldeck.core.errors import DeckError, InvalidRequest
+from modeldeck.core.formats import gguf, safetensors
+from modeldeck.core.formats.hub_names import is_web
+from modeldeck.core.formats.unique_names import UrlName, hub_name, url_name
 from modeldeck.core.schema import CachedSnapshot, Format, Model
-from modeldeck.core.service.library.entries import HeaderFacts, hub_name, read_facts, url_name
+from modeldeck.core.storage.foreign_files import refuse_irregular
 
 logger = logging.getLogger(__name__)
 
@@ -26,61 +28,71 @@ FileKey = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """What one folder of models held when it was read."""
+class HeaderFacts:
+    """Facts from a model's header."""
+
+    context_length: int | None = None
+    architecture: str | None = None
+    parameters: float | None = None
+    embedding: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderScan:
+    """Result of scanning one folder of models."""
 
     snapshots: tuple[CachedSnapshot, ...] = ()
     facts: Mapping[str, HeaderFacts] = field(default_factory=dict)
-    """What the headers of files say, by path."""
-    read: Mapping[FileKey, HeaderFacts] = field(default_factory=dict)
-    """The same by path, size and time, so that a file that did not change is not read again."""
+    """Facts in the headers of files, by path."""
+    by_key: Mapping[FileKey, HeaderFacts] = field(default_factory=dict)
+    """The same by path, size and time: a file that did not change is not read again."""
 
 
 class LocalFiles:
-    """What lies in some folders that are laid out as the Hub's cache, and at paths of people.
+    """Models in folders with the layout of the Hub's cache, and custom models at other paths.
 
-    `read`, `signature` and `look_at` block and touch the disk; they change nothing here, so that a
-    thread that hangs in one of them can be left behind. `take` and `saw` note what they found, and
-    everything else answers from that.
+    `read`, `signature` and `is_model_path` block on the disk and change no state, so that a thread
+    that hangs in one of them can be abandoned. `set_scan` and `set_exists` store their results;
+    everything else uses these.
     """
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = tuple(roots)
-        self._held: dict[Path, Held] = {}
-        self._seen: dict[str, bool] = {}
+        self._scans: dict[Path, FolderScan] = {}
+        self._exists: dict[str, bool] = {}
         self.snapshots: tuple[CachedSnapshot, ...] = ()
-        """Revisions, the newest of each repository first."""
+        """Cached revisions, the newest of each repository first."""
 
-    def read(self, root: Path) -> Held:
-        """What one of the folders holds now. Blocks."""
+    def read(self, root: Path) -> FolderScan:
+        """Scan one of the folders. Blocks."""
         snapshots = scan(root)
-        before = self._held.get(root, Held()).read
+        before = self._scans.get(root, FolderScan()).by_key
         facts: dict[str, HeaderFacts] = {}
-        read: dict[FileKey, HeaderFacts] = {}
+        by_key: dict[FileKey, HeaderFacts] = {}
         for path, format, name in _headers(snapshots):
             try:
                 status = os.stat(path)
                 key = (path, status.st_size, status.st_mtime_ns)
                 known = before.get(key)
-                read[key] = facts[path] = known or read_facts(Path(path), format)
+                by_key[key] = facts[path] = known or read_facts(Path(path), format)
             except (OSError, DeckError) as error:
                 logger.info("%s: the header cannot be read: %s", name, error)
-        return Held(snapshots=snapshots, facts=facts, read=read)
+        return FolderScan(snapshots=snapshots, facts=facts, by_key=by_key)
 
-    def take(self, root: Path, held: Held) -> None:
-        """Note what `read` found."""
-        self._held[root] = held
-        found = [snapshot for known in self._held.values() for snapshot in known.snapshots]
+    def set_scan(self, root: Path, scan: FolderScan) -> None:
+        """Store the result of `read`."""
+        self._scans[root] = scan
+        found = [snapshot for each in self._scans.values() for snapshot in each.snapshots]
         self.snapshots = tuple(listing.newest_first(found))
 
-    def saw(self, path: str, is_there: bool) -> bool:
-        """Note what `look_at` found; whether that is something new."""
-        before = self._seen.get(path)
-        self._seen[path] = is_there
-        return before is not is_there
+    def set_exists(self, path: str, exists: bool) -> bool:
+        """Store the result of `is_model_path`. Returns whether it changed."""
+        before = self._exists.get(path)
+        self._exists[path] = exists
+        return before is not exists
 
     def models(self) -> list[Model]:
-        """The models that the files of the Hub make."""
+        """Return the models of the cached files from the Hub."""
         return [
             self._with_facts(model)
             for snapshot in self.snapshots
@@ -88,12 +100,12 @@ class LocalFiles:
             for model in listing.from_snapshot(snapshot)
         ]
 
-    def found(self, model: Model) -> Model:
-        """An added model with where its files are, when `listing.merge` cannot tell."""
+    def with_files(self, model: Model) -> Model:
+        """Return an added model with its path, for the models that `listing.merge` cannot match."""
         if model.local and model.path is not None:
-            return replace(model, downloaded=self._seen.get(model.path, model.downloaded))
+            return replace(model, downloaded=self._exists.get(model.path, model.downloaded))
         if (at := url_name(model.unique)) is not None:
-            return self._with_web(model, at)
+            return self._with_url_file(model, at)
         name = hub_name(model.unique)
         if name is None or name.file is None:
             return model
@@ -105,8 +117,8 @@ class LocalFiles:
                 return replace(model, downloaded=True, path=path, revision=snapshot.revision)
         return model
 
-    def _with_web(self, model: Model, name: UrlName) -> Model:
-        """The model of a URL with where its file is, if it is here and what the name asks for."""
+    def _with_url_file(self, model: Model, name: UrlName) -> Model:
+        """Return the model of a URL with its file, if that is cached and has the requested hash."""
         for snapshot in self.snapshots:
             for file in snapshot.files if snapshot.repo == name.repo else ():
                 if file.path == name.file and name.sha256 in (None, file.blob):
@@ -122,8 +134,8 @@ class LocalFiles:
         return model
 
     def _with_facts(self, model: Model) -> Model:
-        """The model with what its header on disk says; a bad header adds nothing, loading tells."""
-        found = (held.facts.get(model.path or "") for held in self._held.values())
+        """Return the model with the facts in its header; a bad header adds none, loading fails."""
+        found = (each.facts.get(model.path or "") for each in self._scans.values())
         facts = next((each for each in found if each is not None), None)
         if facts is None:
             return model
@@ -136,16 +148,56 @@ class LocalFiles:
         )
 
 
-def signature(root: Path) -> object:
-    """Something that differs when files came or went in a folder of models. Blocks.
+def kind_and_size(path: Path) -> tuple[bool, int]:
+    """Return whether a path is a folder, and the size of its files, or of the file, in bytes.
 
-    It is made of the times of the folders that list them.
+    Raises InvalidRequest for anything else.
     """
-    seen: list[tuple[str, int]] = []
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            return True, sum(each.stat().st_size for each in path.iterdir())
+        refuse_irregular(found.st_mode, path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InvalidRequest(
+            f"There is nothing at {path}.", "Give the path of a model on the server."
+        ) from error
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be a model: {error.strerror}.",
+            "Give the path of a GGUF file, or of an MLX folder, that the server may read.",
+        ) from error
+    return False, found.st_size
+
+
+def read_facts(path: Path, format: Format) -> HeaderFacts:
+    """Read facts from the header of a model on disk. Raises InvalidRequest or Corrupt."""
+    if format == "mlx":
+        folder = safetensors.read_folder(path)
+        return HeaderFacts(
+            context_length=folder.context_length,
+            architecture=folder.architecture,
+            parameters=folder.parameters,
+        )
+    header = gguf.read(path)
+    return HeaderFacts(
+        context_length=header.context_length,
+        architecture=header.architecture,
+        parameters=header.parameters / 1e9 if header.parameters else None,
+        embedding=header.pooling is not None,
+    )
+
+
+def signature(root: Path) -> object:
+    """Return a value that changes when files are added to or removed from a folder. Blocks.
+
+    It consists of the modification times of the folders inside.
+    """
+    times: list[tuple[str, int]] = []
 
     def note(path: str | os.PathLike[str]) -> bool:
         try:
-            seen.append((os.fspath(path), os.stat(path).st_mtime_ns))
+            times.append((os.fspath(path), os.stat(path).st_mtime_ns))
         except OSError:
             return False
         return True
@@ -156,11 +208,11 @@ def signature(root: Path) -> object:
         if note(repo / "snapshots"):
             for folder, _, _ in os.walk(repo / "snapshots"):
                 note(folder)
-    return seen
+    return times
 
 
-def look_at(path: str) -> bool:
-    """Whether a model of a person's own can be at a path: a file, or a folder. Blocks."""
+def is_model_path(path: str) -> bool:
+    """Whether a path is a file or a folder, so that it can be a custom model. Blocks."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -169,7 +221,7 @@ def look_at(path: str) -> bool:
 
 
 def _headers(snapshots: Iterable[CachedSnapshot]) -> Iterator[tuple[str, Format, str]]:
-    """The files, and MLX folders, whose headers are read: path, format and a name for the log."""
+    """Yield files and MLX folders whose headers are read: path, format and name for the log."""
     for snapshot in snapshots:
         if is_web(snapshot.repo):
             for file in snapshot.files:
@@ -181,7 +233,7 @@ def _headers(snapshots: Iterable[CachedSnapshot]) -> Iterator[tuple[str, Format,
 
 
 def _is_at(snapshot: CachedSnapshot, revision: str | None) -> bool:
-    """Whether a cached revision is the one that a name pins; any is where it pins none."""
+    """Whether a cached revision is the pinned one; True when none is pinned."""
     return revision is None or revision in snapshot.refs or snapshot.revision == revision
 
 

@@ -1,4 +1,4 @@
-"""Model cards: from the cache where the file lies there, else from the Hub."""
+"""Model cards, from the cache if the file is there, else from the Hub."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from modeldeck.core.storage.foreign_files import in_thread, open_regular
 async def find(
     hub: HubClient, snapshots: Sequence[CachedSnapshot], repo: str, revision: str | None = None
 ) -> Card:
-    """The model card of a repository, at a revision (its default branch if none is named).
+    """Return the model card of a repository at a revision (its default branch if None).
 
-    A Hub that cannot be reached is no hindrance where any revision in the cache has a card, and
-    none was named. Raises as `HubClient.card`.
+    When the Hub cannot be reached and no revision was named, a card of any cached revision is
+    returned. Raises as `HubClient.card`.
     """
     mine = [s for s in snapshots if s.repo.casefold() == check_repo(repo).casefold()]
     if revision is not None and is_commit(revision):
@@ -36,21 +36,21 @@ async def find(
 
 
 async def _local(snapshots: Sequence[CachedSnapshot], commit: str) -> Card | None:
-    """The card of this commit, where some tool fetched it."""
+    """Return the cached card of this commit, if any tool has downloaded it."""
     for snapshot in snapshots:
         if snapshot.revision == commit and any(
             file.path == model_card.FILE for file in snapshot.files
         ):
             try:
                 path = Path(snapshot.folder) / model_card.FILE
-                data = await in_thread(partial(_start, path), path)
-            except (OSError, StorageTimeout):  # gone, or not to be read: the Hub has it too
+                data = await in_thread(partial(_read_limited, path), path)
+            except (OSError, StorageTimeout):  # deleted or unreadable: the Hub has it too
                 return None
             return model_card.read(snapshot.repo, commit, data, from_cache=True)
     return None
 
 
-def _start(path: Path) -> bytes:
-    """What of a file a card may have, and a byte more, to tell one that is longer."""
+def _read_limited(path: Path) -> bytes:
+    """Read up to one byte more than the limit of a card, to detect a longer one."""
     with open_regular(path) as file:
         return file.read(model_card.LIMIT + 1)

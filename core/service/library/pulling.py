@@ -1,4 +1,4 @@
-"""Fetching a model's files: the step from the library to the download queue and back."""
+"""Downloads of models: start, find and remove them in the download queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modeldeck.core.service.library.library import FileSelection, ModelLibrary
 
 
 class ModelDownloads:
-    """Starts, finds and forgets the downloads of models."""
+    """Starts, finds and removes the downloads of models."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class ModelDownloads:
         ask_hub: Callable[[Awaitable[FileSelection]], Awaitable[FileSelection]],
         refusal: Callable[[Model], Awaitable[DeckError | None]],
     ) -> None:
-        """`refusal` tells what would stand against loading a model, whatever the memory."""
+        """`refusal` returns the error why a model can never be loaded on this machine, or None."""
         self._feed = feed
         self._library = library
         self._downloads = downloads
@@ -35,15 +35,15 @@ class ModelDownloads:
         self._refusal = refusal
 
     def of(self, model_id: str) -> Download | None:
-        """The newest download of a model."""
+        """Return the newest download of a model."""
         jobs = [job for job in self._feed.state.downloads.values() if job.model_id == model_id]
         return max(jobs, key=lambda job: job.created_at, default=None)
 
     async def start(self, model: Model, *, force: bool = False) -> Download | None:
-        """Start to fetch a model, go on with what was begun, or join the download that runs.
+        """Start or resume the download of a model, or return the one that runs already.
 
-        None when it is here already. A model that could not be loaded is not begun, unless `force`.
-        Raises what stands against it, and NotFound, Gated, HubUnavailable, NotEnoughDisk.
+        None if the model is downloaded. A model that cannot be loaded is not downloaded unless
+        `force`: its error is raised. Raises NotFound, Gated, HubUnavailable, NotEnoughDisk too.
         """
         if model.downloaded:
             return None
@@ -51,14 +51,14 @@ class ModelDownloads:
         if job is not None and job.state in ACTIVE:
             return job
         if job is not None:
-            with suppress(NotFound, Conflict):  # another request forgot it, or goes on with it
-                if job.unique == model.unique and _can_go_on(job):
+            with suppress(NotFound, Conflict):  # another request removed or resumed it
+                if job.unique == model.unique and _can_resume(job):
                     return await self._downloads.resume(job.id)
                 await self.forget(job.id)
         self._downloads.warm()
         selection = await self._ask_hub(self._library.selection(model))
         if not force and (refusal := await self._refusal(model)) is not None:
-            raise _in_vain(model, refusal)
+            raise _not_downloaded(model, refusal)
         return await self._downloads.start(
             model,
             selection.revision,
@@ -70,23 +70,23 @@ class ModelDownloads:
 
     @whole
     async def forget(self, download_id: str) -> DownloadJob | None:
-        """Take an ended download off the list, with what is left of it.
+        """Remove an ended download from the list, with its partial files.
 
-        Returns the job where nothing was lost with it, for `DownloadQueue.restore`.
+        Returns the job if no data was deleted with it, for `DownloadQueue.restore`.
         """
         job = await self._downloads.remove(download_id)
         self._feed.commit(DownloadRemoved, id=download_id)
         return job
 
     async def drop(self, model: Model) -> None:
-        """Cancel whatever of a model is not complete, and delete what arrived."""
+        """Cancel all incomplete downloads of a model, and delete their data."""
         for job in list(self._feed.state.downloads.values()):
             if job.model_id == model.id and job.state != "completed":
                 await self._downloads.cancel(job.id, discard=True)
 
 
-def _in_vain(model: Model, refusal: DeckError) -> DeckError:
-    """The error for a model that would be fetched and then not be loaded."""
+def _not_downloaded(model: Model, refusal: DeckError) -> DeckError:
+    """Return the error for a model that is not downloaded because it cannot be loaded."""
     remedy = refusal.remedy
     if "download it again" in remedy.lower():  # it was not downloaded yet
         remedy = "Take another file or repository."
@@ -97,10 +97,10 @@ def _in_vain(model: Model, refusal: DeckError) -> DeckError:
     )
 
 
-def _can_go_on(job: Download) -> bool:
-    """Whether what arrived of an ended job is of use: not when its files are gone from the Hub.
+def _can_resume(job: Download) -> bool:
+    """Whether an ended download can be resumed: not when its files are gone from the Hub.
 
-    What is at a URL may be other content by now, so a job that found that begins anew.
+    A file at a URL may have changed; a download that found that starts anew.
     """
     code = job.error.code if job.error is not None else ""
     is_gone = code == NotFound.code or (code == Corrupt.code and job.url is not None)

@@ -1,7 +1,7 @@
-"""Upkeep of the cache: what it holds, and whether that is still what it should be.
+"""List the cache, and verify its files against their hashes.
 
-A check reads everything again, so it may take minutes: it is accepted at once, checks run one after
-the other, and how they go is in `State.verifications`.
+A check reads all files, which may take minutes. So it is accepted at once, checks run one after
+another, and their progress is in `State.verifications`.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ from functools import partial
 from pathlib import Path
 
 from modeldeck.core.cache import orphans, scan
-from modeldeck.core.cache.deletion import FileSet
+from modeldeck.core.cache.deletion_plan import FileSet
 from modeldeck.core.cache.inventory import inventory
 from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.catalog.listing import from_snapshot
 from modeldeck.core.concurrency import BackgroundTasks, DaemonThreadPool
 from modeldeck.core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout
+from modeldeck.core.formats.unique_names import url_name
 from modeldeck.core.schema import CacheListing, CacheSelection, Model, Verification
 from modeldeck.core.schema.clock import now
 from modeldeck.core.schema.errors import to_info
 from modeldeck.core.schema.state import VerificationChanged, VerificationRemoved
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library.deletion import ResolvedSelection
-from modeldeck.core.service.library.entries import url_name
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.25
-"""How often progress is told."""
+"""Seconds between updates of the progress."""
 
 STALL_S = 30.0
 """Seconds without a byte after which a check gives up: the disk or network mount hangs."""
 
 LEAVE_S = 5.0
-"""Seconds for the reader of a check that was called off to hear of it."""
+"""Seconds to wait for the thread of a canceled check to stop."""
 
 READERS = DaemonThreadPool(4, "checks of the cache")
-"""Threads of checks: one at a time reads, further ones are those that hang."""
+"""Threads of checks: one reads, the others are abandoned ones that hang."""
 
 KEPT = 10
-"""Ended checks that stay on the list."""
+"""Number of ended checks that stay on the list."""
 
 
 class _Stopped(Exception):
-    """The check was called off."""
+    """The check was canceled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,35 +61,35 @@ class _File:
     blob: str
     size_bytes: int
     models: set[str] = field(default_factory=set)
-    """Ids of those that have it."""
+    """Ids of the models that have this file."""
 
 
 @dataclass(slots=True)
 class _CheckWork:
-    """What a check's thread and the loop tell each other."""
+    """State shared by a check's thread and the event loop."""
 
     done_bytes: int = 0
     stopped: bool = False
     path: Path | None = None
-    """The file that is being read."""
-    _seen: tuple[int, Path | None] = (0, None)
-    _seen_at: float = field(default_factory=time.monotonic)
+    """The file being read."""
+    _progress: tuple[int, Path | None] = (0, None)
+    _progress_at: float = field(default_factory=time.monotonic)
 
     def is_stalled(self, clock: float) -> bool:
-        """Whether nothing was read for `STALL_S`."""
-        if (now := (self.done_bytes, self.path)) != self._seen:
-            self._seen, self._seen_at = now, clock
-        return clock - self._seen_at >= STALL_S
+        """Whether nothing was read for `STALL_S` seconds."""
+        if (now := (self.done_bytes, self.path)) != self._progress:
+            self._progress, self._progress_at = now, clock
+        return clock - self._progress_at >= STALL_S
 
-    def read(self, count: int) -> None:
-        """Count what was read. Raises _Stopped when it is to end."""
+    def add_read(self, count: int) -> None:
+        """Count bytes that were read. Raises _Stopped when the check was canceled."""
         self.done_bytes += count
         if self.stopped:
             raise _Stopped
 
 
 class CacheVerification:
-    """Lists and checks what the cache holds."""
+    """Lists and verifies the files of the cache."""
 
     def __init__(
         self,
@@ -105,11 +105,11 @@ class CacheVerification:
         self._cache = cache
         self._choose = choose
         self._tasks = tasks
-        self._turn = asyncio.Lock()
+        self._check_lock = asyncio.Lock()
         self._works: dict[str, _CheckWork] = {}
 
     async def listing(self) -> CacheListing:
-        """All that the cache holds, as it lies there now."""
+        """Scan the cache and list everything that it holds."""
         await self._library.look(force=True)
         partials: dict[tuple[str, str], int] = {}
         alone: dict[tuple[str, str], int] = {}
@@ -127,13 +127,13 @@ class CacheVerification:
         return CacheListing(path=str(self._cache.hub.root), repositories=tuple(listed))
 
     def _uniques(self) -> list[str]:
-        """Names of what is listed or being fetched."""
+        """Return the unique names of all models and downloads."""
         state = self._feed.state
         models, jobs = state.models.values(), state.downloads.values()
         return [*(model.unique for model in models), *(job.unique for job in jobs)]
 
     async def verify(self, what: CacheSelection) -> Verification:
-        """Begin to check what is named, all of the cache where nothing is. Raises as `choose`."""
+        """Begin to verify a selection; an empty one means the whole cache. Raises as `choose`."""
         everything = what == CacheSelection()
         for ref in what.models:
             if (model := self._library.find(ref)).local:
@@ -158,30 +158,30 @@ class CacheVerification:
             started_at=now(),
         )
         self._works[check.id] = _CheckWork()
-        self._tell(check)
+        self._publish(check)
         self._forget_old()
         self._tasks.start(self._run(check, files), name=f"checking {check.what}")
         return check
 
     def _files(
-        self, meant: Iterable[FileSet] | None, models: Iterable[Model]
+        self, selected: Iterable[FileSet] | None, models: Iterable[Model]
     ) -> tuple[list[_File], tuple[str, ...]]:
-        """What is to be read, each content once, and the paths that there is no hash for.
+        """Return the files to read, each content once, and the paths without a hash.
 
-        All that the cache holds where `meant` is None; `models` are those that may have it.
+        `selected` None means the whole cache; `models` are the possible owners of the files.
         """
         owners: dict[tuple[str | None, str, str], list[str]] = {}
         for model in models:
             for revision, paths in self._library.files(model, every_revision=True):
                 for path in paths:
                     owners.setdefault((model.repo, revision, path), []).append(model.id)
-        wanted = {(w.repo, w.revision, path) for w in meant or () for path in w.paths}
+        wanted = {(w.repo, w.revision, path) for w in selected or () for path in w.paths}
         files: dict[object, _File] = {}
         unchecked = []
         for snapshot in self._library.snapshots:
             for file in snapshot.files:
                 place = snapshot.repo, snapshot.revision, file.path
-                if meant is not None and place not in wanted:
+                if selected is not None and place not in wanted:
                     continue
                 where = Path(snapshot.folder).joinpath(*file.path.split("/"))
                 if not file.blob:
@@ -193,32 +193,32 @@ class CacheVerification:
         return list(files.values()), tuple(unchecked)
 
     async def cancel(self, key: str) -> Verification:
-        """Call a check off; one that has ended stays as it is. Raises NotFound."""
+        """Cancel a check; an ended one stays as it is. Raises NotFound."""
         check = self._feed.state.verifications.get(key)
         if check is None:
             raise NotFound(f"There is no check {key}.", "GET /deck/state lists them.")
         if (work := self._works.get(key)) is not None:
             work.stopped = True
             check = replace(check, state="canceled", finished_at=now())
-            self._tell(replace(check, rate_bytes_per_s=None, eta_s=None))
+            self._publish(replace(check, rate_bytes_per_s=None, eta_s=None))
         return self._feed.state.verifications[key]
 
     async def forget(self, model_ids: Iterable[str]) -> None:
-        """Take what was deleted out of what ended checks found."""
-        gone, root = set(model_ids), self._cache.hub.root
+        """Remove deleted models and files from the results of ended checks."""
+        deleted, root = set(model_ids), self._cache.hub.root
         for key, check in self._feed.state.verifications.items():
-            if key in self._works or not gone & set(check.model_ids):
+            if key in self._works or not deleted & set(check.model_ids):
                 continue
             try:
-                wrong = await in_thread(partial(_left, check.wrong), root)
+                wrong = await in_thread(partial(_existing, check.wrong), root)
             except StorageTimeout:
                 wrong = check.wrong
             if self._feed.state.verifications.get(key) is check:
-                left = tuple(model for model in check.model_ids if model not in gone)
-                corrupt = tuple(model for model in check.corrupt if model not in gone)
-                self._tell(replace(check, model_ids=left, wrong=wrong, corrupt=corrupt))
+                left = tuple(model for model in check.model_ids if model not in deleted)
+                corrupt = tuple(model for model in check.corrupt if model not in deleted)
+                self._publish(replace(check, model_ids=left, wrong=wrong, corrupt=corrupt))
 
-    def _tell(self, check: Verification) -> None:
+    def _publish(self, check: Verification) -> None:
         if self._feed.state.verifications.get(check.id) != check:
             self._feed.commit(VerificationChanged, verification=check)
 
@@ -230,27 +230,27 @@ class CacheVerification:
     async def _run(self, check: Verification, files: list[_File]) -> None:
         work = self._works[check.id]
         try:
-            async with self._turn:
+            async with self._check_lock:
                 if not work.stopped:
                     await self._read(replace(check, state="verifying"), files, work)
         finally:
             del self._works[check.id]
 
     async def _read(self, check: Verification, files: list[_File], work: _CheckWork) -> None:
-        """Read all files in a thread, and tell how far it is. Cancelled, the thread ends first."""
-        self._tell(check)
+        """Read all files in a thread and publish the progress. Cancelled, it stops the thread."""
+        self._publish(check)
         began = time.monotonic()
         reading = asyncio.create_task(READERS.run(partial(_wrong, files, work)))
         try:
             while not (await asyncio.wait([reading], timeout=TICK_S))[0]:
                 if not work.stopped:
-                    self._tell(_progress(check, work.done_bytes, time.monotonic() - began))
+                    self._publish(_progress(check, work.done_bytes, time.monotonic() - began))
                 if work.is_stalled(time.monotonic()):
                     reading.cancel()
         finally:
             work.stopped = work.stopped or not reading.done()
             await asyncio.wait([reading], timeout=LEAVE_S)
-            reading.cancel()  # its thread is left behind where it hangs
+            reading.cancel()  # a thread that hangs is abandoned
             await asyncio.wait([reading])
         ended = replace(check, done_bytes=work.done_bytes, finished_at=now())
         try:
@@ -259,40 +259,40 @@ class CacheVerification:
             return
         except (OSError, asyncio.CancelledError) as error:
             failed = _failure(error, work)
-            self._tell(replace(ended, state="failed", error=to_info(failed)))
+            self._publish(replace(ended, state="failed", error=to_info(failed)))
             return
-        except Exception as error:  # a bug, which the owner of the task reports
+        except Exception as error:  # a bug, which the task's owner reports
             bug = DeckError(
                 f"modeldeck itself failed: {type(error).__name__}.", "Please report it."
             )
-            self._tell(replace(ended, state="failed", error=to_info(bug)))
+            self._publish(replace(ended, state="failed", error=to_info(bug)))
             raise
         for file in wrong:
             logger.warning("%s is corrupt: its content is not what its hash says.", file.path)
         if not work.stopped:
             paths = tuple(str(file.path) for file in wrong)
             corrupt = {model for file in wrong for model in file.models}
-            self._tell(
+            self._publish(
                 replace(ended, state="completed", wrong=paths, corrupt=tuple(sorted(corrupt)))
             )
 
 
 def _wrong(files: list[_File], work: _CheckWork) -> list[_File]:
-    """Files whose content has another hash. Raises OSError, _Stopped. Blocks."""
+    """Return the files whose content has another hash. Raises OSError, _Stopped. Blocks."""
     wrong = []
     for file in files:
         work.path = file.path
         try:
-            found = scan.digest(file.path, file.blob, work.read)
+            found = scan.digest(file.path, file.blob, work.add_read)
         except FileNotFoundError:
-            continue  # deleted meanwhile, by whatever tool
+            continue  # deleted meanwhile
         if found != file.blob:
             wrong.append(file)
     return wrong
 
 
 def _failure(error: BaseException, work: _CheckWork) -> StorageFailed:
-    """What a person is told when a check could not read on."""
+    """Return the error for a check that could not read a file."""
     if isinstance(error, OSError):
         return StorageFailed(
             f"{error.filename} cannot be read: {error.strerror}.", "Check the disk."
@@ -303,8 +303,8 @@ def _failure(error: BaseException, work: _CheckWork) -> StorageFailed:
     )
 
 
-def _left(paths: Iterable[str]) -> tuple[str, ...]:
-    """The paths where something is. Blocks."""
+def _existing(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the paths that exist. Blocks."""
     return tuple(path for path in paths if os.path.lexists(path))
 
 

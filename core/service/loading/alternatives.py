@@ -1,4 +1,4 @@
-"""What would have room where a load has not: less context, a smaller cache, a smaller variant."""
+"""Suggestions when a model does not fit: less context, a smaller cache, a smaller variant."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from modeldeck.core.service.library.library import ModelLibrary
 Need = Literal["memory", "gpu"]
 
 STEP = 256
-"""Tokens between context lengths that are tried: llama.cpp's cache grows in such steps."""
+"""Tokens between the context lengths that are tried: llama.cpp's cache grows in such steps."""
 LEAST = 512
-"""The shortest context that is worth a suggestion, in tokens."""
+"""Shortest context that is suggested, in tokens."""
 ASK_S = 3.0
-"""How long the Hub may take to list the other variants: a refusal should not wait for it."""
+"""Seconds the Hub may take to list the other variants: an error should not wait for it."""
 MOST = 3
-"""Alternatives that are told; more are no help."""
+"""Number of suggestions; more are no help."""
 
 Plan = Callable[[LoadOptions], Awaitable[Forecast]]
 HasRoom = Callable[[Forecast], bool]
 
 
 async def largest(least: int, most: int, has_room: Callable[[int], Awaitable[bool]]) -> int | None:
-    """The longest context from `least` to `most` tokens that has room; None where none has.
+    """Return the longest context from `least` to `most` tokens that fits; None if none does.
 
-    `most` is tried first, since it mostly fits; then multiples of `STEP`, by bisection.
+    `most` is tried first, since it usually fits; then multiples of `STEP`, by bisection.
     """
     if await has_room(most):
         return most
     if least >= most or not await has_room(least):
         return None
-    low, high = least // STEP, -(-most // STEP)  # low has room, high has not
+    low, high = least // STEP, -(-most // STEP)  # low fits, high does not
     while high - low > 1:
         middle = (low + high) // 2
         if await has_room(middle * STEP):
@@ -48,7 +48,7 @@ async def largest(least: int, most: int, has_room: Callable[[int], Awaitable[boo
 
 
 class AlternativeFinder:
-    """Looks for what would have room."""
+    """Finds variations of a load that fit the memory."""
 
     def __init__(self, library: ModelLibrary) -> None:
         self._library = library
@@ -61,14 +61,14 @@ class AlternativeFinder:
         plan: Plan,
         has_room: HasRoom,
     ) -> tuple[LoadAlternative, ...]:
-        """The best of each kind, at most `MOST`.
+        """Return the best suggestion of each kind, at most `MOST`.
 
         Args:
-            model: Which has no room.
-            forecast: What it needs.
-            options: In full.
-            plan: Forecasts it with other options.
-            has_room: Whether a forecast has room now.
+            model: The model that does not fit.
+            forecast: Its forecast.
+            options: Its complete options.
+            plan: Forecasts the model with other options.
+            has_room: Whether a forecast fits the memory now.
         """
         found: list[LoadAlternative] = []
         with suppress(DeckError):
@@ -80,7 +80,7 @@ class AlternativeFinder:
     async def _cache(
         self, model: Model, options: LoadOptions, plan: Plan, has_room: HasRoom
     ) -> list[LoadAlternative]:
-        """A cache of 8 bits, which hardly costs quality."""
+        """Suggest an 8-bit KV cache, which hardly costs quality."""
         if options.kv_cache_type not in (None, "f16", "bf16", "f32") or (
             options.flash_attention is False or options.embedding
         ):
@@ -115,7 +115,7 @@ class AlternativeFinder:
     async def _variant(
         self, model: Model, forecast: Forecast, options: LoadOptions, has_room: HasRoom
     ) -> list[LoadAlternative]:
-        """The largest of the repository's smaller variants that has room, by its size."""
+        """Suggest the largest smaller variant of the repository that fits, judged by its size."""
         try:
             async with asyncio.timeout(ASK_S):
                 variants = await self._library.siblings(model)
@@ -130,7 +130,7 @@ class AlternativeFinder:
 
 
 def smaller(variants: Sequence[Variant], model: Model) -> list[Variant]:
-    """Variants of the same format that are smaller than the model, the largest first. Pure."""
+    """Return the variants of the model's format that are smaller, largest first. Pure."""
     size = model.size_bytes or 0
     found = [v for v in variants if v.format == model.format and 0 < v.size_bytes < size]
     return sorted(found, key=lambda variant: variant.size_bytes, reverse=True)
@@ -151,7 +151,7 @@ def _alternative(
 def remedy(
     alternatives: Sequence[LoadAlternative], would_do: Sequence[Eviction], *, may_unload: bool
 ) -> str:
-    """What to try, in a sentence. Pure.
+    """Return the remedy of a NotEnoughMemory error: what to try, in a sentence. Pure.
 
     >>> remedy([], [], may_unload=False)
     'Take a smaller model, or load it anyway with force.'

@@ -1,8 +1,8 @@
-"""Will it fit: forecasts judged against the memory that is free now, and the room for a load.
+"""Whether models fit: forecasts compared with free memory, the memory for a load, and the budget.
 
-Room is what the system has free, less what loaded models have yet to take: the pages of a file that
-a model maps count as free for the system, and the buffers that only a long prompt fills are not
-taken before it comes. A model that is loaded is held to need all that it was forecast to.
+Memory for a load is the system's free memory, less the memory that loaded models have yet to take:
+the system counts the pages of a mapped file as free, and buffers that only a long prompt fills are
+not allocated before it comes. A loaded model is taken to need all of its forecast.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from modeldeck.core.catalog import unloadable
-from modeldeck.core.config.config import Config
+from modeldeck.core.concurrency import whole
+from modeldeck.core.config import config
 from modeldeck.core.config.load_options import ModelTraits
 from modeldeck.core.errors import DeckError, EngineFailed
 from modeldeck.core.memory import estimate
@@ -27,58 +30,100 @@ from modeldeck.core.schema import (
     LoadOptions,
     Memory,
     Model,
+    Settings,
     Verdict,
 )
+from modeldeck.core.schema.state import SettingsChanged
 from modeldeck.core.schema.units import gib
+from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.loading.forecast import KEPT, REFUSALS, Forecaster
-from modeldeck.core.service.loading.memory_budget import MemoryBudget
-from modeldeck.core.service.loading.saved_options import OptionResolver, settle
+from modeldeck.core.service.loading.options import OptionResolver, settle
+from modeldeck.core.storage.foreign_files import in_thread
+
+BUDGET_KEY = "memory_budget_bytes"
+"""Name of the memory budget, in `[runtime]` of the configuration as in `Settings`."""
+
+
+def check_budget(limit_bytes: int | None) -> None:
+    """Raise InvalidRequest for a value that cannot be the memory budget."""
+    config.changed(config.RuntimeSettings(), "runtime", {BUDGET_KEY: limit_bytes})
+
+
+class MemoryBudget:
+    """Changes `Settings.memory_budget_bytes`: the most memory that all models may take together."""
+
+    def __init__(self, *, feed: Feed, config_file: Path) -> None:
+        self._feed = feed
+        self._config_file = config_file
+        self._change_lock = asyncio.Lock()
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """The budget in force; None for all memory of the machine."""
+        return self._feed.state.settings.memory_budget_bytes
+
+    @whole
+    async def change(self, limit_bytes: int | None) -> Settings:
+        """Set the budget, or remove it with None; saved, and in force at once.
+
+        Loaded models that take more stay. Raises InvalidRequest for a bad value, StorageFailed when
+        it cannot be saved; then nothing has changed.
+        """
+        check_budget(limit_bytes)
+        values = {BUDGET_KEY: limit_bytes}
+        write = partial(config.set_values, self._config_file, "runtime", values)
+        async with self._change_lock:
+            await in_thread(write, self._config_file, custom=True)
+            settings = replace(self._feed.state.settings, memory_budget_bytes=limit_bytes)
+            if settings != self._feed.state.settings:
+                self._feed.commit(SettingsChanged, settings=settings)
+            return settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FreeMemory:
-    """What a new load may take, as it was a moment ago."""
+    """Memory for a new load in bytes, as just measured."""
 
     available: int | None
     left: int | None
-    """Of the memory budget."""
+    """Rest of the memory budget."""
     gpu: int | None
-    """Of the GPUs' own memory."""
+    """Free memory of the GPUs themselves."""
 
 
 class FitChecker:
-    """Judges models by the memory that is free, and counts the room there is."""
+    """Compares models with the free memory, and counts the memory for a load."""
 
     def __init__(
         self,
         *,
-        config: Config,
+        reserve_bytes: int,
         budget: MemoryBudget,
-        choices: OptionResolver,
-        forecasts: Forecaster,
+        option_resolver: OptionResolver,
+        forecaster: Forecaster,
         engines: Engines,
         memory: Callable[[], Memory],
     ) -> None:
-        self.reserve_bytes = config.runtime.memory_reserve_bytes
+        self.reserve_bytes = reserve_bytes
         self._budget = budget
-        self._choices = choices
-        self._forecasts = forecasts
+        self._option_resolver = option_resolver
+        self._forecaster = forecaster
         self._engines = engines
         self._memory = memory
         self._known: OrderedDict[tuple[str, int | None], Forecast] = OrderedDict()
-        """The last forecast of each model, by id and the context length that was asked for."""
+        """The last forecast of each model, by id and requested context length."""
 
     # Verdicts
 
     async def fit(self, model: Model, context_length: int | None) -> Fit:
-        """Whether the model fits now. What cannot be known is `unknown`, with the reason."""
+        """Return whether the model fits now; `unknown`, with the reason, if that cannot be told."""
         return await self._fit(model, context_length, await self._free())
 
     async def fits(self, models: Sequence[Model], context_length: int | None) -> dict[str, Fit]:
-        """Whether each model fits now, by id and by what is known here.
+        """Return whether each model fits now, by id, without asking the Hub.
 
-        That is an earlier plan, a header on disk, else the size. What is free is asked once, and
-        the loop is let go between two models: a crowd of them must hold up nobody.
+        The forecast comes from an earlier plan, a header on disk, else the size. Free memory is
+        measured once, and other tasks run between two models: a long list must not block them.
         """
         free, found = await self._free(), {}
         for model in models:
@@ -100,23 +145,25 @@ class FitChecker:
             traits = await self._traits(model)
             if traits.unfit is not None:
                 raise EngineFailed(*traits.unfit)
-            resolved = self._choices.resolve(model, LoadOptions(context_length=context_length))
+            resolved = self._option_resolver.resolve(
+                model, LoadOptions(context_length=context_length)
+            )
             options = settle(resolved, traits.context_length).options
             length = options.context_length
-            forecast = await self._forecasts.forecast(model, options, traits.architecture)
+            forecast = await self._forecaster.forecast(model, options, traits.architecture)
         except REFUSALS as error:
-            self._forecasts.note_refusal(model.id, str(error))
+            self._forecaster.note_refusal(model.id, str(error))
             return self._without(free, length, "refused", str(error))
         except DeckError as error:
             return self._without(free, length, "unknown", str(error))
-        self._forecasts.note_refusal(model.id, None)
+        self._forecaster.note_refusal(model.id, None)
         self._known[model.id, context_length] = forecast
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
         return replace(self._judge(forecast, free), context_length=length)
 
     def _without(self, free: _FreeMemory, length: int | None, verdict: Verdict, why: str) -> Fit:
-        """The answer where there is no forecast."""
+        """Return the verdict for a model without a forecast."""
         return Fit(
             verdict=verdict,
             forecast=None,
@@ -129,29 +176,29 @@ class FitChecker:
     async def _quick_fit(self, model: Model, context_length: int | None, free: _FreeMemory) -> Fit:
         if model.downloaded:
             return await self._fit(model, context_length, free)
-        if (why := self._forecasts.refused(model.id)) is not None:
+        if (why := self._forecaster.refused(model.id)) is not None:
             return self._without(free, self._length(model, context_length), "refused", why)
         known = self._known.get((model.id, context_length))
-        fit = self._judge(known or self._forecasts.from_size(model), free)
+        fit = self._judge(known or self._forecaster.from_size(model), free)
         return replace(fit, context_length=self._length(model, context_length))
 
     async def _traits(self, model: Model) -> ModelTraits:
-        """What the header says; of a model that is here, what was read of it already is enough."""
+        """Return the traits in a model's header, which is read only if they are not known yet."""
         if model.downloaded and model.context_length is not None:
             return ModelTraits(
                 architecture=model.architecture,
                 context_length=model.context_length,
                 unfit=unloadable.by_architecture(model.architecture),
             )
-        return await self._forecasts.traits(model)
+        return await self._forecaster.traits(model)
 
-    def _length(self, model: Model, asked: int | None) -> int | None:
-        """The context length that would be taken, as far as it is known without the header."""
-        resolved = self._choices.resolve(model, LoadOptions(context_length=asked))
+    def _length(self, model: Model, requested: int | None) -> int | None:
+        """Return the context length of a load, as far as it is known without the header."""
+        resolved = self._option_resolver.resolve(model, LoadOptions(context_length=requested))
         return settle(resolved, model.context_length).options.context_length
 
     def _judge(self, forecast: Forecast | None, free: _FreeMemory) -> Fit:
-        """The verdict by what is free, and by what the memory budget leaves."""
+        """Judge a forecast by the free memory and by the rest of the memory budget."""
         left = free.left
         fit = estimate.judge(forecast, free.available, self.reserve_bytes, free.gpu)
         fit = replace(fit, available_bytes=_least(fit.available_bytes, left))
@@ -160,10 +207,10 @@ class FitChecker:
         reason = f"{gib(forecast.total_bytes - left)} more than the memory budget leaves."
         return replace(fit, verdict="too large", reason=reason)
 
-    # Room
+    # Memory for a load
 
     def available(self) -> int | None:
-        """Memory for a new load: what is free, less what loaded models have yet to take."""
+        """Return the free memory, less what loaded models have yet to take, in bytes."""
         return self._available(self._memory())
 
     def _available(self, memory: Memory) -> int | None:
@@ -174,7 +221,7 @@ class FitChecker:
         return max(0, free - sum(yet_to_take(instance) for instance in live))
 
     def budget_left(self) -> int | None:
-        """What the memory budget leaves for a new load; None where no budget is set."""
+        """Return the rest of the memory budget in bytes; None without a budget."""
         limit = self._budget.limit_bytes
         if limit is None:
             return None
@@ -182,7 +229,7 @@ class FitChecker:
         return max(0, limit - sum(_needs(instance) for instance in live))
 
     def gpu_available(self) -> int | None:
-        """Free memory of all GPUs with memory of their own, less what starting models will take."""
+        """Return the free memory of all GPUs themselves, less what starting models will take."""
         return self._gpu_available(self._memory())
 
     def _gpu_available(self, memory: Memory) -> int | None:
@@ -193,7 +240,7 @@ class FitChecker:
         return max(0, sum(free) - sum(max(0, _gpu(i) - (i.gpu_bytes or 0)) for i in live))
 
     def room(self) -> Bytes:
-        """What a new load may take, by store; a store that nobody tells of is left out."""
+        """Return the memory for a new load by store, without the stores that are not known."""
         free = self.available()
         counts: dict[Store, int | None] = {
             "memory": None if free is None else free - self.reserve_bytes,
@@ -203,12 +250,12 @@ class FitChecker:
         return {store: count for store, count in counts.items() if count is not None}
 
     def candidates(self) -> list[EvictionCandidate]:
-        """What could make room, and what stays."""
+        """Return all live instances as candidates for eviction."""
         return [candidate(i) for i in self._engines.instances.values() if i.state.live]
 
 
 def needs(forecast: Forecast) -> Bytes:
-    """What a forecast needs, by store; a store whose share is not known is left out.
+    """Return the needs of a forecast by store, without the stores that are not known.
 
     >>> forecast = Forecast(total_bytes=9, weights_bytes=9, kv_bytes=0, compute_bytes=0,
     ...                     overhead_bytes=0, exact=True, gpu_bytes=4)
@@ -227,7 +274,7 @@ def needs(forecast: Forecast) -> Bytes:
 
 
 def candidate(instance: Instance) -> EvictionCandidate:
-    """A loaded model as one that may make room: what comes back is what it is held to need."""
+    """Return an instance as a candidate for eviction, which would give back all its needs."""
     holds: dict[Store, int] = {
         "memory": _own(instance) + yet_to_take(instance),
         "gpu": max(_gpu(instance), instance.gpu_bytes or 0),
@@ -242,10 +289,9 @@ def candidate(instance: Instance) -> EvictionCandidate:
 
 
 def yet_to_take(instance: Instance) -> int:
-    """What a live instance will take of the memory that the system calls free. Pure.
+    """Return what a live instance will take of the memory that the system calls free. Pure.
 
-    Pages of files that it maps are among that; so is all that its forecast tells beyond what it
-    holds of its own now.
+    That includes pages of mapped files, and the part of its forecast that it does not hold yet.
     """
     mapped = instance.mapped_bytes or 0
     expected = instance.forecast.machine_bytes if instance.forecast else None
@@ -253,17 +299,17 @@ def yet_to_take(instance: Instance) -> int:
 
 
 def _own(instance: Instance) -> int:
-    """Memory that the system counts as taken by an instance: not the pages of files."""
+    """Return the memory that the system counts as used by an instance, without file pages."""
     return max(0, (instance.measured_bytes or 0) - (instance.mapped_bytes or 0))
 
 
 def _gpu(instance: Instance) -> int:
-    """What it was forecast to take of GPUs; 0 where that is not known, and only measured."""
+    """Return the forecast GPU memory of an instance; 0 when it is not known."""
     return (instance.forecast.gpu_bytes or 0) if instance.forecast else 0
 
 
 def _needs(instance: Instance) -> int:
-    """What counts against the memory budget: what it holds, or will when it is used."""
+    """Return what counts against the memory budget: memory held, or forecast if that is more."""
     forecast = instance.forecast.total_bytes if instance.forecast else 0
     return max((instance.measured_bytes or 0) + (instance.gpu_bytes or 0), forecast)
 

@@ -1,8 +1,8 @@
-"""What a load would take: asked of the engine, from the header alone, or told by a formula.
+"""Forecasts of the memory of a load: planned by the engine, or estimated by a formula.
 
-The engine plans the load itself, from the header alone, so the answer is the same before and after
-the download. Plans are kept per file and options; what this machine has learned is laid over them
-when they are given out.
+The engine plans a load from the header alone, so the forecast is the same before and after the
+download. Plans are cached by file and options; corrections from the load history are added to each
+result.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from modeldeck.core.schema import (
 )
 from modeldeck.core.schema.overhead import SHIPPED, ProcessOverhead
 from modeldeck.core.service.library.library import FileSelection, ModelLibrary
-from modeldeck.core.service.loading.history import LoadHistory
+from modeldeck.core.service.loading.measurements import LoadHistory
 from modeldeck.core.storage.foreign_files import in_thread, stat_regular
 
 logger = logging.getLogger(__name__)
@@ -54,48 +54,48 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 REFUSALS = (EngineFailed, Corrupt, Forbidden)
-"""Errors by which the files of a model stand against loading it: neither memory nor the Hub."""
+"""Errors that mean that the files of a model cannot be loaded: not memory, not the Hub."""
 REFUSAL_S = 10.0
-"""How long `refusal` may take; a line on which the header takes longer is not waited for."""
+"""Time limit of `refusal` in seconds, for slow connections."""
 CHECKED_CONTEXT = 512
-"""Tokens of the context that is planned to see whether an engine takes a model at all."""
+"""Context length in tokens for checking whether an engine can load a model at all."""
 
 KEPT = 1000
-"""Forecasts remembered, and headers: a large catalog at a few context lengths."""
+"""Number of cached forecasts, and headers: a large catalog at a few context lengths."""
 
 PARTS_MOST = 1000
-"""Files of one split model; the largest models come in some two hundred."""
+"""Maximum number of files of a split model; the largest have some two hundred."""
 
 
 class Forecaster:
-    """Forecasts loads, of models that are here and of those that are not."""
+    """Forecasts loads of local and remote models."""
 
     def __init__(
-        self, *, hub: HubClient, library: ModelLibrary, engines: Engines, ledger: LoadHistory
+        self, *, hub: HubClient, library: ModelLibrary, engines: Engines, history: LoadHistory
     ) -> None:
         self._hub = hub
         self._library = library
         self._engines = engines
-        self._ledger = ledger
+        self._history = history
         self._overheads: dict[Engine, ProcessOverhead] = dict(SHIPPED)
         self._plans: OrderedDict[Hashable, Forecast] = OrderedDict()
         self._headers: OrderedDict[Hashable, GgufHeader] = OrderedDict()
         self._folders: OrderedDict[Hashable, safetensors.MlxFolder] = OrderedDict()
         self._refused: OrderedDict[str, str] = OrderedDict()
-        """Why models that are not here would be refused, by id, when that was last asked."""
+        """Why remote models cannot be loaded, by id, as last checked."""
 
     def set_overhead(self, engine: Engine, overhead: ProcessOverhead) -> None:
-        """Say what an engine's process takes besides the plan; forecasts from now on know it."""
+        """Set what an engine's process takes besides the plan; it is part of all new forecasts."""
         self._overheads[engine] = overhead
         if engine == "llama.cpp":
             self._engines.set_overhead(overhead)
         self._plans.clear()
 
     async def traits(self, model: Model) -> ModelTraits:
-        """What the model's header says that options must suit.
+        """Return the traits in a model's header that its options must suit.
 
-        Raises what reading it may: EngineFailed for a file that is no model, and for a remote one
-        NotFound, Gated, HubUnavailable.
+        Raises EngineFailed for a file that is not a model; for a remote model also NotFound, Gated,
+        HubUnavailable.
         """
         if model.format == "mlx":
             folder = await self._folder(model)
@@ -118,9 +118,9 @@ class Forecaster:
         )
 
     async def refusal(self, model: Model) -> DeckError | None:
-        """What would refuse a load of this model, whatever the options and the memory.
+        """Return the error why this model cannot be loaded with any options and any memory.
 
-        None where nothing is known to: also where the Hub cannot be asked in time, or the engine is
+        None if no such reason is known; also when the Hub does not answer in time, or the engine is
         not installed.
         """
         try:
@@ -133,13 +133,13 @@ class Forecaster:
             self.note_refusal(model.id, str(error))
             return error
         except (DeckError, TimeoutError) as error:
-            logger.info("%s cannot be looked at beforehand: %s", model.unique, error)
+            logger.info("%s cannot be checked beforehand: %s", model.unique, error)
             return None
         self.note_refusal(model.id, None)
         return None
 
     def note_refusal(self, key: str, why: str | None) -> None:
-        """Remember why the model with this id would be refused; None where it would not be."""
+        """Cache why the model with this id cannot be loaded; None if it can."""
         self._refused.pop(key, None)
         if why is not None:
             self._refused[key] = why
@@ -147,25 +147,25 @@ class Forecaster:
                 self._refused.popitem(last=False)
 
     def refused(self, key: str) -> str | None:
-        """Why the model with this id would be refused, when that was last asked; None if not."""
+        """Return why the model with this id cannot be loaded, as last checked; None if it can."""
         return self._refused.get(key)
 
     async def judged(self, repository: Repository) -> Repository:
-        """A repository with the reasons that stand against its variants, as `Variant.refusal`.
+        """Return a repository with `Variant.refusal` set for variants that cannot be loaded.
 
-        MLX models are looked at for it. The headers of GGUF files are too large for a list: of them
-        is told what was found when one was asked about.
+        MLX models are checked for it. The headers of GGUF files are too large for that: their
+        refusal is that of the last check, if there was one.
         """
         found = []
         for variant in repository.variants:
             if variant.format == "mlx":
-                why = await self._against_mlx(repository, variant)
+                why = await self._mlx_refusal(repository, variant)
             else:
                 why = self.refused(model_id(variant.unique))
             found.append(replace(variant, refusal=why))
         return replace(repository, variants=tuple(found))
 
-    async def _against_mlx(self, repository: Repository, variant: Variant) -> str | None:
+    async def _mlx_refusal(self, repository: Repository, variant: Variant) -> str | None:
         try:
             async with asyncio.timeout(REFUSAL_S):
                 folder = await self._hub.read_folder(
@@ -185,28 +185,28 @@ class Forecaster:
         architecture: str | None = None,
         draft: Model | None = None,
     ) -> Forecast:
-        """What loading would take, with what earlier loads teach.
+        """Forecast the memory of a load, corrected by earlier loads.
 
         Args:
-            model: Which.
-            options: In full.
-            architecture: The model's, as its header tells it: loads of its kind teach most.
+            model: The model.
+            options: Complete options.
+            architecture: From the model's header; loads of the same architecture correct best.
             draft: The model that `options.draft_model` names; it is on this machine.
 
         Raises EngineFailed for a model that the engine refuses, and NotFound, Gated or
-        HubUnavailable where the header of a remote one cannot be had.
+        HubUnavailable when the header of a remote model cannot be read.
         """
         if model.format == "mlx":
-            found = await self._of_mlx(model, options)
+            found = await self._mlx_forecast(model, options)
             if draft is not None:
-                found = estimate.together(found, await self._of_mlx(draft, options))
+                found = estimate.together(found, await self._mlx_forecast(draft, options))
         else:
-            found = await self._of_gguf(model, options, None if draft is None else draft.path)
+            found = await self._gguf_forecast(model, options, None if draft is None else draft.path)
         engine: Engine = "mlx" if model.format == "mlx" else "llama.cpp"
-        return self._ledger.correct(found, engine, architecture or model.architecture)
+        return self._history.correct(found, engine, architecture or model.architecture)
 
     def from_size(self, model: Model) -> Forecast | None:
-        """A forecast from the size alone; None where that is not known either."""
+        """Return a forecast from the size alone; None if that is not known either."""
         if model.size_bytes is None:
             return None
         engine: Engine = "mlx" if model.format == "mlx" else "llama.cpp"
@@ -214,7 +214,9 @@ class Forecaster:
 
     # GGUF
 
-    async def _of_gguf(self, model: Model, options: LoadOptions, draft: str | None) -> Forecast:
+    async def _gguf_forecast(
+        self, model: Model, options: LoadOptions, draft: str | None
+    ) -> Forecast:
         if model.downloaded and model.path is not None:
             stat = await in_thread(partial(_stat, model.path), model.path, custom=model.local)
             key: Hashable = (model.path, stat.st_size, stat.st_mtime_ns)
@@ -231,10 +233,10 @@ class Forecaster:
             except EngineMissing:
                 header, overhead = await self._header(model), self._overheads["llama.cpp"]
                 return estimate.from_header(header, options, size, overhead)
-        return _fetched(self._plans, key)
+        return _cached(self._plans, key)
 
     async def _sources(self, selection: FileSelection) -> tuple[HeaderFile, ...]:
-        """The headers of the parts of a model that is not here."""
+        """Read the headers of all parts of a remote model."""
         parts = [f for f in selection.files if f.path != selection.variant.projector]
         if len(parts) > PARTS_MOST:
             raise EngineFailed(
@@ -252,7 +254,7 @@ class Forecaster:
         )
 
     async def _header(self, model: Model) -> GgufHeader:
-        """The header of the first file, kept until that changes."""
+        """Return the header of the first file, cached until the file changes."""
         if not model.downloaded or model.path is None:
             selection = await self._library.selection(model)
             return _check_kind((await self._library.read_header(selection, selection.files[0]))[0])
@@ -262,12 +264,12 @@ class Forecaster:
         if key not in self._headers:
             read = partial(_read_header, Path(path))
             self._headers[key] = await in_thread(read, path, custom=model.local)
-        return _fetched(self._headers, key)
+        return _cached(self._headers, key)
 
     # MLX
 
-    async def _of_mlx(self, model: Model, options: LoadOptions) -> Forecast:
-        """By the formula; by the size alone where the Hub cannot be asked."""
+    async def _mlx_forecast(self, model: Model, options: LoadOptions) -> Forecast:
+        """Forecast by a formula; by the size alone when the Hub cannot be reached."""
         try:
             folder = await self._folder(model)
         except HubUnavailable:
@@ -278,7 +280,7 @@ class Forecaster:
         return estimate.from_config(folder.config, folder.weights_bytes, options, overhead)
 
     async def _folder(self, model: Model) -> safetensors.MlxFolder:
-        """What config.json and the headers of the weights say, here or on the Hub."""
+        """Read config.json and the headers of the weights, on disk or on the Hub."""
         if model.downloaded and model.path is not None:
             read = partial(self._read_folder, Path(model.path))
             return await in_thread(read, model.path, custom=model.local)
@@ -286,7 +288,7 @@ class Forecaster:
         return await self._hub.read_folder(selection.repo, selection.revision, selection.files)
 
     def _read_folder(self, path: Path) -> safetensors.MlxFolder:
-        """What an MLX folder says, kept until it changes. Raises EngineFailed, as its engine."""
+        """Read an MLX folder, cached until it changes. Raises EngineFailed."""
         stats = _stat(path, folder=True), _stat(path / "config.json")
         key = (path, *((stat.st_size, stat.st_mtime_ns) for stat in stats))
         if key not in self._folders:
@@ -296,11 +298,11 @@ class Forecaster:
                 raise EngineFailed(f"{path} cannot be read: {error.strerror}.") from error
             except DeckError as error:
                 raise EngineFailed(error.message, error.remedy) from error
-        return _fetched(self._folders, key)
+        return _cached(self._folders, key)
 
 
 def _unknown_to_mlx(model_type: str | None) -> tuple[str, str] | None:
-    """Why the installed mlx-lm has no place for this kind of model; None where it has. Blocks."""
+    """Return message and remedy if the installed mlx-lm lacks this model type. Blocks."""
     types = mlx_types.installed()
     if types is None or model_type is None or types.knows(model_type):
         return None
@@ -311,7 +313,7 @@ def _unknown_to_mlx(model_type: str | None) -> tuple[str, str] | None:
 
 
 def _stat(path: str | Path, *, folder: bool = False) -> os.stat_result:
-    """Of a file, or of a folder. Blocks. Raises EngineFailed, as the engine would."""
+    """Return `stat` of a file, or of a folder. Blocks. Raises EngineFailed."""
     try:
         return os.stat(path) if folder else stat_regular(path)
     except OSError as error:
@@ -321,7 +323,7 @@ def _stat(path: str | Path, *, folder: bool = False) -> os.stat_result:
 
 
 def _read_header(path: Path) -> GgufHeader:
-    """The header of a GGUF file. Raises EngineFailed, as its engine would."""
+    """Read the header of a GGUF file. Raises EngineFailed."""
     try:
         return _check_kind(gguf.read(path))
     except OSError as error:
@@ -331,20 +333,20 @@ def _read_header(path: Path) -> GgufHeader:
 
 
 def _check_kind(header: GgufHeader) -> GgufHeader:
-    """The header, if it is of a kind that llama.cpp loads. Raises EngineFailed."""
+    """Return the header if llama.cpp loads such models. Raises EngineFailed."""
     if (refused := imaging.refusal(header.architecture)) is not None:
         raise refused
     return header
 
 
-def _fetched(kept: OrderedDict[K, V], key: K) -> V:
-    """A value that is kept, the newest from now on; the oldest are dropped."""
-    kept.move_to_end(key)
-    while len(kept) > KEPT:
-        kept.popitem(last=False)
-    return kept[key]
+def _cached(cache: OrderedDict[K, V], key: K) -> V:
+    """Return a cached value, mark it as used, and drop the values used longest ago."""
+    cache.move_to_end(key)
+    while len(cache) > KEPT:
+        cache.popitem(last=False)
+    return cache[key]
 
 
 def _relevant(options: LoadOptions) -> LoadOptions:
-    """The options less those that do not change a plan."""
+    """Return the options without those that do not change a plan."""
     return replace(options, idle_ttl_s=None, pinned=None, context_fit=None, engine=None)

@@ -1,6 +1,6 @@
-"""The plan of a load: options in full, forecast, room, what would go first, or why it is refused.
+"""Plan a load: complete options, forecast, free memory, instances to unload first, or the refusal.
 
-A plan changes nothing, so it is what a dry run shows; a load makes the same plan and follows it.
+A plan changes nothing, so it is what a dry run shows; a load makes the same plan and executes it.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.service.loading.alternatives import AlternativeFinder, Need, largest, remedy
 from modeldeck.core.service.loading.fit import FitChecker, needs
 from modeldeck.core.service.loading.forecast import REFUSALS, Forecaster
-from modeldeck.core.service.loading.saved_options import OptionResolver, settle
+from modeldeck.core.service.loading.options import OptionResolver, settle
 
 logger = logging.getLogger(__name__)
 
 LEAST_CONTEXT = 2048
-"""A context that is chosen for what is free is no shorter, in tokens: less is hardly of use."""
+"""Shortest context, in tokens, that is chosen to fit free memory: less is hardly of use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedLoad:
-    """A plan, and what a load needs besides it."""
+    """A plan, with the further inputs of a load."""
 
     plan: LoadPlan
     draft: str | None = None
-    """Where the draft model lies."""
+    """Path of the draft model."""
     architecture: str | None = None
     refusal: DeckError | None = None
-    """`plan.refusal`, to be raised."""
+    """`plan.refusal` as an exception."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,58 +85,58 @@ class LoadPlanner:
         self,
         *,
         library: ModelLibrary,
-        choices: OptionResolver,
-        forecasts: Forecaster,
-        fitting: FitChecker,
+        option_resolver: OptionResolver,
+        forecaster: Forecaster,
+        fit_checker: FitChecker,
         alternatives: AlternativeFinder,
         instances: Callable[[], Sequence[Instance]],
         runtimes: Callable[[], Sequence[Runtime]],
         may_unload: bool,
     ) -> None:
         self._library = library
-        self._choices = choices
-        self._forecasts = forecasts
-        self._fitting = fitting
+        self._option_resolver = option_resolver
+        self._forecaster = forecaster
+        self._fit_checker = fit_checker
         self._alternatives = alternatives
         self._instances = instances
         self._runtimes = runtimes
         self._may_unload = may_unload
 
     async def plan(self, model: Model, wish: LoadWish) -> PreparedLoad:
-        """What a load would do now.
+        """Plan a load without changing anything.
 
-        Raises InvalidRequest for options that are impossible, and what asking the Hub about a model
-        that is not here may raise. What stands against the load otherwise is the plan's `refusal`.
+        Raises InvalidRequest for impossible options, and the Hub's errors for a model that is not
+        downloaded. Any other reason against the load is the plan's `refusal`.
         """
-        asked, unreadable = await self._ask(model, wish)
-        engine = registry.choose(model.format, asked.options.engine)
+        query, unreadable = await self._query(model, wish)
+        engine = registry.choose(model.format, query.options.engine)
         devices = next((r.devices for r in self._runtimes() if r.name == engine), ())
-        warnings = list(suit(asked.options, asked.traits, engine, devices, os.cpu_count() or 1))
+        warnings = list(suit(query.options, query.traits, engine, devices, os.cpu_count() or 1))
         plan = LoadPlan(
             model_id=model.id,
             unique=model.unique,
             engine=engine,
-            options=asked.options,
-            origins=asked.origins,
+            options=query.options,
+            origins=query.origins,
             verdict="unknown",
             forecast=None,
-            available_bytes=self._fitting.available(),
-            reserve_bytes=self._fitting.reserve_bytes,
-            budget_left_bytes=self._fitting.budget_left(),
-            gpu_available_bytes=self._fitting.gpu_available(),
+            available_bytes=self._fit_checker.available(),
+            reserve_bytes=self._fit_checker.reserve_bytes,
+            budget_left_bytes=self._fit_checker.budget_left(),
+            gpu_available_bytes=self._fit_checker.gpu_available(),
         )
         refusal: DeckError | None = None
-        if asked.traits.unfit is not None:
-            refusal = EngineFailed(*asked.traits.unfit)
+        if query.traits.unfit is not None:
+            refusal = EngineFailed(*query.traits.unfit)
         elif unreadable is None:
             try:
-                plan, refusal = await self._placed(plan, asked, force=wish.force)
+                plan, refusal = await self._placed(plan, query, force=wish.force)
             except EngineFailed as error:
                 unreadable = error
-        if unreadable is not None:  # loading it tells the same, with the engine's log
+        if unreadable is not None:  # loading fails with the same error, and the engine's log
             logger.info("%s cannot be planned: %s", model.unique, unreadable)
             warnings.append(f"it cannot be planned: {unreadable}")
-        if not model.downloaded:  # so fetching it would be in vain
+        if not model.downloaded:  # so downloading it would be useless
             refusal = unreadable or refusal
             refusal = refusal if isinstance(refusal, REFUSALS) else self.missing(model)
         else:
@@ -147,13 +147,13 @@ class LoadPlanner:
         plan = replace(
             plan, warnings=tuple(warnings), refusal=None if refusal is None else to_info(refusal)
         )
-        draft = None if asked.draft is None else asked.draft.path
+        draft = None if query.draft is None else query.draft.path
         return PreparedLoad(
-            plan=plan, draft=draft, architecture=asked.traits.architecture, refusal=refusal
+            plan=plan, draft=draft, architecture=query.traits.architecture, refusal=refusal
         )
 
     def missing(self, model: Model) -> DeckError | None:
-        """What a load needs that is not here: the engine, or the files."""
+        """Return the error for a missing engine or missing files; None if both are there."""
         for runtime in self._runtimes():
             if model.format in runtime.formats and not runtime.available:
                 why_not = runtime.why_not or "Install it."
@@ -163,17 +163,17 @@ class LoadPlanner:
             return NotDownloaded(f"{model.name} is not downloaded.", remedy)
         return None
 
-    async def _ask(self, model: Model, wish: LoadWish) -> tuple[_LoadQuery, DeckError | None]:
-        """The options in full; and why the model's header cannot be read, where it cannot."""
+    async def _query(self, model: Model, wish: LoadWish) -> tuple[_LoadQuery, DeckError | None]:
+        """Return the complete query, and the error if the model's header cannot be read."""
         unreadable: DeckError | None = None
         try:
-            traits = await self._forecasts.traits(model)
+            traits = await self._forecaster.traits(model)
         except REFUSALS as error:
             traits, unreadable = ModelTraits(context_length=model.context_length), error
-        resolved = self._choices.resolve(model, wish.options, fresh=wish.fresh)
+        resolved = self._option_resolver.resolve(model, wish.options, fresh=wish.fresh)
         settled = settle(resolved, traits.context_length)
         may_unload = self._may_unload if wish.make_room is None else wish.make_room
-        asked = _LoadQuery(
+        query = _LoadQuery(
             model=model,
             options=settled.options,
             origins=settled.origins,
@@ -181,10 +181,10 @@ class LoadPlanner:
             draft=self._draft(model, settled.options.draft_model),
             may_unload=may_unload and not wish.force,
         )
-        return asked, unreadable
+        return query, unreadable
 
     def _draft(self, model: Model, ref: str | None) -> Model | None:
-        """The draft model of this name. Raises InvalidRequest and NotDownloaded."""
+        """Return the draft model with this name. Raises InvalidRequest and NotDownloaded."""
         if ref is None:
             return None
         try:
@@ -206,78 +206,78 @@ class LoadPlanner:
     # Forecast and place
 
     async def _placed(
-        self, plan: LoadPlan, asked: _LoadQuery, *, force: bool
+        self, plan: LoadPlan, query: _LoadQuery, *, force: bool
     ) -> tuple[LoadPlan, DeckError | None]:
-        """The plan with forecast and room, and why it is refused, where it is."""
-        options, notes = asked.options, plan.notes
-        if asked.options.context_fit and not force:
-            options, notes = await self._fitted(asked)
+        """Add forecast and placement to the plan. Returns it and the error of a refusal."""
+        options, notes = query.options, plan.notes
+        if query.options.context_fit and not force:
+            options, notes = await self._fitted(query)
         origins = {k: v for k, v in plan.origins.items() if k != "context_fit"}
-        if options.context_length != asked.options.context_length:
+        if options.context_length != query.options.context_length:
             origins["context_length"] = "fit"
         options = replace(options, context_fit=None)
         plan = replace(plan, options=options, origins=origins, notes=notes)
-        forecast = await self._forecast(asked, options)
-        answer = self._place(forecast, may_unload=asked.may_unload)
+        forecast = await self._forecast(query, options)
+        placement = self._place(forecast, may_unload=query.may_unload)
         plan = replace(plan, forecast=forecast)
-        if isinstance(answer, Placement):
-            verdict: LoadVerdict = "fits after unloading" if answer.unload else "fits"
+        if isinstance(placement, Placement):
+            verdict: LoadVerdict = "fits after unloading" if placement.unload else "fits"
             if why := gpu_unknown(forecast, plan.gpu_available_bytes):
                 verdict = "unknown"
                 plan = replace(plan, notes=(*notes, why))
-            return replace(plan, verdict=verdict, evictions=self._evictions(answer.unload)), None
+            return replace(plan, verdict=verdict, evictions=self._evictions(placement.unload)), None
         plan = replace(plan, verdict="too large")
         if force:
             return replace(plan, notes=(*notes, "it is loaded anyway")), None
-        would_do = self._evictions(answer.would_do)
+        would_do = self._evictions(placement.would_do)
         alternatives = await self._alternatives.find(
-            asked.model,
+            query.model,
             forecast,
             options,
-            lambda less: self._forecast(asked, less),
+            lambda less: self._forecast(query, less),
             lambda need: (
                 need.gpu_bytes is not None
                 and isinstance(self._place(need, may_unload=False), Placement)
             ),
         )
-        words = remedy(alternatives, would_do, may_unload=asked.may_unload)
-        error = NotEnoughMemory(self._refused(asked.model, answer, options), words)
+        words = remedy(alternatives, would_do, may_unload=query.may_unload)
+        error = NotEnoughMemory(self._refusal_text(query.model, placement, options), words)
         return replace(plan, alternatives=alternatives), error
 
-    async def _forecast(self, asked: _LoadQuery, options: LoadOptions) -> Forecast:
-        return await self._forecasts.forecast(
-            asked.model, options, asked.traits.architecture, asked.draft
+    async def _forecast(self, query: _LoadQuery, options: LoadOptions) -> Forecast:
+        return await self._forecaster.forecast(
+            query.model, options, query.traits.architecture, query.draft
         )
 
     def _place(self, forecast: Forecast, *, may_unload: bool) -> Placement | DoesNotFit:
         return place(
             needs(forecast),
-            self._fitting.room(),
-            self._fitting.candidates(),
+            self._fit_checker.room(),
+            self._fit_checker.candidates(),
             may_unload=may_unload,
         )
 
-    async def _fitted(self, asked: _LoadQuery) -> tuple[LoadOptions, tuple[str, ...]]:
-        """The options with the largest context that has room, and what to say about it."""
-        wanted = asked.options.context_length or LEAST_CONTEXT
+    async def _fitted(self, query: _LoadQuery) -> tuple[LoadOptions, tuple[str, ...]]:
+        """Return the options with the largest context that fits, and notes about that."""
+        wanted = query.options.context_length or LEAST_CONTEXT
         forecasts: dict[int, Forecast] = {}
 
         async def has_room(length: int) -> bool:
-            options = replace(asked.options, context_length=length)
-            forecasts[length] = await self._forecast(asked, options)
-            answer = self._place(forecasts[length], may_unload=asked.may_unload)
-            return isinstance(answer, Placement)
+            options = replace(query.options, context_length=length)
+            forecasts[length] = await self._forecast(query, options)
+            placement = self._place(forecasts[length], may_unload=query.may_unload)
+            return isinstance(placement, Placement)
 
         least = min(wanted, LEAST_CONTEXT)
         chosen = await largest(least, wanted, has_room)
         if chosen == wanted:
-            if asked.origins.get("context_fit") in ("default", "catalog", "config"):
-                return asked.options, ()
+            if query.origins.get("context_fit") in ("default", "catalog", "config"):
+                return query.options, ()
             if forecasts[wanted].gpu_bytes is None:
-                return asked.options, (f"context {wanted} kept: what fits the GPU is not known",)
-            return asked.options, (f"context {wanted} chosen: as much as was wanted fits",)
+                return query.options, (f"context {wanted} kept: what fits the GPU is not known",)
+            return query.options, (f"context {wanted} chosen: as much as was wanted fits",)
         needed = gib(forecasts[wanted].total_bytes)
-        options = replace(asked.options, context_length=chosen or least)
+        options = replace(query.options, context_length=chosen or least)
         if chosen is None:
             return options, (f"context {least} taken: not even that has room",)
         return options, (
@@ -286,7 +286,7 @@ class LoadPlanner:
 
     def _evictions(self, ids: Sequence[str]) -> tuple[Eviction, ...]:
         known = {instance.id: instance for instance in self._instances()}
-        holds = {c.id: c for c in self._fitting.candidates()}
+        holds = {c.id: c for c in self._fit_checker.candidates()}
         return tuple(
             Eviction(
                 instance_id=key,
@@ -298,20 +298,22 @@ class LoadPlanner:
             if key in known and key in holds
         )
 
-    def _refused(self, model: Model, answer: DoesNotFit, options: LoadOptions) -> str:
-        free = gib(answer.available_bytes)
+    def _refusal_text(self, model: Model, placement: DoesNotFit, options: LoadOptions) -> str:
+        free = gib(placement.available_bytes)
         where = {
-            "memory": f"{free} are free besides the {gib(self._fitting.reserve_bytes)} kept for"
+            "memory": f"{free} are free besides the {gib(self._fit_checker.reserve_bytes)} kept for"
             " the system",
             "gpu": f"{free} are free on the GPU",
             "budget": f"{free} are left of what models may take together",
-        }[answer.store]
+        }[placement.store]
         kept = ""
-        if answer.kept:
-            held = gib(sum(answer.kept.values()))
+        if placement.kept:
+            held = gib(sum(placement.kept.values()))
             kept = f" Busy and pinned models hold {held}."
         length = options.context_length
-        return f"{model.name} needs {gib(answer.needed_bytes)} at context {length}; {where}.{kept}"
+        return (
+            f"{model.name} needs {gib(placement.needed_bytes)} at context {length}; {where}.{kept}"
+        )
 
 
 def _held(candidate: EvictionCandidate, store: Need) -> int:

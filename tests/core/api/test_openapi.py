@@ -17,7 +17,7 @@ from modeldeck.core.api.pieces import routes as pieces
 from modeldeck.core.api.pieces.schema import DOCUMENT
 from modeldeck.core.api.route_table import ROUTES
 from modeldeck.core.config.config import Config
-from modeldeck.core.storage.health import Health
+from modeldeck.core.service.health import Health
 
 
 @pytest.fixture(scope="module")

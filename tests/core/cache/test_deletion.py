@@ -12,7 +12,8 @@ import pytest
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.utils import _shared_blobs
 
-from modeldeck.core.cache.deletion import FileSet, decide, execute, plan
+from modeldeck.core.cache.deletion import execute
+from modeldeck.core.cache.deletion_plan import FileSet, decide, plan
 from modeldeck.core.schema import CachedFile, CachedSnapshot, DeletionPlan
 
 if TYPE_CHECKING:

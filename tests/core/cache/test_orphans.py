@@ -11,7 +11,8 @@ import pytest
 from huggingface_hub import scan_cache_dir
 
 from modeldeck.core.cache import orphans
-from modeldeck.core.cache.deletion import FileSet, decide, execute, plan
+from modeldeck.core.cache.deletion import execute
+from modeldeck.core.cache.deletion_plan import FileSet, decide, plan
 from modeldeck.core.cache.inventory import inventory
 from modeldeck.core.cache.scan import scan
 from modeldeck.core.schema import CachedFile, CachedSnapshot

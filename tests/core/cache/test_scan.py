@@ -15,8 +15,9 @@ from huggingface_hub import hf_hub_download, scan_cache_dir
 from huggingface_hub.utils import _shared_blobs
 
 from modeldeck.core.cache import scan as scanning
-from modeldeck.core.cache.scan import partials, scan, strangers, usage, verify
+from modeldeck.core.cache.scan import foreign_partials, partials, scan, usage
 from modeldeck.core.demo.hub import DemoHub
+from tests.support.hashes import verify
 
 if TYPE_CHECKING:
     from tests.core.cache.conftest import Shelf
@@ -112,7 +113,7 @@ def test_sizes_count_everything_once(shelf: Shelf) -> None:
     foreign = shelf.cache.repo("o/r") / "blobs" / f"{'b' * 40}.1a2b.incomplete"
     foreign.write_bytes(b"f" * 7)
     foreign.with_name("notes.incomplete").write_bytes(b"no blob of the Hub")
-    assert strangers(shelf.root) == {str(foreign): 7}
+    assert foreign_partials(shelf.root) == {str(foreign): 7}
     (snapshot,) = [s for s in scan(shelf.root) if s.revision == TWO]
     assert [(f.path, f.blob, f.size_bytes) for f in snapshot.files][1] == ("plain.gguf", "", 10)
 
@@ -190,7 +191,7 @@ def test_whole_repositories_may_vanish_between_two_looks(
     shelf.put("o/r1", ONE, "m.gguf", b"x" * 1000, ref="main")
     assert partials(shelf.root) == {}
     shelf.put("o/r1", ONE, "m.gguf", b"x" * 1000, ref="main")
-    assert strangers(shelf.root) == {}
+    assert foreign_partials(shelf.root) == {}
 
 
 def test_an_entry_that_cannot_be_looked_at_is_not_counted(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldeck.core.cache import deletion
-from modeldeck.core.cache.deletion import FileSet
+from modeldeck.core.cache import deletion, deletion_plan
+from modeldeck.core.cache.deletion_plan import FileSet
 from modeldeck.core.cache.scan import scan
 from modeldeck.core.cache.undo import remember, restore
 from modeldeck.core.errors import Conflict
@@ -29,7 +29,7 @@ def plan(shelf: Shelf) -> DeletionPlan:
         shelf.put(REPO, revision, "a.gguf", b"content", ref=ref)
         shelf.put(REPO, revision, "sub/b.json", b"{}", lfs=False)
     paths = ("a.gguf", "sub/b.json")
-    return deletion.plan(shelf.root, [FileSet(repo=REPO, revision=OLD, paths=paths)])
+    return deletion_plan.plan(shelf.root, [FileSet(repo=REPO, revision=OLD, paths=paths)])
 
 
 def test_links_and_refs_come_back(shelf: Shelf, plan: DeletionPlan) -> None:
@@ -45,7 +45,7 @@ def test_links_and_refs_come_back(shelf: Shelf, plan: DeletionPlan) -> None:
 
 
 def test_what_takes_content_is_not_taken_back(shelf: Shelf, plan: DeletionPlan) -> None:
-    both = deletion.plan(shelf.root, [FileSet(repo=REPO, paths=("a.gguf", "sub/b.json"))])
+    both = deletion_plan.plan(shelf.root, [FileSet(repo=REPO, paths=("a.gguf", "sub/b.json"))])
     assert any(item.kind == "blob" for item in both.delete)
     assert remember(both) is None
     assert remember(DeletionPlan(model_ids=(), delete=(), keep=(), freed_bytes=0)) is None
@@ -69,7 +69,7 @@ def test_content_that_went_meanwhile_is_said(shelf: Shelf, plan: DeletionPlan) -
     taken = remember(plan)
     assert taken is not None
     deletion.execute(shelf.root, plan)
-    rest = deletion.plan(shelf.root, [FileSet(repo=REPO, paths=("a.gguf", "sub/b.json"))])
+    rest = deletion_plan.plan(shelf.root, [FileSet(repo=REPO, paths=("a.gguf", "sub/b.json"))])
     deletion.execute(shelf.root, rest)
     with pytest.raises(Conflict, match="gone by now"):
         restore(taken)
@@ -82,7 +82,7 @@ def test_refs_come_back_in_one_step(
     for revision, ref in ((OLD, "refs/pr/1"), (NEW, "main")):
         shelf.put(REPO, revision, "a.gguf", b"content", ref=ref)
     taken = remember(
-        deletion.plan(shelf.root, [FileSet(repo=REPO, revision=OLD, paths=("a.gguf",))])
+        deletion_plan.plan(shelf.root, [FileSet(repo=REPO, revision=OLD, paths=("a.gguf",))])
     )
     assert taken is not None
     (ref,) = taken.refs

@@ -7,14 +7,8 @@ import pytest
 
 from modeldeck.core.catalog import builtin
 from modeldeck.core.catalog.variants import find, quantization, variants
-from modeldeck.core.formats.hub_names import (
-    HubName,
-    check_blob,
-    check_path,
-    check_repo,
-    check_revision,
-    parse_unique,
-)
+from modeldeck.core.formats.hub_names import check_blob, check_path, check_repo, check_revision
+from modeldeck.core.formats.unique_names import HubName, parse_unique
 from modeldeck.core.schema import RepoFile, model_id
 
 ROWS = builtin.rows()

@@ -21,10 +21,7 @@ def test_an_answer_is_kept_under_its_whole_key(tmp_path: Path) -> None:
     assert (answers.get("a", "b"), answers.get("ab")) == (b"1", b"2")
     answers.put(b"4", "a", "b")
     assert answers.get("a", "b") == b"4"
-    answers.forget("a", "b")
-    answers.forget("a", "b")
-    assert answers.get("a", "b") is None
-    assert len(list((tmp_path / "new" / "folder").iterdir())) == 2
+    assert len(list((tmp_path / "new" / "folder").iterdir())) == 3
 
 
 def test_the_ones_used_longest_ago_go_first(tmp_path: Path) -> None:

@@ -42,10 +42,10 @@ async def until(condition: Callable[[], bool]) -> None:
 async def deck(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Deck]:
     """A deck whose loops turn fast, and that has probed its engines."""
     for module, name in (
-        *((sampler, "SAMPLE_S"), (sampler, "CACHE_S"), (sampler, "LOOKING_S")),
+        *((sampler, "SAMPLE_S"), (sampler, "CACHE_S"), (sampler, "REQUESTED_S")),
         *((bandwidth, "ACTIVE_S"), (bandwidth, "CALM_S")),
     ):
-        monkeypatch.setattr(module, name, 0.01 if name != "LOOKING_S" else 1e9)
+        monkeypatch.setattr(module, name, 0.01 if name != "REQUESTED_S" else 1e9)
     async with Deck(locate(), Config(runtime=RuntimeSettings(calibrate=False))) as deck:
         await until(lambda: bool(deck.state.runtimes))
         yield deck
@@ -88,9 +88,9 @@ async def test_loops_go_on_after_every_kind_of_failure(
     parts = deck._parts
     sample, look, tick = Broken(), Broken(), Broken(blocks=True)
     with monkeypatch.context() as patch:
-        patch.setattr(parts.vitals, "sample", sample)
-        patch.setattr(parts.vitals, "_look_at_cache", look)
-        patch.setattr(parts.throttle, "tick", tick)
+        patch.setattr(parts.sampler, "sample", sample)
+        patch.setattr(parts.sampler, "_look_at_cache", look)
+        patch.setattr(parts.bandwidth, "tick", tick)
         with deck.feed.subscribe():
             await until(lambda: min(sample.calls, look.calls, tick.calls) > 2 * len(ERRORS))
     await until(lambda: any("a bug" in notice for notice in deck.state.host.notices))
@@ -102,7 +102,7 @@ async def test_the_state_is_answered_also_when_nothing_can_be_measured(
 ) -> None:
     broken = Broken()
     with monkeypatch.context() as patch:
-        patch.setattr(deck._parts.vitals, "sample", broken)
+        patch.setattr(deck._parts.sampler, "sample", broken)
         async with asyncio.timeout(PATIENCE_S):
             while broken.calls < 2 * len(ERRORS):
                 assert (await deck.refresh()).host.id == deck.host_id
@@ -118,16 +118,16 @@ async def test_work_that_is_started_once_may_fail(
         for each in broken.values():
             each.calls = number  # which begins with another error
         with monkeypatch.context() as patch:
-            patch.setattr(parts.loading, "ended", broken["ended"])
-            patch.setattr(parts.loading, "ready", broken["ready"])
+            patch.setattr(parts.loader, "ended", broken["ended"])
+            patch.setattr(parts.loader, "ready", broken["ready"])
             patch.setattr(parts.engines, "sample", broken["sample"])
             patch.setattr(parts.engines, "probe", broken["probe"])
             parts._instance_changed(instance(InstanceState.STARTING))
             parts._instance_changed(instance(InstanceState.READY))
             parts._instance_changed(instance(InstanceState.STOPPED))
             parts.tasks.start(parts._probe_engines(), name="probing the engines")
-            patch.setattr(parts.on_demand, "_call_off", broken["call off"])
-            work = parts.on_demand._call_off("m", "test")
+            patch.setattr(parts.on_demand, "_cancel_unused", broken["call off"])
+            work = parts.on_demand._cancel_unused("m", "test")
             parts.tasks.start(work, name="calling off")
             await until(partial(all_called, broken, number))
     names = {failure.name for failure in parts.tasks.failures}

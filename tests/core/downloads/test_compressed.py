@@ -11,6 +11,7 @@ import pytest
 
 from modeldeck.core.cache import scan
 from modeldeck.core.network.encoding import STEP_BYTES, BodyDecoder, Undecodable
+from tests.support.hashes import verify
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -29,7 +30,7 @@ async def test_files_are_decoded_and_their_content_is_verified(
     done = await rig.ended((await rig.start(repo, files)).id)
     assert (done.state, done.error) == ("completed", None)
     (snapshot,) = scan.scan(rig.cache.root)
-    assert scan.verify(snapshot) == ()
+    assert verify(snapshot) == ()
     assert {Path(file.path).suffix for file in snapshot.files} == {suffix}
 
 

@@ -88,12 +88,12 @@ def test_what_a_header_says(demo_models: Path) -> None:
     assert (found.architecture, found.context_length, found.layers) == ("llama", 4096, 2)
     assert (found.heads, found.kv_heads) == (2, (1, 1))
     assert (found.key_length, found.value_length, found.embedding_length) == (64, 64, 704)
-    assert found.has_chat_template
+    assert found.text("tokenizer.chat_template")
     assert found.pooling is None
     assert found.split_count == 1
     embedding = read(demo_models / "tiny-embed-GGUF" / "tiny-embed-F16.gguf")
     assert embedding.pooling == "mean"
-    assert not embedding.has_chat_template
+    assert embedding.text("tokenizer.chat_template") is None
     part = sorted((demo_models / "tiny-split-GGUF" / "F16").iterdir())[0]
     assert read(part).split_count == 3
 

@@ -6,11 +6,6 @@ from hypothesis import strategies as st
 
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.formats.hub_names import (
-    UNIQUE_FORMS,
-    HubName,
-    LocalPath,
-    UrlName,
-    canonical,
     check_blob,
     check_label,
     check_path,
@@ -19,6 +14,13 @@ from modeldeck.core.formats.hub_names import (
     check_revision,
     is_commit,
     is_path,
+)
+from modeldeck.core.formats.unique_names import (
+    UNIQUE_FORMS,
+    HubName,
+    LocalPath,
+    UrlName,
+    canonical,
     parse_unique,
     repository,
     whole_repository,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from modeldeck.core.errors import Corrupt, DeckError, Forbidden, InvalidRequest, StorageFailed
 from modeldeck.core.formats.safetensors import (
-    is_mlx,
+    header_end,
     missing_weights,
     read_config,
     read_folder,
@@ -116,13 +116,6 @@ def test_an_empty_mention_of_code_is_none() -> None:
 def test_a_configuration_that_is_not_json_is_refused(data: bytes) -> None:
     with pytest.raises(Corrupt):
         read_config(data)
-    assert not is_mlx(data)
-
-
-def test_mlx_is_told_by_its_quantization() -> None:
-    assert is_mlx(encoded(QWEN))
-    assert not is_mlx(encoded({**QWEN, "quantization": {"bits": 4}}))
-    assert not is_mlx(encoded({"quantization_config": {"bits": 4, "group_size": 128}}))
 
 
 def test_what_a_header_says() -> None:
@@ -135,7 +128,7 @@ def test_what_a_header_says() -> None:
     found = read_header(data, len(data))
     assert found is not None
     assert (found.tensor_bytes, found.elements, found.packed_elements) == (136, 36, 32)
-    assert found.header_bytes == len(data) - 136
+    assert header_end(data) == len(data) - 136
 
 
 def test_a_header_that_goes_on_needs_more() -> None:

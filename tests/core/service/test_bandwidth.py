@@ -21,7 +21,7 @@ RATE = 8_000_000
 
 @dataclass
 class Rig:
-    """A throttle with a clock and a queue of a test's own."""
+    """A bandwidth controller with a clock and a queue of a test's own."""
 
     config_file: Path
     clock: datetime = datetime(2026, 1, 1, 12, 0)
@@ -94,7 +94,7 @@ async def test_the_limit_follows_the_clock_and_says_so(rig: Rig) -> None:
     seen = []
     for hour in (0, 1, 7, 8, 9):
         rig.clock = rig.clock.replace(hour=hour)
-        terms.decide()
+        terms.update()
         seen.append((rig.settings.rate_in_force_bytes_per_s, rig.settings.rate_reason))
     assert seen == [
         (1000, ""), (None, "schedule"), (1000, ""), (10, "schedule"), (1000, ""),

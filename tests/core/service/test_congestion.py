@@ -52,16 +52,16 @@ def test_a_limit_that_holds_nothing_back_is_lifted() -> None:
 def test_what_counts_is_what_it_takes_more_than_at_its_best(
     answers: tuple[float, ...], waits: float
 ) -> None:
-    peer, now = ClientLatency(), 100.0
+    latency, now = ClientLatency(), 100.0
     for took in answers:
-        peer = peer.asked(now).answered(now + took)
+        latency = latency.ping_sent(now).ping_answered(now + took)
         now += 1
-    assert peer.waits_s(now) == pytest.approx(waits, abs=0.002)
+    assert latency.current_delay_s(now) == pytest.approx(waits, abs=0.002)
 
 
 def test_an_answer_that_is_overdue_counts_before_it_comes() -> None:
-    peer = ClientLatency().asked(0.0).answered(0.01).asked(1.0)
-    assert peer.waits_s(1.005) == 0
-    assert peer.waits_s(3.0) == pytest.approx(1.99)
-    assert ClientLatency().asked(0.0).waits_s(5.0) == 0, "nothing is known of it yet"
-    assert ClientLatency().answered(1.0) == ClientLatency()
+    latency = ClientLatency().ping_sent(0.0).ping_answered(0.01).ping_sent(1.0)
+    assert latency.current_delay_s(1.005) == 0
+    assert latency.current_delay_s(3.0) == pytest.approx(1.99)
+    assert ClientLatency().ping_sent(0.0).current_delay_s(5.0) == 0, "nothing is known of it yet"
+    assert ClientLatency().ping_answered(1.0) == ClientLatency()

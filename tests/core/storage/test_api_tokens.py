@@ -79,7 +79,7 @@ async def test_revoking_takes_it_away_at_once_and_tells(tokens: ApiTokens, store
     await tokens.revoke(second.token.id)
     assert tokens.find(first.secret) is None
     assert [token.name for token in told] == ["first", "second"]
-    assert await store.documents("tokens") == []
+    assert await store.keyed("tokens") == []
     with pytest.raises(NotFound, match="token list"):
         await tokens.revoke("first")
 
@@ -129,14 +129,14 @@ async def test_two_that_are_made_at_once_have_two_names(tokens: ApiTokens, store
         tokens.create("a", []), tokens.create("a", []), return_exceptions=True
     )
     assert sorted(type(one).__name__ for one in both) == ["Conflict", "NewToken"]
-    assert len(await store.documents("tokens")) == 1
+    assert len(await store.keyed("tokens")) == 1
     gone = await asyncio.gather(tokens.revoke("a"), tokens.revoke("a"), return_exceptions=True)
     assert sorted(type(one).__name__ for one in gone) == ["NotFound", "Token"]
 
 
 async def test_all_of_one_name_are_revoked(tokens: ApiTokens, store: Database) -> None:
     made = await tokens.create("a", [])
-    (body,) = await store.documents("tokens")
+    ((_, body),) = await store.keyed("tokens")
     twin = made.token.id[::-1] + "x"
     await store.put("tokens", twin, body.replace(made.token.id.encode(), twin.encode()))
     again = ApiTokens(store)
@@ -144,7 +144,7 @@ async def test_all_of_one_name_are_revoked(tokens: ApiTokens, store: Database) -
     assert len(again.all()) == 2
     await again.revoke("a")
     assert again.all() == []
-    assert await store.documents("tokens") == []
+    assert await store.keyed("tokens") == []
 
 
 async def test_a_caller_that_goes_away_leaves_memory_and_store_the_same(
@@ -157,14 +157,14 @@ async def test_a_caller_that_goes_away_leaves_memory_and_store_the_same(
         call.cancel()
         await asyncio.wait([call])
         await asyncio.gather(*(t for t in asyncio.all_tasks() if t is not asyncio.current_task()))
-        assert len(tokens.all()) == len(await store.documents("tokens"))
+        assert len(tokens.all()) == len(await store.keyed("tokens"))
 
 
 async def test_one_that_ends_at_no_time_of_this_world_is_left_out(
     tokens: ApiTokens, store: Database
 ) -> None:
     await tokens.create("a", [], 60)
-    (body,) = await store.documents("tokens")
+    ((_, body),) = await store.keyed("tokens")
     for number, end in enumerate((b"soon", b"2030-01-01T00:00:00")):
         other = re.sub(rb'"expires_at":"[^"]*"', b'"expires_at":"' + end + b'"', body)
         await store.put("tokens", str(number), other)

@@ -26,11 +26,11 @@ async def test_documents_keep_their_order_and_are_replaced_in_place(store: Datab
     await store.put("models", "b", b"2")
     await store.put("models", "first", b"0", position=-1)
     await store.put("models", "a", b"one")
-    assert await store.documents("models") == [b"0", b"one", b"2"]
+    assert [body for _, body in await store.keyed("models")] == [b"0", b"one", b"2"]
     await store.remove("models", "a")
     await store.remove("models", "never there")
-    assert await store.documents("models") == [b"0", b"2"]
-    assert await store.documents("jobs") == []
+    assert [body for _, body in await store.keyed("models")] == [b"0", b"2"]
+    assert await store.keyed("jobs") == []
 
 
 async def test_everything_is_there_after_a_restart(store: Database, tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ async def test_everything_is_there_after_a_restart(store: Database, tmp_path: Pa
     await store.put("jobs", "j", b"body")
     other = Database(tmp_path / "state" / "db.sqlite3")
     await other.open()
-    assert await other.documents("jobs") == [b"body"]
+    assert [body for _, body in await other.keyed("jobs")] == [b"body"]
     assert await other.installation_id() == identity
     await other.close()
 
@@ -58,17 +58,17 @@ async def test_the_audit_trail_is_newest_first_and_bounded(
     store: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(5):
-        await store.audit(f"t{n}", "unix uid=0", "load", f"m{n}", "done")
+        await store.audit_all([(f"t{n}", "unix uid=0", "load", f"m{n}", "done")])
     assert [row[3] for row in await store.audit_trail(2)] == ["m4", "m3"]
     assert AUDIT_KEPT >= 1000
     monkeypatch.setattr("modeldeck.core.storage.database.AUDIT_KEPT", 3)
-    await store.audit("t5", "unix uid=0", "load", "m5", "done")
+    await store.audit_all([("t5", "unix uid=0", "load", "m5", "done")])
     assert [row[3] for row in await store.audit_trail(10)] == ["m5", "m4", "m3"]
 
 
 async def test_writers_do_not_hold_up_one_another(store: Database) -> None:
     await asyncio.gather(*(store.put("jobs", str(n), b"x") for n in range(200)))
-    assert len(await store.documents("jobs")) == 200
+    assert len(await store.keyed("jobs")) == 200
 
 
 async def test_a_database_of_a_newer_version_is_refused_in_words(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_a_record_that_cannot_be_read_is_left_out_by_name_and_kept(
     assert "'bad'" in text
     assert "'models'" in text
     assert text in caplog.text
-    assert len(await store.documents("models")) == 2
+    assert len(await store.keyed("models")) == 2
 
 
 async def test_a_record_that_its_check_refuses_is_left_out_too(store: Database) -> None:

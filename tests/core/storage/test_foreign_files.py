@@ -130,7 +130,7 @@ READERS: dict[str, Callable[[Path, Path], Any]] = {
     ),
     "engine, GGUF": lambda pipe, _: files.check_files(str(pipe)),
     "engine, adapter": lambda pipe, _: adapters.adapter_bytes(str(pipe)),
-    "card": lambda pipe, _: model_cards._start(pipe),
+    "card": lambda pipe, _: model_cards._read_limited(pipe),
     "verification": lambda pipe, _: scan.digest(pipe, BLOB, lambda _: None),
     "certificate": lambda pipe, _: tls.context(str(pipe), None),
     "content for another machine": lambda pipe, tmp: ModelCopying(
@@ -165,7 +165,7 @@ def test_what_can_do_without_goes_on(pipe: Path, tmp_path: Path) -> None:
     settings, problems = config.load(pipe, {})
     assert settings == config.Config()
     assert "named pipe" in str(problems[0])
-    assert not local_files.look_at(str(pipe))
+    assert not local_files.is_model_path(str(pipe))
     (snapshot,) = scan.scan(cache.root)
     assert snapshot.refs == ()
     taken = undo.RemovedLinks(links={}, refs={str(cache.ref("a/b", "main")): COMMIT})

@@ -28,7 +28,7 @@ from modeldeck.core.storage import foreign_files
 
 @pytest.fixture(autouse=True)
 def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "LOOK_S", 0.1)
+    monkeypatch.setattr(library, "CHECK_S", 0.1)
     monkeypatch.setattr(library, "SCAN_S", 10.0)
     monkeypatch.setattr(sampler, "SCAN_S", 10.0)
     monkeypatch.setattr(models, "LOOK_S", 0.1)
@@ -151,7 +151,7 @@ from modeldeck.core.config.paths import locate
 from modeldeck.core.schema import ModelSeed
 from modeldeck.core.service.library import library
 
-library.LOOK_S = 0.1
+library.CHECK_S = 0.1
 never, down, really = threading.Event(), threading.Event(), os.stat
 
 def stat(path, *args, **more):
@@ -212,6 +212,6 @@ async def test_a_cache_that_hangs_holds_up_neither_the_start_nor_the_state(
             await deck.cache()
         mount.is_up.set()
         while deck.state.disk.cache_bytes is None:
-            await deck._parts.vitals.count_disk()
+            await deck._parts.sampler.count_disk()
         await probed(deck)
     assert deck.health().status in ("ok", "degraded")

@@ -160,4 +160,4 @@ def test_what_was_counted_is_told_at_the_end() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     repeats = Repeats()
     assert all(repeats.is_new(number, 0.0) for number in range(3 * MOST_REPEATED))
-    assert len(repeats._told) == MOST_REPEATED
+    assert len(repeats._logged) == MOST_REPEATED

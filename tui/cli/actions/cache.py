@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from modeldeck.core.client.client import Client
 from modeldeck.core.errors import Cancelled, Corrupt
-from modeldeck.core.formats.hub_names import DEFAULT_ENDPOINT, canonical
+from modeldeck.core.formats.unique_names import DEFAULT_ENDPOINT, canonical
 from modeldeck.core.schema import CacheListing, CacheSelection, Verification
 from modeldeck.core.schema.errors import from_info
 from modeldeck.tui.cli.actions.models import FRAMES_HZ, PATIENCE_S, carry_out

@@ -20,7 +20,7 @@ from modeldeck.core.errors import (
     NotFound,
     StorageFailed,
 )
-from modeldeck.core.formats.hub_names import is_address
+from modeldeck.core.formats.unique_names import is_address
 from modeldeck.core.schema import (
     CacheSelection,
     Chunk,

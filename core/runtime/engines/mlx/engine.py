@@ -212,7 +212,7 @@ def _checked(folder: Path) -> safetensors.MlxConfig:
         found = safetensors.read_folder(folder)
     except DeckError as error:
         raise EngineFailed(error.message, error.remedy, details=error.details) from error
-    if why := safetensors.fault(found, (path.name for path in folder.iterdir())):
+    if why := safetensors.load_error(found, (path.name for path in folder.iterdir())):
         raise EngineFailed(why, _DAMAGED)
     _refuse_irregular(folder)
     return found.config

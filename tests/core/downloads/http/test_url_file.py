@@ -26,11 +26,12 @@ from modeldeck.core.errors import (
     NotFound,
     ServerUnavailable,
 )
-from modeldeck.core.formats.hub_names import UrlName, parse_unique
+from modeldeck.core.formats.unique_names import UrlName, parse_unique
 from modeldeck.core.network.address_policy import check_url, is_public
 from modeldeck.core.network.connection import PrivateAddress, dial
 from modeldeck.core.schema import Download, Model, model_id
 from tests.support.files import FileServer
+from tests.support.hashes import verify
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -73,7 +74,7 @@ def shown(rig: Rig) -> list[bytes]:
     """The content of everything that is published of URLs, each of the name it should have."""
     found = []
     for snapshot in scan.scan(rig.shelves.web.root):
-        assert scan.verify(snapshot) == ()
+        assert verify(snapshot) == ()
         found += [Path(snapshot.folder, file.path).read_bytes() for file in snapshot.files]
     return found
 

@@ -15,7 +15,7 @@ from modeldeck.core.runtime.planning import calibration, calibration_models
 from modeldeck.core.runtime.planning.calibration import calibrate, overhead
 from modeldeck.core.schema import Engine, LoadOptions, Runtime
 from modeldeck.core.schema.overhead import SHIPPED, ProcessOverhead
-from modeldeck.core.service.loading.calibration import Calibrator
+from modeldeck.core.service.loading.measurements import Calibrator
 from modeldeck.core.storage.database import Database
 from tests.support.bench import Bench
 
@@ -110,18 +110,18 @@ async def test_it_is_measured_once_per_version_and_kept(
     told = []
     for allowed in (False, True, False):
         forecasts = Told()
-        calibrations = Calibrator(
+        calibrator = Calibrator(
             store=store,
             engines=bench.engines,
-            forecasts=forecasts,
+            forecaster=forecasts,
             measure=probe.process,
             allowed=allowed,
         )
-        await calibrations.open()
-        found = await calibrations.measured(runtime)
+        await calibrator.open()
+        found = await calibrator.measured(runtime)
         told.append((found.overhead_bytes, forecasts.overheads.get("llama.cpp")))
-        assert (await calibrations.measured(replace(runtime, available=False))).version == "1"
-        assert calibrations.known(replace(runtime, version="2")).overhead_bytes is None
+        assert (await calibrator.measured(replace(runtime, available=False))).version == "1"
+        assert calibrator.known(replace(runtime, version="2")).overhead_bytes is None
     await store.close()
     before, measured, after = told
     assert before == (None, None)

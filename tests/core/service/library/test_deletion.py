@@ -65,15 +65,15 @@ async def model(deck: Deck, demo_models: Path) -> Model:
 async def test_a_load_that_is_being_decided_keeps_its_files(
     deck: Deck, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planning = deck._parts.planning
-    decides, go_on, plan = asyncio.Event(), asyncio.Event(), planning.plan
+    planner = deck._parts.planner
+    decides, go_on, plan = asyncio.Event(), asyncio.Event(), planner.plan
 
     async def slow(*given: Any) -> Any:
         decides.set()
         await go_on.wait()
         return await plan(*given)
 
-    monkeypatch.setattr(planning, "plan", slow)
+    monkeypatch.setattr(planner, "plan", slow)
     load = asyncio.create_task(deck.load(ONE, LoadWish(), ME))
     async with asyncio.timeout(PATIENCE_S):
         await decides.wait()
@@ -90,15 +90,15 @@ async def test_a_load_that_is_being_decided_keeps_its_files(
 async def test_no_load_begins_while_its_files_are_deleted(
     deck: Deck, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    removal = deck._parts.removal
-    release, loads = removal._release, list[asyncio.Task[Any]]()
+    deletion = deck._parts.deletion
+    release, loads = deletion._release, list[asyncio.Task[Any]]()
 
     async def slow(models: Sequence[Model]) -> None:
         await release(models)
         loads.append(asyncio.create_task(deck.load(ONE, LoadWish(), ME)))
         await asyncio.wait(loads, timeout=0.5)  # it would have begun by now
 
-    monkeypatch.setattr(removal, "_release", slow)
+    monkeypatch.setattr(deletion, "_release", slow)
     async with asyncio.timeout(PATIENCE_S):
         await deck.delete_cached(CacheSelection(models=(ONE,)), ME)
         with pytest.raises(NotDownloaded):
@@ -113,15 +113,15 @@ async def test_what_came_while_files_were_let_go_of_is_planned_with(
     put(deck, "pair-Q8_0.gguf", b"weights")
     put(deck, "mmproj-pair-F16.gguf", b"projector")
     await deck._parts.library.look(force=True)
-    removal = deck._parts.removal
-    release = removal._release
+    deletion = deck._parts.deletion
+    release = deletion._release
 
     async def slow(models: Sequence[Model]) -> None:
         await release(models)
         put(deck, "pair-F16.gguf", b"other weights")  # by another tool, say
         await deck._parts.library.look(force=True)
 
-    monkeypatch.setattr(removal, "_release", slow)
+    monkeypatch.setattr(deletion, "_release", slow)
     receipt = await deck.delete_cached(CacheSelection(models=(ONE,)), ME)
     assert receipt.failed == ()
     assert not lies(deck, "pair-Q8_0.gguf")
@@ -152,7 +152,7 @@ async def test_a_draft_model_is_in_use_as_well(
 async def test_entries_that_cannot_be_kept_do_not_hold_up_the_deletion(
     deck: Deck, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = deck._parts.library
+    library = deck._parts.library.added
     keep, refusals = library.keep, [StorageFailed("not now")]
 
     async def once(model: Model) -> None:

@@ -15,7 +15,7 @@ ONE, TWO = "1" * 40, "2" * 40
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> LocalFiles:
+def local_files(tmp_path: Path) -> LocalFiles:
     """A repository of which only the revision that `main` is at is here."""
     cache, content = HubCache(tmp_path), b"GGUF"
     blob = hashlib.sha256(content).hexdigest()
@@ -25,7 +25,7 @@ def shelf(tmp_path: Path) -> LocalFiles:
     cache.publish("o/r", ONE, file, fresh=True)
     cache.set_ref("o/r", "main", ONE)
     made = LocalFiles([tmp_path])
-    made.take(tmp_path, made.read(tmp_path))
+    made.set_scan(tmp_path, made.read(tmp_path))
     return made
 
 
@@ -34,8 +34,8 @@ def shelf(tmp_path: Path) -> LocalFiles:
     [("", True), ("@main", True), (f"@{ONE}", True), (f"@{TWO}", False), ("@v2", False)],
 )
 def test_a_name_that_pins_a_revision_means_that_one(
-    shelf: LocalFiles, pinned: str, here: bool
+    local_files: LocalFiles, pinned: str, here: bool
 ) -> None:
     unique = f"hf://o/r{pinned}/m-Q8_0.gguf"
     model = Model(id=model_id(unique), unique=unique, name="m", format="gguf", source="custom")
-    assert shelf.found(model).downloaded is here
+    assert local_files.with_files(model).downloaded is here

@@ -311,11 +311,11 @@ def test_an_engine_that_is_not_there_is_told_before_anything_is_fetched(
     format: Format, error: type[DeckError], says: str
 ) -> None:
     nothing: Any = None
-    planning = LoadPlanner(
+    planner = LoadPlanner(
         library=nothing,
-        choices=nothing,
-        forecasts=nothing,
-        fitting=nothing,
+        option_resolver=nothing,
+        forecaster=nothing,
+        fit_checker=nothing,
         alternatives=nothing,
         instances=lambda: (),
         runtimes=lambda: (
@@ -325,7 +325,7 @@ def test_an_engine_that_is_not_there_is_told_before_anything_is_fetched(
         may_unload=False,
     )
     model = Model(id="1", unique="a/b", name="b", format=format, source="hub")
-    missing = planning.missing(model)
+    missing = planner.missing(model)
     assert isinstance(missing, error)
     assert says in missing.remedy
 

@@ -8,8 +8,8 @@ from modeldeck.core.catalog import builtin
 from modeldeck.core.config.config import Config, RuntimeSettings
 from modeldeck.core.config.load_options import LayeredOptions, given
 from modeldeck.core.schema import LoadOptions, Model, OptionOrigin, model_id
-from modeldeck.core.service.loading import saved_options
-from modeldeck.core.service.loading.saved_options import OptionResolver, settle
+from modeldeck.core.service.loading import options
+from modeldeck.core.service.loading.options import OptionResolver, settle
 from modeldeck.core.storage.database import Database
 
 UNIQUE = "Owner/Model-GGUF:Q4_K_M"
@@ -139,6 +139,6 @@ def test_the_context_length_is_settled(
 
 
 def test_the_worked_example_holds() -> None:
-    result = doctest.testmod(saved_options)
+    result = doctest.testmod(options)
     assert result.attempted
     assert not result.failed

@@ -11,7 +11,7 @@ from modeldeck.core.errors import InvalidRequest, StorageFailed
 from modeldeck.core.schema import Host
 from modeldeck.core.schema.state import State
 from modeldeck.core.service.feed import Feed
-from modeldeck.core.service.loading.memory_budget import MemoryBudget
+from modeldeck.core.service.loading.fit import MemoryBudget
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Whether the service behind the API answers, for `/health`. Decided from numbers, never waits."""
+"""Whether database and model files answer, for `/health`. Computed from counters, never waits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STORE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What `/health` says. No paths: whoever reaches the port may read it."""
+    """The answer of `/health`. Without paths: it needs no authentication."""
 
     status: Literal["ok", "degraded", "unavailable"] = "ok"
     """`degraded`: some files do not answer, the rest works. `unavailable`: the database or the
@@ -23,20 +23,20 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waits:
-    """What is waited for at this moment."""
+    """Operations that have not answered yet."""
 
     store_s: float = 0.0
-    """Seconds since the oldest write or read of the database that has no answer yet."""
+    """Age in seconds of the oldest unanswered read or write of the database."""
     cache: int = 0
     """Reads of the cache that exceeded their time limit and have not come back."""
     cache_exhausted: bool = False
-    """Whether so many of them hang that the cache is not read any more."""
+    """Whether all threads hang, so that the cache is not read any more."""
     custom: int = 0
-    """The same of custom models."""
+    """Reads of custom models that exceeded their time limit and have not come back."""
 
 
 def judge(waits: Waits) -> Health:
-    """What these waits mean."""
+    """Return the health that follows from these waits. Pure."""
     if waits.store_s >= STORE_S:
         return Health(
             status="unavailable",
@@ -55,7 +55,7 @@ def judge(waits: Waits) -> Health:
 
 
 def waits(store_s: float) -> Waits:
-    """What is waited for now. `store_s`: of the database."""
+    """Return the current waits. `store_s` is `Database.waiting_s`."""
     return Waits(
         store_s=store_s,
         cache=len(CACHE.stuck),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modeldeck.core.api.native.health import health
-from modeldeck.core.storage.health import Health, Waits, judge
+from modeldeck.core.service.health import Health, Waits, judge
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from modeldeck.core.schema import (
     Model,
     UnloadReceipt,
 )
-from modeldeck.core.service.loading.on_demand import OnDemandLoader
+from modeldeck.core.service.loading.loader import OnDemandLoader
 from modeldeck.core.storage.audit import AuditTrail
 from modeldeck.core.storage.database import Database
 from tests.support.bench import PATIENCE_S, Bench, model
@@ -60,9 +60,9 @@ class World:
         self.audit = audit
         self.tasks = BackgroundTasks()
         self.loads = Loads(bench, audit)
-        loading: Any = self.loads
+        loader: Any = self.loads
         self.on_demand = OnDemandLoader(
-            loading=loading,
+            loader=loader,
             engines=bench.engines,
             instance_of=self.instance_of,
             tasks=self.tasks,

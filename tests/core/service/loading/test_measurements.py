@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from modeldeck.core.schema import Engine, Forecast, LoadRecord
-from modeldeck.core.service.loading import history
-from modeldeck.core.service.loading.history import (
+from modeldeck.core.service.loading import measurements
+from modeldeck.core.service.loading.measurements import (
     FULL,
     KEPT,
     LoadHistory,
@@ -98,7 +98,7 @@ def test_what_is_on_the_gpu_is_not_expected_in_the_memory_of_the_machine() -> No
 async def test_it_is_kept_and_the_oldest_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "KEPT", 3)
+    monkeypatch.setattr(measurements, "KEPT", 3)
     store = Database(tmp_path / "state.db")
     await store.open()
     first = LoadHistory(store)
@@ -114,6 +114,6 @@ async def test_it_is_kept_and_the_oldest_dropped(
 
 
 def test_the_worked_example_holds() -> None:
-    result = doctest.testmod(history)
+    result = doctest.testmod(measurements)
     assert result.attempted
     assert not result.failed

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.storage.atomic import is_disk_full, replace_file
-from modeldeck.core.storage.locking import locked_folder
+from modeldeck.core.storage.files import is_disk_full, locked_folder, replace_file
 
 
 def mode(path: Path) -> int:
@@ -76,7 +75,7 @@ def test_the_lock_of_a_folder_holds_against_other_processes_and_leaves_nothing(
 ) -> None:
     script = (
         "import pathlib, sys\n"
-        "from modeldeck.core.storage.locking import locked_folder\n"
+        "from modeldeck.core.storage.files import locked_folder\n"
         "try:\n"
         "    with locked_folder(pathlib.Path(sys.argv[1]), wait_s=0.05):\n"
         "        print('had it')\n"

@@ -1,4 +1,4 @@
-"""How a model is loaded: what everybody said about it, and what was remembered of the last time."""
+"""Load options of a model, resolved from all their sources; the last used options are stored."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from modeldeck.core.schema import LoadOptions, Model, OptionOrigin, model_id
 from modeldeck.core.storage.database import Database
 
 DEFAULT_CONTEXT = 8192
-"""Tokens, where a context should reach as far as the model goes and that is not known."""
+"""Context length in tokens for "as long as the model allows" when that is not known."""
 
 UNASKED: tuple[OptionOrigin, ...] = ("default", "catalog", "config")
-"""Origins of a context length that nobody asked of this very model: it is lowered to what the model
-was trained for, without a word."""
+"""Origins of a context length that was not set for this model in particular: it is silently lowered
+to the length that the model was trained for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedOptions:
-    """Options in full."""
+    """Complete options with the origin of each."""
 
     options: LoadOptions
-    """`context_length` is set; `context_fit` says whether less may be taken."""
+    """`context_length` is set; `context_fit` tells whether it may be lowered to fit the memory."""
     origins: dict[str, OptionOrigin]
 
 
 def settle(resolved: LayeredOptions, trained: int | None) -> ResolvedOptions:
-    """The options with a context length, for a model that was trained for so many tokens. Pure.
+    """Set the context length of options, for a model trained for `trained` tokens. Pure.
 
-    >>> settle(Resolved(options=LoadOptions(context_fit=True), origins={}), 40960).options
+    >>> settle(LayeredOptions(options=LoadOptions(context_fit=True), origins={}), 40960).options
     ... # doctest: +ELLIPSIS
     LoadOptions(context_length=40960, context_fit=True, ...)
     """
@@ -57,7 +57,7 @@ def _is_unasked(origins: Mapping[str, OptionOrigin]) -> bool:
 
 
 class OptionResolver:
-    """Lays the options of every origin over each other, and remembers those of the last use."""
+    """Resolves options from all origins, and stores those of the last use."""
 
     def __init__(self, config: Config, store: Database) -> None:
         self._store = store
@@ -68,12 +68,14 @@ class OptionResolver:
         self._remembering = asyncio.Lock()
 
     async def open(self) -> None:
-        """Read the catalog, and what was remembered."""
+        """Read the built-in catalog and the stored options."""
         self._catalog = await asyncio.to_thread(builtin.load_options)
         self._last.update(await self._store.records("options", LoadOptions, load_options.check))
 
-    def resolve(self, model: Model, asked: LoadOptions, *, fresh: bool = False) -> LayeredOptions:
-        """The options for a model, and who said each; `fresh` forgets the last use for once."""
+    def resolve(
+        self, model: Model, requested: LoadOptions, *, fresh: bool = False
+    ) -> LayeredOptions:
+        """Return a model's options with their origins; `fresh` ignores those of the last use."""
         default, config = self._layers
         own = LoadOptions(embedding=True if "embedding" in model.usage else None)
         layers: list[tuple[OptionOrigin, LoadOptions]] = [
@@ -85,16 +87,16 @@ class OptionResolver:
         layers += (("model config", self._models[key]) for key in names if key in self._models)
         if not fresh and (last := self._last.get(model.id)) is not None:
             layers.append(("last use", last))
-        return load_options.resolve([*layers, ("request", asked)])
+        return load_options.resolve([*layers, ("request", requested)])
 
-    async def remember(self, key: str, asked: LoadOptions, *, fresh: bool = False) -> None:
-        """Keep what was asked for a model, on top of what was kept unless it was to be `fresh`.
+    async def remember(self, key: str, requested: LoadOptions, *, fresh: bool = False) -> None:
+        """Store requested options of a model, added to the stored ones unless `fresh`.
 
-        Nothing is written where nothing is new. Raises StorageFailed.
+        Nothing is written when nothing changed. Raises StorageFailed.
         """
         async with self._remembering:
             last = self._last.get(key, LoadOptions())
-            layers: list[tuple[OptionOrigin, LoadOptions]] = [("request", asked)]
+            layers: list[tuple[OptionOrigin, LoadOptions]] = [("request", requested)]
             if not fresh:
                 layers.insert(0, ("last use", last))
             kept = load_options.to_remember(load_options.resolve(layers).options)
@@ -109,7 +111,7 @@ class OptionResolver:
 
 
 def _from_settings(settings: RuntimeSettings) -> tuple[LoadOptions, LoadOptions]:
-    """Our own defaults, and what the configuration says for all models where it differs."""
+    """Return the program's defaults, and the settings of the configuration that differ."""
     default = RuntimeSettings()
     said = {
         name: getattr(settings, name)
@@ -129,5 +131,5 @@ def _from_settings(settings: RuntimeSettings) -> tuple[LoadOptions, LoadOptions]
 
 
 def _key(name: str) -> str:
-    """What a name of the configuration and one of a model have in common."""
+    """Return the key by which a name in the configuration matches that of a model."""
     return model_id(name)
