@@ -17,7 +17,6 @@ import msgspec
 
 from modeldeck.core.client import chat
 from modeldeck.core.client.connection import (
-    CONNECT_S,
     CoreConnection,
     member,
     query_string,
@@ -26,6 +25,7 @@ from modeldeck.core.client.connection import (
     segment,
 )
 from modeldeck.core.client.feed import FeedReader
+from modeldeck.core.client.transport import CONNECT_S
 from modeldeck.core.schema import (
     AuditEntry,
     CacheListing,

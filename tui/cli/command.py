@@ -31,8 +31,6 @@ class MachineSelection:
 
     def machines(self) -> tuple[Machine, ...]:
         """The machines. Raises InvalidRequest for what can be none."""
-        from modeldeck.core.config import config
-        from modeldeck.core.config.paths import locate
         from modeldeck.tui.remote import machines
 
         if self.remote is not None:
@@ -40,6 +38,9 @@ class MachineSelection:
             return (machines.Machine(name=self.remote.url or "", remote=self.remote),)
         if not self.on:
             return (machines.HERE,)
+        from modeldeck.core.config import config
+        from modeldeck.core.config.paths import locate
+
         settings, _ = config.load(locate().config_file)
         return machines.chosen(self.on, settings.hosts)
 

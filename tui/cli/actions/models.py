@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from modeldeck.core.client.client import Client
 from modeldeck.core.errors import (
     Cancelled,
     Conflict,
@@ -40,6 +40,9 @@ from modeldeck.tui.cli.output import Output
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import load_records
 from modeldeck.tui.text import records as record_text
+
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
 
 FRAMES_HZ = 8.0
 """How often a line under way is drawn: smooth to the eye, little over SSH."""
