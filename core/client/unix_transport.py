@@ -85,6 +85,10 @@ class UnixTransport:
         return _Connection(reader, writer)
 
 
+_Event = h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
+"""What `h11.Connection.next_event` returns."""
+
+
 class _Connection:
     """One connection, which carries one request at a time."""
 
@@ -118,7 +122,7 @@ class _Connection:
         while isinstance(event := await self._next_event(timeout_s), h11.Data):
             yield bytes(event.data)
 
-    async def _next_event(self, timeout_s: float | None) -> h11.Event | type[h11.PAUSED]:
+    async def _next_event(self, timeout_s: float | None) -> _Event:
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 async with asyncio.timeout(timeout_s):

@@ -49,7 +49,7 @@ async def test_the_main_job_by_its_verbs(core: CoreProcess) -> None:
 
         model, job = await client.download(TINY)
         assert job is not None
-        state = await client.until(lambda s: s.downloads[job.id].state == "completed")
+        state = await client.feed.until(lambda s: s.downloads[job.id].state == "completed")
         assert state.models[model.id].downloaded
         assert (await client.download(TINY))[1] is None
 
@@ -77,7 +77,7 @@ async def test_it_speaks_over_tcp_as_well(core: CoreProcess) -> None:
     async with Client(url=core.url) as client:
         state = await client.state()
         assert core.url in state.host.urls
-        assert await client.until(lambda s: s.seq >= state.seq)
+        assert await client.feed.until(lambda s: s.seq >= state.seq)
 
 
 async def test_custom_models_come_and_go(core: CoreProcess, demo_models: Path) -> None:
@@ -115,7 +115,7 @@ async def test_the_class_of_an_error_survives_the_wire(core: CoreProcess) -> Non
 
 
 async def test_the_feed_folds_to_the_state_that_is_answered(core: CoreProcess) -> None:
-    async with Client(socket=core.socket) as client, client.watch(max_hz=20) as items:
+    async with Client(socket=core.socket) as client, client.feed.watch(max_hz=20) as items:
         state = await anext(items)
         assert isinstance(state, State)
         _, job = await client.download(TINY)
@@ -136,7 +136,7 @@ async def test_the_feed_comes_back_after_the_core_was_killed(core: CoreProcess) 
         lost.append((error, seconds))
         told.set()
 
-    async with Client(socket=core.socket) as client, client.watch(lost=tell) as items:
+    async with Client(socket=core.socket) as client, client.feed.watch(lost=tell) as items:
         first = await anext(items)
         assert isinstance(first, State)
         core.kill()
@@ -160,7 +160,7 @@ async def test_patience_with_a_core_that_is_gone_ends(core: CoreProcess) -> None
         await client.stop()
         await asyncio.to_thread(core.process.wait)
         with pytest.raises(CoreUnreachable) as caught:
-            await client.until(lambda _: False, patience_s=0)
+            await client.feed.until(lambda _: False, patience_s=0)
         assert caught.value.remedy
         with pytest.raises(CoreUnreachable) as caught:
             await client.state()
@@ -299,7 +299,7 @@ async def test_a_feed_that_is_refused_is_not_asked_for_again_and_again(
 ) -> None:
     async with answering(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as client:
         with pytest.raises(DeckError, match="refuses the feed"):
-            await client.until(lambda _: True)
+            await client.feed.until(lambda _: True)
 
 
 def handshake(status: str, body: bytes = b"") -> bytes:
@@ -332,7 +332,7 @@ async def test_a_handshake_that_is_refused_is_told_as_what_it_is(
 ) -> None:
     async with answering(handshake(status, body)) as client:
         with pytest.raises(DeckError, match="refuses the feed") as raised:
-            await client.until(lambda _: True)
+            await client.feed.until(lambda _: True)
     error = raised.value
     assert type(error) is kind
     assert words in error.message
@@ -356,7 +356,7 @@ async def test_a_handshake_that_may_do_later_is_tried_again_and_told(
     told: list[CoreUnreachable] = []
     async with (
         answering(handshake(status, body)) as client,
-        client.watch(lost=lambda error, _: told.append(error)) as items,
+        client.feed.watch(lost=lambda error, _: told.append(error)) as items,
     ):
         waiting = asyncio.ensure_future(anext(aiter(items)))
         while len(told) < 2:
@@ -383,7 +383,7 @@ async def test_the_token_is_not_sent_where_an_answer_leads() -> None:
     port = server.sockets[0].getsockname()[1]
     async with server, Client(url=f"http://127.0.0.1:{port}", token="deck_secret") as client:
         with pytest.raises(DeckError, match="refuses the feed with status 302") as raised:
-            await client.until(lambda _: True)
+            await client.feed.until(lambda _: True)
     assert len(heads) == 1
     assert "deck_secret" not in repr((raised.value, raised.value.__cause__, str(raised.value)))
 

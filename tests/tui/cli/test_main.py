@@ -348,7 +348,9 @@ def test_a_download_outlives_ctrl_c(core: CoreProcess, hub: DemoHub, modeldeck: 
 
     async def finished() -> None:
         async with Client(socket=core.socket) as client:
-            await client.until(lambda s: any(d.state == "completed" for d in s.downloads.values()))
+            await client.feed.until(
+                lambda s: any(d.state == "completed" for d in s.downloads.values())
+            )
 
     asyncio.run(finished())
     assert PADDED in modeldeck("ls", "-d").out
@@ -435,7 +437,7 @@ def test_a_core_that_dies_in_mid_pull_is_said(
     async def killed() -> None:
         pulling = asyncio.create_task(pull())
         async with Client(socket=core.socket) as client:
-            await client.until(lambda s: any(d.received_bytes for d in s.downloads.values()))
+            await client.feed.until(lambda s: any(d.received_bytes for d in s.downloads.values()))
         core.kill()
         with pytest.raises(errors.CoreUnreachable, match="went away"):
             await pulling

@@ -112,7 +112,7 @@ async def _followed(client: Client, out: Output, check: Verification) -> Verific
     """Show a check until it has ended."""
     try:
         with out.progress() as progress:
-            async with client.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
+            async with client.feed.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
                 async for state in states:
                     if (now := state.verifications.get(check.id)) is None:
                         raise Cancelled(f"The check of {check.what} was forgotten.")

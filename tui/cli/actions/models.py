@@ -173,7 +173,7 @@ async def follow(
     """
     try:
         with out.progress() as progress:
-            async with client.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
+            async with client.feed.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
                 async for state in states:
                     job = state.downloads.get(job.id) or _vanished(state, model, job)
                     if job.state == "completed":
@@ -307,7 +307,7 @@ async def _ready(client: Client, out: Output, instance: Instance) -> Instance:
     """Show a load until the model is ready. When it is interrupted, the load is called off."""
     try:
         with out.progress() as progress:
-            async with client.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
+            async with client.feed.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
                 async for state in states:
                     if (now := state.instances.get(instance.id)) is None:
                         raise Cancelled(f"The load of {instance.unique} was called off.")
@@ -333,7 +333,7 @@ async def _measured(client: Client, instance: Instance) -> Instance:
 
     try:
         async with asyncio.timeout(MEASURE_S):
-            state = await client.until(known)
+            state = await client.feed.until(known)
     except TimeoutError:
         return instance
     return state.instances.get(instance.id, instance)

@@ -38,7 +38,7 @@ async def events(client: Client, out: Output, only: Collection[str], max_hz: flo
     def lost(error: CoreUnreachable, wait_s: float) -> None:
         out.note(f"{error.message} Trying again.")
 
-    async with client.frames(max_hz=max_hz, lost=lost) as frames:
+    async with client.feed.frames(max_hz=max_hz, lost=lost) as frames:
         async for frame in frames:
             text = frame if isinstance(frame, str) else frame.decode(errors="replace")
             if only and _event(text) not in only:
@@ -63,7 +63,7 @@ async def wait(client: Client, out: Output, ref: str, wanted: str, timeout_s: fl
     model = await client.model(ref)
     try:
         async with asyncio.timeout(timeout_s):
-            state = await client.until(
+            state = await client.feed.until(
                 lambda state: reached(state, model, wanted), patience_s=PATIENCE_S
             )
     except TimeoutError:
