@@ -379,7 +379,7 @@ class Client:
     async def _generate(
         self, ref: str, request: schema.GenerateRequest
     ) -> AsyncIterator[AsyncIterator[schema.Chunk]]:
-        path, body = chat.asked(ref, request)
+        path, body = chat.request_for(ref, request)
         async with (
             self._connection.events(path, body) as events,
             aclosing(chat.chunks(events)) as chunks,

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from modeldeck.core.schema.runtime import *
     from modeldeck.core.schema.service import *
     from modeldeck.core.schema.tokens import *
+    from modeldeck.core.schema.verification import *
 
 _NAMES = {
     "cache": (
         "CachedFile CachedSnapshot CacheListing CacheRepository CacheRevision CacheSelection "
-        "DeletionItem DeletionPlan DeletionReceipt KeptItem Verification"
+        "DeletionItem DeletionPlan DeletionReceipt KeptItem"
     ),
     "downloads": "Download DownloadFile DownloadState QueueMove",
     "errors": "ErrorInfo",
@@ -43,6 +44,7 @@ _NAMES = {
     "runtime": "Instance InstanceState KvCacheType LoadOptions Lora Runtime UnloadReceipt",
     "service": "AuditEntry Host LogLine Settings Summary Undoable",
     "tokens": "TOKEN_PREFIX TOKEN_SECRET NewToken Scope Token",
+    "verification": "Verification",
 }
 """The names that can be imported from this package, by the module that defines them."""
 

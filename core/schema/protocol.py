@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from modeldeck.core import __version__
 from modeldeck.core.errors import Incompatible
 
 PROTOCOL = 1
@@ -31,8 +32,6 @@ class ProtocolRange:
 
 def ours() -> ProtocolRange:
     """What this side says."""
-    from modeldeck.core import __version__
-
     return ProtocolRange(version=__version__, protocol=PROTOCOL, oldest_protocol=OLDEST)
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from modeldeck.core.client.client import Client
 from modeldeck.core.errors import Cancelled, Corrupt
 from modeldeck.core.formats.hub_names import DEFAULT_ENDPOINT, canonical
-from modeldeck.core.schema import CacheListing, CacheSelection, Verification
+from modeldeck.core.schema import CacheSelection
 from modeldeck.core.schema.errors import from_info
 from modeldeck.tui.cli.actions.models import FRAMES_HZ, PATIENCE_S, carry_out
-from modeldeck.tui.cli.output import Output
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import TextColumn
+
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.schema import CacheListing, Verification
+    from modeldeck.tui.cli.output import Output
 
 _ORPHANED = 4
 """The column of blobs that no revision needs."""

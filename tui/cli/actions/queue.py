@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from modeldeck.core.client.client import Client
 from modeldeck.core.config.schedule import parse_entry, parse_rate
 from modeldeck.core.errors import Conflict
-from modeldeck.core.schema import Download, QueueMove, Settings
-from modeldeck.core.schema.state import State
-from modeldeck.tui.cli.output import Output
+from modeldeck.core.schema import QueueMove
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records
 from modeldeck.tui.text.format import TextColumn
+
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.schema import Download, Settings
+    from modeldeck.core.schema.state import State
+    from modeldeck.tui.cli.output import Output
 
 
 async def downloads(client: Client, out: Output, *, at_once: int | None, clear: bool) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modeldeck import core
 from modeldeck.core.client import daemon
@@ -14,8 +15,10 @@ from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import Conflict, DeckError, InvalidRequest, StorageFailed
 from modeldeck.tui.cli import service_units
 from modeldeck.tui.cli.output import Output
-from modeldeck.tui.cli.service_units import InstallPlan
 from modeldeck.tui.remote.machines import SYSTEM
+
+if TYPE_CHECKING:
+    from modeldeck.tui.cli.service_units import InstallPlan
 
 BOOTED = Path("/run/systemd/system")
 """There where systemd runs the machine (sd_booted(3))."""

@@ -6,18 +6,24 @@ import asyncio
 import os
 import sys
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from modeldeck.core.client.client import Client
 from modeldeck.core.client.connection import OTHER_VERSION
-from modeldeck.core.errors import CoreUnreachable, DeckError, EngineFailed, InvalidRequest, TimedOut
+from modeldeck.core.errors import DeckError, EngineFailed, InvalidRequest, TimedOut
 from modeldeck.core.remote.printable import clean
-from modeldeck.core.schema import Download, Instance, InstanceState, Model
+from modeldeck.core.schema import InstanceState
 from modeldeck.core.schema.errors import from_info
-from modeldeck.core.schema.state import EVENTS, State
-from modeldeck.tui.cli.output import Output
+from modeldeck.core.schema.state import EVENTS
 from modeldeck.tui.text import records
+
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.errors import CoreUnreachable
+    from modeldeck.core.schema import Download, Instance, Model
+    from modeldeck.core.schema.state import State
+    from modeldeck.tui.cli.output import Output
 
 PATIENCE_S = 60.0
 """For a core that went away while a command waits: it may be starting again."""
