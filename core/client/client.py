@@ -74,7 +74,7 @@ class Client:
     # Looking
 
     async def health(self) -> str:
-        """What `/.well-known/health` says: `ok:` and the id of the installation."""
+        """Return the text of `/.well-known/health`: `ok:` and the id of the installation."""
         answer = await self._connection.answer("GET", "/.well-known/health", timeout_s=CONNECT_S)
         return answer.decode(errors="replace")
 
@@ -84,11 +84,11 @@ class Client:
         return self._connection.latency_s
 
     async def summary(self) -> schema.Summary:
-        """The machine in a few numbers, and what protocol it speaks."""
+        """Return the machine in a few numbers, and its protocol version."""
         return record(schema.Summary, await self._connection.json("GET", "/deck/summary"))
 
     async def state(self) -> State:
-        """Everything the machine has and does, memory and disk sampled now."""
+        """Return the whole State, with memory and disk sampled now."""
         from modeldeck.core.schema.state import state_from_wire
 
         return read(state_from_wire, await self._connection.json("GET", "/deck/state"))
@@ -100,22 +100,22 @@ class Client:
         )
 
     async def search(self, query: str, limit: int | None = None) -> schema.SearchResult:
-        """What the Hub has for the words; earlier results when it cannot be reached."""
+        """Search the Hub; returns cached results when it cannot be reached."""
         path = "/deck/search" + query_string(query=query, limit=limit)
         return record(schema.SearchResult, await self._connection.json("GET", path))
 
     async def repository(self, repo: str, revision: str | None = None) -> schema.Repository:
-        """What a repository holds. Raises NotFound, Gated, HubUnavailable."""
+        """Return the variants of a repository. Raises NotFound, Gated, HubUnavailable."""
         path = f"/deck/repositories/{segment(repo)}" + query_string(revision=revision)
         return record(schema.Repository, await self._connection.json("GET", path))
 
     async def card(self, repo: str, revision: str | None = None) -> schema.Card:
-        """What its makers wrote about a repository. Raises NotFound, Gated, HubUnavailable."""
+        """Return the model card of a repository. Raises NotFound, Gated, HubUnavailable."""
         path = f"/deck/repositories/{segment(repo)}/card" + query_string(revision=revision)
         return record(schema.Card, await self._connection.json("GET", path))
 
     async def fit(self, ref: str, context_length: int | None = None) -> schema.Fit:
-        """Whether a model would fit the memory that is free now."""
+        """Return whether a model would fit the memory that is free now."""
         path = f"/deck/models/{segment(ref)}/fit" + query_string(context_length=context_length)
         return record(schema.Fit, await self._connection.json("GET", path, timeout_s=None))
 
@@ -173,7 +173,7 @@ class Client:
         ) if job else None
 
     async def manifest(self, ref: str) -> schema.Manifest:
-        """What a downloaded model consists of, for another machine. Raises NotDownloaded."""
+        """Return the files of a downloaded model, to copy it. Raises NotDownloaded."""
         path = f"/deck/models/{segment(ref)}/manifest"
         return record(schema.Manifest, await self._connection.json("GET", path))
 
@@ -199,7 +199,7 @@ class Client:
         )
 
     async def pause_download(self, download_id: str) -> schema.Download:
-        """Hold a job."""
+        """Pause a job."""
         path = f"/deck/downloads/{segment(download_id)}/pause"
         return record(schema.Download, await self._connection.json("POST", path))
 
@@ -218,7 +218,7 @@ class Client:
         return record(schema.Download, await self._connection.json("POST", path, {"to": to}))
 
     async def limit_download(self, download_id: str, bytes_per_s: int | None) -> schema.Download:
-        """Let a job take no more than this; None lifts its own limit."""
+        """Limit the rate of one job; None removes its own limit."""
         path = f"/deck/downloads/{segment(download_id)}/limit"
         return record(
             schema.Download, await self._connection.json("POST", path, {"bytes_per_s": bytes_per_s})
@@ -235,14 +235,14 @@ class Client:
         )
 
     async def cache(self) -> schema.CacheListing:
-        """All that the cache holds: sizes, what is shared, when it was last used."""
+        """Return the contents of the cache: sizes, shared files, last use."""
         answer = await self._connection.json("GET", "/deck/cache", timeout_s=None)
         return record(schema.CacheListing, answer)
 
     async def verify(self, what: schema.CacheSelection) -> schema.Verification:
-        """Begin to check what lies in the cache, all of it where nothing is named.
+        """Start to check files in the cache, all of them where none are named.
 
-        How it goes is in `State.verifications`.
+        Its progress is in `State.verifications`.
         """
         answer = await self._connection.json(
             "POST", "/deck/cache/verify", msgspec.to_builtins(what), timeout_s=None
@@ -250,14 +250,14 @@ class Client:
         return record(schema.Verification, answer)
 
     async def cancel_verification(self, key: str) -> schema.Verification:
-        """Call a check off."""
+        """Cancel a verification."""
         path = f"/deck/cache/verify/{segment(key)}/cancel"
         return record(schema.Verification, await self._connection.json("POST", path))
 
     async def plan_deletion(
         self, what: Sequence[str] | schema.CacheSelection
     ) -> schema.DeletionPlan:
-        """What deleting this would do; names alone are models."""
+        """Return what a deletion would remove; names alone are models."""
         answer = await self._connection.json(
             "POST", "/deck/cache/plan", _selected(what), timeout_s=None
         )
@@ -268,19 +268,19 @@ class Client:
     ) -> schema.DeletionReceipt:
         """Delete this from the cache; names alone are models.
 
-        Raises InUse unless `force` or nobody uses it.
+        Raises InUse when a file is loaded or being downloaded, unless `force`.
         """
         body = _selected(what) | {"force": force}
         answer = await self._connection.json("POST", "/deck/cache/delete", body, timeout_s=None)
         return record(schema.DeletionReceipt, answer)
 
     async def undoable(self) -> list[schema.Undoable]:
-        """What can be taken back at no cost, newest first."""
+        """Return the actions that can be undone, newest first."""
         answer = await self._connection.json("GET", "/deck/undo")
         return record(list[schema.Undoable], _list(answer, "actions"))
 
     async def undo(self, key: str | None = None) -> schema.Undoable:
-        """Take an action back, the newest without a key. Raises NotFound, Conflict."""
+        """Undo an action, the newest without a key. Raises NotFound, Conflict."""
         answer = await self._connection.json("POST", "/deck/undo", {"id": key})
         return record(schema.Undoable, answer)
 
@@ -302,7 +302,7 @@ class Client:
         return record(list[schema.Token], _list(answer, "tokens"))
 
     async def revoke_token(self, ref: str) -> schema.Token:
-        """Take the token with this name or id away, at once. Raises NotFound."""
+        """Revoke the token with this name or id, at once. Raises NotFound."""
         path = f"/deck/tokens/{segment(ref)}"
         return record(schema.Token, await self._connection.json("DELETE", path))
 
@@ -355,7 +355,7 @@ class Client:
         return record(schema.Instance, await self._connection.json("PATCH", path, changes))
 
     async def unload(self, instance_id: str) -> schema.UnloadReceipt:
-        """Unload one model, or call its load off; answers what came back."""
+        """Unload one model, or cancel its load; returns the memory that was freed."""
         path = f"/deck/instances/{segment(instance_id)}/unload"
         return record(
             schema.UnloadReceipt, await self._connection.json("POST", path, timeout_s=None)
@@ -401,7 +401,7 @@ class Client:
 
 
 def _given(body: Any) -> dict[str, Any]:
-    """The fields of a record that say something: None means "not said", on the wire as well."""
+    """The fields of a record that are set: None means "not given", in the API as well."""
     fields = msgspec.to_builtins(body)
     return {k: v for k, v in fields.items() if v is not None and v != []}
 

@@ -35,7 +35,7 @@ T = TypeVar("T")
 ANSWER_S = 30.0
 """For an answer that needs no long work; the slowest is one that asks the Hub twice."""
 CLOSE_S = 0.5
-"""For the core to agree to the end of a feed; with frames unread its answer is never heard."""
+"""For the close handshake of a feed, which does not complete while frames are unread."""
 PING_S = 20.0
 """Between pings on the feed: a peer that is gone is noticed by the second one."""
 FRAME_LIMIT = 64 << 20
@@ -110,7 +110,7 @@ class CoreConnection:
             return msgspec.json.decode(answer)
         except msgspec.DecodeError as error:
             raise DeckError(
-                f"{self.where} answered {method} {path} with something that is not JSON.",
+                f"{self.where} answered {method} {path}, and the answer is not JSON.",
                 "Perhaps it is not modeldeck that answers there.",
             ) from error
 
@@ -227,23 +227,23 @@ def _who_may(socket: Path) -> str:
 
 
 def segment(text: str) -> str:
-    """One segment of a path, whatever the text holds."""
+    """Quote a text as one segment of a path."""
     return quote(text, safe="")
 
 
 def query_string(**values: object) -> str:
-    """A query string of what is not None, with its question mark; empty for nothing."""
+    """Return a query string of the values that are not None; starts with `?` unless empty."""
     given = {name: value for name, value in values.items() if value is not None}
     return f"?{urlencode(given)}" if given else ""
 
 
 def record(kind: type[T], value: Any) -> T:
-    """The record that the core described; fields that are new to this version are passed over."""
+    """Convert an answer to a record; unknown fields are ignored. Raises DeckError."""
     return read(lambda wire: msgspec.convert(wire, kind), value)
 
 
 def read(reader: Callable[[Any], T], value: Any) -> T:
-    """What the reader makes of an answer. Raises DeckError where that is not understood."""
+    """Apply the reader to an answer. Raises DeckError for one that it cannot convert."""
     try:
         return reader(value)
     except msgspec.ValidationError as error:
@@ -251,7 +251,7 @@ def read(reader: Callable[[Any], T], value: Any) -> T:
 
 
 def member(answer: Any, name: str) -> Any:
-    """What an answer says under this name. Raises DeckError where it says nothing like that."""
+    """Return the field of an answer. Raises DeckError where it has none."""
     if not isinstance(answer, dict) or name not in answer:
         raise DeckError(f"The core's answer has no {name!r}.", OTHER_VERSION)
     return answer[name]
@@ -293,7 +293,7 @@ _REFUSED = {
     401: "It wants a token that it knows: see --token-file and `modeldeck token create`.",
     403: "The token, or this machine's address, is not allowed to watch.",
 }
-"""What to do where the answer does not say it."""
+"""Remedies for answers without one."""
 
 
 def _recorded(body: Any, otherwise: str) -> DeckError:

@@ -63,7 +63,7 @@ class GenerateRequest:
     tool_choice: str | None = None
     """`auto`, `none`, `required`, or the name of the tool that must be called; None is `auto`."""
     logprobs: int | None = None
-    """Tell the log-probability of each token, with so many alternatives; None for not at all."""
+    """Number of alternatives with each token's log-probability; None for no log-probabilities."""
 
 
 FinishReason = Literal["stop", "length", "cancelled", "tool_calls"]

@@ -34,7 +34,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The machine in a few numbers: for a status bar, and for whoever is about to connect."""
+    """The machine in a few numbers, for a status bar, and the protocol for a new connection."""
 
     name: str
     """Of the machine."""
@@ -77,7 +77,7 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """One action that changed something."""
+    """One action in the audit trail."""
 
     at: str
     origin: str
@@ -106,7 +106,7 @@ class Settings:
     memory_budget_bytes: int | None = None
     """What a person lets models take together; None for what the machine has."""
     context_length: int = 8192
-    """The longest that is taken where nobody names one."""
+    """The context length where the load gives none, in tokens, at most."""
     context_fit: bool = True
     """Whether less is taken where it does not fit."""
     idle_ttl_s: float = 0
@@ -115,7 +115,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undoable:
-    """Something that was done and can be taken back at no cost."""
+    """An action that can be undone without a download."""
 
     id: str
     what: str

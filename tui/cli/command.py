@@ -1,4 +1,4 @@
-"""What every command of the command line is made of: its help, `--json`, and a client to work with.
+"""Shared by all commands: help with an example, `--json`, and a client of the selected machines.
 
 What a command needs is imported when it runs, so that `modeldeck --help` costs click and no more.
 """
@@ -46,14 +46,14 @@ class MachineSelection:
 
 
 def where() -> MachineSelection:
-    """Where the command that runs is to be done."""
+    """The machines that the running command was given."""
     context = click.get_current_context(silent=True)
     found = context.find_root().obj if context is not None else None
     return found if isinstance(found, MachineSelection) else MachineSelection()
 
 
 def only_here(what: str) -> None:
-    """Refuse to do on another machine what makes no sense there."""
+    """Raise UsageError for a command that other machines cannot run."""
     if where() != MachineSelection():
         raise click.UsageError(f"{what} is about this machine: use it there, over ssh.")
 

@@ -139,7 +139,7 @@ async def _followed(client: Client, out: Output, check: Verification) -> Verific
 async def prune(
     client: Client, out: Output, what: CacheSelection, *, yes: bool, dry_run: bool
 ) -> None:
-    """Delete what nobody needs, of the kinds that `what` names."""
+    """Delete unneeded files of the kinds that `what` names."""
     await _delete(client, out, what, yes=yes, force=False, dry_run=dry_run)
 
 

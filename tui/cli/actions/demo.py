@@ -77,7 +77,7 @@ async def _ask(client: Client, out: Output, request: GenerateRequest) -> None:
     if answer.text != expected(TOPIC):
         raise DeckError(
             f"The model should have answered {expected(TOPIC)!r}.",
-            "Something between its file and this answer is broken; `modeldeck ls` would not tell.",
+            "The engine loaded the file and generates wrong text: reinstall the engine.",
         )
     out.done("to the letter what was built into this model's weights")
 

@@ -1,4 +1,4 @@
-"""What each command does, over a client: ask the core, follow the state, say what came of it."""
+"""The work of the commands about models: send requests, follow the State, print the result."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ async def pull(
 async def follow(
     client: Client, out: Output, model: Model, job: Download, parting: str | None = None
 ) -> Download:
-    """Show a job until it is complete. The job is the core's: it outlives whoever looks on.
+    """Show a job until it is complete. The job runs in the core and goes on without this command.
 
     `parting` is what to say instead when looking on is interrupted.
     """

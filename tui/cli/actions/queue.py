@@ -118,7 +118,7 @@ async def limit(
     schedule: Sequence[str] | None,
     give_way: bool | None,
 ) -> None:
-    """Change the limit of all downloads where something is given, and show what holds."""
+    """Change the limit of all downloads where one is given, and show the limit in force."""
     changes: dict[str, Any] = {}
     if rate is not None:
         changes["rate_limit_bytes_per_s"] = parse_rate(rate)

@@ -44,7 +44,7 @@ def plan(*, system: bool) -> InstallPlan:
         if service_units.hidden_from_others(path):
             raise Conflict(
                 f"The service's own user could not read {path}.",
-                "Install modeldeck where everybody can, with a Python that everybody can read:"
+                "Install modeldeck, and its Python, in a folder that all users can read:"
                 " /usr/bin/python3 -m venv /opt/modeldeck, for example.",
             )
     return service_units.systemd_system(PROGRAM, os.environ)

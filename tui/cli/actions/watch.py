@@ -34,7 +34,7 @@ class _Head(msgspec.Struct):
 
 
 async def events(client: Client, out: Output, only: Collection[str], max_hz: float | None) -> None:
-    """Print frames of the feed, as they come, until cancelled or until nobody reads them."""
+    """Print frames of the feed as they arrive, until cancelled or the pipe is closed."""
     if unknown := sorted(set(only) - {"state", *EVENTS}):
         raise InvalidRequest(
             f"There is no event {unknown[0]}.", f"There are state, {', '.join(EVENTS)}."
@@ -52,7 +52,7 @@ async def events(client: Client, out: Output, only: Collection[str], max_hz: flo
             try:
                 print(clean(text) if out.terminal else text, flush=True)
             except BrokenPipeError:
-                # Whoever read them has enough. What is still buffered must not fail at the end.
+                # The reader has closed the pipe. Flushing the rest at exit must not fail.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return
 
