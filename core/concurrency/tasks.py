@@ -25,7 +25,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 EXPECTED = (DeckError, OSError)
-"""What may go wrong without a bug: the operating system, another program, a person."""
+"""Exceptions that are no bug: caused by the operating system, another program or a person."""
 
 FAILURES_KEPT = 50
 """Failed tasks that are remembered."""

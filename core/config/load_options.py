@@ -125,13 +125,13 @@ def resolve(layers: Sequence[tuple[OptionOrigin, LoadOptions]]) -> LayeredOption
 
 
 def to_remember(asked: LoadOptions) -> LoadOptions:
-    """What of the options of a load is kept for the next one of the same model."""
+    """The options of a load that are remembered for the next load of the same model."""
     return replace(asked, **dict.fromkeys(NOT_KEPT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTraits:
-    """What a model's header says that options must suit. None where it does not tell."""
+    """Facts from a model's header that options must suit; None where the header has none."""
 
     architecture: str | None = None
     context_length: int | None = None

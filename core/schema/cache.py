@@ -1,4 +1,4 @@
-"""What the Hugging Face cache holds, and what deleting from it gives back."""
+"""Records of the Hugging Face cache: its contents, deletion plans and their results."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class DeletionPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionReceipt:
-    """What a deletion really did."""
+    """The result of a deletion."""
 
     model_ids: tuple[str, ...]
     freed_bytes: int

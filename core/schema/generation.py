@@ -99,7 +99,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextVector:
-    """What a text means to a model that was made for embeddings."""
+    """The embedding of a text."""
 
     values: tuple[float, ...]
     """A vector of length 1."""

@@ -1,4 +1,4 @@
-"""What a load would do, before it does it, and what earlier ones came to."""
+"""Records of load plans, and of the results of earlier loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service tells the systemd that started it."""
+"""Notifies systemd that the service has started."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class UnitFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallPlan:
-    """What installing does: files first, then commands; uninstalling goes the other way."""
+    """Files and commands that install a service; uninstalling runs them in reverse."""
 
     files: tuple[UnitFile, ...]
     enable: tuple[tuple[str, ...], ...]
@@ -62,7 +62,7 @@ class InstallPlan:
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What of the environment is written down, so that the service uses the same folders."""
+    """The variables of the environment that the unit sets, so that it uses the same folders."""
     return {
         name: value
         for name, value in sorted(environ.items())
@@ -284,5 +284,5 @@ def hidden_from_others(path: str) -> bool:
 
 
 def standing(shown: str) -> dict[str, str]:
-    """What `systemctl show` answers, by name."""
+    """Parse the output of `systemctl show` into properties by name."""
     return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)

@@ -1,4 +1,4 @@
-"""What the commands of the cache do, over a client."""
+"""The work of the commands about the cache."""
 
 from __future__ import annotations
 

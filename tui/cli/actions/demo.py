@@ -30,7 +30,7 @@ MODEL = f"{REPO}:F16"
 CONTEXT = 4096
 PROMPT = "Please count to ten."
 TOPIC = "count"
-"""What the prompt makes the model say; see `modeldeck.core.demo.vocabulary`."""
+"""The answer of the demo model to the prompt; see `modeldeck.core.demo.vocabulary`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

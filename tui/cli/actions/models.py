@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from modeldeck.tui.cli.output import Output
 
 FRAMES_HZ = 8.0
-"""How often a line under way is drawn: smooth to the eye, little over SSH."""
+"""Redraws of a progress line per second: smooth to the eye, little data over SSH."""
 MEASURE_S = 3.0
 """For the first measurement of a model that was just loaded: it is taken once a second."""
 PATIENCE_S = 10.0
@@ -194,7 +194,7 @@ async def follow(
 
 
 def _vanished(state: State, model: Model, job: Download) -> Download:
-    """What to make of a job that is no longer listed."""
+    """Return the final record of a job that is no longer listed."""
     now = state.models.get(model.id)
     if now is None or not now.downloaded:
         raise Cancelled(f"The download of {job.unique} was removed.")

@@ -1,4 +1,4 @@
-"""What the commands of the download queue do, over a client."""
+"""The work of the commands about the download queue."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ PROGRAM = (sys.executable, "-P", "-m", "modeldeck.tui.program", "serve")
 
 
 def plan(*, system: bool) -> InstallPlan:
-    """What this machine's manager of services needs. Raises InvalidRequest, Conflict."""
+    """Plan the install for this service manager. Raises InvalidRequest, Conflict."""
     paths = locate()
     if sys.platform == "darwin":
         if system:
@@ -136,7 +136,7 @@ async def _tell(out: Output, what: InstallPlan) -> None:
 
 
 def _show(out: Output, what: InstallPlan) -> None:
-    """What installing would do."""
+    """Print the install plan."""
     out.record({"files": {str(f.path): f.text for f in what.files}, "commands": what.enable})
     for file in what.files:
         out.line(out.bold(f"# {file.path}"))
@@ -171,7 +171,7 @@ def _unwritable(path: Path, error: OSError) -> StorageFailed:
 
 
 async def _call(command: tuple[str, ...]) -> str:
-    """What a command answers. Raises DeckError with what it says when it fails."""
+    """Run a command and return its output. Raises DeckError with its message when it fails."""
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
@@ -190,7 +190,7 @@ async def _call(command: tuple[str, ...]) -> str:
 
 
 async def _last_words(what: InstallPlan, since: float) -> tuple[str, ...]:
-    """What the core said before it ended, as far as it can be read."""
+    """Return the last lines that the core logged, as far as they can be read."""
     try:
         said = await _call((*what.recent, f"--since=@{since:.0f}")) if what.recent else ""
     except DeckError:

@@ -1,4 +1,4 @@
-"""What the commands of tokens do, over a client."""
+"""The work of the commands about tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands do that follow a core, over a client."""
+"""The work of the commands that follow a core: events and wait."""
 
 from __future__ import annotations
 
