@@ -47,7 +47,7 @@ class DeckError(Exception):
 
 
 class InvalidRequest(DeckError):
-    """The request cannot be understood or names something impossible."""
+    """The request cannot be understood, or asks for a value that is impossible."""
 
     code = "invalid_request"
     status = 400

@@ -1,7 +1,7 @@
 """Run a core: the process that `modeldeck serve` and `modeldeck.core.client.daemon` start.
 
 One core per state folder: it holds a lock for as long as it lives. Once it answers it writes the
-ready file, and announces the same record to whoever started it. The first signal ends it in order;
+ready file, and writes the same record to standard output. The first signal ends it in order;
 the second at once, which loses nothing that was durable.
 
 A core that a front end starts is this module run as a program: `python -P -m
@@ -48,7 +48,7 @@ LOOK_EVERY = 100
 """Records of the log between two looks at how long its file is."""
 
 LOCK_S = 1.0
-"""For the lock: somebody may look at it, and a core that ends lets go of it last."""
+"""To get the lock: another process may test it, and a core that ends releases it last."""
 
 
 async def serve(
@@ -209,10 +209,10 @@ def freeze_loaded_modules() -> None:
 
 
 def main() -> None:
-    """Run a core for whoever started this; say on standard output when it answers, or why not."""
+    """Run a core; print the ready record, or why it cannot start, to standard output."""
     attached = ATTACHED in sys.argv
     if not attached and os.fork():
-        os._exit(0)  # a core in the background belongs to nobody, so nobody has to wait for it
+        os._exit(0)  # init becomes the parent of the core, so no process has to wait for it
     log_to_stderr(logging.INFO, locate().core_log)
     try:
         asyncio.run(_serve_starter(attached))
@@ -222,7 +222,7 @@ def main() -> None:
 
 
 async def _serve_starter(attached: bool) -> None:
-    """Serve, until whoever started this is gone: all along when attached, else at the start."""
+    """Serve; end with standard input when attached, else only while starting."""
     gone = asyncio.Event()
 
     def announce(ready: CoreReady) -> None:

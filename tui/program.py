@@ -1,4 +1,4 @@
-"""What `modeldeck` runs: the quick way to a quick answer, else the command line."""
+"""The entry point of `modeldeck`: `status --line` by a short path, all else by click."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """Do what the words on the command line ask for: the exit code."""
+    """Run the command line and return the exit code."""
     if "--line" in sys.argv:
         from modeldeck.tui.cli.status_line import asked_for, show
 

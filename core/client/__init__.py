@@ -1,13 +1,24 @@
 """Client library: how a program talks to a core.
 
-    from modeldeck.core.client import Client, find, locate, start_background
+    import asyncio
+    from modeldeck.core.client import find, locate, start_background
 
-    core = await find(locate()) or await start_background(locate())
-    async with modeldeck.core.client() as client:
-        print((await client.state()).models)
+    async def main():
+        core = await find(locate()) or await start_background(locate())
+        async with core.client() as client:
+            print((await client.state()).models)
+            async with client.feed.states() as states:  # the State after every change
+                ...
 
-`tests/examples/` shows more. The names are imported when they are first asked for: a module of this
-package may be imported by a quick command that needs no more than that one.
+    asyncio.run(main())
+
+`Client` has one method for each request. `locate` gives the folders (`Paths`) of this user's core,
+`find` a running core (`CoreReady`) or None, `start_background` one that outlives the program.
+`builtin_names` lists the built-in catalog, which needs no core. A failure is raised as one of
+`modeldeck.core.errors`; the records are those of `modeldeck.core.schema`. `tests/examples/` shows
+more.
+
+Each name is imported when it is first asked for: quick commands import single modules from here.
 """
 
 from importlib import import_module
@@ -29,10 +40,10 @@ __all__ = [
     "start_background",
 ]
 
-_WHERE = {
+_MODULES = {
     "Client": "modeldeck.core.client.client",
+    "CoreReady": "modeldeck.core.client.daemon",
     "Paths": "modeldeck.core.config.paths",
-    "Ready": "modeldeck.core.client.daemon",
     "builtin_names": "modeldeck.core.client.offline",
     "find": "modeldeck.core.client.daemon",
     "locate": "modeldeck.core.config.paths",
@@ -41,8 +52,8 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    """A name of the library, from the module that has it."""
-    if name not in _WHERE:
+    """A name of the library, from the module that defines it."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(_WHERE[name]), name)
-    return found
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value

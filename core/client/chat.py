@@ -1,6 +1,6 @@
-"""A request for text as the client sends it to the core, and the answer as it comes back. Pure.
+"""Converts a request for text to the OpenAI API's form, and its streamed answer to chunks. Pure.
 
-The core has one door for text, the OpenAI API; this is our side of it.
+The core generates text through its OpenAI API only.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from typing import Any
 
 import msgspec
 
+from modeldeck.core import schema
 from modeldeck.core.client.connection import record
-from modeldeck.core.schema import Chunk, GenerateRequest, Message, TokenLogprob
 
 _PLAIN = (
     *("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty"),
     *("repeat_penalty", "seed", "stop", "grammar", "max_tokens"),
 )
-"""Fields that have the same name and form there."""
+"""Fields that have the same name and form in the OpenAI API."""
 
 _TIMINGS = ("tokens_per_s", "time_to_first_token_s")
 
 _NO_LIMIT = 1 << 24
-"""Tokens: without a number a completion ends after 16."""
+"""Tokens, for `max_tokens`: without it a completion ends after 16."""
 
 
-def asked(ref: str, request: GenerateRequest) -> tuple[str, dict[str, Any]]:
-    """The path and the body that ask a model for a streamed answer."""
+def request_for(ref: str, request: schema.GenerateRequest) -> tuple[str, dict[str, Any]]:
+    """Return the path and the body of the request for a streamed answer."""
     body: dict[str, Any] = {
         "model": ref,
         "stream": True,
@@ -39,8 +39,8 @@ def asked(ref: str, request: GenerateRequest) -> tuple[str, dict[str, Any]]:
         return "/v1/completions", {"max_tokens": _NO_LIMIT} | body
     body["messages"] = [_message(message) for message in request.messages]
     if request.json_schema is not None:
-        schema = {"name": "answer", "schema": request.json_schema}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        named = {"name": "answer", "schema": request.json_schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": named}
     if request.tools:
         tools = [{"type": "function", "function": tool} for tool in request.tools]
         body |= {"tools": msgspec.to_builtins(tools), "tool_choice": _choice(request.tool_choice)}
@@ -49,7 +49,7 @@ def asked(ref: str, request: GenerateRequest) -> tuple[str, dict[str, Any]]:
     return "/v1/chat/completions", body
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: schema.Message) -> dict[str, Any]:
     calls = [
         {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
         for c in message.tool_calls
@@ -68,8 +68,8 @@ def _choice(choice: str | None) -> str | dict[str, Any] | None:
     return {"type": "function", "function": {"name": choice}}
 
 
-async def chunks(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[Chunk, None]:
-    """The pieces of a streamed answer; the last has the finish reason, the calls and the counts."""
+async def chunks(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[schema.Chunk, None]:
+    """Yield a streamed answer; the last chunk has the finish reason, tool calls and counts."""
     finish: dict[str, Any] = {}
     started = time.monotonic()
     first_s: float | None = None
@@ -79,7 +79,7 @@ async def chunks(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[Chunk,
             logprobs = _logprobs(choice.get("logprobs"))
             if (text := delta.get("content") or choice.get("text") or "") or logprobs:
                 first_s = first_s or time.monotonic() - started
-                yield Chunk(text=text, logprobs=logprobs)
+                yield schema.Chunk(text=text, logprobs=logprobs)
             if calls := delta.get("tool_calls"):
                 finish["tool_calls"] = [{"id": c.get("id"), **c["function"]} for c in calls]
             finish["finish_reason"] = choice.get("finish_reason") or finish.get("finish_reason")
@@ -89,21 +89,21 @@ async def chunks(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[Chunk,
         timings = event.get("timings") or {}
         finish.update({k: timings[k] for k in _TIMINGS if k in timings})
     finish.setdefault("time_to_first_token_s", first_s)
-    yield record(Chunk, finish)
+    yield record(schema.Chunk, finish)
 
 
-def _logprobs(form: Mapping[str, Any] | None) -> tuple[TokenLogprob, ...]:
-    """The logprobs of a piece, in the form of a chat or of a completion."""
+def _logprobs(form: Mapping[str, Any] | None) -> tuple[schema.TokenLogprob, ...]:
+    """Return the logprobs of a chunk, which a chat and a completion write differently."""
     if not form:
         return ()
     if "tokens" in form:
         rows = zip(form["tokens"], form["token_logprobs"], form["top_logprobs"], strict=True)
         return tuple(
-            TokenLogprob(token=token, logprob=logprob, top=tuple(top.items()))
+            schema.TokenLogprob(token=token, logprob=logprob, top=tuple(top.items()))
             for token, logprob, top in rows
         )
     return tuple(
-        TokenLogprob(
+        schema.TokenLogprob(
             token=token["token"],
             logprob=token["logprob"],
             top=tuple((other["token"], other["logprob"]) for other in token["top_logprobs"]),

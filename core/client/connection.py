@@ -1,42 +1,43 @@
-"""One connection of a front end to one core: HTTP, streamed answers, and the feed's frames.
+"""One connection of a front end to one core: requests, streamed answers, and the feed's frames.
 
-What goes wrong on the way becomes `CoreUnreachable`; what the core answers as an error becomes the
-class of `modeldeck.core.errors` that it raised. `modeldeck.core.client.client` says what to ask.
+A failure of the transport becomes `CoreUnreachable`; an error that the core answers becomes the
+class of `modeldeck.core.errors` that it raised. `modeldeck.core.client.client` has the requests.
 """
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
-import httpx
 import msgspec
 
 from modeldeck.core import errors
+from modeldeck.core.client.transport import (
+    CONNECT_S,
+    AnswerTimeout,
+    Response,
+    Transport,
+    TransportFailed,
+)
 from modeldeck.core.errors import CoreUnreachable, DeckError, FeedRefused
-from modeldeck.core.schema import ErrorInfo
-from modeldeck.core.schema.errors import from_info
+from modeldeck.core.schema.errors import ErrorInfo, from_info
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from websockets.asyncio.client import ClientConnection
 
 T = TypeVar("T")
 
-CONNECT_S = 5.0
-"""For a connection to be made: the core is near, and accepts at once when it lives."""
 ANSWER_S = 30.0
 """For an answer that needs no long work; the slowest is one that asks the Hub twice."""
 CLOSE_S = 0.5
-"""For the core to agree to the end of a feed; with frames unread its answer is never heard."""
+"""For the close handshake of a feed, which does not complete while frames are unread."""
 PING_S = 20.0
 """Between pings on the feed: a peer that is gone is noticed by the second one."""
-KEEP_ALIVE_S = 4.0
-"""An idle connection is given up before the core does so (10 s and more), which avoids a race."""
 FRAME_LIMIT = 64 << 20
 """Bytes of one feed frame: a State with 10,000 models takes about 8 MiB."""
 ANSWER_BYTES = 256 << 20
@@ -51,7 +52,6 @@ LONGEST_TEXT = 300
 
 REMEDY = "Start a core with `modeldeck serve`, or run the command again."
 OTHER_VERSION = "It may be another version of modeldeck: `modeldeck stop` ends it."
-JSON = {"Content-Type": "application/json"}
 
 
 class CoreConnection:
@@ -67,7 +67,10 @@ class CoreConnection:
         ca_file: str | None = None,
         ping_s: float = PING_S,
     ) -> None:
-        """`where` instead of the address, in what a person reads; `ping_s` between pings."""
+        """`where` stands for the address in texts for a person; `ping_s` is between pings.
+
+        Raises InvalidRequest for a `ca_file` that cannot be read.
+        """
         assert socket or url, "a connection needs an address"
         self._socket = socket
         self._url = "http://localhost" if socket else str(url).rstrip("/")
@@ -77,22 +80,21 @@ class CoreConnection:
         self._ping_s = ping_s
         self._feed: ClientConnection | None = None
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._tls = _trust(ca_file) if self._url.startswith("https:") else None
-        self._http = httpx.AsyncClient(
-            base_url=self._url,
-            transport=httpx.AsyncHTTPTransport(
-                uds=str(socket) if socket else None,
-                verify=self._tls or False,
-                limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_S),
-            ),
-            headers=self._headers,
-            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
-            trust_env=False,  # a proxy for the internet does not lead to this machine
-        )
+        self._tls: SSLContext | None = None
+        self._transport: Transport
+        if socket:
+            from modeldeck.core.client.unix_transport import UnixTransport
+
+            self._transport = UnixTransport(socket, self._headers)
+        else:
+            from modeldeck.core.client.url_transport import UrlTransport
+
+            self._transport = over_url = UrlTransport(self._url, self._headers, ca_file)
+            self._tls = over_url.tls
 
     async def close(self) -> None:
-        """Give the connections up. Streams that are open must be left first."""
-        await self._http.aclose()
+        """Close the connections. Open streams must be left first."""
+        await self._transport.close()
 
     async def json(
         self,
@@ -108,7 +110,7 @@ class CoreConnection:
             return msgspec.json.decode(answer)
         except msgspec.DecodeError as error:
             raise DeckError(
-                f"{self.where} answered {method} {path} with something that is not JSON.",
+                f"{self.where} answered {method} {path}, and the answer is not JSON.",
                 "Perhaps it is not modeldeck that answers there.",
             ) from error
 
@@ -120,21 +122,15 @@ class CoreConnection:
         *,
         timeout_s: float | None = ANSWER_S,
     ) -> bytes:
-        """The body that answers a request; `timeout_s` None gives it all the time the work takes.
+        """The body that answers a request; `timeout_s` None waits as long as the work takes.
 
-        Every request that may carry a body has one: a JSON body is what a web page cannot send.
+        Every POST and PATCH has a JSON body: that is what a web page cannot send.
         """
-        has_body = method in ("POST", "PATCH")
+        content = msgspec.json.encode(body or {}) if method in ("POST", "PATCH") else None
         try:
-            async with self._http.stream(
-                method,
-                path,
-                content=msgspec.json.encode(body or {}) if has_body else None,
-                headers=JSON if has_body else None,
-                timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
-            ) as response:
+            async with self._transport.stream(method, path, content, timeout_s) as response:
                 answer = await _read(response)
-        except (httpx.TransportError, httpx.DecodingError) as error:
+        except TransportFailed as error:
             raise self.unreachable(error) from error
         if response.is_error:
             raise _error(response, answer)
@@ -145,19 +141,14 @@ class CoreConnection:
         self, path: str, body: Mapping[str, Any]
     ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """The JSON of each server-sent event that answers a POST. Leaving the block ends it."""
+        content = msgspec.json.encode(body)
         try:
-            async with self._http.stream(
-                "POST",
-                path,
-                content=msgspec.json.encode(body),
-                headers=JSON,
-                timeout=httpx.Timeout(None, connect=CONNECT_S),
-            ) as response:
+            async with self._transport.stream("POST", path, content, None) as response:
                 if response.is_error:
                     raise _error(response, await _read(response))
                 async with aclosing(_events(response)) as events:
                     yield events
-        except (httpx.TransportError, httpx.DecodingError) as error:
+        except TransportFailed as error:
             raise self.unreachable(error) from error
 
     async def frames(self, max_hz: float | None) -> AsyncGenerator[str | bytes, None]:
@@ -204,8 +195,8 @@ class CoreConnection:
         return (self._feed.latency or None) if self._feed is not None else None
 
     def unreachable(self, error: Exception) -> CoreUnreachable:
-        """What a transport's error means for a person."""
-        if isinstance(error, httpx.ReadTimeout):
+        """The error to raise for a failure of the transport."""
+        if isinstance(error, AnswerTimeout):
             message = f"The core at {self.where} took a request and does not answer."
             return CoreUnreachable(message, "Look at its log, or end it with `modeldeck stop`.")
         if self._socket is not None and _is_denied(error):
@@ -215,7 +206,7 @@ class CoreConnection:
 
 
 def _is_denied(error: BaseException | None) -> bool:
-    """Whether the system refused it; transports wrap what it said."""
+    """Whether the error, or one that led to it, is the system's PermissionError."""
     while error is not None:
         if isinstance(error, PermissionError):
             return True
@@ -235,39 +226,24 @@ def _who_may(socket: Path) -> str:
         return ""
 
 
-def _trust(ca_file: str | None) -> ssl.SSLContext:
-    """The certificates that are trusted: those in the file, else the usual ones."""
-    try:
-        if ca_file is None:
-            return httpx.create_ssl_context()
-        file = os.path.expanduser(ca_file)
-        if os.path.exists(file) and not os.path.isfile(file):
-            raise OSError("it is no file")  # reading a named pipe would hold the program up
-        return ssl.create_default_context(cafile=file)
-    except (OSError, ssl.SSLError) as error:
-        raise errors.InvalidRequest(
-            f"The certificates in {ca_file} cannot be read: {error}."
-        ) from error
-
-
 def segment(text: str) -> str:
-    """One segment of a path, whatever the text holds."""
+    """Quote a text as one segment of a path."""
     return quote(text, safe="")
 
 
 def query_string(**values: object) -> str:
-    """A query string of what is not None, with its question mark; empty for nothing."""
+    """Return a query string of the values that are not None; starts with `?` unless empty."""
     given = {name: value for name, value in values.items() if value is not None}
     return f"?{urlencode(given)}" if given else ""
 
 
 def record(kind: type[T], value: Any) -> T:
-    """The record that the core described; fields that are new to this version are passed over."""
+    """Convert an answer to a record; unknown fields are ignored. Raises DeckError."""
     return read(lambda wire: msgspec.convert(wire, kind), value)
 
 
 def read(reader: Callable[[Any], T], value: Any) -> T:
-    """What the reader makes of an answer. Raises DeckError where that is not understood."""
+    """Apply the reader to an answer. Raises DeckError for one that it cannot convert."""
     try:
         return reader(value)
     except msgspec.ValidationError as error:
@@ -275,21 +251,21 @@ def read(reader: Callable[[Any], T], value: Any) -> T:
 
 
 def member(answer: Any, name: str) -> Any:
-    """What an answer says under this name. Raises DeckError where it says nothing like that."""
+    """Return the field of an answer. Raises DeckError where it has none."""
     if not isinstance(answer, dict) or name not in answer:
         raise DeckError(f"The core's answer has no {name!r}.", OTHER_VERSION)
     return answer[name]
 
 
-def _error(response: httpx.Response, answer: bytes) -> DeckError:
+def _error(response: Response, answer: bytes) -> DeckError:
     """The error that an answer with status 400 and above records, in each of the API's styles."""
     try:
         body = msgspec.json.decode(answer)["error"]
     except (msgspec.DecodeError, KeyError, TypeError):
         words = answer[:ERROR_BYTES].decode(errors="replace").split()
-        text = " ".join(words)[:LONGEST_TEXT] or response.reason_phrase
-        return DeckError(f"The core answered {response.status_code}: {text}")
-    return _recorded(body, f"The core answered {response.status_code}.")
+        text = " ".join(words)[:LONGEST_TEXT] or response.reason
+        return DeckError(f"The core answered {response.status}: {text}")
+    return _recorded(body, f"The core answered {response.status}.")
 
 
 def refusal(where: str, status: int, body: bytes) -> DeckError:
@@ -317,7 +293,7 @@ _REFUSED = {
     401: "It wants a token that it knows: see --token-file and `modeldeck token create`.",
     403: "The token, or this machine's address, is not allowed to watch.",
 }
-"""What to do where the answer does not say it."""
+"""Remedies for answers without one."""
 
 
 def _recorded(body: Any, otherwise: str) -> DeckError:
@@ -336,12 +312,12 @@ def _recorded(body: Any, otherwise: str) -> DeckError:
     )
 
 
-async def _read(response: httpx.Response) -> bytes:
-    """The body of an answer, up to a limit of what it is once decoded. Raises DeckError."""
+async def _read(response: Response) -> bytes:
+    """The whole body of an answer. Raises DeckError for one that is over the limit."""
     limit = ERROR_BYTES if response.is_error else ANSWER_BYTES
     pieces: list[bytes] = []
     size = 0
-    async for piece in response.aiter_bytes():
+    async for piece in response.body:
         size += len(piece)
         if size > limit:
             raise DeckError(
@@ -352,13 +328,13 @@ async def _read(response: httpx.Response) -> bytes:
     return b"".join(pieces)
 
 
-async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
+async def _events(response: Response) -> AsyncGenerator[dict[str, Any], None]:
     """The JSON in server-sent events (WHATWG HTML, section 9.2), one line each, up to `[DONE]`.
 
-    Lines are split at the bytes: httpx's own splitting also breaks at U+2028, which JSON allows.
+    Lines are split as bytes: `str.splitlines` also breaks at U+2028, which JSON allows.
     """
     rest = b""
-    async for piece in response.aiter_bytes():
+    async for piece in response.body:
         *lines, rest = (rest + piece).split(b"\n")
         if len(rest) > LINE_LIMIT:
             raise DeckError("The core sent a line without an end.")

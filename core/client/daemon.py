@@ -1,10 +1,10 @@
 """The core of this user: find it, start it, end it.
 
 Theory of operation. A core holds a lock in its state folder for as long as it lives, so there is
-never a second one on the same state, and writes a ready file that says who and where it is. One in
-the background is a process in a session of its own that nobody waits for: closing the terminal, or
-ctrl-C in a front end, does not reach it. Its starter reads one line of JSON from it: the ready
-record, or why it cannot start. `modeldeck.core.server` is what runs in that process.
+never a second one on the same state, and writes a ready file with its process id and addresses. One
+in the background is a process in a session of its own, without a parent that waits: closing the
+terminal or ctrl-C in a front end does not reach it. Its starter reads one line of JSON from it: the
+ready record, or why it cannot start. `modeldeck.core.server` runs in that process.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ LAST_BYTES = 64 << 10
 LAST_LINES = 8
 """Lines of the log that are shown when a core does not start."""
 PROGRAM = (sys.executable, "-P", "-m", "modeldeck.core.server")
-"""Starts a core. `-P`: whatever lies in the current folder is not ours."""
+"""Starts a core. `-P`: modules in the current folder must not be imported."""
 ATTACHED = "--attached"
-"""Its argument for a core that ends with its standard input, instead of one in the background."""
+"""Argument for a core that exits when its standard input closes, not one in the background."""
 REAP_S = 5.0
-"""For the process that starts a core to end once it was told to."""
+"""For the process that starts a core to end after SIGTERM."""
 POLL_S = 0.05
-"""Between two looks at the lock of a core that is about to end."""
+"""Between two checks of the lock of a core that is about to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +93,19 @@ def understood(ready: CoreReady) -> CoreReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreRefused:
-    """What a background core says instead when it cannot start."""
+    """The line of a background core that cannot start."""
 
     error: ErrorInfo
     ready: bool = False
 
 
 def line(ready: CoreReady) -> str:
-    """The record as scripts read it: one line of JSON."""
+    """Encode the record as one line of JSON, for scripts."""
     return msgspec.json.encode(ready).decode()
 
 
 def read_ready(paths: Paths) -> CoreReady | None:
-    """What the ready file says; None when there is none, or a broken one."""
+    """Read the ready file; None when there is none, or it is broken."""
     try:
         return msgspec.json.decode(paths.ready_file.read_bytes(), type=CoreReady)
     except (OSError, msgspec.DecodeError):
@@ -129,43 +129,43 @@ async def find(paths: Paths) -> CoreReady | None:
 
 
 def crashed(paths: Paths) -> bool:
-    """Whether the last core of these folders ended without a word: killed, or by a bug."""
-    return read_ready(paths) is not None and _free(paths)
+    """Whether the last core of these folders did not shut down cleanly: killed, or by a bug."""
+    return read_ready(paths) is not None and _is_lock_free(paths)
 
 
 async def start_background(paths: Paths) -> CoreReady:
     """Start a core that outlives this process, and return once it answers.
 
-    When another process was quicker, that one's core is returned. Raises what the core could not
-    start for, with the last lines of its log.
+    When another process started one first, that core is returned. Raises the error that kept the
+    core from starting, with the last lines of its log.
     """
     return (await begin(paths))[0]
 
 
 async def begin(paths: Paths) -> tuple[CoreReady, bool]:
-    """The same, and whether it was started here: another's core is not ours to end."""
+    """As `start_background`, and whether this call started it: only then may the caller end it."""
     deadline = time.monotonic() + START_S
     while True:
         with _open_log(paths) as log:
             start = log.tell()
-            answer = _understood(await _spawn(log.fileno()))
+            answer = _decode_start(await _spawn(log.fileno()))
         if not isinstance(answer, AlreadyRunning) or time.monotonic() > deadline:
             return _started(answer, paths, start), True
-        if other := await _other(paths, deadline):
+        if other := await _wait_for_other(paths, deadline):
             return other, False
 
 
-async def _other(paths: Paths, deadline: float) -> CoreReady | None:
+async def _wait_for_other(paths: Paths, deadline: float) -> CoreReady | None:
     """The core that holds the lock, once it answers; None when it lets go, or never answers."""
-    while time.monotonic() < deadline and not _free(paths):
+    while time.monotonic() < deadline and not _is_lock_free(paths):
         if ready := await find(paths):
             return ready
         await asyncio.sleep(POLL_S)
     return None
 
 
-def _understood(reply: bytes) -> CoreReady | DeckError | None:
-    """What a core said when it was started: its record, why it cannot start, or None."""
+def _decode_start(reply: bytes) -> CoreReady | DeckError | None:
+    """Decode the first line of a new core: its record, its error, or None for neither."""
     try:
         return msgspec.json.decode(reply, type=CoreReady)
     except msgspec.DecodeError:
@@ -177,7 +177,7 @@ def _understood(reply: bytes) -> CoreReady | DeckError | None:
 
 
 def _started(answer: CoreReady | DeckError | None, paths: Paths, start: int) -> CoreReady:
-    """The core that started. Raises what it could not start for."""
+    """Return the core that started. Raises the error that kept it from starting."""
     if isinstance(answer, CoreReady):
         return answer
     raise answer or DeckError(
@@ -188,7 +188,7 @@ def _started(answer: CoreReady | DeckError | None, paths: Paths, start: int) -> 
 
 
 def _open_log(paths: Paths) -> BinaryIO:
-    """The log file, at its end; a long one is put aside first. Raises StorageFailed."""
+    """Open the log file to append; a long one is rotated first. Raises StorageFailed."""
     path = paths.core_log
     try:
         make_private(paths.log)
@@ -213,7 +213,7 @@ def last_lines(paths: Paths, start: int = 0) -> tuple[str, ...]:
 
 
 async def _spawn(log: int) -> bytes:
-    """Start a core in the background: the line it answers, empty when it says nothing."""
+    """Start a core in the background and return its first line; empty without one."""
     try:
         ours, theirs = os.pipe()
         try:
@@ -234,7 +234,7 @@ async def _spawn(log: int) -> bytes:
     try:
         async with _pipe(ours) as reader:
             return await asyncio.wait_for(reader.readline(), START_S)
-    except BaseException as error:  # a core that nobody waits for any more must not be left over
+    except BaseException as error:  # a cancelled start must leave no core behind
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         if not isinstance(error, TimeoutError | ValueError):  # it said nothing, or no one line
@@ -311,7 +311,7 @@ async def child(environ: Mapping[str, str]) -> AsyncIterator[tuple[CoreReady, as
         except (TimeoutError, ValueError):  # it said nothing, or no one line
             reply = b""
         draining = asyncio.create_task(_drain(process.stdout))
-        yield _started(_understood(reply), paths, 0), ended
+        yield _started(_decode_start(reply), paths, 0), ended
     finally:
         process.stdin.close()
         try:
@@ -327,7 +327,7 @@ async def child(environ: Mapping[str, str]) -> AsyncIterator[tuple[CoreReady, as
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:
-    """Read what nobody wants: asyncio tells of the end of a process after that of its pipes."""
+    """Read and discard: asyncio reports the end of a process after the end of its pipes."""
     while await stream.read(1 << 16):
         pass
 
@@ -339,20 +339,20 @@ async def stop(paths: Paths) -> bool:
     """
     ready = await find(paths)
     if ready is None:
-        if _free(paths):
+        if _is_lock_free(paths):
             return False
-        raise _hung(paths, "does not answer")
+        raise _unresponsive(paths, "does not answer")
     async with ready.client() as client:
         await client.stop()
     deadline = time.monotonic() + STOP_S
-    while not _free(paths):
+    while not _is_lock_free(paths):
         if time.monotonic() > deadline:
-            raise _hung(paths, f"did not end within {STOP_S:.0f} s")
+            raise _unresponsive(paths, f"did not end within {STOP_S:.0f} s")
         await asyncio.sleep(POLL_S)
     return True
 
 
-def _free(paths: Paths) -> bool:
+def _is_lock_free(paths: Paths) -> bool:
     """Whether no core holds the lock."""
     from filelock import FileLock, Timeout
 
@@ -370,7 +370,7 @@ def _free(paths: Paths) -> bool:
         ) from error
 
 
-def _hung(paths: Paths, what: str) -> CoreUnreachable:
+def _unresponsive(paths: Paths, what: str) -> CoreUnreachable:
     ready = read_ready(paths)
     remedy = f"End it with `kill {ready.pid}`." if ready else "It may be starting: try again."
     return CoreUnreachable(f"A core holds {paths.lock_file}, but {what}.", remedy)

@@ -1,4 +1,4 @@
-"""Following a core: its feed, over a WebSocket that is made anew whenever it is lost."""
+"""Reads the feed of a core over a WebSocket, and connects again when it is lost."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from modeldeck.core.errors import CoreUnreachable, DeckError, FeedRefused
 from modeldeck.core.schema.state import Event, State, apply, item_from_frame
 
 FIRST_WAIT_S = 0.1
-"""Before the first try to connect the feed anew; doubled with each try."""
+"""Before the first attempt to connect again; doubled with each further one."""
 LONGEST_WAIT_S = 5.0
-"""Between two tries: a person who brings the core back should not have to wait for the screen."""
+"""Between two attempts: after a restart of the core the screen follows within this time."""
 
 
 class FeedReader:
-    """The half of a client that listens."""
+    """The feed of one core, as a State and events, as States, or as JSON frames."""
 
-    _connection: CoreConnection
+    def __init__(self, connection: CoreConnection) -> None:
+        self._connection = connection
 
     @asynccontextmanager
     async def watch(
@@ -34,9 +35,9 @@ class FeedReader:
     ) -> AsyncIterator[AsyncIterator[State | Event]]:
         """The feed: a State first, then events; another State after every reconnect.
 
-        A connection that is lost is made anew for as long as the block runs. `lost` is called with
-        the reason and the seconds to the next try; after `patience_s` without a core the iterator
-        raises CoreUnreachable. `max_hz` limits the frames a second.
+        A lost connection is made again for as long as the block runs. `lost` is called with the
+        reason and the seconds until the next attempt; after `patience_s` without a core the
+        iterator raises CoreUnreachable. `max_hz` limits the frames per second.
         """
         async with aclosing(self._items(max_hz, patience_s, lost)) as items:
             yield items
@@ -69,7 +70,7 @@ class FeedReader:
         max_hz: float | None = None,
         lost: Callable[[CoreUnreachable, float], None] | None = None,
     ) -> AsyncIterator[AsyncIterator[str | bytes]]:
-        """As `watch`, but the frames as they came: JSON, of events that are new as well."""
+        """As `watch`, but the JSON frames as received, with events of later versions too."""
         async with aclosing(self._frames(max_hz, None, lost)) as frames:
             yield frames
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 EXPECTED = (DeckError, OSError)
-"""What may go wrong without a bug: the operating system, another program, a person."""
+"""Exceptions that are no bug: caused by the operating system, another program or a person."""
 
 FAILURES_KEPT = 50
 """Failed tasks that are remembered."""
@@ -53,7 +53,7 @@ def unexpected(error: BaseException) -> DeckError:
     """The error to show for a bug; the bug is logged with its traceback."""
     logger.error("unexpected failure", exc_info=error)
     return DeckError(
-        f"Something went wrong that should not: {type(error).__name__}: {error}.",
+        f"This is a bug in modeldeck: {type(error).__name__}: {error}.",
         "This is a bug of modeldeck. It may be worth trying again.",
     )
 
@@ -67,7 +67,7 @@ class Failure:
 
 
 class BackgroundTasks:
-    """Owns tasks that nobody waits for. A failing task never raises into its owner."""
+    """Owns background tasks. A failing task never raises into its owner."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()

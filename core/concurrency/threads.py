@@ -114,7 +114,7 @@ class DaemonThreadPool:
 
     @property
     def exhausted(self) -> bool:
-        """Whether so many threads are stuck that no work is taken."""
+        """Whether too many threads are stuck to accept work."""
         return len(self._stuck) >= self._most_stuck
 
     async def run(self, work: Callable[[], T], *, key: str = "", limit_s: float | None = None) -> T:
@@ -147,10 +147,10 @@ class DaemonThreadPool:
             tell: Callable[[], None]
             try:
                 tell = partial(answer.set_result, work())
-            except BaseException as error:  # the caller's to handle, whatever it is
+            except BaseException as error:  # raised again in the caller
                 tell = partial(answer.set_exception, error)
             self._ended(job)
-            with suppress(RuntimeError):  # the loop has ended, and nobody asks any more
+            with suppress(RuntimeError):  # the loop has ended: there is no caller left
                 loop.call_soon_threadsafe(settle, tell)
 
         start_detached(attempt)
@@ -278,7 +278,7 @@ async def in_own_thread(action: Callable[[], T], abort: Callable[[], None]) -> T
     def body() -> None:
         try:
             result = action()
-        except BaseException as error:  # handed on to whoever waits, whatever it is
+        except BaseException as error:  # raised again where the result is awaited
             failure = error
             loop.call_soon_threadsafe(finish, lambda: outcome.set_exception(failure))
         else:

@@ -69,7 +69,8 @@ class Api:
     """Whether to answer on the Unix socket as well: front ends use it, and SSH can carry it."""
     socket_group: bool = False
     """Whether the group of the core's user may use the Unix socket: for a core that runs as a
-    service with a user of its own. Off, since whoever reaches the socket may do everything."""
+    service with a user of its own. Off, since a process that reaches the socket may do
+    everything."""
     allowed_hosts: tuple[str, ...] = ()
     """Names accepted in `Host` besides the loopback ones; each more is one a page can rebind."""
     allowed_origins: tuple[str, ...] = ()
@@ -77,7 +78,7 @@ class Api:
     page must not start a download unasked."""
     outside: Address | None = None
     """An address beyond this machine to answer on as well, such as `0.0.0.0:8443`; needs a token
-    (`modeldeck token create`), and should have a certificate. Unset: nobody but this machine."""
+    (`modeldeck token create`), and should have a certificate. Unset: this machine only."""
     tls_certificate: str | None = None
     """PEM file with the certificate of `outside`, and those that vouch for it."""
     tls_key: str | None = None
@@ -141,7 +142,7 @@ class DownloadSettings:
     that is down or a server that is busy never ends one."""
     trusted_hosts: tuple[str, ...] = ()
     """Hosts that a URL of a model may lead to although they are in a private network, or without
-    TLS, such as `nas.local`. None by default: whoever names a URL must not reach what only this
+    TLS, such as `nas.local`. None by default: a URL from a client must not reach what only this
     machine can."""
     retry_wait_s: Seconds = 1
     """Before the second try; doubles with each further one, up to half a minute."""
@@ -235,7 +236,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something in the configuration that was not taken."""
+    """An entry of the configuration that was ignored, and why."""
 
     where: str
     """`path:line`, or the environment variable."""

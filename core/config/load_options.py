@@ -42,7 +42,7 @@ NAMES = tuple(f.name for f in fields(LoadOptions))
 
 
 def check(options: LoadOptions) -> None:
-    """Raise InvalidRequest where an option is impossible whatever the model, saying what may be."""
+    """Raise InvalidRequest for an option that no model can take, naming the allowed values."""
     for name, (low, high) in LIMITS.items():
         value = getattr(options, name)
         if value is not None and not (math.isfinite(value) and low <= value <= high):
@@ -78,7 +78,7 @@ def from_table(table: Mapping[str, Any]) -> LoadOptions:
 
 
 def given(options: LoadOptions) -> dict[str, Any]:
-    """The options that somebody said, by name."""
+    """The options that are set, by name."""
     return {name: value for name in NAMES if (value := getattr(options, name)) is not None}
 
 
@@ -125,13 +125,13 @@ def resolve(layers: Sequence[tuple[OptionOrigin, LoadOptions]]) -> LayeredOption
 
 
 def to_remember(asked: LoadOptions) -> LoadOptions:
-    """What of the options of a load is kept for the next one of the same model."""
+    """The options of a load that are remembered for the next load of the same model."""
     return replace(asked, **dict.fromkeys(NOT_KEPT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTraits:
-    """What a model's header says that options must suit. None where it does not tell."""
+    """Facts from a model's header that options must suit; None where the header has none."""
 
     architecture: str | None = None
     context_length: int | None = None
@@ -142,7 +142,7 @@ class ModelTraits:
     value_length: int | None = None
     """Elements of a value, per head."""
     unfit: tuple[str, str] | None = None
-    """Why the model answers nothing here whatever the options, and what to do; None where nothing
+    """Why the model cannot run here with any options, and what to do; None where nothing
     is known to stand against it."""
 
 

@@ -27,7 +27,7 @@ class Paths:
     config: Path
     state: Path
     cache: Path
-    """What can be thrown away: answers of the Hub, headers, plans."""
+    """Files that can be deleted at any time: answers of the Hub, headers, plans."""
     runtime: Path
     """Sockets and the ready file; only the owner may enter.
 

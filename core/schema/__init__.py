@@ -1,170 +1,60 @@
+# ruff: noqa: F403 (the star imports are for the type checker, which resolves them)
 """The records that cross a border: between parts of the core, over the API, into a front end.
 
 All are frozen. Units are bytes, seconds and fractions from 0 to 1, and every name that reaches the
 wire carries its unit. `None` means "not known"; it never stands for zero. Strings that came from
-outside (model names, cards, logs) are kept as they came: whoever draws them strips them.
+outside (model names, cards, logs) are kept as they came: the code that draws them strips them.
+
+Each module is imported when one of its names is first asked for: making all the classes takes
+longer than a quick command has.
 """
 
-from modeldeck.core.schema.cache import (
-    CachedFile,
-    CachedSnapshot,
-    CacheListing,
-    CacheRepository,
-    CacheRevision,
-    CacheSelection,
-    DeletionItem,
-    DeletionPlan,
-    DeletionReceipt,
-    KeptItem,
-    Verification,
-)
-from modeldeck.core.schema.downloads import (
-    Download,
-    DownloadFile,
-    DownloadState,
-    QueueMove,
-)
-from modeldeck.core.schema.errors import (
-    ErrorInfo,
-)
-from modeldeck.core.schema.generation import (
-    Chunk,
-    FinishReason,
-    GenerateRequest,
-    Message,
-    TextVector,
-    TokenLogprob,
-    Tool,
-    ToolCall,
-)
-from modeldeck.core.schema.loading import (
-    Eviction,
-    LoadAlternative,
-    LoadPlan,
-    LoadRecord,
-    LoadVerdict,
-    LoadWish,
-    OptionOrigin,
-)
-from modeldeck.core.schema.memory import (
-    DeviceBytes,
-    Disk,
-    Fit,
-    Forecast,
-    Gpu,
-    Memory,
-    ProcessMemory,
-    Verdict,
-)
-from modeldeck.core.schema.models import (
-    MODEL_NAMESPACE,
-    Card,
-    Engine,
-    Format,
-    Manifest,
-    Model,
-    ModelSeed,
-    RepoFile,
-    Repository,
-    SearchHit,
-    SearchResult,
-    Variant,
-    model_id,
-)
-from modeldeck.core.schema.runtime import (
-    Instance,
-    InstanceState,
-    KvCacheType,
-    LoadOptions,
-    Lora,
-    Runtime,
-    UnloadReceipt,
-)
-from modeldeck.core.schema.service import (
-    AuditEntry,
-    Host,
-    LogLine,
-    Settings,
-    Summary,
-    Undoable,
-)
-from modeldeck.core.schema.tokens import (
-    TOKEN_PREFIX,
-    TOKEN_SECRET,
-    NewToken,
-    Scope,
-    Token,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "MODEL_NAMESPACE",
-    "TOKEN_PREFIX",
-    "TOKEN_SECRET",
-    "AuditEntry",
-    "CacheListing",
-    "CacheRepository",
-    "CacheRevision",
-    "CacheSelection",
-    "CachedFile",
-    "CachedSnapshot",
-    "Card",
-    "Chunk",
-    "DeletionItem",
-    "DeletionPlan",
-    "DeletionReceipt",
-    "DeviceBytes",
-    "Disk",
-    "Download",
-    "DownloadFile",
-    "DownloadState",
-    "Engine",
-    "ErrorInfo",
-    "Eviction",
-    "FinishReason",
-    "Fit",
-    "Forecast",
-    "Format",
-    "GenerateRequest",
-    "Gpu",
-    "Host",
-    "Instance",
-    "InstanceState",
-    "KeptItem",
-    "KvCacheType",
-    "LoadAlternative",
-    "LoadOptions",
-    "LoadPlan",
-    "LoadRecord",
-    "LoadVerdict",
-    "LoadWish",
-    "LogLine",
-    "Lora",
-    "Manifest",
-    "Memory",
-    "Message",
-    "Model",
-    "ModelSeed",
-    "NewToken",
-    "OptionOrigin",
-    "ProcessMemory",
-    "QueueMove",
-    "RepoFile",
-    "Repository",
-    "Runtime",
-    "Scope",
-    "SearchHit",
-    "SearchResult",
-    "Settings",
-    "Summary",
-    "TextVector",
-    "Token",
-    "TokenLogprob",
-    "Tool",
-    "ToolCall",
-    "Undoable",
-    "UnloadReceipt",
-    "Variant",
-    "Verdict",
-    "Verification",
-    "model_id",
-]
+if TYPE_CHECKING:
+    from modeldeck.core.schema.cache import *
+    from modeldeck.core.schema.downloads import *
+    from modeldeck.core.schema.errors import *
+    from modeldeck.core.schema.generation import *
+    from modeldeck.core.schema.loading import *
+    from modeldeck.core.schema.memory import *
+    from modeldeck.core.schema.models import *
+    from modeldeck.core.schema.runtime import *
+    from modeldeck.core.schema.service import *
+    from modeldeck.core.schema.tokens import *
+    from modeldeck.core.schema.verification import *
+
+_NAMES = {
+    "cache": (
+        "CachedFile CachedSnapshot CacheListing CacheRepository CacheRevision CacheSelection "
+        "DeletionItem DeletionPlan DeletionReceipt KeptItem"
+    ),
+    "downloads": "Download DownloadFile DownloadState QueueMove",
+    "errors": "ErrorInfo",
+    "generation": (
+        "Chunk FinishReason GenerateRequest Message TextVector TokenLogprob Tool ToolCall"
+    ),
+    "loading": "Eviction LoadAlternative LoadPlan LoadRecord LoadVerdict LoadWish OptionOrigin",
+    "memory": "DeviceBytes Disk Fit Forecast Gpu Memory ProcessMemory Verdict",
+    "models": (
+        "MODEL_NAMESPACE Card Engine Format Manifest Model ModelSeed RepoFile Repository "
+        "SearchHit SearchResult Variant model_id"
+    ),
+    "runtime": "Instance InstanceState KvCacheType LoadOptions Lora Runtime UnloadReceipt",
+    "service": "AuditEntry Host LogLine Settings Summary Undoable",
+    "tokens": "TOKEN_PREFIX TOKEN_SECRET NewToken Scope Token",
+    "verification": "Verification",
+}
+"""The names that can be imported from this package, by the module that defines them."""
+
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """A name of this package, from the module that defines it."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{_MODULES[name]}")
+    value = globals()[name] = getattr(module, name)
+    return value

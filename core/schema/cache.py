@@ -1,11 +1,9 @@
-"""What the Hugging Face cache holds, and what deleting from it gives back."""
+"""Records of the Hugging Face cache: its contents, deletion plans and their results."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
-
-from modeldeck.core.schema.errors import ErrorInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,32 +107,6 @@ class CacheSelection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """A check of what lies in the cache against the hashes that it is named by."""
-
-    id: str
-    what: str
-    """What is checked, in words."""
-    model_ids: tuple[str, ...] = ()
-    """Models whose files are among what is checked."""
-    state: Literal["queued", "verifying", "completed", "failed", "canceled"]
-    done_bytes: int = 0
-    total_bytes: int = 0
-    files: int = 0
-    rate_bytes_per_s: float | None = None
-    eta_s: float | None = None
-    wrong: tuple[str, ...] = ()
-    """Paths on disk whose content is not what it should be."""
-    corrupt: tuple[str, ...] = ()
-    """Ids of the models that have such a file."""
-    unchecked: tuple[str, ...] = ()
-    """Paths that have no hash to check against: plain files where the cache has links else."""
-    error: ErrorInfo | None = None
-    started_at: str = ""
-    finished_at: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionItem:
     """One thing on disk that a deletion touches."""
 
@@ -168,7 +140,7 @@ class DeletionPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionReceipt:
-    """What a deletion really did."""
+    """The result of a deletion."""
 
     model_ids: tuple[str, ...]
     freed_bytes: int

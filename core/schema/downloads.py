@@ -61,4 +61,4 @@ class Download:
     position: int = 0
     """Order in the queue, the smallest first: the first ones run, as many as may at once."""
     rate_limit_bytes_per_s: int | None = None
-    """The most this job may take, whatever the limit for all is; None for no limit of its own."""
+    """Rate limit of this job, beside the limit for all; None for no limit of its own."""

@@ -63,7 +63,7 @@ class GenerateRequest:
     tool_choice: str | None = None
     """`auto`, `none`, `required`, or the name of the tool that must be called; None is `auto`."""
     logprobs: int | None = None
-    """Tell the log-probability of each token, with so many alternatives; None for not at all."""
+    """Number of alternatives with each token's log-probability; None for no log-probabilities."""
 
 
 FinishReason = Literal["stop", "length", "cancelled", "tool_calls"]
@@ -99,7 +99,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextVector:
-    """What a text means to a model that was made for embeddings."""
+    """The embedding of a text."""
 
     values: tuple[float, ...]
     """A vector of length 1."""

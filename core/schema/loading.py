@@ -1,4 +1,4 @@
-"""What a load would do, before it does it, and what earlier ones came to."""
+"""Records of load plans, and of the results of earlier loads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OptionOrigin = Literal[
     "default", "catalog", "config", "model config", "last use", "request", "fit", "model"
 ]
 """Who said what an option is, each outranking the one before it: modeldeck, the built-in catalog,
-the configuration for all models and for this one, the last use of this model, whoever asks. A
+the configuration for all models and for this one, the last use of this model, by any client. A
 context length may come from `fit`, chosen for what is free, or from `model`, all that it was
 trained for."""
 
@@ -23,7 +23,7 @@ LoadVerdict = Literal["fits", "fits after unloading", "too large", "unknown"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadWish:
-    """What somebody asks of a load, besides the model."""
+    """The request for a load, besides the model."""
 
     options: LoadOptions = field(default_factory=LoadOptions)
     fresh: bool = False
@@ -70,7 +70,7 @@ class LoadPlan:
     options: LoadOptions
     """In full, as the engine would get them."""
     origins: dict[str, OptionOrigin] = field(default_factory=dict)
-    """Of each option that somebody said, who did."""
+    """Where each option that was set came from."""
     verdict: LoadVerdict
     forecast: Forecast | None
     """None where the load cannot be planned; `refusal` or `warnings` say why."""

@@ -43,7 +43,7 @@ class ProcessMemory:
     pss_bytes: int | None = None
     """Resident pages, each shared one divided by those who share it; Linux only."""
     private_bytes: int | None = None
-    """Pages that nobody else holds (USS): what comes back when the process ends."""
+    """Pages that no other process holds (USS): freed when the process ends."""
     mapped_bytes: int | None = None
     """Of the resident pages, those of files; Linux only."""
     footprint_bytes: int | None = None

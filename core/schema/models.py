@@ -127,7 +127,7 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """What a search of the Hub found."""
+    """The result of a search on the Hub."""
 
     query: str
     hits: tuple[SearchHit, ...]
@@ -186,7 +186,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSeed:
-    """What a person gives to add a custom model."""
+    """The fields to add a custom model."""
 
     unique: str | None = None
     """`owner/repo:VARIANT`, `owner/repo`, `hf://owner/repo/file`, an https URL of a GGUF file, or

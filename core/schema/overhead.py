@@ -15,7 +15,7 @@ from modeldeck.core.schema import Engine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessOverhead:
-    """What a process takes besides the plan: so much, and so much for each token it knows."""
+    """Memory of a process besides the plan: a constant, and bytes per token of the vocabulary."""
 
     base_bytes: int
     per_token_bytes: float
@@ -23,7 +23,7 @@ class ProcessOverhead:
     """Whether it was measured on this machine."""
 
     def of(self, vocabulary: int, records_bytes: int | None = None) -> int:
-        """Bytes for a vocabulary of so many tokens, or for records whose size was counted.
+        """Bytes for a vocabulary of this many tokens, or for records whose size was counted.
 
         >>> Overhead(base_bytes=1 << 20, per_token_bytes=2.5).of(1000) - (1 << 20)
         2500

@@ -1,38 +1,37 @@
 """Whether a front end and a core understand each other: decided by numbers, not by versions.
 
 `PROTOCOL` counts up with every change of the native API that one side must know of: a route or a
-field that is new does not count, since whoever does not know it passes it over. Each side says the
-number it speaks and the oldest one that it still understands. Pure.
+field that is new does not count, since older sides ignore it. Each side states the number it speaks
+and the oldest one that it still understands. Pure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from modeldeck.core import __version__
 from modeldeck.core.errors import Incompatible
 
 PROTOCOL = 1
-"""What this version speaks."""
+"""Protocol number of this version."""
 OLDEST = 1
-"""The oldest that this version still understands."""
+"""The oldest protocol number that this version still understands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolRange:
-    """What one side of a connection says of itself."""
+    """The protocol numbers that one side of a connection states."""
 
     version: str
     """Version of modeldeck, for people."""
     protocol: int = 0
-    """What it speaks; 0 for versions before there was a number."""
+    """Its protocol number; 0 for versions before there was one."""
     oldest_protocol: int = 0
     """The oldest that it still understands."""
 
 
 def ours() -> ProtocolRange:
-    """What this side says."""
-    from modeldeck.core import __version__
-
+    """The protocol numbers of this version."""
     return ProtocolRange(version=__version__, protocol=PROTOCOL, oldest_protocol=OLDEST)
 
 

@@ -25,7 +25,7 @@ class Runtime:
     formats: tuple[Format, ...] = ()
     devices: tuple[str, ...] = ()
     overhead_bytes: int | None = None
-    """What its process takes besides a model, as measured on this machine; None before that."""
+    """Memory of its process without a model, as measured on this machine; None before that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnloadReceipt:
-    """What unloading really gave back."""
+    """The memory that unloading freed, as measured."""
 
     instance_id: str
     model_id: str

@@ -34,13 +34,13 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The machine in a few numbers: for a status bar, and for whoever is about to connect."""
+    """The machine in a few numbers, for a status bar, and the protocol for a new connection."""
 
     name: str
     """Of the machine."""
     version: str
     protocol: int = 0
-    """What the core speaks; see `modeldeck.core.schema.protocol`."""
+    """Protocol number of the core; see `modeldeck.core.schema.protocol`."""
     oldest_protocol: int = 0
     """The oldest that it still understands."""
     downloads: int = 0
@@ -77,7 +77,7 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """One action that changed something."""
+    """One action in the audit trail."""
 
     at: str
     origin: str
@@ -93,9 +93,9 @@ class Settings:
 
     jobs_at_once: int = 2
     rate_limit_bytes_per_s: int | None = None
-    """What a person set for all downloads together; None for no limit."""
+    """The configured limit of all downloads together; None for no limit."""
     rate_in_force_bytes_per_s: int | None = None
-    """What holds at this moment, by the schedule and the good neighbour."""
+    """The limit in force now, by the schedule and by giving way to an interactive connection."""
     rate_reason: Literal["", "schedule", "give way"] = ""
     """Why that is not what was set; empty where it is."""
     schedule: dict[str, int | Literal["none"]] = field(default_factory=dict)
@@ -104,9 +104,9 @@ class Settings:
     """Whether downloads hold back while an attached front end waits in line."""
     disk_floor_bytes: int = 0
     memory_budget_bytes: int | None = None
-    """What a person lets models take together; None for what the machine has."""
+    """The configured memory budget of all models together; None for the whole machine."""
     context_length: int = 8192
-    """The longest that is taken where nobody names one."""
+    """The context length where the load gives none, in tokens, at most."""
     context_fit: bool = True
     """Whether less is taken where it does not fit."""
     idle_ttl_s: float = 0
@@ -115,7 +115,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undoable:
-    """Something that was done and can be taken back at no cost."""
+    """An action that can be undone without a download."""
 
     id: str
     what: str

@@ -232,7 +232,7 @@ def apply(state: State, event: Event) -> State:
 
 
 def subject(event: Event) -> tuple[str, str]:
-    """What the event is about: two events with the same subject, and the newer one says it all."""
+    """Return the kind and key of what an event changes: a newer one with the same replaces it."""
     match event:
         case ModelChanged(model=model):
             return "model", model.id
@@ -287,7 +287,7 @@ def frame_from_item(item: State | Event) -> bytes:
 
 
 def item_from_frame(frame: bytes | str) -> State | Event | None:
-    """What a frame of the feed says; None for an event that this version does not know.
+    """Decode a frame of the feed; None for an event that this version does not know.
 
     Raises msgspec.DecodeError or msgspec.ValidationError on a frame that is not one of ours.
     """

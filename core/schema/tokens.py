@@ -18,7 +18,7 @@ class Token:
 
     id: str
     name: str
-    """What the audit trail calls whoever uses it."""
+    """The name of its user in the audit trail."""
     scopes: tuple[Scope, ...]
     created_at: str
     expires_at: str | None = None
@@ -33,4 +33,4 @@ class NewToken:
 
     token: Token
     secret: str
-    """What goes into `Authorization: Bearer`. Nobody can be told it again."""
+    """For the header `Authorization: Bearer`. It cannot be shown again."""

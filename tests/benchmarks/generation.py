@@ -187,7 +187,7 @@ def core(path: Path, folder: Path, threads: int) -> Iterator[Ask]:
 async def _loaded(process: CoreProcess, options: LoadOptions) -> str:
     async with Client(socket=process.socket) as client:
         model, _ = await client.download("deck/bench-GGUF")
-        await client.until(lambda state: any(m.downloaded for m in state.models.values()))
+        await client.feed.until(lambda state: any(m.downloaded for m in state.models.values()))
         await client.loaded(model.id, options, force=True)
         return model.unique
 

@@ -151,7 +151,7 @@ class Seen:
 
 async def watch(client: Client, seen: Seen, jobs: int, max_hz: float | None) -> State:
     """Follow the feed until all jobs are completed."""
-    async with client.states(max_hz=max_hz) as states:
+    async with client.feed.states(max_hz=max_hz) as states:
         async for state in states:
             seen.saw(time.perf_counter())
             done = [job.state for job in state.downloads.values()]

@@ -184,7 +184,7 @@ async def downloading(folder: Path, hub: DemoHub) -> AsyncIterator[dict[str, str
             await client.change_settings(jobs_at_once=JOBS)
             for number in range(JOBS):
                 await client.download(f"deck/model{number}-GGUF:F16")
-            await client.until(
+            await client.feed.until(
                 lambda s: sum(d.state == "downloading" for d in s.downloads.values()) == JOBS
             )
             yield environ

@@ -76,7 +76,7 @@ async def test_downloads_give_way_to_a_front_end_that_waits(core: CoreProcess) -
         Client(url=url) as far,
     ):
         await owner.change_settings(give_way=True, rate_limit_bytes_per_s=1_000_000)
-        async with far.states() as states:
+        async with far.feed.states() as states:
             await owner.download(PADDED)
             await _until(states, lambda s: any(d.rate_bytes_per_s for d in s.downloads.values()))
             heard = line.heard

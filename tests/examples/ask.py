@@ -17,7 +17,7 @@ async def ask(client: Client, name: str, question: str) -> str:
 
     model, job = await client.download(name)  # None when it is here already
     if job is not None:
-        async with client.states(max_hz=4) as states:
+        async with client.feed.states(max_hz=4) as states:
             async for state in states:
                 job = state.downloads[job.id]
                 print(f"{job.state}: {job.received_bytes} of {job.total_bytes} bytes")

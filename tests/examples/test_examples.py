@@ -56,7 +56,7 @@ async def test_structured(client: Client) -> None:
     called = example("structured")
     for name in (TINY, EMBED):
         model, _ = await client.download(name)
-        await client.until(partial(is_here, model.id))
+        await client.feed.until(partial(is_here, model.id))
     assert isinstance((await called["called"](client, TINY))["place"], str)
     assert await called["near"](client, EMBED, "count one", "count one") == pytest.approx(1)
 

@@ -14,11 +14,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import pairwise
 from math import ceil
 from typing import Any, TypeVar
 
 from modeldeck.core.client.client import Client
+from modeldeck.core.client.feed import FeedReader
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.core.schema import (
     AuditEntry,
@@ -136,8 +138,8 @@ def _derived(made: Any) -> Any:
     return made
 
 
-class FrozenClient(Client):
-    """The client of a core, whose answers stand still."""
+class FrozenFeed(FeedReader):
+    """The feed of a core, with values that do not change from one run to the next."""
 
     @asynccontextmanager
     async def watch(
@@ -160,6 +162,15 @@ class FrozenClient(Client):
                     yield frozen(item)
 
             yield each()
+
+
+class FrozenClient(Client):
+    """The client of a core, with answers that do not change from one run to the next."""
+
+    @cached_property
+    def feed(self) -> FrozenFeed:
+        """The feed, frozen."""
+        return FrozenFeed(self._connection)
 
     async def fits(self, context_length: int | None = None) -> dict[str, Fit]:
         """The verdicts, frozen."""

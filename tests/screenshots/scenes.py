@@ -96,7 +96,7 @@ async def furnish(client: Client, hub: DemoHub) -> None:
     """Have something of everything: loaded, downloaded, failed, held, and under way."""
 
     async def ended(name: str, *states: str) -> None:
-        await client.until(
+        await client.feed.until(
             lambda s: any(d.unique == name and d.state in states for d in s.downloads.values())
         )
 

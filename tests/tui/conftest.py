@@ -77,4 +77,4 @@ async def emptied(core: CoreProcess, hub: DemoHub) -> None:
             give_way=False,
             jobs_at_once=2,
         )
-        await client.until(lambda s: not s.instances and not s.downloads)
+        await client.feed.until(lambda s: not s.instances and not s.downloads)

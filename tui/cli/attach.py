@@ -1,4 +1,4 @@
-"""Reaching the core of this user for the time of one command."""
+"""Connects one command to the core of this user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def attached(paths: Paths, note: Callable[[str], None]) -> AsyncIterator[C
     """A client of this user's core, which is started when there is none.
 
     A core that was started here and has nothing to do ends with the block; one with a download
-    running or a model loaded stays, and `note` is told so.
+    running or a model loaded keeps running, and `note` is called with that text.
     """
     own = OwnCore(paths)
     try:

@@ -1,4 +1,4 @@
-"""What every command of the command line is made of: its help, `--json`, and a client to work with.
+"""Shared by all commands: help with an example, `--json`, and a client of the selected machines.
 
 What a command needs is imported when it runs, so that `modeldeck --help` costs click and no more.
 """
@@ -31,8 +31,6 @@ class MachineSelection:
 
     def machines(self) -> tuple[Machine, ...]:
         """The machines. Raises InvalidRequest for what can be none."""
-        from modeldeck.core.config import config
-        from modeldeck.core.config.paths import locate
         from modeldeck.tui.remote import machines
 
         if self.remote is not None:
@@ -40,19 +38,22 @@ class MachineSelection:
             return (machines.Machine(name=self.remote.url or "", remote=self.remote),)
         if not self.on:
             return (machines.HERE,)
+        from modeldeck.core.config import config
+        from modeldeck.core.config.paths import locate
+
         settings, _ = config.load(locate().config_file)
         return machines.chosen(self.on, settings.hosts)
 
 
 def where() -> MachineSelection:
-    """Where the command that runs is to be done."""
+    """The machines that the running command was given."""
     context = click.get_current_context(silent=True)
     found = context.find_root().obj if context is not None else None
     return found if isinstance(found, MachineSelection) else MachineSelection()
 
 
 def only_here(what: str) -> None:
-    """Refuse to do on another machine what makes no sense there."""
+    """Raise UsageError for a command that other machines cannot run."""
     if where() != MachineSelection():
         raise click.UsageError(f"{what} is about this machine: use it there, over ssh.")
 

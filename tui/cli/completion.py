@@ -46,7 +46,7 @@ complete -c modeldeck -f -a \\
 
 
 def script(shell: str) -> str:
-    """What a shell is to read."""
+    """Return the script for a shell."""
     return {"bash": BASH, "zsh": ZSH, "fish": FISH}[shell]
 
 
@@ -82,7 +82,7 @@ def model_names() -> list[tuple[str, str]]:
 
 
 def candidates(program: click.Command, words: Sequence[str]) -> list[tuple[str, str]]:
-    """What the last of the words could become, each with a few words about it."""
+    """Return completions of the last word, each with a short description."""
     *before, incomplete = words or ("",)
     if incomplete.startswith("@"):
         return [(f"@{name}", "machine") for name in _machines() if name.startswith(incomplete[1:])]

@@ -1,4 +1,4 @@
-"""What `modeldeck help` explains beside the commands themselves. Text only."""
+"""Texts of `modeldeck help TOPIC`."""
 
 from __future__ import annotations
 

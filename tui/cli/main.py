@@ -363,20 +363,20 @@ def run_(
 ) -> None:
     """Ask MODEL something, loading it first where it is not. PROMPT may come from a pipe."""
     from modeldeck.core.schema import GenerateRequest
-    from modeldeck.tui.cli.actions import models as model_actions
+    from modeldeck.tui.cli.actions import chat
 
     if prompt is None:
         if sys.stdin.isatty():
             raise click.UsageError("Give a PROMPT, or pipe one in.")
         prompt = sys.stdin.read()
     request = GenerateRequest(
-        messages=model_actions.question(prompt, system),
+        messages=chat.question(prompt, system),
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
     )
     with_client(
-        lambda client, out: model_actions.run(client, out, model, request, options_of(given)),
+        lambda client, out: chat.run(client, out, model, request, options_of(given)),
         json=json,
     )
 

@@ -13,7 +13,7 @@ HEAD = ".TH MODELDECK 1\n.SH NAME\nmodeldeck \\- a control room for local langua
 
 
 def contents(program: click.Group) -> list[str]:
-    """What there is help on, line by line."""
+    """List the topics and commands that have help, as lines."""
     lines = ["Topics:"]
     lines += [f"  {name:<14}{topic.summary}" for name, topic in TOPICS.items()]
     lines += ["", "Commands:"]

@@ -1,14 +1,14 @@
-"""A command on other machines: one after the other, each with a client of its core.
+"""Runs a command on the selected machines, one after the other, each with a client of its core.
 
-What is said for programs is one document per line; of several machines each says whose it is:
-`{"machine": "gpu1", "answer": ...}`, or `"error"` instead.
+With `--json` and several machines each line names its machine: `{"machine": "gpu1", "answer": ...}`
+or `{"machine": "gpu1", "error": ...}`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from modeldeck.core.config.paths import locate
@@ -16,11 +16,11 @@ from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.tui.cli.attach import attached, existing
 from modeldeck.tui.cli.output import Output
 from modeldeck.tui.cli.runner import AlreadyReported
-from modeldeck.tui.remote.machines import Machine
-from modeldeck.tui.remote.remote_core import FixedCore, SshCore, core_of, reach_all
+from modeldeck.tui.remote.machines import HERE, Machine
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
+    from modeldeck.tui.remote.remote_core import FixedCore, SshCore
 
 Work = Callable[["Client", Output], Coroutine[Any, Any, Any]]
 
@@ -33,24 +33,28 @@ async def on_each(
     start: bool,
     none: Mapping[str, Any] | None = None,
 ) -> None:
-    """Do the work on every machine; what fails on one does not stop the others.
+    """Do the work on every machine; an error on one does not stop the others.
 
-    Raises the only machine's error as it is, else the first one after all had their turn.
+    With one machine its error is raised; with several each error is printed, and AlreadyReported
+    is raised at the end for the first of them. `none` is the JSON answer where no core runs.
     """
+    if list(machines) == [HERE]:  # without what reaches other machines: it takes longer to import
+        with _answering(out, none):
+            async with _own_core(out, start=start) as client:
+                await work(client, out)
+        return
+    from modeldeck.tui.remote.remote_core import core_of, reach_all
+
     cores = {m.name: core_of(m, start=start) for m in machines if m.remote is not None}
     try:
         failed = await reach_all(list(cores.values()))
         if len(machines) == 1:
             (machine,) = machines
-            try:
+            with _answering(out, none):
                 if failed:
                     raise failed[machine.name]
                 async with _client(machine, cores, out, start=start) as client:
                     await work(client, out)
-            except CoreUnreachable:
-                if none is not None:
-                    out.record(none)
-                raise
             return
         first: DeckError | None = None
         for machine in machines:
@@ -66,7 +70,22 @@ async def on_each(
         if first is not None:
             raise AlreadyReported(first)
     finally:
-        await asyncio.gather(*(_part(core, out) for core in cores.values()))
+        await asyncio.gather(*(_leave(core, out) for core in cores.values()))
+
+
+@contextmanager
+def _answering(out: Output, none: Mapping[str, Any] | None) -> Iterator[None]:
+    """Print `none` for a program where no core can be reached; the error is raised as well."""
+    try:
+        yield
+    except CoreUnreachable:
+        if none is not None:
+            out.record(none)
+        raise
+
+
+def _own_core(out: Output, *, start: bool) -> AbstractAsyncContextManager[Client]:
+    return attached(locate(), out.note) if start else existing(locate())
 
 
 @asynccontextmanager
@@ -78,10 +97,10 @@ async def _client(
         async with core.attach() as client:
             yield client
     else:
-        async with attached(locate(), out.note) if start else existing(locate()) as client:
+        async with _own_core(out, start=start) as client:
             yield client
 
 
-async def _part(core: SshCore | FixedCore, out: Output) -> None:
+async def _leave(core: SshCore | FixedCore, out: Output) -> None:
     if words := await core.leave():
         out.note(words)

@@ -1,8 +1,7 @@
-"""Where the command line writes: a terminal, a pipe, or a program that reads JSON.
+"""Output of the command line: for a terminal, a pipe, or a program that reads JSON.
 
 Results go to standard output, notes and errors to standard error. On a terminal a `ProgressLine` is
-one line that is redrawn in place; elsewhere it is plain lines, one when something new is to be
-said.
+one line that is redrawn in place; elsewhere a plain line is printed when its text changes.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ WIDEST = 120
 """Columns that a page uses at most: longer lines are hard to read across."""
 
 _PLAIN = str.maketrans({"—": "-", "…": "~"})
-"""What our own lines say without Unicode."""
+"""Replacements in our own lines for terminals without Unicode."""
 
 
 _STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
-"""What styles text (ECMA-48, SGR), and can do no more than that."""
+"""Sequences that style text (ECMA-48, SGR)."""
 
 
 def shown(text: str) -> str:
@@ -49,7 +48,7 @@ def shown(text: str) -> str:
 
 
 def json_line(value: Any) -> str:
-    """One JSON document on one line, which a terminal shows and does not obey.
+    """Encode a JSON document on one line, without control characters.
 
     JSON escapes the control characters of ASCII (RFC 8259, section 7); DEL and those of Latin-1,
     which some terminals take for the start of a sequence, are escaped here.
@@ -59,7 +58,7 @@ def json_line(value: Any) -> str:
 
 
 class Output:
-    """What one command says. `json`: one document per result on standard output, nothing else."""
+    """Output of one command. `json`: one document per result on standard output, nothing else."""
 
     def __init__(self, *, json: bool = False, environ: Mapping[str, str] = os.environ) -> None:
         self.json = json
@@ -131,7 +130,7 @@ class Output:
             self._about, self.indent = before, inside
 
     def failed(self, error: DeckError) -> None:
-        """What went wrong with the machine that is spoken of."""
+        """Print the error of one machine among several."""
         if self.json:
             whole = {"machine": self._about, "error": to_info(error)}
             click.echo(json_line(whole), err=True)
@@ -144,11 +143,11 @@ class Output:
         click.echo(shown(text), err=True)
 
     def done(self, text: str) -> None:
-        """A line that says what was reached."""
+        """Print the result of a finished command, with a check mark."""
         self.line(f"{self._style(self.signs.done, fg='green')} {text}")
 
     def notify(self, words: str, seconds: float) -> None:
-        """Tell whoever looks elsewhere that something ended which took this long.
+        """Send a desktop notification for work that took this long.
 
         As the settings have it, and only on a terminal.
         """
@@ -163,10 +162,11 @@ class Output:
             self._write(sequence(words, settings.tui.notify, os.environ))
 
     def confirm(self, question: str) -> bool:
-        """Whether the person at the terminal says yes. Raises InvalidRequest where nobody is."""
+        """Ask at the terminal for a yes. Raises InvalidRequest without a terminal."""
         if self.json or not sys.stdin.isatty():
             raise InvalidRequest(
-                "There is nobody to ask.", "Say --yes to go on without a question."
+                "This needs a confirmation, and there is no terminal to ask on.",
+                "Use --yes to go on without a question.",
             )
         return click.confirm(question, err=True)
 

@@ -1,4 +1,4 @@
-"""Doing a command's work: signals, errors, exit codes."""
+"""Runs the work of a command: signals, errors, exit codes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def exit_code(error: DeckError) -> int:
 
 
 class AlreadyReported(Exception):
-    """An error was told to the person already: only its exit code is left to give."""
+    """The error was printed already; carries the exit code."""
 
     def __init__(self, error: DeckError) -> None:
         super().__init__(str(error))
@@ -50,9 +50,9 @@ class AlreadyReported(Exception):
 
 
 def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
-    """Do the work. Errors go to standard error with their remedy, and decide the exit code.
+    """Run the work. An error is printed with its remedy and decides the exit code.
 
-    ctrl-C, a hang-up and a kill all cancel the work, which then cleans up behind itself.
+    ctrl-C, a hang-up and a kill all cancel the work, which then cleans up.
     """
     import asyncio
 
@@ -86,7 +86,7 @@ def run(work: Coroutine[Any, Any, None], *, json: bool) -> None:
 
 
 def tell(error: DeckError, *, json: bool) -> int:
-    """Say the error on standard error, for a person or for a program: its exit code."""
+    """Print the error on standard error, as text or as JSON, and return its exit code."""
     from modeldeck.core.remote.printable import clean
     from modeldeck.core.schema.errors import to_info
     from modeldeck.tui.cli.output import json_line

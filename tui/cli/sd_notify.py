@@ -1,4 +1,4 @@
-"""What a service tells the systemd that started it."""
+"""Notifies systemd that the service has started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def tell_ready(environ: MutableMapping[str, str]) -> None:
-    """Say that the service answers (sd_notify(3), "READY=1"); nothing where nobody asked for it.
+    """Say that the service answers (sd_notify(3), "READY=1"); nothing without $NOTIFY_SOCKET.
 
     The address is taken out of the environment: what this process starts has nothing to say.
     """

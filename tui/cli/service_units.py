@@ -31,7 +31,7 @@ KEPT = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "CUDA_VISIBLE_DEVICES"),
 )
 """What of the environment the service needs, to find what this shell finds. No secrets: a unit can
-be read by everybody."""
+be read by all users."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class UnitFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallPlan:
-    """What installing does: files first, then commands; uninstalling goes the other way."""
+    """Files and commands that install a service; uninstalling runs them in reverse."""
 
     files: tuple[UnitFile, ...]
     enable: tuple[tuple[str, ...], ...]
@@ -62,7 +62,7 @@ class InstallPlan:
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What of the environment is written down, so that the service uses the same folders."""
+    """The variables of the environment that the unit sets, so that it uses the same folders."""
     return {
         name: value
         for name, value in sorted(environ.items())
@@ -122,7 +122,7 @@ def _service(program: Sequence[str], environ: Mapping[str, str]) -> str:
     return "\n".join(
         [
             "[Service]",
-            "# Started is what answers: whoever comes after it finds it, and starts no other one.",
+            "# systemd counts it as started once it answers: units after it find it running.",
             "Type=notify",
             f"ExecStart={command}",
             f"SyslogIdentifier={NAME}",
@@ -151,7 +151,7 @@ def user_unit(program: Sequence[str], environ: Mapping[str, str]) -> str:
     """A unit of this person's own manager.
 
     What needs a mount namespace is left out: a person's manager can make one only where the kernel
-    lets everybody do so, and the service would not start elsewhere.
+    allows that to every user, and the service would not start elsewhere.
     """
     return (
         f"{_UNIT_HEAD}\n{_service(program, environ)}{HARDENED}\n"
@@ -284,5 +284,5 @@ def hidden_from_others(path: str) -> bool:
 
 
 def standing(shown: str) -> dict[str, str]:
-    """What `systemctl show` answers, by name."""
+    """Parse the output of `systemctl show` into properties by name."""
     return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)

@@ -22,10 +22,10 @@ from modeldeck.core.config.paths import Paths, locate
 from modeldeck.tui.text import format as fmt
 
 FORMAT = "RAM {used}/{total}(  {down} {rate} (({downloads})))  {loads} loaded"
-"""What is shown where nothing else is asked for."""
+"""The default format."""
 NO_CORE = "no core"
 PATIENCE_S = 2.0
-"""For a core that hangs: a status bar must not."""
+"""To wait for a core that hangs: a status bar must not hang."""
 WRONG, UNREACHABLE = 2, 7
 """Exit codes, as all commands have them."""
 LARGEST = 64 << 20
@@ -49,7 +49,7 @@ NAMES: Mapping[str, str] = {
     "version": "of modeldeck",
     "down": "an arrow",
 }
-"""What a format may name."""
+"""The names that a format may contain."""
 
 _TOKEN = re.compile(r"\(\(|\)\)|\{\{|\}\}|\{(\w*)\}|[()]|[^(){}]+|[{}]")
 
@@ -59,7 +59,7 @@ class BadFormat(Exception):
 
 
 def values(summary: Mapping[str, Any], signs: fmt.Glyphs) -> dict[str, str]:
-    """What each name stands for; empty where it is nothing."""
+    """Return the text for each name; empty for zero and unknown."""
     total, free = summary["memory_total_bytes"], summary["memory_available_bytes"]
     taken = total - free if total is not None and free is not None else None
     used, whole = fmt.memory(taken), fmt.memory(total)
@@ -125,7 +125,7 @@ def filled(form: str, known: Mapping[str, str]) -> str:
 
 
 def ask(paths: Paths, path: str = "/deck/summary") -> dict[str, Any] | None:
-    """What the core of these folders says of itself; None where none answers."""
+    """Request the summary from the core of these folders; None where none answers."""
     try:
         ready = json.loads(paths.ready_file.read_bytes())
         with _connection(ready) as line:

@@ -138,7 +138,7 @@ class CoreLink:
 
         trip_s = await self._round_trip(client)
         max_hz = FAR_HZ if trip_s is not None and trip_s >= FAR_S else self._max_hz
-        async with client.watch(max_hz=max_hz, lost=self._lost) as items:
+        async with client.feed.watch(max_hz=max_hz, lost=self._lost) as items:
             async for item in items:
                 if isinstance(item, State):
                     self.latest = item

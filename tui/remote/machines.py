@@ -11,10 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from modeldeck.core.config.config import RemoteSettings
 from modeldeck.core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from modeldeck.core.config.config import RemoteSettings
 
 LOCAL, ALL, SYSTEM = "local", "all", "system"
 SYSTEM_SOCKET = Path("/run/modeldeck/core.sock")
@@ -71,6 +74,8 @@ def machine(name: str, hosts: Mapping[str, RemoteSettings]) -> Machine:
         return Machine(name=name, remote=remote)
     if name == LOCAL:
         return HERE
+    from modeldeck.core.config.config import RemoteSettings  # no quick command needs it
+
     if name == SYSTEM:
         return Machine(name=name, remote=RemoteSettings(socket=str(SYSTEM_SOCKET)))
     check(RemoteSettings(ssh=name), f"@{name}")

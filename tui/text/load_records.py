@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
-from modeldeck.core.schema import Forecast, LoadPlan, LoadRecord
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records as record_text
 from modeldeck.tui.text.format import TextColumn
+
+if TYPE_CHECKING:
+    from modeldeck.core.schema import Forecast, LoadPlan, LoadRecord
 
 
 def plan(what: LoadPlan) -> list[str]:

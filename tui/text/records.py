@@ -6,26 +6,31 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modeldeck.core.schema import (
-    Chunk,
-    DeletionPlan,
-    DeletionReceipt,
-    Download,
-    Fit,
-    Forecast,
-    Instance,
     InstanceState,
-    Model,
-    Repository,
-    Runtime,
-    SearchResult,
-    UnloadReceipt,
 )
-from modeldeck.core.schema.state import State
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text.format import Glyphs, TextColumn
+from modeldeck.tui.text.format import TextColumn
+
+if TYPE_CHECKING:
+    from modeldeck.core.schema import (
+        Chunk,
+        DeletionPlan,
+        DeletionReceipt,
+        Download,
+        Fit,
+        Forecast,
+        Instance,
+        Model,
+        Repository,
+        Runtime,
+        SearchResult,
+        UnloadReceipt,
+    )
+    from modeldeck.core.schema.state import State
+    from modeldeck.tui.text.format import Glyphs
 
 ENDED_JOBS = ("completed", "failed", "canceled")
 RUNNING_JOBS = ("queued", "downloading", "verifying")

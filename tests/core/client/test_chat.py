@@ -64,7 +64,7 @@ LOGPROBS = (TokenLogprob(token="é", logprob=-0.5, top=(("é", -0.5), ("b", -1.5
     ],
 )
 def test_a_chat_survives_the_wire(request_: GenerateRequest) -> None:
-    path, body = chat.asked("m", request_)
+    path, body = chat.request_for("m", request_)
     read = msgspec.json.decode(msgspec.json.encode(body), type=ChatBody)
     assert path == "/v1/chat/completions"
     assert (read.model, read.stream, read.with_usage) == ("m", True, True)
@@ -73,11 +73,11 @@ def test_a_chat_survives_the_wire(request_: GenerateRequest) -> None:
 
 def test_a_prompt_survives_the_wire() -> None:
     asked = GenerateRequest(prompt="Once", max_tokens=3, stop=("x",), logprobs=1)
-    path, body = chat.asked("m", asked)
+    path, body = chat.request_for("m", asked)
     read = msgspec.json.decode(msgspec.json.encode(body), type=CompletionBody)
     assert path == "/v1/completions"
     assert read.requests() == [asked]
-    endless = chat.asked("m", GenerateRequest(prompt="Once"))[1]
+    endless = chat.request_for("m", GenerateRequest(prompt="Once"))[1]
     assert endless["max_tokens"] > 1 << 20
 
 

@@ -6,16 +6,17 @@ import asyncio
 import gzip
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import httpx
 import msgspec
 import pytest
 
 from modeldeck.core.client import connection
 from modeldeck.core.client.client import Client
 from modeldeck.core.client.connection import OTHER_VERSION, CoreConnection
+from modeldeck.core.client.transport import TransportFailed
 from modeldeck.core.demo.vocabulary import expected
 from modeldeck.core.errors import (
     CoreUnreachable,
@@ -48,7 +49,7 @@ async def test_the_main_job_by_its_verbs(core: CoreProcess) -> None:
 
         model, job = await client.download(TINY)
         assert job is not None
-        state = await client.until(lambda s: s.downloads[job.id].state == "completed")
+        state = await client.feed.until(lambda s: s.downloads[job.id].state == "completed")
         assert state.models[model.id].downloaded
         assert (await client.download(TINY))[1] is None
 
@@ -76,7 +77,7 @@ async def test_it_speaks_over_tcp_as_well(core: CoreProcess) -> None:
     async with Client(url=core.url) as client:
         state = await client.state()
         assert core.url in state.host.urls
-        assert await client.until(lambda s: s.seq >= state.seq)
+        assert await client.feed.until(lambda s: s.seq >= state.seq)
 
 
 async def test_custom_models_come_and_go(core: CoreProcess, demo_models: Path) -> None:
@@ -114,7 +115,7 @@ async def test_the_class_of_an_error_survives_the_wire(core: CoreProcess) -> Non
 
 
 async def test_the_feed_folds_to_the_state_that_is_answered(core: CoreProcess) -> None:
-    async with Client(socket=core.socket) as client, client.watch(max_hz=20) as items:
+    async with Client(socket=core.socket) as client, client.feed.watch(max_hz=20) as items:
         state = await anext(items)
         assert isinstance(state, State)
         _, job = await client.download(TINY)
@@ -135,7 +136,7 @@ async def test_the_feed_comes_back_after_the_core_was_killed(core: CoreProcess) 
         lost.append((error, seconds))
         told.set()
 
-    async with Client(socket=core.socket) as client, client.watch(lost=tell) as items:
+    async with Client(socket=core.socket) as client, client.feed.watch(lost=tell) as items:
         first = await anext(items)
         assert isinstance(first, State)
         core.kill()
@@ -159,7 +160,7 @@ async def test_patience_with_a_core_that_is_gone_ends(core: CoreProcess) -> None
         await client.stop()
         await asyncio.to_thread(core.process.wait)
         with pytest.raises(CoreUnreachable) as caught:
-            await client.until(lambda _: False, patience_s=0)
+            await client.feed.until(lambda _: False, patience_s=0)
         assert caught.value.remedy
         with pytest.raises(CoreUnreachable) as caught:
             await client.state()
@@ -173,28 +174,47 @@ def _question(text: str) -> GenerateRequest:
     return GenerateRequest(messages=(Message(role="user", content=text),))
 
 
-@asynccontextmanager
-async def answering(*pieces: bytes) -> AsyncIterator[Client]:
-    """A client of a server that reads a request head and sends these pieces, one by one."""
+Answering = Callable[..., AbstractAsyncContextManager[Client]]
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-        writer.close()
-        await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, Client(url=f"http://127.0.0.1:{port}") as client:
-        yield client
+@pytest.fixture(params=["socket", "url"])
+def answering(request: pytest.FixtureRequest) -> Answering:
+    """Makes a client of a server that reads a request head and sends these pieces, one by one.
+
+    Over each of the client's transports.
+    """
+
+    @asynccontextmanager
+    async def answering(*pieces: bytes) -> AsyncIterator[Client]:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+        if request.param == "url":
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            async with server, Client(url=f"http://127.0.0.1:{port}") as client:
+                yield client
+            return
+        with TemporaryDirectory() as folder:
+            socket = Path(folder) / "core.sock"
+            async with (
+                await asyncio.start_unix_server(serve, socket),
+                Client(socket=socket) as client,
+            ):
+                yield client
+
+    return answering
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
 
-async def test_a_streamed_answer_may_be_cut_anywhere() -> None:
+async def test_a_streamed_answer_may_be_cut_anywhere(answering: Answering) -> None:
     event = 'data: {"choices":[{"delta":{"content":"a\u2028b🦙"}}]}\r\n\r\n'.encode()
     end = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     stream = HEAD + b": a comment\n\n" + event + end
@@ -207,7 +227,7 @@ async def test_a_streamed_answer_may_be_cut_anywhere() -> None:
     assert pieces[-1].finish_reason == "stop"
 
 
-async def test_an_error_in_mid_answer_is_raised_with_its_class() -> None:
+async def test_an_error_in_mid_answer_is_raised_with_its_class(answering: Answering) -> None:
     event = b'data: {"choices":[{"delta":{"content":"so far"}}]}\n\n'
     error = b'data: {"error":{"code":"engine_failed","message":"It died."}}\n\n'
     async with (
@@ -230,7 +250,7 @@ async def test_an_error_in_mid_answer_is_raised_with_its_class() -> None:
     ],
 )
 async def test_an_answer_that_is_not_modeldecks_is_an_error_in_words(
-    answer: bytes, words: str
+    answering: Answering, answer: bytes, words: str
 ) -> None:
     async with answering(answer) as client:
         with pytest.raises(DeckError, match=words):
@@ -238,7 +258,9 @@ async def test_an_answer_that_is_not_modeldecks_is_an_error_in_words(
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b"{}", b"7", b'{"models": [1], "fits": 1}'])
-async def test_an_answer_of_another_shape_is_an_error_in_words(body: bytes) -> None:
+async def test_an_answer_of_another_shape_is_an_error_in_words(
+    answering: Answering, body: bytes
+) -> None:
     questions: list[Callable[[Client], Awaitable[object]]] = [
         lambda client: client.state(),
         lambda client: client.download("m"),
@@ -252,7 +274,9 @@ async def test_an_answer_of_another_shape_is_an_error_in_words(body: bytes) -> N
 
 
 @pytest.mark.parametrize("body", [b"7", b'{"data": [{}]}', b'{"data": [{"embedding": "x"}]}'])
-async def test_embeddings_of_another_shape_are_an_error_in_words(body: bytes) -> None:
+async def test_embeddings_of_another_shape_are_an_error_in_words(
+    answering: Answering, body: bytes
+) -> None:
     async with answering(handshake("200 OK", body)) as client:
         with pytest.raises(DeckError, match="answer"):
             await client.embed("m", ["text"])
@@ -264,16 +288,18 @@ def test_a_file_of_certificates_that_nobody_writes_to_is_not_waited_for(tmp_path
         CoreConnection(None, "https://127.0.0.1:1", ca_file=str(tmp_path / "ca"))
 
 
-async def test_an_answer_cut_off_means_that_the_core_is_gone() -> None:
+async def test_an_answer_cut_off_means_that_the_core_is_gone(answering: Answering) -> None:
     async with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{") as client:
         with pytest.raises(CoreUnreachable):
             await client.model("m")
 
 
-async def test_a_feed_that_is_refused_is_not_asked_for_again_and_again() -> None:
+async def test_a_feed_that_is_refused_is_not_asked_for_again_and_again(
+    answering: Answering,
+) -> None:
     async with answering(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as client:
         with pytest.raises(DeckError, match="refuses the feed"):
-            await client.until(lambda _: True)
+            await client.feed.until(lambda _: True)
 
 
 def handshake(status: str, body: bytes = b"") -> bytes:
@@ -302,11 +328,11 @@ def recorded(code: str, message: str, remedy: str = "") -> bytes:
     ],
 )  # fmt: skip
 async def test_a_handshake_that_is_refused_is_told_as_what_it_is(
-    status: str, body: bytes, kind: type[DeckError], words: str, remedy: str
+    answering: Answering, status: str, body: bytes, kind: type[DeckError], words: str, remedy: str
 ) -> None:
     async with answering(handshake(status, body)) as client:
         with pytest.raises(DeckError, match="refuses the feed") as raised:
-            await client.until(lambda _: True)
+            await client.feed.until(lambda _: True)
     error = raised.value
     assert type(error) is kind
     assert words in error.message
@@ -325,12 +351,12 @@ async def test_a_handshake_that_is_refused_is_told_as_what_it_is(
     ],
 )  # fmt: skip
 async def test_a_handshake_that_may_do_later_is_tried_again_and_told(
-    status: str, body: bytes, words: str
+    answering: Answering, status: str, body: bytes, words: str
 ) -> None:
     told: list[CoreUnreachable] = []
     async with (
         answering(handshake(status, body)) as client,
-        client.watch(lost=lambda error, _: told.append(error)) as items,
+        client.feed.watch(lost=lambda error, _: told.append(error)) as items,
     ):
         waiting = asyncio.ensure_future(anext(aiter(items)))
         while len(told) < 2:
@@ -357,7 +383,7 @@ async def test_the_token_is_not_sent_where_an_answer_leads() -> None:
     port = server.sockets[0].getsockname()[1]
     async with server, Client(url=f"http://127.0.0.1:{port}", token="deck_secret") as client:
         with pytest.raises(DeckError, match="refuses the feed with status 302") as raised:
-            await client.until(lambda _: True)
+            await client.feed.until(lambda _: True)
     assert len(heads) == 1
     assert "deck_secret" not in repr((raised.value, raised.value.__cause__, str(raised.value)))
 
@@ -373,7 +399,7 @@ async def test_the_token_is_not_sent_where_an_answer_leads() -> None:
     ],
 )
 async def test_an_answer_has_a_limit_and_is_decoded_or_refused(
-    answer: bytes, monkeypatch: pytest.MonkeyPatch
+    answering: Answering, answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "ANSWER_BYTES", 2048)
     monkeypatch.setattr(connection, "ERROR_BYTES", 2048)
@@ -383,7 +409,9 @@ async def test_an_answer_has_a_limit_and_is_decoded_or_refused(
 
 
 @pytest.mark.parametrize("event", [b"no json", b'"text"', b"[" * 100_000])
-async def test_an_event_that_makes_no_sense_is_an_error_in_words(event: bytes) -> None:
+async def test_an_event_that_makes_no_sense_is_an_error_in_words(
+    answering: Answering, event: bytes
+) -> None:
     async with (
         answering(HEAD + b"data: " + event + b"\n\n") as client,
         client.generate("m", _question("?")) as chunks,
@@ -398,7 +426,7 @@ async def test_an_event_that_makes_no_sense_is_an_error_in_words(event: bytes) -
 def test_a_socket_of_others_says_who_may_use_it(tmp_path: Path, mode: int, words: str) -> None:
     tmp_path.chmod(mode)
     there = CoreConnection(tmp_path / "core.sock", None)
-    refused = httpx.ConnectError("[Errno 13] Permission denied")
+    refused = TransportFailed("[Errno 13] Permission denied")
     refused.__cause__ = PermissionError(13, "Permission denied")
     error = there.unreachable(refused)
     assert error.message == f"This user may not use {tmp_path / 'core.sock'}."

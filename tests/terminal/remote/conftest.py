@@ -269,7 +269,7 @@ class Host:
             async with Client(socket=self.paths.socket) as client:
                 _, job = await client.download(model)
                 assert job is not None
-                await client.until(lambda state: state.downloads[job.id].state == "completed")
+                await client.feed.until(lambda state: state.downloads[job.id].state == "completed")
 
         asyncio.run(fetch())
 

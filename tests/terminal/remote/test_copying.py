@@ -133,7 +133,7 @@ async def limited(host: Host, rate_bytes_per_s: int | None) -> None:
 async def arriving(host: Host) -> int:
     """Bytes that arrived on a machine, once a good part of a download has."""
     async with Client(socket=host.paths.socket) as client:
-        state = await client.until(
+        state = await client.feed.until(
             lambda s: any(d.received_bytes > PADDED_BYTES // 10 for d in s.downloads.values())
         )
     return max(d.received_bytes for d in state.downloads.values())

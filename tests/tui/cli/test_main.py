@@ -126,8 +126,27 @@ def test_help_costs_no_more_than_click() -> None:
         "import sys\n"
         "from modeldeck.tui.cli.main import main\n"
         "main(['--help'], standalone_mode=False)\n"
-        "print([m for m in ('textual', 'rich', 'httpx', 'asyncio', 'modeldeck.core.schema')"
+        "print([m for m in ('textual', 'rich', 'httpx', 'asyncio', 'modeldeck.core.schema',"
+        " 'modeldeck.core.config.config')"
         " if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done
+
+
+@pytest.mark.parametrize("words", ["ps", "ls", "status", "cache ls", "downloads", "token list"])
+def test_a_command_imports_only_what_it_needs(core: CoreProcess, words: str) -> None:
+    """Over the core's own socket: httpx, its asyncio backend and metadata cost 0.2 s of start."""
+    unwanted = (
+        *("httpx", "anyio", "rich", "importlib.metadata", "websockets"),
+        *("modeldeck.core.schema.generation", "modeldeck.core.schema.loading"),
+        "modeldeck.core.config.config",
+    )
+    script = (
+        "import sys\n"
+        "from modeldeck.tui.cli.main import main\n"
+        f"main({words.split()!r}, standalone_mode=False)\n"
+        f"print([m for m in {unwanted!r} if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done
@@ -348,7 +367,9 @@ def test_a_download_outlives_ctrl_c(core: CoreProcess, hub: DemoHub, modeldeck: 
 
     async def finished() -> None:
         async with Client(socket=core.socket) as client:
-            await client.until(lambda s: any(d.state == "completed" for d in s.downloads.values()))
+            await client.feed.until(
+                lambda s: any(d.state == "completed" for d in s.downloads.values())
+            )
 
     asyncio.run(finished())
     assert PADDED in modeldeck("ls", "-d").out
@@ -435,7 +456,7 @@ def test_a_core_that_dies_in_mid_pull_is_said(
     async def killed() -> None:
         pulling = asyncio.create_task(pull())
         async with Client(socket=core.socket) as client:
-            await client.until(lambda s: any(d.received_bytes for d in s.downloads.values()))
+            await client.feed.until(lambda s: any(d.received_bytes for d in s.downloads.values()))
         core.kill()
         with pytest.raises(errors.CoreUnreachable, match="went away"):
             await pulling

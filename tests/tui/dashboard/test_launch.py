@@ -270,7 +270,7 @@ async def test_the_demo_brings_its_core_back_and_leaves_nothing(
     async with demo.attach() as client:
         first = (await client.state()).host.pid
         os.kill(first, 9)
-        second = await client.until(lambda state: state.host.pid != first)
+        second = await client.feed.until(lambda state: state.host.pid != first)
         assert second.host.hub
     said = await demo.leave()
     assert said is not None

@@ -100,7 +100,7 @@ def test_commands_work_at_a_url(outside: Outside) -> None:
 
 async def test_the_feed_comes_over_tls_with_the_token(outside: Outside) -> None:
     core = core_of(Machine(name="cloud", remote=outside.remote))
-    async with core.attach() as client, client.watch() as items:
+    async with core.attach() as client, client.feed.watch() as items:
         assert isinstance(await anext(items), State)
     assert await core.leave() is None
     assert not await core.revive()

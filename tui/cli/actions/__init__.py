@@ -1,1 +1,1 @@
-"""What commands do; imported when a command runs."""
+"""The work of the commands; imported when a command runs."""

@@ -1,20 +1,24 @@
-"""What the commands of the cache do, over a client."""
+"""The work of the commands about the cache."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from modeldeck.core.client.client import Client
 from modeldeck.core.errors import Cancelled, Corrupt
 from modeldeck.core.formats.unique_names import DEFAULT_ENDPOINT, canonical
-from modeldeck.core.schema import CacheListing, CacheSelection, Verification
+from modeldeck.core.schema import CacheSelection
 from modeldeck.core.schema.errors import from_info
 from modeldeck.tui.cli.actions.models import FRAMES_HZ, PATIENCE_S, carry_out
-from modeldeck.tui.cli.output import Output
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import TextColumn
+
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.schema import CacheListing, Verification
+    from modeldeck.tui.cli.output import Output
 
 _ORPHANED = 4
 """The column of blobs that no revision needs."""
@@ -112,7 +116,7 @@ async def _followed(client: Client, out: Output, check: Verification) -> Verific
     """Show a check until it has ended."""
     try:
         with out.progress() as progress:
-            async with client.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
+            async with client.feed.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
                 async for state in states:
                     if (now := state.verifications.get(check.id)) is None:
                         raise Cancelled(f"The check of {check.what} was forgotten.")
@@ -135,7 +139,7 @@ async def _followed(client: Client, out: Output, check: Verification) -> Verific
 async def prune(
     client: Client, out: Output, what: CacheSelection, *, yes: bool, dry_run: bool
 ) -> None:
-    """Delete what nobody needs, of the kinds that `what` names."""
+    """Delete unneeded files of the kinds that `what` names."""
     await _delete(client, out, what, yes=yes, force=False, dry_run=dry_run)
 
 

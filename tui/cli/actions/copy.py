@@ -13,18 +13,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
-from modeldeck.core.client.client import Client
 from modeldeck.core.config import config
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.schema import Manifest
 from modeldeck.tui.cli.actions import models
 from modeldeck.tui.cli.output import Output
 from modeldeck.tui.remote.copy import copied, kept
-from modeldeck.tui.remote.core_host import OwnCore, ReachableCore
-from modeldeck.tui.remote.machines import Machine, chosen
+from modeldeck.tui.remote.core_host import OwnCore
+from modeldeck.tui.remote.machines import chosen
 from modeldeck.tui.remote.remote_core import core_of, reach_all
+
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.schema import Manifest
+    from modeldeck.tui.remote.core_host import ReachableCore
+    from modeldeck.tui.remote.machines import Machine
 
 
 async def copy(ref: str, names: Sequence[str], *, json: bool) -> None:

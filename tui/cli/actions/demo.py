@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modeldeck.core.client.client import Client
-from modeldeck.core.demo.session import Session
 from modeldeck.core.demo.vocabulary import expected
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import GenerateRequest, LoadOptions
-from modeldeck.tui.cli.actions import models
-from modeldeck.tui.cli.output import Output
+from modeldeck.tui.cli.actions import chat, models
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records
+
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.demo.session import Session
+    from modeldeck.tui.cli.output import Output
 
 RATE = 25_000_000
 """Bytes a second that the hub serves: slow enough to see a download happen."""
@@ -28,7 +30,7 @@ MODEL = f"{REPO}:F16"
 CONTEXT = 4096
 PROMPT = "Please count to ten."
 TOPIC = "count"
-"""What the prompt makes the model say; see `modeldeck.core.demo.vocabulary`."""
+"""The answer of the demo model to the prompt; see `modeldeck.core.demo.vocabulary`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class DemoStep:
 
 def steps() -> tuple[DemoStep, ...]:
     """The main job, in order."""
-    request = GenerateRequest(messages=models.question(PROMPT, None), temperature=0.0)
+    request = GenerateRequest(messages=chat.question(PROMPT, None), temperature=0.0)
     load = partial(models.load, ref=MODEL, options=LoadOptions(context_length=CONTEXT), force=False)
     rm = partial(models.rm, refs=[MODEL], yes=True, force=False, dry_run=False)
     rows: tuple[tuple[str, str, Callable[[Client, Output], Awaitable[Any]]], ...] = (
@@ -69,13 +71,13 @@ def steps() -> tuple[DemoStep, ...]:
 
 async def _ask(client: Client, out: Output, request: GenerateRequest) -> None:
     """Ask, and hold the answer against what was built into the weights. Raises when it differs."""
-    answer = await models.ask(client, out, MODEL, request, LoadOptions())
+    answer = await chat.ask(client, out, MODEL, request, LoadOptions())
     out.line(out.dim(records.answered(answer.last, answer.seconds)))
     out.record({"model": MODEL, "text": answer.text} | records.counts(answer.last))
     if answer.text != expected(TOPIC):
         raise DeckError(
             f"The model should have answered {expected(TOPIC)!r}.",
-            "Something between its file and this answer is broken; `modeldeck ls` would not tell.",
+            "The engine loaded the file and generates wrong text: reinstall the engine.",
         )
     out.done("to the letter what was built into this model's weights")
 

@@ -1,16 +1,16 @@
-"""What each command does, over a client: ask the core, follow the state, say what came of it."""
+"""The work of the commands about models: send requests, follow the State, print the result."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from modeldeck.core.client.client import Client
 from modeldeck.core.errors import (
     Cancelled,
     Conflict,
@@ -20,29 +20,29 @@ from modeldeck.core.errors import (
     NotFound,
     StorageFailed,
 )
-from modeldeck.core.formats.unique_names import is_address
 from modeldeck.core.schema import (
-    CacheSelection,
-    Chunk,
-    DeletionPlan,
-    Download,
-    GenerateRequest,
-    Instance,
     InstanceState,
-    LoadOptions,
-    Message,
-    Model,
 )
 from modeldeck.core.schema.errors import from_info
-from modeldeck.core.schema.state import State, state_to_wire
-from modeldeck.tui.cli import status_line
-from modeldeck.tui.cli.output import Output
+from modeldeck.core.schema.state import state_to_wire
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text import load_records
 from modeldeck.tui.text import records as record_text
 
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.schema import (
+        CacheSelection,
+        DeletionPlan,
+        Download,
+        Instance,
+        LoadOptions,
+        Model,
+    )
+    from modeldeck.core.schema.state import State
+    from modeldeck.tui.cli.output import Output
+
 FRAMES_HZ = 8.0
-"""How often a line under way is drawn: smooth to the eye, little over SSH."""
+"""Redraws of a progress line per second: smooth to the eye, little data over SSH."""
 MEASURE_S = 3.0
 """For the first measurement of a model that was just loaded: it is taken once a second."""
 PATIENCE_S = 10.0
@@ -52,6 +52,8 @@ PATIENCE_S = 10.0
 async def status(client: Client, out: Output, *, line: bool, form: str | None = None) -> None:
     """Show the machine on a page, or in one line of the form that is asked for."""
     if line and not out.json:
+        from modeldeck.tui.cli import status_line
+
         summary = msgspec.to_builtins(await client.summary())
         try:
             known = status_line.values(summary, out.signs)
@@ -101,6 +103,8 @@ async def search(client: Client, out: Output, query: str, limit: int | None) -> 
         try:
             repository = await client.repository(query)
         except (NotFound, InvalidRequest):
+            from modeldeck.core.formats.unique_names import is_address
+
             if is_address(query):
                 raise
             # not a repository: words to search for, like any other
@@ -164,13 +168,13 @@ async def pull(
 async def follow(
     client: Client, out: Output, model: Model, job: Download, parting: str | None = None
 ) -> Download:
-    """Show a job until it is complete. The job is the core's: it outlives whoever looks on.
+    """Show a job until it is complete. The job runs in the core and goes on without this command.
 
     `parting` is what to say instead when looking on is interrupted.
     """
     try:
         with out.progress() as progress:
-            async with client.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
+            async with client.feed.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
                 async for state in states:
                     job = state.downloads.get(job.id) or _vanished(state, model, job)
                     if job.state == "completed":
@@ -190,7 +194,7 @@ async def follow(
 
 
 def _vanished(state: State, model: Model, job: Download) -> Download:
-    """What to make of a job that is no longer listed."""
+    """Return the final record of a job that is no longer listed."""
     now = state.models.get(model.id)
     if now is None or not now.downloaded:
         raise Cancelled(f"The download of {job.unique} was removed.")
@@ -283,6 +287,8 @@ async def plan_load(
     """Show what a load would do; what stands against it is part of that, and no failure."""
     plan = await client.plan_load(ref, options, **how)
     out.record(plan)
+    from modeldeck.tui.text import load_records
+
     out.lines(load_records.plan(plan))
 
 
@@ -290,7 +296,7 @@ async def load(
     client: Client, out: Output, ref: str, options: LoadOptions, **how: bool
 ) -> Instance:
     """Load a model and show what it took."""
-    instance = await _ready(client, out, await client.load(ref, options, **how))
+    instance = await wait_until_ready(client, out, await client.load(ref, options, **how))
     instance = await _measured(client, instance)
     out.record(instance)
     first, *rest = record_text.loaded(instance)
@@ -300,11 +306,11 @@ async def load(
     return instance
 
 
-async def _ready(client: Client, out: Output, instance: Instance) -> Instance:
+async def wait_until_ready(client: Client, out: Output, instance: Instance) -> Instance:
     """Show a load until the model is ready. When it is interrupted, the load is called off."""
     try:
         with out.progress() as progress:
-            async with client.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
+            async with client.feed.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
                 async for state in states:
                     if (now := state.instances.get(instance.id)) is None:
                         raise Cancelled(f"The load of {instance.unique} was called off.")
@@ -330,7 +336,7 @@ async def _measured(client: Client, instance: Instance) -> Instance:
 
     try:
         async with asyncio.timeout(MEASURE_S):
-            state = await client.until(known)
+            state = await client.feed.until(known)
     except TimeoutError:
         return instance
     return state.instances.get(instance.id, instance)
@@ -383,59 +389,8 @@ async def history(client: Client, out: Output) -> None:
     records = await client.loads()
     out.record(records)
     if records:
+        from modeldeck.tui.text import load_records
+
         out.lines(load_records.history(records, out.room))
     else:
         out.note("Nothing that was loaded has been unloaded yet.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatResult:
-    """A whole answer."""
-
-    text: str
-    last: Chunk
-    """The piece with the counts."""
-    seconds: float
-    """From the question to the end."""
-
-
-async def ask(
-    client: Client, out: Output, ref: str, request: GenerateRequest, options: LoadOptions
-) -> ChatResult:
-    """Ask a model, loading it first where it is not; stream its answer, and return it whole."""
-    try:
-        model = await client.model(ref)
-    except NotFound:
-        if not ref.startswith("/"):
-            raise
-        model, _ = await client.download(ref)  # a path has nothing to fetch: it is put on the list
-    if not model.downloaded:
-        raise NotDownloaded(
-            f"{model.unique} is not on this machine.", f"`modeldeck pull {model.unique}` gets it."
-        )
-    if not any(i.model_id == model.id for i in record_text.live(await client.state())):
-        await _ready(client, out, await client.load(model.id, options))
-    started = time.monotonic()
-    text, last = "", Chunk()
-    async with client.generate(model.id, request) as chunks:
-        async for last in chunks:
-            text += last.text
-            out.piece(fmt.clean(last.text, lines=True))
-    out.line()
-    return ChatResult(text=text, last=last, seconds=time.monotonic() - started)
-
-
-async def run(
-    client: Client, out: Output, ref: str, request: GenerateRequest, options: LoadOptions
-) -> None:
-    """Ask a model; its answer alone goes to standard output."""
-    answer = await ask(client, out, ref, request, options)
-    if out.terminal:
-        out.note(out.dim(record_text.answered(answer.last, answer.seconds)))
-    out.record({"model": ref, "text": answer.text} | record_text.counts(answer.last))
-
-
-def question(prompt: str, system: str | None) -> tuple[Message, ...]:
-    """The messages of a single question."""
-    asked = Message(role="user", content=prompt)
-    return (Message(role="system", content=system), asked) if system else (asked,)

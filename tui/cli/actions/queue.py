@@ -1,19 +1,22 @@
-"""What the commands of the download queue do, over a client."""
+"""The work of the commands about the download queue."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from modeldeck.core.client.client import Client
 from modeldeck.core.config.schedule import parse_entry, parse_rate
 from modeldeck.core.errors import Conflict
-from modeldeck.core.schema import Download, QueueMove, Settings
-from modeldeck.core.schema.state import State
-from modeldeck.tui.cli.output import Output
+from modeldeck.core.schema import QueueMove
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records
 from modeldeck.tui.text.format import TextColumn
+
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.schema import Download, Settings
+    from modeldeck.core.schema.state import State
+    from modeldeck.tui.cli.output import Output
 
 
 async def downloads(client: Client, out: Output, *, at_once: int | None, clear: bool) -> None:
@@ -115,7 +118,7 @@ async def limit(
     schedule: Sequence[str] | None,
     give_way: bool | None,
 ) -> None:
-    """Change the limit of all downloads where something is given, and show what holds."""
+    """Change the limit of all downloads where one is given, and show the limit in force."""
     changes: dict[str, Any] = {}
     if rate is not None:
         changes["rate_limit_bytes_per_s"] = parse_rate(rate)

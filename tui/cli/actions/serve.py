@@ -7,15 +7,18 @@ import os
 import sys
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from modeldeck.core.client import daemon
-from modeldeck.core.client.client import Client
-from modeldeck.core.client.daemon import CoreReady
 from modeldeck.core.config import config
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.tui.cli.output import Output
 from modeldeck.tui.cli.sd_notify import tell_ready
+
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.client.daemon import CoreReady
 
 
 async def serve(port: int | None, *, json: bool, verbose: bool) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modeldeck import core
 from modeldeck.core.client import daemon
@@ -14,8 +15,10 @@ from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import Conflict, DeckError, InvalidRequest, StorageFailed
 from modeldeck.tui.cli import service_units
 from modeldeck.tui.cli.output import Output
-from modeldeck.tui.cli.service_units import InstallPlan
 from modeldeck.tui.remote.machines import SYSTEM
+
+if TYPE_CHECKING:
+    from modeldeck.tui.cli.service_units import InstallPlan
 
 BOOTED = Path("/run/systemd/system")
 """There where systemd runs the machine (sd_booted(3))."""
@@ -23,7 +26,7 @@ PROGRAM = (sys.executable, "-P", "-m", "modeldeck.tui.program", "serve")
 
 
 def plan(*, system: bool) -> InstallPlan:
-    """What this machine's manager of services needs. Raises InvalidRequest, Conflict."""
+    """Plan the install for this service manager. Raises InvalidRequest, Conflict."""
     paths = locate()
     if sys.platform == "darwin":
         if system:
@@ -41,7 +44,7 @@ def plan(*, system: bool) -> InstallPlan:
         if service_units.hidden_from_others(path):
             raise Conflict(
                 f"The service's own user could not read {path}.",
-                "Install modeldeck where everybody can, with a Python that everybody can read:"
+                "Install modeldeck, and its Python, in a folder that all users can read:"
                 " /usr/bin/python3 -m venv /opt/modeldeck, for example.",
             )
     return service_units.systemd_system(PROGRAM, os.environ)
@@ -133,7 +136,7 @@ async def _tell(out: Output, what: InstallPlan) -> None:
 
 
 def _show(out: Output, what: InstallPlan) -> None:
-    """What installing would do."""
+    """Print the install plan."""
     out.record({"files": {str(f.path): f.text for f in what.files}, "commands": what.enable})
     for file in what.files:
         out.line(out.bold(f"# {file.path}"))
@@ -168,7 +171,7 @@ def _unwritable(path: Path, error: OSError) -> StorageFailed:
 
 
 async def _call(command: tuple[str, ...]) -> str:
-    """What a command answers. Raises DeckError with what it says when it fails."""
+    """Run a command and return its output. Raises DeckError with its message when it fails."""
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
@@ -187,7 +190,7 @@ async def _call(command: tuple[str, ...]) -> str:
 
 
 async def _last_words(what: InstallPlan, since: float) -> tuple[str, ...]:
-    """What the core said before it ended, as far as it can be read."""
+    """Return the last lines that the core logged, as far as they can be read."""
     try:
         said = await _call((*what.recent, f"--since=@{since:.0f}")) if what.recent else ""
     except DeckError:

@@ -1,15 +1,17 @@
-"""What the commands of tokens do, over a client."""
+"""The work of the commands about tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from modeldeck.core.client.client import Client
 from modeldeck.core.schema import Scope
-from modeldeck.tui.cli.output import Output
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import TextColumn
+
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
+    from modeldeck.tui.cli.output import Output
 
 
 async def create(

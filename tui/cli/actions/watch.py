@@ -1,4 +1,4 @@
-"""What the commands do that follow a core, over a client."""
+"""The work of the commands that follow a core: events and wait."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import asyncio
 import os
 import sys
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from modeldeck.core.client.client import Client
 from modeldeck.core.client.connection import OTHER_VERSION
-from modeldeck.core.errors import CoreUnreachable, DeckError, EngineFailed, InvalidRequest, TimedOut
+from modeldeck.core.errors import DeckError, EngineFailed, InvalidRequest, TimedOut
 from modeldeck.core.remote.printable import clean
-from modeldeck.core.schema import Download, Instance, InstanceState, Model
+from modeldeck.core.schema import InstanceState
 from modeldeck.core.schema.errors import from_info
-from modeldeck.core.schema.state import EVENTS, State
-from modeldeck.tui.cli.output import Output
+from modeldeck.core.schema.state import EVENTS
 from modeldeck.tui.text import records
+
+if TYPE_CHECKING:
+    from modeldeck.core.client.client import Client
+    from modeldeck.core.errors import CoreUnreachable
+    from modeldeck.core.schema import Download, Instance, Model
+    from modeldeck.core.schema.state import State
+    from modeldeck.tui.cli.output import Output
 
 PATIENCE_S = 60.0
 """For a core that went away while a command waits: it may be starting again."""
@@ -28,7 +34,7 @@ class _Head(msgspec.Struct):
 
 
 async def events(client: Client, out: Output, only: Collection[str], max_hz: float | None) -> None:
-    """Print frames of the feed, as they come, until cancelled or until nobody reads them."""
+    """Print frames of the feed as they arrive, until cancelled or the pipe is closed."""
     if unknown := sorted(set(only) - {"state", *EVENTS}):
         raise InvalidRequest(
             f"There is no event {unknown[0]}.", f"There are state, {', '.join(EVENTS)}."
@@ -38,7 +44,7 @@ async def events(client: Client, out: Output, only: Collection[str], max_hz: flo
     def lost(error: CoreUnreachable, wait_s: float) -> None:
         out.note(f"{error.message} Trying again.")
 
-    async with client.frames(max_hz=max_hz, lost=lost) as frames:
+    async with client.feed.frames(max_hz=max_hz, lost=lost) as frames:
         async for frame in frames:
             text = frame if isinstance(frame, str) else frame.decode(errors="replace")
             if only and _event(text) not in only:
@@ -46,7 +52,7 @@ async def events(client: Client, out: Output, only: Collection[str], max_hz: flo
             try:
                 print(clean(text) if out.terminal else text, flush=True)
             except BrokenPipeError:
-                # Whoever read them has enough. What is still buffered must not fail at the end.
+                # The reader has closed the pipe. Flushing the rest at exit must not fail.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return
 
@@ -63,7 +69,7 @@ async def wait(client: Client, out: Output, ref: str, wanted: str, timeout_s: fl
     model = await client.model(ref)
     try:
         async with asyncio.timeout(timeout_s):
-            state = await client.until(
+            state = await client.feed.until(
                 lambda state: reached(state, model, wanted), patience_s=PATIENCE_S
             )
     except TimeoutError:

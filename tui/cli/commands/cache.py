@@ -1,4 +1,4 @@
-"""The commands of the cache: what it holds, whether it is right, and what nobody needs."""
+"""The commands of the cache: list it, verify it, delete unneeded files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def verify(targets: tuple[str, ...], json: bool) -> None:
 def prune(
     partials: bool, orphans: bool, detached: bool, yes: bool, dry_run: bool, json: bool
 ) -> None:
-    """Delete what nobody needs: partial files, blobs, revisions that no branch is at any more."""
+    """Delete unneeded files: partial files, blobs, revisions that no branch is at any more."""
     from modeldeck.core.schema import CacheSelection
     from modeldeck.tui.cli.actions import cache as cache_actions
 

@@ -10,7 +10,7 @@ MODELS = click.argument("models", nargs=-1, metavar="MODEL...")
 
 
 @click.command(cls=ExampleCommand, example="modeldeck downloads\nmodeldeck downloads --at-once 3")
-@click.option("--at-once", type=click.IntRange(1, 100), help="Let so many run at once.")
+@click.option("--at-once", type=click.IntRange(1, 100), help="How many run at the same time.")
 @click.option("--clear", is_flag=True, help="Forget those that have ended.")
 def downloads(at_once: int | None, clear: bool, json: bool) -> None:
     """List downloads in the order of the queue."""

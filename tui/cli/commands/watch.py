@@ -14,7 +14,7 @@ from modeldeck.tui.cli.command import ExampleCommand, with_client
 @click.option("--only", multiple=True, metavar="NAME", help="Only events of this name.")
 @click.option(
     "--max-hz", type=click.FloatRange(0, min_open=True, max=60), metavar="N",
-    help="So many a second at most, each the newest of its kind.",
+    help="Frames per second at most; of each kind only the newest is printed.",
 )  # fmt: skip
 def events(only: tuple[str, ...], max_hz: float | None, json: bool) -> None:
     """Print what changes, one JSON object a line, until ctrl-C. The first one is the whole state.

@@ -15,7 +15,7 @@ TINY = "deck/tiny-GGUF:Q8_0"
 async def fetched(client: Client) -> None:
     """One model is here."""
     await client.download(TINY)
-    await client.until(lambda s: any(d.state == "completed" for d in s.downloads.values()))
+    await client.feed.until(lambda s: any(d.state == "completed" for d in s.downloads.values()))
 
 
 @pytest.mark.parametrize("view", ["catalog", "downloads"])

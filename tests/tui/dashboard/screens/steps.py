@@ -19,7 +19,7 @@ def fetched(*names: str) -> Callable[[Client], Awaitable[object]]:
     async def fetch(client: Client) -> None:
         for name in names:
             await client.download(name)
-        await client.until(
+        await client.feed.until(
             lambda s: {m.unique for m in s.models.values() if m.downloaded} >= {*names}
         )
 

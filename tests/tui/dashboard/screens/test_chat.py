@@ -34,7 +34,7 @@ async def fetched(client: Client, *names: str) -> None:
     """Download these to their end."""
     for name in names or (TINY,):
         await client.download(name)
-    await client.until(
+    await client.feed.until(
         lambda s: (
             {j.unique for j in s.downloads.values() if j.state == "completed"}
             >= set(names or (TINY,))
@@ -46,7 +46,7 @@ async def unloaded(client: Client, *names: str) -> None:
     """Have models on the disk, and none in memory."""
     await fetched(client, *names)
     await client.unload_all()
-    await client.until(lambda s: not s.instances)
+    await client.feed.until(lambda s: not s.instances)
 
 
 async def loaded(client: Client) -> None:

@@ -24,7 +24,7 @@ def core(own_core: CoreProcess) -> CoreProcess:
 async def begin(client: Client) -> None:
     """Download until some of it is here."""
     await client.download(PADDED)
-    await client.until(lambda s: any(j.received_bytes for j in s.downloads.values()))
+    await client.feed.until(lambda s: any(j.received_bytes for j in s.downloads.values()))
 
 
 async def test_an_error_of_the_core_is_a_line_that_says_what_to_do(

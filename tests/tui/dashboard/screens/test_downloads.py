@@ -26,7 +26,7 @@ async def fetch(client: Client, *names: str) -> None:
     """Download these to their end."""
     for name in names:
         await client.download(name)
-    await client.until(
+    await client.feed.until(
         lambda s: all(
             any(j.unique == n and j.state in ("completed", "failed") for j in s.downloads.values())
             for n in names
@@ -37,7 +37,7 @@ async def fetch(client: Client, *names: str) -> None:
 async def begin(client: Client, name: str = PADDED) -> None:
     """Download this until some of it is here."""
     await client.download(name)
-    await client.until(lambda s: any(j.received_bytes for j in s.downloads.values()))
+    await client.feed.until(lambda s: any(j.received_bytes for j in s.downloads.values()))
 
 
 def job(screen: Any, name: str = PADDED) -> Download:
@@ -151,7 +151,7 @@ async def test_clearing_asks_where_it_deletes_what_arrived(screen: Any, hub: Dem
         await fetch(client, TINY)
         hub.rate_bytes_per_s = SLOW
         await client.download(PADDED)
-        reached = await client.until(
+        reached = await client.feed.until(
             lambda s: any(j.unique == PADDED and j.received_bytes for j in s.downloads.values())
         )
         key = next(j.id for j in reached.downloads.values() if j.unique == PADDED)

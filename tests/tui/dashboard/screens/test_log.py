@@ -46,7 +46,7 @@ def core(shared_core: CoreProcess) -> CoreProcess:
 async def failed(client: Client) -> None:
     """Have an engine say why it refuses a file."""
     await client.download(BROKEN, force=True)
-    await client.until(
+    await client.feed.until(
         lambda s: any(j.state in ("completed", "failed") for j in s.downloads.values())
     )
     with pytest.raises(DeckError):
@@ -56,7 +56,7 @@ async def failed(client: Client) -> None:
 async def fetched(client: Client) -> None:
     """Do something that the audit trail keeps."""
     await client.download(TINY)
-    await client.until(lambda s: any(j.state == "completed" for j in s.downloads.values()))
+    await client.feed.until(lambda s: any(j.state == "completed" for j in s.downloads.values()))
 
 
 def view(at: Any) -> LogView:

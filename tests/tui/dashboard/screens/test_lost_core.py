@@ -28,7 +28,9 @@ def core(own_core: CoreProcess) -> CoreProcess:
 async def loaded(client: Client) -> None:
     """Have the tiny model in memory."""
     await client.download(TINY)
-    await client.until(lambda s: any(m.unique == TINY and m.downloaded for m in s.models.values()))
+    await client.feed.until(
+        lambda s: any(m.unique == TINY and m.downloaded for m in s.models.values())
+    )
     await client.loaded(TINY, LoadOptions(context_length=ROOM))
 
 

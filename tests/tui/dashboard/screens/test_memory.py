@@ -28,7 +28,7 @@ async def load(client: Client, *names: str) -> None:
     """Download and load these."""
     for name in names:
         await client.download(name)
-    await client.until(
+    await client.feed.until(
         lambda s: {m.unique for m in s.models.values() if m.downloaded} >= set(names)
     )
     for name in names:
@@ -125,7 +125,7 @@ async def test_a_failed_load_says_why_and_is_taken_off_the_list(screen: Any) -> 
         repository = await client.repository(BROKEN)
         name = repository.variants[0].unique
         await client.download(name, force=True)
-        await client.until(
+        await client.feed.until(
             lambda s: any(m.downloaded and m.unique == name for m in s.models.values())
         )
         with pytest.raises(DeckError):
@@ -146,7 +146,7 @@ async def test_a_failed_load_says_why_and_is_taken_off_the_list(screen: Any) -> 
 async def test_a_load_shows_how_far_it_is_and_is_called_off(screen: Any, hub: DemoHub) -> None:
     async def fetched(client: Client) -> None:
         await client.download("deck/padded-GGUF:F16")
-        await client.until(
+        await client.feed.until(
             lambda s: any(m.downloaded and "padded" in m.unique for m in s.models.values())
         )
 
@@ -272,7 +272,7 @@ async def test_partial_files_are_pruned_after_a_plan(screen: Any, hub: DemoHub) 
         hub.rate_bytes_per_s = 100_000
         _, job = await client.download("deck/padded-GGUF:F16")
         assert job is not None
-        await client.until(lambda s: s.downloads[job.id].received_bytes > 0)
+        await client.feed.until(lambda s: s.downloads[job.id].received_bytes > 0)
         await client.cancel_download(job.id)
 
     async with screen("memory", before=part) as at:

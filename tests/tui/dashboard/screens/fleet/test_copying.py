@@ -57,7 +57,7 @@ async def fetched(core: CoreProcess, model: str) -> None:
     async with FixedCore("", RemoteSettings(socket=str(core.socket))).attach() as client:
         _, job = await client.download(model)
         assert job is not None
-        await client.until(lambda state: state.downloads[job.id].state == "completed")
+        await client.feed.until(lambda state: state.downloads[job.id].state == "completed")
 
 
 async def test_a_model_is_copied_to_the_machine_under_the_cursor(
