@@ -21,6 +21,7 @@ READS = {
     "core/api/pieces/schema.py": "a file of this package",
     "core/client/daemon.py": "our own log and ready file",
     "core/storage/foreign_files.py": "the one way",
+    "core/storage/installation.py": "what the installer wrote about this environment",
     "core/storage/log_file.py": "our own log",
     "core/memory/probe.py": "/proc and /sys, which the kernel answers",
     "core/runtime/instance/load_watchdog.py": "/proc, which the kernel answers",

@@ -28,6 +28,7 @@ from modeldeck.core.remote.ssh_command import (
 from modeldeck.core.remote.ssh_conversation import Conversation
 from modeldeck.core.remote.ssh_process import KEPT_LINES, SshProcess, Text, run_briefly
 from modeldeck.core.schema import protocol
+from modeldeck.core.storage.installation import update_command
 
 HELLO_S = 90.0
 """For a core to be found or started over there, once ssh is in; a cold disk takes its time."""
@@ -155,7 +156,7 @@ class SshConnection:
             protocol=hello.protocol,
             oldest_protocol=hello.oldest_protocol,
         )
-        protocol.check(protocol.ours(), there, self.name)
+        protocol.check(protocol.ours(), there, self.name, update_command)
         return hello
 
     def _listen(self, line: Text) -> None:

@@ -20,6 +20,7 @@ from modeldeck.core.errors import Conflict, DeckError, Forbidden, InvalidRequest
 from modeldeck.core.remote.outage import ConnectionLost
 from modeldeck.core.remote.printable import clean
 from modeldeck.core.storage.foreign_files import open_regular
+from modeldeck.core.storage.installation import update_command
 from modeldeck.tui.remote.core_host import Carrier
 from modeldeck.tui.remote.machines import Machine
 
@@ -196,7 +197,7 @@ class FixedCore:
             ca_file=remote.ca_file,
             ping_s=PING_S,
         ) as client:
-            check(ours(), await _spoken(client), self.name)
+            check(ours(), await _spoken(client), self.name, update_command)
             yield client
 
     @asynccontextmanager
