@@ -166,7 +166,8 @@ class Output:
         """Whether the person at the terminal says yes. Raises InvalidRequest where nobody is."""
         if self.json or not sys.stdin.isatty():
             raise InvalidRequest(
-                "There is nobody to ask.", "Say --yes to go on without a question."
+                "Not a terminal: the question cannot be answered.",
+                "Say --yes to go on without a question.",
             )
         return click.confirm(question, err=True)
 

@@ -65,7 +65,7 @@ def parse(text: str) -> LoadOptions:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or name not in NAMES:
-            raise InvalidRequest(f"{word} is no option.", f"Options: {', '.join(NAMES)}.")
+            raise InvalidRequest(f"Not an option: {word}.", f"Options: {', '.join(NAMES)}.")
         if name == "loras":
             given[name] = [lora(each) for each in value.split(",") if each]
         else:

@@ -179,19 +179,19 @@ def basis(forecast: Forecast) -> str:
     """What a forecast rests on, and what earlier loads have to do with it."""
     source = _source(forecast)
     if not forecast.samples:
-        return f"{source}; uncorrected: the first of its kind on this machine"
+        return f"{source}; not yet calibrated on this machine"
     loads = fmt.number(forecast.samples, "earlier load")
     return f"{source}; {forecast.correction_bytes / (1 << 20):+.0f} MiB learned from {loads}"
 
 
 def _source(forecast: Forecast) -> str:
     if forecast.exact:
-        return "planned by the engine itself"
+        return "exact: asked llama.cpp"
     if forecast.gpu_bytes is None:
-        return "planned by the engine itself, but for the GPU"
+        return "exact but for the GPU: asked llama.cpp"
     if forecast.devices:
-        return "planned by the engine itself, a little too high"
-    return "an estimate by formula"
+        return "asked llama.cpp; a little too high"
+    return "estimate: the engine gives no exact plan"
 
 
 def on_gpu(forecast: Forecast) -> str:
@@ -413,7 +413,7 @@ def plan(what: DeletionPlan) -> list[str]:
         f" {fmt.clean(item.reason)}"
         for item in what.keep
     ]
-    return lines + [f"  not without --force: {fmt.clean(reason)}" for reason in what.blocked]
+    return lines + [f"  Needs --force: {fmt.clean(reason)}" for reason in what.blocked]
 
 
 _PLURALS = {"repository": "repositories"}

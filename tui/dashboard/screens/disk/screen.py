@@ -207,7 +207,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
     async def action_prune(self) -> None:
         """Delete what nobody needs, after showing what that is."""
         title = "Prune partial files and blobs that nothing needs, and detached revisions."
-        if await delete(self.dashboard, USELESS, title, "There is nothing that nobody needs."):
+        if await delete(self.dashboard, USELESS, title, "Nothing to prune."):
             self.undone()
 
     def action_verify(self) -> None:
