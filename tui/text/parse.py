@@ -8,7 +8,7 @@ from modeldeck.core.config.schedule import parse_rate
 from modeldeck.core.errors import InvalidRequest
 
 _SLOWEST = 1000
-"""Bytes a second, without a unit: whoever writes less forgot it."""
+"""Bytes per second; a smaller number without a unit is refused, as its unit was forgotten."""
 
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _TIME = re.compile(r"(?:(\d+) ?d)? ?(?:(\d+) ?h)? ?(?:(\d+) ?m(?:in)?)? ?(?:(\d+) ?s?)?")
