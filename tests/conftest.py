@@ -1,7 +1,7 @@
 """Fixtures for every test: the demo hub, its models, a home of one's own, and a real core.
 
-Nothing here reaches beyond 127.0.0.1: the environment names a Hub that nobody answers for, until a
-test asks for the demo's own.
+Nothing here reaches beyond 127.0.0.1, except pip, where a test needs what this environment cannot
+hold: the environment names a Hub that does not answer, until a test asks for the demo's own.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # The debug mode of asyncio notes for every callback who asked for it: ten frames of it take a
     # third of the time of a test of the dashboard, and the innermost ones tell.
     vars(asyncio.constants)["DEBUG_STACK_DEPTH"] = 3
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        if os.environ.get(name):
+            os.environ.setdefault("PIP_PROXY", os.environ[name])  # pip still needs it
     for name in (*_BANISHED, *(name for name in os.environ if name.startswith("MODELDECK_"))):
         os.environ.pop(name, None)
     for number in (signal.SIGINT, signal.SIGHUP):

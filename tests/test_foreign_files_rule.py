@@ -22,6 +22,7 @@ READS = {
     "core/client/daemon.py": "our own log and ready file",
     "core/storage/foreign_files.py": "the one way",
     "core/storage/files.py": "our own files, replaced in one step, and locks on folders",
+    "core/storage/installation.py": "what the installer wrote about this environment",
     "core/storage/log_file.py": "our own log",
     "core/memory/probe.py": "/proc and /sys, which the kernel answers",
     "core/runtime/instance/load_watchdog.py": "/proc, which the kernel answers",

@@ -31,6 +31,7 @@ from modeldeck.core.schema import ErrorInfo
 from modeldeck.core.schema.errors import from_info
 from modeldeck.core.schema.protocol import ProtocolRange, check, ours
 from modeldeck.core.storage.files import make_private
+from modeldeck.core.storage.installation import update_command
 from modeldeck.core.storage.log_file import put_aside
 
 START_S = 60.0
@@ -87,7 +88,7 @@ def understood(ready: CoreReady) -> CoreReady:
         protocol=ready.protocol,
         oldest_protocol=ready.oldest_protocol,
     )
-    check(ours(), there, "this machine")
+    check(ours(), there, "this machine", update_command)
     return ready
 
 

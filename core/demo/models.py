@@ -22,6 +22,7 @@ from modeldeck.core.demo.vocabulary import (
     expected,
 )
 from modeldeck.core.errors import DeckError
+from modeldeck.core.storage.installation import this_installation
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -153,7 +154,7 @@ def missing_package(error: ImportError) -> DeckError:
     """The error for what cannot be written without a package."""
     return DeckError(
         f"The demo's models cannot be written: {error.name} is not installed.",
-        "Install the extra: pip install 'modeldeck[local]'.",
+        f"Install what writes them: {this_installation().install('gguf>=0.19')}.",
     )
 
 

@@ -1,1 +1,1 @@
-"""Lines to other machines: the `ssh` process, what is said over it, and making it again."""
+"""SSH connections to other machines: process, protocol and reconnection."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeHello:
-    """What the other machine says first."""
+    """First message of `modeldeck bridge`: where its core answers, and its version."""
 
     socket: str
     """The Unix socket of its core."""

@@ -9,9 +9,9 @@ from modeldeck.core.errors import DeckError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLost:
-    """The line to the machine of a core is down."""
+    """The connection to the machine of a core is down."""
 
     error: DeckError
-    """Why."""
+    """Why it is down."""
     retry_at: float
-    """When it is made again, by `time.monotonic`."""
+    """When the next attempt begins, by `time.monotonic`."""

@@ -1,4 +1,4 @@
-"""The words that `ssh` is called with, and what it means when it fails. Pure.
+"""Command lines for `ssh`, and errors from its exit status and output. Pure.
 
 One `ssh` process stands for a machine. It is the master of a connection of its own (ssh_config(5),
 ControlMaster), asks what it has to on the terminal (it reads `/dev/tty`), runs `modeldeck bridge`
@@ -19,7 +19,7 @@ from modeldeck.core.errors import CoreUnreachable, DeckError, Forbidden
 
 ALIVE_S = 5
 ALIVE_COUNT = 3
-"""A line that says nothing for 15 s is dead: soon enough for a person, and late enough for a
+"""A connection that is silent for 15 s is dead: soon enough for a person, and late enough for a
 300 ms line under load."""
 CONNECT_S = 20
 """For TCP and the key exchange, on a slow line."""
@@ -29,7 +29,7 @@ SOCKET_BYTES = 107
 _MEANINGFUL = frozenset(":\\%$\"'")
 
 MISSING = "modeldeck-is-missing"
-"""What the other machine's shell says where there is no modeldeck."""
+"""Printed by the other machine's shell where modeldeck is not installed."""
 PLACES = ("$HOME/.local/bin", "/opt/homebrew/bin", "/usr/local/bin")
 """Where installers put programs, and what a shell that is not a login shell does not look at."""
 
@@ -49,7 +49,7 @@ OPTIONS = (
     "RequestTTY=no",
     "RemoteCommand=none",
 )
-"""What the line needs, whatever the person's configuration says about logins."""
+"""Options that override the user's ssh_config; those about logins are left to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +150,7 @@ _ASKS = re.compile(
 
 
 def asks(said: str) -> bool:
-    """Whether `ssh` failed for a question that nobody was there to answer."""
+    """Whether `ssh` failed because it could not prompt for a login."""
     return bool(_ASKS.search(said))
 
 

@@ -1,7 +1,7 @@
-"""A line to another machine: the `ssh` process that stands for it, and the sockets it carries.
+"""An SSH connection to another machine: its `ssh` process, and the sockets forwarded over it.
 
-The line is made, breaks, and is made again; the socket on this side keeps its path, so a client of
-it reconnects as it does to a core on this machine.
+It can be reopened after it broke; the socket on this side keeps its path, so a client reconnects to
+it as to a core on this machine.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from modeldeck.core.remote.ssh_command import (
 from modeldeck.core.remote.ssh_conversation import Conversation
 from modeldeck.core.remote.ssh_process import KEPT_LINES, SshProcess, Text, run_briefly
 from modeldeck.core.schema import protocol
+from modeldeck.core.storage.installation import update_command
 
 HELLO_S = 90.0
 """For a core to be found or started over there, once ssh is in; a cold disk takes its time."""
@@ -41,7 +42,7 @@ LONGEST_SAID = 500
 
 
 class SshConnection:
-    """One machine's line. `open` may be called again when it broke."""
+    """The SSH connection to one machine. `open` may be called again after it broke."""
 
     def __init__(
         self,
@@ -144,7 +145,7 @@ class SshConnection:
         )
 
     async def _greeted(self, process: SshProcess, conversation: Conversation) -> BridgeHello:
-        """What the other machine says first, after whatever its shell says."""
+        """The bridge's first message; lines of the login shell before it are skipped."""
         await _first(conversation.greeting, process, HELLO_S)
         if not conversation.greeting.done():
             said, heard = "\n".join(self._said), "\n".join(conversation.noise)
@@ -155,7 +156,7 @@ class SshConnection:
             protocol=hello.protocol,
             oldest_protocol=hello.oldest_protocol,
         )
-        protocol.check(protocol.ours(), there, self.name)
+        protocol.check(protocol.ours(), there, self.name, update_command)
         return hello
 
     def _listen(self, line: Text) -> None:
@@ -218,7 +219,7 @@ class SshConnection:
             if answer.done():
                 return answer.result()
         finally:
-            answer.cancel()  # it keeps its place, and what comes for it goes to nobody else
+            answer.cancel()  # its place in the queue stays: a late answer is not another's
         if process.ended.is_set():
             raise self.trouble()
         raise CoreUnreachable(f"modeldeck on {self.name} does not answer.")

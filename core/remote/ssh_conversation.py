@@ -1,8 +1,8 @@
 """What is said with `modeldeck bridge` on another machine, one line each way (see `remote.bridge`).
 
 The bridge answers words in the order in which they came, so each answer belongs to the oldest word
-without one, also where nobody waits for that answer any more. What else comes is noise of the other
-machine's shell; there is a limit to it. Pure: no I/O here.
+without one, also after its caller has given up. Other lines are noise of the machine's shell; there
+is a limit to them. Pure: no I/O here.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Conversation:
         if not self._unanswered or not value.keys() & {"answer", "error"}:
             return False
         waiting = self._unanswered.popleft()
-        if waiting.done():  # nobody waits for it any more, but it was this one's
+        if waiting.done():  # its caller has given up; the answer is still its own
             return True
         if "error" not in value:
             waiting.set_result(value["answer"])
@@ -100,7 +100,7 @@ class Conversation:
             if not waiting.done():
                 waiting.set_exception(why)
             if not waiting.cancelled():
-                waiting.exception()  # where nobody asks for it any more, that is no bug
+                waiting.exception()  # marks it as retrieved: its caller may have given up
         self._unanswered.clear()
 
     def _too_much(self) -> DeckError:

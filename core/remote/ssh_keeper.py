@@ -1,4 +1,4 @@
-"""Making a line again whenever it breaks, without a question, with growing waits."""
+"""Reopens an SSH connection whenever it breaks, without prompting, with growing waits."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from modeldeck.core.remote.ssh_connection import SshConnection
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 20.0
-"""Between two tries to make a line again; doubled with each."""
+"""Seconds between two attempts to reconnect; doubled with each."""
 UNASKED_WAIT_S = 300.0
 """The same where `ssh` would have to ask: to the other machine each try is a login that failed, and
-some let nobody in any more after a few of those."""
+some block the user after a few of those."""
 TICK_S = 2.0
 SLEPT_S = 10.0
 """A clock that jumps by more than this between two ticks: the machine slept, the line is dead."""
 
 
 class Keeper:
-    """Keeps one line up for as long as `run` runs."""
+    """Keeps one SSH connection open for as long as `run` runs."""
 
     def __init__(self, line: SshConnection) -> None:
         self._line = line
@@ -52,7 +52,7 @@ class Keeper:
             await asyncio.gather(watch, return_exceptions=True)
 
     async def _watch_for_sleep(self) -> None:
-        """A line from before a sleep is dead, though nobody says so for a while."""
+        """Close a connection from before a sleep: it is dead, though ssh notices late."""
         before = time.time()
         while True:
             await asyncio.sleep(TICK_S)

@@ -1,8 +1,8 @@
-"""One `ssh` process, and what it writes: all of it is read at once, and little of it is kept.
+"""One `ssh` process; its output is read at once, and only the last lines are kept.
 
-It is built on asyncio's transports, not its streams: a stream stops reading when nobody takes what
-came, and asyncio then waits for the end of the pipes before it tells that the process has ended
-(Python 3.11). A machine that writes without an end would hold that off for ever.
+Built on asyncio's transports, not its streams: a stream stops reading when its buffer is full, and
+asyncio reports the end of a process only after its pipes have closed (Python 3.11). A machine that
+writes without end would delay that for ever.
 """
 
 from __future__ import annotations

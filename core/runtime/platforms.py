@@ -6,6 +6,11 @@ import re
 from collections.abc import Collection
 
 from modeldeck.core.schema import Format
+from modeldeck.core.storage.installation import Installation
+
+LLAMA_PACKAGES = ("llama-cpp-python>=0.3.36",)
+LLGUIDANCE = "llguidance>=1.9.1"
+"""Requirements of the engines, with the bounds of the extras in pyproject.toml."""
 
 MLX_MINIMUM = (0, 32, 2)
 """The first mlx-lm that does not run Python named by a model's config.json (CVE-2026-5843)."""
@@ -31,17 +36,22 @@ def preferred_format(system: str, machine: str, engines: Collection[Format]) -> 
     return "gguf"
 
 
-def mlx_remedy(system: str, machine: str) -> str:
-    """Return how to install MLX on a machine, or why that is not possible.
+def llama_remedy(made: Installation, *, rebuild: bool = False) -> str:
+    """Return how to install llama.cpp here; `rebuild`: what is installed does not run."""
+    command = made.install(*LLAMA_PACKAGES, rebuild=rebuild)
+    return f"Build it again for this machine: {command}" if rebuild else f"Install it: {command}"
 
-    >>> mlx_remedy("linux", "x86_64")
-    "Install it: pip install 'modeldeck[mlx]'"
-    """
+
+def mlx_remedy(system: str, machine: str, made: Installation, *, rebuild: bool = False) -> str:
+    """Return how to install MLX here, or why that is not possible."""
     if is_apple_silicon(system, machine):
-        return "Install it: pip install 'modeldeck[local]'"
-    if system == "linux":
-        return "Install it: pip install 'modeldeck[mlx]'"
-    return "MLX runs on Apple Silicon and Linux only; take the GGUF version of the model."
+        packages = ("mlx-lm>=0.32.2", LLGUIDANCE)
+    elif system == "linux":
+        packages = ("mlx-lm[cpu]>=0.32.2", LLGUIDANCE)
+    else:
+        return "MLX runs on Apple Silicon and Linux only; take the GGUF version of the model."
+    command = made.install(*packages, rebuild=rebuild)
+    return f"Install it again: {command}" if rebuild else f"Install it: {command}"
 
 
 def is_mlx_safe(version: str) -> bool:

@@ -11,6 +11,7 @@ from modeldeck.core.runtime.planning.planner import Planner
 from modeldeck.core.runtime.platforms import mlx_remedy
 from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.schema import Engine, Format, Runtime
+from modeldeck.core.storage.installation import this_installation
 
 FOR_FORMAT: dict[Format, Engine] = {"gguf": "llama.cpp", "mlx": "mlx"}
 """The engine that loads each format, unless another one is asked for."""
@@ -58,7 +59,7 @@ async def _mlx() -> Runtime:
     version = await asyncio.to_thread(_installed, "mlx-lm")
     try:
         if version is None:  # no process is needed to find that out
-            remedy = mlx_remedy(sys.platform, platform.machine())
+            remedy = mlx_remedy(sys.platform, platform.machine(), this_installation())
             raise EngineMissing("MLX is not installed.", remedy)
         process = await EngineProcess.start("mlx", lambda _level, _text: None)
     except (EngineMissing, EngineFailed) as error:

@@ -7,6 +7,7 @@ and the oldest one that it still understands. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from modeldeck.core import __version__
@@ -35,10 +36,14 @@ def ours() -> ProtocolRange:
     return ProtocolRange(version=__version__, protocol=PROTOCOL, oldest_protocol=OLDEST)
 
 
-def check(here: ProtocolRange, there: ProtocolRange, where: str) -> None:
-    """Raises Incompatible, naming both sides, unless each understands the other.
+def check(here: ProtocolRange, there: ProtocolRange, where: str, update: Callable[[], str]) -> None:
+    """Raise Incompatible, naming both sides, unless each understands the other.
 
-    `where` names the machine of `there`, such as `gpu1`.
+    Args:
+        here: This side.
+        there: The other side.
+        where: The machine of `there`, such as `gpu1`.
+        update: Returns the command that updates modeldeck on this side.
     """
     if there.protocol < here.oldest_protocol:
         raise Incompatible(
@@ -52,5 +57,5 @@ def check(here: ProtocolRange, there: ProtocolRange, where: str) -> None:
             f"modeldeck {there.version} on {where} is too new for this one, {here.version}: it"
             f" understands protocol {there.oldest_protocol} and newer, and this one speaks"
             f" {here.protocol}.",
-            f"Update modeldeck here, or use {where}'s own over `ssh {where}`.",
+            f"Update modeldeck here (`{update()}`), or use {where}'s own over `ssh {where}`.",
         )

@@ -21,6 +21,7 @@ import msgspec
 
 from modeldeck.core.errors import DeckError, NotEnoughDisk, ShuttingDown, StorageFailed
 from modeldeck.core.storage.files import is_disk_full, make_private
+from modeldeck.core.storage.installation import update_command
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ class Database:
         version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > len(SCHEMA):
             raise StorageFailed(
-                f"{self._path} was written by a newer modeldeck.", "Update modeldeck."
+                f"{self._path} was written by a newer modeldeck.",
+                f"Update modeldeck: {update_command()}.",
             )
         for number, script in enumerate(SCHEMA[version:], version + 1):
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version={number}; COMMIT;")

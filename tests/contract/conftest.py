@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
@@ -20,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from modeldeck.core.demo.hub import DemoHub
+from tests.contract.old_clients import installed
 from tests.support.process import CoreProcess
 
 WAIT_S = 60.0
@@ -100,6 +102,25 @@ def sdk(core: CoreProcess) -> Iterator[Sdk]:
     ):
         yield Sdk(core.url, client, http)
         client.rest_client.pool_manager.clear()
+
+
+@pytest.fixture(scope="session")
+def pieces4() -> Path:
+    """The SDK of the documented API's older programs, with the pydantic that it needs."""
+    return installed("pieces4", "--no-deps", "pieces_os_client==4.4.1", "pydantic<2")
+
+
+@pytest.fixture(scope="session")
+def pieces_cli() -> Path:
+    """pieces-cli with its own dependencies."""
+    return installed("piecescli", "pieces-cli==1.20.1")
+
+
+@pytest.fixture(params=["5.0.", "4.4."])
+def sdk_version(request: pytest.FixtureRequest) -> tuple[str, Path | None]:
+    """How an SDK's version begins, and its folder; None for the one of this environment."""
+    folder = request.getfixturevalue("pieces4") if request.param == "4.4." else None
+    return request.param, folder
 
 
 class Ear:

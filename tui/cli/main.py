@@ -367,7 +367,7 @@ def run_(
 
     if prompt is None:
         if sys.stdin.isatty():
-            raise click.UsageError("Give a PROMPT, or pipe one in.")
+            raise click.UsageError("No prompt: give one, or pipe one in.")
         prompt = sys.stdin.read()
     request = GenerateRequest(
         messages=chat.question(prompt, system),

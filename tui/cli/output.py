@@ -165,8 +165,8 @@ class Output:
         """Ask at the terminal for a yes. Raises InvalidRequest without a terminal."""
         if self.json or not sys.stdin.isatty():
             raise InvalidRequest(
-                "This needs a confirmation, and there is no terminal to ask on.",
-                "Use --yes to go on without a question.",
+                "Not a terminal: the question cannot be answered.",
+                "Say --yes to go on without a question.",
             )
         return click.confirm(question, err=True)
 

@@ -32,7 +32,7 @@ COMMANDS = (
         name="retry",
         keys="ctrl+r",
         label="reach the core",
-        help="Look for the core again, and start one when there is none.",
+        help="Reconnect to the core; start it if needed.",
         footer=False,
     ),
     Command(
@@ -46,7 +46,7 @@ COMMANDS = (
         name="redraw",
         keys="ctrl+l",
         label="draw again",
-        help="Draw everything again, where another program wrote over it.",
+        help="Redraw the screen.",
         footer=False,
     ),
     Command(
@@ -54,7 +54,7 @@ COMMANDS = (
         action="suspend_process",
         keys="ctrl+z",
         label="suspend",
-        help="Put the dashboard aside; `fg` brings it back.",
+        help="Suspend; `fg` comes back.",
         footer=False,
     ),
     Command(
@@ -65,7 +65,9 @@ COMMANDS = (
         footer=False,
         priority=True,
     ),
-    Command(name="leave", keys="q", label="quit", help="Leave; what runs goes on in the core."),
+    Command(
+        name="leave", keys="q", label="quit", help="Quit; downloads and loaded models keep running."
+    ),
 )
 """Commands on every screen."""
 

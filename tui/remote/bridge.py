@@ -1,9 +1,9 @@
 """`modeldeck bridge`: what runs on the other machine while a front end is attached by `ssh`.
 
-It finds the core of that machine, or starts it, and says on one line of standard output where it
-is. Then it reads words, one a line, and answers each with one line of JSON. When its standard input
-ends, so does it, and a core that it started and that has nothing to do ends with it: as when a
-front end on that machine is left.
+It finds the core of that machine, or starts one, and writes its address as one line of JSON to
+standard output. Then it reads commands, one a line, and answers each with one line of JSON. It ends
+with its standard input; a core that it started and that is idle ends with it, as when a dashboard
+on that machine is left.
 
     -> (nothing)  {"modeldeck": {"version": ..., "socket": ..., ...}}  or  {"error": {...}}
     -> revive     {"answer": true}      a core that was killed was started again
@@ -38,11 +38,14 @@ from modeldeck.core.schema.errors import to_info
 from modeldeck.tui.remote.core_host import OwnCore
 
 LONGEST_WORD = 1 << 12
-"""Bytes of a line that is read."""
+"""Longest command line, in bytes."""
 
 
 async def serve(*, start: bool) -> None:
-    """Speak until standard input ends. Raises what no core can be had for, after saying so."""
+    """Answer commands until standard input ends.
+
+    Raises DeckError where no core can be found or started, after writing it to standard output.
+    """
     paths = locate()
     own = OwnCore(paths)
     try:
@@ -56,7 +59,7 @@ async def serve(*, start: bool) -> None:
         async with _folder() as folder:
             left = await _converse(own, folder)
     except OSError:
-        pass  # nobody hears any more, or there is no room for a folder
+        pass  # standard output is closed, or no folder can be made
     finally:
         if not left:
             await own.leave()
@@ -82,7 +85,7 @@ async def _hello(own: OwnCore, paths: Paths, *, start: bool) -> BridgeHello:
 
 
 async def _converse(own: OwnCore, folder: Path) -> bool:
-    """Answer words; whether the front end took its leave, instead of just being gone."""
+    """Answer commands. Return whether the front end sent `leave`, instead of disconnecting."""
     reader = asyncio.StreamReader(limit=LONGEST_WORD)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
@@ -107,7 +110,7 @@ async def _converse(own: OwnCore, folder: Path) -> bool:
 async def _line(reader: asyncio.StreamReader) -> str:
     try:
         return (await reader.readline()).decode(errors="replace")
-    except ValueError:  # longer than any word of ours
+    except ValueError:  # longer than any command
         return ""
 
 

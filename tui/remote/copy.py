@@ -13,14 +13,14 @@ from modeldeck.core.schema.errors import from_info
 from modeldeck.tui.text import format as fmt
 
 PAUSE_S = 5.0
-"""For a copy to be held when it is interrupted."""
+"""Time limit for pausing a copy that is interrupted, in seconds."""
 
 
 @asynccontextmanager
 async def kept(client: Client, job: Download) -> AsyncIterator[None]:
-    """Hold a copy that is not over when the block is left by an error, or called off.
+    """Pause a copy that is unfinished when the block is left by an error or cancellation.
 
-    Nothing can come over a line that is about to end, so it should not be tried.
+    The connection is about to close, so the core must not go on trying.
     """
     try:
         yield
@@ -32,7 +32,7 @@ async def kept(client: Client, job: Download) -> AsyncIterator[None]:
 
 
 def copied(job: Download, source: str, target: str) -> str:
-    """The receipt of a copy."""
+    """Describe a finished copy."""
     rate = job.total_bytes / job.seconds if job.seconds else None
     return (
         f"{job.unique} copied from {source} to {target}: {fmt.size(job.total_bytes)} in"
@@ -42,7 +42,10 @@ def copied(job: Download, source: str, target: str) -> str:
 
 
 def over(now: Download, again: str) -> bool:
-    """Whether a copy is complete; raises what ended or holds it. `again` says how it goes on."""
+    """Return whether a copy is complete.
+
+    Raises DeckError for a copy that was cancelled, failed or is paused; `again` is the remedy.
+    """
     if now.state == "canceled":
         raise Cancelled(f"The copy of {now.unique} was cancelled.", again)
     if now.error is not None and now.state in ("failed", "paused"):

@@ -1,7 +1,7 @@
-"""Where a dashboard's core comes from, and what becomes of it when the dashboard is left.
+"""Cores that a dashboard can attach to: this user's own, and the demo's.
 
-`attach` and `revive` run while the screen stands, `leave` when the terminal is the shell's again.
-What speaks to a core is imported here when it is first needed: the frame is drawn before that.
+`attach` and `revive` run while the dashboard is drawn, `leave` after it has closed. The client
+library is imported when it is first needed, so that the first frame does not wait for it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from modeldeck.core.schema.state import State
 
 LAST_LINES = 8
-"""Of what the demo wrote to standard error, where it does not start."""
+"""Lines of the demo's standard error shown when it does not start."""
 LAST_BYTES = 64 << 10
-"""Bytes at its end in which those are looked for."""
+"""Bytes at the end of its standard error that are searched for them."""
 START_S = 90.0
 """For the demo to make its models and to answer: a second, and more on a small machine."""
 STOP_S = 40.0
@@ -36,30 +36,30 @@ STOP_S = 40.0
 
 
 class CoreHost(Protocol):
-    """Finds or starts one core, and knows what to do with it in the end."""
+    """Finds or starts one core, and ends it where the dashboard started it."""
 
     def attach(self) -> AbstractAsyncContextManager[Client]:
         """A client of the core, for as long as the block runs. Raises DeckError."""
 
     async def revive(self) -> bool:
-        """Start the core again if it ended without a word; False where that is not to be done."""
+        """Restart the core if it crashed. Return False where it was stopped on purpose."""
 
     async def leave(self) -> str | None:
-        """Part from the core; a line for the person, where there is something to say."""
+        """Detach from the core. Return a line to print after the dashboard, or None."""
 
     def outage(self) -> ConnectionLost | None:
-        """Why the line to its machine is down, where there is one that can be."""
+        """Why the connection to its machine is down; None where it is up or not needed."""
 
 
 class Carrier(Protocol):
-    """What leads to the core of a machine, and what its core reaches others by."""
+    """Sockets that connect the cores of two machines during a copy."""
 
     @property
     def here(self) -> str:
         """The Unix socket on this machine where it answers. Raises Conflict: there is none."""
 
     def lent(self, socket: str) -> AbstractAsyncContextManager[str]:
-        """A path where its machine finds a socket of this one, for as long as the block runs."""
+        """Forward a socket of this machine to its own; gives the path there."""
 
 
 class ReachableCore(CoreHost, Protocol):
@@ -69,10 +69,10 @@ class ReachableCore(CoreHost, Protocol):
     """Of its machine."""
 
     async def ask(self) -> None:
-        """Make the line to its machine again, asking on the terminal. Raises DeckError."""
+        """Reconnect to its machine; ssh may ask on the terminal. Raises DeckError."""
 
     def bulk(self) -> AbstractAsyncContextManager[Carrier]:
-        """What carries weights, for as long as the block runs. Raises DeckError."""
+        """An uncompressed connection for weights while the block runs. Raises DeckError."""
 
 
 class OwnCore:
@@ -96,15 +96,15 @@ class OwnCore:
             yield client
 
     def outage(self) -> ConnectionLost | None:
-        """There is no line."""
+        """Return None: the core is reached without ssh."""
         return None
 
     async def ask(self) -> None:
-        """There is no line, so there is no question."""
+        """Do nothing: the core is reached without ssh."""
 
     @asynccontextmanager
     async def bulk(self) -> AsyncIterator[Carrier]:
-        """Itself: it is on this machine already."""
+        """Give itself: the core is on this machine."""
         yield self
 
     @property
@@ -118,14 +118,14 @@ class OwnCore:
         yield socket
 
     async def begin(self) -> CoreReady:
-        """Start a core in the background, unless somebody else is quicker."""
+        """Start a core in the background, or use one that another process has just started."""
         from modeldeck.core.client import daemon
 
         ready, self.started = await daemon.begin(self._paths)
         return ready
 
     async def revive(self) -> bool:
-        """Start a core where the last one was killed; one that was told to end stays ended."""
+        """Restart a core that crashed; one that was stopped stays stopped."""
         from modeldeck.core.client import daemon
 
         if not await asyncio.to_thread(daemon.crashed, self._paths):
@@ -134,7 +134,7 @@ class OwnCore:
         return True
 
     async def leave(self) -> str | None:
-        """End a core that was started here and has nothing to do; say so of one that has."""
+        """End an idle core that was started here; return a line about one that stays busy."""
         from modeldeck.core.client import daemon
         from modeldeck.core.errors import DeckError
 
@@ -154,7 +154,7 @@ class OwnCore:
 
 
 def busy_with(state: State) -> list[str]:
-    """What a core would have to give up if it ended now, in words."""
+    """Reasons to keep a core running, as clauses for a sentence."""
     from modeldeck.tui.text import records
 
     jobs, loaded = len(records.running(state)), len(records.live(state))
@@ -239,7 +239,7 @@ class DemoCore:
         return False
 
     def outage(self) -> ConnectionLost | None:
-        """There is no line."""
+        """Return None: the core is reached without ssh."""
         return None
 
     async def leave(self) -> str | None:

@@ -38,7 +38,7 @@ FAR_HZ = 1.0
 REVIVALS = 3
 
 REVIVALS_S = 60.0
-"""A core is started again so many times in so many seconds; one that keeps dying stays down."""
+"""Limit on restarts: at most this many within this many seconds, then the core stays down."""
 
 
 class LinkState(StrEnum):

@@ -55,7 +55,7 @@ def from_command_line(words: Sequence[str], takes_value: Sequence[str]) -> list[
 
 
 def chosen(words: Sequence[str], hosts: Mapping[str, RemoteSettings]) -> tuple[Machine, ...]:
-    """The machines that are named, each once and in this order. Raises InvalidRequest."""
+    """Machines by name, each once, in the order given. Raises InvalidRequest."""
     names = [word.removeprefix("@") for word in words]
     if ALL in names and not hosts:
         raise InvalidRequest(
@@ -67,7 +67,7 @@ def chosen(words: Sequence[str], hosts: Mapping[str, RemoteSettings]) -> tuple[M
 
 
 def machine(name: str, hosts: Mapping[str, RemoteSettings]) -> Machine:
-    """The machine of this name. Raises InvalidRequest for what can be none."""
+    """The machine of this name. Raises InvalidRequest for a name that ssh does not take."""
     if name in hosts:
         remote = hosts[name]
         check(remote, f"hosts.{name}")
@@ -83,10 +83,10 @@ def machine(name: str, hosts: Mapping[str, RemoteSettings]) -> Machine:
 
 
 def check(remote: RemoteSettings, where: str) -> None:
-    """Raises InvalidRequest unless the machine may be asked for in this way.
+    """Raise InvalidRequest for an address that is malformed or unsafe.
 
     A destination that begins with a dash would be an option of `ssh`; and a token must not go over
-    a line that anybody can read.
+    a connection that is not encrypted.
     """
     if remote.socket is not None:
         return
@@ -110,6 +110,6 @@ def check(remote: RemoteSettings, where: str) -> None:
         raise InvalidRequest(f"{where}: {remote.url!r} is no URL.", "Write https://host:port.")
     if url.scheme == "http" and url.hostname not in LOOPBACK:
         raise InvalidRequest(
-            f"{where}: {remote.url} would send the token, and all else, for everybody to read.",
+            f"{where}: {remote.url} would send the token, and all else, unencrypted.",
             "Use https, or reach the machine over SSH: modeldeck @host.",
         )

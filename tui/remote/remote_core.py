@@ -1,7 +1,7 @@
-"""Cores on other machines, as the dashboard and the command line see them (`core_host.Host`).
+"""Cores on other machines, reached over SSH, at a URL or on a socket (`core_host.CoreHost`).
 
-Over SSH the line is kept up for as long as the front end runs: when it breaks, or the machine
-slept, it is made again with growing waits, without a question. A core at a URL needs no line.
+An SSH connection is kept for as long as the front end runs: when it breaks, or the machine slept,
+it is reopened with growing waits and without prompting. A core at a URL needs none.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from modeldeck.core.errors import Conflict, DeckError, Forbidden, InvalidRequest
 from modeldeck.core.remote.outage import ConnectionLost
 from modeldeck.core.remote.printable import clean
 from modeldeck.core.storage.foreign_files import open_regular
+from modeldeck.core.storage.installation import update_command
 from modeldeck.tui.remote.core_host import Carrier
 from modeldeck.tui.remote.machines import Machine
 
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from modeldeck.core.schema.protocol import ProtocolRange
 
 PING_S = 5.0
-"""Between two measurements of the round trip."""
+"""Seconds between two measurements of the round trip."""
 TOKEN_BYTES = 1 << 16
-"""Of a file that holds one."""
+"""Longest token file, in bytes."""
 LONGEST_PARTING = 500
-"""Characters of what a core says to one who leaves."""
+"""Longest farewell line that is shown, in characters."""
 
 
 class SshCore:
@@ -41,7 +42,7 @@ class SshCore:
     def __init__(
         self, name: str, remote: RemoteSettings, *, start: bool = True, compressed: bool = True
     ) -> None:
-        """`compressed` as `core.remote.ssh_connection.Line` takes it. Raises StorageFailed."""
+        """`compressed` as `SshConnection` takes it. Raises StorageFailed."""
         from modeldeck.core.remote.ssh_connection import SshConnection
         from modeldeck.core.remote.ssh_keeper import Keeper
 
@@ -53,11 +54,11 @@ class SshCore:
         self._left = False
 
     async def reach(self, *, batch: bool) -> None:
-        """Make the line for the first time; without `batch` it may ask on the terminal."""
+        """Connect for the first time; without `batch` ssh may ask on the terminal."""
         await self.line.open(batch=batch)
 
     async def ask(self) -> None:
-        """Make the line again, and let `ssh` ask on the terminal, which has to be free for that."""
+        """Reconnect, and let `ssh` ask on the terminal, which the dashboard must have released."""
         await self._keeper.make(batch=False)
 
     @asynccontextmanager
@@ -129,7 +130,7 @@ class SshCore:
         return bool(await self.line.ask("revive")) if self.line.is_up else False
 
     async def leave(self) -> str | None:
-        """Part from the core over there; a line for the person, where there is something to say."""
+        """Detach from the core there. Return a line to print, or None."""
         if self._left:
             return None
         self._left = True
@@ -170,11 +171,11 @@ class FixedCore:
         self._remote = remote
 
     def outage(self) -> ConnectionLost | None:
-        """There is no line."""
+        """Return None: the core is reached without ssh."""
         return None
 
     async def ask(self) -> None:
-        """There is no line, so there is no question."""
+        """Do nothing: the core is reached without ssh."""
 
     async def reach(self, *, batch: bool) -> None:
         """See whether it answers, and whether it is understood."""
@@ -196,7 +197,7 @@ class FixedCore:
             ca_file=remote.ca_file,
             ping_s=PING_S,
         ) as client:
-            check(ours(), await _spoken(client), self.name)
+            check(ours(), await _spoken(client), self.name, update_command)
             yield client
 
     @asynccontextmanager
@@ -218,11 +219,11 @@ class FixedCore:
             yield socket
 
     async def revive(self) -> bool:
-        """Nothing that can be done from here."""
+        """Return False: it cannot be restarted from here."""
         return False
 
     async def leave(self) -> str | None:
-        """The core there is nobody's to end."""
+        """Return None: a core at a fixed address is not ended from here."""
         return None
 
 
@@ -240,7 +241,7 @@ async def _spoken(client: Client) -> ProtocolRange:
 
 
 def token_in(file: str | None) -> str | None:
-    """The token in a file that nobody else may read. Raises InvalidRequest, Forbidden."""
+    """Read the token from a file that only its owner may read. Raises InvalidRequest, Forbidden."""
     if file is None:
         return None
     path = Path(file).expanduser()
@@ -275,9 +276,9 @@ def core_of(
 
 
 async def reach_all(cores: list[SshCore | FixedCore]) -> dict[str, DeckError]:
-    """Reach every machine at once, and then those that have a question one after the other.
+    """Connect to all machines at once, then to those that have to prompt one after the other.
 
-    What could not be reached is told by name.
+    Returns the errors by machine name.
     """
     alone = len(cores) == 1
     results = await asyncio.gather(

@@ -153,7 +153,7 @@ def memory(count: float | None) -> str:
 
 
 def _share(part: float, whole: float, base: int, units: Sequence[str]) -> str:
-    """A part of a whole in the unit of the whole, as wide whatever the part is."""
+    """A part of a whole in the unit of the whole, padded to the width of the whole."""
     number, unit = _scaled(whole, base, units).split(" ")
     digits = 1 if "." in number else 0
     value = part / base ** units.index(unit)
@@ -173,7 +173,7 @@ def memory_of(part: float | None, whole: float | None) -> str:
 
 
 def gib(count: float) -> str:
-    """Memory in a column that says GiB: `6.9`; what is little is not nothing."""
+    """Memory in a column headed GiB: `6.9`; below 0.05 GiB `<0.1`, never 0."""
     value = count / 1024**3
     return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 0.05 else "<0.1"
 
@@ -235,7 +235,7 @@ def percent(fraction: float | None) -> str:
 
 
 def error(forecast: float | None, measured: float | None) -> str:
-    """How far a forecast is off, against what was measured: `+1.4 %` when it was too high."""
+    """Error of a forecast, relative to the measured value: `+1.4 %` when it was too high."""
     if not forecast or not measured:
         return UNKNOWN
     off = (forecast - measured) / measured * 100
@@ -288,7 +288,7 @@ class TextColumn:
     right: bool = False
     """Whether its cells stand at the right, as numbers do."""
     shrink: bool = False
-    """Whether it gives way where the table is wider than the terminal."""
+    """Whether it is narrowed where the table is wider than the terminal."""
 
 
 def table(heads: Sequence[TextColumn], rows: Sequence[Sequence[str]], width: int) -> list[str]:

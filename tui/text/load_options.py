@@ -19,7 +19,7 @@ NAMES = tuple(field.name for field in fields(LoadOptions))
 
 
 def lora(text: str) -> Lora:
-    """An adapter as it is written: a path, and perhaps how strongly it counts.
+    """Parse a LoRA adapter: a path, and optionally its scale after a colon.
 
     >>> lora("/adapters/french.gguf:0.5")
     Lora(path='/adapters/french.gguf', scale=0.5)
@@ -31,7 +31,7 @@ def lora(text: str) -> Lora:
 
 
 def written(options: LoadOptions) -> str:
-    """Options as a line that `parse` reads back."""
+    """Format options as a line that `parse` reads back."""
     given = ((name, getattr(options, name)) for name in NAMES)
     return " ".join(
         f"{name}={shlex.quote(_value(value))}" for name, value in given if value is not None
@@ -47,7 +47,7 @@ def _value(value: Any) -> str:
 
 
 def hint(context: int) -> str:
-    """What may be written there."""
+    """Describe the options line for the prompt."""
     return (
         f"such as context_length={context or 8192} mmap=false; empty for those of the last time;"
         f" {SHOW_PLAN} at the end shows what it would do."
@@ -56,7 +56,7 @@ def hint(context: int) -> str:
 
 
 def parse(text: str) -> LoadOptions:
-    """The options of a line. Raises InvalidRequest that says what may be written."""
+    """Parse a line of options. Raises InvalidRequest, naming the known options."""
     given: dict[str, Any] = {}
     try:
         words = shlex.split(text)
@@ -65,7 +65,7 @@ def parse(text: str) -> LoadOptions:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or name not in NAMES:
-            raise InvalidRequest(f"{word} is no option.", f"Options: {', '.join(NAMES)}.")
+            raise InvalidRequest(f"Not an option: {word}.", f"Options: {', '.join(NAMES)}.")
         if name == "loras":
             given[name] = [lora(each) for each in value.split(",") if each]
         else:

@@ -59,7 +59,7 @@ def _free(what: LoadPlan) -> str:
 
 
 def _options(what: LoadPlan) -> list[tuple[str, str]]:
-    """Each option that somebody said, and who did; the first with a label."""
+    """Each option that was set, with its origin; only the first has a label."""
     said = [
         f"{name} {_value(value)} ({what.origins.get(name, 'default')})"
         for name, value in ((f.name, getattr(what.options, f.name)) for f in fields(what.options))

@@ -8,7 +8,7 @@ from modeldeck.core.config.schedule import parse_rate
 from modeldeck.core.errors import InvalidRequest
 
 _SLOWEST = 1000
-"""Bytes a second, without a unit: whoever writes less forgot it."""
+"""Bytes per second; a smaller number without a unit is refused, as its unit was forgotten."""
 
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _TIME = re.compile(r"(?:(\d+) ?d)? ?(?:(\d+) ?h)? ?(?:(\d+) ?m(?:in)?)? ?(?:(\d+) ?s?)?")
@@ -28,7 +28,7 @@ def rate(text: str) -> int | None:
         return None
     found = parse_rate(text)
     if found is not None and found < _SLOWEST and text.strip()[-1].isdigit():
-        raise InvalidRequest(f"{text.strip()} bytes per second is hardly meant.", RATE_FORMS)
+        raise InvalidRequest(f"{text.strip()} bytes per second? Add a unit.", RATE_FORMS)
     return found
 
 
@@ -48,7 +48,7 @@ def memory(text: str) -> int | None:
     if match is not None:
         count = int(float(match[1]) * 1024 ** " kmgt".index(match[2] or "g"))
     if count < 1:
-        raise InvalidRequest(f"{text!r} is no amount of memory.", MEMORY_FORMS)
+        raise InvalidRequest(f"Not an amount of memory: {text!r}.", MEMORY_FORMS)
     return count
 
 
@@ -63,6 +63,6 @@ def span(text: str) -> float:
         return 0.0
     match = _TIME.fullmatch(word)
     if match is None:
-        raise InvalidRequest(f"{text!r} is no time.", TIME_FORMS)
+        raise InvalidRequest(f"Not a time: {text!r}.", TIME_FORMS)
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return float(86400 * days + 3600 * hours + 60 * minutes + seconds)

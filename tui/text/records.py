@@ -184,23 +184,23 @@ def basis(forecast: Forecast) -> str:
     """What a forecast rests on, and what earlier loads have to do with it."""
     source = _source(forecast)
     if not forecast.samples:
-        return f"{source}; uncorrected: the first of its kind on this machine"
+        return f"{source}; not yet calibrated on this machine"
     loads = fmt.number(forecast.samples, "earlier load")
     return f"{source}; {forecast.correction_bytes / (1 << 20):+.0f} MiB learned from {loads}"
 
 
 def _source(forecast: Forecast) -> str:
     if forecast.exact:
-        return "planned by the engine itself"
+        return "exact: asked llama.cpp"
     if forecast.gpu_bytes is None:
-        return "planned by the engine itself, but for the GPU"
+        return "exact but for the GPU: asked llama.cpp"
     if forecast.devices:
-        return "planned by the engine itself, a little too high"
-    return "an estimate by formula"
+        return "asked llama.cpp; a little too high"
+    return "estimate: the engine gives no exact plan"
 
 
 def on_gpu(forecast: Forecast) -> str:
-    """How much of it goes into GPUs with memory of their own; empty where nothing does."""
+    """Share of the forecast in dedicated GPU memory; empty where there is none."""
     if forecast.gpu_bytes is None:
         return f"how much of it goes to the GPU is not known: {fmt.clean(forecast.gpu_unknown)}"
     if not forecast.gpu_bytes:
@@ -212,7 +212,7 @@ def on_gpu(forecast: Forecast) -> str:
 
 
 def fit(answer: Fit) -> list[str]:
-    """Whether a model fits, and what that rests on."""
+    """Describe whether a model fits, and the forecast behind the answer."""
     forecast = answer.forecast
     if forecast is None:
         return [f"{answer.verdict}: {answer.reason or 'nothing is known about its needs'}"]
@@ -231,14 +231,14 @@ def fit(answer: Fit) -> list[str]:
 
 
 FILLED = 0.9
-"""From this fraction of its context on, a model took about all that it can take."""
+"""Fraction of the context in use from which the peak counts as that of a full context."""
 
 
 def error(instance: Instance) -> str:
-    """How far the forecast was off, of memory that is not a GPU's own.
+    """Error of the forecast against the peak, without dedicated GPU memory.
 
-    It tells of a full context. Of one that was never filled nothing is known, unless even so more
-    was taken than forecast.
+    The forecast is for a full context. An instance whose context was never filled has no error
+    (`—`), unless it took more than forecast all the same.
     """
     forecast, peak = instance.forecast, instance.peak_bytes
     if forecast is None or peak is None:
@@ -282,7 +282,7 @@ def instances(state: State, width: int) -> list[str]:
 
 
 def _held(instance: Instance) -> str:
-    """What of an instance's memory is its own, and what are pages of files."""
+    """Private memory and file cache of an instance."""
     if instance.private_bytes is None:
         return ""
     parts = [f"own {fmt.memory(instance.private_bytes)}"]
@@ -352,7 +352,7 @@ def counts(last: Chunk) -> dict[str, Any]:
 
 
 def portion(job: Download) -> float | None:
-    """How much of a download there is, 0 to 1; while it is verified, how much of it is."""
+    """Progress of a download or of its verification, 0 to 1."""
     done = job.verified_bytes if job.state == "verifying" else job.received_bytes
     return done / job.total_bytes if job.total_bytes else None
 
@@ -370,7 +370,7 @@ def download(job: Download, signs: Glyphs, width: int) -> str:
 
 
 def download_words(job: Download) -> tuple[str, object]:
-    """The same for a log: words only, and a key that changes at every tenth of it."""
+    """Progress for a log: a line, and a key that changes at every tenth."""
     fraction = portion(job)
     words = f"{job.unique}  {job.state}  {fmt.percent(fraction)} of {fmt.size(job.total_bytes)}"
     if job.rate_bytes_per_s is not None:
@@ -399,7 +399,7 @@ def downloaded(job: Download) -> str:
 
 
 def plan(what: DeletionPlan) -> list[str]:
-    """What a deletion would do: what has a size line by line, the rest counted."""
+    """Describe a deletion plan: items with a size line by line, the others counted."""
     sized = [item for item in what.delete if item.size_bytes]
     paths = [item.path for item in sized] + [item.path for item in what.keep]
     base = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
@@ -418,7 +418,7 @@ def plan(what: DeletionPlan) -> list[str]:
         f" {fmt.clean(item.reason)}"
         for item in what.keep
     ]
-    return lines + [f"  not without --force: {fmt.clean(reason)}" for reason in what.blocked]
+    return lines + [f"  Needs --force: {fmt.clean(reason)}" for reason in what.blocked]
 
 
 _PLURALS = {"repository": "repositories"}

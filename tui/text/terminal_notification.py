@@ -1,4 +1,4 @@
-"""Telling the person at the terminal that a long job has ended. Pure.
+"""Terminal notifications for long jobs that have ended. Pure.
 
 The bell (BEL, ECMA-48 8.3.3) is known to every terminal; tmux and screen mark the window with it.
 OSC 9 is a notification of the desktop in iTerm2, WezTerm, kitty, Ghostty, foot and Windows
@@ -23,7 +23,7 @@ LONGEST = 200
 
 
 def ended(before: State | None, now: State, after_s: float) -> list[str]:
-    """What ended between two States and took at least `after_s` seconds, in words."""
+    """Jobs and loads that ended between two States after at least `after_s` seconds, as text."""
     from modeldeck.core.schema import (
         InstanceState,  # there is no State before the records are imported
     )
@@ -48,7 +48,7 @@ def ended(before: State | None, now: State, after_s: float) -> list[str]:
 
 
 def sequence(words: str, way: Way, environ: Mapping[str, str]) -> str:
-    """What the terminal is sent; empty where nothing is wanted."""
+    """Escape sequence for the terminal; empty when notifications are off."""
     if way == "off":
         return ""
     if way == "bell":

@@ -69,7 +69,7 @@ async def next_report(process: EngineProcess, stall_s: float) -> AnyReport:
             if now - quiet_since >= STUCK_S:
                 raise EngineFailed(
                     f"The engine is stuck: it has done nothing for {now - quiet_since:.0f} s.",
-                    "It may have got no memory: take a smaller context length or quantization, or"
+                    "It may be out of memory: try a smaller context length or quantization, or"
                     " unload another model.",
                     details=process.last_lines,
                 )

@@ -48,7 +48,7 @@ class RequestQueue:
         """Hold a request in the queue during the block; leaving it cancels it. Raises Busy."""
         if len(self._requests) >= self._length:
             raise Busy(
-                f"{len(self._requests)} requests wait for {self._name} already.",
+                f"{self._name} is busy: {len(self._requests)} requests are waiting.",
                 "Try again later, or raise runtime.queue_length.",
             )
         self._requests.append(request)

@@ -22,6 +22,7 @@ import msgspec
 
 from modeldeck.core.concurrency import settled, whole
 from modeldeck.core.errors import EngineFailed, InvalidRequest
+from modeldeck.core.runtime.platforms import llama_remedy
 from modeldeck.core.runtime.process.frames import FrameDecoder, FrameError
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
@@ -34,6 +35,7 @@ from modeldeck.core.runtime.process.messages import (
 )
 from modeldeck.core.schema import Engine
 from modeldeck.core.schema.errors import from_info
+from modeldeck.core.storage.installation import this_installation
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 TakeLine = Callable[[LogLevel, str], None]
@@ -96,10 +98,6 @@ _DEATHS = {
         "crashed: the model's file changed or ended while it was in use, or the disk failed",
         "Download the model again.",
     ),
-    signal.SIGILL: (
-        "was built for another processor",
-        "Build it on this machine: pip install --force-reinstall --no-cache-dir llama-cpp-python",
-    ),
 }
 
 
@@ -115,6 +113,9 @@ def death(code: int | None, lines: Sequence[tuple[LogLevel, str]]) -> EngineFail
         try:
             number = signal.Signals(-code)
             known = _DEATHS.get(number, (f"was ended by {number.name}", remedy))
+            if number is signal.SIGILL:
+                again = llama_remedy(this_installation(), rebuild=True)
+                known = ("was built for another processor", again)
             what, remedy = f"{known[0]} ({number.name})", known[1]
         except ValueError:
             what = f"was ended by signal {-code}"

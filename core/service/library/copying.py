@@ -68,7 +68,7 @@ class ModelCopying:
             )
         if hub_name(model.unique) is None or model.repo is None:
             raise Conflict(
-                f"{model.unique} is not from the Hub, so its hashes cannot be trusted.",
+                f"{model.unique} is not from the Hub, so it has no hashes to check against.",
                 "Copy its file by scp, and add it there by its path.",
             )
         for revision, paths in self._library.files(model, every_revision=False):

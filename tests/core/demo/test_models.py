@@ -158,4 +158,4 @@ def test_without_the_extra_the_error_says_how_to_get_it(
     monkeypatch.delitem(sys.modules, "modeldeck.core.demo.weights", raising=False)
     with pytest.raises(DeckError, match=module) as caught:
         write_gguf(tmp_path / "tiny.gguf")
-    assert "modeldeck[local]" in caught.value.remedy
+    assert "gguf>=0.19" in caught.value.remedy

@@ -19,7 +19,7 @@ HERE = ProtocolRange(version="1.0", protocol=5, oldest_protocol=4)
     ],
 )
 def test_sides_that_share_a_protocol_understand_each_other(there: ProtocolRange) -> None:
-    check(HERE, there, "gpu1")
+    check(HERE, there, "gpu1", lambda: "pipx upgrade modeldeck")
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_sides_that_share_a_protocol_understand_each_other(there: ProtocolRange)
         (
             ProtocolRange(version="2.0", protocol=9, oldest_protocol=6),
             "too new",
-            "Update modeldeck here",
+            "Update modeldeck here (`pipx upgrade modeldeck`)",
         ),
     ],
 )
@@ -38,7 +38,7 @@ def test_sides_that_do_not_are_told_who_is_to_be_updated(
     there: ProtocolRange, word: str, remedy: str
 ) -> None:
     with pytest.raises(Incompatible, match=word) as caught:
-        check(HERE, there, "gpu1")
+        check(HERE, there, "gpu1", lambda: "pipx upgrade modeldeck")
     assert there.version in caught.value.message
     assert HERE.version in caught.value.message
     assert remedy in caught.value.remedy
@@ -46,4 +46,4 @@ def test_sides_that_do_not_are_told_who_is_to_be_updated(
 
 def test_this_version_understands_itself() -> None:
     assert OLDEST <= PROTOCOL
-    check(ours(), ours(), "here")
+    check(ours(), ours(), "here", lambda: "never said")

@@ -86,7 +86,7 @@ def test_three_machines_on_one_screen(machines: Machines, terminal: Any) -> None
     terminal.command("modeldeck @gpu1 @gpu2 @gpu3; echo left with $?")
     terminal.until(r"gpu1 .*GiB[\s\S]*gpu2 .*GiB[\s\S]*gpu3 .*GiB")
     terminal.press("f")
-    terminal.until("Where does it fit now")
+    terminal.until("Which machine does it fit on")
     terminal.type(TINY)
     terminal.press("Enter")
     terminal.until(lambda screen: len(re.findall(r"gpu\d .*fits ", screen)) == 3)

@@ -178,7 +178,7 @@ def test_the_main_job_in_words(core: CoreProcess, modeldeck: Command) -> None:
     plan = modeldeck("load", TINY, "-c", "512", "--idle-ttl", "never", "--dry-run").out
     assert f"{TINY}: fits, with llama.cpp, at 512 context" in plan
     assert "context_length 512 (request)" in plan
-    assert "uncorrected: the first of its kind" in plan
+    assert "not yet calibrated on this machine" in plan
     assert modeldeck("ps").out == ""
     loaded = modeldeck("load", TINY, "-c", "512").out
     assert "forecast   weights" in loaded

@@ -55,7 +55,7 @@ def test_what_ssh_could_misread_is_no_destination(name: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("http://gpu.lan:5323", "for everybody to read"),
+        ("http://gpu.lan:5323", "unencrypted"),
         ("ftp://x", "is no URL"),
         ("gpu.lan:5323", "is no URL"),
     ],

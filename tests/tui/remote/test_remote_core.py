@@ -125,7 +125,7 @@ async def test_who_it_is_and_who_asks_are_both_checked(outside: Outside, tmp_pat
     [
         (["--token-file", "x", "ps"], "go with --url"),
         (["--url", "https://x", "--on", "@a", "ps"], "contradict"),
-        (["--url", "http://gpu.lan:1", "ps"], "for everybody to read"),
+        (["--url", "http://gpu.lan:1", "ps"], "unencrypted"),
         (["--url", "https://me:planted@gpu.lan", "ps"], "must not hold a password"),
         (["--url", "https://[::1", "ps"], "is no URL"),
         (["--url", "https://gpu.lan:99999", "ps"], "is no URL"),

@@ -44,8 +44,7 @@ def test_a_plan_says_what_is_needed_what_is_free_and_who_chose_what() -> None:
     assert load_records.plan(PLAN) == [
         "a/b:Q4_K_M: fits, with llama.cpp, at 8k context",
         "  needs    weights 4.0 + KV 1.0 + compute 0.5 + overhead 0.5 = 6.0 GiB",
-        "           planned by the engine itself; uncorrected: the first of its kind on this"
-        " machine",
+        "           exact: asked llama.cpp; not yet calibrated on this machine",
         "  free     46.0 GiB, of which 1.0 GiB stay with the system",
         "  options  context_length 8192 (default)",
         "           mmap off (last use)",
@@ -89,7 +88,7 @@ def test_a_plan_says_what_goes_first_what_to_know_and_why_it_is_refused() -> Non
     unknown = replace(FORECAST, exact=False, gpu_bytes=None, gpu_unknown="it is not told")
     lines = load_records.plan(replace(PLAN, verdict="unknown", forecast=unknown))
     assert "           how much of it goes to the GPU is not known: it is not told" in lines
-    assert any("planned by the engine itself, but for the GPU" in line for line in lines)
+    assert any("exact but for the GPU: asked llama.cpp" in line for line in lines)
     assert "unknown" in load_records.plan(replace(PLAN, verdict="unknown", forecast=None))[0]
 
 

@@ -135,14 +135,14 @@ def test_a_fit_shows_its_items_and_what_it_rests_on() -> None:
     assert records.fit(answer) == [
         "fits: 6.0 GiB of 46.0 GiB free now, at 8k context",
         "  weights 4.0 + KV 1.0 + compute 0.5 + overhead 0.5 = 6.0 GiB",
-        "  planned by the engine itself; uncorrected: the first of its kind on this machine",
+        "  exact: asked llama.cpp; not yet calibrated on this machine",
     ]
     unknown = Fit(
         verdict="unknown", forecast=None, available_bytes=None, exact=False, reason="No header."
     )
     assert records.fit(unknown) == ["unknown: No header."]
     guess = replace(answer, forecast=replace(FORECAST, exact=False))
-    assert "an estimate by formula" in records.fit(guess)[2]
+    assert "estimate: the engine gives no exact plan" in records.fit(guess)[2]
     lost = replace(FORECAST, exact=False, gpu_bytes=None, gpu_unknown="it is not told")
     lines = records.fit(replace(answer, verdict="unknown", forecast=lost, reason="As said."))
     assert lines[0].startswith("unknown: ")
@@ -221,7 +221,7 @@ def test_a_deletion_is_shown_before_and_after() -> None:
         "  delete    1.0 MB  bb",
         "  delete            1 link",
         "  keep       700 B  cc: Q4_0 shares it",
-        "  not without --force: it is loaded",
+        "  Needs --force: it is loaded",
     ]
     receipt = DeletionReceipt(
         model_ids=("m",), freed_bytes=5_001_000_000, deleted=3, failed=("bb: denied",)

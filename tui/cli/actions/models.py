@@ -94,7 +94,7 @@ async def ls(client: Client, out: Output, text: str, *, downloaded: bool) -> Non
     if found:
         out.lines(record_text.models(state, found, out.signs, out.room))
     else:
-        out.note("No model of the list fits. `modeldeck search` asks the Hub.")
+        out.note("No model of the list matches. `modeldeck search` looks on the Hub.")
 
 
 async def search(client: Client, out: Output, query: str, limit: int | None) -> None:
@@ -119,7 +119,7 @@ async def search(client: Client, out: Output, query: str, limit: int | None) -> 
     if result.hits:
         out.lines(record_text.search(result, out.room))
     elif not result.error:
-        out.note("The Hub knows nothing by these words.")
+        out.note("No results for these words on the Hub.")
     if result.error:
         earlier = " These are results of an earlier search." if result.from_cache else ""
         out.note(f"The Hub cannot be reached: {fmt.clean(result.error)}.{earlier}")

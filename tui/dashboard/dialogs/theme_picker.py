@@ -78,7 +78,7 @@ class ThemePicker(ModalScreen[str | None]):
         return row
 
     def _words(self) -> str:
-        words = ["enter keeps it   esc leaves it"]
+        words = ["enter use   esc keep the old one"]
         if self._left_out:
             words.append(f"{self._left_out} more need 256 colours")
         if self._problems:

@@ -36,7 +36,7 @@ async def delete(
     for words in records.deleted(receipt):
         dashboard.say(words, "error" if receipt.failed else "done")
     if receipt.undo is not None:
-        dashboard.say(f"Only links went: {dashboard.key_of('app.undo')} takes that back.")
+        dashboard.say(f"No data was lost: {dashboard.key_of('app.undo')} undoes it.")
     return True
 
 

@@ -101,7 +101,7 @@ class AnswerTurn(Vertical):
     def _progress(self, waiting_for: str) -> str:
         elapsed = fmt.duration(time.monotonic() - self._asked_at)
         if self._first_s is None:
-            return f"{waiting_for or 'reading the question'}  {elapsed}   esc stops"
+            return f"{waiting_for or 'reading your question'}  {elapsed}   esc stops"
         return f"writing  {fmt.number(self._pieces, 'piece')}  {elapsed}   esc stops"
 
     def _figures(self, last: Chunk | None, why: str) -> str:

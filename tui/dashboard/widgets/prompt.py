@@ -49,7 +49,7 @@ class Prompt(Vertical):
         shown = [fmt.clean(line) for line in lines[:LINES]]
         if len(lines) > LINES:
             shown.append(f"and {len(lines) - LINES} more")
-        shown.append(f"y {verb}   n or esc leaves everything as it is")
+        shown.append(f"y {verb}   n or esc keeps everything")
         return await self._ask("\n".join(shown), writing=False) is not None
 
     async def line(self, label: str, value: str, hint: str) -> str | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +31,7 @@ from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers
 from modeldeck.core.runtime.engines.llama.needs import besides_bytes
 from modeldeck.core.runtime.engines.llama.sequence import CachedSequence
 from modeldeck.core.runtime.engines.llama.split import Opened, Split, measure
+from modeldeck.core.runtime.platforms import llama_remedy
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
     AnswerDone,
@@ -41,6 +41,7 @@ from modeldeck.core.runtime.process.messages import (
     ModelLoaded,
 )
 from modeldeck.core.schema import GenerateRequest, LoadOptions
+from modeldeck.core.storage.installation import this_installation
 
 METADATA_STEP = 1 << 18
 """`records_bytes` is rounded to multiples of this."""
@@ -66,18 +67,19 @@ class LlamaEngine:
 
     def hello(self) -> EngineHello:
         """Import llama-cpp-python. Raises EngineMissing with the command that installs it."""
-        install = f"{sys.executable} -m pip install 'llama-cpp-python>=0.3.36'"
         try:
             package = importlib.import_module("llama_cpp")
             self._c = importlib.import_module("llama_cpp.llama_cpp")
         except ImportError as error:
             raise EngineMissing(
-                "llama.cpp is not installed.", f"Install it: {install}", details=(str(error),)
+                "llama.cpp is not installed.",
+                llama_remedy(this_installation()),
+                details=(str(error),),
             ) from error
         except (OSError, RuntimeError) as error:  # a shared library that does not load
             raise EngineMissing(
                 f"llama.cpp is installed but does not start: {error}.",
-                f"Build it again for this machine: {install} --force-reinstall --no-cache-dir",
+                llama_remedy(this_installation(), rebuild=True),
             ) from error
         callback = self._c.llama_log_callback(self._log.take)
         self._callbacks.append(callback)

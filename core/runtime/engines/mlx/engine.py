@@ -35,6 +35,7 @@ from modeldeck.core.runtime.process.messages import (
 )
 from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora
 from modeldeck.core.storage.foreign_files import stat_regular
+from modeldeck.core.storage.installation import this_installation
 
 PIECE_BYTES = 64 << 20
 """Bytes of weights that are read between two checks of the cancel flag."""
@@ -77,13 +78,13 @@ class MlxEngine:
 
         Raises EngineMissing with the command that installs it.
         """
-        remedy = mlx_remedy(sys.platform, platform.machine())
+        remedy = mlx_remedy(sys.platform, platform.machine(), this_installation())
         try:
             version = metadata.version("mlx-lm")
             if not is_mlx_safe(version):
                 raise EngineMissing(
                     f"mlx-lm {version} may run Python code of a model (CVE-2026-5843).",
-                    f"{remedy} --upgrade",
+                    remedy,
                 )
             self._mx = importlib.import_module("mlx.core")
         except (metadata.PackageNotFoundError, ModuleNotFoundError) as error:
@@ -240,7 +241,7 @@ def _mlx_lm() -> Any:
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise EngineMissing(
             f"mlx-lm is installed but does not start: {error}.",
-            f"{mlx_remedy(sys.platform, platform.machine())} --force-reinstall",
+            mlx_remedy(sys.platform, platform.machine(), this_installation(), rebuild=True),
         ) from error
 
 

@@ -20,6 +20,7 @@ from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
 from modeldeck.core.runtime.engines.heap import trim_heap
 from modeldeck.core.runtime.grammar.lark import lark_of
 from modeldeck.core.runtime.platforms import mlx_remedy
+from modeldeck.core.storage.installation import this_installation
 
 GRAMMAR_S = 1.0
 """Processor seconds that a grammar may take for one token; it cannot be cancelled meanwhile."""
@@ -144,7 +145,7 @@ class GrammarSampler:
 
 def _llguidance() -> Any:
     """Import llguidance. Raises EngineMissing with the command that installs it."""
-    remedy = mlx_remedy(sys.platform, platform.machine())
+    remedy = mlx_remedy(sys.platform, platform.machine(), this_installation())
     try:
         return importlib.import_module("llguidance")
     except ImportError as error:

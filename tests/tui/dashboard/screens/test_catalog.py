@@ -98,7 +98,7 @@ async def test_find_choose_download_load_unload_and_delete(screen: Any) -> None:
         await at.press("d")
         await at.sees("deck/tiny-GGUF has several variants: choose one.", "F16", "Q8_0")
         await at.until(lambda: catalog(at).detail.table.has_focus)
-        await at.sees("Q8_0", "F16", "planned by the engine itself")
+        await at.sees("Q8_0", "F16", "exact: asked llama.cpp")
         await at.press("d")
         await at.until(lambda: downloaded(at))
         await at.sees("deck/tiny-GGUF:Q8_0 downloaded:")
@@ -172,7 +172,7 @@ async def test_a_download_shows_its_progress_and_is_cancelled(screen: Any, hub: 
         await at.until(lambda: " % " in row(at, "padded") and "▁" in row(at, "padded"))
         await at.sees("downloading", "of 33.", "left")
         await at.press("c")
-        await at.sees("cancelled;", "are kept for next time")
+        await at.sees("cancelled.", "kept: the next download resumes")
         await at.until(lambda: all(j.state == "canceled" for j in at.state.downloads.values()))
         await at.press("c")
         await at.sees("is not being downloaded")
@@ -231,7 +231,7 @@ async def test_what_is_shown_goes_round(screen: Any) -> None:
         assert seen[Show.LOADED] == seen[Show.CUSTOM] == 0
         assert 1 < seen[Show.FITS] <= seen[Show.ALL]
         await at.press("s", "s")
-        await at.sees("No model is like this.", "esc shows the others")
+        await at.sees("No match.", "esc shows the others")
 
 
 async def test_sorting_goes_round_and_keeps_the_cursor(screen: Any) -> None:
@@ -262,7 +262,7 @@ async def test_sorting_goes_round_and_keeps_the_cursor(screen: Any) -> None:
 async def test_the_fit_follows_the_context_length(screen: Any) -> None:
     async with screen("catalog", before=fetched(TINY)) as at:
         await go(at, TINY)
-        await at.sees("[ 8192 ]", "planned by the engine itself", "KV cache")
+        await at.sees("[ 8192 ]", "exact: asked llama.cpp", "KV cache")
 
         def kv_bytes() -> int:
             fit = catalog(at).requests.results.fits.get(catalog(at).table.cursor_key or "")
@@ -288,7 +288,7 @@ async def test_load_with_options_that_are_checked(screen: Any) -> None:
         await at.sees(f"Load {TINY} with", "such as context_length=8192", "kv_cache_type")
         await at.write("contex_length=512")
         await at.press("enter")
-        await at.sees("contex_length=512 is no option.")
+        await at.sees("Not an option: contex_length=512.")
         await at.press("ctrl+u")
         await at.write("context_length=512 kv_cache_type=q8_0 mmap=false ?")
         await at.press("enter")

@@ -206,7 +206,7 @@ async def test_a_model_that_is_not_loaded_is_loaded_first(screen: Any) -> None:
     async with screen("chat", before=unloaded) as at:
         await at.sees("No model is loaded")
         await at.press("escape", "m")
-        await at.sees("not loaded; is loaded first")
+        await at.sees("loads when you send")
         await at.press("i")
         await say(at, "count")
         await ended(at)

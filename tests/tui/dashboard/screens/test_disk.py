@@ -123,7 +123,7 @@ async def test_a_hub_and_a_core_that_are_away_are_told(screen: Any, hub: DemoHub
     async with screen("disk") as at:
         await at.sees("The cache is empty.")
         await at.press("x", "v", "y", "enter", "P")
-        await at.sees("There are no unneeded files.")
+        await at.sees("Nothing to prune.")
 
 
 def repository(name: str, size: int, used: float, *refs: tuple[str, ...]) -> CacheRepository:

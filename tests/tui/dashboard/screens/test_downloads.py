@@ -60,9 +60,7 @@ def table(screen: Any) -> Table[DownloadRow]:
 
 async def test_an_empty_list_says_what_to_do(screen: Any) -> None:
     async with screen("downloads") as at:
-        await at.sees(
-            "no downloads", "Nothing is being downloaded.", "where models are found", "free"
-        )
+        await at.sees("no downloads", "No downloads.", "choose a model, then d", "free")
 
 
 async def test_a_download_is_seen_from_its_start_to_its_end(screen: Any, hub: DemoHub) -> None:
@@ -119,7 +117,7 @@ async def test_pause_holds_and_lets_go_on(screen: Any, hub: DemoHub) -> None:
         await at.sees("downloading")
         await at.press("p")
         await at.until(lambda: state(at) == "paused")
-        await at.sees("1 paused", "‖", "paused; p lets it go on")
+        await at.sees("1 paused", "‖", "paused; p resumes it")
         hub.rate_bytes_per_s = None
         await at.press("p")
         await at.until(lambda: state(at) == "completed")
@@ -276,7 +274,7 @@ async def test_what_has_ended_stands_in_no_queue(screen: Any) -> None:
     async with screen("downloads", before=lambda c: fetch(c, TINY)) as at:
         await at.sees("completed")
         await at.press("K")
-        await at.sees(f"{TINY} is completed: it stands in no queue.")
+        await at.sees(f"{TINY} is completed: only waiting downloads can be moved.")
         await at.press("B")
         await at.sees("there is nothing to limit")
 
@@ -290,7 +288,7 @@ async def test_the_limit_of_all_is_written_on_a_line(screen: Any, hub: DemoHub) 
         await at.press(*"fast", "enter")
         await at.sees("'fast' is not a rate.")
         await at.press("ctrl+u", *"2.5 MB/s", "enter")
-        await at.sees("all downloads together: 2.5 MB/s at most", "limit 2.5 MB/s [b]")
+        await at.sees("Total limit: 2.5 MB/s at most", "limit 2.5 MB/s [b]")
         assert at.state.settings.rate_limit_bytes_per_s == 2_500_000
         await at.press("b")
         await at.sees("Limit of all downloads together")
@@ -328,7 +326,7 @@ async def test_the_limit_of_one_is_written_on_a_line(screen: Any, hub: DemoHub) 
         await at.press("B")
         await at.sees(f"Limit of {PADDED}")
         await at.press("ctrl+u", "enter")
-        await at.sees("no limit of its own")
+        await at.sees("no limit")
         await at.until(lambda: job(at).rate_limit_bytes_per_s is None)
 
 

@@ -87,7 +87,7 @@ def test_what_was_never_there_has_nothing_but_its_name(inks: ThemeStyles) -> Non
     row = MachineRow(
         at=0, name="x", way="ssh", status=LinkStatus(state=LinkState.FAILED), state=None
     )
-    assert cells(row, inks) == {"sign": "✗", "machine": "x", "reached": "not there", "fit": ""}
+    assert cells(row, inks) == {"sign": "✗", "machine": "x", "reached": "unreachable", "fit": ""}
     assert about(row, inks) == []
 
 

@@ -207,13 +207,13 @@ async def test_a_pinned_model_is_not_unloaded_with_all(screen: Any) -> None:
     async with screen("memory", before=lambda c: load(c, TINY, OTHER)) as at:
         await at.until(lambda: len(table(at).items) == 2)
         await at.press("g", "i")
-        await at.sees(f"{TINY}: pinned, only you unload it", " s pin")
+        await at.sees(f"{TINY}: pinned: only you can unload it", " s pin")
         await at.press("U")
         await at.until(lambda: [i.unique for i in at.state.instances.values()] == [TINY])
         await at.press("U")
-        await at.sees("All that is loaded is pinned; i lets it loose.")
+        await at.sees("All that is loaded is pinned; i unpins one.")
         await at.press("i")
-        await at.sees(f"{TINY}: pinned no more")
+        await at.sees(f"{TINY}: unpinned")
         await at.until(lambda: not table(at).items[0].options.pinned)
         await at.press("U")
         await at.until(lambda: not at.state.instances)
@@ -235,7 +235,7 @@ async def test_the_idle_time_is_written_on_a_line(screen: Any) -> None:
         await at.press("T")
         await at.sees(f"Unload {TINY} when idle for", "empty for never")
         await at.press(*"soon", "enter")
-        await at.sees("'soon' is no time.")
+        await at.sees("Not a time: 'soon'.")
         await at.press(*(["backspace"] * 4), *"1h30m", "enter")
         await at.sees(f"{TINY}: unloaded after 1h30m idle")
         await at.until(
@@ -263,7 +263,7 @@ async def test_the_memory_budget_is_set_and_lifted(screen: Any) -> None:
         await at.press("m")
         await at.sees("Memory for all models together")
         await at.press("ctrl+u", "enter")
-        await at.sees("models may take what the machine has")
+        await at.sees("No budget")
         await at.until(lambda: "as set" not in at.text)
 
 

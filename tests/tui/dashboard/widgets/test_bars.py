@@ -75,9 +75,9 @@ def test_parts_say_less_before_they_give_way() -> None:
     parts: list[Part] = [
         (0, Text("2 active")),
         (2, Text("▁▂▃")),
-        (1, (Text("disk 5 GB free after all of this"), Text("disk 5 GB left"))),
+        (1, (Text("disk 5 GB left afterwards"), Text("disk 5 GB left"))),
     ]
-    assert fitted(parts, 60).plain == "2 active   ▁▂▃   disk 5 GB free after all of this"
+    assert fitted(parts, 60).plain == "2 active   ▁▂▃   disk 5 GB left afterwards"
     assert fitted(parts, 40).plain == "2 active   ▁▂▃   disk 5 GB left"
     assert fitted(parts, 30).plain == "2 active   disk 5 GB left"
 

@@ -280,11 +280,11 @@ class CatalogActions:
             self._view.reveal(model.id)
 
     async def _remove(self, model: Model) -> None:
-        lines = [f"Take {model.name} ({model.unique}) off the list.", "Its files stay."]
+        lines = [f"Remove {model.name} ({model.unique}) from the list.", "Its files stay."]
         if await self._dashboard.confirm(lines, "takes it off"):
             self._dashboard.perform(
                 lambda client: client.delete_model(model.id),
-                lambda _: f"{model.name} is off the list; its files stay.",
+                lambda _: f"Removed {model.name} from the list; its files stay.",
             )
 
     def copy(self) -> None:

@@ -31,7 +31,7 @@ def line(checks: list[Verification], glyphs: Glyphs, width: int, key: str) -> tu
     part = check.done_bytes / check.total_bytes if check.total_bytes else None
     facts = [
         f"{fmt.percent(part):>5} {fmt.bar(part, BAR, glyphs)}",
-        f"{key} calls it off",
+        f"{key} cancels",
         fmt.size_of(check.done_bytes, check.total_bytes),
         f"{fmt.pad(fmt.rate(check.rate_bytes_per_s), 9, right=True)} {fmt.span(check.eta_s)} left",
         f"and {len(others)} more {'waits' if len(others) == 1 else 'wait'}" if others else "",

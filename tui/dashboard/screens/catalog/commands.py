@@ -59,8 +59,8 @@ COMMANDS = (
     Command(
         name="remove",
         keys="D",
-        label="take off the list",
-        help="Take a custom model off the list; its files stay.",
+        label="remove from list",
+        help="Remove a custom model from the list; its files stay.",
     ),
     Command(
         name="longer",

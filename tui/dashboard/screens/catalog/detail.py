@@ -206,7 +206,7 @@ class DetailPane(Vertical):
         muted = painter.ink("muted")
         match facts.subject:
             case None:
-                return Text("Nothing is chosen.", muted)
+                return Text("No model selected.", muted)
             case Model() as model:
                 name = fmt.clean(model.unique)
                 known = [model.license and f"licence {fmt.clean(model.license)}"]
@@ -218,7 +218,7 @@ class DetailPane(Vertical):
             if known == [None] and repository.license:
                 known = [f"licence {fmt.clean(repository.license)}"]
             known += [f"revision {repository.revision[:8]}"]
-            known += ["as the Hub said earlier" if repository.from_cache else None]
+            known += ["offline copy" if repository.from_cache else None]
         text = Text(overflow="fold").append(name, "bold")
         if words := f" {self._glyphs.dot} ".join(part for part in known if part):
             text.append("\n").append(words, muted)
@@ -250,7 +250,7 @@ class DetailPane(Vertical):
         text.append(fit.verdict, painter.ink(VERDICT_INK[fit.verdict]))
         text.append(f"  {needs(fit)} GiB" if needs(fit) else "")
         text.append("\n          ")
-        source = "planned by the engine itself" if fit.exact else "told by the size of its files"
+        source = "exact: asked llama.cpp" if fit.exact else "estimate from file size"
         return text.append(records.on_gpu(fit.forecast) or source, muted)
 
     def _items(self, text: Text, forecast: Forecast, *, tall: bool) -> None:
@@ -329,7 +329,7 @@ class DetailPane(Vertical):
         if model.id in now.corrupt:
             text.append(f"{glyphs.failed} ", self.painter.ink("error"))
             drop, fetch = self._key_of("delete"), self._key_of("download")
-            text.append(f"A file of it is corrupt: {drop} deletes it, {fetch} fetches it again.\n")
+            text.append(f"Corrupt file: {drop} deletes it, {fetch} downloads it again.\n")
         elif model.id in now.sound and model.downloaded:
             text.append(f"{glyphs.done} ", self.painter.ink("success"))
             text.append(f"verified at {fmt.clock(now.sound[model.id])}\n")

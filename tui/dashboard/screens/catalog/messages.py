@@ -30,21 +30,22 @@ async def download(client: Client, choice: DetailTarget, _: State) -> str:
     model, job = await client.download(choice.ref)
     if job is None:
         return f"{model.unique} is downloaded already: {fmt.size(model.size_bytes)}"
-    return f"{model.unique} is being downloaded: {fmt.size(job.total_bytes)}"
+    return f"Downloading {model.unique}, {fmt.size(job.total_bytes)}"
 
 
 async def cancel(client: Client, choice: DetailTarget, state: State, key_of: KeyOf) -> str:
     """Cancel the download or the load."""
     if (job := running_job(state, choice.key)) is not None:
         ended = await client.cancel_download(job.id)
-        return f"{ended.unique} cancelled; {fmt.size(ended.received_bytes)} are kept for next time"
+        kept = fmt.size(ended.received_bytes)
+        return f"{ended.unique} cancelled. {kept} kept: the next download resumes"
     instance = busy(state, choice.key)
     if instance is not None and instance.state is InstanceState.STARTING:
         return records.unloaded(await client.unload(instance.id))
     for check in running(state):
         if choice.key in check.model_ids:
             await client.cancel_verification(check.id)
-            return f"The check of {check.what} is called off."
+            return f"Check of {check.what} cancelled."
     remedy = f"`{key_of('download')}` downloads it."
     raise Conflict(f"{choice.unique} is not being downloaded.", remedy)
 
@@ -54,7 +55,7 @@ async def verify(client: Client, choices: Sequence[DetailTarget]) -> str:
     names = tuple(choice.unique for choice in choices)
     check = await client.verify(CacheSelection(models=names))
     files = fmt.number(check.files, "file")
-    return f"{files} of {check.what} will be read again: {fmt.size(check.total_bytes)}"
+    return f"Checking {files} of {check.what}, {fmt.size(check.total_bytes)}"
 
 
 async def load(
@@ -65,7 +66,7 @@ async def load(
         raise not_here(choice, key_of)
     instance = await client.load(choice.ref, options, force=force)
     length = fmt.tokens(instance.options.context_length)
-    words = [f"{instance.unique} is being loaded, at {length} context", *instance.warnings]
+    words = [f"Loading {instance.unique}, {length} context", *instance.warnings]
     return "; ".join(words)
 
 
@@ -98,7 +99,7 @@ def nothing_in(repo: str) -> DeckError:
 def no_card(model: Model | SearchHit) -> DeckError:
     """Error of a model without a model card."""
     name = model.name if isinstance(model, Model) else model.repo
-    return NotFound(f"{name} belongs to no repository, so it has no model card.")
+    return NotFound(f"{name} has no model card: it is not from the Hub.")
 
 
 def copied(target: DetailTarget | SearchHit) -> str:

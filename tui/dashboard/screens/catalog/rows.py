@@ -48,7 +48,7 @@ class Show(StrEnum):
 class CatalogSort(StrEnum):
     """Order of the models."""
 
-    HERE = "here first"
+    HERE = "yours first"
     NAME = "name"
     SIZE = "size"
     PARAMETERS = "parameters"
@@ -267,9 +267,9 @@ def hub_rows(result: SearchResult | None, text: str, *, asking: bool, key: str) 
     elif result.error and not result.hits:
         words += f"  {result.error}"
     elif result.error or result.from_cache:
-        words += f"  as it said earlier: {result.error or 'it is not asked now'}"
+        words += f"  offline copy: {result.error or 'the Hub is not asked now'}"
     elif not result.hits:
-        words += "  nothing by these words"
+        words += "  no results"
     return [Heading(words), *(result.hits if result is not None else ())]
 
 

@@ -246,7 +246,7 @@ class CatalogView(View):
     def _nothing(self, state: State) -> str:
         if self.words or self.shown is not Show.ALL:
             back, ask = self.dashboard.key_of("app.back"), self.key_of("hub")
-            return f"No model is like this.\n{back} shows the others, {ask} searches the Hub."
+            return f"No match.\n{back} shows the others, {ask} searches the Hub."
         add, find = self.key_of("new"), self.key_of("filter")
         return f"The list is empty.\n{add} adds a model, {find} and a few words search the Hub."
 

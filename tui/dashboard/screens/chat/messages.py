@@ -101,7 +101,7 @@ def temperature(text: str) -> float | None:
 def standing(instance: Instance | None, glyphs: Glyphs) -> tuple[str, str]:
     """Sign and words for the state of a model."""
     if instance is None:
-        return glyphs.dot, "not loaded; is loaded first"
+        return glyphs.dot, "loads when you send"
     if instance.state is InstanceState.STARTING:
         return glyphs.busy, f"loading {fmt.percent(instance.progress)}"
     context = f", context {fmt.tokens(instance.context_length)}" if instance.context_length else ""
@@ -115,10 +115,10 @@ def waiting(instance: Instance | None) -> str:
         return "loading the model"
     if instance.state is InstanceState.STARTING:
         return f"loading the model {fmt.percent(instance.progress)}"
-    return "reading the question"
+    return "reading your question"
 
 
 def why(last: Chunk | None) -> str:
     """Why an answer ended, if not normally."""
     reason = last.finish_reason if last else None
-    return {"length": "cut off: the context is full", "cancelled": "stopped"}.get(reason or "", "")
+    return {"length": "stopped: the context is full", "cancelled": "stopped"}.get(reason or "", "")

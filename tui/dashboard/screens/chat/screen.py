@@ -153,7 +153,7 @@ class ChatView(View):
         if not composer.text.strip():
             return
         if self.talking:
-            self.dashboard.say("An answer is still coming: esc stops it. What you wrote stays.")
+            self.dashboard.say("Still answering: esc stops it. Your text stays.")
             return
         if self._model is None:
             self.dashboard.say("No model is loaded: load one in the Catalog first.", "error")
@@ -253,7 +253,7 @@ class ChatView(View):
     def at_stake(self) -> str:
         """A running answer, or unsent text."""
         if self.talking:
-            return "An answer is still coming; leaving ends it."
+            return "Still answering; leaving ends the answer."
         if self.query_one(Composer).text.strip():
             return "What is written in Chat was not sent."
         return ""
@@ -315,7 +315,7 @@ class ChatView(View):
     async def action_temperature(self) -> None:
         """Ask for the temperature."""
         now = "" if self.temperature is None else f"{self.temperature:g}"
-        text = await self.ask("Temperature", now, "0 to 2; empty for the engine's own")
+        text = await self.ask("Temperature", now, "0 to 2; empty: the model's default")
         if text is None:
             return
         try:

@@ -207,7 +207,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
     async def action_prune(self) -> None:
         """Delete unneeded files, after showing the plan and asking."""
         title = "Prune partial files and blobs that nothing needs, and detached revisions."
-        if await delete(self.dashboard, UNNEEDED, title, "There are no unneeded files."):
+        if await delete(self.dashboard, UNNEEDED, title, "Nothing to prune."):
             self.undone()
 
     def action_verify(self) -> None:

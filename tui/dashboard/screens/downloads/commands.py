@@ -16,7 +16,7 @@ COMMANDS = (
         name="pause",
         keys="p",
         label="pause",
-        help="Pause the download, or let it go on.",
+        help="Pause or resume the download.",
         marks=True,
     ),
     Command(

@@ -214,9 +214,7 @@ def disk(state: State, inks: ThemeStyles) -> Text | tuple[Text, Text]:
         return Text(f"disk full: {fmt.size(-rest)} missing", inks.error)
     if not unfinished:
         return Text(f"disk {fmt.size(rest)} free")
-    return Text(f"disk {fmt.size(rest)} free after all of this"), Text(
-        f"disk {fmt.size(rest)} left"
-    )
+    return Text(f"disk {fmt.size(rest)} left afterwards"), Text(f"disk {fmt.size(rest)} left")
 
 
 # What is said below the table

@@ -71,7 +71,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
             drawn.COLUMNS,
             lambda row: drawn.line(row, self.dashboard.glyphs, self.inks),
             self.dashboard.glyphs,
-            "Nothing is being downloaded.\nThe Catalog is where models are found.",
+            "No downloads.\nPress 1, choose a model, then d.",
         )
         yield TextLines(id="about")
 
@@ -166,7 +166,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
             self.each(
                 running,
                 lambda client, job: client.pause_download(job.id),
-                lambda done: f"{self.named(done)} paused; {self.key_of('pause')} lets it go on",
+                lambda done: f"{self.named(done)} paused; {self.key_of('pause')} resumes it",
             )
         else:
             self._resume(jobs, "goes on")
@@ -196,7 +196,9 @@ class DownloadsView(TableView[DownloadRow, Download]):
             return
         key, queue = row.job.id, [job.id for job in drawn.queue(self.jobs)]
         if key not in queue:
-            self.dashboard.say(f"{row.job.unique} is {row.job.state}: it stands in no queue.")
+            self.dashboard.say(
+                f"{row.job.unique} is {row.job.state}: only waiting downloads can be moved."
+            )
         elif key == queue[0 if to == "up" else -1]:
             place = "first" if to == "up" else "last"
             self.dashboard.say(f"{row.job.unique} is the {place} in the queue.")
@@ -227,7 +229,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
             return
 
         def act(rate: int | None) -> None:
-            words = "no limit of its own" if rate is None else f"{fmt.rate(rate)} at most"
+            words = "no limit" if rate is None else f"{fmt.rate(rate)} at most"
             self.each(
                 jobs,
                 lambda client, job: client.limit_download(job.id, rate),
@@ -280,7 +282,7 @@ def _rate(bytes_per_s: int | None) -> str:
 
 def _limited(settings: Settings) -> str:
     rate, now = settings.rate_limit_bytes_per_s, settings.rate_in_force_bytes_per_s
-    words = f"all downloads together: {'no limit' if rate is None else f'{fmt.rate(rate)} at most'}"
+    words = f"Total limit: {'no limit' if rate is None else f'{fmt.rate(rate)} at most'}"
     if not settings.rate_reason:
         return words
     holds = "no limit" if now is None else fmt.rate(now)

@@ -23,7 +23,7 @@ from modeldeck.tui.text.format import Glyphs
 COLUMNS = (
     Column("sign", "", 1),
     Column("machine", "machine", 10, grow=True, most=20),
-    Column("reached", "reached", 10, rank=6),
+    Column("reached", "via", 10, rank=6),
     Column("fit", "fits", 14, rank=1),
     Column("engines", "runtimes", 15, rank=5),
     Column("memory", "memory", 16, rank=3),
@@ -91,7 +91,7 @@ def _reached(row: MachineRow, inks: ThemeStyles) -> Text:
     if row.status.state is LinkState.LIVE:
         return Text(f"{way} {trip(row.status)}".rstrip())
     words = {LinkState.CONNECTING: "connecting", LinkState.LOST: "lost"}
-    return Text(words.get(row.status.state, "not there"), inks.error)
+    return Text(words.get(row.status.state, "unreachable"), inks.error)
 
 
 def _known(state: State, glyphs: Glyphs, inks: ThemeStyles) -> Mapping[str, Cell]:

@@ -30,14 +30,14 @@ COMMANDS = (
     Command(
         name="fit",
         keys="f",
-        label="where does it fit",
+        label="which machine fits",
         help="Ask every machine whether a model fits the memory that is free there now.",
     ),
     Command(
         name="copy",
         keys="c",
         label="copy here",
-        help="Copy the model that was asked about to this machine, from another that has it.",
+        help="Copy a model to this machine from one that has it.",
     ),
     Command(
         name="reach",
@@ -153,7 +153,7 @@ class FleetView(View):
     @work(exclusive=True, group="fit")
     async def action_fit(self) -> None:
         """Ask for a model, then ask every machine whether it fits."""
-        model = await self.ask("Where does it fit now?", self._model, MODEL)
+        model = await self.ask("Which machine does it fit on?", self._model, MODEL)
         if model is None:
             return
         self._model, self._fits = model.strip(), {}
@@ -250,7 +250,7 @@ class FleetView(View):
             elif seen:
                 raise Cancelled(f"The copy of {job.unique} was removed.", again)
             if link.status.state is not LinkState.LIVE:
-                raise CoreUnreachable("The line over which the copy came is lost.", again)
+                raise CoreUnreachable("The connection that carried the copy is lost.", again)
             await asyncio.sleep(LOOK_S)
 
     def at_stake(self) -> str:

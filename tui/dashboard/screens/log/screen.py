@@ -95,9 +95,7 @@ class LogView(View):
         with Horizontal(id="log-bar"):
             yield Static(id="log-show")
             yield FilterInput(f"{self.key_of('filter')} filters")
-        yield Table[LogEntry](
-            COLUMNS, self._draw, self.dashboard.glyphs, empty="Nothing was said yet."
-        )
+        yield Table[LogEntry](COLUMNS, self._draw, self.dashboard.glyphs, empty="The log is empty.")
         with VerticalScroll(id="log-whole", can_focus=False):
             yield Static(id="log-text", markup=False)
 
@@ -191,7 +189,7 @@ class LogView(View):
         for source in self._sources() if wide else (here,):
             title = fmt.cut(rows.titled(source, names), 24)
             line.append(f"[{title}]" if source == here else f" {title} ", _emphasis(source == here))
-        least = f"{self._filters.level}{' and worse' if self._filters.level != 'error' else ''}"
+        least = f"{self._filters.level}{' and above' if self._filters.level != 'error' else ''}"
         line.append("  level ", inks.muted).append(least)
         line.append("  follow ", inks.muted).append("on" if self._following else "off")
         line.append("  ")

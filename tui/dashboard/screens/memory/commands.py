@@ -29,7 +29,7 @@ COMMANDS = (
         name="pin",
         keys="i",
         label="pin",
-        help="Pin the model, so that it is not unloaded with all or to make room; or let it loose.",
+        help="Pin the model, so that it is not unloaded with all or to make room; or unpin it.",
         marks=True,
     ),
     Command(
@@ -49,7 +49,7 @@ COMMANDS = (
         name="prune",
         keys="P",
         label="prune",
-        help="Delete partial files that no download goes on with; asks first.",
+        help="Delete leftover partial files; asks first.",
     ),
     Command(
         name="disk",

@@ -268,7 +268,7 @@ def facts(
     if instance.pid is not None:
         about.append(f"pid {instance.pid}")
     if instance.restarts:
-        about.append(f"started again {fmt.number(instance.restarts, 'time')} after it failed")
+        about.append(f"restarted {fmt.number(instance.restarts, 'time')} after a crash")
     if instance.load_s is not None:
         about.append(f"loaded in {fmt.duration(instance.load_s)}")
     if instance.time_to_first_token_s is not None:
@@ -286,7 +286,7 @@ def facts(
         rows.append(_row("", records.basis(instance.forecast), inks))
     rows += (_row("note", fmt.clean(words), inks) for words in instance.warnings)
     rows.append(_row("engine", fmt.clean(dot.join(about)), inks))
-    rows.append(_row("options", dot.join(options(instance.options)) or "the engine's own", inks))
+    rows.append(_row("options", dot.join(options(instance.options)) or "defaults", inks))
     return rows
 
 

@@ -96,7 +96,7 @@ class MemoryView(TableView[Instance, Instance]):
                 self.inks,
             ),
             self.dashboard.glyphs,
-            "No model is loaded.\nThe Catalog is where models are loaded.",
+            "No model is loaded.\nPress 1, choose one, then l.",
         )
         yield HistoryChart(self.dashboard.glyphs, id="past")
         yield TextLines(id="disk")
@@ -211,7 +211,7 @@ class MemoryView(TableView[Instance, Instance]):
             self.dashboard.say("No model is loaded.")
             return
         if all(instance.options.pinned for instance in self.instances if instance.state.live):
-            self.dashboard.say(f"All that is loaded is pinned; {self.key_of('pin')} lets it loose.")
+            self.dashboard.say(f"All that is loaded is pinned; {self.key_of('pin')} unpins one.")
             return
         self.perform(lambda client: client.unload_all(), _unloaded)
 
@@ -227,7 +227,7 @@ class MemoryView(TableView[Instance, Instance]):
         wanted = self.selected(_live, "pin")
         pinned = not all(instance.options.pinned for instance in wanted)
         self._change(
-            wanted, "pinned, only you unload it" if pinned else "pinned no more", pinned=pinned
+            wanted, "pinned: only you can unload it" if pinned else "unpinned", pinned=pinned
         )
 
     @work
@@ -238,7 +238,11 @@ class MemoryView(TableView[Instance, Instance]):
             return
 
         def act(seconds: float) -> None:
-            words = f"unloaded after {fmt.duration(seconds)} idle" if seconds else "stays when idle"
+            words = (
+                f"unloaded after {fmt.duration(seconds)} idle"
+                if seconds
+                else "never unloaded for being idle"
+            )
             self._change(wanted, words, idle_ttl_s=seconds)
 
         now = wanted[0].options.idle_ttl_s
@@ -273,7 +277,7 @@ class MemoryView(TableView[Instance, Instance]):
     @work(exclusive=True, group="delete")
     async def action_prune(self) -> None:
         """Delete partial files that no download needs, after showing the plan and asking."""
-        words = "partial files that no download goes on with"
+        words = "leftover partial files"
         await delete(self.dashboard, PARTIALS, f"Prune {words}.", f"There are no {words}.")
 
     def _toggle_details(self) -> None:
@@ -299,7 +303,7 @@ def _live(instance: Instance) -> bool:
 
 def _budgeted(settings: Settings) -> str:
     if settings.memory_budget_bytes is None:
-        return "models may take what the machine has"
+        return "No budget"
     return f"models may take {fmt.memory(settings.memory_budget_bytes)} together"
 
 

@@ -22,10 +22,13 @@ from modeldeck.core.runtime.platforms import is_apple_silicon, mlx_remedy, prefe
 from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.runtime.process.messages import GenerateText, frame
 from modeldeck.core.schema import Format, InstanceState, LoadOptions, Model
+from modeldeck.core.storage.installation import Installation
 from tests.support.bench import Bench, about, model
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+
+PIPX = Installation(installer="pipx", python="python")
 
 Spoil = Callable[[Path], None]
 
@@ -231,7 +234,7 @@ async def test_an_engine_that_is_too_old_or_missing_says_how_to_get_it(
     assert llama.available
     assert (found.name, found.available, found.formats) == ("mlx", False, ("mlx",))
     assert words in (found.why_not or "")
-    assert "pip install 'modeldeck[mlx]'" in (found.why_not or "")
+    assert "pip install 'mlx-lm" in (found.why_not or "")
     instance = await bench.engines.load(mlx_model(mlx), LoadOptions())
     with pytest.raises(EngineMissing, match=words):
         await bench.engines.ready(instance.id)
@@ -265,15 +268,15 @@ def test_apple_silicon_prefers_mlx(
 @pytest.mark.parametrize(
     ("system", "machine", "words"),
     [
-        ("darwin", "arm64", "'modeldeck[local]'"),
-        ("linux", "x86_64", "'modeldeck[mlx]'"),
-        ("linux", "aarch64", "'modeldeck[mlx]'"),
+        ("darwin", "arm64", "inject modeldeck 'mlx-lm>"),
+        ("linux", "x86_64", "inject modeldeck 'mlx-lm[cpu]>"),
+        ("linux", "aarch64", "inject modeldeck 'mlx-lm[cpu]>"),
         ("darwin", "x86_64", "GGUF"),
         ("win32", "AMD64", "GGUF"),
     ],
 )
 def test_what_to_install_depends_on_the_machine(system: str, machine: str, words: str) -> None:
-    assert words in mlx_remedy(system, machine)
+    assert words in mlx_remedy(system, machine, PIPX)
     assert is_apple_silicon(system, machine) == ((system, machine) == ("darwin", "arm64"))
 
 

@@ -91,7 +91,7 @@ async def test_hostile_names_are_plain_text_and_break_no_alignment(
 async def test_ascii_draws_nothing_else(screen: Any) -> None:
     async with screen("catalog", glyphs=ASCII, before=fetched(TINY)) as at:
         await go(at, TINY)
-        await at.sees("planned by the engine itself")
+        await at.sees("exact: asked llama.cpp")
         assert at.text.isascii(), [c for c in at.text if not c.isascii()]
 
 

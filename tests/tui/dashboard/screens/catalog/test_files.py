@@ -68,7 +68,7 @@ async def test_a_corrupt_file_is_found_mended_and_forgotten(screen: Any) -> None
         await at.press("v")
         await at.until(lambda: any("1 of 1 file corrupt" in m.text for m in at.app.messages))
         await at.until(lambda: "✗" in row(at) and "corrupt" in row(at))
-        await at.sees("A file of it is corrupt", "fetches it again.", "✗ 1")
+        await at.sees("Corrupt file", "downloads it again.", "✗ 1")
         await at.press("s", "s", "s")
         await at.until(
             lambda: [r.unique for r in at.app.query_one(CatalogView).table.items] == [TINY]
@@ -107,7 +107,7 @@ async def test_a_check_is_called_off(screen: Any) -> None:
         await go(at, TINY)
         with enormous(model(at).path):
             await at.press("v")
-            await at.sees("checking deck/tiny-GGUF:Q8_0", "c calls it off")
+            await at.sees("checking deck/tiny-GGUF:Q8_0", "c cancels")
             await at.until(lambda: "checking" in row(at))
             await at.press("c")
             await at.until(lambda: any("was called off" in m.text for m in at.app.messages))

@@ -144,7 +144,7 @@ AWAY = "http://hub cannot be reached: refused."
     [
         (None, False, "h asks"),
         (None, True, "asking"),
-        (SearchResult(query="q", hits=()), False, "nothing by these words"),
+        (SearchResult(query="q", hits=()), False, "no results"),
         (SearchResult(query="q", hits=(HIT,)), False, 'Hugging Face: "q"'),
         (SearchResult(query="q", hits=(), error=AWAY), False, AWAY),
         (SearchResult(query="q", hits=(HIT,), error=AWAY, from_cache=True), False, "said earlier"),
