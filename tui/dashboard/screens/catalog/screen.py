@@ -23,12 +23,12 @@ from modeldeck.core.schema import Model, SearchHit
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.commands import Command, bindings
 from modeldeck.tui.dashboard.screens.catalog.actions import CatalogActions
+from modeldeck.tui.dashboard.screens.catalog.catalog_list import CatalogList, ListFilter
 from modeldeck.tui.dashboard.screens.catalog.cells import CellPainter
 from modeldeck.tui.dashboard.screens.catalog.checks import VerificationList
 from modeldeck.tui.dashboard.screens.catalog.commands import COMMANDS
 from modeldeck.tui.dashboard.screens.catalog.detail import DetailFacts, DetailPane, room
 from modeldeck.tui.dashboard.screens.catalog.filter_bar import FilterBar, FilterInput
-from modeldeck.tui.dashboard.screens.catalog.model_list import ListFilter, ModelList
 from modeldeck.tui.dashboard.screens.catalog.requests import LEAST_QUERY, CatalogRequests
 from modeldeck.tui.dashboard.screens.catalog.rows import (
     COLUMNS,
@@ -89,7 +89,7 @@ class CatalogView(View):
         """Text of the filter, without blanks around it."""
         self.requests = CatalogRequests(self)
         self.actions = CatalogActions(self, self.requests)
-        self._list = ModelList()
+        self._list = CatalogList()
         self._first: frozenset[str] = frozenset()
         """Models that stay at the top until the user comes to the list again."""
         self._wanted = ""

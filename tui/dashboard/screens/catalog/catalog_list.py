@@ -21,7 +21,7 @@ class ListFilter:
     """Ids of the models at the top."""
 
 
-class ModelList:
+class CatalogList:
     """The selected models, in order."""
 
     def __init__(self) -> None:
