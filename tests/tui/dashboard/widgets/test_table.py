@@ -76,7 +76,7 @@ class Stage(App[None]):
     def on_table_highlighted(self, event: Table.Highlighted) -> None:
         self.said.append(("highlighted", event.item))
 
-    def on_table_chosen(self, event: Table.RowOpened) -> None:
+    def on_table_row_opened(self, event: Table.RowOpened) -> None:
         self.said.append(("chosen", event.item))
 
     def show(self, *items: str) -> None:

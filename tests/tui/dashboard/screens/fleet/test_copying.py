@@ -18,7 +18,7 @@ from modeldeck.tui.remote.core_link import CoreLink
 from modeldeck.tui.remote.remote_core import FixedCore
 from modeldeck.tui.text.format import UNICODE
 from tests.support.process import CoreProcess
-from tests.tui.dashboard.screens.conftest import Screen
+from tests.tui.dashboard.conftest import Screen
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PADDED = "deck/padded-GGUF:F16"
