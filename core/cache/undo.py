@@ -57,7 +57,7 @@ def restore(removed: RemovedLinks) -> None:
         if not os.path.exists(os.path.normpath(os.path.join(os.path.dirname(path), target))):
             raise Conflict(f"The content of {path} is gone by now.", "Download the model again.")
         if os.path.lexists(path) and not (os.path.islink(path) and os.readlink(path) == target):
-            raise Conflict(f"{path} is in use by now.")
+            raise Conflict(f"There is another file at {path} by now.")
     for path, commit in removed.refs.items():
         if _read(Path(path)) not in (None, commit):
             raise Conflict(f"{path} points to another revision by now.")

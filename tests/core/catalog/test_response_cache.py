@@ -43,7 +43,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing(
     answers = ResponseCache(tmp_path / "file", 10)
     answers.put(b"1", "a")
     assert answers.get("a") is None
-    assert "cannot be kept" in caplog.text
+    assert "cannot be cached" in caplog.text
 
 
 def test_a_full_disk_is_not_littered(small_disk: SmallDisk) -> None:
