@@ -8,7 +8,7 @@ from collections.abc import Collection
 from modeldeck.core.schema import Format
 from modeldeck.core.storage.installation import Installation
 
-LLAMA_PACKAGES = ("llama-cpp-python>=0.3.36",)
+LLAMA_PACKAGES = ("llama-cpp-python>=0.3.36,<0.4",)
 LLGUIDANCE = "llguidance>=1.9.1"
 """Requirements of the engines, with the bounds of the extras in pyproject.toml."""
 
@@ -45,9 +45,9 @@ def llama_remedy(made: Installation, *, rebuild: bool = False) -> str:
 def mlx_remedy(system: str, machine: str, made: Installation, *, rebuild: bool = False) -> str:
     """Return how to install MLX here, or why that is not possible."""
     if is_apple_silicon(system, machine):
-        packages = ("mlx-lm>=0.32.2", LLGUIDANCE)
+        packages = ("mlx-lm>=0.32.2,<0.33", LLGUIDANCE)
     elif system == "linux":
-        packages = ("mlx-lm[cpu]>=0.32.2", LLGUIDANCE)
+        packages = ("mlx-lm[cpu]>=0.32.2,<0.33", LLGUIDANCE)
     else:
         return "MLX runs on Apple Silicon and Linux only; take the GGUF version of the model."
     command = made.install(*packages, rebuild=rebuild)

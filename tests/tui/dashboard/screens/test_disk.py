@@ -70,7 +70,7 @@ async def test_one_revision_of_several_goes_alone(screen: Any, core: CoreProcess
         await at.sees("Delete deck/tiny-GGUF@dddddddd from the cache.")
         await at.press("y")
         await at.until(lambda: "dddddddd" not in at.text)
-        await at.sees("z takes that back")
+        await at.sees("z undoes it")
         assert at.state.models
         await at.press("z")
         await at.sees("└ dddddddd")

@@ -147,7 +147,7 @@ AWAY = "http://hub cannot be reached: refused."
         (SearchResult(query="q", hits=()), False, "no results"),
         (SearchResult(query="q", hits=(HIT,)), False, 'Hugging Face: "q"'),
         (SearchResult(query="q", hits=(), error=AWAY), False, AWAY),
-        (SearchResult(query="q", hits=(HIT,), error=AWAY, from_cache=True), False, "said earlier"),
+        (SearchResult(query="q", hits=(HIT,), error=AWAY, from_cache=True), False, "offline copy"),
     ],
 )
 def test_the_rule_says_how_it_stands_with_the_hub(
