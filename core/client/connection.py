@@ -18,7 +18,7 @@ from modeldeck.core import errors
 from modeldeck.core.client.transport import (
     CONNECT_S,
     AnswerTimeout,
-    Response,
+    CoreResponse,
     Transport,
     TransportFailed,
 )
@@ -257,7 +257,7 @@ def member(answer: Any, name: str) -> Any:
     return answer[name]
 
 
-def _error(response: Response, answer: bytes) -> DeckError:
+def _error(response: CoreResponse, answer: bytes) -> DeckError:
     """The error that an answer with status 400 and above records, in each of the API's styles."""
     try:
         body = msgspec.json.decode(answer)["error"]
@@ -312,7 +312,7 @@ def _recorded(body: Any, otherwise: str) -> DeckError:
     )
 
 
-async def _read(response: Response) -> bytes:
+async def _read(response: CoreResponse) -> bytes:
     """The whole body of an answer. Raises DeckError for one that is over the limit."""
     limit = ERROR_BYTES if response.is_error else ANSWER_BYTES
     pieces: list[bytes] = []
@@ -328,7 +328,7 @@ async def _read(response: Response) -> bytes:
     return b"".join(pieces)
 
 
-async def _events(response: Response) -> AsyncGenerator[dict[str, Any], None]:
+async def _events(response: CoreResponse) -> AsyncGenerator[dict[str, Any], None]:
     """The JSON in server-sent events (WHATWG HTML, section 9.2), one line each, up to `[DONE]`.
 
     Lines are split as bytes: `str.splitlines` also breaks at U+2028, which JSON allows.

@@ -27,7 +27,7 @@ class AnswerTimeout(TransportFailed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
+class CoreResponse:
     """The head of an answer, and its decoded body as it arrives."""
 
     status: int
@@ -46,7 +46,7 @@ class Transport(Protocol):
 
     def stream(
         self, method: str, path: str, content: bytes | None, timeout_s: float | None
-    ) -> AbstractAsyncContextManager[Response]:
+    ) -> AbstractAsyncContextManager[CoreResponse]:
         """Send a request, with `content` as JSON; leaving the block ends the answer.
 
         `timeout_s` limits each wait for bytes; None waits without limit. Raises TransportFailed,

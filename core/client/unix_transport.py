@@ -14,7 +14,7 @@ from modeldeck.core.client.transport import (
     CONNECT_S,
     KEEP_ALIVE_S,
     AnswerTimeout,
-    Response,
+    CoreResponse,
     TransportFailed,
 )
 
@@ -40,7 +40,7 @@ class UnixTransport:
     @asynccontextmanager
     async def stream(
         self, method: str, path: str, content: bytes | None, timeout_s: float | None
-    ) -> AsyncIterator[Response]:
+    ) -> AsyncIterator[CoreResponse]:
         """Send a request; see `Transport.stream`."""
         connection = self._take_idle() or await self._connect()
         try:
@@ -50,7 +50,7 @@ class UnixTransport:
                 timeout_s,
             )
             async with aclosing(connection.body(timeout_s)) as body:
-                yield Response(status=head.status_code, reason=head.reason.decode(), body=body)
+                yield CoreResponse(status=head.status_code, reason=head.reason.decode(), body=body)
         except BaseException:
             connection.abort()
             raise
@@ -100,7 +100,7 @@ class _Connection:
 
     async def send(
         self, request: h11.Request, content: bytes | None, timeout_s: float | None
-    ) -> h11.Response:
+    ) -> h11.CoreResponse:
         """Send a request and return the head of its answer. Raises TransportFailed."""
         events: list[h11.Event] = [request]
         if content:
@@ -112,7 +112,7 @@ class _Connection:
             await self._writer.drain()
         while True:
             event = await self._next_event(timeout_s)
-            if isinstance(event, h11.Response):
+            if isinstance(event, h11.CoreResponse):
                 return event
             if not isinstance(event, h11.InformationalResponse):
                 raise TransportFailed("the answer has no head")

@@ -13,7 +13,7 @@ from modeldeck.core.client.transport import (
     CONNECT_S,
     KEEP_ALIVE_S,
     AnswerTimeout,
-    Response,
+    CoreResponse,
     TransportFailed,
 )
 from modeldeck.core.errors import InvalidRequest
@@ -43,7 +43,7 @@ class UrlTransport:
     @asynccontextmanager
     async def stream(
         self, method: str, path: str, content: bytes | None, timeout_s: float | None
-    ) -> AsyncIterator[Response]:
+    ) -> AsyncIterator[CoreResponse]:
         """Send a request; see `Transport.stream`."""
         try:
             async with self._http.stream(
@@ -53,7 +53,7 @@ class UrlTransport:
                 headers=None if content is None else {"Content-Type": "application/json"},
                 timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
             ) as response:
-                yield Response(
+                yield CoreResponse(
                     status=response.status_code,
                     reason=response.reason_phrase,
                     body=response.aiter_bytes(),
