@@ -100,7 +100,7 @@ class _Connection:
 
     async def send(
         self, request: h11.Request, content: bytes | None, timeout_s: float | None
-    ) -> h11.CoreResponse:
+    ) -> h11.Response:
         """Send a request and return the head of its answer. Raises TransportFailed."""
         events: list[h11.Event] = [request]
         if content:
@@ -112,7 +112,7 @@ class _Connection:
             await self._writer.drain()
         while True:
             event = await self._next_event(timeout_s)
-            if isinstance(event, h11.CoreResponse):
+            if isinstance(event, h11.Response):
                 return event
             if not isinstance(event, h11.InformationalResponse):
                 raise TransportFailed("the answer has no head")
