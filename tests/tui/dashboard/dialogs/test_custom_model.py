@@ -91,14 +91,14 @@ async def test_edit_and_take_off_the_list(screen: Any) -> None:
         assert found.id == old.id
         await at.until(lambda: table.cursor_key == found.id)
         await at.press("D")
-        await at.sees("Take New name", "y takes it off")
+        await at.sees("Remove New name", "y takes it off")
         await at.press("n")
         assert custom(at, "New name") is not None
         await at.press("D")
         await at.sees("y takes it off")
         await at.press("y")
         await at.until(lambda: custom(at, "New name") is None)
-        await at.sees("is off the list")
+        await at.sees("Removed New name from the list")
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15)])
