@@ -98,7 +98,7 @@ async def test_edit_and_take_off_the_list(screen: Any) -> None:
         await at.sees("y takes it off")
         await at.press("y")
         await at.until(lambda: custom(at, "New name") is None)
-        await at.sees("from the list; its files stay")
+        await at.sees("Removed New name from the list")
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15)])
