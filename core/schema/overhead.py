@@ -25,7 +25,7 @@ class ProcessOverhead:
     def of(self, vocabulary: int, records_bytes: int | None = None) -> int:
         """Bytes for a vocabulary of this many tokens, or for records whose size was counted.
 
-        >>> Overhead(base_bytes=1 << 20, per_token_bytes=2.5).of(1000) - (1 << 20)
+        >>> ProcessOverhead(base_bytes=1 << 20, per_token_bytes=2.5).of(1000) - (1 << 20)
         2500
         """
         if records_bytes is not None:

@@ -13,7 +13,7 @@ from tests.support.odd_repositories import build_odd
 
 REFUSED = [
     ("deck/code-mlx", "names Python code to run (auto_map)", 403),
-    ("deck/newer-mlx", "mlx-lm does not support models of type nobody_knows", 500),
+    ("deck/newer-mlx", "mlx-lm does not support models of type unknown_kind", 500),
     ("deck/newer-GGUF:F16", "unknown model architecture: 'llamb'", 500),
     ("deck/lora-GGUF:F16", "It is an adapter", 500),
 ]

@@ -171,7 +171,8 @@ def test_a_broken_file_is_not_overwritten(tmp_path: Path) -> None:
 def test_every_setting_has_its_reason() -> None:
     source = Path(config.__file__).read_text()
     for section, key in config.names():
-        body = source.split(f"class {section.capitalize()}:")[1].split("\n@dataclass")[0]
+        kind = type(getattr(config.Config(), section)).__name__
+        body = source.split(f"class {kind}:")[1].split("\n@dataclass")[0]
         after = body.split(f"\n    {key}:")[1].split("\n", 1)[1].lstrip()
         assert after.startswith('"""'), f"{section}.{key} has no docstring"
 

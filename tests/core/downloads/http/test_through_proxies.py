@@ -63,6 +63,7 @@ class Streams:
         self.status = b"200 Connection established"
         """What a proxy answers to CONNECT."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self._servers: list[asyncio.Server] = []
 
     async def relay(self, target: str, context: ssl.SSLContext | None = None) -> int:
@@ -96,6 +97,7 @@ class Streams:
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.create_task(serve(reader, writer))  # type: ignore[operator] # a coroutine function
             self._tasks.add(task)
+            self._writers.append(writer)
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
         self._servers.append(server)
@@ -111,6 +113,7 @@ class Streams:
     ) -> None:
         host, _, port = target.removeprefix("http://").partition(":")
         theirs, ours = await asyncio.open_connection(host, int(port))
+        self._writers.append(ours)
         ours.write(first)
         await asyncio.gather(self._pump(reader, ours, note=bool(first)), self._pump(theirs, writer))
 
@@ -138,6 +141,9 @@ class Streams:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*(w.wait_closed() for w in self._writers), return_exceptions=True)
 
 
 @asynccontextmanager

@@ -145,7 +145,7 @@ async def test_no_key_is_lost_while_an_answer_streams(screen: Any) -> None:
         at.type(*"what was typed meanwhile", "enter")
         await at.until(lambda: composer(at).text == "what was typed meanwhile")
         await at.until(lambda: len(answers(at)[0]) > length)  # it did stream all the while
-        await at.until(lambda: any("still coming" in text for text in said(at)))
+        await at.until(lambda: any("Still answering" in text for text in said(at)))
         await at.press("escape")
         await ended(at)
         assert composer(at).text == "what was typed meanwhile"

@@ -67,11 +67,11 @@ async def test_a_download_is_seen_from_its_start_to_its_end(screen: Any, hub: De
     hub.rate_bytes_per_s = SLOW
     async with screen("downloads") as at:
         await at.client.download(PADDED)
-        await at.sees("1 active", "padded F16", "downloading", "MB/s", "after all of this")
+        await at.sees("1 active", "padded F16", "downloading", "MB/s", "left afterwards")
         await at.until(lambda: job(at).received_bytes > 0)
         hub.rate_bytes_per_s = None
         await at.sees("1 done", "completed", "verified", "✓")
-        assert "after all of this" not in at.text
+        assert "left afterwards" not in at.text
 
 
 async def test_cancel_keeps_what_arrived_and_retry_goes_on_from_there(
@@ -297,7 +297,7 @@ async def test_the_limit_of_all_is_written_on_a_line(screen: Any, hub: DemoHub) 
         await at.press("b")
         await at.sees("Limit of all downloads together")
         await at.press("ctrl+u", "enter")
-        await at.sees("all downloads together: no limit", "limit none [b]")
+        await at.sees("Total limit: no limit", "limit none [b]")
         assert at.state.settings.rate_limit_bytes_per_s is None
 
 

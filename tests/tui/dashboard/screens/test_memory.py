@@ -277,7 +277,7 @@ async def test_partial_files_are_pruned_after_a_plan(screen: Any, hub: DemoHub) 
 
     async with screen("memory", before=part) as at:
         await at.press("P")
-        await at.sees("Prune partial files", "gives back", "padded", "y deletes them")
+        await at.sees("Prune leftover partial files", "gives back", "padded", "y deletes them")
         await at.press("n")
         await at.until(lambda: "y deletes them" not in at.text)
         await at.press("P")
@@ -285,7 +285,7 @@ async def test_partial_files_are_pruned_after_a_plan(screen: Any, hub: DemoHub) 
         await at.press("y")
         await at.sees("freed", "1 item gone", "partials 0 B")
         await at.press("P")
-        await at.sees("There are no partial files")
+        await at.sees("There are no leftover partial files")
 
 
 @pytest.mark.parametrize(

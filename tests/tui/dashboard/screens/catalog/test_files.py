@@ -68,7 +68,7 @@ async def test_a_corrupt_file_is_found_mended_and_forgotten(screen: Any) -> None
         await at.press("v")
         await at.until(lambda: any("1 of 1 file corrupt" in m.text for m in at.app.messages))
         await at.until(lambda: "✗" in row(at) and "corrupt" in row(at))
-        await at.sees("Corrupt file", "downloads it again.", "✗ 1")
+        await at.sees("Corrupt file", "d downloads it", "✗ 1")
         await at.press("s", "s", "s")
         await at.until(
             lambda: [r.unique for r in at.app.query_one(CatalogView).table.items] == [TINY]
@@ -97,7 +97,7 @@ async def test_what_cannot_be_checked_says_why(screen: Any, demo_models: Path) -
         await at.press("v")
         await at.sees("outside the cache")
         await at.press("m")
-        await at.sees("Mine is from no repository")
+        await at.sees("Mine has no model card")
         await at.press("G", "v")
         await at.sees("is not downloaded")
 
