@@ -69,7 +69,7 @@ class BlobLock:
             self._lock.acquire(blocking=False)
         except Timeout:
             return False
-        except NotImplementedError:
+        except NotImplementedError:  # filelock: this file system has no flock
             self._lock = SoftFileLock(self._path, thread_local=False)
             return self.try_acquire()
         return True

@@ -293,7 +293,7 @@ Write = Callable[[Path], None]
 
 
 def gguf_of(arrays: int, kind: int, length: int, values: bytes) -> bytes:
-    """A GGUF header with so many arrays alike, and no tensors."""
+    """A GGUF header with this number of equal arrays, and no tensors."""
     start = b"GGUF" + struct.pack("<IQQ", 3, 0, arrays)
     about = struct.pack("<IIQ", 9, kind, length)
     keys = (b"key.%d" % number for number in range(arrays))

@@ -87,6 +87,6 @@ def test_a_token_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "token").mkdir()
     with pytest.raises(HubUnavailable, match="cannot be read"):
         stored(tmp_path, {})
-    os.mkfifo(tmp_path / "pipe")  # nobody writes to it: it must not be waited for
+    os.mkfifo(tmp_path / "pipe")  # a pipe without a writer: opening it must not wait
     with pytest.raises(HubUnavailable, match="cannot be read"):
         stored(tmp_path, {"HF_TOKEN_PATH": str(tmp_path / "pipe")})

@@ -65,7 +65,7 @@ async def test_work_that_takes_too_long_fails_and_counts_as_stuck() -> None:
     with pytest.raises(TimeLimitExceeded):
         await threads.run(go.wait, key="disk")
     assert threads.stuck == ("disk",)
-    # Its place is free for others, but nobody waits for the same thing once more.
+    # Its place is free for other keys; the same key is refused while it is stuck.
     assert await threads.run(lambda: 1, key="other") == 1
     with pytest.raises(TooManyStuck):
         await threads.run(lambda: 2, key="disk")

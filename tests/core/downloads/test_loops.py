@@ -81,6 +81,6 @@ async def test_whoever_is_told_may_fail_and_the_job_goes_on(
     rig.on_change = broken
     job = await rig.start(PADDED)
     async with asyncio.timeout(30):
-        while rig.downloads.jobs[job.id].state != "completed":  # noqa: ASYNC110  # nobody is told
+        while rig.downloads.jobs[job.id].state != "completed":  # noqa: ASYNC110  # a state without an event
             await asyncio.sleep(0.01)
     assert bugs

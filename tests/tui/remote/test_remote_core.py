@@ -158,7 +158,7 @@ def test_a_token_that_others_may_read_is_not_used(tmp_path: Path) -> None:
         token_in(str(file))
     with pytest.raises(InvalidRequest, match="cannot be read"):
         token_in(str(tmp_path / "nothing"))
-    os.mkfifo(tmp_path / "pipe", 0o600)  # nobody writes to it
+    os.mkfifo(tmp_path / "pipe", 0o600)  # a pipe without a writer
     with pytest.raises(InvalidRequest, match="named pipe"):
         token_in(str(tmp_path / "pipe"))
     file.write_bytes(b"\xef\xbb\xbfdeck_planted\n")  # as some editors begin a file

@@ -265,7 +265,7 @@ async def test_certificates_that_cannot_be_read_are_said(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    # Any server: the certificates are read once somebody answers.
+    # Any server that answers: the certificates are read after it accepted the connection.
     endpoint = rig.hub.url.replace("http:", "https:")
     failed = await pulled(rig, MLX, small(rig), endpoint)
     assert failed.error is not None
@@ -314,7 +314,7 @@ async def test_questions_check_certificates_as_files_do(
         assert "SSL_CERT_FILE" in refused.value.remedy
         monkeypatch.setenv("SSL_CERT_FILE", str(path.with_name("none.pem")))
         with pytest.raises(HubUnavailable, match=r"none\.pem cannot be read") as refused:
-            # Any server: the certificates are read once somebody answers.
+            # Any server that answers: the certificates are read after it accepted the connection.
             await asked(rig, rig.hub.url.replace("http:", "https:"))
         assert "SSL_CERT_FILE" in refused.value.remedy
         monkeypatch.setenv("SSL_CERT_FILE", str(path))

@@ -149,7 +149,7 @@ def _body(source: socket.socket) -> bytes:
 
 
 def _take(source: socket.socket, count: int) -> bytes:
-    """So many bytes. Raises EOFError where the other side hung up."""
+    """Read exactly `count` bytes. Raises EOFError when the peer closed the connection."""
     pieces = bytearray()
     while len(pieces) < count:
         piece = source.recv(min(count - len(pieces), 1 << 20))
