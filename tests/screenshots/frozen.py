@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 
 from modeldeck.core.client.client import Client
 from modeldeck.core.client.feed import FeedReader
+from modeldeck.core.config.config import RuntimeSettings
 from modeldeck.core.errors import CoreUnreachable, DeckError
+from modeldeck.core.memory import estimate
 from modeldeck.core.schema import (
     AuditEntry,
     CacheListing,
@@ -53,6 +55,8 @@ AT = NOW.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 GIB = 1 << 30
 CACHE = "/home/deck/.cache/huggingface/hub"
 FREE = int(45.8 * GIB)
+RESERVE = RuntimeSettings().memory_reserve_bytes
+JUDGED = ("fits", "tight", "too large")
 
 _HELD: dict[type, dict[str, Any]] = {
     Host: {
@@ -112,6 +116,10 @@ def _derived(made: Any) -> Any:
     if isinstance(made, Forecast):  # what an engine takes besides is learned from each load
         total = made.total_bytes - made.overhead_bytes + OVERHEAD
         return replace(made, overhead_bytes=OVERHEAD, total_bytes=total)
+    if isinstance(made, Fit) and made.forecast is not None and made.verdict in JUDGED:
+        # The core judged by the memory of the machine that takes the pictures.
+        fit = estimate.judge(made.forecast, FREE, RESERVE)
+        return replace(made, verdict=fit.verdict, reason=fit.reason)
     if isinstance(made, Instance) and made.forecast is not None and made.measured_bytes:
         measured = int(made.forecast.total_bytes * 0.986)
         return replace(
