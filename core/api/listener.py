@@ -31,7 +31,7 @@ from modeldeck.core.config.config import DOCUMENTED_PORTS, Api
 from modeldeck.core.config.paths import Paths
 from modeldeck.core.errors import Conflict, Forbidden, StorageFailed
 from modeldeck.core.storage.files import make_private
-from modeldeck.core.storage.foreign_files import in_thread
+from modeldeck.core.storage.foreign_files import in_file_thread
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -167,7 +167,7 @@ class Listener:
             )
         if self._settings.tls_certificate:
             certificate, key = self._settings.tls_certificate, self._settings.tls_key
-            self._secure = await in_thread(
+            self._secure = await in_file_thread(
                 partial(tls.context, certificate, key), certificate, custom=True
             )
         return bound.enter_context(await asyncio.to_thread(_bind_address, self._settings.outside))

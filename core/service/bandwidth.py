@@ -24,7 +24,7 @@ from modeldeck.core.schema import Settings
 from modeldeck.core.schema.state import SettingsChanged
 from modeldeck.core.service.congestion import ClientLatency, CongestionControl
 from modeldeck.core.service.feed import Feed
-from modeldeck.core.storage.foreign_files import in_thread
+from modeldeck.core.storage.foreign_files import in_file_thread
 
 ACTIVE_S = 1.0
 """Seconds between updates while downloads may have to yield to other traffic."""
@@ -90,7 +90,7 @@ class BandwidthController:
         async with self._change_lock:
             wanted = config.changed(self._settings, "downloads", changes)
             write = partial(config.set_values, self._config_file, "downloads", changes)
-            await in_thread(write, self._config_file, custom=True)
+            await in_file_thread(write, self._config_file, custom=True)
             self._settings = wanted
             if not wanted.give_way:
                 self._congestion = CongestionControl()

@@ -72,7 +72,7 @@ from modeldeck.core.service.library.deletion import deletion_error
 from modeldeck.core.service.loading.fit import BUDGET_KEY, check_budget
 from modeldeck.core.service.wiring import ServiceParts
 from modeldeck.core.storage.api_tokens import ApiTokens
-from modeldeck.core.storage.foreign_files import in_thread
+from modeldeck.core.storage.foreign_files import in_file_thread
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ class Deck:
         if model.path is None:
             return None
         read = partial(chat_templates.read, Path(model.path), model.format)
-        return await in_thread(read, model.path, custom=model.local)
+        return await in_file_thread(read, model.path, custom=model.local)
 
     async def fit(self, ref: str, context_length: int | None = None) -> Fit:
         """Return whether a model, listed or on the Hub, would fit the free memory."""
@@ -283,7 +283,7 @@ class Deck:
 
     async def content(self, repo: str, blob: str) -> OpenBlob:
         """Open a blob of the cache by its hash; the caller closes it. Raises NotFound."""
-        return await in_thread(partial(self._parts.copying.open, repo, blob), f"{repo} {blob}")
+        return await in_file_thread(partial(self._parts.copying.open, repo, blob), f"{repo} {blob}")
 
     async def take(
         self, manifest: Manifest, peer: str, origin: str

@@ -21,7 +21,7 @@ from modeldeck.core.memory import probe
 from modeldeck.core.schema import Disk
 from modeldeck.core.schema.state import DiskChanged, MemoryChanged
 from modeldeck.core.service.feed import Feed
-from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
+from modeldeck.core.storage.foreign_files import SCAN_S, in_file_thread
 
 logger = logging.getLogger(__name__)
 
@@ -128,10 +128,10 @@ class ResourceSampler:
         first = self._roots[0]
         try:
             used = [
-                await in_thread(partial(scan.usage, root), root, limit_s=SCAN_S)
+                await in_file_thread(partial(scan.usage, root), root, limit_s=SCAN_S)
                 for root in self._roots
             ]
-            free = await in_thread(partial(probe.free_disk, first), first)
+            free = await in_file_thread(partial(probe.free_disk, first), first)
         except StorageTimeout as error:
             logger.warning("The disk usage is not measured: %s", error)
             return

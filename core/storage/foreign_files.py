@@ -3,7 +3,7 @@
 Such a path may lead to anything: a named pipe blocks `open` until a writer comes, a terminal or a
 device blocks `read`, and a network mount whose server is gone blocks every call, `stat` included,
 for ever. So these files are opened without blocking and must be regular files (`open_regular`), and
-all work on them runs in daemon threads with a time limit (`in_thread`). Work on custom models
+all work on them runs in daemon threads with a time limit (`in_file_thread`). Work on custom models
 outside the cache (`CUSTOM`) has separate threads, so that a hung mount there leaves the cache
 usable.
 """
@@ -104,7 +104,7 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     return data
 
 
-async def in_thread(
+async def in_file_thread(
     work: Callable[[], T],
     path: str | Path,
     *,

@@ -30,7 +30,7 @@ from modeldeck.core.errors import Cancelled, NotDownloaded, StorageTimeout
 from modeldeck.core.schema import CacheSelection, Download, Instance, InstanceState, Model
 from modeldeck.core.schema.errors import from_info
 from modeldeck.core.schema.state import State
-from modeldeck.core.storage.foreign_files import in_thread
+from modeldeck.core.storage.foreign_files import in_file_thread
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -77,7 +77,7 @@ async def _modified(model: Model) -> str:
         return model.created_at
     look = partial(os.stat, model.path)
     try:
-        found = await in_thread(look, model.path, custom=model.local, limit_s=LOOK_S)
+        found = await in_file_thread(look, model.path, custom=model.local, limit_s=LOOK_S)
     except (OSError, StorageTimeout):
         return model.created_at
     return moment(datetime.fromtimestamp(found.st_mtime, UTC))

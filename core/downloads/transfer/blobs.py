@@ -123,7 +123,7 @@ class BlobTable:
         """Whether the file of a claim exists; True as well while the disk does not respond."""
         path = self._cache.partial(*claim.key)
         try:
-            return await foreign_files.in_thread(partial(self._is_there, claim), path)
+            return await foreign_files.in_file_thread(partial(self._is_there, claim), path)
         except StorageTimeout as error:
             logger.warning("A partial file cannot be checked: %s", error)
             return True

@@ -19,7 +19,7 @@ from modeldeck.core.schema import Model, ModelSeed
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library.entries import from_seed
 from modeldeck.core.storage.database import Database
-from modeldeck.core.storage.foreign_files import in_thread
+from modeldeck.core.storage.foreign_files import in_file_thread
 
 CHANGEABLE = frozenset(
     {"name", "description", "version", "parameters", "quantization", "context_length", "size_bytes"}
@@ -79,7 +79,7 @@ class AddedModels:
     async def from_seed(self, seed: ModelSeed) -> Model:
         """Return the model that a seed describes; a path is read in a thread. Adds nothing."""
         make = partial(from_seed, seed, self._endpoint)
-        return await in_thread(make, seed.unique or seed.name or "", custom=True)
+        return await in_file_thread(make, seed.unique or seed.name or "", custom=True)
 
     def _refuse_duplicate(
         self, model: Model, unique: str | None, own_id: str | None = None

@@ -21,7 +21,7 @@ from modeldeck.core.errors import Conflict, Forbidden, InvalidRequest, NotDownlo
 from modeldeck.core.formats.unique_names import hub_name
 from modeldeck.core.schema import Download, Manifest, Model, RepoFile, model_id
 from modeldeck.core.service.library.library import ModelLibrary
-from modeldeck.core.storage.foreign_files import in_thread, open_regular
+from modeldeck.core.storage.foreign_files import in_file_thread, open_regular
 
 BLOCK_BYTES = 128 << 10
 """Bytes of a blob that are sent at a time: the slowest connection takes a block in a minute."""
@@ -41,7 +41,7 @@ class OpenBlob:
             while start < end:
                 count = min(BLOCK_BYTES, end - start)
                 read = partial(os.pread, self.file.fileno(), count, start)
-                piece = await in_thread(read, self.path)
+                piece = await in_file_thread(read, self.path)
                 if not piece:
                     return  # truncated meanwhile: the receiver notices the early end
                 start += len(piece)
@@ -121,7 +121,7 @@ class ModelCopying:
         given = manifest.model
         if hub_name(given.unique) is None or given.id != model_id(given.unique):
             raise InvalidRequest(f"{given.unique!r} is not a model of the Hub.")
-        await in_thread(partial(check_own, peer), peer, custom=True)
+        await in_file_thread(partial(check_own, peer), peer, custom=True)
         model = await self._library.adopt(replace(given, repo=manifest.repo))
         if model.downloaded:
             return model, None

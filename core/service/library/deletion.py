@@ -44,7 +44,7 @@ from modeldeck.core.schema import (
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.service.undo import UndoLog
-from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
+from modeldeck.core.storage.foreign_files import SCAN_S, in_file_thread
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -243,7 +243,7 @@ class ModelDeletion:
         ]
         needed = set(self._downloads.wanted)
         plans = [
-            await in_thread(
+            await in_file_thread(
                 partial(plan_deletion, root, chosen.wanted, others, needed),
                 root,
                 limit_s=SCAN_S,
@@ -343,7 +343,7 @@ class ModelDeletion:
 
     async def _in_thread(self, work: Callable[[], T], limit_s: float = SCAN_S) -> T:
         """Run blocking work on the cache in a thread. Raises StorageTimeout."""
-        return await in_thread(work, self._cache.hub.root, limit_s=limit_s)
+        return await in_file_thread(work, self._cache.hub.root, limit_s=limit_s)
 
     @whole
     async def _restore(self, removed: cache_undo.RemovedLinks) -> None:

@@ -56,7 +56,7 @@ from modeldeck.core.service.library.entries import (
 )
 from modeldeck.core.service.library.local_files import LocalFiles, is_model_path, signature
 from modeldeck.core.storage.database import Database
-from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
+from modeldeck.core.storage.foreign_files import SCAN_S, in_file_thread
 
 logger = logging.getLogger(__name__)
 
@@ -153,10 +153,12 @@ class ModelLibrary:
     async def _scan_folder(self, root: Path, force: bool, limit_s: float) -> bool:
         """Read a folder of models if its signature changed. Returns whether it was read."""
         try:
-            found = await in_thread(partial(signature, root), root, limit_s=limit_s)
+            found = await in_file_thread(partial(signature, root), root, limit_s=limit_s)
             if not force and found == self._signatures.get(root):
                 return False
-            scan = await in_thread(partial(self._local_files.read, root), root, limit_s=limit_s)
+            scan = await in_file_thread(
+                partial(self._local_files.read, root), root, limit_s=limit_s
+            )
         except StorageTimeout as error:
             logger.warning("The models in %s are not read: %s", root, error)
             return False
@@ -170,7 +172,7 @@ class ModelLibrary:
         One that does not answer stays as it was; loading it reports the error.
         """
         try:
-            exists = await in_thread(
+            exists = await in_file_thread(
                 partial(is_model_path, path), path, custom=True, limit_s=CHECK_S
             )
         except StorageTimeout as error:

@@ -11,7 +11,7 @@ from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.errors import HubUnavailable, StorageTimeout
 from modeldeck.core.formats.hub_names import check_repo, is_commit
 from modeldeck.core.schema import CachedSnapshot, Card
-from modeldeck.core.storage.foreign_files import in_thread, open_regular
+from modeldeck.core.storage.foreign_files import in_file_thread, open_regular
 
 
 async def find(
@@ -43,7 +43,7 @@ async def _local(snapshots: Sequence[CachedSnapshot], commit: str) -> Card | Non
         ):
             try:
                 path = Path(snapshot.folder) / model_card.FILE
-                data = await in_thread(partial(_read_limited, path), path)
+                data = await in_file_thread(partial(_read_limited, path), path)
             except (OSError, StorageTimeout):  # deleted or unreadable: the Hub has it too
                 return None
             return model_card.read(snapshot.repo, commit, data, from_cache=True)

@@ -31,7 +31,7 @@ from modeldeck.core.schema.state import VerificationChanged, VerificationRemoved
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library.deletion import ResolvedSelection
 from modeldeck.core.service.library.library import ModelLibrary
-from modeldeck.core.storage.foreign_files import SCAN_S, in_thread
+from modeldeck.core.storage.foreign_files import SCAN_S, in_file_thread
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +114,8 @@ class CacheVerification:
         partials: dict[tuple[str, str], int] = {}
         alone: dict[tuple[str, str], int] = {}
         for root in self._cache.roots:
-            partials |= await in_thread(partial(scan.partials, root), root, limit_s=SCAN_S)
-            alone |= await in_thread(partial(orphans.find, root), root, limit_s=SCAN_S)
+            partials |= await in_file_thread(partial(scan.partials, root), root, limit_s=SCAN_S)
+            alone |= await in_file_thread(partial(orphans.find, root), root, limit_s=SCAN_S)
         urls = {name.repo: name.url for name in map(url_name, self._uniques()) if name}
         held = inventory(
             self._library.snapshots,
@@ -210,7 +210,7 @@ class CacheVerification:
             if key in self._works or not deleted & set(check.model_ids):
                 continue
             try:
-                wrong = await in_thread(partial(_existing, check.wrong), root)
+                wrong = await in_file_thread(partial(_existing, check.wrong), root)
             except StorageTimeout:
                 wrong = check.wrong
             if self._feed.state.verifications.get(key) is check:

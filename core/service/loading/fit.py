@@ -38,7 +38,7 @@ from modeldeck.core.schema.units import gib
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.loading.forecast import KEPT, REFUSALS, Forecaster
 from modeldeck.core.service.loading.options import OptionResolver, settle
-from modeldeck.core.storage.foreign_files import in_thread
+from modeldeck.core.storage.foreign_files import in_file_thread
 
 BUDGET_KEY = "memory_budget_bytes"
 """Name of the memory budget, in `[runtime]` of the configuration as in `Settings`."""
@@ -73,7 +73,7 @@ class MemoryBudget:
         values = {BUDGET_KEY: limit_bytes}
         write = partial(config.set_values, self._config_file, "runtime", values)
         async with self._change_lock:
-            await in_thread(write, self._config_file, custom=True)
+            await in_file_thread(write, self._config_file, custom=True)
             settings = replace(self._feed.state.settings, memory_budget_bytes=limit_bytes)
             if settings != self._feed.state.settings:
                 self._feed.commit(SettingsChanged, settings=settings)

@@ -46,7 +46,7 @@ from modeldeck.core.schema import (
 from modeldeck.core.schema.overhead import SHIPPED, ProcessOverhead
 from modeldeck.core.service.library.library import FileSelection, ModelLibrary
 from modeldeck.core.service.loading.measurements import LoadHistory
-from modeldeck.core.storage.foreign_files import in_thread, stat_regular
+from modeldeck.core.storage.foreign_files import in_file_thread, stat_regular
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ class Forecaster:
         self, model: Model, options: LoadOptions, draft: str | None
     ) -> Forecast:
         if model.downloaded and model.path is not None:
-            stat = await in_thread(partial(_stat, model.path), model.path, custom=model.local)
+            stat = await in_file_thread(partial(_stat, model.path), model.path, custom=model.local)
             key: Hashable = (model.path, stat.st_size, stat.st_mtime_ns)
             source: Source = Path(model.path)
             size = model.size_bytes or stat.st_size
@@ -259,11 +259,11 @@ class Forecaster:
             selection = await self._library.selection(model)
             return _check_kind((await self._library.read_header(selection, selection.files[0]))[0])
         path = model.path
-        stat = await in_thread(partial(_stat, path), path, custom=model.local)
+        stat = await in_file_thread(partial(_stat, path), path, custom=model.local)
         key = (path, stat.st_size, stat.st_mtime_ns)
         if key not in self._headers:
             read = partial(_read_header, Path(path))
-            self._headers[key] = await in_thread(read, path, custom=model.local)
+            self._headers[key] = await in_file_thread(read, path, custom=model.local)
         return _cached(self._headers, key)
 
     # MLX
@@ -283,7 +283,7 @@ class Forecaster:
         """Read config.json and the headers of the weights, on disk or on the Hub."""
         if model.downloaded and model.path is not None:
             read = partial(self._read_folder, Path(model.path))
-            return await in_thread(read, model.path, custom=model.local)
+            return await in_file_thread(read, model.path, custom=model.local)
         selection = await self._library.selection(model)
         return await self._hub.read_folder(selection.repo, selection.revision, selection.files)
 

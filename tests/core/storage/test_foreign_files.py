@@ -30,7 +30,12 @@ from modeldeck.core.schema import ModelSeed
 from modeldeck.core.service.library import chat_templates, entries, local_files, model_cards
 from modeldeck.core.service.library.copying import ModelCopying
 from modeldeck.core.storage import foreign_files
-from modeldeck.core.storage.foreign_files import in_thread, open_regular, read_regular, stat_regular
+from modeldeck.core.storage.foreign_files import (
+    in_file_thread,
+    open_regular,
+    read_regular,
+    stat_regular,
+)
 
 COMMIT = "c" * 40
 BLOB = "b" * 64
@@ -206,16 +211,16 @@ async def test_what_hangs_is_given_up_in_words_and_not_tried_again(gate: threadi
         return path
 
     with pytest.raises(StorageTimeout, match=r"/hung/a did not answer within 0\.1 s"):
-        await in_thread(lambda: look("/hung/a"), "/hung/a", limit_s=0.1)
+        await in_file_thread(lambda: look("/hung/a"), "/hung/a", limit_s=0.1)
     with pytest.raises(StorageTimeout, match="earlier attempt"):
-        await in_thread(lambda: look("/hung/a"), "/hung/a")
+        await in_file_thread(lambda: look("/hung/a"), "/hung/a")
     assert calls == ["/hung/a"]
-    assert await in_thread(lambda: look("/fine"), "/fine") == "/fine"
+    assert await in_file_thread(lambda: look("/fine"), "/fine") == "/fine"
     gate.set()
     async with asyncio.timeout(30):
         while "/hung/a" in foreign_files.CACHE.stuck:  # noqa: ASYNC110 - a thread leaves it
             await asyncio.sleep(0.01)
-    assert await in_thread(lambda: look("/hung/a"), "/hung/a") == "/hung/a"
+    assert await in_file_thread(lambda: look("/hung/a"), "/hung/a") == "/hung/a"
 
 
 async def test_a_hung_mount_of_custom_models_leaves_the_cache_usable(
@@ -226,8 +231,8 @@ async def test_a_hung_mount_of_custom_models_leaves_the_cache_usable(
     for number in range(4):
         path = f"/hung/{number}"
         with pytest.raises(StorageTimeout, match="did not answer"):
-            await in_thread(partial(os.stat, path), path, custom=True, limit_s=0.05)
+            await in_file_thread(partial(os.stat, path), path, custom=True, limit_s=0.05)
     assert len(custom.stuck) == 4
     with pytest.raises(StorageTimeout, match="files do not answer, the first is /hung/0"):
-        await in_thread(lambda: 1, "/elsewhere", custom=True)
-    assert await in_thread(lambda: 1, "/in/the/cache") == 1
+        await in_file_thread(lambda: 1, "/elsewhere", custom=True)
+    assert await in_file_thread(lambda: 1, "/in/the/cache") == 1

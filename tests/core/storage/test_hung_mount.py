@@ -35,7 +35,7 @@ def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "STALL_S", 0.2)
     monkeypatch.setattr(verification, "LEAVE_S", 0.1)
     monkeypatch.setattr(verification, "TICK_S", 0.02)
-    defaults = foreign_files.in_thread.__kwdefaults__
+    defaults = foreign_files.in_file_thread.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "limit_s", 5.0)
 
