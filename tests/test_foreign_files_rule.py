@@ -1,8 +1,8 @@
 """The rule about files that others chose, checked on the source.
 
 Whatever opens or reads a file of the core goes through `modeldeck.core.storage.foreign_files`, and
-whatever waits for one in a thread uses `in_thread` there. The exceptions are named here with their
-reasons.
+whatever waits for one in a thread uses `in_file_thread` there. The exceptions are named here with
+their reasons.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +29,9 @@ import pytest
 
 from modeldeck.core.api.http.acceptor import AT_ONCE
 from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.demo.repository import DemoRepo, demo_repo
 from tests.end_to_end.conftest import Api
+from tests.support.absurd_headers import large_table, many_arrays
 from tests.support.process import CoreProcess
 
 BAR_S = 0.3
@@ -37,6 +40,7 @@ SOON_S = 15.0
 """For an answer that must not wait for a file: the longest time limit of one, and some room."""
 
 DESCRIPTORS = 1024
+TINY = "deck/tiny-GGUF:F16"
 CAP = 800
 """Connections that this limit leaves room for."""
 
@@ -198,6 +202,38 @@ def spoil_cache(api: Api, root: Path) -> None:
     asked(api.core, "POST", f"/deck/models/{quote('deck/tiny-GGUF:Q8_0', safe='')}/load", {})
 
 
+def read_absurd_headers(api: Api) -> None:
+    """Headers on the Hub that take long to read: answered in words, by every verb that looks."""
+    for unique in ("deck/arrays-GGUF:F16", "deck/table-mlx"):
+        name = quote(unique, safe="")
+        paths = [f"/deck/models/{name}/fit"] * 3
+        found = together(api.core, "GET", paths, [None] * len(paths))
+        assert all(status in (200, 502) for status, _ in found), found
+        assert all("verdict" in text or "remedy" in text for _, text in found)
+    assert asked(api.core, "GET", "/deck/search?query=deck")[0] == 200
+
+
+def ask_hostile_questions(api: Api) -> None:
+    """Schemas that would hold an engine up, and an engine that is stopped."""
+    api.pull(TINY)
+    question = {"model": TINY, "messages": [{"role": "user", "content": "count"}], "max_tokens": 4}
+    api.post("/v1/chat/completions", question)
+    circle = {"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#/$defs/a"}}}
+    wide = {"anyOf": [{"const": f"{number}" * 50} for number in range(5_000)]}
+    deep: dict[str, Any] = {}
+    for _ in range(500):
+        deep = {"items": deep}
+    for schema in (circle, wide, deep, {"pattern": "(.*a){30}" * 20, "type": "string"}):
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        status, text = asked(
+            api.core, "POST", "/v1/chat/completions", {**question, "response_format": form}
+        )
+        assert status in (200, 400), text
+    os.kill(api.state()["instances"][0]["pid"], signal.SIGSTOP)
+    status, text = asked(api.core, "POST", "/v1/chat/completions", question)
+    assert (status, "does not answer" in text) == (500, True), text
+
+
 def crowd(core: CoreProcess, *, at_once: bool = False) -> None:
     """A burst of silent clients: the cap holds.
 
@@ -261,6 +297,26 @@ def test_health_answers_through_hostile_files_and_clients(
     assert len(own_core.stderr) < 100_000
     assert asked(own_core, "POST", "/deck/stop")[0] in (200, 202)
     own_core.process.wait(SOON_S)
+
+
+def test_health_answers_through_hostile_headers_and_questions(
+    home: Path, tmp_path: Path, demo_repositories: tuple[DemoRepo, ...]
+) -> None:
+    folders = {"arrays-GGUF": many_arrays, "table-mlx": large_table}
+    repos = list(demo_repositories)
+    for name, write in folders.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        write(folder)
+        repos.append(demo_repo(f"deck/{name}", folder, tags=("mlx",) if "mlx" in name else ()))
+    with DemoHub.in_thread(tuple(repos)) as hub:
+        environ = {**os.environ, "HF_ENDPOINT": hub.url, "MODELDECK_RUNTIME_SILENCE_S": "4"}
+        with CoreProcess(environ) as core:
+            with Sampler(core) as sampler:
+                read_absurd_headers(Api(core))
+                ask_hostile_questions(Api(core))
+            sampler.check()
+            assert "Traceback" not in core.stderr
 
 
 @pytest.mark.usefixtures("many_files")

@@ -17,11 +17,11 @@ from modeldeck.core.catalog import records
 from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.catalog.hub_token import stored
 from modeldeck.core.demo.hub import TOKEN, DemoHub
-from modeldeck.core.demo.models import write_mlx
 from modeldeck.core.demo.repository import demo_repo
 from modeldeck.core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
 from modeldeck.core.formats import gguf
 from modeldeck.core.schema import RepoFile
+from tests.support.absurd_headers import gguf_of, large_table, many_arrays
 
 SEARCH = "/api/models"
 TINY = "deck/tiny-GGUF"
@@ -290,29 +290,6 @@ async def read_mlx(client: HubClient, repo: str = "deck/tiny-mlx") -> object:
 
 
 Write = Callable[[Path], None]
-
-
-def gguf_of(arrays: int, kind: int, length: int, values: bytes) -> bytes:
-    """A GGUF header with this number of equal arrays, and no tensors."""
-    start = b"GGUF" + struct.pack("<IQQ", 3, 0, arrays)
-    about = struct.pack("<IIQ", 9, kind, length)
-    keys = (b"key.%d" % number for number in range(arrays))
-    return start + b"".join(struct.pack("<Q", len(k)) + k + about + values for k in keys)
-
-
-def many_arrays(path: Path) -> None:
-    """A header whose arrays, each short enough to be kept, hold ten million values."""
-    (path / "m-F16.gguf").write_bytes(gguf_of(10_000, 0, 1024, bytes(1024)))
-
-
-def large_table(path: Path) -> None:
-    """A safetensors header with a million rows."""
-    write_mlx(path)
-    row = '"%d":{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]}'
-    rows = ",".join(row % (n, n, n + 1) for n in range(400_000))
-    table = f"{{{rows}}}".encode()
-    size = len(table).to_bytes(8, "little")
-    (path / "model.safetensors").write_bytes(size + table + bytes(1_000_000))
 
 
 @pytest.mark.parametrize(("write", "said"), [(many_arrays, "arrays hold"), (large_table, "header")])
