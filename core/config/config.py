@@ -43,6 +43,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Address = Annotated[str, msgspec.Meta(pattern=r"^$|^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):[0-9]{1,5}$")]
 """Host and port; an empty one, as an environment variable may give it, is none."""
+Parallel = Annotated[int, msgspec.Meta(ge=1, le=16)]
 ContextLength = Annotated[int, msgspec.Meta(ge=16, le=1 << 24)]
 """Tokens. No model exists above 2^24, and llama.cpp given 2^28 fills the machine with its cache."""
 
@@ -173,6 +174,18 @@ class RuntimeSettings:
     loaded again; 0 waits for ever. It gives one every second, also while it reads a long prompt."""
     unload_grace_s: Seconds = 10
     """How long a running answer may go on when its model is unloaded."""
+    parallel: Parallel = 4
+    """Requests that one model answers at the same time; fewer where memory is short. They share the
+    cells of one KV cache, so more of them do not multiply it. On a CPU two gain nothing, four
+    nearly double the tokens per second."""
+    turn_s: Seconds = 0.5
+    """How long prompts are read for at most before running answers get their next token."""
+    prefix_cache_bytes: Bytes | None = None
+    """Memory for the state of conversations that no request holds, so that they need not be read
+    again; 0 for none. Unset: 512 MiB, and at most a tenth of the machine's memory."""
+    prefix_cache_disk_bytes: Bytes = 0
+    """The same on disk, where it outlives the model's unloading; 0 keeps nothing on disk, since it
+    holds what people wrote."""
     queue_length: Count = 32
     """Requests that may wait for one instance; the next is refused as busy."""
     calibrate: bool = True

@@ -19,6 +19,8 @@ from modeldeck.core.schema import Engine, LoadOptions, OptionOrigin
 
 LIMITS: Mapping[str, tuple[float, float]] = {
     "context_length": (16, 1 << 24),
+    "parallel": (1, 16),
+    "cache_tokens": (16, 1 << 24),
     "gpu_layers": (-1, 10_000),
     "threads": (1, 512),
     "batch_size": (16, 16_384),

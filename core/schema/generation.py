@@ -32,10 +32,16 @@ class Message:
 
     role: Literal["system", "user", "assistant", "tool", "developer"]
     content: str = ""
+    thought: str = ""
+    """What the assistant thought before it answered, in a message of the past. It goes to the model
+    only where the chat template takes it."""
     tool_calls: tuple[ToolCall, ...] = ()
     """What the assistant asked for, in a message of the past."""
     tool_call_id: str | None = None
     """Which call a message of role `tool` answers."""
+
+
+ThinkingEffort = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,16 @@ class GenerateRequest:
     tools: tuple[Tool, ...] = ()
     tool_choice: str | None = None
     """`auto`, `none`, `required`, or the name of the tool that must be called; None is `auto`."""
+    thinking: bool | None = None
+    """Whether a model that can think before it answers does; None is the model's own default."""
+    thinking_effort: ThinkingEffort | None = None
+    """How much it thinks, for models whose chat template takes a level."""
+    thinking_budget: int | None = None
+    """Most tokens of thought; then the thought is ended and the answer begins."""
+    template_options: dict[str, Any] = field(default_factory=dict)
+    """Further variables of the chat template (`chat_template_kwargs` of vLLM and llama-server)."""
+    cache: bool = True
+    """Whether what is computed for it may stay in caches after its end."""
     logprobs: int | None = None
     """Number of alternatives with each token's log-probability; None for no log-probabilities."""
 
@@ -86,6 +102,8 @@ class Chunk:
     """A piece of an answer. The last one has a finish reason and the counts."""
 
     text: str = ""
+    thought: str = ""
+    """A piece of what the model thinks before it answers; never together with `text`."""
     logprobs: tuple[TokenLogprob, ...] = ()
     """Of the tokens that `text` is made of, where they were asked for."""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -93,6 +111,11 @@ class Chunk:
     finish_reason: FinishReason | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    """Tokens of thought and answer."""
+    cached_tokens: int | None = None
+    """Tokens of the prompt that were found in a cache, and not read again."""
+    thought_tokens: int | None = None
+    """Of `completion_tokens`, those of the thought."""
     tokens_per_s: float | None = None
     time_to_first_token_s: float | None = None
 

@@ -47,6 +47,11 @@ class LoadOptions:
     context_fit: bool | None = None
     """Take the largest context that fits the memory that is free, up to `context_length`; without
     one, up to what the model was trained for."""
+    parallel: int | None = None
+    """Requests that are answered at the same time, 1 to 16."""
+    cache_tokens: int | None = None
+    """Tokens that all requests together may hold in the KV cache; by default as many as
+    `context_length`, which one request may reach."""
     engine: Engine | None = None
     """Load it with this engine; it must read the model's format."""
     gpu_layers: int | None = None

@@ -1,8 +1,9 @@
 """Messages between the core and an engine process: one JSON object per frame.
 
 The core sends commands, the child sends reports. Every command has an id that its reports repeat.
-The child sends `EngineHello` first; after that it works on one command at a time, sends `Alive`
-every second meanwhile, and reads only `CancelCommand` in between. The end of the child's input
+The child sends `EngineHello` first. It answers up to `ModelLoaded.parallel` requests for text at the
+same time; any other command waits until nothing else runs. It sends `Alive` every second while it
+works. `CancelCommand`, `PauseRequest` and `ResumeRequest` take effect at once. The end of the child's input
 means that the core is gone, and ends the child.
 """
 
@@ -21,7 +22,7 @@ from modeldeck.core.schema import (
     ToolCall,
 )
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of these messages: raised with every change that an older child would misread."""
 
 
@@ -39,6 +40,10 @@ class LoadModel(EngineCommand, tag="load", frozen=True, kw_only=True):
     options: LoadOptions
     default_context: int
     """Context length in tokens where the options have none; at most what the model supports."""
+    prefix_cache_bytes: int = 0
+    """Most bytes of memory for the state of conversations that no request holds; 0 for none."""
+    turn_s: float = 0.5
+    """Seconds that prompts are read for at most before running answers get their next token."""
     draft: str | None = None
     """Path of the model that `options.draft_model` names."""
 
@@ -68,6 +73,14 @@ class CancelCommand(EngineCommand, tag="cancel", frozen=True, kw_only=True):
     """Cancel the command with this id, whether it runs or waits."""
 
 
+class PauseRequest(EngineCommand, tag="pause", frozen=True, kw_only=True):
+    """Give the request with this id no further tokens, since its reader is slow."""
+
+
+class ResumeRequest(EngineCommand, tag="resume", frozen=True, kw_only=True):
+    """Go on with the request with this id."""
+
+
 class EngineReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="is"):
     """A report from an engine process to the core."""
 
@@ -95,6 +108,10 @@ class ModelLoaded(EngineReport, tag="loaded", frozen=True, kw_only=True):
 
     context_length: int
     embedding: bool = False
+    parallel: int = 1
+    """Requests for text that it answers at the same time."""
+    cache_tokens: int | None = None
+    """Tokens that all of them together may hold in the KV cache; None where they share none."""
     engine_bytes: int | None = None
     """Bytes in use as the engine itself counts them; None where it does not count."""
 
@@ -117,10 +134,29 @@ class LoadPlanned(EngineReport, tag="planned", frozen=True, kw_only=True):
     """Bytes of the model's metadata in memory, mostly the vocabulary; None where not known."""
 
 
+class PromptProgress(EngineReport, tag="prompt", frozen=True, kw_only=True):
+    """How much of a request's prompt is in the context: sent after each turn that read some of it."""
+
+    tokens: int
+    """Tokens read or found so far."""
+    cached_tokens: int
+    """Of these, tokens that were found in a cache."""
+    total_tokens: int
+
+
+class RequestWaits(EngineReport, tag="waits", frozen=True, kw_only=True):
+    """A running request lost its place for now, and goes on later from where it was."""
+
+    why: str
+    """The reason, as the end of a sentence."""
+
+
 class TextPiece(EngineReport, tag="text", frozen=True, kw_only=True):
     """A piece of the answer, never empty."""
 
     text: str
+    thought: bool = False
+    """Whether it is part of what the model thinks before it answers."""
     logprobs: tuple[TokenLogprob, ...] = ()
     """Log probabilities of its tokens, where the request asks for them."""
 
@@ -132,6 +168,10 @@ class AnswerDone(EngineReport, tag="done", frozen=True, kw_only=True):
     tool_calls: tuple[ToolCall, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    """Tokens of the prompt that were found in a cache."""
+    thought_tokens: int | None = None
+    """Of `completion_tokens`, those of the thought."""
     tokens_per_s: float | None = None
     time_to_first_token_s: float | None = None
     engine_bytes: int | None = None
@@ -160,12 +200,22 @@ class Alive(EngineReport, tag="alive", frozen=True, kw_only=True):
     """Sign of life, sent every second while a command runs."""
 
 
-AnyCommand = LoadModel | PlanLoad | GenerateText | EmbedText | CancelCommand
+AnyCommand = (
+    LoadModel
+    | PlanLoad
+    | GenerateText
+    | EmbedText
+    | CancelCommand
+    | PauseRequest
+    | ResumeRequest
+)
 AnyReport = (
     EngineHello
     | LoadProgress
     | ModelLoaded
     | LoadPlanned
+    | PromptProgress
+    | RequestWaits
     | TextPiece
     | AnswerDone
     | EmbeddingVector
