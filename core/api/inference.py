@@ -5,13 +5,14 @@ Leaving an `asking` block ends the generation, and a load that no other request 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from modeldeck.core.api.http.messages import (
     EVENTS,
@@ -126,42 +127,110 @@ async def collected(chunks: AsyncIterator[Chunk]) -> Chunk:
     last = pieces[-1]
     return Chunk(
         text="".join(piece.text for piece in pieces),
+        thought="".join(piece.thought for piece in pieces),
         logprobs=tuple(token for piece in pieces for token in piece.logprobs),
         tool_calls=last.tool_calls,
         finish_reason=last.finish_reason,
         prompt_tokens=last.prompt_tokens,
         completion_tokens=last.completion_tokens,
+        cached_tokens=last.cached_tokens,
+        thought_tokens=last.thought_tokens,
         tokens_per_s=last.tokens_per_s,
         time_to_first_token_s=last.time_to_first_token_s,
     )
 
 
-async def streamed(
-    pieces: AsyncGenerator[bytes, None], style: Literal["openai", "ollama"]
-) -> StreamResponse:
-    """A streamed response: server-sent events for OpenAI, lines for Ollama.
+HEAD_S = 1.0
+"""Seconds that a streamed answer may fail in with a status; then its head is sent, and a later
+error is part of the stream. Node's fetch gives up after 300 s without a head."""
+PING_S = 10.0
+"""Seconds without a piece after which a sign of life is sent."""
 
-    Waits for the first piece: an error before it is raised, a later one is sent as a piece.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamForm:
+    """How a dialect streams."""
+
+    content_type: str
+    error: Callable[[DeckError], bytes]
+    """An error after the head was sent."""
+    ping: Callable[[], bytes] | None = None
+    """A sign of life while nothing else can be said; None where clients take none."""
+
+
+OPENAI_STREAM = StreamForm(
+    content_type=EVENTS,
+    error=lambda error: event(error_response(error, "openai").body),
+    ping=lambda: b": waiting\n\n",
+)
+OLLAMA_STREAM = StreamForm(
+    content_type=NDJSON, error=lambda error: line(error_response(error, "ollama").body)
+)
+
+
+async def streamed(pieces: AsyncGenerator[bytes, None], form: StreamForm) -> StreamResponse:
+    """A streamed response.
+
+    Waits `HEAD_S` for the first piece: an error until then is raised, a later one is a piece.
     """
-    chunks = _with_errors(pieces, style)
-    kind = EVENTS if style == "openai" else NDJSON
-    return StreamResponse(chunks=chunks, first=await anext(chunks), content_type=kind)
+    chunks = _with_signs_of_life(pieces, form)
+    try:
+        first = await anext(chunks)
+    except StopAsyncIteration:
+        first = b""
+    return StreamResponse(chunks=chunks, first=first, content_type=form.content_type)
 
 
-async def _with_errors(
-    pieces: AsyncGenerator[bytes, None], style: Literal["openai", "ollama"]
+async def _with_signs_of_life(
+    pieces: AsyncGenerator[bytes, None], form: StreamForm
 ) -> AsyncGenerator[bytes, None]:
+    """The pieces, a ping wherever none comes for `PING_S`, and an error as the last piece.
+
+    The pieces are made in one task of their own, so that waiting for one can be given up without
+    ending it. Raises the error of the first piece.
+    """
+    queue: asyncio.Queue[bytes | DeckError | None] = asyncio.Queue(1)
+    maker = asyncio.create_task(_fill(queue, pieces), name="streaming an answer")
     begun = False
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(PING_S if begun else HEAD_S):
+                    item = await queue.get()
+            except TimeoutError:
+                if begun and form.ping is None:
+                    continue
+                item = form.ping() if form.ping is not None else b""
+            if item is None:
+                break
+            if isinstance(item, DeckError):
+                if not begun:
+                    raise item
+                yield form.error(item)
+                break
+            begun = True
+            yield item
+        await maker  # raises a bug
+    finally:
+        maker.cancel()
+        await asyncio.wait({maker})
+
+
+async def _fill(
+    queue: asyncio.Queue[bytes | DeckError | None], pieces: AsyncGenerator[bytes, None]
+) -> None:
+    """Put the pieces into a queue, then None or the error that ended them."""
+    end: DeckError | None = None
     try:
         async with aclosing(pieces):
             async for data in pieces:
-                begun = True
-                yield data
+                await queue.put(data)
     except DeckError as error:
-        if not begun:
-            raise
-        failure = error_response(error, style).body
-        yield event(failure) if style == "openai" else line(failure)
+        end = error
+    except Exception:
+        await queue.put(None)
+        raise
+    await queue.put(end)
 
 
 def shortened(values: Sequence[float], dimensions: int | None) -> list[float]:

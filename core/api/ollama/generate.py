@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response, line
-from modeldeck.core.api.inference import asking, collected, shortened, streamed
+from modeldeck.core.api.inference import OLLAMA_STREAM, asking, collected, shortened, streamed
 from modeldeck.core.api.ollama import names
 from modeldeck.core.api.ollama.schema import (
     EmbedBody,
@@ -80,7 +80,7 @@ async def _answer(
     if asked is None:
         return json_response(await _without_question(deck, question))
     if body.stream is not False:
-        return await streamed(_lines(deck, question, asked), "ollama")
+        return await streamed(_lines(deck, question, asked), OLLAMA_STREAM)
     return json_response(await _whole(deck, question, asked))
 
 

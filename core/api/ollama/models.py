@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response, line
-from modeldeck.core.api.inference import streamed
+from modeldeck.core.api.inference import OLLAMA_STREAM, streamed
 from modeldeck.core.api.ollama import names
 from modeldeck.core.api.ollama.model_schema import (
     Details,
@@ -200,7 +200,7 @@ async def pull(deck: Deck, request: Request) -> Response | StreamResponse:
     model = await names.look_up(deck, body.wanted)
     job = await deck.download(model.id, request.origin)
     if body.stream is not False:
-        return await streamed(_lines(deck, model, job), "ollama")
+        return await streamed(_lines(deck, model, job), OLLAMA_STREAM)
     async for _ in _progress(deck, model, job):
         pass
     return json_response(Status(status="success"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
-from modeldeck.core.api.inference import asking, collected, streamed
+from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
 from modeldeck.core.api.openai.chat_schema import (
     ChatBody,
     Completion,
@@ -41,7 +41,7 @@ async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
     body = request.parse(ChatBody)
     asked, model = generate_request(body), deck.model(body.model)
     if body.stream:
-        return await streamed(_events(deck, model, asked, body, request.origin), "openai")
+        return await streamed(_events(deck, model, asked, body, request.origin), OPENAI_STREAM)
     return json_response(await _whole(deck, model, asked, body, request.origin))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
-from modeldeck.core.api.inference import asking, collected, streamed
+from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
 from modeldeck.core.api.openai.request_schema import (
     DONE,
     Alternatives,
@@ -139,7 +139,8 @@ async def complete(deck: Deck, request: Request) -> Response | StreamResponse:
         id=f"cmpl-{uuid.uuid4().hex}", created=int(time.time()), model=model.unique
     )
     if body.stream:
-        return await streamed(_events(deck, model, asked, body, blank, request.origin), "openai")
+        pieces = _events(deck, model, asked, body, blank, request.origin)
+        return await streamed(pieces, OPENAI_STREAM)
     return json_response(await _whole(deck, model, asked, body, blank, request.origin))
 
 

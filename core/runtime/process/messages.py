@@ -1,10 +1,10 @@
 """Messages between the core and an engine process: one JSON object per frame.
 
 The core sends commands, the child sends reports. Every command has an id that its reports repeat.
-The child sends `EngineHello` first. It answers up to `ModelLoaded.parallel` requests for text at the
-same time; any other command waits until nothing else runs. It sends `Alive` every second while it
-works. `CancelCommand`, `PauseRequest` and `ResumeRequest` take effect at once. The end of the child's input
-means that the core is gone, and ends the child.
+The child sends `EngineHello` first. It answers up to `ModelLoaded.parallel` requests for text at
+once; any other command waits until nothing else runs. It sends `Alive` every second while it works.
+`CancelCommand`, `PauseRequest` and `ResumeRequest` take effect at once. The end of the child's
+input means that the core is gone, and ends the child.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class LoadPlanned(EngineReport, tag="planned", frozen=True, kw_only=True):
 
 
 class PromptProgress(EngineReport, tag="prompt", frozen=True, kw_only=True):
-    """How much of a request's prompt is in the context: sent after each turn that read some of it."""
+    """How much of a request's prompt is in the context, sent after each turn that read some."""
 
     tokens: int
     """Tokens read or found so far."""
@@ -201,13 +201,7 @@ class Alive(EngineReport, tag="alive", frozen=True, kw_only=True):
 
 
 AnyCommand = (
-    LoadModel
-    | PlanLoad
-    | GenerateText
-    | EmbedText
-    | CancelCommand
-    | PauseRequest
-    | ResumeRequest
+    LoadModel | PlanLoad | GenerateText | EmbedText | CancelCommand | PauseRequest | ResumeRequest
 )
 AnyReport = (
     EngineHello
