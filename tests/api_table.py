@@ -54,7 +54,7 @@ def curl(route: Route) -> str:
 
 
 def body_of(route: Route) -> Any:
-    """The example of a body; only the outermost names of one that nobody writes by hand."""
+    """The example of a body; only the outermost names of one that is not written by hand."""
     body = BODIES[route.operation_id]
     return body if len(str(body)) < LONGEST else dict.fromkeys(body, "...")
 

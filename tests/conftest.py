@@ -25,7 +25,7 @@ PADDED_BYTES = 32 << 20
 """Size of the padded model: several times what the sockets between two processes buffer."""
 
 NOBODY = "http://127.0.0.1:9"
-"""An endpoint that nobody answers on: the discard port, which no system of today serves."""
+"""An endpoint without a server: the discard port, which no system of today serves."""
 
 _BANISHED = (
     *("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE"),

@@ -323,7 +323,7 @@ class Delay:
 
 
 def free_ports(names: Sequence[str]) -> dict[str, int]:
-    """Ports that nobody listens on just now."""
+    """Ports without a listener just now."""
     plugs = {name: socket.create_server(("127.0.0.1", 0)) for name in names}
     ports = {name: plug.getsockname()[1] for name, plug in plugs.items()}
     for plug in plugs.values():

@@ -69,7 +69,7 @@ class Run:
 
 
 Ask = Callable[[str, int], Run]
-"""Asks for so many tokens."""
+"""Asks for a number of tokens."""
 
 
 def request(text: str, tokens: int) -> dict[str, object]:

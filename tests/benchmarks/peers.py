@@ -39,7 +39,7 @@ def _collection(home: Path) -> Sequence[str]:
 
 
 def _known(home: Path) -> Sequence[str]:
-    """It greets whoever comes for the first time, over all that it shows."""
+    """It covers its screen with a greeting at the first start."""
     (home / "settings.json").write_text('{"show_first_run": false}')
     quiet = ("--no-save", "--no-chat-save", "--use-last-tab-on-startup", "0")
     return ("--data-dir", str(home), *quiet, "--ollama-url", NOBODY, "-s", "options")

@@ -81,7 +81,7 @@ def rewritten(random: random.Random, document: Any, depth: int = 0) -> Any:
 
 
 def survive(check: Check, inputs: Callable[[random.Random], bytes], count: int, seed: int) -> int:
-    """Check so many inputs; how many were found sound."""
+    """Check a number of inputs; return how many were accepted."""
     source, sound = random.Random(seed), 0
     for number in range(count):
         data, began = inputs(source), time.thread_time()

@@ -1,4 +1,4 @@
-"""Secrets of a core whose questions to the Hub fail, in every way: nobody gets to see them.
+"""Secrets of a core whose questions to the Hub fail, in every way: they are shown nowhere.
 
 What works, and the API's own tokens, are in `api/test_secrets.py`.
 """
@@ -40,7 +40,7 @@ Prepare = Callable[[DemoHub], None]
 
 
 def echo(hub: DemoHub) -> None:
-    """A hub that tells everybody which token it was sent."""
+    """A hub that repeats in its answers which token it was sent."""
     headers = {"X-Error-Message": f"no access for Bearer {HUB_SECRET} or {HUB_SECRET}"}
     hub.faults.answer(403, HUB_SECRET.encode(), headers, times=1000)
 
@@ -53,7 +53,7 @@ def expired(hub: DemoHub) -> None:
 
 
 def nowhere(hub: DemoHub) -> None:
-    """Signed URLs of a host that nobody answers for."""
+    """Signed URLs of a host without a server."""
     location = {"Location": f"http://127.0.0.1:9/x?Signature={SIGNATURE}"}
     hub.faults.answer(302, b"", location, times=1000, path="/resolve/")
 

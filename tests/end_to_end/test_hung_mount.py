@@ -1,4 +1,4 @@
-"""A mount that really hangs: a FUSE file system that nobody answers for, as a dead NFS server.
+"""A mount that really hangs: a FUSE file system whose server never answers, as a dead NFS server.
 
 Needs the right to mount; elsewhere `tests/core/storage/test_hung_mount.py` stands in for it.
 """
@@ -86,7 +86,7 @@ def test_a_core_goes_on_beside_it_and_ends(
     mount.hang()
     deadline = time.monotonic() + 60
     while asked(own_core, "GET", "/health")[1]["status"] != "degraded":
-        assert time.monotonic() < deadline, "nobody saw that files do not answer"
+        assert time.monotonic() < deadline, "the core did not notice that files do not answer"
         time.sleep(0.1)
     status, error = asked(
         own_core, "POST", f"/deck/models/{quote(str(hung[0]), safe='')}/load", {"wait": True}

@@ -1,7 +1,7 @@
 """A real tmux with a real shell in it: keys go in by `send-keys`, and the screen is read back.
 
-The tmux server is this test's own: another socket, no configuration, and nobody attached, as after
-a detach. What is looked for is waited for; nothing here sleeps and hopes.
+The tmux server is this test's own: another socket, no configuration, and no client attached, as
+after a detach. The tests wait for what they expect on the screen, and never sleep.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ the service of this machine:
     cloud = { url = "https://cloud.example:5323", token_file = "~/.config/cloud.token" }
 
 `modeldeck --url https://host:port --token-file FILE` needs no ssh. The file must be readable by
-nobody else (chmod 600); `--ca-file` names the certificates to trust.
+no other user (chmod 600); `--ca-file` names the certificates to trust.
 
 `modeldeck copy MODEL @from @to` copies a model that one machine has to another, checks its hashes
 there, and goes on where it stopped. In Fleet `c` does so, to the machine under the cursor.""",

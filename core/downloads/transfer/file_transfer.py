@@ -91,7 +91,7 @@ class FileTransfer:
                 await self._start_over(partial)
             raise Corrupt(
                 f"{self._location} arrived corrupt twice: its hash is not what was promised.",
-                "Nothing was kept of it. Try again later, or report it to whoever published it.",
+                "The file was discarded. Try again later, or report it to the publisher.",
             )
         finally:
             end = asyncio.create_task(self._close(partial))

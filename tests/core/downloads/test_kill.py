@@ -137,7 +137,7 @@ async def test_a_kill_in_the_middle_costs_at_most_one_part_of_each_connection(ri
     rig.hub.rate_bytes_per_s = 4_000_000
     process = await killed(rig, ahead=str(MIB))
     async with asyncio.timeout(30):
-        # The hub's log wakes nobody: it is asked now and then.
+        # The hub's log sends no event: it is polled.
         sent = 0
         while sent < size - 4 * MIB:
             await asyncio.sleep(0.01)

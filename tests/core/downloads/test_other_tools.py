@@ -1,4 +1,4 @@
-"""Other tools on the same cache: nothing is fetched twice, and nobody corrupts anybody's files."""
+"""Other tools on the same cache: nothing is fetched twice, and no tool corrupts another's files."""
 
 from __future__ import annotations
 

@@ -412,7 +412,7 @@ async def test_running_out_of_disk_pauses_with_everything_kept(rig: Rig) -> None
     assert rig.downloads.jobs[job.id].state == "paused"
     rig.downloads.set_limit(None)
     rig.hub.clear_log()
-    rig.free = 10 << 30  # and nobody has to say so
+    rig.free = 10 << 30  # and no call has to say so
     assert (await rig.until(job.id, lambda j: j.state == "completed")).error is None
     assert rig.came_once("padded-F16.gguf", paused.total_bytes - paused.received_bytes)
 

@@ -404,7 +404,7 @@ def test_no_engine_survives_the_core_and_the_core_imports_none(
 
 
 def wait_for_end(pids: list[int]) -> None:
-    """Wait until processes of somebody else are gone."""
+    """Wait until processes that are not our children are gone."""
     import time
 
     deadline = time.monotonic() + PATIENCE_S

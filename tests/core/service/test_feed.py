@@ -86,7 +86,7 @@ async def test_who_keeps_up_is_handed_events_at_once_and_in_order() -> None:
         batches = subscription.batches()
         (first,) = await anext(batches)
         assert isinstance(first, State)
-        put(feed, "b")  # nobody waits for events yet
+        put(feed, "b")  # no reader waits for events yet
         waiting = asyncio.ensure_future(anext(batches))
         assert [item.seq for item in await waiting] == [2]
         waiting = asyncio.ensure_future(anext(batches))

@@ -43,7 +43,7 @@ BLOB = "b" * 64
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Path:
-    """A named pipe that nobody writes to: opening it as files are opened blocks for ever."""
+    """A named pipe without a writer: opening it as files are opened blocks for ever."""
     path = tmp_path / "model.gguf"
     os.mkfifo(path)
     return path

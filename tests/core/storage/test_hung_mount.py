@@ -102,7 +102,7 @@ async def test_a_custom_model_on_it_costs_that_model_alone(
     assert fits[fine].verdict != "unknown"
     assert fits[hung].verdict == "unknown"
     assert "an earlier attempt still waits for it" in (fits[hung].reason or "")
-    assert deck.model(hung).downloaded  # as it was: nobody knows
+    assert deck.model(hung).downloaded  # as it was before: it cannot be known now
     assert deck.health().status == "degraded"
     with pytest.raises(StorageTimeout, match=r"hung\.gguf"):
         await deck.chat_template(deck.model(hung))

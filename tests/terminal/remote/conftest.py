@@ -279,7 +279,7 @@ class Host:
         return asyncio.run(daemon.find(self.paths)) is not None
 
     def close(self) -> None:
-        """End the core, sshd, and whoever is logged in."""
+        """End the core, sshd and every session."""
         self.line.close()
         if self._core is not None:
             self._core.__exit__()

@@ -49,7 +49,7 @@ def test_a_session_that_dies_there_is_made_again(machines: Machines, terminal: A
     terminal.over()
     assert gpu.core_runs, "it was there before"
     psutil.wait_procs(gpu.sessions, timeout=30)
-    assert not gpu.sessions, "nobody is left logged in"
+    assert not gpu.sessions, "no session is left open"
 
 
 def test_a_machine_that_cannot_be_reached_is_no_dashboard(

@@ -145,7 +145,7 @@ async def test_nothing_is_read_from_a_terminal_that_is_gone(
         os.close(master)
         assert reading is not None
         reading.join(30)
-        assert not reading.is_alive(), "nobody told it to end, and the terminal did"
+        assert not reading.is_alive(), "it must end with the terminal, without being told"
         driver.resume_application_mode()
         assert driver._key_thread is not None
         driver._key_thread.join(30)

@@ -64,7 +64,7 @@ def test_every_ink_is_readable_on_every_ground(shipped: Theme, depth: ColorSyste
 
 @pytest.mark.parametrize("shipped", OWN_COLOURS, ids=lambda shipped: shipped.name)
 def test_every_ink_is_readable_under_the_cursor_and_when_dimmed(shipped: Theme) -> None:
-    """The themes of the terminal's own colours reverse there, and nobody knows these colours."""
+    """The themes of the terminal's own colours reverse there, since these colours are not known."""
     variables = shipped.to_color_system().generate()
     ground, primary = (Color.parse(variables[name]) for name in ("background", "primary"))
     [share] = re.findall(

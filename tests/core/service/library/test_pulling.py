@@ -1,4 +1,4 @@
-"""Downloads as the deck starts and forgets them, when several ask at once or somebody goes away."""
+"""Downloads as the deck starts and forgets them, when several clients ask at once or one leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads for requests: joined, called off when nobody waits, and let go of by the time they idle."""
+"""Loads for requests: joined, called off when no request waits, and released when they idle."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ async def test_the_configuration_may_want_no_less(tmp_path: Path, runtime: Runti
         ({"context_length": 8192}, "default", 2048, 2048, "model"),
         ({"context_length": 8192}, "config", 2048, 2048, "model"),
         ({"context_length": 8192}, "catalog", None, 8192, "catalog"),
-        # Whoever asked for this model gets what was asked for, and a warning.
+        # The request gets the model that it asked for, and a warning.
         ({"context_length": 8192}, "request", 2048, 8192, "request"),
         ({"context_length": 8192}, "model config", 2048, 8192, "model config"),
         ({"context_length": 8192}, "last use", 2048, 8192, "last use"),

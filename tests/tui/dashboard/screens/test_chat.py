@@ -84,7 +84,7 @@ async def say(at: Any, text: str) -> None:
 
 
 async def ended(at: Any, count: int = 1) -> None:
-    """Wait until so many answers have ended."""
+    """Wait until this number of answers have ended."""
     await at.until(
         lambda: sum(a.ended for a in chat(at).query(AnswerTurn)) == count and not chat(at).talking
     )

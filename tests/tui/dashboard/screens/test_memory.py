@@ -185,7 +185,7 @@ async def test_history_grows_while_another_view_is_in_front(screen: Any) -> None
         await at.press("3")
         await at.sees("RAM", "last 10 min")
         line = next(line for line in at.text.splitlines() if "last 10 min" in line)
-        assert "—" in line  # what was before nobody knows
+        assert "—" in line  # what was before is not known
         assert any(level in line.split("GiB")[1] for level in "▂▃▄▅▆▇█")
 
 
