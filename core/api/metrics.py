@@ -167,7 +167,7 @@ def _machine(page: MetricsText, deck: Deck) -> None:
     page.one("memory_total_bytes", "gauge", "Memory.", state.memory.total_bytes)
     page.one("memory_available_bytes", "gauge", "Memory that is free to take.",
              state.memory.available_bytes)  # fmt: skip
-    page.one("memory_budget_bytes", "gauge", "What models may take.", state.memory.budget_bytes)
+    page.one("memory_budget_bytes", "gauge", "Memory budget of models.", state.memory.budget_bytes)
     page.one("disk_free_bytes", "gauge", "Free disk where the cache is.", state.disk.free_bytes)
     page.one("cache_bytes", "gauge", "The cache.", state.disk.cache_bytes)
     page.one("partial_bytes", "gauge", "Partial files.", state.disk.partial_bytes)

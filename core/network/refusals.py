@@ -52,7 +52,7 @@ def of_hub(
         return _by_status(endpoint, "the search", status, headers, message)
     if code == "GatedRepo":
         return Gated(
-            f"{repo} is gated: its licence must be accepted before it can be fetched.",
+            f"{repo} is gated: it needs its licence accepted first.",
             f"Accept it at {endpoint}/{repo}, then {_LOGIN}.",
         )
     if message.lower() == _DISABLED:

@@ -39,7 +39,7 @@ COMMANDS = (
         name="undo",
         keys="z",
         label="take back",
-        help="Take the last removal or cancel back, where nothing was deleted with it.",
+        help="Undo the last cancel or removal (deleted files cannot come back).",
         footer=False,
     ),
     Command(

@@ -285,12 +285,12 @@ def _held(instance: Instance) -> str:
     """Private memory and file cache of an instance."""
     if instance.private_bytes is None:
         return ""
-    parts = [f"own {fmt.memory(instance.private_bytes)}"]
+    parts = [f"private {fmt.memory(instance.private_bytes)}"]
     if instance.mapped_bytes is not None:
-        parts.append(f"pages of files {fmt.memory(instance.mapped_bytes)}")
+        parts.append(f"file cache {fmt.memory(instance.mapped_bytes)}")
     if instance.gpu_bytes is not None:
         parts.append(f"GPU {fmt.memory(instance.gpu_bytes)}")
-    return "  " + "  ".join([*parts, f"at most {fmt.memory(instance.peak_bytes)}"])
+    return "  " + "  ".join([*parts, f"peak {fmt.memory(instance.peak_bytes)}"])
 
 
 def _instance_word(instance: Instance) -> str:

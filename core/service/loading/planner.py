@@ -142,7 +142,7 @@ class LoadPlanner:
         else:
             refusal = self.missing(model) or refusal
         if any(i.model_id == model.id and i.state.live for i in self._instances()):
-            plan = replace(plan, notes=(*plan.notes, "it is loaded already"), evictions=())
+            plan = replace(plan, notes=(*plan.notes, "loaded already"), evictions=())
             refusal = None
         plan = replace(
             plan, warnings=tuple(warnings), refusal=None if refusal is None else to_info(refusal)
@@ -228,7 +228,7 @@ class LoadPlanner:
             return replace(plan, verdict=verdict, evictions=self._evictions(placement.unload)), None
         plan = replace(plan, verdict="too large")
         if force:
-            return replace(plan, notes=(*notes, "it is loaded anyway")), None
+            return replace(plan, notes=(*notes, "will load although it does not fit")), None
         would_do = self._evictions(placement.would_do)
         alternatives = await self._alternatives.find(
             query.model,

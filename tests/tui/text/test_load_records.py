@@ -135,7 +135,7 @@ def test_what_is_loaded_tells_its_own_memory_from_pages_of_files() -> None:
 
     state = State(host=Host(name="", version="", started_at=""), instances={"i": instance})
     assert records.instances(state, 100)[2] == (
-        "  own 1.0 GiB  pages of files 4.0 GiB  at most 6.0 GiB"
+        "  private 1.0 GiB  file cache 4.0 GiB  peak 6.0 GiB"
     )
     assert records.loaded(instance)[-1] == "  note       context 4096 chosen"
 

@@ -24,7 +24,6 @@ from modeldeck.core.schema import (
     InstanceState,
 )
 from modeldeck.core.schema.errors import from_info
-from modeldeck.core.schema.state import state_to_wire
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records as record_text
 
@@ -61,6 +60,9 @@ async def status(client: Client, out: Output, *, line: bool, form: str | None = 
         except status_line.BadFormat as error:
             raise InvalidRequest(f"--format: {error}") from error
         return
+    # Its records take longer to import than most commands take.
+    from modeldeck.core.schema.state import state_to_wire
+
     state = await client.state()
     wire = state_to_wire(state)
     del wire["models"]

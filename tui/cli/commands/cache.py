@@ -82,7 +82,7 @@ def rm(targets: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: bo
 @click.argument("id", required=False)
 @click.option("--list", "listed", is_flag=True, help="Show what can be taken back, newest first.")
 def undo(id: str | None, listed: bool, json: bool) -> None:
-    """Take the last removal or cancel back, or the one with this ID, at no cost.
+    """Undo the last cancel or removal, or the one with this ID.
 
     Entries of the list, cleared and cancelled downloads, links to files that others use as well.
     What was deleted from the disk is gone: `modeldeck pull` fetches it again.

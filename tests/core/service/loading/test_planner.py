@@ -167,7 +167,7 @@ async def test_a_length_that_was_asked_for_is_not_shortened_but_refused_with_wha
     assert (await planned(deck, model, context_length=length + 256)).verdict == "too large"
     wish = LoadWish(options=LoadOptions(context_length=4096), force=True)
     forced = await deck.plan_load(model.id, wish)
-    assert (forced.refusal, forced.notes) == (None, ("it is loaded anyway",))
+    assert (forced.refusal, forced.notes) == (None, ("will load although it does not fit",))
     assert (await deck.loaded(model.id, wish, ME)).context_length == 4096
 
 

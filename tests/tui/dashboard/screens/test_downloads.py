@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from modeldeck.core.schema import Download, DownloadState
 from modeldeck.tui.dashboard.screens.downloads.rows import DownloadRow
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text.format import ASCII
+from tests.tui.conftest import PATIENCE_S
 
 PADDED = "deck/padded-GGUF:F16"
 SPLIT = "deck/tiny-split-GGUF:F16"
@@ -37,7 +39,11 @@ async def fetch(client: Client, *names: str) -> None:
 async def begin(client: Client, name: str = PADDED) -> None:
     """Download this until some of it is here."""
     await client.download(name)
-    await client.feed.until(lambda s: any(j.received_bytes for j in s.downloads.values()))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await client.feed.until(lambda s: any(j.received_bytes for j in s.downloads.values()))
+    except TimeoutError:
+        raise AssertionError(f"nothing arrived: {(await client.state()).downloads}") from None
 
 
 def job(screen: Any, name: str = PADDED) -> Download:

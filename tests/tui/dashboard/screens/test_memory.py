@@ -253,7 +253,7 @@ async def test_the_memory_budget_is_set_and_lifted(screen: Any) -> None:
         await at.press("m")
         await at.sees("Memory for all models together", "empty for all that the machine has")
         await at.press(*"64 MiB", "enter")
-        await at.sees("models may take 64.0 MiB together", "budget 64.0 MiB for models, as set [m]")
+        await at.sees("Budget: 64.0 MiB for models", "budget 64.0 MiB for models, as set [m]")
         assert (await at.client.fit(OTHER, 512)).verdict == "too large"
         await at.press("m")
         await at.sees("Memory for all models together")

@@ -235,8 +235,8 @@ class DetailPane(Vertical):
         text = Text().append("context   ", muted).append(f"[ {facts.context} ]", "bold")
         arrows = {"left": self._glyphs.left, "right": self._glyphs.right}
         less, more = (self._key_of(name) for name in ("shorter", "longer"))
-        keys = f"{arrows.get(less, less)} {arrows.get(more, more)}"
-        text.append(f"  {keys} halves and doubles\n", muted)
+        keys = f"{arrows.get(less, less)} half  {arrows.get(more, more)} double"
+        text.append(f"  {keys}\n", muted)
         fit, why = facts.fits.get(choice.key), facts.notes.get(choice.key)
         if fit is None or fit.forecast is None:
             words = why or (fit and fit.reason) or ("not known" if facts.note else "asking")

@@ -146,7 +146,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
                     self.table.empty = str(error)
                 else:
                     self._looked_at = time.time()
-                    self.table.empty = "The cache is empty.\nThe Catalog is where models are found."
+                    self.table.empty = "The cache is empty.\nThe Catalog downloads models."
                 self.redraw()
                 await asyncio.sleep(REST_S)
         finally:

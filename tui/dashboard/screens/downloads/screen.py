@@ -169,7 +169,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
                 lambda done: f"{self.named(done)} paused; {self.key_of('pause')} resumes it",
             )
         else:
-            self._resume(jobs, "goes on")
+            self._resume(jobs, "resumed")
 
     def action_retry(self) -> None:
         """Resume failed, canceled and paused downloads."""

@@ -43,7 +43,7 @@ COMMANDS = (
         name="budget",
         keys="m",
         label="budget",
-        help="Set what models may take of the memory together.",
+        help="Set the memory budget of all models.",
     ),
     Command(
         name="prune",

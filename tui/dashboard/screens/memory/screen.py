@@ -304,7 +304,7 @@ def _live(instance: Instance) -> bool:
 def _budgeted(settings: Settings) -> str:
     if settings.memory_budget_bytes is None:
         return "No budget"
-    return f"models may take {fmt.memory(settings.memory_budget_bytes)} together"
+    return f"Budget: {fmt.memory(settings.memory_budget_bytes)} for models"
 
 
 def _taken_off(receipts: Sequence[UnloadReceipt]) -> str:
