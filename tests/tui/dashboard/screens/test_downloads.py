@@ -21,7 +21,9 @@ TINY = "deck/tiny-GGUF:Q8_0"
 CORRUPT = "deck/corrupt-GGUF:Q8_0"
 
 SLOW = 100_000
-"""Bytes a second of each connection: however many there are, no download ends in the meantime."""
+"""Bytes a second of each connection: whatever their number, `PADDED` does not end meanwhile."""
+CRAWL = 10_000
+"""Bytes a second of all downloads together: even a small one takes minutes."""
 
 
 async def fetch(client: Client, *names: str) -> None:
@@ -186,10 +188,9 @@ async def test_enter_shows_the_files_and_esc_hides_them(screen: Any) -> None:
         await at.until(lambda: "00001-of-00003" not in at.text)
 
 
-async def test_a_verb_acts_on_every_marked_row(screen: Any, hub: DemoHub) -> None:
-    hub.rate_bytes_per_s = SLOW // 4  # the small one is not done in the meantime either
-
+async def test_a_verb_acts_on_every_marked_row(screen: Any) -> None:
     async def both(client: Client) -> None:
+        await client.change_settings(rate_limit_bytes_per_s=CRAWL)
         await begin(client)
         await begin(client, "deck/tiny-GGUF:F16")
 
@@ -239,8 +240,8 @@ async def test_the_cursor_stays_on_its_row_when_rows_move(screen: Any, hub: Demo
 
 
 async def three(client: Client) -> None:
-    """One that runs, and two that wait."""
-    await client.change_settings(jobs_at_once=1)
+    """One that runs, and two that wait; all so slow that none ends in the meantime."""
+    await client.change_settings(jobs_at_once=1, rate_limit_bytes_per_s=CRAWL)
     await begin(client)
     for name in (TINY, SPLIT):
         await client.download(name)
@@ -257,8 +258,7 @@ def under_cursor(screen: Any) -> str | None:
     return row.job.unique if row else None
 
 
-async def test_a_job_moves_in_the_queue_and_the_cursor_follows(screen: Any, hub: DemoHub) -> None:
-    hub.rate_bytes_per_s = SLOW // 4
+async def test_a_job_moves_in_the_queue_and_the_cursor_follows(screen: Any) -> None:
     async with screen("downloads", before=three) as at:
         await at.until(lambda: order(at) == [PADDED, TINY, SPLIT])
         await at.press("G", "K")
