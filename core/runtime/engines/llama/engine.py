@@ -37,6 +37,7 @@ from modeldeck.core.runtime.process.messages import (
     AnswerDone,
     EmbeddingVector,
     EngineHello,
+    LoadModel,
     LoadPlanned,
     ModelLoaded,
 )
@@ -94,18 +95,11 @@ class LlamaEngine:
 
     # Load and plan
 
-    def load(
-        self,
-        path: str,
-        options: LoadOptions,
-        default_context: int,
-        show: ShowProgress,
-        draft: str | None = None,
-    ) -> ModelLoaded:
+    def load(self, command: LoadModel, show: ShowProgress) -> ModelLoaded:
         """Load a model and make its context."""
         self._log.begin()
         try:
-            self._loaded, length = self._load(path, options, default_context, show, draft)
+            self._loaded, length = self._load(command, show)
         except BaseException:
             self._release()
             raise
@@ -116,17 +110,11 @@ class LlamaEngine:
         self._loaded = None
         self._loader.release()
 
-    def _load(
-        self,
-        path: str,
-        options: LoadOptions,
-        default_context: int,
-        show: ShowProgress,
-        draft: str | None,
-    ) -> tuple[LlamaContext, int]:
+    def _load(self, command: LoadModel, show: ShowProgress) -> tuple[LlamaContext, int]:
+        path, default_context, draft = command.path, command.default_context, command.draft
         loader = self._loader
         show("reading header", None)
-        options = loader.choose_mmap(path, options)
+        options = loader.choose_mmap(path, command.options)
         parameters = loader.model_parameters(options)
         parameters.progress_callback = self._on_progress("reading weights", show)
         model = loader.open(path, parameters)

@@ -30,6 +30,7 @@ from modeldeck.core.runtime.process.messages import (
     AnswerDone,
     EmbeddingVector,
     EngineHello,
+    LoadModel,
     LoadPlanned,
     ModelLoaded,
 )
@@ -104,15 +105,10 @@ class MlxEngine:
 
     # Load
 
-    def load(
-        self,
-        path: str,
-        options: LoadOptions,
-        default_context: int,
-        show: ShowProgress,
-        draft: str | None = None,
-    ) -> ModelLoaded:
+    def load(self, command: LoadModel, show: ShowProgress) -> ModelLoaded:
         """Load the model in a folder."""
+        path, options, draft = command.path, command.options, command.draft
+        default_context = command.default_context
         if options.embedding:
             raise EngineFailed(NO_EMBEDDINGS, NO_EMBEDDINGS_REMEDY)
         show("checking files", None)
