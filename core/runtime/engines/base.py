@@ -93,8 +93,9 @@ class Engine(Protocol):
     of them. The other commands come while no request is in work.
     """
 
-    cancel_limit_s: float
-    """Seconds that running work may take to end, once cancelled, when the core is gone."""
+    @property
+    def cancel_limit_s(self) -> float:
+        """Seconds that running work may take to end, once cancelled, when the core is gone."""
 
     def hello(self) -> EngineHello:
         """Import the engine; return version and devices. Raises EngineMissing if not installed."""

@@ -27,7 +27,9 @@ from modeldeck.core.schema.errors import to_info
 class SerialEngine(Protocol):
     """An engine that answers a request in one call."""
 
-    cancel_limit_s: float
+    @property
+    def cancel_limit_s(self) -> float:
+        """As in `Engine`."""
 
     def hello(self) -> EngineHello:
         """As in `Engine`."""
