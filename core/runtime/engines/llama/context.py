@@ -50,6 +50,7 @@ class LlamaContext:
         model: Any,
         context: Any,
         *,
+        length: int,
         embedding: bool,
         sequence: CachedSequence,
         draft: DraftModel | None,
@@ -62,6 +63,7 @@ class LlamaContext:
             c: llama.h, as llama-cpp-python binds it.
             model: `llama_model *`.
             context: `llama_context *`.
+            length: Tokens that one request may reach, its answer included.
             embedding: Whether the context was made for embeddings.
             sequence: The tokens in the context.
             draft: The draft model, if any.
@@ -72,6 +74,8 @@ class LlamaContext:
         self._model = model
         self._context = context
         self._vocab = c.llama_model_get_vocab(model)
+        self.length = length
+        """Tokens that one request may reach, its answer included."""
         self.embedding = embedding
         """Whether it embeds texts instead of answering."""
         self._flag = flag
@@ -148,7 +152,7 @@ class LlamaContext:
         if self.embedding:
             raise InvalidRequest("This model is loaded for embeddings and gives no text.")
         prompt, stops, grammar = self._prompt(request)
-        room = self._c.llama_n_ctx(self._context) - len(prompt)
+        room = self.length - len(prompt)
         if room <= 0:
             raise ContextExceeded(
                 f"The request has {len(prompt)} tokens, the context {room + len(prompt)}.",

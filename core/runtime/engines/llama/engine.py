@@ -26,7 +26,7 @@ from modeldeck.core.runtime.engines.llama.adapters import adapter_bytes, apply_a
 from modeldeck.core.runtime.engines.llama.context import LlamaContext
 from modeldeck.core.runtime.engines.llama.devices import NotKnown, has_gpu
 from modeldeck.core.runtime.engines.llama.draft import DraftModel, check_draft
-from modeldeck.core.runtime.engines.llama.loader import LlamaLoader, draft_tokens
+from modeldeck.core.runtime.engines.llama.loader import LlamaLoader, draft_tokens, longest_request
 from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers
 from modeldeck.core.runtime.engines.llama.needs import besides_bytes
 from modeldeck.core.runtime.engines.llama.sequence import CachedSequence
@@ -44,6 +44,8 @@ from modeldeck.core.runtime.process.messages import (
 from modeldeck.core.schema import GenerateRequest, LoadOptions
 from modeldeck.core.storage.installation import this_installation
 
+CONTEXT_STEP = 256
+"""Cells that llama.cpp makes at a time: it rounds up to a multiple of this (llama-context.cpp)."""
 METADATA_STEP = 1 << 18
 """`records_bytes` is rounded to multiples of this."""
 PROGRESS_STEP = 0.01
@@ -99,18 +101,23 @@ class LlamaEngine:
         """Load a model and make its context."""
         self._log.begin()
         try:
-            self._loaded, length = self._load(command, show)
+            self._loaded, cells = self._load(command, show)
         except BaseException:
             self._release()
             raise
         trim_heap()
-        return ModelLoaded(context_length=length, embedding=self._loaded.embedding)
+        return ModelLoaded(
+            context_length=self._loaded.length,
+            embedding=self._loaded.embedding,
+            cache_tokens=None if self._loaded.embedding else cells,
+        )
 
     def _release(self) -> None:
         self._loaded = None
         self._loader.release()
 
     def _load(self, command: LoadModel, show: ShowProgress) -> tuple[LlamaContext, int]:
+        """Load a model; also returns the cells of its context."""
         path, default_context, draft = command.path, command.default_context, command.draft
         loader = self._loader
         show("reading header", None)
@@ -125,21 +132,28 @@ class LlamaEngine:
         if options.loras:
             show("reading adapters", None)
             loader.on_release(apply_adapters(self._c, model, context, options.loras, self._log))
-        length = self._c.llama_n_ctx(context)
+        cells = self._c.llama_n_ctx(context)
         draft_model = None
         if draft is not None and not embedding:
-            draft_model = self._load_draft(draft, model, options, length, show)
+            draft_model = self._load_draft(draft, model, options, cells, show)
         loaded = LlamaContext(
             self._c,
             model,
             context,
+            length=self._reach(model, options, default_context, cells),
             embedding=embedding,
             sequence=CachedSequence(self._c, model, context, flag=self._flag, log=self._log),
             draft=draft_model,
             flag=self._flag,
             log=self._log,
         )
-        return loaded, length
+        return loaded, cells
+
+    def _reach(self, model: Any, options: LoadOptions, default_context: int, cells: int) -> int:
+        """Tokens that one request may reach: in steps of llama.cpp's cells, as they are made."""
+        trained = self._c.llama_model_n_ctx_train(model)
+        length = longest_request(options, default_context, trained)
+        return min(cells, -(-length // CONTEXT_STEP) * CONTEXT_STEP)
 
     def _on_progress(self, stage: str, show: ShowProgress) -> Any:
         """A callback for llama.cpp that reports the progress of a load, and cancels it."""
@@ -157,12 +171,12 @@ class LlamaEngine:
         return callback
 
     def _load_draft(
-        self, path: str, model: Any, options: LoadOptions, length: int, show: ShowProgress
+        self, path: str, model: Any, options: LoadOptions, cells: int, show: ShowProgress
     ) -> DraftModel:
         """Load a draft model. Raises EngineFailed when it does not fit the model."""
         parameters = self._loader.model_parameters(options)
         parameters.progress_callback = self._on_progress("reading draft model", show)
-        small, context, _ = self._open_draft(path, model, parameters, options, length)
+        small, context, _ = self._open_draft(path, model, parameters, options, cells)
         sequence = CachedSequence(self._c, small, context, flag=self._flag, log=self._log)
         batch = self._c.llama_n_batch(context)
         draft = DraftModel(self._c, small, sequence, context, draft_tokens(options, batch))
@@ -170,9 +184,9 @@ class LlamaEngine:
         return draft
 
     def _open_draft(
-        self, path: str, model: Any, parameters: Any, options: LoadOptions, length: int
+        self, path: str, model: Any, parameters: Any, options: LoadOptions, cells: int
     ) -> tuple[Any, Any, bool]:
-        """Open a draft model with a context of `length`; also returns whether it has flash."""
+        """Open a draft model with a context of `cells`; also returns whether it has flash."""
         try:
             small = self._loader.open(path, parameters)
         except EngineFailed as error:
@@ -180,8 +194,8 @@ class LlamaEngine:
                 f"The draft model: {error.message}", error.remedy, details=error.details
             ) from error
         check_draft(self._c, model, small)
-        options = replace(options, context_length=length, draft_model=None)
-        wanted = self._loader.context_parameters(small, options, length, embedding=False)
+        options = replace(options, context_length=cells, cache_tokens=None, draft_model=None)
+        wanted = self._loader.context_parameters(small, options, cells, embedding=False)
         return small, *self._loader.make_context(small, options, wanted)
 
     def plan(
@@ -242,11 +256,11 @@ class LlamaEngine:
         wanted = loader.context_parameters(model, options, default_context, embedding=embedding)
         context, flash = loader.make_context(model, options, wanted)
         parts = [self._opened(model, context, options, flash=flash)]
-        length = self._c.llama_n_ctx(context)
+        cells = self._c.llama_n_ctx(context)
         if draft is not None and not embedding:
             begun = len(self._log.lines)
             alone = replace(options, draft_model=None)
-            small, context, flash = self._open_draft(draft, model, parameters, options, length)
+            small, context, flash = self._open_draft(draft, model, parameters, options, cells)
             parts.append(self._opened(small, context, alone, flash=flash, begun=begun))
         split, unknown = None, ""
         try:
@@ -258,7 +272,7 @@ class LlamaEngine:
             weights_bytes=weights,
             kv_bytes=kv,
             compute_bytes=compute,
-            context_length=length,
+            context_length=self._reach(model, options, default_context, cells),
             devices=split.devices if split else (),
             gpu_unknown=unknown,
             exact=split is None or split.exact,
