@@ -342,10 +342,7 @@ def main(engine: str, parent: str) -> None:
         case "llama.cpp":
             from modeldeck.core.runtime.engines.llama.engine import LlamaEngine
 
-            llama = OneAtATime(LlamaEngine(flag))
-            child = Child(llama, flag, output)
-            llama.send = child.send
-            child.run()
+            Child(LlamaEngine(flag), flag, output).run()
         case "mlx":
             from modeldeck.core.runtime.engines.mlx.engine import MlxEngine
 

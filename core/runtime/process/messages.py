@@ -170,6 +170,8 @@ class AnswerDone(EngineReport, tag="done", frozen=True, kw_only=True):
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     """Tokens of the prompt that were found in a cache."""
+    prefix_cache_bytes: int | None = None
+    """Bytes that the engine's cache of conversations holds; None where it has none."""
     thought_tokens: int | None = None
     """Of `completion_tokens`, those of the thought."""
     tokens_per_s: float | None = None

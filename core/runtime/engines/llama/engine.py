@@ -15,34 +15,37 @@ from __future__ import annotations
 import ctypes
 import importlib
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
-from modeldeck.core.runtime.engines.base import Emit, Flag, ShowProgress
+from modeldeck.core.runtime.engines.base import Flag, ShowProgress
 from modeldeck.core.runtime.engines.heap import trim_heap
 from modeldeck.core.runtime.engines.llama.adapters import adapter_bytes, apply_adapters
-from modeldeck.core.runtime.engines.llama.context import LlamaContext
 from modeldeck.core.runtime.engines.llama.devices import NotKnown, has_gpu
-from modeldeck.core.runtime.engines.llama.draft import DraftModel, check_draft
+from modeldeck.core.runtime.engines.llama.draft_check import check_draft
 from modeldeck.core.runtime.engines.llama.loader import LlamaLoader, draft_tokens, longest_request
 from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers
 from modeldeck.core.runtime.engines.llama.needs import besides_bytes
-from modeldeck.core.runtime.engines.llama.sequence import CachedSequence
 from modeldeck.core.runtime.engines.llama.split import Opened, Split, measure
 from modeldeck.core.runtime.platforms import llama_remedy
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
-    AnswerDone,
     EmbeddingVector,
     EngineHello,
+    EngineReport,
     LoadModel,
     LoadPlanned,
     ModelLoaded,
 )
 from modeldeck.core.schema import GenerateRequest, LoadOptions
 from modeldeck.core.storage.installation import this_installation
+
+if TYPE_CHECKING:
+    from modeldeck.core.runtime.engines.llama.answer import Answer
+    from modeldeck.core.runtime.engines.llama.context import LlamaContext
+    from modeldeck.core.runtime.engines.llama.draft import DraftModel
 
 CONTEXT_STEP = 256
 """Cells that llama.cpp makes at a time: it rounds up to a multiple of this (llama-context.cpp)."""
@@ -101,15 +104,18 @@ class LlamaEngine:
         """Load a model and make its context."""
         self._log.begin()
         try:
-            self._loaded, cells = self._load(command, show)
+            loaded, cells = self._load(command, show)
         except BaseException:
             self._release()
             raise
+        self._loaded = loaded
         trim_heap()
+        embedding = loaded.embedding
         return ModelLoaded(
-            context_length=self._loaded.length,
-            embedding=self._loaded.embedding,
-            cache_tokens=None if self._loaded.embedding else cells,
+            context_length=loaded.length,
+            embedding=embedding,
+            parallel=1 if embedding else len(loaded.turns.memory.slots),
+            cache_tokens=None if embedding else cells,
         )
 
     def _release(self) -> None:
@@ -136,14 +142,31 @@ class LlamaEngine:
         draft_model = None
         if draft is not None and not embedding:
             draft_model = self._load_draft(draft, model, options, cells, show)
+        # These need numpy, which comes with llama-cpp-python: `hello` tells where that is missing.
+        from modeldeck.core.runtime.engines.llama.context import LlamaContext
+        from modeldeck.core.runtime.engines.llama.turns import Turns
+
+        turns = (
+            None
+            if embedding
+            else Turns(
+                self._c,
+                model,
+                context,
+                cache_bytes=command.prefix_cache_bytes,
+                turn_s=command.turn_s,
+                draft=draft_model,
+                flag=self._flag,
+                log=self._log,
+            )
+        )
         loaded = LlamaContext(
             self._c,
             model,
             context,
             length=self._reach(model, options, default_context, cells),
-            embedding=embedding,
-            sequence=CachedSequence(self._c, model, context, flag=self._flag, log=self._log),
-            draft=draft_model,
+            turns=turns,
+            guesses=draft_model.tokens if draft_model else 0,
             flag=self._flag,
             log=self._log,
         )
@@ -177,11 +200,10 @@ class LlamaEngine:
         parameters = self._loader.model_parameters(options)
         parameters.progress_callback = self._on_progress("reading draft model", show)
         small, context, _ = self._open_draft(path, model, parameters, options, cells)
-        sequence = CachedSequence(self._c, small, context, flag=self._flag, log=self._log)
-        batch = self._c.llama_n_batch(context)
-        draft = DraftModel(self._c, small, sequence, context, draft_tokens(options, batch))
-        self._loader.on_release(draft.close)
-        return draft
+        from modeldeck.core.runtime.engines.llama.draft import DraftModel
+
+        tokens = draft_tokens(options, self._c.llama_n_batch(context))
+        return DraftModel(self._c, small, context, tokens=tokens, flag=self._flag)
 
     def _open_draft(
         self, path: str, model: Any, parameters: Any, options: LoadOptions, cells: int
@@ -317,13 +339,49 @@ class LlamaEngine:
 
     # Work
 
-    def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
-        """Answer a request."""
-        return self._model_in_use().generate(request, emit)
-
     def embed(self, text: str) -> EmbeddingVector:
         """Embed a text."""
         return self._model_in_use().embed(text)
+
+    def begin(self, number: int, request: GenerateRequest) -> None:
+        """Take a request in."""
+        loaded = self._model_in_use()
+        if not loaded.turns.answers:
+            self._log.begin()
+        loaded.begin(number, request)
+
+    def cancel(self, number: int) -> None:
+        """Forget a request."""
+        if answer := self._find(number):
+            self._model_in_use().turns.cancel(answer)
+
+    def pause(self, number: int) -> None:
+        """Give a request no further tokens."""
+        if answer := self._find(number):
+            answer.paused = True
+
+    def resume(self, number: int) -> None:
+        """Go on with a request."""
+        if answer := self._find(number):
+            answer.paused = False
+
+    def _find(self, number: int) -> Answer | None:
+        loaded = self._loaded
+        return None if loaded is None or loaded.embedding else loaded.turns.find(number)
+
+    @property
+    def working(self) -> bool:
+        """Whether a request is in work that is not paused."""
+        loaded = self._loaded
+        return loaded is not None and not loaded.embedding and loaded.turns.working
+
+    def step(self) -> list[EngineReport]:
+        """Do a turn for all requests."""
+        return self._model_in_use().turns.step()
+
+    def reset(self) -> None:
+        """Forget all requests, and everything that was read."""
+        self._model_in_use().turns.reset()
 
     def _model_in_use(self) -> LlamaContext:
         if self._loaded is None:

@@ -16,7 +16,7 @@ from typing import Any
 from modeldeck.core.errors import Cancelled, EngineFailed
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.heap import heap_bytes
-from modeldeck.core.runtime.engines.llama.draft import TOKENS
+from modeldeck.core.runtime.engines.llama.draft_check import TOKENS
 from modeldeck.core.runtime.engines.llama.files import check_files
 from modeldeck.core.runtime.engines.llama.graph import graph_of
 from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers, failure
