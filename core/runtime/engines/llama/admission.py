@@ -53,7 +53,8 @@ class Admission:
     def _why_not(self, answer: Answer) -> str:
         """Why a request cannot have a slot now; empty where it can."""
         active = [slot.answer for slot in self._memory.slots if slot.active and slot.answer]
-        if active and self.full:
+        crowded = answer.preempted and self._memory.free_cells < answer.length + WORTH
+        if active and (self.full or crowded):
             return FULL
         if active and (answer.alone or any(other.alone for other in active)):
             return ALONE
@@ -112,7 +113,7 @@ class Admission:
         self._memory.clear(slot)
         self.waiting.append(answer)
         self.waiting.sort(key=lambda answer: answer.number)
-        self.full = answer.waits_told = True
+        self.full = answer.preempted = answer.waits_told = True
         self._report(RequestWaits(id=answer.number, why=FULL))
         return True
 

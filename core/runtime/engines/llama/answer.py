@@ -108,6 +108,8 @@ class Answer:
         """Whether no other request may be evaluated together with it: the logits depend a little on
         what shares a batch, and the same seed must give the same text."""
         self.paused = False
+        self.preempted = False
+        """Whether it has lost a slot for want of cells."""
         self.waits_told = False
         """Whether the core was told that it waits for a slot."""
         self.prompt_length = len(prompt)
@@ -132,6 +134,11 @@ class Answer:
     def tokens(self) -> Tokens:
         """The tokens of prompt and answer."""
         return self.text[: self.length]
+
+    @property
+    def writing(self) -> bool:
+        """Whether the answer has begun."""
+        return self.length > self.prompt_length
 
     @property
     def room(self) -> int:

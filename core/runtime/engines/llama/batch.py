@@ -16,6 +16,8 @@ Logits = npt.NDArray[np.float32]
 DONE, NO_ROOM, ABORTED = 0, 1, 2
 """What `llama_decode` returns (llama.h): evaluated, no cells are free, the abort callback said so.
 Other values are errors."""
+FEW = 4
+"""Fewer rows than this are written one by one."""
 
 
 class TokenBatch:
@@ -36,26 +38,36 @@ class TokenBatch:
         self.size: int = c.llama_n_batch(context)
         """The most rows."""
         size = self.size
-        self._token, self._pos = np.zeros(size, np.int32), np.zeros(size, np.int32)
-        self._output = np.zeros(size, np.int8)
-        self._sequence = np.zeros(size, np.uint64)
-        """Addresses of sequence ids."""
-        self._counts = np.ones(size, np.int32)
-        self._ids = np.arange(sequences, dtype=np.int32)
-        self._addresses = self._ids.ctypes.data + 4 * np.arange(sequences, dtype=np.uint64)
+        # The same memory twice: writing one item is faster through ctypes, many through numpy.
+        self._columns = (
+            (ctypes.c_int32 * size)(),
+            (ctypes.c_int32 * size)(),
+            (ctypes.c_uint64 * size)(),
+            (ctypes.c_int8 * size)(),
+        )
+        token, position, sequence, output = self._columns
+        self._tokens = np.frombuffer(token, np.int32)
+        self._positions = np.frombuffer(position, np.int32)
+        self._sequences = np.frombuffer(sequence, np.uint64)
+        self._outputs = np.frombuffer(output, np.int8)
+        self._counts = (ctypes.c_int32 * size)(*[1] * size)
+        self._ids = (ctypes.c_int32 * sequences)(*range(sequences))
+        self._addresses = [ctypes.addressof(self._ids) + 4 * i for i in range(sequences)]
         columns = {
-            "token": self._token,
-            "pos": self._pos,
+            "token": token,
+            "pos": position,
             "n_seq_id": self._counts,
-            "seq_id": self._sequence,
-            "logits": self._output,
+            "seq_id": sequence,
+            "logits": output,
         }
         kinds = dict(c.llama_batch._fields_)
-        pointers = {name: array.ctypes.data_as(kinds[name]) for name, array in columns.items()}
+        pointers = {name: ctypes.cast(array, kinds[name]) for name, array in columns.items()}
         self._batch = c.llama_batch(n_tokens=0, **pointers)
         self._rows = 0
         self.outputs = 0
         """Rows with logits."""
+        self._seen: tuple[tuple[int, int], Logits] | None = None
+        """The last view of the logits, with their address and number."""
 
     def clear(self) -> None:
         """Remove all rows."""
@@ -68,17 +80,23 @@ class TokenBatch:
         """
         start = self._rows
         end = start + len(tokens)
-        self._token[start:end] = tokens
-        if end - start == 1:
-            self._pos[start] = position
-        else:
-            self._pos[start:end] = np.arange(position, position + end - start, dtype=np.int32)
-        self._sequence[start:end] = self._addresses[sequence]
-        self._output[start : end - outputs] = 0
-        self._output[end - outputs : end] = 1
+        for i in range(start, end) if end - start < FEW else ():
+            self._put(i, int(tokens[i - start]), position + i - start, sequence)
+        if end - start >= FEW:
+            self._tokens[start:end] = tokens
+            self._positions[start:end] = np.arange(position, position + end - start)
+            self._sequences[start:end] = self._addresses[sequence]
+            self._outputs[start:end] = 0
+        for i in range(end - outputs, end):
+            self._columns[3][i] = 1
         self._rows = end
         self.outputs += outputs
         return end - outputs
+
+    def _put(self, row: int, token: int, position: int, sequence: int) -> None:
+        tokens, positions, sequences, outputs = self._columns
+        tokens[row], positions[row] = token, position
+        sequences[row], outputs[row] = self._addresses[sequence], 0
 
     def evaluate(self) -> int:
         """Evaluate the rows; returns what `llama_decode` does."""
@@ -87,11 +105,12 @@ class TokenBatch:
 
     def logits(self) -> Logits:
         """Logits of the rows that have them, in order; valid until the next evaluation."""
-        count = self.outputs * self._vocabulary
-        address = ctypes.cast(self._c.llama_get_logits(self._context), ctypes.c_void_p).value
-        floats: Any = (ctypes.c_float * count).from_address(address or 0)
-        rows: Logits = np.frombuffer(floats, np.float32).reshape(self.outputs, self._vocabulary)
-        return rows
+        address = ctypes.addressof(self._c.llama_get_logits(self._context).contents)
+        if self._seen is None or self._seen[0] != (address, self.outputs):
+            floats: Any = (ctypes.c_float * (self.outputs * self._vocabulary)).from_address(address)
+            rows: Logits = np.frombuffer(floats, np.float32)
+            self._seen = (address, self.outputs), rows.reshape(self.outputs, self._vocabulary)
+        return self._seen[1]
 
 
 def set_abort_callback(c: Any, context: Any, flag: Flag) -> object:

@@ -82,6 +82,7 @@ class SlotMemory:
         self._memory = c.llama_get_memory(context)
         self._window = c.llama_model_n_swa(model)
         self._recurrent = c.llama_model_is_recurrent(model) or c.llama_model_is_hybrid(model)
+        self._cells = c.llama_n_ctx(context)
         self.slots = [Slot(number) for number in range(slots)]
         self.rewindable = not self._recurrent and not self._window
         """Whether a text can be cut to any length."""
@@ -96,6 +97,11 @@ class SlotMemory:
         """Slots that hold a conversation and answer nothing, the one used longest ago first."""
         found = [slot for slot in self.slots if slot.answer is None and slot.held]
         return sorted(found, key=lambda slot: slot.used)
+
+    @property
+    def free_cells(self) -> int:
+        """Cells that no answer takes, at least: those that answers share are counted for each."""
+        return int(self._cells - sum(slot.held for slot in self.slots if slot.answer is not None))
 
     def usable(self, slot: Slot, prompt: Tokens) -> int:
         """How many tokens of a prompt can be had of what a slot holds."""

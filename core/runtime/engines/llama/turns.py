@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from modeldeck.core.errors import Cancelled, DeckError, EngineFailed
 from modeldeck.core.runtime.engines.base import Flag
@@ -35,13 +34,12 @@ NEW_SPEED = 0.3
 """Weight of the last measurement in the mean of the speed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """What a slot has in a turn: tokens of its text, and guesses of the draft model after them."""
 
     slot: Slot
     answer: Answer
-    count: int
+    size: int = 1
     """Tokens of the text."""
     guesses: Sequence[int] = ()
     reading: bool = False
@@ -179,7 +177,10 @@ class Turns:
     @property
     def working(self) -> bool:
         """Whether a request is in work that is not paused."""
-        return any(not answer.paused for answer in self.answers)
+        for slot in self.memory.slots:
+            if slot.answer is not None and not slot.answer.paused:
+                return True
+        return any(not answer.paused for answer in self._admission.waiting)
 
     def reset(self) -> None:
         """Forget all requests, and everything that was read."""
@@ -202,46 +203,54 @@ class Turns:
 
     def _plan(self) -> list[Chunk]:
         """Choose the tokens of this turn."""
-        active = [(slot.answer, slot) for slot in self.memory.slots if slot.active and slot.answer]
-        writing = [
-            (answer, slot)
-            for answer, slot in active
-            if slot.bound
-            and answer.length - slot.held == 1
-            and answer.length > answer.prompt_length
-        ]
-        guesses = self._guess(writing)
-        chunks = [Chunk(slot, answer, 1, guesses.get(slot.number, ())) for answer, slot in writing]
+        writing: list[Chunk] = []
+        reading: list[tuple[Answer, Slot]] = []
+        for slot in self.memory.slots:
+            answer = slot.answer
+            if answer is None or answer.paused:
+                continue
+            if slot.bound and answer.length - slot.held == 1 and answer.writing:
+                writing.append(Chunk(slot, answer))
+            else:
+                reading.append((answer, slot))
+        if self._draft is not None and writing:
+            writing = self._guess(writing, self._draft)
+        if reading:
+            writing += self._read(reading, writing)
+        return writing
+
+    def _read(self, reading: list[tuple[Answer, Slot]], writing: Sequence[Chunk]) -> list[Chunk]:
+        """The prompt tokens of a turn that has tokens of these answers already."""
+        chunks: list[Chunk] = []
         room = prompt_rows(
             self._batch.size,
-            len(writing) + sum(map(len, guesses.values())),
-            shared=len(active) > 1,
+            sum(1 + len(chunk.guesses) for chunk in writing),
+            shared=len(writing) + len(reading) > 1,
             turn_s=self._turn_s,
             row_s=self._row_s,
         )
-        reading = [pair for pair in active if pair not in writing]
-        for answer, slot in sorted(reading, key=lambda pair: pair[0].number):
+        reading.sort(key=lambda pair: pair[0].number)
+        for answer, slot in reading:
             if room > 0 and (slot.bound or self._admission.bind(slot)):
-                count = chunk_length(slot.held, answer.length, slot.marks, room)
-                room -= count
-                chunks.append(Chunk(slot, answer, count, reading=True))
+                size = chunk_length(slot.held, answer.length, slot.marks, room)
+                room -= size
+                chunks.append(Chunk(slot, answer, size, reading=True))
         return chunks
 
-    def _guess(self, writing: Sequence[tuple[Answer, Slot]]) -> dict[int, list[int]]:
-        """The draft model's guesses, by slot."""
-        if self._draft is None or not writing:
-            return {}
+    def _guess(self, writing: Sequence[Chunk], draft: DraftModel) -> list[Chunk]:
+        """Add the draft model's guesses to the tokens of answers that are being written."""
         spare = self._batch.size // len(self.memory.slots) - 1
-        return self._draft.guess(
+        guesses = draft.guess(
             [
                 DraftRequest(
-                    sequence=slot.number,
-                    text=answer.tokens,
-                    most=min(self._draft.tokens, spare, answer.room - 1),
+                    sequence=chunk.slot.number,
+                    text=chunk.answer.tokens,
+                    most=min(draft.tokens, spare, chunk.answer.room - 1),
                 )
-                for answer, slot in writing
+                for chunk in writing
             ]
         )
+        return [chunk._replace(guesses=guesses.get(chunk.slot.number, ())) for chunk in writing]
 
     def _evaluate(self, chunks: Sequence[Chunk]) -> bool:
         """Evaluate the tokens of a turn; False where there was no room, and some was made."""
@@ -252,7 +261,7 @@ class Turns:
         self._places.clear()
         for chunk in chunks:
             slot, answer, guesses = chunk.slot, chunk.answer, chunk.guesses
-            end = slot.held + chunk.count
+            end = slot.held + chunk.size
             outputs = 1 + len(guesses) if end == answer.length else 0
             if guesses:
                 answer.text[end : end + len(guesses)] = guesses
@@ -276,7 +285,7 @@ class Turns:
     def _advance(self, chunk: Chunk) -> None:
         """Note that a slot holds the tokens of its chunk."""
         slot, answer = chunk.slot, chunk.answer
-        slot.held += chunk.count + len(chunk.guesses)
+        slot.held += chunk.size + len(chunk.guesses)
         if not chunk.reading:
             return
         if slot.held in slot.marks:
