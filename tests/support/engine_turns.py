@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.llama.engine import LlamaEngine
+from modeldeck.core.runtime.engines.llama.turns import Turns
 from modeldeck.core.runtime.process.messages import (
     AnswerDone,
     CommandFailed,
@@ -44,6 +46,12 @@ class Told:
         return (self.done.prompt_tokens or 0) - (self.done.cached_tokens or 0)
 
 
+def _close_files() -> None:
+    """Close what llama-cpp-python opens and leaves open: at the end of the tests, Python warns."""
+    for name in ("outnull_file", "errnull_file"):
+        getattr(importlib.import_module("llama_cpp._utils"), name).close()
+
+
 class EngineTurns:
     """One engine with a model."""
 
@@ -59,6 +67,7 @@ class EngineTurns:
         self.flag = Flag()
         self.engine = LlamaEngine(self.flag)
         self.engine.hello()
+        _close_files()
         command = LoadModel(
             id=1,
             path=str(path),
@@ -70,6 +79,12 @@ class EngineTurns:
         )
         self.loaded = self.engine.load(command, lambda *_: None)
         self.told: dict[int, Told] = {}
+
+    @property
+    def turns(self) -> Turns:
+        """What the engine has in work."""
+        assert self.engine._loaded is not None
+        return self.engine._loaded.turns
 
     def begin(self, request: GenerateRequest) -> int:
         """Give it a request; return its number."""
