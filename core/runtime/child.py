@@ -104,7 +104,7 @@ class Child:
         threading.Thread(target=self._read_commands, daemon=True).start()
         threading.Thread(target=self._send_heartbeats, daemon=True).start()
         while True:
-            self._take_commands(wait=not self._engine.working)
+            self._take_commands(wait=not self._engine.working and not self._may_begin())
             while self._may_begin():
                 self._handle(self._waiting.popleft())
                 self._take_commands(wait=False)
