@@ -103,6 +103,10 @@ class TokenBatch:
         self._batch.n_tokens = self._rows
         return int(self._c.llama_decode(self._context, self._batch))
 
+    def wait(self) -> None:
+        """Wait until the rows are evaluated: a GPU goes on after `evaluate` has returned."""
+        self._c.llama_synchronize(self._context)
+
     def logits(self) -> Logits:
         """Logits of the rows that have them, in order; valid until the next evaluation."""
         address = ctypes.addressof(self._c.llama_get_logits(self._context).contents)

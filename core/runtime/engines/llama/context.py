@@ -134,9 +134,10 @@ class LlamaContext:
 
     # Generation
 
-    def begin(self, number: int, request: GenerateRequest) -> Answer:
+    def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in. Raises ContextExceeded when it does not fit the context."""
         turns = self.turns
+        turns.check_room()
         prompt, stops, grammar = self._prompt(request)
         room = self.length - len(prompt)
         if room <= 0:
@@ -166,7 +167,6 @@ class LlamaContext:
             bounds=self._flag.bounds,
         )
         turns.begin(answer)
-        return answer
 
     def _visible(self, request: GenerateRequest, *, harmony: bool) -> dict[int, bytes]:
         """Special tokens that count as text in an answer, with that text."""

@@ -135,10 +135,13 @@ class Turns:
         held = [slot.answer for slot in self.memory.slots if slot.answer is not None]
         return held + self._admission.waiting
 
-    def begin(self, answer: Answer) -> None:
-        """Take a request in. Raises EngineFailed when there are as many as slots already."""
+    def check_room(self) -> None:
+        """Raise EngineFailed when there are as many requests as slots."""
         if len(self.answers) >= len(self.memory.slots):
             raise EngineFailed("More requests were sent than are answered at once.")
+
+    def begin(self, answer: Answer) -> None:
+        """Take a request in."""
         self._admission.waiting.append(answer)
 
     def find(self, number: int) -> Answer | None:
@@ -273,6 +276,7 @@ class Turns:
         if result != DONE:
             return self._recover(result, chunks)
         if rows >= LEAST_ROWS // 2:
+            batch.wait()
             self._note_speed((time.perf_counter() - started) / rows)
         for chunk in chunks:
             self._advance(chunk)

@@ -49,7 +49,9 @@ def work(engine: Any, asked: dict[str, Any], say: Any) -> None:
     if asked.get("fill"):
         length = engine._c.llama_n_ctx(engine._loaded._context)
         request = GenerateRequest(prompt="a" * (length - 6), max_tokens=4, temperature=0)
-        engine.generate(request, lambda *_: None)
+        engine.begin(1, request)
+        while engine.working:
+            engine.step()
     say(counted(engine))
 
 

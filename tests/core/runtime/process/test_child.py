@@ -79,12 +79,16 @@ class Client:
         found = self.reports[number][-1]
         return found.error.message if isinstance(found, CommandFailed) else ""
 
-    async def load(self, path: Path, **more: int) -> ModelLoaded:
+    async def load(self, path: Path, cache_bytes: int = 0) -> ModelLoaded:
         self.last += 1
         self.reports[self.last] = []
         options = LoadOptions(context_length=1024, parallel=PARALLEL, threads=1)
         command = LoadModel(
-            id=self.last, path=str(path), options=options, default_context=1024, **more
+            id=self.last,
+            path=str(path),
+            options=options,
+            default_context=1024,
+            prefix_cache_bytes=cache_bytes,
         )
         self.process.send(command)
         await self.until_over(self.last)
@@ -162,7 +166,7 @@ async def test_what_cannot_run_beside_requests_waits_for_them(client: Client, ti
 async def test_hundreds_of_requests_with_cancellations_leave_nothing(
     client: Client, tiny: Path
 ) -> None:
-    await client.load(tiny, prefix_cache_bytes=1 << 20)
+    await client.load(tiny, cache_bytes=1 << 20)
     draw = random.Random(7)
     memory = psutil.Process(client.process.pid)
     running: dict[int, str] = {}
