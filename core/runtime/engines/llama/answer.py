@@ -55,19 +55,6 @@ class TokenPieces:
         return found
 
 
-def takes_likeliest(request: GenerateRequest, *, grammar: bool) -> bool:
-    """Whether each token of an answer is simply the likeliest one.
-
-    >>> takes_likeliest(GenerateRequest(temperature=0), grammar=False)
-    True
-    >>> takes_likeliest(GenerateRequest(temperature=0, repeat_penalty=1.1), grammar=False)
-    False
-    """
-    penalties = request.repeat_penalty not in (None, 1.0)
-    penalties = penalties or bool(request.frequency_penalty or request.presence_penalty)
-    return request.temperature == 0 and not penalties and not grammar
-
-
 class Answer:
     """A request in work. It outlives its slot: it may lose it, and get another later."""
 
@@ -79,7 +66,6 @@ class Answer:
         *,
         limit: int,
         guesses: int,
-        grammar: bool,
         writer: AnswerWriter,
         sampler: SamplerChain,
         pieces: TokenPieces,
@@ -94,7 +80,6 @@ class Answer:
             prompt: The tokens of its prompt.
             limit: Largest number of tokens of the answer.
             guesses: Tokens that a draft model guesses at a time.
-            grammar: Whether the answer must follow a grammar.
             writer: Takes the bytes of its tokens.
             sampler: Its samplers, which `close` frees.
             pieces: The text of tokens.
@@ -119,7 +104,6 @@ class Answer:
         self.length = len(prompt)
         self.cached: int | None = None
         """Tokens of the prompt that were found, once that is known."""
-        self._likeliest = takes_likeliest(request, grammar=grammar)
         self._logprobs = request.logprobs is not None
         self._writer = writer
         self._sampler = sampler
@@ -152,7 +136,7 @@ class Answer:
             logits: The logits of the last token.
             place: Where they are in the batch.
         """
-        if self._likeliest:
+        if self._sampler.likeliest:
             return int(logits.argmax())
         self._bounds.number = self.number
         return self._sampler.sample(place)

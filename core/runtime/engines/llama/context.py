@@ -157,7 +157,6 @@ class LlamaContext:
             prompt,
             limit=limit,
             guesses=self._guesses,
-            grammar=grammar is not None,
             writer=AnswerWriter(
                 request, stops, emit, limit=limit, harmony=HarmonyStream() if harmony else None
             ),
