@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 
-from modeldeck.core.runtime.engines.llama.answer import Answer
+from modeldeck.core.runtime.engines.llama.answer import SlotAnswer
 from modeldeck.core.runtime.engines.llama.batch import common_length
 from modeldeck.core.runtime.engines.llama.prefix_cache import WORTH, checkpoint_places
 from modeldeck.core.runtime.engines.llama.slots import Slot, SlotMemory
@@ -27,7 +27,7 @@ class Admission:
         self._memory = memory
         self._report = report
         self._order = count(1)
-        self.waiting: list[Answer] = []
+        self.waiting: list[SlotAnswer] = []
         """Requests without a slot, in their order."""
         self.full = False
         """Whether a request has lost its slot for want of cells: none gets one until another has
@@ -50,7 +50,7 @@ class Admission:
         if admitted:
             self._tidy()
 
-    def _why_not(self, answer: Answer) -> str:
+    def _why_not(self, answer: SlotAnswer) -> str:
         """Why a request cannot have a slot now; empty where it can."""
         active = [slot.answer for slot in self._memory.slots if slot.active and slot.answer]
         crowded = answer.preempted and self._memory.free_cells < answer.length + WORTH
@@ -60,7 +60,7 @@ class Admission:
             return ALONE
         return ""
 
-    def _choose(self, free: list[Slot], answer: Answer) -> Slot:
+    def _choose(self, free: list[Slot], answer: SlotAnswer) -> Slot:
         """The slot whose conversation goes on so, else an empty one or the one used longest ago."""
         memory, prompt = self._memory, answer.tokens
         slot = max(free, key=lambda slot: memory.usable(slot, prompt))
@@ -69,7 +69,7 @@ class Admission:
             return min(free, key=lambda slot: (slot.held > 0, slot.used))
         return slot
 
-    def _give(self, slot: Slot, answer: Answer) -> None:
+    def _give(self, slot: Slot, answer: SlotAnswer) -> None:
         # What the slot holds is kept before it is the answer's, who may be private.
         self._memory.keep(slot, self._memory.usable(slot, answer.tokens))
         slot.answer, slot.bound = answer, False

@@ -55,7 +55,7 @@ class TokenPieces:
         return found
 
 
-class Answer:
+class SlotAnswer:
     """A request in work. It outlives its slot: it may lose it, and get another later."""
 
     def __init__(

@@ -30,7 +30,7 @@ from modeldeck.core.runtime.engines.chat import (
 )
 from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
 from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
-from modeldeck.core.runtime.engines.llama.answer import Answer, TokenPieces
+from modeldeck.core.runtime.engines.llama.answer import SlotAnswer, TokenPieces
 from modeldeck.core.runtime.engines.llama.loader import POOLING_LAST
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
@@ -151,7 +151,7 @@ class LlamaContext:
         def emit(text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
             turns.report(TextPiece(id=number, text=text, logprobs=logprobs))
 
-        answer = Answer(
+        answer = SlotAnswer(
             number,
             request,
             prompt,

@@ -43,7 +43,7 @@ from modeldeck.core.schema import GenerateRequest, LoadOptions
 from modeldeck.core.storage.installation import this_installation
 
 if TYPE_CHECKING:
-    from modeldeck.core.runtime.engines.llama.answer import Answer
+    from modeldeck.core.runtime.engines.llama.answer import SlotAnswer
     from modeldeck.core.runtime.engines.llama.context import LlamaContext
     from modeldeck.core.runtime.engines.llama.draft import DraftModel
 
@@ -365,7 +365,7 @@ class LlamaEngine:
         if answer := self._find(number):
             answer.paused = False
 
-    def _find(self, number: int) -> Answer | None:
+    def _find(self, number: int) -> SlotAnswer | None:
         loaded = self._loaded
         return None if loaded is None or loaded.embedding else loaded.turns.find(number)
 

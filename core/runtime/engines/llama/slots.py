@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from modeldeck.core.runtime.engines.llama.answer import Answer
+from modeldeck.core.runtime.engines.llama.answer import SlotAnswer
 from modeldeck.core.runtime.engines.llama.batch import Tokens
 from modeldeck.core.runtime.engines.llama.prefix_cache import (
     WORTH,
@@ -38,7 +38,7 @@ class Slot:
         self.text: Tokens = _NOTHING
         """The text that it holds a beginning of: that of its answer, if it has one."""
         self.held = 0
-        self.answer: Answer | None = None
+        self.answer: SlotAnswer | None = None
         """The request that it answers."""
         self.bound = False
         """Whether a beginning of its answer's text was looked for."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from modeldeck.core.errors import Cancelled, DeckError, EngineFailed
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.llama.admission import Admission
-from modeldeck.core.runtime.engines.llama.answer import Answer
+from modeldeck.core.runtime.engines.llama.answer import SlotAnswer
 from modeldeck.core.runtime.engines.llama.batch import (
     DONE,
     NO_ROOM,
@@ -34,11 +34,11 @@ NEW_SPEED = 0.3
 """Weight of the last measurement in the mean of the speed."""
 
 
-class Chunk(NamedTuple):
+class TurnRows(NamedTuple):
     """What a slot has in a turn: tokens of its text, and guesses of the draft model after them."""
 
     slot: Slot
-    answer: Answer
+    answer: SlotAnswer
     size: int = 1
     """Tokens of the text."""
     guesses: Sequence[int] = ()
@@ -130,7 +130,7 @@ class Turns:
     # Requests
 
     @property
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[SlotAnswer]:
         """The requests in work."""
         held = [slot.answer for slot in self.memory.slots if slot.answer is not None]
         return held + self._admission.waiting
@@ -140,15 +140,15 @@ class Turns:
         if len(self.answers) >= len(self.memory.slots):
             raise EngineFailed("More requests were sent than are answered at once.")
 
-    def begin(self, answer: Answer) -> None:
+    def begin(self, answer: SlotAnswer) -> None:
         """Take a request in."""
         self._admission.waiting.append(answer)
 
-    def find(self, number: int) -> Answer | None:
+    def find(self, number: int) -> SlotAnswer | None:
         """The request with this number, if it is in work."""
         return next((answer for answer in self.answers if answer.number == number), None)
 
-    def cancel(self, answer: Answer) -> None:
+    def cancel(self, answer: SlotAnswer) -> None:
         """Forget a request; what was read for it stays, unless it is private."""
         if answer in self._admission.waiting:
             self._admission.waiting.remove(answer)
@@ -204,16 +204,16 @@ class Turns:
             self._sample(chunks)
         return self._reports
 
-    def _plan(self) -> list[Chunk]:
+    def _plan(self) -> list[TurnRows]:
         """Choose the tokens of this turn."""
-        writing: list[Chunk] = []
-        reading: list[tuple[Answer, Slot]] = []
+        writing: list[TurnRows] = []
+        reading: list[tuple[SlotAnswer, Slot]] = []
         for slot in self.memory.slots:
             answer = slot.answer
             if answer is None or answer.paused:
                 continue
             if slot.bound and answer.length - slot.held == 1 and answer.writing:
-                writing.append(Chunk(slot, answer))
+                writing.append(TurnRows(slot, answer))
             else:
                 reading.append((answer, slot))
         if self._draft is not None and writing:
@@ -222,9 +222,11 @@ class Turns:
             writing += self._read(reading, writing)
         return writing
 
-    def _read(self, reading: list[tuple[Answer, Slot]], writing: Sequence[Chunk]) -> list[Chunk]:
+    def _read(
+        self, reading: list[tuple[SlotAnswer, Slot]], writing: Sequence[TurnRows]
+    ) -> list[TurnRows]:
         """The prompt tokens of a turn that has tokens of these answers already."""
-        chunks: list[Chunk] = []
+        chunks: list[TurnRows] = []
         room = prompt_rows(
             self._batch.size,
             sum(1 + len(chunk.guesses) for chunk in writing),
@@ -237,10 +239,10 @@ class Turns:
             if room > 0 and (slot.bound or self._admission.bind(slot)):
                 size = chunk_length(slot.held, answer.length, slot.marks, room)
                 room -= size
-                chunks.append(Chunk(slot, answer, size, reading=True))
+                chunks.append(TurnRows(slot, answer, size, reading=True))
         return chunks
 
-    def _guess(self, writing: Sequence[Chunk], draft: DraftModel) -> list[Chunk]:
+    def _guess(self, writing: Sequence[TurnRows], draft: DraftModel) -> list[TurnRows]:
         """Add the draft model's guesses to the tokens of answers that are being written."""
         spare = self._batch.size // len(self.memory.slots) - 1
         guesses = draft.guess(
@@ -255,7 +257,7 @@ class Turns:
         )
         return [chunk._replace(guesses=guesses.get(chunk.slot.number, ())) for chunk in writing]
 
-    def _evaluate(self, chunks: Sequence[Chunk]) -> bool:
+    def _evaluate(self, chunks: Sequence[TurnRows]) -> bool:
         """Evaluate the tokens of a turn; False where there was no room, and some was made."""
         if self._flag:
             raise Cancelled("The request was cancelled.")
@@ -286,7 +288,7 @@ class Turns:
         before = row_s if self._row_s is None else self._row_s
         self._row_s = (1 - NEW_SPEED) * before + NEW_SPEED * row_s
 
-    def _advance(self, chunk: Chunk) -> None:
+    def _advance(self, chunk: TurnRows) -> None:
         """Note that a slot holds the tokens of its chunk."""
         slot, answer = chunk.slot, chunk.answer
         slot.held += chunk.size + len(chunk.guesses)
@@ -304,7 +306,7 @@ class Turns:
             )
         )
 
-    def _recover(self, result: int, chunks: Sequence[Chunk]) -> bool:
+    def _recover(self, result: int, chunks: Sequence[TurnRows]) -> bool:
         """Go on after an evaluation that failed. Raises Cancelled."""
         if result == NO_ROOM:  # nothing was changed
             if not self._admission.evict() and not self._admission.preempt():
@@ -317,14 +319,14 @@ class Turns:
         self._fail(chunks, failure(f"llama.cpp could not evaluate the text ({result})", self._log))
         return False
 
-    def _fail(self, chunks: Sequence[Chunk], error: DeckError) -> None:
+    def _fail(self, chunks: Sequence[TurnRows], error: DeckError) -> None:
         for chunk in chunks:
             self.cancel(chunk.answer)
             self.report(CommandFailed(id=chunk.answer.number, error=to_info(error)))
 
     # Tokens
 
-    def _sample(self, chunks: Sequence[Chunk]) -> None:
+    def _sample(self, chunks: Sequence[TurnRows]) -> None:
         """Choose the next tokens of the texts that are evaluated to their end."""
         if not self._batch.outputs:
             return
@@ -343,7 +345,7 @@ class Turns:
                     self._end(chunk)
             row += outputs
 
-    def _write(self, chunk: Chunk, logits: Logits, place: int) -> bool:
+    def _write(self, chunk: TurnRows, logits: Logits, place: int) -> bool:
         """Add tokens to an answer; return whether it goes on.
 
         Each is sampled from the same logits as without a draft model; its guesses are kept as long
@@ -359,7 +361,7 @@ class Turns:
             self.memory.cut_or_clear(chunk.slot, min(chunk.slot.held, answer.length - 1))
         return goes_on
 
-    def _end(self, chunk: Chunk) -> None:
+    def _end(self, chunk: TurnRows) -> None:
         answer = chunk.answer
         done = answer.done(self.memory.cache.bytes)
         self.cancel(answer)

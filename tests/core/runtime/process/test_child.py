@@ -44,7 +44,7 @@ GROWTH_BYTES = 12 << 20
 
 
 @dataclass(eq=False)
-class Client:
+class ChildClient:
     """Sends commands to an engine process, and keeps its reports by command."""
 
     process: EngineProcess
@@ -98,13 +98,15 @@ class Client:
 
 
 @pytest_asyncio.fixture
-async def client() -> AsyncIterator[Client]:
+async def client() -> AsyncIterator[ChildClient]:
     process = await EngineProcess.start("llama.cpp", lambda *_: None)
-    yield Client(process)
+    yield ChildClient(process)
     await process.end()
 
 
-async def test_a_cancellation_ends_one_request_and_no_other(client: Client, tiny: Path) -> None:
+async def test_a_cancellation_ends_one_request_and_no_other(
+    client: ChildClient, tiny: Path
+) -> None:
     assert (await client.load(tiny)).parallel == PARALLEL
     first, second = client.send(about("loop")), client.send(about("loop"))
     while not (client.text(first) and client.text(second)):
@@ -123,7 +125,7 @@ async def test_a_cancellation_ends_one_request_and_no_other(client: Client, tiny
 
 
 async def test_a_request_that_is_cancelled_before_it_begins_never_does(
-    client: Client, tiny: Path
+    client: ChildClient, tiny: Path
 ) -> None:
     await client.load(tiny)
     numbers = [client.send(about("count")) for _ in range(2)]
@@ -134,7 +136,9 @@ async def test_a_request_that_is_cancelled_before_it_begins_never_does(
     assert [client.text(number) for number in numbers] == [expected("count")] * 2
 
 
-async def test_a_pause_holds_a_request_back_until_it_is_resumed(client: Client, tiny: Path) -> None:
+async def test_a_pause_holds_a_request_back_until_it_is_resumed(
+    client: ChildClient, tiny: Path
+) -> None:
     await client.load(tiny)
     number = client.send(about("long"))
     client.process.send(PauseRequest(id=number))
@@ -148,7 +152,9 @@ async def test_a_pause_holds_a_request_back_until_it_is_resumed(client: Client, 
     assert len(held) < len(expected("long"))
 
 
-async def test_what_cannot_run_beside_requests_waits_for_them(client: Client, tiny: Path) -> None:
+async def test_what_cannot_run_beside_requests_waits_for_them(
+    client: ChildClient, tiny: Path
+) -> None:
     await client.load(tiny)
     number = client.send(about("long"))
     client.last += 1
@@ -164,7 +170,7 @@ async def test_what_cannot_run_beside_requests_waits_for_them(client: Client, ti
 
 
 async def test_hundreds_of_requests_with_cancellations_leave_nothing(
-    client: Client, tiny: Path
+    client: ChildClient, tiny: Path
 ) -> None:
     await client.load(tiny, cache_bytes=1 << 20)
     draw = random.Random(7)
