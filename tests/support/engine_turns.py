@@ -62,6 +62,7 @@ class EngineTurns:
         *,
         cache_bytes: int = 0,
         turn_s: float = 60.0,
+        stop_loops: bool = False,
         draft: Path | None = None,
     ) -> None:
         self.flag = Flag()
@@ -75,6 +76,7 @@ class EngineTurns:
             default_context=CONTEXT,
             prefix_cache_bytes=cache_bytes,
             turn_s=turn_s,
+            stop_loops=stop_loops,
             draft=str(draft) if draft else None,
         )
         self.loaded = self.engine.load(command, lambda *_: None)

@@ -44,6 +44,8 @@ class LoadModel(EngineCommand, tag="load", frozen=True, kw_only=True):
     """Most bytes of memory for the state of conversations that no request holds; 0 for none."""
     turn_s: float = 0.5
     """Seconds that prompts are read for at most before running answers get their next token."""
+    stop_loops: bool = False
+    """Whether an answer that repeats itself without end is cut; not one that a grammar rules."""
     draft: str | None = None
     """Path of the model that `options.draft_model` names."""
 
@@ -165,6 +167,8 @@ class AnswerDone(EngineReport, tag="done", frozen=True, kw_only=True):
     """The answer is complete."""
 
     reason: FinishReason
+    looped: bool = False
+    """Whether it was cut since it repeated itself without end; the reason is `length` then."""
     tool_calls: tuple[ToolCall, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

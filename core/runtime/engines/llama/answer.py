@@ -14,6 +14,7 @@ from modeldeck.core.runtime.engines.answer_writer import AnswerWriter
 from modeldeck.core.runtime.engines.bounds import Bounds
 from modeldeck.core.runtime.engines.llama.batch import Logits, Tokens
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
+from modeldeck.core.runtime.engines.loops import WINDOW, is_due, repeated_run
 from modeldeck.core.runtime.process.messages import AnswerDone
 from modeldeck.core.schema import GenerateRequest
 
@@ -66,6 +67,7 @@ class SlotAnswer:
         *,
         limit: int,
         guesses: int,
+        stop_loops: bool,
         writer: AnswerWriter,
         sampler: SamplerChain,
         pieces: TokenPieces,
@@ -80,6 +82,7 @@ class SlotAnswer:
             prompt: The tokens of its prompt.
             limit: Largest number of tokens of the answer.
             guesses: Tokens that a draft model guesses at a time.
+            stop_loops: Whether the answer is cut when it repeats itself without end.
             writer: Takes the bytes of its tokens.
             sampler: Its samplers, which `close` frees.
             pieces: The text of tokens.
@@ -105,6 +108,8 @@ class SlotAnswer:
         self.cached: int | None = None
         """Tokens of the prompt that were found, once that is known."""
         self._logprobs = request.logprobs is not None
+        self._stop_loops = stop_loops
+        self._looped = False
         self._writer = writer
         self._sampler = sampler
         self._pieces = pieces
@@ -149,7 +154,10 @@ class SlotAnswer:
         self.text[self.length] = token
         self.length += 1
         logprob = self._sampler.logprob(token, self._piece, place) if self._logprobs else None
-        return self._writer.take(self._piece(token), logprob)
+        goes_on = self._writer.take(self._piece(token), logprob)
+        if self._stop_loops and is_due(self.length - self.prompt_length):
+            self._looped = repeated_run(self.tokens[-WINDOW:].tolist()) > 0
+        return goes_on and not self._looped
 
     def _piece(self, token: int) -> bytes:
         return self._visible.get(token) or self._pieces.piece(token)
@@ -160,6 +168,7 @@ class SlotAnswer:
             self._writer.done(self.prompt_length),
             id=self.number,
             cached_tokens=self.cached,
+            looped=self._looped,
             prefix_cache_bytes=cache_bytes,
         )
 

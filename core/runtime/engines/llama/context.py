@@ -52,6 +52,7 @@ class LlamaContext:
         length: int,
         turns: Turns | None,
         guesses: int,
+        stop_loops: bool,
         flag: Flag,
         log: EngineLog,
     ) -> None:
@@ -64,6 +65,7 @@ class LlamaContext:
             length: Tokens that one request may reach, its answer included.
             turns: Answers requests; None where the context was made for embeddings.
             guesses: Tokens that a draft model guesses at a time.
+            stop_loops: Whether answers that repeat themselves without end are cut.
             flag: Cancels running work.
             log: The log of llama.cpp.
         """
@@ -75,6 +77,7 @@ class LlamaContext:
         """Tokens that one request may reach, its answer included."""
         self._turns = turns
         self._guesses = guesses
+        self._stop_loops = stop_loops
         self._flag = flag
         self._log = log
         self._pieces = TokenPieces(c, self._vocab)
@@ -157,6 +160,7 @@ class LlamaContext:
             prompt,
             limit=limit,
             guesses=self._guesses,
+            stop_loops=self._stop_loops and grammar is None,
             writer=AnswerWriter(
                 request, stops, emit, limit=limit, harmony=HarmonyStream() if harmony else None
             ),

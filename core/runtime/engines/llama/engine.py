@@ -167,6 +167,7 @@ class LlamaEngine:
             length=self._reach(model, options, default_context, cells),
             turns=turns,
             guesses=draft_model.tokens if draft_model else 0,
+            stop_loops=command.stop_loops,
             flag=self._flag,
             log=self._log,
         )

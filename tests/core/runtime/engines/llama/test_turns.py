@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import random
 import string
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import pytest
 
 from modeldeck.core.demo.models import expected, write_gguf
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.runtime.engines.llama import context
+from modeldeck.core.runtime.engines.llama import batch, context, sampler, turns
 from modeldeck.core.runtime.engines.llama.turns import chunk_length, prompt_rows
 from modeldeck.core.schema import GenerateRequest, LoadOptions, Message, Tool
 from tests.support import recorded
@@ -173,11 +174,11 @@ def test_when_cells_run_out_the_youngest_wait_and_all_end(
     alone = texts(engine.alone(requests))
     engine.engine.reset()
     numbers = [engine.begin(request) for request in requests]
-    turns = 0
+    count = 0
     while engine.engine.working:
         engine.step()
-        turns += 1
-        assert turns < 2000, "they take each other's cells for ever"
+        count += 1
+        assert count < 2000, "they take each other's cells for ever"
     told = [engine.told[number] for number in numbers]
     assert texts(told) == alone
     assert told[0].waits == []
@@ -303,7 +304,7 @@ def test_a_draft_model_guesses_for_all_and_changes_no_answer(
     path = demo_models / "tiny-GGUF" / "tiny-F16.gguf"
     draft = demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf"
     topics = ("count", "long", "json", "llama")
-    turns = []
+    counts = []
     for guesser in (None, draft):
         options = LoadOptions(
             parallel=4,
@@ -320,8 +321,32 @@ def test_a_draft_model_guesses_for_all_and_changes_no_answer(
             count += 1
         told = [engine.told[number] for number in numbers]
         assert texts(told) == [expected(topic) for topic in topics]
-        turns.append(count)
-    assert turns[1] < turns[0] / 3
+        counts.append(count)
+    assert counts[1] < counts[0] / 3
+
+
+def test_a_loop_is_cut_unless_a_grammar_rules_the_answer(
+    engines: list[EngineTurns], demo_models: Path
+) -> None:
+    options = LoadOptions(parallel=3, context_length=1536, cache_tokens=4096, threads=1)
+    path = demo_models / "tiny-GGUF" / "tiny-F16.gguf"
+    engine = EngineTurns(path, options, stop_loops=True)
+    engines.append(engine)
+    held = GenerateRequest(
+        messages=about("loop").messages, temperature=0, grammar="root ::= [A-Za-z ,.;]*"
+    )
+    looped, ruled, long = engine.together([about("loop"), held, about("long")])
+    counts = []
+    for told in (looped, ruled):
+        assert told.done is not None
+        assert told.done.reason == "length"
+        counts.append((told.done.looped, told.done.completion_tokens or 0))
+    assert counts[0][0]
+    assert counts[0][1] < 1024 + 128
+    assert not counts[1][0]
+    assert counts[1][1] > 1500
+    assert looped.text == ruled.text[: len(looped.text)]
+    assert texts([long]) == [expected("long")]
 
 
 def test_one_request_too_many_is_refused(models: Path, engines: list[EngineTurns]) -> None:
@@ -331,6 +356,11 @@ def test_one_request_too_many_is_refused(models: Path, engines: list[EngineTurns
         engine.engine.begin(2, plain("two"))
     engine.run()
     assert engine.told[number].done
+
+
+def test_the_examples_hold() -> None:
+    for module in (batch, sampler, turns):
+        assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize(
