@@ -346,10 +346,7 @@ def main(engine: str, parent: str) -> None:
         case "mlx":
             from modeldeck.core.runtime.engines.mlx.engine import MlxEngine
 
-            mlx = OneAtATime(MlxEngine(flag))
-            child = Child(mlx, flag, output)
-            mlx.send = child.send
-            child.run()
+            Child(MlxEngine(flag), flag, output).run()
         case _:
             error = EngineFailed(f"There is no engine {engine!r}.")
             output.write(frame(EngineHello(protocol=PROTOCOL, error=to_info(error))))
