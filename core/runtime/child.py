@@ -30,7 +30,6 @@ import msgspec
 from modeldeck.core.errors import Cancelled, DeckError, EngineFailed
 from modeldeck.core.runtime.engines.base import Engine, Flag
 from modeldeck.core.runtime.engines.bounds import Bounded, Interrupted
-from modeldeck.core.runtime.engines.one_at_a_time import OneAtATime
 from modeldeck.core.runtime.process.frames import FrameDecoder
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,

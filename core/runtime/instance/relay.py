@@ -48,8 +48,6 @@ async def pass_on(report: AnyReport, request: RequestStream[Any]) -> bool:
     Raises EngineFailed for a report that is no answer to a request.
     """
     match report:
-        case PromptProgress() | RequestWaits():
-            return False
         case TextPiece(text=text, logprobs=logprobs):
             await request.put(Chunk(text=text, logprobs=logprobs))
             return False

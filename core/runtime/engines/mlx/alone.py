@@ -8,8 +8,8 @@ from typing import Any
 
 from modeldeck.core.runtime.engines.mlx.answer import MlxAnswer
 from modeldeck.core.runtime.engines.mlx.model import MlxModel
-from modeldeck.core.runtime.engines.mlx.prompt_cache import FoundPrefix
-from modeldeck.core.runtime.engines.mlx.sampling import GrammarWatch, after
+from modeldeck.core.runtime.engines.mlx.prefix_cache import FoundPrefix
+from modeldeck.core.runtime.engines.mlx.sampling import WatchedSampler, after
 
 
 class AloneAnswer:
@@ -26,7 +26,7 @@ class AloneAnswer:
         self._drafts = (
             model.draft is not None
             and not answer.penalties
-            and not isinstance(answer.sample, GrammarWatch)
+            and not isinstance(answer.sample, WatchedSampler)
         )
         self._steps: Generator[Any] | None = None
         """The tokens by mlx-lm; None while the prompt is read."""

@@ -24,8 +24,14 @@ from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
 from modeldeck.core.runtime.engines.mlx.chat import MlxChat
 from modeldeck.core.runtime.engines.mlx.grammar import GrammarVocabulary
 from modeldeck.core.runtime.engines.mlx.model import MlxModel
-from modeldeck.core.runtime.engines.mlx.prompt_cache import Kind, common_length, packed
-from modeldeck.core.runtime.engines.mlx.sampling import GrammarWatch, Penalty, Sample, Samplers
+from modeldeck.core.runtime.engines.mlx.prefix_cache import Kind, common_length, packed
+from modeldeck.core.runtime.engines.mlx.sampling import (
+    Penalty,
+    Sample,
+    Samplers,
+    WatchedSampler,
+    is_greedy,
+)
 from modeldeck.core.runtime.engines.mlx.text import Detokenizer, token_bytes
 from modeldeck.core.runtime.engines.tool_calls import grammar_for
 from modeldeck.core.runtime.process.messages import AnswerDone
@@ -34,6 +40,9 @@ from modeldeck.core.schema import GenerateRequest, TokenLogprob
 THOUGHT_TAIL = 11
 """Tokens at the end of a prompt in which a thought may begin, which the next turn's prompt leaves
 out (`mlx_lm.server`)."""
+
+SEED = "an answer with a seed is written alone"
+"""Company changes the rounding of probabilities, and with it which token a random number means."""
 
 
 class MlxAnswer:
@@ -61,7 +70,7 @@ class MlxAnswer:
             prompt: Tokens of the prompt.
             writer: Takes the bytes of the answer.
             pieces: Turns tokens into bytes.
-            sample: Its sampler; a `GrammarWatch` where it is held to a grammar.
+            sample: Its sampler; a `WatchedSampler` where it is held to a grammar.
             penalties: Its logits processors.
             places: Lengths of beginnings of the prompt that other prompts may share, and what they
                 end with; only where caches cannot be cut to them.
@@ -74,7 +83,7 @@ class MlxAnswer:
         self.read = 0
         """Of these, the tokens that the model has read."""
         self.writer = writer
-        self._prompt_tokens = len(prompt)
+        self.prompt_tokens = len(prompt)
         self._told = 0
         """Tokens of the answer so far, with one that ends it."""
         self._pieces = pieces
@@ -92,21 +101,21 @@ class MlxAnswer:
     @property
     def alone(self) -> str | None:
         """Why it cannot be written together with others, as the end of a sentence."""
-        if self.request.seed is not None:
-            return "a request with a seed is answered alone, so that the text is the same again"
+        if self.request.seed is not None and not is_greedy(self.request):
+            return SEED
         return self._model.alone
 
     @property
     def failure(self) -> DeckError | None:
         """Why it cannot go on after the tokens that its grammar has admitted."""
-        return self.sample.failure if isinstance(self.sample, GrammarWatch) else None
+        return self.sample.failure if isinstance(self.sample, WatchedSampler) else None
 
     @property
     def stuck(self) -> bool:
         """Whether the grammar failed over the next token."""
         watch = self.sample
         return (
-            isinstance(watch, GrammarWatch)
+            isinstance(watch, WatchedSampler)
             and watch.failure is not None
             and (self._told >= watch.count)
         )
@@ -123,14 +132,14 @@ class MlxAnswer:
 
     def take_ahead(self) -> bool:
         """Add the token that the grammar is ahead by, if any; return whether the answer goes on."""
-        ahead = self.sample.take_ahead() if isinstance(self.sample, GrammarWatch) else None
+        ahead = self.sample.take_ahead() if isinstance(self.sample, WatchedSampler) else None
         return ahead is None or self.take(*ahead)
 
     def complete(self) -> AnswerDone:
-        """Emit the text that was held back, and return the counts."""
+        """Emit the text that was held back, and return the counts of the answer."""
         self.writer.rest(self._pieces.finish())
         return msgspec.structs.replace(
-            self.writer.done(self._prompt_tokens), id=self.number, cached_tokens=self.cached
+            self.writer.done(self.prompt_tokens), id=self.number, cached_tokens=self.cached
         )
 
     def _logprob(self, token: int, likely: Any) -> TokenLogprob | None:
@@ -217,7 +226,7 @@ class AnswerMaker:
             partial(self._grammars.follow, grammar, sample),
             cpu_s=READ_GRAMMAR_S,
         )
-        return GrammarWatch(self._model.mx, follow, self._model.ends[0])
+        return WatchedSampler(self._model.mx, follow, self._model.ends[0])
 
     def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
         """The prompt's tokens, the stop strings, and the grammar of the answer."""

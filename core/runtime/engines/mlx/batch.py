@@ -8,7 +8,7 @@ from typing import Any
 
 from modeldeck.core.runtime.engines.mlx.answer import MlxAnswer
 from modeldeck.core.runtime.engines.mlx.model import MlxModel
-from modeldeck.core.runtime.engines.mlx.prompt_cache import (
+from modeldeck.core.runtime.engines.mlx.prefix_cache import (
     NOTHING_FOUND,
     FoundPrefix,
     Kind,
@@ -24,7 +24,7 @@ KeepText = Callable[[Sequence[int], list[Any], Kind], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewToken:
+class WrittenToken:
     """The next token of an answer."""
 
     answer: MlxAnswer
@@ -124,7 +124,7 @@ class AnswerBatch:
 
     # Turns
 
-    def step(self, tokens: int) -> list[NewToken]:
+    def step(self, tokens: int) -> list[WrittenToken]:
         """Write a token of every answer, and read at most `tokens` of the prompt that is read."""
         self._generator.prefill_step_size = tokens
         read, written = self._generator.next()
@@ -145,10 +145,12 @@ class AnswerBatch:
             caches, tokens = self._generator.extract_cache([progress.uid])[progress.uid]
             self._keep(list(tokens), caches, kind)
 
-    def _take(self, response: Any) -> NewToken:
+    def _take(self, response: Any) -> WrittenToken:
         answer = self._answers[response.uid]
         held = None
         if response.finish_reason is not None:
             self._forget(response.uid)
             held = list(response.all_tokens), response.prompt_cache
-        return NewToken(answer=answer, token=response.token, likely=response.logprobs, held=held)
+        return WrittenToken(
+            answer=answer, token=response.token, likely=response.logprobs, held=held
+        )

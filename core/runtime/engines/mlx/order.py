@@ -10,7 +10,7 @@ LEAST_READ = 32
 """Tokens of a prompt that are read in a turn at least."""
 
 READING = "the prompt of another request is being read"
-CROWDED = "the KV cache is full"
+CROWDED = "the other answers take all cells of the KV cache"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from modeldeck.core.schema import GenerateRequest
 
 COLDEST = 1e-3
 """Below this temperature sampling is greedy: its inverse would overflow 16-bit floats."""
+DEFAULT_TEMPERATURE = 0.8
 SAMPLERS = 64
 """Samplers that are kept: answers that share one are sampled in one call."""
 
@@ -20,6 +21,11 @@ Sample = Callable[[Any], Any]
 """A sampler of mlx-lm: from log probabilities, one row for each answer, to tokens."""
 Penalty = Callable[[Any, Any], Any]
 """A logits processor of mlx-lm: from all tokens so far and logits to logits."""
+
+
+def is_greedy(request: GenerateRequest) -> bool:
+    """Whether the likeliest token is always taken."""
+    return request.temperature is not None and request.temperature < COLDEST
 
 
 class Samplers:
@@ -37,9 +43,9 @@ class Samplers:
 
         Requests without a seed share it with those that ask for the same.
         """
-        temperature = 0.8 if request.temperature is None else request.temperature
-        if temperature < COLDEST:
+        if is_greedy(request):
             return self._greedy
+        temperature = DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
         # 0 means "no limit" to mlx-lm; here it leaves the likeliest token only.
         top_p = max(0.95 if request.top_p is None else request.top_p, 1e-6)
         min_p = 0.05 if request.min_p is None else request.min_p
@@ -100,11 +106,11 @@ def after(mx: Any, tokens: Sequence[int], penalties: Sequence[Penalty]) -> list[
     return [late(penalty) for penalty in penalties] if len(tokens) else list(penalties)
 
 
-class GrammarWatch:
-    """The sampler of an answer that is held to a grammar, in a batch with others.
+class WatchedSampler:
+    """A sampler that goes on from token to token, such as one that follows a grammar.
 
     mlx-lm samples one token ahead. This remembers it, since the grammar has moved on past it, and
-    a failure of the grammar, which must not fail the other answers.
+    a failure of the grammar, which must not fail the other answers of a batch.
     """
 
     def __init__(self, mx: Any, follow: Sample, end: int) -> None:

@@ -22,10 +22,10 @@ from modeldeck.core.runtime.engines.mlx.order import (
     read_at_once,
     why_wait,
 )
-from modeldeck.core.runtime.engines.mlx.prompt_cache import (
+from modeldeck.core.runtime.engines.mlx.prefix_cache import (
     NOTHING_FOUND,
     FoundPrefix,
-    PromptCache,
+    MlxPrefixCache,
     common_length,
     packed,
 )
@@ -54,7 +54,7 @@ class MlxTurns:
         """
         self._model = model
         self._turn_s = turn_s
-        self.cache = PromptCache(cache_bytes, model)
+        self.cache = MlxPrefixCache(cache_bytes, model)
         self._answers: dict[int, MlxAnswer] = {}
         """All requests in work, by number."""
         self._waiting: list[MlxAnswer] = []
@@ -180,9 +180,9 @@ class MlxTurns:
             self.report(
                 PromptProgress(
                     id=answer.number,
-                    tokens=answer.read,
+                    tokens=min(answer.read, answer.prompt_tokens),
                     cached_tokens=answer.cached or 0,
-                    total_tokens=len(answer.text),
+                    total_tokens=answer.prompt_tokens,
                 )
             )
 
@@ -327,6 +327,7 @@ class MlxTurns:
                 done,
                 engine_bytes=self._model.mx.get_active_memory(),
                 engine_peak_bytes=self._model.mx.get_peak_memory(),
+                prefix_cache_bytes=self.cache.size_bytes,
             )
         )
 

@@ -76,7 +76,7 @@ async def test_what_mlx_counts_itself_is_told(bench: Bench, mlx: Path) -> None:
     assert weights * 0.9 < record.engine_bytes < record.engine_peak_bytes < weights * 10
 
 
-@pytest.mark.parametrize("more", [{}, {"seed": 1}], ids=["batched", "alone"])
+@pytest.mark.parametrize("more", [{}, {"seed": 1, "temperature": 1.0}], ids=["batched", "alone"])
 async def test_cancelling_is_heard_within_a_prompt(mlx: Path, more: dict[str, Any]) -> None:
     options = LoadOptions(batch_size=16, context_length=4096)
     async with EngineTalk.start("mlx", mlx, options) as talk:

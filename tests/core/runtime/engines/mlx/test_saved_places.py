@@ -61,7 +61,9 @@ class Noise:
         mx.random.seed(5)
         model = package.Model(package.ModelArgs.from_dict({**config, "vocab_size": size}))
         mx.eval(model.parameters())
-        self._loaded = MlxModel(mx, model, tokenizer, context_length=1024, cache_tokens=4096)
+        self._loaded = MlxModel(
+            mx, model, tokenizer, context_length=1024, cache_tokens=4096, vocabulary=size
+        )
         self._maker = AnswerMaker(self._loaded, Flag())
         self.turns = MlxTurns(self._loaded, 64 << 20, 0.5)
         self.told: dict[int, list[int]] = {}
@@ -95,7 +97,7 @@ class Noise:
     def alone(self, request: GenerateRequest) -> tuple[int, ...]:
         """The text of a request that finds nothing, by mlx-lm's generator of one answer."""
         self.turns.cache.clear()
-        (number,) = self.ask(replace(request, cache=False, seed=1))
+        (number,) = self.ask(replace(request, cache=False, seed=1, temperature=1.0, top_k=1))
         self.finish()
         assert self.found[number] == 0
         return self.text(number)

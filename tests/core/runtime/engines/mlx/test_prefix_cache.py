@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from modeldeck.core.demo.models import expected
-from modeldeck.core.runtime.engines.mlx.prompt_cache import (
+from modeldeck.core.runtime.engines.mlx.prefix_cache import (
     Kind,
-    PromptCache,
+    MlxPrefixCache,
     common_length,
     packed,
 )
@@ -80,7 +80,7 @@ def test_how_far_texts_are_alike(one: list[int], other: list[int], length: int) 
 
 
 def test_the_longest_beginning_is_found_and_cut_to_what_is_shared() -> None:
-    kept = PromptCache(1 << 20, Tools())
+    kept = MlxPrefixCache(1 << 20, Tools())
     for text in ([1, 2, 3], [1, 2, 7, 8, 9], [5]):
         kept.keep(text, filled(text), "assistant")
     found = kept.find([1, 2, 7, 8, 4])
@@ -95,12 +95,12 @@ def test_the_longest_beginning_is_found_and_cut_to_what_is_shared() -> None:
 
 
 def test_a_longer_text_stands_for_its_beginnings_where_it_can_be_cut() -> None:
-    kept = PromptCache(1 << 20, Tools())
+    kept = MlxPrefixCache(1 << 20, Tools())
     kept.keep([1, 2], filled([1, 2]), "system")
     kept.keep([1, 2, 3], filled([1, 2, 3]), "assistant")
     kept.keep([1], filled([1]), "assistant")
     assert len(kept) == 1
-    kept = PromptCache(1 << 20, Tools())
+    kept = MlxPrefixCache(1 << 20, Tools())
     kept.keep([1, 2], state_of([1, 2]), "system")
     kept.keep([1, 2, 3], state_of([1, 2, 3]), "assistant")
     assert len(kept) == 2
@@ -111,7 +111,7 @@ def test_a_longer_text_stands_for_its_beginnings_where_it_can_be_cut() -> None:
 
 def test_the_bytes_of_all_that_is_kept_stay_within_the_budget() -> None:
     entry = sum(layer.nbytes for layer in filled([1])) + 4
-    kept = PromptCache(3 * entry, Tools())
+    kept = MlxPrefixCache(3 * entry, Tools())
     for number in range(10):
         kept.keep([number], filled([number]), "assistant")
         assert kept.size_bytes <= 3 * entry
@@ -121,14 +121,14 @@ def test_the_bytes_of_all_that_is_kept_stay_within_the_budget() -> None:
     assert [kept.find([n, 0]).tokens for n in (7, 8, 9, 77)] == [1, 0, 1, 1]
     kept.keep([5, 6], [*filled([5, 6]) * 4], "user")  # larger than all of the budget
     assert [kept.find([n, 0]).tokens for n in (7, 9, 77)] == [1, 1, 1]
-    none = PromptCache(0, Tools())
+    none = MlxPrefixCache(0, Tools())
     none.keep([1], filled([1]), "system")
     assert len(none) == 0
 
 
 def test_answers_go_before_prompts_and_system_prompts_stay_longest() -> None:
     entry = 64 + 4
-    kept = PromptCache(3 * entry, Tools())
+    kept = MlxPrefixCache(3 * entry, Tools())
     order: list[Kind] = ["system", "user", "assistant", "assistant", "user"]
     for number, kind in enumerate(order):
         kept.keep([number], state_of([number]), kind)

@@ -82,7 +82,7 @@ class CacheTools(Protocol):
         """Compute what they consist of, so that they keep no other memory."""
 
 
-class PromptCache:
+class MlxPrefixCache:
     """KV caches of texts that no request is working on."""
 
     def __init__(self, limit_bytes: int, tools: CacheTools) -> None:
