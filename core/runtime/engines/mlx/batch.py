@@ -17,7 +17,7 @@ from modeldeck.core.runtime.engines.mlx.prefix_cache import (
 )
 
 LEAST_COPIED = 16
-"""Tokens that an answer in work must share with a new prompt for its cache to be copied."""
+"""Tokens that copying the cache of an answer in work must save."""
 
 KeepText = Callable[[Sequence[int], list[Any], Kind], None]
 """Called with tokens, the caches that hold them, and what they end with."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from bisect import insort
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from modeldeck.core.errors import DeckError, EngineFailed
 from modeldeck.core.runtime.engines.mlx.alone import AloneAnswer
 from modeldeck.core.runtime.engines.mlx.answer import MlxAnswer
-from modeldeck.core.runtime.engines.mlx.batch import AnswerBatch
+from modeldeck.core.runtime.engines.mlx.batch import LEAST_COPIED, AnswerBatch
 from modeldeck.core.runtime.engines.mlx.model import MlxModel
 from modeldeck.core.runtime.engines.mlx.order import (
     CROWDED,
@@ -83,10 +84,11 @@ class MlxTurns:
 
     def cancel(self, number: int) -> None:
         """Forget a request."""
-        answer = self._answers.get(number)
+        answer = self._answers.pop(number, None)
         if answer is not None:
-            self._keep(answer, self._leave(answer))
-            self._end(answer)
+            with self._failures():
+                self._keep(answer, self._leave(answer))
+            self._crowded = False
             self._rest()
 
     def pause(self, number: int) -> None:
@@ -100,7 +102,8 @@ class MlxTurns:
             self._suspended[number], self._alone = self._alone, None
             self._wait(answer)
         elif answer not in self._waiting:
-            self._set_aside(answer)
+            with self._failures():
+                self._set_aside(answer)
             self._rest()
 
     def resume(self, number: int) -> None:
@@ -126,19 +129,25 @@ class MlxTurns:
 
     def step(self) -> list[EngineReport]:
         """Do one turn, and return its reports in order."""
-        try:
+        with self._failures():
             self._begin_more()
             if self._alone is not None:
                 self._step_alone(self._alone)
             elif self._batch is not None:
                 self._step_batch(self._batch)
-        except (RuntimeError, ValueError) as error:  # of mlx, as for no memory
-            writing = [one for one in self._answers.values() if one not in self._waiting]
-            self._drop()
-            self._fail(writing, _engine_failed(error))
         self._rest()
         reports, self._reports = self._reports, []
         return reports
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Report failures of mlx in the block, as for no memory, to what is being written."""
+        try:
+            yield
+        except (RuntimeError, ValueError) as error:
+            writing = [one for one in self._answers.values() if one not in self._waiting]
+            self._drop()
+            self._fail(writing, _engine_failed(error))
 
     def _drop(self) -> None:
         """Let go of what answers are written with, after a failure, whatever state it is in."""
@@ -260,11 +269,13 @@ class MlxTurns:
         """The longest beginning of a text that is in a cache; the last token is always read."""
         text = answer.text[:-1]
         aside, answer.aside = answer.aside, None
-        found = [self._of_aside(aside, text)] if aside is not None else []
-        found.append(self.cache.find(text))
+        own = self._of_aside(aside, text) if aside is not None else NOTHING_FOUND
+        found = max(own, self.cache.find(text), key=lambda one: one.tokens)
         if self._batch is not None:
-            found.append(self._batch.find(text))
-        return max(found, key=lambda one: one.tokens)
+            near = self._batch.find(text)
+            if near.tokens >= found.tokens + LEAST_COPIED:
+                return near
+        return found
 
     def _of_aside(self, aside: Held, text: list[int]) -> FoundPrefix:
         """What an answer held while it was out of the batch, cut to its text."""
