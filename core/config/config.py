@@ -186,6 +186,9 @@ class RuntimeSettings:
     prefix_cache_disk_bytes: Bytes = 0
     """The same on disk, where it outlives the model's unloading; 0 keeps nothing on disk, since it
     holds what people wrote."""
+    stop_loops: bool = True
+    """Cut an answer whose last 1,024 tokens are one run of at most 128, again and again; one that a
+    grammar rules may repeat as it likes."""
     queue_length: Count = 32
     """Requests that may wait for one instance; the next is refused as busy."""
     calibrate: bool = True

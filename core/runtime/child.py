@@ -21,6 +21,8 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
+from collections.abc import Collection, Iterable
 from typing import BinaryIO
 
 import msgspec
@@ -32,6 +34,7 @@ from modeldeck.core.runtime.process.frames import FrameDecoder
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
     Alive,
+    AnswerDone,
     AnyCommand,
     CancelCommand,
     CommandFailed,
@@ -41,55 +44,196 @@ from modeldeck.core.runtime.process.messages import (
     GenerateText,
     LoadModel,
     LoadProgress,
+    PauseRequest,
     PlanLoad,
-    TextPiece,
+    ResumeRequest,
     command,
     frame,
 )
-from modeldeck.core.schema import TokenLogprob
 from modeldeck.core.schema.errors import to_info
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): sets the signal sent when the thread that started this process ends."""
 HEARTBEAT_S = 1.0
 """Seconds between two `Alive` reports while a command runs."""
-COMMANDS_WAITING = 16
-"""Size of the queue. The core sends one command at a time; more would be a bug."""
+COMMANDS_WAITING = 256
+"""Size of the queue. The core sends the requests that run at once, and a few commands for each."""
 
 
 class Child:
-    """Runs the commands of the core on one engine, and sends its reports."""
+    """Runs the commands of the core on one engine, and sends its reports.
+
+    The main thread does everything: it takes commands in, and has the engine do turn after turn as
+    long as requests are in work. Requests for text run together, any other command runs alone. The
+    thread that reads commands notes cancellations at once; the main thread heeds them between two
+    turns, and sooner where all that is in work is cancelled, by the flag.
+    """
 
     def __init__(self, engine: Engine, flag: Flag, output: BinaryIO) -> None:
         self._engine = engine
         self._flag = flag
         self._output = output
-        self._commands: queue.Queue[AnyCommand] = queue.Queue(COMMANDS_WAITING)
-        self._lock = threading.Lock()
+        self._inbox: queue.Queue[AnyCommand] = queue.Queue(COMMANDS_WAITING)
+        self._waiting: deque[AnyCommand] = deque()
+        """Commands that were taken from the inbox and not begun."""
         self._write_lock = threading.Lock()
+        self._lock = threading.Lock()
+        """Guards the attributes below, which both threads use."""
         self._current = 0
+        """The command that is being handled; 0 for none."""
+        self._newest = 0
+        """The command that was handled last."""
+        self._running: set[int] = set()
+        """Requests that the engine has taken in."""
         self._cancelled: set[int] = set()
+        """Commands that are cancelled and not over."""
+        self._hung_up = False
+        """Whether the core is gone."""
         self._idle = threading.Event()
-        """Set while no command runs."""
+        """Set while nothing is in work."""
         self._busy = threading.Event()
-        """Set while a command runs."""
+        """Set while something is."""
 
     def run(self) -> None:
         """Send the hello and run commands until stdin ends; never returns."""
         try:
-            self._send(self._engine.hello())
+            self.send(self._engine.hello())
         except DeckError as error:
-            self._send(EngineHello(protocol=PROTOCOL, error=to_info(error)))
+            self.send(EngineHello(protocol=PROTOCOL, error=to_info(error)))
         threading.Thread(target=self._read_commands, daemon=True).start()
         threading.Thread(target=self._send_heartbeats, daemon=True).start()
         while True:
+            self._take_commands(wait=not self._engine.working and not self._may_begin())
+            while self._may_begin():
+                self._handle(self._waiting.popleft())
+                self._take_commands(wait=False)
+            if self._engine.working:
+                self._step()
+
+    # Commands
+
+    def _take_commands(self, *, wait: bool) -> None:
+        """Take all commands that have come; `wait` for one where nothing is in work."""
+        self._drop_cancelled()
+        if wait and not self._waiting and not self._running:
             self._busy.clear()
             self._idle.set()
-            message = self._commands.get()
+        while wait or not self._inbox.empty():
+            message = self._inbox.get()
             self._idle.clear()
-            self._begin(message.id)
             self._busy.set()
-            self._handle(message)
+            wait = False
+            match message:
+                case CancelCommand():
+                    self._drop_cancelled()
+                case PauseRequest(id=number):
+                    self._engine.pause(number)
+                case ResumeRequest(id=number):
+                    self._engine.resume(number)
+                case _:
+                    self._waiting.append(message)
+
+    def _may_begin(self) -> bool:
+        """Whether the first command that waits may begin."""
+        return bool(self._waiting) and (
+            isinstance(self._waiting[0], GenerateText) or not self._running
+        )
+
+    def _handle(self, message: AnyCommand) -> None:
+        number = message.id
+        with self._lock:
+            self._current = self._newest = number
+            self._settle_flag()
+        self._flag.bounds.number = number
+        try:
+            if self._flag.command_cancelled:
+                raise Cancelled("The request was cancelled before it began.")
+            self._run_command(message)
+        except DeckError as error:
+            self._fail([number], error)
+        except Interrupted as late:  # the signal came just after the work had ended
+            self._fail([number], late.error)
+        except Exception as error:  # a bug fails this command only
+            self._fail([number], unexpected(error))
+        finally:
+            with self._lock:
+                self._current = 0
+                if number not in self._running:
+                    self._cancelled.discard(number)
+                self._settle_flag()
+
+    def _run_command(self, message: AnyCommand) -> None:
+        number = message.id
+        match message:
+            case LoadModel():
+
+                def show(stage: str, fraction: float | None) -> None:
+                    self.send(LoadProgress(id=number, stage=stage, fraction=fraction))
+
+                self._answer(number, self._engine.load(message, show))
+            case PlanLoad():
+                planned = self._engine.plan(
+                    message.path, message.options, message.default_context, message.draft
+                )
+                self._answer(number, planned)
+            case EmbedText():
+                self._answer(number, self._engine.embed(message.text))
+            case GenerateText():
+                self._engine.begin(number, message.request)
+                with self._lock:
+                    self._running.add(number)
+
+    # Turns
+
+    def _step(self) -> None:
+        """Have the engine do a turn, and send its reports in one piece."""
+        try:
+            reports = self._engine.step()
+        except DeckError as error:
+            self._fail_running(error)
+        except Interrupted as late:  # as above
+            self._fail_running(late.error)
+        except Exception as error:  # a bug fails the requests in work
+            self._fail_running(unexpected(error))
+            self._engine.reset()
+        else:
+            self._forget({r.id for r in reports if isinstance(r, AnswerDone | CommandFailed)})
+            self.send(*reports)
+
+    def _fail_running(self, error: DeckError) -> None:
+        numbers = sorted(self._running)
+        for number in numbers:
+            self._engine.cancel(number)
+        self._forget(numbers)
+        self._fail(numbers, error)
+
+    def _drop_cancelled(self) -> None:
+        """End the requests in work that are cancelled."""
+        with self._lock:
+            gone = set(self._running) if self._hung_up else self._running & self._cancelled
+        if gone:
+            for number in gone:
+                self._engine.cancel(number)
+            self._forget(gone)
+            self._fail(sorted(gone), Cancelled("The request was cancelled."))
+
+    def _forget(self, numbers: Collection[int]) -> None:
+        """Note that requests are over."""
+        with self._lock:
+            self._running.difference_update(numbers)
+            self._cancelled.difference_update(numbers)
+            self._settle_flag()
+
+    def _settle_flag(self) -> None:
+        """Set the flag where all that is in work is cancelled; the lock is held."""
+        work = self._running | {self._current} if self._current else self._running
+        self._flag.command_cancelled = self._current in self._cancelled
+        if self._hung_up or (work and work <= self._cancelled):
+            self._flag.set()
+        else:
+            self._flag.clear()
+
+    # Other threads
 
     def _send_heartbeats(self) -> None:
         """Send `Alive` while a command runs, and `CommandFailed` for one that is stuck."""
@@ -100,7 +244,7 @@ class Child:
             time.sleep(HEARTBEAT_S)
             if not self._busy.is_set():
                 continue
-            self._send(Alive())
+            self.send(Alive())
             bounded = self._flag.bounds.current
             if bounded is not watched:
                 watched, beats, reported = bounded, 0, False
@@ -108,9 +252,8 @@ class Child:
             # Counted, not read from the clock: a process that was suspended is not stuck.
             if bounded is not None and not reported and bounded.is_stuck(beats * HEARTBEAT_S):
                 reported = True
-                self._send(
-                    CommandFailed(id=self._current, error=to_info(bounded.too_long), stuck=True)
-                )
+                error = to_info(bounded.too_long)
+                self.send(CommandFailed(id=bounded.number, error=error, stuck=True))
 
     def _read_commands(self) -> None:
         """Read commands until stdin ends, then end the process, in any state."""
@@ -126,82 +269,46 @@ class Child:
             for payload in decoder.feed(data):
                 message = command(payload)
                 if isinstance(message, CancelCommand):
-                    self._cancel(message.id)
-                else:
-                    self._commands.put(message)
+                    self._note_cancelled(message.id)
+                self._inbox.put(message)
         if self._engine.cancel_limit_s:
-            self._flag.set()
+            with self._lock:
+                self._hung_up = True
+                self._settle_flag()
             self._idle.wait(self._engine.cancel_limit_s)
         os._exit(0)
 
-    def _cancel(self, number: int) -> None:
+    def _note_cancelled(self, number: int) -> None:
         with self._lock:
-            if number == self._current:
-                self._flag.set()
-            elif number > self._current:
+            if number in self._running or number == self._current or number > self._newest:
                 self._cancelled.add(number)
+                self._settle_flag()
 
-    def _begin(self, number: int) -> None:
-        with self._lock:
-            self._current = number
-            self._flag.clear()
-            if number in self._cancelled:
-                self._cancelled.discard(number)
-                self._flag.set()
-
-    def _handle(self, message: AnyCommand) -> None:
-        try:
-            self._run_command(message)
-        except DeckError as error:
-            self._send(CommandFailed(id=message.id, error=to_info(error)))
-        except Interrupted as late:  # the signal came just after the work had ended
-            self._send(CommandFailed(id=message.id, error=to_info(late.error)))
-        except Exception as error:  # a bug fails this command only
-            traceback.print_exc()
-            # Libraries in C raise SystemError, or nothing at all, where memory runs out.
-            known = EngineFailed(
-                f"The engine failed: {type(error).__name__}: {error}",
-                "Try again with more free memory; the log of the engine tells where it failed.",
-            )
-            self._send(CommandFailed(id=message.id, error=to_info(known)))
-
-    def _run_command(self, message: AnyCommand) -> None:
-        number = message.id
-        if self._flag:
-            raise Cancelled("The request was cancelled before it began.")
-        match message:
-            case LoadModel():
-
-                def show(stage: str, fraction: float | None) -> None:
-                    self._send(LoadProgress(id=number, stage=stage, fraction=fraction))
-
-                loaded = self._engine.load(
-                    message.path, message.options, message.default_context, show, message.draft
-                )
-                self._answer(number, loaded)
-            case PlanLoad():
-                planned = self._engine.plan(
-                    message.path, message.options, message.default_context, message.draft
-                )
-                self._answer(number, planned)
-            case GenerateText():
-
-                def emit(text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
-                    self._send(TextPiece(id=number, text=text, logprobs=logprobs))
-
-                done = self._engine.generate(message.request, emit)
-                self._answer(number, done)
-            case EmbedText():
-                self._answer(number, self._engine.embed(message.text))
+    # Reports
 
     def _answer(self, number: int, answer: EngineReport) -> None:
-        self._send(msgspec.structs.replace(answer, id=number))
+        self.send(msgspec.structs.replace(answer, id=number))
 
-    def _send(self, message: EngineReport) -> None:
-        data = frame(message)
-        with self._write_lock:
-            self._output.write(data)
-            self._output.flush()
+    def _fail(self, numbers: Iterable[int], error: DeckError) -> None:
+        self.send(*(CommandFailed(id=number, error=to_info(error)) for number in numbers))
+
+    def send(self, *reports: EngineReport) -> None:
+        """Send reports to the core, in one piece."""
+        data = b"".join(map(frame, reports))
+        if data:
+            with self._write_lock:
+                self._output.write(data)
+                self._output.flush()
+
+
+def unexpected(error: Exception) -> EngineFailed:
+    """The failure to report for a bug, whose traceback goes to the log."""
+    traceback.print_exception(error)
+    # Libraries in C raise SystemError, or nothing at all, where memory runs out.
+    return EngineFailed(
+        f"The engine failed: {type(error).__name__}: {error}",
+        "Try again with more free memory; the log of the engine tells where it failed.",
+    )
 
 
 def claim_stdout() -> BinaryIO:

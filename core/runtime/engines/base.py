@@ -9,9 +9,10 @@ from typing import Literal, Protocol
 
 from modeldeck.core.runtime.engines.bounds import Bounds
 from modeldeck.core.runtime.process.messages import (
-    AnswerDone,
     EmbeddingVector,
     EngineHello,
+    EngineReport,
+    LoadModel,
     LoadPlanned,
     ModelLoaded,
 )
@@ -59,8 +60,10 @@ class Flag:
 
     def __init__(self) -> None:
         self._text = ctypes.create_string_buffer(2)
-        self.bounds = Bounds(self.__bool__)
-        """Bounds of the work before the first token, which this flag cancels as well."""
+        self.command_cancelled = False
+        """Whether the command that is being taken in is cancelled, while others may go on."""
+        self.bounds = Bounds(lambda: self.command_cancelled or bool(self))
+        """Bounds of the work before the first token, which a cancellation ends as well."""
 
     def set(self) -> None:
         """Ask for the running work to be cancelled."""
@@ -85,31 +88,56 @@ class Engine(Protocol):
     They raise `modeldeck.core.errors` classes; `Cancelled` when `flag` was set and the work was
     given up. Any other exception is a bug of ours or of the engine, and the child reports it as a
     failure.
+
+    Requests for text are taken in with `begin` and answered together: each `step` is a turn for all
+    of them. The other commands come while no request is in work.
     """
 
-    cancel_limit_s: float
-    """Seconds that running work may take to end, once cancelled, when the core is gone."""
+    @property
+    def cancel_limit_s(self) -> float:
+        """Seconds that running work may take to end, once cancelled, when the core is gone."""
 
     def hello(self) -> EngineHello:
         """Import the engine; return version and devices. Raises EngineMissing if not installed."""
 
-    def load(
-        self,
-        path: str,
-        options: LoadOptions,
-        default_context: int,
-        show: ShowProgress,
-        draft: str | None = None,
-    ) -> ModelLoaded:
-        """Load a model, and the draft model at `draft`."""
+    def load(self, command: LoadModel, show: ShowProgress) -> ModelLoaded:
+        """Load a model, and its draft model."""
 
     def plan(
         self, path: str, options: LoadOptions, default_context: int, draft: str | None = None
     ) -> LoadPlanned:
         """Forecast the memory of a load, without loading."""
 
-    def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
-        """Answer a request, piece by piece."""
-
     def embed(self, text: str) -> EmbeddingVector:
         """Embed a text, as a vector of length 1."""
+
+    def begin(self, number: int, request: GenerateRequest) -> None:
+        """Take a request in, under a number that its reports will have.
+
+        There are at most `ModelLoaded.parallel` at a time. Renders its prompt and makes its
+        grammar, within `Flag.bounds`; raises DeckError for one that cannot be answered.
+        """
+
+    def cancel(self, number: int) -> None:
+        """Forget a request, between two turns; there will be no reports of it any more."""
+
+    def pause(self, number: int) -> None:
+        """Give a request no further tokens until `resume`; it keeps what it has."""
+
+    def resume(self, number: int) -> None:
+        """Go on with a request."""
+
+    @property
+    def working(self) -> bool:
+        """Whether `step` has anything to do: a request is in work that is not paused."""
+
+    def step(self) -> list[EngineReport]:
+        """Do one turn for all requests; return its reports, in order.
+
+        The last report of a request is `AnswerDone` or `CommandFailed`. A failure that concerns one
+        request is such a report; a DeckError that is raised fails all of them. Where the flag is
+        set meanwhile, all of them are cancelled: the turn may be given up, and reports nothing.
+        """
+
+    def reset(self) -> None:
+        """Forget all requests, and what an unexpected error may have spoiled."""

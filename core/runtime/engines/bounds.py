@@ -42,6 +42,8 @@ class Bounded:
     """Processor seconds that it may take."""
     memory_bytes: int | None = None
     """Bytes that the process may grow meanwhile; None for no bound."""
+    number: int = 0
+    """The command that it belongs to."""
     started_cpu_s: float = field(default_factory=time.process_time)
     started_bytes: int = 0
 
@@ -88,6 +90,8 @@ class Bounds:
         self._is_cancelled = is_cancelled
         self.current: Bounded | None = None
         """The work that runs within bounds now. Other threads may read it."""
+        self.number = 0
+        """The command that the next work belongs to."""
         self._as_before: tuple[int, int] | None = None
         """The limit of address space to restore (getrlimit(2))."""
 
@@ -111,7 +115,7 @@ class Bounds:
         if threading.current_thread() is not threading.main_thread():
             return self.watch(what, work, cpu_s=cpu_s)
         before = 0 if memory_bytes is None else _resident_bytes()
-        bounded = Bounded(what, cpu_s, memory_bytes, started_bytes=before)
+        bounded = Bounded(what, cpu_s, memory_bytes, self.number, started_bytes=before)
         try:
             self._arm(bounded)
             try:
@@ -129,7 +133,7 @@ class Bounds:
 
     def watch(self, what: str, work: Callable[[], T], *, cpu_s: float) -> T:
         """Run work without interrupting it, for the child's heartbeat thread to watch."""
-        self.current = Bounded(what, cpu_s)
+        self.current = Bounded(what, cpu_s, number=self.number)
         try:
             return work()
         finally:

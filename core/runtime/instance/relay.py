@@ -12,6 +12,8 @@ from modeldeck.core.runtime.process.messages import (
     AnyReport,
     CommandFailed,
     EmbeddingVector,
+    PromptProgress,
+    RequestWaits,
     TextPiece,
 )
 from modeldeck.core.schema import Chunk, ErrorInfo, TextVector
@@ -48,6 +50,8 @@ async def pass_on(report: AnyReport, request: RequestStream[Any]) -> bool:
     match report:
         case TextPiece(text=text, logprobs=logprobs):
             await request.put(Chunk(text=text, logprobs=logprobs))
+            return False
+        case PromptProgress() | RequestWaits():
             return False
         case EmbeddingVector():
             await request.put(TextVector(values=report.values, tokens=report.tokens))

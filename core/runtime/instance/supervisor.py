@@ -278,6 +278,7 @@ class Supervisor:
                 path=self._path,
                 options=self.record.options,
                 default_context=self._settings.context_length,
+                stop_loops=self._settings.stop_loops,
                 draft=self._draft,
             )
         )

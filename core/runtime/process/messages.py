@@ -44,6 +44,8 @@ class LoadModel(EngineCommand, tag="load", frozen=True, kw_only=True):
     """Most bytes of memory for the state of conversations that no request holds; 0 for none."""
     turn_s: float = 0.5
     """Seconds that prompts are read for at most before running answers get their next token."""
+    stop_loops: bool = False
+    """Whether an answer that repeats itself without end is cut; not one that a grammar rules."""
     draft: str | None = None
     """Path of the model that `options.draft_model` names."""
 
@@ -165,11 +167,15 @@ class AnswerDone(EngineReport, tag="done", frozen=True, kw_only=True):
     """The answer is complete."""
 
     reason: FinishReason
+    looped: bool = False
+    """Whether it was cut since it repeated itself without end; the reason is `length` then."""
     tool_calls: tuple[ToolCall, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     """Tokens of the prompt that were found in a cache."""
+    prefix_cache_bytes: int | None = None
+    """Bytes that the engine's cache of conversations holds; None where it has none."""
     thought_tokens: int | None = None
     """Of `completion_tokens`, those of the thought."""
     tokens_per_s: float | None = None

@@ -17,7 +17,6 @@ from modeldeck.core.runtime.engines.base import (
     TEMPLATE_BYTES,
     TEMPLATE_S,
     TOKENS_S,
-    Emit,
     Flag,
 )
 from modeldeck.core.runtime.engines.chat import (
@@ -31,14 +30,14 @@ from modeldeck.core.runtime.engines.chat import (
 )
 from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
 from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
-from modeldeck.core.runtime.engines.llama.draft import DraftModel
+from modeldeck.core.runtime.engines.llama.answer import SlotAnswer, TokenPieces
 from modeldeck.core.runtime.engines.llama.loader import POOLING_LAST
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
-from modeldeck.core.runtime.engines.llama.sequence import CachedSequence
+from modeldeck.core.runtime.engines.llama.turns import Turns
 from modeldeck.core.runtime.engines.tool_calls import grammar_for
-from modeldeck.core.runtime.process.messages import AnswerDone, EmbeddingVector
-from modeldeck.core.schema import GenerateRequest
+from modeldeck.core.runtime.process.messages import EmbeddingVector, TextPiece
+from modeldeck.core.schema import GenerateRequest, TokenLogprob
 
 
 class LlamaContext:
@@ -50,9 +49,10 @@ class LlamaContext:
         model: Any,
         context: Any,
         *,
-        embedding: bool,
-        sequence: CachedSequence,
-        draft: DraftModel | None,
+        length: int,
+        turns: Turns | None,
+        guesses: int,
+        stop_loops: bool,
         flag: Flag,
         log: EngineLog,
     ) -> None:
@@ -62,9 +62,10 @@ class LlamaContext:
             c: llama.h, as llama-cpp-python binds it.
             model: `llama_model *`.
             context: `llama_context *`.
-            embedding: Whether the context was made for embeddings.
-            sequence: The tokens in the context.
-            draft: The draft model, if any.
+            length: Tokens that one request may reach, its answer included.
+            turns: Answers requests; None where the context was made for embeddings.
+            guesses: Tokens that a draft model guesses at a time.
+            stop_loops: Whether answers that repeat themselves without end are cut.
             flag: Cancels running work.
             log: The log of llama.cpp.
         """
@@ -72,20 +73,25 @@ class LlamaContext:
         self._model = model
         self._context = context
         self._vocab = c.llama_model_get_vocab(model)
-        self.embedding = embedding
-        """Whether it embeds texts instead of answering."""
+        self.length = length
+        """Tokens that one request may reach, its answer included."""
+        self._turns = turns
+        self._guesses = guesses
+        self._stop_loops = stop_loops
         self._flag = flag
         self._log = log
-        self._sequence = sequence
-        self._draft = draft
+        self._pieces = TokenPieces(c, self._vocab)
         self._templates = self._read_templates()
         self._markers = self._sign_tokens(tool_formats.SIGNS)
         self._harmony = is_harmony(self._templates[0].source)
-        self._visible: dict[int, bytes] = {}
-        """Special tokens that count as text in this answer."""
         self._has_no_template = not c.llama_model_chat_template(model, None)
-        if not embedding and self._has_no_template:
+        if turns is not None and self._has_no_template:
             log.say("warning", "the model brings no chat template; using ChatML")
+
+    @property
+    def embedding(self) -> bool:
+        """Whether it embeds texts instead of answering."""
+        return self._turns is None
 
     def _read_templates(self) -> tuple[ChatTemplate, ...]:
         """The model's chat template, and its template for tools where that is another one."""
@@ -129,50 +135,53 @@ class LlamaContext:
         found = ((sign, self._tokenize(sign, special=False)) for sign in signs)
         return {tokens[0]: text.encode() for text, tokens in found if len(tokens) == 1}
 
-    def _piece(self, token: int) -> bytes:
-        """The text of a token; special tokens have none, unless they are visible."""
-        if token in self._visible:
-            return self._visible[token]
-        room = 64
-        while True:
-            text = ctypes.create_string_buffer(room)
-            length = self._c.llama_token_to_piece(self._vocab, token, text, room, 0, False)
-            if length >= 0:
-                return text.raw[:length]
-            room = -length
-
     # Generation
 
-    def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
-        """Answer a request. Raises InvalidRequest when it does not fit the context."""
-        if self.embedding:
-            raise InvalidRequest("This model is loaded for embeddings and gives no text.")
+    def begin(self, number: int, request: GenerateRequest) -> None:
+        """Take a request in. Raises ContextExceeded when it does not fit the context."""
+        turns = self.turns
+        turns.check_room()
         prompt, stops, grammar = self._prompt(request)
-        room = self._c.llama_n_ctx(self._context) - len(prompt)
+        room = self.length - len(prompt)
         if room <= 0:
             raise ContextExceeded(
                 f"The request has {len(prompt)} tokens, the context {room + len(prompt)}.",
                 "Send less, or load the model with a larger context length.",
             )
+        limit = min(room, request.max_tokens or room)
         harmony = self._harmony and bool(request.messages)
-        writer = AnswerWriter(
+
+        def emit(text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
+            turns.report(TextPiece(id=number, text=text, logprobs=logprobs))
+
+        answer = SlotAnswer(
+            number,
             request,
-            stops,
-            emit,
-            limit=min(room, request.max_tokens or room),
-            harmony=HarmonyStream() if harmony else None,
+            prompt,
+            limit=limit,
+            guesses=self._guesses,
+            stop_loops=self._stop_loops and grammar is None,
+            writer=AnswerWriter(
+                request, stops, emit, limit=limit, harmony=HarmonyStream() if harmony else None
+            ),
+            sampler=self._sampler(request, grammar),
+            pieces=self._pieces,
+            visible=self._visible(request, harmony=harmony),
+            bounds=self._flag.bounds,
         )
-        self._visible = self._markers if wants_tools(request) else {}
-        if harmony:
-            self._visible = self._visible | self._sign_tokens(HARMONY_SIGNS)
-        with self._sampler(request, grammar) as sampler:
-            sampler.accept_prompt(prompt)
-            self._sequence.read(prompt)
-            if self._draft is None:
-                self._write(writer, sampler)
-            else:
-                self._write_with_draft(writer, sampler, self._draft)
-        return writer.done(len(prompt))
+        turns.begin(answer)
+
+    def _visible(self, request: GenerateRequest, *, harmony: bool) -> dict[int, bytes]:
+        """Special tokens that count as text in an answer, with that text."""
+        visible = self._markers if wants_tools(request) else {}
+        return visible | self._sign_tokens(HARMONY_SIGNS) if harmony else visible
+
+    @property
+    def turns(self) -> Turns:
+        """The requests in work. Raises InvalidRequest where the model gives no text."""
+        if self._turns is None:
+            raise InvalidRequest("This model is loaded for embeddings and gives no text.")
+        return self._turns
 
     def _sampler(self, request: GenerateRequest, grammar: str | None) -> SamplerChain:
         """The sampler of an answer. Raises InvalidRequest for an unusable grammar."""
@@ -184,52 +193,6 @@ class LlamaContext:
             ),
             cpu_s=READ_GRAMMAR_S,
         )
-
-    def _write(self, writer: AnswerWriter, sampler: SamplerChain) -> None:
-        """Generate the answer token by token."""
-        while True:
-            token = sampler.sample()
-            if token is None or not self._accept(token, writer, sampler):
-                break
-            self._sequence.add([token])
-        if token is None:
-            writer.end()
-
-    def _accept(
-        self, token: int, writer: AnswerWriter, sampler: SamplerChain, place: int = -1
-    ) -> bool:
-        """Add a token to the answer; return whether the answer goes on after it."""
-        if self._c.llama_vocab_is_eog(self._vocab, token):
-            writer.end()
-            return False
-        return writer.take(self._piece(token), sampler.logprob(token, self._piece, place))
-
-    def _write_with_draft(
-        self, writer: AnswerWriter, sampler: SamplerChain, draft: DraftModel
-    ) -> None:
-        """Generate the answer as `_write` does, but evaluate guessed tokens in one batch.
-
-        Each token is sampled from the same logits as without a draft; guesses are kept as long as
-        they agree with the sampled tokens.
-        """
-        draft.begin()
-        sequence = self._sequence
-        token, place = sampler.sample(), -1
-        while token is not None and self._accept(token, writer, sampler, place):
-            guesses = draft.guess([*sequence.tokens, token], writer.room - 1)
-            sequence.add([token, *guesses], every=True)
-            verified = len(sequence.tokens) - len(guesses)
-            for place, guess in enumerate([*guesses, None]):
-                token = sampler.sample(place)
-                if token is None or token != guess:
-                    break
-                if not self._accept(token, writer, sampler, place):
-                    sequence.cut(verified)
-                    return
-                verified += 1
-            sequence.cut(verified)
-        if token is None:
-            writer.end()
 
     def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
         """The prompt's tokens, the stop strings, and the grammar of the answer."""
@@ -278,7 +241,7 @@ class LlamaContext:
         Raises InvalidRequest when it is longer than the context, or than one batch for models that
         need the whole text in one.
         """
-        if not self.embedding:
+        if self._turns is not None:
             raise InvalidRequest(
                 "This model is loaded for text.", "Load it with the embedding option."
             )

@@ -15,34 +15,40 @@ from __future__ import annotations
 import ctypes
 import importlib
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
-from modeldeck.core.runtime.engines.base import Emit, Flag, ShowProgress
+from modeldeck.core.runtime.engines.base import Flag, ShowProgress
 from modeldeck.core.runtime.engines.heap import trim_heap
 from modeldeck.core.runtime.engines.llama.adapters import adapter_bytes, apply_adapters
-from modeldeck.core.runtime.engines.llama.context import LlamaContext
 from modeldeck.core.runtime.engines.llama.devices import NotKnown, has_gpu
-from modeldeck.core.runtime.engines.llama.draft import DraftModel, check_draft
-from modeldeck.core.runtime.engines.llama.loader import LlamaLoader, draft_tokens
+from modeldeck.core.runtime.engines.llama.draft_check import check_draft
+from modeldeck.core.runtime.engines.llama.loader import LlamaLoader, draft_tokens, longest_request
 from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers
 from modeldeck.core.runtime.engines.llama.needs import besides_bytes
-from modeldeck.core.runtime.engines.llama.sequence import CachedSequence
 from modeldeck.core.runtime.engines.llama.split import Opened, Split, measure
 from modeldeck.core.runtime.platforms import llama_remedy
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
-    AnswerDone,
     EmbeddingVector,
     EngineHello,
+    EngineReport,
+    LoadModel,
     LoadPlanned,
     ModelLoaded,
 )
 from modeldeck.core.schema import GenerateRequest, LoadOptions
 from modeldeck.core.storage.installation import this_installation
 
+if TYPE_CHECKING:
+    from modeldeck.core.runtime.engines.llama.answer import SlotAnswer
+    from modeldeck.core.runtime.engines.llama.context import LlamaContext
+    from modeldeck.core.runtime.engines.llama.draft import DraftModel
+
+CONTEXT_STEP = 256
+"""Cells that llama.cpp makes at a time: it rounds up to a multiple of this (llama-context.cpp)."""
 METADATA_STEP = 1 << 18
 """`records_bytes` is rounded to multiples of this."""
 PROGRESS_STEP = 0.01
@@ -94,39 +100,34 @@ class LlamaEngine:
 
     # Load and plan
 
-    def load(
-        self,
-        path: str,
-        options: LoadOptions,
-        default_context: int,
-        show: ShowProgress,
-        draft: str | None = None,
-    ) -> ModelLoaded:
+    def load(self, command: LoadModel, show: ShowProgress) -> ModelLoaded:
         """Load a model and make its context."""
         self._log.begin()
         try:
-            self._loaded, length = self._load(path, options, default_context, show, draft)
+            loaded, cells = self._load(command, show)
         except BaseException:
             self._release()
             raise
+        self._loaded = loaded
         trim_heap()
-        return ModelLoaded(context_length=length, embedding=self._loaded.embedding)
+        embedding = loaded.embedding
+        return ModelLoaded(
+            context_length=loaded.length,
+            embedding=embedding,
+            parallel=1 if embedding else len(loaded.turns.memory.slots),
+            cache_tokens=None if embedding else cells,
+        )
 
     def _release(self) -> None:
         self._loaded = None
         self._loader.release()
 
-    def _load(
-        self,
-        path: str,
-        options: LoadOptions,
-        default_context: int,
-        show: ShowProgress,
-        draft: str | None,
-    ) -> tuple[LlamaContext, int]:
+    def _load(self, command: LoadModel, show: ShowProgress) -> tuple[LlamaContext, int]:
+        """Load a model; also returns the cells of its context."""
+        path, default_context, draft = command.path, command.default_context, command.draft
         loader = self._loader
         show("reading header", None)
-        options = loader.choose_mmap(path, options)
+        options = loader.choose_mmap(path, command.options)
         parameters = loader.model_parameters(options)
         parameters.progress_callback = self._on_progress("reading weights", show)
         model = loader.open(path, parameters)
@@ -137,21 +138,46 @@ class LlamaEngine:
         if options.loras:
             show("reading adapters", None)
             loader.on_release(apply_adapters(self._c, model, context, options.loras, self._log))
-        length = self._c.llama_n_ctx(context)
+        cells = self._c.llama_n_ctx(context)
         draft_model = None
         if draft is not None and not embedding:
-            draft_model = self._load_draft(draft, model, options, length, show)
+            draft_model = self._load_draft(draft, model, options, cells, show)
+        # These need numpy, which comes with llama-cpp-python: `hello` tells where that is missing.
+        from modeldeck.core.runtime.engines.llama.context import LlamaContext
+        from modeldeck.core.runtime.engines.llama.turns import Turns
+
+        turns = (
+            None
+            if embedding
+            else Turns(
+                self._c,
+                model,
+                context,
+                cache_bytes=command.prefix_cache_bytes,
+                turn_s=command.turn_s,
+                draft=draft_model,
+                flag=self._flag,
+                log=self._log,
+            )
+        )
         loaded = LlamaContext(
             self._c,
             model,
             context,
-            embedding=embedding,
-            sequence=CachedSequence(self._c, model, context, flag=self._flag, log=self._log),
-            draft=draft_model,
+            length=self._reach(model, options, default_context, cells),
+            turns=turns,
+            guesses=draft_model.tokens if draft_model else 0,
+            stop_loops=command.stop_loops,
             flag=self._flag,
             log=self._log,
         )
-        return loaded, length
+        return loaded, cells
+
+    def _reach(self, model: Any, options: LoadOptions, default_context: int, cells: int) -> int:
+        """Tokens that one request may reach: in steps of llama.cpp's cells, as they are made."""
+        trained = self._c.llama_model_n_ctx_train(model)
+        length = longest_request(options, default_context, trained)
+        return min(cells, -(-length // CONTEXT_STEP) * CONTEXT_STEP)
 
     def _on_progress(self, stage: str, show: ShowProgress) -> Any:
         """A callback for llama.cpp that reports the progress of a load, and cancels it."""
@@ -169,22 +195,21 @@ class LlamaEngine:
         return callback
 
     def _load_draft(
-        self, path: str, model: Any, options: LoadOptions, length: int, show: ShowProgress
+        self, path: str, model: Any, options: LoadOptions, cells: int, show: ShowProgress
     ) -> DraftModel:
         """Load a draft model. Raises EngineFailed when it does not fit the model."""
         parameters = self._loader.model_parameters(options)
         parameters.progress_callback = self._on_progress("reading draft model", show)
-        small, context, _ = self._open_draft(path, model, parameters, options, length)
-        sequence = CachedSequence(self._c, small, context, flag=self._flag, log=self._log)
-        batch = self._c.llama_n_batch(context)
-        draft = DraftModel(self._c, small, sequence, context, draft_tokens(options, batch))
-        self._loader.on_release(draft.close)
-        return draft
+        small, context, _ = self._open_draft(path, model, parameters, options, cells)
+        from modeldeck.core.runtime.engines.llama.draft import DraftModel
+
+        tokens = draft_tokens(options, self._c.llama_n_batch(context))
+        return DraftModel(self._c, small, context, tokens=tokens, flag=self._flag)
 
     def _open_draft(
-        self, path: str, model: Any, parameters: Any, options: LoadOptions, length: int
+        self, path: str, model: Any, parameters: Any, options: LoadOptions, cells: int
     ) -> tuple[Any, Any, bool]:
-        """Open a draft model with a context of `length`; also returns whether it has flash."""
+        """Open a draft model with a context of `cells`; also returns whether it has flash."""
         try:
             small = self._loader.open(path, parameters)
         except EngineFailed as error:
@@ -192,8 +217,8 @@ class LlamaEngine:
                 f"The draft model: {error.message}", error.remedy, details=error.details
             ) from error
         check_draft(self._c, model, small)
-        options = replace(options, context_length=length, draft_model=None)
-        wanted = self._loader.context_parameters(small, options, length, embedding=False)
+        options = replace(options, context_length=cells, cache_tokens=None, draft_model=None)
+        wanted = self._loader.context_parameters(small, options, cells, embedding=False)
         return small, *self._loader.make_context(small, options, wanted)
 
     def plan(
@@ -254,11 +279,11 @@ class LlamaEngine:
         wanted = loader.context_parameters(model, options, default_context, embedding=embedding)
         context, flash = loader.make_context(model, options, wanted)
         parts = [self._opened(model, context, options, flash=flash)]
-        length = self._c.llama_n_ctx(context)
+        cells = self._c.llama_n_ctx(context)
         if draft is not None and not embedding:
             begun = len(self._log.lines)
             alone = replace(options, draft_model=None)
-            small, context, flash = self._open_draft(draft, model, parameters, options, length)
+            small, context, flash = self._open_draft(draft, model, parameters, options, cells)
             parts.append(self._opened(small, context, alone, flash=flash, begun=begun))
         split, unknown = None, ""
         try:
@@ -270,7 +295,7 @@ class LlamaEngine:
             weights_bytes=weights,
             kv_bytes=kv,
             compute_bytes=compute,
-            context_length=length,
+            context_length=self._reach(model, options, default_context, cells),
             devices=split.devices if split else (),
             gpu_unknown=unknown,
             exact=split is None or split.exact,
@@ -315,13 +340,49 @@ class LlamaEngine:
 
     # Work
 
-    def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
-        """Answer a request."""
-        return self._model_in_use().generate(request, emit)
-
     def embed(self, text: str) -> EmbeddingVector:
         """Embed a text."""
         return self._model_in_use().embed(text)
+
+    def begin(self, number: int, request: GenerateRequest) -> None:
+        """Take a request in."""
+        loaded = self._model_in_use()
+        if not loaded.turns.answers:
+            self._log.begin()
+        loaded.begin(number, request)
+
+    def cancel(self, number: int) -> None:
+        """Forget a request."""
+        if answer := self._find(number):
+            self._model_in_use().turns.cancel(answer)
+
+    def pause(self, number: int) -> None:
+        """Give a request no further tokens."""
+        if answer := self._find(number):
+            answer.paused = True
+
+    def resume(self, number: int) -> None:
+        """Go on with a request."""
+        if answer := self._find(number):
+            answer.paused = False
+
+    def _find(self, number: int) -> SlotAnswer | None:
+        loaded = self._loaded
+        return None if loaded is None or loaded.embedding else loaded.turns.find(number)
+
+    @property
+    def working(self) -> bool:
+        """Whether a request is in work that is not paused."""
+        loaded = self._loaded
+        return loaded is not None and not loaded.embedding and loaded.turns.working
+
+    def step(self) -> list[EngineReport]:
+        """Do a turn for all requests."""
+        return self._model_in_use().turns.step()
+
+    def reset(self) -> None:
+        """Forget all requests, and everything that was read."""
+        self._model_in_use().turns.reset()
 
     def _model_in_use(self) -> LlamaContext:
         if self._loaded is None:

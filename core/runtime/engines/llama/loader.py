@@ -16,7 +16,7 @@ from typing import Any
 from modeldeck.core.errors import Cancelled, EngineFailed
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.heap import heap_bytes
-from modeldeck.core.runtime.engines.llama.draft import TOKENS
+from modeldeck.core.runtime.engines.llama.draft_check import TOKENS
 from modeldeck.core.runtime.engines.llama.files import check_files
 from modeldeck.core.runtime.engines.llama.graph import graph_of
 from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers, failure
@@ -70,6 +70,19 @@ def threads_for(cpus: int) -> tuple[int, int]:
     ((1, 1), (1, 1), (8, 15))
     """
     return max(1, cpus // 2), max(1, cpus - 1)
+
+
+def slots(options: LoadOptions, *, embedding: bool) -> int:
+    """Requests that are answered at the same time, each a sequence of the context.
+
+    Texts to embed are read one at a time.
+    """
+    return 1 if embedding else options.parallel or 1
+
+
+def longest_request(options: LoadOptions, default_context: int, trained: int) -> int:
+    """Tokens that one request may reach, its answer included."""
+    return options.context_length or min(default_context, max(1, trained))
 
 
 def draft_tokens(options: LoadOptions, batch: int) -> int:
@@ -154,13 +167,19 @@ class LlamaLoader:
     ) -> Any:
         """Parameters for making a context."""
         parameters = self._c.llama_context_default_params()
-        trained = max(1, self._c.llama_model_n_ctx_train(model))
-        length = options.context_length or min(default_context, trained)
+        trained = self._c.llama_model_n_ctx_train(model)
+        length = longest_request(options, default_context, trained)
+        # An embedding model has one sequence, which cannot fill more cells than its length.
+        cells = length if embedding else max(length, options.cache_tokens or 0)
         whole = embedding and self._pooling(model) != POOLING_LAST
-        batch = min(length, options.batch_size or (EMBEDDING_BATCH if whole else BATCH))
-        parameters.n_ctx = length
+        batch = min(cells, options.batch_size or (EMBEDDING_BATCH if whole else BATCH))
+        parameters.n_ctx = cells
         parameters.n_batch = parameters.n_ubatch = batch
-        parameters.n_seq_max = 1
+        sequences = slots(options, embedding=embedding)
+        parameters.n_seq_max = sequences
+        # All sequences share the cells: one may fill them all, and two with the same beginning
+        # hold it once. Otherwise each would have an equal part for itself.
+        parameters.kv_unified = True
         # A layer with a sliding window keeps the window only, not the whole context.
         parameters.swa_full = False
         generating, reading = threads_for(usable_cpus())
@@ -171,12 +190,12 @@ class LlamaLoader:
         if embedding and self._pooling(model) is None:
             parameters.pooling_type = POOLING_MEAN
         if not embedding:
-            # Room for the logits of one token instead of a batch of them: with a vocabulary of
-            # 150,000 tokens the compute buffer is 29 MiB instead of 298. Guesses are checked
-            # together, and need one more each.
-            parameters.n_outputs_max = 1 + (
-                draft_tokens(options, batch) if options.draft_model else 0
-            )
+            # Room for the logits of one token per request instead of a batch of them: with a
+            # vocabulary of 150,000 tokens the compute buffer is 29 MiB instead of 298. Guesses are
+            # checked together, and need one more each.
+            outputs = 1 + (draft_tokens(options, batch) if options.draft_model else 0)
+            parameters.n_outputs_max_per_seq = outputs
+            parameters.n_outputs_max = min(batch, sequences * outputs)
         return parameters
 
     def open(self, path: str, parameters: Any) -> Any:
@@ -261,15 +280,16 @@ class LlamaLoader:
             heads * number("attention.value_length"),
         )
         batch = c.llama_n_ubatch(context)
-        outputs = draft_tokens(options, batch) if options.draft_model else 0
+        logged = c.llama_n_seq_max(context)  # the output buffer that the log tells of
+        most = logged * (1 + (draft_tokens(options, batch) if options.draft_model else 0))
         if self.is_embedding(model, options):
-            outputs = batch
+            most = logged + batch
         vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
         return EvaluationShape(
             cells=cells,
             batch=batch,
             heads=heads,
-            outputs=outputs,
+            outputs=most - logged,
             # An embedding model has no scores, but the buffer for them is made and zeroed all the
             # same (llama_context::output_reserve).
             output_width=c.llama_model_n_embd_out(model) + vocabulary,
@@ -278,7 +298,7 @@ class LlamaLoader:
             flash=flash,
             cache_wide=options.kv_cache_type == "f32",
             by_position=number("attention.indexer.block_size") > 0,
-            graph=graph_of(c, context, max(1, outputs)),
+            graph=graph_of(c, context, most),
         )
 
     def _pooling(self, model: Any) -> int | None:

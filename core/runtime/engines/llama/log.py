@@ -21,10 +21,17 @@ WORST = 8
 """Lines that go into an error."""
 
 
+_NO_ROOM = re.compile(
+    rb"failed to find a memory slot|available cells in kv cache|failed to restore kv cache"
+)
+"""What llama.cpp says when all cells of the KV cache are taken: then some are freed."""
+
+
 class EngineLog:
     """The log of one call at a time; all of it goes to stderr as well.
 
-    llama.cpp logs errors when work is cancelled; they are logged as debugging.
+    llama.cpp logs errors when work is cancelled, or when cells run out; they are logged as
+    debugging.
     """
 
     def __init__(self, flag: Flag) -> None:
@@ -44,7 +51,8 @@ class EngineLog:
             known = LEVELS.get(level)
             if known is None:
                 return
-            self._level = "debug" if self._flag else known
+            expected = bool(self._flag) or _NO_ROOM.search(text) is not None
+            self._level = "debug" if expected else known
         for part in text.splitlines(keepends=True):
             start = b"" if self._open else MARKS[self._level]
             os.write(2, start + part)

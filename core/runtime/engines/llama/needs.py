@@ -30,7 +30,7 @@ class EvaluationShape:
     """Tokens evaluated at once."""
     heads: int
     outputs: int
-    """Tokens of a batch with an output, beyond one."""
+    """Tokens of a batch with an output, beyond one for each sequence."""
     output_width: int
     """Elements of each output: its vector, and the scores of all tokens."""
     widest: int

@@ -20,6 +20,19 @@ GRAMMAR_S = 1.0
 token. It cannot be cancelled meanwhile; far beyond this, the process is replaced."""
 
 
+def takes_likeliest(request: GenerateRequest) -> bool:
+    """Whether each token of an answer without a grammar is simply the likeliest one.
+
+    >>> takes_likeliest(GenerateRequest(temperature=0))
+    True
+    >>> takes_likeliest(GenerateRequest(temperature=0, repeat_penalty=1.1))
+    False
+    """
+    penalties = request.repeat_penalty not in (None, 1.0)
+    penalties = penalties or bool(request.frequency_penalty or request.presence_penalty)
+    return request.temperature == 0 and not penalties
+
+
 class SamplerChain:
     """The samplers of one request. Use as a context manager, which frees them."""
 
@@ -52,6 +65,8 @@ class SamplerChain:
         self._size = c.llama_vocab_n_tokens(vocab)
         self._top = request.logprobs
         self._bounds = bounds
+        self.likeliest = grammar is None and takes_likeliest(request)
+        """Whether the next token is simply the likeliest one: then `sample` need not be asked."""
         self._grammar: Any = None
         self._numpy: Any = None
         if grammar is not None or self._top is not None:

@@ -17,6 +17,7 @@ from modeldeck.core.errors import DeckError
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.llama.devices import Devices
 from modeldeck.core.runtime.engines.llama.engine import LlamaEngine
+from modeldeck.core.runtime.process.messages import LoadModel
 from modeldeck.core.schema import GenerateRequest, LoadOptions
 
 CONTEXT = 2048
@@ -37,13 +38,20 @@ def work(engine: Any, asked: dict[str, Any], say: Any) -> None:
     options = msgspec.convert(asked["options"], LoadOptions)
     planned = engine.plan(asked["path"], options, CONTEXT, asked.get("draft"))
     say(msgspec.to_builtins(planned))
-    engine.load(
-        asked["path"], replace(options, mmap=False), CONTEXT, lambda *_: None, asked.get("draft")
+    command = LoadModel(
+        id=1,
+        path=asked["path"],
+        options=replace(options, mmap=False),
+        default_context=CONTEXT,
+        draft=asked.get("draft"),
     )
+    engine.load(command, lambda *_: None)
     if asked.get("fill"):
         length = engine._c.llama_n_ctx(engine._loaded._context)
         request = GenerateRequest(prompt="a" * (length - 6), max_tokens=4, temperature=0)
-        engine.generate(request, lambda *_: None)
+        engine.begin(1, request)
+        while engine.working:
+            engine.step()
     say(counted(engine))
 
 

@@ -304,26 +304,39 @@ PATIENT = """
     import os, sys, threading
     from modeldeck.core.runtime.child import Child, claim_stdout
     from modeldeck.core.runtime.engines.base import Flag
-    from modeldeck.core.runtime.process.messages import AnswerDone, EngineHello
+    from modeldeck.core.runtime.process.messages import EngineHello, TextPiece
 
     class Patient:
         cancel_limit_s = 30.0
 
         def __init__(self, flag):
             self.flag = flag
+            self.numbers = set()
+
+        @property
+        def working(self):
+            return bool(self.numbers)
 
         def hello(self):
             return EngineHello(protocol=1)
 
-        def generate(self, request, emit):
-            emit("working", ())
+        def begin(self, number, request):
+            self.numbers.add(number)
+
+        def step(self):
+            self.child.send(TextPiece(id=1, text="working"))
             while not self.flag:
                 threading.Event().wait(0.001)
             os.write(2, b"<6>ended gently\\n")
-            return AnswerDone(reason="stop")
+            return []
+
+        def cancel(self, number):
+            self.numbers.discard(number)
 
     output, flag = claim_stdout(), Flag()
-    Child(Patient(flag), flag, output).run()
+    engine = Patient(flag)
+    engine.child = Child(engine, flag, output)
+    engine.child.run()
 """
 
 

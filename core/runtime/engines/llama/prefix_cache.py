@@ -1,0 +1,191 @@
+"""States of conversations that no sequence of the context holds, in memory, within a limit.
+
+A state is what llama.cpp computed for the tokens of a text. With it, a request that begins with the
+same tokens reads only the rest. A model with recurrent layers or a sliding window cannot go back
+within a state; its checkpoints are copies of what cannot be cut, made at places where a later
+request is likely to differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from modeldeck.core.runtime.engines.heap import trim_heap
+from modeldeck.core.runtime.engines.llama.batch import Tokens, common_length
+
+WORTH = 32
+"""Tokens that a common beginning must save before it is copied, waited for, or kept."""
+TRIM_BYTES = 4 << 20
+"""After this many bytes were dropped, free pages of the heap are returned to the system."""
+
+State = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """The part of a text's state that cannot be cut, as it was after `length` tokens."""
+
+    length: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredPrefix:
+    """The tokens of a text and their state."""
+
+    tokens: Tokens
+    state: State
+    checkpoints: tuple[Checkpoint, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of tokens and state, without those of the checkpoints, which others share."""
+        return self.tokens.nbytes + self.state.nbytes
+
+
+def usable_length(
+    held: Tokens, prompt: Tokens, checkpoints: Iterable[int], rewinds: Callable[[int], bool]
+) -> int:
+    """How many tokens of a prompt can be had of a text that is held.
+
+    The last token of the prompt is always evaluated: sampling needs its logits.
+
+    Args:
+        held: The text.
+        prompt: The prompt.
+        checkpoints: Lengths of the text that have a checkpoint.
+        rewinds: Whether the text can be cut to a length without one.
+    """
+    length = min(common_length(held, prompt), len(prompt) - 1)
+    if length == len(held) or rewinds(length):
+        return length
+    return max((found for found in checkpoints if found <= length), default=0)
+
+
+def checkpoint_places(prompt: Tokens, held: int, texts: Iterable[Tokens], tail: int) -> list[int]:
+    """Where reading a prompt stops for checkpoints.
+
+    That is shortly before its end, since the next turn of a conversation often writes the end
+    differently, and where another text parts from it, since the next will as well: system prompts
+    end there.
+
+    Args:
+        prompt: The prompt.
+        held: Its tokens that need not be read.
+        texts: Other texts that are known.
+        tail: Tokens before the end.
+    """
+    places = {common_length(text, prompt) for text in texts} | {len(prompt) - tail}
+    return sorted(n for n in places if max(WORTH, held + 1) <= n < len(prompt))
+
+
+class PrefixCache:
+    """Stored states, the one used longest ago first."""
+
+    def __init__(
+        self, limit_bytes: int, *, rewinds: bool, in_use: Callable[[], Sequence[list[Checkpoint]]]
+    ) -> None:
+        """Make an empty cache.
+
+        Args:
+            limit_bytes: Most bytes of states and checkpoints together.
+            rewinds: Whether the model can go back to any place of a state.
+            in_use: Lists of checkpoints of the context's sequences, which count as well; the
+                sequence that was used longest ago first.
+        """
+        self.limit_bytes = limit_bytes
+        self._rewinds = rewinds
+        self._in_use = in_use
+        self._entries: list[StoredPrefix] = []
+        self._dropped_bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held, those of the checkpoints of sequences included."""
+        stored = (checkpoint for entry in self._entries for checkpoint in entry.checkpoints)
+        used = (checkpoint for checkpoints in self._in_use() for checkpoint in checkpoints)
+        distinct = {id(checkpoint): checkpoint for checkpoint in (*stored, *used)}
+        return sum(entry.bytes for entry in self._entries) + sum(
+            checkpoint.state.nbytes for checkpoint in distinct.values()
+        )
+
+    @property
+    def texts(self) -> list[Tokens]:
+        """The texts whose states are held."""
+        return [entry.tokens for entry in self._entries]
+
+    def has_free(self, size: int) -> bool:
+        """Whether so many bytes fit beside what is held."""
+        return self.bytes + size <= self.limit_bytes
+
+    def make_room(self, size: int) -> bool:
+        """Drop what was used longest ago until so many bytes fit; whether they do.
+
+        Nothing is dropped for what is larger than the limit.
+        """
+        if size > self.limit_bytes:
+            return False
+        while not self.has_free(size):
+            if self._entries:
+                self._drop(self._entries.pop(0))
+                continue
+            oldest = next((found for found in self._in_use() if found), None)
+            if oldest is None:
+                return False
+            self._dropped_bytes += oldest.pop(0).state.nbytes
+        if self._dropped_bytes >= TRIM_BYTES:
+            self._dropped_bytes = 0
+            trim_heap()
+        return True
+
+    def _drop(self, entry: StoredPrefix) -> None:
+        self._dropped_bytes += entry.bytes
+
+    def holds(self, tokens: Tokens) -> bool:
+        """Whether a text, or one that goes on from it, is stored; it counts as used now."""
+        for entry in self._entries:
+            if common_length(entry.tokens, tokens) == len(tokens):
+                self._use(entry)
+                return True
+        return False
+
+    def add(self, entry: StoredPrefix) -> None:
+        """Store a state, for which there must be room, instead of those of its beginnings."""
+        tokens = entry.tokens
+        self._entries = [
+            other
+            for other in self._entries
+            if common_length(other.tokens, tokens) < len(other.tokens)
+        ]
+        self._entries.append(entry)
+
+    def find(self, prompt: Tokens) -> tuple[StoredPrefix | None, int]:
+        """The state with the longest beginning of a prompt, and how many tokens that has."""
+        best, most = None, 0
+        for entry in self._entries:
+            length = usable_length(
+                entry.tokens,
+                prompt,
+                (checkpoint.length for checkpoint in entry.checkpoints),
+                lambda _: self._rewinds,
+            )
+            if length > most:
+                best, most = entry, length
+        return best, most
+
+    def use(self, entry: StoredPrefix) -> None:
+        """Note that a state was used."""
+        if entry in self._entries:
+            self._use(entry)
+
+    def _use(self, entry: StoredPrefix) -> None:
+        self._entries.remove(entry)
+        self._entries.append(entry)
+
+    def clear(self) -> None:
+        """Drop all states."""
+        self._entries.clear()

@@ -1,0 +1,368 @@
+"""Answers several requests at once: each turn is one evaluation, with tokens of all of them.
+
+A turn has the last token of every answer that is being written, and fills the rest of the batch
+with tokens of prompts. Between two turns requests come, go, and are cancelled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from modeldeck.core.errors import Cancelled, DeckError, EngineFailed
+from modeldeck.core.runtime.engines.base import Flag
+from modeldeck.core.runtime.engines.llama.admission import Admission
+from modeldeck.core.runtime.engines.llama.answer import SlotAnswer
+from modeldeck.core.runtime.engines.llama.batch import (
+    DONE,
+    NO_ROOM,
+    Logits,
+    TokenBatch,
+    set_abort_callback,
+)
+from modeldeck.core.runtime.engines.llama.draft import DraftModel, DraftRequest
+from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
+from modeldeck.core.runtime.engines.llama.slots import Slot, SlotMemory
+from modeldeck.core.runtime.process.messages import CommandFailed, EngineReport, PromptProgress
+from modeldeck.core.schema.errors import to_info
+
+LEAST_ROWS = 64
+"""Tokens of prompts that a turn has room for at least, however slow the model reads: fewer at once
+would cost much more time each."""
+NEW_SPEED = 0.3
+"""Weight of the last measurement in the mean of the speed."""
+
+
+class TurnRows(NamedTuple):
+    """What a slot has in a turn: tokens of its text, and guesses of the draft model after them."""
+
+    slot: Slot
+    answer: SlotAnswer
+    size: int = 1
+    """Tokens of the text."""
+    guesses: Sequence[int] = ()
+    reading: bool = False
+    """Whether it reads its prompt."""
+
+
+def prompt_rows(
+    batch: int, writing: int, *, shared: bool, turn_s: float, row_s: float | None
+) -> int:
+    """Tokens of prompts that a turn has room for.
+
+    Args:
+        batch: Rows of a batch.
+        writing: Rows of answers that are being written.
+        shared: Whether more than one request is in work: then none may wait too long for a turn.
+        turn_s: Seconds that a turn should take at most.
+        row_s: Seconds that a row takes, as far as known.
+
+    >>> prompt_rows(512, 3, shared=True, turn_s=0.5, row_s=0.002)
+    250
+    >>> prompt_rows(512, 0, shared=False, turn_s=0.5, row_s=0.002)
+    512
+    """
+    room = batch - writing
+    if shared:
+        room = min(room, max(LEAST_ROWS, int(turn_s / row_s) if row_s else 0))
+    return room
+
+
+def chunk_length(held: int, length: int, marks: Sequence[int], room: int) -> int:
+    """How many tokens of a text are read in a turn: they end at marks, which get a checkpoint.
+
+    >>> chunk_length(10, 500, [200, 300], 512), chunk_length(200, 500, [200, 300], 50)
+    (190, 50)
+    """
+    stop = next((mark for mark in marks if mark > held), length)
+    return min(room, stop - held)
+
+
+class Turns:
+    """The requests in work, and their turns."""
+
+    def __init__(
+        self,
+        c: Any,
+        model: Any,
+        context: Any,
+        *,
+        cache_bytes: int,
+        turn_s: float,
+        draft: DraftModel | None,
+        flag: Flag,
+        log: EngineLog,
+    ) -> None:
+        """Use a context, with as many slots as it has sequences.
+
+        Args:
+            c: llama.h, as llama-cpp-python binds it.
+            model: `llama_model *`.
+            context: `llama_context *`, made with `kv_unified`.
+            cache_bytes: Limit of the prefix cache.
+            turn_s: Seconds that a turn should take at most while several requests are in work.
+            draft: The draft model, if any.
+            flag: Cancels an evaluation.
+            log: The log of llama.cpp.
+        """
+        slots = c.llama_n_seq_max(context)
+        vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
+        self.memory = SlotMemory(c, model, context, slots=slots, cache_bytes=cache_bytes)
+        self._batch = TokenBatch(c, context, slots, vocabulary)
+        self._abort = set_abort_callback(c, context, flag)
+        self._draft = draft
+        self._flag = flag
+        self._log = log
+        self._turn_s = turn_s
+        self._row_s: float | None = None
+        self._reports: list[EngineReport] = []
+        self._places: list[int] = []
+        """Where the logits of each chunk are in the batch."""
+        self._admission = Admission(self.memory, self.report)
+        self._unclean = False
+        """Whether cells that are free may hold what a private request left."""
+
+    def report(self, report: EngineReport) -> None:
+        """Add a report to those of this turn."""
+        self._reports.append(report)
+
+    # Requests
+
+    @property
+    def answers(self) -> list[SlotAnswer]:
+        """The requests in work."""
+        held = [slot.answer for slot in self.memory.slots if slot.answer is not None]
+        return held + self._admission.waiting
+
+    def check_room(self) -> None:
+        """Raise EngineFailed when there are as many requests as slots."""
+        if len(self.answers) >= len(self.memory.slots):
+            raise EngineFailed("More requests were sent than are answered at once.")
+
+    def begin(self, answer: SlotAnswer) -> None:
+        """Take a request in."""
+        self._admission.waiting.append(answer)
+
+    def find(self, number: int) -> SlotAnswer | None:
+        """The request with this number, if it is in work."""
+        return next((answer for answer in self.answers if answer.number == number), None)
+
+    def cancel(self, answer: SlotAnswer) -> None:
+        """Forget a request; what was read for it stays, unless it is private."""
+        if answer in self._admission.waiting:
+            self._admission.waiting.remove(answer)
+        for slot in self.memory.slots:
+            if slot.answer is answer:
+                slot.answer = None
+                if answer.private:
+                    self._unclean = True
+                    self.memory.clear(slot)
+                    if self._draft is not None:
+                        self._draft.forget(slot.number)
+        self._admission.full = False
+        answer.close()
+        self._wipe_when_idle()
+
+    def _wipe_when_idle(self) -> None:
+        """Overwrite what private requests left, once none is in work.
+
+        Conversations that the prefix cache has no room for are lost by that.
+        """
+        if self._unclean and not self.answers:
+            while self._admission.evict():
+                pass
+            self.memory.wipe()
+            if self._draft is not None:
+                self._draft.wipe()
+            self._unclean = False
+
+    @property
+    def working(self) -> bool:
+        """Whether a request is in work that is not paused."""
+        for slot in self.memory.slots:
+            if slot.answer is not None and not slot.answer.paused:
+                return True
+        return any(not answer.paused for answer in self._admission.waiting)
+
+    def reset(self) -> None:
+        """Forget all requests, and everything that was read."""
+        for answer in self.answers:
+            self.cancel(answer)
+        self.memory.wipe()
+        self.memory.cache.clear()
+
+    # Turns
+
+    def step(self) -> list[EngineReport]:
+        """Do a turn; return its reports. Raises Cancelled when the flag is set."""
+        self._reports = []
+        if self._admission.waiting:
+            self._admission.admit()
+        chunks = self._plan()
+        if chunks and self._evaluate(chunks):
+            self._sample(chunks)
+        return self._reports
+
+    def _plan(self) -> list[TurnRows]:
+        """Choose the tokens of this turn."""
+        writing: list[TurnRows] = []
+        reading: list[tuple[SlotAnswer, Slot]] = []
+        for slot in self.memory.slots:
+            answer = slot.answer
+            if answer is None or answer.paused:
+                continue
+            if slot.bound and answer.length - slot.held == 1 and answer.writing:
+                writing.append(TurnRows(slot, answer))
+            else:
+                reading.append((answer, slot))
+        if self._draft is not None and writing:
+            writing = self._guess(writing, self._draft)
+        if reading:
+            writing += self._read(reading, writing)
+        return writing
+
+    def _read(
+        self, reading: list[tuple[SlotAnswer, Slot]], writing: Sequence[TurnRows]
+    ) -> list[TurnRows]:
+        """The prompt tokens of a turn that has tokens of these answers already."""
+        chunks: list[TurnRows] = []
+        room = prompt_rows(
+            self._batch.size,
+            sum(1 + len(chunk.guesses) for chunk in writing),
+            shared=len(writing) + len(reading) > 1,
+            turn_s=self._turn_s,
+            row_s=self._row_s,
+        )
+        reading.sort(key=lambda pair: pair[0].number)
+        for answer, slot in reading:
+            if room > 0 and (slot.bound or self._admission.bind(slot)):
+                size = chunk_length(slot.held, answer.length, slot.marks, room)
+                room -= size
+                chunks.append(TurnRows(slot, answer, size, reading=True))
+        return chunks
+
+    def _guess(self, writing: Sequence[TurnRows], draft: DraftModel) -> list[TurnRows]:
+        """Add the draft model's guesses to the tokens of answers that are being written."""
+        spare = self._batch.size // len(self.memory.slots) - 1
+        guesses = draft.guess(
+            [
+                DraftRequest(
+                    sequence=chunk.slot.number,
+                    text=chunk.answer.tokens,
+                    most=min(draft.tokens, spare, chunk.answer.room - 1),
+                )
+                for chunk in writing
+            ]
+        )
+        return [chunk._replace(guesses=guesses.get(chunk.slot.number, ())) for chunk in writing]
+
+    def _evaluate(self, chunks: Sequence[TurnRows]) -> bool:
+        """Evaluate the tokens of a turn; False where there was no room, and some was made."""
+        if self._flag:
+            raise Cancelled("The request was cancelled.")
+        batch, rows = self._batch, 0
+        batch.clear()
+        self._places.clear()
+        for chunk in chunks:
+            slot, answer, guesses = chunk.slot, chunk.answer, chunk.guesses
+            end = slot.held + chunk.size
+            outputs = 1 + len(guesses) if end == answer.length else 0
+            if guesses:
+                answer.text[end : end + len(guesses)] = guesses
+            tokens = answer.text[slot.held : end + len(guesses)]
+            self._places.append(batch.add(slot.number, tokens, slot.held, outputs))
+            rows += len(tokens)
+        started = time.perf_counter()
+        result = batch.evaluate()
+        if result != DONE:
+            return self._recover(result, chunks)
+        if rows >= LEAST_ROWS // 2:
+            batch.wait()
+            self._note_speed((time.perf_counter() - started) / rows)
+        for chunk in chunks:
+            self._advance(chunk)
+        return True
+
+    def _note_speed(self, row_s: float) -> None:
+        before = row_s if self._row_s is None else self._row_s
+        self._row_s = (1 - NEW_SPEED) * before + NEW_SPEED * row_s
+
+    def _advance(self, chunk: TurnRows) -> None:
+        """Note that a slot holds the tokens of its chunk."""
+        slot, answer = chunk.slot, chunk.answer
+        slot.held += chunk.size + len(chunk.guesses)
+        if not chunk.reading:
+            return
+        if slot.held in slot.marks:
+            self.memory.take_checkpoint(slot)
+        read = min(slot.held, answer.prompt_length)
+        self.report(
+            PromptProgress(
+                id=answer.number,
+                tokens=read,
+                cached_tokens=answer.cached or 0,
+                total_tokens=answer.prompt_length,
+            )
+        )
+
+    def _recover(self, result: int, chunks: Sequence[TurnRows]) -> bool:
+        """Go on after an evaluation that failed. Raises Cancelled."""
+        if result == NO_ROOM:  # nothing was changed
+            if not self._admission.evict() and not self._admission.preempt():
+                self._fail(chunks, EngineFailed("The KV cache has no room for one more token."))
+            return False
+        for chunk in chunks:
+            self.memory.undo(chunk.slot)
+        if self._flag:
+            raise Cancelled("The request was cancelled.")
+        self._fail(chunks, failure(f"llama.cpp could not evaluate the text ({result})", self._log))
+        return False
+
+    def _fail(self, chunks: Sequence[TurnRows], error: DeckError) -> None:
+        for chunk in chunks:
+            self.cancel(chunk.answer)
+            self.report(CommandFailed(id=chunk.answer.number, error=to_info(error)))
+
+    # Tokens
+
+    def _sample(self, chunks: Sequence[TurnRows]) -> None:
+        """Choose the next tokens of the texts that are evaluated to their end."""
+        if not self._batch.outputs:
+            return
+        logits = self._batch.logits()
+        row = 0
+        for chunk, place in zip(chunks, self._places, strict=True):
+            if chunk.slot.held < chunk.answer.length:  # its prompt goes on
+                continue
+            outputs = 1 + len(chunk.guesses)
+            try:
+                goes_on = self._write(chunk, logits[row : row + outputs], place)
+            except DeckError as error:
+                self._fail([chunk], error)
+            else:
+                if not goes_on:
+                    self._end(chunk)
+            row += outputs
+
+    def _write(self, chunk: TurnRows, logits: Logits, place: int) -> bool:
+        """Add tokens to an answer; return whether it goes on.
+
+        Each is sampled from the same logits as without a draft model; its guesses are kept as long
+        as they agree with what is sampled.
+        """
+        answer, goes_on = chunk.answer, True
+        for i in range(len(logits)):
+            token = answer.sample(logits[i], place + i)
+            goes_on = answer.take(token, place + i)
+            if not goes_on or i == len(chunk.guesses) or token != chunk.guesses[i]:
+                break
+        if chunk.guesses:
+            self.memory.cut_or_clear(chunk.slot, min(chunk.slot.held, answer.length - 1))
+        return goes_on
+
+    def _end(self, chunk: TurnRows) -> None:
+        answer = chunk.answer
+        done = answer.done(self.memory.cache.bytes)
+        self.cancel(answer)
+        self.report(done)

@@ -1,0 +1,289 @@
+"""The engine process with many requests in work, over its pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest_asyncio
+
+from modeldeck.core.demo.models import expected
+from modeldeck.core.runtime.process.engine_process import EngineProcess
+from modeldeck.core.runtime.process.frames import FrameDecoder
+from modeldeck.core.runtime.process.messages import (
+    Alive,
+    AnswerDone,
+    AnyReport,
+    CancelCommand,
+    CommandFailed,
+    EmbeddingVector,
+    EmbedText,
+    EngineHello,
+    GenerateText,
+    LoadModel,
+    ModelLoaded,
+    PauseRequest,
+    ResumeRequest,
+    TextPiece,
+    frame,
+    report,
+)
+from modeldeck.core.schema import GenerateRequest, LoadOptions
+from tests.support.bench import PATIENCE_S, about
+
+PARALLEL = 4
+GROWTH_BYTES = 12 << 20
+"""What a process may grow over some hundred requests, once it has answered some."""
+
+
+@dataclass(eq=False)
+class ChildClient:
+    """Sends commands to an engine process, and keeps its reports by command."""
+
+    process: EngineProcess
+    reports: dict[int, list[AnyReport]] = field(default_factory=dict)
+    last: int = 0
+
+    def send(self, request: GenerateRequest) -> int:
+        self.last += 1
+        self.reports[self.last] = []
+        self.process.send(GenerateText(id=self.last, request=request))
+        return self.last
+
+    async def receive(self) -> AnyReport:
+        async with asyncio.timeout(PATIENCE_S):
+            found = await self.process.receive()
+        assert not self.over(found.id), "a command that is over has no further reports"
+        self.reports[found.id].append(found)
+        return found
+
+    def over(self, number: int) -> bool:
+        found = self.reports[number]
+        return bool(found) and isinstance(found[-1], AnswerDone | CommandFailed | ModelLoaded)
+
+    async def until_over(self, *numbers: int) -> None:
+        while not all(self.over(number) for number in numbers):
+            await self.receive()
+
+    def text(self, number: int) -> str:
+        return "".join(found.text for found in self.reports[number] if isinstance(found, TextPiece))
+
+    def failure(self, number: int) -> str:
+        found = self.reports[number][-1]
+        return found.error.message if isinstance(found, CommandFailed) else ""
+
+    async def load(self, path: Path, cache_bytes: int = 0) -> ModelLoaded:
+        self.last += 1
+        self.reports[self.last] = []
+        options = LoadOptions(context_length=1024, parallel=PARALLEL, threads=1)
+        command = LoadModel(
+            id=self.last,
+            path=str(path),
+            options=options,
+            default_context=1024,
+            prefix_cache_bytes=cache_bytes,
+        )
+        self.process.send(command)
+        await self.until_over(self.last)
+        found = self.reports[self.last][-1]
+        assert isinstance(found, ModelLoaded), found
+        return found
+
+
+@pytest_asyncio.fixture
+async def client() -> AsyncIterator[ChildClient]:
+    process = await EngineProcess.start("llama.cpp", lambda *_: None)
+    yield ChildClient(process)
+    await process.end()
+
+
+async def test_a_cancellation_ends_one_request_and_no_other(
+    client: ChildClient, tiny: Path
+) -> None:
+    assert (await client.load(tiny)).parallel == PARALLEL
+    first, second = client.send(about("loop")), client.send(about("loop"))
+    while not (client.text(first) and client.text(second)):
+        await client.receive()
+    others = [client.send(about(topic)) for topic in ("long", "count")]
+    client.process.send(CancelCommand(id=first))
+    await client.until_over(first, *others)
+    assert client.failure(first) == "The request was cancelled."
+    assert [client.text(number) for number in others] == [expected("long"), expected("count")]
+    assert not client.over(second)
+    client.process.send(CancelCommand(id=second))
+    await client.until_over(second)
+    again = client.send(about("json"))
+    await client.until_over(again)
+    assert client.text(again) == expected("json")
+
+
+async def test_a_request_that_is_cancelled_before_it_begins_never_does(
+    client: ChildClient, tiny: Path
+) -> None:
+    await client.load(tiny)
+    numbers = [client.send(about("count")) for _ in range(2)]
+    client.process.send(CancelCommand(id=numbers[1] + 1))
+    late = client.send(about("count"))
+    await client.until_over(*numbers, late)
+    assert client.failure(late) == "The request was cancelled before it began."
+    assert [client.text(number) for number in numbers] == [expected("count")] * 2
+
+
+async def test_a_pause_holds_a_request_back_until_it_is_resumed(
+    client: ChildClient, tiny: Path
+) -> None:
+    await client.load(tiny)
+    number = client.send(about("long"))
+    client.process.send(PauseRequest(id=number))
+    other = client.send(about("count"))
+    await client.until_over(other)
+    assert not client.over(number)
+    held = client.text(number)
+    client.process.send(ResumeRequest(id=number))
+    await client.until_over(number)
+    assert client.text(number) == expected("long")
+    assert len(held) < len(expected("long"))
+
+
+async def test_what_cannot_run_beside_requests_waits_for_them(
+    client: ChildClient, tiny: Path
+) -> None:
+    await client.load(tiny)
+    number = client.send(about("long"))
+    client.last += 1
+    embed = client.last
+    client.reports[embed] = []
+    client.process.send(EmbedText(id=embed, text="x"))
+    later = client.send(about("count"))
+    await client.until_over(number, embed, later)
+    assert "loaded for text" in client.failure(embed)
+    assert client.text(number) == expected("long")
+    assert client.text(later) == expected("count")
+    assert not any(isinstance(found, EmbeddingVector) for found in client.reports[embed])
+
+
+async def test_hundreds_of_requests_with_cancellations_leave_nothing(
+    client: ChildClient, tiny: Path
+) -> None:
+    await client.load(tiny, cache_bytes=1 << 20)
+    draw = random.Random(7)
+    memory = psutil.Process(client.process.pid)
+    running: dict[int, str] = {}
+    begun, before, right = 0, 0, 0
+    while begun < 200 or running:
+        if begun < 200 and len(running) < PARALLEL:
+            topic = draw.choice(("count", "json", "llama", "default", "loop"))
+            prompt = f"Please {topic}" if topic != "default" else "What are you? "
+            request = about(prompt + " bla" * draw.choice((0, 5, 60)))
+            running[client.send(request)] = topic
+            begun += 1
+            before = memory.memory_info().rss if begun == 60 else before
+        found = await client.receive()
+        number = found.id
+        if client.over(number):
+            topic = running.pop(number)
+            if isinstance(found, AnswerDone) and topic != "loop":
+                assert client.text(number) == expected(topic)
+                right += 1
+            del client.reports[number][:-1]
+        elif running[number] == "loop" or draw.random() < 0.01:
+            client.process.send(CancelCommand(id=number))
+            while not client.over(number):
+                later = await client.receive()
+                if client.over(later.id) and later.id != number:
+                    running.pop(later.id)
+            running.pop(number)
+    assert right > 60
+    assert memory.memory_info().rss - before < GROWTH_BYTES
+
+
+FAILING = """
+    from modeldeck.core.errors import InvalidRequest
+    from modeldeck.core.runtime.child import Child, claim_stdout
+    from modeldeck.core.runtime.engines.base import Flag
+    from modeldeck.core.runtime.process.messages import AnswerDone, EngineHello, TextPiece
+
+    class Failing:
+        cancel_limit_s = 0.0
+
+        def __init__(self):
+            self.requests = {}
+
+        working = property(lambda self: bool(self.requests))
+
+        def hello(self):
+            return EngineHello(protocol=1)
+
+        def begin(self, number, request):
+            if request.prompt == "refused":
+                raise InvalidRequest("No.")
+            self.requests[number] = request.prompt
+
+        def cancel(self, number):
+            del self.requests[number]
+
+        def reset(self):
+            self.requests.clear()
+
+        def step(self):
+            words = set(self.requests.values())
+            if "bug" in words:
+                raise ZeroDivisionError("a bug")
+            if "error" in words:
+                raise InvalidRequest("It does not work.")
+            if len(words) < 2:
+                return []
+            done = [AnswerDone(id=number, reason="stop") for number in self.requests]
+            self.requests.clear()
+            return done
+
+    Child(Failing(), Flag(), claim_stdout()).run()
+"""
+
+
+def test_what_a_turn_raises_fails_all_that_is_in_work_and_the_process_goes_on() -> None:
+    prompts = ("refused", "a", "bug", "b", "error", "c", "d")
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(FAILING)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    told: dict[int, AnyReport] = {}
+    decoder = FrameDecoder()
+    for number, prompt in enumerate(prompts, 1):
+        child.stdin.write(frame(GenerateText(id=number, request=GenerateRequest(prompt=prompt))))
+        child.stdin.flush()
+        wanted = number if prompt in ("refused", "bug", "error", "d") else 0
+        while wanted not in told and wanted:
+            for payload in decoder.feed(child.stdout.read1(1 << 16)):  # type: ignore[attr-defined]  # it is buffered
+                found = report(payload)
+                if not isinstance(found, Alive | EngineHello):
+                    told[found.id] = found
+    _, log = child.communicate()
+    assert child.returncode == 0
+    failures = {
+        number: found.error.message
+        for number, found in told.items()
+        if isinstance(found, CommandFailed)
+    }
+    bug = "The engine failed: ZeroDivisionError: a bug"
+    assert failures == {
+        1: "No.",
+        2: bug,
+        3: bug,
+        4: "It does not work.",
+        5: "It does not work.",
+    }
+    assert isinstance(told[6], AnswerDone)
+    assert isinstance(told[7], AnswerDone)
+    assert log.count(b"Traceback") == 1

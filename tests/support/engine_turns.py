@@ -1,0 +1,139 @@
+"""A llama.cpp engine in this process that is given requests, and does turns until they are done."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modeldeck.core.runtime.engines.base import Flag
+from modeldeck.core.runtime.engines.llama.engine import LlamaEngine
+from modeldeck.core.runtime.engines.llama.turns import Turns
+from modeldeck.core.runtime.process.messages import (
+    AnswerDone,
+    CommandFailed,
+    EngineReport,
+    LoadModel,
+    PromptProgress,
+    RequestWaits,
+    TextPiece,
+)
+from modeldeck.core.schema import ErrorInfo, GenerateRequest, LoadOptions, TokenLogprob
+
+CONTEXT = 2048
+
+
+@dataclass(slots=True)
+class Told:
+    """What the engine reported of one request."""
+
+    text: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    progress: list[PromptProgress] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
+    done: AnswerDone | None = None
+    error: ErrorInfo | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.done is not None or self.error is not None
+
+    @property
+    def read(self) -> int:
+        """Tokens of the prompt that were evaluated rather than found."""
+        assert self.done is not None
+        return (self.done.prompt_tokens or 0) - (self.done.cached_tokens or 0)
+
+
+def _close_files() -> None:
+    """Close what llama-cpp-python opens and leaves open: at the end of the tests, Python warns."""
+    for name in ("outnull_file", "errnull_file"):
+        getattr(importlib.import_module("llama_cpp._utils"), name).close()
+
+
+class EngineTurns:
+    """One engine with a model."""
+
+    def __init__(
+        self,
+        path: Path,
+        options: LoadOptions | None = None,
+        *,
+        cache_bytes: int = 0,
+        turn_s: float = 60.0,
+        stop_loops: bool = False,
+        draft: Path | None = None,
+    ) -> None:
+        self.flag = Flag()
+        self.engine = LlamaEngine(self.flag)
+        self.engine.hello()
+        _close_files()
+        command = LoadModel(
+            id=1,
+            path=str(path),
+            options=options or LoadOptions(),
+            default_context=CONTEXT,
+            prefix_cache_bytes=cache_bytes,
+            turn_s=turn_s,
+            stop_loops=stop_loops,
+            draft=str(draft) if draft else None,
+        )
+        self.loaded = self.engine.load(command, lambda *_: None)
+        self.told: dict[int, Told] = {}
+
+    @property
+    def turns(self) -> Turns:
+        """What the engine has in work."""
+        assert self.engine._loaded is not None
+        return self.engine._loaded.turns
+
+    def begin(self, request: GenerateRequest) -> int:
+        """Give it a request; return its number."""
+        number = len(self.told) + 1
+        self.told[number] = Told()
+        self.engine.begin(number, request)
+        return number
+
+    def step(self) -> list[EngineReport]:
+        """Let it do a turn."""
+        reports = self.engine.step()
+        for report in reports:
+            told = self.told[report.id]
+            assert not told.over, "a request that is over has no further reports"
+            match report:
+                case TextPiece():
+                    told.text += report.text
+                    told.logprobs += report.logprobs
+                case PromptProgress():
+                    told.progress.append(report)
+                case RequestWaits():
+                    told.waits.append(report.why)
+                case AnswerDone():
+                    told.done = report
+                case CommandFailed():
+                    told.error = report.error
+        return reports
+
+    def run(self, until: Callable[[], bool] | None = None) -> None:
+        """Do turns until something holds, or nothing is left to do."""
+        while self.engine.working and not (until and until()):
+            self.step()
+
+    def together(self, requests: Iterable[GenerateRequest]) -> list[Told]:
+        """Answer requests at once."""
+        numbers = [self.begin(request) for request in requests]
+        self.run()
+        return [self.told[number] for number in numbers]
+
+    def alone(self, requests: Sequence[GenerateRequest]) -> list[Told]:
+        """Answer requests one after the other, each read anew."""
+        found = []
+        for request in requests:
+            self.engine.reset()
+            found += self.together([request])
+        return found
+
+    def close(self) -> None:
+        """Free the model."""
+        self.engine._release()
