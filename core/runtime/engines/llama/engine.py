@@ -28,7 +28,13 @@ from modeldeck.core.runtime.engines.llama.draft_check import check_draft
 from modeldeck.core.runtime.engines.llama.loader import LlamaLoader, draft_tokens, longest_request
 from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers
 from modeldeck.core.runtime.engines.llama.needs import besides_bytes
-from modeldeck.core.runtime.engines.llama.split import Opened, Split, measure
+from modeldeck.core.runtime.engines.llama.split import (
+    Opened,
+    Split,
+    larger,
+    measure,
+    with_larger_buffer,
+)
 from modeldeck.core.runtime.platforms import llama_remedy
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
@@ -282,14 +288,20 @@ class LlamaEngine:
         cells = self._c.llama_n_ctx(context)
         if draft is not None and not embedding:
             begun = len(self._log.lines)
-            alone = replace(options, draft_model=None)
+            without = replace(options, draft_model=None)
             small, context, flash = self._open_draft(draft, model, parameters, options, cells)
-            parts.append(self._opened(small, context, alone, flash=flash, begun=begun))
+            parts.append(self._opened(small, context, without, flash=flash, begun=begun))
+        alone = self._opened_alone(parts[0], options, wanted)
         split, unknown = None, ""
         try:
             split = measure(self._c, parts, adapters=bool(options.loras))
+            if split is not None and alone is not None:
+                other = measure(self._c, [alone], adapters=False)
+                split = split if other is None else larger(split, other)
         except NotKnown as why:
             unknown = str(why)
+        if alone is not None:
+            parts[0] = with_larger_buffer(parts[0], alone)
         weights, kv, compute = self._sums(parts, options, split)
         return LoadPlanned(
             weights_bytes=weights,
@@ -314,6 +326,21 @@ class LlamaEngine:
             model, context, options, flash=flash, cells=logged.cells
         )
         return Opened(model=model, context=context, logged=logged, figures=figures)
+
+    def _opened_alone(self, part: Opened, options: LoadOptions, wanted: Any) -> Opened | None:
+        """A second plan of a model that answers several requests, as if it answered one.
+
+        None where it is not needed. Recurrent layers are evaluated with equally many tokens of each
+        sequence. Some need a larger buffer for all tokens of a batch in one sequence than in
+        several, for which llama.cpp reserves: it makes the buffer anew then, and of two
+        architectures it knows but does not plan so (`llama_context::sched_reserve`).
+        """
+        if wanted.n_seq_max == 1 or not self._loader.is_recurrent(part.model):
+            return None
+        begun = len(self._log.lines)
+        wanted.n_seq_max = 1
+        context, flash = self._loader.make_context(part.model, options, wanted)
+        return self._opened(part.model, context, options, flash=flash, begun=begun)
 
     def _sums(
         self, parts: list[Opened], options: LoadOptions, split: Split | None

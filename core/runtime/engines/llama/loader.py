@@ -229,6 +229,12 @@ class LlamaLoader:
                 return context, flash
         raise failure("llama.cpp could not prepare the context", self._log)
 
+    def is_recurrent(self, model: Any) -> bool:
+        """Whether some layers have a state instead of a KV cache."""
+        return bool(
+            self._c.llama_model_is_recurrent(model) or self._c.llama_model_is_hybrid(model)
+        )
+
     def is_embedding(self, model: Any, options: LoadOptions) -> bool:
         """Whether to load for embeddings. Raises EngineFailed for what we cannot run."""
         has_decoder = self._c.llama_model_has_decoder(model)
@@ -299,6 +305,7 @@ class LlamaLoader:
             cache_wide=options.kv_cache_type == "f32",
             by_position=number("attention.indexer.block_size") > 0,
             graph=graph_of(c, context, most),
+            cut_by_sequence=logged > 1 and self.is_recurrent(model),
         )
 
     def _pooling(self, model: Any) -> int | None:

@@ -15,7 +15,8 @@ CELL_BYTES = 150
 find it (88), and our own list of tokens."""
 
 GRAPHS = 2
-"""Graphs that a context keeps: the one it reserved its buffers with, and the last evaluated."""
+"""Graphs that a context keeps: the one it reserved its buffers with, and the last evaluated with
+an output (`gf_res_reserve` and `gf_res_prev`, llama-context.h)."""
 GRAPH_BYTES = 450_000
 """Bytes of each where not known: one of 1024 steps, as most architectures have."""
 
@@ -45,6 +46,9 @@ class EvaluationShape:
     plans with an empty cache, that is without positions (minimax-m3.cpp)."""
     graph: Graph | None = None
     """llama.cpp's own graph; None where it is not known."""
+    cut_by_sequence: bool = False
+    """Whether llama.cpp cuts a batch into parts with equally many tokens of each of its sequences,
+    as recurrent layers need: some parts have no output, and those have a graph of their own."""
 
 
 def work_bytes(figures: EvaluationShape) -> int:
@@ -78,4 +82,5 @@ def besides_bytes(figures: EvaluationShape) -> int:
     longest = max((cells for cells, _ in figures.cells), default=0)
     mask = 4 * figures.batch * longest if figures.by_position else 0
     outputs = 4 * figures.outputs * figures.output_width
-    return graph.work_bytes + GRAPHS * graph.bytes + graph.table_bytes + cells + mask + outputs
+    graphs = GRAPHS + figures.cut_by_sequence
+    return graph.work_bytes + graphs * graph.bytes + graph.table_bytes + cells + mask + outputs
