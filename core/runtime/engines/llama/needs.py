@@ -14,9 +14,14 @@ CELL_BYTES = 150
 """For each token of a KV cache: its cell (48 bytes, llama-kv-cells.h), the tree and map nodes that
 find it (88), and our own list of tokens."""
 
-GRAPHS = 2
-"""Graphs that a context keeps: the one it reserved its buffers with, and the last evaluated with
-an output (`gf_res_reserve` and `gf_res_prev`, llama-context.h)."""
+CANDIDATE_BYTES = 12
+"""For each token of the vocabulary, in each request that draws its tokens: number, score and
+probability (`llama_token_data`, llama.h). Of one request they are part of what a process takes
+besides (`modeldeck.core.schema.overhead`)."""
+GRAPHS = 3
+"""Graphs that a context keeps: the one it reserved its buffers with, and the last ones evaluated
+with an output and without (`gf_res_reserve` and `gf_res_prev`, llama-context.h). Without are parts
+of a prompt that go on in the next batch."""
 GRAPH_BYTES = 450_000
 """Bytes of each where not known: one of 1024 steps, as most architectures have."""
 
@@ -34,6 +39,9 @@ class EvaluationShape:
     """Tokens of a batch with an output, beyond one for each sequence."""
     output_width: int
     """Elements of each output: its vector, and the scores of all tokens."""
+    vocabulary: int
+    sequences: int
+    """Requests that are answered at the same time."""
     widest: int
     """Elements of the widest vector that is multiplied with a matrix."""
     weight_bits: float
@@ -46,9 +54,8 @@ class EvaluationShape:
     plans with an empty cache, that is without positions (minimax-m3.cpp)."""
     graph: Graph | None = None
     """llama.cpp's own graph; None where it is not known."""
-    cut_by_sequence: bool = False
-    """Whether llama.cpp cuts a batch into parts with equally many tokens of each of its sequences,
-    as recurrent layers need: some parts have no output, and those have a graph of their own."""
+    all_outputs: bool = False
+    """Whether every token has an output, as when embedding."""
 
 
 def work_bytes(figures: EvaluationShape) -> int:
@@ -82,5 +89,6 @@ def besides_bytes(figures: EvaluationShape) -> int:
     longest = max((cells for cells, _ in figures.cells), default=0)
     mask = 4 * figures.batch * longest if figures.by_position else 0
     outputs = 4 * figures.outputs * figures.output_width
-    graphs = GRAPHS + figures.cut_by_sequence
+    outputs += CANDIDATE_BYTES * figures.vocabulary * (figures.sequences - 1)
+    graphs = GRAPHS - figures.all_outputs
     return graph.work_bytes + graphs * graph.bytes + graph.table_bytes + cells + mask + outputs
