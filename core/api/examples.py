@@ -200,6 +200,8 @@ ANSWERS: Mapping[str, Any] = {
                 "details": _DETAILS,
                 "expires_at": _NOW,
                 "context_length": 8192,
+                "parallel": 4,
+                "cache_tokens": 8192,
                 "size_vram": 0,
             }
         ]

@@ -30,6 +30,7 @@ from modeldeck.core.memory import probe
 from modeldeck.core.network.failures import shown
 from modeldeck.core.network.proxy_selector import ProxySelector
 from modeldeck.core.runtime.engines_manager import Engines
+from modeldeck.core.runtime.planning.prefix_cache import prefix_cache_bytes
 from modeldeck.core.schema import (
     Download,
     Host,
@@ -219,6 +220,9 @@ class ServiceParts:
             instances=lambda: tuple(self.feed.state.instances.values()),
             runtimes=lambda: self.feed.state.runtimes,
             may_unload=config.runtime.when_full == "unload_idle",
+            prefix_cache_bytes=lambda: prefix_cache_bytes(
+                config.runtime.prefix_cache_bytes, self.feed.state.memory.total_bytes
+            ),
         )
         self.loader = Loader(
             library=self.library,

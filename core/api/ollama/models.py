@@ -136,6 +136,8 @@ def _running(state: State, instance: Instance, model: Model) -> RunningModel:
         details=details(model),
         expires_at=moment(_expiry(instance, state.settings.idle_ttl_s)),
         context_length=instance.context_length or 0,
+        parallel=instance.parallel,
+        cache_tokens=UNSET if instance.cache_tokens is None else instance.cache_tokens,
         size_vram=UNSET if has_gpu or instance.engine == "mlx" else 0,
     )
 

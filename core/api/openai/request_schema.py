@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from modeldeck.core.api.inference import seconds
 from modeldeck.core.errors import InvalidRequest
@@ -183,6 +184,18 @@ def ended(last: Chunk) -> Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedMeta:
+    """How a loaded model answers; not part of OpenAI's format."""
+
+    context_length: int | None
+    """Tokens that one request may reach."""
+    parallel: int
+    """Requests that are answered at the same time."""
+    cache_tokens: int | None
+    """Tokens that all of them share; null where they share none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenModel:
     """A model, in OpenAI's format."""
 
@@ -191,6 +204,8 @@ class OpenModel:
     """Seconds since the epoch."""
     owned_by: str
     object: Literal["model"] = "model"
+    meta: LoadedMeta | UnsetType = UNSET
+    """Left out while it is not loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ def figures(report: AnyReport) -> dict[str, Any]:
         "time_to_first_token_s": report.time_to_first_token_s,
         "engine_bytes": report.engine_bytes,
         "engine_peak_bytes": report.engine_peak_bytes,
+        "prefix_cache_bytes": report.prefix_cache_bytes,
     }
 
 

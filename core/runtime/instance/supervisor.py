@@ -261,6 +261,8 @@ class Supervisor:
             progress=1.0,
             load_s=time.monotonic() - started,
             context_length=loaded.context_length,
+            parallel=loaded.parallel,
+            cache_tokens=loaded.cache_tokens,
             engine_bytes=loaded.engine_bytes,
             idle_s=0.0,
         )
@@ -272,12 +274,15 @@ class Supervisor:
 
     async def _load(self, process: EngineProcess) -> ModelLoaded:
         self._last_id += 1
+        forecast = self.record.forecast
         process.send(
             LoadModel(
                 id=self._last_id,
                 path=self._path,
                 options=self.record.options,
                 default_context=self._settings.context_length,
+                prefix_cache_bytes=forecast.prefix_cache_bytes if forecast else 0,
+                turn_s=self._settings.turn_s,
                 stop_loops=self._settings.stop_loops,
                 draft=self._draft,
             )

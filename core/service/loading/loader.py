@@ -102,7 +102,7 @@ class Loader:
         downloaded.
         """
         model = await self._ask_hub(self._library.look_up(ref))
-        return (await self._ask_hub(self._planner.plan(model, wish))).plan
+        return (await self._ask_hub(self._planner.plan(model, wish, compare=True))).plan
 
     async def load(
         self, ref: str, wish: LoadWish, origin: str, *, remember: bool = True
@@ -190,9 +190,12 @@ class Loader:
             version=self._version_of(instance.engine),
             architecture=started.architecture,
             context_length=instance.context_length,
+            parallel=instance.parallel,
+            cache_tokens=instance.cache_tokens,
             used_tokens=instance.context_used,
             forecast=instance.forecast,
             peak_bytes=instance.peak_bytes,
+            prefix_cache_bytes=instance.prefix_cache_bytes or 0,
         )
         await self._best_effort(self._history.add(record))
 

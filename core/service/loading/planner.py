@@ -26,8 +26,10 @@ from modeldeck.core.runtime.planning.placement import (
     DoesNotFit,
     EvictionCandidate,
     Placement,
+    left_over,
     place,
 )
+from modeldeck.core.runtime.planning.prefix_cache import prefix_cache_that_fits
 from modeldeck.core.schema import (
     Eviction,
     Forecast,
@@ -41,17 +43,15 @@ from modeldeck.core.schema import (
     Runtime,
 )
 from modeldeck.core.schema.errors import to_info
-from modeldeck.core.schema.units import gib
+from modeldeck.core.schema.units import gib, mib
 from modeldeck.core.service.library.library import ModelLibrary
-from modeldeck.core.service.loading.alternatives import AlternativeFinder, Need, largest, remedy
+from modeldeck.core.service.loading.alternatives import AlternativeFinder, Need, remedy
 from modeldeck.core.service.loading.fit import FitChecker, needs
+from modeldeck.core.service.loading.fitting import LoadFitting
 from modeldeck.core.service.loading.forecast import REFUSALS, Forecaster
 from modeldeck.core.service.loading.options import OptionResolver, settle
 
 logger = logging.getLogger(__name__)
-
-LEAST_CONTEXT = 2048
-"""Shortest context, in tokens, that is chosen to fit free memory: less is hardly of use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,9 @@ class LoadPlanner:
         instances: Callable[[], Sequence[Instance]],
         runtimes: Callable[[], Sequence[Runtime]],
         may_unload: bool,
+        prefix_cache_bytes: Callable[[], int],
     ) -> None:
+        """`prefix_cache_bytes` returns what the prefix cache of a loaded model may take."""
         self._library = library
         self._option_resolver = option_resolver
         self._forecaster = forecaster
@@ -101,9 +103,12 @@ class LoadPlanner:
         self._instances = instances
         self._runtimes = runtimes
         self._may_unload = may_unload
+        self._prefix_cache_bytes = prefix_cache_bytes
 
-    async def plan(self, model: Model, wish: LoadWish) -> PreparedLoad:
+    async def plan(self, model: Model, wish: LoadWish, *, compare: bool = False) -> PreparedLoad:
         """Plan a load without changing anything.
+
+        With `compare`, the plan also tells what cells of its own for each request would take.
 
         Raises InvalidRequest for impossible options, and the Hub's errors for a model that is not
         downloaded. Any other reason against the load is the plan's `refusal`.
@@ -131,6 +136,8 @@ class LoadPlanner:
         elif unreadable is None:
             try:
                 plan, refusal = await self._placed(plan, query, force=wish.force)
+                if compare:
+                    plan = await self._compared(plan, query)
             except EngineFailed as error:
                 unreadable = error
         if unreadable is not None:  # loading fails with the same error, and the engine's log
@@ -209,18 +216,14 @@ class LoadPlanner:
         self, plan: LoadPlan, query: _LoadQuery, *, force: bool
     ) -> tuple[LoadPlan, DeckError | None]:
         """Add forecast and placement to the plan. Returns it and the error of a refusal."""
-        options, notes = query.options, plan.notes
-        if query.options.context_fit and not force:
-            options, notes = await self._fitted(query)
-        origins = {k: v for k, v in plan.origins.items() if k != "context_fit"}
-        if options.context_length != query.options.context_length:
-            origins["context_length"] = "fit"
-        options = replace(options, context_fit=None)
-        plan = replace(plan, options=options, origins=origins, notes=notes)
+        plan = await self._fitted(plan, query, force=force)
+        options, notes = plan.options, plan.notes
         forecast = await self._forecast(query, options)
         placement = self._place(forecast, may_unload=query.may_unload)
         plan = replace(plan, forecast=forecast)
         if isinstance(placement, Placement):
+            plan = self._with_prefix_cache(plan, forecast, placement)
+            forecast, notes = plan.forecast or forecast, plan.notes
             verdict: LoadVerdict = "fits after unloading" if placement.unload else "fits"
             if why := gpu_unknown(forecast, plan.gpu_available_bytes):
                 verdict = "unknown"
@@ -244,6 +247,17 @@ class LoadPlanner:
         error = NotEnoughMemory(self._refusal_text(query.model, placement, options), words)
         return replace(plan, alternatives=alternatives), error
 
+    async def _compared(self, plan: LoadPlan, query: _LoadQuery) -> LoadPlan:
+        """Add what cells of its own for each request would take beyond what they share."""
+        options, forecast = plan.options, plan.forecast
+        length, parallel = options.context_length or 0, options.parallel or 1
+        if parallel == 1 or (options.cache_tokens or length) >= parallel * length:
+            return plan
+        if forecast is None or plan.engine == "mlx":
+            return plan
+        own = await self._forecast(query, replace(options, cache_tokens=parallel * length))
+        return replace(plan, own_cells_bytes=own.total_bytes - forecast.total_bytes)
+
     async def _forecast(self, query: _LoadQuery, options: LoadOptions) -> Forecast:
         return await self._forecaster.forecast(
             query.model, options, query.traits.architecture, query.draft
@@ -257,32 +271,37 @@ class LoadPlanner:
             may_unload=may_unload,
         )
 
-    async def _fitted(self, query: _LoadQuery) -> tuple[LoadOptions, tuple[str, ...]]:
-        """Return the options with the largest context that fits, and notes about that."""
-        wanted = query.options.context_length or LEAST_CONTEXT
-        forecasts: dict[int, Forecast] = {}
-
-        async def has_room(length: int) -> bool:
-            options = replace(query.options, context_length=length)
-            forecasts[length] = await self._forecast(query, options)
-            placement = self._place(forecasts[length], may_unload=query.may_unload)
-            return isinstance(placement, Placement)
-
-        least = min(wanted, LEAST_CONTEXT)
-        chosen = await largest(least, wanted, has_room)
-        if chosen == wanted:
-            if query.origins.get("context_fit") in ("default", "catalog", "config"):
-                return query.options, ()
-            if forecasts[wanted].gpu_bytes is None:
-                return query.options, (f"context {wanted} kept: what fits the GPU is not known",)
-            return query.options, (f"context {wanted} chosen: as much as was wanted fits",)
-        needed = gib(forecasts[wanted].total_bytes)
-        options = replace(query.options, context_length=chosen or least)
-        if chosen is None:
-            return options, (f"context {least} taken: not even that has room",)
-        return options, (
-            f"context {chosen} chosen: the largest that fits; {wanted} would need {needed}",
+    async def _fitted(self, plan: LoadPlan, query: _LoadQuery, *, force: bool) -> LoadPlan:
+        """Return the plan with the options that fit, and notes about what was lowered."""
+        if force:
+            origins = {k: v for k, v in query.origins.items() if k != "context_fit"}
+            return replace(plan, options=replace(query.options, context_fit=None), origins=origins)
+        fitting = LoadFitting(
+            query.options,
+            query.origins,
+            lambda options: self._forecast(query, options),
+            lambda need: isinstance(self._place(need, may_unload=query.may_unload), Placement),
         )
+        fitted = await fitting.fit()
+        return replace(
+            plan, options=fitted.options, origins=fitted.origins, notes=(*plan.notes, *fitted.notes)
+        )
+
+    def _with_prefix_cache(
+        self, plan: LoadPlan, forecast: Forecast, placement: Placement
+    ) -> LoadPlan:
+        """Return the plan with the limit of the prefix cache, which gets what is left over."""
+        wanted = 0 if plan.options.embedding else self._prefix_cache_bytes()
+        left = left_over(
+            needs(forecast), self._fit_checker.room(), self._fit_checker.candidates(), placement
+        )
+        limit = prefix_cache_that_fits(wanted, left)
+        plan = replace(plan, forecast=replace(forecast, prefix_cache_bytes=limit))
+        if limit == wanted:
+            return plan
+        most = f"takes {mib(limit)} at most, not {mib(wanted)}" if limit else "is left out"
+        note = f"the prefix cache {most}: memory is short"
+        return replace(plan, notes=(*plan.notes, note))
 
     def _evictions(self, ids: Sequence[str]) -> tuple[Eviction, ...]:
         known = {instance.id: instance for instance in self._instances()}

@@ -83,6 +83,8 @@ async def test_a_model_s_whole_life(client: AsyncClient, shared_core: CoreProces
 
     (running,) = (await client.ps()).models
     assert (running.name, running.context_length) == (TINY, 4096)
+    told = (await client._client.get("/api/ps")).json()["models"][0]
+    assert (told["parallel"], told["cache_tokens"]) == (4, 4096)
     assert running.expires_at is not None
     assert running.expires_at.year > 2100
 
