@@ -74,7 +74,8 @@ class Child:
         self._engine = engine
         self._flag = flag
         self._output = output
-        self._inbox: queue.Queue[AnyCommand] = queue.Queue(COMMANDS_WAITING)
+        self._inbox: queue.Queue[AnyCommand | None] = queue.Queue(COMMANDS_WAITING)
+        """Commands; None where the core has hung up."""
         self._waiting: deque[AnyCommand] = deque()
         """Commands that were taken from the inbox and not begun."""
         self._write_lock = threading.Lock()
@@ -90,8 +91,8 @@ class Child:
         """Commands that are cancelled and not over."""
         self._hung_up = False
         """Whether the core is gone."""
-        self._idle = threading.Event()
-        """Set while nothing is in work."""
+        self._over = threading.Event()
+        """Set when the core has hung up and the engine is closed."""
         self._busy = threading.Event()
         """Set while something is."""
 
@@ -118,13 +119,13 @@ class Child:
         self._drop_cancelled()
         if wait and not self._waiting and not self._running:
             self._busy.clear()
-            self._idle.set()
         while wait or not self._inbox.empty():
             message = self._inbox.get()
-            self._idle.clear()
             self._busy.set()
             wait = False
             match message:
+                case None:
+                    self._close()
                 case CancelCommand():
                     self._drop_cancelled()
                 case PauseRequest(id=number):
@@ -133,6 +134,16 @@ class Child:
                     self._engine.resume(number)
                 case _:
                     self._waiting.append(message)
+
+    def _close(self) -> None:
+        """Close the engine; the other thread ends the process then."""
+        self._drop_cancelled()
+        try:
+            self._engine.close()
+        except Exception as error:  # a bug
+            traceback.print_exception(error)
+        self._over.set()
+        threading.Event().wait()
 
     def _may_begin(self) -> bool:
         """Whether the first command that waits may begin."""
@@ -272,11 +283,12 @@ class Child:
                 if isinstance(message, CancelCommand):
                     self._note_cancelled(message.id)
                 self._inbox.put(message)
-        if self._engine.cancel_limit_s:
+        if limit_s := self._engine.cancel_limit_s:
             with self._lock:
                 self._hung_up = True
                 self._settle_flag()
-            self._idle.wait(self._engine.cancel_limit_s)
+            self._inbox.put(None)
+            self._over.wait(limit_s)
         os._exit(0)
 
     def _note_cancelled(self, number: int) -> None:

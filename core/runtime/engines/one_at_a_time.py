@@ -102,3 +102,6 @@ class OneAtATime:
     def reset(self) -> None:
         """Forget all requests."""
         self._requests.clear()
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to save."""

@@ -202,6 +202,16 @@ class SlotMemory:
         if not slot.private and self.cache.make_room(size):
             slot.checkpoints.append(Checkpoint(slot.held, self._get(slot, partial=True)))
 
+    def save_all(self) -> None:
+        """Save to the files what slots and the prefix cache hold, the newest last."""
+        self.cache.save_all()
+        for slot in sorted(self.slots, key=lambda slot: slot.used):
+            if self.cache.files is not None and slot.held >= WORTH and not slot.private:
+                state = self._get(slot, partial=False)
+                self.cache.files.save(
+                    StoredPrefix(slot.tokens.copy(), state, tuple(slot.checkpoints))
+                )
+
     def wipe(self) -> None:
         """Empty all slots, and overwrite what they held."""
         for slot in self.slots:

@@ -79,7 +79,9 @@ class ChildClient:
         found = self.reports[number][-1]
         return found.error.message if isinstance(found, CommandFailed) else ""
 
-    async def load(self, path: Path, cache_bytes: int = 0) -> ModelLoaded:
+    async def load(
+        self, path: Path, cache_bytes: int = 0, folder: Path | None = None
+    ) -> ModelLoaded:
         self.last += 1
         self.reports[self.last] = []
         options = LoadOptions(context_length=1024, parallel=PARALLEL, threads=1)
@@ -89,6 +91,8 @@ class ChildClient:
             options=options,
             default_context=1024,
             prefix_cache_bytes=cache_bytes,
+            prefix_cache_folder=str(folder) if folder else None,
+            prefix_cache_disk_bytes=1 << 26 if folder else 0,
         )
         self.process.send(command)
         await self.until_over(self.last)
@@ -202,6 +206,29 @@ async def test_hundreds_of_requests_with_cancellations_leave_nothing(
             running.pop(number)
     assert right > 60
     assert memory.memory_info().rss - before < GROWTH_BYTES
+
+
+async def test_conversations_are_saved_when_the_core_hangs_up(
+    client: ChildClient, tiny: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    await client.load(tiny, cache_bytes=1 << 20, folder=folder)
+    number = client.send(about("count " + "bla " * 60))
+    await client.until_over(number)
+    running = client.send(about("loop"))
+    while not client.text(running):
+        await client.receive()
+    await client.process.end()
+    assert [path.suffix for path in folder.iterdir()] == [".prefix"] * 2
+    again = ChildClient(await EngineProcess.start("llama.cpp", lambda *_: None))
+    await again.load(tiny, cache_bytes=1 << 20, folder=folder)
+    number = again.send(about("count " + "bla " * 60))
+    await again.until_over(number)
+    await again.process.end()
+    done = again.reports[number][-1]
+    assert isinstance(done, AnswerDone)
+    assert (done.cached_tokens or 0) > 50
+    assert again.text(number) == expected("count")
 
 
 FAILING = """
