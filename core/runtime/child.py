@@ -78,6 +78,8 @@ class Child:
         """Commands; None where the core has hung up."""
         self._waiting: deque[AnyCommand] = deque()
         """Commands that were taken from the inbox and not begun."""
+        self._paused: set[int] = set()
+        """Requests in work, or about to be, that are paused."""
         self._write_lock = threading.Lock()
         self._lock = threading.Lock()
         """Guards the attributes below, which both threads use."""
@@ -129,11 +131,18 @@ class Child:
                 case CancelCommand():
                     self._drop_cancelled()
                 case PauseRequest(id=number):
-                    self._engine.pause(number)
+                    self._pause(number)
                 case ResumeRequest(id=number):
+                    self._paused.discard(number)
                     self._engine.resume(number)
                 case _:
                     self._waiting.append(message)
+
+    def _pause(self, number: int) -> None:
+        """Pause a request that is in work, or waits to be taken in."""
+        if number in self._running or any(message.id == number for message in self._waiting):
+            self._paused.add(number)
+            self._engine.pause(number)
 
     def _close(self) -> None:
         """Close the engine; the other thread ends the process then."""
@@ -172,6 +181,7 @@ class Child:
                 self._current = 0
                 if number not in self._running:
                     self._cancelled.discard(number)
+                    self._paused.discard(number)
                 self._settle_flag()
 
     def _run_command(self, message: AnyCommand) -> None:
@@ -192,6 +202,8 @@ class Child:
                 self._answer(number, self._engine.embed(message.text))
             case GenerateText():
                 self._engine.begin(number, message.request)
+                if number in self._paused:
+                    self._engine.pause(number)
                 with self._lock:
                     self._running.add(number)
 
@@ -231,6 +243,7 @@ class Child:
 
     def _forget(self, numbers: Collection[int]) -> None:
         """Note that requests are over."""
+        self._paused.difference_update(numbers)
         with self._lock:
             self._running.difference_update(numbers)
             self._cancelled.difference_update(numbers)

@@ -125,10 +125,10 @@ class Engine(Protocol):
         """Forget a request, between two turns; there will be no reports of it any more."""
 
     def pause(self, number: int) -> None:
-        """Give a request no further tokens until `resume`; it keeps what it has."""
+        """Give a request in work no further tokens until `resume`; it keeps what it has."""
 
     def resume(self, number: int) -> None:
-        """Go on with a request."""
+        """Go on with a request in work."""
 
     @property
     def working(self) -> bool:

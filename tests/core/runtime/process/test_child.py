@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest_asyncio
 
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.models import expected, write_gguf
 from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.runtime.process.frames import FrameDecoder
 from modeldeck.core.runtime.process.messages import (
@@ -154,6 +154,25 @@ async def test_a_pause_holds_a_request_back_until_it_is_resumed(
     await client.until_over(number)
     assert client.text(number) == expected("long")
     assert len(held) < len(expected("long"))
+
+
+async def test_a_cancellation_is_heard_while_a_template_runs_beside_an_answer(
+    client: ChildClient, tmp_path: Path
+) -> None:
+    template = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
+    (path,) = write_gguf(tmp_path / "loops.gguf", chat_template=template)
+    await client.load(path)
+    plain = GenerateRequest(prompt="Please long", temperature=0, max_tokens=300)
+    number = client.send(plain)
+    while not client.text(number):
+        await client.receive()
+    endless = client.send(about("count"))
+    client.process.send(CancelCommand(id=endless))
+    await client.until_over(endless, number)
+    assert "cancelled" in client.failure(endless)
+    again = client.send(plain)
+    await client.until_over(again)
+    assert client.text(again) == client.text(number) != ""
 
 
 async def test_what_cannot_run_beside_requests_waits_for_them(
