@@ -137,7 +137,6 @@ class LlamaContext:
     def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in. Raises ContextExceeded when it does not fit the context."""
         turns = self.turns
-        turns.check_room()
         prompt, stops, grammar = self._prompt(request)
         room = self.length - len(prompt)
         if room <= 0:

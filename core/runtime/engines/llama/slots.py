@@ -192,7 +192,9 @@ class SlotMemory:
         slot.text, slot.held = entry.tokens, len(entry.tokens)
         slot.checkpoints[:] = entry.checkpoints
         self.cache.use(entry)
-        return self.cut(slot, length)
+        done = self.cut(slot, length)
+        self.cache.make_room(0)  # where the entry was dropped, its checkpoints count anew
+        return done
 
     def take_checkpoint(self, slot: Slot) -> None:
         """Copy the part of a slot's state that cannot be cut."""

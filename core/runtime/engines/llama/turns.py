@@ -148,13 +148,8 @@ class Turns:
         held = [slot.answer for slot in self.memory.slots if slot.answer is not None]
         return held + self._admission.waiting
 
-    def check_room(self) -> None:
-        """Raise EngineFailed when there are as many requests as slots."""
-        if len(self.answers) >= len(self.memory.slots):
-            raise EngineFailed("More requests were sent than are answered at once.")
-
     def begin(self, answer: SlotAnswer) -> None:
-        """Take a request in."""
+        """Take a request in; it waits until a slot is free."""
         self._admission.waiting.append(answer)
 
     def find(self, number: int) -> SlotAnswer | None:
