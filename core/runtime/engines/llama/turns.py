@@ -160,11 +160,11 @@ class Turns:
         """Forget a request; what was read for it stays, unless it is private."""
         if answer in self._admission.waiting:
             self._admission.waiting.remove(answer)
+        self._unclean |= answer.private
         for slot in self.memory.slots:
             if slot.answer is answer:
                 slot.answer = None
                 if answer.private:
-                    self._unclean = True
                     self.memory.clear(slot)
                     if self._draft is not None:
                         self._draft.forget(slot.number)
