@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 from modeldeck.core.concurrency import report_bug, report_failure
@@ -50,6 +51,7 @@ class Engines:
         self,
         *,
         settings: Settings,
+        prefix_folder: Path | None = None,
         measure: Callable[[int], ProcessMemory | None],
         on_change: Callable[[Instance], None],
         on_log: Callable[[str, LogLevel, str], None],
@@ -58,12 +60,14 @@ class Engines:
 
         Args:
             settings: The settings in force.
+            prefix_folder: Where engines may keep conversations, as the settings allow it.
             measure: Returns the memory of a process; called in a thread.
             on_change: Called with every new record. An instance in state `stopped` has left the
                 list.
             on_log: Called with every line of an engine's log: source, level, text.
         """
         self._settings = settings
+        self._prefix_folder = prefix_folder
         self._measure_process = measure
         self._on_change = on_change
         self._on_log = on_log
@@ -172,6 +176,7 @@ class Engines:
             path,
             self._settings,
             draft=draft,
+            prefix_folder=self._prefix_folder,
             measure=self._measure,
             on_change=self._changed,
             on_log=self._on_log,

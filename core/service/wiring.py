@@ -170,6 +170,7 @@ class ServiceParts:
         config = self.config
         self.engines = Engines(
             settings=config.runtime,
+            prefix_folder=self.paths.prefixes,
             measure=probe.process,
             on_change=self._instance_changed,
             on_log=self.log.add,

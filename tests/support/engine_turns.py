@@ -64,6 +64,8 @@ class EngineTurns:
         turn_s: float = 60.0,
         stop_loops: bool = False,
         draft: Path | None = None,
+        folder: Path | None = None,
+        disk_bytes: int = 0,
     ) -> None:
         self.flag = Flag()
         self.engine = LlamaEngine(self.flag)
@@ -78,6 +80,8 @@ class EngineTurns:
             turn_s=turn_s,
             stop_loops=stop_loops,
             draft=str(draft) if draft else None,
+            prefix_cache_folder=str(folder) if folder else None,
+            prefix_cache_disk_bytes=disk_bytes,
         )
         self.loaded = self.engine.load(command, lambda *_: None)
         self.told: dict[int, Told] = {}

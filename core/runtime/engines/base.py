@@ -95,7 +95,10 @@ class Engine(Protocol):
 
     @property
     def cancel_limit_s(self) -> float:
-        """Seconds that running work may take to end, once cancelled, when the core is gone."""
+        """Seconds that running work and `close` may take to end when the core is gone; 0 for none.
+
+        Without any, the process ends at once, and `close` is not called.
+        """
 
     def hello(self) -> EngineHello:
         """Import the engine; return version and devices. Raises EngineMissing if not installed."""
@@ -122,10 +125,10 @@ class Engine(Protocol):
         """Forget a request, between two turns; there will be no reports of it any more."""
 
     def pause(self, number: int) -> None:
-        """Give a request no further tokens until `resume`; it keeps what it has."""
+        """Give a request in work no further tokens until `resume`; it keeps what it has."""
 
     def resume(self, number: int) -> None:
-        """Go on with a request."""
+        """Go on with a request in work."""
 
     @property
     def working(self) -> bool:
@@ -141,3 +144,6 @@ class Engine(Protocol):
 
     def reset(self) -> None:
         """Forget all requests, and what an unexpected error may have spoiled."""
+
+    def close(self) -> None:
+        """Save what should outlive the process. Called last, when nothing is in work any more."""

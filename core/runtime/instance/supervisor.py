@@ -21,6 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from modeldeck.core.concurrency import report_failure
@@ -69,6 +70,7 @@ class Supervisor:
         settings: Settings,
         *,
         draft: str | None = None,
+        prefix_folder: Path | None = None,
         measure: Measure,
         on_change: Callable[[Instance], None],
         on_log: Callable[[str, LogLevel, str], None],
@@ -76,6 +78,7 @@ class Supervisor:
         self.record = record
         self._path = path
         self._draft = draft
+        self._prefix_folder = prefix_folder
         self._settings = settings
         self._measure = measure
         self._on_change = on_change
@@ -283,6 +286,8 @@ class Supervisor:
                 default_context=self._settings.context_length,
                 prefix_cache_bytes=forecast.prefix_cache_bytes if forecast else 0,
                 turn_s=self._settings.turn_s,
+                prefix_cache_folder=str(self._prefix_folder) if self._prefix_folder else None,
+                prefix_cache_disk_bytes=self._settings.prefix_cache_disk_bytes,
                 stop_loops=self._settings.stop_loops,
                 draft=self._draft,
             )

@@ -42,6 +42,11 @@ class LoadModel(EngineCommand, tag="load", frozen=True, kw_only=True):
     """Context length in tokens where the options have none; at most what the model supports."""
     prefix_cache_bytes: int = 0
     """Most bytes of memory for the state of conversations that no request holds; 0 for none."""
+    prefix_cache_folder: str | None = None
+    """Where such states are kept when memory has no room for them, and when the model is unloaded;
+    None for nowhere."""
+    prefix_cache_disk_bytes: int = 0
+    """Most bytes of that folder."""
     turn_s: float = 0.5
     """Seconds that prompts are read for at most before running answers get their next token."""
     stop_loops: bool = False

@@ -36,7 +36,7 @@ from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
 from modeldeck.core.runtime.engines.llama.turns import Turns
 from modeldeck.core.runtime.engines.tool_calls import grammar_for
-from modeldeck.core.runtime.process.messages import EmbeddingVector, TextPiece
+from modeldeck.core.runtime.process.messages import EmbeddingVector, LoadModel, TextPiece
 from modeldeck.core.schema import GenerateRequest, TokenLogprob
 
 
@@ -48,13 +48,12 @@ class LlamaContext:
         c: Any,
         model: Any,
         context: Any,
+        command: LoadModel,
+        flag: Flag,
+        log: EngineLog,
         *,
         length: int,
         turns: Turns | None,
-        guesses: int,
-        stop_loops: bool,
-        flag: Flag,
-        log: EngineLog,
     ) -> None:
         """Use a model and a context.
 
@@ -62,12 +61,11 @@ class LlamaContext:
             c: llama.h, as llama-cpp-python binds it.
             model: `llama_model *`.
             context: `llama_context *`.
-            length: Tokens that one request may reach, its answer included.
-            turns: Answers requests; None where the context was made for embeddings.
-            guesses: Tokens that a draft model guesses at a time.
-            stop_loops: Whether answers that repeat themselves without end are cut.
+            command: The load.
             flag: Cancels running work.
             log: The log of llama.cpp.
+            length: Tokens that one request may reach, its answer included.
+            turns: Answers requests; None where the context was made for embeddings.
         """
         self._c = c
         self._model = model
@@ -76,8 +74,7 @@ class LlamaContext:
         self.length = length
         """Tokens that one request may reach, its answer included."""
         self._turns = turns
-        self._guesses = guesses
-        self._stop_loops = stop_loops
+        self._stop_loops = command.stop_loops
         self._flag = flag
         self._log = log
         self._pieces = TokenPieces(c, self._vocab)
@@ -140,7 +137,6 @@ class LlamaContext:
     def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in. Raises ContextExceeded when it does not fit the context."""
         turns = self.turns
-        turns.check_room()
         prompt, stops, grammar = self._prompt(request)
         room = self.length - len(prompt)
         if room <= 0:
@@ -159,7 +155,7 @@ class LlamaContext:
             request,
             prompt,
             limit=limit,
-            guesses=self._guesses,
+            guesses=turns.guesses,
             stop_loops=self._stop_loops and grammar is None,
             writer=AnswerWriter(
                 request, stops, emit, limit=limit, harmony=HarmonyStream() if harmony else None

@@ -55,6 +55,9 @@ if TYPE_CHECKING:
 
 CONTEXT_STEP = 256
 """Cells that llama.cpp makes at a time: it rounds up to a multiple of this (llama-context.cpp)."""
+SAVE_S = 2.0
+"""Seconds for saving conversations when the model is unloaded: less than the core waits for the end
+of the process."""
 METADATA_STEP = 1 << 18
 """`records_bytes` is rounded to multiples of this."""
 PROGRESS_STEP = 0.01
@@ -66,16 +69,22 @@ NO_ROOM_TO_PLAN = "planning it takes memory of the GPU itself, and there was too
 class LlamaEngine:
     """The llama.cpp of this process, with at most one model."""
 
-    cancel_limit_s = 0.0
-
     def __init__(self, flag: Flag) -> None:
         self._flag = flag
         self._log = EngineLog(flag)
         self._c: Any = None
+        self._version = ""
         self._loaded: LlamaContext | None = None
         self._loader = LlamaLoader(None, flag, self._log)
         self._callbacks: list[object] = []
         """Callbacks that llama.cpp has pointers to: they must not be freed."""
+
+    @property
+    def cancel_limit_s(self) -> float:
+        """Seconds that it may take to end: conversations may have to be saved."""
+        loaded = self._loaded
+        saves = loaded is not None and not loaded.embedding and loaded.turns.memory.cache.files
+        return SAVE_S if saves else 0.0
 
     def hello(self) -> EngineHello:
         """Import llama-cpp-python. Raises EngineMissing with the command that installs it."""
@@ -98,9 +107,10 @@ class LlamaEngine:
         self._c.llama_log_set(callback, None)
         self._c.llama_backend_init()
         self._loader = LlamaLoader(self._c, self._flag, self._log)
+        self._version = str(package.__version__)
         return EngineHello(
             protocol=PROTOCOL,
-            version=str(package.__version__),
+            version=self._version,
             devices=("CPU", "GPU") if has_gpu(self._c) else ("CPU",),
         )
 
@@ -140,7 +150,7 @@ class LlamaEngine:
         embedding = loader.is_embedding(model, options)
         show("preparing context", 1.0)
         wanted = loader.context_parameters(model, options, default_context, embedding=embedding)
-        context, _ = loader.make_context(model, options, wanted)
+        context, flash = loader.make_context(model, options, wanted)
         if options.loras:
             show("reading adapters", None)
             loader.on_release(apply_adapters(self._c, model, context, options.loras, self._log))
@@ -150,33 +160,16 @@ class LlamaEngine:
             draft_model = self._load_draft(draft, model, options, cells, show)
         # These need numpy, which comes with llama-cpp-python: `hello` tells where that is missing.
         from modeldeck.core.runtime.engines.llama.context import LlamaContext
+        from modeldeck.core.runtime.engines.llama.prefix_files import open_prefix_files
         from modeldeck.core.runtime.engines.llama.turns import Turns
 
-        turns = (
-            None
-            if embedding
-            else Turns(
-                self._c,
-                model,
-                context,
-                cache_bytes=command.prefix_cache_bytes,
-                turn_s=command.turn_s,
-                draft=draft_model,
-                flag=self._flag,
-                log=self._log,
-            )
-        )
-        loaded = LlamaContext(
-            self._c,
-            model,
-            context,
-            length=self._reach(model, options, default_context, cells),
-            turns=turns,
-            guesses=draft_model.tokens if draft_model else 0,
-            stop_loops=command.stop_loops,
-            flag=self._flag,
-            log=self._log,
-        )
+        opened = (self._c, model, context, command, self._flag, self._log)
+        turns = None
+        if not embedding:
+            files = open_prefix_files(command, engine=self._version, flash=flash, cells=cells)
+            turns = Turns(*opened, files=files, draft=draft_model)
+        length = self._reach(model, options, default_context, cells)
+        loaded = LlamaContext(*opened, length=length, turns=turns)
         return loaded, cells
 
     def _reach(self, model: Any, options: LoadOptions, default_context: int, cells: int) -> int:
@@ -406,6 +399,11 @@ class LlamaEngine:
     def step(self) -> list[EngineReport]:
         """Do a turn for all requests."""
         return self._model_in_use().turns.step()
+
+    def close(self) -> None:
+        """Save conversations, where that is wanted."""
+        if self.cancel_limit_s and self._loaded is not None:
+            self._loaded.turns.memory.save_all()
 
     def reset(self) -> None:
         """Forget all requests, and everything that was read."""

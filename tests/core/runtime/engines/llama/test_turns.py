@@ -349,13 +349,12 @@ def test_a_loop_is_cut_unless_a_grammar_rules_the_answer(
     assert texts([long]) == [expected("long")]
 
 
-def test_one_request_too_many_is_refused(models: Path, engines: list[EngineTurns]) -> None:
-    engine = loaded(engines, written(models, "llama"), parallel=1)
-    number = engine.begin(plain("one"))
-    with pytest.raises(Exception, match="More requests"):
-        engine.engine.begin(2, plain("two"))
-    engine.run()
-    assert engine.told[number].done
+def test_one_request_more_than_there_are_slots_waits(
+    models: Path, engines: list[EngineTurns]
+) -> None:
+    engine, words = loaded(engines, written(models, "llama"), parallel=1), Words()
+    requests = [plain(words(30)), plain(words(40))]
+    assert texts(engine.together(requests)) == texts(engine.alone(requests))
 
 
 def test_the_examples_hold() -> None:
