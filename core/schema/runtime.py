@@ -130,6 +130,12 @@ class Instance:
     """Time since the last request ended; None while busy or before it is ready."""
     requests: int = 0
     """Requests that are running or waiting."""
+    running: int = 0
+    """Requests that are being answered."""
+    parallel: int = 1
+    """Requests that are answered at the same time, at most."""
+    cache_tokens: int | None = None
+    """Tokens that all requests together may hold in the KV cache; None where they share none."""
     tokens_per_s: float | None = None
     """Of the last answer."""
     time_to_first_token_s: float | None = None

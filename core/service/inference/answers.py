@@ -1,0 +1,127 @@
+"""Answers of models: the model is loaded on demand, and each request has its record in State."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+from modeldeck.core.errors import Cancelled, EngineFailed
+from modeldeck.core.runtime.engines_manager import Engines
+from modeldeck.core.schema import (
+    Chunk,
+    GenerateRequest,
+    LoadOptions,
+    Model,
+    Requester,
+    TextVector,
+)
+from modeldeck.core.service.counters import Counters
+from modeldeck.core.service.inference.request_records import RequestRecords, RequestTicket
+from modeldeck.core.service.loading.on_demand import OnDemandLoader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReply:
+    """The answer of a model."""
+
+    chunks: AsyncIterator[Chunk]
+    """Pieces of the answer; iterating raises its error, and ends after the last piece."""
+    load_s: float
+    """Seconds until the model was loaded and ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingReply:
+    """The vectors of texts."""
+
+    vectors: list[TextVector]
+    load_s: float
+    """Seconds until the model was loaded and ready."""
+
+
+class ModelAnswers:
+    """Answers requests with models that are loaded, or loaded on demand."""
+
+    def __init__(
+        self,
+        *,
+        records: RequestRecords,
+        on_demand: OnDemandLoader,
+        engines: Engines,
+        counters: Counters,
+    ) -> None:
+        self._records = records
+        self._on_demand = on_demand
+        self._engines = engines
+        self._counters = counters
+
+    @asynccontextmanager
+    async def text(
+        self,
+        model: Model,
+        request: GenerateRequest,
+        requester: Requester,
+        options: LoadOptions,
+        keep_alive_s: float | None,
+    ) -> AsyncIterator[ModelReply]:
+        """Load the model if necessary, and generate. Arguments are those of `Deck.answer`."""
+        started = time.monotonic()
+        async with AsyncExitStack() as stack:
+            ticket = stack.enter_context(self._records.opened(model, requester))
+            with ticket.interruptible():
+                using = self._on_demand.using(model, options, requester, keep_alive_s, ticket.note)
+                instance = await stack.enter_async_context(using)
+                ticket.note(instance_id=instance.id)
+            load_s = time.monotonic() - started
+            stream = await stack.enter_async_context(
+                self._engines.generate(instance.id, request, requester, ticket.note)
+            )
+            stack.enter_context(ticket.stoppable(stream.cancel))
+            pieces = self._pieces(stream, ticket)
+            yield ModelReply(
+                chunks=await stack.enter_async_context(aclosing(pieces)), load_s=load_s
+            )
+
+    async def _pieces(
+        self, chunks: AsyncIterator[Chunk], ticket: RequestTicket
+    ) -> AsyncGenerator[Chunk, None]:
+        """The pieces, counted. Raises Cancelled or EngineFailed where the answer does not end."""
+        end = "abandoned"
+        try:
+            async for chunk in chunks:
+                if chunk.finish_reason is not None:
+                    end = chunk.finish_reason
+                    self._counters.count_tokens(chunk)
+                    ticket.complete(chunk)
+                if chunk.finish_reason == "cancelled":
+                    raise Cancelled(
+                        "The answer was cut short: its model was unloaded.", "Ask again."
+                    )
+                yield chunk
+                if chunk.finish_reason is not None:
+                    return
+            raise EngineFailed("The engine stopped in mid-answer.", "Its log tells more.")
+        finally:
+            self._counters.answers[end] += 1
+
+    async def vectors(
+        self,
+        model: Model,
+        texts: Sequence[str],
+        requester: Requester,
+        options: LoadOptions,
+        keep_alive_s: float | None,
+    ) -> EmbeddingReply:
+        """Load the model if necessary, and embed. Arguments are those of `Deck.embed`."""
+        started = time.monotonic()
+        with self._records.opened(model, requester, "embedding") as ticket, ticket.interruptible():
+            using = self._on_demand.using(model, options, requester, keep_alive_s, ticket.note)
+            async with using as instance:
+                ticket.note(instance_id=instance.id)
+                load_s = time.monotonic() - started
+                vectors = await self._engines.embed(instance.id, texts, requester, ticket.note)
+            tokens = sum(vector.tokens for vector in vectors)
+            ticket.end("done", prompt_tokens=tokens, prompt_read=tokens)
+            return EmbeddingReply(vectors=vectors, load_s=load_s)
