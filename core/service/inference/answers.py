@@ -88,12 +88,11 @@ class ModelAnswers:
         self, chunks: AsyncIterator[Chunk], ticket: RequestTicket
     ) -> AsyncGenerator[Chunk, None]:
         """The pieces, counted. Raises Cancelled or EngineFailed where the answer does not end."""
-        end = "abandoned"
+        last: Chunk | None = None
         try:
             async for chunk in chunks:
                 if chunk.finish_reason is not None:
-                    end = chunk.finish_reason
-                    self._counters.count_tokens(chunk)
+                    last = chunk
                     ticket.complete(chunk)
                 if chunk.finish_reason == "cancelled":
                     raise Cancelled(
@@ -104,7 +103,8 @@ class ModelAnswers:
                     return
             raise EngineFailed("The engine stopped in mid-answer.", "Its log tells more.")
         finally:
-            self._counters.answers[end] += 1
+            end = last.finish_reason if last is not None else None
+            self._counters.answer(end or "abandoned", last)
 
     async def vectors(
         self,

@@ -44,7 +44,7 @@ from modeldeck.core.schema.errors import to_info
 from modeldeck.core.schema.units import gib
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.service.loading.alternatives import AlternativeFinder, Need, largest, remedy
-from modeldeck.core.service.loading.fit import FitChecker, needs
+from modeldeck.core.service.loading.fit import FitChecker, candidate, needs
 from modeldeck.core.service.loading.forecast import REFUSALS, Forecaster
 from modeldeck.core.service.loading.options import OptionResolver, settle
 
@@ -76,6 +76,8 @@ class _LoadQuery:
     traits: ModelTraits
     draft: Model | None
     may_unload: bool
+    replacing: Instance | None = None
+    """The instance of the same model that is unloaded before the load."""
 
 
 class LoadPlanner:
@@ -102,13 +104,17 @@ class LoadPlanner:
         self._runtimes = runtimes
         self._may_unload = may_unload
 
-    async def plan(self, model: Model, wish: LoadWish) -> PreparedLoad:
+    async def plan(
+        self, model: Model, wish: LoadWish, replacing: Instance | None = None
+    ) -> PreparedLoad:
         """Plan a load without changing anything.
+
+        `replacing` is an instance of the same model that would be unloaded before it.
 
         Raises InvalidRequest for impossible options, and the Hub's errors for a model that is not
         downloaded. Any other reason against the load is the plan's `refusal`.
         """
-        query, unreadable = await self._query(model, wish)
+        query, unreadable = await self._query(model, wish, replacing)
         engine = registry.choose(model.format, query.options.engine)
         devices = next((r.devices for r in self._runtimes() if r.name == engine), ())
         warnings = list(suit(query.options, query.traits, engine, devices, os.cpu_count() or 1))
@@ -141,7 +147,8 @@ class LoadPlanner:
             refusal = refusal if isinstance(refusal, REFUSALS) else self.missing(model)
         else:
             refusal = self.missing(model) or refusal
-        if any(i.model_id == model.id and i.state.live for i in self._instances()):
+        live = (i for i in self._instances() if i.model_id == model.id and i.state.live)
+        if any(replacing is None or i.id != replacing.id for i in live):
             plan = replace(plan, notes=(*plan.notes, "loaded already"), evictions=())
             refusal = None
         plan = replace(
@@ -163,7 +170,30 @@ class LoadPlanner:
             return NotDownloaded(f"{model.name} is not downloaded.", remedy)
         return None
 
-    async def _query(self, model: Model, wish: LoadWish) -> tuple[_LoadQuery, DeckError | None]:
+    async def blockers(self, model: Model, wish: LoadWish) -> tuple[str, ...]:
+        """Return the busy instances that must become idle before a model fits.
+
+        Empty where it fits already, where it would not fit even then, and where nothing may be
+        unloaded for it.
+        """
+        query, unreadable = await self._query(model, wish)
+        if unreadable is not None or not query.may_unload:
+            return ()
+        options = replace(query.options, context_fit=None)
+        if query.options.context_fit:
+            wanted = query.options.context_length or LEAST_CONTEXT
+            options = replace(options, context_length=min(wanted, LEAST_CONTEXT))
+        forecast = await self._forecast(query, options)
+        candidates = self._fit_checker.candidates()
+        busy = {c.id for c in candidates if c.idle_s is None}
+        all_idle = [replace(c, idle_s=c.idle_s or 0.0) for c in candidates]
+        found = place(needs(forecast), self._fit_checker.room(), all_idle, may_unload=True)
+        unload = found.unload if isinstance(found, Placement) else ()
+        return tuple(key for key in unload if key in busy)
+
+    async def _query(
+        self, model: Model, wish: LoadWish, replacing: Instance | None = None
+    ) -> tuple[_LoadQuery, DeckError | None]:
         """Return the complete query, and the error if the model's header cannot be read."""
         unreadable: DeckError | None = None
         try:
@@ -180,6 +210,7 @@ class LoadPlanner:
             traits=traits,
             draft=self._draft(model, settled.options.draft_model),
             may_unload=may_unload and not wish.force,
+            replacing=replacing,
         )
         return query, unreadable
 
@@ -218,7 +249,7 @@ class LoadPlanner:
         options = replace(options, context_fit=None)
         plan = replace(plan, options=options, origins=origins, notes=notes)
         forecast = await self._forecast(query, options)
-        placement = self._place(forecast, may_unload=query.may_unload)
+        placement = self._place(forecast, query, may_unload=query.may_unload)
         plan = replace(plan, forecast=forecast)
         if isinstance(placement, Placement):
             verdict: LoadVerdict = "fits after unloading" if placement.unload else "fits"
@@ -237,7 +268,7 @@ class LoadPlanner:
             lambda less: self._forecast(query, less),
             lambda need: (
                 need.gpu_bytes is not None
-                and isinstance(self._place(need, may_unload=False), Placement)
+                and isinstance(self._place(need, query, may_unload=False), Placement)
             ),
         )
         words = remedy(alternatives, would_do, may_unload=query.may_unload)
@@ -249,13 +280,15 @@ class LoadPlanner:
             query.model, options, query.traits.architecture, query.draft
         )
 
-    def _place(self, forecast: Forecast, *, may_unload: bool) -> Placement | DoesNotFit:
-        return place(
-            needs(forecast),
-            self._fit_checker.room(),
-            self._fit_checker.candidates(),
-            may_unload=may_unload,
-        )
+    def _place(
+        self, forecast: Forecast, query: _LoadQuery, *, may_unload: bool
+    ) -> Placement | DoesNotFit:
+        room, candidates = self._fit_checker.room(), self._fit_checker.candidates()
+        if query.replacing is not None:
+            back = candidate(query.replacing).holds
+            room = {store: count + back.get(store, 0) for store, count in room.items()}
+            candidates = [c for c in candidates if c.id != query.replacing.id]
+        return place(needs(forecast), room, candidates, may_unload=may_unload)
 
     async def _fitted(self, query: _LoadQuery) -> tuple[LoadOptions, tuple[str, ...]]:
         """Return the options with the largest context that fits, and notes about that."""
@@ -265,7 +298,7 @@ class LoadPlanner:
         async def has_room(length: int) -> bool:
             options = replace(query.options, context_length=length)
             forecasts[length] = await self._forecast(query, options)
-            placement = self._place(forecasts[length], may_unload=query.may_unload)
+            placement = self._place(forecasts[length], query, may_unload=query.may_unload)
             return isinstance(placement, Placement)
 
         least = min(wanted, LEAST_CONTEXT)
