@@ -131,7 +131,7 @@ class RequestDispatcher:
 
     def settle(
         self, error: DeckError | NoAnswer, *, restarts: bool, lines: tuple[str, ...]
-    ) -> EngineFailed | DeckError:
+    ) -> DeckError:
         """End or take back the requests of a process that cannot be used any more.
 
         Returns the error of the process.
@@ -144,15 +144,17 @@ class RequestDispatcher:
         self.detach()
         running = list(self.queue.running.values())
         again = [r for r in running if is_asked_again(r, len(running), restarts=restarts)]
-        told = error
-        if isinstance(error, NoAnswer):
-            done = "Its process is ended"
-            done += ", and the model is loaded again." if restarts else ". Load the model again."
-            told = EngineFailed(str(error), done, details=lines)
-            if (cause := self.queue.running.get(error.request)) is not None:
-                again = [request for request in again if request is not cause]
-                cause.fail(InvalidRequest(str(error), done))
-        assert isinstance(told, DeckError)
+        if not isinstance(error, NoAnswer):
+            self.queue.take_back(again)
+            self.queue.fail_running(error)
+            return error
+        done = "Its process is ended"
+        done += ", and the model is loaded again." if restarts else ". Load the model again."
+        told = others = EngineFailed(str(error), done, details=lines)
+        if (cause := self.queue.running.get(error.request)) is not None:
+            again = [request for request in again if request is not cause]
+            cause.fail(InvalidRequest(str(error), done))
+            others = EngineFailed("The engine was held up by another request.", done)
         self.queue.take_back(again)
-        self.queue.fail_running(told)
+        self.queue.fail_running(others)
         return told
