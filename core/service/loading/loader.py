@@ -181,8 +181,8 @@ class Loader:
             await self._engines.unload_unused(instance.id)
             return await self._carry_out(model, planned, wish, origin, remember=False)
 
-    async def blockers(self, ref: str, wish: LoadWish) -> tuple[str, ...]:
-        """Return the busy instances that must become idle before a model fits; empty for none."""
+    async def blockers(self, ref: str, wish: LoadWish) -> tuple[str, ...] | None:
+        """As `LoadPlanner.blockers`, for the model with this name."""
         return await self._planner.blockers(self._library.find(ref), wish)
 
     async def unload(self, instance_id: str, origin: str) -> UnloadReceipt:

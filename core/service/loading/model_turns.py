@@ -34,6 +34,8 @@ class ModelTurn:
     """Instances that must become idle before its model fits."""
     waits: bool = False
     """Whether it waits for memory or for its turn."""
+    tries: int = 0
+    """Refused loads in a row without an instance that blocked them."""
 
 
 def ahead(

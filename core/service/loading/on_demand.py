@@ -30,6 +30,9 @@ from modeldeck.core.service.loading.model_turns import ModelTurn, ModelTurns
 UNLOAD_NOW_S = 0.001
 """Idle timeout in seconds for `keep_alive=0`; an idle timeout of 0 itself means "never unload"."""
 
+MOST_TRIES = 10
+"""Refused loads in a row, at about one a second, although the model seems to fit."""
+
 READY = (InstanceState.READY, InstanceState.BUSY)
 _IDLE = InstanceState.READY
 
@@ -172,14 +175,19 @@ class OnDemandLoader:
 
         Raises the refusal where none of them would make room once it is idle.
         """
-        turn.blockers = await self._loader.blockers(model.id, LoadWish(options=options))
-        if not turn.blockers:
+        blockers = await self._loader.blockers(model.id, LoadWish(options=options))
+        turn.tries = 0 if blockers else turn.tries + 1
+        if blockers is None or turn.tries > MOST_TRIES:
             raise refusal
+        turn.blockers = blockers
         instances = self._engines.instances
-        names = [instances[key].unique for key in turn.blockers if key in instances]
+        names = [instances[key].unique for key in blockers if key in instances]
+        why = f"its memory is held by {', '.join(names)}" if names else "for memory"
         loaded = self._live()
-        while loaded == self._live() and any(self._is_busy(key) for key in turn.blockers):
-            await self._wait(turn, note, f"its memory is held by {', '.join(names)}")
+        if not blockers:
+            await self._wait(turn, note, why)
+        while loaded == self._live() and any(self._is_busy(key) for key in blockers):
+            await self._wait(turn, note, why)
 
     def _live(self) -> set[str]:
         """Ids of the instances that are loaded or being loaded."""

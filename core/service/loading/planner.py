@@ -32,6 +32,7 @@ from modeldeck.core.schema import (
     Eviction,
     Forecast,
     Instance,
+    InstanceState,
     LoadOptions,
     LoadPlan,
     LoadVerdict,
@@ -170,15 +171,15 @@ class LoadPlanner:
             return NotDownloaded(f"{model.name} is not downloaded.", remedy)
         return None
 
-    async def blockers(self, model: Model, wish: LoadWish) -> tuple[str, ...]:
+    async def blockers(self, model: Model, wish: LoadWish) -> tuple[str, ...] | None:
         """Return the busy instances that must become idle before a model fits.
 
-        Empty where it fits already, where it would not fit even then, and where nothing may be
-        unloaded for it.
+        Empty where it fits by now, or will when an instance has ended; None where it would not fit
+        even if all were idle, and where nothing may be unloaded for it.
         """
         query, unreadable = await self._query(model, wish)
         if unreadable is not None or not query.may_unload:
-            return ()
+            return None
         options = replace(query.options, context_fit=None)
         if query.options.context_fit:
             wanted = query.options.context_length or LEAST_CONTEXT
@@ -188,8 +189,10 @@ class LoadPlanner:
         busy = {c.id for c in candidates if c.idle_s is None}
         all_idle = [replace(c, idle_s=c.idle_s or 0.0) for c in candidates]
         found = place(needs(forecast), self._fit_checker.room(), all_idle, may_unload=True)
-        unload = found.unload if isinstance(found, Placement) else ()
-        return tuple(key for key in unload if key in busy)
+        if isinstance(found, Placement):
+            return tuple(key for key in found.unload if key in busy)
+        is_ending = any(i.state is InstanceState.STOPPING for i in self._instances())
+        return () if is_ending else None
 
     async def _query(
         self, model: Model, wish: LoadWish, replacing: Instance | None = None
