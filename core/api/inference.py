@@ -9,8 +9,8 @@ import asyncio
 import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeldeck.core.api.http.messages import (
@@ -79,7 +79,8 @@ def _duration(text: str) -> float:
     return sign * sum(float(count) * _UNITS[unit] for count, unit in _DURATION.findall(digits))
 
 
-def asking(
+@asynccontextmanager
+async def asking(
     deck: Deck,
     model: Model,
     request: GenerateRequest,
@@ -87,9 +88,24 @@ def asking(
     *,
     options: LoadOptions | None = None,
     keep_alive_s: float | None = None,
-) -> AbstractAsyncContextManager[ModelReply]:
+) -> AsyncIterator[ModelReply]:
     """Load the model and generate; leaving the block ends both. Arguments as of `Deck.answer`."""
-    return deck.answer(model, request, requester, options=options, keep_alive_s=keep_alive_s)
+    async with (
+        deck.answer(model, request, requester, options=options, keep_alive_s=keep_alive_s) as reply,
+        aclosing(_checked(reply.chunks)) as checked,
+    ):
+        yield replace(reply, chunks=checked)
+
+
+async def _checked(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
+    """The pieces. Raises Cancelled or EngineFailed where the answer does not finish."""
+    async for chunk in chunks:
+        if chunk.finish_reason == "cancelled":
+            raise Cancelled("The answer was cut short: its model was unloaded.", "Ask again.")
+        yield chunk
+        if chunk.finish_reason is not None:
+            return
+    raise EngineFailed("The engine stopped in mid-answer.", "Its log tells more.")
 
 
 async def collected(chunks: AsyncIterator[Chunk]) -> Chunk:

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-from modeldeck.core.errors import Cancelled, EngineFailed
 from modeldeck.core.runtime.engines_manager import Engines
 from modeldeck.core.schema import (
     Chunk,
@@ -27,7 +26,7 @@ class ModelReply:
     """The answer of a model."""
 
     chunks: AsyncIterator[Chunk]
-    """Pieces of the answer; iterating raises its error, and ends after the last piece."""
+    """Pieces of the answer, the last one with a finish reason; iterating raises its error."""
     load_s: float
     """Seconds until the model was loaded and ready."""
 
@@ -87,21 +86,14 @@ class ModelAnswers:
     async def _pieces(
         self, chunks: AsyncIterator[Chunk], ticket: RequestTicket
     ) -> AsyncGenerator[Chunk, None]:
-        """The pieces, counted. Raises Cancelled or EngineFailed where the answer does not end."""
+        """The pieces, counted."""
         last: Chunk | None = None
         try:
             async for chunk in chunks:
                 if chunk.finish_reason is not None:
                     last = chunk
                     ticket.complete(chunk)
-                if chunk.finish_reason == "cancelled":
-                    raise Cancelled(
-                        "The answer was cut short: its model was unloaded.", "Ask again."
-                    )
                 yield chunk
-                if chunk.finish_reason is not None:
-                    return
-            raise EngineFailed("The engine stopped in mid-answer.", "Its log tells more.")
         finally:
             end = last.finish_reason if last is not None else None
             self._counters.answer(end or "abandoned", last)

@@ -192,8 +192,7 @@ async def test_how_a_request_can_end(world: World) -> None:
     instance = world.deck.instance_of(world.a.id)
     assert instance is not None
     world.deck._parts.engines._supervisors[instance.id].stop(0.01)
-    with pytest.raises(Cancelled, match="cut short"):
-        await cut
+    assert PIECE in await cut
     await world.request("cut")
 
 
