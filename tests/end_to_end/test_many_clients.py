@@ -28,7 +28,8 @@ TOPICS = ("count", "json", "llama", "rain")
 @pytest.fixture
 def api(home: Path, hub: DemoHub) -> Iterator[Api]:
     """A core with the tiny model's files."""
-    with CoreProcess({**os.environ, "HF_ENDPOINT": hub.url}) as core:
+    loops = {"MODELDECK_RUNTIME_STOP_LOOPS": "false"}  # answers that do not end soon
+    with CoreProcess({**os.environ, **loops, "HF_ENDPOINT": hub.url}) as core:
         api = Api(core)
         api.pull(TINY)
         yield api
@@ -77,6 +78,7 @@ async def live(http: httpx.AsyncClient, holds: Any) -> list[dict[str, Any]]:
 
 
 async def test_each_gets_its_own_answer_and_cancels_cost_nobody_else(api: Api) -> None:
+    assert api.load(TINY, parallel=4)["parallel"] == 4
     async with httpx.AsyncClient(
         base_url=api.core.url, timeout=PATIENCE_S, trust_env=False
     ) as http:
@@ -84,7 +86,9 @@ async def test_each_gets_its_own_answer_and_cancels_cost_nobody_else(api: Api) -
         topics = [draw.choice(TOPICS) for _ in range(24)]
         loops = [asyncio.create_task(text_of(http, "loop")) for _ in range(3)]
         answers = [asyncio.create_task(text_of(http, topic)) for topic in topics]
-        found = await live(http, lambda found: len(found) >= 5)
+        found = await live(
+            http, lambda found: sum(r["state"] not in ("waiting", "loading") for r in found) > 1
+        )
         by_name = next(record for record in found if record["state"] != "waiting")
         loops[1].cancel()
         await http.post(f"/deck/requests/{by_name['id']}/cancel", json={})
@@ -99,26 +103,29 @@ async def test_each_gets_its_own_answer_and_cancels_cost_nobody_else(api: Api) -
 
 
 async def test_a_killed_engine_is_told_and_nobody_waits_for_ever(api: Api) -> None:
+    api.load(TINY, parallel=4)
     async with httpx.AsyncClient(
         base_url=api.core.url, timeout=PATIENCE_S, trust_env=False
     ) as http:
         loops = await begun(http, 2)
-        asked = [asyncio.create_task(text_of(http, topic)) for topic in TOPICS]
+        topics = TOPICS * 5
+        asked = [asyncio.create_task(text_of(http, topic)) for topic in topics]
         await live(http, lambda found: len(found) >= 6)
         (instance,) = (await http.get("/deck/state")).json()["instances"]
         os.kill(instance["pid"], signal.SIGKILL)
         ends = await asyncio.gather(*loops, return_exceptions=True)
         assert any("SIGKILL" in str(end) for end in ends), "one that wrote is told"
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        for topic, answer in zip(TOPICS, answers, strict=True):
-            assert answer == expected(topic) or "SIGKILL" in str(answer)
-        assert any(answer == expected(topic) for topic, answer in zip(TOPICS, answers, strict=True))
+        right = [answer == expected(topic) for topic, answer in zip(topics, answers, strict=True)]
+        assert all("SIGKILL" in str(a) for a, ok in zip(answers, right, strict=True) if not ok)
+        assert sum(right) >= len(topics) - 2, "only those that wrote beside the loops can be cut"
         (again,) = (await http.get("/deck/state")).json()["instances"]
         assert (again["restarts"], again["pid"] != instance["pid"]) == (1, True)
         await live(http, lambda found: not found)
 
 
 async def test_a_core_that_stops_ends_all_and_leaves_no_engine(api: Api) -> None:
+    api.load(TINY, parallel=4)
     async with httpx.AsyncClient(
         base_url=api.core.url, timeout=PATIENCE_S, trust_env=False
     ) as http:

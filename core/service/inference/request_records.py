@@ -70,6 +70,10 @@ class RequestTicket:
         if self.info.live:
             self._update(state=state, place=None, why="", ended_at=now(), **changes)
 
+    def discard(self) -> None:
+        """End it without a record."""
+        self.info = replace(self.info, state="failed")
+
     def complete(self, last: Chunk) -> None:
         """Note the end of an answer with its last piece."""
         self.end("done" if last.finish_reason in ("stop", "tool_calls") else "cut")
@@ -167,7 +171,7 @@ class RequestRecords:
         try:
             yield ticket
         except Busy:
-            self._forget(info.id)
+            self._forget(ticket)
             raise
         except DeckError as error:
             ticket.fail(error)
@@ -199,15 +203,12 @@ class RequestRecords:
 
     # Changes
 
-    def _forget(self, key: str) -> None:
+    def _forget(self, ticket: RequestTicket) -> None:
         """Drop the record of a request that was not taken."""
-        self._dirty.pop(key, None)
-        self._live[key].end("failed")
-        self._dirty.pop(key, None)
-        if key in self._ended:
-            self._ended.remove(key)
-        if key in self._feed.state.requests:
-            self._feed.commit(RequestRemoved, id=key)
+        ticket.discard()
+        self._dirty.pop(ticket.info.id, None)
+        if ticket.info.id in self._feed.state.requests:
+            self._feed.commit(RequestRemoved, id=ticket.info.id)
 
     def _changed(self, info: RequestInfo) -> None:
         self._dirty[info.id] = info

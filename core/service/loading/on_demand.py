@@ -219,9 +219,11 @@ class OnDemandLoader:
 
         refuse_if_used()
         note(state="loading", why="")
+        cells = instance.options.cache_tokens
         wanted = replace(
             instance.options,
             context_length=length,
+            cache_tokens=None if cells is None or length is None else max(cells, length),
             context_fit=None,
             idle_ttl_s=options.idle_ttl_s
             if options.idle_ttl_s is not None

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,10 @@ async def test_too_many_are_refused_and_the_others_answered(
     assert [await one.answer() for one in waiting] == [PIECE] * 6
 
 
+def _append(ended: list[str], who: str, task: asyncio.Task[str]) -> None:
+    ended.append(who)
+
+
 async def test_requesters_take_turns(bench: Bench, tiny: Path) -> None:
     alone = await bench.loaded(tiny, LoadOptions(parallel=1))
     ended: list[str] = []
@@ -246,7 +251,7 @@ async def test_requesters_take_turns(bench: Bench, tiny: Path) -> None:
     await bench.until(alone, lambda i: i.running == 1)
     asked = [Asked(bench, alone, "say 1", who) for who in "aaabc"]
     for who, one in zip("aaabc", asked, strict=True):
-        one.task.add_done_callback(lambda _, who=who: ended.append(who))
+        one.task.add_done_callback(partial(_append, ended, who))
     await bench.until(alone, lambda i: i.requests == 6)
     await first.leave()
     for one in asked:
