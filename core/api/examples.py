@@ -98,6 +98,7 @@ SEGMENTS: Mapping[str, str] = {
     "repo": "Qwen%2FQwen3-0.6B-GGUF",
     "download": "DOWNLOAD_ID",
     "instance": "INSTANCE_ID",
+    "request": "REQUEST_ID",
     "check": "CHECK_ID",
     "token": "laptop",
     "digest": "sha256:0",

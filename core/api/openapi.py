@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -17,7 +17,7 @@ from modeldeck.core.api.examples import ANSWERS, BODIES
 from modeldeck.core.api.http.messages import ErrorStyle
 from modeldeck.core.api.http.router import Route, split
 from modeldeck.core.api.pieces.schema import DOCUMENT
-from modeldeck.core.schema import ErrorInfo
+from modeldeck.core.schema import ErrorInfo, Priority
 
 PREFIX = "Deck"
 REFERENCE = "#/components/schemas/"
@@ -27,6 +27,15 @@ TOKEN = {
     "scheme": "bearer",
     "description": "Required from other machines; not needed on this machine.",
 }
+
+PRIORITY = {
+    "name": "X-Modeldeck-Priority",
+    "in": "header",
+    "required": False,
+    "description": "Batch requests are answered after interactive ones, which is the default.",
+    "schema": {"type": "string", "enum": list(get_args(Priority))},
+}
+"""The header of requests to models; `core.api.http.messages.Request.requester` reads it."""
 
 TAGS = {
     "state": "The state of this machine: models, downloads, instances, memory.",
@@ -176,7 +185,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         }
         for field in route.query
     ]
-    return path + query
+    return path + query + ([PRIORITY] if route.cancel_when_gone else [])
 
 
 def _responses(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from modeldeck.core.api.http.messages import (
 )
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.api.metrics import CONTENT_TYPE, get_metrics
-from modeldeck.core.api.native import health, machines, routes, tokens, undo
+from modeldeck.core.api.native import health, machines, requests, routes, tokens, undo
 from modeldeck.core.api.ollama import routes as ollama
 from modeldeck.core.api.openai import routes as openai
 from modeldeck.core.api.openapi import document
@@ -37,6 +37,7 @@ ROUTES: tuple[Route, ...] = (
     *pieces.ROUTES,
     *client_routes.ROUTES,
     *routes.ROUTES,
+    *requests.ROUTES,
     *machines.ROUTES,
     *openai.ROUTES,
     *ollama.ROUTES,

@@ -22,14 +22,13 @@ from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
 from modeldeck.core.runtime import registry
 from modeldeck.core.runtime.instance.receipt import nothing_held
-from modeldeck.core.runtime.instance.request import EmbeddingRequest, TextRequest
+from modeldeck.core.runtime.instance.request import EmbeddingRequest, TextRequest, ignore
 from modeldeck.core.runtime.instance.supervisor import Supervisor
 from modeldeck.core.runtime.planning.planner import Planner, Source
 from modeldeck.core.runtime.process.engine_process import LogLevel
 from modeldeck.core.runtime.process.messages import EmbedText, GenerateText
 from modeldeck.core.runtime.request_limits import check_request, check_text
 from modeldeck.core.schema import (
-    Chunk,
     Forecast,
     GenerateRequest,
     Instance,
@@ -37,6 +36,7 @@ from modeldeck.core.schema import (
     LoadOptions,
     Model,
     ProcessMemory,
+    Requester,
     Runtime,
     TextVector,
     UnloadReceipt,
@@ -235,6 +235,13 @@ class Engines:
         """
         return await self._stop(self._find(instance_id), self._settings.unload_grace_s)
 
+    async def unload_unused(self, instance_id: str) -> UnloadReceipt:
+        """As `unload`, but raises Conflict where requests run or wait."""
+        record = self._find(instance_id).record
+        if record.requests:
+            raise Conflict(f"{record.unique} is in use.", "Try again when nothing uses it.")
+        return await self.unload(instance_id)
+
     async def _stop(self, supervisor: Supervisor, grace_s: float) -> UnloadReceipt:
         if supervisor.record.state is InstanceState.FAILED:
             supervisor.remove()
@@ -250,32 +257,55 @@ class Engines:
         supervisor.remove()
 
     def generate(
-        self, instance_id: str, request: GenerateRequest
-    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        self,
+        instance_id: str,
+        request: GenerateRequest,
+        requester: Requester | None = None,
+        note: Callable[..., None] = ignore,
+    ) -> AbstractAsyncContextManager[TextRequest]:
         """Queue a request for text; leaving the block cancels it.
+
+        Args:
+            instance_id: The instance.
+            request: The request.
+            requester: Who asks, which decides when it is answered.
+            note: Called with the fields of its `RequestInfo` that changed, by name.
 
         Entering raises InvalidRequest, NotFound, Conflict when the instance is being unloaded or
         has failed, and Busy when too many wait. Iterating raises InvalidRequest for what only the
         engine can check, EngineFailed when it ends, and Cancelled or Conflict on unloading.
         """
-        return self._generate(instance_id, request)
+        return self._generate(instance_id, request, requester, note)
 
     @asynccontextmanager
     async def _generate(
-        self, instance_id: str, request: GenerateRequest
-    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+        self,
+        instance_id: str,
+        request: GenerateRequest,
+        requester: Requester | None,
+        note: Callable[..., None],
+    ) -> AsyncIterator[TextRequest]:
         check_request(request)
-        answer = TextRequest(lambda number: GenerateText(id=number, request=request))
+        answer = TextRequest(_generate(request), requester, note)
         with self._find(instance_id).entered(answer):
             yield answer
 
-    async def embed(self, instance_id: str, texts: Sequence[str]) -> list[TextVector]:
-        """Embed texts: a vector of length 1 for each, in order. Raises as `generate` does."""
+    async def embed(
+        self,
+        instance_id: str,
+        texts: Sequence[str],
+        requester: Requester | None = None,
+        note: Callable[..., None] = ignore,
+    ) -> list[TextVector]:
+        """Embed texts: a vector of length 1 for each, in order.
+
+        Arguments and errors are those of `generate`.
+        """
         supervisor = self._find(instance_id)
         vectors: list[TextVector] = []
         for text in texts:
             check_text(text)
-            request = EmbeddingRequest(_embed(text))
+            request = EmbeddingRequest(_embed(text), requester, note)
             with supervisor.entered(request):
                 vectors += [vector async for vector in request]
         return vectors
@@ -305,6 +335,10 @@ class Engines:
     def _refuse_when_closing(self) -> None:
         if self._closing:
             raise ShuttingDown("The core is about to end.")
+
+
+def _generate(request: GenerateRequest) -> Callable[[int], GenerateText]:
+    return lambda number: GenerateText(id=number, request=request)
 
 
 def _embed(text: str) -> Callable[[int], EmbedText]:

@@ -134,6 +134,8 @@ class Instance:
     """Time since the last request ended; None while busy or before it is ready."""
     requests: int = 0
     """Requests that are running or waiting."""
+    running: int = 0
+    """Requests that are being answered."""
     parallel: int = 1
     """Requests that are answered at the same time, at most."""
     cache_tokens: int | None = None

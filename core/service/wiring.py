@@ -51,6 +51,8 @@ from modeldeck.core.service.bandwidth import BandwidthController
 from modeldeck.core.service.counters import Counters
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.hub_status import HubStatus
+from modeldeck.core.service.inference.answers import ModelAnswers
+from modeldeck.core.service.inference.request_records import RequestRecords
 from modeldeck.core.service.library.copying import ModelCopying
 from modeldeck.core.service.library.deletion import ModelDeletion
 from modeldeck.core.service.library.library import ModelLibrary
@@ -59,8 +61,9 @@ from modeldeck.core.service.library.verification import CacheVerification
 from modeldeck.core.service.loading.alternatives import AlternativeFinder
 from modeldeck.core.service.loading.fit import FitChecker, MemoryBudget
 from modeldeck.core.service.loading.forecast import Forecaster
-from modeldeck.core.service.loading.loader import Loader, OnDemandLoader, has_ended
+from modeldeck.core.service.loading.loader import Loader, has_ended
 from modeldeck.core.service.loading.measurements import Calibrator, LoadHistory
+from modeldeck.core.service.loading.on_demand import OnDemandLoader
 from modeldeck.core.service.loading.options import OptionResolver
 from modeldeck.core.service.loading.planner import LoadPlanner
 from modeldeck.core.service.model_users import ModelUsers
@@ -190,6 +193,15 @@ class ServiceParts:
             instance_of=self.instance_of,
             tasks=self.tasks,
             allowed=config.api.load_on_demand,
+            most_waiting=config.runtime.queue_length,
+        )
+        self.requests = RequestRecords(self.feed)
+        stack.callback(self.requests.close)
+        self.answers = ModelAnswers(
+            records=self.requests,
+            on_demand=self.on_demand,
+            engines=self.engines,
+            counters=self.counters,
         )
 
     def _make_loader(self) -> None:
@@ -343,9 +355,11 @@ class ServiceParts:
             self.tasks.start(self.loader.ended(instance), name="recording what a load took")
         if instance.state is InstanceState.STOPPED:
             self.feed.commit(InstanceRemoved, id=instance.id)
+            self.on_demand.instance_changed()
             return
         before = self.feed.state.instances.get(instance.id)
         self.feed.commit(InstanceChanged, instance=instance)
+        self.on_demand.instance_changed()
         was_starting = before is not None and before.state is InstanceState.STARTING
         if was_starting and instance.state is InstanceState.READY:
             self.tasks.start(self.loader.ready(instance), name="remembering the load options")

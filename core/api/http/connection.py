@@ -31,7 +31,7 @@ from modeldeck.core.api.http.responses import (
     negotiated,
     negotiated_in_thread,
 )
-from modeldeck.core.api.http.server_state import ServerState, peer_of
+from modeldeck.core.api.http.server_state import ServerState, peer_of, program_of
 from modeldeck.core.api.http.websocket import WebSocketConnection, handshake, run_handler
 from modeldeck.core.api.http.writer import SocketWriter
 from modeldeck.core.errors import RequestTimeout
@@ -56,6 +56,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._input_ended = False
         self._limited_key: str | None = None
         self._token_timer: asyncio.TimerHandle | None = None
+        self._program: str | None = None
+        """The client's program; None before the first request."""
 
     # Called by asyncio
 
@@ -300,6 +302,9 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _request(self, pending: PendingRequest) -> Request:
         head, caller = pending.head, pending.caller
         assert head is not None
+        token = caller.token if caller is not None else None
+        if self._program is None:
+            self._program = program_of(self._transport, over_unix=self._address.is_socket)
         return Request(
             method=head.method,
             path=head.path,
@@ -308,6 +313,8 @@ class HttpConnection(asyncio.BufferedProtocol):
             headers=head.headers,
             body=bytes(pending.body),
             origin=caller.name if caller is not None else self.peer,
+            who=token.name if token is not None else self._program,
+            only_batch=token is not None and token.priority == "batch",
             id=pending.id,
             meter=self._server.meter,
         )

@@ -27,13 +27,13 @@ import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, get_args
 
 import msgspec
 
 from modeldeck.core.api.http.websocket_frames import TextFrame
 from modeldeck.core.errors import Busy, DeckError, InvalidRequest, TooManyRequests, Unauthorized
-from modeldeck.core.schema import ErrorInfo
+from modeldeck.core.schema import ErrorInfo, Priority, Requester
 from modeldeck.core.schema.errors import to_info
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ TEXT = "text/plain; charset=utf-8"
 EVENTS = "text/event-stream; charset=utf-8"
 NDJSON = "application/x-ndjson"
 
+_CLIENT = re.compile(r"[0-9a-f]{8}")
+"""Id that a front end of ours sends with its requests."""
 _FIELD = re.compile(r"at `\$\.([A-Za-z_]+)")
 """Finds the field that a validation error of msgspec names."""
 
@@ -75,6 +77,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     origin: str = ""
     """The caller, for the audit: `unix uid=1000` or the peer's address, and its token's name."""
+    who: str = "local"
+    """Name of the caller's token, or of its program with the process id where that is known."""
+    only_batch: bool = False
+    """Whether the caller's token is for batch requests only."""
     id: str = ""
     """Request id of the log: `X-Request-Id`, given by the client or made here."""
     meter: RequestMetrics | None = None
@@ -99,6 +105,29 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         """
         value = self.json()
         return convert({} if value is None else value, type_, "The body")
+
+    def requester(self, dialect: str, priority: Priority | int | None = None) -> Requester:
+        """The caller as one who asks a model through a dialect. Raises InvalidRequest.
+
+        The priority is that of the body, else of the header `X-Modeldeck-Priority`. A number is
+        taken as vLLM has it: above 0 comes later. A token for batches allows no other.
+        """
+        said = self.headers.get("x-modeldeck-priority", "").strip().lower()
+        if said not in ("", *get_args(Priority)):
+            raise InvalidRequest(
+                f"X-Modeldeck-Priority cannot be {said[:40]!r}.", "It is interactive or batch."
+            )
+        if isinstance(priority, int):
+            priority = "batch" if priority > 0 else "interactive"
+        is_batch = self.only_batch or (priority or said) == "batch"
+        client = self.headers.get("x-modeldeck-client", "")
+        return Requester(
+            origin=self.origin,
+            who=self.who,
+            dialect=dialect,
+            priority="batch" if is_batch else "interactive",
+            client=client if _CLIENT.fullmatch(client) else "",
+        )
 
     def number(self, name: str, default: T) -> int | T:
         """A whole number among the query parameters, else `default`. Raises InvalidRequest."""

@@ -26,7 +26,8 @@ from modeldeck.core.errors import Forbidden, UnsupportedMediaType
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ALLOWED_METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS = (
-    "content-type, x-application-id, application, authorization, if-none-match, x-request-id"
+    "content-type, x-application-id, application, authorization, if-none-match, x-request-id,"
+    " x-modeldeck-priority"
 )
 """Request headers allowed to pages; clients of the documented API send the second and third."""
 SHOWN_HEADERS = "etag, retry-after, x-request-id"

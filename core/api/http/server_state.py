@@ -11,6 +11,7 @@ import sys
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modeldeck.core.api.http.access import Access, network
@@ -177,8 +178,30 @@ def peer_of(transport: asyncio.BaseTransport, *, over_unix: bool) -> str:
         return f"{host}:{address[1]}"
     if sys.platform != "linux":
         return f"unix uid={os.getuid()}"  # the socket's mode keeps others out, except root
+    pid, uid = _credentials(transport)
+    return f"unix uid={uid} pid={pid}"
+
+
+def _credentials(transport: asyncio.BaseTransport) -> tuple[int, int]:
+    """Process and user id of the program behind a Unix socket on Linux (unix(7))."""
     credentials = transport.get_extra_info("socket").getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
     )
     pid, uid, _ = struct.unpack("3i", credentials)
-    return f"unix uid={uid} pid={pid}"
+    return pid, uid
+
+
+def program_of(transport: asyncio.BaseTransport, *, over_unix: bool) -> str:
+    """Name and process id of the program that opened a Unix socket, such as `python3 8120`.
+
+    `local` for other connections, and where the system does not tell: the process may be in another
+    namespace, or gone.
+    """
+    if not over_unix or sys.platform != "linux":
+        return "local"
+    pid, _ = _credentials(transport)
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return "local"
+    return f"{name} {pid}" if name else "local"

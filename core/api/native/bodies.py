@@ -30,6 +30,7 @@ from modeldeck.core.schema import (
     Memory,
     Model,
     QueueMove,
+    RequestInfo,
     Runtime,
     Settings,
     UnloadReceipt,
@@ -47,6 +48,7 @@ class StateDocument:
     downloads: list[Download]
     instances: list[Instance]
     verifications: list[Verification]
+    requests: list[RequestInfo]
     memory: Memory
     disk: Disk
     runtimes: list[Runtime]

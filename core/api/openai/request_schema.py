@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from modeldeck.core.api.inference import seconds
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.schema import Chunk, Tool
+from modeldeck.core.schema import Chunk, Priority, Tool
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
@@ -68,6 +68,9 @@ class Sampling:
     keep_alive: float | str | None = None
     """How long the model stays loaded after the answer, as in Ollama: seconds, or "5m"; 0 unloads
     it, a negative number keeps it loaded."""
+    priority: Priority | int | None = None
+    """`batch` is answered after `interactive`, the default; a number is taken as vLLM has it: above
+    0 is `batch`. The header `X-Modeldeck-Priority` says the same."""
 
     @property
     def with_usage(self) -> bool:
@@ -146,20 +149,36 @@ def _tool(form: ToolForm) -> Tool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptTokensDetails:
+    """Parts of the prompt's tokens."""
+
+    cached_tokens: int
+    """Those that were found in a cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens of a request."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | UnsetType = UNSET
+    """Left out where the engine does not tell."""
 
     @classmethod
     def of(cls, *last: Chunk) -> Usage:
         """Sum of the counts in the last pieces of answers."""
         prompt = sum(chunk.prompt_tokens or 0 for chunk in last)
         completion = sum(chunk.completion_tokens or 0 for chunk in last)
+        cached = [chunk.cached_tokens for chunk in last if chunk.cached_tokens is not None]
         return cls(
-            prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            total_tokens=prompt + completion,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=sum(cached))
+            if cached
+            else UNSET,
         )
 
 

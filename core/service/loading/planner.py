@@ -34,6 +34,7 @@ from modeldeck.core.schema import (
     Eviction,
     Forecast,
     Instance,
+    InstanceState,
     LoadOptions,
     LoadPlan,
     LoadVerdict,
@@ -46,8 +47,8 @@ from modeldeck.core.schema.errors import to_info
 from modeldeck.core.schema.units import gib, mib
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.service.loading.alternatives import AlternativeFinder, Need, remedy
-from modeldeck.core.service.loading.fit import FitChecker, needs
-from modeldeck.core.service.loading.fitting import LoadFitting
+from modeldeck.core.service.loading.fit import FitChecker, candidate, needs
+from modeldeck.core.service.loading.fitting import LEAST_CONTEXT, LoadFitting
 from modeldeck.core.service.loading.forecast import REFUSALS, Forecaster
 from modeldeck.core.service.loading.options import OptionResolver, settle
 
@@ -76,6 +77,8 @@ class _LoadQuery:
     traits: ModelTraits
     draft: Model | None
     may_unload: bool
+    replacing: Instance | None = None
+    """The instance of the same model that is unloaded before the load."""
 
 
 class LoadPlanner:
@@ -105,15 +108,23 @@ class LoadPlanner:
         self._may_unload = may_unload
         self._prefix_cache_bytes = prefix_cache_bytes
 
-    async def plan(self, model: Model, wish: LoadWish, *, compare: bool = False) -> PreparedLoad:
+    async def plan(
+        self,
+        model: Model,
+        wish: LoadWish,
+        replacing: Instance | None = None,
+        *,
+        compare: bool = False,
+    ) -> PreparedLoad:
         """Plan a load without changing anything.
 
-        With `compare`, the plan also tells what cells of its own for each request would take.
+        `replacing` is an instance of the same model that would be unloaded before it. With
+        `compare`, the plan also tells what cells of its own for each request would take.
 
         Raises InvalidRequest for impossible options, and the Hub's errors for a model that is not
         downloaded. Any other reason against the load is the plan's `refusal`.
         """
-        query, unreadable = await self._query(model, wish)
+        query, unreadable = await self._query(model, wish, replacing)
         engine = registry.choose(model.format, query.options.engine)
         devices = next((r.devices for r in self._runtimes() if r.name == engine), ())
         warnings = list(suit(query.options, query.traits, engine, devices, os.cpu_count() or 1))
@@ -148,7 +159,8 @@ class LoadPlanner:
             refusal = refusal if isinstance(refusal, REFUSALS) else self.missing(model)
         else:
             refusal = self.missing(model) or refusal
-        if any(i.model_id == model.id and i.state.live for i in self._instances()):
+        live = (i for i in self._instances() if i.model_id == model.id and i.state.live)
+        if any(replacing is None or i.id != replacing.id for i in live):
             plan = replace(plan, notes=(*plan.notes, "loaded already"), evictions=())
             refusal = None
         plan = replace(
@@ -170,7 +182,32 @@ class LoadPlanner:
             return NotDownloaded(f"{model.name} is not downloaded.", remedy)
         return None
 
-    async def _query(self, model: Model, wish: LoadWish) -> tuple[_LoadQuery, DeckError | None]:
+    async def blockers(self, model: Model, wish: LoadWish) -> tuple[str, ...] | None:
+        """Return the busy instances that must become idle before a model fits.
+
+        Empty where it fits by now, or will when an instance has ended; None where it would not fit
+        even if all were idle, and where nothing may be unloaded for it.
+        """
+        query, unreadable = await self._query(model, wish)
+        if unreadable is not None or not query.may_unload:
+            return None
+        options = replace(query.options, context_fit=None)
+        if query.options.context_fit:
+            wanted = query.options.context_length or LEAST_CONTEXT
+            options = replace(options, context_length=min(wanted, LEAST_CONTEXT))
+        forecast = await self._forecast(query, options)
+        candidates = self._fit_checker.candidates()
+        busy = {c.id for c in candidates if c.idle_s is None}
+        all_idle = [replace(c, idle_s=c.idle_s or 0.0) for c in candidates]
+        found = place(needs(forecast), self._fit_checker.room(), all_idle, may_unload=True)
+        if isinstance(found, Placement):
+            return tuple(key for key in found.unload if key in busy)
+        is_ending = any(i.state is InstanceState.STOPPING for i in self._instances())
+        return () if is_ending else None
+
+    async def _query(
+        self, model: Model, wish: LoadWish, replacing: Instance | None = None
+    ) -> tuple[_LoadQuery, DeckError | None]:
         """Return the complete query, and the error if the model's header cannot be read."""
         unreadable: DeckError | None = None
         try:
@@ -187,6 +224,7 @@ class LoadPlanner:
             traits=traits,
             draft=self._draft(model, settled.options.draft_model),
             may_unload=may_unload and not wish.force,
+            replacing=replacing,
         )
         return query, unreadable
 
@@ -219,7 +257,7 @@ class LoadPlanner:
         plan = await self._fitted(plan, query, force=force)
         options, notes = plan.options, plan.notes
         forecast = await self._forecast(query, options)
-        placement = self._place(forecast, may_unload=query.may_unload)
+        placement = self._place(forecast, query, may_unload=query.may_unload)
         plan = replace(plan, forecast=forecast)
         if isinstance(placement, Placement):
             plan = self._with_prefix_cache(plan, forecast, placement)
@@ -240,7 +278,7 @@ class LoadPlanner:
             lambda less: self._forecast(query, less),
             lambda need: (
                 need.gpu_bytes is not None
-                and isinstance(self._place(need, may_unload=False), Placement)
+                and isinstance(self._place(need, query, may_unload=False), Placement)
             ),
         )
         words = remedy(alternatives, would_do, may_unload=query.may_unload)
@@ -263,13 +301,15 @@ class LoadPlanner:
             query.model, options, query.traits.architecture, query.draft
         )
 
-    def _place(self, forecast: Forecast, *, may_unload: bool) -> Placement | DoesNotFit:
-        return place(
-            needs(forecast),
-            self._fit_checker.room(),
-            self._fit_checker.candidates(),
-            may_unload=may_unload,
-        )
+    def _place(
+        self, forecast: Forecast, query: _LoadQuery, *, may_unload: bool
+    ) -> Placement | DoesNotFit:
+        room, candidates = self._fit_checker.room(), self._fit_checker.candidates()
+        if query.replacing is not None:
+            back = candidate(query.replacing).holds
+            room = {store: count + back.get(store, 0) for store, count in room.items()}
+            candidates = [c for c in candidates if c.id != query.replacing.id]
+        return place(needs(forecast), room, candidates, may_unload=may_unload)
 
     async def _fitted(self, plan: LoadPlan, query: _LoadQuery, *, force: bool) -> LoadPlan:
         """Return the plan with the options that fit, and notes about what was lowered."""
@@ -280,7 +320,9 @@ class LoadPlanner:
             query.options,
             query.origins,
             lambda options: self._forecast(query, options),
-            lambda need: isinstance(self._place(need, may_unload=query.may_unload), Placement),
+            lambda need: isinstance(
+                self._place(need, query, may_unload=query.may_unload), Placement
+            ),
         )
         fitted = await fitting.fit()
         return replace(

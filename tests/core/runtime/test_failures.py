@@ -428,7 +428,7 @@ async def test_the_end_of_its_input_ends_an_engine_in_the_middle_of_an_answer(
         GenerateText,
         LoadModel,
         ModelLoaded,
-        PromptProgress,
+        TextPiece,
     )
 
     engine = await EngineProcess.start("llama.cpp", lambda *line: None)
@@ -436,7 +436,8 @@ async def test_the_end_of_its_input_ends_an_engine_in_the_middle_of_an_answer(
     while not isinstance(await engine.receive(), ModelLoaded):
         pass
     engine.send(GenerateText(id=2, request=about("loop")))
-    assert isinstance(await engine.receive(), PromptProgress)
+    while not isinstance(await engine.receive(), TextPiece):
+        pass
     assert await engine.end()
     assert not alive(engine.pid)
     reports = iter(engine.receive, None)
@@ -461,7 +462,8 @@ async def test_a_command_cancelled_before_it_begins_never_runs(tiny: Path) -> No
         while not isinstance(await engine.receive(), ModelLoaded):
             pass
         engine.send(GenerateText(id=2, request=about("loop")))
-        assert isinstance(await engine.receive(), PromptProgress)
+        while not isinstance(await engine.receive(), TextPiece):
+            pass
         engine.send(GenerateText(id=3, request=about("loop")))  # waits for the first
         engine.send(CancelCommand(id=3))
         engine.send(CancelCommand(id=2))

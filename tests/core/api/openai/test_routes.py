@@ -20,11 +20,10 @@ from modeldeck.core.errors import Busy, DeckError, EngineFailed
 from modeldeck.core.schema import (
     Chunk,
     GenerateRequest,
-    Instance,
-    InstanceState,
-    LoadOptions,
     Model,
+    Requester,
 )
+from modeldeck.core.service.inference.answers import ModelReply
 from tests.support.process import CoreProcess
 
 Serve = Callable[..., Any]
@@ -210,22 +209,14 @@ class Engine:
         return Model(id="1", unique="a/b", name="b", format="gguf", source="custom")
 
     @asynccontextmanager
-    async def using(
-        self, model: Model, options: LoadOptions, origin: str, keep_alive_s: float | None
-    ) -> AsyncIterator[Instance]:
-        yield Instance(
-            id="i", model_id="1", unique="a/b", state=InstanceState.READY, engine="llama.cpp"
-        )
-
-    @asynccontextmanager
-    async def generate(
-        self, instance_id: str, request: GenerateRequest
-    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+    async def answer(
+        self, model: Model, request: GenerateRequest, requester: Requester, **more: Any
+    ) -> AsyncIterator[ModelReply]:
         async with aclosing(self._chunks()) as chunks:
             try:
-                yield chunks
+                yield ModelReply(chunks=chunks, load_s=0.0)
             finally:
-                self.left.append(instance_id)
+                self.left.append(model.id)
 
     async def _chunks(self) -> AsyncGenerator[Chunk, None]:
         for piece in self.pieces:
@@ -271,7 +262,7 @@ async def test_a_client_that_leaves_ends_its_answer(serve: Serve, until: Until, 
         if stream and pieces[0]:
             await client.head()
         await client.close()
-        await until(lambda engine=engine: engine.left == ["i"])  # type: ignore[misc]  # bound now
+        await until(lambda engine=engine: engine.left == ["1"])  # type: ignore[misc]  # bound now
 
 
 @EVERY_WAY

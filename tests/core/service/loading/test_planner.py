@@ -31,6 +31,7 @@ from modeldeck.core.schema import (
     LoadWish,
     Model,
     ModelSeed,
+    Requester,
 )
 from modeldeck.core.schema import Runtime as EngineRecord
 from modeldeck.core.service.deck import Deck
@@ -245,8 +246,8 @@ async def test_idle_models_make_room_if_they_may_and_pinned_ones_never(
     assert kept is not None
     assert "Busy and pinned models hold" in kept.message
     await deck.change_instance(instance.id, {"pinned": False}, ME)
-    async with deck.generate(instance.id, about("loop")) as chunks:
-        await anext(chunks)
+    async with deck.answer(first, about("loop"), Requester()) as reply:
+        await anext(reply.chunks)
         assert (await deck.plan_load(second.id, wish)).verdict == "too large", "it is busy"
     async with asyncio.timeout(PATIENCE_S):
         while (await deck.plan_load(second.id, wish)).refusal is not None:
@@ -317,8 +318,9 @@ async def test_a_draft_model_is_one_that_is_here_and_of_the_same_kind(
     assert alone.forecast is not None
     assert plan.forecast.weights_bytes > alone.forecast.weights_bytes
     instance = await loaded(deck, model, context_length=1024, draft_model=draft.id)
-    async with deck.generate(instance.id, about("count")) as chunks:
-        assert "".join([chunk.text async for chunk in chunks]) == expected("count")
+    async with deck.answer(model, about("count"), Requester()) as reply:
+        assert "".join([chunk.text async for chunk in reply.chunks]) == expected("count")
+    assert deck.instance_of(model.id) == deck.state.instances[instance.id]
 
 
 async def test_what_answers_nothing_by_itself_is_refused_before_it_is_loaded(
@@ -386,8 +388,8 @@ async def test_what_a_load_took_is_in_the_ledger_and_corrects_the_next(
     async with opened() as deck:
         model = await added(deck, tiny)
         instance = await loaded(deck, model, context_length=1024)
-        async with deck.generate(instance.id, about("count " + "bla " * 230)) as chunks:
-            assert [chunk async for chunk in chunks]
+        async with deck.answer(model, about("count " + "bla " * 230), Requester()) as reply:
+            assert [chunk async for chunk in reply.chunks]
         last = deck.state.instances[instance.id]
         assert last.context_used is not None
         assert last.context_used > 900
