@@ -30,7 +30,6 @@ import msgspec
 from modeldeck.core.errors import Cancelled, DeckError, EngineFailed
 from modeldeck.core.runtime.engines.base import Engine, Flag
 from modeldeck.core.runtime.engines.bounds import Bounded, Interrupted
-from modeldeck.core.runtime.engines.one_at_a_time import OneAtATime
 from modeldeck.core.runtime.process.frames import FrameDecoder
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
@@ -371,10 +370,7 @@ def main(engine: str, parent: str) -> None:
         case "mlx":
             from modeldeck.core.runtime.engines.mlx.engine import MlxEngine
 
-            mlx = OneAtATime(MlxEngine(flag))
-            child = Child(mlx, flag, output)
-            mlx.send = child.send
-            child.run()
+            Child(MlxEngine(flag), flag, output).run()
         case _:
             error = EngineFailed(f"There is no engine {engine!r}.")
             output.write(frame(EngineHello(protocol=PROTOCOL, error=to_info(error))))

@@ -179,7 +179,8 @@ class Model:
     created_at: str = "2026-01-01T00:00:00Z"
     """ISO 8601, UTC."""
     engine: Engine | None = None
-    """The engine that would load it on this machine; None where there is none."""
+    """The engine that would load it on this machine. None where there is none, and while the core
+    has just begun and its engines are still being looked at: `State.runtimes` is empty as long."""
     documented: dict[str, Any] = field(default_factory=dict)
     """Fields of the documented API that modeldeck keeps for the caller and does not use itself."""
 

@@ -25,6 +25,7 @@ def test_the_main_job_with_mlx(api: Any) -> None:
     assert forecast["weights_bytes"] > 2_900_000
     assert forecast["kv_bytes"] == 2 * 2 * 64 * 2 * 1024, "layers, keys and values, bytes, tokens"
     api.pull(TINY)
+    api.until(lambda s: s["runtimes"])  # a busy machine takes longer to start engines than to pull
     assert api.model(TINY)["engine"] == "mlx"
     assert fit(api)["forecast"] == forecast, "the same before the download and after"
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
+from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.base import TEMPLATE_BYTES, TEMPLATE_S, TOKENS_S, say
 from modeldeck.core.runtime.engines.bounds import Bounds
 from modeldeck.core.runtime.engines.chat import (
@@ -17,7 +20,7 @@ from modeldeck.core.runtime.engines.chat import (
     turns,
     wants_tools,
 )
-from modeldeck.core.schema import GenerateRequest
+from modeldeck.core.schema import GenerateRequest, Message
 
 
 class MlxChat:
@@ -60,6 +63,20 @@ class MlxChat:
         if not found:
             raise nothing_written()
         return found
+
+    def system_tokens(self, request: GenerateRequest) -> list[int]:
+        """Tokens that begin like a conversation as far as its system prompt reaches.
+
+        None where it has no system prompt, or where the template refuses an empty question.
+        """
+        system = tuple(takewhile(lambda message: message.role == "system", request.messages))
+        if not system:
+            return []
+        try:
+            question = Message(role="user", content="")
+            return self.tokens(replace(request, messages=(*system, question)))
+        except InvalidRequest:
+            return []
 
     def _source(self, request: GenerateRequest) -> str | None:
         """The template for a request; None where the model has a renderer instead."""

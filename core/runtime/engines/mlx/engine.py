@@ -22,19 +22,22 @@ from typing import Any
 
 from modeldeck.core.errors import Cancelled, DeckError, EngineFailed, EngineMissing, InvalidRequest
 from modeldeck.core.formats import safetensors
-from modeldeck.core.runtime.engines.base import Emit, Flag, ShowProgress, say
-from modeldeck.core.runtime.engines.mlx.model import DRAFT_TOKENS, MlxModel, kv_bits
+from modeldeck.core.runtime.engines.base import Flag, ShowProgress, say
+from modeldeck.core.runtime.engines.mlx.answer import AnswerMaker
+from modeldeck.core.runtime.engines.mlx.model import MlxModel, kv_bits
+from modeldeck.core.runtime.engines.mlx.turns import MlxTurns
 from modeldeck.core.runtime.platforms import is_mlx_safe, mlx_remedy
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
-    AnswerDone,
     EmbeddingVector,
     EngineHello,
+    EngineReport,
     LoadModel,
     LoadPlanned,
     ModelLoaded,
+    TextPiece,
 )
-from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora
+from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora, TokenLogprob
 from modeldeck.core.storage.foreign_files import stat_regular
 from modeldeck.core.storage.installation import this_installation
 
@@ -72,7 +75,8 @@ class MlxEngine:
     def __init__(self, flag: Flag) -> None:
         self._flag = flag
         self._mx: Any = None
-        self._loaded: MlxModel | None = None
+        self._maker: AnswerMaker | None = None
+        self._turns: MlxTurns | None = None
 
     def hello(self) -> EngineHello:
         """Import mlx and return its version; mlx-lm, which takes seconds, is imported by a load.
@@ -133,20 +137,31 @@ class MlxEngine:
             raise
         except Exception as error:  # mlx-lm and transformers raise any kind
             raise refusal("mlx-lm refused the model", error) from error
-        self._loaded = MlxModel(
+        loaded = MlxModel(
             self._mx,
             model,
             tokenizer,
             draft=self._load_draft(utils, draft, tokenizer, show) if draft is not None else None,
-            draft_tokens=options.draft_tokens or DRAFT_TOKENS,
+            draft_tokens=options.draft_tokens,
             context_length=length,
+            cache_tokens=options.cache_tokens,
+            parallel=options.parallel,
             vocabulary=config.vocab_size or 0,
             step=options.batch_size,
             kv_bits=bits,
-            flag=self._flag,
         )
+        if loaded.alone is not None and (options.parallel or 1) > 1:
+            say("warning", f"requests are answered one at a time: {loaded.alone}")
+        self._mx.random.seed(int.from_bytes(os.urandom(8)))
+        self._maker = AnswerMaker(loaded, self._flag, stop_loops=command.stop_loops)
+        self._turns = MlxTurns(loaded, command.prefix_cache_bytes, command.turn_s)
         show("ready", 1.0)
-        return ModelLoaded(context_length=length, engine_bytes=self._mx.get_active_memory())
+        return ModelLoaded(
+            context_length=length,
+            parallel=loaded.parallel,
+            cache_tokens=loaded.cache_tokens,
+            engine_bytes=self._mx.get_active_memory(),
+        )
 
     def _load_draft(self, utils: Any, path: str, tokenizer: Any, show: ShowProgress) -> Any:
         """Load a draft model. Raises EngineFailed when it does not fit the model."""
@@ -190,11 +205,48 @@ class MlxEngine:
 
     # Work
 
-    def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
-        """Answer a request."""
-        if self._loaded is None:
+    def begin(self, number: int, request: GenerateRequest) -> None:
+        """Take a request in."""
+        turns, maker = self._turns, self._maker
+        if turns is None or maker is None:
             raise InvalidRequest("No model is loaded.")
-        return self._loaded.generate(request, emit)
+
+        def emit(text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
+            turns.report(TextPiece(id=number, text=text, logprobs=logprobs))
+
+        turns.add(maker.make(number, request, emit))
+
+    def cancel(self, number: int) -> None:
+        """Forget a request."""
+        if self._turns is not None:
+            self._turns.cancel(number)
+
+    def pause(self, number: int) -> None:
+        """Give a request no further tokens."""
+        if self._turns is not None:
+            self._turns.pause(number)
+
+    def resume(self, number: int) -> None:
+        """Go on with a request."""
+        if self._turns is not None:
+            self._turns.resume(number)
+
+    @property
+    def working(self) -> bool:
+        """Whether a request is in work that is not paused."""
+        return self._turns is not None and self._turns.working
+
+    def step(self) -> list[EngineReport]:
+        """Do one turn for all requests."""
+        return [] if self._turns is None else self._turns.step()
+
+    def reset(self) -> None:
+        """Forget all requests."""
+        if self._turns is not None:
+            self._turns.reset()
+
+    def close(self) -> None:
+        """Do nothing: conversations are not saved."""
 
     def embed(self, text: str) -> EmbeddingVector:
         """Refuse: mlx-lm has no embeddings."""

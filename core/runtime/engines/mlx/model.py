@@ -1,49 +1,20 @@
-"""Answers with a model that mlx-lm has loaded."""
+"""A model that mlx-lm has loaded: its parts, its KV caches, and how many answers it writes."""
 
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
-from modeldeck.core.errors import (
-    Cancelled,
-    ContextExceeded,
-    DeckError,
-    EngineFailed,
-    InvalidRequest,
-)
-from modeldeck.core.runtime.engines import tool_formats
-from modeldeck.core.runtime.engines.answer_writer import AnswerWriter, token_text
-from modeldeck.core.runtime.engines.base import (
-    GRAMMAR_S,
-    PENALTY_WINDOW,
-    READ_GRAMMAR_S,
-    TOKENS_S,
-    Emit,
-    Flag,
-)
-from modeldeck.core.runtime.engines.chat import CHATML_STOP, check_tools, wants_tools
-from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
-from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
-from modeldeck.core.runtime.engines.mlx.chat import MlxChat
-from modeldeck.core.runtime.engines.mlx.grammar import GrammarSampler, GrammarVocabulary, Sample
-from modeldeck.core.runtime.engines.mlx.text import Detokenizer, token_bytes
-from modeldeck.core.runtime.engines.tool_calls import grammar_for
-from modeldeck.core.runtime.process.messages import AnswerDone
-from modeldeck.core.schema import GenerateRequest, KvCacheType, TokenLogprob
+from modeldeck.core.errors import EngineFailed, InvalidRequest
+from modeldeck.core.schema import KvCacheType
 
 DRAFT_TOKENS = 4
 """Tokens that a draft model guesses at a time by default."""
 STEP = 512
 """Tokens of a prompt that are read at once by default; cancelling takes effect in between."""
-COLDEST = 1e-3
-"""Below this temperature sampling is greedy: its inverse would overflow 16-bit floats."""
+PARALLEL = 4
+"""Answers that are written at once by default."""
 
 
 def kv_bits(kind: KvCacheType | None, head_length: int | None) -> tuple[int, int] | None:
@@ -68,8 +39,18 @@ def kv_bits(kind: KvCacheType | None, head_length: int | None) -> tuple[int, int
     return bits, group
 
 
+def can_merge(caches: Iterable[Any]) -> bool:
+    """Whether mlx-lm can put the caches of several answers into one batch.
+
+    Its own test (`mlx_lm.server.ModelProvider`) does not look into a `CacheList`.
+    """
+    return all(
+        hasattr(cache, "merge") and can_merge(getattr(cache, "caches", ())) for cache in caches
+    )
+
+
 class MlxModel:
-    """A model, its tokenizer, and the prompt cache of the last conversation."""
+    """A model, its draft model, their tokenizer, and the options of the load."""
 
     def __init__(
         self,
@@ -77,15 +58,16 @@ class MlxModel:
         model: Any,
         tokenizer: Any,
         *,
-        draft: Any,
-        draft_tokens: int,
+        draft: Any = None,
+        draft_tokens: int | None = None,
         context_length: int,
-        vocabulary: int,
-        step: int | None,
-        kv_bits: tuple[int, int] | None,
-        flag: Flag,
+        cache_tokens: int | None = None,
+        parallel: int | None = None,
+        vocabulary: int = 0,
+        step: int | None = None,
+        kv_bits: tuple[int, int] | None = None,
     ) -> None:
-        """Use a loaded model.
+        """Use a loaded model. Raises EngineFailed for a draft that does not work with it.
 
         Args:
             mx: `mlx.core`.
@@ -94,254 +76,56 @@ class MlxModel:
             draft: A draft model of the same vocabulary; None for none.
             draft_tokens: Tokens that it guesses at a time.
             context_length: Tokens of prompt and answer together; mlx-lm itself has no limit.
+            cache_tokens: Tokens that all answers together may hold; the context length by default.
+            parallel: Answers at once, where they can be batched.
             vocabulary: Tokens of the vocabulary; 0 when not known.
             step: Tokens of a prompt read at once.
             kv_bits: Bits and group size of a quantized KV cache.
-            flag: Cancels running work.
         """
-        self._mx = mx
-        self._model = model
-        self._tokenizer = tokenizer
-        self._draft = draft
-        self._draft_tokens = draft_tokens
-        self._context_length = context_length
-        self._vocabulary = vocabulary
-        self._step = step or STEP
+        self.mx = mx
+        self.model = model
+        self.tokenizer = tokenizer
+        self.draft = draft
+        self.draft_tokens = draft_tokens or DRAFT_TOKENS
+        self.context_length = context_length
+        self.cache_tokens = max(context_length, cache_tokens or 0)
+        self.vocabulary = vocabulary
+        self.ends = sorted(token for token in tokenizer.eos_token_ids if token is not None)
+        """Tokens that end an answer."""
+        self.step = step or STEP
         self._kv_bits = kv_bits
-        self._flag = flag
-        self._generate: Any = importlib.import_module("mlx_lm.generate")
+        self.generate: Any = importlib.import_module("mlx_lm.generate")
         self._caches: Any = importlib.import_module("mlx_lm.models.cache")
-        self._samples: Any = importlib.import_module("mlx_lm.sample_utils")
-        self._layers = len(self._caches.make_prompt_cache(model))
+        fresh = self._caches.make_prompt_cache(model)
+        self.layers = len(fresh)
         """Layers of the model: their caches come first, those of the draft follow."""
-        if draft is not None and not all(
-            self._caches.can_trim_prompt_cache(self._caches.make_prompt_cache(m))
-            for m in (model, draft)
-        ):
+        if draft is not None and not all(map(self.can_cut, (fresh, self._of_draft()))):
             raise EngineFailed(
                 "This model does not work with this draft: one of their caches cannot be cut.",
                 "Load it without draft_model.",
             )
-        self._cache: list[Any] | None = None
-        self._cached: list[int] = []
-        """Tokens whose keys and values are in the cache, in order."""
-        self._grammars = GrammarVocabulary(mx, tokenizer)
-        self._chat = MlxChat(tokenizer, flag.bounds)
-        self._special = frozenset(tokenizer.all_special_ids)
-        self._template = str(tokenizer.chat_template or "")
-        """All its templates, where it has several."""
-        self._known: dict[str, int] = tokenizer.get_vocab()
+        self.always_cut = all(type(cache) is self._caches.KVCache for cache in fresh)
+        """Whether a cache of it can be cut to any length. Others, with a window of tokens or a
+        state of their whole text, only go on from where they were saved."""
+        self.alone = self._why_alone(fresh)
+        """Why it writes one answer at a time, as the end of a sentence; None where it need not."""
+        self.parallel = 1 if self.alone else parallel or PARALLEL
+        """Answers that are written at once."""
 
-    def generate(self, request: GenerateRequest, emit: Emit) -> AnswerDone:
-        """Answer a request. Raises ContextExceeded when it does not fit the context."""
-        prompt, stops, grammar = self._prompt(request)
-        room = self._context_length - len(prompt)
-        if room <= 0:
-            raise ContextExceeded(
-                f"The request has {len(prompt)} tokens, the context {self._context_length}.",
-                "Send less, or load the model with a larger context length.",
-            )
-        harmony = bool(request.messages) and is_harmony(self._template)
-        writer = AnswerWriter(
-            request,
-            stops,
-            emit,
-            limit=min(room, request.max_tokens or room),
-            harmony=HarmonyStream() if harmony else None,
-        )
-        visible = self._ids(tool_formats.SIGNS) if wants_tools(request) else frozenset()
-        if harmony:
-            visible |= self._ids(HARMONY_SIGNS)
-        sample = self._sampler(request)
-        if grammar is not None:
-            sample = self._flag.bounds.run(
-                "Reading the grammar of the answer",
-                partial(self._grammars.follow, grammar, sample),
-                cpu_s=READ_GRAMMAR_S,
-            )
-        pieces = Detokenizer(
-            self._tokenizer.detokenizer,
-            self._special - visible,
-            prompt if grammar is not None or not request.messages else [],
-        )
-        self._mx.reset_peak_memory()
-        try:
-            with closing(self._tokens(request, prompt, sample, writer.room)) as tokens:
-                for token, likely in tokens:
-                    if token in self._tokenizer.eos_token_ids:
-                        writer.end()
-                        break
-                    if not writer.take(pieces.add(token), self._logprob(request, token, likely)):
-                        break
-        finally:
-            held, peak = self._free_buffers()
-        writer.rest(pieces.finish())
-        return msgspec.structs.replace(
-            writer.done(len(prompt)), engine_bytes=held, engine_peak_bytes=peak
-        )
+    def _why_alone(self, fresh: Sequence[Any]) -> str | None:
+        if self.draft is not None:
+            return "a draft model guesses for one answer at a time"
+        if self._kv_bits is not None:
+            return "mlx-lm's quantized KV cache holds one answer at a time"
+        if not can_merge(fresh):
+            return "mlx-lm cannot batch the KV caches of this model"
+        return None
 
-    def _ids(self, signs: Iterable[str]) -> frozenset[int]:
-        """The tokens that are signs."""
-        return frozenset(self._known[sign] for sign in signs if sign in self._known)
+    # Caches
 
-    def _logprob(self, request: GenerateRequest, token: int, likely: Any) -> TokenLogprob | None:
-        """Log probabilities of a token and of the likeliest ones; None where not requested."""
-        if request.logprobs is None:
-            return None
-        # In 16 bits, as of most models, probabilities do not add up to one.
-        likely = likely.reshape(-1).astype(self._mx.float32)
-        likely = likely - self._mx.logsumexp(likely)
-        count = min(request.logprobs, likely.shape[-1])
-        best: list[int] = []
-        if count:
-            found = self._mx.argpartition(-likely, count - 1)[:count].tolist()
-            best = sorted(found, key=lambda i: (-likely[i].item(), i))
-        return TokenLogprob(
-            token=token_text(token_bytes(self._tokenizer, token)),
-            logprob=likely[token].item(),
-            top=tuple(
-                (token_text(token_bytes(self._tokenizer, i)), likely[i].item()) for i in best
-            ),
-        )
-
-    def _free_buffers(self) -> tuple[int, int]:
-        """Free mlx's buffer cache; return its bytes in use and their peak."""
-        peak = self._mx.get_peak_memory()
-        self._mx.clear_cache()
-        return self._mx.get_active_memory(), peak
-
-    # Text to tokens, and back
-
-    def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
-        """The prompt's tokens, the stop strings, and the grammar of the answer."""
-        check_tools(request, self._template)
-        bounds = self._flag.bounds
-        grammar = bounds.run(
-            "The grammar of the answer",
-            partial(grammar_for, request, self._template),
-            cpu_s=GRAMMAR_S,
-        )
-        if request.messages:
-            stops = (*request.stop, CHATML_STOP) if self._chat.has_no_template else request.stop
-            return self._chat.tokens(request), stops, grammar
-        tokens = bounds.run(
-            "Turning the text into tokens",
-            lambda: list(self._tokenizer.encode(request.prompt or "")),
-            cpu_s=TOKENS_S,
-        )
-        if not tokens and self._tokenizer.bos_token_id is not None:
-            tokens = [self._tokenizer.bos_token_id]
-        if not tokens:
-            raise InvalidRequest("There is nothing to continue.", "Send a prompt.")
-        return tokens, request.stop, grammar
-
-    # Generation
-
-    def _tokens(
-        self, request: GenerateRequest, prompt: list[int], sample: Sample, limit: int
-    ) -> Generator[tuple[int, Any]]:
-        """Generate the answer's tokens, each with the log probabilities of all tokens.
-
-        Raises Cancelled when the flag is set, during the prompt or after it.
-        """
-        seed = request.seed
-        self._mx.random.seed(int.from_bytes(os.urandom(8)) if seed is None else seed % (1 << 64))
-        cache = self._reuse(prompt)
-        text = list(prompt)
-        steps = self._steps(request, prompt[len(self._cached) :], cache, sample, limit)
-        try:
-            with self._generate.wired_limit(self._model, [self._generate.generation_stream]):
-                for token, likely, *_ in steps:
-                    self._check_cancelled()
-                    text.append(token)
-                    yield token, likely
-        except (DeckError, GeneratorExit):
-            raise
-        except Exception as error:
-            raise EngineFailed(
-                f"mlx could not go on: {' '.join(str(error).split())}.",
-                "Send less, or unload another model." if "alloc" in str(error) else "",
-            ) from error
-        finally:
-            steps.close()
-            self._keep(cache, text)
-
-    def _steps(
-        self,
-        request: GenerateRequest,
-        rest: list[int],
-        cache: list[Any],
-        sample: Sample,
-        limit: int,
-    ) -> Generator[Any]:
-        """Tokens of mlx-lm, with or without a draft, after reading `rest` of the prompt."""
-        own, drafted = cache[: self._layers], cache[self._layers :]
-        penalties = self._penalties(request)
-        options = {
-            "max_tokens": limit,
-            "sampler": sample,
-            "prefill_step_size": self._step,
-        }
-        # With a draft, mlx-lm counts tokens for penalties differently, and does not tell samplers
-        # which tokens it drops, so the draft is not used then.
-        if self._draft is None or penalties or isinstance(sample, GrammarSampler):
-            yield from self._generate.generate_step(
-                self._mx.array(rest),
-                self._model,
-                logits_processors=penalties,
-                prompt_cache=own,
-                prompt_progress_callback=lambda _done, _total: self._check_cancelled(),
-                **options,
-            )
-            return
-        # mlx-lm would read the prompt at once, without checking the flag.
-        self._read(self._model, own, rest[:-1])
-        self._read(self._draft, drafted, rest[:-1])
-        yield from self._generate.speculative_generate_step(
-            self._mx.array(rest[-1:]),
-            self._model,
-            self._draft,
-            num_draft_tokens=self._draft_tokens,
-            prompt_cache=cache,
-            **options,
-        )
-
-    def _read(self, model: Any, cache: list[Any], tokens: list[int]) -> None:
-        """Evaluate tokens into a cache. Raises Cancelled."""
-        for start in range(0, len(tokens), self._step):
-            self._check_cancelled()
-            model(self._mx.array(tokens[start : start + self._step])[None], cache=cache)
-            self._mx.eval([layer.state for layer in cache])
-
-    def _check_cancelled(self) -> None:
-        if self._flag:
-            raise Cancelled("The request was cancelled.")
-
-    def _reuse(self, prompt: list[int]) -> list[Any]:
-        """Return a cache with the longest beginning of the prompt that the last request left.
-
-        Afterwards `_cached` are its tokens. `_cache` is None until `_keep`, since the request may
-        fail.
-        """
-        cache, self._cache = self._cache, None
-        common = 0
-        # The last token is always evaluated: sampling needs its logits.
-        for old, new in zip(self._cached, prompt[:-1], strict=False):
-            if old != new:
-                break
-            common += 1
-        if cache is None or common == 0:
-            self._cached = []
-            return self._new_caches(self._model) + self._new_caches(self._draft)
-        self._caches.trim_prompt_cache(cache, len(self._cached) - common)
-        del self._cached[common:]
-        return cache
-
-    def _new_caches(self, model: Any) -> list[Any]:
-        """Empty caches for a model's layers; none for no model."""
-        if model is None:
-            return []
-        caches = list(self._caches.make_prompt_cache(model))
+    def new_caches(self) -> list[Any]:
+        """Empty caches, of the model's layers and then of the draft's."""
+        caches = list(self._caches.make_prompt_cache(self.model)) + self._of_draft()
         if self._kv_bits is not None:
             # From the beginning: mlx-lm would replace them only later.
             bits, group = self._kv_bits
@@ -350,43 +134,27 @@ class MlxModel:
                     caches[place] = layer.to_quantized(group_size=group, bits=bits)
         return caches
 
-    def _keep(self, cache: list[Any], text: list[int]) -> None:
-        """Keep the cache for the next request, if it can be shortened and its length is known."""
-        self._cache, self._cached = None, []
-        held = [getattr(layer, "offset", None) for layer in cache]
-        sizes = [size for size in held if isinstance(size, int)]
-        # A draft's cache may be shorter than the model's: both are cut to the common length.
-        size = min(sizes, default=0)
-        whole = len(sizes) == len(cache) and len(set(sizes[: self._layers])) == 1
-        if self._flag or not whole or not 0 < size <= len(text):
-            return
-        if self._caches.can_trim_prompt_cache(cache):
-            for layer, offset in zip(cache, sizes, strict=True):
-                layer.trim(offset - size)
-            self._cache, self._cached = cache, text[:size]
+    def _of_draft(self) -> list[Any]:
+        return [] if self.draft is None else list(self._caches.make_prompt_cache(self.draft))
 
-    def _sampler(self, request: GenerateRequest) -> Sample:
-        """A sampler with the same defaults as for llama.cpp, so that engines answer alike."""
-        make: Callable[..., Sample] = self._samples.make_sampler
-        temperature = 0.8 if request.temperature is None else request.temperature
-        if temperature < COLDEST:
-            return make(temp=0.0)
-        top_k = 40 if request.top_k is None else request.top_k
-        return make(
-            temp=temperature,
-            # 0 means "no limit" to mlx-lm; here it leaves the likeliest token only.
-            top_p=max(0.95 if request.top_p is None else request.top_p, 1e-6),
-            min_p=0.05 if request.min_p is None else request.min_p,
-            top_k=top_k if top_k < self._vocabulary else 0,
-        )
+    def can_cut(self, caches: Sequence[Any]) -> bool:
+        """Whether tokens can be dropped from the end of these caches."""
+        return bool(self._caches.can_trim_prompt_cache(caches))
 
-    def _penalties(self, request: GenerateRequest) -> Any:
-        repeat = None if request.repeat_penalty in (None, 1.0) else request.repeat_penalty
-        return self._samples.make_logits_processors(
-            repetition_penalty=repeat,
-            repetition_context_size=PENALTY_WINDOW,
-            presence_penalty=request.presence_penalty,
-            presence_context_size=PENALTY_WINDOW,
-            frequency_penalty=request.frequency_penalty,
-            frequency_context_size=PENALTY_WINDOW,
-        )
+    def cut(self, caches: Sequence[Any], count: int) -> None:
+        """Drop tokens from the end of caches."""
+        self._caches.trim_prompt_cache(caches, count)
+
+    def hold(self, caches: Sequence[Any]) -> None:
+        """Compute what caches consist of: until then they keep the batch that they come from."""
+        self.mx.eval([cache.state for cache in caches])
+
+    def read(self, tokens: Sequence[int], caches: Sequence[Any], *, with_draft: bool) -> None:
+        """Evaluate tokens of a prompt into caches."""
+        own, drafted = caches[: self.layers], caches[self.layers :]
+        with self.mx.stream(self.generate.generation_stream):
+            for model, used in ((self.model, own), (self.draft if with_draft else None, drafted)):
+                if model is not None:
+                    model(self.mx.array(tokens)[None], cache=used)
+                    self.mx.eval([layer.state for layer in used])
+            self.mx.clear_cache()

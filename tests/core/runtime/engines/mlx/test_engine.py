@@ -5,18 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import expected, write_mlx
-from modeldeck.core.errors import EngineFailed, InvalidRequest
+from modeldeck.core.errors import Cancelled, EngineFailed, InvalidRequest
 from modeldeck.core.formats.safetensors import read_folder
 from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.schema import GenerateRequest, InstanceState, LoadOptions, Message
 from tests.support.bench import Bench, about, alive, model
+from tests.support.engine_talk import EngineTalk
 
 S = InstanceState
 
@@ -73,37 +76,19 @@ async def test_what_mlx_counts_itself_is_told(bench: Bench, mlx: Path) -> None:
     assert weights * 0.9 < record.engine_bytes < record.engine_peak_bytes < weights * 10
 
 
-async def test_cancelling_is_heard_within_a_prompt(mlx: Path) -> None:
-    from modeldeck.core.errors import Cancelled
-    from modeldeck.core.runtime.process.messages import (
-        AnswerDone,
-        CancelCommand,
-        CommandFailed,
-        GenerateText,
-        LoadModel,
-        ModelLoaded,
-        TextPiece,
-    )
-
-    engine = await engine_process.EngineProcess.start("mlx", lambda *line: None)
-    try:
-        options = LoadOptions(batch_size=16)
-        engine.send(LoadModel(id=1, path=str(mlx), options=options, default_context=4096))
-        while not isinstance(await engine.receive(), ModelLoaded):
-            pass
-        engine.send(GenerateText(id=2, request=about("bla " * 800)))  # 50 steps before a token
-        engine.send(CancelCommand(id=2))
-        report = await engine.receive()
-        assert isinstance(report, CommandFailed), "no token came"
-        assert (report.id, report.error.code) == (2, Cancelled.code)
-        engine.send(GenerateText(id=3, request=about("count")))
-        text = ""
-        while isinstance(report := await engine.receive(), TextPiece):
-            text += report.text
-        assert isinstance(report, AnswerDone)
-        assert text == expected("count")
-    finally:
-        await engine.end()
+@pytest.mark.parametrize("more", [{}, {"seed": 1, "temperature": 1.0}], ids=["batched", "alone"])
+async def test_cancelling_is_heard_within_a_prompt(mlx: Path, more: dict[str, Any]) -> None:
+    options = LoadOptions(batch_size=16, context_length=4096)
+    async with EngineTalk.start("mlx", mlx, options) as talk:
+        long = about("bla " * 800)  # 200 steps before a token
+        (number,) = talk.ask(replace(long, **more))
+        await talk.until(lambda: len(talk.read(number)) > 2)
+        talk.cancel(number)
+        await talk.end_of(number)
+        assert talk.failed(number).error.code == Cancelled.code
+        assert not talk.text(number), "no token came"
+        assert talk.read(number)[-1] < 3000
+        assert await talk.says(about("count")) == [expected("count")]
 
 
 @pytest.mark.parametrize("settings", [Settings(unload_grace_s=0)])

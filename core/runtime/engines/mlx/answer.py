@@ -1,0 +1,280 @@
+"""One answer of an MLX model: what was asked, how it is sampled, and the text so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from modeldeck.core.errors import ContextExceeded, DeckError, InvalidRequest
+from modeldeck.core.runtime.engines import tool_formats
+from modeldeck.core.runtime.engines.answer_writer import AnswerWriter, token_text
+from modeldeck.core.runtime.engines.base import (
+    GRAMMAR_S,
+    READ_GRAMMAR_S,
+    TOKENS_S,
+    Emit,
+    Flag,
+)
+from modeldeck.core.runtime.engines.chat import CHATML_STOP, check_tools, wants_tools
+from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
+from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
+from modeldeck.core.runtime.engines.loops import WINDOW, is_due, repeated_run
+from modeldeck.core.runtime.engines.mlx.chat import MlxChat
+from modeldeck.core.runtime.engines.mlx.grammar import GrammarVocabulary
+from modeldeck.core.runtime.engines.mlx.model import MlxModel
+from modeldeck.core.runtime.engines.mlx.prefix_cache import Kind, common_length, packed
+from modeldeck.core.runtime.engines.mlx.sampling import (
+    Penalty,
+    Sample,
+    Samplers,
+    WatchedSampler,
+    is_greedy,
+)
+from modeldeck.core.runtime.engines.mlx.text import Detokenizer, token_bytes
+from modeldeck.core.runtime.engines.tool_calls import grammar_for
+from modeldeck.core.runtime.process.messages import AnswerDone
+from modeldeck.core.schema import GenerateRequest, TokenLogprob
+
+THOUGHT_TAIL = 11
+"""Tokens at the end of a prompt in which a thought may begin, which the next turn's prompt leaves
+out (`mlx_lm.server`)."""
+
+SEED = "an answer with a seed is written alone"
+"""Company changes the rounding of probabilities, and with it which token a random number means."""
+
+
+class MlxAnswer:
+    """An answer in work."""
+
+    def __init__(
+        self,
+        model: MlxModel,
+        number: int,
+        request: GenerateRequest,
+        prompt: list[int],
+        *,
+        writer: AnswerWriter,
+        pieces: Detokenizer,
+        sample: Sample,
+        penalties: list[Penalty],
+        places: tuple[tuple[int, Kind], ...],
+        stop_loops: bool,
+    ) -> None:
+        """Begin with the prompt.
+
+        Args:
+            model: The model that writes it.
+            number: The number of the request.
+            request: What is asked.
+            prompt: Tokens of the prompt.
+            writer: Takes the bytes of the answer.
+            pieces: Turns tokens into bytes.
+            sample: Its sampler; a `WatchedSampler` where it is held to a grammar.
+            penalties: Its logits processors.
+            places: Lengths of beginnings of the prompt that other prompts may share, and what they
+                end with; only where caches cannot be cut to them.
+            stop_loops: Whether the answer is cut when it repeats itself without end.
+        """
+        self._model = model
+        self.number = number
+        self.request = request
+        self.text = list(prompt)
+        """Tokens of prompt and answer so far."""
+        self.read = 0
+        """Of these, the tokens that the model has read."""
+        self.writer = writer
+        self.prompt_tokens = len(prompt)
+        self._told = 0
+        """Tokens of the answer so far, with one that ends it."""
+        self._stop_loops = stop_loops
+        self._looped = False
+        self._pieces = pieces
+        self.sample = sample
+        self.penalties = penalties
+        self.places = places
+        self.cached: int | None = None
+        """Tokens of the prompt that were found in a cache; None before it was looked for."""
+        self.paused = False
+        self.waits_for = ""
+        """Why it waits, as it was told."""
+        self.aside: tuple[list[int], list[Any]] | None = None
+        """The text and its caches while it is out of the batch, where they are held for it."""
+
+    @property
+    def alone(self) -> str | None:
+        """Why it cannot be written together with others, as the end of a sentence."""
+        if self.request.seed is not None and not is_greedy(self.request):
+            return SEED
+        return self._model.alone
+
+    @property
+    def failure(self) -> DeckError | None:
+        """Why it cannot go on after the tokens that its grammar has admitted."""
+        return self.sample.failure if isinstance(self.sample, WatchedSampler) else None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the grammar failed over the next token."""
+        watch = self.sample
+        return (
+            isinstance(watch, WatchedSampler)
+            and watch.failure is not None
+            and (self._told >= watch.count)
+        )
+
+    def take(self, token: int, likely: Any) -> bool:
+        """Add the next token, chosen by these log probabilities; return whether it goes on."""
+        self.text.append(token)
+        self.read = len(self.text)
+        self._told += 1
+        if token in self._model.ends:
+            self.writer.end()
+            return False
+        goes_on = self.writer.take(self._pieces.add(token), self._logprob(token, likely))
+        if self._stop_loops and is_due(self._told):
+            self._looped = repeated_run(self.text[-WINDOW:]) > 0
+        return goes_on and not self._looped
+
+    def take_ahead(self) -> bool:
+        """Add the token that the grammar is ahead by, if any; return whether the answer goes on."""
+        ahead = self.sample.take_ahead() if isinstance(self.sample, WatchedSampler) else None
+        return ahead is None or self.take(*ahead)
+
+    def complete(self) -> AnswerDone:
+        """Emit the text that was held back, and return the counts of the answer."""
+        self.writer.rest(self._pieces.finish())
+        return msgspec.structs.replace(
+            self.writer.done(self.prompt_tokens),
+            id=self.number,
+            cached_tokens=self.cached,
+            looped=self._looped,
+        )
+
+    def _logprob(self, token: int, likely: Any) -> TokenLogprob | None:
+        """Log probabilities of a token and of the likeliest ones; None where not requested."""
+        if self.request.logprobs is None:
+            return None
+        mx, tokenizer = self._model.mx, self._model.tokenizer
+        # In 16 bits, as of most models, probabilities do not add up to one.
+        likely = likely.reshape(-1).astype(mx.float32)
+        likely = likely - mx.logsumexp(likely)
+        count = min(self.request.logprobs, likely.shape[-1])
+        best: list[int] = []
+        if count:
+            found = mx.argpartition(-likely, count - 1)[:count].tolist()
+            best = sorted(found, key=lambda i: (-likely[i].item(), i))
+        return TokenLogprob(
+            token=token_text(token_bytes(tokenizer, token)),
+            logprob=likely[token].item(),
+            top=tuple((token_text(token_bytes(tokenizer, i)), likely[i].item()) for i in best),
+        )
+
+
+class AnswerMaker:
+    """Makes answers of requests: renders the prompt, reads the grammar, chooses the sampler."""
+
+    def __init__(self, model: MlxModel, flag: Flag, *, stop_loops: bool) -> None:
+        """`flag` has the bounds of this work; `stop_loops` is whether endless answers are cut."""
+        self._model = model
+        self._stop_loops = stop_loops
+        self._bounds = flag.bounds
+        tokenizer = model.tokenizer
+        self._samplers = Samplers(model.mx, model.vocabulary)
+        self._grammars = GrammarVocabulary(model.mx, tokenizer)
+        self._chat = MlxChat(tokenizer, flag.bounds)
+        self._special = frozenset(tokenizer.all_special_ids)
+        self._template = str(tokenizer.chat_template or "")
+        """All its templates, where it has several."""
+        self._known: dict[str, int] = tokenizer.get_vocab()
+
+    def make(self, number: int, request: GenerateRequest, emit: Emit) -> MlxAnswer:
+        """Begin an answer. Raises ContextExceeded when it does not fit the context."""
+        prompt, stops, grammar = self._prompt(request)
+        room = self._model.context_length - len(prompt)
+        if room <= 0:
+            raise ContextExceeded(
+                f"The request has {len(prompt)} tokens, the context {self._model.context_length}.",
+                "Send less, or load the model with a larger context length.",
+            )
+        harmony = bool(request.messages) and is_harmony(self._template)
+        visible = self._ids(tool_formats.SIGNS) if wants_tools(request) else frozenset()
+        if harmony:
+            visible |= self._ids(HARMONY_SIGNS)
+        return MlxAnswer(
+            self._model,
+            number,
+            request,
+            prompt,
+            writer=AnswerWriter(
+                request,
+                stops,
+                emit,
+                limit=min(room, request.max_tokens or room),
+                harmony=HarmonyStream() if harmony else None,
+            ),
+            pieces=Detokenizer(
+                self._model.tokenizer.detokenizer,
+                self._special - visible,
+                prompt if grammar is not None or not request.messages else [],
+            ),
+            sample=self._sampler(request, grammar),
+            penalties=self._samplers.penalties(request),
+            places=self._places(request, prompt),
+            stop_loops=self._stop_loops and grammar is None,
+        )
+
+    def _ids(self, signs: Iterable[str]) -> frozenset[int]:
+        """The tokens that are signs."""
+        return frozenset(self._known[sign] for sign in signs if sign in self._known)
+
+    def _sampler(self, request: GenerateRequest, grammar: str | None) -> Sample:
+        sample = self._samplers.sampler(request)
+        if grammar is None:
+            return sample
+        follow = self._bounds.run(
+            "Reading the grammar of the answer",
+            partial(self._grammars.follow, grammar, sample),
+            cpu_s=READ_GRAMMAR_S,
+        )
+        return WatchedSampler(self._model.mx, follow, self._model.ends[0])
+
+    def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
+        """The prompt's tokens, the stop strings, and the grammar of the answer."""
+        check_tools(request, self._template)
+        grammar = self._bounds.run(
+            "The grammar of the answer",
+            partial(grammar_for, request, self._template),
+            cpu_s=GRAMMAR_S,
+        )
+        if request.messages:
+            stops = (*request.stop, CHATML_STOP) if self._chat.has_no_template else request.stop
+            return self._chat.tokens(request), stops, grammar
+        tokenizer = self._model.tokenizer
+        tokens = self._bounds.run(
+            "Turning the text into tokens",
+            lambda: list(tokenizer.encode(request.prompt or "")),
+            cpu_s=TOKENS_S,
+        )
+        if not tokens and tokenizer.bos_token_id is not None:
+            tokens = [tokenizer.bos_token_id]
+        if not tokens:
+            raise InvalidRequest("There is nothing to continue.", "Send a prompt.")
+        return tokens, request.stop, grammar
+
+    def _places(self, request: GenerateRequest, prompt: list[int]) -> tuple[tuple[int, Kind], ...]:
+        """Where to save the caches of a model that cannot cut them: as `mlx_lm.server` does."""
+        if self._model.always_cut or not request.cache:
+            return ()
+        # The last token is never saved: sampling needs to read it.
+        end = len(prompt) - 1
+        if request.messages and self._model.tokenizer.has_thinking:
+            tail = max(0, len(prompt) - THOUGHT_TAIL)
+            thought = self._model.tokenizer.rfind_think_start(prompt, start=tail)
+            end = thought if thought > 0 else end
+        system = self._chat.system_tokens(request)
+        begin = common_length(packed(prompt), packed(system))
+        places: list[tuple[int, Kind]] = [(begin, "system")] if 0 < begin < end else []
+        return (*places, (end, "user")) if end else ()
