@@ -21,7 +21,7 @@ The class survives the wire: `to_info` on one side, `from_info` on the other. Wh
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from modeldeck.core.privacy.secrets import hidden
 
@@ -35,6 +35,9 @@ class DeckError(Exception):
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
     """HTTP status of the native API (RFC 9110, section 15)."""
+
+    final = False
+    """Whether the same request would fail again, so that clients must not repeat it unasked."""
 
     def __init__(self, message: str, remedy: str = "", *, details: tuple[str, ...] = ()) -> None:
         self.message = hidden(message)
@@ -59,6 +62,28 @@ class ContextExceeded(InvalidRequest):
     code = "context_length_exceeded"
     """OpenAI's word: programs that see it send less and try again."""
 
+    @classmethod
+    def of(cls, prompt_tokens: int, context_tokens: int) -> Self:
+        """The error for a prompt of so many tokens in a context of so many.
+
+        In words that programs look for: "maximum context length is", "prompt is too long" and the
+        code itself, since OpenAI's client leaves that out of its text.
+        """
+        return cls(
+            f"This model's maximum context length is {context_tokens} tokens, but the prompt is "
+            f"too long: {prompt_tokens} tokens ({cls.code}).",
+            "Send less, or load the model with a larger context length.",
+            details=(f"n_prompt_tokens: {prompt_tokens}", f"n_ctx: {context_tokens}"),
+        )
+
+    @property
+    def counts(self) -> tuple[int, int] | None:
+        """Tokens of the prompt and of the context, where they are known."""
+        found = [line.partition(": ")[2] for line in self.details]
+        if len(found) != 2 or not all(text.isdecimal() for text in found):
+            return None
+        return int(found[0]), int(found[1])
+
 
 class Unauthorized(DeckError):
     """A token is needed, and none or a wrong one came."""
@@ -81,6 +106,12 @@ class NotFound(DeckError):
     status = 404
 
 
+class UnknownRoute(NotFound):
+    """There is nothing at this path of the API."""
+
+    code = "unknown_route"
+
+
 class MethodNotAllowed(DeckError):
     """The route exists, but not with this method."""
 
@@ -99,6 +130,7 @@ class Ambiguous(Conflict):
     """A short name that fits several models."""
 
     code = "ambiguous"
+    final = True
 
 
 class AlreadyRunning(Conflict):
@@ -111,12 +143,14 @@ class NotDownloaded(Conflict):
     """The model's files are not on this machine."""
 
     code = "not_downloaded"
+    final = True
 
 
 class InUse(Conflict):
     """The model's files are loaded, or being downloaded."""
 
     code = "in_use"
+    final = True
 
 
 class TooManyRequests(DeckError):
@@ -154,6 +188,7 @@ class NotImplementedHere(DeckError):
 
     code = "not_implemented"
     status = 501
+    final = True
 
 
 class UnsupportedMediaType(DeckError):
@@ -209,6 +244,7 @@ class Corrupt(DeckError):
 
     code = "corrupt"
     status = 502
+    final = True
 
 
 class NotEnoughMemory(DeckError):
@@ -216,6 +252,7 @@ class NotEnoughMemory(DeckError):
 
     code = "not_enough_memory"
     status = 507
+    final = True
 
 
 class StorageFailed(DeckError):
@@ -233,6 +270,7 @@ class NotEnoughDisk(StorageFailed):
 
     code = "not_enough_disk"
     status = 507
+    final = True
 
 
 class StorageTimeout(StorageFailed):
@@ -247,6 +285,7 @@ class EngineMissing(DeckError):
 
     code = "engine_missing"
     status = 501
+    final = True
 
 
 class EngineFailed(DeckError):

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import msgspec
 
 from modeldeck.core.api.examples import ANSWERS, BODIES
-from modeldeck.core.api.http.messages import ErrorStyle
+from modeldeck.core.api.http.error_forms import ErrorStyle
 from modeldeck.core.api.http.router import Route, split
 from modeldeck.core.api.pieces.schema import DOCUMENT
 from modeldeck.core.schema import ErrorInfo, Priority

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from modeldeck.core.api.http.error_forms import ErrorStyle
 from modeldeck.core.api.http.messages import (
     CachedEncoding,
     Request,
@@ -65,6 +66,13 @@ ROUTES: tuple[Route, ...] = (
     ),
 )
 """Every route that the listener serves."""
+
+ERROR_STYLES: tuple[tuple[str, ErrorStyle], ...] = (
+    ("/v1/messages", "anthropic"),
+    ("/v1", "openai"),
+    ("/api", "ollama"),
+)
+"""Beginnings of paths, and the form of the errors of paths below them that have no route."""
 
 _document = CachedEncoding(
     lambda version: SharedBody(msgspec.json.encode(document(ROUTES, version)))

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from modeldeck.core.api.http.access import ListenAddress, remaining_s, too_many
 from modeldeck.core.api.http.limits import Deadline
@@ -31,15 +33,23 @@ from modeldeck.core.api.http.responses import (
     negotiated,
     negotiated_in_thread,
 )
+from modeldeck.core.api.http.router import Handler
 from modeldeck.core.api.http.server_state import ServerState, peer_of, program_of
 from modeldeck.core.api.http.websocket import WebSocketConnection, handshake, run_handler
 from modeldeck.core.api.http.writer import SocketWriter
 from modeldeck.core.errors import RequestTimeout
 from modeldeck.core.schema import Token
 
+if TYPE_CHECKING:
+    from modeldeck.core.service.deck import Deck
+
 _INCOMING = memoryview(bytearray(64 << 10))
 """Receive buffer of all connections: asyncio's own way allocates 256 KiB for each read and gives
 most of it back. Data is copied out of it before another connection reads."""
+
+
+DECODED_AT_ONCE_BYTES = 256 << 10
+"""Bodies over this are decoded in a thread: that can take more than a few milliseconds."""
 
 
 class HttpConnection(asyncio.BufferedProtocol):
@@ -181,10 +191,14 @@ class HttpConnection(asyncio.BufferedProtocol):
         route = pending.route
         assert route is not None
         assert route.handler is not None
-        try:
-            answer = route.handler(self._server.deck, request)
-        except Exception as error:
-            answer = failed(error, pending)
+        answer: Response | Coroutine[Any, Any, Response | StreamResponse]
+        if pending.size > DECODED_AT_ONCE_BYTES:
+            answer = _decode_and_handle(route.handler, self._server.deck, request)
+        else:
+            try:
+                answer = route.handler(self._server.deck, request)
+            except Exception as error:
+                answer = failed(error, pending)
         if isinstance(answer, Response):
             if not is_slow(answer, pending.head):
                 self._send(pending, answer)
@@ -206,7 +220,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._server.limiter.enter(key):
             self._limited_key = key
             return True
-        style = pending.route.error_style if pending.route else "json"
+        style = self._server.error_style(pending.route, pending.head)
         self._send(pending, error_response(too_many(1), style, request_id=pending.id))
         return False
 
@@ -311,7 +325,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             params=pending.params,
             query=pending.query,
             headers=head.headers,
-            body=bytes(pending.body),
+            body=pending.body,
             origin=caller.name if caller is not None else self.peer,
             who=token.name if token is not None else self._program,
             only_batch=token is not None and token.priority == "batch",
@@ -358,7 +372,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     @property
     def held_bytes(self) -> int:
         """Bytes of request bodies held for this client."""
-        return self._parser.held_bytes + (len(self._current.body) if self._current else 0)
+        return self._parser.held_bytes + (self._current.size if self._current else 0)
 
     @property
     def token(self) -> Token | None:
@@ -388,3 +402,16 @@ class HttpConnection(asyncio.BufferedProtocol):
 async def _completed(answer: Response) -> Response:
     """A coroutine that returns `answer`."""
     return answer
+
+
+async def _decode_and_handle(
+    handler: Handler, deck: Deck, request: Request
+) -> Response | StreamResponse:
+    """Decode the body in a thread, let go of its bytes, and call the handler."""
+    body = request.body
+    value = await asyncio.to_thread(request.json)
+    decoded = msgspec.structs.replace(request, body=b"", value=value)
+    if isinstance(body, bytearray):
+        body.clear()
+    answer = handler(deck, decoded)
+    return answer if isinstance(answer, Response) else await answer
