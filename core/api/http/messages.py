@@ -24,6 +24,7 @@ Any other exception of a handler is a bug: it is logged with its traceback, and 
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace

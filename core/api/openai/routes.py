@@ -16,6 +16,7 @@ from msgspec import UNSET
 from modeldeck.core.api.http.messages import EVENTS, Request, Response, json_response
 from modeldeck.core.api.http.router import Handler, Route
 from modeldeck.core.api.inference import RAISES
+from modeldeck.core.api.names import public_name
 from modeldeck.core.api.openai.chat import chat
 from modeldeck.core.api.openai.chat_schema import ChatBody, Completion, CompletionChunk
 from modeldeck.core.api.openai.completions import CompletionBody, TextCompletion, complete
@@ -48,7 +49,8 @@ def _listed(state: State, model: Model) -> OpenModel:
         ),
         UNSET,
     )
-    return OpenModel(id=model.unique, created=created, owned_by=owner, meta=meta)
+    name = public_name(model, state.models)
+    return OpenModel(id=name, created=created, owned_by=owner, meta=meta)
 
 
 def list_models(deck: Deck, request: Request) -> Response:
