@@ -21,7 +21,8 @@ The class survives the wire: `to_info` on one side, `from_info` on the other. Wh
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+import re
+from typing import ClassVar
 
 from modeldeck.core.privacy.secrets import hidden
 
@@ -63,26 +64,19 @@ class ContextExceeded(InvalidRequest):
     """OpenAI's word: programs that see it send less and try again."""
 
     @classmethod
-    def of(cls, prompt_tokens: int, context_tokens: int) -> Self:
-        """The error for a prompt of so many tokens in a context of so many.
-
-        In words that programs look for: "maximum context length is", "prompt is too long" and the
-        code itself, since OpenAI's client leaves that out of its text.
-        """
+    def of(cls, prompt_tokens: int, context_tokens: int) -> ContextExceeded:
+        """The error in the words that programs look for: LangChain, litellm, Codex and others."""
         return cls(
             f"This model's maximum context length is {context_tokens} tokens, but the prompt is "
             f"too long: {prompt_tokens} tokens ({cls.code}).",
             "Send less, or load the model with a larger context length.",
-            details=(f"n_prompt_tokens: {prompt_tokens}", f"n_ctx: {context_tokens}"),
         )
 
     @property
-    def counts(self) -> tuple[int, int] | None:
-        """Tokens of the prompt and of the context, where they are known."""
-        found = [line.partition(": ")[2] for line in self.details]
-        if len(found) != 2 or not all(text.isdecimal() for text in found):
-            return None
-        return int(found[0]), int(found[1])
+    def sizes(self) -> tuple[int, int] | None:
+        """Tokens of the prompt and of the context; only the message has them after the wire."""
+        found = re.search(r"is ([0-9]+) tokens, .*: ([0-9]+) tokens", self.message)
+        return (int(found[2]), int(found[1])) if found else None
 
 
 class Unauthorized(DeckError):

@@ -87,8 +87,8 @@ def _openai(error: DeckError, status: int) -> dict[str, Any]:
     named = _FIELD.search(error.message)
     param = named[1] if named else None
     form: dict[str, Any] = {"message": str(error), "type": kind, "param": param, "code": code}
-    if isinstance(error, ContextExceeded) and error.counts is not None:
-        form["n_prompt_tokens"], form["n_ctx"] = error.counts
+    if isinstance(error, ContextExceeded) and error.sizes is not None:
+        form["n_prompt_tokens"], form["n_ctx"] = error.sizes
     return form
 
 
@@ -96,8 +96,8 @@ def _anthropic(error: DeckError, status: int) -> dict[str, Any]:
     """The error of Anthropic's API, without the request id."""
     kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
     message = str(error)
-    if isinstance(error, ContextExceeded) and error.counts is not None:
-        prompt, context = error.counts
+    if isinstance(error, ContextExceeded) and error.sizes is not None:
+        prompt, context = error.sizes
         message = (
             f"prompt is too long: {prompt} tokens > {context} maximum (this model's maximum "
             f"context length is {context} tokens). {error.remedy}"
