@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from modeldeck.core.api.anthropic import routes as anthropic
 from modeldeck.core.api.http.error_forms import ErrorStyle
 from modeldeck.core.api.http.messages import (
     CachedEncoding,
@@ -15,6 +16,7 @@ from modeldeck.core.api.http.messages import (
     SharedBody,
 )
 from modeldeck.core.api.http.router import Route
+from modeldeck.core.api.llama_server import routes as llama_server
 from modeldeck.core.api.metrics import CONTENT_TYPE, get_metrics
 from modeldeck.core.api.native import health, machines, requests, routes, tokens, undo
 from modeldeck.core.api.ollama import routes as ollama
@@ -41,7 +43,9 @@ ROUTES: tuple[Route, ...] = (
     *requests.ROUTES,
     *machines.ROUTES,
     *openai.ROUTES,
+    *anthropic.ROUTES,
     *ollama.ROUTES,
+    *llama_server.ROUTES,
     *tokens.ROUTES,
     *undo.ROUTES,
     *health.ROUTES,

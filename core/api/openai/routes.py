@@ -85,7 +85,12 @@ def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) 
     )
 
 
-_ASKING: dict[str, Any] = {"body_required": True, "cancel_when_gone": True, "raises": RAISES}
+_ASKING: dict[str, Any] = {
+    "body_required": True,
+    "cancel_when_gone": True,
+    "asks": True,
+    "raises": RAISES,
+}
 _LOOKING: dict[str, Any] = {"raises": (InvalidRequest, NotFound, Ambiguous)}
 
 ROUTES: tuple[Route, ...] = (

@@ -124,10 +124,10 @@ def variants(messages: Sequence[Message], support: TemplateSupport) -> Sequence[
     """Return equivalent forms of a conversation to try, the best first.
 
     They differ where a message has the role `developer` and the template does not name it, and
-    where the template leaves `system` messages out. Such a message becomes a `system` message; where
-    the template does not write that role, or not later in a conversation, a part of the next `user`
-    message: at its place, so that what stands before it stays the same. A `system` message that the
-    template refuses at the beginning stays refused.
+    where the template leaves `system` messages out. Such a message becomes a `system` message;
+    where the template does not write that role, or not later in a conversation, a part of the next
+    `user` message: at its place, so that what stands before it stays the same. A `system` message
+    that the template refuses at the beginning stays refused.
     """
     roles = set() if support.developer else {"developer"}
     if support.system == "left out":
