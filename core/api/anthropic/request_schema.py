@@ -8,6 +8,7 @@ Source: https://docs.claude.com/en/api/messages
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,8 @@ class ToolEntry:
     description: str | None = None
     input_schema: dict[str, Any] | None = None
     """JSON Schema of its input."""
+    input_examples: list[dict[str, Any]] | None = None
+    """Examples of its input; they go into the description."""
 
     @property
     def is_own(self) -> bool:
@@ -161,9 +164,11 @@ def _sampling(body: CountTokensBody) -> dict[str, Any]:
 
 
 def _tool(entry: ToolEntry) -> Tool:
+    examples = [json.dumps(each, ensure_ascii=False) for each in entry.input_examples or ()]
+    lines = [entry.description or "", *(["For example:", *examples] if examples else ())]
     return Tool(
         name=entry.name,
-        description=entry.description or "",
+        description="\n".join(line for line in lines if line),
         parameters=entry.input_schema or {},
     )
 
