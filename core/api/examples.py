@@ -103,6 +103,7 @@ HEADERS: Mapping[str, str] = {"anthropic-version": "2023-06-01"}
 
 SEGMENTS: Mapping[str, str] = {
     "model": MODEL,
+    "host": "hf.co",
     "owner": "Qwen",
     "repo": "Qwen%2FQwen3-0.6B-GGUF",
     "download": "DOWNLOAD_ID",

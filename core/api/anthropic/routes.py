@@ -62,4 +62,7 @@ ROUTES: tuple[Route, ...] = (
            operation_id="anthropicGetModel", answer=AnthropicModel, **_LOOKING),
     _route("GET", "models/{owner}/{model}", models.get_model, "One model, by its name as it is",
            operation_id="anthropicGetModelByName", answer=AnthropicModel, **_LOOKING),
+    _route("GET", "models/{host}/{owner}/{model}", models.get_model,
+           "One model, by its name on the Hub",
+           operation_id="anthropicGetModelByHubName", answer=AnthropicModel, **_LOOKING),
 )  # fmt: skip

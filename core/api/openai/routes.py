@@ -100,6 +100,8 @@ ROUTES: tuple[Route, ...] = (
            operation_id="openaiGetModel", answer=OpenModel, **_LOOKING),
     _route("GET", "models/{owner}/{model}", get_model, "One model, by its name as it is",
            operation_id="openaiGetModelByName", answer=OpenModel, **_LOOKING),
+    _route("GET", "models/{host}/{owner}/{model}", get_model, "One model, by its name on the Hub",
+           operation_id="openaiGetModelByHubName", answer=OpenModel, **_LOOKING),
     _route("POST", "chat/completions", chat, "Answer a conversation, complete or streamed",
            operation_id="openaiChat", body=ChatBody, answer=Completion,
            streams=(EVENTS_TYPE, CompletionChunk), **_ASKING),
