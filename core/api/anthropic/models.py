@@ -24,7 +24,7 @@ class AnthropicModel:
     created_at: str
     """In ISO 8601."""
     max_input_tokens: int | None
-    """The longest context that it was made for; None where that is not known."""
+    """The context that it is loaded with, else the longest; None where that is not known."""
     max_tokens: int | None
     type: Literal["model"] = "model"
     lifecycle: Literal["active"] = "active"
@@ -45,12 +45,14 @@ def _listed(deck: Deck, model: Model) -> AnthropicModel:
         created = datetime.fromisoformat(model.created_at).astimezone(UTC)
     except ValueError:
         created = datetime.fromtimestamp(0, UTC)
+    instance = deck.instance_of(model.id)
+    length = (instance.context_length if instance is not None else None) or model.context_length
     return AnthropicModel(
         id=public_name(model, deck.state.models),
         display_name=model.name,
         created_at=created.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        max_input_tokens=model.context_length,
-        max_tokens=model.context_length,
+        max_input_tokens=length,
+        max_tokens=length,
     )
 
 
