@@ -321,6 +321,8 @@ class Engines:
         self, instance_id: str, query: TokenQuery, requester: Requester | None = None
     ) -> TokenizedText:
         """Return the tokens of a text, or the text of tokens. Raises as `generate` does."""
+        if query.request is not None:
+            check_request(query.request)
         request = TokensRequest(lambda number: TokenizeText(id=number, query=query), requester)
         with self._find(instance_id).entered(request):
             return await anext(request)

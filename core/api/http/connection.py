@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -39,9 +39,6 @@ from modeldeck.core.api.http.websocket import WebSocketConnection, handshake, ru
 from modeldeck.core.api.http.writer import SocketWriter
 from modeldeck.core.errors import RequestTimeout
 from modeldeck.core.schema import Token
-
-if TYPE_CHECKING:
-    from modeldeck.core.service.deck import Deck
 
 _INCOMING = memoryview(bytearray(64 << 10))
 """Receive buffer of all connections: asyncio's own way allocates 256 KiB for each read and gives
@@ -193,7 +190,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         assert route.handler is not None
         answer: Response | Coroutine[Any, Any, Response | StreamResponse]
         if pending.size > DECODED_AT_ONCE_BYTES:
-            answer = _decode_and_handle(route.handler, self._server.deck, request)
+            answer = _decode_and_handle(route.handler, self._server, request)
         else:
             try:
                 answer = route.handler(self._server.deck, request)
@@ -405,13 +402,14 @@ async def _completed(answer: Response) -> Response:
 
 
 async def _decode_and_handle(
-    handler: Handler, deck: Deck, request: Request
+    handler: Handler, server: ServerState, request: Request
 ) -> Response | StreamResponse:
     """Decode the body in a thread, let go of its bytes, and call the handler."""
     body = request.body
-    value = await asyncio.to_thread(request.json)
+    async with server.decoding:
+        value = await asyncio.to_thread(request.json)
     decoded = msgspec.structs.replace(request, body=b"", value=value)
     if isinstance(body, bytearray):
         body.clear()
-    answer = handler(deck, decoded)
+    answer = handler(server.deck, decoded)
     return answer if isinstance(answer, Response) else await answer

@@ -81,6 +81,8 @@ class ServerState:
     """Running handlers and TLS handshakes."""
     expected: set[ConnectionHandle] = field(default_factory=set)
     """Connections that were accepted and are not in `connections` yet."""
+    decoding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a large body is decoded: several at once would keep the loop waiting."""
     stopping: bool = False
     no_connections: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last connection is closed."""

@@ -156,8 +156,10 @@ async def test_a_request_that_does_not_fit_is_refused_and_the_next_answered(engi
         await engine.says("x" * (1 << 20))
     assert caught.value.sizes is not None
     assert caught.value.sizes[1] == CONTEXT
+    with pytest.raises(ContextExceeded, match=r"too long: \d+ characters"):
+        await engine.says("x" * (MAX_BYTES + 1))
     with pytest.raises(ContextExceeded, match="too long: a frame"):
-        await engine.says("x" * MAX_BYTES)
+        await engine.says("\n" * MAX_BYTES)
     assert await engine.says("count") == expected("count")
 
 
