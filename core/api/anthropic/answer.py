@@ -106,13 +106,13 @@ class AnswerRules:
         """The calls that are told."""
         return last.tool_calls[:1] if self.one_call else last.tool_calls
 
-    def stop(self, last: Chunk) -> tuple[StopReason, str | None]:
-        """Why the answer ended, and the stop sequence that ended it."""
+    def stop(self, last: Chunk, context: int | None) -> tuple[StopReason, str | None]:
+        """Why the answer ended, and the stop sequence that ended it; `context` is in tokens."""
         if last.tool_calls:
             return "tool_use", None
         if last.finish_reason == "length":
-            count = last.completion_tokens
-            full = count is not None and count < self.max_tokens
+            count = (last.prompt_tokens or 0) + (last.completion_tokens or 0)
+            full = context is not None and count >= context
             return "model_context_window_exceeded" if full else "max_tokens", None
         if last.stop_text in self.stop_sequences:
             return "stop_sequence", last.stop_text
@@ -140,9 +140,11 @@ class AnswerRules:
         return found
 
 
-def message_of(whole: Chunk, rules: AnswerRules, *, id: str, model: str) -> AnthropicMessage:
-    """The complete answer, from its joined pieces."""
-    reason, sequence = rules.stop(whole)
+def message_of(
+    whole: Chunk, rules: AnswerRules, *, id: str, model: str, context: int | None = None
+) -> AnthropicMessage:
+    """The complete answer, from its joined pieces; `context` is the length of the context."""
+    reason, sequence = rules.stop(whole, context)
     return AnthropicMessage(
         id=id,
         model=model,

@@ -119,6 +119,8 @@ class EventWriter:
     id: str
     model: str
     rules: AnswerRules
+    context: int | None = None
+    """Length of the context in tokens, once that is known."""
     _started: bool = field(default=False, init=False)
     _index: int = field(default=0, init=False)
     _open: Literal["text", "thinking"] | None = field(default=None, init=False)
@@ -199,6 +201,6 @@ class EventWriter:
         if self.rules.max_tokens:
             for call in self.rules.calls(last):
                 events += self._call(call)
-        reason, sequence = self.rules.stop(last)
+        reason, sequence = self.rules.stop(last, self.context)
         ending = Ending(stop_reason=reason, stop_sequence=sequence)
         return [*events, MessageDelta(delta=ending, usage=TokenUsage.of(last)), MessageStop()]

@@ -60,7 +60,8 @@ async def create(deck: Deck, request: Request) -> Response | StreamResponse:
     keep = body.keep_alive_s()
     async with asking(deck, model, asked, requester, keep_alive_s=keep) as reply:
         whole = await collected(reply.chunks)
-    return json_response(message_of(whole, rules, id=key, model=name))
+    context = reply.context_length
+    return json_response(message_of(whole, rules, id=key, model=name, context=context))
 
 
 def _form(writer: EventWriter, request_id: str) -> StreamForm:
@@ -83,6 +84,7 @@ async def _events(
 ) -> AsyncGenerator[bytes, None]:
     """The answer as server-sent events."""
     async with asking(deck, model, asked, requester, keep_alive_s=body.keep_alive_s()) as reply:
+        writer.context = reply.context_length
         async for chunk in reply.chunks:
             if data := writer.feed(chunk):
                 yield data

@@ -55,7 +55,8 @@ def decode(body: bytes | bytearray) -> Any:
         _check_values(body)
         return _decoded(body)
     marker = secrets.token_hex(16)
-    pieces, at = [], 0
+    pieces: list[bytes | bytearray] = []
+    at = 0
     for number, (start, end) in enumerate(places):
         pieces += (body[at:start], f"{marker}{number}".encode())
         at = end

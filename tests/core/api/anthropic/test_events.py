@@ -33,7 +33,7 @@ def last(**fields: Any) -> Chunk:
 
 
 def streamed(chunks: list[Chunk], rules: AnswerRules = USUAL) -> bytes:
-    writer = EventWriter(id="msg_1", model="m", rules=rules)
+    writer = EventWriter(id="msg_1", model="m", rules=rules, context=17)
     return b"".join(writer.feed(chunk) for chunk in chunks)
 
 
@@ -200,14 +200,15 @@ def test_signs_of_life_begin_with_the_opening() -> None:
         ),
         # A stop string that the engine added by itself is the model's own end.
         (last(stop_text="<|im_end|>"), USUAL, "end_turn", None),
-        (last(finish_reason="length"), AnswerRules(max_tokens=7), "max_tokens", None),
+        (last(finish_reason="length", prompt_tokens=9), USUAL, "max_tokens", None),
         (last(finish_reason="length"), USUAL, "model_context_window_exceeded", None),
         (last(finish_reason="tool_calls", tool_calls=CALLS), USUAL, "tool_use", None),
     ],
 )
 def test_why_it_ended(chunk: Chunk, rules: AnswerRules, reason: str, sequence: str | None) -> None:
-    assert told(streamed([chunk], rules))[-2:] == end(reason, sequence)
-    whole = message_of(chunk, rules, id="msg_1", model="m")
+    delta = told(streamed([chunk], rules))[-2]["delta"]
+    assert delta == {"stop_reason": reason, "stop_sequence": sequence}
+    whole = message_of(chunk, rules, id="msg_1", model="m", context=17)
     assert (whole.stop_reason, whole.stop_sequence) == (reason, sequence)
 
 
@@ -266,7 +267,7 @@ def test_streamed_and_whole_answers_say_the_same(
     rules = AnswerRules(max_tokens=100, hides_thought=hides)
     chunks = [*pieces, end_]
     message = accumulated(told(streamed(chunks, rules)))
-    whole = message_of(joined(chunks), rules, id="msg_1", model="m")
+    whole = message_of(joined(chunks), rules, id="msg_1", model="m", context=17)
     body = json.loads(json_response(whole).body)
     known(Message.model_validate(body, strict=True), body)
 

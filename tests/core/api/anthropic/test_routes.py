@@ -89,7 +89,7 @@ async def test_why_an_answer_ended(client: AsyncAnthropic) -> None:
     assert stopped.content[0].text == "One two three"
     read = await client.messages.create(**asked("count", max_tokens=0))
     assert (read.content, read.stop_reason) == ([], "max_tokens")
-    full = await client.messages.create(**asked("loop", max_tokens=20_000, timeout=PATIENCE_S))
+    full = await client.messages.create(**asked("bla " * 1010 + "loop", max_tokens=20_000))
     assert full.stop_reason == "model_context_window_exceeded"
 
 
