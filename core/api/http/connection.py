@@ -13,9 +13,8 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from modeldeck.core.api.http.access import ListenAddress, remaining_s, too_many
+from modeldeck.core.api.http.decoding import DECODED_AT_ONCE_BYTES, decode_and_handle
 from modeldeck.core.api.http.limits import Deadline
 from modeldeck.core.api.http.messages import (
     Request,
@@ -33,7 +32,6 @@ from modeldeck.core.api.http.responses import (
     negotiated,
     negotiated_in_thread,
 )
-from modeldeck.core.api.http.router import Handler
 from modeldeck.core.api.http.server_state import ServerState, peer_of, program_of
 from modeldeck.core.api.http.websocket import WebSocketConnection, handshake, run_handler
 from modeldeck.core.api.http.writer import SocketWriter
@@ -43,10 +41,6 @@ from modeldeck.core.schema import Token
 _INCOMING = memoryview(bytearray(64 << 10))
 """Receive buffer of all connections: asyncio's own way allocates 256 KiB for each read and gives
 most of it back. Data is copied out of it before another connection reads."""
-
-
-DECODED_AT_ONCE_BYTES = 256 << 10
-"""Bodies over this are decoded in a thread: that can take more than a few milliseconds."""
 
 
 class HttpConnection(asyncio.BufferedProtocol):
@@ -190,7 +184,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         assert route.handler is not None
         answer: Response | Coroutine[Any, Any, Response | StreamResponse]
         if pending.size > DECODED_AT_ONCE_BYTES:
-            answer = _decode_and_handle(route.handler, self._server, request)
+            answer = decode_and_handle(route.handler, self._server, request)
         else:
             try:
                 answer = route.handler(self._server.deck, request)
@@ -399,17 +393,3 @@ class HttpConnection(asyncio.BufferedProtocol):
 async def _completed(answer: Response) -> Response:
     """A coroutine that returns `answer`."""
     return answer
-
-
-async def _decode_and_handle(
-    handler: Handler, server: ServerState, request: Request
-) -> Response | StreamResponse:
-    """Decode the body in a thread, let go of its bytes, and call the handler."""
-    body = request.body
-    async with server.decoding:
-        value = await asyncio.to_thread(request.json)
-    decoded = msgspec.structs.replace(request, body=b"", value=value)
-    if isinstance(body, bytearray):
-        body.clear()
-    answer = handler(server.deck, decoded)
-    return answer if isinstance(answer, Response) else await answer
