@@ -78,11 +78,12 @@ async def test_a_large_body_is_decoded_in_a_thread_and_let_go(
         return known(data)
 
     monkeypatch.setattr("modeldeck.core.api.http.messages.decode", decode)
-    gate = asyncio.Event()
+    begun, gate = asyncio.Event(), asyncio.Event()
     kept: list[Request] = []
 
     async def wait(deck: Any, request: Request) -> Response:
         kept.append(request)
+        begun.set()
         await gate.wait()
         return told(deck, request)
 
@@ -95,8 +96,7 @@ async def test_a_large_body_is_decoded_in_a_thread_and_let_go(
     data = body(2 * MIB)
     await client.send(post("/slow", len(data)) + data)
     async with asyncio.timeout(20):
-        while not kept:  # noqa: ASYNC110  # the handler has no event of its own
-            await asyncio.sleep(0.01)
+        await begun.wait()
     (connection,) = served.listener._server.connections
     assert (kept[0].body, len(connection._current.body)) == (b"", 0)
     # What was made of it stays, and counts.
@@ -118,9 +118,10 @@ async def test_a_bad_large_body_is_refused_in_the_form_of_the_api(serve: Serve) 
 
 
 async def test_bodies_in_work_count_for_the_bound_of_all(serve: Serve) -> None:
-    gate = asyncio.Event()
+    begun, gate = asyncio.Event(), asyncio.Event()
 
     async def wait(deck: Any, request: Request) -> Response:
+        begun.set()
         await gate.wait()
         return told(deck, request)
 
@@ -132,6 +133,8 @@ async def test_bodies_in_work_count_for_the_bound_of_all(serve: Serve) -> None:
     data = body(2 * MIB)
     first = await served.connect()
     await first.send(post("/v1/messages", len(data)) + data)
+    async with asyncio.timeout(20):
+        await begun.wait()
     refused = await served.ask(post("/v1/messages", len(data)) + data)
     kind = msgspec.json.decode(refused.body)["error"]["type"]
     assert (refused.status, kind, refused.headers["retry-after"]) == (529, "overloaded_error", "1")
