@@ -15,15 +15,9 @@ from anthropic import AsyncAnthropic
 
 from modeldeck.core.api import inference
 from modeldeck.core.config.config import Config
-from modeldeck.core.errors import Busy, DeckError, EngineFailed
-from modeldeck.core.schema import (
-    Chunk,
-    GenerateRequest,
-    Instance,
-    InstanceState,
-    LoadOptions,
-    Model,
-)
+from modeldeck.core.errors import Busy, DeckError, EngineFailed, NotEnoughMemory
+from modeldeck.core.schema import Chunk, GenerateRequest, Model, Requester
+from modeldeck.core.service.inference.answers import ModelReply
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -51,26 +45,18 @@ class Told:
         return Model(id="1", unique="a/b", name="b", format="gguf", source="custom")
 
     @asynccontextmanager
-    async def using(
-        self, model: Model, options: LoadOptions, origin: str, keep_alive_s: float | None
-    ) -> AsyncIterator[Instance]:
+    async def answer(
+        self, model: Model, request: GenerateRequest, requester: Requester, **more: Any
+    ) -> AsyncIterator[ModelReply]:
         if isinstance(self.load, asyncio.Event):
             await self.load.wait()
         elif self.load is not None:
             raise self.load
-        yield Instance(
-            id="i", model_id="1", unique="a/b", state=InstanceState.READY, engine="llama.cpp"
-        )
-
-    @asynccontextmanager
-    async def generate(
-        self, instance_id: str, request: GenerateRequest
-    ) -> AsyncIterator[AsyncIterator[Chunk]]:
         async with aclosing(self._chunks()) as chunks:
             try:
-                yield chunks
+                yield ModelReply(chunks=chunks, load_s=0.0)
             finally:
-                self.left.append(instance_id)
+                self.left.append(model.id)
 
     async def _chunks(self) -> AsyncGenerator[Chunk, None]:
         for piece in self.pieces:
@@ -137,9 +123,9 @@ async def test_what_fails_before_the_first_word_fails_with_its_status(serve: Ser
         assert (answer.status, answer.headers["retry-after"]) == (529, "1")
         assert b"overloaded_error" in answer.body
         assert "x-should-retry" not in answer.headers
-        served = await serve(deck=Told(load=EngineFailed("It cannot be loaded.")))
+        served = await serve(deck=Told(load=NotEnoughMemory("It does not fit.")))
         answer = await served.ask(asked(stream=stream))
-        assert (answer.status, answer.headers["x-should-retry"]) == (500, "false")
+        assert (answer.status, answer.headers["x-should-retry"]) == (507, "false")
         served = await serve(deck=Told(EngineFailed("It died.")))
         answer = await served.ask(asked(stream=stream))
         assert answer.status == 500
@@ -173,4 +159,4 @@ async def test_a_client_that_leaves_ends_its_answer(serve: Serve, until: Until) 
         if stream and first:
             await client.head()
         await client.close()
-        await until(lambda deck=deck: deck.left == ["i"])  # type: ignore[misc]  # bound now
+        await until(lambda deck=deck: deck.left == ["1"])  # type: ignore[misc]  # bound now
