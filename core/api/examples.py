@@ -48,6 +48,12 @@ BODIES: Mapping[str, Any] = {
     "openaiChat": {"model": MODEL, "messages": _HELLO},
     "openaiComplete": {"model": MODEL, "prompt": "The sky is", "max_tokens": 20},
     "openaiEmbed": {"model": EMBEDDING_MODEL, "input": ["The sky is blue."]},
+    "anthropicCreate": {"model": MODEL, "max_tokens": 200, "messages": _HELLO},
+    "anthropicCountTokens": {"model": MODEL, "messages": _HELLO},
+    "llamaTokenize": {"model": MODEL, "content": "The sky is blue."},
+    "llamaDetokenize": {"model": MODEL, "tokens": [785, 12884, 374, 6303]},
+    "llamaApplyTemplate": {"model": MODEL, "messages": _HELLO},
+    "llamaCountChat": {"model": MODEL, "messages": _HELLO},
     "ollamaShow": {"model": _HUB_NAME},
     "ollamaPull": {"model": _HUB_NAME},
     "ollamaDelete": {"model": _HUB_NAME},
@@ -92,8 +98,12 @@ QUERIES: Mapping[str, Mapping[str, Any]] = {
 }
 """Example query parameters."""
 
+HEADERS: Mapping[str, str] = {"anthropic-version": "2023-06-01"}
+"""Example values of headers that tell routes apart."""
+
 SEGMENTS: Mapping[str, str] = {
     "model": MODEL,
+    "host": "hf.co",
     "owner": "Qwen",
     "repo": "Qwen%2FQwen3-0.6B-GGUF",
     "download": "DOWNLOAD_ID",
@@ -179,6 +189,22 @@ ANSWERS: Mapping[str, Any] = {
         "data": [{"object": "embedding", "index": 0, "embedding": [0.6, -0.8]}],
         "usage": {"prompt_tokens": 6, "total_tokens": 6},
     },
+    "anthropicCreate": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "Qwen/Qwen3-0.6B-GGUF:Q8_0",
+        "content": [{"type": "text", "text": "Because air scatters blue light most."}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 4,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 10,
+            "output_tokens": 7,
+        },
+    },
+    "anthropicCountTokens": {"input_tokens": 14},
     "ollamaTags": {
         "models": [
             {

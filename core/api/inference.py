@@ -118,6 +118,7 @@ async def collected(chunks: AsyncIterator[Chunk]) -> Chunk:
         logprobs=tuple(token for piece in pieces for token in piece.logprobs),
         tool_calls=last.tool_calls,
         finish_reason=last.finish_reason,
+        stop_text=last.stop_text,
         prompt_tokens=last.prompt_tokens,
         completion_tokens=last.completion_tokens,
         cached_tokens=last.cached_tokens,

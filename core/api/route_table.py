@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from modeldeck.core.api.anthropic import routes as anthropic
+from modeldeck.core.api.http.error_forms import ErrorStyle
 from modeldeck.core.api.http.messages import (
     CachedEncoding,
     Request,
@@ -14,6 +16,7 @@ from modeldeck.core.api.http.messages import (
     SharedBody,
 )
 from modeldeck.core.api.http.router import Route
+from modeldeck.core.api.llama_server import routes as llama_server
 from modeldeck.core.api.metrics import CONTENT_TYPE, get_metrics
 from modeldeck.core.api.native import health, machines, requests, routes, tokens, undo
 from modeldeck.core.api.ollama import routes as ollama
@@ -40,7 +43,9 @@ ROUTES: tuple[Route, ...] = (
     *requests.ROUTES,
     *machines.ROUTES,
     *openai.ROUTES,
+    *anthropic.ROUTES,
     *ollama.ROUTES,
+    *llama_server.ROUTES,
     *tokens.ROUTES,
     *undo.ROUTES,
     *health.ROUTES,
@@ -65,6 +70,13 @@ ROUTES: tuple[Route, ...] = (
     ),
 )
 """Every route that the listener serves."""
+
+ERROR_STYLES: tuple[tuple[str, ErrorStyle], ...] = (
+    ("/v1/messages", "anthropic"),
+    ("/v1", "openai"),
+    ("/api", "ollama"),
+)
+"""Beginnings of paths, and the form of the errors of paths below them that have no route."""
 
 _document = CachedEncoding(
     lambda version: SharedBody(msgspec.json.encode(document(ROUTES, version)))

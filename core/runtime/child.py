@@ -47,6 +47,7 @@ from modeldeck.core.runtime.process.messages import (
     PauseRequest,
     PlanLoad,
     ResumeRequest,
+    TokenizeText,
     command,
     frame,
 )
@@ -64,9 +65,10 @@ class Child:
     """Runs the commands of the core on one engine, and sends its reports.
 
     The main thread does everything: it takes commands in, and has the engine do turn after turn as
-    long as requests are in work. Requests for text run together, any other command runs alone. The
-    thread that reads commands notes cancellations at once; the main thread heeds them between two
-    turns, and sooner where all that is in work is cancelled, by the flag.
+    long as requests are in work. Requests for text run together, and tokens are told between their
+    turns; any other command runs alone. The thread that reads commands notes cancellations at once;
+    the main thread heeds them between two turns, and sooner where all that is in work is cancelled,
+    by the flag.
     """
 
     def __init__(self, engine: Engine, flag: Flag, output: BinaryIO) -> None:
@@ -156,7 +158,7 @@ class Child:
     def _may_begin(self) -> bool:
         """Whether the first command that waits may begin."""
         return bool(self._waiting) and (
-            isinstance(self._waiting[0], GenerateText) or not self._running
+            isinstance(self._waiting[0], GenerateText | TokenizeText) or not self._running
         )
 
     def _handle(self, message: AnyCommand) -> None:
@@ -199,6 +201,8 @@ class Child:
                 self._answer(number, planned)
             case EmbedText():
                 self._answer(number, self._engine.embed(message.text))
+            case TokenizeText():
+                self._answer(number, self._engine.tokenize(message.query))
             case GenerateText():
                 self._engine.begin(number, message.request)
                 if number in self._paused:

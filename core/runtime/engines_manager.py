@@ -22,11 +22,16 @@ from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
 from modeldeck.core.runtime import registry
 from modeldeck.core.runtime.instance.receipt import nothing_held
-from modeldeck.core.runtime.instance.request import EmbeddingRequest, TextRequest, ignore
+from modeldeck.core.runtime.instance.request import (
+    EmbeddingRequest,
+    TextRequest,
+    TokensRequest,
+    ignore,
+)
 from modeldeck.core.runtime.instance.supervisor import Supervisor
 from modeldeck.core.runtime.planning.planner import Planner, Source
 from modeldeck.core.runtime.process.engine_process import LogLevel
-from modeldeck.core.runtime.process.messages import EmbedText, GenerateText
+from modeldeck.core.runtime.process.messages import EmbedText, GenerateText, TokenizeText
 from modeldeck.core.runtime.request_limits import check_request, check_text
 from modeldeck.core.schema import (
     Forecast,
@@ -39,6 +44,8 @@ from modeldeck.core.schema import (
     Requester,
     Runtime,
     TextVector,
+    TokenizedText,
+    TokenQuery,
     UnloadReceipt,
 )
 from modeldeck.core.schema.overhead import ProcessOverhead
@@ -309,6 +316,16 @@ class Engines:
             with supervisor.entered(request):
                 vectors += [vector async for vector in request]
         return vectors
+
+    async def tokenize(
+        self, instance_id: str, query: TokenQuery, requester: Requester | None = None
+    ) -> TokenizedText:
+        """Return the tokens of a text, or the text of tokens. Raises as `generate` does."""
+        if query.request is not None:
+            check_request(query.request)
+        request = TokensRequest(lambda number: TokenizeText(id=number, query=query), requester)
+        with self._find(instance_id).entered(request):
+            return await anext(request)
 
     # Memory
 

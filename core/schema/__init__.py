@@ -34,7 +34,8 @@ _NAMES = {
     "downloads": "Download DownloadFile DownloadState QueueMove",
     "errors": "ErrorInfo",
     "generation": (
-        "Chunk FinishReason GenerateRequest Message TextVector TokenLogprob Tool ToolCall"
+        "Chunk FinishReason GenerateRequest Message TextVector ThinkingEffort "
+        "TokenizedText TokenLogprob TokenQuery Tool ToolCall"
     ),
     "loading": "Eviction LoadAlternative LoadPlan LoadRecord LoadVerdict LoadWish OptionOrigin",
     "memory": "DeviceBytes Disk Fit Forecast Gpu Memory ProcessMemory Verdict",

@@ -54,6 +54,8 @@ from modeldeck.core.schema import (
     SearchResult,
     Settings,
     Token,
+    TokenizedText,
+    TokenQuery,
     Undoable,
     UnloadReceipt,
     Verification,
@@ -519,6 +521,20 @@ class Deck:
         """
         given = options or LoadOptions()
         return await self._parts.answers.vectors(model, texts, requester, given, keep_alive_s)
+
+    async def tokenize(
+        self,
+        model: Model,
+        query: TokenQuery,
+        requester: Requester,
+        *,
+        keep_alive_s: float | None = None,
+    ) -> TokenizedText:
+        """Return the tokens of a text, or the text of tokens, by a model loaded on demand.
+
+        Arguments and errors are those of `answer`.
+        """
+        return await self._parts.answers.tokens(model, query, requester, keep_alive_s)
 
     def requests(self) -> tuple[RequestInfo, ...]:
         """Return the requests that run or wait and the last that ended, in order of arrival."""

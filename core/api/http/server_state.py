@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from modeldeck.core.api.http.access import Access, network
 from modeldeck.core.api.http.access_log import AccessLog
+from modeldeck.core.api.http.error_forms import ErrorStyle
 from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.meter import RequestMetrics
 from modeldeck.core.api.http.rate_limit import RequestLimiter
-from modeldeck.core.api.http.router import Router
+from modeldeck.core.api.http.request_head import RequestHead
+from modeldeck.core.api.http.router import Route, Router
 from modeldeck.core.concurrency import report_failure
 from modeldeck.core.schema import Token
 
@@ -79,6 +81,8 @@ class ServerState:
     """Running handlers and TLS handshakes."""
     expected: set[ConnectionHandle] = field(default_factory=set)
     """Connections that were accepted and are not in `connections` yet."""
+    decoding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a large body is decoded: several at once would keep the loop waiting."""
     stopping: bool = False
     no_connections: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last connection is closed."""
@@ -99,6 +103,12 @@ class ServerState:
     def is_over_held_bytes(self) -> bool:
         """Whether the bodies of all connections together exceed `ConnectionLimits.held_bytes`."""
         return sum(each.held_bytes for each in self.connections) > self.limits.held_bytes
+
+    def error_style(self, route: Route | None, head: RequestHead | None) -> ErrorStyle:
+        """The form of the errors of a request."""
+        if route is not None or head is None:
+            return route.error_style if route is not None else "json"
+        return self.router.error_style(head.path, head.headers)
 
     def reserve(self, connection: ConnectionHandle) -> bool:
         """Reserve a place for an accepted connection; False where there is none.

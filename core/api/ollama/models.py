@@ -58,8 +58,8 @@ async def list_models(deck: Deck, request: Request) -> Response:
         Tags(
             models=[
                 Listed(
-                    name=names.shown(model),
-                    model=names.shown(model),
+                    name=names.shown(model, deck.state.models),
+                    model=names.shown(model, deck.state.models),
                     modified_at=modified,
                     size=model.size_bytes or 0,
                     digest=names.digest(model),
@@ -129,8 +129,8 @@ def _running(state: State, instance: Instance, model: Model) -> RunningModel:
     forecast = instance.forecast.total_bytes if instance.forecast else 0
     has_gpu = any("GPU" in r.devices for r in state.runtimes if r.name == instance.engine)
     return RunningModel(
-        name=names.shown(model),
-        model=names.shown(model),
+        name=names.shown(model, state.models),
+        model=names.shown(model, state.models),
         size=instance.measured_bytes or forecast,
         digest=names.digest(model),
         details=details(model),

@@ -12,6 +12,7 @@ import msgspec
 
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
 from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
+from modeldeck.core.api.names import public_name
 from modeldeck.core.api.openai.chat_schema import (
     ChatBody,
     Completion,
@@ -59,14 +60,16 @@ async def _whole(
     async with asking(deck, model, asked, requester, keep_alive_s=keep) as reply:
         whole = await collected(reply.chunks)
     whole = replace(whole, tool_calls=calls_of(body, whole))
-    return answer_of(whole, id=_key(), created=created, model=model.unique)
+    return answer_of(whole, id=_key(), created=created, model=public_name(model, deck.state.models))
 
 
 async def _events(
     deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, requester: Requester
 ) -> AsyncGenerator[bytes, None]:
     """The answer as server-sent events."""
-    blank = CompletionChunk(id=_key(), created=int(time.time()), model=model.unique)
+    blank = CompletionChunk(
+        id=_key(), created=int(time.time()), model=public_name(model, deck.state.models)
+    )
     keep = body.keep_alive_s()
     begin = _event(opening(blank))
     async with asking(deck, model, asked, requester, keep_alive_s=keep) as reply:

@@ -15,6 +15,7 @@ import msgspec
 
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
 from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
+from modeldeck.core.api.names import public_name
 from modeldeck.core.api.openai.request_schema import (
     DONE,
     Alternatives,
@@ -136,7 +137,9 @@ async def complete(deck: Deck, request: Request) -> Response | StreamResponse:
     body = request.parse(CompletionBody)
     asked, model = body.requests(), deck.model(body.model)
     blank = TextCompletion(
-        id=f"cmpl-{uuid.uuid4().hex}", created=int(time.time()), model=model.unique
+        id=f"cmpl-{uuid.uuid4().hex}",
+        created=int(time.time()),
+        model=public_name(model, deck.state.models),
     )
     requester = request.requester("openai", body.priority)
     if body.stream:

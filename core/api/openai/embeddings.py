@@ -15,6 +15,7 @@ import msgspec
 
 from modeldeck.core.api.http.messages import Request, Response, json_response
 from modeldeck.core.api.inference import seconds, shortened
+from modeldeck.core.api.names import public_name
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Priority
 
@@ -110,4 +111,6 @@ async def embed(deck: Deck, request: Request) -> Response:
     ]
     tokens = sum(vector.tokens for vector in vectors)
     usage = EmbeddingsUsage(prompt_tokens=tokens, total_tokens=tokens)
-    return json_response(EmbeddingList(model=model.unique, usage=usage, data=data))
+    return json_response(
+        EmbeddingList(model=public_name(model, deck.state.models), usage=usage, data=data)
+    )

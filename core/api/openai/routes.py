@@ -16,6 +16,7 @@ from msgspec import UNSET
 from modeldeck.core.api.http.messages import EVENTS, Request, Response, json_response
 from modeldeck.core.api.http.router import Handler, Route
 from modeldeck.core.api.inference import RAISES
+from modeldeck.core.api.names import public_name
 from modeldeck.core.api.openai.chat import chat
 from modeldeck.core.api.openai.chat_schema import ChatBody, Completion, CompletionChunk
 from modeldeck.core.api.openai.completions import CompletionBody, TextCompletion, complete
@@ -48,7 +49,8 @@ def _listed(state: State, model: Model) -> OpenModel:
         ),
         UNSET,
     )
-    return OpenModel(id=model.unique, created=created, owned_by=owner, meta=meta)
+    name = public_name(model, state.models)
+    return OpenModel(id=name, created=created, owned_by=owner, meta=meta)
 
 
 def list_models(deck: Deck, request: Request) -> Response:
@@ -83,7 +85,12 @@ def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) 
     )
 
 
-_ASKING: dict[str, Any] = {"body_required": True, "cancel_when_gone": True, "raises": RAISES}
+_ASKING: dict[str, Any] = {
+    "body_required": True,
+    "cancel_when_gone": True,
+    "asks": True,
+    "raises": RAISES,
+}
 _LOOKING: dict[str, Any] = {"raises": (InvalidRequest, NotFound, Ambiguous)}
 
 ROUTES: tuple[Route, ...] = (
@@ -93,6 +100,8 @@ ROUTES: tuple[Route, ...] = (
            operation_id="openaiGetModel", answer=OpenModel, **_LOOKING),
     _route("GET", "models/{owner}/{model}", get_model, "One model, by its name as it is",
            operation_id="openaiGetModelByName", answer=OpenModel, **_LOOKING),
+    _route("GET", "models/{host}/{owner}/{model}", get_model, "One model, by its name on the Hub",
+           operation_id="openaiGetModelByHubName", answer=OpenModel, **_LOOKING),
     _route("POST", "chat/completions", chat, "Answer a conversation, complete or streamed",
            operation_id="openaiChat", body=ChatBody, answer=Completion,
            streams=(EVENTS_TYPE, CompletionChunk), **_ASKING),

@@ -15,8 +15,9 @@ from modeldeck.core.runtime.process.messages import (
     LoadModel,
     LoadPlanned,
     ModelLoaded,
+    TokensRead,
 )
-from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenLogprob
+from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenLogprob, TokenQuery
 
 ShowProgress = Callable[[str, float | None], None]
 """Called with the stage and the fraction that is done."""
@@ -113,6 +114,9 @@ class Engine(Protocol):
 
     def embed(self, text: str) -> EmbeddingVector:
         """Embed a text, as a vector of length 1."""
+
+    def tokenize(self, query: TokenQuery) -> TokensRead:
+        """Return a text and its tokens, without evaluating them; also between two turns."""
 
     def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in, under a number that its reports will have.

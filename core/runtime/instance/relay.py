@@ -14,6 +14,7 @@ from modeldeck.core.runtime.process.messages import (
     PromptProgress,
     RequestWaits,
     TextPiece,
+    TokensRead,
 )
 from modeldeck.core.schema import Chunk, ErrorInfo, TextVector
 from modeldeck.core.schema.errors import from_info
@@ -90,6 +91,9 @@ def pass_on(report: AnyReport, request: RequestStream[Any]) -> tuple[bool, bool]
         case EmbeddingVector():
             keeps_up = request.put(TextVector(values=report.values, tokens=report.tokens))
             request.finish()
+        case TokensRead(found=found):
+            request.put(found)
+            request.finish()
         case AnswerDone():
             keeps_up = request.put(_last_chunk(report))
             request.finish()
@@ -123,6 +127,7 @@ def is_asked_again(request: RequestStream[Any], running: int, *, restarts: bool)
 def _last_chunk(done: AnswerDone) -> Chunk:
     return Chunk(
         finish_reason=done.reason,
+        stop_text=done.stop_text,
         tool_calls=done.tool_calls,
         prompt_tokens=done.prompt_tokens,
         completion_tokens=done.completion_tokens,

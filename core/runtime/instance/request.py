@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 
 from modeldeck.core.errors import Cancelled, DeckError
 from modeldeck.core.runtime.process.messages import EngineCommand
-from modeldeck.core.schema import Chunk, Requester, TextVector
+from modeldeck.core.schema import Chunk, Requester, TextVector, TokenizedText
 
-T = TypeVar("T", Chunk, TextVector)
+T = TypeVar("T", Chunk, TextVector, TokenizedText)
 
 CHUNKS_WAITING = 64
 """Chunks buffered for a slow reader; beyond that the engine is asked to pause."""
@@ -26,7 +26,7 @@ def ignore(**changes: Any) -> None:
     """Take note of nothing."""
 
 
-def size_of(item: Chunk | TextVector) -> int:
+def size_of(item: Chunk | TextVector | TokenizedText) -> int:
     """About the bytes that an item takes in memory. Pure.
 
     >>> size_of(Chunk(text="abc")), size_of(TextVector(values=(0.5,) * 8, tokens=1))
@@ -34,6 +34,8 @@ def size_of(item: Chunk | TextVector) -> int:
     """
     if isinstance(item, TextVector):
         return 256 + 32 * len(item.values)
+    if isinstance(item, TokenizedText):
+        return 256 + len(item.text) + 128 * len(item.tokens)
     text = len(item.text) + len(item.thought) + sum(len(c.arguments) for c in item.tool_calls)
     return 256 + text + sum(128 * (1 + len(token.top)) for token in item.logprobs)
 
@@ -174,6 +176,10 @@ class RequestStream(Generic[T], AsyncIterator[T]):
 
 class TextRequest(RequestStream[Chunk]):
     """A request for text."""
+
+
+class TokensRequest(RequestStream[TokenizedText]):
+    """A request for the tokens of a text."""
 
 
 class EmbeddingRequest(RequestStream[TextVector]):

@@ -21,7 +21,7 @@ from typing import Literal
 import msgspec
 
 from modeldeck.core.concurrency import settled, whole
-from modeldeck.core.errors import EngineFailed, InvalidRequest
+from modeldeck.core.errors import ContextExceeded, EngineFailed, InvalidRequest
 from modeldeck.core.runtime.platforms import llama_remedy
 from modeldeck.core.runtime.process.frames import FrameDecoder, FrameError
 from modeldeck.core.runtime.process.messages import (
@@ -309,12 +309,15 @@ class EngineProcess:
     def send(self, command: EngineCommand) -> None:
         """Send a command; it is dropped when the process is gone.
 
-        Raises InvalidRequest when it is too long for a frame, or nested too deeply.
+        Raises ContextExceeded when it is too long for a frame, InvalidRequest when it is nested too
+        deeply.
         """
         try:
             data = frame(command)
         except FrameError as error:
-            raise InvalidRequest(f"The request is too long: {error}.", "Send less.") from error
+            raise ContextExceeded(
+                f"The prompt is too long: {error} ({ContextExceeded.code}).", "Send less."
+            ) from error
         except RecursionError as error:
             raise InvalidRequest("The request is nested too deeply.") from error
         pipe = self._transport.get_pipe_transport(0)

@@ -2,9 +2,9 @@
 
 The core sends commands, the child sends reports. Every command has an id that its reports repeat.
 The child sends `EngineHello` first. It answers up to `ModelLoaded.parallel` requests for text at
-once; any other command waits until nothing else runs. It sends `Alive` every second while it works.
-`CancelCommand`, `PauseRequest` and `ResumeRequest` take effect at once. The end of the child's
-input means that the core is gone, and ends the child.
+once, and `TokenizeText` between two turns; any other command waits until nothing else runs. It
+sends `Alive` every second while it works. `CancelCommand`, `PauseRequest` and `ResumeRequest` take
+effect at once. The end of the child's input means that the core is gone, and ends the child.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from modeldeck.core.schema import (
     FinishReason,
     GenerateRequest,
     LoadOptions,
+    TokenizedText,
     TokenLogprob,
+    TokenQuery,
     ToolCall,
 )
 
@@ -74,6 +76,12 @@ class EmbedText(EngineCommand, tag="embed", frozen=True, kw_only=True):
     """Embed one text: answered by `EmbeddingVector` or `CommandFailed`."""
 
     text: str
+
+
+class TokenizeText(EngineCommand, tag="tokenize", frozen=True, kw_only=True):
+    """Tokenize without answering: answered by `TokensRead` or `CommandFailed`."""
+
+    query: TokenQuery
 
 
 class CancelCommand(EngineCommand, tag="cancel", frozen=True, kw_only=True):
@@ -174,6 +182,8 @@ class AnswerDone(EngineReport, tag="done", frozen=True, kw_only=True):
     reason: FinishReason
     looped: bool = False
     """Whether it was cut since it repeated itself without end; the reason is `length` then."""
+    stop_text: str | None = None
+    """The stop string that ended it."""
     tool_calls: tuple[ToolCall, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -199,6 +209,12 @@ class EmbeddingVector(EngineReport, tag="vector", frozen=True, kw_only=True):
     """Tokens of the text."""
 
 
+class TokensRead(EngineReport, tag="tokens", frozen=True, kw_only=True):
+    """A text and its tokens."""
+
+    found: TokenizedText
+
+
 class CommandFailed(EngineReport, tag="failed", frozen=True, kw_only=True):
     """The command failed; the process goes on, unless it is stuck."""
 
@@ -212,7 +228,14 @@ class Alive(EngineReport, tag="alive", frozen=True, kw_only=True):
 
 
 AnyCommand = (
-    LoadModel | PlanLoad | GenerateText | EmbedText | CancelCommand | PauseRequest | ResumeRequest
+    LoadModel
+    | PlanLoad
+    | GenerateText
+    | EmbedText
+    | TokenizeText
+    | CancelCommand
+    | PauseRequest
+    | ResumeRequest
 )
 AnyReport = (
     EngineHello
@@ -224,6 +247,7 @@ AnyReport = (
     | TextPiece
     | AnswerDone
     | EmbeddingVector
+    | TokensRead
     | CommandFailed
     | Alive
 )

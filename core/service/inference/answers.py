@@ -15,6 +15,8 @@ from modeldeck.core.schema import (
     Model,
     Requester,
     TextVector,
+    TokenizedText,
+    TokenQuery,
 )
 from modeldeck.core.service.counters import Counters
 from modeldeck.core.service.inference.request_records import RequestRecords, RequestTicket
@@ -29,6 +31,8 @@ class ModelReply:
     """Pieces of the answer, the last one with a finish reason; iterating raises its error."""
     load_s: float
     """Seconds until the model was loaded and ready."""
+    context_length: int | None = None
+    """Tokens that prompt and answer may have together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,9 @@ class ModelAnswers:
             stack.enter_context(ticket.stoppable(stream.cancel))
             pieces = self._pieces(stream, ticket)
             yield ModelReply(
-                chunks=await stack.enter_async_context(aclosing(pieces)), load_s=load_s
+                chunks=await stack.enter_async_context(aclosing(pieces)),
+                load_s=load_s,
+                context_length=instance.context_length,
             )
 
     async def _pieces(
@@ -117,3 +123,11 @@ class ModelAnswers:
             tokens = sum(vector.tokens for vector in vectors)
             ticket.end("done", prompt_tokens=tokens, prompt_read=tokens)
             return EmbeddingReply(vectors=vectors, load_s=load_s)
+
+    async def tokens(
+        self, model: Model, query: TokenQuery, requester: Requester, keep_alive_s: float | None
+    ) -> TokenizedText:
+        """Load the model if necessary, and tokenize. Arguments are those of `Deck.tokenize`."""
+        using = self._on_demand.using(model, LoadOptions(), requester, keep_alive_s)
+        async with using as instance:
+            return await self._engines.tokenize(instance.id, query, requester)

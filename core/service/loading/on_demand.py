@@ -13,7 +13,14 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 
 from modeldeck.core.concurrency import BackgroundTasks
-from modeldeck.core.errors import Busy, Conflict, NotEnoughMemory, NotFound, ShuttingDown
+from modeldeck.core.errors import (
+    Busy,
+    Conflict,
+    EngineFailed,
+    NotEnoughMemory,
+    NotFound,
+    ShuttingDown,
+)
 from modeldeck.core.runtime.engines_manager import Engines
 from modeldeck.core.runtime.instance.request import ignore
 from modeldeck.core.schema import (
@@ -115,7 +122,11 @@ class OnDemandLoader:
         idle_ttl_s = None if keep_alive_s is None else max(0.0, keep_alive_s)
         wanted = replace(options, idle_ttl_s=idle_ttl_s)
         with self._turns.asking(model.id, model.unique, requester.priority) as turn:
-            instance = await self._ready(model, wanted, requester, turn, note)
+            try:
+                instance = await self._ready(model, wanted, requester, turn, note)
+            except EngineFailed as error:
+                error.final = True  # the next request would load it again, and fail alike
+                raise
         with _counted(self._users, instance.id):
             try:
                 yield instance

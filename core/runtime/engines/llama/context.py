@@ -36,8 +36,13 @@ from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
 from modeldeck.core.runtime.engines.llama.turns import Turns
 from modeldeck.core.runtime.engines.tool_calls import grammar_for
-from modeldeck.core.runtime.process.messages import EmbeddingVector, LoadModel, TextPiece
-from modeldeck.core.schema import GenerateRequest, TokenLogprob
+from modeldeck.core.runtime.process.messages import (
+    EmbeddingVector,
+    LoadModel,
+    TextPiece,
+    TokensRead,
+)
+from modeldeck.core.schema import GenerateRequest, TokenizedText, TokenLogprob, TokenQuery
 
 
 class LlamaContext:
@@ -112,17 +117,17 @@ class LlamaContext:
         text = self._c.llama_vocab_get_text(self._vocab, token) if token >= 0 else None
         return text.decode("utf-8", "replace") if text else ""
 
-    def _tokenize(self, text: str, *, special: bool) -> list[int]:
+    def _tokenize(self, text: str, *, special: bool, names: bool | None = None) -> list[int]:
         """Tokenize a text. `special` adds the tokens that the model expects around it (BOS).
 
-        Otherwise the names of special tokens in the text become those tokens.
+        With `names`, or by default without `special`, the names of special tokens in the text
+        become those tokens.
         """
+        names = not special if names is None else names
         data = text.encode()
         room = len(data) + 8  # a token is at least a byte, and a few are added
         tokens = (self._c.llama_token * room)()
-        count = self._c.llama_tokenize(
-            self._vocab, data, len(data), tokens, room, special, not special
-        )
+        count = self._c.llama_tokenize(self._vocab, data, len(data), tokens, room, special, names)
         if count < 0:
             raise EngineFailed("llama.cpp could not turn the text into tokens.")
         return list(tokens[:count])
@@ -140,10 +145,7 @@ class LlamaContext:
         prompt, stops, grammar = self._prompt(request)
         room = self.length - len(prompt)
         if room <= 0:
-            raise ContextExceeded(
-                f"The request has {len(prompt)} tokens, the context {room + len(prompt)}.",
-                "Send less, or load the model with a larger context length.",
-            )
+            raise ContextExceeded.of(len(prompt), room + len(prompt))
         limit = min(room, request.max_tokens or room)
         harmony = self._harmony and bool(request.messages)
 
@@ -202,17 +204,29 @@ class LlamaContext:
         if template is None:
             tokens = self._tokens_of(request.prompt or "", special=True)
             return self._or_bos(tokens), request.stop, grammar
-        text = bounds.run(
-            "The model's chat template",
-            partial(template.render, request),
-            cpu_s=TEMPLATE_S,
-            memory_bytes=TEMPLATE_BYTES,
-        )
+        text = self._rendered(request, template)
         stops = (*request.stop, CHATML_STOP) if self._has_no_template else request.stop
         tokens = self._tokens_of(text, special=False)
         if not tokens:
             raise nothing_written()
         return tokens, stops, grammar
+
+    def _rendered(self, request: GenerateRequest, template: ChatTemplate) -> str:
+        """The conversation as the template writes it, within bounds."""
+        return self._flag.bounds.run(
+            "The model's chat template",
+            partial(template.render, request),
+            cpu_s=TEMPLATE_S,
+            memory_bytes=TEMPLATE_BYTES,
+        )
+
+    def _written(self, request: GenerateRequest) -> str:
+        """The text that the model reads of a request."""
+        if not request.messages:
+            return request.prompt or ""
+        template = self._template_for(request)
+        check_tools(request, template.source)
+        return self._rendered(request, template)
 
     def _or_bos(self, tokens: list[int]) -> list[int]:
         """The tokens of a prompt; for an empty one, the token that begins a text."""
@@ -221,12 +235,32 @@ class LlamaContext:
             raise InvalidRequest("There is nothing to continue.", "Send a prompt.")
         return tokens or [begin]
 
-    def _tokens_of(self, text: str, *, special: bool) -> list[int]:
+    def _tokens_of(self, text: str, *, special: bool, names: bool | None = None) -> list[int]:
         """Tokenize as `_tokenize` does, within bounds."""
         return self._flag.bounds.run(
             "Turning the text into tokens",
-            partial(self._tokenize, text, special=special),
+            partial(self._tokenize, text, special=special, names=names),
             cpu_s=TOKENS_S,
+        )
+
+    def tokenize(self, query: TokenQuery) -> TokensRead:
+        """Return a text and its tokens, without evaluating them."""
+        text, tokens = query.text or "", list(query.tokens or ())
+        last = self._c.llama_vocab_n_tokens(self._vocab) - 1
+        if any(not 0 <= token <= last for token in tokens):
+            raise InvalidRequest(f"Tokens of this model are from 0 to {last}.")
+        if query.request is not None:
+            text = self._written(query.request)
+            tokens = self._tokens_of(text, special=not query.request.messages)
+        elif query.tokens is None:
+            tokens = self._tokens_of(text, special=query.begin, names=query.names)
+        if query.count_only:
+            return TokensRead(found=TokenizedText(count=len(tokens)))
+        pieces = tuple(self._pieces.named(token) for token in tokens)
+        if query.request is None:
+            text = b"".join(pieces).decode("utf-8", "replace")
+        return TokensRead(
+            found=TokenizedText(count=len(tokens), text=text, tokens=tuple(tokens), pieces=pieces)
         )
 
     # Embeddings

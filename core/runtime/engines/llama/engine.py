@@ -44,8 +44,9 @@ from modeldeck.core.runtime.process.messages import (
     LoadModel,
     LoadPlanned,
     ModelLoaded,
+    TokensRead,
 )
-from modeldeck.core.schema import GenerateRequest, LoadOptions
+from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenQuery
 from modeldeck.core.storage.installation import this_installation
 
 if TYPE_CHECKING:
@@ -363,6 +364,10 @@ class LlamaEngine:
     def embed(self, text: str) -> EmbeddingVector:
         """Embed a text."""
         return self._model_in_use().embed(text)
+
+    def tokenize(self, query: TokenQuery) -> TokensRead:
+        """Return a text and its tokens."""
+        return self._model_in_use().tokenize(query)
 
     def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in."""

@@ -35,8 +35,8 @@ from modeldeck.core.runtime.engines.mlx.sampling import (
 )
 from modeldeck.core.runtime.engines.mlx.text import Detokenizer, token_bytes
 from modeldeck.core.runtime.engines.tool_calls import grammar_for
-from modeldeck.core.runtime.process.messages import AnswerDone
-from modeldeck.core.schema import GenerateRequest, TokenLogprob
+from modeldeck.core.runtime.process.messages import AnswerDone, TokensRead
+from modeldeck.core.schema import GenerateRequest, TokenizedText, TokenLogprob, TokenQuery
 
 THOUGHT_TAIL = 11
 """Tokens at the end of a prompt in which a thought may begin, which the next turn's prompt leaves
@@ -195,10 +195,7 @@ class AnswerMaker:
         prompt, stops, grammar = self._prompt(request)
         room = self._model.context_length - len(prompt)
         if room <= 0:
-            raise ContextExceeded(
-                f"The request has {len(prompt)} tokens, the context {self._model.context_length}.",
-                "Send less, or load the model with a larger context length.",
-            )
+            raise ContextExceeded.of(len(prompt), self._model.context_length)
         harmony = bool(request.messages) and is_harmony(self._template)
         visible = self._ids(tool_formats.SIGNS) if wants_tools(request) else frozenset()
         if harmony:
@@ -252,17 +249,42 @@ class AnswerMaker:
         if request.messages:
             stops = (*request.stop, CHATML_STOP) if self._chat.has_no_template else request.stop
             return self._chat.tokens(request), stops, grammar
-        tokenizer = self._model.tokenizer
-        tokens = self._bounds.run(
-            "Turning the text into tokens",
-            lambda: list(tokenizer.encode(request.prompt or "")),
-            cpu_s=TOKENS_S,
-        )
-        if not tokens and tokenizer.bos_token_id is not None:
-            tokens = [tokenizer.bos_token_id]
+        tokens = self._tokens_of(request.prompt or "", begin=True)
+        if not tokens and self._model.tokenizer.bos_token_id is not None:
+            tokens = [self._model.tokenizer.bos_token_id]
         if not tokens:
             raise InvalidRequest("There is nothing to continue.", "Send a prompt.")
         return tokens, request.stop, grammar
+
+    def _tokens_of(self, text: str, *, begin: bool) -> list[int]:
+        """Tokenize a text; `begin` adds the tokens that the model expects around it."""
+        tokenizer = self._model.tokenizer
+        return self._bounds.run(
+            "Turning the text into tokens",
+            lambda: list(tokenizer.encode(text, add_special_tokens=begin)),
+            cpu_s=TOKENS_S,
+        )
+
+    def tokenize(self, query: TokenQuery) -> TokensRead:
+        """Return a text and its tokens, without evaluating them."""
+        tokens, tokenizer = list(query.tokens or ()), self._model.tokenizer
+        if any(not 0 <= token < len(self._known) for token in tokens):
+            raise InvalidRequest(f"Tokens of this model are from 0 to {len(self._known) - 1}.")
+        if query.request is not None:
+            check_tools(query.request, self._template)
+            if query.request.messages:
+                tokens = self._chat.tokens(query.request)
+            else:
+                tokens = self._tokens_of(query.request.prompt or "", begin=True)
+        elif query.tokens is None:
+            tokens = self._tokens_of(query.text or "", begin=query.begin)
+        if query.count_only:
+            return TokensRead(found=TokenizedText(count=len(tokens)))
+        pieces = tuple(token_bytes(tokenizer, token) for token in tokens)
+        text = str(tokenizer.decode(tokens))
+        return TokensRead(
+            found=TokenizedText(count=len(tokens), text=text, tokens=tuple(tokens), pieces=pieces)
+        )
 
     def _places(self, request: GenerateRequest, prompt: list[int]) -> tuple[tuple[int, Kind], ...]:
         """Where to save the caches of a model that cannot cut them: as `mlx_lm.server` does."""

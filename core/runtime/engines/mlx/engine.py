@@ -36,8 +36,9 @@ from modeldeck.core.runtime.process.messages import (
     LoadPlanned,
     ModelLoaded,
     TextPiece,
+    TokensRead,
 )
-from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora, TokenLogprob
+from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora, TokenLogprob, TokenQuery
 from modeldeck.core.storage.foreign_files import stat_regular
 from modeldeck.core.storage.installation import this_installation
 
@@ -247,6 +248,12 @@ class MlxEngine:
 
     def close(self) -> None:
         """Do nothing: conversations are not saved."""
+
+    def tokenize(self, query: TokenQuery) -> TokensRead:
+        """Return a text and its tokens."""
+        if self._maker is None:
+            raise InvalidRequest("No model is loaded.")
+        return self._maker.tokenize(query)
 
     def embed(self, text: str) -> EmbeddingVector:
         """Refuse: mlx-lm has no embeddings."""

@@ -13,10 +13,10 @@ import pytest
 from ollama import AsyncClient, ResponseError
 
 from modeldeck.core.api.http.messages import convert
-from modeldeck.core.api.ollama.names import spellings
 from modeldeck.core.api.ollama.schema import GenerateBody, OllamaChatBody, conversation
 from modeldeck.core.demo.models import expected
 from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.formats.unique_names import spellings
 from tests.support.process import CoreProcess
 
 TINY = "hf.co/deck/tiny-GGUF:Q8_0"

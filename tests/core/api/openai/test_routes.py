@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -202,6 +203,7 @@ class Engine:
     def __init__(self, *pieces: Chunk | DeckError | None) -> None:
         """None stands for waiting for ever."""
         self.config = Config()
+        self.state = SimpleNamespace(models={})
         self.pieces = pieces
         self.left: list[str] = []
 

@@ -32,10 +32,12 @@ from modeldeck.core.runtime.process.messages import (
     PauseRequest,
     ResumeRequest,
     TextPiece,
+    TokenizeText,
+    TokensRead,
     frame,
     report,
 )
-from modeldeck.core.schema import GenerateRequest, LoadOptions
+from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenQuery
 from tests.support.bench import PATIENCE_S, about
 
 PARALLEL = 4
@@ -106,6 +108,25 @@ async def client() -> AsyncIterator[ChildClient]:
     process = await EngineProcess.start("llama.cpp", lambda *_: None)
     yield ChildClient(process)
     await process.end()
+
+
+async def test_tokens_are_told_while_an_answer_is_in_work(client: ChildClient, tiny: Path) -> None:
+    await client.load(tiny)
+    endless = client.send(about("loop"))
+    while not client.text(endless):
+        await client.receive()
+    client.last += 1
+    counting = client.last
+    client.reports[counting] = []
+    client.process.send(TokenizeText(id=counting, query=TokenQuery(request=about("count"))))
+    while not client.reports[counting]:
+        await client.receive()
+    (told,) = client.reports[counting]
+    assert isinstance(told, TokensRead)
+    assert "count" in told.found.text
+    assert not client.over(endless)
+    client.process.send(CancelCommand(id=endless))
+    await client.until_over(endless)
 
 
 async def test_a_cancellation_ends_one_request_and_no_other(
