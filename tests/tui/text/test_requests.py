@@ -52,4 +52,4 @@ def test_the_live_ones_come_first_with_their_figures() -> None:
         assert part in first
     for part in ("done", "12", "8", "5.0 s"):
         assert part in second
-    assert all(len(line) <= 60 for line in table([done, writing], NOW, 60))
+    assert all(len(line) <= 80 for line in table([done, writing], NOW, 80))
