@@ -504,7 +504,7 @@ class Deck:
         its errors; raises InvalidRequest, Busy, EngineFailed and Cancelled as well.
         """
         given = options or LoadOptions()
-        return self._parts.answers.text(model, request, requester, given, keep_alive_s)
+        return self._parts.model_answers.text(model, request, requester, given, keep_alive_s)
 
     async def embed(
         self,
@@ -520,7 +520,7 @@ class Deck:
         Arguments and errors are those of `answer`.
         """
         given = options or LoadOptions()
-        return await self._parts.answers.vectors(model, texts, requester, given, keep_alive_s)
+        return await self._parts.model_answers.vectors(model, texts, requester, given, keep_alive_s)
 
     async def tokenize(
         self,

@@ -197,7 +197,7 @@ class ServiceParts:
         )
         self.requests = RequestRecords(self.feed)
         stack.callback(self.requests.close)
-        self.answers = ModelAnswers(
+        self.model_answers = ModelAnswers(
             records=self.requests,
             on_demand=self.on_demand,
             engines=self.engines,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -49,43 +49,52 @@ def _ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
+WIDE = 110
+"""Columns of a terminal from which all figures are shown."""
+
+
 def table(requests: Sequence[RequestInfo], now: datetime, width: int) -> list[str]:
     """A heading and a line for each request, those that have not ended first."""
-    heads = (
-        TextColumn(title="id"),
-        TextColumn(title="who", shrink=True),
-        TextColumn(title="model", shrink=True),
-        TextColumn(title="api"),
-        TextColumn(title="state", shrink=True),
-        TextColumn(title="prompt", right=True),
-        TextColumn(title="cached", right=True),
-        TextColumn(title="out", right=True),
-        TextColumn(title="tok/s", right=True),
-        TextColumn(title="first", right=True),
-        TextColumn(title="for", right=True),
-    )
+    columns: dict[TextColumn, Callable[[RequestInfo], str]] = {
+        TextColumn(title="id"): lambda info: info.id,
+        TextColumn(title="who", shrink=True): _who,
+        TextColumn(title="model", shrink=True): lambda info: info.unique,
+        TextColumn(title="api"): lambda info: info.dialect,
+        TextColumn(title="state", shrink=True): state_words,
+        TextColumn(title="prompt", right=True): lambda info: _count(info.prompt_tokens),
+        TextColumn(title="cached", right=True): lambda info: _count(info.cached_tokens),
+        TextColumn(title="out", right=True): lambda info: _count(info.completion_tokens),
+        TextColumn(title="tok/s", right=True): lambda info: _figure(info.tokens_per_s),
+        TextColumn(title="first", right=True): _first,
+        TextColumn(title="for", right=True): lambda info: _spent(info, now),
+    }
+    shown = [head for head in columns if width >= WIDE or head.title not in _ONLY_WIDE]
     ordered = sorted(requests, key=lambda info: not info.live)
-    return fmt.table(heads, [_cells(info, now) for info in ordered], width)
+    cells = [[columns[head](info) for head in shown] for info in ordered]
+    return fmt.table(shown, cells, width)
 
 
-def _cells(info: RequestInfo, now: datetime) -> tuple[str, ...]:
-    end = now if info.ended_at is None else datetime.fromisoformat(info.ended_at)
-    spent_s = max(0.0, (end - datetime.fromisoformat(info.since)).total_seconds())
-    first_s = info.time_to_first_token_s
-    return (
-        info.id,
-        info.who + (" (batch)" if info.priority == "batch" else ""),
-        info.unique,
-        info.dialect,
-        state_words(info),
-        _count(info.prompt_tokens),
-        _count(info.cached_tokens),
-        _count(info.completion_tokens),
-        "" if info.tokens_per_s is None else f"{info.tokens_per_s:.1f}",
-        "" if first_s is None else f"{first_s:.1f} s",
-        fmt.duration(spent_s),
-    )
+_ONLY_WIDE = ("api", "cached", "first")
+
+
+def _who(info: RequestInfo) -> str:
+    return info.who + (" (batch)" if info.priority == "batch" else "")
 
 
 def _count(number: int | None) -> str:
     return "" if number is None else str(number)
+
+
+def _figure(number: float | None) -> str:
+    return "" if number is None else f"{number:.1f}"
+
+
+def _first(info: RequestInfo) -> str:
+    first_s = info.time_to_first_token_s
+    return "" if first_s is None else fmt.duration(first_s)
+
+
+def _spent(info: RequestInfo, now: datetime) -> str:
+    """The time from its arrival to its end, or to now."""
+    end = now if info.ended_at is None else datetime.fromisoformat(info.ended_at)
+    return fmt.duration(max(0.0, (end - datetime.fromisoformat(info.since)).total_seconds()))

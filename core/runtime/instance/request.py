@@ -11,7 +11,7 @@ from modeldeck.core.errors import Cancelled, DeckError
 from modeldeck.core.runtime.process.messages import EngineCommand
 from modeldeck.core.schema import Chunk, Requester, TextVector, TokenizedText
 
-T = TypeVar("T", Chunk, TextVector, TokenizedText)
+T = TypeVar("T")
 
 CHUNKS_WAITING = 64
 """Chunks buffered for a slow reader; beyond that the engine is asked to pause."""
@@ -26,18 +26,22 @@ def ignore(**changes: Any) -> None:
     """Take note of nothing."""
 
 
-def size_of(item: Chunk | TextVector | TokenizedText) -> int:
-    """About the bytes that an item takes in memory. Pure.
+def size_of(item: object) -> int:
+    """About the bytes that a part of an answer takes in memory. Pure.
 
     >>> size_of(Chunk(text="abc")), size_of(TextVector(values=(0.5,) * 8, tokens=1))
     (259, 512)
     """
-    if isinstance(item, TextVector):
-        return 256 + 32 * len(item.values)
-    if isinstance(item, TokenizedText):
-        return 256 + len(item.text) + 128 * len(item.tokens)
-    text = len(item.text) + len(item.thought) + sum(len(c.arguments) for c in item.tool_calls)
-    return 256 + text + sum(128 * (1 + len(token.top)) for token in item.logprobs)
+    match item:
+        case Chunk():
+            calls = sum(len(call.arguments) for call in item.tool_calls)
+            tokens = sum(128 * (1 + len(token.top)) for token in item.logprobs)
+            return 256 + len(item.text) + len(item.thought) + calls + tokens
+        case TextVector(values=values):
+            return 256 + 32 * len(values)
+        case TokenizedText(text=text, tokens=numbers):
+            return 256 + len(text) + 128 * len(numbers)
+    return 256
 
 
 class RequestStream(Generic[T], AsyncIterator[T]):
@@ -47,7 +51,7 @@ class RequestStream(Generic[T], AsyncIterator[T]):
     never waits.
     """
 
-    alone = False
+    alone = True
     """Whether it is only run while no other request runs."""
 
     def __init__(
@@ -177,6 +181,8 @@ class RequestStream(Generic[T], AsyncIterator[T]):
 class TextRequest(RequestStream[Chunk]):
     """A request for text."""
 
+    alone = False
+
 
 class TokensRequest(RequestStream[TokenizedText]):
     """A request for the tokens of a text."""
@@ -184,8 +190,6 @@ class TokensRequest(RequestStream[TokenizedText]):
 
 class EmbeddingRequest(RequestStream[TextVector]):
     """A request for the embedding of one text."""
-
-    alone = True
 
 
 def slow_reader(stream: RequestStream[Any]) -> Cancelled:
