@@ -21,6 +21,7 @@ from modeldeck.core.runtime.engines.base import (
 from modeldeck.core.runtime.engines.chat import CHATML_STOP, check_tools, wants_tools
 from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
 from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
+from modeldeck.core.runtime.engines.loops import WINDOW, is_due, repeated_run
 from modeldeck.core.runtime.engines.mlx.chat import MlxChat
 from modeldeck.core.runtime.engines.mlx.grammar import GrammarVocabulary
 from modeldeck.core.runtime.engines.mlx.model import MlxModel
@@ -60,6 +61,7 @@ class MlxAnswer:
         sample: Sample,
         penalties: list[Penalty],
         places: tuple[tuple[int, Kind], ...],
+        stop_loops: bool,
     ) -> None:
         """Begin with the prompt.
 
@@ -74,6 +76,7 @@ class MlxAnswer:
             penalties: Its logits processors.
             places: Lengths of beginnings of the prompt that other prompts may share, and what they
                 end with; only where caches cannot be cut to them.
+            stop_loops: Whether it is cut when it repeats itself without end.
         """
         self._model = model
         self.number = number
@@ -90,6 +93,8 @@ class MlxAnswer:
         self.sample = sample
         self.penalties = penalties
         self.places = places
+        self._stop_loops = stop_loops
+        self._looped = False
         self.cached: int | None = None
         """Tokens of the prompt that were found in a cache; None before it was looked for."""
         self.paused = False
@@ -128,7 +133,10 @@ class MlxAnswer:
         if token in self._model.ends:
             self.writer.end()
             return False
-        return self.writer.take(self._pieces.add(token), self._logprob(token, likely))
+        goes_on = self.writer.take(self._pieces.add(token), self._logprob(token, likely))
+        if self._stop_loops and is_due(self._told):
+            self._looped = repeated_run(self.text[-WINDOW:]) > 0
+        return goes_on and not self._looped
 
     def take_ahead(self) -> bool:
         """Add the token that the grammar is ahead by, if any; return whether the answer goes on."""
@@ -139,7 +147,10 @@ class MlxAnswer:
         """Emit the text that was held back, and return the counts of the answer."""
         self.writer.rest(self._pieces.finish())
         return msgspec.structs.replace(
-            self.writer.done(self.prompt_tokens), id=self.number, cached_tokens=self.cached
+            self.writer.done(self.prompt_tokens),
+            id=self.number,
+            cached_tokens=self.cached,
+            looped=self._looped,
         )
 
     def _logprob(self, token: int, likely: Any) -> TokenLogprob | None:
@@ -165,8 +176,15 @@ class MlxAnswer:
 class AnswerMaker:
     """Makes answers of requests: renders the prompt, reads the grammar, chooses the sampler."""
 
-    def __init__(self, model: MlxModel, flag: Flag) -> None:
-        """`flag` has the bounds of this work."""
+    def __init__(self, model: MlxModel, flag: Flag, *, stop_loops: bool = False) -> None:
+        """Make answers of a model.
+
+        Args:
+            model: The model.
+            flag: Has the bounds of this work.
+            stop_loops: Whether to cut answers that repeat themselves, but for those of a grammar.
+        """
+        self._stop_loops = stop_loops
         self._model = model
         self._bounds = flag.bounds
         tokenizer = model.tokenizer
@@ -211,6 +229,7 @@ class AnswerMaker:
             sample=self._sampler(request, grammar),
             penalties=self._samplers.penalties(request),
             places=self._places(request, prompt),
+            stop_loops=self._stop_loops and grammar is None,
         )
 
     def _ids(self, signs: Iterable[str]) -> frozenset[int]:

@@ -153,7 +153,7 @@ class MlxEngine:
         if loaded.alone is not None and (options.parallel or 1) > 1:
             say("warning", f"requests are answered one at a time: {loaded.alone}")
         self._mx.random.seed(int.from_bytes(os.urandom(8)))
-        self._maker = AnswerMaker(loaded, self._flag)
+        self._maker = AnswerMaker(loaded, self._flag, stop_loops=command.stop_loops)
         self._turns = MlxTurns(loaded, command.prefix_cache_bytes, command.turn_s)
         show("ready", 1.0)
         return ModelLoaded(
