@@ -40,8 +40,6 @@ NOT_KEPT = ("pinned", "engine")
 """Options that are not remembered for the next time: a pin holds one instance, and which engine is
 best may change with what is installed; the configuration holds them for good."""
 
-DRAFT_ALONE = "A draft model guesses for one request at a time."
-
 NAMES = tuple(f.name for f in fields(LoadOptions))
 
 
@@ -57,8 +55,6 @@ def check(options: LoadOptions) -> None:
             f"cache_tokens {cells} is less than the {length} tokens that one request may reach.",
             f"Take at least {length}, or leave it out: all requests then share {length} tokens.",
         )
-    if options.draft_model is not None and (options.parallel or 1) > 1:
-        raise InvalidRequest(DRAFT_ALONE, "Take parallel 1, or no draft model.")
     if options.kv_cache_type in QUANTIZED and options.flash_attention is False:
         raise InvalidRequest(
             f"A KV cache of type {options.kv_cache_type} needs flash attention.",
@@ -251,8 +247,9 @@ def _of_mlx(options: LoadOptions, traits: ModelTraits) -> tuple[str, ...]:
         for name in MLX_IGNORES
         if getattr(options, name) is not None
     ]
-    if kind in QUANTIZED and (options.parallel or 1) > 1:
-        warnings.append(f"with a KV cache of type {kind} mlx answers one request at a time")
+    alone = "a draft model" if options.draft_model else f"a KV cache of type {kind}"
+    if (options.draft_model or kind in QUANTIZED) and (options.parallel or 1) > 1:
+        warnings.append(f"with {alone} mlx answers one request at a time")
     return tuple(warnings)
 
 

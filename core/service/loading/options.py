@@ -12,7 +12,6 @@ from modeldeck.core.catalog import builtin
 from modeldeck.core.config import load_options
 from modeldeck.core.config.config import Config, RuntimeSettings
 from modeldeck.core.config.load_options import LayeredOptions
-from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import LoadOptions, Model, OptionOrigin, model_id
 from modeldeck.core.storage.database import Database
 
@@ -21,7 +20,7 @@ DEFAULT_CONTEXT = 8192
 
 UNASKED: tuple[OptionOrigin, ...] = ("default", "catalog", "config")
 """Origins of an option that was not set for this model in particular. Such a context length is
-silently lowered to the length that the model was trained for, and `parallel` to what suits."""
+silently lowered to the length that the model was trained for, and `parallel` to what fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +35,7 @@ class ResolvedOptions:
 def settle(resolved: LayeredOptions, trained: int | None) -> ResolvedOptions:
     """Set the context length of options, for a model trained for `trained` tokens. Pure.
 
-    Where nobody asked for `parallel` it is 1 beside a draft model, and left out for an embedding
-    model, which reads one text at a time. Raises InvalidRequest for a `parallel` that cannot be.
+    `parallel` is left out for an embedding model, which reads one text at a time.
 
     >>> settle(LayeredOptions(options=LoadOptions(context_fit=True), origins={}), 40960).options
     ... # doctest: +ELLIPSIS
@@ -55,28 +53,16 @@ def settle(resolved: LayeredOptions, trained: int | None) -> ResolvedOptions:
     cells = resolved.options.cache_tokens
     if cells is not None and cells < length:
         length, origins["context_length"] = cells, origins["cache_tokens"]
-    parallel = _parallel(resolved.options, origins)
+    parallel = resolved.options.parallel
+    if resolved.options.embedding:
+        parallel = None
+        origins.pop("parallel", None)
     return ResolvedOptions(
         options=replace(
             resolved.options, context_length=length, context_fit=fit or None, parallel=parallel
         ),
         origins=origins,
     )
-
-
-def _parallel(options: LoadOptions, origins: dict[str, OptionOrigin]) -> int | None:
-    """The requests at once that suit the other options; changes `origins` accordingly."""
-    if options.embedding:
-        origins.pop("parallel", None)
-        return None
-    if options.draft_model is None or (options.parallel or 1) == 1:
-        return options.parallel
-    if not is_unasked(origins, "parallel"):
-        raise InvalidRequest(
-            load_options.DRAFT_ALONE, f"Take parallel 1 instead of {options.parallel}."
-        )
-    origins["parallel"] = origins["draft_model"]
-    return 1
 
 
 def is_unasked(origins: Mapping[str, OptionOrigin], name: str) -> bool:

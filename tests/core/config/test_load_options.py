@@ -139,7 +139,6 @@ def test_the_strongest_who_says_something_decides_and_is_named(
             {"context_length": 8192, "cache_tokens": 4096},
             "cache_tokens 4096 is less than the 8192 tokens",
         ),
-        ({"draft_model": "a/b", "parallel": 2}, "guesses for one request at a time"),
         ({"loras": (Lora(path="a.gguf"),)}, "'a.gguf'"),
         ({"loras": (Lora(path="/a.gguf", scale=1e9),)}, "scale"),
         ({"loras": (Lora(path="/a.gguf"),) * 17}, "16"),
@@ -208,7 +207,9 @@ TRAITS = ModelTraits(context_length=2048, layers=28, key_length=64, value_length
             (),
             ["4 requests of 512 tokens fill 2048"],
         ),
-        ({"parallel": 4, "kv_cache_type": "q8_0"}, "mlx", (), ["one request at a time"]),
+        ({"parallel": 4, "kv_cache_type": "q8_0"}, "mlx", (), ["q8_0 mlx answers one request"]),
+        ({"parallel": 4, "draft_model": "a"}, "mlx", (), ["with a draft model mlx answers one"]),
+        ({"parallel": 4, "draft_model": "a", "kv_cache_type": "q8_0"}, "llama.cpp", (), []),
     ],
 )
 def test_what_a_person_should_know_is_told(

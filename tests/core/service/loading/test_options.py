@@ -148,19 +148,6 @@ def test_the_context_length_is_settled(
         ({"parallel": 4}, {"parallel": "default"}, 4, "default"),
         ({"parallel": 4, "embedding": True}, {"parallel": "default"}, None, None),
         ({"parallel": 8, "embedding": True}, {"parallel": "request"}, None, None),
-        # A draft model guesses for one request at a time.
-        (
-            {"parallel": 4, "draft_model": "d"},
-            {"parallel": "config", "draft_model": "last use"},
-            1,
-            "last use",
-        ),
-        (
-            {"parallel": 1, "draft_model": "d"},
-            {"parallel": "request", "draft_model": "request"},
-            1,
-            "request",
-        ),
     ],
 )
 def test_requests_at_once_are_settled(
@@ -172,14 +159,6 @@ def test_requests_at_once_are_settled(
     found = settle(LayeredOptions(options=LoadOptions(**options), origins=origins), 2048)
     assert found.options.parallel == parallel
     assert found.origins.get("parallel") == says
-
-
-def test_requests_at_once_that_were_asked_for_are_refused_beside_a_draft_model() -> None:
-    options = LoadOptions(parallel=4, draft_model="d")
-    origins: dict[str, OptionOrigin] = {"parallel": "last use", "draft_model": "request"}
-    with pytest.raises(InvalidRequest, match="one request at a time") as caught:
-        settle(LayeredOptions(options=options, origins=origins), 2048)
-    assert caught.value.remedy == "Take parallel 1 instead of 4."
 
 
 def test_one_request_cannot_reach_further_than_the_cells_of_all() -> None:
