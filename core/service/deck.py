@@ -534,7 +534,7 @@ class Deck:
 
         Arguments and errors are those of `answer`.
         """
-        return await self._parts.answers.tokens(model, query, requester, keep_alive_s)
+        return await self._parts.model_answers.tokens(model, query, requester, keep_alive_s)
 
     def requests(self) -> tuple[RequestInfo, ...]:
         """Return the requests that run or wait and the last that ended, in order of arrival."""
