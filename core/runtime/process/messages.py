@@ -160,7 +160,7 @@ class PromptProgress(EngineReport, tag="prompt", frozen=True, kw_only=True):
 
 
 class RequestWaits(EngineReport, tag="waits", frozen=True, kw_only=True):
-    """A running request lost its place for now, and goes on later from where it was."""
+    """A request has no place for now, or lost it, and goes on later from where it was."""
 
     why: str
     """The reason, as the end of a sentence."""

@@ -20,6 +20,8 @@ from modeldeck.core.schema import GenerateRequest
 
 PIECE_BYTES = 64
 """First guess of a piece's length."""
+PIECES = 1 << 15
+"""Pieces that are kept at most: some 5 MB. Most texts need fewer."""
 
 
 class TokenPieces:
@@ -36,6 +38,8 @@ class TokenPieces:
         """The text of a token."""
         found = self._pieces.get(token)
         if found is None:
+            if len(self._pieces) >= PIECES:
+                self._pieces.clear()
             found = self._pieces[token] = self._read(token, names=False)
         return found
 
@@ -56,6 +60,8 @@ class TokenPieces:
         """Whether a token ends an answer."""
         found = self._ends.get(token)
         if found is None:
+            if len(self._ends) >= PIECES:
+                self._ends.clear()
             found = self._ends[token] = bool(self._c.llama_vocab_is_eog(self._vocab, token))
         return found
 

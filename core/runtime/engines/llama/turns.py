@@ -180,10 +180,13 @@ class Turns:
         if self._unclean and not self.answers:
             while self._admission.evict():
                 pass
-            self.memory.wipe()
-            if self._draft is not None:
-                self._draft.wipe()
-            self._unclean = False
+            self._wipe()
+
+    def _wipe(self) -> None:
+        self.memory.wipe()
+        if self._draft is not None:
+            self._draft.wipe()
+        self._unclean = False
 
     @property
     def working(self) -> bool:
@@ -197,7 +200,7 @@ class Turns:
         """Forget all requests, and everything that was read."""
         for answer in self.answers:
             self.cancel(answer)
-        self.memory.wipe()
+        self._wipe()
         self.memory.cache.clear()
 
     # Turns
