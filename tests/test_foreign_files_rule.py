@@ -24,6 +24,7 @@ READS = {
     "core/storage/files.py": "our own files, replaced in one step, and locks on folders",
     "core/storage/installation.py": "what the installer wrote about this environment",
     "core/storage/log_file.py": "our own log",
+    "core/api/http/server_state.py": "/proc, which the kernel answers",
     "core/memory/probe.py": "/proc and /sys, which the kernel answers",
     "core/runtime/instance/load_watchdog.py": "/proc, which the kernel answers",
     "core/runtime/planning/calibration_models.py": "files that it makes itself",

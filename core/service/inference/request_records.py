@@ -30,9 +30,13 @@ KEPT = 50
 class RequestTicket:
     """One request from its arrival to its end, and what cancels it."""
 
-    def __init__(self, info: RequestInfo, changed: Callable[[RequestInfo], None]) -> None:
-        self.info = info
+    def __init__(self, info: RequestInfo, changed: Callable[[RequestTicket], None]) -> None:
+        self.id = info.id
+        self._info = info
         self._changed = changed
+        self._news: dict[str, Any] = {}
+        """Fields that changed since `_info` was made: with each token some do."""
+        self._ended = False
         self._error: Cancelled | None = None
         """Set when it was cancelled by a person."""
         self._interrupt: Callable[[], Any] | None = None
@@ -40,39 +44,42 @@ class RequestTicket:
         self._began: float | None = None
         self._first: float | None = None
 
+    @property
+    def info(self) -> RequestInfo:
+        """Its record as it is now."""
+        if self._news:
+            news, self._news = self._news, {}
+            self._info = replace(self._info, **self._speed(news), **news)
+        return self._info
+
     def note(self, **changes: Any) -> None:
         """Note fields that changed, by name. What comes after its end is dropped."""
-        if self.info.live:
-            self._update(**changes, **self._speed(changes))
-
-    def _speed(self, changes: dict[str, Any]) -> dict[str, Any]:
-        """The figures of time, as far as the engine has not told them itself."""
-        moment = time.monotonic()
+        if self._ended:
+            return
         if self._began is None and changes.get("state") == "prompt":
-            self._began = moment
-        count = changes.get("completion_tokens")
-        if not count or "tokens_per_s" in changes or self._began is None:
+            self._began = time.monotonic()
+        elif self._first is None and "completion_tokens" in changes:
+            self._first = time.monotonic()
+        self._news.update(changes)
+        self._changed(self)
+
+    def _speed(self, news: dict[str, Any]) -> dict[str, Any]:
+        """The figures of time, as far as the engine has not told them itself."""
+        count = news.get("completion_tokens")
+        if not count or "tokens_per_s" in news or self._began is None or self._first is None:
             return {}
-        if self._first is None:
-            self._first = moment
-        spent_s = moment - self._first
+        spent_s = time.monotonic() - self._first
         rate = (count - 1) / spent_s if count > 1 and spent_s else None
         return {"time_to_first_token_s": self._first - self._began, "tokens_per_s": rate}
 
-    def _update(self, **changes: Any) -> None:
-        info = replace(self.info, **changes)
-        if info != self.info:
-            self.info = info
-            self._changed(info)
-
     def end(self, state: RequestState, **changes: Any) -> None:
         """Note its end; only the first one counts."""
-        if self.info.live:
-            self._update(state=state, place=None, why="", ended_at=now(), **changes)
+        self.note(state=state, place=None, why="", ended_at=now(), **changes)
+        self._ended = True
 
     def discard(self) -> None:
         """End it without a record."""
-        self.info = replace(self.info, state="failed")
+        self._ended = True
 
     def complete(self, last: Chunk) -> None:
         """Note the end of an answer with its last piece."""
@@ -118,7 +125,7 @@ class RequestTicket:
 
     def cancel(self, by: str) -> None:
         """Cancel it; `by` says who does. Raises Conflict where it has ended."""
-        if not self.info.live:
+        if self._ended:
             raise Conflict(f"That request has ended: it is {self.info.state}.")
         self._error = Cancelled(f"The request was cancelled by {by}.", "Ask again if need be.")
         self.end("cancelled", cancelled_by=by)
@@ -136,7 +143,7 @@ class RequestRecords:
         self._live: dict[str, RequestTicket] = {}
         self._ended: deque[str] = deque()
         """Ids of ended requests in State, the oldest first."""
-        self._dirty: dict[str, RequestInfo] = {}
+        self._dirty: dict[str, RequestTicket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -167,7 +174,7 @@ class RequestRecords:
             state="waiting",
         )
         ticket = self._live[info.id] = RequestTicket(info, self._changed)
-        self._changed(info)
+        self._changed(ticket)
         try:
             yield ticket
         except Busy:
@@ -188,7 +195,8 @@ class RequestRecords:
 
     def list(self) -> tuple[RequestInfo, ...]:
         """The requests as they are now, in the order of their arrival."""
-        return tuple({**self._feed.state.requests, **self._dirty}.values())
+        dirty = {key: ticket.info for key, ticket in self._dirty.items()}
+        return tuple({**self._feed.state.requests, **dirty}.values())
 
     def cancel(self, key: str, by: str) -> RequestInfo:
         """Cancel a request; `by` says who does. Raises NotFound, and Conflict for an ended one."""
@@ -206,14 +214,12 @@ class RequestRecords:
     def _forget(self, ticket: RequestTicket) -> None:
         """Drop the record of a request that was not taken."""
         ticket.discard()
-        self._dirty.pop(ticket.info.id, None)
-        if ticket.info.id in self._feed.state.requests:
-            self._feed.commit(RequestRemoved, id=ticket.info.id)
+        self._dirty.pop(ticket.id, None)
+        if ticket.id in self._feed.state.requests:
+            self._feed.commit(RequestRemoved, id=ticket.id)
 
-    def _changed(self, info: RequestInfo) -> None:
-        self._dirty[info.id] = info
-        if not info.live:
-            self._ended.append(info.id)
+    def _changed(self, ticket: RequestTicket) -> None:
+        self._dirty[ticket.id] = ticket
         if self._timer is None and not self._closed:
             self._flush()
 
@@ -223,11 +229,12 @@ class RequestRecords:
         if not self._dirty:
             return
         dirty, self._dirty = self._dirty, {}
-        surplus = [self._ended.popleft() for _ in range(len(self._ended) - KEPT)]
-        for key, info in dirty.items():
+        changed = {key: ticket.info for key, ticket in dirty.items()}
+        self._ended.extend(key for key, info in changed.items() if not info.live)
+        surplus = {self._ended.popleft() for _ in range(len(self._ended) - KEPT)}
+        for key, info in changed.items():
             if key not in surplus:
                 self._feed.commit(RequestChanged, request=info)
-        for key in surplus:
-            if key in self._feed.state.requests:
-                self._feed.commit(RequestRemoved, id=key)
+        for key in surplus & self._feed.state.requests.keys():
+            self._feed.commit(RequestRemoved, id=key)
         self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._flush)
