@@ -95,7 +95,6 @@ class MlxAnswer:
         self.sample = sample
         self.penalties = penalties
         self.places = places
-        self._looped = False
         self.cached: int | None = None
         """Tokens of the prompt that were found in a cache; None before it was looked for."""
         self.paused = False
