@@ -146,7 +146,7 @@ class MlxEngine:
             draft_tokens=options.draft_tokens,
             context_length=length,
             cache_tokens=options.cache_tokens,
-            parallel=options.parallel,
+            parallel=options.parallel or 1,
             vocabulary=config.vocab_size or 0,
             step=options.batch_size,
             kv_bits=bits,

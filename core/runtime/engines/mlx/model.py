@@ -13,8 +13,6 @@ DRAFT_TOKENS = 4
 """Tokens that a draft model guesses at a time by default."""
 STEP = 512
 """Tokens of a prompt that are read at once by default; cancelling takes effect in between."""
-PARALLEL = 4
-"""Answers that are written at once by default."""
 
 
 def kv_bits(kind: KvCacheType | None, head_length: int | None) -> tuple[int, int] | None:
@@ -62,7 +60,7 @@ class MlxModel:
         draft_tokens: int | None = None,
         context_length: int,
         cache_tokens: int | None = None,
-        parallel: int | None = None,
+        parallel: int = 1,
         vocabulary: int = 0,
         step: int | None = None,
         kv_bits: tuple[int, int] | None = None,
@@ -109,7 +107,7 @@ class MlxModel:
         state of their whole text, only go on from where they were saved."""
         self.alone = self._why_alone(fresh)
         """Why it writes one answer at a time, as the end of a sentence; None where it need not."""
-        self.parallel = 1 if self.alone else parallel or PARALLEL
+        self.parallel = 1 if self.alone else parallel
         """Answers that are written at once."""
 
     def _why_alone(self, fresh: Sequence[Any]) -> str | None:

@@ -24,7 +24,7 @@ from tests.support.bench import about
 mx = pytest.importorskip("mlx.core")
 
 BUDGET = 1 << 20
-REQUESTS = 40
+REQUESTS = 24
 SCHEMA = {
     "type": "object",
     "properties": {"a": {"enum": ["x"]}},

@@ -61,11 +61,17 @@ class Noise:
         mx.random.seed(5)
         model = package.Model(package.ModelArgs.from_dict({**config, "vocab_size": size}))
         mx.eval(model.parameters())
-        self._loaded = MlxModel(
-            mx, model, tokenizer, context_length=1024, cache_tokens=4096, vocabulary=size
+        self.model = MlxModel(
+            mx,
+            model,
+            tokenizer,
+            context_length=2048,
+            cache_tokens=8192,
+            parallel=4,
+            vocabulary=size,
         )
-        self._maker = AnswerMaker(self._loaded, Flag(), stop_loops=False)
-        self.turns = MlxTurns(self._loaded, 64 << 20, 0.5)
+        self._maker = AnswerMaker(self.model, Flag(), stop_loops=False)
+        self.turns = MlxTurns(self.model, 64 << 20, 0.5)
         self.told: dict[int, list[int]] = {}
         """The tokens of each request, by number."""
         self.found: dict[int, int] = {}
@@ -167,3 +173,18 @@ def test_a_paused_one_reads_again_what_cannot_be_cut(noise: Noise) -> None:
     noise.turns.resume(number)
     noise.finish()
     assert noise.text(number) == alone
+
+
+def test_an_answer_that_repeats_itself_without_end_is_cut_but_not_by_a_grammar(
+    noise: Noise,
+) -> None:
+    maker = AnswerMaker(noise.model, Flag(), stop_loops=True)
+    letters = [97, 98, 99]  # "abc"
+    free = maker.make(1, said("x", length=1500), lambda *piece: None)
+    assert all(free.take(letters[i % 3], None) for i in range(1023))
+    assert not free.take(letters[1023 % 3], None)
+    assert (free.complete().looped, free.complete().reason) == (True, "length")
+    held = replace(said("x", length=1500), grammar='root ::= "abc"+')
+    ruled = maker.make(2, held, lambda *piece: None)
+    assert all(ruled.take(letters[i % 3], None) for i in range(1200))
+    assert not ruled.complete().looped
