@@ -184,8 +184,9 @@ class RuntimeSettings:
     turn_s: Seconds = 0.5
     """How long prompts are read for at most before running answers get their next token."""
     prefix_cache_bytes: Bytes | None = None
-    """Memory for the state of conversations that no request holds, so that they need not be read
-    again; 0 for none. Unset: 512 MiB, and at most a tenth of the machine's memory."""
+    """Memory that each loaded model may take for the state of conversations that no request holds,
+    so that they need not be read again; 0 for none. Unset: 512 MiB, and at most a tenth of the
+    machine's memory. Where memory is short a model gets less, or none."""
     prefix_cache_disk_bytes: Bytes = 0
     """The same on disk, where it outlives the model's unloading; 0 keeps nothing on disk, since it
     holds what people wrote."""

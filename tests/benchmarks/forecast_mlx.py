@@ -40,6 +40,8 @@ def cases() -> Iterator[tuple[int, LoadOptions]]:
         yield size, LoadOptions(context_length=1024, kv_cache_type="q8_0")
         yield size, LoadOptions(context_length=1024, kv_cache_type="q4_0")
         yield size, LoadOptions(context_length=1024, batch_size=128)
+        for parallel in (4, 8):
+            yield size, LoadOptions(context_length=1024, parallel=parallel)
 
 
 async def measure(
@@ -54,6 +56,8 @@ async def measure(
     instance = await bench.loaded(path, options)
     try:
         await bench.fill(instance)
+        if (at_once := options.parallel or 1) > 1:
+            await bench.fill_at_once(instance, at_once)
         await bench.engines.sample()
         peak = bench.engines.instances[instance.id].peak_bytes
     finally:
@@ -77,6 +81,7 @@ async def main() -> None:
                 print(
                     f"{size // MIB:4} MiB  context {options.context_length:5}"
                     f"  {options.kv_cache_type or 'f16':4} batch {options.batch_size or 512:4}"
+                    f"  {options.parallel or 1} at once"
                     f"  forecast {forecast / MIB:7.1f} peak {peak / MIB:7.1f} MiB"
                     f"  {100 * off / peak:+6.2f} % {off / MIB:+6.2f} MiB",
                     flush=True,

@@ -101,7 +101,7 @@ async def measure(
                 forecast = await bench.engines.plan(path, options)
                 taken = await peak(bench, path, options, requests=requests)
             except DeckError as error:
-                print(f"{name:16} not measured: {error.message[:80]}", flush=True)
+                print(f"{name:16} not measured: {error.message[-80:]}", flush=True)
                 continue
             besides = besides or (0 if requests else taken - forecast.total_bytes)
             one = Measured(

@@ -85,9 +85,7 @@ class Bench:
         prompt = "a" * (length - ANSWER - 1)
         request = GenerateRequest(prompt=prompt, max_tokens=ANSWER, temperature=0)
         try:
-            async with self.engines.generate(instance.id, request) as chunks:
-                async for _ in chunks:
-                    pass
+            await self._read(instance, request)
         except InvalidRequest as error:
             if "embeddings" not in error.message:
                 raise
@@ -104,7 +102,13 @@ class Bench:
             )
             for letter in letters
         ]
-        await asyncio.gather(*(self.ask(instance, request) for request in requests))
+        await asyncio.gather(*(self._read(instance, request) for request in requests))
+
+    async def _read(self, instance: Instance, request: GenerateRequest) -> None:
+        """Have a request answered, however long it takes: a long prompt takes minutes on MLX."""
+        async with self.engines.generate(instance.id, request) as chunks:
+            async for _ in chunks:
+                pass
 
     async def answer(self, instance: Instance, text: str) -> str:
         """The text of an answer to one message, always the likeliest token."""
