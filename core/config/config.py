@@ -104,6 +104,10 @@ class Api:
     load_on_demand: bool = True
     """Whether a request for a model that is downloaded and not loaded loads it: what clients of the
     OpenAI and Ollama APIs expect. Off, such a request is refused."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Names that stand for models, for programs that ask by names of their own, such as
+    `"claude-haiku-*" = "qwen3-4b"`; a `*` at the end stands for anything. A model's own name
+    wins."""
     pieces_clients: bool = False
     """Whether to serve what the documented API's own programs need besides its operations
     (`PiecesClient`, pieces-cli). Off, because it lists two placeholders for cloud models."""

@@ -24,6 +24,7 @@ from typing import Any, Self, TypeVar
 from modeldeck.core.concurrency import contained
 from modeldeck.core.config.config import Config, Problem
 from modeldeck.core.config.paths import Paths
+from modeldeck.core.errors import NotFound
 from modeldeck.core.formats.unique_names import is_address
 from modeldeck.core.schema import (
     AuditEntry,
@@ -70,6 +71,7 @@ from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.health import Health, judge, waits
 from modeldeck.core.service.inference.answers import EmbeddingReply, ModelReply
 from modeldeck.core.service.library import chat_templates, model_cards
+from modeldeck.core.service.library.aliases import alias_of
 from modeldeck.core.service.library.chat_templates import Template
 from modeldeck.core.service.library.copying import OpenBlob
 from modeldeck.core.service.library.deletion import deletion_error
@@ -155,8 +157,16 @@ class Deck:
         return self.state
 
     def model(self, ref: str) -> Model:
-        """Return the model with this id, unique or short name. Raises NotFound or Ambiguous."""
-        return self._parts.library.find(ref)
+        """Return the model with this id, unique name, short name or alias.
+
+        Raises NotFound or Ambiguous.
+        """
+        try:
+            return self._parts.library.find(ref)
+        except NotFound:
+            if (other := alias_of(ref, self.config.api.aliases)) is None:
+                raise
+            return self._parts.library.find(other)
 
     async def resolve(self, ref: str) -> Model:
         """Find a model as `model` does; one that is only on the Hub is added to the list."""

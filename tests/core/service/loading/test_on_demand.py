@@ -13,7 +13,7 @@ import pytest
 
 from modeldeck.core.concurrency import BackgroundTasks
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.errors import Conflict
+from modeldeck.core.errors import Conflict, EngineFailed
 from modeldeck.core.schema import (
     Instance,
     InstanceState,
@@ -187,6 +187,17 @@ async def test_a_load_is_called_off_also_while_it_is_being_noted(
     await bench.until(instance, lambda i: i.state is S.STOPPING)
     os.kill(instance.pid, signal.SIGCONT)
     await bench.until(instance, lambda i: i.state is S.STOPPED)
+
+
+async def test_a_model_that_cannot_be_loaded_is_not_worth_asking_again(
+    bench: Bench, audit: AuditTrail, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(EngineFailed) as caught:
+        await World(bench, audit).use(broken)
+    assert caught.value.final
+    assert not EngineFailed.final
 
 
 async def test_where_it_is_not_allowed_only_what_is_loaded_is_used(
