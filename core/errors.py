@@ -5,7 +5,8 @@
       NotFound 404              Conflict 409         TooLarge 413
       Ambiguous (Conflict)      Busy 503             ShuttingDown 503
       NotDownloaded (Conflict)  InUse (Conflict)     AlreadyRunning (Conflict)
-      ContextExceeded (InvalidRequest)
+      ContextExceeded (InvalidRequest)           AnswerNotFound (NotFound)
+      PreviousAnswerNotFound (InvalidRequest)
       HubUnavailable 502        Gated 403            Corrupt 502
       StorageFailed 500         NotEnoughDisk 507 (StorageFailed)
       StorageTimeout 504 (StorageFailed)
@@ -60,6 +61,13 @@ class ContextExceeded(InvalidRequest):
     """OpenAI's word: programs that see it send less and try again."""
 
 
+class PreviousAnswerNotFound(InvalidRequest):
+    """The answer that a request goes on from is not kept."""
+
+    code = "previous_response_not_found"
+    """OpenAI's word: clients then send the whole conversation."""
+
+
 class Unauthorized(DeckError):
     """A token is needed, and none or a wrong one came."""
 
@@ -79,6 +87,12 @@ class NotFound(DeckError):
 
     code = "not_found"
     status = 404
+
+
+class AnswerNotFound(NotFound):
+    """No answer with this id is kept for this caller."""
+
+    code = "response_not_found"
 
 
 class MethodNotAllowed(DeckError):

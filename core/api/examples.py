@@ -48,6 +48,8 @@ BODIES: Mapping[str, Any] = {
     "openaiChat": {"model": MODEL, "messages": _HELLO},
     "openaiComplete": {"model": MODEL, "prompt": "The sky is", "max_tokens": 20},
     "openaiEmbed": {"model": EMBEDDING_MODEL, "input": ["The sky is blue."]},
+    "responsesCreate": {"model": MODEL, "input": "Why is the sky blue?"},
+    "responsesInputTokens": {"model": MODEL, "input": "Why is the sky blue?"},
     "ollamaShow": {"model": _HUB_NAME},
     "ollamaPull": {"model": _HUB_NAME},
     "ollamaDelete": {"model": _HUB_NAME},
@@ -102,6 +104,7 @@ SEGMENTS: Mapping[str, str] = {
     "token": "laptop",
     "digest": "sha256:0",
     "blob": _DIGEST,
+    "response": "RESPONSE_ID",
 }
 """Example values of path segments."""
 
@@ -216,6 +219,39 @@ ANSWERS: Mapping[str, Any] = {
         "total": 639_446_688,
         "completed": 104_857_600,
     },
+    "responsesCreate": {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1767225600,
+        "completed_at": 1767225601,
+        "status": "completed",
+        "model": "Qwen/Qwen3-0.6B-GGUF:Q8_0",
+        "output": [
+            {
+                "type": "message",
+                "id": "msg_1",
+                "status": "completed",
+                "role": "assistant",
+                "content": [
+                    {
+                        "type": "output_text",
+                        "text": "Because air scatters blue light most.",
+                        "annotations": [],
+                        "logprobs": [],
+                    }
+                ],
+            }
+        ],
+        "usage": {
+            "input_tokens": 14,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": 7,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 21,
+        },
+    },
+    "responsesInputTokens": {"object": "response.input_tokens", "input_tokens": 14},
+    "responsesDelete": {"id": "resp_1", "object": "response.deleted", "deleted": True},
     "ollamaChat": {
         "model": _HUB_NAME,
         "created_at": _NOW,

@@ -61,6 +61,7 @@ from modeldeck.core.schema.state import (
     HostChanged,
     State,
 )
+from modeldeck.core.service.answers.running import KeptAnswers
 from modeldeck.core.service.bandwidth import AttachedClient
 from modeldeck.core.service.counters import Counters
 from modeldeck.core.service.feed import Feed
@@ -115,6 +116,11 @@ class Deck:
     def host_id(self) -> str:
         """A UUID of this installation, kept across restarts."""
         return self._parts.host_id
+
+    @property
+    def answers(self) -> KeptAnswers:
+        """Answers that clients may name again."""
+        return self._parts.answers
 
     @property
     def feed(self) -> Feed:

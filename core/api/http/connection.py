@@ -308,6 +308,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             headers=head.headers,
             body=bytes(pending.body),
             origin=caller.name if caller is not None else self.peer,
+            owner=caller.token.id if caller is not None and caller.token is not None else "",
             id=pending.id,
             meter=self._server.meter,
         )

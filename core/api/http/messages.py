@@ -75,6 +75,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     origin: str = ""
     """The caller, for the audit: `unix uid=1000` or the peer's address, and its token's name."""
+    owner: str = ""
+    """Id of the token that it came with; empty for this machine's own user, who needs none."""
     id: str = ""
     """Request id of the log: `X-Request-Id`, given by the client or made here."""
     meter: RequestMetrics | None = None
