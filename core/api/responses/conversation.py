@@ -54,8 +54,9 @@ def question(body: QuestionBody, items: Sequence[Item]) -> Question:
 
 def with_sampling(request: GenerateRequest, body: AnswerBody) -> GenerateRequest:
     """The request with how it is to be answered. Raises InvalidRequest."""
-    sampling = body.sampling()
-    sampling["max_tokens"] = body.max_output_tokens or body.max_tokens
+    sampling = {name: value for name, value in body.sampling().items() if value is not None}
+    if body.max_output_tokens is not None:
+        sampling["max_tokens"] = body.max_output_tokens
     return replace(request, logprobs=body.logprobs(), **sampling)
 
 

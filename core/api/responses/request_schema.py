@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from modeldeck.core.api.openai.request_schema import Alternatives, Sampling, Tokens, refuse
+from modeldeck.core.api.openai.request_schema import Alternatives, Sampling, refuse
 from modeldeck.core.errors import InvalidRequest
 
 ENCRYPTED = "reasoning.encrypted_content"
@@ -61,6 +61,7 @@ FIELDS: Mapping[str, FieldUse] = {
 """Every field that OpenAI's client sends. `max_tool_calls` counts calls of hosted tools only."""
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+MostTokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 Metadata = Annotated[dict[str, str], msgspec.Meta(max_length=16)]
 
 
@@ -139,6 +140,7 @@ class QuestionBody(Sampling):
         """Raise InvalidRequest for what is not supported."""
         refuse(
             {
+                "n other than 1": self.n not in (None, 1),
                 "conversation": self.conversation is not None,
                 "prompt, a stored template,": self.prompt is not None,
             }
@@ -149,7 +151,7 @@ class QuestionBody(Sampling):
 class AnswerBody(QuestionBody):
     """A request for an answer."""
 
-    max_output_tokens: Tokens | None = None
+    max_output_tokens: MostTokens | None = None
     """Most tokens of thought and answer together."""
     top_logprobs: Alternatives | None = None
     include: list[str] | None = None

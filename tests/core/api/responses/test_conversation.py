@@ -148,7 +148,6 @@ def test_log_probabilities_are_given_where_they_are_asked_for(
         ({"text": {"format": {"type": "grammar"}}}, "'grammar'"),
         ({"metadata": {str(number): "x" for number in range(17)}}, "metadata"),
         ({"n": 2}, "n other than 1"),
-        ({"logit_bias": {"1": 1}}, "logit_bias"),
     ],
 )
 def test_what_is_not_done_is_refused_in_words(fields: dict[str, Any], words: str) -> None:
