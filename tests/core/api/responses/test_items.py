@@ -226,7 +226,7 @@ def test_references_are_replaced() -> None:
 
 def test_tools_may_come_in_the_middle() -> None:
     tool = {"type": "function", "name": "late"}
-    given = [{"type": "additional_tools", "role": "developer", "tools": [tool, 1]}, USER]
+    given: list[Any] = [{"type": "additional_tools", "role": "developer", "tools": [tool, 1]}, USER]
     assert tools_in(given) == [tool]
     assert len(messages_of(given)) == 1
 
