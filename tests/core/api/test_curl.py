@@ -27,7 +27,16 @@ INSTEAD = {
 ORDER = (
     *("ollamaPull", "deckGetState", "deckSearch", "deckGetRepository", "deckGetFit", "deckLoad"),
     *("openaiListModels", "openaiGetModel", "openaiGetModelByName", "openaiChat"),
-    *("openaiComplete", "ollamaChat", "ollamaGenerate", "ollamaPs", "ollamaShow", "ollamaTags"),
+    *(
+        "responsesCreate",
+        "responsesInputTokens",
+        "openaiComplete",
+        "ollamaChat",
+        "ollamaGenerate",
+        "ollamaPs",
+        "ollamaShow",
+        "ollamaTags",
+    ),
     *("openaiEmbed", "ollamaEmbed", "ollamaEmbedOne", "deckPlanDeletion", "deckUnloadAll"),
     *("ollamaDelete", "deckGetCache", "deckGetLog", "deckGetAudit", "modelsSnapshot", "openapi"),
     *("wellKnownHealth", "wellKnownVersion", "health", "metrics", "ollamaRunning"),
