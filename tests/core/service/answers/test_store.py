@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import tracemalloc
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,12 +118,20 @@ def test_200_answers_of_coding_agents_stay_within_the_bound() -> None:
     """Of 400 kB each, in ten conversations: more than there is room for."""
     store = AnswerStore()
     last: dict[int, StoredAnswer] = {}
-    for number in range(200):
-        last[number % 10] = answer(str(number), previous=last.get(number % 10), size=400_000)
-        store.keep(last[number % 10])
-        assert store.total_bytes <= MOST_BYTES
-        assert len(store) <= MOST_ANSWERS
-    assert len(store) > 0
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            line = number % 10
+            last[line] = answer(str(number), previous=last.get(line), size=400_000)
+            store.keep(last[line])
+            assert store.total_bytes <= MOST_BYTES
+        kept = len(store)
+        last.clear()
+        gc.collect()
+        assert 0 < kept <= MOST_ANSWERS
+        assert tracemalloc.get_traced_memory()[0] <= 1.02 * MOST_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 STEPS = st.lists(
