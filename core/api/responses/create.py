@@ -96,11 +96,11 @@ async def count_tokens(deck: Deck, request: Request) -> Response:
     asked = replace(question(body, items).request, max_tokens=1)
     async with asking(deck, model, asked, request.origin) as reply:
         whole = await collected(reply.chunks)
-    return json_response(InputTokens(input_tokens=whole.prompt_tokens or 0))
+    return json_response(InputTokenCount(input_tokens=whole.prompt_tokens or 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InputTokens:
+class InputTokenCount:
     """How many tokens an input has."""
 
     input_tokens: int

@@ -11,7 +11,7 @@ from modeldeck.core.api.http.messages import EVENTS
 from modeldeck.core.api.http.router import Handler, Query, Route
 from modeldeck.core.api.inference import RAISES
 from modeldeck.core.api.responses.answer import AnswerEvent, AnswerObject
-from modeldeck.core.api.responses.create import InputTokens, count_tokens, create
+from modeldeck.core.api.responses.create import InputTokenCount, count_tokens, create
 from modeldeck.core.api.responses.kept import (
     ForgottenAnswer,
     ItemList,
@@ -79,7 +79,8 @@ ROUTES: tuple[Route, ...] = (
     _route("POST", "/{response}/cancel", cancel, "Cancel an answer that is being streamed",
            operation_id="responsesCancel", need="infer", answer=AnswerObject, **_KEPT),
     _route("POST", "/input_tokens", count_tokens, "Count the tokens of an input",
-           operation_id="responsesInputTokens", body=QuestionBody, answer=InputTokens, **_ASKING),
+           operation_id="responsesInputTokens", body=QuestionBody, answer=InputTokenCount,
+           **_ASKING),
     _route("POST", "/compact", compact, "Not offered: answers 404",
            operation_id="responsesCompact", raises=(NotFound,)),
 )  # fmt: skip
