@@ -50,7 +50,7 @@ async def retrieve(deck: Deck, request: Request) -> Response | StreamResponse:
     """
     id = request.params["response"]
     running = deck.answers.running(id, request.owner)
-    if request.query.get("stream") == "true":
+    if request.query.get("stream", "").lower() in ("true", "1"):
         after = _number_after(request)
         if running is not None:
             running.log.check(after)
