@@ -11,6 +11,9 @@ from typing import Any
 MODEL = "Qwen3-0.6B-GGUF:Q8_0"
 """A short name that needs no percent-encoding in a path."""
 EMBEDDING_MODEL = "Qwen3-Embedding-0.6B-GGUF:Q8_0"
+RERANKER = "Qwen3-Reranker-0.6B-GGUF:Q8_0"
+_ASKED = "Why is the sky blue?"
+_RANKED = ["Air scatters blue light most.", "Bread is baked."]
 _HUB_NAME = "hf.co/Qwen/Qwen3-0.6B-GGUF:Q8_0"
 _HELLO = [{"role": "user", "content": "Why is the sky blue?"}]
 _DIGEST = "9f" * 32
@@ -50,6 +53,9 @@ BODIES: Mapping[str, Any] = {
     "openaiEmbed": {"model": EMBEDDING_MODEL, "input": ["The sky is blue."]},
     "responsesCreate": {"model": MODEL, "input": "Why is the sky blue?"},
     "responsesInputTokens": {"model": MODEL, "input": "Why is the sky blue?"},
+    "rerank": {"model": RERANKER, "query": _ASKED, "documents": _RANKED, "top_n": 1},
+    "rerankCohere": {"model": RERANKER, "query": _ASKED, "documents": _RANKED},
+    "rerankTei": {"query": _ASKED, "texts": _RANKED},
     "ollamaShow": {"model": _HUB_NAME},
     "ollamaPull": {"model": _HUB_NAME},
     "ollamaDelete": {"model": _HUB_NAME},
@@ -249,6 +255,14 @@ ANSWERS: Mapping[str, Any] = {
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": 21,
         },
+    },
+    "rerank": {
+        "id": "rerank-1",
+        "object": "list",
+        "model": "Qwen/Qwen3-Reranker-0.6B-GGUF:Q8_0",
+        "results": [{"index": 0, "relevance_score": 0.98}],
+        "usage": {"prompt_tokens": 160, "total_tokens": 160},
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
     },
     "responsesInputTokens": {"object": "response.input_tokens", "input_tokens": 14},
     "responsesDelete": {"id": "resp_1", "object": "response.deleted", "deleted": True},

@@ -21,6 +21,7 @@ from modeldeck.core.api.openai import routes as openai
 from modeldeck.core.api.openapi import document
 from modeldeck.core.api.pieces import client_routes
 from modeldeck.core.api.pieces import routes as pieces
+from modeldeck.core.api.rerank import routes as rerank
 from modeldeck.core.api.responses import routes as responses
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ ROUTES: tuple[Route, ...] = (
     *machines.ROUTES,
     *openai.ROUTES,
     *responses.ROUTES,
+    *rerank.ROUTES,
     *ollama.ROUTES,
     *tokens.ROUTES,
     *undo.ROUTES,

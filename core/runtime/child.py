@@ -46,6 +46,7 @@ from modeldeck.core.runtime.process.messages import (
     LoadProgress,
     PauseRequest,
     PlanLoad,
+    RankText,
     ResumeRequest,
     command,
     frame,
@@ -178,6 +179,8 @@ class Child:
                 self._answer(number, planned)
             case EmbedText():
                 self._answer(number, self._engine.embed(message.text))
+            case RankText():
+                self._answer(number, self._engine.rank(message.query, message.text))
             case GenerateText():
                 self._engine.begin(number, message.request)
                 with self._lock:

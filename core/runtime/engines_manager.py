@@ -21,11 +21,11 @@ from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
 from modeldeck.core.runtime import registry
 from modeldeck.core.runtime.instance.receipt import nothing_held
-from modeldeck.core.runtime.instance.request import EmbeddingRequest, TextRequest
+from modeldeck.core.runtime.instance.request import EmbeddingRequest, RankRequest, TextRequest
 from modeldeck.core.runtime.instance.supervisor import Supervisor
 from modeldeck.core.runtime.planning.planner import Planner, Source
 from modeldeck.core.runtime.process.engine_process import LogLevel
-from modeldeck.core.runtime.process.messages import EmbedText, GenerateText
+from modeldeck.core.runtime.process.messages import EmbedText, GenerateText, RankText
 from modeldeck.core.runtime.request_limits import check_request, check_text
 from modeldeck.core.schema import (
     Chunk,
@@ -37,6 +37,7 @@ from modeldeck.core.schema import (
     Model,
     ProcessMemory,
     Runtime,
+    TextScore,
     TextVector,
     UnloadReceipt,
 )
@@ -275,6 +276,16 @@ class Engines:
                 vectors += [vector async for vector in request]
         return vectors
 
+    async def rank(self, instance_id: str, query: str, texts: Sequence[str]) -> list[TextScore]:
+        """Tell how well each text answers a query, in order. Raises as `generate` does."""
+        supervisor = self._find(instance_id)
+        scores: list[TextScore] = []
+        for text in texts:
+            request = RankRequest(_rank(query, text))
+            with supervisor.entered(request):
+                scores += [score async for score in request]
+        return scores
+
     # Memory
 
     async def sample(self) -> None:
@@ -300,6 +311,10 @@ class Engines:
     def _refuse_when_closing(self) -> None:
         if self._closing:
             raise ShuttingDown("The core is about to end.")
+
+
+def _rank(query: str, text: str) -> Callable[[int], RankText]:
+    return lambda number: RankText(id=number, query=query, text=text)
 
 
 def _embed(text: str) -> Callable[[int], EmbedText]:

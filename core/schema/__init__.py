@@ -33,7 +33,7 @@ _NAMES = {
     "downloads": "Download DownloadFile DownloadState QueueMove",
     "errors": "ErrorInfo",
     "generation": (
-        "Chunk FinishReason GenerateRequest Message TextVector TokenLogprob Tool ToolCall"
+        "Chunk FinishReason GenerateRequest Message TextScore TextVector TokenLogprob Tool ToolCall"
     ),
     "loading": "Eviction LoadAlternative LoadPlan LoadRecord LoadVerdict LoadWish OptionOrigin",
     "memory": "DeviceBytes Disk Fit Forecast Gpu Memory ProcessMemory Verdict",

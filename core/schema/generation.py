@@ -121,6 +121,18 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextScore:
+    """How well a text answers a query."""
+
+    score: float
+    """As the model has it, of any size."""
+    probability: float
+    """The same from 0 to 1, in the same order."""
+    tokens: int
+    """Of query and text together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextVector:
     """The embedding of a text."""
 

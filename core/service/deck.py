@@ -51,6 +51,7 @@ from modeldeck.core.schema import (
     Scope,
     SearchResult,
     Settings,
+    TextScore,
     TextVector,
     Token,
     Undoable,
@@ -494,3 +495,7 @@ class Deck:
     async def embed(self, instance_id: str, texts: Sequence[str]) -> list[TextVector]:
         """Return one vector per text, from an instance that was loaded for embeddings."""
         return await self._parts.engines.embed(instance_id, texts)
+
+    async def rank(self, instance_id: str, query: str, texts: Sequence[str]) -> list[TextScore]:
+        """Return how well each text answers a query, from an instance of a reranker."""
+        return await self._parts.engines.rank(instance_id, query, texts)

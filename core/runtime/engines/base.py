@@ -15,6 +15,7 @@ from modeldeck.core.runtime.process.messages import (
     LoadModel,
     LoadPlanned,
     ModelLoaded,
+    TextRanked,
 )
 from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenLogprob
 
@@ -110,6 +111,9 @@ class Engine(Protocol):
 
     def embed(self, text: str) -> EmbeddingVector:
         """Embed a text, as a vector of length 1."""
+
+    def rank(self, query: str, text: str) -> TextRanked:
+        """Tell how well a text answers a query."""
 
     def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in, under a number that its reports will have.

@@ -15,8 +15,9 @@ from modeldeck.core.runtime.process.messages import (
     PromptProgress,
     RequestWaits,
     TextPiece,
+    TextRanked,
 )
-from modeldeck.core.schema import Chunk, ErrorInfo, TextVector
+from modeldeck.core.schema import Chunk, ErrorInfo, TextScore, TextVector
 from modeldeck.core.schema.errors import from_info
 
 
@@ -37,7 +38,7 @@ def tokens(report: AnyReport) -> int:
     match report:
         case AnswerDone(prompt_tokens=prompt, completion_tokens=answer):
             return (prompt or 0) + (answer or 0)
-        case EmbeddingVector(tokens=count):
+        case EmbeddingVector(tokens=count) | TextRanked(tokens=count):
             return count
     return 0
 
@@ -55,6 +56,9 @@ async def pass_on(report: AnyReport, request: RequestStream[Any]) -> bool:
             return False
         case EmbeddingVector():
             await request.put(TextVector(values=report.values, tokens=report.tokens))
+            await request.finish()
+        case TextRanked(score=score, probability=probability, tokens=count):
+            await request.put(TextScore(score=score, probability=probability, tokens=count))
             await request.finish()
         case AnswerDone():
             await request.put(_last_chunk(report))

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from modeldeck.core.errors import DeckError
 from modeldeck.core.runtime.process.messages import EngineCommand
-from modeldeck.core.schema import Chunk, TextVector
+from modeldeck.core.schema import Chunk, TextScore, TextVector
 
 T = TypeVar("T")
 
@@ -77,3 +77,7 @@ class TextRequest(RequestStream[Chunk]):
 
 class EmbeddingRequest(RequestStream[TextVector]):
     """A request for the embedding of one text."""
+
+
+class RankRequest(RequestStream[TextScore]):
+    """A request for how well one text answers a query."""

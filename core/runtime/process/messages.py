@@ -71,6 +71,13 @@ class EmbedText(EngineCommand, tag="embed", frozen=True, kw_only=True):
     text: str
 
 
+class RankText(EngineCommand, tag="rank", frozen=True, kw_only=True):
+    """Tell how well a text answers a query: answered by `TextRanked` or `CommandFailed`."""
+
+    query: str
+    text: str
+
+
 class CancelCommand(EngineCommand, tag="cancel", frozen=True, kw_only=True):
     """Cancel the command with this id, whether it runs or waits."""
 
@@ -194,6 +201,17 @@ class EmbeddingVector(EngineReport, tag="vector", frozen=True, kw_only=True):
     """Tokens of the text."""
 
 
+class TextRanked(EngineReport, tag="ranked", frozen=True, kw_only=True):
+    """How well a text answers a query."""
+
+    score: float
+    """As the model has it, of any size."""
+    probability: float
+    """The same from 0 to 1."""
+    tokens: int
+    """Tokens of both texts together."""
+
+
 class CommandFailed(EngineReport, tag="failed", frozen=True, kw_only=True):
     """The command failed; the process goes on, unless it is stuck."""
 
@@ -207,7 +225,14 @@ class Alive(EngineReport, tag="alive", frozen=True, kw_only=True):
 
 
 AnyCommand = (
-    LoadModel | PlanLoad | GenerateText | EmbedText | CancelCommand | PauseRequest | ResumeRequest
+    LoadModel
+    | PlanLoad
+    | GenerateText
+    | EmbedText
+    | RankText
+    | CancelCommand
+    | PauseRequest
+    | ResumeRequest
 )
 AnyReport = (
     EngineHello
@@ -219,6 +244,7 @@ AnyReport = (
     | TextPiece
     | AnswerDone
     | EmbeddingVector
+    | TextRanked
     | CommandFailed
     | Alive
 )

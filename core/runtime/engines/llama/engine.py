@@ -38,6 +38,7 @@ from modeldeck.core.runtime.process.messages import (
     LoadModel,
     LoadPlanned,
     ModelLoaded,
+    TextRanked,
 )
 from modeldeck.core.schema import GenerateRequest, LoadOptions
 from modeldeck.core.storage.installation import this_installation
@@ -343,6 +344,10 @@ class LlamaEngine:
     def embed(self, text: str) -> EmbeddingVector:
         """Embed a text."""
         return self._model_in_use().embed(text)
+
+    def rank(self, query: str, text: str) -> TextRanked:
+        """Tell how well a text answers a query."""
+        return self._model_in_use().rank(query, text)
 
     def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in."""
