@@ -77,9 +77,11 @@ async def create(deck: Deck, request: Request) -> Response | StreamResponse:
 
     A downloaded model that is not loaded is loaded first; an empty input does nothing else. The
     answer ends when its client goes away; a stored one that is streamed goes on for a short while,
-    so that the client can come back for the rest: `GET` with `stream` and `starting_after`.
+    unless the client asks the model again, so that it can come back for the rest: `GET` with
+    `stream` and `starting_after`.
     """
     asked = prepared(deck, request.parse(AnswerBody), request)
+    deck.answers.cancel_abandoned(asked.owner, asked.model.id)
     if asked.body.stream:
         return await _stream(asked)
     async with _chunks(asked) as chunks:
@@ -145,6 +147,7 @@ async def _stream(asked: Asked) -> StreamResponse:
     running = RunningAnswer(
         asked.events.answer.id,
         asked.owner,
+        model_id=asked.model.id,
         snapshot=lambda: msgspec.json.encode(asked.events.answer),
         called_off=lambda: _ended(asked, asked.events.cancelled()),
     )

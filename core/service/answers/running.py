@@ -1,7 +1,8 @@
 """Streamed answers that go on without their line, so that a client can come back for the rest.
 
 Each runs in a background task. When its last reader is gone it goes on for `RESUME_S`, then it is
-cancelled; its events are kept for `LOG_KEPT_S` after its end.
+cancelled; at once where its owner asks the same model again, since a client that sends a request
+anew would wait for its first one. Its events are kept for `LOG_KEPT_S` after its end.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class RunningAnswer:
         id: str,
         owner: str,
         *,
+        model_id: str,
         snapshot: Callable[[], bytes],
         called_off: Callable[[], bytes],
     ) -> None:
@@ -40,16 +42,19 @@ class RunningAnswer:
         Args:
             id: Its id.
             owner: Id of the token that asked for it; empty for this machine's own user.
+            model_id: Of the model that answers.
             snapshot: Gives the answer as it is now, in its dialect.
             called_off: Ends the answer as it is now, and gives its last event.
         """
         self.id = id
         self.owner = owner
+        self.model_id = model_id
         self.snapshot = snapshot
         self._called_off = called_off
         self.log = EventLog()
         self.ended_at = 0.0
         """When it ended, by the monotonic clock; 0 while it runs."""
+        self._was_read = False
         self._stopping = False
         self._done = asyncio.Event()
         self._task: asyncio.Task[object] | None = None
@@ -60,19 +65,26 @@ class RunningAnswer:
         """Whether it has come to its end."""
         return self.log.ended
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it runs on and its readers have gone."""
+        return self._was_read and not self.log.is_read and not self.ended
+
     async def stop(self) -> None:
         """End it now, as far as it has come, and wait until it has ended."""
-        self._cancel()
+        self.cancel()
         if not self.ended:
             await self._done.wait()
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
+        """End it as far as it has come."""
         self._stopping = True
         if self._task is not None:
             self._task.cancel()
 
     async def read(self, after: int) -> AsyncGenerator[bytes, None]:
         """Its events after this number. It goes on for `RESUME_S` when the last reader leaves."""
+        self._was_read = True
         try:
             async with aclosing(self.log.read(after)) as events:
                 async for data in events:
@@ -89,7 +101,7 @@ class RunningAnswer:
 
     def _give_up(self) -> None:
         if not self.log.is_read:
-            self._cancel()
+            self.cancel()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -150,6 +162,12 @@ class KeptAnswers:
         self._prune()
         found = self._running.get(id)
         return found if found is not None and found.owner == owner else None
+
+    def cancel_abandoned(self, owner: str, model_id: str) -> None:
+        """Cancel answers of a model that their owner does not read any more."""
+        for answer in self._running.values():
+            if answer.is_abandoned and (answer.owner, answer.model_id) == (owner, model_id):
+                answer.cancel()
 
     async def drop(self, answer: RunningAnswer) -> None:
         """Forget the events of an answer; one that still runs is ended."""

@@ -158,6 +158,21 @@ async def test_a_stored_one_ends_when_nobody_comes_back(
     assert kept["output"][0]["content"][0]["text"] == "a"
 
 
+async def test_a_request_that_is_sent_again_does_not_wait_for_the_first(
+    start: Start, until: Until
+) -> None:
+    deck, client = await start([Chunk(text="a"), asyncio.Event()], HELLO)
+    async with client.stream("POST", "/responses", json={**ASK, "stream": True}) as answer:
+        id = await first_id(answer.aiter_lines())
+    found = deck.answers.running(id, "")
+    assert found is not None
+    await until(lambda: found.is_abandoned)
+    await post(client)
+    await asyncio.wait_for(deck.left.wait(), 20)
+    await until(lambda: found.ended)
+    assert (await client.get(f"/responses/{id}")).json()["status"] == "cancelled"
+
+
 async def test_a_running_answer_is_cancelled_or_forgotten(start: Start) -> None:
     _, client = await start([Chunk(text="a"), asyncio.Event()])
     for method, path in (("POST", "/cancel"), ("DELETE", "")):

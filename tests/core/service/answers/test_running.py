@@ -41,7 +41,7 @@ class Maker:
 
 
 def made(id: str = "resp_1") -> RunningAnswer:
-    return RunningAnswer(id, "me", snapshot=lambda: b"{}", called_off=lambda: END)
+    return RunningAnswer(id, "me", model_id="m", snapshot=lambda: b"{}", called_off=lambda: END)
 
 
 async def test_a_client_comes_back_for_the_rest(answers: KeptAnswers) -> None:
@@ -73,6 +73,24 @@ async def test_an_answer_that_nobody_reads_is_called_off(
         await anext(events)
         maker.go.release()
         await anext(events)  # read, it goes on for any time
+    await maker.closed.wait()
+    assert b"".join([data async for data in answer.read(1)]) == END
+
+
+async def test_asking_again_ends_an_answer_that_nobody_reads(answers: KeptAnswers) -> None:
+    answer, maker = made(), Maker()
+    answers.start(answer, maker.events(), b"data: 0\n\n")
+    answers.cancel_abandoned("me", "m")  # its first reader is on the way
+    async with aclosing(answer.read(-1)) as events:
+        await anext(events)
+        answers.cancel_abandoned("me", "m")
+        maker.go.release()
+        assert await anext(events) == b"data: 1\n\n"
+    answers.cancel_abandoned("other", "m")
+    answers.cancel_abandoned("me", "other")
+    await asyncio.sleep(0)
+    assert not answer.ended
+    answers.cancel_abandoned("me", "m")
     await maker.closed.wait()
     assert b"".join([data async for data in answer.read(1)]) == END
 
