@@ -22,6 +22,7 @@ The class survives the wire: `to_info` on one side, `from_info` on the other. Wh
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from modeldeck.core.privacy.secrets import hidden
@@ -36,6 +37,9 @@ class DeckError(Exception):
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
     """HTTP status of the native API (RFC 9110, section 15)."""
+
+    final = False
+    """Whether the same request would fail again, so that clients must not repeat it unasked."""
 
     def __init__(self, message: str, remedy: str = "", *, details: tuple[str, ...] = ()) -> None:
         self.message = hidden(message)
@@ -59,6 +63,21 @@ class ContextExceeded(InvalidRequest):
 
     code = "context_length_exceeded"
     """OpenAI's word: programs that see it send less and try again."""
+
+    @classmethod
+    def of(cls, prompt_tokens: int, context_tokens: int) -> ContextExceeded:
+        """The error in the words that programs look for: LangChain, litellm, Codex and others."""
+        return cls(
+            f"This model's maximum context length is {context_tokens} tokens, but the prompt is "
+            f"too long: {prompt_tokens} tokens ({cls.code}).",
+            "Send less, or load the model with a larger context length.",
+        )
+
+    @property
+    def sizes(self) -> tuple[int, int] | None:
+        """Tokens of the prompt and of the context; only the message has them after the wire."""
+        found = re.search(r"is ([0-9]+) tokens, .*: ([0-9]+) tokens", self.message)
+        return (int(found[2]), int(found[1])) if found else None
 
 
 class PreviousAnswerNotFound(InvalidRequest):
@@ -95,6 +114,12 @@ class AnswerNotFound(NotFound):
     code = "response_not_found"
 
 
+class UnknownRoute(NotFound):
+    """There is nothing at this path of the API."""
+
+    code = "unknown_route"
+
+
 class MethodNotAllowed(DeckError):
     """The route exists, but not with this method."""
 
@@ -113,6 +138,7 @@ class Ambiguous(Conflict):
     """A short name that fits several models."""
 
     code = "ambiguous"
+    final = True
 
 
 class AlreadyRunning(Conflict):
@@ -125,12 +151,14 @@ class NotDownloaded(Conflict):
     """The model's files are not on this machine."""
 
     code = "not_downloaded"
+    final = True
 
 
 class InUse(Conflict):
     """The model's files are loaded, or being downloaded."""
 
     code = "in_use"
+    final = True
 
 
 class TooManyRequests(DeckError):
@@ -168,6 +196,7 @@ class NotImplementedHere(DeckError):
 
     code = "not_implemented"
     status = 501
+    final = True
 
 
 class UnsupportedMediaType(DeckError):
@@ -223,6 +252,7 @@ class Corrupt(DeckError):
 
     code = "corrupt"
     status = 502
+    final = True
 
 
 class NotEnoughMemory(DeckError):
@@ -230,6 +260,7 @@ class NotEnoughMemory(DeckError):
 
     code = "not_enough_memory"
     status = 507
+    final = True
 
 
 class StorageFailed(DeckError):
@@ -247,6 +278,7 @@ class NotEnoughDisk(StorageFailed):
 
     code = "not_enough_disk"
     status = 507
+    final = True
 
 
 class StorageTimeout(StorageFailed):
@@ -261,6 +293,7 @@ class EngineMissing(DeckError):
 
     code = "engine_missing"
     status = 501
+    final = True
 
 
 class EngineFailed(DeckError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from modeldeck.core.api.examples import BODIES, QUERIES, SEGMENTS
+from modeldeck.core.api.examples import BODIES, HEADERS, QUERIES, SEGMENTS
 from modeldeck.core.api.http.router import Route, split
 from modeldeck.core.api.route_table import ROUTES
 
@@ -29,7 +29,9 @@ GROUPS = {
     "Its own programs (`api.pieces_clients = true`)": ("pieces clients",),
     "The native API": ("state", "feed", "models", "fits", "hub", "downloads", "instances", "cache"),
     "OpenAI's API": ("openai",),
+    "Anthropic's API": ("anthropic",),
     "Ollama's API": ("ollama",),
+    "What llama-server has besides": ("llama-server",),
     "The core": ("core", "machines"),
 }
 """Headings, and the tags below each."""
@@ -38,6 +40,8 @@ GROUPS = {
 def curl(route: Route) -> str:
     """A line that asks for the route."""
     words = ["curl"]
+    if route.header is not None:
+        words.append(f"-H '{route.header}: {HEADERS[route.header]}'")
     if route.method != "GET" and (route.method != "POST" or route.body is None):
         words.append(f"-X {route.method}")
     host = HOST

@@ -48,7 +48,8 @@ def test_every_route_has_a_group_and_a_line_that_leads_to_it() -> None:
         url = next(word for word in words if "localhost" in word)
         parts = urlsplit(url if "://" in url else f"http://{url}")
         assert dict(parse_qsl(parts.query)).keys() == QUERIES.get(route.operation_id, {}).keys()
-        return router.match(method, parts.path or "/")[0]
+        headers = [words[words.index("-H") + 1].partition(":")[0]] if "-H" in words else []
+        return router.match(method, parts.path or "/", headers)[0]
 
     tags = {tag for group in GROUPS.values() for tag in group}
     for route in ROUTES:

@@ -34,6 +34,7 @@ READS = {
 """Modules that may open files themselves, and which ones."""
 
 THREADS = {
+    "core/api/http/decoding.py": "decodes bodies",
     "core/api/http/responses.py": "compresses responses",
     "core/api/http/websocket.py": "compresses messages",
     "core/api/route_table.py": "makes the OpenAPI document",

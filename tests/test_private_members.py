@@ -41,9 +41,11 @@ MLX_LM = {
         "_tokenizer",
         "_chat_template",
         "_thinking_kwarg",
-    )
+    ),
+    ("mlx_lm.generate", "BatchGenerator"): ("_generation_batch",),
 }
-"""How mlx-lm writes a conversation: by a template, or by Python code of its own."""
+"""How mlx-lm writes a conversation, by a template or by Python code of its own; and the caches of
+the answers that it writes."""
 
 Members = Mapping[tuple[str, str], Iterable[str]]
 """Module and class (or empty for the module itself), and their members."""

@@ -56,6 +56,12 @@ BODIES: Mapping[str, Any] = {
     "rerank": {"model": RERANKER, "query": _ASKED, "documents": _RANKED, "top_n": 1},
     "rerankCohere": {"model": RERANKER, "query": _ASKED, "documents": _RANKED},
     "rerankTei": {"query": _ASKED, "texts": _RANKED},
+    "anthropicCreate": {"model": MODEL, "max_tokens": 200, "messages": _HELLO},
+    "anthropicCountTokens": {"model": MODEL, "messages": _HELLO},
+    "llamaTokenize": {"model": MODEL, "content": "The sky is blue."},
+    "llamaDetokenize": {"model": MODEL, "tokens": [785, 12884, 374, 6303]},
+    "llamaApplyTemplate": {"model": MODEL, "messages": _HELLO},
+    "llamaCountChat": {"model": MODEL, "messages": _HELLO},
     "ollamaShow": {"model": _HUB_NAME},
     "ollamaPull": {"model": _HUB_NAME},
     "ollamaDelete": {"model": _HUB_NAME},
@@ -100,12 +106,17 @@ QUERIES: Mapping[str, Mapping[str, Any]] = {
 }
 """Example query parameters."""
 
+HEADERS: Mapping[str, str] = {"anthropic-version": "2023-06-01"}
+"""Example values of headers that tell routes apart."""
+
 SEGMENTS: Mapping[str, str] = {
     "model": MODEL,
+    "host": "hf.co",
     "owner": "Qwen",
     "repo": "Qwen%2FQwen3-0.6B-GGUF",
     "download": "DOWNLOAD_ID",
     "instance": "INSTANCE_ID",
+    "request": "REQUEST_ID",
     "check": "CHECK_ID",
     "token": "laptop",
     "digest": "sha256:0",
@@ -187,6 +198,22 @@ ANSWERS: Mapping[str, Any] = {
         "data": [{"object": "embedding", "index": 0, "embedding": [0.6, -0.8]}],
         "usage": {"prompt_tokens": 6, "total_tokens": 6},
     },
+    "anthropicCreate": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "Qwen/Qwen3-0.6B-GGUF:Q8_0",
+        "content": [{"type": "text", "text": "Because air scatters blue light most."}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 4,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 10,
+            "output_tokens": 7,
+        },
+    },
+    "anthropicCountTokens": {"input_tokens": 14},
     "ollamaTags": {
         "models": [
             {
@@ -209,6 +236,8 @@ ANSWERS: Mapping[str, Any] = {
                 "details": _DETAILS,
                 "expires_at": _NOW,
                 "context_length": 8192,
+                "parallel": 4,
+                "cache_tokens": 8192,
                 "size_vram": 0,
             }
         ]

@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeldeck.core.api.http.messages import (
@@ -35,10 +34,11 @@ from modeldeck.core.errors import (
     NotEnoughMemory,
     NotFound,
 )
-from modeldeck.core.schema import Chunk, GenerateRequest, LoadOptions, Model
+from modeldeck.core.schema import Chunk, GenerateRequest, LoadOptions, Model, Requester
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
+    from modeldeck.core.service.inference.answers import ModelReply
 
 RAISES = (
     *(InvalidRequest, NotFound, NotDownloaded, Ambiguous, Conflict),
@@ -79,35 +79,22 @@ def _duration(text: str) -> float:
     return sign * sum(float(count) * _UNITS[unit] for count, unit in _DURATION.findall(digits))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelReply:
-    """The answer of a model."""
-
-    chunks: AsyncIterator[Chunk]
-    """Pieces of the answer; iterating raises its error, and ends after the last piece."""
-    load_s: float
-    """Seconds until the model was loaded and ready."""
-
-
 @asynccontextmanager
 async def asking(
     deck: Deck,
     model: Model,
     request: GenerateRequest,
-    origin: str,
+    requester: Requester,
     *,
     options: LoadOptions | None = None,
     keep_alive_s: float | None = None,
 ) -> AsyncIterator[ModelReply]:
-    """Load the model and generate. Arguments are those of `Deck.using` and `Deck.generate`."""
-    started = time.monotonic()
-    async with deck.using(model, options or LoadOptions(), origin, keep_alive_s) as instance:
-        load_s = time.monotonic() - started
-        async with (
-            deck.generate(instance.id, request) as chunks,
-            aclosing(_checked(chunks)) as checked,
-        ):
-            yield ModelReply(chunks=checked, load_s=load_s)
+    """Load the model and generate; leaving the block ends both. Arguments as of `Deck.answer`."""
+    async with (
+        deck.answer(model, request, requester, options=options, keep_alive_s=keep_alive_s) as reply,
+        aclosing(_checked(reply.chunks)) as checked,
+    ):
+        yield replace(reply, chunks=checked)
 
 
 async def _checked(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
@@ -131,6 +118,7 @@ async def collected(chunks: AsyncIterator[Chunk]) -> Chunk:
         logprobs=tuple(token for piece in pieces for token in piece.logprobs),
         tool_calls=last.tool_calls,
         finish_reason=last.finish_reason,
+        stop_text=last.stop_text,
         prompt_tokens=last.prompt_tokens,
         completion_tokens=last.completion_tokens,
         cached_tokens=last.cached_tokens,

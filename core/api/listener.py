@@ -26,7 +26,7 @@ from modeldeck.core.api.http.rate_limit import Allowance, RequestLimiter
 from modeldeck.core.api.http.router import Route, Router
 from modeldeck.core.api.http.server_state import ServerState, log
 from modeldeck.core.api.http.tls import TlsHandshake
-from modeldeck.core.api.route_table import ROUTES
+from modeldeck.core.api.route_table import ERROR_STYLES, ROUTES
 from modeldeck.core.config.config import DOCUMENTED_PORTS, Api
 from modeldeck.core.config.paths import Paths
 from modeldeck.core.errors import Conflict, Forbidden, StorageFailed
@@ -98,12 +98,12 @@ class Listener:
         meter = RequestMetrics()
         self._server = ServerState(
             deck=deck,
-            router=Router(ROUTES if routes is None else routes),
+            router=Router(ROUTES if routes is None else routes, ERROR_STYLES),
             access=Access(lambda secret: deck.tokens.find(secret), limiter),
             limiter=limiter,
             access_log=AccessLog(meter, logs=settings.access_log),
             meter=meter,
-            limits=limits or ConnectionLimits(connections=connections_for(limit())),
+            limits=limits or _limits(settings),
             per_address=settings.connections_per_address,
         )
         self._acceptors: list[Acceptor] = []
@@ -221,6 +221,17 @@ class Listener:
         if self._socket_path is not None:
             self._socket_path.unlink(missing_ok=True)
             self._socket_path = None
+
+
+def _limits(settings: Api) -> ConnectionLimits:
+    """The limits of connections by the settings and the limit of open files."""
+    usual = ConnectionLimits()
+    return replace(
+        usual,
+        connections=connections_for(limit()),
+        asking_bytes=settings.body_limit_bytes,
+        held_bytes=max(usual.held_bytes, 4 * settings.body_limit_bytes),
+    )
 
 
 def _bind(wanted: int | None) -> tuple[socket.socket, ...]:

@@ -19,7 +19,7 @@ import psutil
 
 from modeldeck.core.api.http.messages import Request, Response
 from modeldeck.core.api.http.meter import BUCKETS_S, RequestMetrics
-from modeldeck.core.schema import DownloadState, InstanceState
+from modeldeck.core.schema import LIVE_STATES, DownloadState, InstanceState
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -150,15 +150,21 @@ def _work(page: MetricsText, deck: Deck) -> None:
     page.by("instance_memory_bytes", "gauge", "Memory of each loaded model.", "model",
             {i.unique: i.measured_bytes for i in instances if i.measured_bytes is not None},
             )  # fmt: skip
-    page.one("requests_waiting", "gauge", "Questions to models, running or waiting.",
-             sum(i.requests for i in instances))  # fmt: skip
+    page.by("requests", "gauge", "Requests to models that have not ended.", "state",
+            _counted(LIVE_STATES, (r.state for r in state.requests.values() if r.live)),
+            )  # fmt: skip
+    page.one("requests_running", "gauge", "Requests that models answer now.",
+             sum(i.running for i in instances))  # fmt: skip
+    page.one("requests_waiting", "gauge", "Requests that wait for a loaded model.",
+             sum(i.requests - i.running for i in instances))  # fmt: skip
     page.by("answers_total", "counter", "Answers of models.", "end", counters.answers)
     page.one("kept_answers", "gauge", "Answers that clients may name again.",
              len(deck.answers.store))  # fmt: skip
     page.one("kept_answers_bytes", "gauge", "Memory of those answers.",
              deck.answers.store.total_bytes)  # fmt: skip
-    page.by("tokens_total", "counter", "Tokens read and generated.", "kind",
-            {"prompt": counters.prompt_tokens, "completion": counters.completion_tokens},
+    page.by("tokens_total", "counter", "Tokens of prompts and answers.", "kind",
+            {"prompt": counters.prompt_tokens, "completion": counters.completion_tokens,
+             "cached": counters.cached_tokens},
             )  # fmt: skip
 
 

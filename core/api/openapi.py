@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from modeldeck.core.api.examples import ANSWERS, BODIES
-from modeldeck.core.api.http.messages import ErrorStyle
+from modeldeck.core.api.http.error_forms import ErrorStyle
 from modeldeck.core.api.http.router import Route, split
 from modeldeck.core.api.pieces.schema import DOCUMENT
-from modeldeck.core.schema import ErrorInfo
+from modeldeck.core.schema import ErrorInfo, Priority
 
 PREFIX = "Deck"
 REFERENCE = "#/components/schemas/"
@@ -27,6 +27,15 @@ TOKEN = {
     "scheme": "bearer",
     "description": "Required from other machines; not needed on this machine.",
 }
+
+PRIORITY = {
+    "name": "X-Modeldeck-Priority",
+    "in": "header",
+    "required": False,
+    "description": "Batch requests are answered after interactive ones, which is the default.",
+    "schema": {"type": "string", "enum": list(get_args(Priority))},
+}
+"""The header of requests to models; `core.api.http.messages.Request.requester` reads it."""
 
 TAGS = {
     "state": "The state of this machine: models, downloads, instances, memory.",
@@ -38,6 +47,8 @@ TAGS = {
     "instances": "Models that are loaded.",
     "cache": "Files on disk, and their deletion.",
     "openai": "The OpenAI API.",
+    "anthropic": "Anthropic's Messages API.",
+    "llama-server": "Tokens of texts and conversations, as llama-server tells them.",
     "ollama": "The part of Ollama's API that its clients use.",
     "pieces clients": "Routes for the documented API's own programs, if turned on.",
     "machines": "Copies between machines.",
@@ -70,6 +81,23 @@ class OpenAiErrorBody:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnthropicError:
+    """The error object of Anthropic's API."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnthropicErrorBody:
+    """An error of Anthropic's API."""
+
+    error: AnthropicError
+    request_id: str | None
+    type: Literal["error"] = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OllamaErrorBody:
     """An error of Ollama's API."""
 
@@ -79,6 +107,7 @@ class OllamaErrorBody:
 ERRORS: Mapping[ErrorStyle, Any] = {
     "json": ErrorBody,
     "openai": OpenAiErrorBody,
+    "anthropic": AnthropicErrorBody,
     "ollama": OllamaErrorBody,
 }
 """Type of an error response, by the route's style; `text` is plain text."""
@@ -86,7 +115,8 @@ ERRORS: Mapping[ErrorStyle, Any] = {
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     """The document of a route table."""
-    rows = [route for route in routes if not _is_documented(route)]
+    # The document can describe one route for a path and method: the one without a header.
+    rows = [route for route in routes if not _is_documented(route) and route.header is None]
     types = [*ERRORS.values()]
     for route in rows:
         kinds = (route.body, route.answer, route.streams and route.streams[1])
@@ -176,7 +206,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         }
         for field in route.query
     ]
-    return path + query
+    return path + query + ([PRIORITY] if route.cancel_when_gone else [])
 
 
 def _responses(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from modeldeck.core.api.anthropic import routes as anthropic
+from modeldeck.core.api.http.error_forms import ErrorStyle
 from modeldeck.core.api.http.messages import (
     CachedEncoding,
     Request,
@@ -14,8 +16,9 @@ from modeldeck.core.api.http.messages import (
     SharedBody,
 )
 from modeldeck.core.api.http.router import Route
+from modeldeck.core.api.llama_server import routes as llama_server
 from modeldeck.core.api.metrics import CONTENT_TYPE, get_metrics
-from modeldeck.core.api.native import health, machines, routes, tokens, undo
+from modeldeck.core.api.native import health, machines, requests, routes, tokens, undo
 from modeldeck.core.api.ollama import routes as ollama
 from modeldeck.core.api.openai import routes as openai
 from modeldeck.core.api.openapi import document
@@ -39,11 +42,14 @@ ROUTES: tuple[Route, ...] = (
     *pieces.ROUTES,
     *client_routes.ROUTES,
     *routes.ROUTES,
+    *requests.ROUTES,
     *machines.ROUTES,
     *openai.ROUTES,
     *responses.ROUTES,
     *rerank.ROUTES,
+    *anthropic.ROUTES,
     *ollama.ROUTES,
+    *llama_server.ROUTES,
     *tokens.ROUTES,
     *undo.ROUTES,
     *health.ROUTES,
@@ -68,6 +74,13 @@ ROUTES: tuple[Route, ...] = (
     ),
 )
 """Every route that the listener serves."""
+
+ERROR_STYLES: tuple[tuple[str, ErrorStyle], ...] = (
+    ("/v1/messages", "anthropic"),
+    ("/v1", "openai"),
+    ("/api", "ollama"),
+)
+"""Beginnings of paths, and the form of the errors of paths below them that have no route."""
 
 _document = CachedEncoding(
     lambda version: SharedBody(msgspec.json.encode(document(ROUTES, version)))

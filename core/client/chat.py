@@ -86,6 +86,8 @@ async def chunks(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[schema
         if usage := event.get("usage"):
             finish["prompt_tokens"] = usage.get("prompt_tokens")
             finish["completion_tokens"] = usage.get("completion_tokens")
+            details = usage.get("prompt_tokens_details") or {}
+            finish["cached_tokens"] = details.get("cached_tokens")
         timings = event.get("timings") or {}
         finish.update({k: timings[k] for k in _TIMINGS if k in timings})
     finish.setdefault("time_to_first_token_s", first_s)

@@ -287,13 +287,18 @@ class Client:
     # Tokens: over the Unix socket only
 
     async def create_token(
-        self, name: str, scopes: Sequence[schema.Scope] = (), expires_s: float | None = None
+        self,
+        name: str,
+        scopes: Sequence[schema.Scope] = (),
+        expires_s: float | None = None,
+        priority: schema.Priority = "interactive",
     ) -> schema.NewToken:
         """Make a token; without scopes it is for `read` and `infer`. The secret is told this once.
 
         Raises InvalidRequest, or Conflict for a name that is taken.
         """
         body = {"name": name, "scopes": list(scopes), "expires_s": expires_s}
+        body |= {"priority": priority}
         return record(schema.NewToken, await self._connection.json("POST", "/deck/tokens", body))
 
     async def tokens(self) -> list[schema.Token]:
@@ -365,6 +370,23 @@ class Client:
         """Unload everything."""
         answer = await self._connection.json("POST", "/deck/instances/unload", timeout_s=None)
         return record(list[schema.UnloadReceipt], _list(answer, "receipts"))
+
+    # Requests to models
+
+    @property
+    def client_id(self) -> str:
+        """What `RequestInfo.client` has for requests of this client."""
+        return self._connection.client_id
+
+    async def requests(self) -> list[schema.RequestInfo]:
+        """Requests to models: those that run or wait, and the last that ended."""
+        answer = await self._connection.json("GET", "/deck/requests")
+        return record(list[schema.RequestInfo], _list(answer, "requests"))
+
+    async def cancel_request(self, request_id: str) -> schema.RequestInfo:
+        """Cancel a request to a model. Raises NotFound, and Conflict for one that has ended."""
+        path = f"/deck/requests/{segment(request_id)}/cancel"
+        return record(schema.RequestInfo, await self._connection.json("POST", path))
 
     def generate(
         self, ref: str, request: schema.GenerateRequest

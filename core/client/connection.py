@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -79,7 +80,11 @@ class CoreConnection:
         self._remedy = REMEDY if where is None and url is None else ""
         self._ping_s = ping_s
         self._feed: ClientConnection | None = None
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.client_id = token_hex(4)
+        """Sent with each request: what `RequestInfo.client` has for our own."""
+        self._headers = {"X-Modeldeck-Client": self.client_id}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
         self._tls: SSLContext | None = None
         self._transport: Transport
         if socket:

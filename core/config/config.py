@@ -95,6 +95,9 @@ class Api:
     """Under way for each of them, open sockets and streams included."""
     connections_per_address: Count = 64
     """From each address beyond this machine; a browser opens 6."""
+    body_limit_bytes: Annotated[int, msgspec.Meta(ge=1 << 16, le=1 << 30)] = 64 << 20
+    """The longest body of a request to a model, which may hold images; Anthropic's own limit is
+    32 MB. All bodies together may take four times as much, and 256 MiB at least."""
     access_log: bool = False
     """Whether each request is written to the log of the core, with its id (in the foreground with
     `--verbose`); off, for it grows."""

@@ -49,6 +49,12 @@ def check(options: LoadOptions) -> None:
         value = getattr(options, name)
         if value is not None and not (math.isfinite(value) and low <= value <= high):
             raise InvalidRequest(f"{name} must be from {low:g} to {high:g}, not {value!r}.")
+    length, cells = options.context_length, options.cache_tokens
+    if length is not None and cells is not None and cells < length:
+        raise InvalidRequest(
+            f"cache_tokens {cells} is less than the {length} tokens that one request may reach.",
+            f"Take at least {length}, or leave it out: all requests then share {length} tokens.",
+        )
     if options.kv_cache_type in QUANTIZED and options.flash_attention is False:
         raise InvalidRequest(
             f"A KV cache of type {options.kv_cache_type} needs flash attention.",
@@ -100,6 +106,10 @@ def resolve(layers: Sequence[tuple[OptionOrigin, LoadOptions]]) -> LayeredOption
     it. A length alone is that length; `context_fit` alone reaches up to what the model was trained
     for; both together are a limit.
 
+    The KV cache holds at least one request in full, so of a context length and fewer
+    `cache_tokens` the stronger counts: the length is lowered, or the cache has as many tokens as
+    the length.
+
     >>> low = ("config", LoadOptions(context_length=8192, context_fit=True, threads=4))
     >>> resolve([low, ("request", LoadOptions(context_length=512))]).origins
     {'context_length': 'request', 'threads': 'config'}
@@ -118,8 +128,13 @@ def resolve(layers: Sequence[tuple[OptionOrigin, LoadOptions]]) -> LayeredOption
                 origins.pop(name, None)
             if said.get("context_fit") is False:
                 del said["context_fit"]
+        length, cells = said.get("context_length"), said.get("cache_tokens")
+        if length is not None and cells is None and values.get("cache_tokens", length) < length:
+            del values["cache_tokens"], origins["cache_tokens"]
         values.update(said)
         origins.update(dict.fromkeys(said, origin))
+        if cells is not None and values.get("context_length", cells) > cells:
+            values["context_length"], origins["context_length"] = cells, origin
     ordered = {name: values[name] for name in NAMES if name in values}
     return LayeredOptions(
         options=LoadOptions(**ordered), origins={name: origins[name] for name in ordered}
@@ -176,6 +191,7 @@ def suit(
         warning
         for warning in (
             _context(options, traits),
+            _cells(options),
             *(
                 _of_mlx(options, traits)
                 if engine == "mlx"
@@ -193,6 +209,17 @@ def _context(options: LoadOptions, traits: ModelTraits) -> str:
     return (
         f"context length {length} is above the {trained} tokens that the model was trained for:"
         " what it says beyond those may make no sense"
+    )
+
+
+def _cells(options: LoadOptions) -> str:
+    """What `cache_tokens` does not do: requests together cannot fill more than their lengths."""
+    length, cells, parallel = options.context_length, options.cache_tokens, options.parallel or 1
+    if options.embedding or length is None or cells is None or cells <= parallel * length:
+        return ""
+    return (
+        f"{parallel} requests of {length} tokens fill {parallel * length} at most: cache_tokens"
+        f" {cells} leaves the rest to what is kept for later requests"
     )
 
 
@@ -215,11 +242,15 @@ def _of_mlx(options: LoadOptions, traits: ModelTraits) -> tuple[str, ...]:
             f"A KV cache of type {kind} needs heads of a multiple of {MLX_GROUP}, and this model's"
             f" have {traits.key_length}: kv_cache_type must be f16 or bf16."
         )
-    return tuple(
+    warnings = [
         f"mlx has no option {name}: it is left out"
         for name in MLX_IGNORES
         if getattr(options, name) is not None
-    )
+    ]
+    alone = "a draft model" if options.draft_model else f"a KV cache of type {kind}"
+    if (options.draft_model or kind in QUANTIZED) and (options.parallel or 1) > 1:
+        warnings.append(f"with {alone} mlx answers one request at a time")
+    return tuple(warnings)
 
 
 def _of_llama(

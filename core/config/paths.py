@@ -51,6 +51,11 @@ class Paths:
         return self.state / "modeldeck.sqlite3"
 
     @property
+    def prefixes(self) -> Path:
+        """What engines computed for conversations; only where the person wants it kept on disk."""
+        return self.state / "prefixes"
+
+    @property
     def ready_file(self) -> Path:
         """What a running core wrote about itself: pid, addresses."""
         return self.runtime / "core.json"

@@ -45,7 +45,7 @@ _NO_MODELS = frozenset(
     | {"organizations", "papers", "posts", "settings", "spaces", "tasks"}
 )
 """First segments of the Hub's own pages, which are not owners."""
-_ANY_TAG = "latest"
+LATEST = ":latest"
 """Tag that Ollama's clients add to a name without one (`hf.co/owner/repo:latest`)."""
 
 
@@ -159,6 +159,26 @@ def canonical(text: str, endpoint: str = DEFAULT_ENDPOINT) -> str:
         if is_address(text):
             raise
         return text.strip()
+
+
+def spellings(name: str, endpoint: str = DEFAULT_ENDPOINT) -> list[str]:
+    """The names that a name may stand for, as clients of Ollama write them; the likeliest first.
+
+    Ollama adds `:latest` to a name without a tag, and writes the size of a model as a tag.
+
+    >>> spellings("hf.co/owner/repo:Q4_K_M")
+    ['owner/repo:Q4_K_M']
+    >>> spellings("owner/repo:latest")
+    ['owner/repo', 'owner/repo:latest']
+    >>> spellings("qwen3:0.6b")
+    ['qwen3:0.6b', 'qwen3-0.6b']
+    """
+    plain = canonical(name, endpoint)
+    base = plain.removesuffix(LATEST)
+    found = [base, plain]
+    if "/" not in base:
+        found.append(base.replace(":", "-"))
+    return list(dict.fromkeys(found))
 
 
 def is_address(text: str) -> bool:
@@ -283,7 +303,7 @@ def _hub_page(path: str, query: str) -> HubName:
         raise InvalidRequest(f"of revision {pinned} only a file can be named, not the repository.")
     if inner is not None:  # publishers put each quantization into a folder of its name
         label = inner.rpartition("/")[2]
-    label = None if label == _ANY_TAG else label
+    label = None if label == LATEST[1:] else label
     return HubName(repo=check_repo(repo), label=None if label is None else check_label(label))
 
 

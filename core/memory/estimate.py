@@ -105,34 +105,45 @@ def from_header(
 ) -> Forecast:
     """Estimate from a GGUF header and the size of the model's files, which is nearly all weights.
 
-    Values missing in the header count as 0, so the forecast is then too small.
+    Values missing in the header count as 0, so the forecast is then too small. Requests share the
+    tokens of the KV cache, so more of them at once hardly count.
     """
-    trained = header.context_length or DEFAULT_CONTEXT
-    context = options.context_length or min(DEFAULT_CONTEXT, trained)
+    cells = _cells(options, header.context_length)
     kv = 0
     if header.kv_heads and header.key_length and header.value_length:
         kv = kv_cache_bytes(
             header.kv_heads,
             header.key_length,
             header.value_length,
-            context,
+            cells,
             options.kv_cache_type or "f16",
         )
     width = header.embedding_length or 0
     wide = header.number("feed_forward_length") or 4 * width
-    compute = compute_bytes(width, wide, context, min(context, options.batch_size or BATCH))
+    compute = compute_bytes(width, wide, cells, min(cells, options.batch_size or BATCH))
+    compute += 4 * (header.vocab_size or 0) * (options.parallel or 1)  # scores of the next tokens
     return _estimate(size_bytes, kv, compute, overhead.of(header.vocab_size or 0))
+
+
+def _cells(options: LoadOptions, trained: int | None) -> int:
+    """Tokens that all requests together may hold."""
+    length = options.context_length or min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
+    return max(length, options.cache_tokens or 0)
 
 
 _WITHOUT_CACHE = ("linear", "recurrent", "mamba", "conv")
 """Words in the names of layer types whose state does not grow with the text."""
 
 
-def mlx_kv_bytes(config: MlxConfig, context: int, type_: str | None = None) -> int:
+def mlx_kv_bytes(
+    config: MlxConfig, context: int, type_: str | None = None, parallel: int = 1
+) -> int:
     """Return the bytes of mlx-lm's KV cache, in steps of 256 tokens (mlx_lm/models/cache.py).
 
     Values missing in `config` count as 0, a layer of an unknown type as plain attention. A
-    quantized cache has 8 or 4 bits per value, and a scale and a bias of 16 bits for every 64.
+    quantized cache has 8 or 4 bits per value, and a scale and a bias of 16 bits for every 64. Each
+    of `parallel` requests has a cache of its own, and a window of its own; together they hold
+    `context` tokens at most (`modeldeck.core.runtime.engines.mlx`).
     Worked number: 32 layers of 8 heads of 128, 8192 tokens, 16 bits: exactly 1 GiB.
 
     >>> mlx_kv_bytes(MlxConfig(layers=32, kv_heads=8, head_length=128), 8192)
@@ -148,7 +159,8 @@ def mlx_kv_bytes(config: MlxConfig, context: int, type_: str | None = None) -> i
             continue
         length = context
         if config.window and ("sliding" in kind or "chunked" in kind):
-            length = min(context, config.window + MLX_STEP)  # a step is added before it is cut
+            # A step is added before it is cut.
+            length = min(context, parallel * (config.window + MLX_STEP))
         tokens += -(-length // CONTEXT_STEP) * CONTEXT_STEP
     bits = {"q8_0": 8.5, "q4_0": 4.5}.get(type_ or "", 8.0 * config.value_bytes)
     return int(tokens * per_token * bits / 8)
@@ -179,12 +191,12 @@ def from_config(
     overhead: ProcessOverhead = SHIPPED["mlx"],
 ) -> Forecast:
     """Estimate an MLX model: mlx reads all weights into memory."""
-    trained = config.context_length or DEFAULT_CONTEXT
-    context = options.context_length or min(DEFAULT_CONTEXT, trained)
+    cells = _cells(options, config.context_length)
+    longest = min(cells, options.context_length or cells)
     return _estimate(
         weights_bytes,
-        mlx_kv_bytes(config, context, options.kv_cache_type),
-        mlx_compute_bytes(config, context, options.batch_size or MLX_STEP),
+        mlx_kv_bytes(config, cells, options.kv_cache_type, options.parallel or 1),
+        mlx_compute_bytes(config, longest, options.batch_size or MLX_STEP),
         overhead.of(config.vocab_size or 0),
     )
 

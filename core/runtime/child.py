@@ -48,6 +48,7 @@ from modeldeck.core.runtime.process.messages import (
     PlanLoad,
     RankText,
     ResumeRequest,
+    TokenizeText,
     command,
     frame,
 )
@@ -65,18 +66,22 @@ class Child:
     """Runs the commands of the core on one engine, and sends its reports.
 
     The main thread does everything: it takes commands in, and has the engine do turn after turn as
-    long as requests are in work. Requests for text run together, any other command runs alone. The
-    thread that reads commands notes cancellations at once; the main thread heeds them between two
-    turns, and sooner where all that is in work is cancelled, by the flag.
+    long as requests are in work. Requests for text run together, and tokens are told between their
+    turns; any other command runs alone. The thread that reads commands notes cancellations at once;
+    the main thread heeds them between two turns, and sooner where all that is in work is cancelled,
+    by the flag.
     """
 
     def __init__(self, engine: Engine, flag: Flag, output: BinaryIO) -> None:
         self._engine = engine
         self._flag = flag
         self._output = output
-        self._inbox: queue.Queue[AnyCommand] = queue.Queue(COMMANDS_WAITING)
+        self._inbox: queue.Queue[AnyCommand | None] = queue.Queue(COMMANDS_WAITING)
+        """Commands; None where the core has hung up."""
         self._waiting: deque[AnyCommand] = deque()
         """Commands that were taken from the inbox and not begun."""
+        self._paused: set[int] = set()
+        """Requests in work, or about to be, that are paused."""
         self._write_lock = threading.Lock()
         self._lock = threading.Lock()
         """Guards the attributes below, which both threads use."""
@@ -90,8 +95,8 @@ class Child:
         """Commands that are cancelled and not over."""
         self._hung_up = False
         """Whether the core is gone."""
-        self._idle = threading.Event()
-        """Set while nothing is in work."""
+        self._over = threading.Event()
+        """Set when the core has hung up and the engine is closed."""
         self._busy = threading.Event()
         """Set while something is."""
 
@@ -118,26 +123,43 @@ class Child:
         self._drop_cancelled()
         if wait and not self._waiting and not self._running:
             self._busy.clear()
-            self._idle.set()
         while wait or not self._inbox.empty():
             message = self._inbox.get()
-            self._idle.clear()
             self._busy.set()
             wait = False
             match message:
+                case None:
+                    self._close()
                 case CancelCommand():
                     self._drop_cancelled()
                 case PauseRequest(id=number):
-                    self._engine.pause(number)
+                    self._pause(number)
                 case ResumeRequest(id=number):
+                    self._paused.discard(number)
                     self._engine.resume(number)
                 case _:
                     self._waiting.append(message)
 
+    def _pause(self, number: int) -> None:
+        """Pause a request that is in work, or waits to be taken in."""
+        if number in self._running or any(message.id == number for message in self._waiting):
+            self._paused.add(number)
+            self._engine.pause(number)
+
+    def _close(self) -> None:
+        """Close the engine; the other thread ends the process then."""
+        self._drop_cancelled()
+        try:
+            self._engine.close()
+        except Exception as error:  # a bug
+            traceback.print_exception(error)
+        self._over.set()
+        threading.Event().wait()
+
     def _may_begin(self) -> bool:
         """Whether the first command that waits may begin."""
         return bool(self._waiting) and (
-            isinstance(self._waiting[0], GenerateText) or not self._running
+            isinstance(self._waiting[0], GenerateText | TokenizeText) or not self._running
         )
 
     def _handle(self, message: AnyCommand) -> None:
@@ -161,6 +183,7 @@ class Child:
                 self._current = 0
                 if number not in self._running:
                     self._cancelled.discard(number)
+                    self._paused.discard(number)
                 self._settle_flag()
 
     def _run_command(self, message: AnyCommand) -> None:
@@ -181,8 +204,12 @@ class Child:
                 self._answer(number, self._engine.embed(message.text))
             case RankText():
                 self._answer(number, self._engine.rank(message.query, message.text))
+            case TokenizeText():
+                self._answer(number, self._engine.tokenize(message.query))
             case GenerateText():
                 self._engine.begin(number, message.request)
+                if number in self._paused:
+                    self._engine.pause(number)
                 with self._lock:
                     self._running.add(number)
 
@@ -222,6 +249,7 @@ class Child:
 
     def _forget(self, numbers: Collection[int]) -> None:
         """Note that requests are over."""
+        self._paused.difference_update(numbers)
         with self._lock:
             self._running.difference_update(numbers)
             self._cancelled.difference_update(numbers)
@@ -274,11 +302,12 @@ class Child:
                 if isinstance(message, CancelCommand):
                     self._note_cancelled(message.id)
                 self._inbox.put(message)
-        if self._engine.cancel_limit_s:
+        if limit_s := self._engine.cancel_limit_s:
             with self._lock:
                 self._hung_up = True
                 self._settle_flag()
-            self._idle.wait(self._engine.cancel_limit_s)
+            self._inbox.put(None)
+            self._over.wait(limit_s)
         os._exit(0)
 
     def _note_cancelled(self, number: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 from modeldeck.core.concurrency import report_bug, report_failure
@@ -21,14 +22,19 @@ from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
 from modeldeck.core.runtime import registry
 from modeldeck.core.runtime.instance.receipt import nothing_held
-from modeldeck.core.runtime.instance.request import EmbeddingRequest, RankRequest, TextRequest
+from modeldeck.core.runtime.instance.request import (
+    EmbeddingRequest,
+    RankRequest,
+    TextRequest,
+    TokensRequest,
+    ignore,
+)
 from modeldeck.core.runtime.instance.supervisor import Supervisor
 from modeldeck.core.runtime.planning.planner import Planner, Source
 from modeldeck.core.runtime.process.engine_process import LogLevel
-from modeldeck.core.runtime.process.messages import EmbedText, GenerateText, RankText
+from modeldeck.core.runtime.process.messages import EmbedText, GenerateText, RankText, TokenizeText
 from modeldeck.core.runtime.request_limits import check_request, check_text
 from modeldeck.core.schema import (
-    Chunk,
     Forecast,
     GenerateRequest,
     Instance,
@@ -36,9 +42,12 @@ from modeldeck.core.schema import (
     LoadOptions,
     Model,
     ProcessMemory,
+    Requester,
     Runtime,
     TextScore,
     TextVector,
+    TokenizedText,
+    TokenQuery,
     UnloadReceipt,
 )
 from modeldeck.core.schema.overhead import ProcessOverhead
@@ -51,6 +60,7 @@ class Engines:
         self,
         *,
         settings: Settings,
+        prefix_folder: Path | None = None,
         measure: Callable[[int], ProcessMemory | None],
         on_change: Callable[[Instance], None],
         on_log: Callable[[str, LogLevel, str], None],
@@ -59,12 +69,14 @@ class Engines:
 
         Args:
             settings: The settings in force.
+            prefix_folder: Where engines may keep conversations, as the settings allow it.
             measure: Returns the memory of a process; called in a thread.
             on_change: Called with every new record. An instance in state `stopped` has left the
                 list.
             on_log: Called with every line of an engine's log: source, level, text.
         """
         self._settings = settings
+        self._prefix_folder = prefix_folder
         self._measure_process = measure
         self._on_change = on_change
         self._on_log = on_log
@@ -173,6 +185,7 @@ class Engines:
             path,
             self._settings,
             draft=draft,
+            prefix_folder=self._prefix_folder,
             measure=self._measure,
             on_change=self._changed,
             on_log=self._on_log,
@@ -231,6 +244,13 @@ class Engines:
         """
         return await self._stop(self._find(instance_id), self._settings.unload_grace_s)
 
+    async def unload_unused(self, instance_id: str) -> UnloadReceipt:
+        """As `unload`, but raises Conflict where requests run or wait."""
+        record = self._find(instance_id).record
+        if record.requests:
+            raise Conflict(f"{record.unique} is in use.", "Try again when nothing uses it.")
+        return await self.unload(instance_id)
+
     async def _stop(self, supervisor: Supervisor, grace_s: float) -> UnloadReceipt:
         if supervisor.record.state is InstanceState.FAILED:
             supervisor.remove()
@@ -246,45 +266,88 @@ class Engines:
         supervisor.remove()
 
     def generate(
-        self, instance_id: str, request: GenerateRequest
-    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        self,
+        instance_id: str,
+        request: GenerateRequest,
+        requester: Requester | None = None,
+        note: Callable[..., None] = ignore,
+    ) -> AbstractAsyncContextManager[TextRequest]:
         """Queue a request for text; leaving the block cancels it.
+
+        Args:
+            instance_id: The instance.
+            request: The request.
+            requester: Who asks, which decides when it is answered.
+            note: Called with the fields of its `RequestInfo` that changed, by name.
 
         Entering raises InvalidRequest, NotFound, Conflict when the instance is being unloaded or
         has failed, and Busy when too many wait. Iterating raises InvalidRequest for what only the
         engine can check, EngineFailed when it ends, and Cancelled or Conflict on unloading.
         """
-        return self._generate(instance_id, request)
+        return self._generate(instance_id, request, requester, note)
 
     @asynccontextmanager
     async def _generate(
-        self, instance_id: str, request: GenerateRequest
-    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+        self,
+        instance_id: str,
+        request: GenerateRequest,
+        requester: Requester | None,
+        note: Callable[..., None],
+    ) -> AsyncIterator[TextRequest]:
         check_request(request)
-        answer = TextRequest(lambda number: GenerateText(id=number, request=request))
+        answer = TextRequest(_generate(request), requester, note)
         with self._find(instance_id).entered(answer):
             yield answer
 
-    async def embed(self, instance_id: str, texts: Sequence[str]) -> list[TextVector]:
-        """Embed texts: a vector of length 1 for each, in order. Raises as `generate` does."""
+    async def embed(
+        self,
+        instance_id: str,
+        texts: Sequence[str],
+        requester: Requester | None = None,
+        note: Callable[..., None] = ignore,
+    ) -> list[TextVector]:
+        """Embed texts: a vector of length 1 for each, in order.
+
+        Arguments and errors are those of `generate`.
+        """
         supervisor = self._find(instance_id)
         vectors: list[TextVector] = []
         for text in texts:
             check_text(text)
-            request = EmbeddingRequest(_embed(text))
+            request = EmbeddingRequest(_embed(text), requester, note)
             with supervisor.entered(request):
                 vectors += [vector async for vector in request]
         return vectors
 
-    async def rank(self, instance_id: str, query: str, texts: Sequence[str]) -> list[TextScore]:
-        """Tell how well each text answers a query, in order. Raises as `generate` does."""
+    async def rank(
+        self,
+        instance_id: str,
+        query: str,
+        texts: Sequence[str],
+        requester: Requester | None = None,
+        note: Callable[..., None] = ignore,
+    ) -> list[TextScore]:
+        """Tell how well each text answers a query, in order.
+
+        Arguments and errors are those of `generate`.
+        """
         supervisor = self._find(instance_id)
         scores: list[TextScore] = []
         for text in texts:
-            request = RankRequest(_rank(query, text))
+            request = RankRequest(_rank(query, text), requester, note)
             with supervisor.entered(request):
                 scores += [score async for score in request]
         return scores
+
+    async def tokenize(
+        self, instance_id: str, query: TokenQuery, requester: Requester | None = None
+    ) -> TokenizedText:
+        """Return the tokens of a text, or the text of tokens. Raises as `generate` does."""
+        if query.request is not None:
+            check_request(query.request)
+        request = TokensRequest(lambda number: TokenizeText(id=number, query=query), requester)
+        with self._find(instance_id).entered(request):
+            return await anext(request)
 
     # Memory
 
@@ -315,6 +378,10 @@ class Engines:
 
 def _rank(query: str, text: str) -> Callable[[int], RankText]:
     return lambda number: RankText(id=number, query=query, text=text)
+
+
+def _generate(request: GenerateRequest) -> Callable[[int], GenerateText]:
+    return lambda number: GenerateText(id=number, request=request)
 
 
 def _embed(text: str) -> Callable[[int], EmbedText]:

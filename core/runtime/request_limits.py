@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.errors import ContextExceeded, InvalidRequest
+from modeldeck.core.runtime.process.frames import MAX_BYTES
 from modeldeck.core.schema import GenerateRequest
 
 GENERATE: Mapping[str, tuple[float, float]] = {
@@ -37,11 +38,21 @@ def check_request(request: GenerateRequest) -> None:
     _within(request, GENERATE)
     if not request.messages and not request.prompt:
         raise InvalidRequest("There is nothing to answer.", "Send messages or a prompt.")
+    _check_length(request)
     if request.grammar is not None and request.json_schema is not None:
         raise InvalidRequest("An answer follows a grammar or a JSON schema, not both.")
     if len(request.stop) > STOPS or any(not 0 < len(s) <= STOP_LENGTH for s in request.stop):
         raise InvalidRequest(
             f"There may be {STOPS} stop strings of 1 to {STOP_LENGTH} characters each."
+        )
+
+
+def _check_length(request: GenerateRequest) -> None:
+    """Raise ContextExceeded for more text than the way to an engine carries."""
+    texts = [request.prompt or "", *(message.content for message in request.messages)]
+    if (length := sum(map(len, texts))) > MAX_BYTES:
+        raise ContextExceeded(
+            f"The prompt is too long: {length} characters ({ContextExceeded.code}).", "Send less."
         )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modeldeck.core.schema.loading import *
     from modeldeck.core.schema.memory import *
     from modeldeck.core.schema.models import *
+    from modeldeck.core.schema.requests import *
     from modeldeck.core.schema.runtime import *
     from modeldeck.core.schema.service import *
     from modeldeck.core.schema.tokens import *
@@ -33,7 +34,8 @@ _NAMES = {
     "downloads": "Download DownloadFile DownloadState QueueMove",
     "errors": "ErrorInfo",
     "generation": (
-        "Chunk FinishReason GenerateRequest Message TextScore TextVector TokenLogprob Tool ToolCall"
+        "Chunk FinishReason GenerateRequest Message TextScore TextVector ThinkingEffort "
+        "TokenizedText TokenLogprob TokenQuery Tool ToolCall"
     ),
     "loading": "Eviction LoadAlternative LoadPlan LoadRecord LoadVerdict LoadWish OptionOrigin",
     "memory": "DeviceBytes Disk Fit Forecast Gpu Memory ProcessMemory Verdict",
@@ -41,6 +43,7 @@ _NAMES = {
         "MODEL_NAMESPACE Card Engine Format Manifest Model ModelSeed RepoFile Repository "
         "SearchHit SearchResult Variant model_id"
     ),
+    "requests": "LIVE_STATES Priority Requester RequestInfo RequestState",
     "runtime": "Instance InstanceState KvCacheType LoadOptions Lora Runtime UnloadReceipt",
     "service": "AuditEntry Host LogLine Settings Summary Undoable",
     "tokens": "TOKEN_PREFIX TOKEN_SECRET NewToken Scope Token",

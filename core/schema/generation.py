@@ -110,6 +110,8 @@ class Chunk:
     """With the last piece: the calls that the answer consists of."""
     finish_reason: FinishReason | None = None
     prompt_tokens: int | None = None
+    stop_text: str | None = None
+    """With the last piece: the stop string that ended the answer."""
     completion_tokens: int | None = None
     """Tokens of thought and answer."""
     cached_tokens: int | None = None
@@ -130,6 +132,34 @@ class TextScore:
     """The same from 0 to 1, in the same order."""
     tokens: int
     """Of query and text together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenQuery:
+    """A question for the tokens of a text, or the text of tokens; one of the first three is set."""
+
+    request: GenerateRequest | None = None
+    """A request for text: the tokens of its prompt, as the model would read it."""
+    text: str | None = None
+    tokens: tuple[int, ...] | None = None
+    begin: bool = False
+    """Whether the tokens are added that the model expects at the beginning of a text."""
+    names: bool = True
+    """Whether the names of special tokens in the text become those tokens."""
+    count_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizedText:
+    """A text and its tokens."""
+
+    count: int
+    """How many tokens it has."""
+    text: str = ""
+    """Of a request, the conversation as its chat template writes it."""
+    tokens: tuple[int, ...] = ()
+    pieces: tuple[bytes, ...] = ()
+    """The bytes of each token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,7 @@ class LoadAlternative:
     """A way to load this model, or one like it, that has room now."""
 
     what: str
-    """In words that can be followed: `context 4096`, `Q3_K_M`."""
+    """In words that can be followed: `context 4096`, `parallel 2`, `Q3_K_M`."""
     unique: str
     """The model to load."""
     context_length: int | None
@@ -87,6 +87,10 @@ class LoadPlan:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What was decided and why, such as a context length that was chosen for what is free."""
+    own_cells_bytes: int | None = None
+    """How much more it would take to give each of the requests at once a context of its own
+    (`cache_tokens` = `parallel` x `context_length`); None where they have that, or it is not known.
+    Told by a dry run only."""
     alternatives: tuple[LoadAlternative, ...] = ()
     """What would have room, where this has not."""
     refusal: ErrorInfo | None = None
@@ -105,8 +109,14 @@ class LoadRecord:
     """Of the engine."""
     architecture: str | None = None
     context_length: int | None = None
+    parallel: int = 1
+    """Requests at once, at most."""
+    cache_tokens: int | None = None
+    """Tokens that all requests together could hold; None where they shared none."""
     used_tokens: int | None = None
     """The most of the context that a request filled: what was not used was not all taken."""
     forecast: Forecast
     peak_bytes: int
     """The most that its process held."""
+    prefix_cache_bytes: int = 0
+    """What its prefix cache held at the end, which is not part of the forecast."""

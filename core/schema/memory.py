@@ -107,6 +107,9 @@ class Forecast:
     """`gpu_bytes` for each of those GPUs, in the engine's order."""
     gpu_unknown: str = ""
     """Why `gpu_bytes` is not known, as the end of a sentence; empty where it is."""
+    prefix_cache_bytes: int = 0
+    """Beside the total, the most that the state of conversations takes which no request holds: it
+    grows with them, up to this limit."""
 
     @property
     def machine_bytes(self) -> int | None:
@@ -148,5 +151,9 @@ class Fit:
     available_bytes: int | None
     exact: bool
     context_length: int | None = None
+    parallel: int | None = None
+    """Requests at once that the forecast is for; None where that is not known, or there is one."""
+    cache_tokens: int | None = None
+    """Tokens that all of them share; None for as many as `context_length`."""
     reason: str | None = None
     """Why it is refused or unknown, or what is missing; None when there is nothing to say."""

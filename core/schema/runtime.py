@@ -48,10 +48,12 @@ class LoadOptions:
     """Take the largest context that fits the memory that is free, up to `context_length`; without
     one, up to what the model was trained for."""
     parallel: int | None = None
-    """Requests that are answered at the same time, 1 to 16."""
+    """Requests that are answered at the same time, 1 to 16. They share the KV cache, so more of
+    them do not multiply it. Embedding models read one text at a time whatever it says."""
     cache_tokens: int | None = None
     """Tokens that all requests together may hold in the KV cache; by default as many as
-    `context_length`, which one request may reach."""
+    `context_length`, which one request may reach. `parallel` x `context_length` gives each of them
+    its own."""
     engine: Engine | None = None
     """Load it with this engine; it must read the model's format."""
     gpu_layers: int | None = None
@@ -125,11 +127,19 @@ class Instance:
     """What the engine itself counts as taken: weights and KV cache; None where it does not tell."""
     engine_peak_bytes: int | None = None
     """The most it counted during the last answer, temporary arrays included."""
+    prefix_cache_bytes: int | None = None
+    """What its prefix cache holds, after the last answer; None where it has none."""
     load_s: float | None = None
     idle_s: float | None = None
     """Time since the last request ended; None while busy or before it is ready."""
     requests: int = 0
     """Requests that are running or waiting."""
+    running: int = 0
+    """Requests that are being answered."""
+    parallel: int = 1
+    """Requests that are answered at the same time, at most."""
+    cache_tokens: int | None = None
+    """Tokens that all requests together may hold in the KV cache; None where they share none."""
     tokens_per_s: float | None = None
     """Of the last answer."""
     time_to_first_token_s: float | None = None

@@ -25,6 +25,7 @@ from modeldeck.core.schema import (
     Instance,
     Memory,
     Model,
+    RequestInfo,
     Runtime,
     Settings,
     Verification,
@@ -41,6 +42,8 @@ class State:
     downloads: Mapping[str, Download] = field(default_factory=dict)
     instances: Mapping[str, Instance] = field(default_factory=dict)
     verifications: Mapping[str, Verification] = field(default_factory=dict)
+    requests: Mapping[str, RequestInfo] = field(default_factory=dict)
+    """Requests to models: those that run or wait, and the last that ended."""
     memory: Memory = field(default_factory=Memory)
     disk: Disk = field(default_factory=Disk)
     runtimes: tuple[Runtime, ...] = ()
@@ -151,6 +154,22 @@ class VerificationRemoved:
     id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestChanged:
+    """A request to a model is new or changed."""
+
+    seq: int
+    request: RequestInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRemoved:
+    """A request to a model is gone from the list."""
+
+    seq: int
+    id: str
+
+
 Event = (
     HostChanged
     | ModelChanged
@@ -165,6 +184,8 @@ Event = (
     | SettingsChanged
     | VerificationChanged
     | VerificationRemoved
+    | RequestChanged
+    | RequestRemoved
 )
 
 EVENTS: dict[str, type[Event]] = {
@@ -181,6 +202,8 @@ EVENTS: dict[str, type[Event]] = {
     "settings_changed": SettingsChanged,
     "verification_changed": VerificationChanged,
     "verification_removed": VerificationRemoved,
+    "request_changed": RequestChanged,
+    "request_removed": RequestRemoved,
 }
 """The value of `event` in a feed frame, and the record that the rest of the frame holds."""
 
@@ -229,6 +252,10 @@ def apply(state: State, event: Event) -> State:
             return replace(state, seq=seq, verifications=checks)
         case VerificationRemoved(seq=seq, id=key):
             return replace(state, seq=seq, verifications=_without(state.verifications, key))
+        case RequestChanged(seq=seq, request=request):
+            return replace(state, seq=seq, requests=_put(state.requests, request.id, request))
+        case RequestRemoved(seq=seq, id=key):
+            return replace(state, seq=seq, requests=_without(state.requests, key))
 
 
 def subject(event: Event) -> tuple[str, str]:
@@ -250,11 +277,15 @@ def subject(event: Event) -> tuple[str, str]:
             return "verification", check.id
         case VerificationRemoved(id=key):
             return "verification", key
+        case RequestChanged(request=request):
+            return "request", request.id
+        case RequestRemoved(id=key):
+            return "request", key
         case _:
             return _NAMES[type(event)], ""
 
 
-_LISTS = ("models", "downloads", "instances", "verifications")
+_LISTS = ("models", "downloads", "instances", "verifications", "requests")
 
 
 def state_to_wire(state: State) -> dict[str, Any]:

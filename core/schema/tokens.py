@@ -7,6 +7,7 @@ from typing import Literal
 
 from modeldeck.core.privacy.secrets import TOKEN_PREFIX as TOKEN_PREFIX
 from modeldeck.core.privacy.secrets import TOKEN_SECRET as TOKEN_SECRET
+from modeldeck.core.schema.requests import Priority
 
 Scope = Literal["read", "infer", "manage"]
 """`read` looks at everything, `infer` asks models, `manage` does all that can be done."""
@@ -25,6 +26,8 @@ class Token:
     """None for one that holds until it is revoked."""
     last_used_at: str | None = None
     """None for one that was never used."""
+    priority: Priority = "interactive"
+    """`batch`: all its requests to models come after the interactive ones of others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

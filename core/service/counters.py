@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 from modeldeck.core.schema import Chunk, Download, DownloadState
 
@@ -22,6 +20,8 @@ class Counters:
         self.answers: Counter[str] = Counter()
         """Answers of models by finish reason; `abandoned` when the client went away."""
         self.prompt_tokens = 0
+        self.cached_tokens = 0
+        """Of `prompt_tokens`, those that were found in a cache."""
         self.completion_tokens = 0
         self._jobs: dict[str, Download] = {}
 
@@ -35,22 +35,10 @@ class Counters:
         elif self._jobs.pop(job.id, None) is not None:
             self.downloads[job.state] += 1
 
-    @asynccontextmanager
-    async def answer(
-        self, work: AbstractAsyncContextManager[AsyncIterator[Chunk]]
-    ) -> AsyncIterator[AsyncIterator[Chunk]]:
-        """Count an answer while its chunks pass through."""
-        async with work as chunks, aclosing(self._counted(chunks)) as counted:
-            yield counted
-
-    async def _counted(self, chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
-        end = "abandoned"
-        try:
-            async for chunk in chunks:
-                if chunk.finish_reason is not None:
-                    end = chunk.finish_reason
-                    self.prompt_tokens += chunk.prompt_tokens or 0
-                    self.completion_tokens += chunk.completion_tokens or 0
-                yield chunk
-        finally:
-            self.answers[end] += 1
+    def answer(self, end: str, last: Chunk | None) -> None:
+        """Count an answer that ended so, and the tokens in its last piece."""
+        self.answers[end] += 1
+        if last is not None:
+            self.prompt_tokens += last.prompt_tokens or 0
+            self.cached_tokens += last.cached_tokens or 0
+            self.completion_tokens += last.completion_tokens or 0

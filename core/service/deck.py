@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -30,7 +30,6 @@ from modeldeck.core.schema import (
     CacheListing,
     CacheSelection,
     Card,
-    Chunk,
     DeletionPlan,
     DeletionReceipt,
     Download,
@@ -46,14 +45,18 @@ from modeldeck.core.schema import (
     Model,
     ModelSeed,
     NewToken,
+    Priority,
     QueueMove,
     Repository,
+    Requester,
+    RequestInfo,
     Scope,
     SearchResult,
     Settings,
     TextScore,
-    TextVector,
     Token,
+    TokenizedText,
+    TokenQuery,
     Undoable,
     UnloadReceipt,
     Verification,
@@ -67,6 +70,7 @@ from modeldeck.core.service.bandwidth import AttachedClient
 from modeldeck.core.service.counters import Counters
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.health import Health, judge, waits
+from modeldeck.core.service.inference.answers import EmbeddingReply, ModelReply
 from modeldeck.core.service.library import chat_templates, model_cards
 from modeldeck.core.service.library.chat_templates import Template
 from modeldeck.core.service.library.copying import OpenBlob
@@ -235,11 +239,17 @@ class Deck:
         return self._parts.tokens
 
     async def create_token(
-        self, name: str, scopes: Sequence[Scope], expires_s: float | None, origin: str
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        expires_s: float | None,
+        origin: str,
+        *,
+        priority: Priority = "interactive",
     ) -> NewToken:
         """Create an API token. Raises InvalidRequest, and Conflict for a name in use."""
         async with self._parts.audit.action(origin, "create token", name[:80]):
-            return await self._parts.tokens.create(name, scopes, expires_s)
+            return await self._parts.tokens.create(name, scopes, expires_s, priority)
 
     async def revoke_token(self, ref: str, origin: str) -> Token:
         """Revoke an API token; its connections are closed at once. Raises NotFound."""
@@ -450,16 +460,17 @@ class Deck:
         self,
         model: Model,
         options: LoadOptions,
-        origin: str,
+        requester: Requester,
         keep_alive_s: float | None = None,
     ) -> AbstractAsyncContextManager[Instance]:
         """Provide a ready instance while the block runs; a downloaded model is loaded on demand.
 
-        Options apply to a new load only. `keep_alive_s` is the idle timeout after the block: 0
-        unloads it, a negative number keeps it. Raises as `loaded`, and Conflict if
-        `api.load_on_demand` is off.
+        Options apply to a new load only, but a model with a shorter context than `context_length`
+        is loaded again where nothing else uses it. `keep_alive_s` is the idle timeout after the
+        block: 0 unloads it, a negative number keeps it. Raises as `loaded`, and Conflict if
+        `api.load_on_demand` is off or a longer context is not possible now.
         """
-        return self._parts.on_demand.using(model, options, origin, keep_alive_s)
+        return self._parts.on_demand.using(model, options, requester, keep_alive_s)
 
     async def change_instance(
         self, instance_id: str, changes: Mapping[str, Any], origin: str
@@ -483,19 +494,75 @@ class Deck:
         ]
         return list(await asyncio.gather(*(self.unload(key, origin) for key in wanted)))
 
-    def generate(
-        self, instance_id: str, request: GenerateRequest
-    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
-        """Generate an answer, chunk by chunk; leaving the block cancels it.
+    # Answers
 
-        Raises NotFound, Busy, EngineFailed.
+    def answer(
+        self,
+        model: Model,
+        request: GenerateRequest,
+        requester: Requester,
+        *,
+        options: LoadOptions | None = None,
+        keep_alive_s: float | None = None,
+    ) -> AbstractAsyncContextManager[ModelReply]:
+        """Generate an answer, chunk by chunk, with a model that is loaded on demand.
+
+        Leaving the block cancels it. Options and `keep_alive_s` are those of `using`, and so are
+        its errors; raises InvalidRequest, Busy, EngineFailed and Cancelled as well.
         """
-        return self._parts.counters.answer(self._parts.engines.generate(instance_id, request))
+        given = options or LoadOptions()
+        return self._parts.model_answers.text(model, request, requester, given, keep_alive_s)
 
-    async def embed(self, instance_id: str, texts: Sequence[str]) -> list[TextVector]:
-        """Return one vector per text, from an instance that was loaded for embeddings."""
-        return await self._parts.engines.embed(instance_id, texts)
+    async def embed(
+        self,
+        model: Model,
+        texts: Sequence[str],
+        requester: Requester,
+        *,
+        options: LoadOptions | None = None,
+        keep_alive_s: float | None = None,
+    ) -> EmbeddingReply:
+        """Return one vector per text, from an embedding model that is loaded on demand.
 
-    async def rank(self, instance_id: str, query: str, texts: Sequence[str]) -> list[TextScore]:
-        """Return how well each text answers a query, from an instance of a reranker."""
-        return await self._parts.engines.rank(instance_id, query, texts)
+        Arguments and errors are those of `answer`.
+        """
+        given = options or LoadOptions()
+        return await self._parts.model_answers.vectors(model, texts, requester, given, keep_alive_s)
+
+    async def rank(
+        self,
+        model: Model,
+        query: str,
+        texts: Sequence[str],
+        requester: Requester,
+        *,
+        keep_alive_s: float | None = None,
+    ) -> list[TextScore]:
+        """Return how well each text answers a query, by a reranker that is loaded on demand.
+
+        Arguments and errors are those of `answer`.
+        """
+        return await self._parts.model_answers.scores(model, query, texts, requester, keep_alive_s)
+
+    async def tokenize(
+        self,
+        model: Model,
+        query: TokenQuery,
+        requester: Requester,
+        *,
+        keep_alive_s: float | None = None,
+    ) -> TokenizedText:
+        """Return the tokens of a text, or the text of tokens, by a model loaded on demand.
+
+        Arguments and errors are those of `answer`.
+        """
+        return await self._parts.model_answers.tokens(model, query, requester, keep_alive_s)
+
+    def requests(self) -> tuple[RequestInfo, ...]:
+        """Return the requests that run or wait and the last that ended, in order of arrival."""
+        return self._parts.requests.list()
+
+    async def cancel_request(self, request_id: str, requester: Requester) -> RequestInfo:
+        """Cancel a request to a model. Raises NotFound, and Conflict for one that has ended."""
+        async with self._parts.audit.action(requester.origin, "cancel request", request_id[:40]):
+            return self._parts.requests.cancel(request_id, requester.who)

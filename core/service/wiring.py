@@ -30,6 +30,7 @@ from modeldeck.core.memory import probe
 from modeldeck.core.network.failures import shown
 from modeldeck.core.network.proxy_selector import ProxySelector
 from modeldeck.core.runtime.engines_manager import Engines
+from modeldeck.core.runtime.planning.prefix_cache import prefix_cache_bytes
 from modeldeck.core.schema import (
     Download,
     Host,
@@ -51,6 +52,8 @@ from modeldeck.core.service.bandwidth import BandwidthController
 from modeldeck.core.service.counters import Counters
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.hub_status import HubStatus
+from modeldeck.core.service.inference.answers import ModelAnswers
+from modeldeck.core.service.inference.request_records import RequestRecords
 from modeldeck.core.service.library.copying import ModelCopying
 from modeldeck.core.service.library.deletion import ModelDeletion
 from modeldeck.core.service.library.library import ModelLibrary
@@ -59,8 +62,9 @@ from modeldeck.core.service.library.verification import CacheVerification
 from modeldeck.core.service.loading.alternatives import AlternativeFinder
 from modeldeck.core.service.loading.fit import FitChecker, MemoryBudget
 from modeldeck.core.service.loading.forecast import Forecaster
-from modeldeck.core.service.loading.loader import Loader, OnDemandLoader, has_ended
+from modeldeck.core.service.loading.loader import Loader, has_ended
 from modeldeck.core.service.loading.measurements import Calibrator, LoadHistory
+from modeldeck.core.service.loading.on_demand import OnDemandLoader
 from modeldeck.core.service.loading.options import OptionResolver
 from modeldeck.core.service.loading.planner import LoadPlanner
 from modeldeck.core.service.model_users import ModelUsers
@@ -171,6 +175,7 @@ class ServiceParts:
         config = self.config
         self.engines = Engines(
             settings=config.runtime,
+            prefix_folder=self.paths.prefixes,
             measure=probe.process,
             on_change=self._instance_changed,
             on_log=self.log.add,
@@ -190,6 +195,15 @@ class ServiceParts:
             instance_of=self.instance_of,
             tasks=self.tasks,
             allowed=config.api.load_on_demand,
+            most_waiting=config.runtime.queue_length,
+        )
+        self.requests = RequestRecords(self.feed)
+        stack.callback(self.requests.close)
+        self.model_answers = ModelAnswers(
+            records=self.requests,
+            on_demand=self.on_demand,
+            engines=self.engines,
+            counters=self.counters,
         )
 
     def _make_loader(self) -> None:
@@ -221,6 +235,9 @@ class ServiceParts:
             instances=lambda: tuple(self.feed.state.instances.values()),
             runtimes=lambda: self.feed.state.runtimes,
             may_unload=config.runtime.when_full == "unload_idle",
+            prefix_cache_bytes=lambda: prefix_cache_bytes(
+                config.runtime.prefix_cache_bytes, self.feed.state.memory.total_bytes
+            ),
         )
         self.loader = Loader(
             library=self.library,
@@ -340,9 +357,11 @@ class ServiceParts:
             self.tasks.start(self.loader.ended(instance), name="recording what a load took")
         if instance.state is InstanceState.STOPPED:
             self.feed.commit(InstanceRemoved, id=instance.id)
+            self.on_demand.instance_changed()
             return
         before = self.feed.state.instances.get(instance.id)
         self.feed.commit(InstanceChanged, instance=instance)
+        self.on_demand.instance_changed()
         was_starting = before is not None and before.state is InstanceState.STARTING
         if was_starting and instance.state is InstanceState.READY:
             self.tasks.start(self.loader.ready(instance), name="remembering the load options")

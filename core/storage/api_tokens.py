@@ -20,7 +20,7 @@ import msgspec
 
 from modeldeck.core.concurrency import whole
 from modeldeck.core.errors import Conflict, InvalidRequest, NotFound, StorageFailed
-from modeldeck.core.schema import TOKEN_PREFIX, NewToken, Scope, Token
+from modeldeck.core.schema import TOKEN_PREFIX, NewToken, Priority, Scope, Token
 from modeldeck.core.schema.clock import now
 from modeldeck.core.storage.database import Database
 
@@ -102,7 +102,11 @@ class ApiTokens:
 
     @whole
     async def create(
-        self, name: str, scopes: Sequence[Scope], expires_s: float | None = None
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        expires_s: float | None = None,
+        priority: Priority = "interactive",
     ) -> NewToken:
         """Create a token; durable when it returns. Raises InvalidRequest, Conflict for a used name.
 
@@ -110,6 +114,7 @@ class ApiTokens:
             name: Its name in the audit trail.
             scopes: What it permits; none means `read` and `infer`.
             expires_s: Seconds from now; None for a token that does not expire.
+            priority: The highest priority of its requests to models.
         """
         async with self._change_lock:
             self._check(name, expires_s)
@@ -119,6 +124,7 @@ class ApiTokens:
                 name=name,
                 scopes=tuple(dict.fromkeys(scopes or ("read", "infer"))),
                 created_at=now(),
+                priority=priority,
                 expires_at=end.isoformat(timespec="seconds").replace("+00:00", "Z")
                 if end
                 else None,

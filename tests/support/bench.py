@@ -94,6 +94,18 @@ class Bench:
             longest = min(length, instance.options.batch_size or EMBEDDING_BATCH)
             await self.engines.embed(instance.id, ["a" * (longest - 2)])
 
+    async def fill_at_once(self, instance: Instance, count: int) -> None:
+        """Fill the cells of an instance with so many answers at once, each with an equal part."""
+        cells = instance.cache_tokens or instance.context_length or 0
+        letters = "abcdefghijklmnop"[:count]
+        requests = [
+            GenerateRequest(
+                prompt=letter * (cells // count - ANSWER - 1), max_tokens=ANSWER, temperature=0
+            )
+            for letter in letters
+        ]
+        await asyncio.gather(*(self.ask(instance, request) for request in requests))
+
     async def answer(self, instance: Instance, text: str) -> str:
         """The text of an answer to one message, always the likeliest token."""
         return "".join(chunk.text for chunk in await self.ask(instance, about(text)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modeldeck.core.runtime.engines.base import Flag
@@ -22,6 +22,10 @@ from modeldeck.core.runtime.process.messages import (
 from modeldeck.core.schema import ErrorInfo, GenerateRequest, LoadOptions, TokenLogprob
 
 CONTEXT = 2048
+LIKELIEST = 8
+"""Likeliest tokens that are told of answers given alone: some have exactly the same weights."""
+TIE = 1e-4
+"""Difference of two log probabilities that is too small to tell which token comes."""
 
 
 @dataclass(slots=True)
@@ -46,6 +50,29 @@ class Told:
         return (self.done.prompt_tokens or 0) - (self.done.cached_tokens or 0)
 
 
+def alike(told: Told, alone: Told) -> bool:
+    """Whether an answer is the one that was given alone.
+
+    What shares a batch moves the last digits of the logits. So they may part, but only where two
+    tokens were as likely as each other.
+    """
+    assert told.error is None, told.error
+    assert alone.error is None, alone.error
+    if told.text == alone.text:
+        return True
+    pairs = enumerate(zip(told.text, alone.text, strict=False))
+    parts = next((i for i, (one, other) in pairs if one != other), len(told.text))
+    at = 0
+    for token in alone.logprobs:
+        end = at + (1 if token.token.startswith("bytes:") else len(token.token))
+        (_, best), *others = token.top
+        gaps = [best - logprob for _, logprob in others if logprob < best]
+        if at <= parts <= end and min(gaps, default=1.0) < TIE:
+            return True
+        at = end
+    return False
+
+
 def _close_files() -> None:
     """Close what llama-cpp-python opens and leaves open: at the end of the tests, Python warns."""
     for name in ("outnull_file", "errnull_file"):
@@ -64,6 +91,8 @@ class EngineTurns:
         turn_s: float = 60.0,
         stop_loops: bool = False,
         draft: Path | None = None,
+        folder: Path | None = None,
+        disk_bytes: int = 0,
     ) -> None:
         self.flag = Flag()
         self.engine = LlamaEngine(self.flag)
@@ -78,6 +107,8 @@ class EngineTurns:
             turn_s=turn_s,
             stop_loops=stop_loops,
             draft=str(draft) if draft else None,
+            prefix_cache_folder=str(folder) if folder else None,
+            prefix_cache_disk_bytes=disk_bytes,
         )
         self.loaded = self.engine.load(command, lambda *_: None)
         self.told: dict[int, Told] = {}
@@ -127,11 +158,11 @@ class EngineTurns:
         return [self.told[number] for number in numbers]
 
     def alone(self, requests: Sequence[GenerateRequest]) -> list[Told]:
-        """Answer requests one after the other, each read anew."""
+        """Answer requests one after the other, each read anew, with the likeliest tokens."""
         found = []
         for request in requests:
             self.engine.reset()
-            found += self.together([request])
+            found += self.together([replace(request, logprobs=LIKELIEST)])
         return found
 
     def close(self) -> None:

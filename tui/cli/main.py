@@ -23,6 +23,7 @@ from modeldeck.tui.cli.commands.load import COMMANDS as LOAD
 from modeldeck.tui.cli.commands.load import load_options, options_of
 from modeldeck.tui.cli.commands.machines import COMMANDS as MACHINES
 from modeldeck.tui.cli.commands.queue import COMMANDS as QUEUE
+from modeldeck.tui.cli.commands.requests import requests
 from modeldeck.tui.cli.commands.service import service
 from modeldeck.tui.cli.commands.tokens import token
 from modeldeck.tui.cli.commands.watch import COMMANDS as WATCH
@@ -381,7 +382,7 @@ def run_(
     )
 
 
-for command in (*LOAD, *QUEUE, *WATCH, *MACHINES, *HELP, cache, undo, service, token):
+for command in (*LOAD, *QUEUE, *WATCH, *MACHINES, *HELP, cache, requests, undo, service, token):
     main.add_command(command)
 
 

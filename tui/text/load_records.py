@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records as record_text
+from modeldeck.tui.text import sharing
 from modeldeck.tui.text.format import TextColumn
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ def plan(what: LoadPlan) -> list[str]:
         if words := record_text.on_gpu(what.forecast):
             lines.append(_fact("", words))
         lines.append(_fact("", record_text.basis(what.forecast)))
+        if words := sharing.prefix_cache(what.forecast):
+            lines.append(_fact("", words))
+    if words := _at_once(what):
+        lines.append(_fact("at once", words))
     lines.append(_fact("free", _free(what)))
     lines += [_fact(*words) for words in _options(what)]
     lines += [
@@ -35,6 +40,14 @@ def plan(what: LoadPlan) -> list[str]:
         lines.append(_fact("refused", fmt.clean(what.refusal.message)))
         lines.append(_fact("", fmt.clean(what.refusal.remedy)))
     return lines
+
+
+def _at_once(what: LoadPlan) -> str:
+    """What requests at once share, and what it would take that they need not."""
+    options = what.options
+    words = sharing.shared(options.parallel, options.context_length, options.cache_tokens)
+    own = sharing.own_cells(options.context_length, what.own_cells_bytes)
+    return f"{words}; {own}" if words and own else words
 
 
 def _fact(name: str, text: str) -> str:
@@ -94,7 +107,7 @@ def history(records: Sequence[LoadRecord], width: int) -> list[str]:
             fmt.tokens(record.context_length),
             fmt.memory(record.forecast.total_bytes),
             fmt.memory(record.peak_bytes),
-            fmt.error(record.forecast.machine_bytes, record.peak_bytes),
+            fmt.error(record.forecast.machine_bytes, record.peak_bytes - record.prefix_cache_bytes),
             _learned(record.forecast),
         )
         for record in records

@@ -12,6 +12,7 @@ from modeldeck.core.schema import (
     InstanceState,
 )
 from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import sharing
 from modeldeck.tui.text.format import TextColumn
 
 if TYPE_CHECKING:
@@ -221,13 +222,19 @@ def fit(answer: Fit) -> list[str]:
     if in_machine is not None:
         needs = f"{fmt.memory(in_machine)} of {fmt.memory(answer.available_bytes)} free now"
     lines = [
-        f"{answer.verdict}: {needs}, at {fmt.tokens(answer.context_length)} context",
+        f"{answer.verdict}: {needs}, at {_context(answer)}",
         f"  {items(forecast)}",
     ]
     if words := on_gpu(forecast):
         lines.append(f"  {words}")
     reason = answer.reason if forecast.gpu_bytes is not None else None  # it is told already
     return [*lines, f"  {basis(forecast)}" + (f"; {reason}" if reason else "")]
+
+
+def _context(what: Fit | Instance) -> str:
+    """The context of one request, and what several share."""
+    words = sharing.shared_briefly(what.parallel, what.context_length, what.cache_tokens)
+    return f"{fmt.tokens(what.context_length)} context" + (f", {words}" if words else "")
 
 
 FILLED = 0.9
@@ -246,6 +253,7 @@ def error(instance: Instance) -> str:
     expected = forecast.machine_bytes
     if expected is None:
         return fmt.UNKNOWN
+    peak -= instance.prefix_cache_bytes or 0  # which is not part of the forecast
     used, length = instance.context_used or 0, instance.context_length or 0
     if peak <= expected and used < FILLED * max(1, length):
         return fmt.UNKNOWN
@@ -282,15 +290,18 @@ def instances(state: State, width: int) -> list[str]:
 
 
 def _held(instance: Instance) -> str:
-    """Private memory and file cache of an instance."""
+    """Private memory and file cache of an instance, and what its requests share."""
     if instance.private_bytes is None:
         return ""
+    length, cells = instance.context_length, instance.cache_tokens
+    shared = sharing.shared_briefly(instance.parallel, length, cells)
     parts = [f"private {fmt.memory(instance.private_bytes)}"]
     if instance.mapped_bytes is not None:
         parts.append(f"file cache {fmt.memory(instance.mapped_bytes)}")
     if instance.gpu_bytes is not None:
         parts.append(f"GPU {fmt.memory(instance.gpu_bytes)}")
-    return "  " + "  ".join([*parts, f"peak {fmt.memory(instance.peak_bytes)}"])
+    parts.append(f"peak {fmt.memory(instance.peak_bytes)}")
+    return "  " + "  ".join([*parts, shared] if shared else parts)
 
 
 def _instance_word(instance: Instance) -> str:
@@ -310,12 +321,14 @@ def loading(instance: Instance, signs: Glyphs) -> str:
 
 def loaded(instance: Instance) -> list[str]:
     """What a load took, against what was forecast."""
-    where = f"{instance.engine}, {fmt.tokens(instance.context_length)} context, pid {instance.pid}"
+    where = f"{instance.engine}, {_context(instance)}, pid {instance.pid}"
     lines = [f"{instance.unique} ready in {fmt.duration(instance.load_s)}  ({where})"]
     forecast = instance.forecast
     if forecast is not None:
         lines.append(f"  forecast   {items(forecast)}")
         if words := on_gpu(forecast):
+            lines.append(f"             {words}")
+        if words := sharing.prefix_cache(forecast):
             lines.append(f"             {words}")
     measured = fmt.memory(instance.measured_bytes)
     lines.append(f"  measured   {measured} now; the forecast is for a full context")

@@ -2,7 +2,8 @@
 
 The Unix socket is open to its owner only, and TCP on loopback to this machine, as the documented
 API has it; no token is needed there, and tokens of other APIs that clients send are ignored. From
-other machines every request needs a token (RFC 6750), in its head: URLs end in logs and histories.
+other machines every request needs a token, in its head (RFC 6750, or `x-api-key` as Anthropic's
+clients send it): URLs end in logs and histories.
 """
 
 from __future__ import annotations
@@ -97,9 +98,8 @@ class Access:
     def _token(
         self, head: RequestHead, address: ListenAddress, peer: str, key: str | None
     ) -> Token | None:
-        kind, _, secret = head.headers.get("authorization", "").partition(" ")
-        secret = secret.strip()
-        if address.is_socket or kind.lower() != "bearer" or not secret:
+        secret = _secret(head)
+        if address.is_socket or not secret:
             return None
         token = self._find(secret)
         if token is None and (address.needs_token or TOKEN_SECRET.fullmatch(secret)):
@@ -126,6 +126,17 @@ class Access:
                 f"The token {caller.token.name!r} is not for that: it would need {need!r}.",
                 "Make one that is: `modeldeck token create NAME --scope ...`.",
             )
+
+
+def _secret(head: RequestHead) -> str:
+    """The secret of a request: of `Authorization: Bearer`, else of Anthropic's `x-api-key`.
+
+    Where both are there, that with the form of our tokens.
+    """
+    kind, _, bearer = head.headers.get("authorization", "").partition(" ")
+    bearer = bearer.strip() if kind.lower() == "bearer" else ""
+    key = head.headers.get("x-api-key", "").strip()
+    return key if not bearer or TOKEN_SECRET.fullmatch(key) else bearer
 
 
 def remaining_s(token: Token) -> float | None:

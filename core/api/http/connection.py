@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from modeldeck.core.api.http.access import ListenAddress, remaining_s, too_many
+from modeldeck.core.api.http.decoding import DECODED_AT_ONCE_BYTES, decode_and_handle
 from modeldeck.core.api.http.limits import Deadline
 from modeldeck.core.api.http.messages import (
     Request,
@@ -31,7 +32,7 @@ from modeldeck.core.api.http.responses import (
     negotiated,
     negotiated_in_thread,
 )
-from modeldeck.core.api.http.server_state import ServerState, peer_of
+from modeldeck.core.api.http.server_state import ServerState, peer_of, program_of
 from modeldeck.core.api.http.websocket import WebSocketConnection, handshake, run_handler
 from modeldeck.core.api.http.writer import SocketWriter
 from modeldeck.core.errors import RequestTimeout
@@ -56,6 +57,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._input_ended = False
         self._limited_key: str | None = None
         self._token_timer: asyncio.TimerHandle | None = None
+        self._program: str | None = None
+        """The client's program; None before the first request."""
 
     # Called by asyncio
 
@@ -179,10 +182,14 @@ class HttpConnection(asyncio.BufferedProtocol):
         route = pending.route
         assert route is not None
         assert route.handler is not None
-        try:
-            answer = route.handler(self._server.deck, request)
-        except Exception as error:
-            answer = failed(error, pending)
+        answer: Response | Coroutine[Any, Any, Response | StreamResponse]
+        if pending.size > DECODED_AT_ONCE_BYTES:
+            answer = decode_and_handle(route.handler, self._server, request)
+        else:
+            try:
+                answer = route.handler(self._server.deck, request)
+            except Exception as error:
+                answer = failed(error, pending)
         if isinstance(answer, Response):
             if not is_slow(answer, pending.head):
                 self._send(pending, answer)
@@ -204,7 +211,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._server.limiter.enter(key):
             self._limited_key = key
             return True
-        style = pending.route.error_style if pending.route else "json"
+        style = self._server.error_style(pending.route, pending.head)
         self._send(pending, error_response(too_many(1), style, request_id=pending.id))
         return False
 
@@ -300,15 +307,20 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _request(self, pending: PendingRequest) -> Request:
         head, caller = pending.head, pending.caller
         assert head is not None
+        token = caller.token if caller is not None else None
+        if self._program is None:
+            self._program = program_of(self._transport, over_unix=self._address.is_socket)
         return Request(
             method=head.method,
             path=head.path,
             params=pending.params,
             query=pending.query,
             headers=head.headers,
-            body=bytes(pending.body),
+            body=pending.body,
             origin=caller.name if caller is not None else self.peer,
             owner=caller.token.id if caller is not None and caller.token is not None else "",
+            who=token.name if token is not None else self._program,
+            only_batch=token is not None and token.priority == "batch",
             id=pending.id,
             meter=self._server.meter,
         )
@@ -352,7 +364,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     @property
     def held_bytes(self) -> int:
         """Bytes of request bodies held for this client."""
-        return self._parser.held_bytes + (len(self._current.body) if self._current else 0)
+        return self._parser.held_bytes + (self._current.size if self._current else 0)
 
     @property
     def token(self) -> Token | None:

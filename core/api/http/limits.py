@@ -15,8 +15,10 @@ class ConnectionLimits:
     """Request line and headers together; nginx takes 32 KiB, Apache 8 KiB a line."""
     body_bytes: int = 1 << 20
     """One body; our largest is a model's record of a few KiB. Routes can have their own limit."""
+    asking_bytes: int = 64 << 20
+    """One body of a route that asks a model: it may hold a long text, or images."""
     held_bytes: int = 256 << 20
-    """Bodies held by all connections together, read or being read."""
+    """Bodies held by all connections together, being read or until they are answered."""
     connections: int = 800
     """Open connections. A core sets it by its limit of open files; see `api.http.descriptors`."""
     pipelined: int = 16
@@ -28,7 +30,8 @@ class ConnectionLimits:
     head_s: float = 10
     """From the first byte of a request to the end of its head; also for a silent new connection."""
     body_s: float = 60
-    """For the rest of a request: 1 MiB in a minute is 17 KiB/s."""
+    """For the rest of a request, and then a second for each `body_floor_bytes` of its length."""
+    body_floor_bytes: int = 256 << 10
     idle_s: float = 75
     """Between requests; nginx's default."""
     write_s: float = 60

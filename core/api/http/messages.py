@@ -10,6 +10,8 @@ the route (`Route.error_style`):
 - `text`: `text/plain`, message and remedy, as the documented API declares it. The status is 500, or
   what `Route.statuses` gives for the error's class.
 - `openai`: `{"error": {"message", "type", "param", "code"}}` with the error's own status.
+- `anthropic`: `{"type": "error", "error": {"type", "message"}, "request_id"}` with its own status,
+  but 529 where too much is waiting.
 - `ollama`: `{"error": "message and remedy"}` with the error's own status.
 
 Refusals of the listener itself (403, 404, 405, 413, 415 and the like) have the same style and
@@ -27,14 +29,15 @@ import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_args
 
 import msgspec
 
+from modeldeck.core.api.http.error_forms import ErrorStyle, body_of, headers_of, status_of
+from modeldeck.core.api.http.json_body import decode
 from modeldeck.core.api.http.websocket_frames import TextFrame
-from modeldeck.core.errors import Busy, DeckError, InvalidRequest, TooManyRequests, Unauthorized
-from modeldeck.core.schema import ErrorInfo
-from modeldeck.core.schema.errors import to_info
+from modeldeck.core.errors import DeckError, InvalidRequest
+from modeldeck.core.schema import Priority, Requester
 
 if TYPE_CHECKING:
     from modeldeck.core.api.http.meter import RequestMetrics
@@ -44,16 +47,12 @@ TEXT = "text/plain; charset=utf-8"
 EVENTS = "text/event-stream; charset=utf-8"
 NDJSON = "application/x-ndjson"
 
-_FIELD = re.compile(r"at `\$\.([A-Za-z_]+)")
-"""Finds the field that a validation error of msgspec names."""
-
-JSON_DEPTH = 64
-"""Levels of arrays and objects in a body. Ours need 5, a tool's JSON schema in a chat about 15."""
+_CLIENT = re.compile(r"[0-9a-f]{8}")
+"""Id that a front end of ours sends with its requests."""
 
 GZIP_LEVEL = 1
 """zlib's level: the higher ones take three times as long for a tenth less of JSON."""
 
-ErrorStyle = Literal["json", "text", "openai", "ollama"]
 T = TypeVar("T")
 
 
@@ -72,11 +71,18 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Query parameters, decoded; the last value of a repeated one."""
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Names in lower case; values of repeated headers joined by commas."""
-    body: bytes = b""
+    body: bytes | bytearray = b""
+    """Empty where `value` is set."""
+    value: Any = msgspec.UNSET
+    """The decoded body, where that was done in advance: large ones are decoded in a thread."""
     origin: str = ""
     """The caller, for the audit: `unix uid=1000` or the peer's address, and its token's name."""
     owner: str = ""
     """Id of the token that it came with; empty for this machine's own user, who needs none."""
+    who: str = "local"
+    """Name of the caller's token, or of its program with the process id where that is known."""
+    only_batch: bool = False
+    """Whether the caller's token is for batch requests only."""
     id: str = ""
     """Request id of the log: `X-Request-Id`, given by the client or made here."""
     meter: RequestMetrics | None = None
@@ -84,15 +90,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     def json(self) -> Any:
         """The body as JSON; None where it is empty. Raises InvalidRequest."""
-        if not self.body.strip():
-            return None
-        try:
-            value = msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidRequest(f"The body is not JSON: {error}.", "Send valid JSON.") from error
-        if self.body.count(b"[") + self.body.count(b"{") > JSON_DEPTH:
-            _check_depth(value)
-        return value
+        return decode(self.body) if self.value is msgspec.UNSET else self.value
 
     def parse(self, type_: type[T]) -> T:
         """The body as a record of `type_`; an empty body counts as `{}`. Raises InvalidRequest.
@@ -101,6 +99,29 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         """
         value = self.json()
         return convert({} if value is None else value, type_, "The body")
+
+    def requester(self, dialect: str, priority: Priority | int | None = None) -> Requester:
+        """The caller as one who asks a model through a dialect. Raises InvalidRequest.
+
+        The priority is that of the body, else of the header `X-Modeldeck-Priority`. A number is
+        taken as vLLM has it: above 0 comes later. A token for batches allows no other.
+        """
+        said = self.headers.get("x-modeldeck-priority", "").strip().lower()
+        if said not in ("", *get_args(Priority)):
+            raise InvalidRequest(
+                f"X-Modeldeck-Priority cannot be {said[:40]!r}.", "It is interactive or batch."
+            )
+        if isinstance(priority, int):
+            priority = "batch" if priority > 0 else "interactive"
+        is_batch = self.only_batch or (priority or said) == "batch"
+        client = self.headers.get("x-modeldeck-client", "")
+        return Requester(
+            origin=self.origin,
+            who=self.who,
+            dialect=dialect,
+            priority="batch" if is_batch else "interactive",
+            client=client if _CLIENT.fullmatch(client) else "",
+        )
 
     def number(self, name: str, default: T) -> int | T:
         """A whole number among the query parameters, else `default`. Raises InvalidRequest."""
@@ -120,22 +141,6 @@ def convert(value: object, type_: type[T], what: str) -> T:
         raise InvalidRequest(
             f"{what} is not as it should be: {error}.", "Mend the field that is named."
         ) from error
-
-
-def _check_depth(value: object) -> None:
-    """Raise InvalidRequest for nesting deeper than `JSON_DEPTH`, without recursion of our own."""
-    level: list[object] = [value]
-    for _ in range(JSON_DEPTH):
-        level = [
-            child
-            for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return
-    raise InvalidRequest(f"The body is nested deeper than {JSON_DEPTH} levels.")
 
 
 def gzipped(data: bytes) -> bytes:
@@ -293,42 +298,13 @@ def error_response(
 ) -> Response:
     """The response to an error, in the route's style; `status` replaces the error's own.
 
-    Only our own style has the request id in the body; the others have it in the head.
+    The request id is in the head; our own style and Anthropic's have it in the body as well.
     """
-    status = status or error.status
-    if style == "text":
-        answer = text_response(str(error), status)
-    elif style == "openai":
-        answer = json_response({"error": _openai_error(to_info(error), status)}, status)
-    elif style == "ollama":
-        answer = json_response({"error": str(error)}, status)
-    else:
-        said = {"request_id": request_id} if request_id else {}
-        answer = json_response({"error": {**msgspec.to_builtins(to_info(error)), **said}}, status)
-    headers = _error_headers(error)
+    status = status or status_of(error, style)
+    body = body_of(error, style, status, request_id)
+    answer = text_response(body, status) if style == "text" else json_response(body, status)
+    headers = headers_of(error, status)
     return replace(answer, headers=headers) if headers else answer
-
-
-def _error_headers(error: DeckError) -> tuple[tuple[str, str], ...]:
-    """Headers for an error: when to retry, how to authenticate."""
-    if isinstance(error, TooManyRequests):
-        return (("Retry-After", str(error.retry_after_s)),)
-    if isinstance(error, Busy):
-        return (("Retry-After", "1"),)
-    if isinstance(error, Unauthorized):
-        return (("WWW-Authenticate", 'Bearer realm="modeldeck"'),)
-    return ()
-
-
-def _openai_error(info: ErrorInfo, status: int) -> dict[str, str | None]:
-    """The error object of the OpenAI API (platform.openai.com/docs/guides/error-codes)."""
-    kinds = {401: "authentication_error", 403: "permission_error"}
-    kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
-    code = "model_not_found" if info.code == "not_found" else info.code
-    message = f"{info.message} {info.remedy}".strip()
-    named = _FIELD.search(info.message)
-    param = named[1] if named else None
-    return {"message": message, "type": kind, "param": param, "code": code}
 
 
 def reason(status: int) -> str:

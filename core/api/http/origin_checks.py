@@ -16,6 +16,7 @@ checked: it has no meaning there, and no page can reach it.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,10 +27,16 @@ from modeldeck.core.errors import Forbidden, UnsupportedMediaType
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ALLOWED_METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS = (
-    "content-type, x-application-id, application, authorization, if-none-match, x-request-id"
+    *("content-type", "authorization", "x-api-key", "if-none-match", "x-request-id"),
+    "x-modeldeck-priority",
+    *("x-application-id", "application"),  # clients of the documented API
 )
-"""Request headers allowed to pages; clients of the documented API send the second and third."""
-SHOWN_HEADERS = "etag, retry-after, x-request-id"
+"""Request headers allowed to pages; besides, those that `_CLIENT_HEADER` describes."""
+_CLIENT_HEADER = re.compile(r"(?:x-|anthropic-|openai-|idempotency-)[a-z0-9-]{1,60}")
+"""Headers of the clients that companies publish for their APIs, such as `x-stainless-lang`."""
+MOST_HEADERS = 60
+"""Asked headers that a preflight may get allowed; OpenAI's client asks for about 10."""
+SHOWN_HEADERS = "etag, retry-after, x-request-id, request-id, x-should-retry"
 """Response headers that pages may read, besides the CORS-safelisted ones."""
 
 
@@ -141,8 +148,13 @@ def preflight_headers(head: RequestHead) -> tuple[tuple[str, str], ...]:
     """
     if "access-control-request-method" not in head.headers:
         return ()
+    asked = head.headers.get("access-control-request-headers", "").lower().split(",")
+    names = dict.fromkeys(ALLOWED_HEADERS)
+    for name in map(str.strip, asked[:MOST_HEADERS]):
+        if _CLIENT_HEADER.fullmatch(name):
+            names[name] = None
     return (
         ("Access-Control-Allow-Methods", ALLOWED_METHODS),
-        ("Access-Control-Allow-Headers", ALLOWED_HEADERS),
+        ("Access-Control-Allow-Headers", ", ".join(names)),
         ("Access-Control-Max-Age", "600"),
     )

@@ -53,6 +53,8 @@ class PendingRequest:
     keep_alive: bool = False
     upgrade: bool = False
     body: bytearray = field(default_factory=bytearray)
+    size: int = 0
+    """Bytes of the body, also after it was decoded: what was made of it stays until the answer."""
     complete: bool = False
     awaits_continue: bool = False
     """Whether the client waits for `100 Continue` before it sends the body."""
@@ -95,13 +97,13 @@ class RequestParser:
             return len(self.early) > limits.message_bytes
         if not self.queue:
             return False
-        ahead = sum(len(pending.body) for pending in self.queue if pending.complete)
+        ahead = sum(pending.size for pending in self.queue if pending.complete)
         return len(self.queue) >= limits.pipelined or ahead > limits.ahead_bytes
 
     @property
     def held_bytes(self) -> int:
         """Bytes of all bodies in the queue."""
-        return sum(len(pending.body) for pending in self.queue)
+        return sum(pending.size for pending in self.queue)
 
     def end(self) -> None:
         """The client closed its side: drop a request that is not complete."""
@@ -168,8 +170,9 @@ class RequestParser:
     def _fail(self, pending: PendingRequest, error: DeckError) -> Response:
         """Set the refusal of this request."""
         pending.id = pending.id or self._server.access_log.id(None)
-        style = pending.route.error_style if pending.route else "json"
-        pending.failure = error_response(error, style, request_id=pending.id)
+        pending.failure = error_response(
+            error, self._server.error_style(pending.route, pending.head), request_id=pending.id
+        )
         return pending.failure
 
     def _route(self, pending: PendingRequest, head: RequestHead) -> None:
@@ -177,7 +180,9 @@ class RequestParser:
         server, address = self._server, self._address
         missing: DeckError | None = None
         try:
-            pending.route, pending.params = self._server.router.match(head.method, head.path)
+            pending.route, pending.params = server.router.match(
+                head.method, head.path, head.headers
+            )
         except DeckError as error:
             missing = error
         check(head, address.policy, over_unix=address.is_socket)
@@ -196,7 +201,7 @@ class RequestParser:
         assert pending.route is not None
         pending.query = head.fields() if head.query else {}
         if head.content_length > (limit := self._body_limit(pending.route)):
-            raise TooLarge(f"The body is over the limit of {limit} bytes.")
+            raise _too_large(pending.route, limit)
         if self._parser.should_upgrade():
             self._upgrade(pending, head, pending.route)
         elif pending.route.handler is None:
@@ -216,7 +221,8 @@ class RequestParser:
             pending.failure = _upgrade_required()
 
     def _body_limit(self, route: Route) -> int:
-        return route.max_body_bytes or self._server.limits.body_bytes
+        limits = self._server.limits
+        return route.max_body_bytes or (limits.asking_bytes if route.asks else limits.body_bytes)
 
     def refuse(self, error: DeckError) -> None:
         """Refuse the current request, or the connection, and parse nothing more."""
@@ -269,7 +275,8 @@ class RequestParser:
             self._close_input(pending)
         elif head is not None and head.has_body:
             pending.awaits_continue = head.expects_continue
-            self._deadline.set(self._server.limits.body_s)
+            limits = self._server.limits
+            self._deadline.set(limits.body_s + head.content_length / limits.body_floor_bytes)
 
     def on_body(self, part: bytes) -> None:
         """A piece of the body."""
@@ -277,11 +284,12 @@ class RequestParser:
         if self.input_closed or pending is None or pending.route is None:
             return
         pending.awaits_continue = False
-        before = len(pending.body)
+        before = pending.size
         pending.body += part
-        if len(pending.body) > self._body_limit(pending.route):
-            self.refuse(TooLarge("The body is over the limit."))
-        elif before // STEP != len(pending.body) // STEP and self._server.is_over_held_bytes:
+        pending.size += len(part)
+        if pending.size > (limit := self._body_limit(pending.route)):
+            self.refuse(_too_large(pending.route, limit))
+        elif before // STEP != pending.size // STEP and self._server.is_over_held_bytes:
             self.refuse(Busy("Too much is coming in at once.", "Try again in a moment."))
 
     def on_message_complete(self) -> None:
@@ -293,6 +301,11 @@ class RequestParser:
         self._incoming = None
         self._deadline.clear()
         self.input_closed = not pending.keep_alive and not pending.upgrade
+
+
+def _too_large(route: Route, limit: int) -> TooLarge:
+    remedy = "Send less, or raise api.body_limit_bytes." if route.asks else "Send less."
+    return TooLarge(f"The body is over the limit of {limit} bytes.", remedy)
 
 
 def _upgrade_required() -> Response:

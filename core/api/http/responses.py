@@ -280,6 +280,8 @@ class Responder:
     def _request_lines(self, pending: PendingRequest) -> bytes:
         """Header lines for this request: its id, and CORS for a page of an allowed origin."""
         line = b"X-Request-Id: %b\r\n" % pending.id.encode() if pending.id else b""
+        if line and self._server.error_style(pending.route, pending.head) == "anthropic":
+            line += b"Request-Id: %b\r\n" % pending.id.encode()
         if pending.head is None or "origin" not in pending.head.headers:
             return line
         return line + _lines(cors_headers(pending.head, self._address.policy))

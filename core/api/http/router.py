@@ -4,7 +4,8 @@ Each module of the API has a tuple `ROUTES`; `modeldeck.core.api.route_table` jo
 matched segment by segment on the percent-encoded text, so that `owner%2Frepo%3AQ8_0` is one
 segment. Empty segments are skipped: a client whose base URL ends in a slash asks for `//models`. A
 literal segment wins over a `{name}`, in any order of the table: `/model/update` is not
-`/model/{model}`.
+`/model/{model}`. Of two routes with the same path and method, one may need a header
+(`Route.header`): it wins for requests that have it.
 
 A route has a `handler` for plain requests, a `socket` handler for WebSocket handshakes, or both:
 
@@ -18,23 +19,29 @@ answered as plain HTTP, in the route's error style and with its `statuses`. Afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from modeldeck.core.api.http.access import Need
+from modeldeck.core.api.http.error_forms import ErrorStyle, status_of
 from modeldeck.core.api.http.messages import (
-    ErrorStyle,
     Request,
     Response,
     StreamResponse,
     WebSocket,
 )
-from modeldeck.core.errors import DeckError, MethodNotAllowed, NotFound
+from modeldeck.core.errors import DeckError, MethodNotAllowed, UnknownRoute
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
+
+ANTHROPIC = "anthropic-version"
+"""Header that every client of Anthropic's API sends."""
+
+INFERRING = frozenset({"openai", "anthropic", "ollama", "llama-server"})
+"""Tags of the APIs that clients ask models by."""
 
 Answer = Response | StreamResponse
 Handler = Callable[["Deck", Request], Response | Coroutine[Any, Any, Answer]]
@@ -62,6 +69,9 @@ class Route:
     operation_id: str
     summary: str
     tag: str
+    header: str | None = None
+    """Name, in lower case, of a header that a request for this route has: it tells dialects apart
+    that share a path."""
     handler: Handler | None = None
     """None for a path that only takes WebSockets; a plain request gets 426."""
     socket: SocketHandler | None = None
@@ -80,9 +90,10 @@ class Route:
     """Statuses of errors that differ from the style's: `{NotFound: 410}`. Subclasses count."""
     max_body_bytes: int | None = None
     """Limit of the body in bytes; None for the listener's own."""
+    asks: bool = False
+    """Whether it asks a model: its body may be as large as `ConnectionLimits.asking_bytes`."""
     need: Need | None = None
-    """Required scope; None for `infer` of the OpenAI and Ollama APIs, `read` of GET, else
-    `manage`."""
+    """Required scope; None for `infer` of `INFERRING` APIs, `read` of GET, else `manage`."""
     raises: tuple[type[DeckError], ...] = ()
     """Errors that the handler itself may raise, for the document; the listener's own refusals are
     the same for every route."""
@@ -97,7 +108,7 @@ class Route:
         """Required scope, with the default applied."""
         if self.need is not None:
             return self.need
-        if self.tag in ("openai", "ollama"):
+        if self.tag in INFERRING:
             return "infer"
         return "read" if self.method == "GET" else "manage"
 
@@ -106,7 +117,7 @@ class Route:
         for cls, status in self.statuses.items():
             if isinstance(error, cls):
                 return status
-        return 500 if self.error_style == "text" else error.status
+        return 500 if self.error_style == "text" else status_of(error, self.error_style)
 
 
 @dataclass(slots=True)
@@ -115,20 +126,33 @@ class _Node:
 
     literal: dict[str, _Node] = field(default_factory=dict)
     variable: _Node | None = None
-    routes: dict[str, tuple[Route, tuple[str, ...]]] = field(default_factory=dict)
-    """By method: the route, and the names of its variable segments in order."""
+    routes: dict[str, list[tuple[Route, tuple[str, ...]]]] = field(default_factory=dict)
+    """By method: the routes, that without a header last, and the names of their variable segments
+    in order."""
 
 
 class Router:
-    """Finds the route of a request. Raises ValueError for two routes with one path and method."""
+    """Finds the route of a request, and the form of errors of paths that have none."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(
+        self, routes: Iterable[Route], error_styles: Iterable[tuple[str, ErrorStyle]] = ()
+    ) -> None:
+        """Make the table. Raises ValueError for two routes with one path, method and header.
+
+        `error_styles` are beginnings of paths with the form of the errors below them; the first
+        that fits counts.
+        """
         self.routes = tuple(routes)
+        self._error_styles = tuple((split(prefix), style) for prefix, style in error_styles)
         self._root = _Node()
-        self._literal = {(r.method, r.template): r for r in self.routes if "{" not in r.template}
-        """Routes without variable segments, by method and path: found without a search."""
         for route in self.routes:
             self._add(route)
+        self._literal = {
+            (r.method, r.template): r
+            for r in self.routes
+            if "{" not in r.template and not self._has_variants(r)
+        }
+        """Routes without variable segments, by method and path: found without a search."""
 
     def _add(self, route: Route) -> None:
         node, names = self._root, []
@@ -139,28 +163,47 @@ class Router:
                 node = node.variable
             else:
                 node = node.literal.setdefault(segment, _Node())
-        if route.method in node.routes:
+        there = node.routes.setdefault(route.method, [])
+        if any(other.header == route.header for other, _ in there):
             raise ValueError(f"two routes for {route.method} {route.template}")
-        node.routes[route.method] = route, tuple(names)
+        there.append((route, tuple(names)))
+        there.sort(key=lambda entry: entry[0].header is None)
 
-    def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
+    def _has_variants(self, route: Route) -> bool:
+        return any(
+            other.header is not None
+            for other in self.routes
+            if (other.method, other.template) == (route.method, route.template)
+        )
+
+    def error_style(self, path: str, headers: Collection[str] = ()) -> ErrorStyle:
+        """The form of errors at a path that has no route."""
+        segments = split(path)
+        for prefix, style in self._error_styles:
+            if segments[: len(prefix)] == prefix:
+                return "anthropic" if style == "openai" and ANTHROPIC in headers else style
+        return "json"
+
+    def match(
+        self, method: str, path: str, headers: Collection[str] = ()
+    ) -> tuple[Route, dict[str, str]]:
         """The route for a percent-encoded path, and its variable segments, decoded.
 
-        HEAD uses the route of GET. Raises NotFound where no path matches, MethodNotAllowed where
-        only the method does not; `allowed` gives the methods that do.
+        `headers` are names in lower case. HEAD uses the route of GET. Raises NotFound where no path
+        matches, MethodNotAllowed where only the method does not; `allowed` gives those that do.
         """
         if (literal := self._literal.get((method, path))) is not None:
             return literal, {}
         found = self._find(split(path))
         if not found:
-            raise NotFound(
+            raise UnknownRoute(
                 f"There is nothing at {path[:200]}.", "See /openapi.json for the routes."
             )
         wanted = "GET" if method == "HEAD" else method
         for node, values in found:
-            if wanted in node.routes:
-                route, names = node.routes[wanted]
-                return route, dict(zip(names, values, strict=True))
+            for route, names in node.routes.get(wanted, ()):
+                if route.header is None or route.header in headers:
+                    return route, dict(zip(names, values, strict=True))
         raise MethodNotAllowed(
             f"{path[:200]} does not take {method}.", f"It takes {', '.join(self.allowed(path))}."
         )

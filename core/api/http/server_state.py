@@ -11,14 +11,17 @@ import sys
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modeldeck.core.api.http.access import Access, network
 from modeldeck.core.api.http.access_log import AccessLog
+from modeldeck.core.api.http.error_forms import ErrorStyle
 from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.meter import RequestMetrics
 from modeldeck.core.api.http.rate_limit import RequestLimiter
-from modeldeck.core.api.http.router import Router
+from modeldeck.core.api.http.request_head import RequestHead
+from modeldeck.core.api.http.router import Route, Router
 from modeldeck.core.concurrency import report_failure
 from modeldeck.core.schema import Token
 
@@ -78,6 +81,8 @@ class ServerState:
     """Running handlers and TLS handshakes."""
     expected: set[ConnectionHandle] = field(default_factory=set)
     """Connections that were accepted and are not in `connections` yet."""
+    decoding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a large body is decoded: several at once would keep the loop waiting."""
     stopping: bool = False
     no_connections: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last connection is closed."""
@@ -98,6 +103,12 @@ class ServerState:
     def is_over_held_bytes(self) -> bool:
         """Whether the bodies of all connections together exceed `ConnectionLimits.held_bytes`."""
         return sum(each.held_bytes for each in self.connections) > self.limits.held_bytes
+
+    def error_style(self, route: Route | None, head: RequestHead | None) -> ErrorStyle:
+        """The form of the errors of a request."""
+        if route is not None or head is None:
+            return route.error_style if route is not None else "json"
+        return self.router.error_style(head.path, head.headers)
 
     def reserve(self, connection: ConnectionHandle) -> bool:
         """Reserve a place for an accepted connection; False where there is none.
@@ -177,8 +188,30 @@ def peer_of(transport: asyncio.BaseTransport, *, over_unix: bool) -> str:
         return f"{host}:{address[1]}"
     if sys.platform != "linux":
         return f"unix uid={os.getuid()}"  # the socket's mode keeps others out, except root
+    pid, uid = _credentials(transport)
+    return f"unix uid={uid} pid={pid}"
+
+
+def _credentials(transport: asyncio.BaseTransport) -> tuple[int, int]:
+    """Process and user id of the program behind a Unix socket on Linux (unix(7))."""
     credentials = transport.get_extra_info("socket").getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
     )
     pid, uid, _ = struct.unpack("3i", credentials)
-    return f"unix uid={uid} pid={pid}"
+    return pid, uid
+
+
+def program_of(transport: asyncio.BaseTransport, *, over_unix: bool) -> str:
+    """Name and process id of the program that opened a Unix socket, such as `python3 8120`.
+
+    `local` for other connections, and where the system does not tell: the process may be in another
+    namespace, or gone.
+    """
+    if not over_unix or sys.platform != "linux":
+        return "local"
+    pid, _ = _credentials(transport)
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return "local"
+    return f"{name} {pid}" if name else "local"

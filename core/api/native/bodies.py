@@ -30,6 +30,7 @@ from modeldeck.core.schema import (
     Memory,
     Model,
     QueueMove,
+    RequestInfo,
     Runtime,
     Settings,
     UnloadReceipt,
@@ -47,6 +48,7 @@ class StateDocument:
     downloads: list[Download]
     instances: list[Instance]
     verifications: list[Verification]
+    requests: list[RequestInfo]
     memory: Memory
     disk: Disk
     runtimes: list[Runtime]
@@ -63,6 +65,11 @@ class LoadBody:
     context_length: ContextLength | None = None
     context_fit: bool | None = None
     """Use the largest context that fits, up to `context_length` or the model's maximum."""
+    parallel: Annotated[int, msgspec.Meta(ge=1, le=16)] | None = None
+    """Requests that are answered at the same time; they share `cache_tokens`."""
+    cache_tokens: ContextLength | None = None
+    """Tokens that all requests together may hold in the KV cache, at least `context_length`, which
+    is the default. `parallel` x `context_length` gives each of them its own."""
     engine: Engine | None = None
     gpu_layers: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] | None = None
     kv_cache_type: KvCacheType | None = None

@@ -9,7 +9,7 @@ import msgspec
 
 from modeldeck.core.api.http.messages import Request, Response, json_response
 from modeldeck.core.api.http.router import Route
-from modeldeck.core.schema import NewToken, Scope, Token
+from modeldeck.core.schema import NewToken, Priority, Scope, Token
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -25,6 +25,8 @@ class TokenBody:
     """Empty for `read` and `infer`."""
     expires_s: Annotated[float, msgspec.Meta(gt=0, le=1e9)] | None = None
     """Seconds from now; None for a token that does not expire."""
+    priority: Priority = "interactive"
+    """`batch` for programs whose requests come after the interactive ones of others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,9 @@ class TokenList:
 async def create_token(deck: Deck, request: Request) -> Response:
     """Create a token; only this response has its secret."""
     body = request.parse(TokenBody)
-    made = await deck.create_token(body.name, body.scopes, body.expires_s, request.origin)
+    made = await deck.create_token(
+        body.name, body.scopes, body.expires_s, request.origin, priority=body.priority
+    )
     return json_response(made)
 
 

@@ -32,7 +32,7 @@ from modeldeck.core.api.ollama.schema import (
     moment,
     nanoseconds,
 )
-from modeldeck.core.schema import Chunk, GenerateRequest, Model, TextVector
+from modeldeck.core.schema import Chunk, GenerateRequest, Model, Requester, TextVector
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -44,7 +44,7 @@ class TextQuestion:
 
     body: TextOptionsBody
     model: Model
-    origin: str
+    requester: Requester
     is_chat: bool
 
     def piece(self, chunk: Chunk, **more: Any) -> GenerateResponse:
@@ -63,20 +63,29 @@ class TextQuestion:
 async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
     """Answer a conversation; without messages, load or unload the model."""
     body = request.parse(OllamaChatBody)
-    return await _answer(deck, body, body.request(), request.origin, is_chat=True)
+    return await _answer(deck, body, body.request(), request, is_chat=True)
 
 
 async def generate(deck: Deck, request: Request) -> Response | StreamResponse:
     """Answer a prompt; without one, load or unload the model."""
     body = request.parse(GenerateBody)
-    return await _answer(deck, body, body.request(), request.origin, is_chat=False)
+    return await _answer(deck, body, body.request(), request, is_chat=False)
 
 
 async def _answer(
-    deck: Deck, body: TextOptionsBody, asked: GenerateRequest | None, origin: str, *, is_chat: bool
+    deck: Deck,
+    body: TextOptionsBody,
+    asked: GenerateRequest | None,
+    request: Request,
+    *,
+    is_chat: bool,
 ) -> Response | StreamResponse:
-    model = names.find(deck, body.wanted)
-    question = TextQuestion(body=body, model=model, origin=origin, is_chat=is_chat)
+    question = TextQuestion(
+        body=body,
+        model=names.find(deck, body.wanted),
+        requester=request.requester("ollama", body.priority),
+        is_chat=is_chat,
+    )
     if asked is None:
         return json_response(await _without_question(deck, question))
     if body.stream is not False:
@@ -90,10 +99,10 @@ async def _without_question(deck: Deck, question: TextQuestion) -> GenerateRespo
     if keep_s == 0:
         instance = deck.instance_of(question.model.id)
         if instance is not None:
-            await deck.unload(instance.id, question.origin)
+            await deck.unload(instance.id, question.requester.origin)
         return question.piece(Chunk(), done=True, done_reason="unload")
     options = question.body.given().load()
-    async with deck.using(question.model, options, question.origin, keep_s):
+    async with deck.using(question.model, options, question.requester, keep_s):
         return question.piece(Chunk(), done=True, done_reason="load")
 
 
@@ -104,7 +113,7 @@ async def _whole(deck: Deck, question: TextQuestion, asked: GenerateRequest) -> 
         deck,
         question.model,
         asked,
-        question.origin,
+        question.requester,
         options=question.body.given().load(),
         keep_alive_s=question.body.keep_alive_s(),
     ) as reply:
@@ -122,7 +131,7 @@ async def _lines(
         deck,
         question.model,
         asked,
-        question.origin,
+        question.requester,
         options=question.body.given().load(),
         keep_alive_s=question.body.keep_alive_s(),
     ) as reply:
@@ -150,7 +159,7 @@ async def embed(deck: Deck, request: Request) -> Response:
     body = request.parse(EmbedBody)
     started = time.monotonic()
     texts = [body.input] if isinstance(body.input, str) else body.input
-    vectors, load_s = await _vectors(deck, body, texts, request.origin)
+    vectors, load_s = await _vectors(deck, body, texts, request)
     return json_response(
         Embedded(
             model=body.wanted,
@@ -166,16 +175,19 @@ async def embed_one(deck: Deck, request: Request) -> Response:
     """Turn one text into a vector; the older form of `/api/embed`."""
     body = request.parse(EmbeddingBody)
     texts = [body.prompt] if body.prompt else []
-    vectors, _ = await _vectors(deck, body, texts, request.origin)
+    vectors, _ = await _vectors(deck, body, texts, request)
     return json_response(EmbeddedOne(embedding=list(vectors[0].values) if vectors else []))
 
 
 async def _vectors(
-    deck: Deck, body: ModelRequest, texts: list[str], origin: str
+    deck: Deck, body: ModelRequest, texts: list[str], request: Request
 ) -> tuple[list[TextVector], float]:
     """The vectors, and the seconds until the model was loaded."""
-    model = names.find(deck, body.wanted)
-    options, started = body.given().load(), time.monotonic()
-    async with deck.using(model, options, origin, body.keep_alive_s()) as instance:
-        load_s = time.monotonic() - started
-        return await deck.embed(instance.id, texts), load_s
+    reply = await deck.embed(
+        names.find(deck, body.wanted),
+        texts,
+        request.requester("ollama", body.priority),
+        options=body.given().load(),
+        keep_alive_s=body.keep_alive_s(),
+    )
+    return reply.vectors, reply.load_s

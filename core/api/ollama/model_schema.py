@@ -68,6 +68,11 @@ class RunningModel:
     details: Details
     expires_at: str
     context_length: int
+    """Tokens that one request may reach."""
+    parallel: int
+    """Requests that are answered at the same time. Not in Ollama's own API."""
+    cache_tokens: int | UnsetType = UNSET
+    """Tokens that all of them share; left out where they share none. Not in Ollama's own API."""
     size_vram: int | UnsetType = UNSET
     """0 if the engine uses no GPU; else left out, as the amount in its memory is unknown."""
 

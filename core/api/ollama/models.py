@@ -58,8 +58,8 @@ async def list_models(deck: Deck, request: Request) -> Response:
         Tags(
             models=[
                 Listed(
-                    name=names.shown(model),
-                    model=names.shown(model),
+                    name=names.shown(model, deck.state.models),
+                    model=names.shown(model, deck.state.models),
                     modified_at=modified,
                     size=model.size_bytes or 0,
                     digest=names.digest(model),
@@ -129,13 +129,15 @@ def _running(state: State, instance: Instance, model: Model) -> RunningModel:
     forecast = instance.forecast.total_bytes if instance.forecast else 0
     has_gpu = any("GPU" in r.devices for r in state.runtimes if r.name == instance.engine)
     return RunningModel(
-        name=names.shown(model),
-        model=names.shown(model),
+        name=names.shown(model, state.models),
+        model=names.shown(model, state.models),
         size=instance.measured_bytes or forecast,
         digest=names.digest(model),
         details=details(model),
         expires_at=moment(_expiry(instance, state.settings.idle_ttl_s)),
         context_length=instance.context_length or 0,
+        parallel=instance.parallel,
+        cache_tokens=UNSET if instance.cache_tokens is None else instance.cache_tokens,
         size_vram=UNSET if has_gpu or instance.engine == "mlx" else 0,
     )
 

@@ -8,66 +8,50 @@ https://huggingface.co/docs/hub/ollama.
 from __future__ import annotations
 
 import hashlib
-import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from modeldeck.core.api.names import public_name
 from modeldeck.core.errors import Ambiguous, NotFound
-from modeldeck.core.formats.unique_names import DEFAULT_ENDPOINT, canonical
+from modeldeck.core.formats.unique_names import LATEST, spellings
 from modeldeck.core.schema import Model, Repository
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 HUB = "hf.co/"
-LATEST = ":latest"
 DEFAULT_QUANT = "Q4_K_M"
 """Ollama's default quantization of a repository."""
 
 
-def shown(model: Model) -> str:
-    """The name of a model for Ollama's clients; `spellings` is the inverse.
+def shown(model: Model, models: Mapping[str, Model]) -> str:
+    """The name of a model for Ollama's clients; `Deck.model` finds it by this name.
+
+    `models` are all models by id.
 
     >>> base = {"id": "1", "name": "My Model", "source": "custom"}
-    >>> shown(Model(unique="a/b-GGUF:Q8_0", repo="a/b-GGUF", format="gguf", **base))
+    >>> shown(Model(unique="a/b-GGUF:Q8_0", repo="a/b-GGUF", format="gguf", **base), {})
     'hf.co/a/b-GGUF:Q8_0'
-    >>> shown(Model(unique="a/b", repo="a/b", format="mlx", **base))
+    >>> shown(Model(unique="a/b", repo="a/b", format="mlx", **base), {})
     'hf.co/a/b:latest'
-    >>> shown(Model(unique="/models/x.gguf", format="gguf", **base))
+    >>> mine = Model(unique="/models/x.gguf", format="gguf", **base)
+    >>> shown(mine, {"1": mine})
     'my-model:latest'
     """
     if model.repo is not None and model.unique.partition(":")[0] == model.repo:
         return HUB + (model.unique if ":" in model.unique else model.unique + LATEST)
-    return re.sub(r"[\s:/]+", "-", model.name.casefold()) + LATEST
-
-
-def spellings(name: str, endpoint: str = DEFAULT_ENDPOINT) -> list[str]:
-    """Our possible names for an Ollama name, the likeliest first.
-
-    >>> spellings("hf.co/owner/repo:Q4_K_M")
-    ['owner/repo:Q4_K_M']
-    >>> spellings("owner/repo:latest")
-    ['owner/repo', 'owner/repo:latest']
-    >>> spellings("qwen3:0.6b")
-    ['qwen3:0.6b', 'qwen3-0.6b']
-    """
-    plain = canonical(name, endpoint)
-    base = plain.removesuffix(LATEST)
-    found = [base, plain]
-    if "/" not in base:
-        found.append(base.replace(":", "-"))
-    return list(dict.fromkeys(found))
+    return public_name(model, models) + LATEST
 
 
 def find(deck: Deck, name: str) -> Model:
     """The listed model with this name. Raises NotFound or Ambiguous."""
-    for text in spellings(name, deck.config.hub.endpoint):
-        try:
-            return deck.model(text)
-        except NotFound:
-            continue
-    raise NotFound(
-        f"model {name[:200]!r} not found.", "/api/tags lists what is here; /api/pull fetches more."
-    )
+    try:
+        return deck.model(name)
+    except NotFound:
+        raise NotFound(
+            f"model {name[:200]!r} not found.",
+            "/api/tags lists what is here; /api/pull fetches more.",
+        ) from None
 
 
 async def look_up(deck: Deck, name: str) -> Model:

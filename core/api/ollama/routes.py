@@ -87,7 +87,12 @@ def _route(method: str, path: str, handler: Handler, summary: str, name: str, **
     )
 
 
-_ASKING: dict[str, Any] = {"body_required": True, "cancel_when_gone": True, "raises": RAISES}
+_ASKING: dict[str, Any] = {
+    "body_required": True,
+    "cancel_when_gone": True,
+    "asks": True,
+    "raises": RAISES,
+}
 _STREAMED: dict[str, Any] = {**_ASKING, "streams": (NDJSON, GenerateResponse)}
 _NAMING = (InvalidRequest, NotFound, NotDownloaded, Ambiguous)
 _PULLING = (*_NAMING, HubUnavailable, Gated, NotEnoughDisk, Corrupt, Cancelled)

@@ -24,6 +24,7 @@ from modeldeck.core.schema import (
     GenerateRequest,
     LoadOptions,
     Message,
+    Priority,
     TokenLogprob,
     ToolCall,
 )
@@ -62,7 +63,8 @@ class Options:
     """Options of loading and sampling. Unknown ones are ignored."""
 
     num_ctx: Annotated[int, msgspec.Meta(ge=16, le=1 << 24)] | None = None
-    """Context length in tokens. Used when the model is loaded, like the other load options."""
+    """Context length in tokens. A model that is loaded with less is loaded again where nothing else
+    uses it; else the request is refused. The other load options only apply to a new load."""
     num_batch: Annotated[int, msgspec.Meta(ge=16, le=16384)] | None = None
     num_gpu: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] | None = None
     """Layers on the GPU."""
@@ -117,6 +119,8 @@ class ModelRequest(ModelNameBody):
     keep_alive: float | str | None = None
     """How long the model stays loaded afterwards: seconds, or "5m"; 0 unloads it, a negative number
     keeps it loaded."""
+    priority: Priority | int | None = None
+    """An extension: `batch` is answered after `interactive`, the default."""
 
     def given(self) -> Options:
         """The options."""

@@ -12,6 +12,7 @@ import msgspec
 
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
 from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
+from modeldeck.core.api.names import public_name
 from modeldeck.core.api.openai.chat_schema import (
     ChatBody,
     Completion,
@@ -26,7 +27,7 @@ from modeldeck.core.api.openai.chat_schema import (
     usage,
 )
 from modeldeck.core.api.openai.request_schema import DONE
-from modeldeck.core.schema import Chunk, GenerateRequest, Model
+from modeldeck.core.schema import Chunk, GenerateRequest, Model, Requester
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -40,9 +41,10 @@ async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
     """
     body = request.parse(ChatBody)
     asked, model = generate_request(body), deck.model(body.model)
+    requester = request.requester("openai", body.priority)
     if body.stream:
-        return await streamed(_events(deck, model, asked, body, request.origin), OPENAI_STREAM)
-    return json_response(await _whole(deck, model, asked, body, request.origin))
+        return await streamed(_events(deck, model, asked, body, requester), OPENAI_STREAM)
+    return json_response(await _whole(deck, model, asked, body, requester))
 
 
 def _key() -> str:
@@ -50,25 +52,27 @@ def _key() -> str:
 
 
 async def _whole(
-    deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, origin: str
+    deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, requester: Requester
 ) -> Completion:
     """The complete answer."""
     created = int(time.time())
     keep = body.keep_alive_s()
-    async with asking(deck, model, asked, origin, keep_alive_s=keep) as reply:
+    async with asking(deck, model, asked, requester, keep_alive_s=keep) as reply:
         whole = await collected(reply.chunks)
     whole = replace(whole, tool_calls=calls_of(body, whole))
-    return answer_of(whole, id=_key(), created=created, model=model.unique)
+    return answer_of(whole, id=_key(), created=created, model=public_name(model, deck.state.models))
 
 
 async def _events(
-    deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, origin: str
+    deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, requester: Requester
 ) -> AsyncGenerator[bytes, None]:
     """The answer as server-sent events."""
-    blank = CompletionChunk(id=_key(), created=int(time.time()), model=model.unique)
+    blank = CompletionChunk(
+        id=_key(), created=int(time.time()), model=public_name(model, deck.state.models)
+    )
     keep = body.keep_alive_s()
     begin = _event(opening(blank))
-    async with asking(deck, model, asked, origin, keep_alive_s=keep) as reply:
+    async with asking(deck, model, asked, requester, keep_alive_s=keep) as reply:
         async for chunk in reply.chunks:
             data, begin = begin, b""
             if chunk.text or chunk.logprobs:

@@ -15,6 +15,7 @@ import msgspec
 
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
 from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
+from modeldeck.core.api.names import public_name
 from modeldeck.core.api.openai.request_schema import (
     DONE,
     Alternatives,
@@ -26,7 +27,7 @@ from modeldeck.core.api.openai.request_schema import (
     refuse,
 )
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.schema import Chunk, GenerateRequest, Model, TokenLogprob
+from modeldeck.core.schema import Chunk, GenerateRequest, Model, Requester, TokenLogprob
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -136,12 +137,15 @@ async def complete(deck: Deck, request: Request) -> Response | StreamResponse:
     body = request.parse(CompletionBody)
     asked, model = body.requests(), deck.model(body.model)
     blank = TextCompletion(
-        id=f"cmpl-{uuid.uuid4().hex}", created=int(time.time()), model=model.unique
+        id=f"cmpl-{uuid.uuid4().hex}",
+        created=int(time.time()),
+        model=public_name(model, deck.state.models),
     )
+    requester = request.requester("openai", body.priority)
     if body.stream:
-        pieces = _events(deck, model, asked, body, blank, request.origin)
+        pieces = _events(deck, model, asked, body, blank, requester)
         return await streamed(pieces, OPENAI_STREAM)
-    return json_response(await _whole(deck, model, asked, body, blank, request.origin))
+    return json_response(await _whole(deck, model, asked, body, blank, requester))
 
 
 async def _whole(
@@ -150,13 +154,13 @@ async def _whole(
     asked: list[GenerateRequest],
     body: CompletionBody,
     blank: TextCompletion,
-    origin: str,
+    requester: Requester,
 ) -> TextCompletion:
     """The complete answers."""
     keep = body.keep_alive_s()
     answers: list[Chunk] = []
     for one in asked:
-        async with asking(deck, model, one, origin, keep_alive_s=keep) as reply:
+        async with asking(deck, model, one, requester, keep_alive_s=keep) as reply:
             answers.append(await collected(reply.chunks))
     choices = [
         TextChoice(
@@ -177,14 +181,14 @@ async def _events(
     asked: list[GenerateRequest],
     body: CompletionBody,
     blank: TextCompletion,
-    origin: str,
+    requester: Requester,
 ) -> AsyncGenerator[bytes, None]:
     """The answers as server-sent events, one after the other."""
     keep = body.keep_alive_s()
     ends: list[Chunk] = []
     for index, one in enumerate(asked):
         echo, offset = (one.prompt or "") if body.echo else "", 0
-        async with asking(deck, model, one, origin, keep_alive_s=keep) as reply:
+        async with asking(deck, model, one, requester, keep_alive_s=keep) as reply:
             async for chunk in reply.chunks:
                 choice = TextChoice(
                     text=echo + chunk.text,

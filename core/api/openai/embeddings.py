@@ -15,8 +15,9 @@ import msgspec
 
 from modeldeck.core.api.http.messages import Request, Response, json_response
 from modeldeck.core.api.inference import seconds, shortened
+from modeldeck.core.api.names import public_name
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.schema import LoadOptions
+from modeldeck.core.schema import Priority
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -39,6 +40,8 @@ class EmbeddingsBody:
     """Return only this many leading numbers, scaled to length 1; useful with models trained for it
     (Matryoshka)."""
     keep_alive: float | str | None = None
+    """As in `Sampling`."""
+    priority: Priority | int | None = None
     """As in `Sampling`."""
 
     def texts(self) -> list[str]:
@@ -97,8 +100,8 @@ async def embed(deck: Deck, request: Request) -> Response:
     body = request.parse(EmbeddingsBody)
     texts, model = body.texts(), deck.model(body.model)
     keep = seconds(body.keep_alive)
-    async with deck.using(model, LoadOptions(), request.origin, keep) as instance:
-        vectors = await deck.embed(instance.id, texts)
+    requester = request.requester("openai", body.priority)
+    vectors = (await deck.embed(model, texts, requester, keep_alive_s=keep)).vectors
     data = [
         VectorForm(
             index=index,
@@ -108,4 +111,6 @@ async def embed(deck: Deck, request: Request) -> Response:
     ]
     tokens = sum(vector.tokens for vector in vectors)
     usage = EmbeddingsUsage(prompt_tokens=tokens, total_tokens=tokens)
-    return json_response(EmbeddingList(model=model.unique, usage=usage, data=data))
+    return json_response(
+        EmbeddingList(model=public_name(model, deck.state.models), usage=usage, data=data)
+    )

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from modeldeck.core.api.inference import seconds
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.schema import Chunk, Tool
+from modeldeck.core.schema import Chunk, Priority, Tool
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
@@ -67,6 +68,9 @@ class Sampling:
     keep_alive: float | str | None = None
     """How long the model stays loaded after the answer, as in Ollama: seconds, or "5m"; 0 unloads
     it, a negative number keeps it loaded."""
+    priority: Priority | int | None = None
+    """`batch` is answered after `interactive`, the default; a number is taken as vLLM has it: above
+    0 is `batch`. The header `X-Modeldeck-Priority` says the same."""
 
     @property
     def with_usage(self) -> bool:
@@ -145,20 +149,36 @@ def _tool(form: ToolForm) -> Tool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptTokensDetails:
+    """Parts of the prompt's tokens."""
+
+    cached_tokens: int
+    """Those that were found in a cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens of a request."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | UnsetType = UNSET
+    """Left out where the engine does not tell."""
 
     @classmethod
     def of(cls, *last: Chunk) -> Usage:
         """Sum of the counts in the last pieces of answers."""
         prompt = sum(chunk.prompt_tokens or 0 for chunk in last)
         completion = sum(chunk.completion_tokens or 0 for chunk in last)
+        cached = [chunk.cached_tokens for chunk in last if chunk.cached_tokens is not None]
         return cls(
-            prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            total_tokens=prompt + completion,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=sum(cached))
+            if cached
+            else UNSET,
         )
 
 
@@ -183,6 +203,18 @@ def ended(last: Chunk) -> Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedMeta:
+    """How a loaded model answers; not part of OpenAI's format."""
+
+    context_length: int | None
+    """Tokens that one request may reach."""
+    parallel: int
+    """Requests that are answered at the same time."""
+    cache_tokens: int | None
+    """Tokens that all of them share; null where they share none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenModel:
     """A model, in OpenAI's format."""
 
@@ -191,6 +223,8 @@ class OpenModel:
     """Seconds since the epoch."""
     owned_by: str
     object: Literal["model"] = "model"
+    meta: LoadedMeta | UnsetType = UNSET
+    """Left out while it is not loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,33 +11,52 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
+
 from modeldeck.core.api.http.messages import EVENTS, Request, Response, json_response
 from modeldeck.core.api.http.router import Handler, Route
 from modeldeck.core.api.inference import RAISES
+from modeldeck.core.api.names import public_name
 from modeldeck.core.api.openai.chat import chat
 from modeldeck.core.api.openai.chat_schema import ChatBody, Completion, CompletionChunk
 from modeldeck.core.api.openai.completions import CompletionBody, TextCompletion, complete
 from modeldeck.core.api.openai.embeddings import EmbeddingList, EmbeddingsBody, embed
-from modeldeck.core.api.openai.request_schema import ModelList, OpenModel
+from modeldeck.core.api.openai.request_schema import LoadedMeta, ModelList, OpenModel
 from modeldeck.core.errors import Ambiguous, InvalidRequest, NotDownloaded, NotFound
 from modeldeck.core.schema import Model
+from modeldeck.core.schema.state import State
+from modeldeck.core.schema.summary import LOADED
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 
-def _listed(model: Model) -> OpenModel:
+def _listed(state: State, model: Model) -> OpenModel:
     try:
         created = int(datetime.fromisoformat(model.created_at).timestamp())
     except ValueError:
         created = 0
     owner = (model.repo or "local").partition("/")[0]
-    return OpenModel(id=model.unique, created=created, owned_by=owner)
+    meta = next(
+        (
+            LoadedMeta(
+                context_length=instance.context_length,
+                parallel=instance.parallel,
+                cache_tokens=instance.cache_tokens,
+            )
+            for instance in state.instances.values()
+            if instance.model_id == model.id and instance.state in LOADED
+        ),
+        UNSET,
+    )
+    name = public_name(model, state.models)
+    return OpenModel(id=name, created=created, owned_by=owner, meta=meta)
 
 
 def list_models(deck: Deck, request: Request) -> Response:
     """The downloaded models."""
-    here = [_listed(model) for model in deck.state.models.values() if model.downloaded]
+    state = deck.state
+    here = [_listed(state, model) for model in state.models.values() if model.downloaded]
     return json_response(ModelList(data=here))
 
 
@@ -46,7 +65,7 @@ def get_model(deck: Deck, request: Request) -> Response:
     model = deck.model("/".join(request.params.values()))
     if not model.downloaded:
         raise NotFound(f"{model.name} is not on this machine.", "Download it first.")
-    return json_response(_listed(model))
+    return json_response(_listed(deck.state, model))
 
 
 EVENTS_TYPE = EVENTS.partition(";")[0]
@@ -66,7 +85,12 @@ def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) 
     )
 
 
-_ASKING: dict[str, Any] = {"body_required": True, "cancel_when_gone": True, "raises": RAISES}
+_ASKING: dict[str, Any] = {
+    "body_required": True,
+    "cancel_when_gone": True,
+    "asks": True,
+    "raises": RAISES,
+}
 _LOOKING: dict[str, Any] = {"raises": (InvalidRequest, NotFound, Ambiguous)}
 
 ROUTES: tuple[Route, ...] = (
@@ -76,6 +100,8 @@ ROUTES: tuple[Route, ...] = (
            operation_id="openaiGetModel", answer=OpenModel, **_LOOKING),
     _route("GET", "models/{owner}/{model}", get_model, "One model, by its name as it is",
            operation_id="openaiGetModelByName", answer=OpenModel, **_LOOKING),
+    _route("GET", "models/{host}/{owner}/{model}", get_model, "One model, by its name on the Hub",
+           operation_id="openaiGetModelByHubName", answer=OpenModel, **_LOOKING),
     _route("POST", "chat/completions", chat, "Answer a conversation, complete or streamed",
            operation_id="openaiChat", body=ChatBody, answer=Completion,
            streams=(EVENTS_TYPE, CompletionChunk), **_ASKING),

@@ -21,7 +21,7 @@ from modeldeck.core.api.http.writer import PeerGone
 from modeldeck.core.api.inference import asking
 from modeldeck.core.api.pieces.model import is_cloud
 from modeldeck.core.errors import Busy, DeckError, InvalidRequest, NotFound
-from modeldeck.core.schema import GenerateRequest, Message, Model
+from modeldeck.core.schema import GenerateRequest, Message, Model, Requester
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -88,10 +88,10 @@ class StreamInput:
 class ChatSocket:
     """The questions of one socket."""
 
-    def __init__(self, deck: Deck, socket: WebSocket, origin: str) -> None:
+    def __init__(self, deck: Deck, socket: WebSocket, requester: Requester) -> None:
         self._deck = deck
         self._socket = socket
-        self._origin = origin
+        self._requester = requester
         self._tasks: dict[asyncio.Task[None], StreamInput] = {}
         self._turns: OrderedDict[str, tuple[Message, ...]] = OrderedDict()
 
@@ -148,7 +148,7 @@ class ChatSocket:
         model = self._model(question.model)
         text = ""
         async with asking(
-            self._deck, model, GenerateRequest(messages=turns), self._origin
+            self._deck, model, GenerateRequest(messages=turns), self._requester
         ) as reply:
             async for chunk in reply.chunks:
                 if chunk.text:
@@ -187,9 +187,9 @@ def _piece(text: str) -> dict[str, Any]:
     return {"answers": {"iterable": [{"score": 1, "text": text}]}}
 
 
-async def answer_questions(deck: Deck, socket: WebSocket, origin: str) -> None:
+async def answer_questions(deck: Deck, socket: WebSocket, requester: Requester) -> None:
     """Answer the questions of an accepted socket until its client is gone."""
     try:
-        await ChatSocket(deck, socket, origin).run()
+        await ChatSocket(deck, socket, requester).run()
     except* PeerGone:
         pass

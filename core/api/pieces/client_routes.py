@@ -241,7 +241,7 @@ async def stream_answers(deck: Deck, request: Request, socket: WebSocket) -> Non
     """Chat: questions, and their answers in pieces."""
     require(deck)
     await socket.accept(receives=True)
-    await answer_questions(deck, socket, request.origin)
+    await answer_questions(deck, socket, request.requester("pieces"))
 
 
 # Routes

@@ -20,8 +20,9 @@ from msgspec import UNSET, UnsetType
 from modeldeck.core.api.http.messages import Request, Response, json_response
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.api.inference import RAISES, seconds
+from modeldeck.core.api.names import public_name
 from modeldeck.core.errors import InvalidRequest, NotDownloaded
-from modeldeck.core.schema import LoadOptions, Model, TextScore
+from modeldeck.core.schema import Model, Priority, TextScore
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -55,6 +56,8 @@ class RerankBody:
     """TEI's name of `return_documents`."""
     raw_scores: bool | None = None
     """TEI's: scores as the model has them, of any size, instead of 0 to 1."""
+    priority: Priority | int | None = None
+    """As in the other requests: `batch` lets others go first."""
     keep_alive: float | str | None = None
     """How long the model stays loaded, as in the other requests."""
 
@@ -133,11 +136,12 @@ async def rerank(deck: Deck, request: Request) -> Response:
     body = request.parse(RerankBody)
     texts, model = body.to_rank(), _model(deck, body.model)
     keep = seconds(body.keep_alive)
-    async with deck.using(model, LoadOptions(), request.origin, keep) as instance:
-        scores = await deck.rank(instance.id, body.query, texts)
+    requester = request.requester("openai", body.priority)
+    scores = await deck.rank(model, body.query, texts, requester, keep_alive_s=keep)
     if body.documents is None:
         return json_response(tei_answer(body, texts, scores))
-    return json_response(answer(body, texts, scores, model.unique))
+    name = public_name(model, deck.state.models)
+    return json_response(answer(body, texts, scores, name))
 
 
 def _model(deck: Deck, name: str | None) -> Model:
@@ -211,6 +215,7 @@ def _route(path: str, summary: str, operation_id: str, answered: Any) -> Route:
         body_required=True,
         answer=answered,
         raises=RAISES,
+        asks=True,
         cancel_when_gone=True,
     )
 

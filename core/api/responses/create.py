@@ -18,6 +18,7 @@ from modeldeck.core.api.http.messages import (
     json_response,
 )
 from modeldeck.core.api.inference import StreamForm, asking, collected, streamed
+from modeldeck.core.api.names import public_name
 from modeldeck.core.api.responses.answer import AnswerObject, new_id
 from modeldeck.core.api.responses.conversation import (
     input_items,
@@ -30,7 +31,7 @@ from modeldeck.core.api.responses.history import conversation_so_far, listed, st
 from modeldeck.core.api.responses.request_schema import ENCRYPTED, AnswerBody, QuestionBody
 from modeldeck.core.api.responses.tools import ToolOffer
 from modeldeck.core.errors import ContextExceeded
-from modeldeck.core.schema import Chunk, GenerateRequest, LoadOptions, Model
+from modeldeck.core.schema import Chunk, GenerateRequest, LoadOptions, Model, Requester, TokenQuery
 from modeldeck.core.service.answers.running import RunningAnswer
 from modeldeck.core.service.answers.store import StoredAnswer
 
@@ -55,7 +56,7 @@ class Asked:
     """The items of the request itself, each with an id."""
     previous: StoredAnswer | None
     owner: str
-    origin: str
+    requester: Requester
     cuts: bool
     """Whether a conversation that is too long is shortened."""
 
@@ -95,10 +96,10 @@ async def count_tokens(deck: Deck, request: Request) -> Response:
     body = request.parse(QuestionBody)
     model = deck.model(body.model)
     items, _ = conversation_so_far(deck.answers.store, body, request.owner)
-    asked = replace(question(body, items).request, max_tokens=1)
-    async with asking(deck, model, asked, request.origin) as reply:
-        whole = await collected(reply.chunks)
-    return json_response(InputTokenCount(input_tokens=whole.prompt_tokens or 0))
+    query = TokenQuery(request=question(body, items).request, count_only=True)
+    requester = request.requester("openai", body.priority)
+    found = await deck.tokenize(model, query, requester, keep_alive_s=body.keep_alive_s())
+    return json_response(InputTokenCount(input_tokens=found.count))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +120,9 @@ def prepared(deck: Deck, body: AnswerBody, request: Request) -> Asked:
     if not body.loads_only:
         made = question(body, items)
         asked, offer = with_sampling(made.request, body), made.offer
-    begun = AnswerObject.begun(body, model.unique, id=new_id("resp"), created_at=int(time.time()))
+    begun = AnswerObject.begun(
+        body, public_name(model, deck.state.models), id=new_id("resp"), created_at=int(time.time())
+    )
     return Asked(
         deck=deck,
         body=body,
@@ -129,7 +132,7 @@ def prepared(deck: Deck, body: AnswerBody, request: Request) -> Asked:
         inputs=[] if body.loads_only else listed(input_items(body)),
         previous=previous,
         owner=request.owner,
-        origin=request.origin,
+        requester=request.requester("openai", body.priority),
         cuts=body.truncation == "auto",
     )
 
@@ -176,7 +179,7 @@ async def _chunks(asked: Asked) -> AsyncIterator[AsyncIterator[Chunk]]:
     """The pieces of the answer; leaving the block ends it. A load without a question has one."""
     keep = asked.body.keep_alive_s()
     if asked.request is None:
-        async with asked.deck.using(asked.model, LoadOptions(), asked.origin, keep):
+        async with asked.deck.using(asked.model, LoadOptions(), asked.requester, keep):
             pass
         yield _only(Chunk(finish_reason="stop", prompt_tokens=0, completion_tokens=0))
         return
@@ -190,7 +193,7 @@ async def _opened(
     """The pieces of an answer, to a shorter conversation where that is needed and wanted."""
     for cuts_left in reversed(range(MOST_CUTS)):
         reply = await stack.enter_async_context(
-            asking(asked.deck, asked.model, request, asked.origin, keep_alive_s=keep)
+            asking(asked.deck, asked.model, request, asked.requester, keep_alive_s=keep)
         )
         if not asked.cuts:
             return reply.chunks

@@ -50,6 +50,7 @@ def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) 
 _ASKING: dict[str, Any] = {
     "body_required": True,
     "cancel_when_gone": True,
+    "asks": True,
     "raises": (*RAISES, PreviousAnswerNotFound),
 }
 _KEPT: dict[str, Any] = {"raises": (InvalidRequest, AnswerNotFound)}

@@ -114,6 +114,7 @@ class AnswerWriter:
         first = self._first or ended
         return AnswerDone(
             reason="tool_calls" if calls else self._reason,
+            stop_text=self._text.stop_text,
             tool_calls=calls,
             prompt_tokens=prompt_tokens,
             completion_tokens=self.count,

@@ -16,8 +16,9 @@ from modeldeck.core.runtime.process.messages import (
     LoadPlanned,
     ModelLoaded,
     TextRanked,
+    TokensRead,
 )
-from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenLogprob
+from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenLogprob, TokenQuery
 
 ShowProgress = Callable[[str, float | None], None]
 """Called with the stage and the fraction that is done."""
@@ -96,7 +97,10 @@ class Engine(Protocol):
 
     @property
     def cancel_limit_s(self) -> float:
-        """Seconds that running work may take to end, once cancelled, when the core is gone."""
+        """Seconds that running work and `close` may take to end when the core is gone; 0 for none.
+
+        Without any, the process ends at once, and `close` is not called.
+        """
 
     def hello(self) -> EngineHello:
         """Import the engine; return version and devices. Raises EngineMissing if not installed."""
@@ -115,6 +119,9 @@ class Engine(Protocol):
     def rank(self, query: str, text: str) -> TextRanked:
         """Tell how well a text answers a query."""
 
+    def tokenize(self, query: TokenQuery) -> TokensRead:
+        """Return a text and its tokens, without evaluating them; also between two turns."""
+
     def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in, under a number that its reports will have.
 
@@ -126,10 +133,10 @@ class Engine(Protocol):
         """Forget a request, between two turns; there will be no reports of it any more."""
 
     def pause(self, number: int) -> None:
-        """Give a request no further tokens until `resume`; it keeps what it has."""
+        """Give a request in work no further tokens until `resume`; it keeps what it has."""
 
     def resume(self, number: int) -> None:
-        """Go on with a request."""
+        """Go on with a request in work."""
 
     @property
     def working(self) -> bool:
@@ -145,3 +152,6 @@ class Engine(Protocol):
 
     def reset(self) -> None:
         """Forget all requests, and what an unexpected error may have spoiled."""
+
+    def close(self) -> None:
+        """Save what should outlive the process. Called last, when nothing is in work any more."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any, Literal
 
 from modeldeck.core.schema import Message
@@ -26,6 +26,7 @@ Turn = dict[str, Any]
 Render = Callable[[list[Turn]], str]
 """Renders a conversation; raises the errors of the template."""
 
+_INSTRUCTING = frozenset({"system", "developer"})
 _NAMES_DEVELOPER = re.compile(r"""["']developer["']""")
 _CALL = {
     "id": "abcdefghi",
@@ -123,31 +124,32 @@ def variants(messages: Sequence[Message], support: TemplateSupport) -> Sequence[
     """Return equivalent forms of a conversation to try, the best first.
 
     They differ where a message has the role `developer` and the template does not name it, and
-    where the template leaves `system` messages out. Such a message becomes a `system` message; else
-    a part of the first one; where the template does not write that role, a part of the next `user`
-    message. A `system` message that the template refuses stays refused.
+    where the template leaves `system` messages out. Such a message becomes a `system` message;
+    where the template does not write that role, or not later in a conversation, a part of the next
+    `user` message: at its place, so that what stands before it stays the same. A `system` message
+    that the template refuses at the beginning stays refused.
     """
     roles = set() if support.developer else {"developer"}
     if support.system == "left out":
         roles.add("system")
     late = any(
-        message.role == "system" and before.role not in ("system", "developer")
+        message.role in _INSTRUCTING and before.role not in _INSTRUCTING
         for before, message in pairwise(messages)
     )
-    if not (any(m.role in roles for m in messages) or (late and support.later == "left out")):
+    if not (any(m.role in roles for m in messages) or (late and support.later != "written")):
         return [messages]
     if support.system != "written":
         return [_with_user(messages, roles)]
     if support.later != "written":
-        return [_at_front(messages)]
-    return [_as_system(messages), _at_front(messages)]
+        return [_later_with_user(messages)]
+    return [_as_system(messages), _later_with_user(messages)]
 
 
 def _as_system(messages: Sequence[Message]) -> list[Message]:
     """Instructions as `system` messages in place; adjacent ones become one message."""
     found: list[Message] = []
     for message in messages:
-        if message.role not in ("system", "developer"):
+        if message.role not in _INSTRUCTING:
             found.append(message)
         elif found and found[-1].role == "system":
             found[-1] = replace(found[-1], content=_joined(found[-1].content, message.content))
@@ -156,15 +158,14 @@ def _as_system(messages: Sequence[Message]) -> list[Message]:
     return found
 
 
-def _at_front(messages: Sequence[Message]) -> list[Message]:
-    """All instructions in one message at the beginning."""
-    roles = ("system", "developer")
-    instructions = _joined(*(message.content for message in messages if message.role in roles))
-    others = [message for message in messages if message.role not in roles]
-    return [Message(role="system", content=instructions), *others]
+def _later_with_user(messages: Sequence[Message]) -> list[Message]:
+    """The first instructions in one message, later ones inside the next `user` message."""
+    first = list(takewhile(lambda message: message.role in _INSTRUCTING, messages))
+    rest = _with_user(messages[len(first) :], _INSTRUCTING)
+    return [*_as_system(first), *rest]
 
 
-def _with_user(messages: Sequence[Message], roles: set[str]) -> list[Message]:
+def _with_user(messages: Sequence[Message], roles: Collection[str]) -> list[Message]:
     """Instructions of these roles inside the next `user` message, or the last one."""
     found: list[Message] = []
     waiting: list[str] = []

@@ -41,8 +41,13 @@ class TextStream:
         self._stops = tuple(stops)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
-        self.stopped = False
-        """Whether a stop string was found; no text is returned after it."""
+        self.stop_text: str | None = None
+        """The stop string that was found; no text is returned after it."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was found."""
+        return self.stop_text is not None
 
     def feed(self, data: bytes) -> str:
         """Take the bytes of a token and return the text that is certain now; it may be empty."""
@@ -58,11 +63,11 @@ class TextStream:
         if self.stopped:
             return ""
         text = self._held + text
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            self.stopped = True
+            at, self.stop_text = min(found)
             self._held = ""
-            return text[: min(found)]
+            return text[:at]
         keep = max((overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -1,12 +1,11 @@
-"""Passes the reports of an engine on to the request that they answer."""
+"""Passes the reports of an engine on to the request that they answer. Never waits."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from modeldeck.core.errors import Cancelled, EngineFailed, InvalidRequest
+from modeldeck.core.errors import Cancelled, EngineFailed
 from modeldeck.core.runtime.instance.request import RequestStream, TextRequest
-from modeldeck.core.runtime.process.engine_process import NoAnswer
 from modeldeck.core.runtime.process.messages import (
     AnswerDone,
     AnyReport,
@@ -16,6 +15,7 @@ from modeldeck.core.runtime.process.messages import (
     RequestWaits,
     TextPiece,
     TextRanked,
+    TokensRead,
 )
 from modeldeck.core.schema import Chunk, ErrorInfo, TextScore, TextVector
 from modeldeck.core.schema.errors import from_info
@@ -30,6 +30,7 @@ def figures(report: AnyReport) -> dict[str, Any]:
         "time_to_first_token_s": report.time_to_first_token_s,
         "engine_bytes": report.engine_bytes,
         "engine_peak_bytes": report.engine_peak_bytes,
+        "prefix_cache_bytes": report.prefix_cache_bytes,
     }
 
 
@@ -43,63 +44,99 @@ def tokens(report: AnyReport) -> int:
     return 0
 
 
-async def pass_on(report: AnyReport, request: RequestStream[Any]) -> bool:
-    """Pass one report on, waiting for room; return whether the request is complete.
+def progress(report: AnyReport, pieces: int) -> dict[str, Any]:
+    """Fields of the request's record that a report changes, by name. Pure.
 
-    Raises EngineFailed for a report that is no answer to a request.
+    `pieces` is the number of chunks that came before.
     """
     match report:
-        case TextPiece(text=text, logprobs=logprobs):
-            await request.put(Chunk(text=text, logprobs=logprobs))
-            return False
-        case PromptProgress() | RequestWaits():
-            return False
-        case EmbeddingVector():
-            await request.put(TextVector(values=report.values, tokens=report.tokens))
-            await request.finish()
-        case TextRanked(score=score, probability=probability, tokens=count):
-            await request.put(TextScore(score=score, probability=probability, tokens=count))
-            await request.finish()
+        case PromptProgress(tokens=read, cached_tokens=cached, total_tokens=total):
+            counts = {"prompt_read": read, "cached_tokens": cached, "prompt_tokens": total}
+            return {"state": "prompt", "why": "", **counts}
+        case RequestWaits(why=why):
+            return {"state": "waiting", "why": why}
+        case TextPiece(thought=thought):
+            state = "thinking" if thought else "writing"
+            return {"state": state, "why": "", "completion_tokens": pieces + 1}
+        case EmbeddingVector(tokens=count) | TextRanked(tokens=count):
+            return {"prompt_tokens": count, "prompt_read": count}
         case AnswerDone():
-            await request.put(_last_chunk(report))
-            await request.finish()
+            return {
+                "prompt_tokens": report.prompt_tokens,
+                "prompt_read": report.prompt_tokens,
+                "cached_tokens": report.cached_tokens,
+                "completion_tokens": report.completion_tokens,
+                "thought_tokens": report.thought_tokens,
+                "tokens_per_s": report.tokens_per_s,
+                "time_to_first_token_s": report.time_to_first_token_s,
+            }
+    return {}
+
+
+def pass_on(report: AnyReport, request: RequestStream[Any]) -> tuple[bool, bool]:
+    """Pass one report on.
+
+    Returns whether the request is complete, and whether its reader keeps up. Raises EngineFailed
+    for a report that is no answer to a request.
+    """
+    if changes := progress(report, request.pieces):
+        request.note(**changes)
+    keeps_up = True
+    match report:
+        case PromptProgress() | RequestWaits():
+            return False, keeps_up
+        case TextPiece(text=text, logprobs=logprobs, thought=thought):
+            said, thinks = ("", text) if thought else (text, "")
+            keeps_up = request.put(Chunk(text=said, thought=thinks, logprobs=logprobs))
+            return False, keeps_up
+        case EmbeddingVector():
+            keeps_up = request.put(TextVector(values=report.values, tokens=report.tokens))
+            request.finish()
+        case TextRanked(score=score, probability=probability, tokens=count):
+            request.put(TextScore(score=score, probability=probability, tokens=count))
+            request.finish()
+        case TokensRead(found=found):
+            request.put(found)
+            request.finish()
+        case AnswerDone():
+            keeps_up = request.put(_last_chunk(report))
+            request.finish()
         case CommandFailed(error=ErrorInfo(code=Cancelled.code)) if isinstance(
             request, TextRequest
         ):
             # Cut short by unloading: the text so far is still an answer.
-            await request.put(Chunk(finish_reason="cancelled"))
-            await request.finish()
+            request.put(Chunk(finish_reason="cancelled"))
+            request.finish()
         case CommandFailed(error=error):
-            await request.finish(from_info(error))
+            request.finish(from_info(error))
         case _:
             raise EngineFailed(f"The engine answered a request with {type(report).__name__}.")
-    return True
+    return True, True
 
 
-def fail_stuck(
-    request: RequestStream[Any], error: NoAnswer, *, restarts: bool, lines: tuple[str, ...]
-) -> EngineFailed:
-    """Fail a request whose process cannot be used any more; return the error of the process.
+def is_asked_again(request: RequestStream[Any], running: int, *, restarts: bool) -> bool:
+    """Whether a request that lost its engine is asked again after the model is loaded again. Pure.
+
+    Not one that has shown a part of its answer, since another answer would follow it; not one that
+    was asked again before; and not one that ran alone, since it is most likely the cause.
 
     Args:
-        request: The request in work.
-        error: Why the process cannot be used.
+        request: The request.
+        running: Number of requests that ran, this one included.
         restarts: Whether the model is loaded again automatically.
-        lines: The last lines of the log.
     """
-    done = "Its process is ended"
-    done += ", and the model is loaded again." if restarts else ". Load the model again."
-    failed = EngineFailed(str(error), done, details=lines)
-    request.fail(InvalidRequest(str(error), done) if error.by_request else failed)
-    return failed
+    return restarts and not (request.ended or request.pieces or request.again) and running > 1
 
 
 def _last_chunk(done: AnswerDone) -> Chunk:
     return Chunk(
         finish_reason=done.reason,
+        stop_text=done.stop_text,
         tool_calls=done.tool_calls,
         prompt_tokens=done.prompt_tokens,
         completion_tokens=done.completion_tokens,
+        cached_tokens=done.cached_tokens,
+        thought_tokens=done.thought_tokens,
         tokens_per_s=done.tokens_per_s,
         time_to_first_token_s=done.time_to_first_token_s,
     )

@@ -1,26 +1,32 @@
-"""Bounded queue of the requests to one instance, with the request that is being answered."""
+"""Bounded queue of the requests to one instance, with those that are being answered.
+
+`modeldeck.core.runtime.instance.order` decides which one is next.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from modeldeck.core.errors import Busy, DeckError
+from modeldeck.core.runtime.instance import order
+from modeldeck.core.runtime.instance.order import TurnHistory, WaitingTurn
 from modeldeck.core.runtime.instance.request import RequestStream
+
+AnyRequest = RequestStream[Any]
 
 
 class RequestQueue:
-    """First in, first out. A requester that leaves takes its request out, at any position."""
+    """Waiting and running requests. A requester that leaves takes its request out, anywhere."""
 
     def __init__(
         self,
         name: str,
         length: int,
         *,
-        on_count: Callable[[int], None],
-        cancel: Callable[[RequestStream[Any]], None],
+        on_count: Callable[[int, int], None],
+        cancel: Callable[[AnyRequest], None],
         wake: Callable[[], None],
     ) -> None:
         """Make an empty queue.
@@ -28,8 +34,9 @@ class RequestQueue:
         Args:
             name: Name of the model, for error messages.
             length: Most requests that may wait.
-            on_count: Called with the number of waiting and answered requests after each change.
-            cancel: Asks the engine to cancel the request that is being answered.
+            on_count: Called after each change with the number of waiting and running requests
+                together, and of the running ones.
+            cancel: Asks the engine to cancel a running request.
             wake: Called when a request was added.
         """
         self._name = name
@@ -37,57 +44,115 @@ class RequestQueue:
         self._on_count = on_count
         self._cancel = cancel
         self._wake = wake
-        self._requests: deque[RequestStream[Any]] = deque()
-        self._current: RequestStream[Any] | None = None
+        self._waiting: list[AnyRequest] = []
+        self._running: dict[int, AnyRequest] = {}
+        self._history = TurnHistory()
+        self._events = 0
+        """Arrivals and starts so far."""
 
-    def __len__(self) -> int:
-        return len(self._requests)
+    @property
+    def running(self) -> Mapping[int, AnyRequest]:
+        """The running requests by the id of their command."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
 
     @contextmanager
-    def entered(self, request: RequestStream[Any]) -> Iterator[None]:
+    def entered(self, request: AnyRequest) -> Iterator[None]:
         """Hold a request in the queue during the block; leaving it cancels it. Raises Busy."""
-        if len(self._requests) >= self._length:
+        if len(self._waiting) >= self._length:
             raise Busy(
-                f"{self._name} is busy: {len(self._requests)} requests are waiting.",
+                f"{self._name} is busy: {len(self._waiting)} requests are waiting.",
                 "Try again later, or raise runtime.queue_length.",
             )
-        self._requests.append(request)
-        self._count()
+        self._events += 1
+        request.arrived = self._events
+        request.on_cancel = lambda _: self._take_out(request)
+        self._waiting.append(request)
+        self._tell()
         self._wake()
         try:
             yield
         finally:
-            self._leave(request)
+            request.abandon()
+            self._take_out(request)
 
-    def _leave(self, request: RequestStream[Any]) -> None:
-        request.abandon()
-        if request is self._current:
+    def _take_out(self, request: AnyRequest) -> None:
+        """Remove a waiting request, or ask the engine to cancel a running one.
+
+        That one stays until the engine reports its end.
+        """
+        request.on_cancel = None
+        if request in self._waiting:
+            self._waiting.remove(request)
+            self._tell()
+        elif self._running.get(request.id) is request:
             self._cancel(request)
-        elif request in self._requests:
-            self._requests.remove(request)
-            self._count()
 
-    @contextmanager
-    def next(self, number: int) -> Iterator[RequestStream[Any]]:
-        """Take the first request out and give it this id; it is being answered during the block."""
-        request = self._current = self._requests.popleft()
-        request.id = number
-        try:
-            yield request
-        finally:
-            self._current = None
-            self._count()
+    def start(self, number: int, parallel: int) -> AnyRequest | None:
+        """Move the next request to the running ones, with this id; None while none may start."""
+        if not self._waiting or len(self._running) >= parallel:
+            return None
+        turns = self._turns()
+        index = order.pick(turns, self._history)
+        request = self._waiting[index]
+        if self._running and (request.alone or any(r.alone for r in self._running.values())):
+            return None  # nothing overtakes it, so its turn comes
+        self._events += 1
+        self._history = order.after_start(turns, self._history, index, self._events)
+        del self._waiting[index]
+        request.begin(number)
+        self._running[number] = request
+        self._tell()
+        return request
 
-    def cancel(self) -> None:
-        """Ask the engine to cancel the request that is being answered."""
-        if self._current is not None:
-            self._cancel(self._current)
+    def finish(self, request: AnyRequest) -> None:
+        """Remove a running request that the engine is done with."""
+        if self._running.pop(request.id, None) is not None:
+            request.on_cancel = None
+            self._tell()
+
+    def take_back(self, requests: Iterable[AnyRequest]) -> None:
+        """Let running requests wait again, before all others."""
+        for request in requests:
+            del self._running[request.id]
+            request.again, request.id = True, 0
+            self._waiting.append(request)
+        self._tell()
+
+    def cancel_running(self) -> None:
+        """Ask the engine to cancel every running request."""
+        for request in list(self._running.values()):
+            self._cancel(request)
 
     def refuse(self, error: DeckError) -> None:
         """Fail all waiting requests with this error."""
-        while self._requests:
-            self._requests.popleft().fail(error)
-        self._count()
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            request.fail(error)
+        self._tell()
 
-    def _count(self) -> None:
-        self._on_count(len(self._requests) + (self._current is not None))
+    def fail_running(self, error: DeckError) -> None:
+        """Fail all running requests with this error."""
+        for request in list(self._running.values()):
+            request.fail(error)
+            self.finish(request)
+
+    def _turns(self) -> list[WaitingTurn]:
+        return [
+            WaitingTurn(r.arrived, r.requester.who, r.requester.priority, r.again)
+            for r in self._waiting
+        ]
+
+    def _tell(self) -> None:
+        """Tell the counts, and each waiting request its place."""
+        self._on_count(len(self._waiting) + len(self._running), len(self._running))
+        ahead = order.order(self._turns(), self._history, self._events + 1)
+        for place, index in enumerate(ahead, 1):
+            request = self._waiting[index]
+            if request.place != place:
+                request.place = place
+                request.note(state="waiting", place=place)

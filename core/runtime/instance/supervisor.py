@@ -1,15 +1,15 @@
 """Supervisor of one instance: owns its process, its request queue and its state.
 
-Theory of operation. `Supervisor` has one task, which alone sends to the process and changes the
-state. It starts the process and loads the model, answers requests one at a time (an engine's
-context serves one), and ends the process. Callers only leave work for that task: a request in the
-queue, a cancelled request, or a stop. A stop takes effect at once while the model loads or nothing
-runs: the task's work is cancelled, wherever it waits. A running answer has `grace_s` to end; then
-it is cancelled, and `CANCEL_S` later the work is.
+Theory of operation. `Supervisor` has one task, which starts the process, loads the model, receives
+the reports and ends the process; it alone changes the state, but for the start of work. Requests
+are started on the process by `RequestDispatcher`, as many at once as the engine answers. A stop
+takes effect at once while the model loads or nothing runs: the task's work is cancelled, wherever
+it waits. Running answers have `grace_s` to end; then they are cancelled, and `CANCEL_S` later the
+work is.
 
-When the process fails during an answer, that answer is lost. The model is loaded again
-automatically, once, and waiting requests stay in the queue; a second failure within `RESTART_GAP_S`
-makes the instance failed, since it would most likely repeat.
+When the process fails while requests run, the model is loaded again automatically, once. Requests
+that have shown nothing yet are asked again, others fail, and waiting ones stay in the queue; a
+second failure within `RESTART_GAP_S` makes the instance failed, since it would most likely repeat.
 
 The record is immutable: each change replaces it and is reported to `on_change`.
 """
@@ -21,21 +21,22 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from modeldeck.core.concurrency import report_failure
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.errors import Cancelled, Conflict, DeckError, EngineFailed, InvalidRequest
+from modeldeck.core.errors import Cancelled, Conflict, DeckError, EngineFailed
+from modeldeck.core.runtime.instance.dispatcher import RequestDispatcher
 from modeldeck.core.runtime.instance.lifecycle import LifecycleEvent, after
 from modeldeck.core.runtime.instance.load_watchdog import next_report
 from modeldeck.core.runtime.instance.receipt import held, receipt, unknown_receipt
-from modeldeck.core.runtime.instance.relay import fail_stuck, figures, pass_on, tokens
+from modeldeck.core.runtime.instance.relay import figures, tokens
 from modeldeck.core.runtime.instance.request import RequestStream
 from modeldeck.core.runtime.instance.request_queue import RequestQueue
 from modeldeck.core.runtime.process.engine_process import EngineProcess, LogLevel, NoAnswer
 from modeldeck.core.runtime.process.messages import (
     AnyReport,
-    CancelCommand,
     CommandFailed,
     LoadModel,
     LoadProgress,
@@ -69,6 +70,7 @@ class Supervisor:
         settings: Settings,
         *,
         draft: str | None = None,
+        prefix_folder: Path | None = None,
         measure: Measure,
         on_change: Callable[[Instance], None],
         on_log: Callable[[str, LogLevel, str], None],
@@ -76,27 +78,30 @@ class Supervisor:
         self.record = record
         self._path = path
         self._draft = draft
+        self._prefix_folder = prefix_folder
         self._settings = settings
         self._measure = measure
         self._on_change = on_change
         self._on_log = on_log
         self._process: EngineProcess | None = None
         self._lines: tuple[str, ...] = ()
-        self._last_id = 0
         self._wake = asyncio.Event()
-        self._queue = RequestQueue(
+        self._dispatcher = RequestDispatcher(
+            silence_s=settings.silence_s,
+            on_start=self._work_begins,
+            on_report=self._record_figures,
+        )
+        self._queue = self._dispatcher.queue = RequestQueue(
             record.unique,
             settings.queue_length,
-            on_count=lambda count: self._update(requests=count),
-            cancel=self._send_cancel,
-            wake=self._wake.set,
+            on_count=lambda requests, running: self._update(requests=requests, running=running),
+            cancel=self._dispatcher.cancel,
+            wake=self._request_came,
         )
         self._load_done = asyncio.Event()
         self._ended = asyncio.Event()
         self._receipt: UnloadReceipt | None = None
         self._idle_since: float | None = None
-        self._answering = False
-        """Whether an answer is in work, or was when the process failed."""
         self._restarted_at = float("-inf")
         self._work: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -135,16 +140,15 @@ class Supervisor:
         return self._receipt
 
     def stop(self, grace_s: float) -> None:
-        """Begin to unload it; a running answer has `grace_s` to end, waiting ones are refused."""
+        """Begin to unload it; running answers have `grace_s` to end, waiting ones are refused."""
         if not self.live:
             return
-        state = self.record.state
         self._transition(LifecycleEvent.STOP)
         self._queue.refuse(Conflict(f"{self.record.unique} is being unloaded."))
-        if state is InstanceState.BUSY:
+        if self._queue.running:
             loop = asyncio.get_running_loop()
             self._timers += [
-                loop.call_later(grace_s, self._queue.cancel),
+                loop.call_later(grace_s, self._queue.cancel_running),
                 loop.call_later(grace_s + CANCEL_S, self._cancel_work),
             ]
         else:
@@ -165,9 +169,9 @@ class Supervisor:
         with self._queue.entered(request):
             yield
 
-    def _send_cancel(self, request: RequestStream[Any]) -> None:
-        if self._process is not None:
-            self._process.send(CancelCommand(id=request.id))
+    def _request_came(self) -> None:
+        self._dispatcher.start_waiting()
+        self._wake.set()
 
     def _cancel_work(self) -> None:
         if self._work is not None:
@@ -222,17 +226,20 @@ class Supervisor:
             try:
                 await self._serve(process)
                 return
-            except EngineFailed as error:
-                if not self._may_restart():
-                    raise
-                await self._clear_for_restart(process, error)
+            except (EngineFailed, NoAnswer) as error:
+                restarts = self._may_restart()
+                known = self._dispatcher.settle(error, restarts=restarts, lines=process.last_lines)
+                if not restarts:
+                    raise known from None
+                await self._clear_for_restart(process, known)
 
     def _may_restart(self) -> bool:
         """Whether the process failed during an answer, and was not restarted shortly before."""
         recent = time.monotonic() - self._restarted_at < RESTART_GAP_S
-        return self._answering and self.record.state is InstanceState.BUSY and not recent
+        busy = bool(self._queue.running) and self.record.state is InstanceState.BUSY
+        return busy and not recent
 
-    async def _clear_for_restart(self, process: EngineProcess, error: EngineFailed) -> None:
+    async def _clear_for_restart(self, process: EngineProcess, error: DeckError) -> None:
         """End what is left of a failed process, before the next one is started."""
         self._restarted_at = time.monotonic()
         self._load_done.clear()
@@ -248,7 +255,6 @@ class Supervisor:
 
     async def _start_and_load(self) -> EngineProcess:
         """Start a process and load the model in it."""
-        self._answering = False
         started = time.monotonic()
         process = await EngineProcess.start(self.record.engine, self._log)
         self._process = process
@@ -261,23 +267,30 @@ class Supervisor:
             progress=1.0,
             load_s=time.monotonic() - started,
             context_length=loaded.context_length,
+            parallel=loaded.parallel,
+            cache_tokens=loaded.cache_tokens,
             engine_bytes=loaded.engine_bytes,
             idle_s=0.0,
         )
         self._load_done.set()
+        self._dispatcher.attach(process, loaded.parallel)
         return process
 
     def _log(self, level: LogLevel, text: str) -> None:
         self._on_log(f"engine:{self.record.id}", level, text)
 
     async def _load(self, process: EngineProcess) -> ModelLoaded:
-        self._last_id += 1
+        forecast = self.record.forecast
         process.send(
             LoadModel(
-                id=self._last_id,
+                id=self._dispatcher.new_id(),
                 path=self._path,
                 options=self.record.options,
                 default_context=self._settings.context_length,
+                prefix_cache_bytes=forecast.prefix_cache_bytes if forecast else 0,
+                turn_s=self._settings.turn_s,
+                prefix_cache_folder=str(self._prefix_folder) if self._prefix_folder else None,
+                prefix_cache_disk_bytes=self._settings.prefix_cache_disk_bytes,
                 stop_loops=self._settings.stop_loops,
                 draft=self._draft,
             )
@@ -299,9 +312,9 @@ class Supervisor:
         gone = asyncio.create_task(process.wait())
         gone.add_done_callback(lambda _: self._wake.set())
         try:
-            while self.live:
-                if self._queue:
-                    await self._answer(process)
+            while self.live or self._queue.running:
+                if self._queue.running:
+                    await self._dispatcher.next_report()
                 elif process.gone:
                     await process.receive()  # raises why it ended
                 else:
@@ -326,40 +339,10 @@ class Supervisor:
             self._log("info", f"unloaded after {ttl:g} s without a request")
             self.stop(0)
 
-    async def _answer(self, process: EngineProcess) -> None:
-        """Answer the first request. Raises EngineFailed when the process ends meanwhile."""
-        self._last_id += 1
-        with self._queue.next(self._last_id) as request:
-            self._idle_since, self._answering = None, True
-            if self.record.state is InstanceState.READY:
-                self._transition(LifecycleEvent.WORK, idle_s=None)
-            try:
-                process.send(request.command(request.id))
-            except InvalidRequest as error:  # too long: nothing was sent
-                request.fail(error)
-            else:
-                await self._relay(process, request)
-        self._answering = False
-
-    async def _relay(self, process: EngineProcess, request: RequestStream[Any]) -> None:
-        """Pass the engine's reports on until the request is complete."""
-        try:
-            complete = False
-            while not complete:
-                report = await process.receive(self._settings.silence_s)
-                if isinstance(report, CommandFailed) and report.stuck:
-                    raise NoAnswer(report.error.message, by_request=True)
-                self._record_figures(report)
-                complete = await pass_on(report, request)
-        except asyncio.CancelledError:
-            request.fail(Cancelled(f"{self.record.unique} was unloaded."))
-            raise
-        except NoAnswer as error:
-            restarts, lines = self._may_restart(), process.last_lines
-            raise fail_stuck(request, error, restarts=restarts, lines=lines) from None
-        except DeckError as error:  # the process ended
-            request.fail(error)
-            raise
+    def _work_begins(self) -> None:
+        self._idle_since = None
+        if self.record.state is InstanceState.READY:
+            self._transition(LifecycleEvent.WORK, idle_s=None)
 
     def _record_figures(self, report: AnyReport) -> None:
         """Put a report's figures into the record, before the requester gets the report."""
@@ -387,12 +370,17 @@ class Supervisor:
     async def _end(self, work: asyncio.Task[None]) -> None:
         error = None if work.cancelled() else work.exception()
         stopping = self.record.state is InstanceState.STOPPING
+        self._dispatcher.detach()
+        self._queue.fail_running(
+            Cancelled(f"{self.record.unique} was unloaded.") if stopping else _as_deck_error(error)
+        )
         started = time.monotonic()
         before, after_, gone = await self._end_process()
         self._receipt = receipt(
             self.record, before, after_, seconds=time.monotonic() - started, gone=gone
         )
-        ended: dict[str, Any] = {"pid": None, "requests": 0, "idle_s": None, "stage": ""}
+        ended: dict[str, Any] = {"pid": None, "idle_s": None, "stage": ""}
+        ended |= {"requests": 0, "running": 0}
         if stopping:
             self._transition(LifecycleEvent.GONE, measured_bytes=self._receipt.after_bytes, **ended)
         else:

@@ -86,6 +86,24 @@ def place(
     )
 
 
+def left_over(
+    need: Bytes, room: Bytes, candidates: Sequence[EvictionCandidate], placement: Placement
+) -> int | None:
+    """Bytes of the machine's memory that stay free beside a load, the budget included.
+
+    None where neither is known.
+    """
+    freed = [c for c in candidates if c.id in placement.unload]
+    return min(
+        (
+            max(0, room[store] + sum(c.holds.get(store, 0) for c in freed) - need[store])
+            for store in ("memory", "budget")
+            if store in room and store in need
+        ),
+        default=None,
+    )
+
+
 def _enough(short: Bytes, idle: Sequence[EvictionCandidate]) -> list[EvictionCandidate]:
     """The fewest of the longest idle that hold what is short; empty if all are not enough."""
 

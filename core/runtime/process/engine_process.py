@@ -21,7 +21,7 @@ from typing import Literal
 import msgspec
 
 from modeldeck.core.concurrency import settled, whole
-from modeldeck.core.errors import EngineFailed, InvalidRequest
+from modeldeck.core.errors import ContextExceeded, EngineFailed, InvalidRequest
 from modeldeck.core.runtime.platforms import llama_remedy
 from modeldeck.core.runtime.process.frames import FrameDecoder, FrameError
 from modeldeck.core.runtime.process.messages import (
@@ -129,10 +129,10 @@ class NoAnswer(Exception):
     itself that its command does not end.
     """
 
-    def __init__(self, message: str, *, by_request: bool = False) -> None:
+    def __init__(self, message: str, *, request: int = 0) -> None:
         super().__init__(message)
-        self.by_request = by_request
-        """Whether the request caused it."""
+        self.request = request
+        """Id of the command that caused it; 0 where that is not known."""
 
 
 class _Pipes(asyncio.SubprocessProtocol):
@@ -309,23 +309,27 @@ class EngineProcess:
     def send(self, command: EngineCommand) -> None:
         """Send a command; it is dropped when the process is gone.
 
-        Raises InvalidRequest when it is too long for a frame, or nested too deeply.
+        Raises ContextExceeded when it is too long for a frame, InvalidRequest when it is nested too
+        deeply.
         """
         try:
             data = frame(command)
         except FrameError as error:
-            raise InvalidRequest(f"The request is too long: {error}.", "Send less.") from error
+            raise ContextExceeded(
+                f"The prompt is too long: {error} ({ContextExceeded.code}).", "Send less."
+            ) from error
         except RecursionError as error:
             raise InvalidRequest("The request is nested too deeply.") from error
         pipe = self._transport.get_pipe_transport(0)
         if isinstance(pipe, asyncio.WriteTransport) and not pipe.is_closing():
             pipe.write(data)
 
-    async def receive(self, silence_s: float = 0.0) -> AnyReport:
+    async def receive(self, silence_s: Callable[[], float] | None = None) -> AnyReport:
         """Wait for the next report.
 
         Raises EngineFailed when the process ended or its output cannot be decoded, and NoAnswer
-        when it gave no sign of life for `silence_s` seconds of waiting (0: no limit).
+        when it gave no sign of life for so many seconds of waiting as `silence_s` returns (0 and
+        None: no limit). It is called again and again, since the limit may change meanwhile.
         """
         pipes = self._pipes
         while not pipes.reports:
@@ -343,23 +347,25 @@ class EngineProcess:
             pipes.resume()
         return found
 
-    async def _wait_for_data(self, silence_s: float) -> None:
+    async def _wait_for_data(self, silence_s: Callable[[], float] | None) -> None:
         """Wait until the process sends data or ends. Raises NoAnswer."""
         activity = self._pipes.activity
-        if not silence_s:
+        if silence_s is None:
             await activity.wait()
-        quiet_s, step_s = 0.0, min(LOOK_S, silence_s / 4)
+        quiet_s = 0.0
         # In steps, each of which counts once: when the core was suspended too, as on a machine that
         # slept, the clock says nothing about the child.
-        while not activity.is_set():
-            if quiet_s >= silence_s:
+        while silence_s is not None and not activity.is_set():
+            limit_s = silence_s()
+            if limit_s and quiet_s >= limit_s:
                 raise NoAnswer(
-                    f"The engine does not answer: it gave no sign of life for {silence_s:g} s."
+                    f"The engine does not answer: it gave no sign of life for {limit_s:g} s."
                 )
+            step_s = min(LOOK_S, limit_s / 4) if limit_s else LOOK_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(step_s):
                     await activity.wait()
-            quiet_s += step_s
+            quiet_s = quiet_s + step_s if limit_s else 0.0
 
     async def wait(self) -> None:
         """Wait until the process is gone and all its output has been read."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 HEAD_BYTES = 4
-MAX_BYTES = 1 << 20
-"""The largest payload, in bytes. Requests are bounded by the API's body limit (1 MiB), answers come
-token by token, and an embedding of 16,384 numbers takes about 400 kB: a larger one is a mistake."""
+MAX_BYTES = 16 << 20
+"""The largest payload, in bytes: a request with a text of four million tokens, more than any model
+has in its context."""
 
 
 class FrameError(Exception):

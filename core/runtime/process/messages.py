@@ -2,9 +2,9 @@
 
 The core sends commands, the child sends reports. Every command has an id that its reports repeat.
 The child sends `EngineHello` first. It answers up to `ModelLoaded.parallel` requests for text at
-once; any other command waits until nothing else runs. It sends `Alive` every second while it works.
-`CancelCommand`, `PauseRequest` and `ResumeRequest` take effect at once. The end of the child's
-input means that the core is gone, and ends the child.
+once, and `TokenizeText` between two turns; any other command waits until nothing else runs. It
+sends `Alive` every second while it works. `CancelCommand`, `PauseRequest` and `ResumeRequest` take
+effect at once. The end of the child's input means that the core is gone, and ends the child.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from modeldeck.core.schema import (
     FinishReason,
     GenerateRequest,
     LoadOptions,
+    TokenizedText,
     TokenLogprob,
+    TokenQuery,
     ToolCall,
 )
 
@@ -42,6 +44,11 @@ class LoadModel(EngineCommand, tag="load", frozen=True, kw_only=True):
     """Context length in tokens where the options have none; at most what the model supports."""
     prefix_cache_bytes: int = 0
     """Most bytes of memory for the state of conversations that no request holds; 0 for none."""
+    prefix_cache_folder: str | None = None
+    """Where such states are kept when memory has no room for them, and when the model is unloaded;
+    None for nowhere."""
+    prefix_cache_disk_bytes: int = 0
+    """Most bytes of that folder."""
     turn_s: float = 0.5
     """Seconds that prompts are read for at most before running answers get their next token."""
     stop_loops: bool = False
@@ -76,6 +83,12 @@ class RankText(EngineCommand, tag="rank", frozen=True, kw_only=True):
 
     query: str
     text: str
+
+
+class TokenizeText(EngineCommand, tag="tokenize", frozen=True, kw_only=True):
+    """Tokenize without answering: answered by `TokensRead` or `CommandFailed`."""
+
+    query: TokenQuery
 
 
 class CancelCommand(EngineCommand, tag="cancel", frozen=True, kw_only=True):
@@ -176,6 +189,8 @@ class AnswerDone(EngineReport, tag="done", frozen=True, kw_only=True):
     reason: FinishReason
     looped: bool = False
     """Whether it was cut since it repeated itself without end; the reason is `length` then."""
+    stop_text: str | None = None
+    """The stop string that ended it."""
     tool_calls: tuple[ToolCall, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -212,6 +227,12 @@ class TextRanked(EngineReport, tag="ranked", frozen=True, kw_only=True):
     """Tokens of both texts together."""
 
 
+class TokensRead(EngineReport, tag="tokens", frozen=True, kw_only=True):
+    """A text and its tokens."""
+
+    found: TokenizedText
+
+
 class CommandFailed(EngineReport, tag="failed", frozen=True, kw_only=True):
     """The command failed; the process goes on, unless it is stuck."""
 
@@ -230,6 +251,7 @@ AnyCommand = (
     | GenerateText
     | EmbedText
     | RankText
+    | TokenizeText
     | CancelCommand
     | PauseRequest
     | ResumeRequest
@@ -245,6 +267,7 @@ AnyReport = (
     | AnswerDone
     | EmbeddingVector
     | TextRanked
+    | TokensRead
     | CommandFailed
     | Alive
 )

@@ -30,6 +30,7 @@ from modeldeck.core.formats.unique_names import (
     canonical,
     hub_name,
     repository,
+    spellings,
     url_name,
     whole_repository,
 )
@@ -203,14 +204,15 @@ class ModelLibrary:
                 self._feed.commit(ModelChanged, model=model)
 
     def find(self, ref: str) -> Model:
-        """Return the model with this id, short name, or unique name in any of its forms.
+        """Return the model with this id, short name, or unique name in any form, also Ollama's.
 
         Raises NotFound or Ambiguous, and InvalidRequest for an address that names no model.
         """
-        name = canonical(ref, self._hub.endpoint)
-        if (model := self._known(name)) is not None:
-            return model
-        return listing.find(self._feed.state.models, name, self._preferred)
+        names = spellings(ref, self._hub.endpoint)
+        for name in names:
+            if (model := self._known(name)) is not None:
+                return model
+        return listing.find(self._feed.state.models, names[0], self._preferred)
 
     def _known(self, name: str) -> Model | None:
         """Return the listed model with this canonical name, or None. Raises Ambiguous."""

@@ -1,4 +1,4 @@
-"""Suggestions when a model does not fit: less context, a smaller cache, a smaller variant."""
+"""Suggestions when a model does not fit: fewer requests, a smaller cache, or less of the model."""
 
 from __future__ import annotations
 
@@ -47,6 +47,18 @@ async def largest(least: int, most: int, has_room: Callable[[int], Awaitable[boo
     return max(least, low * STEP)
 
 
+def fewer(parallel: int) -> tuple[int, ...]:
+    """Numbers of requests at once that are tried, the wanted one first. Pure.
+
+    >>> fewer(4), fewer(6), fewer(1)
+    ((4, 2, 1), (6, 3, 1), (1,))
+    """
+    steps = [parallel]
+    while steps[-1] > 1:
+        steps.append(steps[-1] // 2)
+    return tuple(steps)
+
+
 class AlternativeFinder:
     """Finds variations of a load that fit the memory."""
 
@@ -72,10 +84,39 @@ class AlternativeFinder:
         """
         found: list[LoadAlternative] = []
         with suppress(DeckError):
+            found += await self._parallel(model, options, plan, has_room)
+            found += await self._cells(model, options, plan, has_room)
             found += await self._cache(model, options, plan, has_room)
             found += await self._context(model, options, plan, has_room)
         found += await self._variant(model, forecast, options, has_room)
         return tuple(found[:MOST])
+
+    async def _parallel(
+        self, model: Model, options: LoadOptions, plan: Plan, has_room: HasRoom
+    ) -> list[LoadAlternative]:
+        """Suggest the most requests at once that fit."""
+        for parallel in fewer(options.parallel or 1)[1:]:
+            less = replace(options, parallel=parallel)
+            if has_room(forecast := await plan(less)):
+                return [_alternative(f"parallel {parallel}", model.unique, less, forecast)]
+        return []
+
+    async def _cells(
+        self, model: Model, options: LoadOptions, plan: Plan, has_room: HasRoom
+    ) -> list[LoadAlternative]:
+        """Suggest the most tokens for all requests together that fit."""
+        length, cells = options.context_length or 0, options.cache_tokens or 0
+        known: dict[int, Forecast] = {}
+
+        async def fits(count: int) -> bool:
+            known[count] = await plan(replace(options, cache_tokens=count))
+            return has_room(known[count])
+
+        count = await largest(length, cells, fits) if cells > length > 0 else None
+        if count is None:
+            return []
+        less = replace(options, cache_tokens=count)
+        return [_alternative(f"cache_tokens {count}", model.unique, less, known[count])]
 
     async def _cache(
         self, model: Model, options: LoadOptions, plan: Plan, has_room: HasRoom
@@ -97,7 +138,8 @@ class AlternativeFinder:
         known: dict[int, Forecast] = {}
 
         async def fits(shorter: int) -> bool:
-            known[shorter] = await plan(replace(options, context_length=shorter))
+            less = replace(options, context_length=shorter, cache_tokens=None)
+            known[shorter] = await plan(less)
             return has_room(known[shorter])
 
         shorter = await largest(LEAST, length, fits) if length > LEAST else None
@@ -107,7 +149,7 @@ class AlternativeFinder:
             _alternative(
                 f"context {shorter}",
                 model.unique,
-                replace(options, context_length=shorter),
+                replace(options, context_length=shorter, cache_tokens=None),
                 known[shorter],
             )
         ]

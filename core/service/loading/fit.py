@@ -160,7 +160,12 @@ class FitChecker:
         self._known[model.id, context_length] = forecast
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
-        return replace(self._judge(forecast, free), context_length=length)
+        return replace(
+            self._judge(forecast, free),
+            context_length=length,
+            parallel=options.parallel,
+            cache_tokens=options.cache_tokens,
+        )
 
     def _without(self, free: _FreeMemory, length: int | None, verdict: Verdict, why: str) -> Fit:
         """Return the verdict for a model without a forecast."""
@@ -291,11 +296,14 @@ def candidate(instance: Instance) -> EvictionCandidate:
 def yet_to_take(instance: Instance) -> int:
     """Return what a live instance will take of the memory that the system calls free. Pure.
 
-    That includes pages of mapped files, and the part of its forecast that it does not hold yet.
+    That includes pages of mapped files, the part of its forecast that it does not hold yet, and
+    what its prefix cache may still take.
     """
-    mapped = instance.mapped_bytes or 0
-    expected = instance.forecast.machine_bytes if instance.forecast else None
-    return mapped if expected is None else max(mapped, expected - _own(instance))
+    mapped, forecast = instance.mapped_bytes or 0, instance.forecast
+    if forecast is None or forecast.machine_bytes is None:
+        return mapped
+    expected = forecast.machine_bytes + forecast.prefix_cache_bytes
+    return max(mapped, expected - _own(instance))
 
 
 def _own(instance: Instance) -> int:
@@ -310,8 +318,9 @@ def _gpu(instance: Instance) -> int:
 
 def _needs(instance: Instance) -> int:
     """Return what counts against the memory budget: memory held, or forecast if that is more."""
-    forecast = instance.forecast.total_bytes if instance.forecast else 0
-    return max((instance.measured_bytes or 0) + (instance.gpu_bytes or 0), forecast)
+    forecast = instance.forecast
+    most = forecast.total_bytes + forecast.prefix_cache_bytes if forecast else 0
+    return max((instance.measured_bytes or 0) + (instance.gpu_bytes or 0), most)
 
 
 def _least(*counts: int | None) -> int | None:

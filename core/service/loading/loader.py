@@ -1,21 +1,18 @@
-"""Load models and end instances: at a person's request, or on demand for an inference request.
+"""Load models and end instances.
 
-A load that only inference requests wait for is cancelled when the last of them is gone: memory must
-not be taken without use. A load that was requested explicitly always goes on.
+`modeldeck.core.service.loading.on_demand` does so for inference requests.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from modeldeck.core.concurrency import BackgroundTasks, contained
-from modeldeck.core.errors import Conflict, NotFound, ShuttingDown, StorageFailed
+from modeldeck.core.concurrency import contained
+from modeldeck.core.errors import StorageFailed
 from modeldeck.core.runtime.engines_manager import Engines
 from modeldeck.core.schema import (
     Instance,
@@ -31,17 +28,12 @@ from modeldeck.core.schema.clock import now
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.service.loading.measurements import LoadHistory
 from modeldeck.core.service.loading.options import OptionResolver
-from modeldeck.core.service.loading.planner import LoadPlanner
+from modeldeck.core.service.loading.planner import LoadPlanner, PreparedLoad
 from modeldeck.core.storage.audit import AuditTrail
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-UNLOAD_NOW_S = 0.001
-"""Idle timeout in seconds for `keep_alive=0`; an idle timeout of 0 itself means "never unload"."""
-
-READY = (InstanceState.READY, InstanceState.BUSY)
 
 
 class AskHub(Protocol):
@@ -102,7 +94,7 @@ class Loader:
         downloaded.
         """
         model = await self._ask_hub(self._library.look_up(ref))
-        return (await self._ask_hub(self._planner.plan(model, wish))).plan
+        return (await self._ask_hub(self._planner.plan(model, wish, compare=True))).plan
 
     async def load(
         self, ref: str, wish: LoadWish, origin: str, *, remember: bool = True
@@ -132,6 +124,12 @@ class Loader:
         planned = await self._planner.plan(model, wish)
         if planned.refusal is not None:
             raise planned.refusal
+        return await self._carry_out(model, planned, wish, origin, remember=remember)
+
+    async def _carry_out(
+        self, model: Model, planned: PreparedLoad, wish: LoadWish, origin: str, *, remember: bool
+    ) -> Instance:
+        """Make room as planned, and begin to load."""
         plan = planned.plan
         for eviction in plan.evictions:
             logger.info("unloading %s to make room for %s", eviction.unique, model.unique)
@@ -154,6 +152,38 @@ class Loader:
             ),
         )
         return instance
+
+    async def reload(
+        self, instance: Instance, wish: LoadWish, origin: str, refuse_if_used: Callable[[], None]
+    ) -> Instance:
+        """Load a model again with other options, where no request uses its instance.
+
+        Planned before it is unloaded, so that it stays loaded where the new options are refused.
+        Returns the instance that loads, or one that another request has loaded meanwhile.
+
+        Args:
+            instance: The loaded instance.
+            wish: Options, and what may be done to make room.
+            origin: The client, for the audit trail.
+            refuse_if_used: Raises Conflict where the instance is in use.
+
+        Raises Conflict where a request runs or waits, and the errors of `load`.
+        """
+        async with self._audit.action(origin, "load again", instance.unique), self._load_lock:
+            model = self._library.find(instance.model_id)
+            current = self._instance_of(model.id)
+            if current is None or current.id != instance.id:
+                return current or await self._load(model, wish, origin, remember=False)
+            planned = await self._planner.plan(model, wish, replacing=current)
+            if planned.refusal is not None:
+                raise planned.refusal
+            refuse_if_used()  # planning took a while
+            await self._engines.unload_unused(instance.id)
+            return await self._carry_out(model, planned, wish, origin, remember=False)
+
+    async def blockers(self, ref: str, wish: LoadWish) -> tuple[str, ...] | None:
+        """As `LoadPlanner.blockers`, for the model with this name."""
+        return await self._planner.blockers(self._library.find(ref), wish)
 
     async def unload(self, instance_id: str, origin: str) -> UnloadReceipt:
         """End an instance, or cancel its load. The receipt tells the memory that came back."""
@@ -190,9 +220,12 @@ class Loader:
             version=self._version_of(instance.engine),
             architecture=started.architecture,
             context_length=instance.context_length,
+            parallel=instance.parallel,
+            cache_tokens=instance.cache_tokens,
             used_tokens=instance.context_used,
             forecast=instance.forecast,
             peak_bytes=instance.peak_bytes,
+            prefix_cache_bytes=instance.prefix_cache_bytes or 0,
         )
         await self._best_effort(self._history.add(record))
 
@@ -202,107 +235,6 @@ class Loader:
             await writing
         except StorageFailed as error:
             logger.warning("%s", error)
-
-
-class OnDemandLoader:
-    """Provides instances to inference requests, loading models when they are needed."""
-
-    def __init__(
-        self,
-        *,
-        loader: Loader,
-        engines: Engines,
-        instance_of: Callable[[str], Instance | None],
-        tasks: BackgroundTasks,
-        allowed: bool,
-    ) -> None:
-        self._loader = loader
-        self._engines = engines
-        self._instance_of = instance_of
-        self._tasks = tasks
-        self._allowed = allowed
-        self._waiting: Counter[str] = Counter()
-        """Number of requests that wait for a load, by model id."""
-        self._explicit: set[str] = set()
-        """Explicitly loaded instances; never cancelled automatically."""
-
-    @contextmanager
-    def waiting(self, model_id: str) -> Iterator[None]:
-        """Count one waiting request for this model while the block runs."""
-        self._waiting[model_id] += 1
-        try:
-            yield
-        finally:
-            self._waiting[model_id] -= 1
-            if not self._waiting[model_id]:
-                del self._waiting[model_id]
-
-    def keep(self, instance_id: str) -> None:
-        """Mark an instance as explicitly loaded, so that its load is not cancelled."""
-        self._explicit &= self._engines.instances.keys()
-        self._explicit.add(instance_id)
-
-    @asynccontextmanager
-    async def using(
-        self, model: Model, options: LoadOptions, origin: str, keep_alive_s: float | None
-    ) -> AsyncIterator[Instance]:
-        """Provide a ready instance of a model while the block runs, loading it if necessary.
-
-        Args:
-            model: A downloaded model.
-            options: Load options; they do not change an instance that is loaded.
-            origin: The client, for the audit trail.
-            keep_alive_s: Idle timeout in seconds after the block: 0 unloads it when no request
-                waits for it, a negative number keeps it loaded, None leaves it to the settings.
-
-        Raises the errors of `Loader.load`, and Conflict where loading on demand is off.
-        """
-        idle_ttl_s = None if keep_alive_s is None else max(0.0, keep_alive_s)
-        instance = self._instance_of(model.id)
-        if instance is None or instance.state not in READY:
-            instance = await self._load(model, replace(options, idle_ttl_s=idle_ttl_s), origin)
-        try:
-            yield instance
-        finally:
-            if keep_alive_s is not None:
-                self._set_idle_timeout(
-                    instance.id, UNLOAD_NOW_S if keep_alive_s == 0 else idle_ttl_s
-                )
-
-    def _set_idle_timeout(self, instance_id: str, seconds: float | None) -> None:
-        with suppress(NotFound, Conflict):  # it ended meanwhile
-            self._engines.change(instance_id, {"idle_ttl_s": seconds})
-
-    async def _load(self, model: Model, options: LoadOptions, origin: str) -> Instance:
-        if not self._allowed and self._instance_of(model.id) is None:
-            raise Conflict(
-                f"{model.name} is not loaded, and nothing is loaded on demand here.",
-                "Load it first, or set api.load_on_demand.",
-            )
-        try:
-            with self.waiting(model.id):
-                # The options of an inference request are not remembered for the next load.
-                instance = await self._loader.load(
-                    model.id, LoadWish(options=options), origin, remember=False
-                )
-                return await self._engines.ready(instance.id)
-        except asyncio.CancelledError:
-            work = self._cancel_unused(model.id, origin)
-            self._tasks.start(work, name=f"cancelling the load of {model.unique}")
-            raise
-
-    async def _cancel_unused(self, model_id: str, origin: str) -> None:
-        """Cancel the load of a model that no request waits for any more."""
-        instance = self._instance_of(model_id)
-        if (
-            instance is not None
-            and instance.state is InstanceState.STARTING
-            and instance.id not in self._explicit
-            and not self._waiting[model_id]
-        ):
-            # When the core ends, it ends the engines itself.
-            with suppress(NotFound, ShuttingDown):
-                await self._loader.unload(instance.id, origin)
 
 
 def has_ended(instance: Instance) -> bool:

@@ -85,7 +85,7 @@ def share(record: LoadRecord) -> float | None:
     not_weights = _not_weights(forecast)
     if forecast.machine_bytes is None:
         return None
-    excess = record.peak_bytes - forecast.machine_bytes
+    excess = record.peak_bytes - record.prefix_cache_bytes - forecast.machine_bytes
     used, length = record.used_tokens or 0, record.context_length or 0
     if not_weights <= 0 or (excess < 0 and used < FULL * max(1, length)):
         return None

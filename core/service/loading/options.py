@@ -19,8 +19,8 @@ DEFAULT_CONTEXT = 8192
 """Context length in tokens for "as long as the model allows" when that is not known."""
 
 UNASKED: tuple[OptionOrigin, ...] = ("default", "catalog", "config")
-"""Origins of a context length that was not set for this model in particular: it is silently lowered
-to the length that the model was trained for."""
+"""Origins of an option that was not set for this model in particular. Such a context length is
+silently lowered to the length that the model was trained for, and `parallel` to what fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,8 @@ class ResolvedOptions:
 def settle(resolved: LayeredOptions, trained: int | None) -> ResolvedOptions:
     """Set the context length of options, for a model trained for `trained` tokens. Pure.
 
+    `parallel` is left out for an embedding model, which reads one text at a time.
+
     >>> settle(LayeredOptions(options=LoadOptions(context_fit=True), origins={}), 40960).options
     ... # doctest: +ELLIPSIS
     LoadOptions(context_length=40960, context_fit=True, ...)
@@ -44,16 +46,28 @@ def settle(resolved: LayeredOptions, trained: int | None) -> ResolvedOptions:
     if length is None:
         length = trained or DEFAULT_CONTEXT
         origins["context_length"] = "model" if trained else "default"
-    elif trained is not None and length > trained and (fit or _is_unasked(origins)):
+    elif (
+        trained is not None and length > trained and (fit or is_unasked(origins, "context_length"))
+    ):
         length, origins["context_length"] = trained, "model"
+    cells = resolved.options.cache_tokens
+    if cells is not None and cells < length:
+        length, origins["context_length"] = cells, origins["cache_tokens"]
+    parallel = resolved.options.parallel
+    if resolved.options.embedding:
+        parallel = None
+        origins.pop("parallel", None)
     return ResolvedOptions(
-        options=replace(resolved.options, context_length=length, context_fit=fit or None),
+        options=replace(
+            resolved.options, context_length=length, context_fit=fit or None, parallel=parallel
+        ),
         origins=origins,
     )
 
 
-def _is_unasked(origins: Mapping[str, OptionOrigin]) -> bool:
-    return origins.get("context_length", "default") in UNASKED
+def is_unasked(origins: Mapping[str, OptionOrigin], name: str) -> bool:
+    """Whether nobody set this option for the model in particular."""
+    return origins.get(name, "default") in UNASKED
 
 
 class OptionResolver:
@@ -75,7 +89,11 @@ class OptionResolver:
     def resolve(
         self, model: Model, requested: LoadOptions, *, fresh: bool = False
     ) -> LayeredOptions:
-        """Return a model's options with their origins; `fresh` ignores those of the last use."""
+        """Return a model's options with their origins; `fresh` ignores those of the last use.
+
+        Raises InvalidRequest for requested options that no model can take.
+        """
+        load_options.check(requested)
         default, config = self._layers
         own = LoadOptions(embedding=True if "embedding" in model.usage else None)
         layers: list[tuple[OptionOrigin, LoadOptions]] = [
@@ -115,7 +133,7 @@ def _from_settings(settings: RuntimeSettings) -> tuple[LoadOptions, LoadOptions]
     default = RuntimeSettings()
     said = {
         name: getattr(settings, name)
-        for name in ("context_length", "context_fit", "idle_ttl_s")
+        for name in ("context_length", "context_fit", "idle_ttl_s", "parallel")
         if getattr(settings, name) != getattr(default, name)
     }
     if "context_length" in said and settings.context_fit:
@@ -125,6 +143,7 @@ def _from_settings(settings: RuntimeSettings) -> tuple[LoadOptions, LoadOptions]
             context_length=default.context_length,
             context_fit=default.context_fit,
             idle_ttl_s=default.idle_ttl_s,
+            parallel=default.parallel,
         ),
         LoadOptions(**said),
     )

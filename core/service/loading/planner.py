@@ -26,12 +26,15 @@ from modeldeck.core.runtime.planning.placement import (
     DoesNotFit,
     EvictionCandidate,
     Placement,
+    left_over,
     place,
 )
+from modeldeck.core.runtime.planning.prefix_cache import prefix_cache_that_fits
 from modeldeck.core.schema import (
     Eviction,
     Forecast,
     Instance,
+    InstanceState,
     LoadOptions,
     LoadPlan,
     LoadVerdict,
@@ -41,17 +44,15 @@ from modeldeck.core.schema import (
     Runtime,
 )
 from modeldeck.core.schema.errors import to_info
-from modeldeck.core.schema.units import gib
+from modeldeck.core.schema.units import gib, mib
 from modeldeck.core.service.library.library import ModelLibrary
-from modeldeck.core.service.loading.alternatives import AlternativeFinder, Need, largest, remedy
-from modeldeck.core.service.loading.fit import FitChecker, needs
+from modeldeck.core.service.loading.alternatives import AlternativeFinder, Need, remedy
+from modeldeck.core.service.loading.fit import FitChecker, candidate, needs
+from modeldeck.core.service.loading.fitting import LEAST_CONTEXT, LoadFitting
 from modeldeck.core.service.loading.forecast import REFUSALS, Forecaster
 from modeldeck.core.service.loading.options import OptionResolver, settle
 
 logger = logging.getLogger(__name__)
-
-LEAST_CONTEXT = 2048
-"""Shortest context, in tokens, that is chosen to fit free memory: less is hardly of use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,8 @@ class _LoadQuery:
     traits: ModelTraits
     draft: Model | None
     may_unload: bool
+    replacing: Instance | None = None
+    """The instance of the same model that is unloaded before the load."""
 
 
 class LoadPlanner:
@@ -92,7 +95,9 @@ class LoadPlanner:
         instances: Callable[[], Sequence[Instance]],
         runtimes: Callable[[], Sequence[Runtime]],
         may_unload: bool,
+        prefix_cache_bytes: Callable[[], int],
     ) -> None:
+        """`prefix_cache_bytes` returns what the prefix cache of a loaded model may take."""
         self._library = library
         self._option_resolver = option_resolver
         self._forecaster = forecaster
@@ -101,14 +106,25 @@ class LoadPlanner:
         self._instances = instances
         self._runtimes = runtimes
         self._may_unload = may_unload
+        self._prefix_cache_bytes = prefix_cache_bytes
 
-    async def plan(self, model: Model, wish: LoadWish) -> PreparedLoad:
+    async def plan(
+        self,
+        model: Model,
+        wish: LoadWish,
+        replacing: Instance | None = None,
+        *,
+        compare: bool = False,
+    ) -> PreparedLoad:
         """Plan a load without changing anything.
+
+        `replacing` is an instance of the same model that would be unloaded before it. With
+        `compare`, the plan also tells what cells of its own for each request would take.
 
         Raises InvalidRequest for impossible options, and the Hub's errors for a model that is not
         downloaded. Any other reason against the load is the plan's `refusal`.
         """
-        query, unreadable = await self._query(model, wish)
+        query, unreadable = await self._query(model, wish, replacing)
         engine = registry.choose(model.format, query.options.engine)
         devices = next((r.devices for r in self._runtimes() if r.name == engine), ())
         warnings = list(suit(query.options, query.traits, engine, devices, os.cpu_count() or 1))
@@ -131,6 +147,8 @@ class LoadPlanner:
         elif unreadable is None:
             try:
                 plan, refusal = await self._placed(plan, query, force=wish.force)
+                if compare:
+                    plan = await self._compared(plan, query)
             except EngineFailed as error:
                 unreadable = error
         if unreadable is not None:  # loading fails with the same error, and the engine's log
@@ -141,7 +159,8 @@ class LoadPlanner:
             refusal = refusal if isinstance(refusal, REFUSALS) else self.missing(model)
         else:
             refusal = self.missing(model) or refusal
-        if any(i.model_id == model.id and i.state.live for i in self._instances()):
+        live = (i for i in self._instances() if i.model_id == model.id and i.state.live)
+        if any(replacing is None or i.id != replacing.id for i in live):
             plan = replace(plan, notes=(*plan.notes, "loaded already"), evictions=())
             refusal = None
         plan = replace(
@@ -163,7 +182,32 @@ class LoadPlanner:
             return NotDownloaded(f"{model.name} is not downloaded.", remedy)
         return None
 
-    async def _query(self, model: Model, wish: LoadWish) -> tuple[_LoadQuery, DeckError | None]:
+    async def blockers(self, model: Model, wish: LoadWish) -> tuple[str, ...] | None:
+        """Return the busy instances that must become idle before a model fits.
+
+        Empty where it fits by now, or will when an instance has ended; None where it would not fit
+        even if all were idle, and where nothing may be unloaded for it.
+        """
+        query, unreadable = await self._query(model, wish)
+        if unreadable is not None or not query.may_unload:
+            return None
+        options = replace(query.options, context_fit=None)
+        if query.options.context_fit:
+            wanted = query.options.context_length or LEAST_CONTEXT
+            options = replace(options, context_length=min(wanted, LEAST_CONTEXT))
+        forecast = await self._forecast(query, options)
+        candidates = self._fit_checker.candidates()
+        busy = {c.id for c in candidates if c.idle_s is None}
+        all_idle = [replace(c, idle_s=c.idle_s or 0.0) for c in candidates]
+        found = place(needs(forecast), self._fit_checker.room(), all_idle, may_unload=True)
+        if isinstance(found, Placement):
+            return tuple(key for key in found.unload if key in busy)
+        is_ending = any(i.state is InstanceState.STOPPING for i in self._instances())
+        return () if is_ending else None
+
+    async def _query(
+        self, model: Model, wish: LoadWish, replacing: Instance | None = None
+    ) -> tuple[_LoadQuery, DeckError | None]:
         """Return the complete query, and the error if the model's header cannot be read."""
         unreadable: DeckError | None = None
         try:
@@ -180,6 +224,7 @@ class LoadPlanner:
             traits=traits,
             draft=self._draft(model, settled.options.draft_model),
             may_unload=may_unload and not wish.force,
+            replacing=replacing,
         )
         return query, unreadable
 
@@ -209,18 +254,14 @@ class LoadPlanner:
         self, plan: LoadPlan, query: _LoadQuery, *, force: bool
     ) -> tuple[LoadPlan, DeckError | None]:
         """Add forecast and placement to the plan. Returns it and the error of a refusal."""
-        options, notes = query.options, plan.notes
-        if query.options.context_fit and not force:
-            options, notes = await self._fitted(query)
-        origins = {k: v for k, v in plan.origins.items() if k != "context_fit"}
-        if options.context_length != query.options.context_length:
-            origins["context_length"] = "fit"
-        options = replace(options, context_fit=None)
-        plan = replace(plan, options=options, origins=origins, notes=notes)
+        plan = await self._fitted(plan, query, force=force)
+        options, notes = plan.options, plan.notes
         forecast = await self._forecast(query, options)
-        placement = self._place(forecast, may_unload=query.may_unload)
+        placement = self._place(forecast, query, may_unload=query.may_unload)
         plan = replace(plan, forecast=forecast)
         if isinstance(placement, Placement):
+            plan = self._with_prefix_cache(plan, forecast, placement)
+            forecast, notes = plan.forecast or forecast, plan.notes
             verdict: LoadVerdict = "fits after unloading" if placement.unload else "fits"
             if why := gpu_unknown(forecast, plan.gpu_available_bytes):
                 verdict = "unknown"
@@ -237,52 +278,72 @@ class LoadPlanner:
             lambda less: self._forecast(query, less),
             lambda need: (
                 need.gpu_bytes is not None
-                and isinstance(self._place(need, may_unload=False), Placement)
+                and isinstance(self._place(need, query, may_unload=False), Placement)
             ),
         )
         words = remedy(alternatives, would_do, may_unload=query.may_unload)
         error = NotEnoughMemory(self._refusal_text(query.model, placement, options), words)
         return replace(plan, alternatives=alternatives), error
 
+    async def _compared(self, plan: LoadPlan, query: _LoadQuery) -> LoadPlan:
+        """Add what cells of its own for each request would take beyond what they share."""
+        options, forecast = plan.options, plan.forecast
+        length, parallel = options.context_length or 0, options.parallel or 1
+        if parallel == 1 or (options.cache_tokens or length) >= parallel * length:
+            return plan
+        if forecast is None or plan.engine == "mlx":
+            return plan
+        own = await self._forecast(query, replace(options, cache_tokens=parallel * length))
+        return replace(plan, own_cells_bytes=own.total_bytes - forecast.total_bytes)
+
     async def _forecast(self, query: _LoadQuery, options: LoadOptions) -> Forecast:
         return await self._forecaster.forecast(
             query.model, options, query.traits.architecture, query.draft
         )
 
-    def _place(self, forecast: Forecast, *, may_unload: bool) -> Placement | DoesNotFit:
-        return place(
-            needs(forecast),
-            self._fit_checker.room(),
-            self._fit_checker.candidates(),
-            may_unload=may_unload,
+    def _place(
+        self, forecast: Forecast, query: _LoadQuery, *, may_unload: bool
+    ) -> Placement | DoesNotFit:
+        room, candidates = self._fit_checker.room(), self._fit_checker.candidates()
+        if query.replacing is not None:
+            back = candidate(query.replacing).holds
+            room = {store: count + back.get(store, 0) for store, count in room.items()}
+            candidates = [c for c in candidates if c.id != query.replacing.id]
+        return place(needs(forecast), room, candidates, may_unload=may_unload)
+
+    async def _fitted(self, plan: LoadPlan, query: _LoadQuery, *, force: bool) -> LoadPlan:
+        """Return the plan with the options that fit, and notes about what was lowered."""
+        if force:
+            origins = {k: v for k, v in query.origins.items() if k != "context_fit"}
+            return replace(plan, options=replace(query.options, context_fit=None), origins=origins)
+        fitting = LoadFitting(
+            query.options,
+            query.origins,
+            lambda options: self._forecast(query, options),
+            lambda need: isinstance(
+                self._place(need, query, may_unload=query.may_unload), Placement
+            ),
+        )
+        fitted = await fitting.fit()
+        return replace(
+            plan, options=fitted.options, origins=fitted.origins, notes=(*plan.notes, *fitted.notes)
         )
 
-    async def _fitted(self, query: _LoadQuery) -> tuple[LoadOptions, tuple[str, ...]]:
-        """Return the options with the largest context that fits, and notes about that."""
-        wanted = query.options.context_length or LEAST_CONTEXT
-        forecasts: dict[int, Forecast] = {}
-
-        async def has_room(length: int) -> bool:
-            options = replace(query.options, context_length=length)
-            forecasts[length] = await self._forecast(query, options)
-            placement = self._place(forecasts[length], may_unload=query.may_unload)
-            return isinstance(placement, Placement)
-
-        least = min(wanted, LEAST_CONTEXT)
-        chosen = await largest(least, wanted, has_room)
-        if chosen == wanted:
-            if query.origins.get("context_fit") in ("default", "catalog", "config"):
-                return query.options, ()
-            if forecasts[wanted].gpu_bytes is None:
-                return query.options, (f"context {wanted} kept: what fits the GPU is not known",)
-            return query.options, (f"context {wanted} chosen: as much as was wanted fits",)
-        needed = gib(forecasts[wanted].total_bytes)
-        options = replace(query.options, context_length=chosen or least)
-        if chosen is None:
-            return options, (f"context {least} taken: not even that has room",)
-        return options, (
-            f"context {chosen} chosen: the largest that fits; {wanted} would need {needed}",
+    def _with_prefix_cache(
+        self, plan: LoadPlan, forecast: Forecast, placement: Placement
+    ) -> LoadPlan:
+        """Return the plan with the limit of the prefix cache, which gets what is left over."""
+        wanted = 0 if plan.options.embedding else self._prefix_cache_bytes()
+        left = left_over(
+            needs(forecast), self._fit_checker.room(), self._fit_checker.candidates(), placement
         )
+        limit = prefix_cache_that_fits(wanted, left)
+        plan = replace(plan, forecast=replace(forecast, prefix_cache_bytes=limit))
+        if limit == wanted:
+            return plan
+        most = f"takes {mib(limit)} at most, not {mib(wanted)}" if limit else "is left out"
+        note = f"the prefix cache {most}: memory is short"
+        return replace(plan, notes=(*plan.notes, note))
 
     def _evictions(self, ids: Sequence[str]) -> tuple[Eviction, ...]:
         known = {instance.id: instance for instance in self._instances()}

@@ -48,7 +48,8 @@ def test_operation_ids_are_unique(made: dict[str, Any]) -> None:
         for methods in made["paths"].values()
         for operation in methods.values()
     ]
-    assert len(names) == len(set(names)) == len(ROUTES)
+    told = [route for route in ROUTES if route.header is None]
+    assert len(names) == len(set(names)) == len(told)
 
 
 def test_the_documented_operations_are_told_as_they_are_documented(made: dict[str, Any]) -> None:

@@ -76,6 +76,38 @@ DEFAULT = layer("default", context_length=8192, context_fit=True, idle_ttl_s=0.0
             {"context_length": 100, "idle_ttl_s": 0.0},
             {"context_length": "request", "idle_ttl_s": "default"},
         ),
+        # The cells of the cache hold one request in full: the stronger of the two counts.
+        (
+            [
+                layer("last use", cache_tokens=4096, context_length=1024),
+                layer("request", context_length=8192),
+            ],
+            {"context_length": 8192},
+            {"context_length": "request"},
+        ),
+        (
+            [DEFAULT, layer("request", cache_tokens=4096)],
+            {
+                "context_length": 4096,
+                "context_fit": True,
+                "cache_tokens": 4096,
+                "idle_ttl_s": 0.0,
+            },
+            {
+                "context_length": "request",
+                "context_fit": "default",
+                "cache_tokens": "request",
+                "idle_ttl_s": "default",
+            },
+        ),
+        (
+            [
+                layer("model config", cache_tokens=8192),
+                layer("request", context_length=2048, parallel=8),
+            ],
+            {"context_length": 2048, "cache_tokens": 8192, "parallel": 8},
+            {"context_length": "request", "cache_tokens": "model config", "parallel": "request"},
+        ),
         # False and 0 are something said.
         (
             [layer("config", flash_attention=True, pinned=True), layer("request", pinned=False)],
@@ -100,6 +132,13 @@ def test_the_strongest_who_says_something_decides_and_is_named(
         ({"kv_cache_type": "q8_0", "flash_attention": False}, "flash attention"),
         ({"threads": 513}, "threads must be from 1 to 512, not 513"),
         ({"draft_tokens": 0}, "draft_tokens must be from 1 to 64"),
+        ({"parallel": 0}, "parallel must be from 1 to 16, not 0"),
+        ({"parallel": 17}, "parallel must be from 1 to 16, not 17"),
+        ({"cache_tokens": 8}, "cache_tokens must be from 16"),
+        (
+            {"context_length": 8192, "cache_tokens": 4096},
+            "cache_tokens 4096 is less than the 8192 tokens",
+        ),
         ({"loras": (Lora(path="a.gguf"),)}, "'a.gguf'"),
         ({"loras": (Lora(path="/a.gguf", scale=1e9),)}, "scale"),
         ({"loras": (Lora(path="/a.gguf"),) * 17}, "16"),
@@ -161,6 +200,16 @@ TRAITS = ModelTraits(context_length=2048, layers=28, key_length=64, value_length
         ({"gpu_layers": 29}, "llama.cpp", ("CPU", "GPU"), []),
         ({"gpu_layers": -1}, "llama.cpp", (), []),
         ({"threads": 64}, "llama.cpp", ("CPU",), ["64 threads on 8 processors"]),
+        ({"context_length": 512, "parallel": 4, "cache_tokens": 2048}, "llama.cpp", (), []),
+        (
+            {"context_length": 512, "parallel": 4, "cache_tokens": 2049},
+            "llama.cpp",
+            (),
+            ["4 requests of 512 tokens fill 2048"],
+        ),
+        ({"parallel": 4, "kv_cache_type": "q8_0"}, "mlx", (), ["q8_0 mlx answers one request"]),
+        ({"parallel": 4, "draft_model": "a"}, "mlx", (), ["with a draft model mlx answers one"]),
+        ({"parallel": 4, "draft_model": "a", "kv_cache_type": "q8_0"}, "llama.cpp", (), []),
     ],
 )
 def test_what_a_person_should_know_is_told(

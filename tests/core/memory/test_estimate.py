@@ -44,6 +44,21 @@ def forecast(total: int, exact: bool = True) -> Forecast:
     )
 
 
+def test_requests_at_once_share_the_tokens_of_the_cache() -> None:
+    config = MlxConfig(
+        layers=2, kv_heads=2, head_length=64, context_length=8192, window=256,
+        layer_types=("full_attention", "sliding_attention"),
+    )  # fmt: skip
+    alone = from_config(config, 0, LoadOptions(context_length=4096))
+    shared = from_config(config, 0, LoadOptions(context_length=4096, parallel=4))
+    own = from_config(config, 0, LoadOptions(context_length=4096, parallel=4, cache_tokens=16384))
+    a_token = 2 * 2 * 64 * 2
+    assert alone.kv_bytes == a_token * (4096 + 768)
+    assert shared.kv_bytes == a_token * (4096 + 4 * 768), "each has a window of its own"
+    assert own.kv_bytes == a_token * (16384 + 4 * 768)
+    assert alone.compute_bytes == shared.compute_bytes == own.compute_bytes
+
+
 @pytest.mark.parametrize(
     ("needed", "available", "reserve", "verdict"),
     [

@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import TOPICS, expected
-from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.errors import ContextExceeded, InvalidRequest
+from modeldeck.core.runtime.process.frames import MAX_BYTES
 from modeldeck.core.schema import (
     Chunk,
     GenerateRequest,
@@ -20,6 +21,7 @@ from modeldeck.core.schema import (
     InstanceState,
     LoadOptions,
     Message,
+    TokenQuery,
     Tool,
     ToolCall,
 )
@@ -119,6 +121,26 @@ async def test_an_answer_ends_where_it_was_asked_to(
 ) -> None:
     found, last = await engine.ask(request_)
     assert (found, last.finish_reason) == (text, reason)
+    assert last.stop_text == (request_.stop[0] if request_.stop else None)
+
+
+async def test_tokens_are_told_without_an_answer(engine: Asked) -> None:
+    engines, key = engine.bench.engines, engine.instance.id
+    asked = replace(about("count"), tools=())
+    _, last = await engine.ask(replace(asked, max_tokens=1))
+    counted = await engines.tokenize(key, TokenQuery(request=asked, count_only=True))
+    assert (counted.count, counted.tokens, counted.text) == (last.prompt_tokens, (), "")
+    whole = await engines.tokenize(key, TokenQuery(request=asked))
+    assert "count" in whole.text
+    assert len(whole.tokens) == len(whole.pieces) == whole.count == counted.count
+    plain = await engines.tokenize(key, TokenQuery(text="One two"))
+    assert b"".join(plain.pieces).strip() == b"One two"
+    back = await engines.tokenize(key, TokenQuery(tokens=plain.tokens))
+    assert back.text.strip() == "One two"
+    for wrong in (-1, 1 << 30):
+        with pytest.raises(InvalidRequest, match="Tokens of this model"):
+            await engines.tokenize(key, TokenQuery(tokens=(wrong,)))
+    assert await engine.says("count") == expected("count")
 
 
 async def test_an_answer_without_end_ends_with_the_context(engine: Asked) -> None:
@@ -130,8 +152,14 @@ async def test_an_answer_without_end_ends_with_the_context(engine: Asked) -> Non
 async def test_a_request_that_does_not_fit_is_refused_and_the_next_answered(engine: Asked) -> None:
     with pytest.raises(InvalidRequest, match="context"):
         await engine.says("bla " * 2000)
-    with pytest.raises(InvalidRequest, match="too long"):
+    with pytest.raises(ContextExceeded, match=r"too long: \d+ tokens") as caught:
         await engine.says("x" * (1 << 20))
+    assert caught.value.sizes is not None
+    assert caught.value.sizes[1] == CONTEXT
+    with pytest.raises(ContextExceeded, match=r"too long: \d+ characters"):
+        await engine.says("x" * (MAX_BYTES + 1))
+    with pytest.raises(ContextExceeded, match="too long: a frame"):
+        await engine.says("\n" * MAX_BYTES)
     assert await engine.says("count") == expected("count")
 
 

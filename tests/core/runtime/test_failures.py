@@ -436,7 +436,8 @@ async def test_the_end_of_its_input_ends_an_engine_in_the_middle_of_an_answer(
     while not isinstance(await engine.receive(), ModelLoaded):
         pass
     engine.send(GenerateText(id=2, request=about("loop")))
-    assert isinstance(await engine.receive(), TextPiece)
+    while not isinstance(await engine.receive(), TextPiece):
+        pass
     assert await engine.end()
     assert not alive(engine.pid)
     reports = iter(engine.receive, None)
@@ -451,6 +452,7 @@ async def test_a_command_cancelled_before_it_begins_never_runs(tiny: Path) -> No
         GenerateText,
         LoadModel,
         ModelLoaded,
+        PromptProgress,
         TextPiece,
     )
 
@@ -460,19 +462,20 @@ async def test_a_command_cancelled_before_it_begins_never_runs(tiny: Path) -> No
         while not isinstance(await engine.receive(), ModelLoaded):
             pass
         engine.send(GenerateText(id=2, request=about("loop")))
-        assert isinstance(await engine.receive(), TextPiece)
+        while not isinstance(await engine.receive(), TextPiece):
+            pass
         engine.send(GenerateText(id=3, request=about("loop")))  # waits for the first
         engine.send(CancelCommand(id=3))
         engine.send(CancelCommand(id=2))
         ended: list[tuple[int, str]] = []
         while len(ended) < 2:
             report = await engine.receive()
-            assert isinstance(report, TextPiece | CommandFailed)
+            assert isinstance(report, TextPiece | PromptProgress | CommandFailed)
             if isinstance(report, CommandFailed):
                 ended.append((report.id, report.error.code))
             else:
                 assert report.id == 2
-        assert ended == [(2, Cancelled.code), (3, Cancelled.code)]
+        assert sorted(ended) == [(2, Cancelled.code), (3, Cancelled.code)]
     finally:
         await engine.end()
 

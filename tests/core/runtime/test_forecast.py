@@ -127,6 +127,8 @@ def test_where_llama_cpp_does_not_tell_of_its_graphs_they_are_estimated() -> Non
         heads=4,
         outputs=0,
         output_width=896,
+        vocabulary=640,
+        sequences=1,
         widest=512,
         weight_bits=16,
         flash=True,
@@ -134,6 +136,7 @@ def test_where_llama_cpp_does_not_tell_of_its_graphs_they_are_estimated() -> Non
     )
     told = Graph(work_bytes=1 << 19, bytes=418_256, table_bytes=20 << 10)
     estimate = besides_bytes(figures)
+    assert besides_bytes(replace(figures, sequences=4)) - estimate == 3 * 12 * 640
     assert besides_bytes(replace(figures, graph=told)) == pytest.approx(estimate, rel=0.1)
 
 
@@ -150,6 +153,8 @@ def test_the_work_buffer_is_that_of_the_largest_product(
         heads=16,
         outputs=0,
         output_width=1024,
+        vocabulary=640,
+        sequences=1,
         widest=4096,
         weight_bits=bits,
         flash=flash,

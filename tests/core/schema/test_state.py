@@ -12,6 +12,7 @@ from modeldeck.core.schema import (
     InstanceState,
     Memory,
     Model,
+    RequestInfo,
     Runtime,
     Settings,
     Verification,
@@ -28,6 +29,8 @@ from modeldeck.core.schema.state import (
     MemoryChanged,
     ModelChanged,
     ModelRemoved,
+    RequestChanged,
+    RequestRemoved,
     RuntimesChanged,
     SettingsChanged,
     State,
@@ -61,6 +64,18 @@ def instance(key: str) -> Instance:
     )
 
 
+def request(key: str) -> RequestInfo:
+    return RequestInfo(
+        id=key,
+        model_id="m",
+        unique="o/m",
+        who="laptop",
+        dialect="openai",
+        since="2026-01-01T00:00:00Z",
+        state="writing",
+    )
+
+
 def events(seq: int) -> list[Event]:
     """One event of each kind, numbered from `seq`."""
     made: list[Event] = [
@@ -77,6 +92,8 @@ def events(seq: int) -> list[Event]:
         SettingsChanged(seq=0, settings=Settings(jobs_at_once=9)),
         VerificationChanged(seq=0, verification=CHECK),
         VerificationRemoved(seq=0, id="gone"),
+        RequestChanged(seq=0, request=request("r")),
+        RequestRemoved(seq=0, id="gone"),
     ]
     return [replace(event, seq=seq + n) for n, event in enumerate(made)]
 

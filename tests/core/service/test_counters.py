@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from modeldeck.core.schema import Chunk, Download
@@ -29,26 +27,14 @@ def test_jobs_that_ended_before_do_not_count() -> None:
     assert not counters.downloads
 
 
-@asynccontextmanager
-async def answering(*chunks: Chunk) -> AsyncIterator[AsyncIterator[Chunk]]:
-    async def pieces() -> AsyncIterator[Chunk]:
-        for chunk in chunks:
-            yield chunk
-
-    yield pieces()
-
-
-async def test_tokens_count_when_an_answer_ends() -> None:
+def test_answers_count_with_the_tokens_of_their_last_piece() -> None:
     counters = Counters()
-    last = Chunk(finish_reason="stop", prompt_tokens=7, completion_tokens=3)
-    async with counters.answer(answering(Chunk(text="a"), last)) as chunks:
-        assert [chunk async for chunk in chunks] == [Chunk(text="a"), last]
-    assert (counters.prompt_tokens, counters.completion_tokens) == (7, 3)
-    assert counters.answers == {"stop": 1}
-
-
-async def test_an_answer_that_is_left_counts_as_such() -> None:
-    counters = Counters()
-    async with counters.answer(answering(Chunk(text="a"), Chunk(text="b"))) as chunks:
-        assert (await anext(aiter(chunks))).text == "a"
-    assert counters.answers == {"abandoned": 1}
+    counters.answer(
+        "stop",
+        Chunk(finish_reason="stop", prompt_tokens=7, cached_tokens=5, completion_tokens=3),
+    )
+    counters.answer("stop", Chunk(finish_reason="stop", prompt_tokens=1))
+    counters.answer("abandoned", None)
+    assert (counters.prompt_tokens, counters.cached_tokens) == (8, 5)
+    assert counters.completion_tokens == 3
+    assert counters.answers == {"stop": 2, "abandoned": 1}

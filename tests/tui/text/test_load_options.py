@@ -37,6 +37,7 @@ def test_a_line_is_read(line: str, options: LoadOptions) -> None:
     "options",
     [
         LoadOptions(),
+        LoadOptions(parallel=8, cache_tokens=32_768),
         LoadOptions(context_length=4096, flash_attention=True, pinned=False, idle_ttl_s=60.0),
         LoadOptions(loras=(FRENCH, Lora(path="/b.gguf")), draft_model="deck/tiny-GGUF:Q8_0"),
     ],

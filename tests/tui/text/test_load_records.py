@@ -52,6 +52,23 @@ def test_a_plan_says_what_is_needed_what_is_free_and_who_chose_what() -> None:
     ]
 
 
+def test_a_plan_says_what_requests_at_once_share_and_what_more_would_take() -> None:
+    options = replace(PLAN.options, parallel=4)
+    forecast = replace(FORECAST, prefix_cache_bytes=512 * MIB)
+    lines = load_records.plan(
+        replace(PLAN, options=options, forecast=forecast, own_cells_bytes=3 * GIB)
+    )
+    assert lines[3:5] == [
+        "           prefix cache up to 512 MiB more",
+        "  at once  4 requests share 8,192 tokens; 8k each: 3.0 GiB more",
+    ]
+    own = replace(options, cache_tokens=32_768)
+    lines = load_records.plan(replace(PLAN, options=own))
+    assert lines[3] == "  at once  8,192 tokens for each of 4 requests"
+    alone = load_records.plan(replace(PLAN, options=replace(options, parallel=1)))
+    assert not any("at once" in line for line in alone)
+
+
 def test_a_plan_says_what_goes_first_what_to_know_and_why_it_is_refused() -> None:
     corrected = replace(
         FORECAST, correction_bytes=GIB // 4, samples=3, total_bytes=25 * GIB // 4, gpu_bytes=GIB
@@ -146,6 +163,7 @@ def test_what_is_loaded_tells_its_own_memory_from_pages_of_files() -> None:
         ({"context_length": 512}, LoadOptions(context_length=512)),
         ({"context_length": ContextParam.FIT}, LoadOptions(context_fit=True)),
         ({"loras": ()}, LoadOptions()),
+        ({"parallel": 8, "cache_tokens": 32768}, LoadOptions(parallel=8, cache_tokens=32768)),
         (
             {"loras": ("/a/b.gguf:0.5", "/c.gguf", "/d:e.gguf")},
             LoadOptions(

@@ -15,10 +15,21 @@ if TYPE_CHECKING:
 
 
 async def create(
-    client: Client, out: Output, name: str, scopes: Sequence[str], expires_s: float | None
+    client: Client,
+    out: Output,
+    name: str,
+    scopes: Sequence[str],
+    expires_s: float | None,
+    *,
+    batch: bool,
 ) -> None:
     """Make one. The secret alone goes to standard output, so that a script can keep it."""
-    made = await client.create_token(name, [cast(Scope, scope) for scope in scopes], expires_s)
+    made = await client.create_token(
+        name,
+        [cast(Scope, scope) for scope in scopes],
+        expires_s,
+        "batch" if batch else "interactive",
+    )
     out.record(made)
     until = f", until {made.token.expires_at}" if made.token.expires_at else ""
     out.note(f"For {' and '.join(made.token.scopes)}{until}. It is shown this once:")

@@ -57,6 +57,10 @@ def load_options(command: F) -> F:
         (
             click.option("--context", "-c", "context_length", type=ContextParam(), metavar="TOKENS",
                          help="Context length; `fit`: the largest that has room."),
+            click.option("--parallel", type=int, metavar="N",
+                         help="Requests answered at once, 1 to 16; they share the context."),
+            click.option("--cache-tokens", type=int, metavar="TOKENS",
+                         help="Tokens they share, instead of the context length."),
             click.option("--engine", type=click.Choice(["llama.cpp", "mlx"]),
                          help="Load it with this engine."),
             click.option("--gpu-layers", type=int, metavar="N", help="Layers on the GPU; -1: all."),

@@ -52,11 +52,17 @@ def token() -> None:
     help="What it is for; may be given several times. Without: read and infer.",
 )
 @click.option("--expires", type=DurationParam(), metavar="TIME", help="When it ends: 12h, 30d, 1y.")
-def create(name: str, scopes: tuple[str, ...], expires: float | None, json: bool) -> None:
+@click.option("--batch", is_flag=True, help="Its requests to models come after those of others.")
+def create(
+    name: str, scopes: tuple[str, ...], expires: float | None, batch: bool, json: bool
+) -> None:
     """Make a token called NAME, and show its secret this once."""
     from modeldeck.tui.cli.actions import tokens
 
-    with_client(lambda client, out: tokens.create(client, out, name, scopes, expires), json=json)
+    with_client(
+        lambda client, out: tokens.create(client, out, name, scopes, expires, batch=batch),
+        json=json,
+    )
 
 
 @token.command(name="list", cls=ExampleCommand, example="modeldeck token list")

@@ -36,14 +36,18 @@ class TokenPieces:
         """The text of a token."""
         found = self._pieces.get(token)
         if found is None:
-            found = self._pieces[token] = self._read(token)
+            found = self._pieces[token] = self._read(token, names=False)
         return found
 
-    def _read(self, token: int) -> bytes:
+    def named(self, token: int) -> bytes:
+        """The text of a token; of a special token, its name."""
+        return self._read(token, names=True)
+
+    def _read(self, token: int, *, names: bool) -> bytes:
         room = PIECE_BYTES
         while True:
             text = ctypes.create_string_buffer(room)
-            length = self._c.llama_token_to_piece(self._vocab, token, text, room, 0, False)
+            length = self._c.llama_token_to_piece(self._vocab, token, text, room, 0, names)
             if length >= 0:
                 return text.raw[:length]
             room = -length

@@ -37,8 +37,14 @@ from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
 from modeldeck.core.runtime.engines.llama.turns import Turns
 from modeldeck.core.runtime.engines.tool_calls import grammar_for
-from modeldeck.core.runtime.process.messages import EmbeddingVector, TextPiece, TextRanked
-from modeldeck.core.schema import GenerateRequest, TokenLogprob
+from modeldeck.core.runtime.process.messages import (
+    EmbeddingVector,
+    LoadModel,
+    TextPiece,
+    TextRanked,
+    TokensRead,
+)
+from modeldeck.core.schema import GenerateRequest, TokenizedText, TokenLogprob, TokenQuery
 
 RANKERS = "Rerankers rank (/v1/rerank), embedding models make vectors (/v1/embeddings)."
 
@@ -51,13 +57,12 @@ class LlamaContext:
         c: Any,
         model: Any,
         context: Any,
+        command: LoadModel,
+        flag: Flag,
+        log: EngineLog,
         *,
         length: int,
         turns: Turns | None,
-        guesses: int,
-        stop_loops: bool,
-        flag: Flag,
-        log: EngineLog,
     ) -> None:
         """Use a model and a context.
 
@@ -65,12 +70,11 @@ class LlamaContext:
             c: llama.h, as llama-cpp-python binds it.
             model: `llama_model *`.
             context: `llama_context *`.
-            length: Tokens that one request may reach, its answer included.
-            turns: Answers requests; None where the context was made for embeddings.
-            guesses: Tokens that a draft model guesses at a time.
-            stop_loops: Whether answers that repeat themselves without end are cut.
+            command: The load.
             flag: Cancels running work.
             log: The log of llama.cpp.
+            length: Tokens that one request may reach, its answer included.
+            turns: Answers requests; None where the context was made for embeddings.
         """
         self._c = c
         self._model = model
@@ -79,8 +83,7 @@ class LlamaContext:
         self.length = length
         """Tokens that one request may reach, its answer included."""
         self._turns = turns
-        self._guesses = guesses
-        self._stop_loops = stop_loops
+        self._stop_loops = command.stop_loops
         self._flag = flag
         self._log = log
         self._pieces = TokenPieces(c, self._vocab)
@@ -118,17 +121,17 @@ class LlamaContext:
         text = self._c.llama_vocab_get_text(self._vocab, token) if token >= 0 else None
         return text.decode("utf-8", "replace") if text else ""
 
-    def _tokenize(self, text: str, *, special: bool) -> list[int]:
+    def _tokenize(self, text: str, *, special: bool, names: bool | None = None) -> list[int]:
         """Tokenize a text. `special` adds the tokens that the model expects around it (BOS).
 
-        Otherwise the names of special tokens in the text become those tokens.
+        With `names`, or by default without `special`, the names of special tokens in the text
+        become those tokens.
         """
+        names = not special if names is None else names
         data = text.encode()
         room = len(data) + 8  # a token is at least a byte, and a few are added
         tokens = (self._c.llama_token * room)()
-        count = self._c.llama_tokenize(
-            self._vocab, data, len(data), tokens, room, special, not special
-        )
+        count = self._c.llama_tokenize(self._vocab, data, len(data), tokens, room, special, names)
         if count < 0:
             raise EngineFailed("llama.cpp could not turn the text into tokens.")
         return list(tokens[:count])
@@ -143,14 +146,10 @@ class LlamaContext:
     def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in. Raises ContextExceeded when it does not fit the context."""
         turns = self.turns
-        turns.check_room()
         prompt, stops, grammar = self._prompt(request)
         room = self.length - len(prompt)
         if room <= 0:
-            raise ContextExceeded(
-                f"The request has {len(prompt)} tokens, the context {room + len(prompt)}.",
-                "Send less, or load the model with a larger context length.",
-            )
+            raise ContextExceeded.of(len(prompt), room + len(prompt))
         limit = min(room, request.max_tokens or room)
         harmony = self._harmony and bool(request.messages)
 
@@ -162,7 +161,7 @@ class LlamaContext:
             request,
             prompt,
             limit=limit,
-            guesses=self._guesses,
+            guesses=turns.guesses,
             stop_loops=self._stop_loops and grammar is None,
             writer=AnswerWriter(
                 request, stops, emit, limit=limit, harmony=HarmonyStream() if harmony else None
@@ -209,17 +208,29 @@ class LlamaContext:
         if template is None:
             tokens = self._tokens_of(request.prompt or "", special=True)
             return self._or_bos(tokens), request.stop, grammar
-        text = bounds.run(
-            "The model's chat template",
-            partial(template.render, request),
-            cpu_s=TEMPLATE_S,
-            memory_bytes=TEMPLATE_BYTES,
-        )
+        text = self._rendered(request, template)
         stops = (*request.stop, CHATML_STOP) if self._has_no_template else request.stop
         tokens = self._tokens_of(text, special=False)
         if not tokens:
             raise nothing_written()
         return tokens, stops, grammar
+
+    def _rendered(self, request: GenerateRequest, template: ChatTemplate) -> str:
+        """The conversation as the template writes it, within bounds."""
+        return self._flag.bounds.run(
+            "The model's chat template",
+            partial(template.render, request),
+            cpu_s=TEMPLATE_S,
+            memory_bytes=TEMPLATE_BYTES,
+        )
+
+    def _written(self, request: GenerateRequest) -> str:
+        """The text that the model reads of a request."""
+        if not request.messages:
+            return request.prompt or ""
+        template = self._template_for(request)
+        check_tools(request, template.source)
+        return self._rendered(request, template)
 
     def _or_bos(self, tokens: list[int]) -> list[int]:
         """The tokens of a prompt; for an empty one, the token that begins a text."""
@@ -228,12 +239,32 @@ class LlamaContext:
             raise InvalidRequest("There is nothing to continue.", "Send a prompt.")
         return tokens or [begin]
 
-    def _tokens_of(self, text: str, *, special: bool) -> list[int]:
+    def _tokens_of(self, text: str, *, special: bool, names: bool | None = None) -> list[int]:
         """Tokenize as `_tokenize` does, within bounds."""
         return self._flag.bounds.run(
             "Turning the text into tokens",
-            partial(self._tokenize, text, special=special),
+            partial(self._tokenize, text, special=special, names=names),
             cpu_s=TOKENS_S,
+        )
+
+    def tokenize(self, query: TokenQuery) -> TokensRead:
+        """Return a text and its tokens, without evaluating them."""
+        text, tokens = query.text or "", list(query.tokens or ())
+        last = self._c.llama_vocab_n_tokens(self._vocab) - 1
+        if any(not 0 <= token <= last for token in tokens):
+            raise InvalidRequest(f"Tokens of this model are from 0 to {last}.")
+        if query.request is not None:
+            text = self._written(query.request)
+            tokens = self._tokens_of(text, special=not query.request.messages)
+        elif query.tokens is None:
+            tokens = self._tokens_of(text, special=query.begin, names=query.names)
+        if query.count_only:
+            return TokensRead(found=TokenizedText(count=len(tokens)))
+        pieces = tuple(self._pieces.named(token) for token in tokens)
+        if query.request is None:
+            text = b"".join(pieces).decode("utf-8", "replace")
+        return TokensRead(
+            found=TokenizedText(count=len(tokens), text=text, tokens=tuple(tokens), pieces=pieces)
         )
 
     # Embeddings

@@ -28,7 +28,13 @@ from modeldeck.core.runtime.engines.llama.draft_check import check_draft
 from modeldeck.core.runtime.engines.llama.loader import LlamaLoader, draft_tokens, longest_request
 from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers
 from modeldeck.core.runtime.engines.llama.needs import besides_bytes
-from modeldeck.core.runtime.engines.llama.split import Opened, Split, measure
+from modeldeck.core.runtime.engines.llama.split import (
+    Opened,
+    Split,
+    larger,
+    measure,
+    with_larger_buffer,
+)
 from modeldeck.core.runtime.platforms import llama_remedy
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
@@ -39,8 +45,9 @@ from modeldeck.core.runtime.process.messages import (
     LoadPlanned,
     ModelLoaded,
     TextRanked,
+    TokensRead,
 )
-from modeldeck.core.schema import GenerateRequest, LoadOptions
+from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenQuery
 from modeldeck.core.storage.installation import this_installation
 
 if TYPE_CHECKING:
@@ -50,6 +57,9 @@ if TYPE_CHECKING:
 
 CONTEXT_STEP = 256
 """Cells that llama.cpp makes at a time: it rounds up to a multiple of this (llama-context.cpp)."""
+SAVE_S = 2.0
+"""Seconds for saving conversations when the model is unloaded: less than the core waits for the end
+of the process."""
 METADATA_STEP = 1 << 18
 """`records_bytes` is rounded to multiples of this."""
 PROGRESS_STEP = 0.01
@@ -61,16 +71,22 @@ NO_ROOM_TO_PLAN = "planning it takes memory of the GPU itself, and there was too
 class LlamaEngine:
     """The llama.cpp of this process, with at most one model."""
 
-    cancel_limit_s = 0.0
-
     def __init__(self, flag: Flag) -> None:
         self._flag = flag
         self._log = EngineLog(flag)
         self._c: Any = None
+        self._version = ""
         self._loaded: LlamaContext | None = None
         self._loader = LlamaLoader(None, flag, self._log)
         self._callbacks: list[object] = []
         """Callbacks that llama.cpp has pointers to: they must not be freed."""
+
+    @property
+    def cancel_limit_s(self) -> float:
+        """Seconds that it may take to end: conversations may have to be saved."""
+        loaded = self._loaded
+        saves = loaded is not None and not loaded.embedding and loaded.turns.memory.cache.files
+        return SAVE_S if saves else 0.0
 
     def hello(self) -> EngineHello:
         """Import llama-cpp-python. Raises EngineMissing with the command that installs it."""
@@ -93,9 +109,10 @@ class LlamaEngine:
         self._c.llama_log_set(callback, None)
         self._c.llama_backend_init()
         self._loader = LlamaLoader(self._c, self._flag, self._log)
+        self._version = str(package.__version__)
         return EngineHello(
             protocol=PROTOCOL,
-            version=str(package.__version__),
+            version=self._version,
             devices=("CPU", "GPU") if has_gpu(self._c) else ("CPU",),
         )
 
@@ -135,7 +152,7 @@ class LlamaEngine:
         embedding = loader.is_embedding(model, options)
         show("preparing context", 1.0)
         wanted = loader.context_parameters(model, options, default_context, embedding=embedding)
-        context, _ = loader.make_context(model, options, wanted)
+        context, flash = loader.make_context(model, options, wanted)
         if options.loras:
             show("reading adapters", None)
             loader.on_release(apply_adapters(self._c, model, context, options.loras, self._log))
@@ -145,33 +162,16 @@ class LlamaEngine:
             draft_model = self._load_draft(draft, model, options, cells, show)
         # These need numpy, which comes with llama-cpp-python: `hello` tells where that is missing.
         from modeldeck.core.runtime.engines.llama.context import LlamaContext
+        from modeldeck.core.runtime.engines.llama.prefix_files import open_prefix_files
         from modeldeck.core.runtime.engines.llama.turns import Turns
 
-        turns = (
-            None
-            if embedding
-            else Turns(
-                self._c,
-                model,
-                context,
-                cache_bytes=command.prefix_cache_bytes,
-                turn_s=command.turn_s,
-                draft=draft_model,
-                flag=self._flag,
-                log=self._log,
-            )
-        )
-        loaded = LlamaContext(
-            self._c,
-            model,
-            context,
-            length=self._reach(model, options, default_context, cells),
-            turns=turns,
-            guesses=draft_model.tokens if draft_model else 0,
-            stop_loops=command.stop_loops,
-            flag=self._flag,
-            log=self._log,
-        )
+        opened = (self._c, model, context, command, self._flag, self._log)
+        turns = None
+        if not embedding:
+            files = open_prefix_files(command, engine=self._version, flash=flash, cells=cells)
+            turns = Turns(*opened, files=files, draft=draft_model)
+        length = self._reach(model, options, default_context, cells)
+        loaded = LlamaContext(*opened, length=length, turns=turns)
         return loaded, cells
 
     def _reach(self, model: Any, options: LoadOptions, default_context: int, cells: int) -> int:
@@ -283,14 +283,20 @@ class LlamaEngine:
         cells = self._c.llama_n_ctx(context)
         if draft is not None and not embedding:
             begun = len(self._log.lines)
-            alone = replace(options, draft_model=None)
+            without = replace(options, draft_model=None)
             small, context, flash = self._open_draft(draft, model, parameters, options, cells)
-            parts.append(self._opened(small, context, alone, flash=flash, begun=begun))
+            parts.append(self._opened(small, context, without, flash=flash, begun=begun))
+        alone = self._opened_alone(parts[0], options, wanted)
         split, unknown = None, ""
         try:
             split = measure(self._c, parts, adapters=bool(options.loras))
+            if split is not None and alone is not None:
+                other = measure(self._c, [alone], adapters=False)
+                split = split if other is None else larger(split, other)
         except NotKnown as why:
             unknown = str(why)
+        if alone is not None:
+            parts[0] = with_larger_buffer(parts[0], alone)
         weights, kv, compute = self._sums(parts, options, split)
         return LoadPlanned(
             weights_bytes=weights,
@@ -315,6 +321,21 @@ class LlamaEngine:
             model, context, options, flash=flash, cells=logged.cells
         )
         return Opened(model=model, context=context, logged=logged, figures=figures)
+
+    def _opened_alone(self, part: Opened, options: LoadOptions, wanted: Any) -> Opened | None:
+        """A second plan of a model that answers several requests, as if it answered one.
+
+        None where it is not needed. Recurrent layers are evaluated with equally many tokens of each
+        sequence. Some need a larger buffer for all tokens of a batch in one sequence than in
+        several, for which llama.cpp reserves: it makes the buffer anew then, and of two
+        architectures it knows but does not plan so (`llama_context::sched_reserve`).
+        """
+        if wanted.n_seq_max == 1 or not self._loader.is_recurrent(part.model):
+            return None
+        begun = len(self._log.lines)
+        wanted.n_seq_max = 1
+        context, flash = self._loader.make_context(part.model, options, wanted)
+        return self._opened(part.model, context, options, flash=flash, begun=begun)
 
     def _sums(
         self, parts: list[Opened], options: LoadOptions, split: Split | None
@@ -348,6 +369,10 @@ class LlamaEngine:
     def rank(self, query: str, text: str) -> TextRanked:
         """Tell how well a text answers a query."""
         return self._model_in_use().rank(query, text)
+
+    def tokenize(self, query: TokenQuery) -> TokensRead:
+        """Return a text and its tokens."""
+        return self._model_in_use().tokenize(query)
 
     def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in."""
@@ -384,6 +409,11 @@ class LlamaEngine:
     def step(self) -> list[EngineReport]:
         """Do a turn for all requests."""
         return self._model_in_use().turns.step()
+
+    def close(self) -> None:
+        """Save conversations, where that is wanted."""
+        if self.cancel_limit_s and self._loaded is not None:
+            self._loaded.turns.memory.save_all()
 
     def reset(self) -> None:
         """Forget all requests, and everything that was read."""

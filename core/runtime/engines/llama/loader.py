@@ -229,6 +229,10 @@ class LlamaLoader:
                 return context, flash
         raise failure("llama.cpp could not prepare the context", self._log)
 
+    def is_recurrent(self, model: Any) -> bool:
+        """Whether some layers have a state instead of a KV cache."""
+        return bool(self._c.llama_model_is_recurrent(model) or self._c.llama_model_is_hybrid(model))
+
     def is_embedding(self, model: Any, options: LoadOptions) -> bool:
         """Whether to load for vectors or scores of texts.
 
@@ -285,7 +289,8 @@ class LlamaLoader:
         batch = c.llama_n_ubatch(context)
         logged = c.llama_n_seq_max(context)  # the output buffer that the log tells of
         most = logged * (1 + (draft_tokens(options, batch) if options.draft_model else 0))
-        if self.is_embedding(model, options):
+        embedding = self.is_embedding(model, options)
+        if embedding:
             most = logged + batch
         vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
         return EvaluationShape(
@@ -296,12 +301,15 @@ class LlamaLoader:
             # An embedding model has no scores, but the buffer for them is made and zeroed all the
             # same (llama_context::output_reserve).
             output_width=c.llama_model_n_embd_out(model) + vocabulary,
+            vocabulary=vocabulary,
+            sequences=logged,
             widest=max(widths),
             weight_bits=8 * c.llama_model_size(model) / max(1, c.llama_model_n_params(model)),
             flash=flash,
             cache_wide=options.kv_cache_type == "f32",
             by_position=number("attention.indexer.block_size") > 0,
             graph=graph_of(c, context, most),
+            all_outputs=embedding,
         )
 
     def _pooling(self, model: Any) -> int | None:

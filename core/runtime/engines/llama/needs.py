@@ -14,8 +14,14 @@ CELL_BYTES = 150
 """For each token of a KV cache: its cell (48 bytes, llama-kv-cells.h), the tree and map nodes that
 find it (88), and our own list of tokens."""
 
-GRAPHS = 2
-"""Graphs that a context keeps: the one it reserved its buffers with, and the last evaluated."""
+CANDIDATE_BYTES = 12
+"""For each token of the vocabulary, in each request that draws its tokens: number, score and
+probability (`llama_token_data`, llama.h). Of one request they are part of what a process takes
+besides (`modeldeck.core.schema.overhead`)."""
+GRAPHS = 3
+"""Graphs that a context keeps: the one it reserved its buffers with, and the last ones evaluated
+with an output and without (`gf_res_reserve` and `gf_res_prev`, llama-context.h). Without are parts
+of a prompt that go on in the next batch."""
 GRAPH_BYTES = 450_000
 """Bytes of each where not known: one of 1024 steps, as most architectures have."""
 
@@ -33,6 +39,9 @@ class EvaluationShape:
     """Tokens of a batch with an output, beyond one for each sequence."""
     output_width: int
     """Elements of each output: its vector, and the scores of all tokens."""
+    vocabulary: int
+    sequences: int
+    """Requests that are answered at the same time."""
     widest: int
     """Elements of the widest vector that is multiplied with a matrix."""
     weight_bits: float
@@ -45,6 +54,8 @@ class EvaluationShape:
     plans with an empty cache, that is without positions (minimax-m3.cpp)."""
     graph: Graph | None = None
     """llama.cpp's own graph; None where it is not known."""
+    all_outputs: bool = False
+    """Whether every token has an output, as when embedding."""
 
 
 def work_bytes(figures: EvaluationShape) -> int:
@@ -78,4 +89,6 @@ def besides_bytes(figures: EvaluationShape) -> int:
     longest = max((cells for cells, _ in figures.cells), default=0)
     mask = 4 * figures.batch * longest if figures.by_position else 0
     outputs = 4 * figures.outputs * figures.output_width
-    return graph.work_bytes + GRAPHS * graph.bytes + graph.table_bytes + cells + mask + outputs
+    outputs += CANDIDATE_BYTES * figures.vocabulary * (figures.sequences - 1)
+    graphs = GRAPHS - figures.all_outputs
+    return graph.work_bytes + graphs * graph.bytes + graph.table_bytes + cells + mask + outputs

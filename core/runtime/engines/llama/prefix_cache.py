@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,8 @@ WORTH = 32
 """Tokens that a common beginning must save before it is copied, waited for, or kept."""
 TRIM_BYTES = 4 << 20
 """After this many bytes were dropped, free pages of the heap are returned to the system."""
+
+K = TypeVar("K")
 
 State = npt.NDArray[np.uint8]
 
@@ -40,6 +44,11 @@ class StoredPrefix:
     tokens: Tokens
     state: State
     checkpoints: tuple[Checkpoint, ...] = ()
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Lengths that have a checkpoint."""
+        return tuple(checkpoint.length for checkpoint in self.checkpoints)
 
     @property
     def bytes(self) -> int:
@@ -83,6 +92,47 @@ def checkpoint_places(prompt: Tokens, held: int, texts: Iterable[Tokens], tail: 
     return sorted(n for n in places if max(WORTH, held + 1) <= n < len(prompt))
 
 
+class TokensWithCheckpoints(Protocol):
+    """A text whose state is held somewhere."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """Its tokens."""
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Lengths that have a checkpoint."""
+
+
+def best_prefix(
+    texts: Iterable[tuple[K, TokensWithCheckpoints]], prompt: Tokens, *, rewinds: bool
+) -> tuple[K | None, int]:
+    """The text with the longest beginning of a prompt, and how many tokens that has."""
+    best: K | None = None
+    most = 0
+    for key, text in texts:
+        length = usable_length(text.tokens, prompt, text.lengths, lambda _: rewinds)
+        if length > most:
+            best, most = key, length
+    return best, most
+
+
+class PrefixStore(Protocol):
+    """Where states go that are dropped from memory."""
+
+    def find(self, prompt: Tokens, *, rewinds: bool) -> tuple[Path | None, int]:
+        """The state with the longest beginning of a prompt, and how many tokens that has."""
+
+    def size(self, path: Path) -> int:
+        """Bytes of a state."""
+
+    def load(self, path: Path) -> StoredPrefix | None:
+        """Read a state; None where it cannot be read any more."""
+
+    def save(self, entry: StoredPrefix) -> None:
+        """Keep a state."""
+
+
 class PrefixCache:
     """Stored states, the one used longest ago first."""
 
@@ -102,6 +152,8 @@ class PrefixCache:
         self._in_use = in_use
         self._entries: list[StoredPrefix] = []
         self._dropped_bytes = 0
+        self.files: PrefixStore | None = None
+        """Where states go that are dropped; None for nowhere."""
 
     @property
     def bytes(self) -> int:
@@ -144,6 +196,13 @@ class PrefixCache:
 
     def _drop(self, entry: StoredPrefix) -> None:
         self._dropped_bytes += entry.bytes
+        if self.files is not None:
+            self.files.save(entry)
+
+    def save_all(self) -> None:
+        """Save all states to the files."""
+        for entry in self._entries if self.files is not None else ():
+            self._drop(entry)
 
     def holds(self, tokens: Tokens) -> bool:
         """Whether a text, or one that goes on from it, is stored; it counts as used now."""
@@ -164,18 +223,22 @@ class PrefixCache:
         self._entries.append(entry)
 
     def find(self, prompt: Tokens) -> tuple[StoredPrefix | None, int]:
-        """The state with the longest beginning of a prompt, and how many tokens that has."""
-        best, most = None, 0
-        for entry in self._entries:
-            length = usable_length(
-                entry.tokens,
-                prompt,
-                (checkpoint.length for checkpoint in entry.checkpoints),
-                lambda _: self._rewinds,
-            )
-            if length > most:
-                best, most = entry, length
-        return best, most
+        """The state with the longest beginning of a prompt, and how many tokens that has.
+
+        One that only the files have is read from there.
+        """
+        own = zip(self._entries, self._entries, strict=True)
+        best, most = best_prefix(own, prompt, rewinds=self._rewinds)
+        if self.files is None:
+            return best, most
+        path, length = self.files.find(prompt, rewinds=self._rewinds)
+        if path is None or length < most + WORTH or not self.make_room(self.files.size(path)):
+            return best, most
+        found = self.files.load(path)
+        if found is None:
+            return best, most
+        self.add(found)
+        return found, length
 
     def use(self, entry: StoredPrefix) -> None:
         """Note that a state was used."""

@@ -192,7 +192,9 @@ class SlotMemory:
         slot.text, slot.held = entry.tokens, len(entry.tokens)
         slot.checkpoints[:] = entry.checkpoints
         self.cache.use(entry)
-        return self.cut(slot, length)
+        done = self.cut(slot, length)
+        self.cache.make_room(0)  # where the entry was dropped, its checkpoints count anew
+        return done
 
     def take_checkpoint(self, slot: Slot) -> None:
         """Copy the part of a slot's state that cannot be cut."""
@@ -201,6 +203,16 @@ class SlotMemory:
             slot.checkpoints.pop(0)
         if not slot.private and self.cache.make_room(size):
             slot.checkpoints.append(Checkpoint(slot.held, self._get(slot, partial=True)))
+
+    def save_all(self) -> None:
+        """Save to the files what slots and the prefix cache hold, the newest last."""
+        self.cache.save_all()
+        for slot in sorted(self.slots, key=lambda slot: slot.used):
+            if self.cache.files is not None and slot.held >= WORTH and not slot.private:
+                state = self._get(slot, partial=False)
+                self.cache.files.save(
+                    StoredPrefix(slot.tokens.copy(), state, tuple(slot.checkpoints))
+                )
 
     def wipe(self) -> None:
         """Empty all slots, and overwrite what they held."""

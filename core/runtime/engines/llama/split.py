@@ -47,6 +47,12 @@ class Opened:
     figures: EvaluationShape
 
 
+def with_larger_buffer(one: Opened, other: Opened) -> Opened:
+    """The first of two plans of a model, with the larger compute buffer of the two. Pure."""
+    most = max(one.logged.compute_bytes, other.logged.compute_bytes)
+    return replace(one, logged=replace(one.logged, compute_bytes=most))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """A model and its context, as llama.cpp plans them."""
@@ -169,6 +175,21 @@ def together(parts: Sequence[Split]) -> Split:
     machine = sums.pop("")
     return Split(
         machine=machine, devices=tuple(sums.values()), exact=all(part.exact for part in parts)
+    )
+
+
+def larger(one: Split, other: Split) -> Split:
+    """The split with the larger compute buffers of two plans of one model, by device. Pure."""
+    others = {device.name: device.compute_bytes for device in (other.machine, *other.devices)}
+
+    def most(device: DeviceBytes) -> DeviceBytes:
+        compute = max(device.compute_bytes, others.get(device.name, 0))
+        return replace(device, compute_bytes=compute)
+
+    return Split(
+        machine=most(one.machine),
+        devices=tuple(most(device) for device in one.devices),
+        exact=one.exact and other.exact,
     )
 
 

@@ -23,8 +23,14 @@ from modeldeck.core.runtime.engines.llama.batch import (
 )
 from modeldeck.core.runtime.engines.llama.draft import DraftModel, DraftRequest
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
+from modeldeck.core.runtime.engines.llama.prefix_files import PrefixFiles
 from modeldeck.core.runtime.engines.llama.slots import Slot, SlotMemory
-from modeldeck.core.runtime.process.messages import CommandFailed, EngineReport, PromptProgress
+from modeldeck.core.runtime.process.messages import (
+    CommandFailed,
+    EngineReport,
+    LoadModel,
+    PromptProgress,
+)
 from modeldeck.core.schema.errors import to_info
 
 LEAST_ROWS = 64
@@ -87,12 +93,12 @@ class Turns:
         c: Any,
         model: Any,
         context: Any,
-        *,
-        cache_bytes: int,
-        turn_s: float,
-        draft: DraftModel | None,
+        command: LoadModel,
         flag: Flag,
         log: EngineLog,
+        *,
+        files: PrefixFiles | None,
+        draft: DraftModel | None,
     ) -> None:
         """Use a context, with as many slots as it has sequences.
 
@@ -100,21 +106,23 @@ class Turns:
             c: llama.h, as llama-cpp-python binds it.
             model: `llama_model *`.
             context: `llama_context *`, made with `kv_unified`.
-            cache_bytes: Limit of the prefix cache.
-            turn_s: Seconds that a turn should take at most while several requests are in work.
-            draft: The draft model, if any.
+            command: The load, with the limits of turns and of the prefix cache.
             flag: Cancels an evaluation.
             log: The log of llama.cpp.
+            files: Where conversations are kept that memory has no room for, if anywhere.
+            draft: The draft model, if any.
         """
         slots = c.llama_n_seq_max(context)
         vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
-        self.memory = SlotMemory(c, model, context, slots=slots, cache_bytes=cache_bytes)
+        limit = command.prefix_cache_bytes
+        self.memory = SlotMemory(c, model, context, slots=slots, cache_bytes=limit)
+        self.memory.cache.files = files
         self._batch = TokenBatch(c, context, slots, vocabulary)
         self._abort = set_abort_callback(c, context, flag)
         self._draft = draft
         self._flag = flag
         self._log = log
-        self._turn_s = turn_s
+        self._turn_s = command.turn_s
         self._row_s: float | None = None
         self._reports: list[EngineReport] = []
         self._places: list[int] = []
@@ -127,6 +135,11 @@ class Turns:
         """Add a report to those of this turn."""
         self._reports.append(report)
 
+    @property
+    def guesses(self) -> int:
+        """Tokens that the draft model guesses at a time; 0 without one."""
+        return 0 if self._draft is None else self._draft.tokens
+
     # Requests
 
     @property
@@ -135,13 +148,8 @@ class Turns:
         held = [slot.answer for slot in self.memory.slots if slot.answer is not None]
         return held + self._admission.waiting
 
-    def check_room(self) -> None:
-        """Raise EngineFailed when there are as many requests as slots."""
-        if len(self.answers) >= len(self.memory.slots):
-            raise EngineFailed("More requests were sent than are answered at once.")
-
     def begin(self, answer: SlotAnswer) -> None:
-        """Take a request in."""
+        """Take a request in; it waits until a slot is free."""
         self._admission.waiting.append(answer)
 
     def find(self, number: int) -> SlotAnswer | None:
@@ -152,11 +160,11 @@ class Turns:
         """Forget a request; what was read for it stays, unless it is private."""
         if answer in self._admission.waiting:
             self._admission.waiting.remove(answer)
+        self._unclean |= answer.private
         for slot in self.memory.slots:
             if slot.answer is answer:
                 slot.answer = None
                 if answer.private:
-                    self._unclean = True
                     self.memory.clear(slot)
                     if self._draft is not None:
                         self._draft.forget(slot.number)

@@ -21,6 +21,7 @@ from modeldeck.core.runtime.engines.base import (
 from modeldeck.core.runtime.engines.chat import CHATML_STOP, check_tools, wants_tools
 from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
 from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
+from modeldeck.core.runtime.engines.loops import WINDOW, is_due, repeated_run
 from modeldeck.core.runtime.engines.mlx.chat import MlxChat
 from modeldeck.core.runtime.engines.mlx.grammar import GrammarVocabulary
 from modeldeck.core.runtime.engines.mlx.model import MlxModel
@@ -34,8 +35,8 @@ from modeldeck.core.runtime.engines.mlx.sampling import (
 )
 from modeldeck.core.runtime.engines.mlx.text import Detokenizer, token_bytes
 from modeldeck.core.runtime.engines.tool_calls import grammar_for
-from modeldeck.core.runtime.process.messages import AnswerDone
-from modeldeck.core.schema import GenerateRequest, TokenLogprob
+from modeldeck.core.runtime.process.messages import AnswerDone, TokensRead
+from modeldeck.core.schema import GenerateRequest, TokenizedText, TokenLogprob, TokenQuery
 
 THOUGHT_TAIL = 11
 """Tokens at the end of a prompt in which a thought may begin, which the next turn's prompt leaves
@@ -60,6 +61,7 @@ class MlxAnswer:
         sample: Sample,
         penalties: list[Penalty],
         places: tuple[tuple[int, Kind], ...],
+        stop_loops: bool,
     ) -> None:
         """Begin with the prompt.
 
@@ -74,6 +76,7 @@ class MlxAnswer:
             penalties: Its logits processors.
             places: Lengths of beginnings of the prompt that other prompts may share, and what they
                 end with; only where caches cannot be cut to them.
+            stop_loops: Whether the answer is cut when it repeats itself without end.
         """
         self._model = model
         self.number = number
@@ -86,10 +89,13 @@ class MlxAnswer:
         self.prompt_tokens = len(prompt)
         self._told = 0
         """Tokens of the answer so far, with one that ends it."""
+        self._stop_loops = stop_loops
+        self._looped = False
         self._pieces = pieces
         self.sample = sample
         self.penalties = penalties
         self.places = places
+        self._looped = False
         self.cached: int | None = None
         """Tokens of the prompt that were found in a cache; None before it was looked for."""
         self.paused = False
@@ -128,7 +134,10 @@ class MlxAnswer:
         if token in self._model.ends:
             self.writer.end()
             return False
-        return self.writer.take(self._pieces.add(token), self._logprob(token, likely))
+        goes_on = self.writer.take(self._pieces.add(token), self._logprob(token, likely))
+        if self._stop_loops and is_due(self._told):
+            self._looped = repeated_run(self.text[-WINDOW:]) > 0
+        return goes_on and not self._looped
 
     def take_ahead(self) -> bool:
         """Add the token that the grammar is ahead by, if any; return whether the answer goes on."""
@@ -139,7 +148,10 @@ class MlxAnswer:
         """Emit the text that was held back, and return the counts of the answer."""
         self.writer.rest(self._pieces.finish())
         return msgspec.structs.replace(
-            self.writer.done(self.prompt_tokens), id=self.number, cached_tokens=self.cached
+            self.writer.done(self.prompt_tokens),
+            id=self.number,
+            cached_tokens=self.cached,
+            looped=self._looped,
         )
 
     def _logprob(self, token: int, likely: Any) -> TokenLogprob | None:
@@ -165,9 +177,10 @@ class MlxAnswer:
 class AnswerMaker:
     """Makes answers of requests: renders the prompt, reads the grammar, chooses the sampler."""
 
-    def __init__(self, model: MlxModel, flag: Flag) -> None:
-        """`flag` has the bounds of this work."""
+    def __init__(self, model: MlxModel, flag: Flag, *, stop_loops: bool) -> None:
+        """`flag` has the bounds of this work; `stop_loops` is whether endless answers are cut."""
         self._model = model
+        self._stop_loops = stop_loops
         self._bounds = flag.bounds
         tokenizer = model.tokenizer
         self._samplers = Samplers(model.mx, model.vocabulary)
@@ -183,10 +196,7 @@ class AnswerMaker:
         prompt, stops, grammar = self._prompt(request)
         room = self._model.context_length - len(prompt)
         if room <= 0:
-            raise ContextExceeded(
-                f"The request has {len(prompt)} tokens, the context {self._model.context_length}.",
-                "Send less, or load the model with a larger context length.",
-            )
+            raise ContextExceeded.of(len(prompt), self._model.context_length)
         harmony = bool(request.messages) and is_harmony(self._template)
         visible = self._ids(tool_formats.SIGNS) if wants_tools(request) else frozenset()
         if harmony:
@@ -211,6 +221,7 @@ class AnswerMaker:
             sample=self._sampler(request, grammar),
             penalties=self._samplers.penalties(request),
             places=self._places(request, prompt),
+            stop_loops=self._stop_loops and grammar is None,
         )
 
     def _ids(self, signs: Iterable[str]) -> frozenset[int]:
@@ -239,17 +250,42 @@ class AnswerMaker:
         if request.messages:
             stops = (*request.stop, CHATML_STOP) if self._chat.has_no_template else request.stop
             return self._chat.tokens(request), stops, grammar
-        tokenizer = self._model.tokenizer
-        tokens = self._bounds.run(
-            "Turning the text into tokens",
-            lambda: list(tokenizer.encode(request.prompt or "")),
-            cpu_s=TOKENS_S,
-        )
-        if not tokens and tokenizer.bos_token_id is not None:
-            tokens = [tokenizer.bos_token_id]
+        tokens = self._tokens_of(request.prompt or "", begin=True)
+        if not tokens and self._model.tokenizer.bos_token_id is not None:
+            tokens = [self._model.tokenizer.bos_token_id]
         if not tokens:
             raise InvalidRequest("There is nothing to continue.", "Send a prompt.")
         return tokens, request.stop, grammar
+
+    def _tokens_of(self, text: str, *, begin: bool) -> list[int]:
+        """Tokenize a text; `begin` adds the tokens that the model expects around it."""
+        tokenizer = self._model.tokenizer
+        return self._bounds.run(
+            "Turning the text into tokens",
+            lambda: list(tokenizer.encode(text, add_special_tokens=begin)),
+            cpu_s=TOKENS_S,
+        )
+
+    def tokenize(self, query: TokenQuery) -> TokensRead:
+        """Return a text and its tokens, without evaluating them."""
+        tokens, tokenizer = list(query.tokens or ()), self._model.tokenizer
+        if any(not 0 <= token < len(self._known) for token in tokens):
+            raise InvalidRequest(f"Tokens of this model are from 0 to {len(self._known) - 1}.")
+        if query.request is not None:
+            check_tools(query.request, self._template)
+            if query.request.messages:
+                tokens = self._chat.tokens(query.request)
+            else:
+                tokens = self._tokens_of(query.request.prompt or "", begin=True)
+        elif query.tokens is None:
+            tokens = self._tokens_of(query.text or "", begin=query.begin)
+        if query.count_only:
+            return TokensRead(found=TokenizedText(count=len(tokens)))
+        pieces = tuple(token_bytes(tokenizer, token) for token in tokens)
+        text = str(tokenizer.decode(tokens))
+        return TokensRead(
+            found=TokenizedText(count=len(tokens), text=text, tokens=tuple(tokens), pieces=pieces)
+        )
 
     def _places(self, request: GenerateRequest, prompt: list[int]) -> tuple[tuple[int, Kind], ...]:
         """Where to save the caches of a model that cannot cut them: as `mlx_lm.server` does."""

@@ -57,6 +57,8 @@ class AnswerBatch:
         )
         self._answers: dict[int, MlxAnswer] = {}
         """By mlx-lm's number."""
+        self._changed = False
+        """Whether an answer has joined or left the batch since its caches were computed."""
         self.reading: MlxAnswer | None = None
         """The answer whose prompt is being read."""
 
@@ -92,6 +94,7 @@ class AnswerBatch:
 
     def remove(self, answer: MlxAnswer, *, keep: bool) -> tuple[list[int], list[Any]] | None:
         """Leave an answer out from now on; return its text and caches if they are to be kept."""
+        self._compute_caches()
         number = self._number(answer)
         found = self._generator.remove([number], return_prompt_caches=keep).get(number)
         self._forget(number)
@@ -111,7 +114,9 @@ class AnswerBatch:
         if best is None or best[0] < LEAST_COPIED or not self._model.always_cut:
             return NOTHING_FOUND
         alike, number = best
+        self._compute_caches()
         caches, held = self._generator.extract_cache([number])[number]
+        self._model.hold(caches)  # else the batch could not write into its own ones any more
         self._model.cut(caches, len(held) - alike)
         return FoundPrefix(tokens=alike, caches=caches)
 
@@ -119,6 +124,7 @@ class AnswerBatch:
         return next(number for number, known in self._answers.items() if known is answer)
 
     def _forget(self, number: int) -> None:
+        self._changed = True
         if self._answers.pop(number) is self.reading:
             self.reading = None
 
@@ -126,15 +132,27 @@ class AnswerBatch:
 
     def step(self, tokens: int) -> list[WrittenToken]:
         """Write a token of every answer, and read at most `tokens` of the prompt that is read."""
+        self._compute_caches()
         self._generator.prefill_step_size = tokens
         read, written = self._generator.next()
         for progress in read:
             self._note_read(progress)
         return [self._take(response) for response in written]
 
+    def _compute_caches(self) -> None:
+        """Copy the caches of a batch that has changed, one layer after the other.
+
+        mlx computes the copies with the next token, all layers at once: that would take the memory
+        of all caches twice.
+        """
+        if self._changed:
+            self._model.hold(self._generator._generation_batch.prompt_cache)
+            self._changed = False
+
     def _note_read(self, progress: Any) -> None:
         answer = self._answers[progress.uid]
         if progress.end_of_prompt:
+            self._changed = True
             answer.read = len(answer.text)
             self.reading = None
             return

@@ -37,8 +37,9 @@ from modeldeck.core.runtime.process.messages import (
     ModelLoaded,
     TextPiece,
     TextRanked,
+    TokensRead,
 )
-from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora, TokenLogprob
+from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora, TokenLogprob, TokenQuery
 from modeldeck.core.storage.foreign_files import stat_regular
 from modeldeck.core.storage.installation import this_installation
 
@@ -154,7 +155,7 @@ class MlxEngine:
         if loaded.alone is not None and (options.parallel or 1) > 1:
             say("warning", f"requests are answered one at a time: {loaded.alone}")
         self._mx.random.seed(int.from_bytes(os.urandom(8)))
-        self._maker = AnswerMaker(loaded, self._flag)
+        self._maker = AnswerMaker(loaded, self._flag, stop_loops=command.stop_loops)
         self._turns = MlxTurns(loaded, command.prefix_cache_bytes, command.turn_s)
         show("ready", 1.0)
         return ModelLoaded(
@@ -245,6 +246,15 @@ class MlxEngine:
         """Forget all requests."""
         if self._turns is not None:
             self._turns.reset()
+
+    def close(self) -> None:
+        """Do nothing: conversations are not saved."""
+
+    def tokenize(self, query: TokenQuery) -> TokensRead:
+        """Return a text and its tokens."""
+        if self._maker is None:
+            raise InvalidRequest("No model is loaded.")
+        return self._maker.tokenize(query)
 
     def embed(self, text: str) -> EmbeddingVector:
         """Refuse: mlx-lm has no embeddings."""

@@ -146,8 +146,12 @@ class MlxModel:
         self._caches.trim_prompt_cache(caches, count)
 
     def hold(self, caches: Sequence[Any]) -> None:
-        """Compute what caches consist of: until then they keep the batch that they come from."""
-        self.mx.eval([cache.state for cache in caches])
+        """Compute what caches consist of: until then they keep the batch that they come from.
+
+        One layer after the other, so that no more than one is in memory twice.
+        """
+        for cache in caches:
+            self.mx.eval(cache.state)
 
     def read(self, tokens: Sequence[int], caches: Sequence[Any], *, with_draft: bool) -> None:
         """Evaluate tokens of a prompt into caches."""

@@ -75,6 +75,31 @@ def test_who_is_not(door: ListenAddress, authorization: str | None) -> None:
         access(token("read")).caller(head(authorization), door, PEER, "read")
 
 
+@pytest.mark.parametrize(
+    ("key", "bearer", "name"),
+    [
+        (SECRET, None, f"{PEER} token=laptop"),
+        (SECRET, "Bearer sk-none", f"{PEER} token=laptop"),
+        ("sk-none", f"Bearer {SECRET}", f"{PEER} token=laptop"),
+        (SECRET, "Basic dXNlcjpwYXNz", f"{PEER} token=laptop"),
+        ("sk-none", None, None),
+        (OTHER, f"Bearer {SECRET}", None),
+        ("", None, None),
+    ],
+)
+def test_a_token_may_come_as_anthropic_s_clients_send_it(
+    key: str, bearer: str | None, name: str | None
+) -> None:
+    raw = [(b"host", b"localhost"), (b"x-api-key", key.encode())]
+    raw += [(b"authorization", bearer.encode())] if bearer is not None else []
+    asked = read("GET", "/models", raw, "1.1")
+    if name is None:
+        with pytest.raises(Unauthorized):
+            access(token("read")).caller(asked, OUTSIDE, PEER, "read")
+    else:
+        assert access(token("read")).caller(asked, OUTSIDE, PEER, "read").name == name
+
+
 def test_what_is_open_needs_no_token_anywhere() -> None:
     assert access().caller(head(), OUTSIDE, PEER, "open").token is None
 

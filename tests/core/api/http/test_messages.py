@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from modeldeck.core.api.http.json_body import JSON_DEPTH
 from modeldeck.core.api.http.messages import (
-    JSON_DEPTH,
     CachedEncoding,
     Request,
     error_response,

@@ -134,3 +134,30 @@ def test_only_a_preflight_gets_its_headers() -> None:
     assert preflight_headers(head()) == ()
     names = {name for name, _ in preflight_headers(head(access_control_request_method="POST"))}
     assert "Access-Control-Allow-Methods" in names
+
+
+def test_a_page_may_send_what_the_clients_of_the_apis_send() -> None:
+    asked = (
+        "content-type, x-api-key, anthropic-version, anthropic-dangerous-direct-browser-access, "
+        "X-Stainless-Lang, x-stainless-retry-count, openai-beta, authorization, cookie, x bad, ü"
+    )
+    found = dict(
+        preflight_headers(
+            head(access_control_request_method="POST", access_control_request_headers=asked)
+        )
+    )
+    allowed = found["Access-Control-Allow-Headers"].split(", ")
+    assert len(allowed) == len(set(allowed))
+    assert {
+        *("content-type", "x-api-key", "authorization", "anthropic-version", "openai-beta"),
+        *("anthropic-dangerous-direct-browser-access", "x-stainless-lang"),
+        "x-stainless-retry-count",
+    } <= set(allowed)
+    assert not {"cookie", "x bad", "ü"} & set(allowed)
+    many = ",".join(f"x-{number}" for number in range(1000))
+    found = dict(
+        preflight_headers(
+            head(access_control_request_method="POST", access_control_request_headers=many)
+        )
+    )
+    assert len(found["Access-Control-Allow-Headers"]) < 2000

@@ -6,6 +6,7 @@ import pytest
 
 from modeldeck.core.api.http.messages import Request, Response
 from modeldeck.core.api.http.router import Route, Router
+from modeldeck.core.api.route_table import ERROR_STYLES
 from modeldeck.core.errors import (
     Ambiguous,
     Conflict,
@@ -110,3 +111,40 @@ def test_two_equal_rows_are_a_mistake() -> None:
 )
 def test_the_status_of_an_error(more: dict[str, Any], error: DeckError, status: int) -> None:
     assert route("GET", "/a", **more).error_status(error) == status
+
+
+def test_a_route_that_needs_a_header_wins_where_it_is_there() -> None:
+    plain = [route("GET", path) for path in ("/v1/models", "/v1/models/{model}")]
+    special = [
+        route("GET", path, header="anthropic-version")
+        for path in ("/v1/models", "/v1/models/{model}")
+    ]
+    for routes in ((*plain, *special), (*special, *plain)):
+        router = Router(routes)
+        for place, path in enumerate(("/v1/models", "/v1/models/a")):
+            assert router.match("GET", path)[0] is plain[place]
+            assert router.match("HEAD", path, {"anthropic-version": ""})[0] is special[place]
+            assert router.match("GET", path, ["anthropic-beta"])[0] is plain[place]
+    with pytest.raises(ValueError, match="two routes"):
+        Router([*special, *special])
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "style"),
+    [
+        ("/v1/nothing", (), "openai"),
+        ("//v1/nothing", (), "openai"),
+        ("/v1/messages/batches", (), "anthropic"),
+        ("/v1/messages", (), "anthropic"),
+        ("/v1/files", ("anthropic-version",), "anthropic"),
+        ("/v1/messagesx", (), "openai"),
+        ("/api/nothing", (), "ollama"),
+        ("/api/nothing", ("anthropic-version",), "ollama"),
+        ("/apis", (), "json"),
+        ("/", (), "json"),
+    ],
+)
+def test_a_path_without_a_route_has_errors_of_its_api(
+    path: str, headers: tuple[str, ...], style: str
+) -> None:
+    assert Router([], ERROR_STYLES).error_style(path, headers) == style

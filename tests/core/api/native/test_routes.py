@@ -120,7 +120,7 @@ async def test_an_instance_is_pinned_and_its_idle_time_changed(ask: Ask) -> None
 
 async def test_the_memory_budget_caps_what_models_may_take_together(ask: Ask) -> None:
     model = await downloaded(ask)
-    path, body = f"models/{model['id']}", {"context_length": 256, "wait": True}
+    path, body = f"models/{model['id']}", {"context_length": 256, "parallel": 4, "wait": True}
     needs = (await ask("GET", f"{path}/fit?context_length=256"))["forecast"]["total_bytes"]
     told = await ask("PATCH", "settings", {"memory_budget_bytes": needs - 1, "jobs_at_once": 3})
     assert (told["memory_budget_bytes"], told["jobs_at_once"]) == (needs - 1, 3)

@@ -13,10 +13,10 @@ import pytest
 from ollama import AsyncClient, ResponseError
 
 from modeldeck.core.api.http.messages import convert
-from modeldeck.core.api.ollama.names import spellings
 from modeldeck.core.api.ollama.schema import GenerateBody, OllamaChatBody, conversation
 from modeldeck.core.demo.models import expected
 from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.formats.unique_names import spellings
 from tests.support.process import CoreProcess
 
 TINY = "hf.co/deck/tiny-GGUF:Q8_0"
@@ -83,6 +83,8 @@ async def test_a_model_s_whole_life(client: AsyncClient, shared_core: CoreProces
 
     (running,) = (await client.ps()).models
     assert (running.name, running.context_length) == (TINY, 4096)
+    told = (await client._client.get("/api/ps")).json()["models"][0]
+    assert (told["parallel"], told["cache_tokens"]) == (4, 4096)
     assert running.expires_at is not None
     assert running.expires_at.year > 2100
 

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,11 +21,10 @@ from modeldeck.core.errors import Busy, DeckError, EngineFailed
 from modeldeck.core.schema import (
     Chunk,
     GenerateRequest,
-    Instance,
-    InstanceState,
-    LoadOptions,
     Model,
+    Requester,
 )
+from modeldeck.core.service.inference.answers import ModelReply
 from tests.support.process import CoreProcess
 
 Serve = Callable[..., Any]
@@ -62,6 +62,7 @@ async def test_models_and_chats_whole_and_streamed(client: AsyncOpenAI) -> None:
     assert (await client.models.retrieve(TINY)).owned_by == "deck"
     plain = await client.get(f"/models/{TINY}", cast_to=httpx.Response)
     assert plain.json()["id"] == TINY
+    assert "meta" not in plain.json(), "it is not loaded"
 
     topic = TOPICS[0]
     whole = await client.chat.completions.create(
@@ -69,6 +70,8 @@ async def test_models_and_chats_whole_and_streamed(client: AsyncOpenAI) -> None:
     )
     answer = whole.choices[0]
     assert (answer.message.content, answer.finish_reason) == (expected(topic), "stop")
+    loaded = (await client.get(f"/models/{TINY}", cast_to=httpx.Response)).json()
+    assert loaded["meta"] == {"context_length": 4096, "parallel": 4, "cache_tokens": 4096}
     assert whole.usage is not None
     assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
 
@@ -200,6 +203,7 @@ class Engine:
     def __init__(self, *pieces: Chunk | DeckError | None) -> None:
         """None stands for waiting for ever."""
         self.config = Config()
+        self.state = SimpleNamespace(models={})
         self.pieces = pieces
         self.left: list[str] = []
 
@@ -207,22 +211,14 @@ class Engine:
         return Model(id="1", unique="a/b", name="b", format="gguf", source="custom")
 
     @asynccontextmanager
-    async def using(
-        self, model: Model, options: LoadOptions, origin: str, keep_alive_s: float | None
-    ) -> AsyncIterator[Instance]:
-        yield Instance(
-            id="i", model_id="1", unique="a/b", state=InstanceState.READY, engine="llama.cpp"
-        )
-
-    @asynccontextmanager
-    async def generate(
-        self, instance_id: str, request: GenerateRequest
-    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+    async def answer(
+        self, model: Model, request: GenerateRequest, requester: Requester, **more: Any
+    ) -> AsyncIterator[ModelReply]:
         async with aclosing(self._chunks()) as chunks:
             try:
-                yield chunks
+                yield ModelReply(chunks=chunks, load_s=0.0)
             finally:
-                self.left.append(instance_id)
+                self.left.append(model.id)
 
     async def _chunks(self) -> AsyncGenerator[Chunk, None]:
         for piece in self.pieces:
@@ -268,7 +264,7 @@ async def test_a_client_that_leaves_ends_its_answer(serve: Serve, until: Until, 
         if stream and pieces[0]:
             await client.head()
         await client.close()
-        await until(lambda engine=engine: engine.left == ["i"])  # type: ignore[misc]  # bound now
+        await until(lambda engine=engine: engine.left == ["1"])  # type: ignore[misc]  # bound now
 
 
 @EVERY_WAY

@@ -19,9 +19,13 @@ from modeldeck.core.schema import (
     InstanceState,
     LoadOptions,
     Model,
+    Requester,
     Token,
+    TokenizedText,
+    TokenQuery,
 )
 from modeldeck.core.service.answers.running import KeptAnswers
+from modeldeck.core.service.inference.answers import ModelReply
 
 Piece = Chunk | DeckError | asyncio.Event
 """A piece of an answer, an error that ends it, or what it waits for."""
@@ -43,6 +47,7 @@ class ScriptedDeck:
         self.background = BackgroundTasks()
         self.answers = KeptAnswers(self.background)
         self.tokens = SimpleNamespace(find=self._token, on_revoked=lambda told: None)
+        self.state = SimpleNamespace(models={})
         self.asked: list[GenerateRequest] = []
         self.loads = 0
         self.left = asyncio.Event()
@@ -59,7 +64,11 @@ class ScriptedDeck:
 
     @asynccontextmanager
     async def using(
-        self, model: Model, options: LoadOptions, origin: str, keep_alive_s: float | None
+        self,
+        model: Model,
+        options: LoadOptions,
+        requester: Requester,
+        keep_alive_s: float | None = None,
     ) -> AsyncIterator[Instance]:
         self.loads += 1
         yield Instance(
@@ -67,9 +76,15 @@ class ScriptedDeck:
         )
 
     @asynccontextmanager
-    async def generate(
-        self, instance_id: str, request: GenerateRequest
-    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+    async def answer(
+        self,
+        model: Model,
+        request: GenerateRequest,
+        requester: Requester,
+        *,
+        options: LoadOptions | None = None,
+        keep_alive_s: float | None = None,
+    ) -> AsyncIterator[ModelReply]:
         self.asked.append(request)
         if self._answerer is not None:
             answer = self._answerer(request)
@@ -77,9 +92,20 @@ class ScriptedDeck:
             answer = self._answers[min(len(self.asked), len(self._answers)) - 1]
         async with aclosing(self._chunks(answer)) as chunks:
             try:
-                yield chunks
+                yield ModelReply(chunks=chunks, load_s=0)
             finally:
                 self.left.set()
+
+    async def tokenize(
+        self,
+        model: Model,
+        query: TokenQuery,
+        requester: Requester,
+        *,
+        keep_alive_s: float | None = None,
+    ) -> TokenizedText:
+        assert query.request is not None
+        return TokenizedText(count=len(query.request.messages))
 
     async def _chunks(self, answer: Sequence[Piece]) -> AsyncGenerator[Chunk, None]:
         for piece in answer:

@@ -71,7 +71,10 @@ async def test_an_answer_whole_and_streamed(client: AsyncOpenAI) -> None:
         text = [e.delta async for e in stream if e.type == "response.output_text.delta"]
         final = await stream.get_final_response()
     assert "".join(text) == final.output_text == expected("count")
-    assert final.usage == whole.usage
+    assert final.usage is not None
+    assert final.usage.total_tokens == whole.usage.total_tokens
+    assert whole.usage.input_tokens_details.cached_tokens == 0
+    assert final.usage.input_tokens_details.cached_tokens > 0
 
     events = [e async for e in await client.responses.create(**ASK, input="count", stream=True)]
     assert [e.sequence_number for e in events] == list(range(len(events)))

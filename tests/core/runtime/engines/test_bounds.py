@@ -55,6 +55,24 @@ def test_a_cancellation_is_heard_meanwhile() -> None:
     late.join()
 
 
+def test_a_cancelled_command_ends_its_own_work() -> None:
+    flag = Flag()
+    late = threading.Timer(0.3, lambda: setattr(flag, "command_cancelled", True))
+    late.start()
+    with pytest.raises(Cancelled):
+        flag.bounds.run("The template", spin, cpu_s=60)
+    late.join()
+    assert not flag, "what else is in work goes on"
+
+
+def test_work_tells_which_command_it_belongs_to() -> None:
+    bounds, found = Flag().bounds, []
+    for number, run in ((3, bounds.run), (4, bounds.watch)):
+        bounds.number = number
+        run("It", lambda: found.append(bounds.current), cpu_s=9)
+    assert [bounded.number for bounded in found if bounded] == [3, 4]
+
+
 def test_work_that_takes_more_and_more_memory_is_ended() -> None:
     kept: list[bytes] = []
 

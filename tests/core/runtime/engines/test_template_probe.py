@@ -109,8 +109,14 @@ def test_a_template_is_asked_once() -> None:
         (
             STRICT,
             [("user", "U"), ("assistant", "A"), ("developer", "D"), ("user", "V")],
-            "[system]D[user]U[assistant]A[user]V",
+            "[user]U[assistant]A[user]D\n\nV",
         ),
+        (
+            STRICT,
+            [("system", "S"), ("user", "U"), ("assistant", "A"), ("system", "T"), ("user", "V")],
+            "[system]S[user]U[assistant]A[user]T\n\nV",
+        ),
+        (STRICT, [("user", "U"), ("system", "T")], "[user]U\n\nT"),
         (NO_SYSTEM, [("developer", "D"), ("user", "U")], "[user]D\n\nU"),
         (
             NO_SYSTEM,
@@ -124,12 +130,12 @@ def test_a_template_is_asked_once() -> None:
         (
             FIRST_ONLY,
             [("user", "U"), ("assistant", "A"), ("developer", "D"), ("user", "V")],
-            "[system]D[user]U[assistant]A[user]V",
+            "[user]U[assistant]A[user]D\n\nV",
         ),
         (
             FIRST_ONLY,
             [("system", "S"), ("user", "U"), ("assistant", "A"), ("system", "T"), ("user", "V")],
-            "[system]S\n\nT[user]U[assistant]A[user]V",
+            "[system]S[user]U[assistant]A[user]T\n\nV",
         ),
         (LOUD, [("system", "s"), ("user", "u")], "SU"),
     ],

@@ -7,6 +7,7 @@ from modeldeck.core.runtime.planning.placement import (
     DoesNotFit,
     EvictionCandidate,
     Placement,
+    left_over,
     place,
 )
 
@@ -110,3 +111,21 @@ def test_a_refusal_names_the_store_where_most_is_missing(
     assert isinstance(answer, DoesNotFit)
     assert (answer.store, answer.available_bytes) == (store, available)
     assert answer.needed_bytes == need[answer.store]
+
+
+@pytest.mark.parametrize(
+    ("room", "unload", "left"),
+    [
+        ({"memory": 100, "budget": 70}, (), 20),
+        ({"memory": 100}, (), 50),
+        ({"memory": 100, "gpu": 0}, (), 50),
+        ({"memory": 30, "budget": 70}, ("old",), 20),
+        ({"memory": 50, "budget": 50}, (), 0),
+        ({}, (), None),
+    ],
+)
+def test_what_is_left_beside_a_load_is_the_least_of_memory_and_budget(
+    room: Bytes, unload: tuple[str, ...], left: int | None
+) -> None:
+    need: Bytes = {"memory": 50, "gpu": 0, "budget": 50}
+    assert left_over(need, room, ALL, Placement(unload=unload)) == left

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest_asyncio
 
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.models import expected, write_gguf
 from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.runtime.process.frames import FrameDecoder
 from modeldeck.core.runtime.process.messages import (
@@ -32,10 +32,12 @@ from modeldeck.core.runtime.process.messages import (
     PauseRequest,
     ResumeRequest,
     TextPiece,
+    TokenizeText,
+    TokensRead,
     frame,
     report,
 )
-from modeldeck.core.schema import GenerateRequest, LoadOptions
+from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenQuery
 from tests.support.bench import PATIENCE_S, about
 
 PARALLEL = 4
@@ -79,7 +81,9 @@ class ChildClient:
         found = self.reports[number][-1]
         return found.error.message if isinstance(found, CommandFailed) else ""
 
-    async def load(self, path: Path, cache_bytes: int = 0) -> ModelLoaded:
+    async def load(
+        self, path: Path, cache_bytes: int = 0, folder: Path | None = None
+    ) -> ModelLoaded:
         self.last += 1
         self.reports[self.last] = []
         options = LoadOptions(context_length=1024, parallel=PARALLEL, threads=1)
@@ -89,6 +93,8 @@ class ChildClient:
             options=options,
             default_context=1024,
             prefix_cache_bytes=cache_bytes,
+            prefix_cache_folder=str(folder) if folder else None,
+            prefix_cache_disk_bytes=1 << 26 if folder else 0,
         )
         self.process.send(command)
         await self.until_over(self.last)
@@ -102,6 +108,25 @@ async def client() -> AsyncIterator[ChildClient]:
     process = await EngineProcess.start("llama.cpp", lambda *_: None)
     yield ChildClient(process)
     await process.end()
+
+
+async def test_tokens_are_told_while_an_answer_is_in_work(client: ChildClient, tiny: Path) -> None:
+    await client.load(tiny)
+    endless = client.send(about("loop"))
+    while not client.text(endless):
+        await client.receive()
+    client.last += 1
+    counting = client.last
+    client.reports[counting] = []
+    client.process.send(TokenizeText(id=counting, query=TokenQuery(request=about("count"))))
+    while not client.reports[counting]:
+        await client.receive()
+    (told,) = client.reports[counting]
+    assert isinstance(told, TokensRead)
+    assert "count" in told.found.text
+    assert not client.over(endless)
+    client.process.send(CancelCommand(id=endless))
+    await client.until_over(endless)
 
 
 async def test_a_cancellation_ends_one_request_and_no_other(
@@ -150,6 +175,25 @@ async def test_a_pause_holds_a_request_back_until_it_is_resumed(
     await client.until_over(number)
     assert client.text(number) == expected("long")
     assert len(held) < len(expected("long"))
+
+
+async def test_a_cancellation_is_heard_while_a_template_runs_beside_an_answer(
+    client: ChildClient, tmp_path: Path
+) -> None:
+    template = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
+    (path,) = write_gguf(tmp_path / "loops.gguf", chat_template=template)
+    await client.load(path)
+    plain = GenerateRequest(prompt="Please long", temperature=0, max_tokens=300)
+    number = client.send(plain)
+    while not client.text(number):
+        await client.receive()
+    endless = client.send(about("count"))
+    client.process.send(CancelCommand(id=endless))
+    await client.until_over(endless, number)
+    assert "cancelled" in client.failure(endless)
+    again = client.send(plain)
+    await client.until_over(again)
+    assert client.text(again) == client.text(number) != ""
 
 
 async def test_what_cannot_run_beside_requests_waits_for_them(
@@ -202,6 +246,29 @@ async def test_hundreds_of_requests_with_cancellations_leave_nothing(
             running.pop(number)
     assert right > 60
     assert memory.memory_info().rss - before < GROWTH_BYTES
+
+
+async def test_conversations_are_saved_when_the_core_hangs_up(
+    client: ChildClient, tiny: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    await client.load(tiny, cache_bytes=1 << 20, folder=folder)
+    number = client.send(about("count " + "bla " * 60))
+    await client.until_over(number)
+    running = client.send(about("loop"))
+    while not client.text(running):
+        await client.receive()
+    await client.process.end()
+    assert [path.suffix for path in folder.iterdir()] == [".prefix"] * 2
+    again = ChildClient(await EngineProcess.start("llama.cpp", lambda *_: None))
+    await again.load(tiny, cache_bytes=1 << 20, folder=folder)
+    number = again.send(about("count " + "bla " * 60))
+    await again.until_over(number)
+    await again.process.end()
+    done = again.reports[number][-1]
+    assert isinstance(done, AnswerDone)
+    assert (done.cached_tokens or 0) > 50
+    assert again.text(number) == expected("count")
 
 
 FAILING = """

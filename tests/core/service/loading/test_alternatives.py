@@ -129,6 +129,44 @@ def test_what_a_loaded_model_will_take_is_not_free(
     assert (found.idle_s, found.pinned) == (3, True)
 
 
+async def test_fewer_at_once_and_fewer_cells_are_suggested_first() -> None:
+    async def plan(options: LoadOptions) -> Forecast:
+        return forecast((options.parallel or 1) * 100 + (options.cache_tokens or 0))
+
+    model = Model(id="m", unique="a/b", name="m", format="gguf", source="custom")
+    options = LoadOptions(
+        context_length=512, parallel=8, cache_tokens=2048, kv_cache_type="q8_0", embedding=False
+    )
+
+    class NoSiblings:
+        async def siblings(self, model: Model) -> list[Variant]:
+            return []
+
+    finder = alternatives.AlternativeFinder(NoSiblings())  # type: ignore[arg-type] # only this is asked
+
+    async def found(room: int) -> list[str]:
+        whole = await plan(options)
+        kinds = await finder.find(model, whole, options, plan, lambda n: n.total_bytes <= room)
+        return [kind.what for kind in kinds]
+
+    assert await found(2448) == ["parallel 4", "cache_tokens 1536"]
+    assert await found(2300) == ["parallel 2", "cache_tokens 1280"]
+    assert await found(1312) == ["cache_tokens 512"]
+
+
+def test_a_prefix_cache_may_still_grow() -> None:
+    planned = Forecast(
+        total_bytes=100, weights_bytes=60, kv_bytes=20, compute_bytes=10, overhead_bytes=10,
+        exact=True, prefix_cache_bytes=50,
+    )  # fmt: skip
+    instance = Instance(
+        id="i", model_id="m", unique="u", state=InstanceState.READY, engine="llama.cpp",
+        measured_bytes=110, mapped_bytes=0, forecast=planned,
+    )  # fmt: skip
+    assert yet_to_take(instance) == 40
+    assert candidate(instance).holds == {"memory": 150, "gpu": 0, "budget": 150}
+
+
 def test_the_worked_examples_hold() -> None:
     for module in (alternatives, fit):
         result = doctest.testmod(module)

@@ -62,6 +62,8 @@ def load(
         ([load(230, architecture="gemma"), load(206)], 206, 1),
         ([load(230, architecture="gemma")], 230, 1),
         ([load(230, engine="mlx")], 200, 0),
+        # What its prefix cache held was not forecast.
+        ([replace(load(310), prefix_cache_bytes=100)], 210, 1),
         # The newest count.
         ([load(250)] * 100 + [load(220)] * 15, 220, 15),
     ],

@@ -7,6 +7,7 @@ import pytest
 from modeldeck.core.catalog import builtin
 from modeldeck.core.config.config import Config, RuntimeSettings
 from modeldeck.core.config.load_options import LayeredOptions, given
+from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import LoadOptions, Model, OptionOrigin, model_id
 from modeldeck.core.service.loading import options
 from modeldeck.core.service.loading.options import OptionResolver, settle
@@ -46,6 +47,7 @@ async def test_every_origin_is_laid_over_the_one_before_it(tmp_path: Path) -> No
     assert given(found.options) == {
         "context_length": 4096,
         "context_fit": True,
+        "parallel": 4,
         "gpu_layers": 7,
         "threads": 2,
         "batch_size": 32,
@@ -55,6 +57,7 @@ async def test_every_origin_is_laid_over_the_one_before_it(tmp_path: Path) -> No
     assert found.origins == {
         "context_length": "config",
         "context_fit": "config",
+        "parallel": "default",
         "gpu_layers": "last use",
         "threads": "model config",
         "batch_size": "request",
@@ -81,6 +84,7 @@ async def test_the_last_use_is_remembered_over_a_restart_and_grows(tmp_path: Pat
     assert again.resolve(MODEL, LoadOptions()).origins == {
         "context_length": "default",
         "context_fit": "default",
+        "parallel": "default",
         "idle_ttl_s": "default",
     }
     await store.close()
@@ -136,6 +140,43 @@ def test_the_context_length_is_settled(
     found = settle(resolved, trained)
     assert found.options.context_length == length
     assert found.origins["context_length"] == says
+
+
+@pytest.mark.parametrize(
+    ("options", "origins", "parallel", "says"),
+    [
+        ({"parallel": 4}, {"parallel": "default"}, 4, "default"),
+        ({"parallel": 4, "embedding": True}, {"parallel": "default"}, None, None),
+        ({"parallel": 8, "embedding": True}, {"parallel": "request"}, None, None),
+    ],
+)
+def test_requests_at_once_are_settled(
+    options: dict[str, Any],
+    origins: dict[str, OptionOrigin],
+    parallel: int | None,
+    says: str | None,
+) -> None:
+    found = settle(LayeredOptions(options=LoadOptions(**options), origins=origins), 2048)
+    assert found.options.parallel == parallel
+    assert found.origins.get("parallel") == says
+
+
+def test_one_request_cannot_reach_further_than_the_cells_of_all() -> None:
+    layers = LayeredOptions(
+        options=LoadOptions(context_fit=True, cache_tokens=4096),
+        origins={"context_fit": "request", "cache_tokens": "last use"},
+    )
+    found = settle(layers, 40_960)
+    assert (found.options.context_length, found.origins["context_length"]) == (4096, "last use")
+
+
+async def test_what_is_requested_is_checked_before_it_is_laid_over_the_rest(tmp_path: Path) -> None:
+    known, store = await opened(tmp_path, Config(runtime=RuntimeSettings(parallel=2)))
+    found = known.resolve(MODEL, LoadOptions())
+    assert (found.options.parallel, found.origins["parallel"]) == (2, "config")
+    with pytest.raises(InvalidRequest, match="cache_tokens 256 is less than the 512"):
+        known.resolve(MODEL, LoadOptions(context_length=512, cache_tokens=256))
+    await store.close()
 
 
 def test_the_worked_example_holds() -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from modeldeck.core.schema import (
     LoadWish,
     Model,
     ModelSeed,
+    Requester,
 )
 from modeldeck.core.schema import Runtime as EngineRecord
 from modeldeck.core.service.deck import Deck
@@ -101,9 +103,11 @@ async def test_a_plan_tells_all_and_changes_nothing(deck: Deck, tiny: Path) -> N
     assert (plan.options.context_length, plan.options.threads) == (4096, 1)
     assert plan.origins == {
         "context_length": "model",
+        "parallel": "default",
         "idle_ttl_s": "default",
         "threads": "request",
     }
+    assert plan.options.parallel == 4
     assert plan.forecast is not None
     assert (plan.forecast.exact, plan.forecast.samples) == (True, 0)
     assert plan.available_bytes is not None
@@ -111,7 +115,8 @@ async def test_a_plan_tells_all_and_changes_nothing(deck: Deck, tiny: Path) -> N
     assert plan.warnings == plan.notes == ()
     assert plan.evictions == ()
     assert not deck.state.instances
-    assert (await planned(deck, model)).origins.keys() == {"context_length", "idle_ttl_s"}
+    again = await planned(deck, model)
+    assert again.origins.keys() == {"context_length", "parallel", "idle_ttl_s"}
 
 
 async def test_the_largest_context_that_fits_is_taken_and_said(deck: Deck, tiny: Path) -> None:
@@ -120,12 +125,15 @@ async def test_the_largest_context_that_fits_is_taken_and_said(deck: Deck, tiny:
     plan = await planned(deck, model)
     assert (plan.verdict, plan.options.context_length) == ("fits", 3072)
     assert plan.origins["context_length"] == "fit"
-    (note,) = plan.notes
+    note, prefix = plan.notes
     assert re.fullmatch(
         r"context 3072 chosen: the largest that fits; 4096 would need 0\.\d GiB", note
     )
+    assert prefix == "the prefix cache is left out: memory is short"
+    assert plan.forecast is not None
+    assert plan.forecast.prefix_cache_bytes == 0
     instance = await loaded(deck, model)
-    assert (instance.context_length, instance.warnings) == (3072, (note,))
+    assert (instance.context_length, instance.warnings) == (3072, (note, prefix))
     assert any(note in line.text for line in deck.log())
     await deck.unload(instance.id, ME)
     # Nothing but the wish is remembered: with more memory there is more context.
@@ -134,6 +142,33 @@ async def test_the_largest_context_that_fits_is_taken_and_said(deck: Deck, tiny:
     plan = await planned(deck, model, context_fit=True, context_length=1024)
     assert plan.options.context_length == 1024
     assert plan.notes == ("context 1024 chosen: as much as was wanted fits",)
+
+
+async def test_requests_at_once_give_way_before_the_context_and_cells_cost_what_is_told(
+    deck: Deck, tiny: Path
+) -> None:
+    model = await added(deck, tiny)
+    plan = await planned(deck, model, context_length=1024)
+    assert plan.forecast is not None
+    assert plan.forecast.prefix_cache_bytes > 0
+    assert plan.own_cells_bytes is not None
+    own = await planned(deck, model, context_length=1024, cache_tokens=4096)
+    assert own.forecast is not None
+    more = own.forecast.total_bytes - plan.forecast.total_bytes
+    assert (own.own_cells_bytes, plan.own_cells_bytes) == (None, more)
+    one = await needs(deck, model, 4096, parallel=1)
+    await budget(deck, one)
+    plan = await planned(deck, model)
+    fewer, _ = plan.notes
+    assert fewer.startswith("one request at once: 4 would need")
+    assert (plan.options.parallel, plan.origins["parallel"]) == (1, "fit")
+    asked = await planned(deck, model, context_length=4096, parallel=4)
+    assert asked.verdict == "too large"
+    assert next(found.what for found in asked.alternatives) == "parallel 1"
+    instance = await loaded(deck, model, context_length=4096, parallel=1)
+    assert (instance.parallel, instance.cache_tokens) == (1, 4096)
+    assert instance.forecast is not None
+    assert instance.forecast.prefix_cache_bytes == 0
 
 
 async def test_a_length_that_was_asked_for_is_not_shortened_but_refused_with_what_would_do(
@@ -211,8 +246,8 @@ async def test_idle_models_make_room_if_they_may_and_pinned_ones_never(
     assert kept is not None
     assert "Busy and pinned models hold" in kept.message
     await deck.change_instance(instance.id, {"pinned": False}, ME)
-    async with deck.generate(instance.id, about("loop")) as chunks:
-        await anext(chunks)
+    async with deck.answer(first, about("loop"), Requester()) as reply:
+        await anext(reply.chunks)
         assert (await deck.plan_load(second.id, wish)).verdict == "too large", "it is busy"
     async with asyncio.timeout(PATIENCE_S):
         while (await deck.plan_load(second.id, wish)).refusal is not None:
@@ -283,8 +318,9 @@ async def test_a_draft_model_is_one_that_is_here_and_of_the_same_kind(
     assert alone.forecast is not None
     assert plan.forecast.weights_bytes > alone.forecast.weights_bytes
     instance = await loaded(deck, model, context_length=1024, draft_model=draft.id)
-    async with deck.generate(instance.id, about("count")) as chunks:
-        assert "".join([chunk.text async for chunk in chunks]) == expected("count")
+    async with deck.answer(model, about("count"), Requester()) as reply:
+        assert "".join([chunk.text async for chunk in reply.chunks]) == expected("count")
+    assert deck.instance_of(model.id) == deck.state.instances[instance.id]
 
 
 async def test_what_answers_nothing_by_itself_is_refused_before_it_is_loaded(
@@ -323,6 +359,7 @@ def test_an_engine_that_is_not_there_is_told_before_anything_is_fetched(
             EngineRecord(name="llama.cpp", available=True, formats=("gguf",)),
         ),
         may_unload=False,
+        prefix_cache_bytes=lambda: 0,
     )
     model = Model(id="1", unique="a/b", name="b", format=format, source="hub")
     missing = planner.missing(model)
@@ -351,8 +388,8 @@ async def test_what_a_load_took_is_in_the_ledger_and_corrects_the_next(
     async with opened() as deck:
         model = await added(deck, tiny)
         instance = await loaded(deck, model, context_length=1024)
-        async with deck.generate(instance.id, about("count " + "bla " * 230)) as chunks:
-            assert [chunk async for chunk in chunks]
+        async with deck.answer(model, about("count " + "bla " * 230), Requester()) as reply:
+            assert [chunk async for chunk in reply.chunks]
         last = deck.state.instances[instance.id]
         assert last.context_used is not None
         assert last.context_used > 900
@@ -372,4 +409,4 @@ async def test_what_a_load_took_is_in_the_ledger_and_corrects_the_next(
             record.peak_bytes - record.forecast.total_bytes, abs=16
         )
         fit = await deck.fit(model.id, 1024)
-        assert fit.forecast == plan.forecast
+        assert fit.forecast == replace(plan.forecast, prefix_cache_bytes=0)

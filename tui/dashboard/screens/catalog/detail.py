@@ -27,7 +27,7 @@ from modeldeck.tui.dashboard.widgets.columns import Column
 from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.dashboard.widgets.wrapped_text import WrappedText
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text import records
+from modeldeck.tui.text import records, sharing
 from modeldeck.tui.text.format import Glyphs
 
 COLUMNS = (
@@ -238,11 +238,14 @@ class DetailPane(Vertical):
         keys = f"{arrows.get(less, less)} half  {arrows.get(more, more)} double"
         text.append(f"  {keys}\n", muted)
         fit, why = facts.fits.get(choice.key), facts.notes.get(choice.key)
+        tall = self.size.width < ONE_LINE and self.app.size.height >= TALL
+        share = fit and sharing.shared_briefly(fit.parallel, fit.context_length, fit.cache_tokens)
+        if share and tall:
+            text.append("at once   ", muted).append(f"{share}\n")
         if fit is None or fit.forecast is None:
             words = why or (fit and fit.reason) or ("not known" if facts.note else "asking")
             return text.append("needs     ", muted).append(fmt.clean(words))
         if fit.forecast.kv_bytes or fit.exact:
-            tall = self.size.width < ONE_LINE and self.app.size.height >= TALL
             self._items(text, fit.forecast, tall=tall)
         else:
             text.append("needs     ", muted).append(f"about {fmt.memory(fit.forecast.total_bytes)}")

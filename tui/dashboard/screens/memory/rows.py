@@ -14,7 +14,7 @@ from modeldeck.tui.dashboard.theme import ThemeStyles
 from modeldeck.tui.dashboard.widgets.bars import STRONG, bar, fitted, spark
 from modeldeck.tui.dashboard.widgets.table import Cell, Column, TableLine
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text import records
+from modeldeck.tui.text import records, sharing
 from modeldeck.tui.text.format import Glyphs
 
 BAR = 8
@@ -31,6 +31,7 @@ COLUMNS = (
     Column("instance", "instance", 16, grow=True),
     Column("engine", "runtime", 9, rank=7),
     Column("context", "ctx", 4, right=True, rank=5),
+    Column("parallel", "at once", 7, right=True, rank=8),
     Column("weights", "weights", 7, right=True, rank=8),
     Column("kv", "KV", 5, right=True, rank=9),
     Column("compute", "compute", 7, right=True, rank=10),
@@ -201,6 +202,7 @@ def line(
         "instance": title(instance.model_id, instance.unique, models),
         "engine": instance.engine,
         "context": fmt.tokens(instance.context_length),
+        "parallel": str(instance.parallel),
         "forecast": fmt.memory(total),
         "measured": fmt.memory(instance.measured_bytes),
         "error": records.error(instance),
@@ -265,6 +267,10 @@ def facts(
     """Details of an instance: options, memory and history, or its error."""
     dot = f" {glyphs.dot} "
     about = [instance.engine, f"{fmt.tokens(instance.context_length)} context"]
+    if words := sharing.shared_briefly(
+        instance.parallel, instance.context_length, instance.cache_tokens
+    ):
+        about.append(words)
     if instance.pid is not None:
         about.append(f"pid {instance.pid}")
     if instance.restarts:
@@ -284,6 +290,8 @@ def facts(
         if words := records.on_gpu(instance.forecast):
             rows.append(_row("", words, inks))
         rows.append(_row("", records.basis(instance.forecast), inks))
+        if words := sharing.prefix_cache(instance.forecast, instance.prefix_cache_bytes):
+            rows.append(_row("", words, inks))
     rows += (_row("note", fmt.clean(words), inks) for words in instance.warnings)
     rows.append(_row("engine", fmt.clean(dot.join(about)), inks))
     rows.append(_row("options", dot.join(options(instance.options)) or "defaults", inks))

@@ -13,7 +13,7 @@ import pytest
 from modeldeck.core.runtime.engines.llama import devices
 from modeldeck.core.runtime.engines.llama.devices import Count, NotKnown, read_map
 from modeldeck.core.runtime.engines.llama.log import Buffers
-from modeldeck.core.runtime.engines.llama.split import Part, Split, split, together
+from modeldeck.core.runtime.engines.llama.split import Part, Split, larger, split, together
 from modeldeck.core.schema import DeviceBytes
 
 ROOT = Path(__file__).parents[5]
@@ -270,6 +270,17 @@ def test_models_in_one_process_are_added_by_device() -> None:
     assert both.machine == device("", 91, 9, 7)
     assert both.devices == (device("CUDA0", 120, 16, 12), device("CUDA1", 2, 2, 2))
     assert not both.exact
+
+
+def test_of_two_plans_of_a_model_each_device_has_the_larger_buffer() -> None:
+    one = Split(machine=device("", 9, 1, 5), devices=(device("CUDA0", 9, 1, 5),))
+    other = Split(
+        machine=device("", 9, 2, 7), devices=(device("CUDA0", 9, 2, 4), device("CUDA1", 1, 1, 1))
+    )
+    found = larger(one, other)
+    assert found.machine == device("", 9, 1, 7)
+    assert found.devices == (device("CUDA0", 9, 1, 5),)
+    assert not larger(one, replace(other, exact=False)).exact
 
 
 @dataclass

@@ -64,7 +64,7 @@ class Noise:
         self._loaded = MlxModel(
             mx, model, tokenizer, context_length=1024, cache_tokens=4096, vocabulary=size
         )
-        self._maker = AnswerMaker(self._loaded, Flag())
+        self._maker = AnswerMaker(self._loaded, Flag(), stop_loops=False)
         self.turns = MlxTurns(self._loaded, 64 << 20, 0.5)
         self.told: dict[int, list[int]] = {}
         """The tokens of each request, by number."""

@@ -187,6 +187,17 @@ async def test_where_the_cells_run_out_the_youngest_waits_and_all_are_answered(
         assert not waits(talk, numbers[0]), "the one that came first never waits"
 
 
+async def test_one_that_repeats_itself_without_end_is_cut_and_its_neighbour_is_not(
+    demo_models: Path,
+) -> None:
+    async with EngineTalk.start("mlx", demo_models / "tiny-mlx", stop_loops=True) as talk:
+        endless, other = talk.ask(loop(), about("count"))
+        await talk.end_of(endless, other)
+        done = talk.done(endless)
+        assert (done.looped, done.reason, done.completion_tokens) == (True, "length", 1024)
+        assert (talk.text(other), talk.done(other).looped) == (expected("count"), False)
+
+
 async def test_options_that_cannot_be_batched_are_served_one_at_a_time_and_that_is_logged(
     demo_models: Path,
 ) -> None:

@@ -20,9 +20,10 @@ from modeldeck.core.schema import (
     LoadOptions,
     LoadWish,
     Model,
+    Requester,
     UnloadReceipt,
 )
-from modeldeck.core.service.loading.loader import OnDemandLoader
+from modeldeck.core.service.loading.on_demand import OnDemandLoader
 from modeldeck.core.storage.audit import AuditTrail
 from modeldeck.core.storage.database import Database
 from tests.support.bench import PATIENCE_S, Bench, model
@@ -67,6 +68,7 @@ class World:
             instance_of=self.instance_of,
             tasks=self.tasks,
             allowed=allowed,
+            most_waiting=4,
         )
 
     def instance_of(self, model_id: str) -> Instance | None:
@@ -77,7 +79,8 @@ class World:
         """The instance, as it is when the block is left."""
         wanted = model(path)
         self.loads.models[wanted.id] = wanted
-        async with self.on_demand.using(wanted, LoadOptions(), "test", keep_alive_s) as instance:
+        me = Requester(origin="test")
+        async with self.on_demand.using(wanted, LoadOptions(), me, keep_alive_s) as instance:
             return instance
 
 

@@ -1,0 +1,103 @@
+"""`POST /v1/messages` and `/v1/messages/count_tokens`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modeldeck.core.api.anthropic.answer import AnswerRules, message_of
+from modeldeck.core.api.anthropic.events import EventWriter, named
+from modeldeck.core.api.anthropic.request_schema import (
+    CountTokensBody,
+    MessagesBody,
+    generate_request,
+)
+from modeldeck.core.api.http.messages import (
+    EVENTS,
+    Request,
+    Response,
+    StreamResponse,
+    error_response,
+    json_response,
+)
+from modeldeck.core.api.inference import StreamForm, asking, collected, streamed
+from modeldeck.core.api.names import public_name
+from modeldeck.core.schema import GenerateRequest, Model, Requester, TokenQuery
+
+if TYPE_CHECKING:
+    from modeldeck.core.service.deck import Deck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCount:
+    """The tokens of a conversation."""
+
+    input_tokens: int
+
+
+async def create(deck: Deck, request: Request) -> Response | StreamResponse:
+    """Answer a conversation.
+
+    A downloaded model that is not loaded is loaded first. The answer ends when its client goes
+    away.
+    """
+    body = request.parse(MessagesBody)
+    asked, model = generate_request(body), deck.model(body.model)
+    requester = request.requester("anthropic", body.priority)
+    key, name = f"msg_{uuid.uuid4().hex}", public_name(model, deck.state.models)
+    rules = AnswerRules(
+        max_tokens=body.max_tokens,
+        stop_sequences=asked.stop,
+        one_call=body.one_call,
+        hides_thought=body.hides_thought,
+    )
+    if body.stream:
+        writer = EventWriter(id=key, model=name, rules=rules)
+        events = _events(deck, model, asked, body, writer, requester)
+        return await streamed(events, _form(writer, request.id))
+    keep = body.keep_alive_s()
+    async with asking(deck, model, asked, requester, keep_alive_s=keep) as reply:
+        whole = await collected(reply.chunks)
+    context = reply.context_length
+    return json_response(message_of(whole, rules, id=key, model=name, context=context))
+
+
+def _form(writer: EventWriter, request_id: str) -> StreamForm:
+    return StreamForm(
+        content_type=EVENTS,
+        error=lambda error: named(
+            "error", error_response(error, "anthropic", request_id=request_id).body
+        ),
+        ping=writer.alive,
+    )
+
+
+async def _events(
+    deck: Deck,
+    model: Model,
+    asked: GenerateRequest,
+    body: MessagesBody,
+    writer: EventWriter,
+    requester: Requester,
+) -> AsyncGenerator[bytes, None]:
+    """The answer as server-sent events."""
+    async with asking(deck, model, asked, requester, keep_alive_s=body.keep_alive_s()) as reply:
+        writer.context = reply.context_length
+        async for chunk in reply.chunks:
+            if data := writer.feed(chunk):
+                yield data
+
+
+async def count_tokens(deck: Deck, request: Request) -> Response:
+    """Count the tokens of a conversation, tools included, as the model would read it.
+
+    A downloaded model that is not loaded is loaded first.
+    """
+    body = request.parse(CountTokensBody)
+    asked, model = generate_request(body), deck.model(body.model)
+    query, keep = TokenQuery(request=asked, count_only=True), body.keep_alive_s()
+    requester = request.requester("anthropic", body.priority)
+    found = await deck.tokenize(model, query, requester, keep_alive_s=keep)
+    return json_response(TokenCount(input_tokens=found.count))

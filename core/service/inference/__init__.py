@@ -1,0 +1,1 @@
+"""Answers of models to requests, and the records of those requests."""

@@ -1,0 +1,236 @@
+"""The requests to models in State: those that run or wait, and the last that ended.
+
+Records hold who asks and figures, never what was said. They change with every token, so they are
+committed at most every `INTERVAL_S`, each with its newest values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+
+from modeldeck.core.errors import Busy, Cancelled, Conflict, DeckError, NotFound
+from modeldeck.core.schema import Chunk, Model, Requester, RequestInfo, RequestState
+from modeldeck.core.schema.clock import now
+from modeldeck.core.schema.state import RequestChanged, RequestRemoved
+from modeldeck.core.service.feed import Feed
+
+INTERVAL_S = 0.25
+"""Seconds between two commits."""
+KEPT = 50
+"""Ended requests that are kept."""
+
+
+class RequestTicket:
+    """One request from its arrival to its end, and what cancels it."""
+
+    def __init__(self, info: RequestInfo, changed: Callable[[RequestInfo], None]) -> None:
+        self.info = info
+        self._changed = changed
+        self._error: Cancelled | None = None
+        """Set when it was cancelled by a person."""
+        self._interrupt: Callable[[], Any] | None = None
+        self._stop: Callable[[DeckError], None] | None = None
+        self._began: float | None = None
+        self._first: float | None = None
+
+    def note(self, **changes: Any) -> None:
+        """Note fields that changed, by name. What comes after its end is dropped."""
+        if self.info.live:
+            self._update(**changes, **self._speed(changes))
+
+    def _speed(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """The figures of time, as far as the engine has not told them itself."""
+        moment = time.monotonic()
+        if self._began is None and changes.get("state") == "prompt":
+            self._began = moment
+        count = changes.get("completion_tokens")
+        if not count or "tokens_per_s" in changes or self._began is None:
+            return {}
+        if self._first is None:
+            self._first = moment
+        spent_s = moment - self._first
+        rate = (count - 1) / spent_s if count > 1 and spent_s else None
+        return {"time_to_first_token_s": self._first - self._began, "tokens_per_s": rate}
+
+    def _update(self, **changes: Any) -> None:
+        info = replace(self.info, **changes)
+        if info != self.info:
+            self.info = info
+            self._changed(info)
+
+    def end(self, state: RequestState, **changes: Any) -> None:
+        """Note its end; only the first one counts."""
+        if self.info.live:
+            self._update(state=state, place=None, why="", ended_at=now(), **changes)
+
+    def discard(self) -> None:
+        """End it without a record."""
+        self.info = replace(self.info, state="failed")
+
+    def complete(self, last: Chunk) -> None:
+        """Note the end of an answer with its last piece."""
+        self.end("done" if last.finish_reason in ("stop", "tool_calls") else "cut")
+
+    def fail(self, error: DeckError) -> None:
+        """Note the error that it ended with."""
+        state: RequestState = "cut" if isinstance(error, Cancelled) else "failed"
+        self.end(state, error_code=error.code)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """While the block runs, a cancellation raises Cancelled in it.
+
+        The block may only await what its own task awaits: it must not be suspended by a `yield`.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._check()
+        self._interrupt = task.cancel
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._error is None or task.uncancel() > 0:
+                raise
+            raise self._error from None
+        finally:
+            self._interrupt = None
+
+    @contextmanager
+    def stoppable(self, stop: Callable[[DeckError], None]) -> Iterator[None]:
+        """While the block runs, a cancellation calls `stop` with the error for the requester."""
+        self._check()
+        self._stop = stop
+        try:
+            yield
+        finally:
+            self._stop = None
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def cancel(self, by: str) -> None:
+        """Cancel it; `by` says who does. Raises Conflict where it has ended."""
+        if not self.info.live:
+            raise Conflict(f"That request has ended: it is {self.info.state}.")
+        self._error = Cancelled(f"The request was cancelled by {by}.", "Ask again if need be.")
+        self.end("cancelled", cancelled_by=by)
+        if self._interrupt is not None:
+            self._interrupt()
+        elif self._stop is not None:
+            self._stop(self._error)
+
+
+class RequestRecords:
+    """All requests, and their records in State."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._live: dict[str, RequestTicket] = {}
+        self._ended: deque[str] = deque()
+        """Ids of ended requests in State, the oldest first."""
+        self._dirty: dict[str, RequestInfo] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Commit no more changes."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @contextmanager
+    def opened(
+        self,
+        model: Model,
+        requester: Requester,
+        kind: Literal["text", "embedding", "ranking"] = "text",
+    ) -> Iterator[RequestTicket]:
+        """Keep the record of a request during the block; how the block ends is how it ended.
+
+        One that is refused as busy leaves no record: a burst of them would push out all others.
+        """
+        info = RequestInfo(
+            id=uuid.uuid4().hex[:12],
+            model_id=model.id,
+            unique=model.unique,
+            who=requester.who,
+            dialect=requester.dialect,
+            priority=requester.priority,
+            client=requester.client,
+            kind=kind,
+            since=now(),
+            state="waiting",
+        )
+        ticket = self._live[info.id] = RequestTicket(info, self._changed)
+        self._changed(info)
+        try:
+            yield ticket
+        except Busy:
+            self._forget(ticket)
+            raise
+        except DeckError as error:
+            ticket.fail(error)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            ticket.end("left")
+            raise
+        except Exception:
+            ticket.end("failed", error_code="error")
+            raise
+        finally:
+            ticket.end("left")
+            del self._live[info.id]
+
+    def list(self) -> tuple[RequestInfo, ...]:
+        """The requests as they are now, in the order of their arrival."""
+        return tuple({**self._feed.state.requests, **self._dirty}.values())
+
+    def cancel(self, key: str, by: str) -> RequestInfo:
+        """Cancel a request; `by` says who does. Raises NotFound, and Conflict for an ended one."""
+        ticket = self._live.get(key)
+        if ticket is None:
+            ended = {info.id: info for info in self.list()}.get(key)
+            if ended is None:
+                raise NotFound(f"There is no request {key[:40]!r}.", "`modeldeck requests`")
+            raise Conflict(f"That request has ended: it is {ended.state}.")
+        ticket.cancel(by)
+        return ticket.info
+
+    # Changes
+
+    def _forget(self, ticket: RequestTicket) -> None:
+        """Drop the record of a request that was not taken."""
+        ticket.discard()
+        self._dirty.pop(ticket.info.id, None)
+        if ticket.info.id in self._feed.state.requests:
+            self._feed.commit(RequestRemoved, id=ticket.info.id)
+
+    def _changed(self, info: RequestInfo) -> None:
+        self._dirty[info.id] = info
+        if not info.live:
+            self._ended.append(info.id)
+        if self._timer is None and not self._closed:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Commit what has changed, and again after the interval while there are changes."""
+        self._timer = None
+        if not self._dirty:
+            return
+        dirty, self._dirty = self._dirty, {}
+        surplus = [self._ended.popleft() for _ in range(len(self._ended) - KEPT)]
+        for key, info in dirty.items():
+            if key not in surplus:
+                self._feed.commit(RequestChanged, request=info)
+        for key in surplus:
+            if key in self._feed.state.requests:
+                self._feed.commit(RequestRemoved, id=key)
+        self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._flush)

@@ -1,0 +1,171 @@
+"""Fills all cells of a model's context with several sequences, and tells what that took.
+
+A child process of its own, since it is the peak of the process that counts, and since llama.cpp
+ends the process on a bad model:
+
+    python -m tests.support.slots '[["/model.gguf", {"context_length": 512, "parallel": 4}]]'
+
+It makes the context with modeldeck's own parameters. One sequence fills all cells, then several do:
+their prompts share batches, and the next tokens of all are computed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from modeldeck.core.errors import EngineFailed
+from modeldeck.core.memory import probe
+from modeldeck.core.runtime import child  # what an engine process has in memory
+from modeldeck.core.runtime.engines.base import Flag
+from modeldeck.core.runtime.engines.heap import trim_heap
+from modeldeck.core.runtime.engines.llama.devices import Devices
+from modeldeck.core.runtime.engines.llama.engine import LlamaEngine
+from modeldeck.core.runtime.engines.llama.log import buffers
+from modeldeck.core.schema import LoadOptions
+
+DEFAULT_CONTEXT = 8192
+ANSWER = 4
+"""Tokens of each sequence after its prompt."""
+
+Case = tuple[str, LoadOptions]
+"""Path of a model, and how it is loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """What a model took whose cells are full."""
+
+    cells: int
+    sequences: int
+    kv_bytes: int
+    """As llama.cpp logged it when it made the context; so are the outputs."""
+    output_bytes: int
+    compute_bytes: int
+    """Of the compute buffers at the end: llama.cpp makes them anew where they are too small."""
+    peak_bytes: int
+    """The largest resident size of the process so far."""
+
+    @property
+    def allocated_bytes(self) -> int:
+        """All that llama.cpp allocated for the context."""
+        return self.kv_bytes + self.output_bytes + self.compute_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A token of a batch."""
+
+    token: int
+    position: int
+    sequence: int
+    output: bool = False
+
+
+def batches(sequences: int, cells: int, size: int) -> Iterator[list[Row]]:
+    """Batches of at most `size` rows that fill the cells with `sequences`. Pure.
+
+    The first half of each prompt is read alone, the second together with those of the others. Then
+    all write at once. As in an engine, batches in the middle of a prompt have no output.
+    """
+    each = cells // sequences - ANSWER
+    for sequence in range(sequences):
+        alone = [_prompt(sequence, position) for position in range(each // 2)]
+        yield from _cut(alone, size)
+    rest = [_prompt(s, p) for p in range(each // 2, each) for s in range(sequences)]
+    yield from _cut(rest, size)
+    for step in range(ANSWER):
+        yield [Row(65, each + step, sequence, True) for sequence in range(sequences)]
+
+
+def _cut(rows: list[Row], size: int) -> Iterator[list[Row]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _prompt(sequence: int, position: int) -> Row:
+    return Row(40 + (sequence * 31 + position * 7) % 200, position, sequence)
+
+
+def fill(engine: LlamaEngine, path: str, options: LoadOptions) -> Filled:
+    """Load a model in this process, fill its cells, and free it. Raises EngineFailed."""
+    c, loader, log = engine._c, engine._loader, engine._log
+    log.begin()
+    try:
+        options = loader.choose_mmap(path, options)
+        model = loader.open(path, loader.model_parameters(options))
+        embedding = loader.is_embedding(model, options)
+        wanted = loader.context_parameters(model, options, DEFAULT_CONTEXT, embedding=embedding)
+        context, _ = loader.make_context(model, options, wanted)
+        logged = buffers(log.lines)
+        trim_heap()
+        sequences, cells = c.llama_n_seq_max(context), c.llama_n_ctx(context)
+        batch = c.llama_batch_init(wanted.n_batch, 0, 1)
+        for count in dict.fromkeys((1, sequences)):
+            c.llama_memory_clear(c.llama_get_memory(context), False)
+            for rows in batches(count, cells, wanted.n_batch):
+                _decode(c, context, batch, rows)
+        c.llama_batch_free(batch)
+        counts = Devices(c).counts(context)
+        memory = probe.process(os.getpid())
+        return Filled(
+            cells=cells,
+            sequences=sequences,
+            kv_bytes=logged.kv_bytes,
+            output_bytes=logged.output_bytes,
+            compute_bytes=sum(count.compute for count in counts),
+            peak_bytes=(memory.peak_bytes if memory else None) or 0,
+        )
+    finally:
+        loader.release()
+
+
+def _decode(c: Any, context: Any, batch: Any, rows: list[Row]) -> None:
+    batch.n_tokens = len(rows)
+    for i, row in enumerate(rows):
+        batch.token[i], batch.pos[i], batch.logits[i] = row.token, row.position, row.output
+        batch.n_seq_id[i], batch.seq_id[i][0] = 1, row.sequence
+    if (result := c.llama_decode(context, batch)) != 0:
+        raise EngineFailed(f"llama_decode gave {result} for {len(rows)} rows.")
+    c.llama_synchronize(context)
+
+
+async def filled(cases: Sequence[Case]) -> list[Filled]:
+    """What filling each model takes, one after another in a process of their own.
+
+    Only the first peak is that of one model. Raises EngineFailed.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.support.slots",
+        msgspec.json.encode(cases).decode(),
+        cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    if process.returncode:
+        raise EngineFailed(f"{cases} ended with {process.returncode}: {errors[-300:]!r}")
+    return msgspec.json.decode(output, type=list[Filled])
+
+
+def main() -> None:
+    """Read the command line, and print what was found as JSON."""
+    assert child.HEARTBEAT_S
+    engine = LlamaEngine(Flag())
+    engine.hello()
+    cases = msgspec.json.decode(sys.argv[1], type=list[Case])
+    found = [fill(engine, path, options) for path, options in cases]
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()
