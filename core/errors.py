@@ -5,7 +5,8 @@
       NotFound 404              Conflict 409         TooLarge 413
       Ambiguous (Conflict)      Busy 503             ShuttingDown 503
       NotDownloaded (Conflict)  InUse (Conflict)     AlreadyRunning (Conflict)
-      ContextExceeded (InvalidRequest)
+      ContextExceeded (InvalidRequest)           AnswerNotFound (NotFound)
+      PreviousAnswerNotFound (InvalidRequest)
       HubUnavailable 502        Gated 403            Corrupt 502
       StorageFailed 500         NotEnoughDisk 507 (StorageFailed)
       StorageTimeout 504 (StorageFailed)
@@ -79,6 +80,13 @@ class ContextExceeded(InvalidRequest):
         return (int(found[2]), int(found[1])) if found else None
 
 
+class PreviousAnswerNotFound(InvalidRequest):
+    """The answer that a request goes on from is not kept."""
+
+    code = "previous_response_not_found"
+    """OpenAI's word: clients then send the whole conversation."""
+
+
 class Unauthorized(DeckError):
     """A token is needed, and none or a wrong one came."""
 
@@ -98,6 +106,12 @@ class NotFound(DeckError):
 
     code = "not_found"
     status = 404
+
+
+class AnswerNotFound(NotFound):
+    """No answer with this id is kept for this caller."""
+
+    code = "response_not_found"
 
 
 class UnknownRoute(NotFound):

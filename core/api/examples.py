@@ -11,6 +11,9 @@ from typing import Any
 MODEL = "Qwen3-0.6B-GGUF:Q8_0"
 """A short name that needs no percent-encoding in a path."""
 EMBEDDING_MODEL = "Qwen3-Embedding-0.6B-GGUF:Q8_0"
+RERANKER = "Qwen3-Reranker-0.6B-GGUF:Q8_0"
+_ASKED = "Why is the sky blue?"
+_RANKED = ["Air scatters blue light most.", "Bread is baked."]
 _HUB_NAME = "hf.co/Qwen/Qwen3-0.6B-GGUF:Q8_0"
 _HELLO = [{"role": "user", "content": "Why is the sky blue?"}]
 _DIGEST = "9f" * 32
@@ -48,6 +51,11 @@ BODIES: Mapping[str, Any] = {
     "openaiChat": {"model": MODEL, "messages": _HELLO},
     "openaiComplete": {"model": MODEL, "prompt": "The sky is", "max_tokens": 20},
     "openaiEmbed": {"model": EMBEDDING_MODEL, "input": ["The sky is blue."]},
+    "responsesCreate": {"model": MODEL, "input": "Why is the sky blue?"},
+    "responsesInputTokens": {"model": MODEL, "input": "Why is the sky blue?"},
+    "rerank": {"model": RERANKER, "query": _ASKED, "documents": _RANKED, "top_n": 1},
+    "rerankCohere": {"model": RERANKER, "query": _ASKED, "documents": _RANKED},
+    "rerankTei": {"query": _ASKED, "texts": _RANKED},
     "anthropicCreate": {"model": MODEL, "max_tokens": 200, "messages": _HELLO},
     "anthropicCountTokens": {"model": MODEL, "messages": _HELLO},
     "llamaTokenize": {"model": MODEL, "content": "The sky is blue."},
@@ -113,6 +121,7 @@ SEGMENTS: Mapping[str, str] = {
     "token": "laptop",
     "digest": "sha256:0",
     "blob": _DIGEST,
+    "response": "RESPONSE_ID",
 }
 """Example values of path segments."""
 
@@ -245,6 +254,47 @@ ANSWERS: Mapping[str, Any] = {
         "total": 639_446_688,
         "completed": 104_857_600,
     },
+    "responsesCreate": {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1767225600,
+        "completed_at": 1767225601,
+        "status": "completed",
+        "model": "Qwen/Qwen3-0.6B-GGUF:Q8_0",
+        "output": [
+            {
+                "type": "message",
+                "id": "msg_1",
+                "status": "completed",
+                "role": "assistant",
+                "content": [
+                    {
+                        "type": "output_text",
+                        "text": "Because air scatters blue light most.",
+                        "annotations": [],
+                        "logprobs": [],
+                    }
+                ],
+            }
+        ],
+        "usage": {
+            "input_tokens": 14,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": 7,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 21,
+        },
+    },
+    "rerank": {
+        "id": "rerank-1",
+        "object": "list",
+        "model": "Qwen/Qwen3-Reranker-0.6B-GGUF:Q8_0",
+        "results": [{"index": 0, "relevance_score": 0.98}],
+        "usage": {"prompt_tokens": 160, "total_tokens": 160},
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
+    },
+    "responsesInputTokens": {"object": "response.input_tokens", "input_tokens": 14},
+    "responsesDelete": {"id": "resp_1", "object": "response.deleted", "deleted": True},
     "ollamaChat": {
         "model": _HUB_NAME,
         "created_at": _NOW,

@@ -142,8 +142,9 @@ class StreamForm:
     content_type: str
     error: Callable[[DeckError], bytes]
     """An error after the head was sent."""
-    ping: Callable[[], bytes] | None = None
-    """A sign of life while nothing else can be said; None where clients take none."""
+    ping: Callable[[], bytes | None] | None = None
+    """A sign of life while nothing else can be said; None where clients take none, at all or at
+    that place of the stream."""
 
 
 OPENAI_STREAM = StreamForm(
@@ -186,9 +187,10 @@ async def _with_signs_of_life(
                 async with asyncio.timeout(PING_S if begun else HEAD_S):
                     item = await queue.get()
             except TimeoutError:
-                if begun and form.ping is None:
+                sign = form.ping() if form.ping is not None else None
+                if begun and sign is None:
                     continue
-                item = form.ping() if form.ping is not None else b""
+                item = sign or b""
             if item is None:
                 break
             if isinstance(item, DeckError):

@@ -158,6 +158,10 @@ def _work(page: MetricsText, deck: Deck) -> None:
     page.one("requests_waiting", "gauge", "Requests that wait for a loaded model.",
              sum(i.requests - i.running for i in instances))  # fmt: skip
     page.by("answers_total", "counter", "Answers of models.", "end", counters.answers)
+    page.one("kept_answers", "gauge", "Answers that clients may name again.",
+             len(deck.answers.store))  # fmt: skip
+    page.one("kept_answers_bytes", "gauge", "Memory of those answers.",
+             deck.answers.store.total_bytes)  # fmt: skip
     page.by("tokens_total", "counter", "Tokens of prompts and answers.", "kind",
             {"prompt": counters.prompt_tokens, "completion": counters.completion_tokens,
              "cached": counters.cached_tokens},

@@ -24,6 +24,8 @@ from modeldeck.core.api.openai import routes as openai
 from modeldeck.core.api.openapi import document
 from modeldeck.core.api.pieces import client_routes
 from modeldeck.core.api.pieces import routes as pieces
+from modeldeck.core.api.rerank import routes as rerank
+from modeldeck.core.api.responses import routes as responses
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -43,6 +45,8 @@ ROUTES: tuple[Route, ...] = (
     *requests.ROUTES,
     *machines.ROUTES,
     *openai.ROUTES,
+    *responses.ROUTES,
+    *rerank.ROUTES,
     *anthropic.ROUTES,
     *ollama.ROUTES,
     *llama_server.ROUTES,

@@ -6,6 +6,7 @@ deck/tiny-mlx         the same model for MLX
 deck/padded-GGUF      of adjustable size
 deck/gated-GGUF       its licence must be accepted first
 deck/tiny-embed-GGUF  for embeddings
+deck/rerank-GGUF      a reranker
 deck/corrupt-GGUF     what arrives is not what the hub promises
 deck/broken-GGUF      arrives as promised, and is not a model: cut short, or with an absurd header
 """
@@ -18,6 +19,7 @@ from typing import Any
 
 from modeldeck.core.demo.models import parameters, write_gguf, write_mlx
 from modeldeck.core.demo.repository import DemoRepo, demo_repo
+from modeldeck.core.demo.reranker import write_reranker
 from modeldeck.core.demo.vocabulary import BEGIN, CHAT_TEMPLATE, END
 
 OWNER = "deck"
@@ -51,6 +53,7 @@ def build(folder: Path, padded_bytes: int = PADDED_BYTES) -> tuple[DemoRepo, ...
         _padded(folder / "padded-GGUF", padded_bytes),
         _gated(folder / "gated-GGUF"),
         _embedding(folder / "tiny-embed-GGUF"),
+        _reranker(folder / "rerank-GGUF"),
         _corrupt(folder / "corrupt-GGUF"),
         _broken(folder / "broken-GGUF"),
     )
@@ -101,6 +104,12 @@ def _embedding(folder: Path) -> DemoRepo:
     write_gguf(folder / "tiny-embed-F16.gguf", "F16", pooling=1, chat_template=None)
     about = "A tiny model that makes vectors of text."
     return _gguf_repo(folder, about, pipeline_tag="feature-extraction", downloads=75, likes=7)
+
+
+def _reranker(folder: Path) -> DemoRepo:
+    write_reranker(folder / "rerank-F16.gguf")
+    about = "A tiny model that tells how well texts answer a query."
+    return _gguf_repo(folder, about, pipeline_tag="text-ranking", downloads=60, likes=6)
 
 
 def _corrupt(folder: Path) -> DemoRepo:

@@ -46,6 +46,7 @@ from modeldeck.core.runtime.process.messages import (
     LoadProgress,
     PauseRequest,
     PlanLoad,
+    RankText,
     ResumeRequest,
     TokenizeText,
     command,
@@ -201,6 +202,8 @@ class Child:
                 self._answer(number, planned)
             case EmbedText():
                 self._answer(number, self._engine.embed(message.text))
+            case RankText():
+                self._answer(number, self._engine.rank(message.query, message.text))
             case TokenizeText():
                 self._answer(number, self._engine.tokenize(message.query))
             case GenerateText():

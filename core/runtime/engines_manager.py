@@ -24,6 +24,7 @@ from modeldeck.core.runtime import registry
 from modeldeck.core.runtime.instance.receipt import nothing_held
 from modeldeck.core.runtime.instance.request import (
     EmbeddingRequest,
+    RankRequest,
     TextRequest,
     TokensRequest,
     ignore,
@@ -31,7 +32,7 @@ from modeldeck.core.runtime.instance.request import (
 from modeldeck.core.runtime.instance.supervisor import Supervisor
 from modeldeck.core.runtime.planning.planner import Planner, Source
 from modeldeck.core.runtime.process.engine_process import LogLevel
-from modeldeck.core.runtime.process.messages import EmbedText, GenerateText, TokenizeText
+from modeldeck.core.runtime.process.messages import EmbedText, GenerateText, RankText, TokenizeText
 from modeldeck.core.runtime.request_limits import check_request, check_text
 from modeldeck.core.schema import (
     Forecast,
@@ -43,6 +44,7 @@ from modeldeck.core.schema import (
     ProcessMemory,
     Requester,
     Runtime,
+    TextScore,
     TextVector,
     TokenizedText,
     TokenQuery,
@@ -317,6 +319,26 @@ class Engines:
                 vectors += [vector async for vector in request]
         return vectors
 
+    async def rank(
+        self,
+        instance_id: str,
+        query: str,
+        texts: Sequence[str],
+        requester: Requester | None = None,
+        note: Callable[..., None] = ignore,
+    ) -> list[TextScore]:
+        """Tell how well each text answers a query, in order.
+
+        Arguments and errors are those of `generate`.
+        """
+        supervisor = self._find(instance_id)
+        scores: list[TextScore] = []
+        for text in texts:
+            request = RankRequest(_rank(query, text), requester, note)
+            with supervisor.entered(request):
+                scores += [score async for score in request]
+        return scores
+
     async def tokenize(
         self, instance_id: str, query: TokenQuery, requester: Requester | None = None
     ) -> TokenizedText:
@@ -352,6 +374,10 @@ class Engines:
     def _refuse_when_closing(self) -> None:
         if self._closing:
             raise ShuttingDown("The core is about to end.")
+
+
+def _rank(query: str, text: str) -> Callable[[int], RankText]:
+    return lambda number: RankText(id=number, query=query, text=text)
 
 
 def _generate(request: GenerateRequest) -> Callable[[int], GenerateText]:

@@ -34,7 +34,7 @@ _NAMES = {
     "downloads": "Download DownloadFile DownloadState QueueMove",
     "errors": "ErrorInfo",
     "generation": (
-        "Chunk FinishReason GenerateRequest Message TextVector ThinkingEffort "
+        "Chunk FinishReason GenerateRequest Message TextScore TextVector ThinkingEffort "
         "TokenizedText TokenLogprob TokenQuery Tool ToolCall"
     ),
     "loading": "Eviction LoadAlternative LoadPlan LoadRecord LoadVerdict LoadWish OptionOrigin",

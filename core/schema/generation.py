@@ -123,6 +123,18 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextScore:
+    """How well a text answers a query."""
+
+    score: float
+    """As the model has it, of any size."""
+    probability: float
+    """The same from 0 to 1, in the same order."""
+    tokens: int
+    """Of query and text together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenQuery:
     """A question for the tokens of a text, or the text of tokens; one of the first three is set."""
 

@@ -54,7 +54,7 @@ class RequestInfo:
     since: str
     """When it came: ISO 8601, UTC."""
     state: RequestState
-    kind: Literal["text", "embedding"] = "text"
+    kind: Literal["text", "embedding", "ranking"] = "text"
     priority: Priority = "interactive"
     client: str = ""
     """As in `Requester`."""

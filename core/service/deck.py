@@ -54,6 +54,7 @@ from modeldeck.core.schema import (
     Scope,
     SearchResult,
     Settings,
+    TextScore,
     Token,
     TokenizedText,
     TokenQuery,
@@ -65,6 +66,7 @@ from modeldeck.core.schema.state import (
     HostChanged,
     State,
 )
+from modeldeck.core.service.answers.running import KeptAnswers
 from modeldeck.core.service.bandwidth import AttachedClient
 from modeldeck.core.service.counters import Counters
 from modeldeck.core.service.feed import Feed
@@ -121,6 +123,11 @@ class Deck:
     def host_id(self) -> str:
         """A UUID of this installation, kept across restarts."""
         return self._parts.host_id
+
+    @property
+    def answers(self) -> KeptAnswers:
+        """Answers that clients may name again."""
+        return self._parts.answers
 
     @property
     def feed(self) -> Feed:
@@ -531,6 +538,21 @@ class Deck:
         """
         given = options or LoadOptions()
         return await self._parts.model_answers.vectors(model, texts, requester, given, keep_alive_s)
+
+    async def rank(
+        self,
+        model: Model,
+        query: str,
+        texts: Sequence[str],
+        requester: Requester,
+        *,
+        keep_alive_s: float | None = None,
+    ) -> list[TextScore]:
+        """Return how well each text answers a query, by a reranker that is loaded on demand.
+
+        Arguments and errors are those of `answer`.
+        """
+        return await self._parts.model_answers.scores(model, query, texts, requester, keep_alive_s)
 
     async def tokenize(
         self,

@@ -47,6 +47,7 @@ from modeldeck.core.schema.state import (
     RuntimesChanged,
     State,
 )
+from modeldeck.core.service.answers.running import KeptAnswers
 from modeldeck.core.service.bandwidth import BandwidthController
 from modeldeck.core.service.counters import Counters
 from modeldeck.core.service.feed import Feed
@@ -90,6 +91,7 @@ class ServiceParts:
         self._load_lock = asyncio.Lock()
         """Held while a load is decided, and while files of models are deleted."""
         self.tasks = BackgroundTasks()
+        self.answers = KeptAnswers(self.tasks)
         self.notices = Notices([str(problem) for problem in problems])
 
     async def open(self, stack: AsyncExitStack) -> None:

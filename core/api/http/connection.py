@@ -318,6 +318,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             headers=head.headers,
             body=pending.body,
             origin=caller.name if caller is not None else self.peer,
+            owner=caller.token.id if caller is not None and caller.token is not None else "",
             who=token.name if token is not None else self._program,
             only_batch=token is not None and token.priority == "batch",
             id=pending.id,

@@ -77,6 +77,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The decoded body, where that was done in advance: large ones are decoded in a thread."""
     origin: str = ""
     """The caller, for the audit: `unix uid=1000` or the peer's address, and its token's name."""
+    owner: str = ""
+    """Id of the token that it came with; empty for this machine's own user, who needs none."""
     who: str = "local"
     """Name of the caller's token, or of its program with the process id where that is known."""
     only_batch: bool = False

@@ -21,7 +21,7 @@ Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 Tokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 Alternatives = Annotated[int, msgspec.Meta(ge=0, le=20)]
-FunctionName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+FunctionName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 Ended = Literal["stop", "length", "tool_calls"]
 
 DONE = b"data: [DONE]\n\n"

@@ -15,6 +15,7 @@ from modeldeck.core.runtime.process.messages import (
     LoadModel,
     LoadPlanned,
     ModelLoaded,
+    TextRanked,
     TokensRead,
 )
 from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenLogprob, TokenQuery
@@ -114,6 +115,9 @@ class Engine(Protocol):
 
     def embed(self, text: str) -> EmbeddingVector:
         """Embed a text, as a vector of length 1."""
+
+    def rank(self, query: str, text: str) -> TextRanked:
+        """Tell how well a text answers a query."""
 
     def tokenize(self, query: TokenQuery) -> TokensRead:
         """Return a text and its tokens, without evaluating them; also between two turns."""

@@ -14,9 +14,10 @@ from modeldeck.core.runtime.process.messages import (
     PromptProgress,
     RequestWaits,
     TextPiece,
+    TextRanked,
     TokensRead,
 )
-from modeldeck.core.schema import Chunk, ErrorInfo, TextVector
+from modeldeck.core.schema import Chunk, ErrorInfo, TextScore, TextVector
 from modeldeck.core.schema.errors import from_info
 
 
@@ -38,7 +39,7 @@ def tokens(report: AnyReport) -> int:
     match report:
         case AnswerDone(prompt_tokens=prompt, completion_tokens=answer):
             return (prompt or 0) + (answer or 0)
-        case EmbeddingVector(tokens=count):
+        case EmbeddingVector(tokens=count) | TextRanked(tokens=count):
             return count
     return 0
 
@@ -57,7 +58,7 @@ def progress(report: AnyReport, pieces: int) -> dict[str, Any]:
         case TextPiece(thought=thought):
             state = "thinking" if thought else "writing"
             return {"state": state, "why": "", "completion_tokens": pieces + 1}
-        case EmbeddingVector(tokens=count):
+        case EmbeddingVector(tokens=count) | TextRanked(tokens=count):
             return {"prompt_tokens": count, "prompt_read": count}
         case AnswerDone():
             return {
@@ -90,6 +91,9 @@ def pass_on(report: AnyReport, request: RequestStream[Any]) -> tuple[bool, bool]
             return False, keeps_up
         case EmbeddingVector():
             keeps_up = request.put(TextVector(values=report.values, tokens=report.tokens))
+            request.finish()
+        case TextRanked(score=score, probability=probability, tokens=count):
+            request.put(TextScore(score=score, probability=probability, tokens=count))
             request.finish()
         case TokensRead(found=found):
             request.put(found)

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from modeldeck.core.errors import Cancelled, DeckError
 from modeldeck.core.runtime.process.messages import EngineCommand
-from modeldeck.core.schema import Chunk, Requester, TextVector, TokenizedText
+from modeldeck.core.schema import Chunk, Requester, TextScore, TextVector, TokenizedText
 
 T = TypeVar("T")
 
@@ -190,6 +190,10 @@ class TokensRequest(RequestStream[TokenizedText]):
 
 class EmbeddingRequest(RequestStream[TextVector]):
     """A request for the embedding of one text."""
+
+
+class RankRequest(RequestStream[TextScore]):
+    """A request for how well one text answers a query."""
 
 
 def slow_reader(stream: RequestStream[Any]) -> Cancelled:

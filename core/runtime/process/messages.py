@@ -78,6 +78,13 @@ class EmbedText(EngineCommand, tag="embed", frozen=True, kw_only=True):
     text: str
 
 
+class RankText(EngineCommand, tag="rank", frozen=True, kw_only=True):
+    """Tell how well a text answers a query: answered by `TextRanked` or `CommandFailed`."""
+
+    query: str
+    text: str
+
+
 class TokenizeText(EngineCommand, tag="tokenize", frozen=True, kw_only=True):
     """Tokenize without answering: answered by `TokensRead` or `CommandFailed`."""
 
@@ -209,6 +216,17 @@ class EmbeddingVector(EngineReport, tag="vector", frozen=True, kw_only=True):
     """Tokens of the text."""
 
 
+class TextRanked(EngineReport, tag="ranked", frozen=True, kw_only=True):
+    """How well a text answers a query."""
+
+    score: float
+    """As the model has it, of any size."""
+    probability: float
+    """The same from 0 to 1."""
+    tokens: int
+    """Tokens of both texts together."""
+
+
 class TokensRead(EngineReport, tag="tokens", frozen=True, kw_only=True):
     """A text and its tokens."""
 
@@ -232,6 +250,7 @@ AnyCommand = (
     | PlanLoad
     | GenerateText
     | EmbedText
+    | RankText
     | TokenizeText
     | CancelCommand
     | PauseRequest
@@ -247,6 +266,7 @@ AnyReport = (
     | TextPiece
     | AnswerDone
     | EmbeddingVector
+    | TextRanked
     | TokensRead
     | CommandFailed
     | Alive

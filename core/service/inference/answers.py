@@ -14,6 +14,7 @@ from modeldeck.core.schema import (
     LoadOptions,
     Model,
     Requester,
+    TextScore,
     TextVector,
     TokenizedText,
     TokenQuery,
@@ -123,6 +124,26 @@ class ModelAnswers:
             tokens = sum(vector.tokens for vector in vectors)
             ticket.end("done", prompt_tokens=tokens, prompt_read=tokens)
             return EmbeddingReply(vectors=vectors, load_s=load_s)
+
+    async def scores(
+        self,
+        model: Model,
+        query: str,
+        texts: Sequence[str],
+        requester: Requester,
+        keep_alive_s: float | None,
+    ) -> list[TextScore]:
+        """Load the model if necessary, and rank. Arguments are those of `Deck.rank`."""
+        with self._records.opened(model, requester, "ranking") as ticket, ticket.interruptible():
+            using = self._on_demand.using(
+                model, LoadOptions(), requester, keep_alive_s, ticket.note
+            )
+            async with using as instance:
+                ticket.note(instance_id=instance.id)
+                scores = await self._engines.rank(instance.id, query, texts, requester, ticket.note)
+            tokens = sum(score.tokens for score in scores)
+            ticket.end("done", prompt_tokens=tokens, prompt_read=tokens)
+            return scores
 
     async def tokens(
         self, model: Model, query: TokenQuery, requester: Requester, keep_alive_s: float | None

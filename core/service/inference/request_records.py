@@ -155,7 +155,10 @@ class RequestRecords:
 
     @contextmanager
     def opened(
-        self, model: Model, requester: Requester, kind: Literal["text", "embedding"] = "text"
+        self,
+        model: Model,
+        requester: Requester,
+        kind: Literal["text", "embedding", "ranking"] = "text",
     ) -> Iterator[RequestTicket]:
         """Keep the record of a request during the block; how the block ends is how it ended.
 

@@ -7,18 +7,20 @@ import subprocess
 
 import pytest
 
-from modeldeck.core.api.examples import EMBEDDING_MODEL, MODEL
+from modeldeck.core.api.examples import EMBEDDING_MODEL, MODEL, RERANKER
 from modeldeck.core.api.route_table import ROUTES
 from tests.api_table import HOST, curl
 from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
 EMBED = "deck/tiny-embed-GGUF:F16"
+RANK = "deck/rerank-GGUF:F16"
 INSTEAD = {
     "hf.co/Qwen/Qwen3-0.6B-GGUF:Q8_0": f"hf.co/{TINY}",
     "/Qwen/Qwen3-0.6B-GGUF:Q8_0": f"/{TINY}",
     "Qwen%2FQwen3-0.6B-GGUF": "deck%2Ftiny-GGUF",
     EMBEDDING_MODEL: "tiny-embed-GGUF:F16",
+    RERANKER: "rerank-GGUF:F16",
     MODEL: "tiny-GGUF:Q8_0",
     "query=qwen3": "query=tiny",
 }
@@ -27,10 +29,12 @@ INSTEAD = {
 ORDER = (
     *("ollamaPull", "deckGetState", "deckSearch", "deckGetRepository", "deckGetFit", "deckLoad"),
     *("openaiListModels", "openaiGetModel", "openaiGetModelByName", "openaiChat"),
-    *("openaiComplete", "ollamaChat", "ollamaGenerate", "ollamaPs", "ollamaShow", "ollamaTags"),
-    *("openaiEmbed", "ollamaEmbed", "ollamaEmbedOne", "deckPlanDeletion", "deckUnloadAll"),
-    *("ollamaDelete", "deckGetCache", "deckGetLog", "deckGetAudit", "modelsSnapshot", "openapi"),
-    *("wellKnownHealth", "wellKnownVersion", "health", "metrics", "ollamaRunning"),
+    *("responsesCreate", "responsesInputTokens", "openaiComplete", "ollamaChat"),
+    *("ollamaGenerate", "ollamaPs", "ollamaShow", "ollamaTags", "rerank", "rerankCohere"),
+    *("rerankTei", "openaiEmbed", "ollamaEmbed", "ollamaEmbedOne", "deckPlanDeletion"),
+    *("deckUnloadAll", "ollamaDelete", "deckGetCache", "deckGetLog", "deckGetAudit"),
+    *("modelsSnapshot", "openapi", "wellKnownHealth", "wellKnownVersion", "health", "metrics"),
+    "ollamaRunning",
 )
 """Operations that follow from each other."""
 
@@ -56,7 +60,8 @@ def run(core: CoreProcess, line: str) -> str:
 def test_the_lines_of_readme(shared_core: CoreProcess) -> None:
     assert shutil.which("curl"), "curl is missing: install it"
     route_of = {route.operation_id: route for route in ROUTES}
-    run(shared_core, curl(route_of["ollamaPull"]).replace("Qwen/Qwen3-0.6B-GGUF:Q8_0", EMBED))
+    for name in (EMBED, RANK):
+        run(shared_core, curl(route_of["ollamaPull"]).replace("Qwen/Qwen3-0.6B-GGUF:Q8_0", name))
     for name in ORDER:
         printed = run(shared_core, curl(route_of[name]))
         assert printed or name == "ollamaDelete"

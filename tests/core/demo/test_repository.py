@@ -103,6 +103,7 @@ def test_the_demo_has_what_it_promises(demo_repositories: tuple[DemoRepo, ...]) 
         "deck/padded-GGUF": ["padded-F16.gguf"],
         "deck/gated-GGUF": ["gated-Q8_0.gguf"],
         "deck/tiny-embed-GGUF": ["tiny-embed-F16.gguf"],
+        "deck/rerank-GGUF": ["rerank-F16.gguf"],
         "deck/corrupt-GGUF": ["corrupt-Q8_0.gguf"],
         "deck/broken-GGUF": ["broken-F16.gguf", "broken-Q8_0.gguf"],
     }

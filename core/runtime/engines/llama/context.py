@@ -30,8 +30,9 @@ from modeldeck.core.runtime.engines.chat import (
 )
 from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
 from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
+from modeldeck.core.runtime.engines.llama import ranking
 from modeldeck.core.runtime.engines.llama.answer import SlotAnswer, TokenPieces
-from modeldeck.core.runtime.engines.llama.loader import POOLING_LAST
+from modeldeck.core.runtime.engines.llama.loader import POOLING_LAST, POOLING_RANK
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
 from modeldeck.core.runtime.engines.llama.turns import Turns
@@ -40,9 +41,12 @@ from modeldeck.core.runtime.process.messages import (
     EmbeddingVector,
     LoadModel,
     TextPiece,
+    TextRanked,
     TokensRead,
 )
 from modeldeck.core.schema import GenerateRequest, TokenizedText, TokenLogprob, TokenQuery
+
+RANKERS = "Rerankers rank (/v1/rerank), embedding models make vectors (/v1/embeddings)."
 
 
 class LlamaContext:
@@ -275,7 +279,42 @@ class LlamaContext:
             raise InvalidRequest(
                 "This model is loaded for text.", "Load it with the embedding option."
             )
+        if self._ranks:
+            raise InvalidRequest("This model ranks texts, and makes no vectors.", RANKERS)
         tokens = self._tokens_of(text, special=True)
+        values = self._pooled(tokens)
+        width = self._c.llama_model_n_embd_out(self._model)
+        length = math.hypot(*values[:width]) or 1.0
+        return EmbeddingVector(
+            values=tuple(value / length for value in values[:width]), tokens=len(tokens)
+        )
+
+    def rank(self, query: str, text: str) -> TextRanked:
+        """Tell how well a text answers a query.
+
+        Raises InvalidRequest where the model is no reranker, and for texts that are too long.
+        """
+        if not self._ranks:
+            raise InvalidRequest("This model does not rank texts.", RANKERS)
+        tokens = ranking.pair_tokens(
+            self._c, self._model, partial(self._tokens_of, special=False), query, text
+        )
+        values = self._pooled(tokens)
+        classes = self._c.llama_model_n_cls_out(self._model)
+        score = float(values[0])
+        return TextRanked(
+            score=score, probability=ranking.probability(score, classes), tokens=len(tokens)
+        )
+
+    @property
+    def _ranks(self) -> bool:
+        """Whether the model is a reranker."""
+        return bool(
+            self._turns is None and self._c.llama_pooling_type(self._context) == POOLING_RANK
+        )
+
+    def _pooled(self, tokens: list[int]) -> Any:
+        """What the model makes of a text: a pointer to its numbers. Raises InvalidRequest."""
         memory = self._c.llama_get_memory(self._context)
         step = room = self._c.llama_n_batch(self._context)
         if memory and self._c.llama_pooling_type(self._context) == POOLING_LAST:
@@ -289,11 +328,7 @@ class LlamaContext:
         values = self._c.llama_get_embeddings_seq(self._context, 0)
         if not values:
             raise failure("llama.cpp gave no embedding", self._log)
-        width = self._c.llama_model_n_embd_out(self._model)
-        length = math.hypot(*values[:width]) or 1.0
-        return EmbeddingVector(
-            values=tuple(value / length for value in values[:width]), tokens=len(tokens)
-        )
+        return values
 
     def _read(self, tokens: list[int]) -> None:
         """Evaluate a batch of tokens of a text to embed."""

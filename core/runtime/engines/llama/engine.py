@@ -44,6 +44,7 @@ from modeldeck.core.runtime.process.messages import (
     LoadModel,
     LoadPlanned,
     ModelLoaded,
+    TextRanked,
     TokensRead,
 )
 from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenQuery
@@ -364,6 +365,10 @@ class LlamaEngine:
     def embed(self, text: str) -> EmbeddingVector:
         """Embed a text."""
         return self._model_in_use().embed(text)
+
+    def rank(self, query: str, text: str) -> TextRanked:
+        """Tell how well a text answers a query."""
+        return self._model_in_use().rank(query, text)
 
     def tokenize(self, query: TokenQuery) -> TokensRead:
         """Return a text and its tokens."""

@@ -234,7 +234,10 @@ class LlamaLoader:
         return bool(self._c.llama_model_is_recurrent(model) or self._c.llama_model_is_hybrid(model))
 
     def is_embedding(self, model: Any, options: LoadOptions) -> bool:
-        """Whether to load for embeddings. Raises EngineFailed for what we cannot run."""
+        """Whether to load for vectors or scores of texts.
+
+        Raises EngineFailed for what we cannot run.
+        """
         has_decoder = self._c.llama_model_has_decoder(model)
         if has_decoder and self._c.llama_model_has_encoder(model):
             raise EngineFailed("Models with an encoder and a decoder are not supported.")
@@ -243,7 +246,7 @@ class LlamaLoader:
         has_decoder = has_decoder and not self._reads_only(model)
         pooling = self._pooling(model)
         if pooling == POOLING_RANK:
-            raise EngineFailed("This model ranks texts; it neither answers nor embeds.")
+            return True
         able = not has_decoder or pooling is not None
         if options.embedding and not able:
             raise EngineFailed(

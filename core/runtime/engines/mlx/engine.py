@@ -36,6 +36,7 @@ from modeldeck.core.runtime.process.messages import (
     LoadPlanned,
     ModelLoaded,
     TextPiece,
+    TextRanked,
     TokensRead,
 )
 from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora, TokenLogprob, TokenQuery
@@ -258,6 +259,10 @@ class MlxEngine:
     def embed(self, text: str) -> EmbeddingVector:
         """Refuse: mlx-lm has no embeddings."""
         raise InvalidRequest(NO_EMBEDDINGS, NO_EMBEDDINGS_REMEDY)
+
+    def rank(self, query: str, text: str) -> TextRanked:
+        """Refuse: mlx-lm has no rerankers."""
+        raise InvalidRequest("mlx-lm does not rank texts.", "Take a GGUF version of a reranker.")
 
 
 def _checked(folder: Path) -> safetensors.MlxConfig:

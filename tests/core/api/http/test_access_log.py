@@ -16,9 +16,11 @@ from modeldeck.core.api.http.messages import Request, Response, StreamResponse, 
 from modeldeck.core.api.http.meter import METHODS, RequestMetrics
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.api.metrics import MetricsText, exposition, get_metrics
+from modeldeck.core.concurrency import BackgroundTasks
 from modeldeck.core.errors import Conflict
 from modeldeck.core.schema import Disk, Download, Host, Instance, InstanceState, Memory, Model
 from modeldeck.core.schema.state import State
+from modeldeck.core.service.answers.running import KeptAnswers
 from modeldeck.core.service.counters import Counters
 
 Serve = Callable[..., Any]
@@ -164,7 +166,8 @@ def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 def deck(**state: Any) -> Any:
     host = Host(name="box", version="1.2", started_at="")
-    return SimpleNamespace(state=State(host=host, **state), counters=Counters())
+    answers = KeptAnswers(BackgroundTasks())
+    return SimpleNamespace(state=State(host=host, **state), counters=Counters(), answers=answers)
 
 
 async def test_requests_are_counted_by_route_and_class(serve: Serve) -> None:

@@ -1,0 +1,1 @@
+"""OpenAI's Responses API, below `/v1/responses`."""

@@ -1,0 +1,94 @@
+"""A request for an answer becomes one for an engine. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from modeldeck.core.api.responses.items import Item, messages_of, tools_in
+from modeldeck.core.api.responses.request_schema import AnswerBody, QuestionBody
+from modeldeck.core.api.responses.tools import ToolOffer, offer
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.schema import GenerateRequest, Message
+
+KEPT_SHARE = 0.8
+"""Share of a conversation's characters that is left when it is shortened once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What an engine is asked, and the client's names of the tools."""
+
+    request: GenerateRequest
+    offer: ToolOffer
+
+
+def input_items(body: QuestionBody) -> list[Item]:
+    """The items of a request; a text is a message of the user, an empty one is none."""
+    if isinstance(body.input, str) and body.input:
+        text = {"type": "input_text", "text": body.input}
+        return [{"type": "message", "role": "user", "content": [text]}]
+    return list(body.input or ())
+
+
+def question(body: QuestionBody, items: Sequence[Item]) -> Question:
+    """The request to an engine for the whole conversation. Raises InvalidRequest.
+
+    `items` are those of earlier answers and of this request, with references resolved.
+    """
+    body.check()
+    offered = offer([*(body.tools or ()), *tools_in(items)], body.tool_choice)
+    messages = messages_of(items, body.instructions)
+    if not messages:
+        raise InvalidRequest("There is nothing to answer.", "Send an input.")
+    request = GenerateRequest(
+        messages=messages,
+        json_schema=body.text.json_schema() if body.text is not None else None,
+        tools=offered.tools,
+        tool_choice=offered.choice,
+        **_thinking(body),
+    )
+    return Question(request=request, offer=offered)
+
+
+def with_sampling(request: GenerateRequest, body: AnswerBody) -> GenerateRequest:
+    """The request with how it is to be answered. Raises InvalidRequest."""
+    sampling = {name: value for name, value in body.sampling().items() if value is not None}
+    if body.max_output_tokens is not None:
+        sampling["max_tokens"] = body.max_output_tokens
+    return replace(request, logprobs=body.logprobs(), **sampling)
+
+
+def _thinking(body: QuestionBody) -> dict[str, Any]:
+    effort = body.reasoning.effort if body.reasoning is not None else None
+    if effort is None:
+        return {}
+    if effort == "none":
+        return {"thinking": False}
+    return {"thinking": True, "thinking_effort": effort}
+
+
+def shortened(messages: Sequence[Message]) -> tuple[Message, ...] | None:
+    """A conversation without its oldest turns; None where no turn can go.
+
+    Instructions at the beginning and everything since the newest message of the user stay. Turns go
+    whole, from a message of the user to the next, so that no output loses its call.
+    """
+    head = 1 if messages and messages[0].role == "system" else 0
+    begins = [n for n in range(head, len(messages)) if messages[n].role == "user"]
+    later = [n for n in begins if n > head]
+    if not later:
+        return None
+    sizes = [size_of(message) for message in messages]
+    wanted = KEPT_SHARE * sum(sizes)
+    for start in later:
+        if sum(sizes[:head]) + sum(sizes[start:]) <= wanted:
+            break
+    return (*messages[:head], *messages[start:])
+
+
+def size_of(message: Message) -> int:
+    """Characters of a message, which stand for its tokens."""
+    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return len(message.content) + len(message.thought) + calls

@@ -1,0 +1,87 @@
+"""OpenAI's Responses API under `/v1/responses`.
+
+Source: https://platform.openai.com/docs/api-reference/responses
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modeldeck.core.api.http.messages import EVENTS
+from modeldeck.core.api.http.router import Handler, Query, Route
+from modeldeck.core.api.inference import RAISES
+from modeldeck.core.api.responses.answer import AnswerEvent, AnswerObject
+from modeldeck.core.api.responses.create import InputTokenCount, count_tokens, create
+from modeldeck.core.api.responses.kept import (
+    ForgottenAnswer,
+    ItemList,
+    cancel,
+    compact,
+    forget,
+    list_input,
+    retrieve,
+)
+from modeldeck.core.api.responses.request_schema import AnswerBody, QuestionBody
+from modeldeck.core.errors import (
+    AnswerNotFound,
+    InvalidRequest,
+    NotDownloaded,
+    NotFound,
+    PreviousAnswerNotFound,
+)
+
+EVENTS_TYPE = EVENTS.partition(";")[0]
+
+
+def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) -> Route:
+    return Route(
+        method=method,
+        template=f"/v1/responses{path}",
+        summary=summary,
+        tag="openai",
+        handler=handler,
+        error_style="openai",
+        # As below /v1 elsewhere: models that are not downloaded do not exist for clients.
+        statuses={NotDownloaded: 404},
+        **more,
+    )
+
+
+_ASKING: dict[str, Any] = {
+    "body_required": True,
+    "cancel_when_gone": True,
+    "asks": True,
+    "raises": (*RAISES, PreviousAnswerNotFound),
+}
+_KEPT: dict[str, Any] = {"raises": (InvalidRequest, AnswerNotFound)}
+
+_STREAM = (
+    Query(name="stream", type=bool, description="Send its events once more."),
+    Query(name="starting_after", type=int, description="Number of the last event that came."),
+    Query(name="include_obfuscation", type=bool, description="No effect."),
+)
+_PAGE = (
+    Query(name="after", type=str, description="Id of the last item that came."),
+    Query(name="limit", type=int, description="Number of items, 1 to 100; 20 by default."),
+    Query(name="order", type=str, description="`asc` or `desc`, the default."),
+)
+
+ROUTES: tuple[Route, ...] = (
+    _route("POST", "", create, "Answer a conversation, complete or streamed, and keep the answer",
+           operation_id="responsesCreate", body=AnswerBody, answer=AnswerObject,
+           streams=(EVENTS_TYPE, AnswerEvent), **_ASKING),
+    _route("GET", "/{response}", retrieve, "A kept answer; for a while its events once more",
+           operation_id="responsesRetrieve", query=_STREAM, answer=AnswerObject,
+           streams=(EVENTS_TYPE, AnswerEvent), **_KEPT),
+    _route("DELETE", "/{response}", forget, "Forget a kept answer",
+           operation_id="responsesDelete", need="infer", answer=ForgottenAnswer, **_KEPT),
+    _route("GET", "/{response}/input_items", list_input, "What an answer was asked with",
+           operation_id="responsesInputItems", query=_PAGE, answer=ItemList, **_KEPT),
+    _route("POST", "/{response}/cancel", cancel, "Cancel an answer that is being streamed",
+           operation_id="responsesCancel", need="infer", answer=AnswerObject, **_KEPT),
+    _route("POST", "/input_tokens", count_tokens, "Count the tokens of an input",
+           operation_id="responsesInputTokens", body=QuestionBody, answer=InputTokenCount,
+           **_ASKING),
+    _route("POST", "/compact", compact, "Not offered: answers 404",
+           operation_id="responsesCompact", raises=(NotFound,)),
+)  # fmt: skip

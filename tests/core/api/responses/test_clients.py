@@ -1,0 +1,272 @@
+"""OpenAI's own client and its agents, against a real core and a real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+import openai
+import pydantic
+import pytest
+from openai import AsyncOpenAI
+
+from modeldeck.core.demo.models import expected
+from tests.contract.old_clients import installed
+from tests.support.process import CoreProcess
+
+TINY = "deck/tiny-GGUF:Q8_0"
+PATIENCE_S = 60
+AGENTS = "openai-agents==0.24.0"
+"""Needs websockets below 17, and we need 17."""
+
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "name": "weather",
+    "description": "What the weather is like in a city.",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 10}},
+        "required": ["city"],
+    },
+    "strict": None,
+}
+
+
+class Place(pydantic.BaseModel):
+    city: Literal["Oslo", "Bergen"]
+
+
+@pytest.fixture(scope="module")
+def stocked(shared_core: CoreProcess) -> str:
+    """The address of a core that has the tiny model."""
+    with httpx.Client(base_url=f"{shared_core.url}/api", timeout=PATIENCE_S) as http:
+        answer = http.post("/pull", json={"model": TINY, "stream": False})
+        assert answer.json() == {"status": "success"}
+    return shared_core.url
+
+
+@pytest.fixture
+async def client(stocked: str) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=f"{stocked}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+ASK: dict[str, Any] = {"model": TINY, "temperature": 0}
+
+
+async def test_an_answer_whole_and_streamed(client: AsyncOpenAI) -> None:
+    whole = await client.responses.create(**ASK, input="count", metadata={"k": "v"})
+    assert (whole.output_text, whole.status) == (expected("count"), "completed")
+    assert (whole.model, whole.metadata) == (TINY, {"k": "v"})
+    assert whole.usage is not None
+    assert whole.usage.output_tokens == 11
+
+    async with client.responses.stream(**ASK, input="count") as stream:
+        text = [e.delta async for e in stream if e.type == "response.output_text.delta"]
+        final = await stream.get_final_response()
+    assert "".join(text) == final.output_text == expected("count")
+    assert final.usage is not None
+    assert final.usage.total_tokens == whole.usage.total_tokens
+    assert whole.usage.input_tokens_details.cached_tokens == 0
+    assert final.usage.input_tokens_details.cached_tokens > 0
+
+    events = [e async for e in await client.responses.create(**ASK, input="count", stream=True)]
+    assert [e.sequence_number for e in events] == list(range(len(events)))
+    cut = await client.responses.create(**ASK, input="count", max_output_tokens=2)
+    assert (cut.status, cut.output_text) == ("incomplete", "One two")
+    assert cut.incomplete_details is not None
+    assert cut.incomplete_details.reason == "max_output_tokens"
+    likely = await client.responses.create(
+        **ASK, input="count", top_logprobs=2, include=["message.output_text.logprobs"]
+    )
+    part: Any = likely.output[0]
+    tokens = part.content[0].logprobs
+    assert "".join(token.token for token in tokens) == expected("count")
+    assert all(len(token.top_logprobs) == 2 for token in tokens)
+
+
+async def test_answers_have_the_form_that_was_asked_for(client: AsyncOpenAI) -> None:
+    parsed = await client.responses.parse(**ASK, input="count", text_format=Place)
+    assert isinstance(parsed.output_parsed, Place)
+    async with client.responses.stream(**ASK, input="count", text_format=Place) as stream:
+        final = await stream.get_final_response()
+    assert final.output_parsed == parsed.output_parsed
+    form: Any = {"format": {"type": "json_object"}}
+    free = await client.responses.create(**ASK, input="json please", text=form)
+    assert json.loads(free.output_text) == {"answer": "yes"}
+
+
+async def test_tools_are_called_and_their_outputs_taken(client: AsyncOpenAI) -> None:
+    first = await client.responses.create(**ASK, input="Will it rain?", tools=[WEATHER])
+    (call,) = first.output
+    assert call.type == "function_call"
+    assert (call.name, json.loads(call.arguments)) == ("weather", {"city": "Paris"})
+    output: Any = {
+        "type": "function_call_output",
+        "call_id": call.call_id,
+        "output": "count the clouds",
+    }
+    asked: Any = [{"role": "user", "content": "Will it rain?"}, *first.output, output]
+    sent = await client.responses.create(**ASK, input=asked, tools=[WEATHER])
+    kept = await client.responses.create(
+        **ASK, input=[output], previous_response_id=first.id, tools=[WEATHER]
+    )
+    assert sent.output_text == kept.output_text == expected("count")
+    assert kept.previous_response_id == first.id
+
+    async with client.responses.stream(
+        **ASK, input="count", tools=[WEATHER], tool_choice="required"
+    ) as stream:
+        kind = "response.function_call_arguments.delta"
+        deltas = [e.delta async for e in stream if e.type == kind]
+        final = await stream.get_final_response()
+    forced: Any = final.output[0]
+    assert "".join(deltas) == forced.arguments
+    assert isinstance(json.loads(forced.arguments)["city"], str)
+
+    own = await client.responses.create(
+        **ASK, input="Will it rain?", tools=[{"type": "custom", "name": "weather"}]
+    )
+    (custom,) = own.output
+    assert custom.type == "custom_tool_call"
+    assert (custom.name, custom.input) == ("weather", '{"city": "Paris"}')
+
+
+async def test_answers_are_kept_until_they_are_deleted(client: AsyncOpenAI) -> None:
+    made = await client.responses.create(**ASK, input="count")
+    assert await client.responses.retrieve(made.id) == made
+    items = [item async for item in client.responses.input_items.list(made.id)]
+    assert [item.type for item in items] == ["message"]
+    stream = await client.responses.retrieve(made.id, stream=True, starting_after=1)
+    events = [event async for event in stream]
+    assert [event.sequence_number for event in events] == list(range(2, 2 + len(events)))
+    assert events[-1].type == "response.completed"
+    with pytest.raises(openai.BadRequestError, match="at its end"):
+        await client.responses.cancel(made.id)
+    await client.responses.delete(made.id)
+    for gone in (client.responses.retrieve, client.responses.delete):
+        with pytest.raises(openai.NotFoundError):
+            await gone(made.id)
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.responses.create(**ASK, input="x", previous_response_id=made.id)
+    error = caught.value
+    assert (error.code, error.param) == ("previous_response_not_found", "previous_response_id")
+    unkept = await client.responses.create(**ASK, input="count", store=False)
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.retrieve(unkept.id)
+
+
+async def test_an_answer_that_never_ends_is_cancelled(client: AsyncOpenAI) -> None:
+    stream = await client.responses.create(**ASK, input="loop", stream=True)
+    id = ""
+    async for event in stream:
+        if event.type == "response.created":
+            id = event.response.id
+        if event.type == "response.output_text.delta":
+            break
+    cancelled = await client.responses.cancel(id)
+    assert cancelled.status == "cancelled"
+    assert cancelled.output_text.startswith("Tick tock")
+    await stream.close()
+
+
+async def test_what_cannot_be_done_is_an_error_with_its_code(client: AsyncOpenAI) -> None:
+    counted = await client.responses.input_tokens.count(model=TINY, input="count")
+    assert counted.input_tokens == 4
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError) as full:
+            await client.responses.create(**ASK, input="count " * 9000, stream=stream)
+        assert full.value.code == "context_length_exceeded"
+        with pytest.raises(openai.NotFoundError) as unknown:
+            await client.responses.create(model="none", input="x", stream=stream)
+        assert unknown.value.code == "model_not_found"
+    short = await client.responses.create(
+        **ASK,
+        input=[{"role": "user", "content": "zzz " * 800}] * 3
+        + [{"role": "user", "content": "count"}],
+        truncation="auto",
+    )
+    assert short.output_text == expected("count")
+
+
+AGENT_PROGRAM = """
+import asyncio, json, os, sys
+from typing import Literal
+from agents import Agent, ModelSettings, OpenAIResponsesModel, Runner, function_tool
+from agents import set_tracing_disabled
+from openai import AsyncOpenAI
+from pydantic import BaseModel
+
+set_tracing_disabled(True)
+url, name = sys.argv[1:]
+client = AsyncOpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+model = OpenAIResponsesModel(model=name, openai_client=client)
+calm = ModelSettings(temperature=0)
+told = {}
+
+@function_tool
+def weather(city: str) -> str:
+    "The weather in a city."
+    told["city"] = city
+    return "count the clouds"
+
+class Place(BaseModel):
+    city: Literal["Oslo", "Bergen"]
+
+async def main():
+    plain = Agent(name="a", instructions="Be brief.", model=model, model_settings=calm)
+    one = await Runner.run(plain, "count")
+    told["text"] = one.final_output
+    told["again"] = (
+        await Runner.run(plain, one.to_input_list() + [{"role": "user", "content": "llama"}])
+    ).final_output
+    told["kept"] = (
+        await Runner.run(plain, "json", previous_response_id=one.last_response_id)
+    ).final_output
+    tools = Agent(name="a", model=model, model_settings=calm, tools=[weather])
+    told["tool"] = (await Runner.run(tools, "Will it rain?")).final_output
+    typed = Agent(name="a", model=model, model_settings=calm, output_type=Place)
+    told["typed"] = (await Runner.run(typed, "count")).final_output.city
+    streamed = Runner.run_streamed(plain, "count")
+    told["events"] = [
+        e.data.type async for e in streamed.stream_events() if e.type == "raw_response_event"
+    ][-1]
+    other = Agent(name="b", model=model, model_settings=calm, handoff_description="The other.")
+    must = ModelSettings(temperature=0, tool_choice="required")
+    first = Agent(name="a", model=model, handoffs=[other], model_settings=must)
+    told["agent"] = (await Runner.run(first, "count")).last_agent.name
+
+asyncio.run(main())
+print(json.dumps(told))
+"""
+
+
+async def test_openai_s_agents_work_by_default(stocked: str, tmp_path: Path) -> None:
+    folder = await asyncio.to_thread(installed, "openai-agents", AGENTS)
+    program = tmp_path / "agents_round.py"
+    program.write_text(AGENT_PROGRAM)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(program), stocked, TINY),
+        env={**os.environ, "PYTHONPATH": str(folder), "OPENAI_AGENTS_DISABLE_TRACING": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    told = json.loads(out)
+    assert told["typed"] in ("Oslo", "Bergen")
+    assert {name: value for name, value in told.items() if name != "typed"} == {
+        "text": expected("count"),
+        "again": expected("llama"),
+        "kept": expected("json"),
+        "city": "Paris",
+        "tool": expected("count"),
+        "events": "response.completed",
+        "agent": "b",
+    }
