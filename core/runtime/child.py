@@ -200,7 +200,7 @@ class Child:
                 )
                 self._answer(number, planned)
             case EmbedText():
-                self._answer(number, self._engine.embed(message.text))
+                self._answer(number, self._engine.embed(message.text, truncate=message.truncate))
             case TokenizeText():
                 self._answer(number, self._engine.tokenize(message.query))
             case GenerateText():

@@ -361,9 +361,9 @@ class LlamaEngine:
 
     # Work
 
-    def embed(self, text: str) -> EmbeddingVector:
+    def embed(self, text: str, *, truncate: bool = False) -> EmbeddingVector:
         """Embed a text."""
-        return self._model_in_use().embed(text)
+        return self._model_in_use().embed(text, truncate=truncate)
 
     def tokenize(self, query: TokenQuery) -> TokensRead:
         """Return a text and its tokens."""
