@@ -55,7 +55,7 @@ _ACCOUNT = frozenset({"user", "store", "metadata", "service_tier", "safety_ident
 """Fields for the service that OpenAI runs."""
 _CACHES = frozenset(
     {"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "cache_salt", "id_slot"}
-    | {"n_cache_reuse", "priority", "prediction"}
+    | {"n_cache_reuse", "prediction"}
 )
 """Fields that only change the speed."""
 _SAMPLING: dict[str, tuple[object, ...]] = {
