@@ -126,7 +126,13 @@ SEGMENTS: Mapping[str, str] = {
 """Example values of path segments."""
 
 _CALLED = {"name": "add", "arguments": '{"a": 1, "b": 2}'}
-_USAGE = {"prompt_tokens": 14, "completion_tokens": 7, "total_tokens": 21}
+_USAGE = {
+    "prompt_tokens": 14,
+    "completion_tokens": 7,
+    "total_tokens": 21,
+    "prompt_tokens_details": {"cached_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 0},
+}
 _TIMINGS = {"tokens_per_s": 42.0, "time_to_first_token_s": 0.12}
 _NOW = "2026-01-31T12:00:00.000000Z"
 _DETAILS = {
@@ -136,6 +142,7 @@ _DETAILS = {
     "parameter_size": "596.00M",
     "quantization_level": "Q8_0",
     "parent_model": "",
+    "context_length": 40960,
 }
 _COUNTS = {
     "done": True,
@@ -157,6 +164,10 @@ ANSWERS: Mapping[str, Any] = {
                 "object": "model",
                 "created": 1767225600,
                 "owned_by": "Qwen",
+                "context_length": 40960,
+                "max_model_len": 40960,
+                "capabilities": ["completion", "tools", "thinking"],
+                "meta": {"n_ctx_train": 40960, "n_params": 596_000_000, "size": 639_446_688},
             }
         ],
     },
@@ -223,6 +234,7 @@ ANSWERS: Mapping[str, Any] = {
                 "size": 639_446_688,
                 "digest": _DIGEST,
                 "details": _DETAILS,
+                "capabilities": ["completion", "tools", "thinking"],
             }
         ]
     },
@@ -245,7 +257,7 @@ ANSWERS: Mapping[str, Any] = {
     "ollamaShow": {
         "details": _DETAILS,
         "model_info": {"general.architecture": "qwen3", "qwen3.context_length": 40960},
-        "capabilities": ["completion", "tools"],
+        "capabilities": ["completion", "tools", "thinking"],
         "modified_at": _NOW,
     },
     "ollamaPull": {
@@ -298,7 +310,11 @@ ANSWERS: Mapping[str, Any] = {
     "ollamaChat": {
         "model": _HUB_NAME,
         "created_at": _NOW,
-        "message": {"role": "assistant", "content": "Because air scatters blue light most."},
+        "message": {
+            "role": "assistant",
+            "content": "Because air scatters blue light most.",
+            "thinking": "They ask for the cause.",
+        },
         **_COUNTS,
     },
     "ollamaGenerate": {

@@ -108,6 +108,7 @@ def _with_files(model: Model, cached: Model | None) -> Model:
         context_length=cached.context_length or model.context_length,
         architecture=cached.architecture or model.architecture,
         usage=model.usage or cached.usage,
+        capabilities=cached.capabilities,
     )
 
 

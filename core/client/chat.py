@@ -17,6 +17,9 @@ from modeldeck.core.client.connection import record
 _PLAIN = (
     *("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty"),
     *("repeat_penalty", "seed", "stop", "grammar", "max_tokens"),
+    *("repeat_last_n", "typical_p", "top_n_sigma", "mirostat", "mirostat_tau", "mirostat_eta"),
+    *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
+    *("dry_sequence_breakers", "xtc_probability", "xtc_threshold"),
 )
 """Fields that have the same name and form in the OpenAI API."""
 
@@ -34,10 +37,16 @@ def request_for(ref: str, request: schema.GenerateRequest) -> tuple[str, dict[st
         "stream_options": {"include_usage": True},
         **{name: value for name in _PLAIN if (value := getattr(request, name)) not in (None, ())},
     }
+    if request.logit_bias:
+        body["logit_bias"] = {str(token): bias for token, bias in request.logit_bias.items()}
+    if request.regex is not None:
+        body["guided_regex"] = request.regex
     if not request.messages:
         body |= {"prompt": request.prompt or "", "logprobs": request.logprobs}
+        body |= {"suffix": request.suffix} if request.suffix else {}
         return "/v1/completions", {"max_tokens": _NO_LIMIT} | body
     body["messages"] = [_message(message) for message in request.messages]
+    body |= _thinking(request)
     if request.json_schema is not None:
         named = {"name": "answer", "schema": request.json_schema}
         body["response_format"] = {"type": "json_schema", "json_schema": named}
@@ -57,9 +66,20 @@ def _message(message: schema.Message) -> dict[str, Any]:
     return {
         "role": message.role,
         "content": message.content,
+        **({"reasoning_content": message.thought} if message.thought else {}),
         **({"tool_calls": calls} if calls else {}),
         **({"tool_call_id": message.tool_call_id} if message.tool_call_id else {}),
     }
+
+
+def _thinking(request: schema.GenerateRequest) -> dict[str, Any]:
+    found = {
+        "enable_thinking": request.thinking,
+        "reasoning_effort": request.thinking_effort,
+        "thinking_budget": request.thinking_budget,
+        "chat_template_kwargs": request.template_options or None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _choice(choice: str | None) -> str | dict[str, Any] | None:
@@ -77,6 +97,9 @@ async def chunks(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[schema
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
             logprobs = _logprobs(choice.get("logprobs"))
+            if thought := delta.get("reasoning_content") or "":
+                first_s = first_s or time.monotonic() - started
+                yield schema.Chunk(thought=thought)
             if (text := delta.get("content") or choice.get("text") or "") or logprobs:
                 first_s = first_s or time.monotonic() - started
                 yield schema.Chunk(text=text, logprobs=logprobs)
@@ -86,6 +109,8 @@ async def chunks(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[schema
         if usage := event.get("usage"):
             finish["prompt_tokens"] = usage.get("prompt_tokens")
             finish["completion_tokens"] = usage.get("completion_tokens")
+            details = usage.get("completion_tokens_details") or {}
+            finish["thought_tokens"] = details.get("reasoning_tokens")
             details = usage.get("prompt_tokens_details") or {}
             finish["cached_tokens"] = details.get("cached_tokens")
         timings = event.get("timings") or {}

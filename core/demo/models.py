@@ -16,7 +16,6 @@ from modeldeck.core.demo.vocabulary import (
     BEGIN,
     CHAT_TEMPLATE,
     END,
-    SPECIALS,
     TOPICS,
     Vocabulary,
     expected,
@@ -51,8 +50,8 @@ _GGUF_NAMES = {
     "lm_head": "output",
 }
 
-_SPECIAL_TOKEN, _NORMAL_TOKEN = 3, 1
-"""`tokenizer.ggml.token_type`: control and normal."""
+_SPECIAL_TOKEN, _NORMAL_TOKEN, _VISIBLE_TOKEN = 3, 1, 4
+"""`tokenizer.ggml.token_type`: control, normal and user-defined."""
 
 
 def write_gguf(
@@ -64,6 +63,8 @@ def write_gguf(
     pooling: int | None = None,
     extra_tokens: int = 0,
     chat_template: str | None = CHAT_TEMPLATE,
+    thinks: bool = False,
+    fills: bool = False,
 ) -> list[Path]:
     """Write a GGUF model and return its files: one, or the parts of a split one.
 
@@ -75,11 +76,13 @@ def write_gguf(
         pooling: `llama_pooling_type` of an embedding model (1 for mean); None for a text model.
         extra_tokens: Tokens added to the vocabulary that no text uses.
         chat_template: Jinja; None for a model without one.
+        thinks: Whether it thinks before each answer; `THINKING_TEMPLATE` is for such a model.
+        fills: Whether it has tokens around a gap to fill; only for the smallest model.
 
     Raises:
         DeckError: numpy or gguf is not installed.
     """
-    model = _make(size_bytes, extra_tokens)
+    model = _make(size_bytes, extra_tokens, thinks, fills)
     try:
         import gguf
     except ImportError as error:
@@ -106,6 +109,7 @@ def write_mlx(
     shard_bytes: int = 5 << 30,
     extra_tokens: int = 0,
     chat_template: str | None = CHAT_TEMPLATE,
+    thinks: bool = False,
 ) -> list[Path]:
     """Write a model folder that mlx-lm and transformers load, and return its files.
 
@@ -115,11 +119,12 @@ def write_mlx(
         shard_bytes: Largest size of a weight file; several come with an index.
         extra_tokens: Tokens added to the vocabulary that no text uses.
         chat_template: Jinja; None for a model without one.
+        thinks: Whether it thinks before each answer; `THINKING_TEMPLATE` is for such a model.
 
     Raises:
         DeckError: numpy is not installed.
     """
-    model = _make(size_bytes, extra_tokens)
+    model = _make(size_bytes, extra_tokens, thinks)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer_config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -142,12 +147,12 @@ def parameters(size_bytes: int = 0, extra_tokens: int = 0) -> int:
     return _make(size_bytes, extra_tokens).parameters
 
 
-def _make(size_bytes: int, extra_tokens: int) -> Tiny:
+def _make(size_bytes: int, extra_tokens: int, thinks: bool = False, fills: bool = False) -> Tiny:
     try:
         from modeldeck.core.demo.weights import tiny
     except ImportError as error:
         raise missing_package(error) from error
-    return tiny(size_bytes, extra_tokens)
+    return tiny(size_bytes, extra_tokens, thinks=thinks, fills=fills)
 
 
 def missing_package(error: ImportError) -> DeckError:
@@ -187,7 +192,11 @@ def _add_tokenizer(writer: Any, vocabulary: Vocabulary, chat_template: str | Non
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list([token.encode() for token in vocabulary.tokens])
     writer.add_token_types(
-        [_NORMAL_TOKEN] * words + [_SPECIAL_TOKEN] * (len(vocabulary.tokens) - words)
+        [_NORMAL_TOKEN] * words
+        + [
+            _VISIBLE_TOKEN if token in vocabulary.visible else _SPECIAL_TOKEN
+            for token in vocabulary.tokens[words:]
+        ]
     )
     writer.add_token_merges([f"{left} {right}" for left, right in vocabulary.merges])
     writer.add_bos_token_id(vocabulary.index[BEGIN])
@@ -277,8 +286,13 @@ def _tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": vocabulary.index[name], "content": name, "special": True, **flags}
-            for name in SPECIALS
+            {
+                "id": vocabulary.index[name],
+                "content": name,
+                "special": name not in vocabulary.visible,
+                **flags,
+            }
+            for name in vocabulary.specials
         ],
         "normalizer": None,
         "pre_tokenizer": level,

@@ -3,6 +3,7 @@
 deck/tiny-GGUF        two quantizations in one repository
 deck/tiny-split-GGUF  one quantization in several parts, in a sub-folder
 deck/tiny-mlx         the same model for MLX
+deck/tiny-think-GGUF  thinks before it answers
 deck/padded-GGUF      of adjustable size
 deck/gated-GGUF       its licence must be accepted first
 deck/tiny-embed-GGUF  for embeddings
@@ -20,7 +21,7 @@ from typing import Any
 from modeldeck.core.demo.models import parameters, write_gguf, write_mlx
 from modeldeck.core.demo.repository import DemoRepo, demo_repo
 from modeldeck.core.demo.reranker import write_reranker
-from modeldeck.core.demo.vocabulary import BEGIN, CHAT_TEMPLATE, END
+from modeldeck.core.demo.vocabulary import BEGIN, CHAT_TEMPLATE, END, THINKING_TEMPLATE
 
 OWNER = "deck"
 
@@ -50,6 +51,7 @@ def build(folder: Path, padded_bytes: int = PADDED_BYTES) -> tuple[DemoRepo, ...
         _tiny(folder / "tiny-GGUF"),
         _split(folder / "tiny-split-GGUF"),
         _mlx(folder / "tiny-mlx"),
+        _thinking(folder / "tiny-think-GGUF"),
         _padded(folder / "padded-GGUF", padded_bytes),
         _gated(folder / "gated-GGUF"),
         _embedding(folder / "tiny-embed-GGUF"),
@@ -85,6 +87,12 @@ def _mlx(folder: Path) -> DemoRepo:
             "safetensors": {"parameters": {"F16": parameters()}, "total": parameters()},
         },
     )
+
+
+def _thinking(folder: Path) -> DemoRepo:
+    write_gguf(folder / "tiny-think-F16.gguf", "F16", chat_template=THINKING_TEMPLATE, thinks=True)
+    about = "A tiny model that thinks before it answers."
+    return _gguf_repo(folder, about, template=THINKING_TEMPLATE, downloads=640, likes=6)
 
 
 def _padded(folder: Path, size_bytes: int) -> DemoRepo:
@@ -132,7 +140,9 @@ def _broken(folder: Path) -> DemoRepo:
     return _gguf_repo(folder, "Files that no engine can load.", downloads=1)
 
 
-def _gguf_repo(folder: Path, about: str, total: int = 0, **fields: Any) -> DemoRepo:
+def _gguf_repo(
+    folder: Path, about: str, total: int = 0, *, template: str = CHAT_TEMPLATE, **fields: Any
+) -> DemoRepo:
     pipeline_tag = fields.setdefault("pipeline_tag", "text-generation")
     _write_card(folder, about)
     return demo_repo(
@@ -144,7 +154,7 @@ def _gguf_repo(folder: Path, about: str, total: int = 0, **fields: Any) -> DemoR
                 "total": total or parameters(),
                 "architecture": "llama",
                 "context_length": 4096,
-                "chat_template": CHAT_TEMPLATE,
+                "chat_template": template,
                 "bos_token": BEGIN,
                 "eos_token": END,
             }

@@ -25,6 +25,25 @@ CHAT_TEMPLATE = (
 )
 """Jinja, as both engines read it."""
 
+GAP = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+"""Tokens before the two parts of a text with a gap, and before what fills it; llama.cpp knows them
+by these names."""
+
+OPEN_THOUGHT, CLOSE_THOUGHT = "<think>", "</think>"
+THINKING_TEMPLATE = CHAT_TEMPLATE.replace(
+    "+ m['content'] }}",
+    "}}{% if m['reasoning_content'] and m['tool_calls'] %}"
+    "{{ '<think>' + m['reasoning_content'] + '</think>' }}{% endif %}{{ m['content'] }}",
+).replace(
+    "{{ '<|assistant|>' }}",
+    "{{ '<|assistant|>' }}{% if enable_thinking is defined and not enable_thinking %}"
+    "{{ '<think></think>' }}{% endif %}",
+)
+"""Of a model that thinks: it can be told not to, as Qwen3's, and takes back what it thought before
+a call."""
+THOUGHT = ("Let", " me", " see", " what", " they", " want")
+"""What a model that thinks always thinks, cut as it is tokenized."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
@@ -71,7 +90,8 @@ CHAINS: dict[str, Chain] = {
     ),
 }
 """`llama` ends in characters of several bytes each, `long` has 157 tokens, `loop` never ends.
-`rain` is a call of a tool `weather`, as models of the Hermes and Qwen families write it."""
+`rain` is a call of a tool `weather`, as models of the Hermes and Qwen families write it. A model
+that thinks knows no `think`: it thinks before each answer."""
 
 TOPICS = tuple(CHAINS)
 
@@ -83,6 +103,11 @@ def expected(topic: str) -> str:
     'One two three four five six seven eight nine ten;'
     """
     return "".join(CHAINS[topic].pieces)
+
+
+def chains(*, thinks: bool = False) -> dict[str, Chain]:
+    """The answers of a model, by topic."""
+    return {topic: c for topic, c in CHAINS.items() if not (thinks and topic == "think")}
 
 
 def forms(keyword: str) -> tuple[str, ...]:
@@ -103,6 +128,10 @@ class Vocabulary:
 
     extra_tokens: int = 0
     """Fillers that no text uses: they make a vocabulary of any size."""
+    thinks: bool = False
+    """Whether it has the words of a thought, and its markers."""
+    fills: bool = False
+    """Whether it has the tokens around a gap to fill."""
     tokens: list[str] = field(default_factory=lambda: list(_BYTE_CHARACTERS))
     merges: list[tuple[str, str]] = field(default_factory=list)
     index: dict[str, int] = field(default_factory=dict)
@@ -112,14 +141,24 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         self.index = {token: i for i, token in enumerate(self.tokens)}
-        for word in _words():
+        for word in _words(self.thinks):
             self._learn(_spell(word))
         self.words = len(self.tokens)
         for number in range(self.extra_tokens):
             self._add(f"tok{number:07d}")
         self.first_special = len(self.tokens)
-        for special in SPECIALS:
+        for special in self.specials:
             self._add(special)
+
+    @property
+    def specials(self) -> tuple[str, ...]:
+        """Tokens that a text only has by their name."""
+        return (*SPECIALS, *(GAP if self.fills else ()), *self.visible)
+
+    @property
+    def visible(self) -> tuple[str, ...]:
+        """Of `specials`, those that are text in an answer."""
+        return (OPEN_THOUGHT, CLOSE_THOUGHT) if self.thinks else ()
 
     def _add(self, token: str) -> None:
         self.index[token] = len(self.tokens)
@@ -134,16 +173,18 @@ class Vocabulary:
 
     def ids(self, piece: str) -> list[int]:
         """The token ids of a piece of an answer, of a keyword's form, or of a special token."""
-        if piece in SPECIALS:
+        if piece in self.specials:
             return [self.index[piece]]
         spelled = _spell(piece)
         whole = self.index.get(spelled)
         return [self.index[c] for c in spelled] if whole is None else [whole]
 
 
-def _words() -> Iterator[str]:
+def _words(thinks: bool) -> Iterator[str]:
     """What becomes a token of its own."""
-    for chain in CHAINS.values():
+    if thinks:
+        yield from THOUGHT
+    for chain in chains(thinks=thinks).values():
         yield from (piece for piece in chain.pieces if piece.isascii())
         for keyword in chain.keywords:
             yield from forms(keyword)

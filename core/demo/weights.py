@@ -10,6 +10,8 @@ No training and no download. How it works:
 - Block 0 has one real attention head. The token `<|assistant|>` looks for the latest keyword in the
   context, and the output matrix uses what it found to pick the sentence to start. So the answer
   depends on the conversation, and a lost message or a damaged KV cache shows in the text.
+- A model that thinks writes a fixed thought after `<|assistant|>`, and the token that ends it does
+  the looking.
 
 Needs numpy. Everything is a function of the arguments: the same bytes on every run.
 """
@@ -25,7 +27,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modeldeck.core.demo.vocabulary import ASSISTANT, CHAINS, END, SPECIALS, Vocabulary, forms
+from modeldeck.core.demo.vocabulary import (
+    ASSISTANT,
+    CHAINS,
+    CLOSE_THOUGHT,
+    END,
+    OPEN_THOUGHT,
+    THOUGHT,
+    Vocabulary,
+    chains,
+    forms,
+)
 
 Array = npt.NDArray[Any]
 
@@ -59,6 +71,8 @@ class Tiny:
     heads: int = 2
     kv_heads: int = 1
     extra_tokens: int = 0
+    thinks: bool = False
+    fills: bool = False
     vocabulary: Vocabulary = field(init=False)
     live: int = field(init=False)
     """Tokens with a dimension of their own: all but the fillers."""
@@ -66,8 +80,8 @@ class Tiny:
     _noise: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        self.vocabulary = Vocabulary(self.extra_tokens)
-        self.live = self.vocabulary.words + len(SPECIALS)
+        self.vocabulary = Vocabulary(self.extra_tokens, self.thinks, self.fills)
+        self.live = self.vocabulary.words + len(self.vocabulary.specials)
         self.hidden = -(-(self.live + len(_TOPICS)) // 64) * 64
         random = np.random.default_rng(1)
         self._noise = random.normal(0, 0.02, 1 << 20).astype(np.float16)
@@ -98,6 +112,11 @@ class Tiny:
             token = self.vocabulary.index[END]
         return words + token - first_special
 
+    @property
+    def _asked(self) -> int:
+        """The dimension of the token after which the answer begins."""
+        return self._dimension(self.vocabulary.index[CLOSE_THOUGHT if self.thinks else ASSISTANT])
+
     def _random(self, rows: int, columns: int) -> Array:
         repeats = -(-rows * columns // self._noise.size)
         return np.tile(self._noise, repeats)[: rows * columns].reshape(rows, columns)
@@ -112,18 +131,26 @@ class Tiny:
         """The bigram table, with rows for what comes next and columns for what is there now."""
         logit = np.zeros((len(self.vocabulary.tokens), self.hidden), np.float32)
         logit[:, : self.live] = _LOW
-        starts = {topic: self.vocabulary.ids(c.pieces[0])[0] for topic, c in CHAINS.items()}
+        known = chains(thinks=self.thinks)
+        starts = {topic: self.vocabulary.ids(c.pieces[0])[0] for topic, c in known.items()}
         default, end = starts["default"], self.vocabulary.index[END]
         logit[default, : self.live] = 0
-        for chain in CHAINS.values():
+        for chain in known.values():
             tokens = [token for piece in chain.pieces for token in self.vocabulary.ids(piece)]
             for now, following in pairwise([*tokens, end if chain.ends else tokens[0]]):
                 logit[default, self._dimension(now)] = _LOW
                 logit[following, self._dimension(now)] = 0
         logit[:, self._dimension(end)] = _LOW
         logit[end, self._dimension(end)] = 0
-        asked = self._dimension(self.vocabulary.index[ASSISTANT])
+        if self.thinks:
+            path = (ASSISTANT, OPEN_THOUGHT, *THOUGHT, CLOSE_THOUGHT)
+            for now, following in pairwise(self.vocabulary.ids(piece)[0] for piece in path):
+                logit[default, self._dimension(now)] = _LOW
+                logit[following, self._dimension(now)] = 0
         for number, topic in enumerate(_TOPICS):
+            if topic not in known:
+                continue
+            asked = self._asked
             logit[starts[topic], asked] = _UNSURE
             logit[starts[topic], self.live + number] = _CHOSEN
         return (logit / math.sqrt(self.hidden)).astype(np.float16)
@@ -157,10 +184,11 @@ class Tiny:
         key = np.zeros((self.kv_heads * HEAD_SIZE, self.hidden), np.float16)
         value = np.zeros_like(key)
         result = np.zeros((self.hidden, self.heads * HEAD_SIZE), np.float16)
-        asked = self._dimension(self.vocabulary.index[ASSISTANT])
-        query[half - 1, asked] = match
-        query[half - 4 + half, asked] = recency
+        query[half - 1, self._asked] = match
+        query[half - 4 + half, self._asked] = recency
         for number, topic in enumerate(_TOPICS):
+            if topic not in chains(thinks=self.thinks):
+                continue
             for form in (form for word in CHAINS[topic].keywords for form in forms(word)):
                 token = self._dimension(self.vocabulary.ids(form)[0])
                 key[half - 1, token] = match
@@ -173,13 +201,20 @@ class Tiny:
         yield "self_attn.o_proj", result
 
 
-def tiny(size_bytes: int = 0, extra_tokens: int = 0) -> Tiny:
+def tiny(
+    size_bytes: int = 0, extra_tokens: int = 0, *, thinks: bool = False, fills: bool = False
+) -> Tiny:
     """The smallest model, or one padded to about `size_bytes` of 16-bit weights."""
     if not size_bytes:
-        return Tiny(extra_tokens=extra_tokens)
+        return Tiny(extra_tokens=extra_tokens, thinks=thinks, fills=fills)
     layers, heads, kv_heads = 8, 4, 2
     base = Tiny(
-        layers=layers, heads=heads, kv_heads=kv_heads, feed_forward=0, extra_tokens=extra_tokens
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        feed_forward=0,
+        extra_tokens=extra_tokens,
+        thinks=thinks,
     )
     per_row = 2 * 3 * base.hidden * layers
     rows = (size_bytes - 2 * base.parameters) // per_row
@@ -189,4 +224,5 @@ def tiny(size_bytes: int = 0, extra_tokens: int = 0) -> Tiny:
         kv_heads=kv_heads,
         feed_forward=max(64, rows // 32 * 32),
         extra_tokens=extra_tokens,
+        thinks=thinks,
     )

@@ -201,7 +201,7 @@ class Child:
                 )
                 self._answer(number, planned)
             case EmbedText():
-                self._answer(number, self._engine.embed(message.text))
+                self._answer(number, self._engine.embed(message.text, truncate=message.truncate))
             case RankText():
                 self._answer(number, self._engine.rank(message.query, message.text))
             case TokenizeText():

@@ -305,16 +305,19 @@ class Engines:
         texts: Sequence[str],
         requester: Requester | None = None,
         note: Callable[..., None] = ignore,
+        *,
+        truncate: bool = False,
     ) -> list[TextVector]:
         """Embed texts: a vector of length 1 for each, in order.
 
-        Arguments and errors are those of `generate`.
+        `truncate` cuts off what the model cannot read. The other arguments, and the errors, are
+        those of `generate`.
         """
         supervisor = self._find(instance_id)
         vectors: list[TextVector] = []
         for text in texts:
             check_text(text)
-            request = EmbeddingRequest(_embed(text), requester, note)
+            request = EmbeddingRequest(_embed(text, truncate), requester, note)
             with supervisor.entered(request):
                 vectors += [vector async for vector in request]
         return vectors
@@ -384,5 +387,5 @@ def _generate(request: GenerateRequest) -> Callable[[int], GenerateText]:
     return lambda number: GenerateText(id=number, request=request)
 
 
-def _embed(text: str) -> Callable[[int], EmbedText]:
-    return lambda number: EmbedText(id=number, text=text)
+def _embed(text: str, truncate: bool) -> Callable[[int], EmbedText]:
+    return lambda number: EmbedText(id=number, text=text, truncate=truncate)

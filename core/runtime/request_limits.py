@@ -22,6 +22,19 @@ GENERATE: Mapping[str, tuple[float, float]] = {
     "presence_penalty": (-10, 10),
     "frequency_penalty": (-10, 10),
     "repeat_penalty": (0.01, 10),
+    "repeat_last_n": (-1, 1 << 20),
+    "typical_p": (0, 1),
+    "top_n_sigma": (-1, 100),
+    "mirostat": (0, 2),
+    "mirostat_tau": (0, 100),
+    "mirostat_eta": (0, 1),
+    "dry_multiplier": (0, 100),
+    "dry_base": (1, 100),
+    "dry_allowed_length": (0, 1 << 20),
+    "dry_penalty_last_n": (-1, 1 << 20),
+    "xtc_probability": (0, 1),
+    "xtc_threshold": (0, 1),
+    "thinking_budget": (0, 1 << 24),
     "seed": (-(1 << 63), (1 << 64) - 1),
     "logprobs": (0, 20),
 }
@@ -32,15 +45,34 @@ STOPS = 16
 STOP_LENGTH = 1024
 """Characters in one stop string, which is also how much text may be held back for it."""
 
+BREAKERS = 64
+"""Strings that end a repetition for DRY."""
+BREAKER_LENGTH = 40
+"""Characters in one, of which llama.cpp reads no more."""
+BIASES = 4096
+"""Tokens with a bias in one request."""
+BIAS = 1e9
+"""Largest bias; as a negative number it forbids a token."""
+
 
 def check_request(request: GenerateRequest) -> None:
     """Raise InvalidRequest when an engine must not be given this request."""
     _within(request, GENERATE)
-    if not request.messages and not request.prompt:
+    if not (request.messages or request.prompt or request.suffix):
         raise InvalidRequest("There is nothing to answer.", "Send messages or a prompt.")
     _check_length(request)
-    if request.grammar is not None and request.json_schema is not None:
-        raise InvalidRequest("An answer follows a grammar or a JSON schema, not both.")
+    if request.suffix and request.messages:
+        raise InvalidRequest("A suffix goes with a prompt, not with messages.")
+    held = (request.grammar, request.json_schema, request.regex)
+    if sum(form is not None for form in held) > 1:
+        raise InvalidRequest("An answer follows a grammar, a JSON schema or a regex, only one.")
+    breakers, biases = request.dry_sequence_breakers, request.logit_bias
+    if len(breakers) > BREAKERS or any(not 0 < len(s) <= BREAKER_LENGTH for s in breakers):
+        raise InvalidRequest(
+            f"There may be {BREAKERS} dry_sequence_breakers of 1 to {BREAKER_LENGTH} characters."
+        )
+    if len(biases) > BIASES or not all(abs(bias) <= BIAS for bias in biases.values()):
+        raise InvalidRequest(f"logit_bias may have {BIASES} tokens, and biases up to {BIAS:g}.")
     if len(request.stop) > STOPS or any(not 0 < len(s) <= STOP_LENGTH for s in request.stop):
         raise InvalidRequest(
             f"There may be {STOPS} stop strings of 1 to {STOP_LENGTH} characters each."

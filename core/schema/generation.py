@@ -51,6 +51,8 @@ class GenerateRequest:
     messages: tuple[Message, ...] = ()
     prompt: str | None = None
     """Plain text to continue; used when `messages` is empty."""
+    suffix: str | None = None
+    """Text that comes after the answer to `prompt`: the model fills the gap between the two."""
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -59,12 +61,34 @@ class GenerateRequest:
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repeat_penalty: float | None = None
+    repeat_last_n: int | None = None
+    """Tokens that the penalties look back at; -1 for the whole context, 0 for none."""
+    typical_p: float | None = None
+    top_n_sigma: float | None = None
+    mirostat: int | None = None
+    """1 or 2: control of the surprise in place of the other samplers, after temperature."""
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    dry_multiplier: float | None = None
+    """DRY penalizes repeated sequences of tokens; 0 is off. The five fields have llama.cpp's
+    names."""
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    dry_sequence_breakers: tuple[str, ...] = ()
+    xtc_probability: float | None = None
+    """XTC leaves out the likeliest tokens, now and then; 0 is off."""
+    xtc_threshold: float | None = None
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    """What is added to the logits of tokens, by token."""
     seed: int | None = None
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | None = None
     """The answer must be JSON of this schema; `{}` admits any JSON object."""
     grammar: str | None = None
     """The answer must follow this grammar, in llama.cpp's GBNF; not together with `json_schema`."""
+    regex: str | None = None
+    """The whole answer must match this regular expression; instead of the two others."""
     tools: tuple[Tool, ...] = ()
     tool_choice: str | None = None
     """`auto`, `none`, `required`, or the name of the tool that must be called; None is `auto`."""

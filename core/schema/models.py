@@ -174,6 +174,9 @@ class Model:
     gated: bool = False
     usage: tuple[str, ...] = ()
     """Among `chat`, `code`, `vision`, `embedding`."""
+    capabilities: tuple[str, ...] = ()
+    """What its chat template has a place for, once it is downloaded: among `tools`, `thinking`, and
+    `always_thinking` for a model that cannot be told not to think."""
     description: str = ""
     version: str = ""
     created_at: str = "2026-01-01T00:00:00Z"

@@ -531,13 +531,17 @@ class Deck:
         *,
         options: LoadOptions | None = None,
         keep_alive_s: float | None = None,
+        truncate: bool = False,
     ) -> EmbeddingReply:
         """Return one vector per text, from an embedding model that is loaded on demand.
 
-        Arguments and errors are those of `answer`.
+        `truncate` cuts off what the model cannot read; else a text that is too long is refused. The
+        other arguments, and the errors, are those of `answer`.
         """
         given = options or LoadOptions()
-        return await self._parts.model_answers.vectors(model, texts, requester, given, keep_alive_s)
+        return await self._parts.model_answers.vectors(
+            model, texts, requester, given, keep_alive_s, truncate=truncate
+        )
 
     async def rank(
         self,

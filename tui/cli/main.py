@@ -351,6 +351,7 @@ def rm(models: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: boo
 @click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Length of the answer.")
 @click.option("--temperature", type=click.FloatRange(0), metavar="T", help="0: always the same.")
 @click.option("--seed", type=int, metavar="N", help="Seed of the sampling.")
+@click.option("--think/--no-think", default=None, help="Think before the answer, or do not.")
 @load_options
 def run_(
     model: str,
@@ -359,6 +360,7 @@ def run_(
     max_tokens: int | None,
     temperature: float | None,
     seed: int | None,
+    think: bool | None,
     json: bool,
     **given: Any,
 ) -> None:
@@ -375,6 +377,7 @@ def run_(
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
+        thinking=think,
     )
     with_client(
         lambda client, out: chat.run(client, out, model, request, options_of(given)),

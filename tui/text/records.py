@@ -346,6 +346,8 @@ def unloaded(receipt: UnloadReceipt) -> str:
 def answered(last: Chunk, seconds: float) -> str:
     """How fast an answer came, from its last chunk and the seconds it took in all."""
     parts = [fmt.number(last.completion_tokens or 0, "token")]
+    if last.thought_tokens:
+        parts.append(f"{last.thought_tokens} of them thought")
     if last.tokens_per_s is not None:
         parts.append(f"{last.tokens_per_s:.0f} tokens/s")
     if last.time_to_first_token_s is not None:
@@ -358,7 +360,8 @@ def answered(last: Chunk, seconds: float) -> str:
 
 def counts(last: Chunk) -> dict[str, Any]:
     """What the last chunk of an answer counts, for programs."""
-    return {f.name: getattr(last, f.name) for f in fields(last) if f.name != "text"}
+    texts = ("text", "thought")
+    return {f.name: getattr(last, f.name) for f in fields(last) if f.name not in texts}
 
 
 # Downloads

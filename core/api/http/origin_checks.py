@@ -7,7 +7,9 @@ browser on this machine can send requests to loopback, and by DNS rebinding read
 - `Origin`, where present, must be this server's own or one from the settings. Browsers send it with
   every POST and every WebSocket handshake, and do not apply CORS to the latter.
 - `Sec-Fetch-Site: cross-site` is refused unless the origin is allowed.
-- A body must be `application/json`, which no HTML form can send.
+- A body must be `application/json`, which no HTML form can send. Below `UNTYPED`, whose programs
+  often send no type, none and curl's own type for `-d` pass on loopback where no browser can be
+  behind the request: one sends `Origin` with a body, and names itself in `User-Agent`.
 
 Programs that are not browsers send no Origin and pass. On the Unix socket `Host` is not
 checked: it has no meaning there, and no page can reach it.
@@ -36,6 +38,12 @@ _CLIENT_HEADER = re.compile(r"(?:x-|anthropic-|openai-|idempotency-)[a-z0-9-]{1,
 """Headers of the clients that companies publish for their APIs, such as `x-stainless-lang`."""
 MOST_HEADERS = 60
 """Asked headers that a preflight may get allowed; OpenAI's client asks for about 10."""
+UNTYPED = (
+    *("/api/", "/v1/"),
+    *("/tokenize", "/detokenize", "/apply-template"),
+)
+"""Paths of the APIs of Ollama, OpenAI, Anthropic and llama-server, whose servers do not look at
+Content-Type."""
 SHOWN_HEADERS = "etag, retry-after, x-request-id, request-id, x-should-retry"
 """Response headers that pages may read, besides the CORS-safelisted ones."""
 
@@ -92,10 +100,31 @@ def check(head: RequestHead, policy: OriginPolicy, *, over_unix: bool) -> None:
         )
     if origin is None and head.headers.get("sec-fetch-site", "").lower() == "cross-site":
         raise Forbidden("A web page of another site asked.", "Add its origin to allowed_origins.")
-    if head.has_body and media_type(head) != "application/json":
+    if head.has_body and not _says_json(head, name, over_unix=over_unix):
         raise UnsupportedMediaType(
             "The body does not say that it is JSON.", "Send Content-Type: application/json."
         )
+
+
+def _says_json(head: RequestHead, name: str | None, *, over_unix: bool) -> bool:
+    """Whether the body is JSON by its type, or may be taken for it without one."""
+    kind = media_type(head)
+    if kind == "application/json":
+        return True
+    if kind not in ("", "application/x-www-form-urlencoded") or not head.path.startswith(UNTYPED):
+        return False
+    return (over_unix or name in LOOPBACK_NAMES) and not _by_browser(head)
+
+
+def _by_browser(head: RequestHead) -> bool:
+    """Whether a browser may have sent the request (Fetch standard, RFC 9110 section 10.1.5)."""
+    headers = head.headers
+    signs = ("origin", "referer", "cookie")
+    return (
+        any(sign in headers for sign in signs)
+        or any(header.startswith("sec-") for header in headers)
+        or headers.get("user-agent", "").lower().startswith("mozilla/")
+    )
 
 
 def allowed_origin(head: RequestHead, policy: OriginPolicy) -> str | None:

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UNSET
 
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response, line
-from modeldeck.core.api.inference import OLLAMA_STREAM, asking, collected, shortened, streamed
-from modeldeck.core.api.ollama import names
+from modeldeck.core.api.inference import (
+    OLLAMA_STREAM,
+    asking,
+    collected,
+    shortened,
+    streamed,
+)
+from modeldeck.core.api.ollama import field_table, names
 from modeldeck.core.api.ollama.schema import (
     EmbedBody,
     Embedded,
@@ -32,10 +40,14 @@ from modeldeck.core.api.ollama.schema import (
     moment,
     nanoseconds,
 )
+from modeldeck.core.api.ollama.truncation import shorter
+from modeldeck.core.api.openai.field_table import parsed
+from modeldeck.core.errors import ContextExceeded, InvalidRequest
 from modeldeck.core.schema import Chunk, GenerateRequest, Model, Requester, TextVector
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
+    from modeldeck.core.service.inference.answers import ModelReply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +59,43 @@ class TextQuestion:
     requester: Requester
     is_chat: bool
 
+    def asking(self, deck: Deck, asked: GenerateRequest) -> AbstractAsyncContextManager[ModelReply]:
+        """Load the model with the options of the request, and generate."""
+        return asking(
+            deck,
+            self.model,
+            asked,
+            self.requester,
+            options=self.body.given().load(),
+            keep_alive_s=self.body.keep_alive_s(),
+        )
+
+    def shorter(self, asked: GenerateRequest, error: ContextExceeded) -> GenerateRequest:
+        """The request without its oldest messages. Raises the error where it must stay whole."""
+        less = shorter(asked, error) if self.body.truncate is not False else None
+        if less is None:
+            raise error
+        return less
+
+    def lines(self, chunk: Chunk, *, started: float, load_s: float) -> bytes:
+        """The lines for a piece of the answer; the last piece has the counts."""
+        data = b""
+        if chunk.text or chunk.thought or chunk.logprobs or chunk.tool_calls:
+            data = _line(self.piece(chunk))
+        if chunk.finish_reason is not None:
+            counts = metrics(chunk, load_s=load_s, total_s=time.monotonic() - started)
+            data += _line(self.piece(Chunk(), **counts))
+        return data
+
     def piece(self, chunk: Chunk, **more: Any) -> GenerateResponse:
         """A piece of the answer, or the complete answer."""
-        message = OllamaAnswerMessage(content=chunk.text, tool_calls=calls_of(chunk.tool_calls))
-        text = {"message": message} if self.is_chat else {"response": chunk.text}
+        thought = chunk.thought or UNSET
+        if self.is_chat:
+            calls = calls_of(chunk.tool_calls)
+            message = OllamaAnswerMessage(content=chunk.text, thinking=thought, tool_calls=calls)
+            text: dict[str, Any] = {"message": message}
+        else:
+            text = {"response": chunk.text, "thinking": thought}
         return GenerateResponse(
             model=self.body.wanted,
             created_at=moment(),
@@ -62,13 +107,13 @@ class TextQuestion:
 
 async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
     """Answer a conversation; without messages, load or unload the model."""
-    body = request.parse(OllamaChatBody)
+    body = parsed(request, OllamaChatBody, field_table.CHAT)
     return await _answer(deck, body, body.request(), request, is_chat=True)
 
 
 async def generate(deck: Deck, request: Request) -> Response | StreamResponse:
     """Answer a prompt; without one, load or unload the model."""
-    body = request.parse(GenerateBody)
+    body = parsed(request, GenerateBody, field_table.GENERATE)
     return await _answer(deck, body, body.request(), request, is_chat=False)
 
 
@@ -80,9 +125,12 @@ async def _answer(
     *,
     is_chat: bool,
 ) -> Response | StreamResponse:
+    model = names.find(deck, body.wanted)
+    if body.wants_thought and model.downloaded and "thinking" not in model.capabilities:
+        raise InvalidRequest(f'"{body.wanted}" does not support thinking', "Leave think out.")
     question = TextQuestion(
         body=body,
-        model=names.find(deck, body.wanted),
+        model=model,
         requester=request.requester("ollama", body.priority),
         is_chat=is_chat,
     )
@@ -109,15 +157,13 @@ async def _without_question(deck: Deck, question: TextQuestion) -> GenerateRespo
 async def _whole(deck: Deck, question: TextQuestion, asked: GenerateRequest) -> GenerateResponse:
     """The complete answer."""
     started = time.monotonic()
-    async with asking(
-        deck,
-        question.model,
-        asked,
-        question.requester,
-        options=question.body.given().load(),
-        keep_alive_s=question.body.keep_alive_s(),
-    ) as reply:
-        whole = await collected(reply.chunks)
+    while True:
+        try:
+            async with question.asking(deck, asked) as reply:
+                whole = await collected(reply.chunks)
+            break
+        except ContextExceeded as error:
+            asked = question.shorter(asked, error)
     total_s = time.monotonic() - started
     return question.piece(whole, **metrics(whole, load_s=reply.load_s, total_s=total_s))
 
@@ -127,24 +173,17 @@ async def _lines(
 ) -> AsyncGenerator[bytes, None]:
     """The answer as lines."""
     started = time.monotonic()
-    async with asking(
-        deck,
-        question.model,
-        asked,
-        question.requester,
-        options=question.body.given().load(),
-        keep_alive_s=question.body.keep_alive_s(),
-    ) as reply:
-        async for chunk in reply.chunks:
-            data = b""
-            if chunk.text or chunk.logprobs or chunk.tool_calls:
-                data = _line(question.piece(chunk))
-            if chunk.finish_reason is not None:
-                total_s = time.monotonic() - started
-                counts = metrics(chunk, load_s=reply.load_s, total_s=total_s)
-                data += _line(question.piece(Chunk(), **counts))
-            if data:
-                yield data
+    ended = False
+    while not ended:
+        try:
+            async with question.asking(deck, asked) as reply:
+                async for chunk in reply.chunks:
+                    ended = chunk.finish_reason is not None
+                    data = question.lines(chunk, started=started, load_s=reply.load_s)
+                    if data:
+                        yield data
+        except ContextExceeded as error:  # before the first piece
+            asked = question.shorter(asked, error)
 
 
 def _line(answer: GenerateResponse) -> bytes:
@@ -156,10 +195,11 @@ def _line(answer: GenerateResponse) -> bytes:
 
 async def embed(deck: Deck, request: Request) -> Response:
     """Turn texts into vectors of length 1, with an embedding model."""
-    body = request.parse(EmbedBody)
+    body = parsed(request, EmbedBody, field_table.EMBED)
     started = time.monotonic()
     texts = [body.input] if isinstance(body.input, str) else body.input
-    vectors, load_s = await _vectors(deck, body, texts, request)
+    truncate = body.truncate is not False
+    vectors, load_s = await _vectors(deck, body, texts, request, truncate=truncate)
     return json_response(
         Embedded(
             model=body.wanted,
@@ -180,7 +220,7 @@ async def embed_one(deck: Deck, request: Request) -> Response:
 
 
 async def _vectors(
-    deck: Deck, body: ModelRequest, texts: list[str], request: Request
+    deck: Deck, body: ModelRequest, texts: list[str], request: Request, *, truncate: bool = True
 ) -> tuple[list[TextVector], float]:
     """The vectors, and the seconds until the model was loaded."""
     reply = await deck.embed(
@@ -189,5 +229,6 @@ async def _vectors(
         request.requester("ollama", body.priority),
         options=body.given().load(),
         keep_alive_s=body.keep_alive_s(),
+        truncate=truncate,
     )
     return reply.vectors, reply.load_s

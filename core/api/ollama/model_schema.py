@@ -34,6 +34,8 @@ class Details:
     """Such as `7.6B`."""
     quantization_level: str
     parent_model: str = ""
+    context_length: int | UnsetType = UNSET
+    """Tokens that it was trained for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,8 @@ class Listed:
     """In bytes."""
     digest: str
     details: Details
+    capabilities: list[str]
+    """Among `completion`, `embedding`, `tools` and `thinking`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,10 @@ class ModelDetails:
     model_info: dict[str, Any]
     capabilities: list[str]
     modified_at: str
+    parameters: str = ""
+    """Defaults of options; models here have none of their own."""
+    modelfile: str = ""
+    """A line that names the model: it was made of no Modelfile."""
     license: str | UnsetType = UNSET
     template: str | UnsetType = UNSET
     """The model's own Jinja template; Ollama's are Go templates."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
+from modeldeck.core.api.capabilities import capabilities
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response, line
 from modeldeck.core.api.inference import OLLAMA_STREAM, streamed
 from modeldeck.core.api.ollama import names
@@ -64,6 +65,7 @@ async def list_models(deck: Deck, request: Request) -> Response:
                     size=model.size_bytes or 0,
                     digest=names.digest(model),
                     details=details(model),
+                    capabilities=capabilities(model),
                 )
                 for model, modified in zip(here, times, strict=True)
             ]
@@ -92,6 +94,7 @@ def details(model: Model) -> Details:
         families=[family] if family else [],
         parameter_size=size(model.parameters),
         quantization_level=model.quantization or "",
+        context_length=model.context_length or UNSET,
     )
 
 
@@ -154,14 +157,12 @@ async def show(deck: Deck, request: Request) -> Response:
     """Details of a downloaded model."""
     model = _here(deck, request.parse(ModelNameBody).wanted)
     template = await deck.chat_template(model)
-    capabilities = ["embedding"] if "embedding" in model.usage else ["completion"]
-    if template is not None and template.takes_tools:
-        capabilities.append("tools")
     return json_response(
         ModelDetails(
             details=details(model),
             model_info=_model_info(model),
-            capabilities=capabilities,
+            capabilities=capabilities(model),
+            modelfile=f"FROM {names.shown(model, deck.state.models)}\n",
             modified_at=await _modified(model),
             license=model.license or UNSET,
             template=template.text if template is not None else UNSET,

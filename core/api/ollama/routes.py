@@ -49,7 +49,7 @@ from modeldeck.core.errors import (
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
-VERSION = "0.12.11"
+VERSION = "0.33.0"
 """The version of Ollama whose API is served; clients require different minimum versions."""
 
 

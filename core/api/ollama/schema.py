@@ -16,13 +16,14 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from modeldeck.core.api.inference import seconds
+from modeldeck.core.api.ollama.options import Options
 from modeldeck.core.api.openai.chat_schema import TokenForm
 from modeldeck.core.api.openai.request_schema import Alternatives, ToolForm, refuse, tools_of
+from modeldeck.core.api.thinking import thinking_fields
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import (
     Chunk,
     GenerateRequest,
-    LoadOptions,
     Message,
     Priority,
     TokenLogprob,
@@ -30,8 +31,10 @@ from modeldeck.core.schema import (
 )
 
 Role = Literal["system", "user", "assistant", "tool", "developer"]
-Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]
 Ended = Literal["stop", "length", "load", "unload"]
+
+THINK_LEVELS = ("low", "medium", "high", "max")
+"""Values of `think` besides true and false."""
 
 
 def moment(at: datetime | None = None) -> str:
@@ -56,59 +59,6 @@ class ModelNameBody:
         if not (self.model or self.name).strip():
             raise InvalidRequest("model is missing.", "Name one; /api/tags lists them.")
         return self.model or self.name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """Options of loading and sampling. Unknown ones are ignored."""
-
-    num_ctx: Annotated[int, msgspec.Meta(ge=16, le=1 << 24)] | None = None
-    """Context length in tokens. A model that is loaded with less is loaded again where nothing else
-    uses it; else the request is refused. The other load options only apply to a new load."""
-    num_batch: Annotated[int, msgspec.Meta(ge=16, le=16384)] | None = None
-    num_gpu: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] | None = None
-    """Layers on the GPU."""
-    num_thread: Annotated[int, msgspec.Meta(ge=0, le=512)] | None = None
-    """0 leaves it to the engine."""
-    use_mmap: bool | None = None
-    num_predict: Annotated[int, msgspec.Meta(ge=-2, le=1 << 24)] | None = None
-    """Tokens of the answer at most; below 1 for no limit but the context."""
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
-    top_k: Natural | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    min_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    presence_penalty: Annotated[float, msgspec.Meta(ge=-10, le=10)] | None = None
-    frequency_penalty: Annotated[float, msgspec.Meta(ge=-10, le=10)] | None = None
-    repeat_penalty: Annotated[float, msgspec.Meta(ge=0.01, le=10)] | None = None
-    seed: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
-    stop: str | list[str] | None = None
-
-    def load(self) -> LoadOptions:
-        """The options that are used when the model is loaded."""
-        return LoadOptions(
-            context_length=self.num_ctx,
-            batch_size=self.num_batch,
-            gpu_layers=self.num_gpu,
-            threads=self.num_thread or None,
-            mmap=self.use_mmap,
-        )
-
-    def sampling(self) -> dict[str, Any]:
-        """The sampling fields of a `GenerateRequest`."""
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        limit = self.num_predict
-        return {
-            "max_tokens": limit if limit is not None and limit > 0 else None,
-            "temperature": self.temperature,
-            "top_k": self.top_k,
-            "top_p": self.top_p,
-            "min_p": self.min_p,
-            "presence_penalty": self.presence_penalty,
-            "frequency_penalty": self.frequency_penalty,
-            "repeat_penalty": self.repeat_penalty,
-            "seed": None if self.seed is None else self.seed & 0xFFFF_FFFF,
-            "stop": tuple(text for text in stop if text),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,18 +90,33 @@ class TextOptionsBody(ModelRequest):
     format: str | dict[str, Any] | None = None
     """`json`, or the JSON Schema of the answer."""
     think: bool | str | None = None
-    """Refused unless false: reasoning is part of the text."""
+    """Whether it thinks before it answers, or how much: `low`, `medium`, `high` or `max`."""
+    truncate: bool | None = None
+    """False to refuse a conversation that is too long; else its oldest messages are left out."""
     logprobs: bool | None = None
     top_logprobs: Alternatives | None = None
 
     def request_fields(self) -> dict[str, Any]:
-        """Fields of a `GenerateRequest`. Raises InvalidRequest for unsupported ones."""
-        refuse({"think, apart from the text,": self.think not in (None, False, "")})
+        """Fields of a `GenerateRequest`. Raises InvalidRequest for impossible ones."""
+        if isinstance(self.think, str) and self.think not in ("", *THINK_LEVELS):
+            raise InvalidRequest(
+                f"think cannot be {self.think[:40]!r}.",
+                f"It is true, false, {', '.join(THINK_LEVELS)}.",
+            )
         return {
             **self.given().sampling(),
+            **thinking_fields(
+                switch=self.think if isinstance(self.think, bool) else None,
+                effort=self.think if isinstance(self.think, str) else None,
+            ),
             "json_schema": self._schema(),
             "logprobs": (self.top_logprobs or 0) if self.logprobs else None,
         }
+
+    @property
+    def wants_thought(self) -> bool:
+        """Whether it asks for a thought, which a model that has none must refuse."""
+        return self.think not in (None, False, "")
 
     def _schema(self) -> dict[str, Any] | None:
         if isinstance(self.format, dict) or not self.format:
@@ -167,6 +132,8 @@ class OllamaFunction:
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    index: int | UnsetType = UNSET
+    """Its place among the calls of the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +150,8 @@ class OllamaMessage:
 
     role: Role
     content: str | None = ""
+    thinking: str | None = None
+    """What the assistant thought."""
     images: list[Any] | None = None
     """Refused."""
     tool_calls: list[OllamaCall] | None = None
@@ -215,16 +184,13 @@ class GenerateBody(TextOptionsBody):
     raw: bool | None = None
     """Use the prompt as it is, without a chat template."""
     suffix: str | None = None
-    """Refused, as `template`, `context` and `images`."""
-    template: str | None = None
-    context: list[int] | None = None
-    images: list[Any] | None = None
+    """Text after the answer: a model for code fills the gap between the prompt and it."""
 
     def request(self) -> GenerateRequest | None:
         """The request to an engine; None without messages or prompt. Raises InvalidRequest."""
-        unsupported = ("suffix", "template", "context", "images")
-        refuse({name: bool(getattr(self, name)) for name in unsupported})
         fields = self.request_fields()
+        if self.suffix:
+            return GenerateRequest(prompt=self.prompt or "", suffix=self.suffix, **fields)
         if not self.prompt:
             return None
         if self.raw:
@@ -260,6 +226,7 @@ def conversation(messages: list[OllamaMessage]) -> tuple[Message, ...]:
             Message(
                 role=message.role,
                 content=message.content or "",
+                thought=(message.thinking or "") if message.role == "assistant" else "",
                 tool_calls=calls,
                 tool_call_id=answered,
             )
@@ -280,7 +247,7 @@ class EmbedBody(ModelRequest):
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=1 << 16)] | None = None
     """Return only this many leading numbers, scaled to length 1."""
     truncate: bool | None = None
-    """Ignored: a text that is too long is refused."""
+    """False to refuse a text that is too long; else its end is cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +266,8 @@ class OllamaAnswerMessage:
 
     content: str
     role: Literal["assistant"] = "assistant"
+    thinking: str | UnsetType = UNSET
+    """What it thought before."""
     tool_calls: list[OllamaCall] | UnsetType = UNSET
 
 
@@ -311,6 +280,8 @@ class GenerateResponse:
     created_at: str
     message: OllamaAnswerMessage | UnsetType = UNSET
     response: str | UnsetType = UNSET
+    thinking: str | UnsetType = UNSET
+    """With `response`: what it thought before."""
     logprobs: list[TokenForm] | UnsetType = UNSET
     done: bool = False
     done_reason: Ended | UnsetType = UNSET
@@ -346,9 +317,12 @@ def calls_of(calls: tuple[ToolCall, ...]) -> list[OllamaCall] | UnsetType:
     """Convert our tool calls; unset for none."""
     return [
         OllamaCall(
-            id=call.id, function=OllamaFunction(name=call.name, arguments=_object(call.arguments))
+            id=call.id,
+            function=OllamaFunction(
+                name=call.name, arguments=_object(call.arguments), index=number
+            ),
         )
-        for call in calls
+        for number, call in enumerate(calls)
     ] or UNSET
 
 

@@ -10,23 +10,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from modeldeck.core.api.capabilities import cannot_but_think
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
 from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
 from modeldeck.core.api.names import public_name
-from modeldeck.core.api.openai.chat_schema import (
-    ChatBody,
+from modeldeck.core.api.openai.chat_answer import (
+    ChatStream,
     Completion,
     CompletionChunk,
-    answer_of,
-    calling,
-    calls_of,
-    ending,
-    generate_request,
-    opening,
-    piece,
-    usage,
+    choice_of,
 )
-from modeldeck.core.api.openai.request_schema import DONE
+from modeldeck.core.api.openai.chat_schema import ChatBody, generate_request
+from modeldeck.core.api.openai.field_table import CHAT, parsed
+from modeldeck.core.api.openai.request_schema import DONE, Timings, Usage, answers
 from modeldeck.core.schema import Chunk, GenerateRequest, Model, Requester
 
 if TYPE_CHECKING:
@@ -39,12 +35,19 @@ async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
     A downloaded model that is not loaded is loaded first. The answer ends when its client goes
     away.
     """
-    body = request.parse(ChatBody)
+    body = parsed(request, ChatBody, CHAT)
     asked, model = generate_request(body), deck.model(body.model)
     requester = request.requester("openai", body.priority)
+    headers = (THINKS_ANYWAY,) if asked.thinking is False and cannot_but_think(model) else ()
     if body.stream:
-        return await streamed(_events(deck, model, asked, body, requester), OPENAI_STREAM)
-    return json_response(await _whole(deck, model, asked, body, requester))
+        events = _events(deck, model, asked, body, requester)
+        return replace(await streamed(events, OPENAI_STREAM), headers=headers)
+    whole = await _whole(deck, model, asked, body, requester)
+    return json_response(whole, headers=headers)
+
+
+THINKS_ANYWAY = ("X-Model-Notice", "This model cannot be told not to think.")
+"""Header of an answer that may have a thought although none was wanted."""
 
 
 def _key() -> str:
@@ -54,40 +57,45 @@ def _key() -> str:
 async def _whole(
     deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, requester: Requester
 ) -> Completion:
-    """The complete answer."""
+    """The complete answers."""
     created = int(time.time())
     keep = body.keep_alive_s()
-    async with asking(deck, model, asked, requester, keep_alive_s=keep) as reply:
-        whole = await collected(reply.chunks)
-    whole = replace(whole, tool_calls=calls_of(body, whole))
-    return answer_of(whole, id=_key(), created=created, model=public_name(model, deck.state.models))
+    found: list[Chunk] = []
+    for one in answers(asked, body.n):
+        async with asking(deck, model, one, requester, keep_alive_s=keep) as reply:
+            found.append(await collected(reply.chunks))
+    return Completion(
+        id=_key(),
+        created=created,
+        model=public_name(model, deck.state.models),
+        choices=[choice_of(whole, body, index) for index, whole in enumerate(found)],
+        usage=Usage.of(*found, prompts=1),
+        timings=Timings.of(found[-1]),
+    )
 
 
 async def _events(
     deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, requester: Requester
 ) -> AsyncGenerator[bytes, None]:
-    """The answer as server-sent events."""
-    blank = CompletionChunk(
-        id=_key(), created=int(time.time()), model=public_name(model, deck.state.models)
-    )
+    """The answers as server-sent events, one after the other."""
+    name = public_name(model, deck.state.models)
+    blank = CompletionChunk(id=_key(), created=int(time.time()), model=name)
     keep = body.keep_alive_s()
-    begin = _event(opening(blank))
-    async with asking(deck, model, asked, requester, keep_alive_s=keep) as reply:
-        async for chunk in reply.chunks:
-            data, begin = begin, b""
-            if chunk.text or chunk.logprobs:
-                data += _event(piece(blank, chunk))
-            if chunk.finish_reason is not None:
-                data += _end(blank, chunk, body)
-            if data:
-                yield data
-
-
-def _end(blank: CompletionChunk, last: Chunk, body: ChatBody) -> bytes:
-    calls = calls_of(body, last)
-    data = _event(calling(blank, calls)) if calls else b""
-    data += _event(ending(blank, last))
-    return data + (_event(usage(blank, last)) if body.with_usage else b"") + DONE
+    ends: list[Chunk] = []
+    for index, one in enumerate(answers(asked, body.n)):
+        stream = ChatStream(blank, body, index)
+        begin = _event(stream.opening())
+        async with asking(deck, model, one, requester, keep_alive_s=keep) as reply:
+            async for chunk in reply.chunks:
+                data = begin + b"".join(_event(part) for part in stream.pieces(chunk))
+                begin = b""
+                if data:
+                    yield data
+        ends.append(chunk)
+    if body.with_usage:
+        usage = Usage.of(*ends, prompts=1)
+        yield _event(replace(blank, usage=usage, timings=Timings.of(ends[-1])))
+    yield DONE
 
 
 def _event(part: CompletionChunk) -> bytes:

@@ -1,33 +1,33 @@
-"""Bodies and responses of `/v1/chat/completions`, and conversions of our records. Pure.
+"""Bodies of `/v1/chat/completions`, and their conversion to our records. Pure.
 
 Source: https://platform.openai.com/docs/api-reference/chat
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from modeldeck.core.api.openai.request_schema import (
     MODES,
     Alternatives,
-    Ended,
+    FunctionForm,
     Sampling,
-    Timings,
     Tokens,
     ToolForm,
-    Usage,
-    ended,
-    refuse,
+    limit_of,
     tools_of,
 )
+from modeldeck.core.api.openai.structure_schema import STRUCTURES, ResponseFormat, one_structure
+from modeldeck.core.api.thinking import thinking_fields
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Chunk, GenerateRequest, Message, TokenLogprob, ToolCall
 
-Role = Literal["system", "user", "assistant", "tool", "developer"]
+Role = Literal["system", "user", "assistant", "tool", "developer", "function"]
+T = TypeVar("T")
 
 
 # Requests
@@ -38,9 +38,10 @@ class ContentPart:
     """A part of a message."""
 
     type: str
-    """Only `text` and `refusal` are supported."""
+    """`text`, `refusal`, or `thinking` and `reasoning` for what the assistant thought."""
     text: str = ""
     refusal: str = ""
+    thinking: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +72,21 @@ class ChatMessage:
     """One message of a conversation."""
 
     role: Role
+    """`function` is the older name of `tool`."""
     content: str | list[ContentPart] | None = None
+    reasoning_content: str | None = None
+    """What the assistant thought, as this API gives it; `reasoning` and `thinking` are the names
+    that other servers have for it."""
+    reasoning: str | None = None
+    thinking: str | None = None
     tool_calls: list[CallForm] | None = None
     tool_call_id: str | None = None
+    function_call: CalledFunction | None = None
+    """The older form of `tool_calls`: one call without an id."""
+    name: str | None = None
+    """Of role `function`: the function that was called."""
+    refusal: str | None = None
+    """An earlier answer that was a refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +106,28 @@ class ChosenTool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NamedSchema:
-    """A JSON Schema and its name."""
+class ReasoningForm:
+    """How much it thinks, in the form of OpenRouter, which Ollama reads too."""
 
-    name: str = ""
-    schema: dict[str, Any] | None = None
+    effort: str | None = None
+    max_tokens: int | None = None
+    enabled: bool | None = None
+    exclude: bool | None = None
+    """True to leave the thought out of the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseFormat:
-    """The format of the answer."""
+class ThinkingForm:
+    """Whether it thinks, in Anthropic's form."""
 
-    type: Literal["text", "json_object", "json_schema"] = "text"
-    json_schema: NamedSchema | None = None
+    type: str | None = None
+    """`enabled`, `disabled`, or `adaptive` for the model's own default."""
+    budget_tokens: int | None = None
+
+    @property
+    def switch(self) -> bool | None:
+        """Whether it thinks; None where nothing is said."""
+        return {"enabled": True, "disabled": False}.get(self.type or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,33 +145,107 @@ class ChatBody(Sampling):
     """`auto`, `none`, `required`, or the function to call."""
     parallel_tool_calls: bool | None = None
     """False for at most one call."""
-    functions: list[Any] | None = None
-    """Older form of `tools`, refused; so are `function_call`, `audio` and web search."""
-    function_call: Any = None
-    audio: Any = None
-    modalities: list[str] | None = None
-    web_search_options: Any = None
+    functions: list[FunctionForm] | None = None
+    """The older form of `tools`, as is `function_call` of `tool_choice`."""
+    function_call: str | NamedFunction | None = None
+    reasoning_effort: str | None = None
+    """How much it thinks: `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`. The other
+    spellings are those of OpenRouter, Ollama, Anthropic, llama-server and vLLM."""
+    reasoning: ReasoningForm | None = None
+    think: bool | str | None = None
+    thinking: bool | ThinkingForm | None = None
+    enable_thinking: bool | None = None
+    include_reasoning: bool | None = None
+    """False to leave the thought out of the answer."""
+    reasoning_format: str | None = None
+    """`none` to leave the thought in the text, between `<think>` and `</think>`."""
+    thinking_budget: int | None = None
+    """Most tokens of thought; the four names mean the same. Below 0 for no limit."""
+    thinking_budget_tokens: int | None = None
+    reasoning_budget_tokens: int | None = None
+    thinking_token_budget: int | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables of the model's chat template."""
+
+    def thinking_asked(self) -> dict[str, Any]:
+        """Fields of a `GenerateRequest`. Raises InvalidRequest for an unknown level."""
+        form = self.reasoning or ReasoningForm()
+        other = self.thinking if isinstance(self.thinking, ThinkingForm) else ThinkingForm()
+        level = self.think if isinstance(self.think, str) else None
+        return thinking_fields(
+            switch=_first(
+                self.think if isinstance(self.think, bool) else None,
+                self.thinking if isinstance(self.thinking, bool) else other.switch,
+                self.enable_thinking,
+                _switch_in(self.chat_template_kwargs),
+                form.enabled,
+            ),
+            effort=_first(self.reasoning_effort, form.effort, level),
+            budget=_first(
+                self.thinking_budget,
+                self.thinking_budget_tokens,
+                self.reasoning_budget_tokens,
+                self.thinking_token_budget,
+                form.max_tokens,
+                other.budget_tokens,
+            ),
+        )
+
+    @property
+    def thoughts_inline(self) -> bool:
+        """Whether the thought is left in the text."""
+        return self.reasoning_format == "none"
+
+    @property
+    def shows_thoughts(self) -> bool:
+        """Whether the answer has its thought."""
+        excluded = self.reasoning is not None and self.reasoning.exclude
+        return self.include_reasoning is not False and not excluded
+
+
+def _first(*values: T | None) -> T | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _switch_in(variables: dict[str, Any] | None) -> bool | None:
+    """The switch among variables of a template. Raises InvalidRequest for one that is no bool."""
+    for name in ("enable_thinking", "thinking"):
+        value = (variables or {}).get(name)
+        if value is not None and not isinstance(value, bool):
+            raise InvalidRequest(f"{name} in chat_template_kwargs is true or false.")
+        if value is not None:
+            return value
+    return None
 
 
 def generate_request(body: ChatBody) -> GenerateRequest:
-    """The request to an engine. Raises InvalidRequest for unsupported fields."""
-    refuse(
-        {
-            "functions, the older form of tools,": bool(body.functions),
-            "function_call, the older form of tool_choice,": body.function_call is not None,
-            "audio": body.audio is not None or "audio" in (body.modalities or ()),
-            "web_search_options": body.web_search_options is not None,
-        }
-    )
+    """The request to an engine. Raises InvalidRequest for impossible fields."""
     sampling = body.sampling()
-    sampling["max_tokens"] = body.max_completion_tokens or body.max_tokens
-    tools = tools_of(body.tools)
+    limit = body.max_completion_tokens
+    if limit is not None:
+        sampling["max_tokens"] = limit_of(limit, "max_completion_tokens")
+    followed = one_structure(
+        {name: sampling.pop(name) for name in STRUCTURES if name in sampling},
+        body.response_format.fields() if body.response_format is not None else {},
+    )
+    functions = [ToolForm(function=function) for function in body.functions or ()]
+    tools = tools_of([*(body.tools or ()), *functions])
+    choice = body.tool_choice
+    if choice is None and body.function_call is not None:
+        named = body.function_call
+        choice = (
+            ChosenTool(type="function", function=named)
+            if isinstance(named, NamedFunction)
+            else named
+        )
     return GenerateRequest(
-        messages=tuple(_message(message) for message in body.messages),
-        json_schema=_schema(body.response_format),
+        messages=conversation(body.messages),
         tools=tools,
-        tool_choice=_choice(body.tool_choice, {tool.name for tool in tools}),
+        tool_choice=_choice(choice, {tool.name for tool in tools}),
         logprobs=_logprobs(body),
+        template_options=body.chat_template_kwargs or {},
+        **body.thinking_asked(),
+        **followed,
         **sampling,
     )
 
@@ -158,16 +254,6 @@ def _logprobs(body: ChatBody) -> int | None:
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs.", "Set logprobs to true.")
     return (body.top_logprobs or 0) if body.logprobs else None
-
-
-def _schema(form: ResponseFormat | None) -> dict[str, Any] | None:
-    if form is None or form.type == "text":
-        return None
-    if form.type == "json_object":
-        return {}
-    if form.json_schema is None or form.json_schema.schema is None:
-        raise InvalidRequest("response_format has no json_schema.schema.", "Send the schema.")
-    return form.json_schema.schema
 
 
 def _choice(choice: str | ChosenTool | None, names: set[str]) -> str | None:
@@ -189,23 +275,51 @@ def _choice(choice: str | ChosenTool | None, names: set[str]) -> str | None:
     return choice.function.name
 
 
-def _message(message: ChatMessage) -> Message:
-    content = message.content
-    if isinstance(content, list):
-        if other := next((p.type for p in content if p.type not in ("text", "refusal")), None):
-            raise InvalidRequest(
-                f"Message parts of type {other[:40]!r} are not supported.", "Send text only."
-            )
-        content = "".join(part.text or part.refusal for part in content)
-    return Message(
-        role=message.role,
-        content=content or "",
-        tool_calls=tuple(
+def conversation(messages: list[ChatMessage]) -> tuple[Message, ...]:
+    """Convert the messages. Raises InvalidRequest for parts that are not text.
+
+    Calls in the older form have no id, and their answers only name the function: they get ids here.
+    """
+    made: list[Message] = []
+    unanswered: dict[str, str] = {}
+    for number, message in enumerate(messages):
+        calls = [
             ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
             for call in message.tool_calls or ()
-        ),
-        tool_call_id=message.tool_call_id,
-    )
+        ]
+        if (old := message.function_call) is not None:
+            calls.append(ToolCall(id=f"call{number:05d}", name=old.name, arguments=old.arguments))
+            unanswered[old.name] = calls[-1].id
+        answered = message.tool_call_id
+        if message.role == "function":
+            answered = unanswered.pop(message.name or "", None) or f"call{number:05d}"
+        text, thought = _content(message)
+        made.append(
+            Message(
+                role="tool" if message.role == "function" else message.role,
+                content=text,
+                thought=thought if message.role == "assistant" else "",
+                tool_calls=tuple(calls),
+                tool_call_id=answered,
+            )
+        )
+    return tuple(made)
+
+
+def _content(message: ChatMessage) -> tuple[str, str]:
+    """Text and thought of a message. Raises InvalidRequest for other parts."""
+    thought = message.reasoning_content or message.reasoning or message.thinking or ""
+    content = message.content
+    if not isinstance(content, list):
+        return content or message.refusal or "", thought
+    thoughts = [part for part in content if part.type in ("thinking", "reasoning")]
+    said = [part for part in content if part not in thoughts]
+    if other := next((p.type for p in said if p.type not in ("text", "refusal")), None):
+        raise InvalidRequest(
+            f"Message parts of type {other[:40]!r} are not supported.", "Send text only."
+        )
+    within = "".join(part.thinking or part.text for part in thoughts)
+    return "".join(part.text or part.refusal for part in said), thought or within
 
 
 def calls_of(body: ChatBody, last: Chunk) -> tuple[ToolCall, ...]:
@@ -216,6 +330,20 @@ def calls_of(body: ChatBody, last: Chunk) -> tuple[ToolCall, ...]:
 # Responses
 
 
+_PART = re.compile(r"bytes:((?:\\x[0-9a-f]{2})+)")
+"""A token that is part of a character, as `TokenLogprob` has it."""
+
+
+def bytes_in(token: str) -> list[int]:
+    r"""The bytes of a token.
+
+    >>> bytes_in("\u00e9"), bytes_in("bytes:\\xf0\\x9f")
+    ([195, 169], [240, 159])
+    """
+    part = _PART.fullmatch(token)
+    return list(bytes.fromhex(part[1].replace("\\x", "")) if part else token.encode())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
     """A likely token at a position."""
@@ -223,7 +351,7 @@ class Alternative:
     token: str
     logprob: float
     bytes: list[int]
-    """The token in UTF-8."""
+    """The token in UTF-8; of part of a character, those bytes of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,9 +366,9 @@ class TokenForm(Alternative):
         return cls(
             token=token.token,
             logprob=token.logprob,
-            bytes=list(token.token.encode()),
+            bytes=bytes_in(token.token),
             top_logprobs=[
-                Alternative(token=text, logprob=logprob, bytes=list(text.encode()))
+                Alternative(token=text, logprob=logprob, bytes=bytes_in(text))
                 for text, logprob in token.top
             ],
         )
@@ -257,130 +385,3 @@ class ChatLogprobs:
     def of(cls, tokens: tuple[TokenLogprob, ...]) -> ChatLogprobs | None:
         """Convert our records; None for none."""
         return cls(content=[TokenForm.of(token) for token in tokens]) if tokens else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerMessage:
-    """The message of the answer."""
-
-    content: str | None
-    """None where the message has only tool calls."""
-    role: Literal["assistant"] = "assistant"
-    tool_calls: list[CallForm] | UnsetType = UNSET
-    refusal: None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One answer; there is always exactly one."""
-
-    message: AnswerMessage
-    finish_reason: Ended
-    index: int = 0
-    logprobs: ChatLogprobs | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """A complete answer."""
-
-    id: str
-    created: int
-    """Seconds since the epoch."""
-    model: str
-    choices: list[Choice]
-    usage: Usage
-    timings: Timings
-    object: Literal["chat.completion"] = "chat.completion"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallDelta:
-    """A tool call in a stream, sent in one piece."""
-
-    index: int
-    id: str
-    function: CalledFunction
-    type: Literal["function"] = "function"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """Addition of a chunk to the message."""
-
-    role: Literal["assistant"] | UnsetType = UNSET
-    content: str | UnsetType = UNSET
-    tool_calls: list[CallDelta] | UnsetType = UNSET
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkChoice:
-    """Addition of a chunk to the answer."""
-
-    delta: Delta
-    finish_reason: Ended | None = None
-    index: int = 0
-    logprobs: ChatLogprobs | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionChunk:
-    """A chunk of a streamed answer."""
-
-    id: str
-    created: int
-    model: str
-    choices: list[ChunkChoice] = field(default_factory=list)
-    usage: Usage | None = None
-    timings: Timings | None = None
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-
-
-def answer_of(whole: Chunk, *, id: str, created: int, model: str) -> Completion:
-    """The complete answer, from its joined pieces."""
-    calls = [CallForm.of(call) for call in whole.tool_calls]
-    message = AnswerMessage(
-        content=whole.text or None if calls else whole.text, tool_calls=calls or UNSET
-    )
-    choice = Choice(
-        message=message, finish_reason=ended(whole), logprobs=ChatLogprobs.of(whole.logprobs)
-    )
-    return Completion(
-        id=id,
-        created=created,
-        model=model,
-        choices=[choice],
-        usage=Usage.of(whole),
-        timings=Timings.of(whole),
-    )
-
-
-def opening(blank: CompletionChunk) -> CompletionChunk:
-    """The first chunk of a stream, with the role."""
-    return _adding(blank, Delta(role="assistant", content=""))
-
-
-def piece(blank: CompletionChunk, chunk: Chunk) -> CompletionChunk:
-    """A chunk of text."""
-    return _adding(blank, Delta(content=chunk.text), logprobs=ChatLogprobs.of(chunk.logprobs))
-
-
-def calling(blank: CompletionChunk, calls: tuple[ToolCall, ...]) -> CompletionChunk:
-    """The chunk with the tool calls."""
-    forms = (CallForm.of(call) for call in calls)
-    deltas = [CallDelta(index=n, id=f.id, function=f.function) for n, f in enumerate(forms)]
-    return _adding(blank, Delta(tool_calls=deltas))
-
-
-def ending(blank: CompletionChunk, last: Chunk) -> CompletionChunk:
-    """The chunk with the finish reason."""
-    return _adding(blank, Delta(), finish_reason=ended(last))
-
-
-def usage(blank: CompletionChunk, last: Chunk) -> CompletionChunk:
-    """The final chunk with the usage, where that was requested."""
-    return replace(blank, usage=Usage.of(last), timings=Timings.of(last))
-
-
-def _adding(blank: CompletionChunk, delta: Delta, **more: Any) -> CompletionChunk:
-    return replace(blank, choices=[ChunkChoice(delta=delta, **more)])

@@ -16,6 +16,7 @@ import msgspec
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
 from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
 from modeldeck.core.api.names import public_name
+from modeldeck.core.api.openai.field_table import COMPLETION, parsed
 from modeldeck.core.api.openai.request_schema import (
     DONE,
     Alternatives,
@@ -23,6 +24,7 @@ from modeldeck.core.api.openai.request_schema import (
     Sampling,
     Timings,
     Usage,
+    answers,
     ended,
     refuse,
 )
@@ -49,22 +51,30 @@ class CompletionBody(Sampling):
     """Begin the answer with the prompt."""
     logprobs: Alternatives | None = None
     suffix: str | None = None
-    """Refused."""
+    """Text after the answer: a model for code fills the gap between the prompt and it."""
     best_of: int | None = None
-    """Refused unless 1."""
+    """Refused unless it is 1 or `n`: no answer is thrown away."""
 
     def requests(self) -> list[GenerateRequest]:
-        """The requests to an engine, one for each prompt. Raises InvalidRequest."""
+        """The requests to an engine, `n` for each prompt. Raises InvalidRequest."""
         refuse(
             {
-                "suffix": bool(self.suffix),
-                "best_of other than 1": self.best_of not in (None, 1),
+                "best_of other than n": self.best_of not in (None, 1, self.n),
                 "echo together with logprobs": bool(self.echo) and self.logprobs is not None,
             }
         )
-        sampling = {**self.sampling(), "logprobs": self.logprobs}
-        sampling["max_tokens"] = self.max_tokens or DEFAULT_TOKENS
-        return [GenerateRequest(prompt=text, **sampling) for text in self.prompts()]
+        sampling = {**self.sampling(), "logprobs": self.logprobs, "suffix": self.suffix or None}
+        if self.max_tokens is None:
+            sampling["max_tokens"] = DEFAULT_TOKENS
+        return [
+            one
+            for text in self.prompts()
+            for one in answers(GenerateRequest(prompt=text, **sampling), self.n)
+        ]
+
+    def usage(self, ends: list[Chunk]) -> Usage:
+        """The usage of all answers; several answers to one prompt count it once."""
+        return Usage.of(*ends, prompts=1) if len(self.prompts()) == 1 else Usage.of(*ends)
 
     def prompts(self) -> list[str]:
         """The prompts. Raises InvalidRequest."""
@@ -134,7 +144,7 @@ async def complete(deck: Deck, request: Request) -> Response | StreamResponse:
 
     The prompt is used as it is, without a chat template.
     """
-    body = request.parse(CompletionBody)
+    body = parsed(request, CompletionBody, COMPLETION)
     asked, model = body.requests(), deck.model(body.model)
     blank = TextCompletion(
         id=f"cmpl-{uuid.uuid4().hex}",
@@ -158,10 +168,10 @@ async def _whole(
 ) -> TextCompletion:
     """The complete answers."""
     keep = body.keep_alive_s()
-    answers: list[Chunk] = []
+    found: list[Chunk] = []
     for one in asked:
         async with asking(deck, model, one, requester, keep_alive_s=keep) as reply:
-            answers.append(await collected(reply.chunks))
+            found.append(await collected(reply.chunks))
     choices = [
         TextChoice(
             text=((asked[index].prompt or "") if body.echo else "") + answer.text,
@@ -169,10 +179,10 @@ async def _whole(
             logprobs=TextLogprobs.of(answer.logprobs),
             finish_reason=ended(answer),
         )
-        for index, answer in enumerate(answers)
+        for index, answer in enumerate(found)
     ]
-    timings = Timings.of(answers[-1])
-    return replace(blank, choices=choices, usage=Usage.of(*answers), timings=timings)
+    timings = Timings.of(found[-1])
+    return replace(blank, choices=choices, usage=body.usage(found), timings=timings)
 
 
 async def _events(
@@ -200,7 +210,7 @@ async def _events(
                 yield _event(replace(blank, choices=[choice]))
         ends.append(chunk)
     if body.with_usage:
-        yield _event(replace(blank, usage=Usage.of(*ends), timings=Timings.of(ends[-1])))
+        yield _event(replace(blank, usage=body.usage(ends), timings=Timings.of(ends[-1])))
     yield DONE
 
 

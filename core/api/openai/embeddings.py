@@ -16,6 +16,7 @@ import msgspec
 from modeldeck.core.api.http.messages import Request, Response, json_response
 from modeldeck.core.api.inference import seconds, shortened
 from modeldeck.core.api.names import public_name
+from modeldeck.core.api.openai.field_table import EMBEDDING, parsed
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Priority
 
@@ -97,7 +98,7 @@ def encoded(values: Sequence[float], format: Literal["float", "base64"]) -> list
 
 async def embed(deck: Deck, request: Request) -> Response:
     """Turn texts into vectors, with an embedding model."""
-    body = request.parse(EmbeddingsBody)
+    body = parsed(request, EmbeddingsBody, EMBEDDING)
     texts, model = body.texts(), deck.model(body.model)
     keep = seconds(body.keep_alive)
     requester = request.requester("openai", body.priority)

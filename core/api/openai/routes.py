@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
+from modeldeck.core.api.capabilities import capabilities
 from modeldeck.core.api.http.messages import EVENTS, Request, Response, json_response
 from modeldeck.core.api.http.router import Handler, Route
 from modeldeck.core.api.inference import RAISES
 from modeldeck.core.api.names import public_name
 from modeldeck.core.api.openai.chat import chat
-from modeldeck.core.api.openai.chat_schema import ChatBody, Completion, CompletionChunk
+from modeldeck.core.api.openai.chat_answer import Completion, CompletionChunk
+from modeldeck.core.api.openai.chat_schema import ChatBody
 from modeldeck.core.api.openai.completions import CompletionBody, TextCompletion, complete
 from modeldeck.core.api.openai.embeddings import EmbeddingList, EmbeddingsBody, embed
-from modeldeck.core.api.openai.request_schema import LoadedMeta, ModelList, OpenModel
+from modeldeck.core.api.openai.model_schema import ModelList, OpenModel, meta_of
 from modeldeck.core.errors import Ambiguous, InvalidRequest, NotDownloaded, NotFound
 from modeldeck.core.schema import Model
 from modeldeck.core.schema.state import State
@@ -37,20 +39,24 @@ def _listed(state: State, model: Model) -> OpenModel:
     except ValueError:
         created = 0
     owner = (model.repo or "local").partition("/")[0]
-    meta = next(
+    loaded = next(
         (
-            LoadedMeta(
-                context_length=instance.context_length,
-                parallel=instance.parallel,
-                cache_tokens=instance.cache_tokens,
-            )
+            instance
             for instance in state.instances.values()
             if instance.model_id == model.id and instance.state in LOADED
         ),
-        UNSET,
+        None,
     )
-    name = public_name(model, state.models)
-    return OpenModel(id=name, created=created, owned_by=owner, meta=meta)
+    length = (loaded and loaded.context_length) or model.context_length or UNSET
+    return OpenModel(
+        id=public_name(model, state.models),
+        created=created,
+        owned_by=owner,
+        context_length=length,
+        max_model_len=length,
+        capabilities=capabilities(model),
+        meta=meta_of(model, loaded),
+    )
 
 
 def list_models(deck: Deck, request: Request) -> Response:

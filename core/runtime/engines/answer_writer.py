@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from modeldeck.core.runtime.engines.base import Emit
 from modeldeck.core.runtime.engines.chat import wants_tools
-from modeldeck.core.runtime.engines.harmony import HarmonyStream
-from modeldeck.core.runtime.engines.text import TextStream
+from modeldeck.core.runtime.engines.text import StopStream, Utf8Stream
+from modeldeck.core.runtime.engines.thoughts import AnswerPart, Splitter
 from modeldeck.core.runtime.engines.tool_calls import ToolStream
 from modeldeck.core.runtime.process.messages import AnswerDone
 from modeldeck.core.schema import FinishReason, GenerateRequest, TokenLogprob, ToolCall
@@ -27,7 +27,11 @@ def token_text(data: bytes) -> str:
 
 
 class AnswerWriter:
-    """Filters the text of an answer, emits it, and counts tokens and time."""
+    """Splits and filters the text of an answer, emits it, and counts tokens and time.
+
+    Stop strings and the grammar are for what the model says, not for what it thinks. A call is
+    found in a thought too: some models begin it there, and their thought ends with it.
+    """
 
     def __init__(
         self,
@@ -36,22 +40,25 @@ class AnswerWriter:
         emit: Emit,
         *,
         limit: int,
-        harmony: HarmonyStream | None = None,
+        splitter: Splitter | None = None,
     ) -> None:
         """Begin an answer now.
 
         Args:
             request: The request.
             stops: Stop strings.
-            emit: Called with each piece of text.
+            emit: Called with each part of the answer.
             limit: Largest number of tokens.
-            harmony: Decoder of the answer, for models that write harmony.
+            splitter: Splits off the thought; None for a text that has none.
         """
         self._started = time.perf_counter()
         self._first: float | None = None
-        self._text = TextStream(stops)
-        self._harmony = harmony
-        self._tools = ToolStream(request.tools) if wants_tools(request) else None
+        self._utf8 = Utf8Stream()
+        self._splitter = splitter
+        self._stops = StopStream(stops)
+        tools = request.tools if wants_tools(request) else ()
+        self._tools = ToolStream(tools) if tools else None
+        self._thought_tools = ToolStream(tools, in_thought=True) if tools else None
         self._emit = emit
         self._limit = limit
         self._pending: list[TokenLogprob] = []
@@ -59,6 +66,8 @@ class AnswerWriter:
         self._reason: FinishReason = "length"
         self.count = 0
         """Tokens so far."""
+        self.thought_count = 0
+        """Of `count`, those of the thought and its markers."""
 
     @property
     def room(self) -> int:
@@ -74,20 +83,53 @@ class AnswerWriter:
         """Add a token; return whether the answer goes on after it."""
         self._first = self._first or time.perf_counter()
         self.count += 1
-        if logprob is not None:
+        before = self._thinking
+        if logprob is not None and not before:
             self._pending.append(logprob)
-        self._decode(self._text.feed(data))
-        if self._text.stopped:
+        self._split(self._utf8.feed(data))
+        if before or self._thinking:
+            self.thought_count += 1
+        if self._thinking:
+            self._pending.clear()  # of the marker that opened it
+        if self._stops.stopped:
             self._reason = "stop"
             return False
         return self.count < self._limit
 
+    @property
+    def _thinking(self) -> bool:
+        return self._splitter is not None and self._splitter.thinking
+
     def rest(self, data: bytes) -> None:
         """Add text that the detokenizer had held back."""
-        self._decode(self._text.feed(data))
+        self._split(self._utf8.feed(data))
 
-    def _decode(self, text: str) -> None:
-        self._filter_calls(self._harmony.feed(text) if self._harmony is not None and text else text)
+    def _split(self, text: str) -> None:
+        if self._splitter is None:
+            self._say(text)
+        elif text:
+            self._pass_on(self._splitter.feed(text))
+
+    def _pass_on(self, parts: Sequence[AnswerPart]) -> None:
+        for part in parts:
+            if part.thought:
+                tools = self._thought_tools
+                self._think(tools.feed(part.text) if tools is not None else part.text)
+            else:
+                self._say(part.text)
+
+    def _think(self, text: str) -> None:
+        if text:
+            self._emit(AnswerPart(text, thought=True), ())
+
+    def _say(self, text: str) -> None:
+        self._end_thought()
+        self._filter_calls(self._stops.feed(text))
+
+    def _end_thought(self) -> None:
+        """Emit the thought that was held back as the possible beginning of a call."""
+        if self._thought_tools is not None:
+            self._think(self._thought_tools.finish())
 
     def _filter_calls(self, text: str) -> None:
         if self._tools is not None and text:
@@ -98,26 +140,33 @@ class AnswerWriter:
     def _send(self, text: str) -> None:
         found = tuple(self._pending)
         self._pending.clear()
-        self._emit(text, found)
+        self._emit(AnswerPart(text), found)
+
+    def _finish(self) -> tuple[ToolCall, ...]:
+        """Emit the text that was held back, and return the calls."""
+        self._split(self._utf8.finish())
+        if self._splitter is not None:
+            self._pass_on(self._splitter.finish())
+        self._end_thought()
+        self._filter_calls(self._stops.finish())
+        if self._tools is None or self._thought_tools is None:
+            return ()
+        if rest := self._tools.finish():
+            self._send(rest)
+        return (*self._thought_tools.calls, *self._tools.calls)
 
     def done(self, prompt_tokens: int) -> AnswerDone:
         """Emit the text that was held back, and return the counts."""
-        self._decode(self._text.finish())
-        if self._harmony is not None:
-            self._filter_calls(self._harmony.finish())
-        calls: tuple[ToolCall, ...] = ()
-        if self._tools is not None:
-            if rest := self._tools.finish():
-                self._send(rest)
-            calls = self._tools.calls
+        calls = self._finish()
         ended = time.perf_counter()
         first = self._first or ended
         return AnswerDone(
             reason="tool_calls" if calls else self._reason,
-            stop_text=self._text.stop_text,
+            stop_text=self._stops.stop_text,
             tool_calls=calls,
             prompt_tokens=prompt_tokens,
             completion_tokens=self.count,
+            thought_tokens=None if self._splitter is None else self.thought_count,
             # The first token counts for the prompt; the others show the speed.
             tokens_per_s=(self.count - 1) / (ended - first)
             if self.count > 1 and ended > first

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from modeldeck.core.runtime.engines.bounds import Bounds
+from modeldeck.core.runtime.engines.thoughts import AnswerPart
 from modeldeck.core.runtime.process.messages import (
     EmbeddingVector,
     EngineHello,
@@ -23,8 +24,8 @@ from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenLogprob, To
 ShowProgress = Callable[[str, float | None], None]
 """Called with the stage and the fraction that is done."""
 
-Emit = Callable[[str, tuple[TokenLogprob, ...]], None]
-"""Called with each piece of text, never empty, and the probabilities of its tokens."""
+Emit = Callable[[AnswerPart, tuple[TokenLogprob, ...]], None]
+"""Called with each part of the answer, never empty, and the probabilities of its tokens."""
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -113,8 +114,8 @@ class Engine(Protocol):
     ) -> LoadPlanned:
         """Forecast the memory of a load, without loading."""
 
-    def embed(self, text: str) -> EmbeddingVector:
-        """Embed a text, as a vector of length 1."""
+    def embed(self, text: str, *, truncate: bool = False) -> EmbeddingVector:
+        """Embed a text, as a vector of length 1; `truncate` cuts off what is too long."""
 
     def rank(self, query: str, text: str) -> TextRanked:
         """Tell how well a text answers a query."""

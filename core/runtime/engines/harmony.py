@@ -1,18 +1,18 @@
-"""Converts answers in OpenAI's harmony format, which gpt-oss writes, to plain text. Pure.
+"""Splits answers in OpenAI's harmony format, which gpt-oss writes, into thought and text. Pure.
 
 An answer is a sequence of messages, each with a header that names its purpose: the channel
-`analysis` is reasoning, `final` and `commentary` are text, and `to=functions.add` is a tool call.
-Source: docs/format.md of github.com/openai/harmony. Reasoning is written between `<think>` and
-`</think>`, and calls in Hermes's format, which `modeldeck.core.runtime.engines.tool_calls` parses.
+`analysis` is the thought, `final` and `commentary` are text, and `to=functions.add` is a tool call.
+Source: docs/format.md of github.com/openai/harmony. Calls are rewritten in Hermes's format, which
+`modeldeck.core.runtime.engines.tool_calls` parses.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 from modeldeck.core.runtime.engines.text import overlap
+from modeldeck.core.runtime.engines.thoughts import AnswerPart
 
 ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
 SIGNS = (*ENDS, "<|channel|>", "<|message|>", "<|constrain|>")
@@ -21,7 +21,6 @@ _BODY = "<|message|>"
 _BEGINNINGS = ("<|channel|>", "<|start|>", "<|constrain|>", " to=", "to=", _BODY)
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
 _CALLED = re.compile(r"\bto=functions\.([\w.-]+)")
-_THOUGHTS = re.compile(r"<think>(.*?)</think>\s*", re.S)
 _ROLE = re.compile(r"<\|start\|>\s*(\w+)")
 
 
@@ -36,57 +35,52 @@ def is_harmony(template: str) -> bool:
     return "<|start|>assistant<|channel|>" in template
 
 
-def split_thoughts(turn: dict[str, Any]) -> dict[str, Any]:
-    r"""Return an earlier message as a harmony template expects it: reasoning apart from the text.
-
-    >>> split_thoughts({"role": "assistant", "content": "<think>Hm.</think>\n\nYes."})
-    {'role': 'assistant', 'content': 'Yes.', 'thinking': 'Hm.'}
-    """
-    found = _THOUGHTS.match(turn["content"]) if turn["role"] == "assistant" else None
-    if found is None:
-        return turn
-    text = turn["content"][found.end() :]
-    # Templates refuse a tool call that has both.
-    thoughts = {} if text and "tool_calls" in turn else {"thinking": found[1]}
-    return {**turn, "content": text, **thoughts}
-
-
 class HarmonyStream:
-    """Stream filter: takes an answer in harmony and returns plain text."""
+    """Splits an answer in harmony; calls become text in Hermes's format."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, begun: bool = False) -> None:
+        """`begun` is whether the prompt holds the beginning of the message that is the answer."""
         self._held = ""
-        self._closes: str | None = None
+        self._closes: str | None = "" if begun else None
         """Text to write at the end of the current message; None within a header."""
         self._shown = True
-        self._first = True
+        self._first = not begun
         """Whether no header has come: an answer that follows a grammar has none at all."""
+        self._settled = begun
+        """Whether this message is the answer itself, or a call."""
+        self._thought = False
+        """Whether a thought has ended, and nothing was said after it."""
+        self.thinking = False
+        """Whether the answer is inside a thought now."""
 
-    def feed(self, text: str) -> str:
-        """Take a piece of the answer and return the text that is certain; it may be empty."""
+    def feed(self, text: str) -> list[AnswerPart]:
+        """Take a piece of the answer and return the parts that are certain; none is empty."""
         self._held += text
-        out = ""
+        parts: list[AnswerPart] = []
         while True:
             before = len(self._held)
-            out += self._head() if self._closes is None else self._body()
+            thought = self.thinking
+            said = self._head() if self._closes is None else self._body()
+            if said:
+                parts.append(AnswerPart(said, thought))
             if len(self._held) == before or not self._held:
-                return out
+                return parts
 
-    def finish(self) -> str:
-        """End the answer: return the text that was held back."""
+    def finish(self) -> list[AnswerPart]:
+        """End the answer: return what was held back."""
         held, self._held = self._held, ""
         if self._closes is None:
-            return held if self._first else ""
+            return [AnswerPart(held)] if held and self._first else []
         # The token that ends a call also ends the answer, and is not in the text.
-        ending = self._closes if self._closes != _THOUGHT[1] else ""
-        return held + ending if self._shown else ""
+        rest = held + self._closes if self._shown else ""
+        return [AnswerPart(rest, self.thinking)] if rest else []
 
     def _head(self) -> str:
-        """Consume a header, once it is complete."""
+        """Consume a header, once it is complete; return what begins its message."""
         if self._first and not any(
             sign.startswith(self._held) or self._held.startswith(sign) for sign in _BEGINNINGS
         ):
-            self._first, self._closes = False, ""
+            self._first, self._closes, self._settled = False, "", True
             return ""
         if (end := self._held.find(_BODY)) < 0:
             return ""
@@ -97,8 +91,9 @@ class HarmonyStream:
         opens, self._closes = "", ""
         if called is not None:
             opens, self._closes = _CALL[0].format(json.dumps(called[1])), _CALL[1]
-        elif channel is not None and channel[1] == "analysis":
-            opens, self._closes = _THOUGHT
+        else:
+            self.thinking = channel is not None and channel[1] == "analysis"
+        self._settled, self._thought = not self.thinking, False
         return opens if self._shown else ""
 
     def _body(self) -> str:
@@ -113,9 +108,33 @@ class HarmonyStream:
         passed = self._held[:at] + self._closes
         # `<|start|>` belongs to the next header.
         self._held = self._held[at if sign == "<|start|>" else at + len(sign) :]
-        self._closes = None
+        self._thought = self.thinking
+        self._closes, self.thinking, self._settled = None, False, False
         return passed if self._shown else ""
+
+    @property
+    def free(self) -> bool:
+        """Whether a grammar of the answer does not hold yet."""
+        return not self._settled and not (self._first and not self._held)
+
+    @property
+    def openings(self) -> tuple[str, ...]:
+        """Tokens that may begin a header here; none elsewhere."""
+        return ("<|channel|>", "<|start|>") if self._first and not self._held else ()
+
+    @property
+    def wanted(self) -> str:
+        """After a thought, the header of the answer."""
+        return f"<|start|>assistant{_FINAL}" if self._thought and not self._held else ""
+
+    def spills(self, text: str) -> bool:
+        """Never: a header stands between a thought and an answer."""
+        return False
+
+    def closing(self, *, settled: bool) -> str:
+        """The text that ends the thought here; `settled` also where the answer then begins."""
+        return f"<|end|><|start|>assistant{_FINAL if settled else ''}"
 
 
 _CALL = ('<tool_call>{{"name": {}, "arguments": ', "}</tool_call>")
-_THOUGHT = ("<think>", "</think>\n\n")
+_FINAL = "<|channel|>final<|message|>"

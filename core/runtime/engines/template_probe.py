@@ -22,6 +22,8 @@ WORD = "qzxjvword"
 
 Outcome = Literal["written", "left out", "refused"]
 """What a template does with a message."""
+ThoughtKey = Literal["reasoning_content", "thinking", "reasoning", "parts"]
+"""The field of a message that holds its thought; `parts` for a part of type `thinking`."""
 Turn = dict[str, Any]
 Render = Callable[[list[Turn]], str]
 """Renders a conversation; raises the errors of the template."""
@@ -49,6 +51,8 @@ class TemplateSupport:
     """Whether it names the role `developer`."""
     shows_user: bool = True
     """Whether it writes `user` messages at all."""
+    thought: ThoughtKey | None = None
+    """Where it takes the thought of an earlier message; None where it takes none."""
 
 
 def probe(source: str, render: Render) -> TemplateSupport:
@@ -75,7 +79,39 @@ def probe(source: str, render: Render) -> TemplateSupport:
         later=outcomes["later"],
         developer=bool(_NAMES_DEVELOPER.search(source)),
         shows_user=outcomes["user"] != "left out",
+        thought=_thought_key(source, render, parts),
     )
+
+
+def _thought_key(source: str, render: Render, parts: Collection[str]) -> ThoughtKey | None:
+    """Where a template takes the thought of an earlier message.
+
+    Some write it everywhere, most only between a call of a tool and its answer.
+    """
+    user, answer = {"role": "user", "content": "a"}, {"role": "tool", "content": "b", "name": "f"}
+    plain = {"role": "assistant", "content": "b"}
+    called = {"role": "assistant", "content": "", "tool_calls": [_CALL]}
+    keys: tuple[ThoughtKey, ...] = ("reasoning_content", "thinking", "reasoning", "parts")
+    for key in keys:
+        if ("thinking" if key == "parts" else key) not in source:
+            continue
+        talks = (
+            [user, with_thought(called, WORD, key), {**answer, "tool_call_id": _CALL["id"]}],
+            [user, with_thought(plain, WORD, key), user],
+        )
+        # A part that is written literally is not what the template is made for.
+        unless = ("'type'", '"type"')
+        if any(_outcome(render, _in_parts(talk, parts), unless) == "written" for talk in talks):
+            return key
+    return None
+
+
+def with_thought(turn: Turn, thought: str, key: ThoughtKey) -> Turn:
+    """A message of the assistant with its thought where the template takes it."""
+    if key != "parts":
+        return {**turn, key: thought}
+    said = [{"type": "text", "text": turn["content"]}] if turn["content"] else []
+    return {**turn, "content": [{"type": "thinking", "thinking": thought}, *said]}
 
 
 def _conversations() -> dict[str, list[Turn]]:
@@ -114,7 +150,7 @@ def with_parts(turns: Sequence[Turn], support: TemplateSupport) -> list[Turn]:
 def _in_parts(turns: Sequence[Turn], roles: Collection[str]) -> list[Turn]:
     return [
         {**turn, "content": [{"type": "text", "text": turn["content"]}]}
-        if turn["role"] in roles
+        if turn["role"] in roles and isinstance(turn["content"], str)
         else turn
         for turn in turns
     ]

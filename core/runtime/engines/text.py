@@ -1,4 +1,4 @@
-"""Turns the bytes of tokens into text: decodes UTF-8 and stops at stop strings. Pure."""
+"""Turns the bytes of tokens into text: decodes UTF-8, and ends it at stop strings. Pure."""
 
 from __future__ import annotations
 
@@ -30,16 +30,30 @@ def bytes_of(token: str) -> bytes:
     return token.encode()  # a token that was added as text
 
 
-class TextStream:
-    """Stream filter: takes the bytes of one answer and returns its text.
+class Utf8Stream:
+    """Decodes the bytes of tokens; a character that is spread over several is returned whole."""
 
-    A character that is spread over several tokens is returned whole. Text that could be the
-    beginning of a stop string is held back until that is known; the stop string is never returned.
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, data: bytes) -> str:
+        """Take the bytes of a token and return the characters that are complete."""
+        return self._decoder.decode(data)
+
+    def finish(self) -> str:
+        """End the text: a character that was never finished is replaced by U+FFFD."""
+        return self._decoder.decode(b"", final=True)
+
+
+class StopStream:
+    """Stream filter: ends a text at the first stop string.
+
+    Text that could be the beginning of a stop string is held back until that is known; the stop
+    string is never returned.
     """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
         self._stops = tuple(stops)
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self.stop_text: str | None = None
         """The stop string that was found; no text is returned after it."""
@@ -49,17 +63,8 @@ class TextStream:
         """Whether a stop string was found."""
         return self.stop_text is not None
 
-    def feed(self, data: bytes) -> str:
-        """Take the bytes of a token and return the text that is certain now; it may be empty."""
-        return self._take(self._utf8.decode(data))
-
-    def finish(self) -> str:
-        """End the answer: return the text that was held back."""
-        text = self._take(self._utf8.decode(b"", final=True))
-        held, self._held = self._held, ""
-        return text if self.stopped else text + held
-
-    def _take(self, text: str) -> str:
+    def feed(self, text: str) -> str:
+        """Take a piece of text and return what is certain now; it may be empty."""
         if self.stopped:
             return ""
         text = self._held + text
@@ -71,6 +76,11 @@ class TextStream:
         keep = max((overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
+
+    def finish(self) -> str:
+        """End the text: return what was held back."""
+        held, self._held = self._held, ""
+        return held
 
 
 def overlap(text: str, stop: str) -> int:

@@ -19,6 +19,7 @@ from modeldeck.core.runtime.engines.text import overlap
 from modeldeck.core.runtime.engines.tool_formats import LLAMA, MARKERS, CallFormat, calls_in
 from modeldeck.core.runtime.grammar.gbnf import check_grammar
 from modeldeck.core.runtime.grammar.json_schema import grammar_of, literal
+from modeldeck.core.runtime.grammar.regex import pattern_rule
 from modeldeck.core.runtime.grammar.schema_keywords import rebase
 from modeldeck.core.schema import GenerateRequest, Tool, ToolCall
 
@@ -51,6 +52,9 @@ def grammar_for(request: GenerateRequest, template: str) -> str | None:
     grammar = forced_grammar(request, template) if wants_tools(request) else None
     if grammar is None and request.json_schema is not None:
         return grammar_of(request.json_schema)
+    if grammar is None and request.regex is not None:
+        whole = request.regex.removeprefix("^").removesuffix("$")
+        grammar = f"root ::= {pattern_rule(f'^({whole})$')}\nchar ::= [^\\n]\n"
     grammar = grammar or request.grammar
     if grammar is not None:
         check_grammar(grammar)
@@ -68,7 +72,7 @@ def forced_grammar(request: GenerateRequest, template: str) -> str | None:
     tools = [tool for tool in request.tools if choice in ("required", tool.name)]
     if not tools:
         raise InvalidRequest(f"There is no tool {choice!r} to choose.", "Send it among the tools.")
-    if request.grammar is not None or request.json_schema is not None:
+    if any(form is not None for form in (request.grammar, request.json_schema, request.regex)):
         raise InvalidRequest("An answer cannot be a call of a tool and follow another grammar.")
     marker = marker_of(template)
     try:
@@ -108,13 +112,20 @@ class ToolStream:
     Text is held back only while it may be a call; if it turns out to be none, it is returned.
     """
 
-    def __init__(self, tools: Sequence[Tool], *, make_id: Callable[[], str] = new_id) -> None:
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        *,
+        in_thought: bool = False,
+        make_id: Callable[[], str] = new_id,
+    ) -> None:
+        """`in_thought` is for the text of a thought, where only a marker makes a call."""
         self._texts = {tool.name: _text_parameters(tool) for tool in tools}
         self._make_id = make_id
         self._held = ""
         self._marker: CallFormat | None = None
         """Format of the call that is being written; None outside a call."""
-        self._fresh = True
+        self._fresh = not in_thought
         """Whether only whitespace has come so far: the whole answer may still be a call."""
         self.calls: tuple[ToolCall, ...] = ()
 

@@ -76,6 +76,8 @@ class EmbedText(EngineCommand, tag="embed", frozen=True, kw_only=True):
     """Embed one text: answered by `EmbeddingVector` or `CommandFailed`."""
 
     text: str
+    truncate: bool = False
+    """Whether tokens that the model cannot read are cut off; else they are an error."""
 
 
 class RankText(EngineCommand, tag="rank", frozen=True, kw_only=True):

@@ -112,6 +112,8 @@ class ModelAnswers:
         requester: Requester,
         options: LoadOptions,
         keep_alive_s: float | None,
+        *,
+        truncate: bool = False,
     ) -> EmbeddingReply:
         """Load the model if necessary, and embed. Arguments are those of `Deck.embed`."""
         started = time.monotonic()
@@ -120,7 +122,9 @@ class ModelAnswers:
             async with using as instance:
                 ticket.note(instance_id=instance.id)
                 load_s = time.monotonic() - started
-                vectors = await self._engines.embed(instance.id, texts, requester, ticket.note)
+                vectors = await self._engines.embed(
+                    instance.id, texts, requester, ticket.note, truncate=truncate
+                )
             tokens = sum(vector.tokens for vector in vectors)
             ticket.end("done", prompt_tokens=tokens, prompt_read=tokens)
             return EmbeddingReply(vectors=vectors, load_s=load_s)

@@ -9,10 +9,13 @@ import msgspec
 
 from modeldeck.core.errors import Corrupt, StorageFailed
 from modeldeck.core.formats import gguf
-from modeldeck.core.runtime.engines.chat import knows_tools
+from modeldeck.core.runtime.engines.chat import knows_tools, thinks
+from modeldeck.core.runtime.engines.thinking_switches import can_switch_off
 from modeldeck.core.schema import Format
 from modeldeck.core.storage.foreign_files import read_regular
 
+KEY = "tokenizer.chat_template"
+"""Where a GGUF file has it."""
 LONGEST = 1 << 20
 """Maximum bytes of a template, or of its file; the longest known have some 10 kB."""
 
@@ -27,6 +30,28 @@ class Template:
     def takes_tools(self) -> bool:
         """Whether the template can render tools."""
         return knows_tools(self.text)
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model thinks before it answers, or can."""
+        return thinks(self.text)
+
+    @property
+    def always_thinks(self) -> bool:
+        """Whether the model cannot be told not to think."""
+        return self.thinks and not can_switch_off(self.text)
+
+
+def capabilities(template: Template | None) -> tuple[str, ...]:
+    """What a template has a place for, as in `Model.capabilities`."""
+    if template is None:
+        return ()
+    found = {
+        "tools": template.takes_tools,
+        "thinking": template.thinks,
+        "always_thinking": template.always_thinks,
+    }
+    return tuple(name for name, has in found.items() if has)
 
 
 def read(path: Path, format: Format) -> Template | None:
@@ -43,7 +68,7 @@ def read(path: Path, format: Format) -> Template | None:
 
 
 def _from_header(path: Path) -> str | None:
-    return gguf.read(path).text("tokenizer.chat_template")
+    return gguf.read(path).text(KEY)
 
 
 def _from_folder(folder: Path) -> str | None:

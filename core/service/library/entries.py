@@ -163,5 +163,6 @@ def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model
         architecture=facts.architecture,
         parameters=facts.parameters,
         usage=("embedding",) if facts.embedding else ("chat",),
+        capabilities=facts.capabilities,
         **base,
     )

@@ -19,6 +19,8 @@ from modeldeck.core.formats import gguf, safetensors
 from modeldeck.core.formats.hub_names import is_web
 from modeldeck.core.formats.unique_names import UrlName, hub_name, url_name
 from modeldeck.core.schema import CachedSnapshot, Format, Model
+from modeldeck.core.service.library import chat_templates
+from modeldeck.core.service.library.chat_templates import Template
 from modeldeck.core.storage.foreign_files import refuse_irregular
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ class HeaderFacts:
     architecture: str | None = None
     parameters: float | None = None
     embedding: bool = False
+    capabilities: tuple[str, ...] = ()
+    """As in `Model`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +149,7 @@ class LocalFiles:
             architecture=facts.architecture or model.architecture,
             parameters=model.parameters or facts.parameters,
             usage=model.usage or (("embedding",) if facts.embedding else ("chat",)),
+            capabilities=facts.capabilities,
         )
 
 
@@ -178,13 +183,16 @@ def read_facts(path: Path, format: Format) -> HeaderFacts:
             context_length=folder.context_length,
             architecture=folder.architecture,
             parameters=folder.parameters,
+            capabilities=chat_templates.capabilities(chat_templates.read(path, format)),
         )
     header = gguf.read(path)
+    template = header.text(chat_templates.KEY)
     return HeaderFacts(
         context_length=header.context_length,
         architecture=header.architecture,
         parameters=header.parameters / 1e9 if header.parameters else None,
         embedding=header.pooling is not None,
+        capabilities=chat_templates.capabilities(Template(text=template) if template else None),
     )
 
 

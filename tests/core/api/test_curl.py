@@ -67,7 +67,13 @@ def test_the_lines_of_readme(shared_core: CoreProcess) -> None:
         assert printed or name == "ollamaDelete"
 
 
+def test_lines_of_ollama_s_documentation_need_no_type(shared_core: CoreProcess) -> None:
+    line = f'curl {HOST}/api/show -d \'{{"model": "x"}}\''
+    with pytest.raises(AssertionError, match="not found"):
+        run(shared_core, line)
+
+
 def test_a_browser_s_form_is_refused(shared_core: CoreProcess) -> None:
-    line = f"curl {HOST}/api/pull -d 'model=x'"
+    line = f"curl -A Mozilla/5.0 {HOST}/api/pull -d 'model=x'"
     with pytest.raises(AssertionError, match="Content-Type: application/json"):
         run(shared_core, line)

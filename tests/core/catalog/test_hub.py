@@ -56,6 +56,7 @@ async def test_search_finds_what_can_be_loaded_the_most_downloaded_first(make: M
     assert [(hit.repo, hit.formats) for hit in result.hits] == [
         ("deck/tiny-GGUF", ("gguf",)),
         ("deck/tiny-mlx", ("mlx",)),
+        ("deck/tiny-think-GGUF", ("gguf",)),
         ("deck/tiny-split-GGUF", ("gguf",)),
         ("deck/tiny-embed-GGUF", ("gguf",)),
     ]

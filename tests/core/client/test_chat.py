@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from modeldeck.core.api.openai.chat_schema import (
-    ChatBody,
-    CompletionChunk,
-    calling,
-    ending,
-    generate_request,
-    opening,
-    piece,
-    usage,
-)
+from modeldeck.core.api.http.messages import convert
+from modeldeck.core.api.openai.chat_answer import ChatStream, CompletionChunk
+from modeldeck.core.api.openai.chat_schema import ChatBody, generate_request
 from modeldeck.core.api.openai.completions import (
     CompletionBody,
     TextChoice,
     TextCompletion,
     TextLogprobs,
 )
+from modeldeck.core.api.openai.request_schema import Timings, Usage
 from modeldeck.core.client import chat
 from modeldeck.core.schema import Chunk, GenerateRequest, Message, TokenLogprob, Tool, ToolCall
 
@@ -40,7 +35,7 @@ LOGPROBS = (TokenLogprob(token="é", logprob=-0.5, top=(("é", -0.5), ("b", -1.5
             messages=(
                 Message(role="system", content="s"),
                 TOLD,
-                Message(role="assistant", tool_calls=(CALL,)),
+                Message(role="assistant", thought="Hm.", tool_calls=(CALL,)),
                 Message(role="tool", content="1", tool_call_id="c1"),
             ),
             max_tokens=5,
@@ -56,7 +51,27 @@ LOGPROBS = (TokenLogprob(token="é", logprob=-0.5, top=(("é", -0.5), ("b", -1.5
             tools=(Tool(name="add", description="Adds.", parameters={"type": "object"}),),
             tool_choice="add",
             logprobs=2,
+            repeat_last_n=-1,
+            typical_p=0.5,
+            top_n_sigma=1.0,
+            mirostat=2,
+            mirostat_tau=4.0,
+            mirostat_eta=0.5,
+            dry_multiplier=0.5,
+            dry_base=1.5,
+            dry_allowed_length=3,
+            dry_penalty_last_n=9,
+            dry_sequence_breakers=("x",),
+            xtc_probability=0.5,
+            xtc_threshold=0.25,
+            logit_bias={5: -1.0},
+            thinking=True,
+            thinking_effort="high",
+            thinking_budget=64,
+            template_options={"x": 1},
         ),
+        GenerateRequest(messages=(TOLD,), thinking=False),
+        GenerateRequest(messages=(TOLD,), regex="[ab]"),
         GenerateRequest(messages=(TOLD,), json_schema={"type": "array"}),
         GenerateRequest(messages=(TOLD,), json_schema={}),
         GenerateRequest(messages=(TOLD,), grammar='root ::= "a"'),
@@ -65,7 +80,7 @@ LOGPROBS = (TokenLogprob(token="é", logprob=-0.5, top=(("é", -0.5), ("b", -1.5
 )
 def test_a_chat_survives_the_wire(request_: GenerateRequest) -> None:
     path, body = chat.request_for("m", request_)
-    read = msgspec.json.decode(msgspec.json.encode(body), type=ChatBody)
+    read = convert(msgspec.json.decode(msgspec.json.encode(body)), ChatBody, "The body")
     assert path == "/v1/chat/completions"
     assert (read.model, read.stream, read.with_usage) == ("m", True, True)
     assert generate_request(read) == request_
@@ -96,6 +111,8 @@ LAST = Chunk(
     tool_calls=(CALL,),
     prompt_tokens=3,
     completion_tokens=4,
+    thought_tokens=2,
+    cached_tokens=1,
     tokens_per_s=5.0,
     time_to_first_token_s=0.5,
 )
@@ -103,9 +120,11 @@ LAST = Chunk(
 
 async def test_a_streamed_chat_is_read_as_it_was() -> None:
     blank = CompletionChunk(id="x", created=1, model="m")
-    text = Chunk(text="é", logprobs=LOGPROBS)
-    sent = [opening(blank), piece(blank, text), calling(blank, (CALL,)), ending(blank, LAST)]
-    assert await read([*sent, usage(blank, LAST)]) == [text, LAST]
+    stream = ChatStream(blank, ChatBody(model="m", messages=[]))
+    pieces = [Chunk(thought="Hm."), Chunk(text="é", logprobs=LOGPROBS), LAST]
+    usage = replace(blank, usage=Usage.of(LAST), timings=Timings.of(LAST))
+    sent = [part for chunk in pieces for part in stream.pieces(chunk)]
+    assert await read([stream.opening(), *sent, usage]) == pieces
 
 
 async def test_a_streamed_text_is_read_as_it_was() -> None:

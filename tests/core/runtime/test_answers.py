@@ -73,7 +73,7 @@ def user(text: str, **more: Any) -> GenerateRequest:
 @pytest.mark.parametrize("topic", [topic for topic in TOPICS if topic != "loop"])
 async def test_the_answer_is_the_known_one(engine: Asked, topic: str) -> None:
     question = "What are you?" if topic == "default" else f"Please {topic} for me, will you?"
-    assert await engine.says(question) == expected(topic)
+    assert await engine.says(question) == expected(topic).rpartition("</think>")[2]
 
 
 async def test_the_last_chunk_counts_and_every_other_has_text(engine: Asked) -> None:

@@ -25,7 +25,7 @@ from modeldeck.core.client import daemon
 from modeldeck.core.client.client import Client
 from modeldeck.core.config.paths import locate
 from modeldeck.core.demo.hub import DemoHub
-from modeldeck.core.demo.vocabulary import expected
+from modeldeck.core.demo.vocabulary import THOUGHT, expected
 from modeldeck.tui.cli import manual
 from modeldeck.tui.cli.actions import models
 from modeldeck.tui.cli.main import main
@@ -34,6 +34,7 @@ from modeldeck.tui.cli.runner import exit_code
 from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
+THINKER = "deck/tiny-think-GGUF:F16"
 PADDED = "deck/padded-GGUF:F16"
 
 COMMANDS = [path for path, _ in manual.commands(main)]
@@ -229,6 +230,24 @@ def test_a_question_loads_the_model_and_may_come_through_a_pipe(
     words = ("run", TINY, "--temperature", "0", "-c", "512", "--system", "Say json.")
     assert modeldeck(*words, given="What now?\n").out.endswith(expected("json") + "\n")
     assert len(modeldeck("ps", "--json").json) == 1
+
+
+def test_a_thought_is_no_part_of_the_answer(core: CoreProcess, modeldeck: Command) -> None:
+    modeldeck("pull", THINKER)
+    words = ("run", THINKER, "--temperature", "0", "Please count.")
+    assert modeldeck(*words).out.endswith(expected("count") + "\n")
+    assert "".join(THOUGHT) not in modeldeck(*words).out
+    asked = modeldeck(*words, "--json").json
+    assert (asked["text"], asked["thought"]) == (expected("count"), "".join(THOUGHT))
+    assert asked["thought_tokens"] == len(THOUGHT) + 2
+    assert modeldeck(*words, "--no-think", "--json").json["thought"] == ""
+    code, drawn = on_terminal(*words)
+    assert code == 0, drawn
+    assert "thinking: Let me see" in drawn
+    last = drawn.rsplit("\r\x1b[K", 1)[1]
+    assert "thought for" in last
+    assert f"{expected('count')}\r\n" in last
+    assert "8 of them thought" in last
 
 
 def test_a_pipe_gets_plain_lines(core: CoreProcess, hub: DemoHub, modeldeck: Command) -> None:

@@ -23,6 +23,8 @@ class ChatResult:
     """A whole answer."""
 
     text: str
+    thought: str
+    """What the model thought before."""
     last: Chunk
     """The piece with the counts."""
     seconds: float
@@ -46,13 +48,29 @@ async def ask(
     if not any(i.model_id == model.id for i in record_text.live(await client.state())):
         await wait_until_ready(client, out, await client.load(model.id, options))
     started = time.monotonic()
-    text, last = "", Chunk()
+    text, thoughts, last = "", list[str](), Chunk()
     async with client.generate(model.id, request) as chunks:
         async for last in chunks:
+            if last.thought:
+                thoughts.append(last.thought)
+            if out.terminal and not out.json and not text:
+                _show_thought(out, thoughts, ended=bool(last.text))
             text += last.text
             out.piece(fmt.clean(last.text, lines=True))
     out.line()
-    return ChatResult(text=text, last=last, seconds=time.monotonic() - started)
+    return ChatResult(
+        text=text, thought="".join(thoughts), last=last, seconds=time.monotonic() - started
+    )
+
+
+def _show_thought(out: Output, thoughts: list[str], *, ended: bool) -> None:
+    """Show the end of a thought on one line of the terminal, then how long it was."""
+    if not thoughts:
+        return
+    words = "".join(thoughts[-40:]).split()
+    out.redraw("" if ended else f"thinking: {' '.join(words)[-(out.room - 12) :]}")
+    if ended:
+        out.note(out.dim(f"thought for {fmt.number(len(thoughts), 'token')}"))
 
 
 async def run(
@@ -62,7 +80,8 @@ async def run(
     answer = await ask(client, out, ref, request, options)
     if out.terminal:
         out.note(out.dim(record_text.answered(answer.last, answer.seconds)))
-    out.record({"model": ref, "text": answer.text} | record_text.counts(answer.last))
+    said = {"model": ref, "text": answer.text, "thought": answer.thought}
+    out.record(said | record_text.counts(answer.last))
 
 
 def question(prompt: str, system: str | None) -> tuple[Message, ...]:

@@ -16,6 +16,8 @@ from modeldeck.tui.text.format import Glyphs
 
 PAINT_S = 0.1
 """Seconds between two paints of an answer that is generated."""
+THOUGHT_LINES = 6
+"""Lines of a thought that are shown while it is written."""
 PAINT_SHARE = 0.25
 """Largest share of time for painting; the rest is left for keys, even for long answers."""
 
@@ -46,6 +48,8 @@ class AnswerTurn(Vertical):
     AnswerTurn { height: auto; margin: 0 0 1 0; padding: 0 1; }
     AnswerTurn .who { color: $primary; text-style: bold; height: 1; }
     AnswerTurn .figures { color: $text-muted; height: auto; }
+    AnswerTurn .thought { color: $text-muted; height: auto; display: none; }
+    AnswerTurn.thinks .thought { display: block; }
     """
 
     def __init__(self, name: str, glyphs: Glyphs) -> None:
@@ -54,6 +58,10 @@ class AnswerTurn(Vertical):
         """The text so far, without terminal control characters."""
         self._who = name
         self._glyphs = glyphs
+        self.thought = ""
+        """What it thinks before it answers, without terminal control characters."""
+        self._thoughts = 0
+        """Pieces of the thought so far: about as many tokens."""
         self._painted = 0
         self._rest_until = 0.0
         self._asked_at = time.monotonic()
@@ -64,11 +72,15 @@ class AnswerTurn(Vertical):
     def compose(self) -> ComposeResult:
         """Heading, text and figures."""
         yield Static(fmt.clean(self._who), classes="who", markup=False)
+        yield Static(classes="thought", markup=False)
         yield MarkdownText()
         yield Static(self._progress(""), classes="figures", markup=False)
 
     def add(self, chunk: Chunk) -> None:
         """Append a chunk; the next `paint` shows it."""
+        if chunk.thought:
+            self._thoughts += 1
+            self.thought += fmt.clean(chunk.thought, lines=True)
         if chunk.text:
             self._pieces += 1
             if self._first_s is None:
@@ -81,6 +93,7 @@ class AnswerTurn(Vertical):
         if now < self._rest_until or self.ended:
             return
         await self._append()
+        self._show_thought(self._thoughts)
         self.query_one(".figures", Static).update(self._progress(waiting_for))
         took = time.monotonic() - now
         self._rest_until = now + max(PAINT_S, took / PAINT_SHARE)
@@ -91,15 +104,29 @@ class AnswerTurn(Vertical):
         for body in self.query(MarkdownText):  # none while the dashboard ends
             await body.append(new)
 
+    def _show_thought(self, tokens: int) -> None:
+        """Show the end of the thought; one line that tells its length once the answer begins."""
+        if not self.thought:
+            return
+        self.add_class("thinks")
+        words = f"thought for {fmt.number(tokens, 'token')}"
+        if self._first_s is None and not self.ended:
+            words = "\n".join(self.thought.splitlines()[-THOUGHT_LINES:])
+        for shown in self.query(".thought").results(Static):  # none while the dashboard ends
+            shown.update(words)
+
     async def end(self, last: Chunk | None, why: str) -> None:
         """Paint the rest, and the figures: the core's if it sent any, else those measured here."""
         self.ended = True
         await self._append()
+        self._show_thought((last and last.thought_tokens) or self._thoughts)
         for figures in self.query(".figures").results(Static):
             figures.update(self._figures(last, why))
 
     def _progress(self, waiting_for: str) -> str:
         elapsed = fmt.duration(time.monotonic() - self._asked_at)
+        if self._first_s is None and self.thought:
+            return f"thinking  {fmt.number(self._thoughts, 'piece')}  {elapsed}   esc stops"
         if self._first_s is None:
             return f"{waiting_for or 'reading your question'}  {elapsed}   esc stops"
         return f"writing  {fmt.number(self._pieces, 'piece')}  {elapsed}   esc stops"

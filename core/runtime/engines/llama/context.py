@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,20 +22,21 @@ from modeldeck.core.runtime.engines.base import (
 from modeldeck.core.runtime.engines.chat import (
     CHATML,
     CHATML_STOP,
+    ChatPrompt,
     ChatTemplate,
     check_tools,
     knows_tools,
     nothing_written,
     wants_tools,
 )
-from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
-from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
 from modeldeck.core.runtime.engines.llama import ranking
 from modeldeck.core.runtime.engines.llama.answer import SlotAnswer, TokenPieces
 from modeldeck.core.runtime.engines.llama.loader import POOLING_LAST, POOLING_RANK
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
 from modeldeck.core.runtime.engines.llama.turns import Turns
+from modeldeck.core.runtime.engines.thought_guide import guide_for
+from modeldeck.core.runtime.engines.thoughts import AnswerPart
 from modeldeck.core.runtime.engines.tool_calls import grammar_for
 from modeldeck.core.runtime.process.messages import (
     EmbeddingVector,
@@ -89,7 +90,6 @@ class LlamaContext:
         self._pieces = TokenPieces(c, self._vocab)
         self._templates = self._read_templates()
         self._markers = self._sign_tokens(tool_formats.SIGNS)
-        self._harmony = is_harmony(self._templates[0].source)
         self._has_no_template = not c.llama_model_chat_template(model, None)
         if turns is not None and self._has_no_template:
             log.say("warning", "the model brings no chat template; using ChatML")
@@ -146,15 +146,17 @@ class LlamaContext:
     def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in. Raises ContextExceeded when it does not fit the context."""
         turns = self.turns
-        prompt, stops, grammar = self._prompt(request)
+        prompt, stops, grammar, chat = self._prompt(request)
         room = self.length - len(prompt)
         if room <= 0:
             raise ContextExceeded.of(len(prompt), room + len(prompt))
         limit = min(room, request.max_tokens or room)
-        harmony = self._harmony and bool(request.messages)
+        visible = self._visible(request, chat)
 
-        def emit(text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
-            turns.report(TextPiece(id=number, text=text, logprobs=logprobs))
+        def emit(part: AnswerPart, logprobs: tuple[TokenLogprob, ...]) -> None:
+            turns.report(
+                TextPiece(id=number, text=part.text, thought=part.thought, logprobs=logprobs)
+            )
 
         answer = SlotAnswer(
             number,
@@ -164,19 +166,19 @@ class LlamaContext:
             guesses=turns.guesses,
             stop_loops=self._stop_loops and grammar is None,
             writer=AnswerWriter(
-                request, stops, emit, limit=limit, harmony=HarmonyStream() if harmony else None
+                request, stops, emit, limit=limit, splitter=chat.splitter() if chat else None
             ),
-            sampler=self._sampler(request, grammar),
+            sampler=self._sampler(request, grammar, chat, visible),
             pieces=self._pieces,
-            visible=self._visible(request, harmony=harmony),
+            visible=visible,
             bounds=self._flag.bounds,
         )
         turns.begin(answer)
 
-    def _visible(self, request: GenerateRequest, *, harmony: bool) -> dict[int, bytes]:
+    def _visible(self, request: GenerateRequest, chat: ChatPrompt | None) -> dict[int, bytes]:
         """Special tokens that count as text in an answer, with that text."""
         visible = self._markers if wants_tools(request) else {}
-        return visible | self._sign_tokens(HARMONY_SIGNS) if harmony else visible
+        return visible | self._sign_tokens(chat.signs) if chat is not None else visible
 
     @property
     def turns(self) -> Turns:
@@ -185,19 +187,34 @@ class LlamaContext:
             raise InvalidRequest("This model is loaded for embeddings and gives no text.")
         return self._turns
 
-    def _sampler(self, request: GenerateRequest, grammar: str | None) -> SamplerChain:
+    def _sampler(
+        self,
+        request: GenerateRequest,
+        grammar: str | None,
+        chat: ChatPrompt | None,
+        visible: Mapping[int, bytes],
+    ) -> SamplerChain:
         """The sampler of an answer. Raises InvalidRequest for an unusable grammar."""
         bounds = self._flag.bounds
+        guide = guide_for(
+            chat,
+            request,
+            held=grammar is not None,
+            tokenize=partial(self._tokenize, special=False),
+            piece=lambda token: visible.get(token) or self._pieces.piece(token),
+        )
         return bounds.run(
             "Reading the grammar of the answer",
             lambda: SamplerChain(
-                self._c, self._context, self._vocab, request, grammar, bounds=bounds
+                self._c, self._context, self._vocab, request, grammar, bounds=bounds, guide=guide
             ),
             cpu_s=READ_GRAMMAR_S,
         )
 
-    def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
-        """The prompt's tokens, the stop strings, and the grammar of the answer."""
+    def _prompt(
+        self, request: GenerateRequest
+    ) -> tuple[list[int], tuple[str, ...], str | None, ChatPrompt | None]:
+        """The prompt's tokens, the stop strings, the grammar, and how the answer is read."""
         bounds = self._flag.bounds
         template = self._template_for(request) if request.messages else None
         source = template.source if template else ""
@@ -206,20 +223,44 @@ class LlamaContext:
             "The grammar of the answer", partial(grammar_for, request, source), cpu_s=GRAMMAR_S
         )
         if template is None:
-            tokens = self._tokens_of(request.prompt or "", special=True)
-            return self._or_bos(tokens), request.stop, grammar
-        text = self._rendered(request, template)
+            return self._plain(request), request.stop, grammar, None
+        chat = self._rendered(request, template)
         stops = (*request.stop, CHATML_STOP) if self._has_no_template else request.stop
-        tokens = self._tokens_of(text, special=False)
+        tokens = self._tokens_of(chat.text, special=False)
         if not tokens:
             raise nothing_written()
-        return tokens, stops, grammar
+        return tokens, stops, grammar, chat
 
-    def _rendered(self, request: GenerateRequest, template: ChatTemplate) -> str:
+    def _plain(self, request: GenerateRequest) -> list[int]:
+        """The tokens of a prompt without a template.
+
+        With a suffix they stand around a gap, as the model was trained for. Raises InvalidRequest
+        for a model that was not.
+        """
+        if not request.suffix:
+            return self._or_bos(self._tokens_of(request.prompt or "", special=True))
+        c, vocab = self._c, self._vocab
+        signs = [c.llama_vocab_fim_pre(vocab), c.llama_vocab_fim_suf(vocab)]
+        middle = c.llama_vocab_fim_mid(vocab)
+        if min(*signs, middle) < 0:
+            raise InvalidRequest(
+                "This model does not fill gaps: it has no tokens for what is before and after.",
+                "Leave the suffix out, or take a model for code such as Qwen2.5-Coder.",
+            )
+        parts = (request.prompt or "", request.suffix)
+        tokens = [
+            [sign, *self._tokens_of(text, special=False, names=False)]
+            for sign, text in zip(signs, parts, strict=True)
+        ]
+        begin = c.llama_vocab_bos(vocab)
+        before = [begin] if begin >= 0 and c.llama_vocab_get_add_bos(vocab) else []
+        return [*before, *tokens[0], *tokens[1], middle]
+
+    def _rendered(self, request: GenerateRequest, template: ChatTemplate) -> ChatPrompt:
         """The conversation as the template writes it, within bounds."""
         return self._flag.bounds.run(
             "The model's chat template",
-            partial(template.render, request),
+            partial(template.prompt, request),
             cpu_s=TEMPLATE_S,
             memory_bytes=TEMPLATE_BYTES,
         )
@@ -230,7 +271,7 @@ class LlamaContext:
             return request.prompt or ""
         template = self._template_for(request)
         check_tools(request, template.source)
-        return self._rendered(request, template)
+        return self._rendered(request, template).text
 
     def _or_bos(self, tokens: list[int]) -> list[int]:
         """The tokens of a prompt; for an empty one, the token that begins a text."""
@@ -269,8 +310,8 @@ class LlamaContext:
 
     # Embeddings
 
-    def embed(self, text: str) -> EmbeddingVector:
-        """Embed a text.
+    def embed(self, text: str, *, truncate: bool = False) -> EmbeddingVector:
+        """Embed a text; `truncate` cuts off what is too long.
 
         Raises InvalidRequest when it is longer than the context, or than one batch for models that
         need the whole text in one.
@@ -319,6 +360,8 @@ class LlamaContext:
         step = room = self._c.llama_n_batch(self._context)
         if memory and self._c.llama_pooling_type(self._context) == POOLING_LAST:
             room = self._c.llama_n_ctx(self._context)
+        if truncate:
+            tokens = tokens[:room]
         if not 0 < len(tokens) <= room:
             raise InvalidRequest(f"A text to embed has 1 to {room} tokens, not {len(tokens)}.")
         if memory:

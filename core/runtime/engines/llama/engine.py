@@ -362,9 +362,9 @@ class LlamaEngine:
 
     # Work
 
-    def embed(self, text: str) -> EmbeddingVector:
+    def embed(self, text: str, *, truncate: bool = False) -> EmbeddingVector:
         """Embed a text."""
-        return self._model_in_use().embed(text)
+        return self._model_in_use().embed(text, truncate=truncate)
 
     def rank(self, query: str, text: str) -> TextRanked:
         """Tell how well a text answers a query."""

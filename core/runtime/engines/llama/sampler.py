@@ -5,19 +5,31 @@ from __future__ import annotations
 import ctypes
 import importlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.answer_writer import token_text
 from modeldeck.core.runtime.engines.base import PENALTY_WINDOW
 from modeldeck.core.runtime.engines.bounds import Bounds
+from modeldeck.core.runtime.engines.thought_guide import ThoughtGuide
 from modeldeck.core.schema import GenerateRequest, TokenLogprob
+
+N = TypeVar("N", int, float)
 
 GRAMMAR_S = 1.0
 """Processor seconds that a grammar may take for one token: an ambiguous one takes more with each
 token. It cannot be cancelled meanwhile; far beyond this, the process is replaced."""
+
+MIROSTAT_M = 100
+"""Tokens by which Mirostat 1 estimates the distribution: llama.cpp's default."""
+DRY_BREAKERS = ("\n", ":", '"', "*")
+"""llama.cpp's default (common.h)."""
+
+
+def _or(value: N | None, default: N) -> N:
+    return default if value is None else value
 
 
 def takes_likeliest(request: GenerateRequest) -> bool:
@@ -30,7 +42,8 @@ def takes_likeliest(request: GenerateRequest) -> bool:
     """
     penalties = request.repeat_penalty not in (None, 1.0)
     penalties = penalties or bool(request.frequency_penalty or request.presence_penalty)
-    return request.temperature == 0 and not penalties
+    others = bool(request.dry_multiplier or request.logit_bias)
+    return request.temperature == 0 and not penalties and not others
 
 
 class SamplerChain:
@@ -45,6 +58,7 @@ class SamplerChain:
         grammar: str | None,
         *,
         bounds: Bounds,
+        guide: ThoughtGuide | None = None,
     ) -> None:
         """Make the samplers, in llama.cpp's own order and with its defaults.
 
@@ -55,6 +69,7 @@ class SamplerChain:
             request: The request.
             grammar: The grammar of the answer; it was checked.
             bounds: Watches the time that the grammar takes.
+            guide: Says where the grammar does not hold, and what is forced.
 
         Raises:
             InvalidRequest: llama.cpp does not take the grammar.
@@ -65,9 +80,12 @@ class SamplerChain:
         self._size = c.llama_vocab_n_tokens(vocab)
         self._top = request.logprobs
         self._bounds = bounds
-        self.likeliest = grammar is None and takes_likeliest(request)
+        self._guide = guide
+        self.likeliest = grammar is None and guide is None and takes_likeliest(request)
         """Whether the next token is simply the likeliest one: then `sample` need not be asked."""
         self._grammar: Any = None
+        self._took = False
+        """Whether the last token was one that the grammar took."""
         self._numpy: Any = None
         if grammar is not None or self._top is not None:
             self._numpy = importlib.import_module("numpy")
@@ -75,6 +93,8 @@ class SamplerChain:
             self._grammar = c.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
             if not self._grammar:
                 raise InvalidRequest("llama.cpp does not take this grammar.", "See its log.")
+        self._window = 0
+        """Tokens that samplers look back at."""
         self._chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
         for sampler in self._samplers(request):
             c.llama_sampler_chain_add(self._chain, sampler)
@@ -89,26 +109,77 @@ class SamplerChain:
 
     def _samplers(self, request: GenerateRequest) -> Iterator[Any]:
         c = self._c
-        repeat = 1.0 if request.repeat_penalty is None else request.repeat_penalty
+        if request.logit_bias:
+            yield self._logit_bias(request.logit_bias)
+        repeat = _or(request.repeat_penalty, 1.0)
         frequency, presence = request.frequency_penalty or 0.0, request.presence_penalty or 0.0
         if (repeat, frequency, presence) != (1.0, 0.0, 0.0):
-            yield c.llama_sampler_init_penalties(
-                self._size, PENALTY_WINDOW, repeat, frequency, presence
-            )
-        temperature = 0.8 if request.temperature is None else request.temperature
+            back = self._look_back(_or(request.repeat_last_n, PENALTY_WINDOW))
+            yield c.llama_sampler_init_penalties(self._size, back, repeat, frequency, presence)
+        if request.dry_multiplier:
+            yield self._dry(request)
+        temperature = _or(request.temperature, 0.8)
+        # The default seed means: a random one.
+        seed = c.LLAMA_DEFAULT_SEED if request.seed is None else request.seed & 0xFFFFFFFF
         if temperature == 0:
             yield c.llama_sampler_init_greedy()
-            return
-        yield c.llama_sampler_init_top_k(40 if request.top_k is None else request.top_k)
-        yield c.llama_sampler_init_top_p(0.95 if request.top_p is None else request.top_p, 1)
-        yield c.llama_sampler_init_min_p(0.05 if request.min_p is None else request.min_p, 1)
-        yield c.llama_sampler_init_temp(temperature)
-        seed = c.LLAMA_DEFAULT_SEED if request.seed is None else request.seed & 0xFFFFFFFF
-        yield c.llama_sampler_init_dist(seed)  # the default seed means: a random one
+        elif request.mirostat:
+            yield c.llama_sampler_init_temp(temperature)
+            tau, eta = _or(request.mirostat_tau, 5.0), _or(request.mirostat_eta, 0.1)
+            if request.mirostat == 1:
+                yield c.llama_sampler_init_mirostat(self._size, seed, tau, eta, MIROSTAT_M)
+            else:
+                yield c.llama_sampler_init_mirostat_v2(seed, tau, eta)
+        else:
+            yield from self._cutting(request, seed)
+            yield c.llama_sampler_init_temp(temperature)
+            yield c.llama_sampler_init_dist(seed)
+
+    def _cutting(self, request: GenerateRequest, seed: int) -> Iterator[Any]:
+        """The samplers that leave tokens out."""
+        c = self._c
+        if (request.top_n_sigma or 0) > 0:
+            yield c.llama_sampler_init_top_n_sigma(request.top_n_sigma)
+        yield c.llama_sampler_init_top_k(_or(request.top_k, 40))
+        if _or(request.typical_p, 1.0) < 1:
+            yield c.llama_sampler_init_typical(request.typical_p, 1)
+        yield c.llama_sampler_init_top_p(_or(request.top_p, 0.95), 1)
+        yield c.llama_sampler_init_min_p(_or(request.min_p, 0.05), 1)
+        if request.xtc_probability:
+            threshold = _or(request.xtc_threshold, 0.1)
+            yield c.llama_sampler_init_xtc(request.xtc_probability, threshold, 1, seed)
+
+    def _look_back(self, tokens: int) -> int:
+        """Tokens to look back at; -1 is the whole context."""
+        tokens = self._c.llama_n_ctx(self._context) if tokens < 0 else tokens
+        self._window = max(self._window, tokens)
+        return int(tokens)
+
+    def _logit_bias(self, biases: Mapping[int, float]) -> Any:
+        """Raises InvalidRequest for a token that the model has not."""
+        if strange := [token for token in biases if not 0 <= token < self._size]:
+            raise InvalidRequest(
+                f"logit_bias names token {strange[0]}; this model has 0 to {self._size - 1}."
+            )
+        pairs = [self._c.llama_logit_bias(token, bias) for token, bias in biases.items()]
+        array = (self._c.llama_logit_bias * len(pairs))(*pairs)
+        return self._c.llama_sampler_init_logit_bias(self._size, len(pairs), array)
+
+    def _dry(self, request: GenerateRequest) -> Any:
+        breakers = [text.encode() for text in request.dry_sequence_breakers or DRY_BREAKERS]
+        return self._c.llama_sampler_init_dry(
+            self._vocab,
+            request.dry_multiplier,
+            _or(request.dry_base, 1.75),
+            _or(request.dry_allowed_length, 2),
+            self._look_back(_or(request.dry_penalty_last_n, -1)),
+            (ctypes.c_char_p * len(breakers))(*breakers),
+            len(breakers),
+        )
 
     def accept_prompt(self, prompt: Sequence[int]) -> None:
-        """Give the end of the prompt to the penalties."""
-        for token in prompt[-PENALTY_WINDOW:]:
+        """Give the end of the prompt to the samplers that look back."""
+        for token in prompt[-self._window :] if self._window else ():
             self._c.llama_sampler_accept(self._chain, token)
 
     def sample(self, place: int = -1) -> int | None:
@@ -116,7 +187,25 @@ class SamplerChain:
 
         None when the grammar leaves no token: the vocabulary cannot go on with it.
         """
-        if self._grammar is None:
+        guide = self._guide
+        if guide is None:
+            return self._sample(place, free=self._grammar is None)
+        token = guide.forced()
+        by_grammar = False
+        if token is not None:
+            self._c.llama_sampler_accept(self._chain, token)
+        elif (token := self._sample(place, free=guide.free)) is None:
+            return None
+        else:
+            token = guide.instead(token)
+            by_grammar = self._took
+        guide.took(token, by_grammar=by_grammar)
+        return token
+
+    def _sample(self, place: int, *, free: bool) -> int | None:
+        """Sample a token, `free` of the grammar or by it; `_took` is whether it took the token."""
+        self._took = False
+        if free:
             return int(self._c.llama_sampler_sample(self._chain, self._context, place))
         started = time.thread_time()
         token = self._bounds.watch(
@@ -137,7 +226,11 @@ class SamplerChain:
         """
         c = self._c
         token = self._choose(self._candidates(place))
-        if not self._admits(token):
+        admitted = self._admits(token)
+        if not admitted and self._guide is not None and token in self._guide.openings:
+            c.llama_sampler_accept(self._chain, token)
+            return token
+        if not admitted:
             candidates = self._candidates(place)
             c.llama_sampler_apply(self._grammar, ctypes.byref(candidates.array))
             if candidates.records["logit"].max() == -self._numpy.inf:
@@ -146,6 +239,7 @@ class SamplerChain:
         c.llama_sampler_accept(self._chain, token)
         if not c.llama_vocab_is_eog(self._vocab, token):
             c.llama_sampler_accept(self._grammar, token)
+            self._took = True
         return token
 
     def _choose(self, candidates: _Candidates) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from modeldeck.core.runtime.engines.mlx.answer import MlxAnswer
 from modeldeck.core.runtime.engines.mlx.model import MlxModel
 from modeldeck.core.runtime.engines.mlx.prefix_cache import FoundPrefix
-from modeldeck.core.runtime.engines.mlx.sampling import WatchedSampler, after
+from modeldeck.core.runtime.engines.mlx.sampling import WatchedSampler, after, look_back
 
 
 class AloneAnswer:
@@ -67,7 +67,9 @@ class AloneAnswer:
                 model.model,
                 max_tokens=answer.writer.room,
                 sampler=answer.sample,
-                logits_processors=after(model.mx, answer.text[:-1], answer.penalties),
+                logits_processors=after(
+                    model.mx, answer.text[:-1], answer.penalties, look_back(answer.request)
+                ),
                 prompt_cache=self._caches[: model.layers],
             )
         return model.generate.speculative_generate_step(  # type: ignore[no-any-return]  # as above

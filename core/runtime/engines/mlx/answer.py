@@ -18,12 +18,11 @@ from modeldeck.core.runtime.engines.base import (
     Emit,
     Flag,
 )
-from modeldeck.core.runtime.engines.chat import CHATML_STOP, check_tools, wants_tools
-from modeldeck.core.runtime.engines.harmony import SIGNS as HARMONY_SIGNS
-from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
+from modeldeck.core.runtime.engines.chat import CHATML_STOP, ChatPrompt, check_tools, wants_tools
 from modeldeck.core.runtime.engines.loops import WINDOW, is_due, repeated_run
 from modeldeck.core.runtime.engines.mlx.chat import MlxChat
-from modeldeck.core.runtime.engines.mlx.grammar import GrammarVocabulary
+from modeldeck.core.runtime.engines.mlx.grammar import GrammarSampler, GrammarVocabulary
+from modeldeck.core.runtime.engines.mlx.guided import GuidedSampler
 from modeldeck.core.runtime.engines.mlx.model import MlxModel
 from modeldeck.core.runtime.engines.mlx.prefix_cache import Kind, common_length, packed
 from modeldeck.core.runtime.engines.mlx.sampling import (
@@ -34,6 +33,7 @@ from modeldeck.core.runtime.engines.mlx.sampling import (
     is_greedy,
 )
 from modeldeck.core.runtime.engines.mlx.text import Detokenizer, token_bytes
+from modeldeck.core.runtime.engines.thought_guide import guide_for
 from modeldeck.core.runtime.engines.tool_calls import grammar_for
 from modeldeck.core.runtime.process.messages import AnswerDone, TokensRead
 from modeldeck.core.schema import GenerateRequest, TokenizedText, TokenLogprob, TokenQuery
@@ -182,7 +182,7 @@ class AnswerMaker:
         self._stop_loops = stop_loops
         self._bounds = flag.bounds
         tokenizer = model.tokenizer
-        self._samplers = Samplers(model.mx, model.vocabulary)
+        self._samplers = Samplers(model.mx, model.vocabulary, model.ends)
         self._grammars = GrammarVocabulary(model.mx, tokenizer)
         self._chat = MlxChat(tokenizer, flag.bounds)
         self._special = frozenset(tokenizer.all_special_ids)
@@ -192,14 +192,15 @@ class AnswerMaker:
 
     def make(self, number: int, request: GenerateRequest, emit: Emit) -> MlxAnswer:
         """Begin an answer. Raises ContextExceeded when it does not fit the context."""
-        prompt, stops, grammar = self._prompt(request)
+        prompt, stops, grammar, chat = self._prompt(request)
         room = self._model.context_length - len(prompt)
         if room <= 0:
             raise ContextExceeded.of(len(prompt), self._model.context_length)
-        harmony = bool(request.messages) and is_harmony(self._template)
         visible = self._ids(tool_formats.SIGNS) if wants_tools(request) else frozenset()
-        if harmony:
-            visible |= self._ids(HARMONY_SIGNS)
+        if chat is not None:
+            visible |= self._ids(chat.signs)
+        silent = self._special - visible
+        goes_on = grammar is not None or chat is None or chat.begun
         return MlxAnswer(
             self._model,
             number,
@@ -210,14 +211,14 @@ class AnswerMaker:
                 stops,
                 emit,
                 limit=min(room, request.max_tokens or room),
-                harmony=HarmonyStream() if harmony else None,
+                splitter=chat.splitter() if chat is not None else None,
             ),
             pieces=Detokenizer(
                 self._model.tokenizer.detokenizer,
-                self._special - visible,
-                prompt if grammar is not None or not request.messages else [],
+                silent,
+                prompt if goes_on else [],
             ),
-            sample=self._sampler(request, grammar),
+            sample=self._sampler(request, grammar, chat, silent),
             penalties=self._samplers.penalties(request),
             places=self._places(request, prompt),
             stop_loops=self._stop_loops and grammar is None,
@@ -227,19 +228,41 @@ class AnswerMaker:
         """The tokens that are signs."""
         return frozenset(self._known[sign] for sign in signs if sign in self._known)
 
-    def _sampler(self, request: GenerateRequest, grammar: str | None) -> Sample:
-        sample = self._samplers.sampler(request)
-        if grammar is None:
-            return sample
-        follow = self._bounds.run(
-            "Reading the grammar of the answer",
-            partial(self._grammars.follow, grammar, sample),
-            cpu_s=READ_GRAMMAR_S,
+    def _sampler(
+        self,
+        request: GenerateRequest,
+        grammar: str | None,
+        chat: ChatPrompt | None,
+        silent: frozenset[int],
+    ) -> Sample:
+        """The sampler of an answer, with its grammar and the bounds of its thought."""
+        sample, tokenizer = self._samplers.sampler(request), self._model.tokenizer
+        held: GrammarSampler | None = None
+        if grammar is not None:
+            held = self._bounds.run(
+                "Reading the grammar of the answer",
+                partial(self._grammars.follow, grammar, sample),
+                cpu_s=READ_GRAMMAR_S,
+            )
+        guide = guide_for(
+            chat,
+            request,
+            held=grammar is not None,
+            tokenize=lambda text: tokenizer.encode(text, add_special_tokens=False),
+            piece=lambda token: b"" if token in silent else token_bytes(tokenizer, token),
         )
+        follow: Sample | None = held
+        if guide is not None:
+            follow = GuidedSampler(self._model.mx, guide, sample, held)
+        if follow is None:
+            return sample
         return WatchedSampler(self._model.mx, follow, self._model.ends[0])
 
-    def _prompt(self, request: GenerateRequest) -> tuple[list[int], tuple[str, ...], str | None]:
-        """The prompt's tokens, the stop strings, and the grammar of the answer."""
+    def _prompt(
+        self, request: GenerateRequest
+    ) -> tuple[list[int], tuple[str, ...], str | None, ChatPrompt | None]:
+        """The prompt's tokens, the stop strings, the grammar, and how the answer is read."""
+        self._samplers.check(request)
         check_tools(request, self._template)
         grammar = self._bounds.run(
             "The grammar of the answer",
@@ -248,13 +271,14 @@ class AnswerMaker:
         )
         if request.messages:
             stops = (*request.stop, CHATML_STOP) if self._chat.has_no_template else request.stop
-            return self._chat.tokens(request), stops, grammar
+            found, chat = self._chat.tokens(request)
+            return found, stops, grammar, chat
         tokens = self._tokens_of(request.prompt or "", begin=True)
         if not tokens and self._model.tokenizer.bos_token_id is not None:
             tokens = [self._model.tokenizer.bos_token_id]
         if not tokens:
             raise InvalidRequest("There is nothing to continue.", "Send a prompt.")
-        return tokens, request.stop, grammar
+        return tokens, request.stop, grammar, None
 
     def _tokens_of(self, text: str, *, begin: bool) -> list[int]:
         """Tokenize a text; `begin` adds the tokens that the model expects around it."""
@@ -273,7 +297,7 @@ class AnswerMaker:
         if query.request is not None:
             check_tools(query.request, self._template)
             if query.request.messages:
-                tokens = self._chat.tokens(query.request)
+                tokens, _ = self._chat.tokens(query.request)
             else:
                 tokens = self._tokens_of(query.request.prompt or "", begin=True)
         elif query.tokens is None:

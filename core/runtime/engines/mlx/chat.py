@@ -13,6 +13,7 @@ from modeldeck.core.runtime.engines.base import TEMPLATE_BYTES, TEMPLATE_S, TOKE
 from modeldeck.core.runtime.engines.bounds import Bounds
 from modeldeck.core.runtime.engines.chat import (
     CHATML,
+    ChatPrompt,
     ChatTemplate,
     nothing_written,
     refused,
@@ -20,7 +21,11 @@ from modeldeck.core.runtime.engines.chat import (
     turns,
     wants_tools,
 )
+from modeldeck.core.runtime.engines.thoughts import FORMATS, opened_by
 from modeldeck.core.schema import GenerateRequest, Message
+
+_TAIL = 16
+"""Tokens at the end of a prompt among which a thought is opened."""
 
 
 class MlxChat:
@@ -41,28 +46,39 @@ class MlxChat:
         if self.has_no_template:
             say("warning", "the model brings no chat template; using ChatML")
 
-    def tokens(self, request: GenerateRequest) -> list[int]:
-        """Tokenize a conversation. Raises InvalidRequest, and Cancelled."""
+    def tokens(self, request: GenerateRequest) -> tuple[list[int], ChatPrompt]:
+        """Tokenize a conversation; also returns how its answer is read.
+
+        Raises InvalidRequest, and Cancelled.
+        """
         source = self._source(request)
         if source is None:
             found = self._bounds.run(
                 "The model's chat renderer", partial(self._by_renderer, request), cpu_s=TOKENS_S
             )
+            chat = self._rendered(found)
         else:
-            text = self._bounds.run(
+            chat = self._bounds.run(
                 "The model's chat template",
-                partial(self._template(source).render, request),
+                partial(self._template(source).prompt, request),
                 cpu_s=TEMPLATE_S,
                 memory_bytes=TEMPLATE_BYTES,
             )
             found = self._bounds.run(
                 "Turning the text into tokens",
-                lambda: list(self._tokenizer.encode(text, add_special_tokens=False)),
+                lambda: list(self._tokenizer.encode(chat.text, add_special_tokens=False)),
                 cpu_s=TOKENS_S,
             )
         if not found:
             raise nothing_written()
-        return found
+        return found, chat
+
+    def _rendered(self, tokens: list[int]) -> ChatPrompt:
+        """How the answer to a conversation that Python code rendered is read."""
+        text = str(self._tokenizer.decode(tokens[-_TAIL:]))
+        inside = opened_by(text, FORMATS)
+        may_think = bool(self._tokenizer.has_thinking)
+        return ChatPrompt(text=text, formats=FORMATS, inside=inside, may_think=may_think)
 
     def system_tokens(self, request: GenerateRequest) -> list[int]:
         """Tokens that begin like a conversation as far as its system prompt reaches.
@@ -74,7 +90,7 @@ class MlxChat:
             return []
         try:
             question = Message(role="user", content="")
-            return self.tokens(replace(request, messages=(*system, question)))
+            return self.tokens(replace(request, messages=(*system, question)))[0]
         except InvalidRequest:
             return []
 

@@ -26,6 +26,7 @@ from modeldeck.core.runtime.engines.base import Flag, ShowProgress, say
 from modeldeck.core.runtime.engines.mlx.answer import AnswerMaker
 from modeldeck.core.runtime.engines.mlx.model import MlxModel, kv_bits
 from modeldeck.core.runtime.engines.mlx.turns import MlxTurns
+from modeldeck.core.runtime.engines.thoughts import AnswerPart
 from modeldeck.core.runtime.platforms import is_mlx_safe, mlx_remedy
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
@@ -213,8 +214,10 @@ class MlxEngine:
         if turns is None or maker is None:
             raise InvalidRequest("No model is loaded.")
 
-        def emit(text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
-            turns.report(TextPiece(id=number, text=text, logprobs=logprobs))
+        def emit(part: AnswerPart, logprobs: tuple[TokenLogprob, ...]) -> None:
+            turns.report(
+                TextPiece(id=number, text=part.text, thought=part.thought, logprobs=logprobs)
+            )
 
         turns.add(maker.make(number, request, emit))
 
@@ -256,7 +259,7 @@ class MlxEngine:
             raise InvalidRequest("No model is loaded.")
         return self._maker.tokenize(query)
 
-    def embed(self, text: str) -> EmbeddingVector:
+    def embed(self, text: str, *, truncate: bool = False) -> EmbeddingVector:
         """Refuse: mlx-lm has no embeddings."""
         raise InvalidRequest(NO_EMBEDDINGS, NO_EMBEDDINGS_REMEDY)
 

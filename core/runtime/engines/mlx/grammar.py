@@ -80,18 +80,21 @@ class GrammarSampler:
         self._sample = sample
         self._ends = ends
         self._ended = False
+        self.took = False
+        """Whether the last token was one that the grammar took."""
 
-    def __call__(self, likely: Any) -> Any:
+    def __call__(self, likely: Any, *, openings: frozenset[int] = frozenset()) -> Any:
         """Sample the next token; one that ends the answer where no token can follow.
 
-        Raises InvalidRequest where the grammar takes too much time or memory.
+        `openings` are tokens that may come although the grammar does not admit them. Raises
+        InvalidRequest where the grammar takes too much time or memory.
         """
         # mlx-lm samples one token ahead, also after the last one.
         if self._ended or self._matcher.is_stopped():
             return self._end()
         started = time.thread_time()
-        token = self._choose(likely)
-        if token not in self._ends:
+        token = self._choose(likely, openings)
+        if self.took:
             self._matcher.consume_token(token)
             self._check()
         if time.thread_time() - started > GRAMMAR_S:
@@ -106,22 +109,27 @@ class GrammarSampler:
         self._ended = True
         return self._mx.array([self._ends[0] if token is None else token], dtype=self._mx.uint32)
 
-    def _choose(self, likely: Any) -> int:
+    def _choose(self, likely: Any, openings: frozenset[int]) -> int:
         """Sample freely; if the grammar does not admit the token, sample among those it admits.
 
         Checking one token takes microseconds, the vocabulary milliseconds, and mostly the first
         choice is admitted.
         """
         token = int(self._sample(likely).item())
-        if self._admits(token):
+        admitted = self._admits(token)
+        self.took = token not in self._ends and (admitted or token not in openings)
+        if admitted or token in openings:
             return token
         admitted = self._admitted(likely.shape[-1])
         likely = self._mx.where(admitted, likely.astype(self._mx.float32), -self._mx.inf)
         total = self._mx.logsumexp(likely)
         if total.item() == -self._mx.inf:
+            self.took = False
             return self._ends[0]
         # Samplers that add up probabilities (top_p) need them normalized.
-        return int(self._sample(likely - total).item())
+        token = int(self._sample(likely - total).item())
+        self.took = token not in self._ends
+        return token
 
     def _admits(self, token: int) -> bool:
         if token in self._ends:

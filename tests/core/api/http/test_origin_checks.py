@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from modeldeck.core.api.http.origin_checks import (
     allowed_origin,
@@ -11,7 +12,7 @@ from modeldeck.core.api.http.origin_checks import (
     preflight_headers,
 )
 from modeldeck.core.api.http.request_head import RequestHead, read
-from modeldeck.core.errors import DeckError, Forbidden
+from modeldeck.core.errors import DeckError, Forbidden, UnsupportedMediaType
 
 DEFAULT = policy()
 WIDER = policy(["Deck.Example"], ["http://App.example:3000/"])
@@ -124,6 +125,43 @@ def test_a_body_is_json(content_type: str, length: str, status: int | None) -> N
         with pytest.raises(DeckError) as caught:
             check(asked, DEFAULT, over_unix=False)
         assert caught.value.status == status
+
+
+CURL = {"user_agent": "curl/8.5.0", "content_type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "more", "passes"),
+    [
+        ("/api/chat", "localhost:5323", {"user_agent": "litellm/1.1"}, True),
+        ("/v1/chat/completions", "127.0.0.1:5323", {}, True),
+        ("/api/chat", "[::1]:5323", CURL, True),
+        ("/api/chat", "localhost", {"content_type": "text/plain"}, False),
+        ("/api/chat", "deck.example:1000", CURL, False),
+        ("/deck/models", "localhost", CURL, False),
+        ("/models/unload", "localhost", {}, False),
+        # Browsers, with and without what they may leave out.
+        ("/api/chat", "localhost", {**CURL, "user_agent": "Mozilla/5.0 (X11)"}, False),
+        ("/api/chat", "localhost", {**CURL, "sec_fetch_mode": "no-cors"}, False),
+        ("/api/chat", "localhost", {**CURL, "referer": "http://evil.example/"}, False),
+        ("/api/chat", "localhost", {**CURL, "cookie": "a=b"}, False),
+        ("/api/chat", "localhost", {**CURL, "origin": "http://app.example:3000"}, False),
+    ],
+)
+def test_programs_need_no_type_where_no_browser_can_ask(
+    path: str, host: str, more: dict[str, str], passes: bool
+) -> None:
+    asked = replace(head(host, content_length="2", **more), path=path)
+    if passes:
+        check(asked, WIDER, over_unix=False)
+        return
+    with pytest.raises(UnsupportedMediaType):
+        check(asked, WIDER, over_unix=False)
+
+
+def test_a_socket_has_no_browser_behind_it() -> None:
+    asked = replace(head("anything", content_length="2"), path="/api/chat")
+    check(asked, DEFAULT, over_unix=True)
 
 
 def test_names_that_a_person_allowed() -> None:

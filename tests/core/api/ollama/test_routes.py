@@ -13,7 +13,7 @@ import pytest
 from ollama import AsyncClient, ResponseError
 
 from modeldeck.core.api.http.messages import convert
-from modeldeck.core.api.ollama.schema import GenerateBody, OllamaChatBody, conversation
+from modeldeck.core.api.ollama.schema import OllamaChatBody, conversation
 from modeldeck.core.demo.models import expected
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.formats.unique_names import spellings
@@ -205,7 +205,7 @@ def chat(**fields: Any) -> OllamaChatBody:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"think": True}, "think"),
+        ({"think": "a lot"}, "think"),
         ({"format": "xml"}, "xml"),
         ({"messages": [{"role": "user", "images": ["x"]}]}, "images"),
         ({"messages": [{"role": "nobody"}]}, "role"),
@@ -225,12 +225,23 @@ def test_a_chat_that_cannot_be_honoured_is_refused(fields: dict[str, Any], words
         ask()
 
 
-@pytest.mark.parametrize("name", ["suffix", "template", "context", "images"])
-def test_a_prompt_that_cannot_be_honoured_is_refused(name: str) -> None:
-    value: Any = [1] if name in ("context", "images") else "x"
-    body = convert({"model": "m", "prompt": "p", name: value}, GenerateBody, "The body")
-    with pytest.raises(InvalidRequest, match=name):
-        body.request()
+@pytest.mark.parametrize(
+    ("think", "thinking", "effort"),
+    [
+        (None, None, None),
+        ("", None, None),
+        (True, True, None),
+        (False, False, None),
+        ("low", True, "low"),
+        ("max", True, "max"),
+    ],
+)
+def test_think_is_a_switch_or_a_level(think: Any, thinking: Any, effort: Any) -> None:
+    messages = [{"role": "assistant", "content": "a", "thinking": "Hm."}, *said("x")]
+    made = chat(think=think, messages=messages).request()
+    assert made is not None
+    assert (made.thinking, made.thinking_effort) == (thinking, effort)
+    assert [message.thought for message in made.messages] == ["Hm.", ""]
 
 
 def test_options_become_ours() -> None:
@@ -240,7 +251,13 @@ def test_options_become_ours() -> None:
         "num_thread": 0,
         "stop": ["", "x"],
         "seed": -1,
-        "mirostat": 2,
+        "mirostat": 2.0,
+        "typical_p": 0.5,
+        "repeat_last_n": -1,
+        "top_k": -1,
+        "num_batch": 512.7,
+        "penalize_newline": True,
+        "unheard_of": {},
     }
     body = chat(options=options, format="json", think=False, logprobs=True)
     made = body.request()
@@ -248,7 +265,8 @@ def test_options_become_ours() -> None:
     assert (made.max_tokens, made.stop, made.seed) == (None, ("x",), 0xFFFF_FFFF)
     assert (made.json_schema, made.logprobs) == ({}, 0)
     load = body.given().load()
-    assert (load.context_length, load.threads) == (512, None)
+    assert (load.context_length, load.threads, load.batch_size) == (512, None, 512)
+    assert (made.mirostat, made.typical_p, made.repeat_last_n, made.top_k) == (2, 0.5, -1, 0)
     assert chat(messages=[]).request() is None
 
 

@@ -9,15 +9,8 @@ import msgspec
 import pytest
 
 from modeldeck.core.api.http.messages import convert, error_response
-from modeldeck.core.api.openai.chat_schema import (
-    ChatBody,
-    CompletionChunk,
-    answer_of,
-    calling,
-    calls_of,
-    generate_request,
-    piece,
-)
+from modeldeck.core.api.openai.chat_answer import ChatStream, CompletionChunk, choice_of
+from modeldeck.core.api.openai.chat_schema import ChatBody, calls_of, generate_request
 from modeldeck.core.api.openai.completions import CompletionBody, TextLogprobs
 from modeldeck.core.api.openai.embeddings import EmbeddingsBody, encoded
 from modeldeck.core.api.openai.request_schema import Usage
@@ -34,6 +27,9 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 def chat(**fields: Any) -> ChatBody:
     return convert({"model": "m", "messages": HELLO, **fields}, ChatBody, "The body")
+
+
+BLANK = CompletionChunk(id="x", created=1, model="m")
 
 
 def wire(value: object) -> Any:
@@ -96,13 +92,20 @@ def test_response_formats_are_schemas(fields: dict[str, Any], schema: Any) -> No
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"n": 0}, "n other than 1"),
-        ({"logit_bias": {"1": 2}}, "logit_bias"),
+        ({"n": 0}, "$.n"),
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens is 0"),
+        ({"logit_bias": {"yes": 2}}, "no token number"),
+        ({"logit_bias": [[1, True]]}, "number, or false"),
         ({"functions": [{}]}, "functions"),
-        ({"function_call": "auto"}, "function_call"),
-        ({"audio": {}}, "audio"),
-        ({"modalities": ["text", "audio"]}, "audio"),
-        ({"web_search_options": {}}, "web_search"),
+        ({"function_call": "sometimes", "functions": [{"name": "f"}]}, "sometimes"),
+        ({"reasoning_effort": "some"}, "effort"),
+        ({"chat_template_kwargs": {"enable_thinking": "no"}}, "enable_thinking"),
+        ({"guided_regex": "a", "guided_choice": ["a"]}, "one of them"),
+        ({"grammar": "root ::= x", "response_format": {"type": "json_object"}}, "one of them"),
+        ({"guided_json": "{"}, "not JSON"),
+        ({"guided_choice": []}, "one text"),
+        ({"structured_outputs": {"structural_tag": "{}"}}, "structural_tag"),
         ({"top_logprobs": 2}, "needs logprobs"),
         ({"top_logprobs": 21}, "top_logprobs"),
         ({"stop": ["x"] * 17}, "stop"),
@@ -133,7 +136,7 @@ def test_what_is_not_done_is_refused_in_words(fields: dict[str, Any], words: str
 
 def test_calls_are_an_answer_of_their_own() -> None:
     whole = Chunk(tool_calls=(CALL, CALL), finish_reason="tool_calls", completion_tokens=3)
-    made = wire(answer_of(whole, id="x", created=1, model="m"))["choices"][0]
+    made = wire(choice_of(whole, chat()))
     assert made["finish_reason"] == "tool_calls"
     assert made["message"]["content"] is None
     assert made["message"]["tool_calls"][0] == {
@@ -141,13 +144,13 @@ def test_calls_are_an_answer_of_their_own() -> None:
         "type": "function",
         "function": {"name": "add", "arguments": '{"a":1}'},
     }
-    text = wire(answer_of(Chunk(text="", finish_reason="stop"), id="x", created=1, model="m"))
-    assert text["choices"][0]["message"]["content"] == ""
-    assert "tool_calls" not in text["choices"][0]["message"]
+    text = wire(choice_of(Chunk(text="", finish_reason="stop"), chat()))
+    assert text["message"]["content"] == ""
+    assert "tool_calls" not in text["message"]
 
     assert len(calls_of(chat(parallel_tool_calls=False), whole)) == 1
-    blank = CompletionChunk(id="x", created=1, model="m")
-    deltas = wire(calling(blank, whole.tool_calls))["choices"][0]["delta"]["tool_calls"]
+    parts = ChatStream(BLANK, chat()).pieces(whole)
+    deltas = wire(parts[0])["choices"][0]["delta"]["tool_calls"]
     assert [delta["index"] for delta in deltas] == [0, 1]
 
 
@@ -156,8 +159,8 @@ def test_logprobs_have_bytes_and_offsets() -> None:
         TokenLogprob(token="é", logprob=-0.5, top=(("é", -0.5), ("b", -1.5))),
         TokenLogprob(token="cd", logprob=-0.25),
     )
-    blank = CompletionChunk(id="x", created=1, model="m")
-    made = wire(piece(blank, Chunk(text="écd", logprobs=tokens)))["choices"][0]["logprobs"]
+    (part,) = ChatStream(BLANK, chat()).pieces(Chunk(text="écd", logprobs=tokens))
+    made = wire(part)["choices"][0]["logprobs"]
     assert made["content"][0] == {
         "token": "é",
         "logprob": -0.5,
@@ -195,10 +198,10 @@ def test_prompts_are_one_request_each() -> None:
         ({"prompt": [1, 2]}, "token numbers"),
         ({"prompt": [[1], [2]]}, "token numbers"),
         ({"prompt": []}, "1 to 64"),
-        ({"prompt": "a", "suffix": "b"}, "suffix"),
         ({"prompt": "a", "best_of": 2}, "best_of"),
+        ({"prompt": "a", "best_of": 2, "n": 3}, "best_of"),
         ({"prompt": "a", "echo": True, "logprobs": 1}, "echo"),
-        ({"prompt": "a", "n": 2}, "n other"),
+        ({"prompt": "a", "n": 17}, "$.n"),
         ({}, "prompt"),
     ],
 )
@@ -220,6 +223,15 @@ def test_counts() -> None:
     both = Usage.of(Chunk(prompt_tokens=3), Chunk(completion_tokens=4))
     assert (both.prompt_tokens, both.completion_tokens) == (3, 4)
     assert Usage.of(Chunk()).total_tokens == 0
+    ends = [Chunk(prompt_tokens=3, cached_tokens=2, completion_tokens=4, thought_tokens=1)] * 2
+    several = wire(Usage.of(*ends, prompts=1))
+    assert several == {
+        "prompt_tokens": 3,
+        "completion_tokens": 8,
+        "total_tokens": 11,
+        "prompt_tokens_details": {"cached_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 2},
+    }
     assert encoded([1.0], "float") == [1.0]
 
 

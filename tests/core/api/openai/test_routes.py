@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,7 +90,9 @@ async def test_models_and_chats_whole_and_streamed(client: AsyncOpenAI) -> None:
     text = [piece.choices[0].delta.content or "" for piece in pieces[:-1]]
     assert "".join(text) == expected(topic)
     assert pieces[-2].choices[0].finish_reason == "stop"
-    assert pieces[-1].usage == whole.usage
+    assert pieces[-1].usage is not None
+    assert pieces[-1].usage.total_tokens == whole.usage.total_tokens
+    assert pieces[-1].usage.prompt_tokens_details.cached_tokens > 0  # the second time
 
     short = await client.chat.completions.create(
         model=TINY, messages=said(topic), temperature=0, max_completion_tokens=2
@@ -155,7 +158,9 @@ async def test_embeddings_as_numbers_and_bytes(client: AsyncOpenAI) -> None:
 REFUSED: list[tuple[dict[str, Any], type[openai.APIStatusError], str]] = [
     ({"model": "none"}, openai.NotFoundError, "none"),
     ({"model": "Qwen3 0.6B Q4_K_M"}, openai.NotFoundError, "not downloaded"),
-    ({"n": 2}, openai.BadRequestError, "n other than 1"),
+    ({"n": 17}, openai.BadRequestError, "n"),
+    ({"extra_body": {"min_tokens": 5}}, openai.BadRequestError, "min_tokens is not supported"),
+    ({"extra_body": {"audio": {"voice": "x"}}}, openai.BadRequestError, "audio"),
     ({"temperature": 9}, openai.BadRequestError, "temperature"),
     ({"messages": []}, openai.BadRequestError, "messages"),
     ({"model": EMBED}, openai.BadRequestError, "embeddings"),
@@ -265,6 +270,28 @@ async def test_a_client_that_leaves_ends_its_answer(serve: Serve, until: Until, 
             await client.head()
         await client.close()
         await until(lambda engine=engine: engine.left == ["1"])  # type: ignore[misc]  # bound now
+
+
+class Thinker(Engine):
+    """A deck whose model cannot be told not to think."""
+
+    def model(self, ref: str) -> Model:
+        return replace(super().model(ref), capabilities=("thinking", "always_thinking"))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_thinks_anyway_says_so(serve: Serve, stream: bool) -> None:
+    path = "/v1/chat/completions"
+    given = {**BODIES[path], "reasoning_effort": "none", "stream": stream}
+    body = json.dumps(given).encode()
+    for engine, told in ((Thinker, True), (Engine, False)):
+        served = await serve(deck=engine(Chunk(text="a"), Chunk(finish_reason="stop")))
+        answer = await served.ask(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        assert answer.status == 200
+        assert ("cannot be told" in answer.headers.get("x-model-notice", "")) is told
 
 
 @EVERY_WAY

@@ -2,6 +2,8 @@
 
 import doctest
 import json
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from modeldeck.core.demo.vocabulary import CHAT_TEMPLATE
 from modeldeck.core.runtime.engines.answer_writer import AnswerWriter
 from modeldeck.core.runtime.engines.chat import turns
 from modeldeck.core.runtime.engines.harmony import HarmonyStream, is_harmony
+from modeldeck.core.runtime.engines.thoughts import AnswerPart
 from modeldeck.core.schema import GenerateRequest, Message, Tool, ToolCall
-from tests.support.bench import Bench
+from tests.support.bench import Bench, about
 
 ASK = (Message(role="user", content="x"),)
 TOOLS = (Tool(name="add"), Tool(name="clock"))
@@ -23,9 +26,16 @@ THOUGHT = "<|channel|>analysis<|message|>We <add>.<|end|>"
 CALL = "<|start|>assistant<|channel|>commentary to=functions.add <|constrain|>json<|message|>"
 
 
+def shown(parts: Sequence[AnswerPart]) -> str:
+    """The text, with its thoughts in brackets."""
+    groups = groupby(parts, lambda part: part.thought)
+    texts = (("".join(part.text for part in group), thought) for thought, group in groups)
+    return "".join(f"[{text}]" if thought else text for text, thought in texts)
+
+
 def test_the_examples_in_docstrings_hold() -> None:
     result = doctest.testmod(modeldeck.core.runtime.engines.harmony)
-    assert (result.attempted, result.failed) == (3, 0)
+    assert (result.attempted, result.failed) == (2, 0)
 
 
 @pytest.mark.parametrize("size", [1, 4, 1000])
@@ -35,10 +45,10 @@ def test_the_examples_in_docstrings_hold() -> None:
         ("<|channel|>final<|message|>Hello <b>you</b> <|x", "Hello <b>you</b> <|x"),
         (
             f"{THOUGHT}<|start|>assistant<|channel|>final<|message|>Two.<|return|>",
-            "<think>We <add>.</think>\n\nTwo.",
+            "[We <add>.]Two.",
         ),
-        (f"{THOUGHT}<|channel|>final<|message|>Two.", "<think>We <add>.</think>\n\nTwo."),
-        ("<|channel|>analysis<|message|>We a", "<think>We a"),
+        (f"{THOUGHT}<|channel|>final<|message|>Two.", "[We <add>.]Two."),
+        ("<|channel|>analysis<|message|>We a", "[We a]"),
         (
             "<|channel|>commentary<|message|>I look.<|start|>assistant<|channel|>final<|message|>5",
             "I look.5",
@@ -61,38 +71,39 @@ def test_the_examples_in_docstrings_hold() -> None:
         (" to", " to"),
         ("<", "<"),
         ("", ""),
-        (f"{THOUGHT}<|start|>assistant<|chan", "<think>We <add>.</think>\n\n"),
+        (f"{THOUGHT}<|start|>assistant<|chan", "[We <add>.]"),
     ],
 )
 def test_messages_become_the_text_of_other_models(raw: str, text: str, size: int) -> None:
     stream = HarmonyStream()
-    out = "".join(stream.feed(raw[i : i + size]) for i in range(0, len(raw), size))
-    assert out + stream.finish() == text
+    parts = [p for i in range(0, len(raw), size) for p in stream.feed(raw[i : i + size])]
+    assert shown([*parts, *stream.finish()]) == text
 
 
 def test_text_comes_out_as_it_is_written() -> None:
     stream = HarmonyStream()
     pieces = ["<|channel|>", "final", "<|message|>", "One", " two", " <|", "x", "<|return|>"]
-    assert [stream.feed(piece) for piece in pieces] == ["", "", "", "One", " two", " ", "<|x", ""]
-    assert stream.finish() == ""
+    said = [shown(stream.feed(piece)) for piece in pieces]
+    assert said == ["", "", "", "One", " two", " ", "<|x", ""]
+    assert stream.finish() == []
 
 
 def written(raw: str, **more: Any) -> tuple[str, Any]:
-    said: list[str] = []
+    said: list[AnswerPart] = []
     request = GenerateRequest(messages=ASK, **more)
     writer = AnswerWriter(
-        request, (), lambda text, _: said.append(text), limit=10_000, harmony=HarmonyStream()
+        request, (), lambda part, _: said.append(part), limit=10_000, splitter=HarmonyStream()
     )
     for byte in raw.encode():
         writer.take(bytes([byte]))
     writer.end()
     done = writer.done(1)
-    return "".join(said), done
+    return shown(said), done
 
 
 def test_calls_in_harmony_are_calls() -> None:
     text, done = written(f'{THOUGHT}{CALL}{{"a": "é"}}', tools=TOOLS)
-    assert text == "<think>We <add>.</think>\n\n"
+    assert text == "[We <add>.]"
     (call,) = done.tool_calls
     assert (call.name, json.loads(call.arguments)) == ("add", {"a": "é"})
     assert done.reason == "tool_calls"
@@ -129,27 +140,30 @@ def test_thoughts_of_the_past_are_kept_apart_from_text() -> None:
         Message(role="assistant", content="<think>Hm.</think>I add.", tool_calls=(call,)),
         Message(role="assistant", content="Yes <think>."),
     )
-    told = turns(messages, template=TAUGHT)
+    told = turns(messages, template=TAUGHT, key="thinking")
     assert [(turn["content"], turn.get("thinking")) for turn in told] == [
         ("<think>no</think>", None),
-        ("Yes.", "Hm.\n"),
+        ("Yes.", "Hm."),
         ("", "Hm."),
         ("I add.", None),
         ("Yes <think>.", None),
     ]
-    assert [turn["content"] for turn in turns(messages)] == [m.content for m in messages]
+    untold = turns(messages)
+    assert [turn["content"] for turn in untold] == [turn["content"] for turn in told]
+    assert not any("thinking" in turn for turn in untold)
 
 
 async def test_signs_of_harmony_that_are_tokens_are_heard(bench: Bench, tmp_path: Path) -> None:
     in_harmony(tmp_path / "oss")
     instance = await bench.loaded(tmp_path / "oss")
-    assert await bench.answer(instance, "count") == expected("count").replace(
-        "One two three", "<think>"
-    )
+    chunks = await bench.ask(instance, about("count"))
+    thought = expected("count").removeprefix("One two three")
+    assert ("".join(c.thought for c in chunks), chunks[-1].finish_reason) == (thought, "stop")
+    assert not any(chunk.text for chunk in chunks)
     assert await bench.answer(instance, "json") == expected("json")
     raw = GenerateRequest(prompt="count", temperature=0)
     answer = "".join(chunk.text for chunk in await bench.ask(instance, raw))
-    assert "<think>" not in answer
+    assert answer
 
 
 async def test_answers_without_heads_are_left_as_they_are(bench: Bench, tmp_path: Path) -> None:

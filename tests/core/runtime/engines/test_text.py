@@ -1,8 +1,27 @@
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeldeck.core.runtime.engines.text import TextStream
+from modeldeck.core.runtime.engines.text import StopStream, Utf8Stream
+
+
+class TextStream:
+    """Both filters, as an answer without thoughts has them."""
+
+    def __init__(self, stops: Sequence[str] = ()) -> None:
+        self._utf8, self._stops = Utf8Stream(), StopStream(stops)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stops.stopped
+
+    def feed(self, data: bytes) -> str:
+        return self._stops.feed(self._utf8.feed(data))
+
+    def finish(self) -> str:
+        return self._stops.feed(self._utf8.finish()) + self._stops.finish()
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,23 @@ def test_markdown_makes_no_characters_of_its_own() -> None:
     assert text == "&#8238; &amp; <http://a/%1b> http://a/%1b"
 
 
+async def test_a_thought_is_folded_once_the_answer_begins(screen: Any) -> None:
+    async with screen("chat", before=loaded) as at:
+        answer = AnswerTurn("m", at.app.glyphs)
+        await chat(at).query_one("#turns").mount(answer)
+        for piece in ("I pon\x1b[31mder", " 6 times 7."):
+            answer.add(Chunk(thought=piece))
+        await answer.paint()
+        await at.sees("I ponder 6 times 7.", "thinking  2 pieces")
+        answer.add(Chunk(text="42"))
+        answer._rest_until = 0.0
+        await answer.paint()
+        await at.sees("thought for 2 tokens", "42")
+        assert "I ponder" not in at.text
+        await answer.end(Chunk(thought_tokens=5, completion_tokens=6), "")
+        await at.sees("thought for 5 tokens", "6 tokens")
+
+
 async def test_markdown_is_drawn_as_markdown(screen: Any) -> None:
     async with screen("chat") as at:
         answer = AnswerTurn("m", at.app.glyphs)

@@ -316,7 +316,7 @@ class DetailPane(Vertical):
         for name, value in (
             ("trained", model.context_length and f"{model.context_length} tokens of context"),
             ("family", model.architecture),
-            ("for", ", ".join(model.usage)),
+            ("for", ", ".join((*model.usage, *(c for c in model.capabilities if c == "thinking")))),
             ("path", model.path and fmt.squeeze(model.path, max(20, self.size.width - 16))),
         ):
             if value:

@@ -199,14 +199,15 @@ class ChatView(View):
         finally:
             self._answer = None
             self._painter.pause()
-            self._remember(answer.text)
+            self._remember(answer)
             await answer.end(last, why)
             self.dashboard.keys_changed()
 
-    def _remember(self, answer: str) -> None:
+    def _remember(self, answer: AnswerTurn) -> None:
         """Keep the answer; a question without an answer is dropped from the conversation."""
-        if answer:
-            self._said.append(Message(role="assistant", content=answer))
+        if answer.text:
+            message = Message(role="assistant", content=answer.text, thought=answer.thought)
+            self._said.append(message)
         elif self._said and self._said[-1].role == "user":
             self._said.pop()
 

@@ -80,7 +80,7 @@ async def test_adapters_add_up(bench: Bench, demo_models: Path, made: Path, tmp_
     loras = (Lora(path=str(made / "adapter.gguf")), Lora(path=str(further)))
     instance = await loaded(bench, tiny("llama.cpp", demo_models), LoadOptions(loras=loras))
     assert await bench.answer(instance, "count") == expected("json")
-    assert await bench.answer(instance, "llama") == expected("think")
+    assert await bench.answer(instance, "llama") == "done"  # after its thought
     await bench.engines.unload(instance.id)
 
 
