@@ -323,11 +323,11 @@ class LlamaContext:
         if self._ranks:
             raise InvalidRequest("This model ranks texts, and makes no vectors.", RANKERS)
         tokens = self._tokens_of(text, special=True)
-        values = self._pooled(tokens)
+        values, count = self._pooled(tokens, truncate=truncate)
         width = self._c.llama_model_n_embd_out(self._model)
         length = math.hypot(*values[:width]) or 1.0
         return EmbeddingVector(
-            values=tuple(value / length for value in values[:width]), tokens=len(tokens)
+            values=tuple(value / length for value in values[:width]), tokens=count
         )
 
     def rank(self, query: str, text: str) -> TextRanked:
@@ -340,11 +340,11 @@ class LlamaContext:
         tokens = ranking.pair_tokens(
             self._c, self._model, partial(self._tokens_of, special=False), query, text
         )
-        values = self._pooled(tokens)
+        values, count = self._pooled(tokens)
         classes = self._c.llama_model_n_cls_out(self._model)
         score = float(values[0])
         return TextRanked(
-            score=score, probability=ranking.probability(score, classes), tokens=len(tokens)
+            score=score, probability=ranking.probability(score, classes), tokens=count
         )
 
     @property
@@ -354,8 +354,11 @@ class LlamaContext:
             self._turns is None and self._c.llama_pooling_type(self._context) == POOLING_RANK
         )
 
-    def _pooled(self, tokens: list[int]) -> Any:
-        """What the model makes of a text: a pointer to its numbers. Raises InvalidRequest."""
+    def _pooled(self, tokens: list[int], *, truncate: bool = False) -> tuple[Any, int]:
+        """What the model makes of a text: a pointer to its numbers; and how many tokens it read.
+
+        `truncate` cuts off what is too long; else that raises InvalidRequest.
+        """
         memory = self._c.llama_get_memory(self._context)
         step = room = self._c.llama_n_batch(self._context)
         if memory and self._c.llama_pooling_type(self._context) == POOLING_LAST:
@@ -371,7 +374,7 @@ class LlamaContext:
         values = self._c.llama_get_embeddings_seq(self._context, 0)
         if not values:
             raise failure("llama.cpp gave no embedding", self._log)
-        return values
+        return values, len(tokens)
 
     def _read(self, tokens: list[int]) -> None:
         """Evaluate a batch of tokens of a text to embed."""
