@@ -45,6 +45,7 @@ def question(body: QuestionBody, items: Sequence[Item]) -> Question:
     request = GenerateRequest(
         messages=messages,
         json_schema=body.text.json_schema() if body.text is not None else None,
+        strict_schema=body.text is None or body.text.is_strict,
         tools=offered.tools,
         tool_choice=offered.choice,
         **_thinking(body),
