@@ -5,8 +5,8 @@
 The same model with the same options, in three processes: an engine of a real core, asked over HTTP
 (`/v1/chat/completions`, streamed); `llama_cpp.Llama`, asked in its own process; and
 `llama_cpp.server`, asked over HTTP. They take turns in every round, in another order each time, so
-that what else the machine does weighs on all of them. Each round asks something new, so nobody
-finds the prompt in its cache. Prints the medians, and the median ratios to `llama_cpp.Llama`: the
+that what else the machine does weighs on all of them. Each round asks something new, so that
+no prompt is found in a cache. Prints the medians, and the median ratios to `llama_cpp.Llama`: the
 core should have at least 0.97 of its tokens per second, and the first token within 5 ms of it.
 
 Needs the extras `local` and `bench`.
@@ -164,13 +164,6 @@ def server(path: Path, options: dict[str, int]) -> Iterator[Ask]:
 @contextmanager
 def core(path: Path, folder: Path, threads: int) -> Iterator[Ask]:
     """A real core that has loaded the model."""
-    repository = demo_repo("deck/bench-GGUF", path.parent)
-    environ = {
-        **os.environ,
-        "MODELDECK_HOME": str(folder / "home"),
-        "HF_HOME": str(folder / "hf"),
-        "MODELDECK_RUNTIME_CALIBRATE": "false",  # once on each machine, and is over by then
-    }
     options = LoadOptions(
         context_length=CONTEXT,
         batch_size=BATCH,
@@ -178,10 +171,26 @@ def core(path: Path, folder: Path, threads: int) -> Iterator[Ask]:
         flash_attention=True,
         idle_ttl_s=0,
     )
+    with loaded_core(path, folder, options) as (process, model):
+        yield over_http(process.url, model)
+
+
+@contextmanager
+def loaded_core(
+    path: Path, folder: Path, options: LoadOptions
+) -> Iterator[tuple[CoreProcess, str]]:
+    """A real core that has loaded the model, and the model's name."""
+    repository = demo_repo("deck/bench-GGUF", path.parent)
+    environ = {
+        **os.environ,
+        "MODELDECK_HOME": str(folder / "home"),
+        "HF_HOME": str(folder / "hf"),
+        "MODELDECK_RUNTIME_CALIBRATE": "false",  # once on each machine, and is over by then
+    }
     with ExitStack() as stack:
         hub = stack.enter_context(DemoHub.in_thread([repository]))
         process = stack.enter_context(CoreProcess({**environ, "HF_ENDPOINT": hub.url}))
-        yield over_http(process.url, asyncio.run(_loaded(process, options)))
+        yield process, asyncio.run(_loaded(process, options))
 
 
 async def _loaded(process: CoreProcess, options: LoadOptions) -> str:
