@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from modeldeck.core.schema import Model
 
+THINKS_ANYWAY = ("X-Model-Notice", "This model cannot be told not to think.")
+"""Header of an answer that may have a thought although none was wanted."""
+
 
 def capabilities(model: Model) -> list[str]:
     """Among `completion`, `embedding`, `tools` and `thinking`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeldeck.core.api.anthropic.answer import AnswerRules, message_of
@@ -14,6 +14,7 @@ from modeldeck.core.api.anthropic.request_schema import (
     MessagesBody,
     generate_request,
 )
+from modeldeck.core.api.capabilities import THINKS_ANYWAY, cannot_but_think
 from modeldeck.core.api.http.messages import (
     EVENTS,
     Request,
@@ -53,15 +54,17 @@ async def create(deck: Deck, request: Request) -> Response | StreamResponse:
         one_call=body.one_call,
         hides_thought=body.hides_thought,
     )
+    headers = (THINKS_ANYWAY,) if asked.thinking is False and cannot_but_think(model) else ()
     if body.stream:
         writer = EventWriter(id=key, model=name, rules=rules)
         events = _events(deck, model, asked, body, writer, requester)
-        return await streamed(events, _form(writer, request.id))
+        return replace(await streamed(events, _form(writer, request.id)), headers=headers)
     keep = body.keep_alive_s()
     async with asking(deck, model, asked, requester, keep_alive_s=keep) as reply:
         whole = await collected(reply.chunks)
     context = reply.context_length
-    return json_response(message_of(whole, rules, id=key, model=name, context=context))
+    message = message_of(whole, rules, id=key, model=name, context=context)
+    return json_response(message, headers=headers)
 
 
 def _form(writer: EventWriter, request_id: str) -> StreamForm:

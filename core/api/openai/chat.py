@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from modeldeck.core.api.capabilities import cannot_but_think
+from modeldeck.core.api.capabilities import THINKS_ANYWAY, cannot_but_think
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
 from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
 from modeldeck.core.api.names import public_name
@@ -44,10 +44,6 @@ async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
         return replace(await streamed(events, OPENAI_STREAM), headers=headers)
     whole = await _whole(deck, model, asked, body, requester)
     return json_response(whole, headers=headers)
-
-
-THINKS_ANYWAY = ("X-Model-Notice", "This model cannot be told not to think.")
-"""Header of an answer that may have a thought although none was wanted."""
 
 
 def _key() -> str:

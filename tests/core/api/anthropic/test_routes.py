@@ -13,9 +13,11 @@ import pytest
 from anthropic import AsyncAnthropic
 
 from modeldeck.core.demo.models import TOPICS, expected
+from modeldeck.core.demo.vocabulary import THOUGHT
 from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
+THINKING = "deck/tiny-think-GGUF:F16"
 PATIENCE_S = 60
 WEATHER: Any = {
     "name": "weather",
@@ -34,8 +36,9 @@ RECORDED = json.loads((Path(__file__).parent / "requests.json").read_text())
 def stocked(shared_core: CoreProcess) -> str:
     """The address of a core that has the tiny model's files."""
     with httpx.Client(base_url=f"{shared_core.url}/api", timeout=PATIENCE_S) as http:
-        answer = http.post("/pull", json={"model": TINY, "stream": False})
-        assert answer.json() == {"status": "success"}
+        for name in (TINY, THINKING):
+            answer = http.post("/pull", json={"model": name, "stream": False})
+            assert answer.json() == {"status": "success"}
     return shared_core.url
 
 
@@ -124,6 +127,32 @@ async def test_tools_are_called_and_their_results_read(client: AsyncAnthropic) -
         await client.messages.create(**request, tool_choice={"type": "tool", "name": "web_search"})
 
 
+async def test_a_thought_comes_apart_and_goes_back(client: AsyncAnthropic) -> None:
+    thought, text = "".join(THOUGHT), expected("count")
+    enabled: Any = {"type": "enabled", "budget_tokens": 1024}
+    whole = await client.messages.create(**asked("count", model=THINKING, thinking=enabled))
+    assert [block.type for block in whole.content] == ["thinking", "text"]
+    assert (whole.content[0].thinking, whole.content[1].text) == (thought, text)
+    assert whole.usage.output_tokens_details is not None
+    assert whole.usage.output_tokens_details.thinking_tokens > 0
+    async with client.messages.stream(**asked("count", model=THINKING, thinking=enabled)) as stream:
+        final = await stream.get_final_message()
+    assert (final.content[0].thinking, final.content[1].text) == (thought, text)
+    assert final.content[0].signature == whole.content[0].signature
+    turns = [*said("count"), {"role": "assistant", "content": whole.content}, *said("json")]
+    again = await client.messages.create(**asked("", model=THINKING, messages=turns))
+    assert again.content[-1].text == expected("json")
+
+    disabled: Any = {"type": "disabled"}
+    plain = await client.messages.create(**asked("count", model=THINKING, thinking=disabled))
+    assert [(block.type, block.text) for block in plain.content] == [("text", text)]
+    cut = await client.messages.create(**asked("count", model=THINKING, max_tokens=3))
+    assert ([block.type for block in cut.content], cut.stop_reason) == (["thinking"], "max_tokens")
+    hidden: Any = {"type": "adaptive", "display": "omitted"}
+    kept = await client.messages.create(**asked("count", model=THINKING, thinking=hidden))
+    assert (kept.content[0].thinking, kept.content[1].text) == ("", text)
+
+
 async def test_an_answer_follows_a_schema(client: AsyncAnthropic) -> None:
     schema = {
         "type": "object",
@@ -151,7 +180,7 @@ async def test_models_have_anthropic_s_form_for_its_clients(
     client: AsyncAnthropic, stocked: str
 ) -> None:
     listed = [model async for model in client.models.list(limit=1000)]
-    assert [(model.id, model.type) for model in listed] == [(TINY, "model")]
+    assert {(model.id, model.type) for model in listed} == {(TINY, "model"), (THINKING, "model")}
     assert listed[0].created_at.year >= 1970
     for name in (TINY, f"hf.co/{TINY}", "tiny-GGUF:Q8_0", "tiny-gguf:q8_0:latest"):
         assert (await client.models.retrieve(name)).id == TINY
