@@ -56,8 +56,9 @@ DISTRIBUTIONS: Mapping[str, Members] = {
     "mlx-lm": MLX_LM,
 }
 LISTED = {name for owners in DISTRIBUTIONS.values() for names in owners.values() for name in names}
-NO_PRIVATE = {"_exit", "_replace"}
-"""`os._exit` and `namedtuple._replace` are documented in spite of their names."""
+NO_PRIVATE = {"_exit", "_replace", "_fields_"}
+"""`os._exit`, `namedtuple._replace` and `ctypes.Structure._fields_` are documented in spite of
+their names."""
 
 
 def is_private(name: str) -> bool:

@@ -20,6 +20,9 @@ JSON_DEPTH = 64
 """Levels of arrays and objects in a body. Ours need 5, a tool's JSON schema in a chat about 15."""
 MOST_VALUES = 1 << 20
 """Commas, arrays and objects in a body: the tokens of a long text are the most that is useful."""
+MOST_OBJECTS = 1 << 16
+"""Objects in a body: a conversation of thousands of messages has some ten thousand. Each takes a
+few microseconds more when it becomes a message, on the loop."""
 SMALL_BYTES = 1 << 20
 """Bodies up to this size are decoded as they are."""
 TEXT_BYTES = 16 << 20
@@ -30,7 +33,6 @@ WINDOW = 1 << 20
 """Bytes that are searched at a time: after each, other threads may run."""
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_MARKS = (b"{", b"[", b",")
 _BEGINNING = re.compile(rb'(?<!\\)"(?:data:[a-z]+/[a-z0-9.+-]+;base64,)?[A-Za-z0-9+/=_-]{1024}')
 """A string that begins like base64. What follows a string cannot look so, nor can an escape."""
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]*+")
@@ -111,16 +113,26 @@ def _restored(value: Any, images: dict[str, tuple[int, int]], body: memoryview) 
 
 
 def _check_values(body: bytes | bytearray) -> None:
-    """Raise InvalidRequest for more values than `MOST_VALUES`."""
-    count = sum(body.count(mark) for mark in _MARKS)
-    if count <= MOST_VALUES:
+    """Raise InvalidRequest for more values than `MOST_VALUES`, or objects than `MOST_OBJECTS`."""
+    objects, values = _count(body)
+    if values <= MOST_VALUES and objects <= MOST_OBJECTS:
         return
     # Only what is outside of strings counts. String by string, so that other threads may run.
     for string in _STRING.finditer(body):
-        text = string[0]
-        count -= sum(text.count(mark) for mark in _MARKS)
-    if count > MOST_VALUES:
+        fewer_objects, fewer = _count(string[0])
+        objects, values = objects - fewer_objects, values - fewer
+    if values > MOST_VALUES:
         raise InvalidRequest(f"The body has more than {MOST_VALUES} values.", "Send less at once.")
+    if objects > MOST_OBJECTS:
+        raise InvalidRequest(
+            f"The body has more than {MOST_OBJECTS} objects.", "Send less at once."
+        )
+
+
+def _count(text: bytes | bytearray) -> tuple[int, int]:
+    """Number of marks of objects in a text, and of all marks."""
+    objects = text.count(b"{")
+    return objects, objects + text.count(b"[") + text.count(b",")
 
 
 def _check_depth(value: object) -> None:

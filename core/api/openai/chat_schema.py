@@ -117,7 +117,7 @@ class ReasoningForm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ThinkingForm:
+class ThinkingChoice:
     """Whether it thinks, in Anthropic's form."""
 
     type: str | None = None
@@ -153,7 +153,7 @@ class ChatBody(Sampling):
     spellings are those of OpenRouter, Ollama, Anthropic, llama-server and vLLM."""
     reasoning: ReasoningForm | None = None
     think: bool | str | None = None
-    thinking: bool | ThinkingForm | None = None
+    thinking: bool | ThinkingChoice | None = None
     enable_thinking: bool | None = None
     include_reasoning: bool | None = None
     """False to leave the thought out of the answer."""
@@ -170,7 +170,7 @@ class ChatBody(Sampling):
     def thinking_asked(self) -> dict[str, Any]:
         """Fields of a `GenerateRequest`. Raises InvalidRequest for an unknown level."""
         form = self.reasoning or ReasoningForm()
-        other = self.thinking if isinstance(self.thinking, ThinkingForm) else ThinkingForm()
+        other = self.thinking if isinstance(self.thinking, ThinkingChoice) else ThinkingChoice()
         level = self.think if isinstance(self.think, str) else None
         return thinking_fields(
             switch=_first(

@@ -23,6 +23,7 @@ from modeldeck.core.errors import (
 from modeldeck.core.memory.estimate import gpu_unknown
 from modeldeck.core.runtime import registry
 from modeldeck.core.runtime.planning.placement import (
+    Bytes,
     DoesNotFit,
     EvictionCandidate,
     Placement,
@@ -260,7 +261,7 @@ class LoadPlanner:
         placement = self._place(forecast, query, may_unload=query.may_unload)
         plan = replace(plan, forecast=forecast)
         if isinstance(placement, Placement):
-            plan = self._with_prefix_cache(plan, forecast, placement)
+            plan = self._with_prefix_cache(plan, query, forecast, placement)
             forecast, notes = plan.forecast or forecast, plan.notes
             verdict: LoadVerdict = "fits after unloading" if placement.unload else "fits"
             if why := gpu_unknown(forecast, plan.gpu_available_bytes):
@@ -304,12 +305,17 @@ class LoadPlanner:
     def _place(
         self, forecast: Forecast, query: _LoadQuery, *, may_unload: bool
     ) -> Placement | DoesNotFit:
-        room, candidates = self._fit_checker.room(), self._fit_checker.candidates()
-        if query.replacing is not None:
-            back = candidate(query.replacing).holds
-            room = {store: count + back.get(store, 0) for store, count in room.items()}
-            candidates = [c for c in candidates if c.id != query.replacing.id]
+        room, candidates = self._room(query)
         return place(needs(forecast), room, candidates, may_unload=may_unload)
+
+    def _room(self, query: _LoadQuery) -> tuple[Bytes, list[EvictionCandidate]]:
+        """The memory for the load, and what could make room; what it replaces is gone by then."""
+        room, candidates = self._fit_checker.room(), self._fit_checker.candidates()
+        if query.replacing is None:
+            return room, candidates
+        back = candidate(query.replacing).holds
+        room = {store: count + back.get(store, 0) for store, count in room.items()}
+        return room, [c for c in candidates if c.id != query.replacing.id]
 
     async def _fitted(self, plan: LoadPlan, query: _LoadQuery, *, force: bool) -> LoadPlan:
         """Return the plan with the options that fit, and notes about what was lowered."""
@@ -330,13 +336,11 @@ class LoadPlanner:
         )
 
     def _with_prefix_cache(
-        self, plan: LoadPlan, forecast: Forecast, placement: Placement
+        self, plan: LoadPlan, query: _LoadQuery, forecast: Forecast, placement: Placement
     ) -> LoadPlan:
         """Return the plan with the limit of the prefix cache, which gets what is left over."""
         wanted = 0 if plan.options.embedding else self._prefix_cache_bytes()
-        left = left_over(
-            needs(forecast), self._fit_checker.room(), self._fit_checker.candidates(), placement
-        )
+        left = left_over(needs(forecast), *self._room(query), placement)
         limit = prefix_cache_that_fits(wanted, left)
         plan = replace(plan, forecast=replace(forecast, prefix_cache_bytes=limit))
         if limit == wanted:

@@ -287,14 +287,7 @@ class LlamaEngine:
             small, context, flash = self._open_draft(draft, model, parameters, options, cells)
             parts.append(self._opened(small, context, without, flash=flash, begun=begun))
         alone = self._opened_alone(parts[0], options, wanted)
-        split, unknown = None, ""
-        try:
-            split = measure(self._c, parts, adapters=bool(options.loras))
-            if split is not None and alone is not None:
-                other = measure(self._c, [alone], adapters=False)
-                split = split if other is None else larger(split, other)
-        except NotKnown as why:
-            unknown = str(why)
+        split, unknown = self._split(parts, alone, options)
         if alone is not None:
             parts[0] = with_larger_buffer(parts[0], alone)
         weights, kv, compute = self._sums(parts, options, split)
@@ -334,8 +327,26 @@ class LlamaEngine:
             return None
         begun = len(self._log.lines)
         wanted.n_seq_max = 1
-        context, flash = self._loader.make_context(part.model, options, wanted)
-        return self._opened(part.model, context, options, flash=flash, begun=begun)
+        context, _ = self._loader.make_context(part.model, options, wanted)
+        found = buffers(self._log.lines[begun:])
+        # What the log says of the model it said when it was opened.
+        logged = replace(part.logged, kv_bytes=found.kv_bytes, compute_bytes=found.compute_bytes)
+        return replace(part, context=context, logged=logged)
+
+    def _split(
+        self, parts: list[Opened], alone: Opened | None, options: LoadOptions
+    ) -> tuple[Split | None, str]:
+        """How the planned models are split among devices, or why that is not known."""
+        try:
+            split = measure(self._c, parts, adapters=bool(options.loras))
+            other = (
+                None
+                if split is None or alone is None
+                else measure(self._c, [alone], adapters=False)
+            )
+        except NotKnown as why:
+            return None, str(why)
+        return (larger(split, other) if split is not None and other is not None else split), ""
 
     def _sums(
         self, parts: list[Opened], options: LoadOptions, split: Split | None

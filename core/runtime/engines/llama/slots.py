@@ -25,7 +25,6 @@ from modeldeck.core.runtime.engines.llama.prefix_cache import (
 CHECKPOINTS = 8
 """Checkpoints of a slot at most."""
 
-_BYTES = ctypes.POINTER(ctypes.c_uint8)
 _NOTHING = np.zeros(0, np.int32)
 
 
@@ -229,14 +228,14 @@ class SlotMemory:
         state = np.empty(
             c.llama_state_seq_get_size_ext(self._context, slot.number, flags), np.uint8
         )
-        pointer = state.ctypes.data_as(_BYTES)
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         c.llama_state_seq_get_data_ext(self._context, pointer, state.size, slot.number, flags)
         return state
 
     def _put(self, slot: Slot, state: State, *, partial: bool) -> bool:
         """Give a slot a state; False where no cells are free. What it held before is gone."""
         flags = self._partial if partial else 0
-        pointer = state.ctypes.data_as(_BYTES)
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         read = self._c.llama_state_seq_set_data_ext(
             self._context, pointer, state.size, slot.number, flags
         )

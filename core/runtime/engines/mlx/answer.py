@@ -290,7 +290,10 @@ class AnswerMaker:
         )
 
     def tokenize(self, query: TokenQuery) -> TokensRead:
-        """Return a text and its tokens, without evaluating them."""
+        """Return a text and its tokens, without evaluating them.
+
+        Names of special tokens in a text always become those tokens: tokenizers have no other way.
+        """
         tokens, tokenizer = list(query.tokens or ()), self._model.tokenizer
         if any(not 0 <= token < len(self._known) for token in tokens):
             raise InvalidRequest(f"Tokens of this model are from 0 to {len(self._known) - 1}.")

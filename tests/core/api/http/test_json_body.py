@@ -39,12 +39,27 @@ def test_very_many_values_are_refused_before_they_are_made(
     value: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_body, "MOST_VALUES", 1000)
+    monkeypatch.setattr(json_body, "MOST_OBJECTS", 500)
     monkeypatch.setattr(json_body, "SMALL_BYTES", 1000)
     fine = b"[" + (value + b",") * 400 + value + b"]"
     assert len(decode(fine)) == 401
     body = b"[" + (value + b",") * 1000 + value + b"]"
     with pytest.raises(InvalidRequest, match="values"):
         decode(body)
+
+
+def test_very_many_objects_are_refused_where_as_many_numbers_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_body, "MOST_OBJECTS", 500)
+    monkeypatch.setattr(json_body, "SMALL_BYTES", 1000)
+    for value, many in ((b"{}", True), (b"1", False), (b'"{"', False)):
+        body = b"[" + (value + b",") * 600 + value + b"]"
+        if many:
+            with pytest.raises(InvalidRequest, match="objects"):
+                decode(body)
+        else:
+            assert len(decode(body)) == 601
 
 
 def test_what_is_no_json_is_refused_in_words() -> None:

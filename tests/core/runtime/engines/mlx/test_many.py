@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,51 @@ def test_a_failure_of_mlx_fails_those_it_was_writing_and_no_others(
     assert "Unable to allocate" in failed[1].error.message
     done = [report for report in reports if isinstance(report, AnswerDone)]
     assert [report.id for report in done] == [3]
+
+
+TICKS = expected("loop") * 15
+
+
+@pytest.mark.parametrize(
+    ("more", "whole"),
+    [
+        ({}, TICKS),
+        ({"seed": 1, "temperature": 1.0, "top_k": 1}, TICKS),
+        ({"cache": False}, TICKS),
+        ({"grammar": 'root ::= "a"{30}'}, "a" * 30),
+    ],
+    ids=["batched", "alone", "private", "grammar"],
+)
+def test_a_paused_one_waits_and_goes_on_where_it_was(
+    engine: MlxEngine, more: dict[str, Any], whole: str
+) -> None:
+    texts = dict.fromkeys(range(1, 4), "")
+    ends: dict[int, AnswerDone] = {}
+
+    def turn() -> None:
+        for report in engine.step():
+            if isinstance(report, TextPiece):
+                texts[report.id] += report.text
+            elif isinstance(report, AnswerDone):
+                ends[report.id] = report
+            assert not isinstance(report, CommandFailed), report
+
+    engine.begin(1, replace(about("loop"), max_tokens=30, **more))
+    while len(texts[1]) < 5:
+        turn()
+    engine.pause(1)
+    turn()  # tells what its grammar is ahead by
+    so_far = texts[1]
+    assert not engine.working
+    engine.begin(2, about("count"))
+    engine.begin(3, about("long"))
+    while engine.working:
+        turn()
+    assert (texts[2], texts[3]) == (expected("count"), expected("long"))
+    assert texts[1] == so_far != whole
+    assert set(ends) == {2, 3}
+    engine.resume(1)
+    while engine.working:
+        turn()
+    assert texts[1] == whole
+    assert ends[1].completion_tokens == 30

@@ -84,7 +84,7 @@ async def test_what_each_asks_for_is_its_own(talk: EngineTalk) -> None:
 
 async def test_a_cancelled_one_leaves_its_neighbours_as_alone(talk: EngineTalk) -> None:
     endless, long, reading, waiting = talk.ask(
-        loop(), about("long"), about("bla " * 300 + "count"), about("json")
+        loop(), about("long"), about("bla " * 300 + "loop"), about("json")
     )
     await talk.until(lambda: talk.text(endless) and talk.text(long) and talk.read(reading))
     talk.cancel(endless)
@@ -92,7 +92,6 @@ async def test_a_cancelled_one_leaves_its_neighbours_as_alone(talk: EngineTalk) 
     await talk.end_of(endless, long, reading, waiting)
     assert talk.failed(endless).error.code == Cancelled.code
     assert talk.failed(reading).error.code == Cancelled.code
-    assert not talk.text(reading)
     assert (talk.text(long), talk.text(waiting)) == (expected("long"), expected("json"))
 
 
@@ -126,35 +125,6 @@ async def test_a_seed_is_answered_alone_in_its_turn_and_that_is_told(talk: Engin
     assert min(order.index(after), order.index(last)) > max(
         i for i, number in enumerate(order) if number == first
     )
-
-
-@pytest.mark.parametrize(
-    ("more", "whole"),
-    [
-        ({}, (LONG_ROUND * 50)[: len(LONG_ROUND) * 15]),
-        (SEEDED, (LONG_ROUND * 50)[: len(LONG_ROUND) * 15]),
-        ({"grammar": 'root ::= "a"{30}'}, "a" * 30),
-        ({"cache": False}, (LONG_ROUND * 50)[: len(LONG_ROUND) * 15]),
-    ],
-    ids=["batched", "alone", "grammar", "private"],
-)
-async def test_a_paused_one_waits_and_goes_on_where_it_was(
-    talk: EngineTalk, more: dict[str, Any], whole: str
-) -> None:
-    (paused,) = talk.ask(loop(max_tokens=30, **more))
-    await talk.until(lambda: len(talk.text(paused)) > 3)
-    talk.pause(paused)
-    assert await talk.says(about("count"), about("long")) == [expected("count"), expected("long")]
-    so_far = talk.text(paused)
-    assert so_far != whole
-    assert talk.over(paused) is None
-    # Nothing else came of it since the others began.
-    assert await talk.says(about("json")) == [expected("json")]
-    assert talk.text(paused) == so_far
-    talk.resume(paused)
-    await talk.end_of(paused)
-    assert talk.text(paused) == whole
-    assert talk.done(paused).completion_tokens in (30, 31)
 
 
 async def test_a_paused_one_can_be_cancelled(talk: EngineTalk) -> None:
