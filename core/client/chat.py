@@ -48,7 +48,7 @@ def request_for(ref: str, request: schema.GenerateRequest) -> tuple[str, dict[st
     body["messages"] = [_message(message) for message in request.messages]
     body |= _thinking(request)
     if request.json_schema is not None:
-        named = {"name": "answer", "schema": request.json_schema}
+        named = {"name": "answer", "schema": request.json_schema, "strict": request.strict_schema}
         body["response_format"] = {"type": "json_schema", "json_schema": named}
     if request.tools:
         tools = [{"type": "function", "function": tool} for tool in request.tools]

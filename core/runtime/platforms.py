@@ -9,7 +9,7 @@ from modeldeck.core.schema import Format
 from modeldeck.core.storage.installation import Installation
 
 LLAMA_PACKAGES = ("llama-cpp-python>=0.3.36,<0.4",)
-LLGUIDANCE = "llguidance>=1.9.1"
+LLGUIDANCE = "llguidance>=1.9.1,<2"
 """Requirements of the engines, with the bounds of the extras in pyproject.toml."""
 
 MLX_MINIMUM = (0, 32, 2)
@@ -40,6 +40,11 @@ def llama_remedy(made: Installation, *, rebuild: bool = False) -> str:
     """Return how to install llama.cpp here; `rebuild`: what is installed does not run."""
     command = made.install(*LLAMA_PACKAGES, rebuild=rebuild)
     return f"Build it again for this machine: {command}" if rebuild else f"Install it: {command}"
+
+
+def grammar_remedy(made: Installation) -> str:
+    """Return how to install what holds answers to grammars and JSON schemas."""
+    return f"Install it: {made.install(LLGUIDANCE)}"
 
 
 def mlx_remedy(system: str, machine: str, made: Installation, *, rebuild: bool = False) -> str:

@@ -85,6 +85,8 @@ class GenerateRequest:
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | None = None
     """The answer must be JSON of this schema; `{}` admits any JSON object."""
+    strict_schema: bool = True
+    """Whether a keyword of `json_schema` that cannot be enforced is refused, or else left out."""
     grammar: str | None = None
     """The answer must follow this grammar, in llama.cpp's GBNF; not together with `json_schema`."""
     regex: str | None = None

@@ -32,7 +32,7 @@ def test_the_main_job_with_mlx(api: Any) -> None:
     instance = api.load(TINY, context_length=1024)
     assert (instance["state"], instance["engine"]) == ("ready", "mlx")
     limit = instance["forecast"]["prefix_cache_bytes"]
-        assert instance["forecast"] == {**forecast, "prefix_cache_bytes": limit}
+    assert instance["forecast"] == {**forecast, "prefix_cache_bytes": limit}
     assert api.ask(TINY, "Please count for me") == expected("count")
     assert api.ask(TINY, "Please llama for me") == expected("llama")
     body = {

@@ -140,6 +140,8 @@ class ScriptedEngine:
                 self.send(self.messages.Alive())
 
     def handle(self, command: object) -> None:
+        from modeldeck.core.schema import TokenizedText
+
         messages = self.messages
         match command:
             case messages.LoadModel():
@@ -169,6 +171,9 @@ class ScriptedEngine:
                 self.generate(command.id, command.request)
             case messages.EmbedText():
                 self.embeddings.append(command)
+            case messages.TokenizeText():
+                count = len((command.query.text or "").split())
+                self.send(messages.TokensRead(id=command.id, found=TokenizedText(count=count)))
             case messages.CancelCommand():
                 self.cancel(command.id)
             case messages.PauseRequest() | messages.ResumeRequest():

@@ -240,6 +240,7 @@ def generate_request(body: ChatBody) -> GenerateRequest:
         )
     return GenerateRequest(
         messages=conversation(body.messages),
+        strict_schema=body.response_format is None or body.response_format.is_strict,
         tools=tools,
         tool_choice=_choice(choice, {tool.name for tool in tools}),
         logprobs=_logprobs(body),

@@ -53,6 +53,8 @@ class NamedSchema:
 
     name: str = ""
     schema: dict[str, Any] | None = None
+    strict: bool | None = None
+    """False to follow the schema as far as it can be enforced; else the rest is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,11 @@ class ResponseFormat:
     json_schema: NamedSchema | None = None
     schema: dict[str, Any] | None = None
     """The schema, as llama-server has it."""
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a schema with a keyword that cannot be enforced is refused."""
+        return self.json_schema is None or self.json_schema.strict is not False
 
     def fields(self) -> dict[str, Any]:
         """Fields of a `GenerateRequest`. Raises InvalidRequest."""

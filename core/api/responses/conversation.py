@@ -44,6 +44,7 @@ def question(body: QuestionBody, items: Sequence[Item]) -> Question:
         raise InvalidRequest("There is nothing to answer.", "Send an input.")
     request = GenerateRequest(
         messages=messages,
+        strict_schema=body.text is None or body.text.is_strict,
         tools=offered.tools,
         tool_choice=offered.choice,
         template_options=body.chat_template_kwargs or {},

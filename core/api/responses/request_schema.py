@@ -86,6 +86,7 @@ class TextFormat:
     name: str | None = None
     schema: dict[str, Any] | None = None
     strict: bool | None = None
+    """False to follow the schema as far as it can be enforced; else the rest is refused."""
     description: str | None = None
 
 
@@ -96,6 +97,11 @@ class TextOptions:
     format: TextFormat | None = None
     verbosity: str | None = None
     """Echoed; no model here knows it."""
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a schema with a keyword that cannot be enforced is refused."""
+        return self.format is None or self.format.strict is not False
 
     def structure(self) -> dict[str, Any]:
         """What the answer must follow, as fields of a `GenerateRequest`. Raises InvalidRequest."""

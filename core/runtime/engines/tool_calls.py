@@ -1,4 +1,4 @@
-"""Tool calls in answers: parsed from the stream of an answer, or forced by a grammar. Pure.
+"""Tool calls, parsed from the stream of an answer. Pure.
 
 Models write calls in a few formats, which their templates show them. All formats are parsed for all
 models: a marker followed by the call, or an answer that is only the JSON of a call.
@@ -11,93 +11,17 @@ import os
 import re
 import string
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.runtime.engines.chat import wants_tools
 from modeldeck.core.runtime.engines.text import overlap
-from modeldeck.core.runtime.engines.tool_formats import LLAMA, MARKERS, CallFormat, calls_in
-from modeldeck.core.runtime.grammar.gbnf import check_grammar
-from modeldeck.core.runtime.grammar.json_schema import grammar_of, literal
-from modeldeck.core.runtime.grammar.regex import pattern_rule
-from modeldeck.core.runtime.grammar.schema_keywords import rebase
-from modeldeck.core.schema import GenerateRequest, Tool, ToolCall
+from modeldeck.core.runtime.engines.tool_formats import MARKERS, CallFormat, calls_in
+from modeldeck.core.schema import Tool, ToolCall
 
 ID_LENGTH = 9
 """Letters and digits of a call's id: the templates of Mistral's models take no other length."""
 
 
-_NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
-PLAIN = CallFormat(opens="", closes=None)
-PLAIN_LLAMA = CallFormat(opens="", closes=None, arguments="parameters")
-
 _BEGINNING = re.compile(r'\s*(\{|\[\s*\{)\s*"(name|type|function|id|arguments|parameters)"')
 """The beginning of an answer that may be only the JSON of a call."""
-
-
-def marker_of(template: str) -> CallFormat:
-    """The format in which a template shows a call."""
-    for marker in MARKERS:
-        # Llama's templates use the tag for code only; a function call is plain JSON.
-        if marker.opens in template and marker is not LLAMA and not marker.bare:
-            return marker
-    return PLAIN_LLAMA if '"parameters"' in template else PLAIN
-
-
-def grammar_for(request: GenerateRequest, template: str) -> str | None:
-    """Return the checked grammar of a request's answer; None for an unconstrained one.
-
-    Raises InvalidRequest for a schema, grammar or tool choice that is wrong or too large.
-    """
-    grammar = forced_grammar(request, template) if wants_tools(request) else None
-    if grammar is None and request.json_schema is not None:
-        return grammar_of(request.json_schema)
-    if grammar is None and request.regex is not None:
-        whole = request.regex.removeprefix("^").removesuffix("$")
-        grammar = f"root ::= {pattern_rule(f'^({whole})$')}\nchar ::= [^\\n]\n"
-    grammar = grammar or request.grammar
-    if grammar is not None:
-        check_grammar(grammar)
-    return grammar
-
-
-def forced_grammar(request: GenerateRequest, template: str) -> str | None:
-    """Return the grammar of an answer that must be a call; None where the model may choose.
-
-    Raises InvalidRequest for an unknown tool, or a schema without a grammar.
-    """
-    choice = request.tool_choice
-    if choice in (None, "auto", "none"):
-        return None
-    tools = [tool for tool in request.tools if choice in ("required", tool.name)]
-    if not tools:
-        raise InvalidRequest(f"There is no tool {choice!r} to choose.", "Send it among the tools.")
-    if any(form is not None for form in (request.grammar, request.json_schema, request.regex)):
-        raise InvalidRequest("An answer cannot be a call of a tool and follow another grammar.")
-    marker = marker_of(template)
-    try:
-        calls = [_call_schema(tool, marker, f"#/anyOf/{i}") for i, tool in enumerate(tools)]
-    except RecursionError as error:
-        raise InvalidRequest("The parameters of a tool are nested too deeply.") from error
-    grammar = grammar_of({"anyOf": calls})
-    before, after = marker.around
-    begin = literal(marker.opens + before) if marker.opens + before else ""
-    end = literal(after + (marker.closes or "")) if after + (marker.closes or "") else ""
-    return grammar.replace("\nroot ::= ", f"\nroot ::= {begin} call {end}\ncall ::= ")
-
-
-def _call_schema(tool: Tool, marker: CallFormat, place: str) -> dict[str, Any]:
-    """The schema of a call; `place` is the JSON pointer to it in the whole schema."""
-    parameters = rebase(tool.parameters, f"{place}/properties/{marker.arguments}")
-    return {
-        "type": "object",
-        "properties": {
-            marker.name: {"const": tool.name},
-            marker.arguments: parameters or _NO_PARAMETERS,
-        },
-        "required": [marker.name, marker.arguments],
-        "additionalProperties": False,
-    }
 
 
 def new_id() -> str:

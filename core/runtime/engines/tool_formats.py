@@ -34,7 +34,14 @@ class CallFormat:
     arguments: str = "arguments"
     """Key of the arguments in the JSON; `name` is that of the tool's name."""
     around: tuple[str, str] = ("", "")
-    """Text around the JSON when a call is forced."""
+    """Text around the JSON when a call is forced: of a list, which may have several calls."""
+    written: tuple[str, str, str] | None = None
+    """Text before the name, between it and the arguments, and after them, where a call is no JSON
+    of both. Forced calls of formats without JSON are JSON as well: models read and write it."""
+    encloses_several: bool = False
+    """Whether several calls stand between one pair of markers, without a list."""
+    shown_by: str = ""
+    """Text by which a template shows this form, of several with the same markers."""
     bare: bool = False
     """Whether the markers are themselves part of the call's syntax."""
 
@@ -42,20 +49,46 @@ class CallFormat:
 LLAMA = CallFormat(opens="<|python_tag|>", closes=None, arguments="parameters")
 MARKERS: tuple[CallFormat, ...] = (
     # Hermes, Qwen and many others; Qwen3-Coder and GLM write XML between the same markers.
-    CallFormat(opens="<tool_call>", closes="</tool_call>", around=("\n", "\n")),
-    CallFormat(opens="[TOOL_CALLS]", closes=None, around=("[", "]")),  # Mistral
+    CallFormat(opens="<tool_call>", closes="</tool_call>"),
+    CallFormat(  # Mistral since 2025
+        opens="[TOOL_CALLS]", closes=None, written=("", "[ARGS]", ""), shown_by="[ARGS]"
+    ),
+    CallFormat(opens="[TOOL_CALLS]", closes=None, around=("[", "]")),  # Mistral before
     LLAMA,
     CallFormat(opens="<function_call>", closes="</function_call>"),
     CallFormat(opens="<|tool_call_start|>", closes="<|tool_call_end|>", around=("[", "]")),  # LFM2
-    # DeepSeek R1, V3 and V3.1; some of its answers lack the outer markers.
-    CallFormat(opens="<｜tool▁calls▁begin｜>", closes="<｜tool▁calls▁end｜>"),
+    # DeepSeek R1 and V3, then V3.1; some of its answers lack the outer markers.
+    CallFormat(
+        opens="<｜tool▁calls▁begin｜>",
+        closes="<｜tool▁calls▁end｜>",
+        written=(
+            "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+            "\n```json\n",
+            "\n```<｜tool▁call▁end｜>",
+        ),
+        encloses_several=True,
+        shown_by="```json",
+    ),
+    CallFormat(
+        opens="<｜tool▁calls▁begin｜>",
+        closes="<｜tool▁calls▁end｜>",
+        written=("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"),
+        encloses_several=True,
+    ),
     CallFormat(opens="<｜tool▁call▁begin｜>", closes="<｜tool▁call▁end｜>"),
     # DeepSeek V3.2 and V4.
     CallFormat(opens="<｜DSML｜function_calls>", closes="</｜DSML｜function_calls>"),
     CallFormat(opens="<｜DSML｜tool_calls>", closes="</｜DSML｜tool_calls>"),
-    CallFormat(
-        opens="<|tool_calls_section_begin|>", closes="<|tool_calls_section_end|>"
-    ),  # Kimi K2
+    CallFormat(  # Kimi K2
+        opens="<|tool_calls_section_begin|>",
+        closes="<|tool_calls_section_end|>",
+        written=(
+            "<|tool_call_begin|>functions.",
+            ":0<|tool_call_argument_begin|>",
+            "<|tool_call_end|>",
+        ),
+        encloses_several=True,
+    ),
     CallFormat(opens="<minimax:tool_call>", closes="</minimax:tool_call>"),
     CallFormat(opens="<seed:tool_call>", closes="</seed:tool_call>"),
     CallFormat(opens="<|tool_call>", closes="<tool_call|>"),  # Gemma 4
@@ -93,7 +126,7 @@ _INVOKE = re.compile(r'\s*<(?:｜DSML｜)?invoke name="([^"]+)">(.*?)</(?:｜DSM
 _PAIRS = re.compile(r"\s*([^\s<{\[]+)\s*(.*)$", re.S)
 _HEAD = re.compile(
     r"""(?: \s* (?: <｜tool▁call▁begin｜> | <\|tool_call_begin\|> | \[TOOL_CALLS\] ) )?
-    (?: \s* (?: function<｜tool▁sep｜> | functions\. ) )?
+    (?: \s* (?: function \s* <｜tool▁sep｜> | functions\. ) )?
     \s* ([\w.-]+) (?: :\d+ )?
     (?: \s* \[CALL_ID\]\w+ )?
     (?: \s* (?: <｜tool▁sep｜> | <\|tool_call_argument_begin\|> | \[ARGS\] ) )?

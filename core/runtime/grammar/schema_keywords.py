@@ -1,7 +1,7 @@
-"""The supported keywords of JSON Schema, and the shapes of their values. Pure.
+"""The keywords of JSON Schema that answers can be held to, and the shapes of their values. Pure.
 
-Every schema is checked here before it is translated, so that the translation may rely on the types
-of values. Keywords: JSON Schema 2020-12, and `definitions` of older drafts.
+Keywords: JSON Schema 2020-12, with `definitions` and `additionalItems` of older drafts. What
+llguidance enforces: docs/json_schema.md of github.com/guidance-ai/llguidance.
 """
 
 from __future__ import annotations
@@ -16,44 +16,41 @@ from modeldeck.core.errors import InvalidRequest
 
 ANNOTATIONS = frozenset(
     [
-        "$schema",
-        "$id",
-        "$comment",
-        "$anchor",
-        "$defs",
-        "definitions",
-        "title",
-        "description",
-        "default",
-        "examples",
-        "deprecated",
-        "readOnly",
-        "writeOnly",
-        "contentEncoding",
-        "contentMediaType",
-        "strict",
+        *("$schema", "$id", "$comment", "$anchor", "$defs", "definitions", "id"),
+        *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"),
+        *("contentEncoding", "contentMediaType", "strict"),
+        "discriminator",  # OpenAPI's, beside oneOf: it says which alternative it is, once more
     ]
 )
-"""Keywords that only describe."""
+"""Keywords that only describe, or only hold what references lead to."""
+APPLICATORS = ("$ref", "anyOf", "oneOf", "allOf")
+"""Keywords whose schemas apply to the same value as the schema that they stand in."""
 FOR_TYPE: Mapping[str, frozenset[str]] = {
-    "object": frozenset({"properties", "required", "additionalProperties"}),
+    "object": frozenset(
+        {"properties", "required", "additionalProperties", "patternProperties"}
+        | {"minProperties", "maxProperties"}
+    ),
     "array": frozenset({"items", "prefixItems", "minItems", "maxItems"}),
     "string": frozenset({"minLength", "maxLength", "pattern", "format"}),
-    "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "format"}),
-    "integer": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "format"}),
+    "number": frozenset(
+        {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+    ),
+    "integer": frozenset(),
     "boolean": frozenset(),
     "null": frozenset(),
 }
-"""Types, and the keywords that have a meaning for each."""
-
-FORMATS = {
-    "date": '[0-9]{4} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | [12] [0-9] | "3" [01])',
-    "time": '([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})?'
-    ' ("Z" | [+-] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])',
-    "uuid": '[0-9a-f]{8} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{12}',
-}
-FORMATS["date-time"] = f'{FORMATS["date"]} "T" {FORMATS["time"]}'
-"""Grammars of the formats of strings that are followed; others only describe."""
+"""Types, and the keywords that have a meaning for each; those of an integer are a number's."""
+FORMATS = frozenset(
+    [
+        *("date", "time", "date-time", "duration", "uuid"),
+        *("email", "hostname", "ipv4", "ipv6", "uri"),
+    ]
+)
+"""Formats of strings that are enforced; others only describe."""
+LEAST = ("minItems", "minLength", "minProperties")
+"""Keywords that demand a size."""
+MOST = ("maxItems", "maxLength", "maxProperties")
+"""Keywords that bound a size."""
 
 
 def _is_schema(value: Any) -> bool:
@@ -64,8 +61,17 @@ def _is_list_of_schemas(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_schema, value))
 
 
+def _is_map_of_schemas(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_schema, value.values()))
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 def _is_count(value: Any) -> bool:
@@ -82,6 +88,7 @@ def _is_list_of_texts(value: Any) -> bool:
 
 _Shape = tuple[str, Callable[[Any], bool]]
 _SCHEMAS: _Shape = ("a list of schemas", _is_list_of_schemas)
+_SCHEMA_MAP: _Shape = ("an object of schemas", _is_map_of_schemas)
 _NUMBER: _Shape = ("a number", _is_number)
 _COUNT: _Shape = ("a whole number that is not negative", _is_count)
 _SHAPES: Mapping[str, _Shape] = {
@@ -95,153 +102,52 @@ _SHAPES: Mapping[str, _Shape] = {
     "anyOf": _SCHEMAS,
     "oneOf": _SCHEMAS,
     "allOf": _SCHEMAS,
-    "properties": (
-        "an object of schemas",
-        lambda v: isinstance(v, Mapping) and all(map(_is_schema, v.values())),
-    ),
+    "properties": _SCHEMA_MAP,
+    "patternProperties": _SCHEMA_MAP,
     "required": ("a list of names", _is_list_of_texts),
     "additionalProperties": ("a schema", _is_schema),
-    "items": ("a schema", lambda v: _is_schema(v) or _is_list_of_schemas(v)),
+    "items": (
+        "a schema",
+        lambda v: _is_schema(v) or (isinstance(v, list) and all(map(_is_schema, v))),
+    ),
+    "additionalItems": ("a schema", _is_schema),
     "prefixItems": _SCHEMAS,
-    "minItems": _COUNT,
-    "maxItems": _COUNT,
-    "minLength": _COUNT,
-    "maxLength": _COUNT,
     "pattern": ("a regular expression", _is_text),
     "format": ("the name of a format", _is_text),
     "minimum": _NUMBER,
     "maximum": _NUMBER,
     "exclusiveMinimum": _NUMBER,
     "exclusiveMaximum": _NUMBER,
+    "multipleOf": ("a number above 0", lambda v: _is_number(v) and v > 0),
+    **dict.fromkeys((*LEAST, *MOST), _COUNT),
 }
-"""Keywords with a grammar, and the shapes of their values."""
+"""Keywords that are enforced, and the shapes of their values."""
+ENFORCED = frozenset(_SHAPES)
 
 
-def check_keywords(schema: Mapping[str, Any]) -> int:
-    """Check the keywords of one schema, not those of the schemas within it.
-
-    Returns the number of entries. Raises InvalidRequest, naming the keyword, for a value of the
-    wrong shape and for a keyword that narrows the answer and has no grammar.
-    """
-    entries = len(schema)
-    if unknown := sorted(schema.keys() - _SHAPES.keys() - ANNOTATIONS):
-        raise cannot(unknown[0])
-    for key, value in schema.items():
-        if key in ANNOTATIONS:
-            continue
-        words, holds = _SHAPES[key]
-        if not holds(value):
-            raise InvalidRequest(f"The JSON schema's {key} must be {words}, not {short(value)}.")
-        if isinstance(value, (Mapping, list)):
-            entries += len(value)
-    return entries
-
-
-def types_of(schema: Mapping[str, Any]) -> list[str]:
-    """The names in a schema's `type`; none without it. Raises InvalidRequest for an unknown one."""
-    kind = schema.get("type", [])
-    kinds = kind if isinstance(kind, list) else [kind]
-    for name in kinds:
-        if name not in FOR_TYPE:
-            raise InvalidRequest(f"The JSON schema has a type {short(name)}.")
-    return kinds
-
-
-def fixed_values(schema: Mapping[str, Any]) -> list[Any]:
-    """The values that a schema with `const` or `enum` admits, in their order.
-
-    Beside them only `type` is followed, and formats that only describe are passed over. Raises
-    InvalidRequest for any other keyword, which would be ignored, and where no value is left.
-    """
-    word = "const" if "const" in schema else "enum"
-    others = schema.keys() - ANNOTATIONS - {"const", "enum", "type"}
-    if schema.get("format") not in FORMATS:
-        others -= {"format"}
-    if others:
-        raise cannot(f"{min(others)} beside {word}")
-    kinds = types_of(schema)
-    values = [schema["const"]] if "const" in schema else schema["enum"]
-    if word == "const" and "enum" in schema:
-        values = [v for v in values if any(same(v, other) for other in schema["enum"])]
-    if kinds:
-        values = [value for value in values if any(_is_of_type(value, kind) for kind in kinds)]
-    if not values:
-        raise InvalidRequest(f"The JSON schema's {word} leaves no value that fits its other parts.")
-    return values
-
-
-def _is_of_type(value: Any, kind: str) -> bool:
-    """Whether a JSON value is of a type (JSON Schema validation, section 6.1.1)."""
-    match value:
-        case None | bool():
-            return kind == ("null" if value is None else "boolean")
-        case int() | float():
-            return kind == "number" or (kind == "integer" and value == value // 1)
-        case str():
-            return kind == "string"
-        case list():
-            return kind == "array"
-    return kind == "object"
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two JSON values are equal (JSON Schema core, section 4.2.2): 1 is 1.0 and not true.
-
-    Raises RecursionError for equal values that are nested deeply.
-    """
-    if one is other or isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    return bool(one == other)
-
-
-_MAPS_OF_SCHEMAS = frozenset({"properties", "$defs", "definitions"})
-_VALUES = frozenset({"const", "enum", "default", "examples"})
-
-
-def rebase(schema: Any, place: str) -> Any:
-    """Return a schema whose references still hold where it stands within another.
-
-    Values of `const`, `enum`, `default` and `examples` are data and stay as they are.
-
-    Args:
-        schema: A schema, or a list of schemas.
-        place: Where it stands in the whole, as a JSON pointer in a URI fragment: `#/anyOf/0`.
-
-    Raises RecursionError for one that is nested deeply.
-
-    >>> rebase({"items": {"$ref": "#/$defs/a"}, "const": {"$ref": "#/b"}}, "#/anyOf/0")
-    {'items': {'$ref': '#/anyOf/0/$defs/a'}, 'const': {'$ref': '#/b'}}
-    """
-    if isinstance(schema, list):
-        return [rebase(part, place) for part in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    moved: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in _VALUES:
-            moved[key] = value
-        elif key in _MAPS_OF_SCHEMAS and isinstance(value, Mapping):
-            moved[key] = {name: rebase(part, place) for name, part in value.items()}
-        elif key == "$ref" and isinstance(value, str) and value.startswith("#"):
-            moved[key] = place + value[1:]
-        else:
-            moved[key] = rebase(value, place)
-    return moved
+def check_shape(key: str, value: Any) -> None:
+    """Raise InvalidRequest, naming the keyword, for a value of the wrong shape."""
+    words, holds = _SHAPES[key]
+    if not holds(value):
+        raise InvalidRequest(f"The JSON schema's {key} must be {words}, not {short(value)}.")
+    if key == "type":
+        for name in value if isinstance(value, list) else [value]:
+            if name not in FOR_TYPE:
+                raise InvalidRequest(f"The JSON schema has a type {short(name)}.")
 
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 """An index of an array in a JSON pointer (RFC 6901, section 4)."""
 
 
-def resolve(whole: Mapping[str, Any], reference: Any) -> Any:
-    """Return the target of a reference within the schema (RFC 6901); others are refused."""
-    if not isinstance(reference, str) or not re.match(r"#(/|$)", reference):
+def resolve(whole: Mapping[str, Any], reference: str) -> Any:
+    """Return the target of a reference within the schema (RFC 6901).
+
+    Raises InvalidRequest for one that leads nowhere, or out of the schema.
+    """
+    if not re.match(r"#(/|$)", reference):
         raise InvalidRequest(
-            f"The JSON schema refers to {short(reference)}.",
+            f"The JSON schema's $ref refers to {short(reference)}.",
             "Only references within it are taken.",
         )
     target: Any = whole
@@ -252,7 +158,9 @@ def resolve(whole: Mapping[str, Any], reference: Any) -> Any:
         elif isinstance(target, list) and _INDEX.fullmatch(key) and int(key) < len(target):
             target = target[int(key)]
         else:
-            raise InvalidRequest(f"The JSON schema has nothing at {short(reference)}.")
+            raise InvalidRequest(f"The JSON schema's $ref has nothing at {short(reference)}.")
+    if not _is_schema(target):
+        raise InvalidRequest(f"The JSON schema's $ref finds no schema at {short(reference)}.")
     return target
 
 
@@ -265,7 +173,7 @@ def short(value: Any) -> str:
 
 
 def cannot(what: str) -> InvalidRequest:
-    """The error for a part of a schema that has no grammar."""
+    """The error for a part of a schema that no answer can be held to."""
     return InvalidRequest(
         f"No answer can be held to this part of the JSON schema: {what[:80]}.", "Leave it out."
     )

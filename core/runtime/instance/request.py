@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from modeldeck.core.errors import Cancelled, DeckError
 from modeldeck.core.runtime.process.messages import EngineCommand
@@ -20,6 +20,11 @@ BYTES_WAITING = 256 << 10
 MOST_BYTES = 8 << 20
 """Bytes buffered for a reader that does not read, from an engine that does not pause: beyond that
 the request fails."""
+
+
+Need = Literal["slot", "alone", "nothing"]
+"""What a request must have to be started: one of the slots of its engine, that nothing else runs,
+or nothing, since the engine answers it between two turns of the others."""
 
 
 def ignore(**changes: Any) -> None:
@@ -51,8 +56,7 @@ class RequestStream(Generic[T], AsyncIterator[T]):
     never waits.
     """
 
-    alone = True
-    """Whether it is only run while no other request runs."""
+    needs: Need = "alone"
 
     def __init__(
         self,
@@ -181,11 +185,13 @@ class RequestStream(Generic[T], AsyncIterator[T]):
 class TextRequest(RequestStream[Chunk]):
     """A request for text."""
 
-    alone = False
+    needs = "slot"
 
 
 class TokensRequest(RequestStream[TokenizedText]):
     """A request for the tokens of a text."""
+
+    needs = "nothing"
 
 
 class EmbeddingRequest(RequestStream[TextVector]):

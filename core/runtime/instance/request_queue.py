@@ -35,7 +35,7 @@ class RequestQueue:
             name: Name of the model, for error messages.
             length: Most requests that may wait.
             on_count: Called after each change with the number of waiting and running requests
-                together, and of the running ones.
+                together, and of those that are being answered.
             cancel: Asks the engine to cancel a running request.
             wake: Called when a request was added.
         """
@@ -92,22 +92,36 @@ class RequestQueue:
         elif self._running.get(request.id) is request:
             self._cancel(request)
 
-    def start(self, number: int, parallel: int) -> AnyRequest | None:
-        """Move the next request to the running ones, with this id; None while none may start."""
-        if not self._waiting or len(self._running) >= parallel:
-            return None
+    def start(self, number: int, slots: int) -> AnyRequest | None:
+        """Move the next request to the running ones, with this id; None while none may start.
+
+        `slots` is how many requests the engine answers at the same time.
+        """
+        free = next((at for at, r in enumerate(self._waiting) if r.needs == "nothing"), None)
         turns = self._turns()
-        index = order.pick(turns, self._history)
-        request = self._waiting[index]
-        if self._running and (request.alone or any(r.alone for r in self._running.values())):
+        index = order.pick(turns, self._history) if free is None and turns else free
+        if index is None or not self._has_room(self._waiting[index], slots):
             return None  # nothing overtakes it, so its turn comes
+        request = self._waiting[index]
         self._events += 1
-        self._history = order.after_start(turns, self._history, index, self._events)
+        if request.needs != "nothing":
+            self._history = order.after_start(turns, self._history, index, self._events)
         del self._waiting[index]
         request.begin(number)
         self._running[number] = request
         self._tell()
         return request
+
+    def _has_room(self, request: AnyRequest, slots: int) -> bool:
+        busy = self._busy()
+        if request.needs == "nothing" or not busy:
+            return True
+        is_alone = request.needs == "alone" or any(r.needs == "alone" for r in busy)
+        return not is_alone and len(busy) < slots
+
+    def _busy(self) -> list[AnyRequest]:
+        """The running requests that keep others from being started."""
+        return [r for r in self._running.values() if r.needs != "nothing"]
 
     def finish(self, request: AnyRequest) -> None:
         """Remove a running request that the engine is done with."""
@@ -149,7 +163,7 @@ class RequestQueue:
 
     def _tell(self) -> None:
         """Tell the counts, and each waiting request its place."""
-        self._on_count(len(self._waiting) + len(self._running), len(self._running))
+        self._on_count(len(self._waiting) + len(self._running), len(self._busy()))
         ahead = order.order(self._turns(), self._history, self._events + 1)
         for place, index in enumerate(ahead, 1):
             request = self._waiting[index]

@@ -74,6 +74,7 @@ LOGPROBS = (TokenLogprob(token="é", logprob=-0.5, top=(("é", -0.5), ("b", -1.5
         GenerateRequest(messages=(TOLD,), regex="[ab]"),
         GenerateRequest(messages=(TOLD,), json_schema={"type": "array"}),
         GenerateRequest(messages=(TOLD,), json_schema={}),
+        GenerateRequest(messages=(TOLD,), json_schema={"type": "null"}, strict_schema=False),
         GenerateRequest(messages=(TOLD,), grammar='root ::= "a"'),
         GenerateRequest(messages=(TOLD,), logprobs=0),
     ],

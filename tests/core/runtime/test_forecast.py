@@ -120,7 +120,7 @@ async def test_what_is_no_language_model_is_told(
 
 
 def test_where_llama_cpp_does_not_tell_of_its_graphs_they_are_estimated() -> None:
-    assert graph_of(SimpleNamespace(_lib=SimpleNamespace()), None, 1) is None
+    assert graph_of(SimpleNamespace(_lib=SimpleNamespace()), None, 1, 1) is None
     figures = EvaluationShape(
         cells=((2048, 4),),
         batch=512,

@@ -33,21 +33,21 @@ HOOK = """
         def find_spec(self, name, path, target=None):
             if name == "modeldeck.core.runtime.engines.llama.context":
                 sys.meta_path.remove(self)
-                from modeldeck.core.runtime.engines import bounds, tool_calls
+                from modeldeck.core.runtime.engines import bounds, call_grammar
 
-                whole = tool_calls.grammar_for
+                whole = call_grammar.grammar_for
                 bounds.HARD_FACTOR, bounds.HARD_EXTRA_S = 0.0, 2.0
 
-                def grammar_for(request, template):
+                def grammar_for(request, *shown):
                     if request.prompt == "native code":
                         hang(ctypes.CDLL(None))
                     if request.prompt == "with the lock":
                         hang(ctypes.PyDLL(None))
                     if request.prompt == "slow":
                         ctypes.CDLL(None).poll(None, 0, {slow_ms})
-                    return whole(request, template)
+                    return whole(request, *shown)
 
-                tool_calls.grammar_for = grammar_for
+                call_grammar.grammar_for = grammar_for
             return None
 
     if "modeldeck.core.runtime.child" in " ".join(sys.orig_argv):

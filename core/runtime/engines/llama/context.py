@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from modeldeck.core.errors import Cancelled, ContextExceeded, EngineFailed, InvalidRequest
-from modeldeck.core.runtime.engines import tool_formats
 from modeldeck.core.runtime.engines.answer_writer import AnswerWriter
 from modeldeck.core.runtime.engines.base import (
     GRAMMAR_S,
@@ -19,6 +18,7 @@ from modeldeck.core.runtime.engines.base import (
     TOKENS_S,
     Flag,
 )
+from modeldeck.core.runtime.engines.call_grammar import grammar_for
 from modeldeck.core.runtime.engines.chat import (
     CHATML,
     CHATML_STOP,
@@ -35,9 +35,12 @@ from modeldeck.core.runtime.engines.llama.loader import POOLING_LAST, POOLING_RA
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
 from modeldeck.core.runtime.engines.llama.turns import Turns
+from modeldeck.core.runtime.engines.llama.vocabulary import make_vocabulary
 from modeldeck.core.runtime.engines.thought_guide import guide_for
 from modeldeck.core.runtime.engines.thoughts import AnswerPart
-from modeldeck.core.runtime.engines.tool_calls import grammar_for
+from modeldeck.core.runtime.engines.tool_formats import SIGNS
+from modeldeck.core.runtime.grammar.answer_grammar import AnswerGrammar
+from modeldeck.core.runtime.grammar.matcher import GrammarVocabulary
 from modeldeck.core.runtime.process.messages import (
     EmbeddingVector,
     LoadModel,
@@ -89,7 +92,8 @@ class LlamaContext:
         self._log = log
         self._pieces = TokenPieces(c, self._vocab)
         self._templates = self._read_templates()
-        self._markers = self._sign_tokens(tool_formats.SIGNS)
+        self._markers = self._sign_tokens(SIGNS)
+        self._grammars = GrammarVocabulary(partial(make_vocabulary, c, self._vocab))
         self._has_no_template = not c.llama_model_chat_template(model, None)
         if turns is not None and self._has_no_template:
             log.say("warning", "the model brings no chat template; using ChatML")
@@ -190,7 +194,7 @@ class LlamaContext:
     def _sampler(
         self,
         request: GenerateRequest,
-        grammar: str | None,
+        grammar: AnswerGrammar | None,
         chat: ChatPrompt | None,
         visible: Mapping[int, bytes],
     ) -> SamplerChain:
@@ -203,24 +207,29 @@ class LlamaContext:
             tokenize=partial(self._tokenize, special=False),
             piece=lambda token: visible.get(token) or self._pieces.piece(token),
         )
-        return bounds.run(
-            "Reading the grammar of the answer",
-            lambda: SamplerChain(
-                self._c, self._context, self._vocab, request, grammar, bounds=bounds, guide=guide
-            ),
-            cpu_s=READ_GRAMMAR_S,
+        matcher = None
+        if grammar is not None:
+            matcher = bounds.run(
+                "Reading the grammar of the answer",
+                partial(self._grammars.matcher, grammar),
+                cpu_s=READ_GRAMMAR_S,
+            )
+        return SamplerChain(
+            self._c, self._context, self._vocab, request, matcher, bounds=bounds, guide=guide
         )
 
     def _prompt(
         self, request: GenerateRequest
-    ) -> tuple[list[int], tuple[str, ...], str | None, ChatPrompt | None]:
+    ) -> tuple[list[int], tuple[str, ...], AnswerGrammar | None, ChatPrompt | None]:
         """The prompt's tokens, the stop strings, the grammar, and how the answer is read."""
         bounds = self._flag.bounds
         template = self._template_for(request) if request.messages else None
         source = template.source if template else ""
         check_tools(request, source)
         grammar = bounds.run(
-            "The grammar of the answer", partial(grammar_for, request, source), cpu_s=GRAMMAR_S
+            "The grammar of the answer",
+            partial(self._grammar, request, source),
+            cpu_s=GRAMMAR_S,
         )
         if template is None:
             return self._plain(request), request.stop, grammar, None
@@ -230,6 +239,13 @@ class LlamaContext:
         if not tokens:
             raise nothing_written()
         return tokens, stops, grammar, chat
+
+    def _grammar(self, request: GenerateRequest, template: str) -> AnswerGrammar | None:
+        """The grammar of an answer, with the tokens that the signs of tool calls are."""
+        signs = self._sign_tokens(SIGNS) if wants_tools(request) else {}
+        return grammar_for(
+            request, template, {text.decode(): token for token, text in signs.items()}
+        )
 
     def _plain(self, request: GenerateRequest) -> list[int]:
         """The tokens of a prompt without a template.

@@ -33,7 +33,7 @@ from modeldeck.core.runtime.engines.llama.split import (
     Split,
     larger,
     measure,
-    with_larger_buffer,
+    with_graph_of,
 )
 from modeldeck.core.runtime.platforms import llama_remedy
 from modeldeck.core.runtime.process.messages import (
@@ -289,7 +289,7 @@ class LlamaEngine:
         alone = self._opened_alone(parts[0], options, wanted)
         split, unknown = self._split(parts, alone, options)
         if alone is not None:
-            parts[0] = with_larger_buffer(parts[0], alone)
+            parts[0] = with_graph_of(parts[0], alone)
         weights, kv, compute = self._sums(parts, options, split)
         return LoadPlanned(
             weights_bytes=weights,
@@ -319,19 +319,20 @@ class LlamaEngine:
         """A second plan of a model that answers several requests, as if it answered one.
 
         None where it is not needed. Recurrent layers are evaluated with equally many tokens of each
-        sequence. Some need a larger buffer for all tokens of a batch in one sequence than in
-        several, for which llama.cpp reserves: it makes the buffer anew then, and of two
+        sequence. Some need a larger graph and buffer for all tokens of a batch in one sequence than
+        in several, for which llama.cpp reserves: it makes the buffer anew then, and of two
         architectures it knows but does not plan so (`llama_context::sched_reserve`).
         """
         if wanted.n_seq_max == 1 or not self._loader.is_recurrent(part.model):
             return None
         begun = len(self._log.lines)
         wanted.n_seq_max = 1
-        context, _ = self._loader.make_context(part.model, options, wanted)
-        found = buffers(self._log.lines[begun:])
+        context, flash = self._loader.make_context(part.model, options, wanted)
+        alone = self._opened(part.model, context, options, flash=flash, begun=begun)
+        found = alone.logged
         # What the log says of the model it said when it was opened.
         logged = replace(part.logged, kv_bytes=found.kv_bytes, compute_bytes=found.compute_bytes)
-        return replace(part, context=context, logged=logged)
+        return replace(alone, logged=logged)
 
     def _split(
         self, parts: list[Opened], alone: Opened | None, options: LoadOptions

@@ -45,7 +45,7 @@ class Graph:
     """The table of the backend that evaluates each tensor."""
 
 
-def graph_of(c: Any, context: Any, outputs: int) -> Graph | None:
+def graph_of(c: Any, context: Any, outputs: int, sequences: int) -> Graph | None:
     """Return what evaluating a full batch takes besides its buffers.
 
     None where this llama.cpp lacks the function, or evaluates on GPUs: there the graph would
@@ -55,6 +55,8 @@ def graph_of(c: Any, context: Any, outputs: int) -> Graph | None:
         c: llama.h, as llama-cpp-python binds it.
         context: A context for planning, with nothing allocated.
         outputs: Tokens of a batch with an output, at least one.
+        sequences: Sequences that the tokens of a batch are of: as many as the context has, since
+            some architectures abort over fewer (DeepSeek 4).
     """
     library = getattr(c, "_lib", None)
     if not hasattr(library, RESERVE) or has_gpu(c):
@@ -64,7 +66,7 @@ def graph_of(c: Any, context: Any, outputs: int) -> Graph | None:
     except AttributeError:  # built otherwise: ggml's functions are not exported
         return None
     tokens = min(c.llama_n_ctx(context), c.llama_n_ubatch(context))
-    graph = reserve(context, tokens, 1, min(outputs, tokens))
+    graph = reserve(context, tokens, sequences, min(outputs, tokens))
     if not graph:  # no memory to reserve it
         return None
     steps = steps_of(graph)

@@ -308,7 +308,7 @@ class LlamaLoader:
             flash=flash,
             cache_wide=options.kv_cache_type == "f32",
             by_position=number("attention.indexer.block_size") > 0,
-            graph=graph_of(c, context, most),
+            graph=graph_of(c, context, most, logged),
             all_outputs=embedding,
         )
 

@@ -1,10 +1,9 @@
-"""Samples tokens with llama.cpp: its sampler chain, a grammar, and log probabilities."""
+"""Samples tokens with llama.cpp's samplers, held to a grammar, and tells log probabilities."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -14,13 +13,10 @@ from modeldeck.core.runtime.engines.answer_writer import token_text
 from modeldeck.core.runtime.engines.base import PENALTY_WINDOW
 from modeldeck.core.runtime.engines.bounds import Bounds
 from modeldeck.core.runtime.engines.thought_guide import ThoughtGuide
+from modeldeck.core.runtime.grammar.matcher import GRAMMAR_S, Matcher
 from modeldeck.core.schema import GenerateRequest, TokenLogprob
 
 N = TypeVar("N", int, float)
-
-GRAMMAR_S = 1.0
-"""Processor seconds that a grammar may take for one token: an ambiguous one takes more with each
-token. It cannot be cancelled meanwhile; far beyond this, the process is replaced."""
 
 MIROSTAT_M = 100
 """Tokens by which Mirostat 1 estimates the distribution: llama.cpp's default."""
@@ -55,7 +51,7 @@ class SamplerChain:
         context: Any,
         vocab: Any,
         request: GenerateRequest,
-        grammar: str | None,
+        matcher: Matcher | None,
         *,
         bounds: Bounds,
         guide: ThoughtGuide | None = None,
@@ -67,12 +63,12 @@ class SamplerChain:
             context: `llama_context *`, whose logits are sampled.
             vocab: `llama_vocab *`.
             request: The request.
-            grammar: The grammar of the answer; it was checked.
+            matcher: Holds the answer to a grammar; of this request alone.
             bounds: Watches the time that the grammar takes.
             guide: Says where the grammar does not hold, and what is forced.
 
         Raises:
-            InvalidRequest: llama.cpp does not take the grammar.
+            InvalidRequest: A bias is of a token that the model has not.
         """
         self._c = c
         self._context = context
@@ -81,18 +77,17 @@ class SamplerChain:
         self._top = request.logprobs
         self._bounds = bounds
         self._guide = guide
-        self.likeliest = grammar is None and guide is None and takes_likeliest(request)
+        self.likeliest = matcher is None and guide is None and takes_likeliest(request)
         """Whether the next token is simply the likeliest one: then `sample` need not be asked."""
-        self._grammar: Any = None
-        self._took = False
-        """Whether the last token was one that the grammar took."""
+        self._matcher = matcher
+        self._greedy = takes_likeliest(request)
         self._numpy: Any = None
-        if grammar is not None or self._top is not None:
+        self._records: Any = None
+        """Room for `llama_token_data` of the whole vocabulary."""
+        if matcher is not None or self._top is not None:
             self._numpy = importlib.import_module("numpy")
-        if grammar is not None:
-            self._grammar = c.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
-            if not self._grammar:
-                raise InvalidRequest("llama.cpp does not take this grammar.", "See its log.")
+        if matcher is not None:
+            self._tokens = self._numpy.arange(self._size, dtype=self._numpy.int32)
         self._window = 0
         """Tokens that samplers look back at."""
         self._chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
@@ -104,8 +99,6 @@ class SamplerChain:
 
     def __exit__(self, *_: object) -> None:
         self._c.llama_sampler_free(self._chain)
-        if self._grammar:
-            self._c.llama_sampler_free(self._grammar)
 
     def _samplers(self, request: GenerateRequest) -> Iterator[Any]:
         c = self._c
@@ -185,79 +178,71 @@ class SamplerChain:
     def sample(self, place: int = -1) -> int | None:
         """The next token, from the logits at `place` of the last batch.
 
-        None when the grammar leaves no token: the vocabulary cannot go on with it.
+        None where the grammar has come to its end, or the vocabulary cannot go on with it. The
+        logits stay as they are.
         """
-        guide = self._guide
+        guide, matcher = self._guide, self._matcher
         if guide is None:
-            return self._sample(place, free=self._grammar is None)
+            return self._sample(place, matcher)
         token = guide.forced()
         by_grammar = False
         if token is not None:
             self._c.llama_sampler_accept(self._chain, token)
-        elif (token := self._sample(place, free=guide.free)) is None:
-            return None
         else:
+            holding = None if guide.free else matcher
+            if (token := self._sample(place, holding)) is None:
+                return None
             token = guide.instead(token)
-            by_grammar = self._took
+            by_grammar = holding is not None and holding.took
         guide.took(token, by_grammar=by_grammar)
         return token
 
-    def _sample(self, place: int, *, free: bool) -> int | None:
-        """Sample a token, `free` of the grammar or by it; `_took` is whether it took the token."""
-        self._took = False
-        if free:
+    def _sample(self, place: int, matcher: Matcher | None) -> int | None:
+        """Sample a token, held to a grammar or freely."""
+        if matcher is None:
             return int(self._c.llama_sampler_sample(self._chain, self._context, place))
-        started = time.thread_time()
-        token = self._bounds.watch(
-            "The grammar", partial(self._sample_by_grammar, place), cpu_s=GRAMMAR_S
+        return self._bounds.watch(
+            "The grammar", partial(self._held, matcher, place), cpu_s=GRAMMAR_S
         )
-        if time.thread_time() - started > GRAMMAR_S:
-            raise InvalidRequest(
-                f"The grammar is too ambiguous: one token took it over {GRAMMAR_S:g} s.",
-                "Let it describe each continuation in one way only.",
-            )
+
+    def _held(self, matcher: Matcher, place: int) -> int | None:
+        """Sample a token that the grammar admits; the penalties learn of no other."""
+        token = matcher.choose(
+            lambda: self._choose(place),
+            lambda mask: self._choose(place, admitted=mask),
+            besides=self._guide.openings if self._guide is not None else (),
+        )
+        if token is not None:
+            self._c.llama_sampler_accept(self._chain, token)
         return token
 
-    def _sample_by_grammar(self, place: int) -> int | None:
-        """Sample freely; if the grammar does not admit the token, sample among those it admits.
-
-        Checking every token of the vocabulary is slow, and mostly the first choice is admitted.
-        llama.cpp's own programs do the same (common/sampling.cpp).
-        """
-        c = self._c
-        token = self._choose(self._candidates(place))
-        admitted = self._admits(token)
-        if not admitted and self._guide is not None and token in self._guide.openings:
-            c.llama_sampler_accept(self._chain, token)
-            return token
-        if not admitted:
-            candidates = self._candidates(place)
-            c.llama_sampler_apply(self._grammar, ctypes.byref(candidates.array))
-            if candidates.records["logit"].max() == -self._numpy.inf:
-                return None
-            token = self._choose(candidates)
-        c.llama_sampler_accept(self._chain, token)
-        if not c.llama_vocab_is_eog(self._vocab, token):
-            c.llama_sampler_accept(self._grammar, token)
-            self._took = True
-        return token
-
-    def _choose(self, candidates: _Candidates) -> int:
-        self._c.llama_sampler_apply(self._chain, ctypes.byref(candidates.array))
-        return int(candidates.array.data[candidates.array.selected].id)
-
-    def _admits(self, token: int) -> bool:
-        single = _Candidates(self._c, self._numpy, [token], [1.0])
-        self._c.llama_sampler_apply(self._grammar, ctypes.byref(single.array))
-        return bool(single.records["logit"][0] != -self._numpy.inf)
+    def _choose(self, place: int, admitted: bytes | None = None) -> int:
+        """Sample from a copy of the logits at `place`, among the tokens whose bits are set."""
+        numpy, tokens, logits = self._numpy, self._tokens, self._logits(place)
+        if admitted is not None:
+            bits = numpy.unpackbits(numpy.frombuffer(admitted, numpy.uint8), bitorder="little")
+            tokens = numpy.flatnonzero(bits[: self._size].view(bool))
+            logits = logits[tokens]
+        if self._greedy:
+            return int(tokens[logits.argmax()])
+        if self._records is None:
+            kinds = [("id", numpy.int32), ("logit", numpy.float32), ("p", numpy.float32)]
+            self._records = numpy.zeros(self._size, kinds)
+        records = self._records[: len(tokens)]
+        records["id"] = tokens
+        records["logit"] = logits
+        array = self._c.llama_token_data_array(
+            data=records.ctypes.data_as(self._c.llama_token_data_p),
+            size=len(tokens),
+            selected=-1,
+            sorted=False,
+        )
+        self._c.llama_sampler_apply(self._chain, ctypes.byref(array))
+        return int(array.data[array.selected].id)
 
     def _logits(self, place: int) -> Any:
         pointer = self._c.llama_get_logits_ith(self._context, place)
         return self._numpy.ctypeslib.as_array(pointer, (self._size,))
-
-    def _candidates(self, place: int) -> _Candidates:
-        ids = self._numpy.arange(self._size)
-        return _Candidates(self._c, self._numpy, ids, self._logits(place))
 
     def logprob(
         self, token: int, piece: Callable[[int], bytes], place: int = -1
@@ -279,21 +264,4 @@ class SamplerChain:
             token=token_text(piece(token)),
             logprob=float(logits[token] - total),
             top=tuple((token_text(piece(i)), float(logits[i] - total)) for i in best),
-        )
-
-
-class _Candidates:
-    """Tokens and their logits, as llama.cpp's samplers take them."""
-
-    def __init__(self, c: Any, numpy: Any, ids: Any, logits: Any) -> None:
-        kinds = [("id", numpy.int32), ("logit", numpy.float32), ("p", numpy.float32)]
-        self.records = numpy.empty(len(ids), kinds)
-        self.records["id"] = ids
-        self.records["logit"] = logits
-        self.records["p"] = 0.0
-        self.array = c.llama_token_data_array(
-            data=self.records.ctypes.data_as(c.llama_token_data_p),
-            size=len(ids),
-            selected=-1,
-            sorted=False,
         )

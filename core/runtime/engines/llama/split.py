@@ -47,10 +47,14 @@ class Opened:
     figures: EvaluationShape
 
 
-def with_larger_buffer(one: Opened, other: Opened) -> Opened:
-    """The first of two plans of a model, with the larger compute buffer of the two. Pure."""
+def with_graph_of(one: Opened, other: Opened) -> Opened:
+    """A plan of a model with the graph of another plan, and the larger buffer of the two. Pure."""
     most = max(one.logged.compute_bytes, other.logged.compute_bytes)
-    return replace(one, logged=replace(one.logged, compute_bytes=most))
+    return replace(
+        one,
+        logged=replace(one.logged, compute_bytes=most),
+        figures=replace(one.figures, graph=other.figures.graph),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from modeldeck.core.errors import ContextExceeded, DeckError, InvalidRequest
-from modeldeck.core.runtime.engines import tool_formats
 from modeldeck.core.runtime.engines.answer_writer import AnswerWriter, token_text
 from modeldeck.core.runtime.engines.base import (
     GRAMMAR_S,
@@ -18,10 +17,11 @@ from modeldeck.core.runtime.engines.base import (
     Emit,
     Flag,
 )
+from modeldeck.core.runtime.engines.call_grammar import grammar_for
 from modeldeck.core.runtime.engines.chat import CHATML_STOP, ChatPrompt, check_tools, wants_tools
 from modeldeck.core.runtime.engines.loops import WINDOW, is_due, repeated_run
 from modeldeck.core.runtime.engines.mlx.chat import MlxChat
-from modeldeck.core.runtime.engines.mlx.grammar import GrammarSampler, GrammarVocabulary
+from modeldeck.core.runtime.engines.mlx.grammar import GrammarSampler, make_vocabulary
 from modeldeck.core.runtime.engines.mlx.guided import GuidedSampler
 from modeldeck.core.runtime.engines.mlx.model import MlxModel
 from modeldeck.core.runtime.engines.mlx.prefix_cache import Kind, common_length, packed
@@ -34,7 +34,9 @@ from modeldeck.core.runtime.engines.mlx.sampling import (
 )
 from modeldeck.core.runtime.engines.mlx.text import Detokenizer, token_bytes
 from modeldeck.core.runtime.engines.thought_guide import guide_for
-from modeldeck.core.runtime.engines.tool_calls import grammar_for
+from modeldeck.core.runtime.engines.tool_formats import SIGNS
+from modeldeck.core.runtime.grammar.answer_grammar import AnswerGrammar
+from modeldeck.core.runtime.grammar.matcher import GrammarVocabulary
 from modeldeck.core.runtime.process.messages import AnswerDone, TokensRead
 from modeldeck.core.schema import GenerateRequest, TokenizedText, TokenLogprob, TokenQuery
 
@@ -183,12 +185,13 @@ class AnswerMaker:
         self._bounds = flag.bounds
         tokenizer = model.tokenizer
         self._samplers = Samplers(model.mx, model.vocabulary, model.ends)
-        self._grammars = GrammarVocabulary(model.mx, tokenizer)
+        self._grammars = GrammarVocabulary(partial(make_vocabulary, tokenizer, model.ends))
         self._chat = MlxChat(tokenizer, flag.bounds)
         self._special = frozenset(tokenizer.all_special_ids)
         self._template = str(tokenizer.chat_template or "")
         """All its templates, where it has several."""
         self._known: dict[str, int] = tokenizer.get_vocab()
+        self._signs = {sign: self._known[sign] for sign in SIGNS if sign in self._known}
 
     def make(self, number: int, request: GenerateRequest, emit: Emit) -> MlxAnswer:
         """Begin an answer. Raises ContextExceeded when it does not fit the context."""
@@ -196,7 +199,7 @@ class AnswerMaker:
         room = self._model.context_length - len(prompt)
         if room <= 0:
             raise ContextExceeded.of(len(prompt), self._model.context_length)
-        visible = self._ids(tool_formats.SIGNS) if wants_tools(request) else frozenset()
+        visible = self._ids(SIGNS) if wants_tools(request) else frozenset()
         if chat is not None:
             visible |= self._ids(chat.signs)
         silent = self._special - visible
@@ -231,7 +234,7 @@ class AnswerMaker:
     def _sampler(
         self,
         request: GenerateRequest,
-        grammar: str | None,
+        grammar: AnswerGrammar | None,
         chat: ChatPrompt | None,
         silent: frozenset[int],
     ) -> Sample:
@@ -239,11 +242,12 @@ class AnswerMaker:
         sample, tokenizer = self._samplers.sampler(request), self._model.tokenizer
         held: GrammarSampler | None = None
         if grammar is not None:
-            held = self._bounds.run(
+            matcher = self._bounds.run(
                 "Reading the grammar of the answer",
-                partial(self._grammars.follow, grammar, sample),
+                partial(self._grammars.matcher, grammar),
                 cpu_s=READ_GRAMMAR_S,
             )
+            held = GrammarSampler(self._model.mx, matcher, sample, self._model.ends[0])
         guide = guide_for(
             chat,
             request,
@@ -260,13 +264,13 @@ class AnswerMaker:
 
     def _prompt(
         self, request: GenerateRequest
-    ) -> tuple[list[int], tuple[str, ...], str | None, ChatPrompt | None]:
+    ) -> tuple[list[int], tuple[str, ...], AnswerGrammar | None, ChatPrompt | None]:
         """The prompt's tokens, the stop strings, the grammar, and how the answer is read."""
         self._samplers.check(request)
         check_tools(request, self._template)
         grammar = self._bounds.run(
             "The grammar of the answer",
-            partial(grammar_for, request, self._template),
+            partial(grammar_for, request, self._template, self._signs),
             cpu_s=GRAMMAR_S,
         )
         if request.messages:

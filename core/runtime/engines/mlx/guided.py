@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from modeldeck.core.runtime.engines.mlx.grammar import GrammarSampler, Sample
+from modeldeck.core.runtime.engines.mlx.grammar import GrammarSampler
+from modeldeck.core.runtime.engines.mlx.sampling import Sample
 from modeldeck.core.runtime.engines.thought_guide import ThoughtGuide
 
 

@@ -86,7 +86,15 @@ def test_a_chat_becomes_a_request_for_an_engine() -> None:
     ],
 )
 def test_response_formats_are_schemas(fields: dict[str, Any], schema: Any) -> None:
-    assert generate_request(chat(**fields)).json_schema == schema
+    made = generate_request(chat(**fields))
+    assert (made.json_schema, made.strict_schema) == (schema, True)
+
+
+@pytest.mark.parametrize(("strict", "held"), [(True, True), (None, True), (False, False)])
+def test_a_schema_is_strict_unless_it_says_that_it_is_not(strict: bool | None, held: bool) -> None:
+    named = {"name": "x", "strict": strict, "schema": {"type": "array", "uniqueItems": True}}
+    made = generate_request(chat(response_format={"type": "json_schema", "json_schema": named}))
+    assert made.strict_schema is held
 
 
 @pytest.mark.parametrize(

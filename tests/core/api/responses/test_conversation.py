@@ -123,6 +123,12 @@ def test_formats(text: Any, schema: Any) -> None:
     assert asked(text=text).json_schema == schema
 
 
+@pytest.mark.parametrize(("strict", "held"), [(True, True), (None, True), (False, False)])
+def test_a_schema_is_strict_unless_it_says_that_it_is_not(strict: bool | None, held: bool) -> None:
+    form: Any = {"type": "json_schema", "name": "a", "schema": {"not": {}}, "strict": strict}
+    assert asked(text={"format": form}).strict_schema is held
+
+
 @pytest.mark.parametrize(
     ("fields", "logprobs"),
     [({}, None), ({"top_logprobs": 0}, None), ({"top_logprobs": 3}, 3),

@@ -9,9 +9,7 @@ import pytest
 
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.chat import ChatTemplate, check_tools, knows_tools, turns
-from modeldeck.core.runtime.engines.tool_calls import ToolStream, forced_grammar, marker_of
-from modeldeck.core.runtime.grammar.gbnf import check_grammar
-from modeldeck.core.runtime.grammar.json_schema import literal
+from modeldeck.core.runtime.engines.tool_calls import ToolStream
 from modeldeck.core.schema import GenerateRequest, Message, Tool, ToolCall
 
 TOOLS = (
@@ -95,84 +93,6 @@ def test_text_is_held_only_while_it_may_be_a_call() -> None:
 
 
 HERMES_TEMPLATE = "{% if tools %}{{ tools | tojson }} answer in <tool_call>{% endif %}"
-
-
-@pytest.mark.parametrize(
-    ("template", "begins"),
-    [
-        (HERMES_TEMPLATE, 'root ::= "<tool_call>\\n" call "\\n</tool_call>"'),
-        ("{{ tools }}[TOOL_CALLS]", 'root ::= "[TOOL_CALLS][" call "]"'),
-        ('{{ tools }} {"name": x, "parameters": y}', "root ::=  call "),
-        ("{{ tools }}", "root ::=  call "),
-    ],
-)
-def test_a_call_is_forced_in_the_way_the_model_knows(template: str, begins: str) -> None:
-    request = GenerateRequest(messages=USER, tools=TOOLS, tool_choice="required")
-    grammar = forced_grammar(request, template)
-    assert grammar is not None
-    assert begins in grammar
-    assert marker_of(template).arguments in grammar
-    check_grammar(grammar)
-
-
-def test_references_in_parameters_stay_within_them() -> None:
-    parameters = {
-        "$defs": {"day": {"enum": ["mon", "tue"]}},
-        "type": "object",
-        "properties": {"day": {"$ref": "#/$defs/day"}},
-    }
-    tool = Tool(name="plan", parameters=parameters)
-    request = GenerateRequest(messages=USER, tools=(*TOOLS, tool), tool_choice="plan")
-    grammar = forced_grammar(request, HERMES_TEMPLATE)
-    assert grammar is not None
-    assert '\\"mon\\"' in grammar
-    assert '\\"add\\"' not in grammar
-
-
-def test_values_that_look_like_references_stay_as_they_are() -> None:
-    value = {"$ref": "#/$defs/day"}
-    parameters = {
-        "$defs": {"day": {"enum": ["mon", "tue"]}},
-        "type": "object",
-        "properties": {
-            "enum": {"$ref": "#/$defs/day"},
-            "one": {"const": value},
-            "many": {"enum": [value, [value]]},
-        },
-    }
-    request = GenerateRequest(
-        messages=USER, tools=(Tool(name="plan", parameters=parameters),), tool_choice="plan"
-    )
-    grammar = forced_grammar(request, HERMES_TEMPLATE)
-    assert grammar is not None
-    assert '\\"mon\\"' in grammar  # a property that is named like a keyword is a schema
-    written = literal(json.dumps(value))
-    assert f"::= {written}\n" in grammar
-    assert f"::= {written} | {literal(json.dumps([value]))}\n" in grammar
-
-
-@pytest.mark.parametrize(
-    ("more", "why"),
-    [
-        ({"tool_choice": "sub"}, "no tool 'sub'"),
-        ({"tool_choice": "required", "json_schema": {}}, "another grammar"),
-        (
-            {"tool_choice": "bad", "tools": (Tool(name="bad", parameters={"not": {}}),)},
-            "part of the JSON schema: not",
-        ),
-    ],
-)
-def test_what_cannot_be_forced_is_refused(more: dict[str, Any], why: str) -> None:
-    request = GenerateRequest(messages=USER, **{"tools": TOOLS, **more})
-    with pytest.raises(InvalidRequest) as caught:
-        forced_grammar(request, HERMES_TEMPLATE)
-    assert why in caught.value.message
-
-
-def test_nothing_is_forced_where_the_model_may_choose() -> None:
-    for choice in (None, "auto", "none"):
-        request = GenerateRequest(messages=USER, tools=TOOLS, tool_choice=choice)
-        assert forced_grammar(request, HERMES_TEMPLATE) is None
 
 
 def test_templates_without_a_place_for_tools_are_told_apart() -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.runtime.engines.tool_calls import ToolStream, forced_grammar, marker_of
-from modeldeck.core.runtime.engines.tool_formats import MARKERS, calls_in
-from modeldeck.core.runtime.grammar.gbnf import check_grammar
-from modeldeck.core.schema import GenerateRequest, Message, Tool
+from modeldeck.core.runtime.engines.tool_calls import ToolStream
+from modeldeck.core.runtime.engines.tool_formats import calls_in
+from modeldeck.core.schema import Tool
 
 TOOLS = (
     Tool(
@@ -185,33 +184,3 @@ def test_what_is_no_call_is_none_and_breaks_nothing(body: str) -> None:
 def test_what_never_ends_is_no_call_and_takes_no_hours_to_tell(body: str) -> None:
     """A pattern that looks for the ends itself does: the test's patience is what fails then."""
     assert calls_in(body, {"weather": frozenset()}) == []
-
-
-@pytest.mark.parametrize("marker", [m for m in MARKERS if not m.bare], ids=lambda m: str(m.opens))
-def test_a_call_that_is_forced_is_understood(marker: Any) -> None:
-    request = GenerateRequest(
-        messages=(Message(role="user", content="x"),), tools=TOOLS, tool_choice="required"
-    )
-    template = f"{{{{ tools }}}} {marker.opens}"
-    if marker_of(template) != marker:
-        return  # Llama's tag is for code only
-    grammar = forced_grammar(request, template)
-    assert grammar is not None
-    check_grammar(grammar)
-    call = json.dumps({marker.name: "weather", marker.arguments: ARGUMENTS}, ensure_ascii=False)
-    before, after = marker.around
-    text = f"{marker.opens}{before}{call}{after}{marker.closes or ''}"
-    assert read(text, 5) == ("", [WEATHER])
-
-
-@pytest.mark.parametrize(
-    ("template", "opens"),
-    [
-        ("<tool_call> <function=x>", "<tool_call>"),
-        ("<function=x>{}", ""),
-        ("{{ '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>' }}", "<｜tool▁calls▁begin｜>"),
-        ("<|tool_call>x<tool_call|>", "<|tool_call>"),
-    ],
-)
-def test_a_template_tells_its_marks(template: str, opens: str) -> None:
-    assert marker_of(template).opens == opens

@@ -1,42 +1,12 @@
 """Grammars as llguidance takes them: it admits what llama.cpp admits. Without an engine."""
 
 import doctest
-import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from llguidance import LLMatcher, LLTokenizer
-from llguidance._tokenizer import TokenizerWrapper
 
 import modeldeck.core.runtime.grammar.lark
-from modeldeck.core.runtime.grammar.gbnf import check_grammar
-from modeldeck.core.runtime.grammar.json_schema import grammar_of
-from modeldeck.core.runtime.grammar.lark import lark_of
-
-
-class Bytes:
-    """A vocabulary of the 256 bytes, and an end."""
-
-    eos_token_id = 256
-    bos_token_id = None
-    tokens = (*(bytes([byte]) for byte in range(256)), b"<|end|>")
-    special_token_ids = (256,)
-
-    def __call__(self, text: bytes) -> list[int]:
-        return list(text)
-
-
-BYTES = LLTokenizer(TokenizerWrapper(Bytes()), slices=[])
-
-
-def follows(grammar: str, text: str) -> bool:
-    """Whether a text is an answer of a grammar."""
-    check_grammar(grammar)
-    matcher = LLMatcher(BYTES, LLMatcher.grammar_from_lark(lark_of(grammar)), log_level=0)
-    assert not matcher.is_error(), matcher.get_error()
-    data = list(text.encode())
-    return matcher.try_consume_tokens(data) == len(data) and matcher.is_accepting()
+from modeldeck.core.runtime.grammar.answer_grammar import of_gbnf
+from tests.support.byte_vocabulary import follows
 
 
 def test_the_examples_in_docstrings_hold() -> None:
@@ -89,12 +59,5 @@ def test_the_examples_in_docstrings_hold() -> None:
 def test_a_grammar_admits_the_same_answers(
     grammar: str, answers: list[str], others: list[str]
 ) -> None:
-    assert [follows(grammar, text) for text in answers] == [True] * len(answers)
-    assert [follows(grammar, text) for text in others] == [False] * len(others)
-
-
-@given(st.recursive(st.integers(-99, 99) | st.booleans() | st.text() | st.none(), st.lists))
-def test_any_json_follows_the_grammar_of_any_json(value: object) -> None:
-    text = json.dumps({"x": value}).replace("\\u007f", "")
-    assert follows(grammar_of({}), text)
-    assert not follows(grammar_of({}), text[:-1])
+    assert [follows(of_gbnf(grammar), text) for text in answers] == [True] * len(answers)
+    assert [follows(of_gbnf(grammar), text) for text in others] == [False] * len(others)

@@ -23,6 +23,7 @@ from modeldeck.core.schema import (
     InstanceState,
     LoadOptions,
     Requester,
+    TokenQuery,
 )
 from tests.support import scripted_engine
 from tests.support.bench import PATIENCE_S, Bench
@@ -270,6 +271,22 @@ async def test_embeddings_wait_until_nothing_else_runs(bench: Bench, instance: I
     await held.leave()
     assert [vector.tokens for vector in await embedding] == [2, 1]
     assert await behind.answer() == PIECE
+
+
+async def test_tokens_are_counted_while_all_slots_are_taken(
+    bench: Bench, instance: Instance
+) -> None:
+    held = [Asked(bench, instance, "hold") for _ in range(3)]
+    waiting = Asked(bench, instance, "say 1")
+    await bench.until(instance, lambda i: i.requests == 4)
+    async with asyncio.timeout(PATIENCE_S):
+        found = await bench.engines.tokenize(instance.id, TokenQuery(text="a b c"))
+    assert found.count == 3
+    assert max(i.running for i in bench.changes) == 3
+    await held[0].leave()
+    assert await waiting.answer() == PIECE
+    for one in held[1:]:
+        await one.leave()
 
 
 # Crashes

@@ -7,6 +7,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest_asyncio
 from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.models import expected, write_mlx
 from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
-from modeldeck.core.runtime.engines.mlx.grammar import GrammarVocabulary
+from modeldeck.core.runtime.engines.mlx.grammar import make_vocabulary
+from modeldeck.core.runtime.grammar.answer_grammar import of_gbnf
+from modeldeck.core.runtime.grammar.matcher import GrammarVocabulary
 from modeldeck.core.schema import Chunk, GenerateRequest, Instance, LoadOptions, Message
 from tests.support.bench import Bench, about, model
 
@@ -150,7 +153,7 @@ async def test_a_grammar_without_an_end_is_cut_off_and_one_that_takes_too_much_r
     assert (text_of(chunks), last.finish_reason) == ("a", "stop")
     # llguidance looks for what is certain to follow, which here never ends.
     with pytest.raises(
-        InvalidRequest, match=r"could not follow this grammar: .*items.*in one way only"
+        InvalidRequest, match=r"grammar cannot be followed: .*items.*in one way only"
     ):
         await bench.ask(tiny, held('root ::= "a" root'))
     assert await bench.answer(tiny, "json") == expected("json")
@@ -190,10 +193,8 @@ async def test_json_of_any_form_stays_json(bench: Bench, tiny: Instance) -> None
 class _Tokenizer:
     """A tokenizer that is only Python, as some models bring one."""
 
-    eos_token_ids: frozenset[int | None] = frozenset({1})
 
-
-class _Odd(_Tokenizer):
+class _Odd:
     """One whose file llguidance cannot read."""
 
     class backend_tokenizer:
@@ -204,18 +205,15 @@ class _Odd(_Tokenizer):
             return "{}"
 
 
-class _Endless(_Odd):
-    eos_token_ids = frozenset({None})  # as mlx-lm has it for no token
-
-
 async def test_tokenizers_that_cannot_be_held_are_refused_in_words() -> None:
-    for tokenizer, error, words in (
-        (_Tokenizer(), InvalidRequest, r"no tokenizer\.json.*GGUF"),
-        (_Endless(), InvalidRequest, r"no token that ends"),
-        (_Odd(), EngineFailed, r"does not take this model's tokenizer"),
+    for tokenizer, ends, error, words in (
+        (_Tokenizer(), [1], InvalidRequest, r"no tokenizer\.json.*GGUF"),
+        (_Odd(), [], InvalidRequest, r"no token that ends"),
+        (_Odd(), [1], EngineFailed, r"does not take this model's tokenizer"),
     ):
+        vocabulary = GrammarVocabulary(partial(make_vocabulary, tokenizer, ends))
         with pytest.raises(error, match=words):
-            GrammarVocabulary(None, tokenizer).follow('root ::= "a"', lambda likely: likely)
+            vocabulary.matcher(of_gbnf('root ::= "a"'))
 
 
 async def test_without_llguidance_a_grammar_says_what_to_install(
@@ -223,4 +221,4 @@ async def test_without_llguidance_a_grammar_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "llguidance", None)
     with pytest.raises(EngineMissing, match=r"llguidance.*not installed.*pip install"):
-        GrammarVocabulary(None, _Tokenizer()).follow('root ::= "a"', lambda likely: likely)
+        GrammarVocabulary(lambda guide: guide).matcher(of_gbnf('root ::= "a"'))

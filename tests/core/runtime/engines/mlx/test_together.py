@@ -105,7 +105,7 @@ async def test_a_schema_holds_one_and_leaves_the_others_free(talk: EngineTalk) -
     assert isinstance(json.loads(talk.text(held))["n"], int)
     assert talk.text(free) == expected("long")
     assert talk.failed(late).error.code == InvalidRequest.code
-    assert "could not follow" in talk.failed(late).error.message
+    assert "cannot be followed" in talk.failed(late).error.message
 
 
 async def test_a_seed_is_answered_alone_in_its_turn_and_that_is_told(talk: EngineTalk) -> None:
