@@ -42,6 +42,9 @@ class Place(pydantic.BaseModel):
     city: Literal["Oslo", "Bergen"]
 
 
+PLACE = {**Place.model_json_schema(), "additionalProperties": False}
+
+
 @pytest.fixture(scope="module")
 def stocked(shared_core: CoreProcess) -> str:
     """The address of a core that has the tiny model."""
@@ -136,6 +139,12 @@ async def test_tools_are_called_and_their_outputs_taken(client: AsyncOpenAI) -> 
     (custom,) = own.output
     assert custom.type == "custom_tool_call"
     assert (custom.name, custom.input) == ("weather", '{"city": "Paris"}')
+
+    form: Any = {"format": {"type": "json_schema", "name": "p", "schema": PLACE}}
+    called = await client.responses.create(**ASK, input="Will it rain?", tools=[WEATHER], text=form)
+    assert [item.type for item in called.output] == ["function_call"]
+    told = await client.responses.create(**ASK, input="count", tools=[WEATHER], text=form)
+    assert json.loads(told.output_text)["city"] in ("Oslo", "Bergen")
 
 
 async def test_thoughts_are_items_of_their_own(client: AsyncOpenAI) -> None:
